@@ -1,0 +1,220 @@
+"""How a single value of the configuration is written: what each kind accepts, and what it says when it refuses.
+
+A reader takes the raw value and returns the value in use, or raises `UnfitError`. It knows neither the key that it
+reads nor where the value came from: `config` puts the sentence together.
+"""
+
+import re
+from collections.abc import Callable
+
+from pyssh_gateway.config_source import MAX_DIGITS, is_ip_address, quoted
+
+# re.ASCII, or \d would take any script's digits.
+_NUMBER = r"\d+(?:\.\d+)?"
+_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_DURATION = "".join(f"(?:({_NUMBER}){unit})?" for unit in _UNITS)
+
+MILLISECOND = 0.001
+SECOND = 1
+MINUTE = 60
+# Longer than any machine runs; keeps sums with a clock exact.
+YEAR = 365 * 86400
+
+# GitHub's own rule for new logins: "may only contain alphanumeric characters or single hyphens, and cannot begin or
+# end with a hyphen", at most 39 characters.
+_GITHUB_LOGIN = r"(?=.{1,39}\Z)[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*"
+
+# POSIX's portable characters for user names (XBD 3.437), at most 32 as in Linux's useradd; all digits would be
+# taken for a uid by chown and others.
+_ACCOUNT_NAME = r"(?!\d+\Z)[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}"
+
+
+class Duration(float):
+    """Seconds. Written in a file as `60s`, `5m`, `8h`, `1d`, `1h30m`, `250ms` or a bare number of seconds."""
+
+
+class UnfitError(Exception):
+    """A value that a reader refuses. The message completes the sentence "expected ..."."""
+
+
+def format_duration(seconds: float) -> str:
+    """`seconds` for people, to the millisecond and as `parse` would read it: 1h30m, 1m, 1.5s, 250ms, 0s."""
+    if seconds < 0:
+        return "-" + format_duration(-seconds)
+    milliseconds = round(seconds * 1000)
+    if 0 < milliseconds < 1000:
+        return f"{milliseconds}ms"
+    minutes, milliseconds = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [f"{count}{unit}" for count, unit in ((days, "d"), (hours, "h"), (minutes, "m")) if count]
+    if milliseconds or not parts:
+        parts.append(f"{milliseconds / 1000:g}s")
+    return "".join(parts)
+
+
+def check_source_spec(spec: str) -> str | None:
+    """What is wrong with `spec` as a place where keys come from, in one line; None if it is well formed."""
+    try:
+        source_spec(spec)
+    except UnfitError as unfit:
+        return f"expected {unfit}, got {shown(spec)}"
+    return None
+
+
+def shown(value: object) -> str:
+    """`value` as an error quotes it: short, in the file's own words, safe to print."""
+    match value:
+        case str():
+            return quoted(value)
+        case bool():
+            return "true" if value else "false"
+        case int() if abs(value) >= 10**MAX_DIGITS:
+            return "a number too long to show"
+        case int() | float():
+            return str(value)
+        case dict():
+            return "a table"
+        case list() | tuple():
+            return "a list"
+        case _:
+            return f"a {type(value).__name__}"  # TOML leaves date, time and datetime
+
+
+def whole_number(low: int, high: int) -> Callable[[object], int]:
+    """A reader of integers from `low` to `high`."""
+
+    def read(value: object) -> int:
+        if type(value) is not int or not low <= value <= high:  # a bool is an int to isinstance
+            raise UnfitError(f"a whole number from {low} to {high}")
+        return value
+
+    return read
+
+
+def duration(low: float, high: float) -> Callable[[object], Duration]:
+    """A reader of durations from `low` to `high` seconds."""
+    expected = f"a duration from {format_duration(low)} to {format_duration(high)}, such as 15s, 5m or 1h30m"
+
+    def read(value: object) -> Duration:
+        seconds = _seconds(value)
+        if seconds is None or not low <= seconds <= high:
+            raise UnfitError(expected)
+        return Duration(seconds)
+
+    return read
+
+
+def duration_or_off(value: object) -> Duration | None:
+    """Read a duration that 0 or "off" turns off."""
+    if value == "off" or _seconds(value) == 0:
+        return None
+    try:
+        return duration(MILLISECOND, YEAR)(value)
+    except UnfitError:
+        raise UnfitError('a duration such as 60s, 5m or 1h30m, or "off"') from None
+
+
+def choice(*names: str) -> Callable[[object], str]:
+    """A reader of one of `names`."""
+
+    def read(value: object) -> str:
+        if not isinstance(value, str) or value not in names:
+            raise UnfitError(f"{', '.join(names[:-1])} or {names[-1]}")
+        return value
+
+    return read
+
+
+def account_name(value: object) -> str:
+    """Read the name of a Unix account. Whether the account exists is for whoever uses it to find out."""
+    if not isinstance(value, str) or not re.fullmatch(_ACCOUNT_NAME, value, re.ASCII):
+        raise UnfitError("the name of a Unix account (letters, digits, dots, hyphens and underscores, at most 32)")
+    return value
+
+
+def ip_address(value: object) -> str:
+    """Read an address to listen on. Names are refused: looking one up would delay the first connection."""
+    if not isinstance(value, str) or not is_ip_address(value):
+        raise UnfitError("an IPv4 or IPv6 address such as 0.0.0.0 or ::")
+    return value
+
+
+def directory(value: object) -> str:
+    """Read the path of a directory, absolute or relative to where the server was started."""
+    if not isinstance(value, str) or value == "" or "\0" in value or value.startswith("~"):
+        raise UnfitError("the path of a directory (~ is not expanded)")
+    return value
+
+
+def base_url(value: object) -> str:
+    """Read the web address that others are made from by appending `/...`; a slash at its end is dropped."""
+    if not isinstance(value, str) or not _is_safe_url(value) or "?" in value or "#" in value:
+        raise UnfitError("an https:// address without query or fragment (http:// only for localhost)")
+    return value.rstrip("/")
+
+
+def source_spec(value: object) -> str:
+    """Read the name of a place where keys come from: `github:<login>`, `file:<absolute path>` or `url:https://...`."""
+    scheme, _, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
+    match scheme:
+        case "github":
+            if not re.fullmatch(_GITHUB_LOGIN, rest, re.ASCII):
+                raise UnfitError('a GitHub login after "github:" (letters, digits and single hyphens, at most 39)')
+        case "file":
+            if not rest.startswith("/") or not rest.isprintable():
+                raise UnfitError('an absolute path after "file:" (~ is not expanded)')
+        case "url":
+            if not _is_safe_url(rest) or "#" in rest:
+                raise UnfitError('an https:// address after "url:" (http:// only for localhost)')
+        case _:
+            raise UnfitError('"github:<login>", "file:<absolute path>" or "url:https://..."')
+    return f"{scheme}:{rest}"
+
+
+def _seconds(value: object) -> float | None:
+    """The number of seconds that `value` spells, if it spells a duration."""
+    if isinstance(value, float):
+        return value
+    if type(value) is int:
+        return float(value) if abs(value) < 10**MAX_DIGITS else None
+    if not isinstance(value, str) or value == "":
+        return None
+    if re.fullmatch(_NUMBER, value, re.ASCII):
+        return float(value)
+    spelled = re.fullmatch(_DURATION, value, re.ASCII)
+    if spelled is None:
+        return None
+    return sum(float(count) * unit for count, unit in zip(spelled.groups("0"), _UNITS.values(), strict=True))
+
+
+def _is_safe_url(url: str) -> bool:
+    """Whether keys may be fetched from `url`: nobody in between can change them, and no password is in it.
+
+    Unencrypted only from this machine itself. What `urlsplit` would silently drop (tabs, newlines) is refused first.
+    """
+    # Late, and only for a configuration that names a web address.
+    from urllib.parse import urlsplit
+
+    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+        return False
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # reading it raises for a port that is none
+    except ValueError:
+        return False
+    if not parts.hostname or "@" in parts.netloc:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname))
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether `host` is this machine itself: localhost, 127.0.0.0/8 or ::1."""
+    import ipaddress  # late: 8 ms, for a rare case
+
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
