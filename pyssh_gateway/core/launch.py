@@ -1,0 +1,161 @@
+"""What to run for a session, with which arguments, environment and directory.
+
+Follows sshd's `do_child` and `do_setup_env` (session.c), whose users' dotfiles and tools rely on it. Names, commands
+and values are bytes, as the wire and the kernel have them.
+"""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import msgspec
+
+USER_PATH = b"/usr/local/bin:/usr/bin:/bin:/usr/games"
+"""PATH without an /etc/environment: what Debian's and Ubuntu's sshd set for ordinary accounts."""
+
+ROOT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""The same for root."""
+
+ACCEPTED_ENV = ("LANG", "LC_*", "COLORTERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "GIT_*", "NO_COLOR")
+"""What a client may set (sshd's AcceptEnv): looks and language, and git's settings; nothing that loads code."""
+
+_NEVER_ACCEPTED = ("GIT_EXEC_PATH", "GIT_SSH*", "GIT_PROXY_COMMAND", "GIT_EXTERNAL_DIFF", "GIT_CONFIG*", "GIT_ASKPASS")
+"""Exceptions to the above: these name programs, or settings that name programs, for git to run."""
+
+MAX_ENV_VARIABLES = 128
+"""How many variables a client may set. sshd has the same bound (session.c: "Ignoring env request: too many vars")."""
+
+MAX_ENV_TOTAL = 64 * 1024
+"""Bytes of names and values taken from one client together; with a command of 128 KiB it fits the spawner's messages."""
+
+
+class Account(msgspec.Struct, frozen=True):
+    """A passwd entry."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+    shell: str
+
+
+class Terminal(msgspec.Struct, frozen=True):
+    """A `pty-req` (RFC 4254 section 6.2). `modes` are (opcode, value) pairs of section 8; pixels may be 0."""
+
+    term: str
+    columns: int
+    rows: int
+    width: int
+    height: int
+    modes: tuple[tuple[int, int], ...]
+
+
+class SessionRequest(msgspec.Struct, frozen=True):
+    """What the client asked for on one session channel. `command` is None for a shell."""
+
+    kind: Literal["shell", "exec"]
+    command: bytes | None
+    terminal: Terminal | None
+    env: Mapping[bytes, bytes]
+
+
+class Endpoints(msgspec.Struct, frozen=True):
+    """Both ends of the client's TCP connection, as the session is told of them."""
+
+    peer: str
+    peer_port: int
+    local: str
+    local_port: int
+
+
+class LaunchPlan(msgspec.Struct, frozen=True):
+    """A process to start as `user`. SSH_TTY is added to `env` where the tty is made.
+
+    `greet`: show the message of the day, unless the account has a ~/.hushlogin.
+    """
+
+    user: str
+    executable: bytes
+    argv: tuple[bytes, ...]
+    env: dict[bytes, bytes]
+    cwd: bytes
+    terminal: Terminal | None
+    greet: bool
+
+
+def plan(
+    request: SessionRequest, account: Account, endpoints: Endpoints, system_env: Mapping[bytes, bytes]
+) -> LaunchPlan:
+    """The process that serves `request`. `system_env` is what the machine sets for every login (/etc/environment)."""
+    shell = account.shell.encode(errors="surrogateescape") or b"/bin/sh"
+    name = shell.rpartition(b"/")[2]
+    argv = (b"-" + name,) if request.command is None else (name, b"-c", request.command)
+    return LaunchPlan(
+        user=account.name,
+        executable=shell,
+        argv=argv,
+        env=_environment(request, account, shell, endpoints, system_env),
+        cwd=account.home.encode(errors="surrogateescape") or b"/",
+        terminal=request.terminal,
+        greet=request.command is None and request.terminal is not None,
+    )
+
+
+def _environment(
+    request: SessionRequest,
+    account: Account,
+    shell: bytes,
+    endpoints: Endpoints,
+    system_env: Mapping[bytes, bytes],
+) -> dict[bytes, bytes]:
+    """The process's whole environment, in sshd's order: a later source wins over an earlier one."""
+    user = account.name.encode()
+    env = dict(request.env)
+    env |= {
+        b"USER": user,
+        b"LOGNAME": user,
+        b"HOME": account.home.encode(errors="surrogateescape"),
+        b"PATH": ROOT_PATH if account.uid == 0 else USER_PATH,
+        b"MAIL": b"/var/mail/" + user,
+        b"SHELL": shell,
+    }
+    if request.terminal is not None and request.terminal.term:
+        env[b"TERM"] = request.terminal.term.encode()
+    env |= system_env
+    client = f"{endpoints.peer} {endpoints.peer_port}"
+    env[b"SSH_CLIENT"] = f"{client} {endpoints.local_port}".encode()
+    env[b"SSH_CONNECTION"] = f"{client} {endpoints.local} {endpoints.local_port}".encode()
+    return env
+
+
+def accepts_env(name: bytes, value: bytes) -> bool:
+    """Whether a client may set the variable `name` to `value` (RFC 4254 section 6.4)."""
+    try:
+        text = name.decode("ascii")
+    except UnicodeDecodeError:
+        return False
+    if b"\0" in value or not text.replace("_", "a").isalnum():
+        return False
+    if any(fnmatchcase(text, pattern) for pattern in _NEVER_ACCEPTED):
+        return False
+    return any(fnmatchcase(text, pattern) for pattern in ACCEPTED_ENV)
+
+
+def parse_environment(text: bytes) -> dict[bytes, bytes]:
+    """The variables of an /etc/environment or /etc/default/locale, as pam_env reads them.
+
+    `NAME=value` lines, with an optional `export `, comments, and one pair of quotes around the value. A line that says
+    nothing sensible is passed over: one typing error there must not keep anybody out.
+    """
+    env: dict[bytes, bytes] = {}
+    for raw in text.splitlines():
+        line = raw.strip()
+        if line.startswith(b"#"):
+            continue
+        name, equals, value = line.removeprefix(b"export ").strip().partition(b"=")
+        if not equals or not name or not name.replace(b"_", b"a").isalnum() or b"\0" in value:
+            continue
+        if len(value) > 1 and value[:1] in {b'"', b"'"} and value[-1:] == value[:1]:
+            value = value[1:-1]
+        env[name] = value
+    return env

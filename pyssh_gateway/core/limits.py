@@ -1,0 +1,84 @@
+"""What a peer may ask of us before we know who it is."""
+
+from ipaddress import IPv6Address, ip_address
+
+_IPV6_SOURCE_BITS = 64
+"""One subscriber holds at least a /64 of IPv6 (RFC 6177), so limits per address would bind nobody."""
+
+
+def source_of(peer: str) -> str:
+    """The source that `peer` (an address as text) is counted under: an IPv4 address or an IPv6 /64.
+
+    An IPv4-mapped IPv6 address counts as the IPv4 address; what is not an address counts as itself.
+    """
+    try:
+        address = ip_address(peer.partition("%")[0])
+    except ValueError:
+        return peer
+    if not isinstance(address, IPv6Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return f"{IPv6Address(int(address) >> _IPV6_SOURCE_BITS << _IPV6_SOURCE_BITS)}/{_IPV6_SOURCE_BITS}"
+
+
+class Admission:
+    """Counts the connections that have not authenticated, in all and by source (sshd's MaxStartups)."""
+
+    def __init__(self, total: int, per_source: int) -> None:
+        self._total = total
+        self._per_source = per_source
+        self._waiting = 0
+        self._by_source: dict[str, int] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many admitted connections have not been released."""
+        return self._waiting
+
+    def admit(self, peer: str) -> str | None:
+        """Count a new connection from `peer`, or say why there is no room for it (None: admitted)."""
+        source = source_of(peer)
+        if self._waiting >= self._total:
+            return f"{self._waiting} unauthenticated connections already"
+        held = self._by_source.get(source, 0)
+        if held >= self._per_source:
+            return f"{held} unauthenticated connections from {source} already"
+        self._waiting += 1
+        self._by_source[source] = held + 1
+        return None
+
+    def release(self, peer: str) -> None:
+        """An admitted connection from `peer` has authenticated or gone."""
+        source = source_of(peer)
+        self._waiting -= 1
+        self._by_source[source] -= 1
+        if not self._by_source[source]:
+            del self._by_source[source]
+
+
+class AttemptBudget:
+    """Counts authentication requests on one connection, as sshd does (auth2.c).
+
+    Every failure counts but a first `none`, with which clients ask which methods there are. Requests that do not fail
+    (a good key without its proof) cost nothing in sshd up to 1024; no honest client needs more than two for each
+    failure that it may have.
+    """
+
+    def __init__(self, attempts: int) -> None:
+        self._failures_left = attempts
+        self._requests_left = 2 * attempts + 2
+        self._first = True
+
+    def request(self) -> bool:
+        """Count a request; False when the connection has used up all that it may make."""
+        self._requests_left -= 1
+        return self._requests_left >= 0
+
+    def failure(self, method: str) -> bool:
+        """Count a failed request; False when it was the last that the connection may have."""
+        free = self._first and method == "none"
+        self._first = False
+        if not free:
+            self._failures_left -= 1
+        return self._failures_left > 0
