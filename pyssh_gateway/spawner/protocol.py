@@ -1,0 +1,133 @@
+"""The messages between the gateway and the spawner, and how descriptors travel with them.
+
+One message is one packet of a `SOCK_SEQPACKET` socket pair: a MessagePack map, tagged with the message's name and
+checked against its type when it arrives, so that nothing but these shapes gets past `decode`. Descriptors ride along
+with SCM_RIGHTS (unix(7)). The gateway asks; the spawner answers each request once, by its `id`, and reports exits.
+"""
+
+import os
+import socket
+
+import msgspec
+
+from pyssh_gateway.core.launch import LaunchPlan
+
+MAX_MESSAGE = 256 * 1024
+"""The largest message in bytes. execve(2) takes no argument over 128 KiB, so a longer command could not run anyway; the
+rest is for an environment. An unprivileged socket buffer (net.core.wmem_max, 208 KiB, doubled) holds it."""
+
+MAX_DESCRIPTORS = 3
+"""No message carries more than a process's standard input, output and error."""
+
+SOCKET_BUFFER = 2 * MAX_MESSAGE
+"""Asked of the kernel for both ends; a send that finds no room waits for the other side."""
+
+
+class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
+    """Gateway: start this process. Answered by `Spawned` with descriptors, or by `Refused`."""
+
+    id: int
+    plan: LaunchPlan
+
+
+class Signal(msgspec.Struct, frozen=True, tag="signal"):
+    """Gateway: send `number` to the process group that was started by request `id`, with its account's rights."""
+
+    id: int
+    number: int
+
+
+class ReadKeys(msgspec.Struct, frozen=True, tag="read-keys"):
+    """Gateway: open `path`, one of the key files that the configuration names. Answered by `KeysOpened` or `Refused`."""
+
+    id: int
+    path: str
+
+
+class Spawned(msgspec.Struct, frozen=True, tag="spawned"):
+    """Spawner: it runs. Descriptors: the pty's master, or the pipes of standard input, output and error."""
+
+    id: int
+    pid: int
+    tty: str
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """Spawner: it can't be done, and why."""
+
+    id: int
+    reason: str
+
+
+class Exited(msgspec.Struct, frozen=True, tag="exited"):
+    """Spawner: the process started by request `id` was reaped. One of `status` and `signal` is set."""
+
+    id: int
+    status: int | None
+    signal: int | None
+    core_dumped: bool
+
+
+class KeysOpened(msgspec.Struct, frozen=True, tag="keys-opened"):
+    """Spawner: the file is open for reading. Descriptor: the file."""
+
+    id: int
+
+
+Request = Spawn | Signal | ReadKeys
+Report = Spawned | Refused | Exited | KeysOpened
+
+_encoder = msgspec.msgpack.Encoder()
+_request_decoder = msgspec.msgpack.Decoder(Request)
+_report_decoder = msgspec.msgpack.Decoder(Report)
+
+
+class ProtocolError(Exception):
+    """The other side sent something that is none of the messages above."""
+
+
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Both ends of a new connection; which side gets which does not matter."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in ends:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
+    return ends
+
+
+def encode(message: Request | Report) -> bytes:
+    """The packet for `message`; `ProtocolError` if it is too large to be sent."""
+    packet = _encoder.encode(message)
+    if len(packet) > MAX_MESSAGE:
+        raise ProtocolError(f"message of {len(packet)} bytes is over the limit of {MAX_MESSAGE}")
+    return packet
+
+
+def decode_request(packet: bytes) -> Request:
+    """The request in `packet`."""
+    try:
+        return _request_decoder.decode(packet)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"bad request: {error}") from error
+
+
+def decode_report(packet: bytes) -> Report:
+    """The report in `packet`."""
+    try:
+        return _report_decoder.decode(packet)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"bad report: {error}") from error
+
+
+def receive(end: socket.socket) -> tuple[bytes, list[int]]:
+    """The next packet and its descriptors, all close-on-exec; an empty packet means that the other side is gone."""
+    packet, descriptors, flags, _ = socket.recv_fds(end, MAX_MESSAGE, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        close_all(descriptors)
+        raise ProtocolError("message was cut off")
+    return packet, descriptors
+
+
+def close_all(descriptors: list[int]) -> None:
+    """Close every one of `descriptors`."""
+    for descriptor in descriptors:
+        os.close(descriptor)

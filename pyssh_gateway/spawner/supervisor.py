@@ -1,0 +1,266 @@
+"""The spawner's life: it keeps a gateway running, does what the gateway asks, reaps, and ends with it.
+
+Single-threaded and without an event loop, because it forks. It sleeps in one poll(2) on the gateway's socket and the
+signal pipe and makes no system call while nothing happens.
+"""
+
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+
+from pyssh_gateway.spawner import process, protocol
+
+MAX_CRASHES = 5
+CRASH_PERIOD_SECONDS = 60.0
+"""A gateway that dies more often than `MAX_CRASHES` times in this period will not get better by starting it again; the
+platform is better placed to decide, so the spawner gives up."""
+
+STOP_MARGIN_SECONDS = 2.0
+"""How much longer than its drain time the gateway may take to leave before it is killed."""
+
+SEND_SECONDS = 5
+"""How long the gateway may leave a report unread before it counts as stuck: its loop never blocks on purpose."""
+
+STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+CRASHED = 1
+"""The spawner's exit code when the gateway could not be kept running."""
+
+UNUSABLE = 2
+"""The gateway's exit code for what starting it again won't change: the machine or the configuration is wrong."""
+
+
+class Crash(msgspec.Struct, frozen=True):
+    """How the gateway before this one ended, for the log."""
+
+    pid: int
+    cause: str
+    sessions: int
+
+
+class Permissions(msgspec.Struct, frozen=True):
+    """What the gateway may ask for, whatever it says: processes as these accounts, and these key files."""
+
+    users: frozenset[str]
+    key_files: frozenset[str]
+
+
+RunGateway = Callable[[socket.socket, int, tuple[Crash, ...]], int]
+"""The gateway's body: its end of the socket pair, its generation (from 1) and the crashes before it -> exit code."""
+
+
+class Supervisor:
+    """Runs gateways, one at a time, until one ends on its own account."""
+
+    def __init__(self, run_gateway: RunGateway, permissions: Permissions, drain: float) -> None:
+        self._run_gateway = run_gateway
+        self._permissions = permissions
+        self._stop_within = drain + STOP_MARGIN_SECONDS
+        self._open_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._generation = 0
+        self._crashes: list[tuple[float, Crash]] = []
+        self._signals_seen = 0
+        self._kill_at: float | None = None
+        self._gateway = 0
+        self._control: socket.socket | None = None
+        self._signals, self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._children: dict[int, tuple[int, process.Child]] = {}
+
+    def run(self) -> int:
+        """Keep the gateway running; returns the exit code for the whole program."""
+        signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+        for number in (*STOP_SIGNALS, signal.SIGCHLD):
+            signal.signal(number, lambda _number, _frame: None)
+        self._start_gateway()
+        while True:
+            self._wait()
+            code = self._handle_signals()
+            if code is not None:
+                return code
+
+    def _wait(self) -> None:
+        """Sleep until a signal or a request arrives, and serve the request."""
+        poller = select.poll()
+        poller.register(self._signals, select.POLLIN)
+        control = self._control
+        if control is not None:
+            poller.register(control, select.POLLIN)
+        timeout = None if self._kill_at is None else max(0.0, self._kill_at - time.monotonic()) * 1000
+        for descriptor, _ in poller.poll(timeout):
+            if control is not None and descriptor == control.fileno():
+                self._serve(control)
+        if self._kill_at is not None and time.monotonic() >= self._kill_at:
+            self._say("the gateway did not stop in time; killing it")
+            self._kill_at = None
+            self._signal_gateway(signal.SIGKILL)
+
+    def _handle_signals(self) -> int | None:
+        """Act on the signals that arrived; the exit code when it is over."""
+        try:
+            arrived = os.read(self._signals, 4096)
+        except BlockingIOError:
+            return None
+        for number in arrived:
+            if number in STOP_SIGNALS:
+                self._signals_seen += 1
+                if self._signals_seen > 1:
+                    self._signal_gateway(signal.SIGKILL)
+                    return 128 + number
+                self._kill_at = time.monotonic() + self._stop_within
+                self._signal_gateway(signal.SIGTERM)
+        return self._reap()
+
+    def _start_gateway(self) -> None:
+        self._generation += 1
+        ours, theirs = protocol.socket_pair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_SECONDS, 0))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            self._become_gateway(ours, theirs)
+        theirs.close()
+        self._gateway, self._control = pid, ours
+
+    def _become_gateway(self, ours: socket.socket, theirs: socket.socket) -> None:
+        """The forked gateway: out of the terminal's process group, so that Ctrl-C reaches the spawner alone."""
+        code = CRASHED
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (*STOP_SIGNALS, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            os.setsid()
+            os.close(self._signals)
+            os.close(self._wakeup)
+            ours.close()
+            code = self._run_gateway(theirs, self._generation, tuple(crash for _, crash in self._crashes))
+        except BaseException:  # noqa: BLE001 - whatever it was, a gateway must not go on as a second spawner
+            sys.excepthook(*sys.exc_info())
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _serve(self, control: socket.socket) -> None:
+        """Answer one request."""
+        try:
+            packet, descriptors = protocol.receive(control)
+            protocol.close_all(descriptors)
+            if not packet:  # the gateway is gone; the reaping says how
+                control.close()
+                self._control = None
+                return
+            self._answer(protocol.decode_request(packet))
+        except (protocol.ProtocolError, ConnectionError) as error:
+            self._say(f"killing the gateway: {error}")
+            self._signal_gateway(signal.SIGKILL)
+
+    def _answer(self, request: protocol.Request) -> None:
+        match request:
+            case protocol.Spawn(id=number, plan=plan):
+                if plan.user not in self._permissions.users:
+                    self._report(protocol.Refused(number, f"{plan.user} is not an account that may log in"))
+                    return
+                try:
+                    child = process.start(plan, open_files=self._open_files)
+                except process.SpawnError as error:
+                    self._report(protocol.Refused(number, str(error)))
+                    return
+                self._children[child.pid] = (number, child)
+                self._report(protocol.Spawned(number, child.pid, child.tty), child.descriptors)
+                protocol.close_all(child.descriptors)
+            case protocol.Signal(id=number, number=signal_number):
+                for started_by, child in self._children.values():
+                    if started_by == number:
+                        process.send_signal(child, signal_number)
+            case protocol.ReadKeys(id=number, path=path):
+                self._open_keys(number, path)
+
+    def _open_keys(self, number: int, path: str) -> None:
+        if path not in self._permissions.key_files:
+            self._report(protocol.Refused(number, f"{path} is not a key file of the configuration"))
+            return
+        try:
+            # Not waiting: a FIFO in this place must not stop the spawner.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            self._report(protocol.Refused(number, f"can't read {path}: {error.strerror}"))
+            return
+        self._report(protocol.KeysOpened(number), [descriptor])
+        os.close(descriptor)
+
+    def _report(self, report: protocol.Report, descriptors: list[int] | None = None) -> None:
+        """Send `report`, waiting for room if the gateway is busy; a gateway that is gone needs no reports."""
+        if self._control is None:
+            return
+        try:
+            socket.send_fds(self._control, [protocol.encode(report)], descriptors or [])
+        except ConnectionError:
+            pass
+        except BlockingIOError:
+            self._say(f"killing the gateway: it has not read a report for {SEND_SECONDS} s")
+            self._signal_gateway(signal.SIGKILL)
+
+    def _reap(self) -> int | None:
+        """Collect every child that has ended; the exit code if the gateway ended and no other is to follow it."""
+        gateway_status = None
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            if pid == self._gateway:
+                gateway_status = status
+            elif pid in self._children:
+                number, _ = self._children.pop(pid)
+                self._report(_exited(number, status))
+        return None if gateway_status is None else self._gateway_ended(gateway_status)
+
+    def _gateway_ended(self, status: int) -> int | None:
+        code = os.waitstatus_to_exitcode(status)
+        if code in {0, UNUSABLE} or self._signals_seen:
+            return max(code, 0)
+        now = time.monotonic()
+        cause = f"exit code {code}" if code > 0 else signal.Signals(-code).name
+        crash = Crash(self._gateway, cause, len(self._children))
+        self._crashes = [entry for entry in self._crashes if now - entry[0] < CRASH_PERIOD_SECONDS]
+        self._crashes.append((now, crash))
+        self._say(f"the gateway (pid {crash.pid}) ended with {cause}; ending its {crash.sessions} sessions")
+        for _, child in self._children.values():
+            if child.tty:
+                process.hang_up(child)
+        self._children.clear()
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if len(self._crashes) > MAX_CRASHES:
+            self._say(f"that was crash {len(self._crashes)} within {CRASH_PERIOD_SECONDS:.0f} s; giving up")
+            return CRASHED
+        self._start_gateway()
+        return None
+
+    def _signal_gateway(self, number: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self._gateway, number)
+
+    @staticmethod
+    def _say(text: str) -> None:
+        """The spawner has no log of its own: what it has to say goes to standard error, a line at a time."""
+        with suppress(OSError):
+            os.write(2, f"pyssh-gateway: {text}\n".encode())
+
+
+def _exited(number: int, status: int) -> protocol.Exited:
+    if os.WIFSIGNALED(status):
+        return protocol.Exited(number, None, os.WTERMSIG(status), os.WCOREDUMP(status))
+    return protocol.Exited(number, os.WEXITSTATUS(status), None, core_dumped=False)
