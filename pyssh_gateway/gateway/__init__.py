@@ -1,0 +1,1 @@
+"""The network side: SSH on one asyncio loop, without rights over anybody's files."""

@@ -1,0 +1,147 @@
+"""A session channel (RFC 4254 section 6) as sshd's clients expect it: asyncssh's with the requests that it refuses, alters
+or lets grow without bound."""
+
+import asyncio
+from typing import Any, Protocol, cast
+
+import asyncssh
+from asyncssh.channel import SSHServerChannel
+from asyncssh.packet import SSHPacket, UInt32
+
+from pyssh_gateway.core.launch import MAX_ENV_TOTAL, MAX_ENV_VARIABLES, Terminal, accepts_env
+
+WINDOW_BYTES = 2 * 1024 * 1024
+"""How much a client may send ahead of what its process has read. sshd's is 2 MiB, too (channels.h)."""
+
+PACKET_BYTES = 32 * 1024
+"""The largest data packet that we ask for: every implementation has to take it (RFC 4253 section 6.1), sshd's as well."""
+
+MAX_WAITING_REQUESTS = 64
+"""Requests that may wait while a process is being started. A client sends about four ahead."""
+
+_MODE_END = 0
+_MODE_RESERVED = 160
+"""RFC 4254 section 8: opcodes from here on have no defined argument, so parsing stops there."""
+
+
+class SessionEvents(Protocol):
+    """What a session does for its channel beyond asyncssh's `SSHServerSession`."""
+
+    def terminal_requested(self, terminal: Terminal) -> bool:
+        """`pty-req`: whether there may be a pty."""
+
+    def signal_requested(self, name: str) -> bool:
+        """`signal`: whether the signal, named without SIG, was sent."""
+
+
+class SessionChannel(SSHServerChannel[bytes]):
+    """One session's channel. `env` collects what the client may set."""
+
+    def __init__(self, conn: Any, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(
+            conn,
+            loop,
+            allow_pty=True,
+            line_editor=False,
+            line_echo=False,
+            line_history=0,
+            max_line_length=0,
+            encoding=None,
+            errors="strict",
+            window=WINDOW_BYTES,
+            max_pktsize=PACKET_BYTES,
+        )
+        self.env: dict[bytes, bytes] = {}
+        # Whatever does not fit into the peer's window stops its source at once, so at most one read is ever held here.
+        self.set_write_buffer_limits(high=0, low=0)
+
+    @property
+    def _events(self) -> SessionEvents:
+        return cast(SessionEvents, self._session)
+
+    @property
+    def peer_packet_size(self) -> int:
+        """The largest data packet that the client takes."""
+        return self._send_pktsize
+
+    @property
+    def drained(self) -> bool:
+        """Whether all data that was written has been sent."""
+        return not self._send_buf_len
+
+    def answer(self, granted: bool) -> None:
+        """Answer the shell, exec or subsystem request that the session left open."""
+        if self._request_queue:
+            self._report_response(granted)
+
+    def report_exit(self, status: int) -> None:
+        """`exit-status` (RFC 4254 section 6.10)."""
+        if not self.is_closed:
+            self._send_request(b"exit-status", UInt32(status))
+
+    def report_signal(self, name: str, core_dumped: bool) -> None:
+        """`exit-signal`; `name` comes without SIG."""
+        if not self.is_closed:
+            self._send_request(b"exit-signal", _string(name), bytes((core_dumped,)), _string(""), _string(""))
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether our side has been closed (or the peer has left)."""
+        return self._send_state in {"close_pending", "closed"}
+
+    def _process_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        if len(self._request_queue) >= MAX_WAITING_REQUESTS:
+            raise asyncssh.ProtocolError("Too many channel requests")
+        super()._process_request(pkttype, pktid, packet)
+
+    _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
+        **SSHServerChannel._packet_handlers,  # noqa: SLF001 - the same
+        asyncssh.constants.MSG_CHANNEL_REQUEST: _process_request,
+    }
+
+    def _process_pty_req_request(self, packet: SSHPacket) -> bool:
+        """Take what sshd takes: any TERM, and modes up to where they stop making sense."""
+        term = packet.get_string().decode("ascii", "replace").replace("\0", "")
+        columns, rows, width, height = (packet.get_uint32() for _ in range(4))
+        modes = parse_modes(packet.get_string())
+        packet.check_end()
+        return self._events.terminal_requested(Terminal(term, columns, rows, width, height, modes))
+
+    def _process_env_request(self, packet: SSHPacket) -> bool:
+        name, value = packet.get_string(), packet.get_string()
+        packet.check_end()
+        held = sum(len(key) + len(text) for key, text in self.env.items())
+        if len(self.env) >= MAX_ENV_VARIABLES or held + len(name) + len(value) > MAX_ENV_TOTAL:
+            return False
+        if not accepts_env(name, value):
+            return False
+        self.env[name] = value
+        return True
+
+    def _process_exec_request(self, packet: SSHPacket) -> bool:
+        """A command is bytes: what is not UTF-8 reaches the shell as it was sent."""
+        command = packet.get_string()
+        packet.check_end()
+        return self._start_session(command=command.decode("utf-8", "surrogateescape"))
+
+    def _process_signal_request(self, packet: SSHPacket) -> bool:
+        name = packet.get_string().decode("ascii", "replace")
+        packet.check_end()
+        return self._events.signal_requested(name)
+
+
+def parse_modes(encoded: bytes) -> tuple[tuple[int, int], ...]:
+    """The (opcode, value) pairs of an encoded terminal modes string (RFC 4254 section 8), up to its end or to the first
+    opcode that can't be parsed."""
+    modes = []
+    for start in range(0, len(encoded) - 4, 5):
+        opcode = encoded[start]
+        if opcode == _MODE_END or opcode >= _MODE_RESERVED:
+            break
+        modes.append((opcode, int.from_bytes(encoded[start + 1 : start + 5], "big")))
+    return tuple(modes)
+
+
+def _string(text: str) -> bytes:
+    data = text.encode()
+    return len(data).to_bytes(4, "big") + data

@@ -1,0 +1,99 @@
+"""Accepting connections: admission, addresses, and the hand-over to the transport."""
+
+import asyncio
+import errno
+import secrets
+import socket
+from collections.abc import Callable
+
+import asyncssh
+
+from pyssh_gateway.core.launch import Endpoints
+from pyssh_gateway.core.limits import Admission
+from pyssh_gateway.core.steering import CipherSteering
+from pyssh_gateway.events import AnyEvent, ConnectionOpened, ConnectionRefused
+from pyssh_gateway.gateway import transport
+from pyssh_gateway.gateway.server import Client, Services
+
+BACKLOG = 1024
+"""Connections that the kernel holds for us, while the gateway starts or is restarted. The kernel's own limit for it
+(net.core.somaxconn) is 4096."""
+
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+EXHAUSTED_PAUSE_SECONDS = 0.1
+"""How long to wait before accepting again when descriptors or memory have run out; the connection stays in the queue."""
+
+
+class Listener:
+    """Owns the listening socket while the gateway lives; the spawner holds another reference for the next gateway."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        options: asyncssh.SSHServerConnectionOptions,
+        services: Services,
+        admission: Admission,
+        steering: CipherSteering,
+        publish: Callable[[AnyEvent], None],
+    ) -> None:
+        self._socket = sock
+        self._options = options
+        self._services = services
+        self._admission = admission
+        self._steering = steering
+        self._publish = publish
+        self._open = asyncio.Event()
+        sock.setblocking(False)
+
+    def resume(self) -> None:
+        """Let connections in."""
+        self._socket.listen(BACKLOG)
+        self._open.set()
+
+    def stop(self) -> None:
+        """Refuse connections from now on. Those that wait in the kernel's queue are reset, so that no client hangs."""
+        self._open.clear()
+        self._socket.shutdown(socket.SHUT_RD)
+
+    async def run(self) -> None:
+        """Accept for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._open.wait()
+            try:
+                accepted, _ = await loop.sock_accept(self._socket)
+            except OSError as error:
+                if error.errno in EXHAUSTED:
+                    await asyncio.sleep(EXHAUSTED_PAUSE_SECONDS)
+                elif self._open.is_set() and error.errno not in {errno.ECONNABORTED, errno.EPROTO}:
+                    raise
+                continue
+            if not self._open.is_set():
+                accepted.close()
+                continue
+            await self._take(loop, accepted)
+
+    async def _take(self, loop: asyncio.AbstractEventLoop, accepted: socket.socket) -> None:
+        try:
+            peer, peer_port = accepted.getpeername()[:2]
+            local, local_port = accepted.getsockname()[:2]
+        except OSError:  # gone already
+            accepted.close()
+            return
+        reason = self._admission.admit(peer)
+        if reason is not None:
+            accepted.close()
+            self._publish(ConnectionRefused(peer=peer, peer_port=peer_port, reason=reason))
+            return
+        conn_id = secrets.token_hex(5)
+        endpoints = Endpoints(peer, peer_port, local, local_port)
+        self._publish(ConnectionOpened(conn=conn_id, peer=peer, peer_port=peer_port))
+        client = Client(conn_id, endpoints, self._services, loop)
+        services = transport.Services(
+            login_attempts=self._services.limits.auth_attempts,
+            steer_to_gcm=lambda version: self._steering.offer_only_gcm(version, peer),
+            negotiation_failed=lambda: self._steering.failed(peer),
+        )
+        await loop.connect_accepted_socket(
+            lambda: transport.Connection(loop, self._options, services, client), accepted
+        )

@@ -1,0 +1,90 @@
+"""The gateway process's first steps: open what needs the rights it was forked with, give them up, run.
+
+Before the drop: the log, and the directory of fetched keys, which becomes the working directory. After it the process is
+an account that owns nothing else and can't look at anybody's files.
+"""
+
+import asyncio
+import os
+import pwd
+import resource
+import socket
+from importlib import import_module
+from pathlib import Path
+
+import asyncssh
+
+from pyssh_gateway.audit.log import AuditLog, AuditLogError
+from pyssh_gateway.gateway.app import Facts, Gateway, complain
+from pyssh_gateway.spawner.process import become
+from pyssh_gateway.spawner.supervisor import UNUSABLE
+
+FETCHED_DIRECTORY = "fetched"
+"""The directory in `keys_dir` that the gateway may write: last-good copies of fetched keys."""
+
+FALLBACK_ACCOUNT = "nobody"
+"""The account to run as when root started us and the configured one does not exist."""
+
+CLOSE_LOG_SECONDS = 0.5
+"""How long the last lines may take to get to standard output."""
+
+LATE_MODULES = ("concurrent.futures.thread", "difflib", "encodings.idna", "http.client", "ssl", "urllib.request")
+"""What is imported only when it is needed. Started from root's home directory, an account without rights can't read the
+modules any more when that time comes; they are imported before the drop then."""
+
+
+def run_gateway(facts: Facts, listening: socket.socket, control: socket.socket) -> int:
+    """Be the gateway until it leaves; returns the process's exit code."""
+    try:
+        audit = AuditLog.open(
+            Path(facts.config.audit_dir), stdout_fd=1, human=facts.human, colour=facts.colour, on_problem=complain
+        )
+        _prepare(facts)
+    except (AuditLogError, OSError) as error:
+        complain(str(error))
+        return UNUSABLE
+    try:
+        return asyncio.run(_run(facts, listening, control, audit))
+    finally:
+        audit.close(CLOSE_LOG_SECONDS)
+
+
+async def _run(facts: Facts, listening: socket.socket, control: socket.socket, audit: AuditLog) -> int:
+    return await Gateway(facts, listening, control, audit, asyncio.get_running_loop()).run()
+
+
+def _prepare(facts: Facts) -> None:
+    """Take the working directory and the descriptors that will be needed, then give up every right."""
+    store = Path(facts.config.keys_dir, FETCHED_DIRECTORY)
+    store.mkdir(mode=0o700, exist_ok=True)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    os.chdir(store)
+    if os.geteuid() != 0:
+        return
+    account = gateway_account(facts.config.account)
+    for path in (Path(), *Path().iterdir()):
+        os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+    if not _modules_readable(account.pw_uid):
+        for name in LATE_MODULES:
+            import_module(name)
+    os.setgroups([])
+    become(account.pw_uid, account.pw_gid)
+
+
+def gateway_account(name: str) -> pwd.struct_passwd:
+    """The unprivileged account that the gateway runs as; KeyError if not even the fallback exists."""
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        return pwd.getpwnam(FALLBACK_ACCOUNT)
+
+
+def _modules_readable(uid: int) -> bool:
+    """Whether `uid` could still import from where this program and its libraries are."""
+    os.seteuid(uid)
+    try:
+        files = (os.__file__, asyncssh.__file__, __file__)
+        return all(os.access(file, os.R_OK, effective_ids=True) for file in files)
+    finally:
+        os.seteuid(0)

@@ -1,0 +1,163 @@
+"""Bytes between a descriptor and a channel, with backpressure both ways.
+
+Out of a descriptor: one read for each turn of the loop, handed on at once; while the channel takes no more, the
+descriptor is not read, and the kernel blocks its writer. Into a descriptor: written at once; what the kernel does not
+take is kept (never more than the channel's window, since reading of the channel is paused meanwhile) and written when
+there is room.
+"""
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+
+READ_BYTES = 32 * 1024
+"""One read: the largest data packet that clients take, so that one read is one packet."""
+
+
+class Source:
+    """Reads a descriptor that it owns. `deliver` gets the data, `at_end` is called once, at its end."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        descriptor: int,
+        *,
+        deliver: Callable[[bytes], None],
+        at_end: Callable[[], None],
+        size: int,
+        is_pty: bool,
+    ) -> None:
+        self._loop = loop
+        self._descriptor = descriptor
+        self._deliver = deliver
+        self._at_end = at_end
+        self._size = min(size, READ_BYTES)
+        self._is_pty = is_pty
+        self._reading = False
+        self.ended = False
+        os.set_blocking(descriptor, False)
+
+    def set_reading(self, reading: bool) -> None:
+        """Start or stop reading."""
+        if self.ended or reading == self._reading:
+            return
+        self._reading = reading
+        if reading:
+            self._loop.add_reader(self._descriptor, self._read)
+        else:
+            self._loop.remove_reader(self._descriptor)
+
+    def read_now(self) -> bool:
+        """Read once without waiting; whether anything was there."""
+        if self.ended:
+            return False
+        data = self._take()
+        if data:
+            self._deliver(data)
+            return True
+        if data is not None:
+            self._end()
+        return False
+
+    def close(self) -> None:
+        """Close the descriptor without a word to anybody."""
+        self.set_reading(False)
+        if not self.ended:
+            self.ended = True
+            os.close(self._descriptor)
+
+    def _read(self) -> None:
+        self.read_now()
+
+    def _take(self) -> bytes | None:
+        """The next bytes; empty at the end, None if there are none yet.
+
+        A pty gives at most a line discipline buffer (4 KiB) at a time, so it is read until it would block.
+        """
+        chunks: list[bytes] = []
+        room = self._size
+        try:
+            while room > 0:
+                chunk = os.read(self._descriptor, room)
+                if not chunk:
+                    break
+                chunks.append(chunk)
+                room -= len(chunk)
+                if not self._is_pty:
+                    break
+        except BlockingIOError:
+            if not chunks:
+                return None
+        except OSError as error:
+            if error.errno != errno.EIO:  # a pty's master: nobody has the other side open
+                raise
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _end(self) -> None:
+        self.close()
+        self._at_end()
+
+
+class Sink:
+    """Writes a descriptor. `on_room` is called when all that had to wait has been written."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, descriptor: int, on_room: Callable[[], None]) -> None:
+        self._loop = loop
+        self._descriptor = descriptor
+        self._on_room = on_room
+        self._waiting = bytearray()
+        self._ending = False
+        self.closed = False
+        os.set_blocking(descriptor, False)
+
+    def write(self, data: bytes) -> bool:
+        """Write `data`; False if some of it has to wait, and more should not come before `on_room`.
+
+        What nobody reads any more is thrown away: a process that has closed its input is not an error.
+        """
+        if self.closed or self._ending:
+            return True
+        if not self._waiting:
+            written = self._try(data)
+            if written == len(data):
+                return True
+            data = data[written:]
+            self._loop.add_writer(self._descriptor, self._flush)
+        self._waiting += data
+        return False
+
+    def end(self) -> None:
+        """Close the descriptor once everything has been written."""
+        self._ending = True
+        if not self._waiting:
+            self.close()
+
+    def close(self) -> None:
+        """Close the descriptor now."""
+        if not self.closed:
+            self.closed = True
+            self._loop.remove_writer(self._descriptor)
+            self._waiting.clear()
+            os.close(self._descriptor)
+
+    def _try(self, data: bytes | bytearray) -> int:
+        try:
+            return os.write(self._descriptor, data)
+        except BlockingIOError:
+            return 0
+        except OSError:  # EPIPE, EIO: the reader is gone
+            self.close()
+            return len(data)
+
+    def _flush(self) -> None:
+        written = self._try(self._waiting)
+        if self.closed:
+            self._on_room()
+            return
+        del self._waiting[:written]
+        if not self._waiting:
+            self._loop.remove_writer(self._descriptor)
+            if self._ending:
+                self.close()
+            self._on_room()

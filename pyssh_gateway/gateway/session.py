@@ -1,0 +1,361 @@
+"""A session: one process of the user's behind one channel (RFC 4254 section 6).
+
+The session asks the spawner for the process, pumps bytes between its descriptors and the channel, and ends the channel
+as sshd does: when the process has been reaped and what it wrote has been sent, with exit-status, EOF, close.
+"""
+
+import asyncio
+import pwd
+import signal
+import termios
+from collections.abc import Callable
+from contextlib import suppress
+from os import dup
+from typing import Literal
+
+import asyncssh
+import msgspec
+
+from pyssh_gateway.core import launch
+from pyssh_gateway.events import AnyEvent, RequestDenied, SessionClosed, SessionOpened
+from pyssh_gateway.gateway.channel import SessionChannel
+from pyssh_gateway.gateway.pump import Sink, Source
+from pyssh_gateway.gateway.spawner_client import Spawned, SpawnerClient, SpawnRefused
+from pyssh_gateway.spawner.protocol import Exited
+from pyssh_gateway.spawner.terminal import set_size
+
+EOF_GRACE_SECONDS = 0.05
+"""How long an EOF waits for the exit status, which comes another way and some clients want first. A process that closes
+its output and lives on is the exception; its EOF is passed on after this."""
+
+LINGER_SECONDS = 1.0
+"""How long the output of an ended process may stay silent, with a background process still holding it open, before the
+channel is closed. sshd waits for as long as anybody holds it, and so hangs on `ssh host 'server &'`."""
+
+DRAIN_BYTES = 128 * 1024
+"""How much is read from a pty after its process has ended. The kernel holds at most 64 KiB for a pty; what comes beyond is
+a background process's, and sshd cuts that off, too."""
+
+STDERR = asyncssh.EXTENDED_DATA_STDERR
+
+SIGNAL_NAMES = ("ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2")
+"""The signals of RFC 4254 section 6.10."""
+
+
+class SessionContext(msgspec.Struct, frozen=True):
+    """What a session needs to know about its connection and the gateway."""
+
+    conn: str
+    session: str
+    user: str
+    endpoints: launch.Endpoints
+    spawner: SpawnerClient
+    publish: Callable[[AnyEvent], None]
+    now: Callable[[], float]
+    system_env: Callable[[], dict[bytes, bytes]]
+    on_network: Callable[[Callable[[bool], None]], Callable[[], None]]
+    on_closed: Callable[[str], None]
+
+
+class Session(asyncssh.SSHServerSession[bytes]):
+    """One session channel's requests, process and bytes."""
+
+    def __init__(self, context: SessionContext, loop: asyncio.AbstractEventLoop) -> None:
+        self._context = context
+        self._loop = loop
+        self._channel: SessionChannel
+        self._terminal: launch.Terminal | None = None
+        self._process: Spawned | None = None
+        self._opened_at = 0.0
+        self._sources: list[Source] = []
+        self._sink: Sink | None = None
+        self._exit: Exited | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._forget_network: Callable[[], None] = lambda: None
+        self._channel_full = False
+        self._network_full = False
+        self._drain_left = DRAIN_BYTES
+        self._finished = False
+        self._released = False
+        self._lost = False
+        self._stopping = False
+        self._bytes_in = 0
+        self._bytes_out = 0
+
+    # -- what the channel asks for ------------------------------------------------------------------------------
+
+    def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
+        """The channel is open; nothing runs yet."""
+        assert isinstance(chan, SessionChannel)
+        self._channel = chan
+
+    def terminal_requested(self, terminal: launch.Terminal) -> bool:
+        """`pty-req`, once and before the process."""
+        if self._terminal is not None or self._process is not None:
+            return False
+        self._terminal = terminal
+        return True
+
+    def shell_requested(self) -> bool:
+        """`shell`: the login shell; answered when it runs."""
+        return self._launch("shell", None)
+
+    def exec_requested(self, command: str) -> bool:
+        """`exec`: a command for the shell; answered when it runs."""
+        return self._launch("exec", command.encode("utf-8", "surrogateescape"))
+
+    def subsystem_requested(self, subsystem: str) -> bool:
+        """`subsystem`: none is served."""
+        self._deny(f"subsystem {subsystem}", "this subsystem is not served")
+        return False
+
+    def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:
+        """`window-change`."""
+        if self._process is not None and self._process.tty and not self._released:
+            with suppress(OSError):
+                set_size(self._process.descriptors[0], width, height, pixwidth, pixheight)
+
+    def signal_requested(self, name: str) -> bool:
+        """`signal`: to the process group, with the user's rights."""
+        if self._process is None or self._exit is not None or name not in SIGNAL_NAMES:
+            return False
+        try:
+            self._context.spawner.signal(self._process, getattr(signal, f"SIG{name}"))
+        except SpawnRefused as error:
+            self._deny(f"signal {name}", str(error))
+            return False
+        return True
+
+    def break_received(self, msec: int) -> bool:  # noqa: ARG002 - the length of a break means nothing to a pty
+        """`break` (RFC 4335): on a pty, what sshd does."""
+        if self._process is None or not self._process.tty or self._released:
+            return False
+        with suppress(termios.error):
+            termios.tcsendbreak(self._process.descriptors[0], 0)
+        return True
+
+    # -- the process --------------------------------------------------------------------------------------------
+
+    def _launch(self, kind: Literal["shell", "exec"], command: bytes | None) -> bool:
+        request = launch.SessionRequest(kind, command, self._terminal, self._channel.env)
+        self._channel.get_connection().create_task(self._start(request))
+        # asyncssh leaves a request open whose handler returns None; `_start` answers it.
+        return None  # type: ignore[return-value]
+
+    async def _start(self, request: launch.SessionRequest) -> None:
+        context = self._context
+        try:
+            plan = launch.plan(request, _account(context.user), context.endpoints, context.system_env())
+            process = await context.spawner.spawn(plan, self._exited)
+        except SpawnRefused as error:
+            self._deny(request.kind, str(error))
+            self._channel.answer(granted=False)
+            return
+        self._attach(process)
+        context.publish(
+            SessionOpened(
+                conn=context.conn,
+                session=context.session,
+                user=context.user,
+                kind=request.kind,
+                command="" if request.command is None else request.command.decode("utf-8", "surrogateescape"),
+                tty=process.tty,
+                term=request.terminal.term if request.terminal is not None else "",
+                pid=process.pid,
+            )
+        )
+        if self._lost:  # the client left while the process was being started
+            self._release("channel closed")
+        else:
+            self._channel.answer(granted=True)
+
+    def _attach(self, process: Spawned) -> None:
+        """Own the process's descriptors; nothing is read before the request has been answered."""
+        self._process = process
+        self._opened_at = self._context.now()
+        size = self._channel.peer_packet_size
+        if process.tty:
+            (master,) = process.descriptors
+            self._sink = Sink(self._loop, dup(master), self._channel.resume_reading)
+            outputs = [(master, None)]
+        else:
+            stdin, stdout, stderr = process.descriptors
+            self._sink = Sink(self._loop, stdin, self._channel.resume_reading)
+            outputs = [(stdout, None), (stderr, STDERR)]
+        self._sources = [
+            Source(
+                self._loop,
+                descriptor,
+                deliver=lambda data, datatype=datatype: self._output(data, datatype),  # type: ignore[misc]
+                at_end=self._progress,
+                size=size,
+                is_pty=bool(process.tty),
+            )
+            for descriptor, datatype in outputs
+        ]
+
+    def session_started(self) -> None:
+        """The request was answered: let the bytes flow."""
+        self._forget_network = self._context.on_network(self._network)
+        self._set_reading()
+
+    def announce(self, text: str) -> None:
+        """Say something on a pty's screen; a session without one carries a program's data and is left alone."""
+        if self._process is not None and self._process.tty and not self._channel.is_closed:
+            self._channel.write(f"\r\n{text}\r\n".encode())
+
+    def hang_up(self) -> None:
+        """The server stops: a pty's processes get SIGHUP, as when its line is lost."""
+        self._stopping = True
+        if self._process is not None and self._process.tty and self._exit is None:
+            with suppress(SpawnRefused):
+                self._context.spawner.signal(self._process, signal.SIGHUP)
+
+    # -- bytes --------------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:  # noqa: ARG002 - clients send one kind only
+        """Input for the process."""
+        self._bytes_in += len(data)
+        if self._sink is not None and not self._sink.write(data):
+            self._channel.pause_reading()
+
+    def eof_received(self) -> bool:
+        """The client sends no more: pipes are closed; a terminal has no such thing, and sshd's stays open, too."""
+        if self._sink is not None and self._process is not None and not self._process.tty:
+            self._sink.end()
+        return True
+
+    def pause_writing(self) -> None:
+        """The client's window is full."""
+        self._channel_full = True
+        self._set_reading()
+
+    def resume_writing(self) -> None:
+        """The client's window has room, and everything that waited for it is sent."""
+        self._channel_full = False
+        self._set_reading()
+        self._progress()
+
+    def _network(self, writable: bool) -> None:
+        self._network_full = not writable
+        self._set_reading()
+        if writable:
+            self._progress()
+
+    def _set_reading(self) -> None:
+        for source in self._sources:
+            source.set_reading(not self._channel_full and not self._network_full)
+
+    def _output(self, data: bytes, datatype: int | None) -> None:
+        self._bytes_out += len(data)
+        self._channel.write(data, datatype)
+        if self._timer is not None:  # output after the exit: the silence begins again
+            self._cancel_timer()
+            self._timer = self._loop.call_later(LINGER_SECONDS, self._finish)
+
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    def _exited(self, exit_: Exited) -> None:
+        """The process has been reaped."""
+        self._exit = exit_
+        if self._process is not None:
+            self._progress()
+
+    def _progress(self) -> None:
+        """Take the next step towards the end, if it is due; called whenever something changed."""
+        if self._finished or self._lost or self._process is None:
+            return
+        self._cancel_timer()
+        ended = all(source.ended for source in self._sources)
+        if self._exit is None:
+            if ended:
+                self._timer = self._loop.call_later(EOF_GRACE_SECONDS, self._channel.write_eof)
+        elif self._channel_full or self._network_full:
+            pass  # what is left to send comes first; having sent it leads back here
+        elif self._process.tty:
+            self._drain_pty()
+        elif ended:
+            self._finish()
+        else:
+            self._timer = self._loop.call_later(LINGER_SECONDS, self._finish)
+
+    def _drain_pty(self) -> None:
+        """The process has ended, so what is in the pty is all that counts, whoever else may hold it (sshd agrees)."""
+        (source,) = self._sources
+        before = self._bytes_out
+        while source.read_now():
+            self._drain_left -= self._bytes_out - before
+            before = self._bytes_out
+            if self._drain_left <= 0:
+                break
+            if self._channel_full or self._network_full:
+                return
+        self._finish()
+
+    def _finish(self) -> None:
+        if self._finished or self._lost or self._exit is None or not self._channel.drained:
+            return
+        self._finished = True
+        if self._exit.signal is not None:
+            self._channel.report_signal(signal_name(self._exit.signal), self._exit.core_dumped)
+        else:
+            self._channel.report_exit(self._exit.status or 0)
+        self._channel.write_eof()
+        self._channel.close()
+        self._release("exited")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The channel is gone, by our hand or the client's: let go of everything."""
+        self._lost = True
+        if self._process is not None:
+            self._release("connection lost" if exc else "channel closed")
+        self._context.on_closed(self._context.session)
+
+    def _release(self, reason: str) -> None:
+        """Close the descriptors: a pty's processes are hung up by the kernel, others see their pipes closed."""
+        if self._released:
+            return
+        self._released = True
+        context, exit_ = self._context, self._exit
+        self._cancel_timer()
+        self._forget_network()
+        for source in self._sources:
+            source.close()
+        if self._sink is not None:
+            self._sink.close()
+        context.publish(
+            SessionClosed(
+                conn=context.conn,
+                session=context.session,
+                user=context.user,
+                reason="server stopped" if self._stopping and exit_ is None else reason,
+                exit_status=exit_.status if exit_ is not None else None,
+                exit_signal=signal_name(exit_.signal) if exit_ is not None and exit_.signal is not None else None,
+                bytes_in=self._bytes_in,
+                bytes_out=self._bytes_out,
+                seconds=round(context.now() - self._opened_at, 3),
+            )
+        )
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _deny(self, request: str, reason: str) -> None:
+        context = self._context
+        context.publish(RequestDenied(conn=context.conn, user=context.user, request=request, reason=reason))
+
+
+def signal_name(number: int) -> str:
+    """The name that exit-signal has for a signal; others are named as sshd names them (session.c, sig2name)."""
+    name = signal.Signals(number).name.removeprefix("SIG") if number in signal.valid_signals() else ""
+    return name if name in SIGNAL_NAMES else "SIG@openssh.com"
+
+
+def _account(user: str) -> launch.Account:
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise SpawnRefused(f"there is no account {user} on this machine") from None
+    return launch.Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, entry.pw_shell)
