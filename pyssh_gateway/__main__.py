@@ -1,0 +1,81 @@
+"""The command line: find the subcommand, import what it needs and nothing else, turn its outcome into an exit code."""
+
+import os
+import sys
+
+USAGE = """\
+usage: pyssh-gateway serve [--config FILE] [--port N]
+       pyssh-gateway serve --trial [--user NAME] [--github LOGIN]
+       pyssh-gateway --version | --help
+
+  --config FILE   configuration (default: $PYSSH_GATEWAY_CONFIG, then /etc/pyssh-gateway/config.toml)
+  --port N        listen on this port (default 2222)
+  --trial         without a [[login]] in the configuration: let in the account that starts the server
+  --user NAME     with --trial as root: the account to log in to, made if it is missing
+  --github LOGIN  with --trial: with the keys of this GitHub account instead of those in ~/.ssh
+"""
+
+USAGE_ERROR = 2
+
+
+def main() -> int:
+    """Run the command in `sys.argv`; returns the exit code."""
+    arguments = sys.argv[1:]
+    match arguments:
+        case ["--version"]:
+            from pyssh_gateway import __version__
+
+            print(f"pyssh-gateway {__version__}")
+            return 0
+        case ["--help" | "-h"] | ["serve", "--help" | "-h"]:
+            print(USAGE, end="")
+            return 0
+        case ["serve", *rest]:
+            return _serve(rest)
+        case _:
+            return _wrong_usage("expected a command" if not arguments else f"unknown command {arguments[0]}")
+
+
+def _serve(arguments: list[str]) -> int:
+    """`serve`, with its few options read by hand: argparse would cost a third of the time that binding the port takes."""
+    from pyssh_gateway.config_source import ConfigError
+    from pyssh_gateway.serve import CannotStart, Options, serve
+
+    values: dict[str, str | None] = {"--config": None, "--port": None, "--user": None, "--github": None}
+    trial = False
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        if argument == "--trial":
+            trial = True
+        elif name in values:
+            given = value if equals else next(rest, None)
+            if given is None:
+                return _wrong_usage(f"{name} needs a value")
+            values[name] = given
+        else:
+            return _wrong_usage(f"unknown option {argument}")
+    if not trial and (values["--user"] or values["--github"]):
+        return _wrong_usage("--user and --github go with --trial")
+    try:
+        port = None if values["--port"] is None else int(values["--port"])
+    except ValueError:
+        return _wrong_usage(f"--port takes a number, not {values['--port']}")
+    options = Options(
+        config=values["--config"], port=port, trial=trial, user=values["--user"], github=values["--github"]
+    )
+    try:
+        return serve(options, os.environ)
+    except (CannotStart, ConfigError) as error:
+        for problem in error.problems:
+            print(f"pyssh-gateway: {problem}", file=sys.stderr)
+        return USAGE_ERROR
+
+
+def _wrong_usage(problem: str) -> int:
+    print(f"pyssh-gateway: {problem}\n\n{USAGE}", end="", file=sys.stderr)
+    return USAGE_ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())

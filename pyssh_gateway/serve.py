@@ -1,0 +1,177 @@
+"""`pyssh-gateway serve`: from the command line to a running spawner, in the order that a waiting client wants.
+
+A client may be waiting for this very start, so the socket is bound before anything heavy is imported. All that can be
+wrong is found and said before the gateway is forked: then either everything runs or nothing does.
+"""
+
+import gc
+import os
+import pwd
+import socket
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pyssh_gateway import config_source
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from pyssh_gateway.config import Config
+    from pyssh_gateway.spawner.supervisor import Crash
+
+BACKLOG = 1024
+"""Connections that the kernel holds until the gateway accepts them (its own limit, net.core.somaxconn, is 4096)."""
+
+USAGE_ERROR = 2
+"""Exit code for a configuration or a machine on which we can't start."""
+
+
+class CannotStart(Exception):
+    """Why the server can't start; `problems` has one line for each reason."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Options:
+    """The command line of `serve`."""
+
+    def __init__(self, *, config: str | None, port: int | None, trial: bool, user: str | None, github: str | None) -> None:
+        self.config = config
+        self.port = port
+        self.trial = trial
+        self.user = user
+        self.github = github
+
+
+def serve(options: Options, environ: Mapping[str, str]) -> int:
+    """Run the server; returns its exit code. Raises `CannotStart` or `config_source.ConfigError`."""
+    overrides = {} if options.port is None else {"listen.port": options.port}
+    raw = config_source.read(options.config, environ, overrides)
+    endpoint = config_source.listen_address(raw)
+    listening = None if endpoint is None else listen(endpoint)
+
+    from pyssh_gateway import config as config_module  # late: msgspec
+
+    identity = ""
+    if options.trial and "login" not in raw.values:
+        from pathlib import Path
+
+        from pyssh_gateway import trial  # late: trials only
+
+        partial = config_module.parse(raw)
+        try:
+            tried = trial.set_up(options.user, options.github, Path(partial.keys_dir))
+        except trial.TrialError as error:
+            raise CannotStart(str(error)) from None
+        raw = config_source.read(options.config, environ, overrides | {"login": [tried.login]})
+        identity = tried.identity
+        for remark in tried.remarks:
+            say(remark)
+    config = config_module.parse(raw)
+    check_logins(config)
+    assert listening is not None  # a configuration that parses has an address to listen on
+    return _supervise(config, listening, identity, environ)
+
+
+def listen(endpoint: tuple[str, int]) -> socket.socket:
+    """A listening socket; from here on a client's connection succeeds."""
+    address, port = endpoint
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(endpoint)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise CannotStart(f"can't listen on {address}:{port}: {error.strerror}") from None
+    return sock
+
+
+def check_logins(config: "Config") -> None:
+    """Whether the accounts and key files that `config` names are there and usable; raises `CannotStart` if not."""
+    me = pwd.getpwuid(os.geteuid())
+    problems = []
+    if not config.login:
+        problems.append("nobody may log in: add a [[login]] with user and keys to the configuration")
+    for index, login in enumerate(config.login):
+        where = f"login[{index}]"
+        try:
+            entry = pwd.getpwnam(login.user)
+        except KeyError:
+            problems.append(f"{where}.user: there is no account {login.user} on this machine; make it, or name another")
+            continue
+        if me.pw_uid not in {0, entry.pw_uid}:
+            problems.append(f"{where}.user: started by {me.pw_name}, only {me.pw_name} can log in, not {login.user}")
+    for path in key_files(config):
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+        except OSError as error:
+            problems.append(f"key file {path} can't be read: {error.strerror}")
+    if problems:
+        raise CannotStart(*problems)
+
+
+def key_files(config: "Config") -> tuple[str, ...]:
+    """The files that `file:` sources name."""
+    specs = dict.fromkeys(spec for login in config.login for spec in login.keys)
+    return tuple(spec.removeprefix("file:") for spec in specs if spec.startswith("file:"))
+
+
+def _supervise(config: "Config", listening: socket.socket, identity: str, environ: Mapping[str, str]) -> int:
+    gateway = import_gateway()
+
+    from pathlib import Path
+
+    from pyssh_gateway.audit import human
+    from pyssh_gateway.gateway.app import Facts
+    from pyssh_gateway.keys.host_keys import HostKeyError, load_or_create
+    from pyssh_gateway.spawner.supervisor import Permissions, Supervisor
+
+    try:
+        host_key = load_or_create(Path(config.keys_dir))
+    except HostKeyError as error:
+        raise CannotStart(str(error)) from None
+    wants_human = human.wants_human(1, config.log.format)
+    facts = Facts(
+        config=config,
+        host_key=host_key,
+        human=wants_human,
+        colour=wants_human and human.wants_colour(1, environ.get("TERM"), environ.get("NO_COLOR")),
+        identity=identity,
+    )
+
+    def run(control: socket.socket, generation: int, crashes: "tuple[Crash, ...]") -> int:
+        import msgspec
+
+        now = msgspec.structs.replace(facts, generation=generation, crashes=crashes)
+        return int(gateway.run_gateway(now, listening, control))
+
+    permissions = Permissions(frozenset(login.user for login in config.login), frozenset(key_files(config)))
+    gc.collect()
+    gc.freeze()  # what is here stays: the collector then leaves the pages alone that all the forks share
+    return Supervisor(run, permissions, config.stop.drain).run()
+
+
+def import_gateway() -> "ModuleType":
+    """The gateway's code, imported before the fork, so that a gateway that has to be started again is there at once.
+
+    asyncssh looks for two optional C libraries with `find_library`, which runs ldconfig and a compiler: 40 ms that a
+    developer would wait for algorithms which are not offered.
+    """
+    import ctypes.util
+
+    find_library = ctypes.util.find_library
+    ctypes.util.find_library = lambda name: None  # noqa: ARG005 - the signature is ctypes's
+    try:
+        from pyssh_gateway.gateway import main
+    finally:
+        ctypes.util.find_library = find_library
+    return main
+
+
+def say(text: str) -> None:
+    """A line for the person who started us."""
+    os.write(2, f"pyssh-gateway: {text}\n".encode(errors="backslashreplace"))
