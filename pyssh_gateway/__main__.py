@@ -37,7 +37,7 @@ def main() -> int:
 
 
 def _serve(arguments: list[str]) -> int:
-    """`serve`, with its few options read by hand: argparse would cost a third of the time that binding the port takes."""
+    """`serve`, its few options read by hand: argparse would cost a third of the time that binding the port takes."""
     from pyssh_gateway.config_source import ConfigError
     from pyssh_gateway.serve import CannotStart, Options, serve
 

@@ -37,7 +37,9 @@ class CannotStart(Exception):
 class Options:
     """The command line of `serve`."""
 
-    def __init__(self, *, config: str | None, port: int | None, trial: bool, user: str | None, github: str | None) -> None:
+    def __init__(
+        self, *, config: str | None, port: int | None, trial: bool, user: str | None, github: str | None
+    ) -> None:
         self.config = config
         self.port = port
         self.trial = trial
@@ -71,7 +73,8 @@ def serve(options: Options, environ: Mapping[str, str]) -> int:
             say(remark)
     config = config_module.parse(raw)
     check_logins(config)
-    assert listening is not None  # a configuration that parses has an address to listen on
+    if listening is None:  # an endpoint that only the full parser understands
+        listening = listen((config.listen.address, config.listen.port))
     return _supervise(config, listening, identity, environ)
 
 

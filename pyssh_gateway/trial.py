@@ -28,8 +28,10 @@ class Trial:
 
 
 def set_up(user: str | None, github: str | None, keys_dir: Path) -> Trial:
-    """The trial's login: `user` (needed for root, who may not log in unless named) with the keys of the GitHub account
-    `github`, else with the public keys in our own ~/.ssh, else with a demo key pair in `keys_dir`."""
+    """The trial's login: `user` (root has to name one) with keys from the first of these that there is.
+
+    The GitHub account `github`; the public keys in our own ~/.ssh; a demo key pair in `keys_dir`.
+    """
     remarks: list[str] = []
     account = _account(user, remarks)
     if github is not None:
@@ -87,5 +89,7 @@ def _demo_key(keys_dir: Path, remarks: list[str]) -> Path:
     except HostKeyError as error:
         raise TrialError(str(error)) from None
     else:
-        remarks.append(f"no public key in {_home()}/.ssh: made a demo key pair, {path}; it lets in whoever has that file")
+        remarks.append(
+            f"no public key in {_home()}/.ssh: made a demo key pair, {path}; it lets in whoever has that file"
+        )
     return path

@@ -11,22 +11,22 @@ from typing import Literal
 import msgspec
 
 USER_PATH = b"/usr/local/bin:/usr/bin:/bin:/usr/games"
-"""PATH without an /etc/environment: what Debian's and Ubuntu's sshd set for ordinary accounts."""
+"""PATH without an /etc/environment: what Debian's and Ubuntu's sshd set for accounts."""
 
 ROOT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The same for root."""
 
 ACCEPTED_ENV = ("LANG", "LC_*", "COLORTERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "GIT_*", "NO_COLOR")
-"""What a client may set (sshd's AcceptEnv): looks and language, and git's settings; nothing that loads code."""
+"""What a client may set (sshd's AcceptEnv): looks, language and git's settings; nothing that loads code."""
 
-_NEVER_ACCEPTED = ("GIT_EXEC_PATH", "GIT_SSH*", "GIT_PROXY_COMMAND", "GIT_EXTERNAL_DIFF", "GIT_CONFIG*", "GIT_ASKPASS")
+_NEVER_ACCEPTED = ("GIT_ASKPASS", "GIT_CONFIG*", "GIT_EXEC_PATH", "GIT_EXTERNAL_DIFF", "GIT_PROXY_COMMAND", "GIT_SSH*")
 """Exceptions to the above: these name programs, or settings that name programs, for git to run."""
 
 MAX_ENV_VARIABLES = 128
-"""How many variables a client may set. sshd has the same bound (session.c: "Ignoring env request: too many vars")."""
+"""How many variables a client may set; sshd has the same bound (session.c, "Ignoring env request")."""
 
 MAX_ENV_TOTAL = 64 * 1024
-"""Bytes of names and values taken from one client together; with a command of 128 KiB it fits the spawner's messages."""
+"""Bytes of names and values taken from one client; with a command of 128 KiB that fits the spawner's messages."""
 
 
 class Account(msgspec.Struct, frozen=True):

@@ -1,4 +1,7 @@
-"""Who gets in. One pure decision over facts that were gathered before; it never awaits, so nothing can change under it."""
+"""Who gets in.
+
+One pure decision over facts that were gathered before; it never awaits, so nothing can change under it.
+"""
 
 import msgspec
 

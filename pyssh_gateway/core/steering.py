@@ -1,9 +1,9 @@
 """Which ciphers to offer to whom.
 
-The client's order decides (RFC 4253 section 7.1). OpenSSH's puts chacha20-poly1305 first, and before 10.0 AES-CTR before
-AES-GCM; both cost this server a multiple of AES-GCM where the processor has AES instructions. An OpenSSH client has
-AES-GCM unless its user took it away, so it is offered nothing else. If that turns out wrong for a client, its address is
-remembered and gets the full list from then on.
+The client's order decides (RFC 4253 section 7.1). OpenSSH's puts chacha20-poly1305 first, and before 10.0 AES-CTR
+before AES-GCM; both cost this server a multiple of AES-GCM where the processor has AES instructions. An OpenSSH client
+has AES-GCM unless its user took it away, so it is offered nothing else. If that turns out wrong for a client, its
+address is remembered and gets the full list from then on.
 """
 
 from pyssh_gateway.core.limits import source_of
@@ -21,7 +21,8 @@ class CipherSteering:
 
     def offer_only_gcm(self, identification: bytes, peer: str) -> bool:
         """Whether to offer AES-GCM alone to the client at `peer` that sent this identification line."""
-        return self._has_aes and identification.startswith(b"SSH-2.0-OpenSSH_") and source_of(peer) not in self._full_list
+        is_openssh = identification.startswith(b"SSH-2.0-OpenSSH_")
+        return self._has_aes and is_openssh and source_of(peer) not in self._full_list
 
     def failed(self, peer: str) -> None:
         """The client at `peer` found no cipher in what it was offered."""

@@ -44,7 +44,7 @@ from pyssh_gateway.keys.keyring import Keyring
 from pyssh_gateway.spawner.supervisor import Crash
 
 LAST_LOOK_SECONDS = 0.25
-"""How long a stop waits for those who are just logging in. They get in, or are refused cleanly, and scanners, who never
+"""How long a stop waits for those who are just logging in. They get in, or are refused cleanly; scanners, who never
 log in, can delay the stop by no more than this."""
 
 FLUSH_SECONDS = 0.5
@@ -57,8 +57,8 @@ SYSTEM_ENVIRONMENT = (Path("/etc/environment"), Path("/etc/default/locale"))
 class Facts(msgspec.Struct, frozen=True):
     """What the gateway is given by the process that started it.
 
-    `human` and `colour` say what goes to standard output. `identity` is the private key that the banner's command has to
-    name, if any; `generation` counts gateway processes from 1, and `crashes` are the ends of earlier ones.
+    `human` and `colour` say what goes to standard output. `identity` is the private key that the banner's command names,
+    if any; `generation` counts gateway processes from 1, and `crashes` are the ends of earlier ones.
     """
 
     config: Config
@@ -115,11 +115,11 @@ class Gateway:
         host_key = asyncssh.import_private_key(facts.host_key.private_pem)
         self._listener = Listener(
             listening,
-            transport.options(host_key, config.limits.login_grace),
-            services,
-            self._admission,
-            CipherSteering(has_aes=processor_has_aes()),
-            self.bus.publish,
+            options=transport.options(host_key, config.limits.login_grace),
+            services=services,
+            admission=self._admission,
+            steering=CipherSteering(has_aes=processor_has_aes()),
+            publish=self.bus.publish,
         )
 
     async def run(self) -> int:
@@ -161,9 +161,9 @@ class Gateway:
                 config,
                 (address, port),
                 host_key,
-                self._keyring.snapshot,
-                self._keyring.describe(),
-                self._facts.identity,
+                snapshot=self._keyring.snapshot,
+                sources=self._keyring.describe(),
+                identity=self._facts.identity,
             )
             with suppress(OSError):
                 os.write(2, banner.encode())
@@ -290,6 +290,6 @@ def read_system_environment() -> dict[bytes, bytes]:
 
 def processor_has_aes() -> bool:
     """Whether the processor has AES instructions; false when it can't be known."""
-    with suppress(OSError), open("/proc/cpuinfo", "rb") as file:
+    with suppress(OSError), Path("/proc/cpuinfo").open("rb") as file:
         return b" aes" in file.read(8192)  # the first processor's flags (x86) or features (Arm) are within this
     return False

@@ -15,6 +15,7 @@ def start_banner(
     config: Config,
     endpoint: tuple[str, int],
     host_key: HostKey,
+    *,
     snapshot: KeySnapshot,
     sources: tuple[SourceStatus, ...],
     identity: str,
@@ -27,7 +28,7 @@ def start_banner(
         lines += [f"    {line}" for line in _keys(tuple(snapshot.accounts.get(login.user, {}).values()))]
     for source in sources:
         if source.failure:
-            kept = f"{source.accepted} keys known from before stay in force" if source.accepted else "nobody gets in by it"
+            kept = f"{source.accepted} keys from before stay in force" if source.accepted else "nobody gets in by it"
             lines.append(f"  ! {source.spec}: {source.failure}; {kept}")
         elif not source.accepted:
             lines.append(f"  ! {source.spec}: there is no usable key in it")

@@ -1,5 +1,7 @@
-"""A session channel (RFC 4254 section 6) as sshd's clients expect it: asyncssh's with the requests that it refuses, alters
-or lets grow without bound."""
+"""A session channel (RFC 4254 section 6) as sshd's clients expect it.
+
+asyncssh's channel, with the requests that it refuses, alters or lets grow without bound.
+"""
 
 import asyncio
 from typing import Any, Protocol, cast
@@ -14,7 +16,7 @@ WINDOW_BYTES = 2 * 1024 * 1024
 """How much a client may send ahead of what its process has read. sshd's is 2 MiB, too (channels.h)."""
 
 PACKET_BYTES = 32 * 1024
-"""The largest data packet that we ask for: every implementation has to take it (RFC 4253 section 6.1), sshd's as well."""
+"""The largest data packet that we ask for: sshd's, which every client is used to."""
 
 MAX_WAITING_REQUESTS = 64
 """Requests that may wait while a process is being started. A client sends about four ahead."""
@@ -131,8 +133,10 @@ class SessionChannel(SSHServerChannel[bytes]):
 
 
 def parse_modes(encoded: bytes) -> tuple[tuple[int, int], ...]:
-    """The (opcode, value) pairs of an encoded terminal modes string (RFC 4254 section 8), up to its end or to the first
-    opcode that can't be parsed."""
+    """The (opcode, value) pairs of an encoded terminal modes string (RFC 4254 section 8).
+
+    Parsing stops at the string's end or at the first opcode without a defined argument.
+    """
     modes = []
     for start in range(0, len(encoded) - 4, 5):
         opcode = encoded[start]

@@ -49,12 +49,12 @@ class GcmCipher(GCMEncryption):
             self._aead.encrypt_into(self._next_nonce(), view[4:-TAG_BYTES], view[:4], view[4:])
         return packet
 
-    def encrypt_packet(self, seq: int, header: bytes, packet: bytes) -> tuple[bytes, bytes]:  # noqa: ARG002 - interface
+    def encrypt_packet(self, seq: int, header: bytes, packet: bytes) -> tuple[bytes, bytes]:
         """asyncssh's interface for sending, for completeness; our connection uses `seal`."""
         sealed = self._aead.encrypt(self._next_nonce(), packet, header)
         return header + sealed[:-TAG_BYTES], sealed[-TAG_BYTES:]
 
-    def decrypt_packet(self, seq: int, first: bytes, rest: bytes, header_len: int, mac: bytes) -> bytes | None:  # noqa: ARG002
+    def decrypt_packet(self, seq: int, first: bytes, rest: bytes, header_len: int, mac: bytes) -> bytes | None:
         """asyncssh's interface for receiving: the packet after its length field, None if the tag is wrong."""
         try:
             return self._aead.decrypt(self._next_nonce(), first[header_len:] + rest + mac, first[:header_len])

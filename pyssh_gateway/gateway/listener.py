@@ -16,20 +16,20 @@ from pyssh_gateway.gateway import transport
 from pyssh_gateway.gateway.server import Client, Services
 
 BACKLOG = 1024
-"""Connections that the kernel holds for us, while the gateway starts or is restarted. The kernel's own limit for it
-(net.core.somaxconn) is 4096."""
+"""Connections that the kernel holds until we accept them (its limit, net.core.somaxconn, is 4096)."""
 
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 EXHAUSTED_PAUSE_SECONDS = 0.1
-"""How long to wait before accepting again when descriptors or memory have run out; the connection stays in the queue."""
+"""How long not to accept when descriptors or memory have run out; connections stay in the kernel's queue."""
 
 
 class Listener:
-    """Owns the listening socket while the gateway lives; the spawner holds another reference for the next gateway."""
+    """Has the listening socket while the gateway lives; the spawner holds it, too, for the next gateway."""
 
     def __init__(
         self,
         sock: socket.socket,
+        *,
         options: asyncssh.SSHServerConnectionOptions,
         services: Services,
         admission: Admission,

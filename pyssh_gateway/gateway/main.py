@@ -1,7 +1,7 @@
 """The gateway process's first steps: open what needs the rights it was forked with, give them up, run.
 
-Before the drop: the log, and the directory of fetched keys, which becomes the working directory. After it the process is
-an account that owns nothing else and can't look at anybody's files.
+Before the drop: the log, and the directory of fetched keys, which becomes the working directory. After it the process
+is an account that owns nothing else and can't look at anybody's files.
 """
 
 import asyncio

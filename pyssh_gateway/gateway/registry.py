@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 class Registry:
-    """Who is connected, authenticated or not, and what runs for them. Iterating takes a copy: entries go while one acts."""
+    """Who is connected, authenticated or not, and what runs for them. Views are copies: entries go meanwhile."""
 
     def __init__(self) -> None:
         self._clients: dict[str, Client] = {}

@@ -1,4 +1,4 @@
-"""One client, from its first byte to its last: asyncssh's callbacks answered by `core.policy` and told to the event bus.
+"""One client, from its first byte to its last: asyncssh's callbacks, answered by `core.policy`, told to the bus.
 
 A security decision in here never awaits: the snapshot that a key was found in is the one that it is judged by.
 """
@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 from sys import exc_info
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, cast
 
 import asyncssh
 import msgspec
@@ -67,8 +67,7 @@ class Client(asyncssh.SSHServer):
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         """The transport is ours."""
-        assert isinstance(conn, Connection)
-        self._connection = conn
+        self._connection = cast(Connection, conn)
         self._services.registry.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -101,7 +100,7 @@ class Client(asyncssh.SSHServer):
 
     # -- authentication -----------------------------------------------------------------------------------------
 
-    def begin_auth(self, username: str) -> bool:  # noqa: ARG002 - asyncssh's normalised name is not looked at
+    def begin_auth(self, username: str) -> bool:
         """True: authentication is needed. asyncssh lets the client in without a key for anything falsy."""
         return True
 
@@ -188,7 +187,7 @@ class Client(asyncssh.SSHServer):
 
     # -- channels -----------------------------------------------------------------------------------------------
 
-    def session_requested(self) -> tuple[SessionChannel, Session]:  # type: ignore[override]  # asyncssh's is narrower
+    def session_requested(self) -> tuple[SessionChannel, Session]:
         """A session channel, if the connection may have one more."""
         limit = self._services.limits.sessions_per_connection
         if len(self.sessions) >= limit:
@@ -213,7 +212,7 @@ class Client(asyncssh.SSHServer):
     def _session_closed(self, session_id: str) -> None:
         del self.sessions[session_id]
 
-    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> NoReturn:  # noqa: ARG002
+    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> NoReturn:
         """direct-tcpip: not served."""
         self._refuse(f"direct-tcpip {dest_host}:{dest_port}", "forwarding is not served")
 

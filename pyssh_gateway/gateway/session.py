@@ -11,7 +11,7 @@ import termios
 from collections.abc import Callable
 from contextlib import suppress
 from os import dup
-from typing import Literal
+from typing import Literal, cast
 
 import asyncssh
 import msgspec
@@ -33,8 +33,8 @@ LINGER_SECONDS = 1.0
 channel is closed. sshd waits for as long as anybody holds it, and so hangs on `ssh host 'server &'`."""
 
 DRAIN_BYTES = 128 * 1024
-"""How much is read from a pty after its process has ended. The kernel holds at most 64 KiB for a pty; what comes beyond is
-a background process's, and sshd cuts that off, too."""
+"""How much is read from a pty after its process has ended. The kernel holds at most 64 KiB for a pty; what comes beyond
+is a background process's, and sshd cuts that off, too."""
 
 STDERR = asyncssh.EXTENDED_DATA_STDERR
 
@@ -86,8 +86,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
         """The channel is open; nothing runs yet."""
-        assert isinstance(chan, SessionChannel)
-        self._channel = chan
+        self._channel = cast(SessionChannel, chan)
 
     def terminal_requested(self, terminal: launch.Terminal) -> bool:
         """`pty-req`, once and before the process."""
@@ -126,7 +125,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
             return False
         return True
 
-    def break_received(self, msec: int) -> bool:  # noqa: ARG002 - the length of a break means nothing to a pty
+    def break_received(self, msec: int) -> bool:
         """`break` (RFC 4335): on a pty, what sshd does."""
         if self._process is None or not self._process.tty or self._released:
             return False
@@ -177,7 +176,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if process.tty:
             (master,) = process.descriptors
             self._sink = Sink(self._loop, dup(master), self._channel.resume_reading)
-            outputs = [(master, None)]
+            outputs: list[tuple[int, int | None]] = [(master, None)]
         else:
             stdin, stdout, stderr = process.descriptors
             self._sink = Sink(self._loop, stdin, self._channel.resume_reading)
@@ -213,7 +212,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     # -- bytes --------------------------------------------------------------------------------------------------
 
-    def data_received(self, data: bytes, datatype: int | None) -> None:  # noqa: ARG002 - clients send one kind only
+    def data_received(self, data: bytes, datatype: int | None) -> None:
         """Input for the process."""
         self._bytes_in += len(data)
         if self._sink is not None and not self._sink.write(data):

@@ -94,7 +94,8 @@ class SpawnerClient:
         return self._next_id
 
     async def _ask(self, request: protocol.Request, number: int) -> tuple[protocol.Report, list[int]]:
-        future = self._answers[number] = self._loop.create_future()
+        future: asyncio.Future[tuple[protocol.Report, list[int]]] = self._loop.create_future()
+        self._answers[number] = future
         try:
             self._send(request)
             async with asyncio.timeout(ANSWER_SECONDS):

@@ -68,18 +68,18 @@ IDENTIFICATION = f"pyssh-gateway_{__version__}"
 """The software version in our identification line (RFC 4253 section 4.2)."""
 
 EARLY_READ_BYTES = 16 * 1024
-"""One read before authentication. asyncssh copies what is left of its input buffer for every packet in it, so a peer that
-sends many tiny packets costs time by the square of the read: 9-18 s for other logins with the default 256 KiB."""
+"""One read before authentication. asyncssh copies what is left of its input buffer for every packet in it, so a peer
+that sends many tiny packets costs time by the square of the read: 9-18 s for other logins with asyncio's 256 KiB."""
 
 EARLY_TOTAL_BYTES = 512 * 1024
-"""All that a peer may send before it has authenticated. A login with six certificates and the largest RSA keys needs a
-tenth of it."""
+"""All that a peer may send before it has authenticated. A login with six certificates and the largest RSA keys needs
+a tenth of it."""
 
 READ_BYTES = 256 * 1024
 """One read after authentication: asyncio's own size."""
 
 SEND_HIGH_WATER = 256 * 1024
-"""When this much is waiting for the network, descriptors are not read any more: the kernel then blocks their writers."""
+"""When this much waits for the network, descriptors are not read any more: the kernel then blocks their writers."""
 
 KEEPALIVE_SECONDS = 30
 KEEPALIVE_MISSES = 10
@@ -176,9 +176,9 @@ class Connection(SSHServerConnection):
         super().data_received(data, datatype)
 
     def _acknowledge_at_once(self) -> None:
-        """The client runs with Nagle's algorithm during the handshake and waits for our ACK, which Linux delays by 40 ms.
+        """Acknowledge without delay: the client has Nagle's algorithm on during the handshake and waits for our ACK.
 
-        The kernel falls back to delaying after each read (tcp(7)), so this is set again each time.
+        Linux delays that by 40 ms, and falls back to delaying after each read (tcp(7)), so this is set again each time.
         """
         if self._socket is not None:
             with suppress(OSError):  # the peer is gone already

@@ -102,8 +102,11 @@ def _fork(plan: LaunchPlan, entry: pwd.struct_passwd, open_files: tuple[int, int
 def _child(
     plan: LaunchPlan, entry: pwd.struct_passwd, stdio: list[int], tty: str, open_files: tuple[int, int]
 ) -> NoReturn:
-    """Everything between fork and exec. The order is the security property: nothing of the user's is touched before
-    the process *is* the user, and nothing of the server's is left by then."""
+    """Everything between fork and exec.
+
+    The order is the security property: nothing of the user's is touched before the process *is* the user, and nothing
+    of the server's is left by then.
+    """
     try:
         _default_signals()
         os.setsid()
@@ -189,7 +192,7 @@ def _enter(directory: bytes) -> None:
 
 def _show_motd() -> None:
     for path in MOTD_FILES:
-        with suppress(OSError), open(path, "rb") as file:
+        with suppress(OSError), Path(path).open("rb") as file:
             os.write(1, file.read(MOTD_BYTES).replace(b"\r\n", b"\n"))
 
 

@@ -38,7 +38,7 @@ class Signal(msgspec.Struct, frozen=True, tag="signal"):
 
 
 class ReadKeys(msgspec.Struct, frozen=True, tag="read-keys"):
-    """Gateway: open `path`, one of the key files that the configuration names. Answered by `KeysOpened` or `Refused`."""
+    """Gateway: open `path`, a key file that the configuration names. Answered by `KeysOpened` or `Refused`."""
 
     id: int
     path: str
@@ -105,17 +105,19 @@ def encode(message: Request | Report) -> bytes:
 def decode_request(packet: bytes) -> Request:
     """The request in `packet`."""
     try:
-        return _request_decoder.decode(packet)
+        request: Request = _request_decoder.decode(packet)
     except msgspec.MsgspecError as error:
         raise ProtocolError(f"bad request: {error}") from error
+    return request
 
 
 def decode_report(packet: bytes) -> Report:
     """The report in `packet`."""
     try:
-        return _report_decoder.decode(packet)
+        report: Report = _report_decoder.decode(packet)
     except msgspec.MsgspecError as error:
         raise ProtocolError(f"bad report: {error}") from error
+    return report
 
 
 def receive(end: socket.socket) -> tuple[bytes, list[int]]:
