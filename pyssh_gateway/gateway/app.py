@@ -57,7 +57,7 @@ SYSTEM_ENVIRONMENT = (Path("/etc/environment"), Path("/etc/default/locale"))
 class Facts(msgspec.Struct, frozen=True):
     """What the gateway is given by the process that started it.
 
-    `human` and `colour` say what goes to standard output. `identity` is the private key that the banner's command names,
+    `human` and `colour` say what goes to standard output. `identity` is the private key that the banner names,
     if any; `generation` counts gateway processes from 1, and `crashes` are the ends of earlier ones.
     """
 
@@ -127,10 +127,10 @@ class Gateway:
         self._loop.set_exception_handler(self._unhandled)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._leave, "signal", signal.Signals(number).name)
-        await self._open()
         async with asyncio.TaskGroup() as tasks:
-            running = [
-                tasks.create_task(self._listener.run(), name="listener"),
+            running = [tasks.create_task(self._listener.run(), name="listener")]
+            await self._open()
+            running += [
                 tasks.create_task(self._keyring.run(), name="keyring"),
                 tasks.create_task(self._watch_idle(), name="idle"),
             ]

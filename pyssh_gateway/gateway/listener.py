@@ -18,6 +18,9 @@ from pyssh_gateway.gateway.server import Client, Services
 BACKLOG = 1024
 """Connections that the kernel holds until we accept them (its limit, net.core.somaxconn, is 4096)."""
 
+ACCEPTED_AT_ONCE = 16
+"""Connections taken in one turn of the loop."""
+
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 EXHAUSTED_PAUSE_SECONDS = 0.1
 """How long not to accept when descriptors or memory have run out; connections stay in the kernel's queue."""
@@ -42,38 +45,49 @@ class Listener:
         self._admission = admission
         self._steering = steering
         self._publish = publish
-        self._open = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._retry: asyncio.TimerHandle | None = None
+        self._tasks: asyncio.TaskGroup | None = None
         sock.setblocking(False)
+
+    async def run(self) -> None:
+        """Own the connections' setting-up, for ever."""
+        async with asyncio.TaskGroup() as self._tasks:
+            await self._loop.create_future()
 
     def resume(self) -> None:
         """Let connections in."""
         self._socket.listen(BACKLOG)
-        self._open.set()
+        self._loop.add_reader(self._socket, self._accept)
 
     def stop(self) -> None:
         """Refuse connections from now on. Those that wait in the kernel's queue are reset, so that no client hangs."""
-        self._open.clear()
+        self._loop.remove_reader(self._socket)
+        if self._retry is not None:
+            self._retry.cancel()
         self._socket.shutdown(socket.SHUT_RD)
 
-    async def run(self) -> None:
-        """Accept for ever."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await self._open.wait()
+    def _accept(self) -> None:
+        """Take what waits in the kernel's queue, a few at a time, so that a flood does not starve who is on."""
+        for _ in range(ACCEPTED_AT_ONCE):
             try:
-                accepted, _ = await loop.sock_accept(self._socket)
+                accepted, _ = self._socket.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
             except OSError as error:
-                if error.errno in EXHAUSTED:
-                    await asyncio.sleep(EXHAUSTED_PAUSE_SECONDS)
-                elif self._open.is_set() and error.errno not in {errno.ECONNABORTED, errno.EPROTO}:
+                if error.errno not in EXHAUSTED:
                     raise
-                continue
-            if not self._open.is_set():
+                self._loop.remove_reader(self._socket)
+                self._retry = self._loop.call_later(
+                    EXHAUSTED_PAUSE_SECONDS, self._loop.add_reader, self._socket, self._accept
+                )
+                return
+            if self._tasks is None:
                 accepted.close()
-                continue
-            await self._take(loop, accepted)
+            else:
+                self._tasks.create_task(self._take(accepted))
 
-    async def _take(self, loop: asyncio.AbstractEventLoop, accepted: socket.socket) -> None:
+    async def _take(self, accepted: socket.socket) -> None:
         try:
             peer, peer_port = accepted.getpeername()[:2]
             local, local_port = accepted.getsockname()[:2]
@@ -88,12 +102,12 @@ class Listener:
         conn_id = secrets.token_hex(5)
         endpoints = Endpoints(peer, peer_port, local, local_port)
         self._publish(ConnectionOpened(conn=conn_id, peer=peer, peer_port=peer_port))
-        client = Client(conn_id, endpoints, self._services, loop)
+        client = Client(conn_id, endpoints, self._services, self._loop)
         services = transport.Services(
             login_attempts=self._services.limits.auth_attempts,
             steer_to_gcm=lambda version: self._steering.offer_only_gcm(version, peer),
             negotiation_failed=lambda: self._steering.failed(peer),
         )
-        await loop.connect_accepted_socket(
-            lambda: transport.Connection(loop, self._options, services, client), accepted
+        await self._loop.connect_accepted_socket(
+            lambda: transport.Connection(self._loop, self._options, services, client), accepted
         )

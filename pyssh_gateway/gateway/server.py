@@ -80,7 +80,7 @@ class Client(asyncssh.SSHServer):
                 conn=self.id,
                 peer=self._endpoints.peer,
                 user=self.user,
-                reason=self._close_reason or (str(exc) or type(exc).__name__ if exc else "closed by the client"),
+                reason=self._close_reason or _reason(exc),
                 seconds=round(self._services.now() - self._opened_at, 3),
                 bytes_in=self._connection.bytes_in,
                 bytes_out=self._connection.bytes_out,
@@ -237,6 +237,15 @@ class Client(asyncssh.SSHServer):
 
     def _deny(self, request: str, reason: str) -> None:
         self._services.publish(RequestDenied(conn=self.id, user=self.user, request=request, reason=reason))
+
+
+def _reason(error: Exception | None) -> str:
+    """Why a connection ended. A client that simply closes its socket is no error, whatever asyncssh calls it."""
+    if error is None:
+        return "closed by the client"
+    if isinstance(error, asyncssh.ConnectionLost) and str(error) == "Connection lost":
+        return "closed by the client without a goodbye"
+    return str(error) or type(error).__name__
 
 
 def _algorithm_of(signature: bytes) -> str:
