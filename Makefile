@@ -1,0 +1,65 @@
+# The one entry. `make help` lists what there is.
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.SUFFIXES:
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench fuzz lock clean
+
+VENV := .venv
+PY := $(VENV)/bin/python
+
+# For `make run`; an empty one is left to the server's own default.
+GITHUB :=
+USER_NAME :=
+PORT :=
+CONFIG :=
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  make run GITHUB=<login>     let in the keys of that GitHub account"
+	@echo "           USER_NAME=<user>   as this account (as root; made if missing)"
+	@echo "           PORT=<n>           on this port instead of 2222"
+	@echo "           CONFIG=<file>      with this configuration"
+
+# exec: the server takes the shell's place, so make's signals and the server's exit status reach the right process.
+run: $(VENV)/.runtime ## try it: serve here until idle
+	@exec $(VENV)/bin/pyssh-gateway serve --trial \
+		$(if $(GITHUB),--github '$(GITHUB)') \
+		$(if $(USER_NAME),--user '$(USER_NAME)') \
+		$(if $(PORT),--port '$(PORT)') \
+		$(if $(CONFIG),--config '$(CONFIG)')
+
+test: $(VENV)/.dev ## every test, with real clients
+	@scripts/test-deps.sh
+	$(PY) -m pytest
+
+check: $(VENV)/.dev $(VENV)/.lint ## format, lint, types, imports, unit tests with the core's coverage
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	PYTHONPATH=$(VENV)/lint $(PY) $(VENV)/lint/bin/lint-imports
+	$(PY) -m coverage run -m pytest tests/unit
+	$(PY) -m coverage report
+
+bench: $(VENV)/.dev ## the figures, each beside OpenSSH's
+	@scripts/test-deps.sh
+	$(PY) -m bench
+
+fuzz: $(VENV)/.dev ## the property tests, for as long as the deep profile says
+	$(PY) -m pytest -m hypothesis --hypothesis-profile=deep
+
+lock: ## pin the dependencies anew
+	scripts/lock.sh
+
+clean: ## remove what was made; keys/ and audit/ stay
+	rm -rf $(VENV) build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is newer than what it was made from, or the thing is made again.
+$(VENV)/.runtime: requirements/runtime.txt requirements/build.txt scripts/venv.sh
+	@scripts/venv.sh runtime
+
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
+	@scripts/venv.sh dev
+
+$(VENV)/.lint: $(VENV)/.dev requirements/lint.txt
+	@scripts/venv.sh lint
