@@ -52,30 +52,42 @@ def serve(options: Options, environ: Mapping[str, str]) -> int:
     overrides = {} if options.port is None else {"listen.port": options.port}
     raw = config_source.read(options.config, environ, overrides)
     endpoint = config_source.listen_address(raw)
-    listening = None if endpoint is None else listen(endpoint)
+    problems: list[str] = []
+    listening = None
+    try:
+        listening = None if endpoint is None else listen(endpoint)
+    except CannotStart as error:  # said together with whatever else is wrong
+        problems += error.problems
 
     from pyssh_gateway import config as config_module  # late: msgspec
 
     identity = ""
-    if options.trial and "login" not in raw.values:
-        from pathlib import Path
-
-        from pyssh_gateway import trial  # late: trials only
-
-        partial = config_module.parse(raw)
-        try:
-            tried = trial.set_up(options.user, options.github, Path(partial.keys_dir))
-        except trial.TrialError as error:
-            raise CannotStart(str(error)) from None
-        raw = config_source.read(options.config, environ, overrides | {"login": [tried.login]})
-        identity = tried.identity
-        for remark in tried.remarks:
-            say(remark)
-    config = config_module.parse(raw)
-    check_logins(config)
-    if listening is None:  # an endpoint that only the full parser understands
-        listening = listen((config.listen.address, config.listen.port))
+    try:
+        config = config_module.parse(raw)
+        if options.trial and not config.login:
+            login, identity = _trial_login(options, config.keys_dir)
+            config = config_module.parse(config_source.read(options.config, environ, overrides | {"login": [login]}))
+        problems += login_problems(config)
+    except (config_source.ConfigError, CannotStart) as error:
+        problems += error.problems
+    if problems or listening is None:
+        raise CannotStart(*problems)
     return _supervise(config, listening, identity, environ)
+
+
+def _trial_login(options: Options, keys_dir: str) -> tuple[dict[str, object], str]:
+    """The `[[login]]` of a trial, and the private key that its user has to name, if any."""
+    from pathlib import Path
+
+    from pyssh_gateway import trial  # late: trials only
+
+    try:
+        tried = trial.set_up(options.user, options.github, Path(keys_dir))
+    except trial.TrialError as error:
+        raise CannotStart(str(error)) from None
+    for remark in tried.remarks:
+        say(remark)
+    return tried.login, tried.identity
 
 
 def listen(endpoint: tuple[str, int]) -> socket.socket:
@@ -93,10 +105,10 @@ def listen(endpoint: tuple[str, int]) -> socket.socket:
     return sock
 
 
-def check_logins(config: "Config") -> None:
-    """Whether the accounts and key files that `config` names are there and usable; raises `CannotStart` if not."""
+def login_problems(config: "Config") -> list[str]:
+    """What is wrong with the accounts and key files that `config` names, a line each."""
     me = pwd.getpwuid(os.geteuid())
-    problems = []
+    problems: list[str] = []
     if not config.login:
         problems.append("nobody may log in: add a [[login]] with user and keys to the configuration")
     for index, login in enumerate(config.login):
@@ -113,8 +125,7 @@ def check_logins(config: "Config") -> None:
             os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
         except OSError as error:
             problems.append(f"key file {path} can't be read: {error.strerror}")
-    if problems:
-        raise CannotStart(*problems)
+    return problems
 
 
 def key_files(config: "Config") -> tuple[str, ...]:

@@ -56,7 +56,10 @@ async def _run(facts: Facts, listening: socket.socket, control: socket.socket, a
 def _prepare(facts: Facts) -> None:
     """Take the working directory and the descriptors that will be needed, then give up every right."""
     store = Path(facts.config.keys_dir, FETCHED_DIRECTORY)
-    store.mkdir(mode=0o700, exist_ok=True)
+    try:
+        store.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"can't make {store} for fetched keys: {error.strerror}; keys_dir has to be writable") from error
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.chdir(store)

@@ -9,6 +9,7 @@ not authenticated can neither make us buffer more than a login needs nor offer u
 import asyncio
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -291,7 +292,11 @@ class Connection(SSHServerConnection):
         self._loop.call_soon(self._cleanup, exc)
 
     def internal_error(self, exc_info: Any = None, error_logger: Any = None) -> None:
-        """A bug of ours, or a peer that found one: say so instead of losing it in a debug log."""
+        """A bug of ours: say so instead of losing it in a debug log. What can't be decoded is the peer's fault."""
+        error = exc_info[1] if exc_info else sys.exc_info()[1]
+        if isinstance(error, UnicodeDecodeError):
+            self._force_close(asyncssh.ProtocolError(f"text that is not {error.encoding}"))
+            return
         report = getattr(self._owner, "internal_error", None)
         if report is not None:
             report(exc_info)

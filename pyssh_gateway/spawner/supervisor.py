@@ -30,6 +30,10 @@ STOP_MARGIN_SECONDS = 2.0
 SEND_SECONDS = 5
 """How long the gateway may leave a report unread before it counts as stuck: its loop never blocks on purpose."""
 
+SAME_SIGNAL_SECONDS = 0.5
+"""Stop signals that arrive within this time of the first are the same wish: what is sent to a whole process group comes
+once directly and once more through make, which passes it on."""
+
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 CRASHED = 1
 """The spawner's exit code when the gateway could not be kept running."""
@@ -67,7 +71,7 @@ class Supervisor:
         self._open_files = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._generation = 0
         self._crashes: list[tuple[float, Crash]] = []
-        self._signals_seen = 0
+        self._stop_asked_at: float | None = None
         self._kill_at: float | None = None
         self._gateway = 0
         self._control: socket.socket | None = None
@@ -110,12 +114,14 @@ class Supervisor:
             return None
         for number in arrived:
             if number in STOP_SIGNALS:
-                self._signals_seen += 1
-                if self._signals_seen > 1:
+                now = time.monotonic()
+                if self._stop_asked_at is None:
+                    self._stop_asked_at = now
+                    self._kill_at = now + self._stop_within
+                    self._signal_gateway(signal.SIGTERM)
+                elif now - self._stop_asked_at > SAME_SIGNAL_SECONDS:
                     self._signal_gateway(signal.SIGKILL)
                     return 128 + number
-                self._kill_at = time.monotonic() + self._stop_within
-                self._signal_gateway(signal.SIGTERM)
         return self._reap()
 
     def _start_gateway(self) -> None:
@@ -228,7 +234,7 @@ class Supervisor:
 
     def _gateway_ended(self, status: int) -> int | None:
         code = os.waitstatus_to_exitcode(status)
-        if code in {0, UNUSABLE} or self._signals_seen:
+        if code in {0, UNUSABLE} or self._stop_asked_at is not None:
             return max(code, 0)
         now = time.monotonic()
         cause = f"exit code {code}" if code > 0 else signal.Signals(-code).name
