@@ -137,21 +137,13 @@ def key_files(config: "Config") -> tuple[str, ...]:
 def _supervise(config: "Config", listening: socket.socket, identity: str, environ: Mapping[str, str]) -> int:
     gateway = import_gateway()
 
-    from pathlib import Path
-
     from pyssh_gateway.audit import human
     from pyssh_gateway.gateway.app import Facts
-    from pyssh_gateway.keys.host_keys import HostKeyError, load_or_create
     from pyssh_gateway.spawner.supervisor import Permissions, Supervisor
 
-    try:
-        host_key = load_or_create(Path(config.keys_dir))
-    except HostKeyError as error:
-        raise CannotStart(str(error)) from None
     wants_human = human.wants_human(1, config.log.format)
     facts = Facts(
         config=config,
-        host_key=host_key,
         human=wants_human,
         colour=wants_human and human.wants_colour(1, environ.get("TERM"), environ.get("NO_COLOR")),
         identity=identity,

@@ -62,7 +62,6 @@ class Facts(msgspec.Struct, frozen=True):
     """
 
     config: Config
-    host_key: HostKey
     human: bool
     colour: bool
     identity: str = ""
@@ -83,12 +82,15 @@ class Gateway:
     def __init__(
         self,
         facts: Facts,
+        *,
+        host_key: HostKey,
         listening: socket.socket,
         control: socket.socket,
         audit: AuditLog,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         config = facts.config
+        self._host_key = host_key
         self._facts = facts
         self._audit = audit
         self._loop = loop
@@ -112,10 +114,10 @@ class Gateway:
             system_env=read_system_environment,
             released=self._admission.release,
         )
-        host_key = asyncssh.import_private_key(facts.host_key.private_pem)
         self._listener = Listener(
             listening,
-            options=transport.options(host_key, config.limits.login_grace),
+            loop=loop,
+            options=transport.options(asyncssh.import_private_key(host_key.private_pem), config.limits.login_grace),
             services=services,
             admission=self._admission,
             steering=CipherSteering(has_aes=processor_has_aes()),
@@ -154,7 +156,7 @@ class Gateway:
         missing = self._keyring.missing()
         if missing:
             await self._keyring.refresh(missing)
-        config, host_key = self._facts.config, self._facts.host_key
+        config, host_key = self._facts.config, self._host_key
         address, port = self._listening.getsockname()[:2]
         if self._facts.generation == 1:
             banner = start_banner(

@@ -33,6 +33,7 @@ class Listener:
         self,
         sock: socket.socket,
         *,
+        loop: asyncio.AbstractEventLoop,
         options: asyncssh.SSHServerConnectionOptions,
         services: Services,
         admission: Admission,
@@ -45,7 +46,7 @@ class Listener:
         self._admission = admission
         self._steering = steering
         self._publish = publish
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._retry: asyncio.TimerHandle | None = None
         self._tasks: asyncio.TaskGroup | None = None
         sock.setblocking(False)

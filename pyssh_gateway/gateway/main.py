@@ -16,6 +16,7 @@ import asyncssh
 
 from pyssh_gateway.audit.log import AuditLog, AuditLogError
 from pyssh_gateway.gateway.app import Facts, Gateway, complain
+from pyssh_gateway.keys.host_keys import HostKeyError, load_or_create
 from pyssh_gateway.spawner.process import become
 from pyssh_gateway.spawner.supervisor import UNUSABLE
 
@@ -36,21 +37,22 @@ modules any more when that time comes; they are imported before the drop then.""
 def run_gateway(facts: Facts, listening: socket.socket, control: socket.socket) -> int:
     """Be the gateway until it leaves; returns the process's exit code."""
     try:
+        # Here and not in the spawner: what is forked from that for a user must not have the key in its memory.
+        host_key = load_or_create(Path(facts.config.keys_dir))
         audit = AuditLog.open(
             Path(facts.config.audit_dir), stdout_fd=1, human=facts.human, colour=facts.colour, on_problem=complain
         )
         _prepare(facts)
-    except (AuditLogError, OSError) as error:
+    except (AuditLogError, HostKeyError, OSError) as error:
         complain(str(error))
         return UNUSABLE
     try:
-        return asyncio.run(_run(facts, listening, control, audit))
+        with asyncio.Runner() as runner:
+            loop = runner.get_loop()
+            gateway = Gateway(facts, host_key=host_key, listening=listening, control=control, audit=audit, loop=loop)
+            return runner.run(gateway.run())
     finally:
         audit.close(CLOSE_LOG_SECONDS)
-
-
-async def _run(facts: Facts, listening: socket.socket, control: socket.socket, audit: AuditLog) -> int:
-    return await Gateway(facts, listening, control, audit, asyncio.get_running_loop()).run()
 
 
 def _prepare(facts: Facts) -> None:
