@@ -1,0 +1,320 @@
+"""A real HTTP server on 127.0.0.1 that plays the part of github.com's `/<login>.keys`, as badly as a test wants.
+
+    with FakeGitHub() as github:
+        github.script("example", keys(public_key), status(500))
+        ...  # a server with keys.github_url = github.url
+
+An answer is a function that writes a response. A login's answers are given one after the other, the last one for
+ever; a login without any is 404, as on GitHub. Leaving the `with` block releases everything that hangs and waits for
+every thread.
+"""
+
+import collections
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+DRIP_SECONDS = 0.02
+"""Between two bytes of an answer that drips: often enough that a timeout for each byte never ends it."""
+
+CLIENT_TIMEOUT = 10.0
+"""Seconds after which the server gives up on a client that says nothing."""
+
+
+class FakeGitHub:
+    """The server. `url` is its base address, `requests` counts the requests for each login (or path)."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.released = threading.Event()
+        self.requests: collections.Counter[str] = collections.Counter()
+        self.headers: list[dict[str, str]] = []
+        self._answers: dict[str, collections.deque[Answer]] = {}
+        self._changed = threading.Condition()
+        self._server = _Server(self)
+        if tls is not None:
+            # The handshake belongs to the connection's thread: a client that fails it must not hold up the next.
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), name="fake-github")
+        scheme = "http" if tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.released.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def script(self, login: str, *answers: "Answer") -> None:
+        """From now on answer requests for `login` with `answers`, in turn, the last one for ever."""
+        with self._changed:
+            self._answers[login] = collections.deque(answers)
+
+    def wait_for_requests(self, login: str, count: int, timeout: float = 10.0) -> None:
+        """Return as soon as `count` requests for `login` have arrived; AssertionError if they do not. Blocks."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.requests[login] >= count, timeout), (
+                f"{self.requests[login]} of {count} requests for {login} within {timeout} s"
+            )
+
+    def take_answer(self, login: str, headers: dict[str, str]) -> "Answer":
+        """Count a request for `login` and give the answer that it gets."""
+        with self._changed:
+            self.requests[login] += 1
+            self.headers.append(headers)
+            self._changed.notify_all()
+            answers = self._answers.get(login)
+            if not answers:
+                return status(404)
+            return answers.popleft() if len(answers) > 1 else answers[0]
+
+
+class _Server(ThreadingHTTPServer):
+    # Not daemons: server_close() then waits for them, and a test that leaves one behind fails here.
+    daemon_threads = False
+    request_queue_size = 128
+
+    def __init__(self, github: FakeGitHub) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.github = github
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Let a client go that hung up on a bad answer, which is what it should do; show anything else."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError | ssl.SSLError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection, one request."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = CLIENT_TIMEOUT
+    server: _Server
+
+    def do_GET(self) -> None:
+        """Answer as scripted."""
+        login = urlsplit(self.path).path.removeprefix("/").removesuffix(".keys")
+        self.close_connection = True
+        self.server.github.take_answer(login, dict(self.headers))(self)
+
+    @property
+    def released(self) -> threading.Event:
+        """Set when the server closes: what hangs on purpose goes on then."""
+        return self.server.github.released
+
+    def respond(self, code: int, body: bytes, **headers: str) -> None:
+        """Send a whole, honest response; `headers` with `_` for `-`."""
+        self.start(code, len(body), **headers)
+        self.wfile.write(body)
+
+    def start(self, code: int, length: int, **headers: str) -> None:
+        """Send the head of a response."""
+        self.send_response(code)
+        for name, value in {"Content_Type": "text/plain; charset=utf-8", **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(length))
+        self.send_header("Connection", "close")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name for it
+        """Say nothing: tests look at `requests`."""
+
+
+Answer = Callable[[Handler], None]
+
+
+def keys(*lines: str) -> Answer:
+    """A good answer with these key lines; with none of them the answer of an account without keys."""
+    return raw("".join(f"{line}\n" for line in lines).encode())
+
+
+def raw(body: bytes) -> Answer:
+    """A 200 with any body."""
+    return lambda handler: handler.respond(200, body)
+
+
+def empty() -> Answer:
+    """A 200 with nothing: an account that has no keys (any more)."""
+    return raw(b"")
+
+
+def chunked(*lines: str) -> Answer:
+    """A good answer in chunks, one for each line, without a Content-Length."""
+
+    def answer(handler: Handler) -> None:
+        _start_chunks(handler)
+        for line in lines:
+            _chunk(handler, f"{line}\n".encode())
+        _chunk(handler, b"")
+
+    return answer
+
+
+def chunked_and_cut(*lines: str) -> Answer:
+    """Chunks without the last, empty one: the connection ended too early."""
+
+    def answer(handler: Handler) -> None:
+        _start_chunks(handler)
+        for line in lines:
+            _chunk(handler, f"{line}\n".encode())
+
+    return answer
+
+
+def status(code: int) -> Answer:
+    """An error whose body naive scripts take for a key file. 404's is GitHub's own."""
+    return lambda handler: handler.respond(code, b"Not Found" if code == 404 else b"try again later\n")
+
+
+def error_with_keys(code: int, *lines: str) -> Answer:
+    """An error whose body has keys in it: an error it is, nevertheless."""
+    return lambda handler: handler.respond(code, "".join(f"{line}\n" for line in lines).encode())
+
+
+def html(*, content_type: str = "text/html; charset=utf-8") -> Answer:
+    """A page instead of keys: a captive portal, a login form, a maintenance notice."""
+    page = b"\n <!DOCTYPE html><html><body>We'll be back soon</body></html>\n"
+    return lambda handler: handler.respond(200, page, Content_Type=content_type)
+
+
+def redirect(location: str, code: int = 302) -> Answer:
+    """A redirect; `location` may be relative."""
+    return lambda handler: handler.respond(code, b"", Location=location)
+
+
+def redirect_without_location() -> Answer:
+    """A redirect to nowhere."""
+    return lambda handler: handler.respond(302, b"")
+
+
+def huge(size: int = 10 * 1024 * 1024, *, line: str = "", announced: bool = True) -> Answer:
+    """`size` bytes that begin with `line`, then comments; `announced`: with a Content-Length instead of in chunks."""
+    body = (f"{line}\n".encode() + b"# filling\n" * (size // 10))[:size]
+    if announced:
+        return raw(body)
+
+    def answer(handler: Handler) -> None:
+        _start_chunks(handler)
+        for start in range(0, len(body), 65536):
+            _chunk(handler, body[start : start + 65536])
+        _chunk(handler, b"")
+
+    return answer
+
+
+def truncated(*lines: str) -> Answer:
+    """A Content-Length of a byte more than is sent, then the end."""
+
+    def answer(handler: Handler) -> None:
+        body = "".join(f"{line}\n" for line in lines).encode()
+        handler.start(200, len(body) + 1)
+        handler.wfile.write(body)
+
+    return answer
+
+
+def without_length(*lines: str) -> Answer:
+    """An answer that ends where the connection ends, so that nobody can tell whether it is whole."""
+
+    def answer(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/plain")
+        handler.end_headers()
+        handler.wfile.write("".join(f"{line}\n" for line in lines).encode())
+
+    return answer
+
+
+def garbage() -> Answer:
+    """A 200 with text in which not one line is a key."""
+    return raw(b"Rate limit exceeded.\nCome back later.\n")
+
+
+def binary() -> Answer:
+    """A 200 with bytes that are no text."""
+    return raw(b"\x7fELF\x00\x01\xff\xfe" * 100)
+
+
+def not_http() -> Answer:
+    """Something else listens on that port."""
+    return lambda handler: _write(handler, b"SSH-2.0-example\r\n")
+
+
+def hang_up() -> Answer:
+    """Close without a word."""
+    return lambda _handler: None
+
+
+def hang() -> Answer:
+    """Say nothing until the server closes."""
+
+    def answer(handler: Handler) -> None:
+        handler.released.wait()
+
+    return answer
+
+
+def drip(*lines: str) -> Answer:
+    """A good answer, a byte at a time: each byte in time, all of them never."""
+
+    def answer(handler: Handler) -> None:
+        body = "".join(f"{line}\n" for line in lines).encode()
+        handler.start(200, len(body))
+        _drip(handler, body)
+
+    return answer
+
+
+def drip_headers() -> Answer:
+    """A header that never ends, a byte at a time."""
+
+    def answer(handler: Handler) -> None:
+        _write(handler, b"HTTP/1.1 200 OK\r\nX-Filling: ")
+        _drip(handler, b"x" * 60_000)
+
+    return answer
+
+
+def held(answer: Answer, gate: threading.Event) -> Answer:
+    """`answer`, but not before `gate` is set (or the server closes): what holds in the meantime can be looked at."""
+
+    def held_answer(handler: Handler) -> None:
+        while not gate.wait(0.01) and not handler.released.is_set():
+            pass
+        answer(handler)
+
+    return held_answer
+
+
+def _write(handler: Handler, data: bytes) -> None:
+    handler.wfile.write(data)
+
+
+def _start_chunks(handler: Handler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Type", "text/plain; charset=utf-8")
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+
+
+def _chunk(handler: Handler, data: bytes) -> None:
+    handler.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+
+
+def _drip(handler: Handler, data: bytes) -> None:
+    handler.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for byte in data:
+        if handler.released.wait(DRIP_SECONDS):
+            return
+        handler.wfile.write(bytes([byte]))

@@ -1,0 +1,200 @@
+"""keys.copies: the last good answers on disk, what damages them and what does not."""
+
+import os
+import resource
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pyssh_gateway import config
+from pyssh_gateway.events import KeysFailed, KeysLoaded
+from pyssh_gateway.keys import keyring as keyring_module
+from pyssh_gateway.keys.copies import Copies, Copy
+from tests.support import github as gh
+from tests.support.github import FakeGitHub
+from tests.support.keyring import ALICE, BOB, HEADER, NOW, PATIENCE, SPEC, Ring, copy_path
+
+
+@pytest.fixture
+def github() -> Iterator[FakeGitHub]:
+    """A GitHub whose answers the test writes."""
+    with FakeGitHub() as server:
+        yield server
+
+
+def test_a_copy_is_private_and_readable_by_people(github: FakeGitHub, tmp_path: Path) -> None:
+    """Protects: what is kept can be read and understood, by its owner only."""
+    store = tmp_path / "new" / "fetched"
+    github.script("example", gh.keys(ALICE))
+    Ring(store, github.url).refresh()
+    (path,) = store.iterdir()
+    assert path.name.startswith("github-example-")
+    assert path.suffix == ".keys"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(store.stat().st_mode) == 0o700
+    assert path.read_text() == f"# github:example as fetched at 2026-09-21T14:13:20+00:00\n{ALICE}\n"
+
+
+def test_copies_of_similar_sources_are_different_files(tmp_path: Path) -> None:
+    """Protects: no two sources share a copy, however their names are spelled, and none leaves the directory."""
+    long = "url:https://keys.example/" + "x" * 300
+    specs = ["github:a-b", "github:a_b", "url:https://a/b", "url:https://a.b", "file:/../../x", long + "1", long + "2"]
+    paths = [copy_path(tmp_path, spec) for spec in specs]
+    assert len(set(paths)) == len(specs)
+    assert {path.parent for path in paths} == {tmp_path}
+    assert max(len(path.name) for path in paths) < 64
+
+
+def test_a_copy_is_written_only_when_the_answer_changes(github: FakeGitHub, tmp_path: Path) -> None:
+    """Protects: the disk is not written every few minutes for nothing; a restart knows what is there."""
+    github.script("example", gh.keys(ALICE))
+    ring = Ring(tmp_path, github.url)
+    ring.refresh()
+    inode = copy_path(tmp_path).stat().st_ino
+    os.link(copy_path(tmp_path), tmp_path / "keeps the inode number from being used again")
+    ring.refresh()
+    restarted = Ring(tmp_path, github.url)
+    restarted.keyring.load_last_good()
+    restarted.refresh()
+    assert copy_path(tmp_path).stat().st_ino == inode
+    github.script("example", gh.keys(BOB))
+    restarted.refresh()
+    assert copy_path(tmp_path).stat().st_ino != inode
+
+
+BAD_COPIES = {
+    "empty": (b"", "does not begin with the line that names"),
+    "no line end": (HEADER[:-1], "does not begin with the line that names"),
+    "no header": (ALICE.encode() + b"\n", "does not begin with the line that names"),
+    "another source": (HEADER.replace(b"example", b"somebody") + ALICE.encode(), "names github:example and a time"),
+    "a longer name": (HEADER.replace(b"example", b"example2") + ALICE.encode(), "names github:example and a time"),
+    "no time": (HEADER.replace(b"2026-09-21T14:13:20+00:00", b"noon") + ALICE.encode(), "and a time"),
+    "impossible time": (HEADER.replace(b"2026", b"0000") + ALICE.encode(), "and a time"),
+    "binary": (b"\x00\xff" * 1000, "does not begin with the line that names"),
+    "garbage below": (HEADER + b"\x00\xff\n", "no usable key in it (1 bad lines"),
+    "too large": (HEADER + b"#" * (1 << 21), "too large for a list of who may log in"),
+}
+
+
+@pytest.mark.parametrize(("content", "reason"), BAD_COPIES.values(), ids=BAD_COPIES)
+def test_a_corrupt_copy_is_reported_and_left_out(tmp_path: Path, content: bytes, reason: str) -> None:
+    """Protects: damage on disk neither stops the start nor lets anybody in, and the other copies still count."""
+    copy_path(tmp_path).write_bytes(content)
+    Copies(tmp_path).save("github:admin", Copy(BOB.encode(), NOW))
+    ring = Ring(tmp_path, logins=(config.Login(user="dev", keys=(SPEC, "github:admin")),))
+    ring.keyring.load_last_good()
+    assert ring.lets_in() == {BOB}
+    assert [source.spec for source in ring.keyring.missing()] == [SPEC]
+    (failed,) = (event for event in ring.events if isinstance(event, KeysFailed))
+    assert (failed.source, failed.kept) == (SPEC, 0)
+    assert failed.reason.startswith("last good copy not used: ")
+    assert reason in failed.reason
+
+
+def test_a_corrupt_copy_is_replaced_by_the_next_good_answer(github: FakeGitHub, tmp_path: Path) -> None:
+    """Protects: damage on disk heals by itself."""
+    copy_path(tmp_path).write_bytes(b"damaged")
+    github.script("example", gh.keys(ALICE))
+    ring = Ring(tmp_path, github.url)
+    ring.keyring.load_last_good()
+    ring.refresh()
+    assert copy_path(tmp_path).read_bytes() == HEADER + ALICE.encode() + b"\n"
+
+
+def test_a_copy_that_others_can_write_is_not_used(tmp_path: Path) -> None:
+    """Protects: another account on the machine cannot let itself in by writing a file."""
+    copy_path(tmp_path).write_bytes(HEADER + ALICE.encode())
+    ring = Ring(tmp_path)
+    for mode in (0o602, 0o620, 0o666):
+        copy_path(tmp_path).chmod(mode)
+        ring.keyring.load_last_good()
+        assert ring.lets_in() == set()
+        assert f"mode {mode:04o}" in ring.failures()[-1]
+    copy_path(tmp_path).chmod(0o644)
+    ring.keyring.load_last_good()
+    assert ring.lets_in() == {ALICE}
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "link to nothing", "link to a device", "loop"])
+def test_a_copy_that_is_no_file_is_not_used(tmp_path: Path, kind: str) -> None:
+    """Protects: nothing that stands in a copy's place can hang or stop the start."""
+    path = copy_path(tmp_path)
+    match kind:
+        case "fifo":
+            os.mkfifo(path)
+        case "directory":
+            path.mkdir()
+        case "link to nothing":
+            path.symlink_to(tmp_path / "nothing")
+        case "link to a device":
+            path.symlink_to("/dev/zero")
+        case _:
+            path.symlink_to(path)
+    ring = Ring(tmp_path)
+    ring.keyring.load_last_good()
+    assert ring.lets_in() == set()
+    assert ring.keyring.missing() != ()
+
+
+def test_a_copy_that_cannot_be_written_stops_nobody(github: FakeGitHub, tmp_path: Path) -> None:
+    """Protects: a full or read-only disk is reported, and the keys are in force all the same."""
+    (tmp_path / "file").touch()
+    github.script("example", gh.keys(ALICE))
+    ring = Ring(tmp_path / "file" / "fetched", github.url)
+    ring.refresh()
+    assert ring.lets_in() == {ALICE}
+    assert isinstance(ring.events[0], KeysLoaded)
+    failed = ring.events[1]
+    assert isinstance(failed, KeysFailed)
+    assert failed.reason.startswith("could not keep a copy: ")
+    assert failed.reason.endswith(": Not a directory")
+    assert failed.kept == 1
+
+
+def test_a_copy_that_fails_in_the_middle_leaves_the_old_one(github: FakeGitHub, tmp_path: Path) -> None:
+    """Protects: an error while writing leaves no half copy and no debris behind; the next refresh tries again."""
+    copy_path(tmp_path).mkdir()
+    (copy_path(tmp_path) / "in the way").touch()
+    github.script("example", gh.keys(ALICE))
+    ring = Ring(tmp_path, github.url)
+    ring.refresh()
+    assert "could not keep a copy" in ring.failures()[0]
+    assert list(tmp_path.iterdir()) == [copy_path(tmp_path)]
+    (copy_path(tmp_path) / "in the way").unlink()
+    copy_path(tmp_path).rmdir()
+    ring.refresh()
+    assert copy_path(tmp_path).read_bytes() == HEADER + ALICE.encode() + b"\n"
+
+
+def test_a_full_disk_leaves_no_debris(github: FakeGitHub, tmp_path: Path) -> None:
+    """Protects: a copy that did not fit is taken away again, and the earlier one is still whole."""
+    github.script("example", gh.keys(ALICE), gh.keys(ALICE, BOB))
+    ring = Ring(tmp_path, github.url)
+    ring.refresh()
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(HEADER) + len(ALICE) + 10, unlimited[1]))
+    try:
+        ring.refresh()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert ring.lets_in() == {ALICE, BOB}
+    assert ring.failures()[0].endswith(": File too large")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [HEADER + ALICE.encode() + b"\n"]
+
+
+def test_a_disk_that_hangs_does_not_hold_up_the_refresh(
+    github: FakeGitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects: a volume that stops answering is reported like any other, in bounded time."""
+    monkeypatch.setattr(keyring_module, "SAVE_TIMEOUT", 0.05)
+    gate = threading.Event()
+    monkeypatch.setattr(Copies, "save", lambda *_: gate.wait(PATIENCE))  # no file system here can be made to hang
+    github.script("example", gh.keys(ALICE))
+    ring = Ring(tmp_path, github.url)
+    ring.refresh()
+    gate.set()
+    assert ring.lets_in() == {ALICE}
+    assert ring.failures()[0].endswith("no answer from the disk")

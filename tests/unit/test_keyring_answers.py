@@ -1,0 +1,220 @@
+"""keys.keyring: which keys are in force before, during and after every kind of answer."""
+
+import asyncio
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyssh_gateway import config
+from pyssh_gateway.core.authorized_keys import KeySnapshot
+from pyssh_gateway.events import KeysFailed, KeysLoaded
+from tests.support import github as gh
+from tests.support.github import FakeGitHub
+from tests.support.keyring import (
+    ALICE,
+    BOB,
+    CAROL,
+    IMPATIENCE,
+    PATIENCE,
+    SPEC,
+    Ring,
+    copy_path,
+)
+
+
+@pytest.fixture
+def github() -> Iterator[FakeGitHub]:
+    """A GitHub whose answers the test writes."""
+    with FakeGitHub() as server:
+        yield server
+
+
+BAD_ANSWERS = {
+    "404": (gh.status(404), "no such account (404)"),
+    "403": (gh.status(403), "the server answered 403"),
+    "429": (gh.status(429), "the server answered 429"),
+    "500": (gh.status(500), "the server answered 500"),
+    "503 with keys in it": (gh.error_with_keys(503, CAROL), "the server answered 503"),
+    "HTML": (gh.html(), "HTML page"),
+    "HTML as text": (gh.html(content_type="text/plain"), "HTML page"),
+    "10 MB": (gh.huge(line=CAROL), "answer larger than"),
+    "10 MB in chunks": (gh.huge(line=CAROL, announced=False), "answer larger than"),
+    "cut off": (gh.truncated(CAROL), "cut off"),
+    "cut off in chunks": (gh.chunked_and_cut(CAROL), "cut off"),
+    "no length": (gh.without_length(CAROL), "does not say how long it is"),
+    "garbage": (gh.garbage(), "no usable key in it (2 bad lines, the first: line 1: not a public key)"),
+    "only refused keys": (gh.keys("ssh-dss AAAA"), "no usable key in it (1 bad lines, the first: line 1: DSA keys"),
+    "only keys with options": (gh.keys(f"restrict {CAROL}"), "options are not allowed in keys from github:example"),
+    "binary": (gh.binary(), "binary data"),
+    "not HTTP": (gh.not_http(), "proper HTTP"),
+    "hang up": (gh.hang_up(), "Remote end closed connection"),
+    "redirect loop": (gh.redirect("/example.keys"), "redirected more than 3 times"),
+    "redirect to nowhere": (gh.redirect_without_location(), "redirected to another place"),
+    "hang": (gh.hang(), f"no answer within {IMPATIENCE:g} s"),
+    "drip": (gh.drip(CAROL), f"no answer within {IMPATIENCE:g} s"),
+    "dripping header": (gh.drip_headers(), f"no answer within {IMPATIENCE:g} s"),
+}
+bad_answers = pytest.mark.parametrize(("answer", "reason"), BAD_ANSWERS.values(), ids=BAD_ANSWERS)
+
+
+def timeout_for(reason: str) -> float:
+    """Short for the answers that never end, so that the test does."""
+    return IMPATIENCE if reason.startswith("no answer") else PATIENCE
+
+
+@bad_answers
+def test_a_bad_answer_changes_nothing(github: FakeGitHub, tmp_path: Path, answer: gh.Answer, reason: str) -> None:
+    """Protects: who could log in before a bad answer can during and after it, and after a restart; nobody else can."""
+    ring = Ring(tmp_path, github.url)
+    github.script("example", gh.keys(ALICE, BOB))
+    ring.refresh()
+    before = copy_path(tmp_path).read_bytes()
+    assert ring.lets_in() == {ALICE, BOB}
+
+    ring = Ring(tmp_path, github.url, timeout=timeout_for(reason))
+    ring.keyring.load_last_good()
+    gate = threading.Event()
+    github.script("example", answer if timeout_for(reason) == IMPATIENCE else gh.held(answer, gate))
+    asked = github.requests["example"]
+
+    async def refresh_and_look() -> None:
+        refresh = asyncio.create_task(ring.keyring.refresh())
+        await asyncio.to_thread(github.wait_for_requests, "example", asked + 1)
+        assert ring.lets_in() == {ALICE, BOB}
+        gate.set()
+        await refresh
+
+    asyncio.run(refresh_and_look())
+    assert ring.lets_in() == {ALICE, BOB}
+    failed = ring.events[-1]
+    assert isinstance(failed, KeysFailed)
+    assert (failed.source, failed.kept) == (SPEC, 2)
+    assert reason in failed.reason
+    assert copy_path(tmp_path).read_bytes() == before
+    assert reason in ring.keyring.describe()[0].failure
+
+    restarted = Ring(tmp_path, github.url)
+    restarted.keyring.load_last_good()
+    assert restarted.lets_in() == {ALICE, BOB}
+
+    github.script("example", gh.keys(BOB, CAROL))
+    ring.refresh()
+    assert ring.lets_in() == {BOB, CAROL}
+    assert ring.keyring.describe()[0].failure == ""
+
+
+@bad_answers
+def test_a_bad_first_answer_lets_nobody_in(github: FakeGitHub, tmp_path: Path, answer: gh.Answer, reason: str) -> None:
+    """Protects: without an earlier answer a bad one gives no keys, no copy, and counts as nothing known yet."""
+    ring = Ring(tmp_path, github.url, timeout=timeout_for(reason))
+    github.script("example", answer)
+    ring.refresh()
+    assert ring.keyring.snapshot == KeySnapshot({"dev": {}})
+    assert [source.spec for source in ring.keyring.missing()] == [SPEC]
+    assert list(tmp_path.iterdir()) == []
+    (failed,) = ring.events
+    assert isinstance(failed, KeysFailed)
+    assert failed.kept == 0
+    assert reason in failed.reason
+
+
+def test_another_server_cannot_add_keys(github: FakeGitHub, tmp_path: Path) -> None:
+    """Protects: a redirect away from the source changes nothing, even to a server with perfectly good keys."""
+    with FakeGitHub() as other:
+        other.script("example", gh.keys(CAROL))
+        github.script("example", gh.keys(ALICE), gh.redirect(f"{other.url}/example.keys"))
+        ring = Ring(tmp_path, github.url)
+        ring.refresh()
+        ring.refresh()
+        assert other.requests.total() == 0
+    assert ring.lets_in() == {ALICE}
+
+
+def test_a_server_that_is_gone_changes_nothing(tmp_path: Path) -> None:
+    """Protects: a start without network lets in who could log in before, once the copy is loaded."""
+    with FakeGitHub() as github:
+        github.script("example", gh.keys(ALICE))
+        Ring(tmp_path, github.url).refresh()
+    ring = Ring(tmp_path, github.url)
+    assert ring.lets_in() == set()
+    ring.keyring.load_last_good()
+    assert ring.lets_in() == {ALICE}
+    assert ring.keyring.missing() == ()
+    ring.refresh()
+    assert ring.lets_in() == {ALICE}
+    assert "no connection to 127.0.0.1" in ring.failures()[0]
+
+
+@pytest.mark.parametrize("answer", [gh.empty(), gh.chunked(), gh.raw(b"\n"), gh.raw(b"# nobody\n")])
+def test_an_empty_answer_takes_all_keys_away(github: FakeGitHub, tmp_path: Path, answer: gh.Answer) -> None:
+    """Protects: removing the last key from an account locks it out, and a restart without network does not undo it."""
+    github.script("example", gh.keys(ALICE), answer)
+    ring = Ring(tmp_path, github.url)
+    ring.refresh()
+    ring.refresh()
+    assert ring.lets_in() == set()
+    assert ring.keyring.missing() == ()
+    loaded = KeysLoaded(source=SPEC, origin="fetched", accepted=0, refused=0, changed=True)
+    assert ring.events[-1] == loaded
+    restarted = Ring(tmp_path, "http://127.0.0.1:1")
+    restarted.keyring.load_last_good()
+    assert restarted.keyring.missing() == ()
+    assert restarted.lets_in() == set()
+
+
+def test_says_what_was_loaded(github: FakeGitHub, tmp_path: Path) -> None:
+    """Protects: the log tells how many keys a source gave, which lines were refused and why, and what changed."""
+    github.script("example", gh.keys(ALICE, "ssh-dss AAAA", BOB), gh.keys(BOB, ALICE), gh.keys(ALICE))
+    ring = Ring(tmp_path, github.url)
+    for _ in range(3):
+        ring.refresh()
+    first, second, third = ring.events
+    assert isinstance(first, KeysLoaded)
+    assert (first.source, first.origin, first.accepted, first.refused, first.changed) == (SPEC, "fetched", 2, 1, True)
+    assert first.refusals[0].startswith("line 2: DSA keys are too weak")
+    assert second == KeysLoaded(source=SPEC, origin="fetched", accepted=2, refused=0, changed=False)
+    assert third == KeysLoaded(source=SPEC, origin="fetched", accepted=1, refused=0, changed=True)
+    restarted = Ring(tmp_path)
+    restarted.keyring.load_last_good()
+    assert restarted.events == [KeysLoaded(source=SPEC, origin="last-good", accepted=1, refused=0, changed=True)]
+
+
+TEXTS = {
+    b"": set[str](),
+    b"# nobody\n": set[str](),
+    ALICE.encode(): {ALICE},
+    f"{BOB}\r\n{ALICE}\n".encode(): {ALICE, BOB},
+    f"{CAROL}\njunk\n".encode(): {CAROL},
+    b"junk\n": None,
+    f"restrict {CAROL}".encode(): None,
+    b"x" * (1 << 21): None,
+    b"\xff\x00": None,
+}
+
+
+@given(st.lists(st.one_of(st.sampled_from([*TEXTS]), st.sampled_from(["gone", "restart"])), max_size=8))
+@settings(max_examples=60, deadline=None)
+def test_in_force_is_always_the_last_usable_answer(history: list[bytes | str]) -> None:
+    """Protects: over any sequence of good and bad answers and restarts, exactly the last good answer lets people in."""
+    with tempfile.TemporaryDirectory() as directory:
+        logins = (config.Login(user="dev", keys=("file:/keys",)),)
+        ring, expected = Ring(Path(directory), logins=logins), set[str]()
+        for step in history:
+            match step:
+                case "restart":
+                    ring = Ring(Path(directory), logins=logins)
+                    ring.keyring.load_last_good()
+                case "gone":
+                    ring.files = {}
+                    ring.refresh()
+                case bytes():
+                    ring.files = {"/keys": step}
+                    ring.refresh()
+                    usable = TEXTS[step]
+                    expected = expected if usable is None else usable
+            assert ring.lets_in() == expected
