@@ -1,0 +1,190 @@
+"""Events as lines for a person who watches a terminal: the time, a short name, then what matters in reading order.
+
+Takes records whose text is already printable (see `printable`) and adds nothing to it but colours. The JSON lines
+are the record; these leave things out and may change at any time.
+"""
+
+import os
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import assert_never
+
+from pyssh_gateway import events as ev
+
+# Five terminal lines. The log file has the rest of a longer command.
+MAX_LINE = 400
+# Refused key lines that are quoted; the log file has them all.
+SHOWN_REFUSALS = 3
+# The longest short name below is eight letters.
+NAME_WIDTH = 9
+# An error's traceback stands under its line, behind a bar, so that nothing in it can pass for a line of the log.
+TRACEBACK_BAR = "          | "
+
+_RESET = "\x1b[0m"
+_DIM = "\x1b[2m"
+
+
+class Tone(StrEnum):
+    """How a line's name is coloured: the SGR sequence (ECMA-48 section 8.3.117) that switches it on."""
+
+    GOOD = "\x1b[32m"
+    BAD = "\x1b[31m"
+    WATCH = "\x1b[33m"
+    PLAIN = "\x1b[36m"
+    QUIET = _DIM
+
+
+def wants_human(fd: int, log_format: str) -> bool:
+    """Whether `fd` gets human-readable lines: `log_format` is "human", "json" or "auto" (human on a terminal)."""
+    return os.isatty(fd) if log_format == "auto" else log_format == "human"
+
+
+def wants_colour(fd: int, term: str | None, no_color: str | None) -> bool:
+    """Whether `fd` gets colours: a terminal whose TERM is known and not "dumb", and NO_COLOR is unset or empty."""
+    return not no_color and term not in (None, "", "dumb") and os.isatty(fd)
+
+
+def human_line(record: ev.Record, *, colour: bool) -> str:
+    """The line for `record`, without its newline; several lines for an error of ours."""
+    name, tone, text = _describe(record.event)
+    shown = _line(record.time, name, tone, text, colour=colour)
+    if isinstance(record.event, ev.InternalError):
+        return "\n".join([shown, *(TRACEBACK_BAR + each for each in record.event.error.strip("\n").split("\n"))])
+    return shown
+
+
+def human_gap(time: float, lines: int, *, colour: bool) -> str:
+    """The line that stands in the place of `lines` which the terminal was too slow for."""
+    text = f"{_count(lines, 'line')} dropped here: standard output was not being read; the log file has them all"
+    return _line(time, "log", Tone.WATCH, text, colour=colour)
+
+
+def _line(time: float, name: str, tone: Tone, text: str, *, colour: bool) -> str:
+    if len(text) > MAX_LINE:
+        text = text[: MAX_LINE - 1] + "…"
+    # UTC, as in the log file, so that the two can be laid side by side.
+    clock = datetime.fromtimestamp(time, UTC).strftime("%H:%M:%SZ")
+    if colour:
+        return f"{_DIM}{clock}{_RESET} {tone}{name:<{NAME_WIDTH}}{_RESET}{text}"
+    return f"{clock} {name:<{NAME_WIDTH}}{text}"
+
+
+def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR0912 - one case per event
+    match event:
+        case ev.ServerStarted():
+            return "start", Tone.GOOD, _started(event)
+        case ev.ServerStopping():
+            why = _join(event.reason, event.detail)
+            still = f"{_count(event.connections, 'connection')}, {_count(event.sessions, 'session')} open"
+            return "stopping", Tone.WATCH, f"no longer accepting ({why}); {still}"
+        case ev.ServerStopped():
+            return "stopped", Tone.GOOD, event.message or f"{event.reason}, exit code {event.exit_code}"
+        case ev.GatewayCrashed():
+            ended = f"{_count(event.sessions, 'session')} ended with it"
+            return "crash", Tone.BAD, f"gateway process {event.pid} died: {event.cause}; {ended}"
+        case ev.InternalError():
+            return "bug", Tone.BAD, _join(event.where, event.conn and f"on {event.conn}", sep=" ")
+        case ev.KeysLoaded():
+            return "keys", Tone.WATCH if event.refused or event.origin == "last-good" else Tone.GOOD, _keys(event)
+        case ev.KeysFailed():
+            kept = f"{_count(event.kept, 'key')} from before in force"
+            return "keys", Tone.BAD, f"{event.source}: {event.reason}; {kept}"
+        case ev.ConnectionOpened():
+            return "connect", Tone.QUIET, f"{event.conn} from {_address(event.peer, event.peer_port)}"
+        case ev.ConnectionRefused():
+            return "refused", Tone.WATCH, f"{_address(event.peer, event.peer_port)}: {event.reason}"
+        case ev.AuthAttempt():
+            tone = {"accepted": Tone.GOOD, "offered": Tone.QUIET, "denied": Tone.BAD}[event.result]
+            return "auth", tone, _attempt(event)
+        case ev.ConnectionAuthenticated():
+            came = f"{event.user} from {event.peer} on {event.conn} in {_duration(event.seconds)}"
+            key = f"{event.fingerprint} of {event.source}"
+            return "login", Tone.GOOD, f"{came} with {key}; {event.client}, {event.cipher}"
+        case ev.ConnectionClosed():
+            who = f"{event.conn} {event.user or 'unauthenticated'} from {event.peer} after {_duration(event.seconds)}"
+            traffic = _traffic(event.bytes_in, event.bytes_out)
+            return "closed", Tone.QUIET, f"{_join(who, event.reason, sep=': ')}; {traffic}"
+        case ev.RequestDenied():
+            return "denied", Tone.BAD, f"{event.user} on {event.conn}: {event.request}: {event.reason}"
+        case ev.SessionOpened():
+            return "session", Tone.PLAIN, _opened(event)
+        case ev.SessionClosed():
+            what = f"{event.session} {event.user} {_outcome(event)} after {_duration(event.seconds)}"
+            traffic = _traffic(event.bytes_in, event.bytes_out)
+            return "ended", Tone.PLAIN, f"{_join(what, event.reason, sep=': ')}; {traffic}"
+        case ev.IdleTick():
+            return "idle", Tone.QUIET, event.message
+        case ev.IdleReached():
+            return "idle", Tone.WATCH, event.message
+    assert_never(event)
+
+
+def _started(event: ev.ServerStarted) -> str:
+    stop = "never stops by itself"
+    if event.idle_timeout is not None:
+        stop = f"stops when idle for {_duration(event.idle_timeout)}"
+    which = _join(f"version {event.version}", f"pid {event.pid}", event.generation > 1 and f"start {event.generation}")
+    return f"accepting on {_address(event.address, event.port)} for {', '.join(event.users)}; {stop} ({which})"
+
+
+def _keys(event: ev.KeysLoaded) -> str:
+    how = "fetched" if event.origin == "fetched" else "from the last good copy"
+    text = _join(
+        f"{event.source}: {_count(event.accepted, 'key')} {how}",
+        event.refused and f"{event.refused} refused",
+        "changed" if event.changed else "unchanged",
+    )
+    return "; ".join([text, *event.refusals[:SHOWN_REFUSALS]])
+
+
+def _attempt(event: ev.AuthAttempt) -> str:
+    key = _join(event.key_type, event.fingerprint, event.source and f"of {event.source}", sep=" ")
+    text = f"{event.result} {event.user} from {event.peer} on {event.conn} by {event.method}"
+    return _join(text, event.reason, sep=": ") + (f" ({key})" if key else "")
+
+
+def _opened(event: ev.SessionOpened) -> str:
+    tty = event.tty and f"on {event.tty} ({event.term})"
+    return _join(_join(event.session, event.user, event.kind, event.command, tty, sep=" "), f"pid {event.pid}")
+
+
+def _outcome(event: ev.SessionClosed) -> str:
+    if event.exit_signal is not None:
+        return f"killed by {event.exit_signal}"
+    if event.exit_status is not None:
+        return f"exit {event.exit_status}"
+    return "left its process running"
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def _traffic(bytes_in: int, bytes_out: int) -> str:
+    return f"{_size(bytes_in)} in, {_size(bytes_out)} out"
+
+
+def _size(number: int) -> str:
+    size = float(number)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{number} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.2f}".rstrip("0").rstrip(".") + "s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{hours}h{minutes:02}m" if hours else f"{minutes}m"
+    return f"{text}{rest:02}s" if rest else text
+
+
+def _join(*parts: object, sep: str = ", ") -> str:
+    return sep.join(str(part) for part in parts if part)

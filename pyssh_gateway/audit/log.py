@@ -1,0 +1,233 @@
+"""The event log: every event becomes one line in a file that keeps everything, and one on standard output.
+
+The file is the record: JSON lines, written straight away, never buffered. Standard output is a view of it, for a log
+collector (the same JSON lines) or for a person (see `human`); it may stall, and then lines are left out of it, and
+said to be. Writing never decides anything: whatever fails here is reported and the server goes on.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+from pyssh_gateway.audit.human import human_gap, human_line
+from pyssh_gateway.audit.output import LineFeed, LineWriter
+from pyssh_gateway.audit.printable import printable_event
+from pyssh_gateway.events import Record
+
+FILE_NAME = "events.jsonl"
+# The log names accounts, addresses and command lines: the owner writes, the group may be given to those who read.
+FILE_MODE = 0o640
+DIRECTORY_MODE = 0o750
+
+OnProblem = Callable[[str], None]
+
+
+class AuditLogError(Exception):
+    """The log cannot be opened. The message is one line for the person who starts the server."""
+
+
+class AuditLog:
+    """The bus subscriber that writes the log. Made by `open`; its methods belong to one thread."""
+
+    def __init__(self, file: int, outputs: "_Outputs", render: "_Render", problems: "_Problems") -> None:
+        self._file: int | None = file
+        self._outputs = outputs
+        self._problems = problems
+        # Everything is given here: structlog's global configuration is neither read nor changed.
+        self._logger: FilteringBoundLogger = structlog.wrap_logger(
+            outputs,
+            processors=[_make_printable, render],
+            wrapper_class=structlog.make_filtering_bound_logger(0),
+            context_class=dict,
+            cache_logger_on_first_use=True,
+        ).bind()
+
+    @classmethod
+    def open(cls, audit_dir: Path, *, stdout_fd: int, human: bool, colour: bool, on_problem: OnProblem) -> Self:
+        """Open or create `events.jsonl` in `audit_dir`, which is made if it is missing. Raises AuditLogError.
+
+        To be called while the process may still write there: the descriptor outlives a change of user, and a fork too
+        if nothing was logged before it. `human` and `colour` say what `stdout_fd` gets (see `human.wants_human` and
+        `human.wants_colour`); that descriptor stays the caller's. `on_problem` gets one line of text per kind of
+        problem, in the thread that logs; it must not block.
+        """
+        path = audit_dir / FILE_NAME
+        file = _open_file(audit_dir)
+        problems = _Problems(on_problem)
+        render = _Render(human=human, colour=colour)
+        outputs = _Outputs(path, LineWriter(file, torn=_ends_mid_line(file)), LineFeed(stdout_fd), render, problems)
+        return cls(file, outputs, render, problems)
+
+    def __call__(self, record: Record) -> None:
+        """Write `record`. Never raises, and never waits for standard output."""
+        name = _name(record)
+        if self._file is None:
+            self._problems.report("closed", f"audit log: {name} came after the end and is not logged")
+            return
+        try:
+            self._logger.info(name, record=record)
+        except Exception as error:  # noqa: BLE001 - a line that cannot be made must not change who may log in
+            self._problems.report("line", f"audit log: event {record.seq}, {name}, is not logged: {error!r}")
+
+    def close(self, deadline: float) -> None:
+        """Put the file on disk, close it, and give standard output at most `deadline` seconds to take the rest.
+
+        The file comes first: the platform may kill the machine while standard output is still stuck.
+        """
+        if self._file is None:
+            return
+        file, self._file = self._file, None
+        try:
+            os.fsync(file)
+        except OSError as error:
+            self._problems.report("fsync", f"audit log: the last lines may not be on disk: {error.strerror}")
+        os.close(file)
+        self._outputs.finish(deadline)
+
+
+class _Problems:
+    """Tells each kind of problem once."""
+
+    def __init__(self, on_problem: OnProblem) -> None:
+        self._on_problem = on_problem
+        self._told: set[object] = set()
+
+    def report(self, kind: object, text: str) -> None:
+        if kind in self._told:
+            return
+        self._told.add(kind)
+        # When standard error is gone, too, nobody is left to tell.
+        with contextlib.suppress(Exception):
+            self._on_problem(text)
+
+
+def _make_printable(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
+    """First processor: the record's event with every field safe to print."""
+    record: Record = event_dict["record"]
+    event_dict["record"] = Record(record.seq, record.time, printable_event(record.event))
+    return event_dict
+
+
+class _Render:
+    """Last processor: the finished lines, as the arguments of `_Outputs.info`."""
+
+    def __init__(self, *, human: bool, colour: bool) -> None:
+        self._human = human
+        self._colour = colour
+
+    def __call__(
+        self, _logger: WrappedLogger, _method: str, event_dict: EventDict
+    ) -> tuple[tuple[float, bytes, bytes], dict[str, Any]]:
+        record: Record = event_dict["record"]
+        fields = {"ts": _timestamp(record.time), "seq": record.seq, "event": event_dict["event"]}
+        line = _json_line(fields | msgspec.structs.asdict(record.event))
+        view = _text_line(human_line(record, colour=self._colour)) if self._human else line
+        return (record.time, line, view), {}
+
+    def gap(self, time: float, lines: int) -> bytes:
+        """The line that stands on standard output for `lines` left out, or nothing for none."""
+        if not lines:
+            return b""
+        if self._human:
+            return _text_line(human_gap(time, lines, colour=self._colour))
+        return _json_line({"ts": _timestamp(time), "event": "log.dropped", "lines": lines})
+
+
+class _Outputs:
+    """The logger object under structlog: where finished lines go, and what becomes of them there."""
+
+    def __init__(self, path: Path, file: LineWriter, stdout: LineFeed, render: _Render, problems: _Problems) -> None:
+        self._path = path
+        self._file = file
+        self._stdout = stdout
+        self._render = render
+        self._problems = problems
+        self._time = 0.0
+        self._missing = 0
+
+    def info(self, time: float, line: bytes, view: bytes) -> None:
+        """Write `line` to the file now, and queue `view` for standard output."""
+        self._time = time
+        try:
+            self._file.write(line)
+        except OSError as error:
+            self._missing += 1
+            text = f"audit log: {self._path}: {error.strerror}; events are missing there until that is put right"
+            self._problems.report(("file", error.errno), text)
+        self._stdout.offer(view, gap=self._render.gap(time, self._stdout.dropped))
+        self._report_stdout()
+
+    def finish(self, deadline: float) -> None:
+        """Wait for standard output, and say what is missing where."""
+        left = self._stdout.close(deadline, gap=self._render.gap(self._time, self._stdout.dropped))
+        self._report_stdout()
+        if left:
+            self._problems.report("left", f"audit log: {left} lines for standard output were not read in time")
+        if lost := sum(self._stdout.failures().values()):
+            self._problems.report("lost", f"audit log: {lost} lines could not be written to standard output")
+        if self._missing:
+            self._problems.report("missing", f"audit log: {self._missing} events are missing in {self._path}")
+
+    def _report_stdout(self) -> None:
+        for code in self._stdout.failures():
+            text = f"audit log: standard output: {os.strerror(code)}; {self._path} still has every event"
+            self._problems.report(("stdout", code), text)
+
+
+def _open_file(audit_dir: Path) -> int:
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        audit_dir.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        file = os.open(audit_dir / FILE_NAME, flags, FILE_MODE)
+    except (FileExistsError, NotADirectoryError):
+        raise AuditLogError(f"audit_dir {audit_dir}: not a directory; set audit_dir to one") from None
+    except OSError as error:
+        # O_NOFOLLOW answers ELOOP. We may be root here, and whoever can write to the directory could point the link at
+        # any file of the system.
+        if error.errno == errno.ELOOP:
+            raise _not_a_file(audit_dir) from None
+        text = f"audit_dir {audit_dir}: cannot write {FILE_NAME} there: {error.strerror}"
+        raise AuditLogError(f"{text}; make it writable for this account, or set audit_dir to another one") from error
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise _not_a_file(audit_dir)
+    return file
+
+
+def _not_a_file(audit_dir: Path) -> AuditLogError:
+    text = f"audit_dir {audit_dir}: {FILE_NAME} there is not a plain file (links are not followed)"
+    return AuditLogError(f"{text}; move it away, or set audit_dir to another directory")
+
+
+def _ends_mid_line(file: int) -> bool:
+    """Whether the last process that wrote here was cut off within a line (or may have been: a bad block)."""
+    size = os.fstat(file).st_size
+    try:
+        return size > 0 and os.pread(file, 1, size - 1) != b"\n"
+    except OSError:
+        return True
+
+
+def _name(record: Record) -> str:
+    return str(record.event.__struct_config__.tag)
+
+
+def _timestamp(time: float) -> str:
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _json_line(fields: dict[str, Any]) -> bytes:
+    return msgspec.json.encode(fields) + b"\n"
+
+
+def _text_line(text: str) -> bytes:
+    return text.encode() + b"\n"

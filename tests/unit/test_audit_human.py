@@ -1,0 +1,231 @@
+"""What each event looks like: to a person at a terminal, and in docs/audit.md."""
+
+import os
+import pty
+import re
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+import pytest
+
+from pyssh_gateway import events as ev
+from pyssh_gateway.audit.human import MAX_LINE, human_gap, human_line, wants_colour, wants_human
+from pyssh_gateway.audit.log import FILE_NAME, AuditLog
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "audit.md"
+# 2026-01-02T03:04:05.678901Z
+TIME = 1767323045.678901
+SHA = "SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCARLviKw6E5SY8"
+
+# One event of each kind; docs/audit.md shows each as the log writes it.
+EXAMPLES: tuple[ev.AnyEvent, ...] = (
+    ev.ServerStarted(
+        version="0.1.0",
+        address="0.0.0.0",
+        port=2222,
+        pid=7,
+        generation=1,
+        host_keys=(SHA,),
+        users=("amos",),
+        idle_timeout=60.0,
+    ),
+    ev.ServerStopping(reason="signal", detail="SIGTERM", connections=1, sessions=2),
+    ev.ServerStopped(reason="idle", exit_code=0, message="Stopping machine. Goodbye!"),
+    ev.GatewayCrashed(pid=7, cause="killed by SIGSEGV", sessions=2),
+    ev.InternalError(where="session", error="Traceback (most recent call last):\n  ...\nKeyError: 's1'", conn="c1"),
+    ev.KeysLoaded(
+        source="github:example",
+        origin="fetched",
+        accepted=2,
+        refused=1,
+        changed=True,
+        refusals=("line 3: unknown key type ssh-dss",),
+    ),
+    ev.KeysFailed(source="github:example", reason="no answer within 5s", kept=2),
+    ev.ConnectionOpened(conn="c1", peer="203.0.113.5", peer_port=50022),
+    ev.ConnectionRefused(peer="2001:db8::5", peer_port=50023, reason="too many unauthenticated connections"),
+    ev.AuthAttempt(
+        conn="c1",
+        peer="203.0.113.5",
+        user="root",
+        method="publickey",
+        result="denied",
+        reason="unknown account",
+        key_type="ssh-ed25519",
+        fingerprint=SHA,
+    ),
+    ev.ConnectionAuthenticated(
+        conn="c1",
+        peer="203.0.113.5",
+        user="amos",
+        fingerprint=SHA,
+        source="github:example",
+        client="SSH-2.0-OpenSSH_9.9",
+        cipher="aes256-gcm@openssh.com",
+        seconds=0.068,
+    ),
+    ev.ConnectionClosed(
+        conn="c1",
+        peer="203.0.113.5",
+        user="amos",
+        reason="the client disconnected",
+        seconds=182.4,
+        bytes_in=5310,
+        bytes_out=1204224,
+    ),
+    ev.RequestDenied(conn="c1", user="amos", request="x11-req", reason="not served"),
+    ev.SessionOpened(
+        conn="c1", session="c1.1", user="amos", kind="exec", command="make", tty="/dev/pts/0", term="xterm", pid=12
+    ),
+    ev.SessionClosed(
+        conn="c1",
+        session="c1.1",
+        user="amos",
+        reason="the process ended",
+        exit_status=7,
+        exit_signal=None,
+        bytes_in=12,
+        bytes_out=20480,
+        seconds=3.21,
+    ),
+    ev.IdleTick(idle=5, remaining=55, message="Idle for 5s"),
+    ev.IdleReached(idle=60.0, outcome="stop", message="Stopping machine. Goodbye!"),
+)
+
+
+def record(event: ev.AnyEvent) -> ev.Record:
+    """`event` at the fixed time."""
+    return ev.Record(1, TIME, event)
+
+
+def test_lines_for_people() -> None:
+    """On a terminal one sees at a glance who came, what they ran and when it ends; idle messages appear as they are."""
+    shown = [human_line(record(event), colour=False) for event in EXAMPLES]
+    assert all(line.startswith("03:04:05Z ") for line in shown)
+    assert (
+        "\n".join(line.removeprefix("03:04:05Z ") for line in shown)
+        == f"""\
+start    accepting on 0.0.0.0:2222 for amos; stops when idle for 1m (version 0.1.0, pid 7)
+stopping no longer accepting (signal, SIGTERM); 1 connection, 2 sessions open
+stopped  Stopping machine. Goodbye!
+crash    gateway process 7 died: killed by SIGSEGV; 2 sessions ended with it
+bug      session on c1
+          | Traceback (most recent call last):
+          |   ...
+          | KeyError: 's1'
+keys     github:example: 2 keys fetched, 1 refused, changed; line 3: unknown key type ssh-dss
+keys     github:example: no answer within 5s; 2 keys from before in force
+connect  c1 from 203.0.113.5:50022
+refused  [2001:db8::5]:50023: too many unauthenticated connections
+auth     denied root from 203.0.113.5 on c1 by publickey: unknown account (ssh-ed25519 {SHA})
+login    amos from 203.0.113.5 on c1 in 0.07s with {SHA} of github:example; SSH-2.0-OpenSSH_9.9, aes256-gcm@openssh.com
+closed   c1 amos from 203.0.113.5 after 3m02s: the client disconnected; 5.2 KiB in, 1.1 MiB out
+denied   amos on c1: x11-req: not served
+session  c1.1 amos exec make on /dev/pts/0 (xterm), pid 12
+ended    c1.1 amos exit 7 after 3.21s: the process ended; 12 B in, 20.0 KiB out
+idle     Idle for 5s
+idle     Stopping machine. Goodbye!"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("event", "changes", "shown"),
+    [
+        (
+            ev.ServerStarted,
+            {"idle_timeout": None, "generation": 2},
+            "never stops by itself (version 0.1.0, pid 7, start 2)",
+        ),
+        (
+            ev.KeysLoaded,
+            {"origin": "last-good", "changed": False, "refused": 0, "refusals": ()},
+            "from the last good copy, unchanged",
+        ),
+        (
+            ev.ConnectionClosed,
+            {"user": "", "reason": "", "seconds": 7322.0},
+            "unauthenticated from 203.0.113.5 after 2h02m02s; 5.2 KiB",
+        ),
+        (
+            ev.AuthAttempt,
+            {"reason": "", "key_type": "", "fingerprint": ""},
+            "denied root from 203.0.113.5 on c1 by publickey",
+        ),
+        (ev.SessionOpened, {"tty": "", "command": "", "kind": "shell"}, "c1.1 amos shell, pid 12"),
+        (ev.SessionClosed, {"exit_status": None, "exit_signal": "KILL"}, "killed by KILL"),
+        (ev.SessionClosed, {"exit_status": None, "bytes_out": 2**50}, "left its process running after 3.21s"),
+        (ev.SessionClosed, {"bytes_out": 2**50}, "1024.0 TiB out"),
+        (ev.ServerStopped, {"message": ""}, "idle, exit code 0"),
+    ],
+)
+def test_what_is_absent_leaves_no_hole(event: type[ev.AnyEvent], changes: dict[str, object], shown: str) -> None:
+    """A field that does not apply takes its words with it."""
+    (example,) = [each for each in EXAMPLES if type(each) is event]
+    assert shown in human_line(record(msgspec.structs.replace(example, **changes)), colour=False)
+
+
+def test_a_gap_is_told_to_people() -> None:
+    """Who watches a slow terminal learns that lines are missing, how many, and where they are."""
+    assert human_gap(TIME, 1, colour=False).startswith("03:04:05Z log      1 line dropped here: ")
+
+
+def test_a_line_for_people_is_short() -> None:
+    """A command of a page does not push the rest off the screen."""
+    shown = human_line(record(msgspec.structs.replace(EXAMPLES[-4], command="x" * 4096)), colour=False)
+    assert shown.endswith("x…")
+    assert len(shown) < MAX_LINE + 30
+
+
+def test_colours_are_only_around_the_time_and_the_name() -> None:
+    """Without its colours a line is the plain one: no text from an event is ever inside an escape sequence."""
+    for event in EXAMPLES:
+        coloured = human_line(record(event), colour=True)
+        assert re.sub(r"\x1b\[\d*m", "", coloured) == human_line(record(event), colour=False)
+        assert coloured.startswith("\x1b[2m03:04:05Z\x1b[0m \x1b[")
+
+
+def test_a_terminal_gets_people_s_lines_and_a_pipe_json() -> None:
+    """`auto` looks at the descriptor; colours need a terminal that has them and a user who wants them."""
+    main, terminal = pty.openpty()
+    read_fd, pipe = os.pipe()
+    try:
+        assert wants_human(terminal, "auto")
+        assert not wants_human(pipe, "auto")
+        assert wants_human(pipe, "human")
+        assert not wants_human(terminal, "json")
+        assert wants_colour(terminal, "xterm-256color", None)
+        assert wants_colour(terminal, "xterm", "")
+        assert not wants_colour(terminal, "xterm", "1")
+        assert not wants_colour(terminal, "dumb", None)
+        assert not wants_colour(terminal, None, None)
+        assert not wants_colour(pipe, "xterm", None)
+    finally:
+        for fd in (main, terminal, read_fd, pipe):
+            os.close(fd)
+
+
+def test_there_is_an_example_of_every_event() -> None:
+    """An event that is added must be shown here, and so in the document."""
+    assert [type(event) for event in EXAMPLES] == list(get_args(ev.AnyEvent))
+
+
+@pytest.mark.parametrize("event", EXAMPLES, ids=lambda event: str(event.__struct_config__.tag))
+def test_the_document_is_true(event: ev.AnyEvent, tmp_path: Path) -> None:
+    """docs/audit.md has a section for the event, with exactly its fields and the very line that the log writes."""
+    tag = event.__struct_config__.tag
+    section = DOCUMENT.read_text(encoding="utf-8").split(f"\n### `{tag}`\n")[1].split("\n### ")[0].split("\n## ")[0]
+    fields = [field.name for field in msgspec.structs.fields(event)]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == fields
+    with Path("/dev/null").open("wb") as null:
+        log = AuditLog.open(tmp_path, stdout_fd=null.fileno(), human=False, colour=False, on_problem=pytest.fail)
+        log(ev.Record(42, TIME, event))
+        log.close(1.0)
+    line = (tmp_path / FILE_NAME).read_text(encoding="utf-8")
+    assert f"```json\n{line}```" in section
+
+
+def test_the_document_has_no_events_of_yesterday() -> None:
+    """A section about an event that no longer exists misleads whoever writes a query."""
+    tags = [event.__struct_config__.tag for event in EXAMPLES]
+    assert re.findall(r"^### `([\w.]+)`$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE) == tags

@@ -1,0 +1,380 @@
+"""The event log: what is written where, and that nothing which goes wrong there reaches the server."""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import resource
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from pyssh_gateway import events as ev
+from pyssh_gateway.audit.human import human_line
+from pyssh_gateway.audit.log import FILE_NAME, AuditLog, AuditLogError
+from pyssh_gateway.audit.output import MAX_QUEUED_BYTES, MAX_QUEUED_LINES, LineWriter
+
+# 2026-01-02T03:04:05.678901Z
+TIME = 1767323045.678901
+# Long enough for any machine; only a failing test waits for it.
+PATIENCE = 30.0
+# Linux's usual size, set because it depends on the machine.
+PIPE_SIZE = 65536
+
+STARTED = ev.ServerStarted(
+    version="0.1.0",
+    address="0.0.0.0",
+    port=2222,
+    pid=7,
+    generation=1,
+    host_keys=("SHA256:example",),
+    users=("amos",),
+    idle_timeout=60.0,
+)
+TICK = ev.IdleTick(idle=5, remaining=55, message="Idle for 5s")
+
+
+def record(event: ev.AnyEvent, seq: int = 1) -> ev.Record:
+    """`event` at the fixed time."""
+    return ev.Record(seq, TIME, event)
+
+
+def command(text: str) -> ev.SessionOpened:
+    """A session event with `text` as what came from the network."""
+    return ev.SessionOpened(conn="c1", session="c1.1", user="amos", kind="exec", command=text, tty="", term="", pid=1)
+
+
+class Reader(threading.Thread):
+    """Reads a descriptor to its end, and closes it."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self.data = b""
+        self._fd = fd
+        self.start()
+
+    def run(self) -> None:
+        """Read until the writing end is closed."""
+        with os.fdopen(self._fd, "rb") as file:
+            self.data = file.read()
+
+    def lines(self) -> list[bytes]:
+        """All that was read, when the end is reached."""
+        self.join(PATIENCE)
+        return self.data.splitlines(keepends=True)
+
+
+class Bench:
+    """An open log over a real directory and a real pipe."""
+
+    def __init__(self, directory: Path, *, human: bool = False) -> None:
+        self.directory = directory
+        self.problems: list[str] = []
+        self.read_fd, self.write_fd = os.pipe()
+        fcntl.fcntl(self.write_fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+        self.log = AuditLog.open(
+            directory, stdout_fd=self.write_fd, human=human, colour=False, on_problem=self.problems.append
+        )
+
+    def file(self) -> bytes:
+        """What the log file holds."""
+        return (self.directory / FILE_NAME).read_bytes()
+
+    def events(self) -> list[dict[str, Any]]:
+        """The log file, line by line."""
+        return [json.loads(line) for line in self.file().splitlines()]
+
+    def finish(self) -> list[bytes]:
+        """Close the log and return the lines that standard output got."""
+        reader = Reader(self.read_fd)
+        self.log.close(PATIENCE)
+        os.close(self.write_fd)
+        return reader.lines()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """An audit directory that does not exist yet."""
+    return tmp_path / "state" / "audit"
+
+
+def test_a_line_is_the_documented_json(directory: Path) -> None:
+    """Collectors parse these lines: the order and the spelling of the fields are a promise."""
+    bench = Bench(directory)
+    bench.log(record(command("make test")))
+    line = (
+        b'{"ts":"2026-01-02T03:04:05.678901Z","seq":1,"event":"session.opened","conn":"c1","session":"c1.1",'
+        b'"user":"amos","kind":"exec","command":"make test","tty":"","term":"","pid":1}\n'
+    )
+    assert bench.file() == line
+    assert bench.finish() == [line]
+    assert bench.problems == []
+
+
+def test_hostile_text_stays_one_line(directory: Path) -> None:
+    """A command with newlines, escapes and broken UTF-8 cannot forge a line, in the file or on a terminal."""
+    hostile = b'x\n{"event":"server.stopped"}\x1b[2J\xff\xe2\x80\xae'.decode("utf-8", "surrogateescape")
+    bench = Bench(directory, human=True)
+    bench.log(record(command(hostile)))
+    assert bench.events()[0]["command"] == 'x\\n{"event":"server.stopped"}\\x1b[2J\\xff\\u202e'
+    (shown,) = bench.finish()
+    assert shown.decode().removesuffix("\n").isprintable()
+
+
+def test_the_file_has_each_line_at_once(directory: Path) -> None:
+    """Nothing of the trail sits in a buffer that a crash would lose."""
+    bench = Bench(directory)
+    for seq in range(1, 4):
+        bench.log(record(TICK, seq))
+        assert [each["seq"] for each in bench.events()] == list(range(1, seq + 1))
+    bench.finish()
+
+
+def test_nothing_runs_before_the_first_event(directory: Path) -> None:
+    """The log may be opened before the spawner forks, which must not have threads then; structlog stays untouched."""
+    threads = threading.active_count()
+    bench = Bench(directory)
+    assert threading.active_count() == threads
+    assert not structlog.is_configured()
+    assert bench.finish() == []
+
+
+def test_the_file_is_private_and_not_inherited(directory: Path) -> None:
+    """Command lines are not for everybody, and no user's process gets the descriptor."""
+    mask = os.umask(0)
+    before = open_files()
+    try:
+        bench = Bench(directory)
+    finally:
+        os.umask(mask)
+    path = directory / FILE_NAME
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert directory.stat().st_mode & 0o777 == 0o750
+    (file,) = [fd for fd, target in open_files().items() if target == path]
+    assert not os.get_inheritable(file)
+    bench.finish()
+    assert open_files() == before
+
+
+def test_a_line_cut_by_a_crash_is_ended(directory: Path) -> None:
+    """After a crash in the middle of a line the next line is whole."""
+    directory.mkdir(parents=True)
+    (directory / FILE_NAME).write_bytes(b'{"ts":"2026-01-02T03')
+    bench = Bench(directory)
+    bench.log(record(STARTED))
+    broken, whole = bench.file().splitlines()
+    assert broken == b'{"ts":"2026-01-02T03'
+    assert json.loads(whole)["event"] == "server.started"
+    bench.finish()
+
+
+def test_an_old_log_is_continued(directory: Path) -> None:
+    """A restart adds to the trail: no old line is touched, no empty line comes in between."""
+    for seq in (1, 2):
+        bench = Bench(directory)
+        bench.log(record(STARTED, seq))
+        bench.finish()
+    assert [each["seq"] for each in bench.events()] == [1, 2]
+
+
+def open_files() -> dict[int, Path]:
+    """This process's descriptors, and what they are open on."""
+    return {int(link.name): link.readlink() for link in Path("/proc/self/fd").iterdir() if link.exists()}
+
+
+@contextlib.contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Let files of this process grow to `size` only: a full disk, as far as the log can see."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+def test_a_full_disk_is_told_once_and_survived(directory: Path) -> None:
+    """The server goes on, says so once, and when there is room again every new line is whole."""
+    bench = Bench(directory)
+    bench.log(record(TICK, 1))
+    with file_size_limit(len(bench.file()) + 10):
+        bench.log(record(TICK, 2))
+        bench.log(record(TICK, 3))
+    bench.log(record(TICK, 4))
+    first, torn, last = bench.file().splitlines()
+    assert (json.loads(first)["seq"], len(torn), json.loads(last)["seq"]) == (1, 10, 4)
+    (told,) = bench.problems
+    assert str(directory / FILE_NAME) in told
+    assert len(bench.finish()) == 4
+    assert bench.problems[1:] == [f"audit log: 2 events are missing in {directory / FILE_NAME}"]
+
+
+def test_a_partial_write_is_completed() -> None:
+    """A line longer than a pipe takes at once arrives whole, also over a descriptor that somebody made non-blocking."""
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(write_fd, False)
+    reader = Reader(read_fd)
+    line = b"x" * 300_000 + b"\n"
+    LineWriter(write_fd, patient=True).write(line)
+    os.close(write_fd)
+    assert reader.lines() == [line]
+
+
+def test_a_stuck_reader_blocks_nobody(directory: Path) -> None:
+    """With nobody reading standard output the file gets every line, and the reader later learns what it missed."""
+    bench = Bench(directory)
+    total = 2 * MAX_QUEUED_LINES
+    for seq in range(1, total + 1):
+        bench.log(record(TICK, seq))
+    assert [each["seq"] for each in bench.events()] == list(range(1, total + 1))
+    *seen, gap = [json.loads(line) for line in bench.finish()]
+    assert [each["seq"] for each in seen] == list(range(1, len(seen) + 1))
+    assert gap == {"ts": "2026-01-02T03:04:05.678901Z", "event": "log.dropped", "lines": total - len(seen)}
+    assert bench.problems == []
+
+
+def test_a_gap_is_shown_where_it_is(directory: Path) -> None:
+    """When the reader comes back, the line about the gap stands between what was before and what comes after."""
+    bench = Bench(directory, human=True)
+    total = 2 * MAX_QUEUED_LINES
+    event = command("x" * 100)
+    for seq in range(1, total + 1):
+        bench.log(record(event, seq))
+    # A pipe holds less than a tenth as many of these lines as the queue: when a queueful is read, there is room again.
+    wanted = MAX_QUEUED_LINES * (len(human_line(record(event), colour=False)) + 1)
+    while wanted > 0:
+        wanted -= len(os.read(bench.read_fd, PIPE_SIZE))
+    bench.log(record(command("after"), total + 1))
+    *_, before, gap, after = bench.finish()
+    assert b"exec xxx" in before
+    assert re.search(rb"log +\d+ lines dropped here", gap)
+    assert b"exec after" in after
+
+
+def test_a_huge_line_does_not_break_the_bound(directory: Path) -> None:
+    """Bytes are bounded, too: few lines may be big ones."""
+    bench = Bench(directory)
+    # Each character takes ten in its escape.
+    big = command("\U000e0041" * 4096)
+    total = 2 * MAX_QUEUED_BYTES // 40_960
+    for seq in range(1, total + 1):
+        bench.log(record(big, seq))
+    lines = bench.finish()
+    assert sum(map(len, lines)) < MAX_QUEUED_BYTES + 2 * PIPE_SIZE
+    assert json.loads(lines[-1])["event"] == "log.dropped"
+
+
+def test_close_keeps_its_deadline(directory: Path) -> None:
+    """A stuck collector cannot hold the machine awake: the file is complete and the rest is counted."""
+    bench = Bench(directory)
+    for seq in range(1, MAX_QUEUED_LINES):
+        bench.log(record(TICK, seq))
+    bench.log.close(0.01)
+    assert len(bench.events()) == MAX_QUEUED_LINES - 1
+    (told,) = bench.problems
+    assert re.search(r"\d+ lines for standard output were not read in time", told)
+    # The writer thread is still in its write; the closed pipe sends it home.
+    os.close(bench.read_fd)
+    for thread in threading.enumerate():
+        if thread.name == "audit-stdout":
+            thread.join(PATIENCE)
+    os.close(bench.write_fd)
+
+
+def test_standard_output_can_go_away(directory: Path) -> None:
+    """A collector that dies costs one message; the file still has everything."""
+    bench = Bench(directory)
+    os.close(bench.read_fd)
+    for seq in (1, 2):
+        bench.log(record(TICK, seq))
+    bench.log.close(PATIENCE)
+    os.close(bench.write_fd)
+    assert len(bench.events()) == 2
+    assert bench.problems == [
+        f"audit log: standard output: Broken pipe; {directory / FILE_NAME} still has every event",
+        "audit log: 2 lines could not be written to standard output",
+    ]
+
+
+def test_a_full_standard_output_is_told(directory: Path) -> None:
+    """Standard output may be a file on a full disk."""
+    problems: list[str] = []
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        log = AuditLog.open(directory, stdout_fd=full.fileno(), human=False, colour=False, on_problem=problems.append)
+        log(record(STARTED))
+        log.close(PATIENCE)
+    assert problems[0].startswith("audit log: standard output: No space left on device")
+
+
+def test_nothing_is_raised(directory: Path) -> None:
+    """Whatever goes wrong while logging, the login that is being logged goes on; even a failing report is swallowed."""
+    problems: list[str] = []
+
+    def on_problem(text: str) -> None:
+        problems.append(text)
+        raise OSError(text)
+
+    read_fd, write_fd = os.pipe()
+    log = AuditLog.open(directory, stdout_fd=write_fd, human=False, colour=False, on_problem=on_problem)
+    log(ev.Record(1, float("nan"), STARTED))
+    log(record(STARTED, 2))
+    log.close(PATIENCE)
+    log.close(PATIENCE)
+    log(record(STARTED, 3))
+    os.close(write_fd)
+    assert len(Reader(read_fd).lines()) == 1
+    assert [text.split(",")[0] for text in problems] == [
+        "audit log: event 1",
+        "audit log: server.started came after the end and is not logged",
+    ]
+
+
+def open_error(directory: Path) -> str:
+    """The message of a log that cannot be opened in `directory`."""
+    with pytest.raises(AuditLogError) as caught:
+        AuditLog.open(directory, stdout_fd=1, human=False, colour=False, on_problem=print)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_directory_that_may_not_be_written_is_named(tmp_path: Path) -> None:
+    """The person who starts the server reads which directory, what is wrong, and what to do."""
+    tmp_path.chmod(0o500)
+    # Root may write anywhere, so as root this is tried as another account.
+    others = os.geteuid() == 0
+    if others:
+        os.seteuid(65534)
+    try:
+        told = open_error(tmp_path)
+    finally:
+        if others:
+            os.seteuid(0)
+        tmp_path.chmod(0o700)
+    assert told.startswith(f"audit_dir {tmp_path}: cannot ")
+    assert "Permission denied" in told
+    assert told.endswith("set audit_dir to another one")
+
+
+def test_a_file_in_the_place_of_the_directory_is_named(tmp_path: Path) -> None:
+    """A path that is, or goes through, a plain file is told as that."""
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "audit"):
+        assert open_error(path) == f"audit_dir {path}: not a directory; set audit_dir to one"
+
+
+def test_the_log_is_not_written_through_a_link(directory: Path, tmp_path: Path) -> None:
+    """Started as root, the log cannot be pointed at another file by whoever may write to its directory."""
+    directory.mkdir(parents=True)
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"root:x:0:0")
+    (directory / FILE_NAME).symlink_to(victim)
+    assert "is not a plain file" in open_error(directory)
+    assert victim.read_bytes() == b"root:x:0:0"
+    (directory / FILE_NAME).unlink()
+    os.mkfifo(directory / FILE_NAME)
+    assert "is not a plain file" in open_error(directory)
