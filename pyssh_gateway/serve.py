@@ -49,6 +49,7 @@ class Options:
 
 def serve(options: Options, environ: Mapping[str, str]) -> int:
     """Run the server; returns its exit code. Raises `CannotStart` or `config_source.ConfigError`."""
+    keep_standard_descriptors()
     overrides = {} if options.port is None else {"listen.port": options.port}
     raw = config_source.read(options.config, environ, overrides)
     endpoint = config_source.listen_address(raw)
@@ -73,6 +74,13 @@ def serve(options: Options, environ: Mapping[str, str]) -> int:
     if problems or listening is None:
         raise CannotStart(*problems)
     return _supervise(config, listening, identity, environ)
+
+
+def keep_standard_descriptors() -> None:
+    """Open what is closed of 0, 1 and 2, or the next file to be opened would become standard output."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
 
 
 def _trial_login(options: Options, keys_dir: str) -> tuple[dict[str, object], str]:

@@ -2,9 +2,9 @@
 
 import asyncio
 import os
+import select
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -49,6 +49,8 @@ log in, can delay the stop by no more than this."""
 
 FLUSH_SECONDS = 0.5
 """How long the last bytes (disconnect messages) may take to leave once everything has been closed."""
+
+STDERR = 2
 
 SYSTEM_ENVIRONMENT = (Path("/etc/environment"), Path("/etc/default/locale"))
 """What pam_env sets for every login on Debian and Ubuntu; a later file wins."""
@@ -168,7 +170,7 @@ class Gateway:
                 identity=self._facts.identity,
             )
             with suppress(OSError):
-                os.write(2, banner.encode())
+                os.write(STDERR, banner.encode())
         # The banner is the first thing on the screen, so what happened before it is written only now.
         end_early()
         for record in early:
@@ -276,9 +278,12 @@ class Gateway:
 
 
 def complain(text: str) -> None:
-    """Say something that can't go into the log, on standard error."""
-    with suppress(OSError):
-        os.write(sys.stderr.fileno(), f"pyssh-gateway: {text.rstrip()}\n".encode(errors="backslashreplace"))
+    """Say something that can't go into the log, on standard error, unless nobody reads that: we can't wait for it."""
+    ready = select.poll()
+    ready.register(STDERR, select.POLLOUT)
+    if ready.poll(0):
+        with suppress(OSError):
+            os.write(STDERR, f"pyssh-gateway: {text.rstrip()}\n".encode(errors="backslashreplace"))
 
 
 def read_system_environment() -> dict[bytes, bytes]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES
 from pyssh_gateway.core.launch import LaunchPlan
 from pyssh_gateway.spawner import protocol
 
@@ -16,9 +17,6 @@ ANSWER_SECONDS = 10.0
 
 MAX_QUEUED = 256
 """Requests that wait for room in the socket; more at once means that the spawner is stuck."""
-
-MAX_KEY_FILE = 256 * 1024
-"""The largest key file that is read."""
 
 
 class SpawnRefused(Exception):
@@ -78,16 +76,19 @@ class SpawnerClient:
             self._send(protocol.Signal(spawned.id, number))
 
     async def read_keys(self, path: str) -> bytes:
-        """The contents of `path`, a key file of the configuration, opened with the spawner's rights."""
+        """The contents of `path`, a key file of the configuration, opened with the spawner's rights. Raises `OSError`.
+
+        At most one byte more than a source may have is read; whoever asked judges that.
+        """
         number = self._new_id()
-        report, descriptors = await self._ask(protocol.ReadKeys(number, path), number)
+        try:
+            report, descriptors = await self._ask(protocol.ReadKeys(number, path), number)
+        except SpawnRefused as error:
+            raise OSError(str(error)) from error
         if not descriptors:
-            raise SpawnRefused(_reason(report))
+            raise OSError(_reason(report))
         with os.fdopen(descriptors[0], "rb") as file:
-            content = file.read(MAX_KEY_FILE + 1) or b""
-        if len(content) > MAX_KEY_FILE:
-            raise SpawnRefused(f"{path} is larger than {MAX_KEY_FILE // 1024} KiB")
-        return content
+            return file.read(MAX_KEYS_BYTES + 1) or b""
 
     def _new_id(self) -> int:
         self._next_id += 1
