@@ -26,6 +26,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Duration",
+    "Forwarding",
     "Idle",
     "Keys",
     "Limits",
@@ -33,11 +34,15 @@ __all__ = [
     "Log",
     "Login",
     "RawConfig",
+    "Session",
     "Stop",
     "check_source_spec",
     "format_duration",
     "parse",
 ]
+
+ACCEPTED_ENV = ("LANG", "LC_*", "COLORTERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "GIT_*", "NO_COLOR")
+"""What a client may set by default (sshd's AcceptEnv): looks, language and git's settings; nothing that loads code."""
 
 # Fly's maximum kill_timeout: past it the machine is gone, whatever we still wait for.
 _MAX_DRAIN = 300
@@ -53,6 +58,8 @@ _MAX_ATTEMPTS = 100
 _MAX_UNAUTHENTICATED = 10_000
 # OpenSSH's MaxSessions is 10. Each is a process and up to three descriptors.
 _MAX_SESSIONS = 1_000
+# OpenSSH's ClientAliveCountMax is 3 of no interval; a day of silence at any sensible interval is within this.
+_MAX_MISSES = 10_000
 
 
 class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,6 +67,8 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     address: Annotated[str, values.ip_address] = DEFAULT_ADDRESS
     port: Annotated[int, values.whole_number(0, 65535)] = DEFAULT_PORT
+    # npm's ssh2, and the editors that are built on it, refuse unix-socket forwarding to anything but OpenSSH.
+    identification: Annotated[str, values.identification] = "OpenSSH_9.9 pyssh-gateway"
 
 
 class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,6 +76,11 @@ class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     user: Annotated[str, values.account_name]
     keys: Annotated[tuple[Annotated[str, values.source_spec], ...], msgspec.Meta(min_length=1)]
+    forwarding: Annotated[str, values.choice("all", "local", "none")] = "all"
+    permit_open: tuple[Annotated[str, values.host_and_port], ...] = ()
+    permit_listen: tuple[Annotated[str, values.host_and_port], ...] = ()
+    force_command: Annotated[str, values.command] = ""
+    set_env: tuple[Annotated[str, values.env_setting], ...] = ()
 
 
 class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,6 +107,24 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sessions_per_connection: Annotated[int, values.whole_number(1, _MAX_SESSIONS)] = 64
 
 
+class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a session may bring along, and when its client counts as gone. `keepalive` None: never asked."""
+
+    accept_env: tuple[Annotated[str, values.env_pattern], ...] = ACCEPTED_ENV
+    keepalive: Annotated[Duration | None, values.duration_or_off] = Duration(30)
+    keepalive_misses: Annotated[int, values.whole_number(1, _MAX_MISSES)] = 10
+
+
+class Forwarding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is forwarded, for everybody. A login may have less (`login.forwarding`)."""
+
+    agent: Annotated[bool, values.yes_or_no] = True
+    x11: Annotated[bool, values.yes_or_no] = False
+    gateway_ports: Annotated[str, values.choice("no", "yes", "clientspecified")] = "no"
+    socket_mask: Annotated[str, values.mask] = "0177"
+    socket_unlink: Annotated[bool, values.yes_or_no] = False
+
+
 class Stop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the server leaves."""
 
@@ -113,6 +145,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: Keys = Keys()
     idle: Idle = Idle()
     limits: Limits = Limits()
+    session: Session = Session()
+    forwarding: Forwarding = Forwarding()
     stop: Stop = Stop()
     log: Log = Log()
     account: Annotated[str, values.account_name] = "pyssh-gateway"

@@ -20,6 +20,9 @@ MINUTE = 60
 # Longer than any machine runs; keeps sums with a clock exact.
 YEAR = 365 * 86400
 
+# RFC 4253 section 4.2: the whole line is at most 255 characters.
+MAX_IDENTIFICATION = 200
+
 # GitHub's own rule for new logins: "may only contain alphanumeric characters or single hyphens, and cannot begin or
 # end with a hyphen", at most 39 characters.
 _GITHUB_LOGIN = r"(?=.{1,39}\Z)[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*"
@@ -124,6 +127,60 @@ def choice(*names: str) -> Callable[[object], str]:
         return value
 
     return read
+
+
+def yes_or_no(value: object) -> bool:
+    """Read a truth value; from the environment, where everything is text, `true` or `false`."""
+    named = {"true": True, "false": False}
+    if isinstance(value, str) and value in named:
+        return named[value]
+    if not isinstance(value, bool):
+        raise UnfitError("true or false")
+    return value
+
+
+def mask(value: object) -> str:
+    """Read a umask, which stays the octal digits that it is written in."""
+    if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value, re.ASCII):
+        raise UnfitError('three octal digits as text, such as "0177"')
+    return value
+
+
+def command(value: object) -> str:
+    """Read a command for a shell; empty for none."""
+    if not isinstance(value, str) or "\0" in value:
+        raise UnfitError("a command")
+    return value
+
+
+def env_pattern(value: object) -> str:
+    """Read the name of an environment variable, with `*` and `?` as wildcards."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_*?][A-Za-z0-9_*?]*", value, re.ASCII):
+        raise UnfitError("the name of an environment variable, or a pattern such as LC_*")
+    return value
+
+
+def env_setting(value: object) -> str:
+    """Read a variable and its value, written `NAME=value`."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*=[^\0]*", value, re.ASCII | re.DOTALL):
+        raise UnfitError("NAME=value")
+    return value
+
+
+def host_and_port(value: object) -> str:
+    """Read a `host:port` pattern as in sshd_config(5): `*` for any, an IPv6 address in brackets."""
+    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    fits = port == "*" or (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) <= 65535)
+    if not host or not host.isprintable() or " " in host or not fits:
+        raise UnfitError('"host:port", with * for any host or port, such as "localhost:8080" or "*:443"')
+    return f"{host}:{port}"
+
+
+def identification(value: object) -> str:
+    """Read what the server calls itself (RFC 4253 section 4.2): software version, a space, comments."""
+    if not isinstance(value, str) or not re.fullmatch(r"[!-,.-~]+( [ -~]+)?", value) or len(value) > MAX_IDENTIFICATION:
+        raise UnfitError("printable ASCII without a hyphen before the first space, at most 200 characters")
+    return value
 
 
 def account_name(value: object) -> str:

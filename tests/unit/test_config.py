@@ -210,7 +210,7 @@ def test_every_wrong_key_is_named_by_its_path(wrong: set[str]) -> None:
     for path in wrong:
         table, _, key = path.rpartition(".")
         place = login if table == "login[]" else values.setdefault(table, {}) if table else values
-        typing.cast("dict[str, object]", place)[key] = False
+        typing.cast("dict[str, object]", place)[key] = {}
     named = [line.split(": expected ")[0] for line in problems_in(RawConfig(values, {}, None))]
     assert sorted(named) == sorted(path.replace("[]", "[0]") for path in wrong)
 
@@ -274,7 +274,15 @@ def test_the_address_that_is_bound_early_is_the_one_that_is_configured(
 
 def documented_default(value: object) -> str:
     """A default as the documentation shows it."""
-    return f'"{format_duration(value)}"' if isinstance(value, Duration) else str(value)
+    match value:
+        case Duration():
+            return f'"{format_duration(value)}"'
+        case bool():
+            return str(value).lower()
+        case tuple():
+            return "`, `".join(value) or "[]"
+        case _:
+            return str(value) or "empty"
 
 
 def test_the_documentation_has_every_key() -> None:
@@ -285,7 +293,8 @@ def test_the_documentation_has_every_key() -> None:
     expected = {}
     for path, field in LEAVES.items():
         default = "required" if field.required else documented_default(field.default).strip('"')
-        name = "-" if "[]" in path else "PYSSH_GATEWAY_" + path.upper().replace(".", "__")
+        is_list = "[]" in path or isinstance(field.default, tuple)
+        name = "-" if is_list else "PYSSH_GATEWAY_" + path.upper().replace(".", "__")
         expected[path] = (default, name)
     assert {key: (default.strip('"'), name) for key, (default, name) in documented.items()} == expected
 
