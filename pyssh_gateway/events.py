@@ -179,6 +179,57 @@ class SessionClosed(Event, frozen=True, kw_only=True, tag="session.closed"):
     seconds: float
 
 
+class FileOperation(Event, frozen=True, kw_only=True, tag="sftp.operation"):
+    """Something was done to a file over SFTP, or was tried.
+
+    `operation` is file.closed, file.open_failed, file.removed, file.renamed, directory.made, directory.removed,
+    link.made, attributes.set, or events.lost (`detail` counts them) and events.invalid. `outcome` is ok, an error's
+    name (ENOENT), or unfinished for a file that was open when the client went. `detail` says how a file was opened,
+    which attributes were set, or a link's kind.
+    """
+
+    conn: str
+    session: str
+    user: str
+    operation: str
+    path: str
+    target: str
+    detail: str
+    bytes_read: int
+    bytes_written: int
+    outcome: str
+
+
+class ForwardListening(Event, frozen=True, kw_only=True, tag="forward.listening"):
+    """A port or socket was opened here for the client. `kind` is the name of the channels that it leads to."""
+
+    conn: str
+    user: str
+    kind: str
+    target: str
+
+
+class ForwardOpened(Event, frozen=True, kw_only=True, tag="forward.opened"):
+    """A forwarded connection. `kind` is the channel's type; `target` is where it goes, or where it was accepted."""
+
+    conn: str
+    user: str
+    kind: str
+    target: str
+
+
+class ForwardClosed(Event, frozen=True, kw_only=True, tag="forward.closed"):
+    """A forwarded connection has ended. `bytes_in` came from the client, `bytes_out` went to it."""
+
+    conn: str
+    user: str
+    kind: str
+    target: str
+    bytes_in: int
+    bytes_out: int
+    seconds: float
+
+
 class IdleTick(Event, frozen=True, kw_only=True, tag="idle.tick"):
     """Nobody is on. `idle` and `remaining` are whole seconds."""
 
@@ -211,6 +262,10 @@ AnyEvent = (
     | RequestDenied
     | SessionOpened
     | SessionClosed
+    | FileOperation
+    | ForwardListening
+    | ForwardOpened
+    | ForwardClosed
     | IdleTick
     | IdleReached
 )

@@ -130,7 +130,9 @@ def login_problems(config: "Config") -> list[str]:
             problems.append(f"{where}.user: started by {me.pw_name}, only {me.pw_name} can log in, not {login.user}")
     for path in key_files(config):
         try:
-            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            os.read(descriptor, 1)
+            os.close(descriptor)
         except OSError as error:
             problems.append(f"key file {path} can't be read: {error.strerror}")
     return problems

@@ -112,6 +112,17 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
             what = f"{event.session} {event.user} {_outcome(event)} after {_duration(event.seconds)}"
             traffic = _traffic(event.bytes_in, event.bytes_out)
             return "ended", Tone.PLAIN, f"{_join(what, event.reason, sep=': ')}; {traffic}"
+        case ev.FileOperation():
+            paths = _join(event.path, event.target, sep=" -> ")
+            what = _join(event.session, event.user, event.operation, paths, event.detail, event.outcome, sep=" ")
+            return "sftp", Tone.QUIET, f"{what}; {_traffic(event.bytes_written, event.bytes_read)}"
+        case ev.ForwardListening():
+            return "listen", Tone.PLAIN, f"{event.conn} {event.user} {event.kind} from {event.target}"
+        case ev.ForwardOpened():
+            return "forward", Tone.QUIET, f"{event.conn} {event.user} {event.kind} {event.target}"
+        case ev.ForwardClosed():
+            what = f"{event.conn} {event.user} {event.kind} {event.target} closed after {_duration(event.seconds)}"
+            return "forward", Tone.QUIET, f"{what}; {_traffic(event.bytes_in, event.bytes_out)}"
         case ev.IdleTick():
             return "idle", Tone.QUIET, event.message
         case ev.IdleReached():

@@ -6,9 +6,12 @@ and values are bytes, as the wire and the kernel have them.
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Literal
 
 import msgspec
+
+from pyssh_gateway.config import ACCEPTED_ENV
 
 USER_PATH = b"/usr/local/bin:/usr/bin:/bin:/usr/games"
 """PATH without an /etc/environment: what Debian's and Ubuntu's sshd set for accounts."""
@@ -16,11 +19,28 @@ USER_PATH = b"/usr/local/bin:/usr/bin:/bin:/usr/games"
 ROOT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The same for root."""
 
-ACCEPTED_ENV = ("LANG", "LC_*", "COLORTERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "GIT_*", "NO_COLOR")
-"""What a client may set (sshd's AcceptEnv): looks, language and git's settings; nothing that loads code."""
-
-_NEVER_ACCEPTED = ("GIT_ASKPASS", "GIT_CONFIG*", "GIT_EXEC_PATH", "GIT_EXTERNAL_DIFF", "GIT_PROXY_COMMAND", "GIT_SSH*")
-"""Exceptions to the above: these name programs, or settings that name programs, for git to run."""
+_NEVER_ACCEPTED = (
+    "LD_*",
+    "PATH",
+    "PYTHON*",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_ASKPASS",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG*",
+    "GIT_DIR",
+    "GIT_EDITOR",
+    "GIT_EXEC_PATH",
+    "GIT_EXTERNAL_DIFF",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PAGER",
+    "GIT_PROXY_COMMAND",
+    "GIT_SEQUENCE_EDITOR",
+    "GIT_SSH*",
+    "GIT_TEMPLATE_DIR",
+    "GIT_WORK_TREE",
+)
+"""Not by any pattern of the configuration: these load code, or lead git to programs of the client's choice."""
 
 MAX_ENV_VARIABLES = 128
 """How many variables a client may set; sshd has the same bound (session.c, "Ignoring env request")."""
@@ -51,12 +71,16 @@ class Terminal(msgspec.Struct, frozen=True):
 
 
 class SessionRequest(msgspec.Struct, frozen=True):
-    """What the client asked for on one session channel. `command` is None for a shell."""
+    """What is to run on one session channel. `command` is None for a shell, and for a subsystem its name.
 
-    kind: Literal["shell", "exec"]
+    `env` is what the client set, `extra_env` what the server adds; the latter wins over all else.
+    """
+
+    kind: Literal["shell", "exec", "subsystem"]
     command: bytes | None
     terminal: Terminal | None
     env: Mapping[bytes, bytes]
+    extra_env: Mapping[bytes, bytes] = MappingProxyType({})
 
 
 class Endpoints(msgspec.Struct, frozen=True):
@@ -71,7 +95,8 @@ class Endpoints(msgspec.Struct, frozen=True):
 class LaunchPlan(msgspec.Struct, frozen=True):
     """A process to start as `user`. SSH_TTY is added to `env` where the tty is made.
 
-    `greet`: show the message of the day, unless the account has a ~/.hushlogin.
+    `greet`: show the message of the day, unless the account has a ~/.hushlogin. `builtin` names a server of our own
+    that runs as the account in the place of a program: "sftp".
     """
 
     user: str
@@ -81,10 +106,14 @@ class LaunchPlan(msgspec.Struct, frozen=True):
     cwd: bytes
     terminal: Terminal | None
     greet: bool
+    builtin: Literal["", "sftp"] = ""
 
 
 def plan(
-    request: SessionRequest, account: Account, endpoints: Endpoints, system_env: Mapping[bytes, bytes]
+    request: SessionRequest,
+    account: Account,
+    endpoints: Endpoints,
+    system_env: Mapping[bytes, bytes],
 ) -> LaunchPlan:
     """The process that serves `request`. `system_env` is what the machine sets for every login (/etc/environment)."""
     shell = account.shell.encode(errors="surrogateescape") or b"/bin/sh"
@@ -98,6 +127,7 @@ def plan(
         cwd=account.home.encode(errors="surrogateescape") or b"/",
         terminal=request.terminal,
         greet=request.command is None and request.terminal is not None,
+        builtin="sftp" if request.kind == "subsystem" else "",
     )
 
 
@@ -125,10 +155,10 @@ def _environment(
     client = f"{endpoints.peer} {endpoints.peer_port}"
     env[b"SSH_CLIENT"] = f"{client} {endpoints.local_port}".encode()
     env[b"SSH_CONNECTION"] = f"{client} {endpoints.local} {endpoints.local_port}".encode()
-    return env
+    return env | dict(request.extra_env)
 
 
-def accepts_env(name: bytes, value: bytes) -> bool:
+def accepts_env(name: bytes, value: bytes, patterns: tuple[str, ...] = ACCEPTED_ENV) -> bool:
     """Whether a client may set the variable `name` to `value` (RFC 4254 section 6.4)."""
     try:
         text = name.decode("ascii")
@@ -138,7 +168,7 @@ def accepts_env(name: bytes, value: bytes) -> bool:
         return False
     if any(fnmatchcase(text, pattern) for pattern in _NEVER_ACCEPTED):
         return False
-    return any(fnmatchcase(text, pattern) for pattern in ACCEPTED_ENV)
+    return any(fnmatchcase(text, pattern) for pattern in patterns)
 
 
 def parse_environment(text: bytes) -> dict[bytes, bytes]:

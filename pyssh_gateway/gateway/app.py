@@ -19,6 +19,7 @@ from pyssh_gateway.config import Config
 from pyssh_gateway.core.idle import IdleTracker, Stay, Stop, Tick
 from pyssh_gateway.core.launch import parse_environment
 from pyssh_gateway.core.limits import Admission
+from pyssh_gateway.core.login_rules import rules_for
 from pyssh_gateway.core.steering import CipherSteering
 from pyssh_gateway.events import (
     ConnectionAuthenticated,
@@ -38,6 +39,7 @@ from pyssh_gateway.gateway.banner import start_banner
 from pyssh_gateway.gateway.listener import Listener
 from pyssh_gateway.gateway.registry import Registry
 from pyssh_gateway.gateway.server import Services
+from pyssh_gateway.gateway.socket_client import SocketMakers
 from pyssh_gateway.gateway.spawner_client import SpawnerClient
 from pyssh_gateway.keys.host_keys import HostKey
 from pyssh_gateway.keys.keyring import Keyring
@@ -111,6 +113,8 @@ class Gateway:
             limits=config.limits,
             registry=self._registry,
             spawner=self._spawner,
+            sockets=SocketMakers(self._spawner, loop, self._registry.is_on),
+            rules=rules_for(config),
             publish=self.bus.publish,
             snapshot=lambda: self._keyring.snapshot,
             system_env=read_system_environment,
@@ -119,7 +123,7 @@ class Gateway:
         self._listener = Listener(
             listening,
             loop=loop,
-            options=transport.options(asyncssh.import_private_key(host_key.private_pem), config.limits.login_grace),
+            options=transport.options(asyncssh.import_private_key(host_key.private_pem), config),
             services=services,
             admission=self._admission,
             steering=CipherSteering(has_aes=processor_has_aes()),

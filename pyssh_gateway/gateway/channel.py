@@ -7,7 +7,7 @@ import asyncio
 from typing import Any, Protocol, cast
 
 import asyncssh
-from asyncssh.channel import SSHServerChannel
+from asyncssh.channel import SSHAgentChannel, SSHChannel, SSHServerChannel, SSHTCPChannel, SSHUNIXChannel
 from asyncssh.packet import SSHPacket, UInt32
 
 from pyssh_gateway.core.launch import MAX_ENV_TOTAL, MAX_ENV_VARIABLES, Terminal, accepts_env
@@ -20,6 +20,23 @@ PACKET_BYTES = 32 * 1024
 
 MAX_WAITING_REQUESTS = 64
 """Requests that may wait while a process is being started. A client sends about four ahead."""
+
+SERVED_REQUESTS = frozenset(
+    {
+        "auth-agent-req@openssh.com",
+        "break",
+        "env",
+        "exec",
+        "keepalive@openssh.com",
+        "pty-req",
+        "shell",
+        "signal",
+        "subsystem",
+        "window-change",
+        "x11-req",
+    }
+)
+"""The channel requests that a server answers with anything but a failure."""
 
 _MODE_END = 0
 _MODE_RESERVED = 160
@@ -36,8 +53,54 @@ class SessionEvents(Protocol):
         """`signal`: whether the signal, named without SIG, was sent."""
 
 
-class SessionChannel(SSHServerChannel[bytes]):
-    """One session's channel. `env` collects what the client may set."""
+class PromptClose(SSHChannel[bytes]):
+    """A channel that ends when its peer closes it, whether or not its input has been taken."""
+
+    def _process_close(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        """The client is done: what it sent before is handed over, and the channel ends.
+
+        asyncssh would wait for input that is paused to be taken first, for ever.
+        """
+        if self._session is not None:
+            for data, datatype in self._recv_buf:
+                self._session.data_received(data, datatype)
+        self._recv_buf.clear()
+        super()._process_close(pkttype, pktid, packet)
+        if self._recv_state == "close_pending":
+            self._discard_recv()
+
+    @property
+    def takes_data(self) -> bool:
+        """Whether data may still be sent: neither EOF nor close has been."""
+        return self._send_state == "open"
+
+    _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
+        **SSHChannel._packet_handlers,  # noqa: SLF001 - the same
+        asyncssh.constants.MSG_CHANNEL_CLOSE: _process_close,
+    }
+
+
+class TcpChannel(PromptClose, SSHTCPChannel[bytes]):
+    """direct-tcpip and forwarded-tcpip."""
+
+
+class UnixChannel(PromptClose, SSHUNIXChannel[bytes]):
+    """direct-streamlocal@openssh.com and forwarded-streamlocal@openssh.com."""
+
+
+class AgentChannel(PromptClose, SSHAgentChannel):
+    """auth-agent@openssh.com."""
+
+
+class AgentForwarder(Protocol):
+    """What our connection does for the channel."""
+
+    async def forward_agent(self) -> bool:
+        """Whether the client's agent can be reached from here now."""
+
+
+class SessionChannel(PromptClose, SSHServerChannel[bytes]):
+    """One session's channel. `env` collects what the client sets, as far as the patterns `accept_env` let it."""
 
     def __init__(self, conn: Any, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -54,6 +117,7 @@ class SessionChannel(SSHServerChannel[bytes]):
             max_pktsize=PACKET_BYTES,
         )
         self.env: dict[bytes, bytes] = {}
+        self.accept_env: tuple[str, ...] = ()
         # Whatever does not fit into the peer's window stops its source at once, so at most one read is ever held here.
         self.set_write_buffer_limits(high=0, low=0)
 
@@ -96,8 +160,16 @@ class SessionChannel(SSHServerChannel[bytes]):
             raise asyncssh.ProtocolError("Too many channel requests")
         super()._process_request(pkttype, pktid, packet)
 
+    def _service_next_request(self) -> None:
+        """asyncssh finds a request's handler by its name, and so finds methods that are none."""
+        name = self._request_queue[0][0]
+        if name in SERVED_REQUESTS:
+            super()._service_next_request()
+        else:
+            self._report_response(False)
+
     _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
-        **SSHServerChannel._packet_handlers,  # noqa: SLF001 - the same
+        **PromptClose._packet_handlers,  # noqa: SLF001 - the same
         asyncssh.constants.MSG_CHANNEL_REQUEST: _process_request,
     }
 
@@ -115,7 +187,7 @@ class SessionChannel(SSHServerChannel[bytes]):
         held = sum(len(key) + len(text) for key, text in self.env.items())
         if len(self.env) >= MAX_ENV_VARIABLES or held + len(name) + len(value) > MAX_ENV_TOTAL:
             return False
-        if not accepts_env(name, value):
+        if not accepts_env(name, value, self.accept_env):
             return False
         self.env[name] = value
         return True
@@ -125,6 +197,16 @@ class SessionChannel(SSHServerChannel[bytes]):
         command = packet.get_string()
         packet.check_end()
         return self._start_session(command=command.decode("utf-8", "surrogateescape"))
+
+    def _process_auth_agent_req_at_openssh_dot_com_request(self, packet: SSHPacket) -> None:
+        """OpenSSH's PROTOCOL.agent: answered when there is a socket, or can't be one."""
+        packet.check_end()
+        self._conn.create_task(self._forward_agent())
+
+    async def _forward_agent(self) -> None:
+        granted = await cast(AgentForwarder, self._conn).forward_agent()
+        if self._request_queue:
+            self._report_response(granted)
 
     def _process_signal_request(self, packet: SSHPacket) -> bool:
         name = packet.get_string().decode("ascii", "replace")

@@ -7,7 +7,6 @@ there is room.
 """
 
 import asyncio
-import errno
 import os
 from collections.abc import Callable
 
@@ -89,9 +88,8 @@ class Source:
         except BlockingIOError:
             if not chunks:
                 return None
-        except OSError as error:
-            if error.errno != errno.EIO:  # a pty's master: nobody has the other side open
-                raise
+        except OSError:
+            pass  # EIO: nobody has the other side of the pty open; ECONNRESET and its kin: the peer is gone
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _end(self) -> None:
@@ -100,14 +98,25 @@ class Source:
 
 
 class Sink:
-    """Writes a descriptor. `on_room` is called when all that had to wait has been written."""
+    """Writes a descriptor that it owns.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, descriptor: int, on_room: Callable[[], None]) -> None:
+    `on_room` is called when all that had to wait has been written, `at_end` before the descriptor is closed.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        descriptor: int,
+        on_room: Callable[[], None],
+        at_end: Callable[[], None] = lambda: None,
+    ) -> None:
         self._loop = loop
         self._descriptor = descriptor
         self._on_room = on_room
+        self._at_end = at_end
         self._waiting = bytearray()
         self._ending = False
+        self._deadline: asyncio.TimerHandle | None = None
         self.closed = False
         os.set_blocking(descriptor, False)
 
@@ -127,11 +136,14 @@ class Sink:
         self._waiting += data
         return False
 
-    def end(self) -> None:
-        """Close the descriptor once everything has been written."""
+    def end(self, seconds: float | None = None) -> None:
+        """Close the descriptor once everything has been written, or after `seconds` (None: however long it takes)."""
         self._ending = True
-        if not self._waiting:
+        if not self._waiting or seconds == 0:
             self.close()
+        elif seconds is not None and not self.closed:
+            self._on_room = lambda: None  # whoever ends it so is gone
+            self._deadline = self._loop.call_later(seconds, self.close)
 
     def close(self) -> None:
         """Close the descriptor now."""
@@ -139,6 +151,9 @@ class Sink:
             self.closed = True
             self._loop.remove_writer(self._descriptor)
             self._waiting.clear()
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._at_end()
             os.close(self._descriptor)
 
     def _try(self, data: bytes | bytearray) -> int:

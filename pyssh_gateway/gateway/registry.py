@@ -31,6 +31,10 @@ class Registry:
         """The connections on which nobody has authenticated yet."""
         return tuple(client for client in self._clients.values() if not client.user)
 
+    def is_on(self, user: str) -> bool:
+        """Whether the account has a connection."""
+        return any(client.user == user for client in self._clients.values())
+
     @property
     def sessions(self) -> "tuple[Session, ...]":
         """Every session of every connection."""

@@ -6,7 +6,7 @@ A security decision in here never awaits: the snapshot that a key was found in i
 import asyncio
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from sys import exc_info
 from typing import Any, Literal, NoReturn, cast
 
@@ -19,6 +19,7 @@ from pyssh_gateway.config import Limits
 from pyssh_gateway.core import policy
 from pyssh_gateway.core.authorized_keys import AuthorizedKey, KeySnapshot, fingerprint
 from pyssh_gateway.core.launch import Endpoints
+from pyssh_gateway.core.login_rules import LoginRules
 from pyssh_gateway.events import (
     AnyEvent,
     AuthAttempt,
@@ -28,8 +29,10 @@ from pyssh_gateway.events import (
     RequestDenied,
 )
 from pyssh_gateway.gateway.channel import SessionChannel
+from pyssh_gateway.gateway.forwarding import ForwardContext, Forwarding
 from pyssh_gateway.gateway.registry import Registry
 from pyssh_gateway.gateway.session import Session, SessionContext
+from pyssh_gateway.gateway.socket_client import SocketMakers
 from pyssh_gateway.gateway.spawner_client import SpawnerClient
 from pyssh_gateway.gateway.transport import Connection
 
@@ -40,6 +43,8 @@ class Services(msgspec.Struct, frozen=True):
     limits: Limits
     registry: Registry
     spawner: SpawnerClient
+    sockets: SocketMakers
+    rules: Mapping[str, LoginRules]
     publish: Callable[[AnyEvent], None]
     snapshot: Callable[[], KeySnapshot]
     system_env: Callable[[], dict[bytes, bytes]]
@@ -62,6 +67,7 @@ class Client(asyncssh.SSHServer):
         self._connection: Connection
         self._key: AuthorizedKey | None = None
         self._close_reason = ""
+        self.forwarding: Forwarding
 
     # -- the connection -----------------------------------------------------------------------------------------
 
@@ -72,9 +78,14 @@ class Client(asyncssh.SSHServer):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone; its sessions have been told."""
-        self._services.registry.remove(self)
+        registry = self._services.registry
+        registry.remove(self)
         if not self.user:
             self._services.released(self._endpoints.peer)
+        else:
+            self.forwarding.close()
+            if not registry.is_on(self.user):
+                self._services.sockets.end(self.user)
         self._services.publish(
             ConnectionClosed(
                 conn=self.id,
@@ -131,6 +142,12 @@ class Client(asyncssh.SSHServer):
                 self._report(attempt, "accepted", key=key)
                 return True
 
+    def name_refused(self, method: str) -> None:
+        """The user name can't be an account's. A key in the request has not been looked at."""
+        if method in {"publickey", "none"}:  # `auth_failed` reports the others
+            attempt = policy.Attempt(self._connection.wire_user, "", b"", None)
+            self._report(attempt, "denied", method=method, reason="unknown account")
+
     def auth_failed(self, method: str) -> None:
         """Any request was refused; the ones with a key have been reported with their reason already.
 
@@ -147,6 +164,20 @@ class Client(asyncssh.SSHServer):
             self._connection.abort()
             raise asyncssh.PermissionDenied("authenticated without a key")
         self.user = self._connection.wire_user.decode("ascii")
+        self.forwarding = Forwarding(
+            ForwardContext(
+                conn=self.id,
+                user=self.user,
+                rules=self._services.rules[self.user].forwarding,
+                sockets=self._services.sockets,
+                publish=self._services.publish,
+                now=self._services.now,
+                on_network=self._connection.on_writable,
+                spawn_task=self._connection.create_task,
+                is_closed=self._connection.is_closed,
+            ),
+            self._loop,
+        )
         self._connection.authenticated()
         self._services.released(self._endpoints.peer)
         self._services.publish(
@@ -189,8 +220,12 @@ class Client(asyncssh.SSHServer):
 
     def session_requested(self) -> tuple[SessionChannel, Session]:
         """A session channel, if the connection may have one more."""
+        if self._connection.no_more_sessions:
+            self._refuse("session", "the client said that it would open no more sessions")
         limit = self._services.limits.sessions_per_connection
-        if len(self.sessions) >= limit:
+        running = sum(not session.is_over for session in self.sessions.values())
+        # Sessions whose channel the client has yet to close are few with any honest one; they have to be bounded, too.
+        if running >= limit or len(self.sessions) >= 2 * limit:
             self._refuse("session", f"{limit} sessions are open on this connection already")
         self._sessions_opened += 1
         session_id = f"{self.id}.{self._sessions_opened}"
@@ -205,30 +240,16 @@ class Client(asyncssh.SSHServer):
             system_env=self._services.system_env,
             on_network=self._connection.on_writable,
             on_closed=self._session_closed,
+            rules=self._services.rules[self.user],
+            agent_path=lambda: self.forwarding.agent_path,
         )
         session = self.sessions[session_id] = Session(context, self._loop)
-        return self._connection.create_server_channel(), session
+        channel = self._connection.create_server_channel()
+        channel.accept_env = context.rules.accept_env
+        return channel, session
 
     def _session_closed(self, session_id: str) -> None:
         del self.sessions[session_id]
-
-    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> NoReturn:
-        """direct-tcpip: not served."""
-        self._refuse(f"direct-tcpip {dest_host}:{dest_port}", "forwarding is not served")
-
-    def unix_connection_requested(self, dest_path: str) -> NoReturn:
-        """direct-streamlocal@openssh.com: not served."""
-        self._refuse(f"direct-streamlocal {dest_path}", "forwarding is not served")
-
-    def server_requested(self, listen_host: str, listen_port: int) -> Literal[False]:
-        """tcpip-forward: not served."""
-        self._deny(f"tcpip-forward {listen_host}:{listen_port}", "forwarding is not served")
-        return False
-
-    def unix_server_requested(self, listen_path: str) -> Literal[False]:
-        """streamlocal-forward@openssh.com: not served."""
-        self._deny(f"streamlocal-forward {listen_path}", "forwarding is not served")
-        return False
 
     def _refuse(self, request: str, reason: str) -> NoReturn:
         """Fail the opening of a channel, and say so in the log."""

@@ -5,20 +5,22 @@ as sshd does: when the process has been reaped and what it wrote has been sent, 
 """
 
 import asyncio
+import os
 import pwd
 import signal
 import termios
 from collections.abc import Callable
 from contextlib import suppress
-from os import dup
 from typing import Literal, cast
 
 import asyncssh
 import msgspec
 
 from pyssh_gateway.core import launch
+from pyssh_gateway.core.login_rules import LoginRules
 from pyssh_gateway.events import AnyEvent, RequestDenied, SessionClosed, SessionOpened
 from pyssh_gateway.gateway.channel import SessionChannel
+from pyssh_gateway.gateway.file_events import FileEvents
 from pyssh_gateway.gateway.pump import Sink, Source
 from pyssh_gateway.gateway.spawner_client import Spawned, SpawnerClient, SpawnRefused
 from pyssh_gateway.spawner.protocol import Exited
@@ -35,6 +37,9 @@ channel is closed. sshd waits for as long as anybody holds it, and so hangs on `
 DRAIN_BYTES = 128 * 1024
 """How much is read from a pty after its process has ended. The kernel holds at most 64 KiB for a pty; what comes beyond
 is a background process's, and sshd cuts that off, too."""
+
+INPUT_SECONDS = 5.0
+"""How long a process may take to read what the client sent before it closed the channel; sshd would wait for ever."""
 
 STDERR = asyncssh.EXTENDED_DATA_STDERR
 
@@ -55,6 +60,8 @@ class SessionContext(msgspec.Struct, frozen=True):
     system_env: Callable[[], dict[bytes, bytes]]
     on_network: Callable[[Callable[[bool], None]], Callable[[], None]]
     on_closed: Callable[[str], None]
+    rules: LoginRules
+    agent_path: Callable[[], bytes]
 
 
 class Session(asyncssh.SSHServerSession[bytes]):
@@ -64,11 +71,14 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._context = context
         self._loop = loop
         self._channel: SessionChannel
+        self._open = False
         self._terminal: launch.Terminal | None = None
         self._process: Spawned | None = None
         self._opened_at = 0.0
         self._sources: list[Source] = []
         self._sink: Sink | None = None
+        self._master: int | None = None
+        self._file_events: FileEvents | None = None
         self._exit: Exited | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._forget_network: Callable[[], None] = lambda: None
@@ -87,6 +97,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
         """The channel is open; nothing runs yet."""
         self._channel = cast(SessionChannel, chan)
+        self._open = True
 
     def terminal_requested(self, terminal: launch.Terminal) -> bool:
         """`pty-req`, once and before the process."""
@@ -104,15 +115,20 @@ class Session(asyncssh.SSHServerSession[bytes]):
         return self._launch("exec", command.encode("utf-8", "surrogateescape"))
 
     def subsystem_requested(self, subsystem: str) -> bool:
-        """`subsystem`: none is served."""
+        """`subsystem`: SFTP, by a server of our own that runs as the user; never a shell for another name."""
+        if subsystem == "sftp" and self._terminal is None:
+            return self._launch("subsystem", b"sftp")
         self._deny(f"subsystem {subsystem}", "this subsystem is not served")
         return False
 
     def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:
-        """`window-change`."""
-        if self._process is not None and self._process.tty and not self._released:
+        """`window-change`, before the process runs or while it does."""
+        if self._master is not None:
             with suppress(OSError):
-                set_size(self._process.descriptors[0], width, height, pixwidth, pixheight)
+                set_size(self._master, width, height, pixwidth, pixheight)
+        elif self._terminal is not None:
+            size = {"columns": width, "rows": height, "width": pixwidth, "height": pixheight}
+            self._terminal = msgspec.structs.replace(self._terminal, **size)
 
     def signal_requested(self, name: str) -> bool:
         """`signal`: to the process group, with the user's rights."""
@@ -127,16 +143,23 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def break_received(self, msec: int) -> bool:
         """`break` (RFC 4335): on a pty, what sshd does."""
-        if self._process is None or not self._process.tty or self._released:
+        if self._master is None:
             return False
         with suppress(termios.error):
-            termios.tcsendbreak(self._process.descriptors[0], 0)
+            termios.tcsendbreak(self._master, 0)
         return True
 
     # -- the process --------------------------------------------------------------------------------------------
 
-    def _launch(self, kind: Literal["shell", "exec"], command: bytes | None) -> bool:
-        request = launch.SessionRequest(kind, command, self._terminal, self._channel.env)
+    def _launch(self, kind: Literal["shell", "exec", "subsystem"], command: bytes | None) -> bool:
+        extra = self._context.rules.env | {b"PYSSH_SESSION": self._context.session.encode()}
+        if agent := self._context.agent_path():
+            extra[b"SSH_AUTH_SOCK"] = agent
+        if (forced := self._context.rules.force_command) is not None:
+            if command is not None:
+                extra[b"SSH_ORIGINAL_COMMAND"] = command
+            kind, command = "exec", forced
+        request = launch.SessionRequest(kind, command, self._terminal, self._channel.env, extra)
         self._channel.get_connection().create_task(self._start(request))
         # asyncssh leaves a request open whose handler returns None; `_start` answers it.
         return None  # type: ignore[return-value]
@@ -175,10 +198,20 @@ class Session(asyncssh.SSHServerSession[bytes]):
         size = self._channel.peer_packet_size
         if process.tty:
             (master,) = process.descriptors
-            self._sink = Sink(self._loop, dup(master), self._channel.resume_reading)
+            self._sink = Sink(self._loop, os.dup(master), self._channel.resume_reading)
+            self._master = os.dup(master)  # the source closes its own when everybody has left the terminal
             outputs: list[tuple[int, int | None]] = [(master, None)]
         else:
-            stdin, stdout, stderr = process.descriptors
+            stdin, stdout, stderr, *events = process.descriptors
+            if events:
+                self._file_events = FileEvents(
+                    self._loop,
+                    events[0],
+                    conn=self._context.conn,
+                    session=self._context.session,
+                    user=self._context.user,
+                    publish=self._context.publish,
+                )
             self._sink = Sink(self._loop, stdin, self._channel.resume_reading)
             outputs = [(stdout, None), (stderr, STDERR)]
         self._sources = [
@@ -193,6 +226,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
             for descriptor, datatype in outputs
         ]
 
+    @property
+    def is_over(self) -> bool:
+        """Whether its end has been said, by us or by the client."""
+        return self._finished or self._lost or (self._open and self._channel.is_closed)
+
     def session_started(self) -> None:
         """The request was answered: let the bytes flow."""
         self._forget_network = self._context.on_network(self._network)
@@ -200,7 +238,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def announce(self, text: str) -> None:
         """Say something on a pty's screen; a session without one carries a program's data and is left alone."""
-        if self._process is not None and self._process.tty and not self._channel.is_closed:
+        if self._process is not None and self._process.tty and self._channel.takes_data:
             self._channel.write(f"\r\n{text}\r\n".encode())
 
     def hang_up(self) -> None:
@@ -246,6 +284,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
             source.set_reading(not self._channel_full and not self._network_full)
 
     def _output(self, data: bytes, datatype: int | None) -> None:
+        if not self._channel.takes_data:  # the client has closed it, and the session is about to be told
+            return
         self._bytes_out += len(data)
         self._channel.write(data, datatype)
         if self._timer is not None:  # output after the exit: the silence begins again
@@ -257,6 +297,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def _exited(self, exit_: Exited) -> None:
         """The process has been reaped."""
         self._exit = exit_
+        if self._file_events is not None:
+            self._file_events.finish()
         if self._process is not None:
             self._progress()
 
@@ -321,7 +363,10 @@ class Session(asyncssh.SSHServerSession[bytes]):
         for source in self._sources:
             source.close()
         if self._sink is not None:
-            self._sink.close()
+            self._sink.end(INPUT_SECONDS if reason == "channel closed" else 0)
+        if self._master is not None:
+            os.close(self._master)
+            self._master = None
         context.publish(
             SessionClosed(
                 conn=context.conn,

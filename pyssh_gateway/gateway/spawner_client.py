@@ -1,22 +1,19 @@
-"""The gateway's end of the spawner's socket: requests go out, answers and exits come back on the loop."""
+"""The gateway's end of the spawner's socket: processes and key files are asked for, exits are told."""
 
 import asyncio
 import os
 import socket
-from collections import deque
 from collections.abc import Callable
 
 import msgspec
 
 from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES
 from pyssh_gateway.core.launch import LaunchPlan
+from pyssh_gateway.gateway.request_socket import RequestSocket, Unanswered
 from pyssh_gateway.spawner import protocol
 
 ANSWER_SECONDS = 10.0
 """A fork takes milliseconds; a machine that needs longer than this for one is not going to serve a shell."""
-
-MAX_QUEUED = 256
-"""Requests that wait for room in the socket; more at once means that the spawner is stuck."""
 
 
 class SpawnRefused(Exception):
@@ -24,7 +21,7 @@ class SpawnRefused(Exception):
 
 
 class Spawned(msgspec.Struct, frozen=True):
-    """A process that runs. `descriptors` are now the caller's to close; `exited` is called once when it is reaped."""
+    """A process that runs. `descriptors` are the caller's to close."""
 
     id: int
     pid: int
@@ -32,57 +29,53 @@ class Spawned(msgspec.Struct, frozen=True):
     descriptors: list[int]
 
 
+OnExit = Callable[[protocol.Exited], None]
+
+
 class SpawnerClient:
     """Asks the spawner for processes and files. `on_lost` is called once when the spawner is gone."""
 
     def __init__(self, control: socket.socket, loop: asyncio.AbstractEventLoop, on_lost: Callable[[], None]) -> None:
-        self._control = control
-        self._loop = loop
-        self._on_lost = on_lost
-        self._next_id = 0
-        self._answers: dict[int, asyncio.Future[tuple[protocol.Report, list[int]]]] = {}
-        self._exits: dict[int, Callable[[protocol.Exited], None]] = {}
-        self._queue: deque[bytes] = deque()
-        control.setblocking(False)
-        loop.add_reader(control, self._read)
+        self._exits: dict[int, OnExit] = {}
+        self._requests: RequestSocket[protocol.Report] = RequestSocket(
+            control,
+            loop,
+            decode=protocol.decode_report,
+            number_of=lambda report: None if isinstance(report, protocol.Exited) else report.id,
+            on_news=self._exited,
+            on_lost=on_lost,
+        )
 
     def close(self) -> None:
-        """Stop listening to the spawner; what was not answered fails."""
-        self._loop.remove_reader(self._control)
-        self._loop.remove_writer(self._control)
-        self._control.close()
-        for future in self._answers.values():
-            future.cancel()
+        """Stop listening to the spawner."""
+        self._requests.close()
 
-    async def spawn(self, plan: LaunchPlan, on_exit: Callable[[protocol.Exited], None]) -> Spawned:
+    async def spawn(self, plan: LaunchPlan, on_exit: OnExit) -> Spawned:
         """Start `plan`; `on_exit` is called once, never before this has returned. Raises `SpawnRefused`."""
-        number = self._new_id()
-        self._exits[number] = on_exit
-        try:
-            report, descriptors = await self._ask(protocol.Spawn(number, plan), number)
-        except BaseException:
-            del self._exits[number]
-            raise
-        match report:
-            case protocol.Spawned(pid=pid, tty=tty):
-                return Spawned(number, pid, tty, descriptors)
-            case _:
-                del self._exits[number]
-                raise SpawnRefused(_reason(report))
+        number = self._requests.new_number()
+        return await self._start(protocol.Spawn(number, plan), on_exit)
+
+    async def make_sockets(self, user: str, on_exit: OnExit) -> Spawned:
+        """Start the process that makes sockets as `user`; its one descriptor is the socket to talk to it."""
+        number = self._requests.new_number()
+        return await self._start(protocol.MakeSockets(number, user), on_exit)
 
     def signal(self, spawned: Spawned, number: int) -> None:
         """Send signal `number` to the process group of `spawned`; nothing happens if it has ended."""
         if spawned.id in self._exits:
-            self._send(protocol.Signal(spawned.id, number))
+            try:
+                self._requests.send(protocol.encode(protocol.Signal(spawned.id, number)))
+            except Unanswered as error:
+                raise SpawnRefused(str(error)) from error
 
     async def read_keys(self, path: str) -> bytes:
         """The contents of `path`, a key file of the configuration, opened with the spawner's rights. Raises `OSError`.
 
         At most one byte more than a source may have is read; whoever asked judges that.
         """
-        number = self._new_id()
+        number = self._requests.new_number()
         try:
-            report, descriptors = await self._ask(protocol.ReadKeys(number, path), number)
+            report, descriptors = await self._ask(protocol.ReadKeys(number, path))
         except SpawnRefused as error:
             raise OSError(str(error)) from error
         if not descriptors:
@@ -90,74 +83,32 @@ class SpawnerClient:
         with os.fdopen(descriptors[0], "rb") as file:
             return file.read(MAX_KEYS_BYTES + 1) or b""
 
-    def _new_id(self) -> int:
-        self._next_id += 1
-        return self._next_id
-
-    async def _ask(self, request: protocol.Request, number: int) -> tuple[protocol.Report, list[int]]:
-        future: asyncio.Future[tuple[protocol.Report, list[int]]] = self._loop.create_future()
-        self._answers[number] = future
+    async def _start(self, request: protocol.Spawn | protocol.MakeSockets, on_exit: OnExit) -> Spawned:
+        self._exits[request.id] = on_exit
         try:
-            self._send(request)
-            async with asyncio.timeout(ANSWER_SECONDS):
-                return await future
-        except TimeoutError:
-            raise SpawnRefused(f"no answer from the spawner within {ANSWER_SECONDS:.0f} s") from None
+            report, descriptors = await self._ask(request)
+        except BaseException:
+            del self._exits[request.id]
+            raise
+        if not isinstance(report, protocol.Spawned):
+            del self._exits[request.id]
+            raise SpawnRefused(_reason(report))
+        return Spawned(request.id, report.pid, report.tty, descriptors)
+
+    async def _ask(
+        self, request: protocol.Spawn | protocol.MakeSockets | protocol.ReadKeys
+    ) -> tuple[protocol.Report, list[int]]:
+        try:
+            return await self._requests.ask(request.id, protocol.encode(request), ANSWER_SECONDS)
+        except Unanswered as error:
+            raise SpawnRefused(f"the spawner: {error}") from error
         except protocol.ProtocolError as error:
             raise SpawnRefused(str(error)) from error
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled():  # answered, and cancelled before the answer was looked at
-                protocol.close_all(future.result()[1])
-            raise
-        finally:
-            del self._answers[number]
 
-    def _send(self, request: protocol.Request) -> None:
-        packet = protocol.encode(request)
-        if len(self._queue) >= MAX_QUEUED:
-            raise SpawnRefused("too many requests wait for the spawner")
-        self._queue.append(packet)
-        self._flush()
-
-    def _flush(self) -> None:
-        while self._queue:
-            try:
-                self._control.send(self._queue[0])
-            except BlockingIOError:
-                self._loop.add_writer(self._control, self._flush)
-                return
-            except OSError:
-                self._lost()
-                return
-            self._queue.popleft()
-        self._loop.remove_writer(self._control)
-
-    def _read(self) -> None:
-        try:
-            packet, descriptors = protocol.receive(self._control)
-        except BlockingIOError:
-            return
-        except OSError:
-            packet, descriptors = b"", []
-        if not packet:
-            self._lost()
-            return
-        report = protocol.decode_report(packet)
-        if isinstance(report, protocol.Exited):
-            on_exit = self._exits.pop(report.id, None)
-            if on_exit is not None:
-                on_exit(report)
-            return
-        future = self._answers.get(report.id)
-        if future is None or future.done():  # the asker gave up
-            protocol.close_all(descriptors)
-            return
-        future.set_result((report, descriptors))
-
-    def _lost(self) -> None:
-        self._loop.remove_reader(self._control)
-        self._loop.remove_writer(self._control)
-        self._on_lost()
+    def _exited(self, report: protocol.Report) -> None:
+        on_exit = self._exits.pop(report.id, None)
+        if on_exit is not None and isinstance(report, protocol.Exited):
+            on_exit(report)
 
 
 def _reason(report: protocol.Report) -> str:

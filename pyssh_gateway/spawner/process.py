@@ -11,7 +11,9 @@ import os
 import pwd
 import resource
 import signal
+import socket
 import termios
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -19,6 +21,9 @@ from typing import NoReturn
 import msgspec
 
 from pyssh_gateway.core.launch import LaunchPlan
+from pyssh_gateway.spawner import sftp
+from pyssh_gateway.spawner.protocol import socket_pair
+from pyssh_gateway.spawner.sockets import SocketMaker
 from pyssh_gateway.spawner.terminal import open_pty
 
 PIPE_BYTES = 1024 * 1024
@@ -34,7 +39,6 @@ MOTD_BYTES = 64 * 1024
 CANNOT_EXEC = 1
 """Exit status when the shell itself can't be run: sshd's (session.c, do_child)."""
 
-_FIRST_OTHER_DESCRIPTOR = 3
 _UMASK = 0o022
 """sshd and login(1) both leave the system's default, which is this."""
 
@@ -60,77 +64,118 @@ def start(plan: LaunchPlan, *, open_files: tuple[int, int]) -> Child:
 
     `open_files` is the RLIMIT_NOFILE that the process gets: the one that the spawner itself was started with.
     """
-    try:
-        entry = pwd.getpwnam(plan.user)
-    except KeyError:
-        raise SpawnError(f"there is no account {plan.user} on this machine") from None
-    if os.geteuid() not in {0, entry.pw_uid}:
-        raise SpawnError(f"the server does not run as root, so it can't start a process as {plan.user}")
-    try:
-        return _fork(plan, entry, open_files)
-    except OSError as error:
-        raise SpawnError(f"can't start a process: {error.strerror}") from error
-
-
-def _fork(plan: LaunchPlan, entry: pwd.struct_passwd, open_files: tuple[int, int]) -> Child:
+    entry = _entry(plan.user)
     ours: list[int] = []
     theirs: list[int] = []
     tty = ""
     try:
         if plan.terminal is None:
             for index in range(3):
-                reader, writer = os.pipe2(os.O_CLOEXEC)
+                reader, writer = _pipe(entry)
                 ours.append(writer if index == 0 else reader)
                 theirs.append(reader if index == 0 else writer)
-                with suppress(OSError):  # the account's share of pipe memory is used up: the default size will do
-                    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+            if plan.builtin:
+                reader, writer = _pipe(entry)
+                ours.append(reader)
+                theirs.append(writer)
         else:
             uid = entry.pw_uid if os.geteuid() == 0 else -1
             master, slave, tty = open_pty(plan.terminal, uid, _tty_group(entry.pw_gid))
-            ours, theirs = [master], [slave]
+            ours, theirs = [master], [slave] * 3
         pid = os.fork()
         if pid == 0:
-            _child(plan, entry, theirs, tty, open_files)
-    except BaseException:
+            _in_child(entry, theirs, open_files, lambda: _run(plan, entry, tty))
+    except OSError as error:
         _close(ours)
-        raise
+        raise SpawnError(f"can't start a process: {error.strerror}") from error
     finally:
         _close(theirs)
     return Child(pid, entry.pw_uid, tty, ours)
 
 
-def _child(
-    plan: LaunchPlan, entry: pwd.struct_passwd, stdio: list[int], tty: str, open_files: tuple[int, int]
+def start_socket_maker(user: str, *, open_files: tuple[int, int]) -> Child:
+    """Start the process that makes sockets as `user`; its one descriptor is the socket to talk to it."""
+    entry = _entry(user)
+    ours, theirs = socket_pair()
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            stdio = [null, null, null, theirs.fileno()]
+            _in_child(entry, stdio, open_files, lambda: SocketMaker(socket.socket(fileno=3)).run())
+    except OSError as error:
+        ours.close()
+        raise SpawnError(f"can't start a process: {error.strerror}") from error
+    finally:
+        theirs.close()
+        os.close(null)
+    return Child(pid, entry.pw_uid, "", [ours.detach()])
+
+
+def _entry(user: str) -> pwd.struct_passwd:
+    """The account `user`, if a process can be started as it."""
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise SpawnError(f"there is no account {user} on this machine") from None
+    if os.geteuid() not in {0, entry.pw_uid}:
+        raise SpawnError(f"the server does not run as root, so it can't start a process as {user}")
+    return entry
+
+
+def _pipe(entry: pwd.struct_passwd) -> tuple[int, int]:
+    """A pipe that belongs to the account: `echo >/dev/stderr` opens it again, and is asked for its owner then."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    if os.geteuid() == 0:
+        os.fchown(reader, entry.pw_uid, entry.pw_gid)
+    with suppress(OSError):  # the account's share of pipe memory is used up: the default size will do
+        fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    return reader, writer
+
+
+def _in_child(
+    entry: pwd.struct_passwd, descriptors: list[int], open_files: tuple[int, int], run: Callable[[], object]
 ) -> NoReturn:
-    """Everything between fork and exec.
+    """Everything between the fork and what the process is for: become the user, with `descriptors` as 0, 1, 2 and on.
 
     The order is the security property: nothing of the user's is touched before the process *is* the user, and nothing
-    of the server's is left by then.
+    of the server's is left by then. A forked copy of the spawner never gets out of here.
     """
     try:
         _default_signals()
         os.setsid()
-        if tty:
-            fcntl.ioctl(stdio[0], termios.TIOCSCTTY, 0)
-            stdio = stdio * 3
-        for target, descriptor in enumerate(stdio):
+        # To numbers out of the way first: a descriptor may stand where another one goes.
+        for target, descriptor in enumerate([os.dup(descriptor) for descriptor in descriptors]):
             os.dup2(descriptor, target)
-        os.closerange(_FIRST_OTHER_DESCRIPTOR, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        os.closerange(len(descriptors), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         resource.setrlimit(resource.RLIMIT_NOFILE, open_files)
         os.umask(_UMASK)
         if os.geteuid() == 0:
-            os.initgroups(plan.user, entry.pw_gid)
+            os.initgroups(entry.pw_name, entry.pw_gid)
             become(entry.pw_uid, entry.pw_gid)
-        _enter(plan.cwd)
-        if plan.greet and not Path(entry.pw_dir, ".hushlogin").exists():
-            _show_motd()
-        env = plan.env | {b"SSH_TTY": tty.encode()} if tty else plan.env
-        os.execve(plan.executable, plan.argv, env)
-    except OSError as error:
-        _complain(f"{os.fsdecode(plan.executable)}: {error.strerror}")
-    except BaseException as error:  # noqa: BLE001 - a forked copy of the spawner must never get out of here
+        run()
+        os._exit(0)
+    except BaseException as error:  # noqa: BLE001 - see above
         _complain(f"pyssh-gateway: can't start the session: {error}")
     finally:
+        os._exit(CANNOT_EXEC)
+
+
+def _run(plan: LaunchPlan, entry: pwd.struct_passwd, tty: str) -> None:
+    """Become the program of `plan`. The process is the user already."""
+    if tty:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    _enter(plan.cwd)
+    if plan.builtin == "sftp":
+        os._exit(sftp.serve(0, 1, 3))
+    # os.path.exists: a home that can't be entered has no file, where Path.exists raises.
+    if plan.greet and not os.path.exists(f"{entry.pw_dir}/.hushlogin"):  # noqa: PTH110
+        _show_motd()
+    env = plan.env | {b"SSH_TTY": tty.encode()} if tty else plan.env
+    try:
+        os.execve(plan.executable, plan.argv, env)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the command
+        _complain(f"{os.fsdecode(plan.executable)}: {getattr(error, 'strerror', None) or error}")
         os._exit(CANNOT_EXEC)
 
 
@@ -209,5 +254,5 @@ def _tty_group(fallback: int) -> int:
 
 
 def _close(descriptors: list[int]) -> None:
-    for descriptor in descriptors:
+    for descriptor in set(descriptors):
         os.close(descriptor)

@@ -5,6 +5,7 @@ checked against its type when it arrives, so that nothing but these shapes gets 
 with SCM_RIGHTS (unix(7)). The gateway asks; the spawner answers each request once, by its `id`, and reports exits.
 """
 
+import array
 import os
 import socket
 
@@ -16,8 +17,10 @@ MAX_MESSAGE = 256 * 1024
 """The largest message in bytes. execve(2) takes no argument over 128 KiB, so a longer command could not run anyway; the
 rest is for an environment. An unprivileged socket buffer (net.core.wmem_max, 208 KiB, doubled) holds it."""
 
-MAX_DESCRIPTORS = 3
-"""No message carries more than a process's standard input, output and error."""
+MAX_DESCRIPTORS = 4
+"""No message carries more than a process's standard input, output and error, and one of ours."""
+
+_DESCRIPTOR_BYTES = array.array("i").itemsize
 
 SOCKET_BUFFER = 2 * MAX_MESSAGE
 """Asked of the kernel for both ends; a send that finds no room waits for the other side."""
@@ -44,8 +47,19 @@ class ReadKeys(msgspec.Struct, frozen=True, tag="read-keys"):
     path: str
 
 
+class MakeSockets(msgspec.Struct, frozen=True, tag="make-sockets"):
+    """Gateway: start the process that makes sockets as `user`, see `socket_protocol`. Answered as `Spawn` is."""
+
+    id: int
+    user: str
+
+
 class Spawned(msgspec.Struct, frozen=True, tag="spawned"):
-    """Spawner: it runs. Descriptors: the pty's master, or the pipes of standard input, output and error."""
+    """Spawner: it runs.
+
+    Descriptors: the pty's master; or the pipes of standard input, output and error, for a built-in one followed by that
+    of its events; or the socket of a maker of sockets.
+    """
 
     id: int
     pid: int
@@ -74,7 +88,7 @@ class KeysOpened(msgspec.Struct, frozen=True, tag="keys-opened"):
     id: int
 
 
-Request = Spawn | Signal | ReadKeys
+Request = Spawn | MakeSockets | Signal | ReadKeys
 Report = Spawned | Refused | Exited | KeysOpened
 
 _encoder = msgspec.msgpack.Encoder()
@@ -106,7 +120,7 @@ def decode_request(packet: bytes) -> Request:
     """The request in `packet`."""
     try:
         request: Request = _request_decoder.decode(packet)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ProtocolError(f"bad request: {error}") from error
     return request
 
@@ -115,14 +129,21 @@ def decode_report(packet: bytes) -> Report:
     """The report in `packet`."""
     try:
         report: Report = _report_decoder.decode(packet)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ProtocolError(f"bad report: {error}") from error
     return report
 
 
 def receive(end: socket.socket) -> tuple[bytes, list[int]]:
     """The next packet and its descriptors, all close-on-exec; an empty packet means that the other side is gone."""
-    packet, descriptors, flags, _ = socket.recv_fds(end, MAX_MESSAGE, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+    # Not socket.recv_fds, which does not pass its flags on.
+    room = socket.CMSG_SPACE(MAX_DESCRIPTORS * _DESCRIPTOR_BYTES)
+    packet, ancillary, flags, _ = end.recvmsg(MAX_MESSAGE, room, socket.MSG_CMSG_CLOEXEC)
+    numbers = array.array("i")
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            numbers.frombytes(data[: len(data) - len(data) % _DESCRIPTOR_BYTES])
+    descriptors = list(numbers)
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         close_all(descriptors)
         raise ProtocolError("message was cut off")

@@ -30,7 +30,7 @@ STOP_MARGIN_SECONDS = 2.0
 SEND_SECONDS = 5
 """How long the gateway may leave a report unread before it counts as stuck: its loop never blocks on purpose."""
 
-SAME_SIGNAL_SECONDS = 0.5
+SAME_SIGNAL_SECONDS = 0.1
 """Stop signals that arrive within this time of the first are the same wish: what is sent to a whole process group comes
 once directly and once more through make, which passes it on."""
 
@@ -175,20 +175,29 @@ class Supervisor:
                 if plan.user not in self._permissions.users:
                     self._report(protocol.Refused(number, f"{plan.user} is not an account that may log in"))
                     return
-                try:
-                    child = process.start(plan, open_files=self._open_files)
-                except process.SpawnError as error:
-                    self._report(protocol.Refused(number, str(error)))
+                self._started(number, lambda: process.start(plan, open_files=self._open_files))
+            case protocol.MakeSockets(id=number, user=user):
+                if user not in self._permissions.users:
+                    self._report(protocol.Refused(number, f"{user} is not an account that may log in"))
                     return
-                self._children[child.pid] = (number, child)
-                self._report(protocol.Spawned(number, child.pid, child.tty), child.descriptors)
-                protocol.close_all(child.descriptors)
+                self._started(number, lambda: process.start_socket_maker(user, open_files=self._open_files))
             case protocol.Signal(id=number, number=signal_number):
                 for started_by, child in self._children.values():
                     if started_by == number:
                         process.send_signal(child, signal_number)
             case protocol.ReadKeys(id=number, path=path):
                 self._open_keys(number, path)
+
+    def _started(self, number: int, start: Callable[[], process.Child]) -> None:
+        """Start a process for request `number` and report how that went."""
+        try:
+            child = start()
+        except process.SpawnError as error:
+            self._report(protocol.Refused(number, str(error)))
+            return
+        self._children[child.pid] = (number, child)
+        self._report(protocol.Spawned(number, child.pid, child.tty), child.descriptors)
+        protocol.close_all(child.descriptors)
 
     def _open_keys(self, number: int, path: str) -> None:
         if path not in self._permissions.key_files:

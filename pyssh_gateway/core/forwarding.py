@@ -1,0 +1,96 @@
+"""What may be forwarded where, for whom. Pure: rules and a request in, an answer out."""
+
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import msgspec
+
+ForwardingScope = Literal["all", "local", "none"]
+"""`all`: both ways; `local`: only connections from here outwards (-L, -D, -W, -J); `none`: neither, and no agent."""
+
+GatewayPorts = Literal["no", "yes", "clientspecified"]
+"""Who can reach a port that a client had opened here (sshd_config(5), GatewayPorts)."""
+
+LOOPBACK = ("127.0.0.1", "::1")
+ANY_ADDRESS = ("0.0.0.0", "::")
+
+MAX_HOST = 255
+"""The longest host name (RFC 1035 section 2.3.4)."""
+
+
+class ForwardingRules(msgspec.Struct, frozen=True):
+    """One login's permissions.
+
+    `permit_open` and `permit_listen` hold `host:port` patterns as in sshd_config(5): `*` for any host or port, an IPv6
+    address in brackets; empty means that all are permitted. `socket_mask` and `socket_unlink` are for unix sockets that
+    are listened on (StreamLocalBindMask, StreamLocalBindUnlink).
+    """
+
+    scope: ForwardingScope = "all"
+    permit_open: tuple[str, ...] = ()
+    permit_listen: tuple[str, ...] = ()
+    gateway_ports: GatewayPorts = "no"
+    socket_mask: int = 0o177
+    socket_unlink: bool = False
+    agent: bool = True
+    x11: bool = False
+
+
+def may_connect(rules: ForwardingRules, host: str, port: int) -> str | None:
+    """Why a connection to `host`:`port` is not opened for the client; None if it may be."""
+    if rules.scope == "none":
+        return "forwarding is not permitted"
+    if not 0 < port <= 65535:
+        return f"{port} is not a port"
+    if not host or len(host) > MAX_HOST or not host.isprintable():
+        return "not a host name"
+    if rules.permit_open and not any(_matches(pattern, host, port) for pattern in rules.permit_open):
+        return f"connections to {host} port {port} are not permitted"
+    return None
+
+
+def may_connect_unix(rules: ForwardingRules) -> str | None:
+    """Why no connection to a unix socket is opened; None if it may be. Lists of TCP destinations exclude sockets."""
+    if rules.scope == "none":
+        return "forwarding is not permitted"
+    if rules.permit_open:
+        return "connections to unix sockets are not permitted"
+    return None
+
+
+def may_listen(rules: ForwardingRules, host: str, port: int) -> str | None:
+    """Why no port is opened here for the client; None if it may be. Port 0 asks for any."""
+    if rules.scope != "all":
+        return "listening is not permitted"
+    if not 0 <= port <= 65535:
+        return f"{port} is not a port"
+    if rules.permit_listen and not any(_matches(pattern, host or "*", port) for pattern in rules.permit_listen):
+        return f"listening on port {port} is not permitted"
+    return None
+
+
+def may_listen_unix(rules: ForwardingRules) -> str | None:
+    """Why no unix socket is opened here; None if it may be."""
+    if rules.scope != "all":
+        return "listening is not permitted"
+    if rules.permit_listen:
+        return "listening on unix sockets is not permitted"
+    return None
+
+
+def listen_addresses(requested: str, gateway_ports: GatewayPorts) -> tuple[str, ...]:
+    """The addresses to bind for a `tcpip-forward` of `requested` (RFC 4254 section 7.1; as sshd)."""
+    if requested in LOOPBACK and gateway_ports != "yes":
+        return (requested,)
+    if gateway_ports == "no":
+        return LOOPBACK
+    if gateway_ports == "yes" or requested in {"", "*"}:
+        return ANY_ADDRESS
+    return LOOPBACK if requested == "localhost" else (requested,)
+
+
+def _matches(pattern: str, host: str, port: int) -> bool:
+    wanted_host, _, wanted_port = pattern.rpartition(":")
+    if wanted_port not in {"*", str(port)}:
+        return False
+    return fnmatchcase(host.lower(), wanted_host.removeprefix("[").removesuffix("]").lower())

@@ -1,0 +1,109 @@
+"""What an SFTP session does to files, from the pipe of its process into the event stream.
+
+The process runs as the user, so nothing that it says is taken on trust: what is no event ends the reading.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+
+from pyssh_gateway.events import AnyEvent, FileOperation
+from pyssh_gateway.gateway.pump import READ_BYTES, Source
+from pyssh_gateway.spawner import sftp_events
+
+MAX_LAST_READS = 64
+"""Reads after the process has ended: its pipe holds at most 1 MiB (`process.PIPE_BYTES`), and one read takes 32 KiB."""
+
+
+class FileEvents:
+    """Reads `descriptor`, which it owns, until it is told that the process has ended."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        descriptor: int,
+        *,
+        conn: str,
+        session: str,
+        user: str,
+        publish: Callable[[AnyEvent], None],
+    ) -> None:
+        self._conn = conn
+        self._session = session
+        self._user = user
+        self._publish = publish
+        self._buffer = b""
+        self._source = Source(loop, descriptor, deliver=self._take, at_end=lambda: None, size=READ_BYTES, is_pty=False)
+        self._source.set_reading(True)
+
+    def finish(self) -> None:
+        """The process has ended: what it said last is still in the pipe."""
+        for _ in range(MAX_LAST_READS):
+            if not self._source.read_now():
+                break
+        self._source.close()
+
+    def _take(self, data: bytes) -> None:
+        try:
+            events, self._buffer = sftp_events.decode(self._buffer + data)
+        except sftp_events.EventError as error:
+            self._source.close()
+            self._say("events.invalid", outcome=str(error))
+            return
+        for event in events:
+            self._tell(event)
+
+    def _tell(self, event: sftp_events.FileEvent) -> None:
+        match event:
+            case sftp_events.FileClosed():
+                self._say(
+                    "file.closed",
+                    event.path,
+                    detail=event.flags,
+                    bytes_read=event.bytes_read,
+                    bytes_written=event.bytes_written,
+                    outcome=event.outcome,
+                )
+            case sftp_events.FileOpenFailed():
+                self._say("file.open_failed", event.path, detail=event.flags, outcome=event.outcome)
+            case sftp_events.FileRemoved():
+                self._say("file.removed", event.path, outcome=event.outcome)
+            case sftp_events.FileRenamed():
+                self._say("file.renamed", event.source, event.target, outcome=event.outcome)
+            case sftp_events.DirectoryMade():
+                self._say("directory.made", event.path, outcome=event.outcome)
+            case sftp_events.DirectoryRemoved():
+                self._say("directory.removed", event.path, outcome=event.outcome)
+            case sftp_events.LinkMade():
+                detail = "symbolic" if event.symbolic else "hard"
+                self._say("link.made", event.path, event.target, detail=detail, outcome=event.outcome)
+            case sftp_events.AttributesSet():
+                self._say("attributes.set", event.path, detail=" ".join(event.which), outcome=event.outcome)
+            case sftp_events.EventsLost():
+                self._say("events.lost", detail=str(event.count))
+
+    def _say(
+        self,
+        operation: str,
+        path: bytes = b"",
+        target: bytes = b"",
+        *,
+        detail: str = "",
+        bytes_read: int = 0,
+        bytes_written: int = 0,
+        outcome: str = "ok",
+    ) -> None:
+        self._publish(
+            FileOperation(
+                conn=self._conn,
+                session=self._session,
+                user=self._user,
+                operation=operation,
+                path=os.fsdecode(path),
+                target=os.fsdecode(target),
+                detail=detail,
+                bytes_read=bytes_read,
+                bytes_written=bytes_written,
+                outcome=outcome,
+            )
+        )

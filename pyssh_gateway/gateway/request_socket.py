@@ -1,0 +1,135 @@
+"""Questions and answers over a `SOCK_SEQPACKET` socket: what the clients of the spawner and of its processes share."""
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from pyssh_gateway.spawner import protocol
+
+MAX_QUEUED = 256
+"""Requests that wait for room in the socket; more at once means that the other side is stuck."""
+
+Report = TypeVar("Report")
+Answer = tuple[Report, list[int]]
+
+
+class Unanswered(Exception):
+    """There was no answer; the text says why."""
+
+
+class RequestSocket(Generic[Report]):
+    """One end of a socket pair. `number_of` gives the id of the request that a report answers, None for news.
+
+    `on_news` gets the reports that answer nothing, `on_lost` is called once when the other side is gone.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        decode: Callable[[bytes], Report],
+        number_of: Callable[[Report], int | None],
+        on_news: Callable[[Report], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._socket = sock
+        self._loop = loop
+        self._decode = decode
+        self._number_of = number_of
+        self._on_news = on_news
+        self._on_lost = on_lost
+        self._last_number = 0
+        self._answers: dict[int, asyncio.Future[Answer[Report]]] = {}
+        self._queue: deque[bytes] = deque()
+        self.closed = False
+        sock.setblocking(False)
+        loop.add_reader(sock, self._read)
+
+    def close(self) -> None:
+        """Stop listening; questions that are open fail."""
+        if self.closed:
+            return
+        self.closed = True
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._socket.close()
+        for future in self._answers.values():
+            if not future.done():
+                future.set_exception(Unanswered("the process that was asked is gone"))
+
+    def new_number(self) -> int:
+        """An id for a request."""
+        self._last_number += 1
+        return self._last_number
+
+    async def ask(self, number: int, packet: bytes, seconds: float) -> Answer[Report]:
+        """Send the request `number` and wait for its answer; the descriptors in it are the caller's to close."""
+        future: asyncio.Future[Answer[Report]] = self._loop.create_future()
+        self._answers[number] = future
+        try:
+            self.send(packet)
+            async with asyncio.timeout(seconds):
+                return await future
+        except TimeoutError:
+            raise Unanswered(f"no answer within {seconds:.0f} s") from None
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():  # answered, and cancelled before the answer was looked at
+                protocol.close_all(future.result()[1])
+            raise
+        finally:
+            del self._answers[number]
+
+    def send(self, packet: bytes) -> None:
+        """Send a request that has no answer."""
+        if self.closed:
+            raise Unanswered("the process that is asked is gone")
+        if len(self._queue) >= MAX_QUEUED:
+            raise Unanswered("too many requests are waiting")
+        self._queue.append(packet)
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._queue:
+            try:
+                self._socket.send(self._queue[0])
+            except BlockingIOError:
+                self._loop.add_writer(self._socket, self._flush)
+                return
+            except OSError:
+                self._lost()
+                return
+            self._queue.popleft()
+        self._loop.remove_writer(self._socket)
+
+    def _read(self) -> None:
+        try:
+            packet, descriptors = protocol.receive(self._socket)
+        except BlockingIOError:
+            return
+        except (OSError, protocol.ProtocolError):
+            packet, descriptors = b"", []
+        if not packet:
+            self._lost()
+            return
+        try:
+            report = self._decode(packet)
+        except protocol.ProtocolError:
+            protocol.close_all(descriptors)
+            self._lost()
+            return
+        number = self._number_of(report)
+        if number is None:
+            self._on_news(report)
+            return
+        future = self._answers.get(number)
+        if future is None or future.done():  # the asker gave up
+            protocol.close_all(descriptors)
+            return
+        future.set_result((report, descriptors))
+
+    def _lost(self) -> None:
+        self.close()
+        self._on_lost()
