@@ -96,7 +96,7 @@ class LaunchPlan(msgspec.Struct, frozen=True):
     """A process to start as `user`. SSH_TTY is added to `env` where the tty is made.
 
     `greet`: show the message of the day, unless the account has a ~/.hushlogin. `builtin` names a server of our own
-    that runs as the account in the place of a program: "sftp".
+    that runs as the account in the place of a program: "sftp". `peer` is for the machine's login records.
     """
 
     user: str
@@ -107,6 +107,7 @@ class LaunchPlan(msgspec.Struct, frozen=True):
     terminal: Terminal | None
     greet: bool
     builtin: Literal["", "sftp"] = ""
+    peer: str = ""
 
 
 def plan(
@@ -128,6 +129,7 @@ def plan(
         terminal=request.terminal,
         greet=request.command is None and request.terminal is not None,
         builtin="sftp" if request.kind == "subsystem" else "",
+        peer=endpoints.peer,
     )
 
 

@@ -23,38 +23,50 @@ def source_of(peer: str) -> str:
 
 
 class Admission:
-    """Counts the connections that have not authenticated, in all and by source (sshd's MaxStartups)."""
+    """Counts the connections that have not authenticated, in all and by source (sshd's MaxStartups).
+
+    A source that has as many as it may have at a time waits its turn: fifty windows that an editor opens at once are no
+    attack. What waits counts towards the total.
+    """
 
     def __init__(self, total: int, per_source: int) -> None:
-        self._total = total
+        self._limit = total
         self._per_source = per_source
-        self._waiting = 0
-        self._by_source: dict[str, int] = {}
+        self._total = 0
+        self._served: dict[str, int] = {}
 
     @property
-    def waiting(self) -> int:
-        """How many admitted connections have not been released."""
-        return self._waiting
+    def total(self) -> int:
+        """How many connections are being served or wait."""
+        return self._total
 
-    def admit(self, peer: str) -> str | None:
-        """Count a new connection from `peer`, or say why there is no room for it (None: admitted)."""
-        source = source_of(peer)
-        if self._waiting >= self._total:
-            return f"{self._waiting} unauthenticated connections already"
-        held = self._by_source.get(source, 0)
-        if held >= self._per_source:
-            return f"{held} unauthenticated connections from {source} already"
-        self._waiting += 1
-        self._by_source[source] = held + 1
+    def arrive(self) -> str | None:
+        """Count a new connection, or say why there is no room for it (None: there is)."""
+        if self._total >= self._limit:
+            return f"{self._total} unauthenticated connections already"
+        self._total += 1
         return None
 
-    def release(self, peer: str) -> None:
-        """An admitted connection from `peer` has authenticated or gone."""
+    def serve(self, peer: str) -> bool:
+        """Whether it is the turn of a connection from `peer` that has arrived; it counts as served then."""
         source = source_of(peer)
-        self._waiting -= 1
-        self._by_source[source] -= 1
-        if not self._by_source[source]:
-            del self._by_source[source]
+        served = self._served.get(source, 0)
+        if served >= self._per_source:
+            return False
+        self._served[source] = served + 1
+        return True
+
+    def give_up(self) -> None:
+        """A connection that waited for its turn has gone."""
+        self._total -= 1
+
+    def release(self, peer: str) -> None:
+        """A connection from `peer` that was served has authenticated or gone."""
+        source = source_of(peer)
+        self._total -= 1
+        self._served[source] -= 1
+        if not self._served[source]:
+            del self._served[source]
 
 
 class AttemptBudget:

@@ -118,7 +118,7 @@ class Gateway:
             publish=self.bus.publish,
             snapshot=lambda: self._keyring.snapshot,
             system_env=read_system_environment,
-            released=self._admission.release,
+            released=lambda peer: self._listener.released(peer),  # noqa: PLW0108 - the listener is made below
         )
         self._listener = Listener(
             listening,

@@ -4,12 +4,13 @@ import asyncio
 import errno
 import secrets
 import socket
+from collections import deque
 from collections.abc import Callable
 
 import asyncssh
 
 from pyssh_gateway.core.launch import Endpoints
-from pyssh_gateway.core.limits import Admission
+from pyssh_gateway.core.limits import Admission, source_of
 from pyssh_gateway.core.steering import CipherSteering
 from pyssh_gateway.events import AnyEvent, ConnectionOpened, ConnectionRefused
 from pyssh_gateway.gateway import transport
@@ -24,6 +25,20 @@ ACCEPTED_AT_ONCE = 16
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 EXHAUSTED_PAUSE_SECONDS = 0.1
 """How long not to accept when descriptors or memory have run out; connections stay in the kernel's queue."""
+
+
+TURN_SECONDS = 5.0
+"""How long a connection waits while its source has as many unauthenticated ones as it may have. A login takes a tenth
+of a second, so fifty at once all have their turn; a scanner's are gone after this."""
+
+
+class _Waiting:
+    """A connection that waits for its turn."""
+
+    def __init__(self, listener: "Listener", accepted: socket.socket, endpoints: Endpoints) -> None:
+        self.accepted = accepted
+        self.endpoints = endpoints
+        self.timer = listener.loop.call_later(TURN_SECONDS, listener.give_up, self)
 
 
 class Listener:
@@ -46,27 +61,31 @@ class Listener:
         self._admission = admission
         self._steering = steering
         self._publish = publish
-        self._loop = loop
+        self.loop = loop
         self._retry: asyncio.TimerHandle | None = None
         self._tasks: asyncio.TaskGroup | None = None
+        self._waiting: dict[str, deque[_Waiting]] = {}
         sock.setblocking(False)
 
     async def run(self) -> None:
         """Own the connections' setting-up, for ever."""
         async with asyncio.TaskGroup() as self._tasks:
-            await self._loop.create_future()
+            await self.loop.create_future()
 
     def resume(self) -> None:
         """Let connections in."""
         self._socket.listen(BACKLOG)
-        self._loop.add_reader(self._socket, self._accept)
+        self.loop.add_reader(self._socket, self._accept)
 
     def stop(self) -> None:
         """Refuse connections from now on. Those that wait in the kernel's queue are reset, so that no client hangs."""
-        self._loop.remove_reader(self._socket)
+        self.loop.remove_reader(self._socket)
         if self._retry is not None:
             self._retry.cancel()
         self._socket.shutdown(socket.SHUT_RD)
+        for waiting in [entry for entries in self._waiting.values() for entry in entries]:
+            waiting.timer.cancel()
+            self.give_up(waiting)
 
     def _accept(self) -> None:
         """Take what waits in the kernel's queue, a few at a time, so that a flood does not starve who is on."""
@@ -78,9 +97,9 @@ class Listener:
             except OSError as error:
                 if error.errno not in EXHAUSTED:
                     raise
-                self._loop.remove_reader(self._socket)
-                self._retry = self._loop.call_later(
-                    EXHAUSTED_PAUSE_SECONDS, self._loop.add_reader, self._socket, self._accept
+                self.loop.remove_reader(self._socket)
+                self._retry = self.loop.call_later(
+                    EXHAUSTED_PAUSE_SECONDS, self.loop.add_reader, self._socket, self._accept
                 )
                 return
             if self._tasks is None:
@@ -95,20 +114,53 @@ class Listener:
         except OSError:  # gone already
             accepted.close()
             return
-        reason = self._admission.admit(peer)
+        reason = self._admission.arrive()
         if reason is not None:
-            accepted.close()
-            self._publish(ConnectionRefused(peer=peer, peer_port=peer_port, reason=reason))
+            self._refuse(accepted, peer, peer_port, reason)
             return
-        conn_id = secrets.token_hex(5)
         endpoints = Endpoints(peer, peer_port, local, local_port)
+        if self._admission.serve(peer):
+            await self._serve(accepted, endpoints)
+        else:
+            self._waiting.setdefault(source_of(peer), deque()).append(_Waiting(self, accepted, endpoints))
+
+    def released(self, peer: str) -> None:
+        """A connection from `peer` has authenticated or gone: the next one of its source has its turn."""
+        self._admission.release(peer)
+        source = source_of(peer)
+        waiting = self._waiting.get(source)
+        while waiting and self._tasks is not None and self._admission.serve(peer):
+            turn = waiting.popleft()
+            turn.timer.cancel()
+            self._tasks.create_task(self._serve(turn.accepted, turn.endpoints))
+        if not waiting:
+            self._waiting.pop(source, None)
+
+    def give_up(self, waiting: "_Waiting") -> None:
+        """A connection has waited too long for its turn."""
+        endpoints = waiting.endpoints
+        source = source_of(endpoints.peer)
+        self._waiting[source].remove(waiting)
+        if not self._waiting[source]:
+            del self._waiting[source]
+        self._admission.give_up()
+        reason = f"too many unauthenticated connections from {source} for {TURN_SECONDS:.0f} s"
+        self._refuse(waiting.accepted, endpoints.peer, endpoints.peer_port, reason)
+
+    def _refuse(self, accepted: socket.socket, peer: str, peer_port: int, reason: str) -> None:
+        accepted.close()
+        self._publish(ConnectionRefused(peer=peer, peer_port=peer_port, reason=reason))
+
+    async def _serve(self, accepted: socket.socket, endpoints: Endpoints) -> None:
+        peer, peer_port = endpoints.peer, endpoints.peer_port
+        conn_id = secrets.token_hex(5)
         self._publish(ConnectionOpened(conn=conn_id, peer=peer, peer_port=peer_port))
-        client = Client(conn_id, endpoints, self._services, self._loop)
+        client = Client(conn_id, endpoints, self._services, self.loop)
         services = transport.Services(
             login_attempts=self._services.limits.auth_attempts,
             steer_to_gcm=lambda version: self._steering.offer_only_gcm(version, peer),
             negotiation_failed=lambda: self._steering.failed(peer),
         )
-        await self._loop.connect_accepted_socket(
-            lambda: transport.Connection(self._loop, self._options, services, client), accepted
+        await self.loop.connect_accepted_socket(
+            lambda: transport.Connection(self.loop, self._options, services, client), accepted
         )

@@ -80,8 +80,13 @@ class SpawnerClient:
             raise OSError(str(error)) from error
         if not descriptors:
             raise OSError(_reason(report))
-        with os.fdopen(descriptors[0], "rb") as file:
-            return file.read(MAX_KEYS_BYTES + 1) or b""
+        content = b""
+        try:
+            while len(content) <= MAX_KEYS_BYTES and (chunk := os.read(descriptors[0], MAX_KEYS_BYTES)):
+                content += chunk
+        finally:
+            os.close(descriptors[0])
+        return content
 
     async def _start(self, request: protocol.Spawn | protocol.MakeSockets, on_exit: OnExit) -> Spawned:
         self._exits[request.id] = on_exit

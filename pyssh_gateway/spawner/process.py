@@ -13,6 +13,7 @@ import resource
 import signal
 import socket
 import termios
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import NoReturn
 import msgspec
 
 from pyssh_gateway.core.launch import LaunchPlan
-from pyssh_gateway.spawner import sftp
+from pyssh_gateway.spawner import accounts, login_records, scp, sftp
 from pyssh_gateway.spawner.protocol import socket_pair
 from pyssh_gateway.spawner.sockets import SocketMaker
 from pyssh_gateway.spawner.terminal import open_pty
@@ -39,6 +40,8 @@ MOTD_BYTES = 64 * 1024
 CANNOT_EXEC = 1
 """Exit status when the shell itself can't be run: sshd's (session.c, do_child)."""
 
+SECONDS_A_DAY = 86400
+
 _UMASK = 0o022
 """sshd and login(1) both leave the system's default, which is this."""
 
@@ -54,9 +57,15 @@ class Child(msgspec.Struct, frozen=True):
     """
 
     pid: int
+    user: str
     uid: int
     tty: str
     descriptors: list[int]
+
+    @property
+    def is_session(self) -> bool:
+        """Whether it runs for a session; else it makes sockets."""
+        return bool(self.tty) or len(self.descriptors) > 1
 
 
 def start(plan: LaunchPlan, *, open_files: tuple[int, int]) -> Child:
@@ -90,7 +99,7 @@ def start(plan: LaunchPlan, *, open_files: tuple[int, int]) -> Child:
         raise SpawnError(f"can't start a process: {error.strerror}") from error
     finally:
         _close(theirs)
-    return Child(pid, entry.pw_uid, tty, ours)
+    return Child(pid, entry.pw_name, entry.pw_uid, tty, ours)
 
 
 def start_socket_maker(user: str, *, open_files: tuple[int, int]) -> Child:
@@ -109,7 +118,7 @@ def start_socket_maker(user: str, *, open_files: tuple[int, int]) -> Child:
     finally:
         theirs.close()
         os.close(null)
-    return Child(pid, entry.pw_uid, "", [ours.detach()])
+    return Child(pid, entry.pw_name, entry.pw_uid, "", [ours.detach()])
 
 
 def _entry(user: str) -> pwd.struct_passwd:
@@ -150,9 +159,14 @@ def _in_child(
         os.closerange(len(descriptors), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         resource.setrlimit(resource.RLIMIT_NOFILE, open_files)
         os.umask(_UMASK)
+        refusal = accounts.refusal(entry, today=int(time.time() // SECONDS_A_DAY))
         if os.geteuid() == 0:
+            login_records.claim_session(entry.pw_uid)
             os.initgroups(entry.pw_name, entry.pw_gid)
             become(entry.pw_uid, entry.pw_gid)
+        if refusal is not None:
+            os.write(2, refusal)
+            os._exit(accounts.NOLOGIN_EXIT_STATUS)
         run()
         os._exit(0)
     except BaseException as error:  # noqa: BLE001 - see above
@@ -167,7 +181,10 @@ def _run(plan: LaunchPlan, entry: pwd.struct_passwd, tty: str) -> None:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     _enter(plan.cwd)
     if plan.builtin == "sftp":
-        os._exit(sftp.serve(0, 1, 3))
+        _serve_files(entry, lambda: sftp.serve(0, 1, 3))
+    copying = scp.parse(plan.argv[2]) if _asks_for_scp(plan) else None
+    if copying is not None and _which(b"scp", plan.env.get(b"PATH", b"")) is None:
+        _serve_files(entry, lambda: scp.serve(copying, 0, 1, 2))
     # os.path.exists: a home that can't be entered has no file, where Path.exists raises.
     if plan.greet and not os.path.exists(f"{entry.pw_dir}/.hushlogin"):  # noqa: PTH110
         _show_motd()
@@ -177,6 +194,27 @@ def _run(plan: LaunchPlan, entry: pwd.struct_passwd, tty: str) -> None:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the command
         _complain(f"{os.fsdecode(plan.executable)}: {getattr(error, 'strerror', None) or error}")
         os._exit(CANNOT_EXEC)
+
+
+def _serve_files(entry: pwd.struct_passwd, serve: Callable[[], int]) -> NoReturn:
+    """Run a server of our own, if the account's shell would have run sshd's."""
+    if not accounts.may_run_builtin(entry.pw_shell):
+        _complain("This account is currently not available.")
+        os._exit(CANNOT_EXEC)
+    os._exit(serve())
+
+
+def _asks_for_scp(plan: LaunchPlan) -> bool:
+    return len(plan.argv) == 3 and plan.terminal is None and plan.argv[2].startswith(b"scp ")
+
+
+def _which(program: bytes, path: bytes) -> bytes | None:
+    """Where the program is, as the account would find it."""
+    for directory in path.split(b":"):
+        candidate = (directory or b".") + b"/" + program
+        if os.access(candidate, os.X_OK):
+            return candidate
+    return None
 
 
 def become(uid: int, gid: int) -> None:

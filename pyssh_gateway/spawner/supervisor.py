@@ -17,7 +17,7 @@ from contextlib import suppress
 
 import msgspec
 
-from pyssh_gateway.spawner import process, protocol
+from pyssh_gateway.spawner import login_records, process, protocol
 
 MAX_CRASHES = 5
 CRASH_PERIOD_SECONDS = 60.0
@@ -77,6 +77,8 @@ class Supervisor:
         self._control: socket.socket | None = None
         self._signals, self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._children: dict[int, tuple[int, process.Child]] = {}
+        self._ended_unreported = 0
+        self._told: set[str] = set()
 
     def run(self) -> int:
         """Keep the gateway running; returns the exit code for the whole program."""
@@ -175,7 +177,16 @@ class Supervisor:
                 if plan.user not in self._permissions.users:
                     self._report(protocol.Refused(number, f"{plan.user} is not an account that may log in"))
                     return
-                self._started(number, lambda: process.start(plan, open_files=self._open_files))
+                child = self._started(number, lambda: process.start(plan, open_files=self._open_files))
+                if child is not None and child.tty:
+                    self._record(
+                        login_records.record_login,
+                        user=child.user,
+                        uid=child.uid,
+                        pid=child.pid,
+                        tty=child.tty,
+                        peer=plan.peer,
+                    )
             case protocol.MakeSockets(id=number, user=user):
                 if user not in self._permissions.users:
                     self._report(protocol.Refused(number, f"{user} is not an account that may log in"))
@@ -188,16 +199,26 @@ class Supervisor:
             case protocol.ReadKeys(id=number, path=path):
                 self._open_keys(number, path)
 
-    def _started(self, number: int, start: Callable[[], process.Child]) -> None:
+    def _record(self, record: Callable[..., tuple[str, ...]], **facts: object) -> None:
+        """Keep the machine's login records (who, last), if it has any and we may write them."""
+        if os.geteuid() != 0:
+            return
+        for problem in record(when=time.time(), **facts):
+            if problem not in self._told:
+                self._told.add(problem)
+                self._say(problem)
+
+    def _started(self, number: int, start: Callable[[], process.Child]) -> process.Child | None:
         """Start a process for request `number` and report how that went."""
         try:
             child = start()
         except process.SpawnError as error:
             self._report(protocol.Refused(number, str(error)))
-            return
+            return None
         self._children[child.pid] = (number, child)
         self._report(protocol.Spawned(number, child.pid, child.tty), child.descriptors)
         protocol.close_all(child.descriptors)
+        return child
 
     def _open_keys(self, number: int, path: str) -> None:
         if path not in self._permissions.key_files:
@@ -212,17 +233,19 @@ class Supervisor:
         self._report(protocol.KeysOpened(number), [descriptor])
         os.close(descriptor)
 
-    def _report(self, report: protocol.Report, descriptors: list[int] | None = None) -> None:
-        """Send `report`, waiting for room if the gateway is busy; a gateway that is gone needs no reports."""
+    def _report(self, report: protocol.Report, descriptors: list[int] | None = None) -> bool:
+        """Send `report`, waiting for room if the gateway is busy; whether there was a gateway to take it."""
         if self._control is None:
-            return
+            return False
         try:
             socket.send_fds(self._control, [protocol.encode(report)], descriptors or [])
         except ConnectionError:
-            pass
+            return False
         except BlockingIOError:
             self._say(f"killing the gateway: it has not read a report for {SEND_SECONDS} s")
             self._signal_gateway(signal.SIGKILL)
+            return False
+        return True
 
     def _reap(self) -> int | None:
         """Collect every child that has ended; the exit code if the gateway ended and no other is to follow it."""
@@ -237,8 +260,11 @@ class Supervisor:
             if pid == self._gateway:
                 gateway_status = status
             elif pid in self._children:
-                number, _ = self._children.pop(pid)
-                self._report(_exited(number, status))
+                number, child = self._children.pop(pid)
+                if not self._report(_exited(number, status)) and child.is_session:
+                    self._ended_unreported += 1
+                if child.tty:
+                    self._record(login_records.record_logout, pid=pid, tty=child.tty)
         return None if gateway_status is None else self._gateway_ended(gateway_status)
 
     def _gateway_ended(self, status: int) -> int | None:
@@ -247,7 +273,9 @@ class Supervisor:
             return max(code, 0)
         now = time.monotonic()
         cause = f"exit code {code}" if code > 0 else signal.Signals(-code).name
-        crash = Crash(self._gateway, cause, len(self._children))
+        running = sum(child.is_session for _, child in self._children.values())
+        crash = Crash(self._gateway, cause, running + self._ended_unreported)
+        self._ended_unreported = 0
         self._crashes = [entry for entry in self._crashes if now - entry[0] < CRASH_PERIOD_SECONDS]
         self._crashes.append((now, crash))
         self._say(f"the gateway (pid {crash.pid}) ended with {cause}; ending its {crash.sessions} sessions")
