@@ -1,0 +1,119 @@
+"""When nobody needs the machine: the server leaves at the second, whoever knocks, and never in anybody's face."""
+
+import concurrent.futures
+import random
+import subprocess
+import time
+
+import pytest
+
+from tests.conftest import KeyPair, MakeServer
+from tests.support.client import Client
+from tests.support.scanner import Scanner
+from tests.support.waiting import until
+
+TOLERANCE_SECONDS = 0.5
+"""What is promised: the exit comes at the timeout, give or take this."""
+
+TRIES = 30
+"""Clients that come at the moment of the stop."""
+
+TRY_SECONDS = 5.0
+"""No client may hang: each is served, or refused, within this time."""
+
+
+def test_timer_starts_at_boot(make_server: MakeServer) -> None:
+    """Protects the bill: a machine that was woken by nobody who logs in stops again."""
+    server = make_server({"idle": {"timeout": "1s"}})
+    started = time.monotonic()
+    assert server.wait() == 0
+    assert abs(server.stopped_at - started - 1) < TOLERANCE_SECONDS
+    assert server.find("idle.reached", outcome="stop")[0]["message"] == "Stopping machine. Goodbye!"
+    assert server.find("server.stopped", reason="idle", exit_code=0)
+
+
+def test_exit_comes_on_time_under_a_port_scan(make_server: MakeServer, user_key: KeyPair) -> None:
+    """Protects the bill from scanners: after the last client has left, exit code 0 at the timeout, to half a second."""
+    server = make_server({"idle": {"timeout": "3s"}})
+    with Scanner(server.port) as scanner:
+        client = Client(server, user_key.private)
+        assert client.run("sleep 1; exit 3").status == 3
+        left = time.monotonic()
+        assert server.wait() == 0
+        assert abs(server.stopped_at - left - 3) < TOLERANCE_SECONDS
+        assert scanner.connections >= 10
+
+
+def test_connection_without_a_session_counts_as_use(make_server: MakeServer, user_key: KeyPair) -> None:
+    """Protects forwards and multiplexing masters: who is logged in is using the machine, with or without a shell."""
+    server = make_server({"idle": {"timeout": "1s"}})
+    ssh = Client(server, user_key.private).popen(None, "-N")
+    server.wait_for("connection.authenticated")
+    with pytest.raises(subprocess.TimeoutExpired):
+        server.wait(2.5)
+    ssh.terminate()
+    ssh.communicate(timeout=10)
+    assert server.wait() == 0
+    assert not server.find("idle.reached")[:-1]
+
+
+def test_a_login_starts_the_timer_anew(make_server: MakeServer, user_key: KeyPair) -> None:
+    """Protects the person who comes back: the time counts from the end of the last connection."""
+    server = make_server({"idle": {"timeout": "2s"}})
+    client = Client(server, user_key.private)
+    for _ in range(3):
+        assert client.run("sleep 0.8").status == 0
+    left = time.monotonic()
+    assert server.wait() == 0
+    assert abs(server.stopped_at - left - 2) < TOLERANCE_SECONDS
+
+
+def test_off_means_never(make_server: MakeServer) -> None:
+    """Protects machines that are to stay: with "off" (and with 0) nothing ticks."""
+    server = make_server({"idle": {"timeout": 0}})
+    assert server.find("server.started")[0]["idle_timeout"] is None
+    assert server.stop() == 0
+    assert not server.find("idle.tick")
+
+
+@pytest.mark.slow
+def test_idle_time_is_told(make_server: MakeServer) -> None:
+    """Protects the line that people look for in a platform's log: "Idle for 5s", every five seconds."""
+    server = make_server({"idle": {"timeout": "11s"}})
+    started = time.monotonic()
+    first = server.wait_for("idle.tick", seconds=8)
+    assert abs(time.monotonic() - started - 5) < TOLERANCE_SECONDS
+    assert (first["idle"], first["remaining"], first["message"]) == (5, 6, "Idle for 5s")
+    assert server.wait() == 0
+    assert [event["message"] for event in server.find("idle.tick")] == ["Idle for 5s", "Idle for 10s"]
+
+
+@pytest.mark.slow
+def test_clients_at_the_moment_of_the_stop(make_server: MakeServer, user_key: KeyPair) -> None:
+    """Protects against half-open shells: who comes just then is served whole, or refused; nobody hangs.
+
+    Served is a client whose command ran to its end. The server that served somebody has to leave later than that.
+    """
+
+    def attempt(number: int) -> tuple[str, float]:
+        server = make_server({"idle": {"timeout": "1s"}})
+        started = time.monotonic()
+        client = Client(server, user_key.private)
+        # The login takes some 50 ms, the last look up to 250: from well before the end to just after it.
+        moment = started + 0.75 + 0.5 * number / TRIES + jitter.uniform(0, 0.01)
+        until(lambda: time.monotonic() >= moment, what="moment")
+        began = time.monotonic()
+        result = client.run("echo served; exit 7", seconds=TRY_SECONDS + 5)
+        taken = time.monotonic() - began
+        assert server.wait() == 0
+        if result.status == 7 and result.stdout == b"served\n":
+            return "served", taken
+        assert (result.status, result.stdout) == (255, b""), result
+        return "refused", taken
+
+    jitter = random.Random(2)
+    with concurrent.futures.ThreadPoolExecutor(max_workers=5) as pool:
+        outcomes = list(pool.map(attempt, range(TRIES)))
+    assert max(taken for _, taken in outcomes) < TRY_SECONDS
+    # Both must have happened, or the moment was missed.
+    assert {outcome for outcome, _ in outcomes} == {"served", "refused"}

@@ -1,0 +1,166 @@
+"""What becomes of a session's processes: hung up, left alone, or reaped, as sshd does it."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import processes
+from tests.support.client import Client
+from tests.support.server import Server
+from tests.support.waiting import until
+
+
+@pytest.fixture
+def survivors(client: Client) -> Iterator[list[int]]:
+    """Process ids that a test expects to live on; it has not left them behind when it ends."""
+    pids: list[int] = []
+    yield pids
+    for pid in pids:
+        if processes.is_running(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+def assert_lives_on(client: Client, pid: int) -> None:
+    """Fail if `pid` is gone after everything that the end of its session sets off."""
+    # A second login: by the time that it is served, the end of the first session has been dealt with.
+    assert client.run("true").status == 0
+    assert processes.is_running(pid)
+
+
+def test_background_process_without_pty_survives(client: Client, survivors: list[int]) -> None:
+    """Protects VS Code's server: neither setsid nor nohup, and still there after channel and connection are gone."""
+    survivors.append(int(client.run("sleep 301 >/dev/null 2>&1 </dev/null & echo $!").stdout))
+    assert_lives_on(client, survivors[0])
+
+
+def test_background_process_in_a_nested_shell_survives(client: Client, survivors: list[int]) -> None:
+    """Protects the same as VS Code starts it: from a shell that reads its script and ends."""
+    script = b"sh -c 'sleep 302 >/dev/null 2>&1 & echo $!'\n"
+    survivors.append(int(client.run("sh", "-T", input=script).stdout))
+    assert_lives_on(client, survivors[0])
+
+
+def test_process_without_pty_survives_a_killed_client(client: Client, server: Server, survivors: list[int]) -> None:
+    """Protects VS Code's server from a closed laptop: a lost connection closes pipes and signals nobody."""
+    since = server.mark()
+    ssh = client.popen("sleep 303 >/dev/null 2>&1 & echo $!; exec sleep 304")
+    assert ssh.stdout is not None
+    survivors.append(int(ssh.stdout.readline()))
+    foreground = server.wait_for("session.opened", since=since)["pid"]
+    survivors.append(foreground)
+    ssh.kill()
+    ssh.communicate(timeout=10)
+    server.wait_for("session.closed", since=since)
+    assert_lives_on(client, survivors[0])
+    # sshd leaves the command itself alone, too: it only sees its pipes closed.
+    assert processes.is_running(foreground)
+
+
+def test_abandoned_process_is_reaped(client: Client, server: Server) -> None:
+    """Protects against zombies: a process that outlives its connection is collected when it ends."""
+    since = server.mark()
+    ssh = client.popen("exec sleep 305")
+    pid = server.wait_for("session.opened", since=since)["pid"]
+    ssh.kill()
+    ssh.communicate(timeout=10)
+    server.wait_for("session.closed", since=since)
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: processes.find(pid) is None, what="reaped process")
+
+
+def test_writer_of_a_closed_channel_ends(client: Client, server: Server) -> None:
+    """Protects the machine from a command that writes for ever to a client that has gone: SIGPIPE ends it."""
+    since = server.mark()
+    ssh = client.popen("exec yes")
+    assert ssh.stdout is not None
+    ssh.stdout.read(100_000)
+    pid = server.wait_for("session.opened", since=since)["pid"]
+    ssh.kill()
+    ssh.communicate(timeout=10)
+    until(lambda: processes.find(pid) is None, what="end of yes")
+
+
+def test_background_job_of_a_terminal_is_hung_up(client: Client) -> None:
+    """Protects what people know: logging out of a terminal ends what they left in its background."""
+    with client.terminal("sh -c 'echo p=$$; exec sleep 306' & wait") as terminal:
+        pid = int(terminal.expect(r"p=(\d+)")[1])
+        terminal.process.send_signal(signal.SIGKILL)
+    until(lambda: not processes.is_running(pid), what="end of the job")
+
+
+@pytest.mark.parametrize("wrapper", ["nohup", "setsid"])
+def test_detached_job_of_a_terminal_survives(client: Client, survivors: list[int], wrapper: str) -> None:
+    """Protects nohup and setsid: who asks for a process to outlive the terminal gets it."""
+    command = f"{wrapper} sh -c 'echo p=$$ >&3; exec sleep 307' 3>&1 >/dev/null 2>&1 </dev/null & wait"
+    with client.terminal(command) as terminal:
+        survivors.append(int(terminal.expect(r"p=(\d+)")[1]))
+        terminal.process.send_signal(signal.SIGKILL)
+    assert_lives_on(client, survivors[0])
+
+
+def test_terminal_closes_although_a_detached_job_holds_it(client: Client, survivors: list[int]) -> None:
+    """Protects `exit` in a terminal from a background job that still has the tty open: the session ends at once."""
+    with client.terminal("trap '' HUP; sleep 308 & echo p=$!") as terminal:
+        survivors.append(int(terminal.expect(r"p=(\d+)")[1]))
+        assert terminal.wait(5) == 0
+    assert_lives_on(client, survivors[0])
+
+
+def test_no_zombies_after_many_sessions(client: Client, server: Server) -> None:
+    """Protects the process table: 20 sessions later the server has the children that it began with."""
+    before = {process.pid for process in processes.descendants(server.pid)}
+    for number in range(20):
+        assert client.run(f"exit {number}").status == number
+    until(lambda: {process.pid for process in processes.descendants(server.pid)} == before, what="same children")
+
+
+def test_session_leads_its_own_session(client: Client, server: Server) -> None:
+    """Protects the server from signals that a command sends to its own group, and the other way round."""
+    assert client.run("trap '' TERM; kill -TERM 0; exit 3").status == 3
+    session = client.output("ps -o sid=,pgid=,pid= -p $$").split()
+    assert len(set(session)) == 1
+    assert processes.is_running(server.pid)
+
+
+def test_server_process_is_out_of_reach(client: Client, server: Server, is_root: bool) -> None:
+    """Protects the server from the people on it: neither of its processes can be signalled or looked into."""
+    if not is_root:
+        pytest.skip("an ordinary account's server is its own")
+    for pid in (server.pid, server.gateway_pid):
+        assert client.run(f"kill -0 {pid}").status != 0
+        assert client.run(f"cat /proc/{pid}/environ").status != 0
+
+
+def test_gateway_has_no_rights(server: Server, is_root: bool) -> None:
+    """Protects everybody's files from the process that parses the network: no root, no groups, no capabilities."""
+    if not is_root:
+        pytest.skip("an ordinary account has no rights to give up")
+    text = Path(f"/proc/{server.gateway_pid}/status").read_text()
+    status = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+    assert "0" not in status["Uid"].split() + status["Gid"].split()
+    assert status["Groups"].split() == []
+    assert {int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
+
+
+def test_process_that_stops_itself_is_hung_up(client: Client) -> None:
+    """Protects against stopped jobs that nobody can wake: the end of the line wakes and ends them."""
+    with client.terminal("set -m; sh -c 'echo p=$$; kill -STOP $$; sleep 309' & wait; sleep 310") as terminal:
+        pid = int(terminal.expect(r"p=(\d+)")[1])
+        until(lambda: getattr(processes.find(pid), "state", "") == "T", what="stopped job")
+        terminal.process.send_signal(signal.SIGKILL)
+    until(lambda: not processes.is_running(pid), what="end of the stopped job")
+
+
+def test_client_that_hangs_up_while_a_process_starts(client: Client, server: Server) -> None:
+    """Protects against leaks in the moment between the request and the process: descriptors and children come back."""
+    for _ in range(10):
+        ssh = client.popen("sleep 0.2")
+        since = server.mark()
+        server.wait_for("connection.authenticated", since=max(0, since - 3))
+        ssh.kill()
+        ssh.communicate(timeout=10)
+    assert client.run("true").status == 0
+    # What is left is found by the fixture that looks for leaks.

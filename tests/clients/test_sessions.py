@@ -1,0 +1,316 @@
+"""What a command and a login shell are given: their place, environment, streams and exit status, as over sshd."""
+
+import asyncio
+import hashlib
+import os
+import pwd
+import re
+import subprocess
+import time
+
+import asyncssh
+import pytest
+
+from tests.support.account import EXTRA_GROUP
+from tests.support.client import Client, Result
+from tests.support.server import Server
+from tests.support.waiting import until
+
+BULK_BYTES = 24 * 1024 * 1024
+"""More than every buffer on the way together: the windows (2 MiB), the pipes (1 MiB) and the sockets."""
+
+
+def environment(text: str) -> dict[str, str]:
+    """The output of `env -0`."""
+    return dict(entry.split("=", 1) for entry in text.split("\0") if entry)
+
+
+def test_command_runs_in_the_home_directory(client: Client, account: pwd.struct_passwd) -> None:
+    """Protects that a command starts where the account's files are."""
+    assert client.output("pwd") == f"{account.pw_dir}\n"
+
+
+def test_command_runs_in_the_accounts_shell(client: Client, account: pwd.struct_passwd) -> None:
+    """Protects that a command is run by the shell from passwd, which is not a login shell then."""
+    assert client.output("echo $0").strip() == account.pw_shell.rpartition("/")[2]
+
+
+def test_shell_without_pty_is_a_login_shell(client: Client, account: pwd.struct_passwd) -> None:
+    """Protects VS Code's mode that feeds lines to a shell without a pty: argv[0] begins with a dash."""
+    result = client.run(None, "-T", input=b"echo $0\n")
+    assert (result.status, result.stdout.split(b"\n")[-2]) == (0, f"-{account.pw_shell.rpartition('/')[2]}".encode())
+
+
+def test_script_on_standard_input(client: Client) -> None:
+    """Protects `ssh -T host < script`: all lines are run and the last one's status comes back."""
+    result = client.run(None, "-T", input=b"x=4\necho $((x * 10 + 2))\nexit 9\n")
+    assert (result.status, result.stdout.splitlines()[-1]) == (9, b"42")
+
+
+def test_environment_is_the_documented_one(client: Client, account: pwd.struct_passwd, server: Server) -> None:
+    """Protects the exact set of variables that a command gets, so that none of the server's leaks into it."""
+    env = environment(client.output("env -0"))
+    expected = {
+        "USER": account.pw_name,
+        "LOGNAME": account.pw_name,
+        "HOME": account.pw_dir,
+        "SHELL": account.pw_shell,
+        "MAIL": f"/var/mail/{account.pw_name}",
+    }
+    assert {name: env.get(name) for name in expected} == expected
+    made_by_the_shell = {"PWD", "SHLVL", "_", "OLDPWD"}
+    assert set(env) - made_by_the_shell - set(expected) - {"PATH", "LANG"} == {"SSH_CONNECTION", "SSH_CLIENT"}
+    assert "/usr/bin" in env["PATH"].split(":")
+
+
+def test_environment_names_both_ends_of_the_connection(client: Client, server: Server) -> None:
+    """Protects SSH_CONNECTION and SSH_CLIENT, by which scripts find out where they were called from."""
+    since = server.mark()
+    connection, ssh_client = client.output('echo "$SSH_CONNECTION"; echo "$SSH_CLIENT"').splitlines()
+    port = server.wait_for("connection.opened", since=since)["peer_port"]
+    assert connection == f"127.0.0.1 {port} 127.0.0.1 {server.port}"
+    assert ssh_client == f"127.0.0.1 {port} {server.port}"
+
+
+def test_environment_of_the_server_does_not_leak(client: Client) -> None:
+    """Protects secrets in the server's own environment, such as a platform's tokens."""
+    assert "PYSSH_TEST_MARKER" not in client.output("env; cat /proc/self/environ")
+
+
+def test_client_may_set_its_language_only(client: Client) -> None:
+    """Protects against a client that sets variables which load code, while its language comes through."""
+    given = {"LC_PYSSH": "xx_YY.UTF-8", "LD_PYSSH": "evil", "BASH_ENV": "/tmp/evil"}
+    result = client.run("env -0", "-o", "SendEnv=LC_PYSSH LD_PYSSH BASH_ENV", environ=given)
+    env = environment(result.stdout.decode())
+    assert env.get("LC_PYSSH") == "xx_YY.UTF-8"
+    assert not {"LD_PYSSH", "BASH_ENV"} & set(env)
+
+
+def test_identity_is_the_accounts(client: Client, account: pwd.struct_passwd) -> None:
+    """Protects that uid, gid and every supplementary group are the account's, real, effective and saved."""
+    groups = sorted({account.pw_gid, *os.getgrouplist(account.pw_name, account.pw_gid)})
+    status = client.output("grep -E '^(Uid|Gid|Groups):' /proc/self/status")
+    found = {line.split(":")[0]: [int(part) for part in line.split(":")[1].split()] for line in status.splitlines()}
+    assert found["Uid"] == [account.pw_uid] * 4
+    assert found["Gid"] == [account.pw_gid] * 4
+    assert sorted({*found["Groups"], account.pw_gid}) == groups
+
+
+def test_supplementary_group_can_be_used(client: Client, is_root: bool) -> None:
+    """Protects group membership by name, as `id` and every access check see it."""
+    if not is_root:
+        pytest.skip("only root can make an account with a supplementary group")
+    assert EXTRA_GROUP in client.output("id -Gn").split()
+
+
+def test_privileges_cannot_be_regained(client: Client, is_root: bool) -> None:
+    """Protects that no capability of the root process survives in a session."""
+    if not is_root:
+        pytest.skip("an ordinary account has none to lose")
+    status = client.output("grep -E '^Cap(Inh|Prm|Eff|Amb):' /proc/self/status")
+    assert {line.split()[1] for line in status.splitlines()} == {"0" * 16}
+
+
+def test_umask_is_the_usual_one(client: Client) -> None:
+    """Protects files made in a session from being writable for others, whatever umask the server was started with."""
+    assert client.output("umask") == "0022\n"
+
+
+@pytest.mark.parametrize("options", [(), ("-tt",)], ids=["pipes", "pty"])
+def test_only_the_standard_descriptors_are_open(client: Client, options: tuple[str, ...]) -> None:
+    """Protects every other session and the log from a process that finds their descriptors open."""
+    # exec: the listing's own descriptor is the only further one.
+    result = client.run("exec ls /proc/self/fd", *options)
+    assert result.stdout.split() == [b"0", b"1", b"2", b"3"]
+
+
+def test_signals_are_at_their_defaults(client: Client) -> None:
+    """Protects pipelines (SIGPIPE) and Ctrl-C from signals that the server ignores or blocks."""
+    status = client.output("exec grep -E '^Sig(Blk|Ign):' /proc/self/status")
+    assert {line.split()[1] for line in status.splitlines()} == {"0" * 16}
+
+
+def test_limit_of_open_files_is_the_servers_own(client: Client, server: Server) -> None:
+    """Protects sessions from the raised limit that only the gateway needs: programs loop up to it."""
+    soft = re.search(r"Max open files\s+(\d+)", client.output("cat /proc/self/limits"))
+    own = subprocess.run(["prlimit", "-n", "-o", "SOFT", "--noheadings"], capture_output=True, check=True).stdout
+    assert soft is not None
+    assert int(soft[1]) == int(own)
+
+
+def test_standard_error_is_separate(client: Client) -> None:
+    """Protects scripts that read a command's output from its messages."""
+    result = client.run("echo out; echo err >&2")
+    assert (result.stdout, result.stderr) == (b"out\n", b"err\n")
+
+
+def test_pty_joins_the_outputs(client: Client) -> None:
+    """Protects `ssh -t host cmd`: both outputs are the terminal's, with its line ends."""
+    result = client.run("tty; echo err >&2; exit 4", "-tt")
+    assert result.status == 4
+    assert re.fullmatch(rb"/dev/pts/\d+\r\nerr\r\n", result.stdout)
+
+
+def test_end_of_input_reaches_the_command(client: Client) -> None:
+    """Protects every filter: it ends when its input does."""
+    assert client.run("wc -c", input=b"12345").stdout == b"5\n"
+
+
+def test_command_without_input_ends(client: Client) -> None:
+    """Protects `ssh -n`: a command that reads finds the end at once."""
+    assert client.run("cat; echo end", "-n").stdout == b"end\n"
+
+
+def test_binary_data_both_ways(client: Client) -> None:
+    """Protects bulk data: every byte value, in order, none lost or added, in both directions at once."""
+    data = os.urandom(BULK_BYTES)
+    result = client.run("cat", input=data, seconds=60)
+    assert result.status == 0
+    assert hashlib.sha256(result.stdout).digest() == hashlib.sha256(data).digest()
+
+
+def test_upload_arrives_whole(client: Client) -> None:
+    """Protects `tar c | ssh host tar x`: what was sent before the end of input is all there."""
+    data = os.urandom(BULK_BYTES)
+    result = client.run("sha256sum", input=data, seconds=60)
+    assert result.stdout.split()[0].decode() == hashlib.sha256(data).hexdigest()
+
+
+def test_output_just_before_the_exit_is_not_lost(client: Client) -> None:
+    """Protects the last words of a process: its exit must not overtake 20 MiB that wait for the network."""
+    result = client.run(f"head -c {BULK_BYTES} /dev/zero; exit 3", seconds=60)
+    assert (result.status, len(result.stdout)) == (3, BULK_BYTES)
+
+
+def test_slow_reader_gets_everything(client: Client) -> None:
+    """Protects backpressure: a client that stops reading stops the command, and loses nothing when it goes on."""
+    ssh = client.popen(f"head -c {BULK_BYTES} /dev/zero | cat; echo done >&2")
+    assert ssh.stdout is not None
+    assert ssh.stdin is not None
+    assert ssh.stderr is not None
+    with ssh.stdin, ssh.stdout, ssh.stderr:
+        got = len(ssh.stdout.read(1000))
+        # A second in which a server without backpressure would have queued everything; nothing happens to wait for.
+        with pytest.raises(subprocess.TimeoutExpired):
+            ssh.wait(1)
+        while chunk := ssh.stdout.read(65536):
+            got += len(chunk)
+        assert ssh.wait(30) == 0
+    assert got == BULK_BYTES
+
+
+def test_command_that_closes_its_output_goes_on(client: Client) -> None:
+    """Protects half-close from the server's side: output ends, input is still read, the status is the real one."""
+    result = client.run("exec >&-; n=$(wc -c); exit $((n % 256))", input=b"x" * 1_000_007, seconds=20)
+    assert (result.status, result.stdout) == (1_000_007 % 256, b"")
+
+
+def test_end_of_output_is_passed_on_before_the_exit(client: Client) -> None:
+    """Protects pipelines on the client's side from waiting for a process that has closed its output and lives on."""
+    ssh = client.popen("exec 1>&- 2>&-; read line; exit 5")
+    assert ssh.stdin is not None
+    assert ssh.stdout is not None
+    assert ssh.stderr is not None
+    with ssh.stdout, ssh.stderr, ssh.stdin:
+        assert ssh.stdout.read() == b""  # comes while the command still waits for its line
+        assert ssh.poll() is None
+        ssh.stdin.write(b"go\n")
+        ssh.stdin.flush()
+        assert ssh.wait(10) == 5
+
+
+def test_output_after_the_end_of_input(client: Client) -> None:
+    """Protects half-close from the client's side: the command may write long after its input has ended."""
+    result = client.run("cat >/dev/null; for i in 1 2 3 4 5; do echo $i; sleep 0.1; done", input=b"bye")
+    assert (result.status, result.stdout.split()) == (0, [b"1", b"2", b"3", b"4", b"5"])
+
+
+def test_command_that_does_not_read_its_input(client: Client) -> None:
+    """Protects `ssh host true < file`: input that nobody wants is no error and holds nothing up."""
+    assert client.run("exit 6", input=b"x" * 8_000_000, seconds=20).status == 6
+
+
+def test_every_exit_status(client: Client, server: Server) -> None:
+    """Protects all 256 exit statuses, over one connection to be quick."""
+    master = server.directory / "status.sock"
+    shared = ("-o", f"ControlPath={master}")
+    ssh = client.popen(None, "-N", "-o", "ControlMaster=yes", *shared)
+    try:
+        until(master.exists, what="control socket")
+        # Through the master: a client whose master is gone would log in itself, which would prove less.
+        results = [client.run(f"exit {status}", "-o", "ControlMaster=no", *shared) for status in range(256)]
+    finally:
+        ssh.terminate()
+        ssh.communicate(timeout=10)
+    wrong = {status: result for status, result in enumerate(results) if result != Result(status, b"", b"")}
+    assert not wrong
+    opened = [event["conn"] for event in server.find("session.opened") if event["command"].startswith("exit ")]
+    assert len(set(opened[-256:])) == 1
+
+
+def test_command_that_cannot_be_found(client: Client) -> None:
+    """Protects the shell's own statuses: 127 for what is not there."""
+    result = client.run("no-such-command-here")
+    assert result.status == 127
+    assert b"no-such-command-here" in result.stderr
+
+
+def test_command_line_reaches_the_shell_as_it_is(client: Client) -> None:
+    """Protects quotes, newlines, every printable character and UTF-8 in a command."""
+    text = "".join(map(chr, range(32, 127))).replace("'", "") + "\nä€😀"
+    assert client.output(f"printf %s '{text}'") == text
+
+
+def test_command_that_is_not_utf8_reaches_the_shell(client: Client) -> None:
+    """Protects file names in other encodings, which a command may name."""
+    argv = client.argv("printf %s '\udcff\udce9' | od -An -tx1")
+    result = subprocess.run(argv, capture_output=True, check=False, timeout=20, stdin=subprocess.DEVNULL)
+    assert result.stdout.split() == [b"ff", b"e9"]
+
+
+def test_long_command(client: Client) -> None:
+    """Protects generated command lines of 100 KB, such as a deployment script's."""
+    text = "x" * 100_000
+    assert client.output(f"printf %s {text} | wc -c").strip() == "100000"
+
+
+@pytest.mark.parametrize("size", [200_000, 261_900], ids=["kernel-limit", "message-limit"])
+def test_too_long_command_fails_cleanly(client: Client, size: int) -> None:
+    """Protects the connection from a command that could not run anyway (one argument over 128 KiB, see execve(2))."""
+
+    async def try_it() -> tuple[bool, int | None]:
+        async with client.connect() as connection:
+            try:
+                failed = (await connection.run(f"true {'x' * size}", timeout=10)).exit_status != 0
+            except asyncssh.ChannelOpenError:
+                failed = True
+            return failed, (await connection.run("exit 3", timeout=10)).exit_status
+
+    assert asyncio.run(try_it()) == (True, 3)
+
+
+def test_input_is_not_waited_for_after_the_exit(client: Client) -> None:
+    """Protects a person's `ssh host cmd` at a terminal: it ends with the command although input stays open."""
+    ssh = client.popen("exit 8")
+    assert ssh.stdin is not None
+    assert ssh.stdout is not None
+    assert ssh.stderr is not None
+    with ssh.stdin, ssh.stdout, ssh.stderr:
+        assert ssh.wait(10) == 8
+
+
+def test_session_does_not_wait_for_a_background_process(client: Client) -> None:
+    """Protects `ssh host 'server & echo hi'`, which returns although the server holds the output (LINGER_SECONDS)."""
+    began = time.monotonic()
+    result = client.run("sleep 41.5 & echo $!")
+    taken = time.monotonic() - began
+    os.kill(int(result.stdout), 9)
+    assert (result.status, taken < 3.0) == (0, True), taken
+
+
+def test_command_without_streams_ends_at_once(client: Client) -> None:
+    """Protects the wall time of `ssh host true`: nothing lingers when nobody holds the output."""
+    client.run("true")
+    began = time.monotonic()
+    assert client.run("true").status == 0
+    assert time.monotonic() - began < 1.0

@@ -1,0 +1,126 @@
+"""Fixtures for the tests that run the real server. Everything they need is made for the run: accounts, keys, files."""
+
+import os
+import pwd
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.support import leaks
+from tests.support.account import login_account, scratch_directory
+from tests.support.client import Client
+from tests.support.server import Server, Settings
+
+MakeServer = Callable[..., Server]
+
+
+class KeyPair(NamedTuple):
+    """A key pair's files."""
+
+    private: Path
+    public: Path
+
+
+@pytest.fixture(scope="session")
+def account() -> Iterator[pwd.struct_passwd]:
+    """The account to log in to: one made for the tests if we are root, else our own."""
+    with login_account() as entry:
+        yield entry
+
+
+@pytest.fixture(scope="session")
+def make_key(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., KeyPair]:
+    """Makes key pairs with ssh-keygen: `make_key("rsa", "-b", "2048")`."""
+    directory = tmp_path_factory.mktemp("keypairs")
+    made = 0
+
+    def make(kind: str = "ed25519", *options: str) -> KeyPair:
+        nonlocal made
+        made += 1
+        path = directory / f"{kind}-{made}"
+        command = ["ssh-keygen", "-q", "-t", kind, *options, "-N", "", "-C", f"key {made}", "-f", str(path)]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=60)
+        return KeyPair(path, path.with_name(path.name + ".pub"))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def user_key(make_key: Callable[..., KeyPair]) -> KeyPair:
+    """The ed25519 key that every server of the tests lets in."""
+    return make_key()
+
+
+def _server(
+    directory: Path, account: pwd.struct_passwd, key: KeyPair, settings: Settings | None, environ: dict[str, str] | None
+) -> Server:
+    return Server(directory, login=account.pw_name, keys=[f"file:{key.public}"], settings=settings, environ=environ)
+
+
+@pytest.fixture
+def make_server(
+    tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd, user_key: KeyPair
+) -> Iterator[MakeServer]:
+    """Starts servers of the test's own: `make_server({"idle": {"timeout": "3s"}})`; they are stopped after it."""
+    made: list[Server] = []
+
+    def make(settings: Settings | None = None, *, environ: dict[str, str] | None = None, start: bool = True) -> Server:
+        server = _server(tmp_path_factory.mktemp("server"), account, user_key, settings, environ)
+        made.append(server)
+        if start:
+            server.start()
+        return server
+
+    yield make
+    for server in made:
+        server.end()
+    for server in made:
+        server.check_clean()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd, user_key: KeyPair) -> Iterator[Server]:
+    """A server that the tests of a module share. One login has been made, so that what is opened late is open."""
+    # The marker is looked for by the test that no session inherits the server's environment.
+    environ = {"PYSSH_TEST_MARKER": "leaked"}
+    with _server(tmp_path_factory.mktemp("server"), account, user_key, None, environ) as running:
+        assert Client(running, user_key.private).run("true").status == 0
+        running.wait_for("connection.closed")
+        yield running
+
+
+@pytest.fixture
+def client(server: Server, user_key: KeyPair) -> Client:
+    """A client of the module's server."""
+    return Client(server, user_key.private)
+
+
+@pytest.fixture
+def scratch(account: pwd.struct_passwd) -> Iterator[Path]:
+    """A directory that the account may write to, made for one test."""
+    with scratch_directory(account) as directory:
+        yield directory
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test after which the shared server, or the test process, holds more than before."""
+    if "unit" in request.node.path.parts:
+        yield
+        return
+    shared: Server | None = request.getfixturevalue("server") if "server" in request.fixturenames else None
+    before = leaks.own()
+    held = leaks.footprint(shared) if shared is not None else None
+    yield
+    if shared is not None and held is not None:
+        leaks.check_server(shared, held)
+    leaks.check_own(before)
+
+
+@pytest.fixture(scope="session")
+def is_root() -> bool:
+    """Whether the server can switch accounts."""
+    return os.geteuid() == 0

@@ -1,0 +1,81 @@
+"""The Unix account that tests log in to.
+
+Root has a second account made for them; anybody else can only log in to their own, which is also what the server
+allows them. Several test runs on one machine may share the account: whoever ends last removes it.
+"""
+
+import contextlib
+import fcntl
+import grp
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+NAME = "pyssh-test"
+EXTRA_GROUP = "pyssh-test-extra"
+COMMENT = "made by the tests of pyssh-gateway"
+"""By which an account is known to be ours to remove."""
+
+LOCKS = Path("/run/pyssh-test")
+
+
+@contextlib.contextmanager
+def login_account() -> Iterator[pwd.struct_passwd]:
+    """The account's passwd entry; made and removed if we are root."""
+    if os.geteuid() != 0:
+        yield pwd.getpwuid(os.geteuid())
+        return
+    LOCKS.mkdir(exist_ok=True)
+    # `using` is held shared by every run for as long as it lasts, `changing` only while the account is made or removed.
+    with (LOCKS / "using").open("w") as using, (LOCKS / "changing").open("w") as changing:
+        fcntl.flock(changing, fcntl.LOCK_EX)
+        _create()
+        fcntl.flock(using, fcntl.LOCK_SH)
+        fcntl.flock(changing, fcntl.LOCK_UN)
+        try:
+            yield pwd.getpwnam(NAME)
+        finally:
+            fcntl.flock(changing, fcntl.LOCK_EX)
+            with contextlib.suppress(BlockingIOError):  # another run still uses the account
+                fcntl.flock(using, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove()
+
+
+def _create() -> None:
+    if NAME in {entry.pw_name for entry in pwd.getpwall()}:
+        return
+    if EXTRA_GROUP not in {entry.gr_name for entry in grp.getgrall()}:
+        _admin("groupadd", EXTRA_GROUP)
+    _admin("useradd", "--create-home", "--shell", "/bin/bash", "--groups", EXTRA_GROUP, "--comment", COMMENT, NAME)
+
+
+def _remove() -> None:
+    if pwd.getpwnam(NAME).pw_gecos != COMMENT:
+        return
+    # What a failed test has left running; nobody else can have anything running as this account.
+    subprocess.run(["pkill", "-KILL", "-u", NAME], check=False, timeout=10)
+    _admin("userdel", "--remove", "--force", NAME)
+    if EXTRA_GROUP in {entry.gr_name for entry in grp.getgrall()}:
+        _admin("groupdel", EXTRA_GROUP)
+
+
+def _admin(program: str, *arguments: str) -> None:
+    # An ordinary PATH has no sbin, and `su` without a dash leaves that to root.
+    path = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
+    command = [shutil.which(program, path=path) or program, *arguments]
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
+
+
+@contextlib.contextmanager
+def scratch_directory(account: pwd.struct_passwd) -> Iterator[Path]:
+    """A directory of the account's own. pytest's are closed to everybody but who runs it."""
+    directory = Path(tempfile.mkdtemp(prefix="pyssh-test-"))
+    os.chown(directory, account.pw_uid, account.pw_gid)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

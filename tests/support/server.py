@@ -1,0 +1,255 @@
+"""The real server in a process of its own, and its event log as something that can be waited for.
+
+with Server(directory, login="amos", keys=["file:/..."]) as server:
+    server.wait_for("connection.opened")
+"""
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from tests.support import processes
+
+START_SECONDS = 20.0
+"""Until server.started. A start takes half a second; a loaded machine in CI has taken ten times that."""
+
+STOP_SECONDS = 15.0
+"""Until a stop is over: the default drain time, the spawner's margin, and room for a loaded machine."""
+
+EVENT_SECONDS = 10.0
+"""How long an event that is due may take."""
+
+Settings = dict[str, Any]
+EventFields = dict[str, Any]
+
+DEFAULTS: Settings = {
+    "listen": {"address": "127.0.0.1", "port": 0},
+    "idle": {"timeout": "off"},
+    "log": {"format": "json"},
+    # A name that no machine has, so that started by root the network side runs as the fallback account everywhere.
+    "account": "pyssh-gateway",
+}
+
+
+class Server:
+    """`pyssh-gateway serve` in `directory`, started by `with` and stopped at its end.
+
+    `settings` are tables and values over `DEFAULTS`, `login_settings` further keys of the one login; `environ` is added
+    to the server's environment. `lines` are the lines of standard output as they came, `events` the same as
+    dictionaries.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        login: str,
+        keys: list[str],
+        settings: Settings | None = None,
+        login_settings: Settings | None = None,
+        environ: dict[str, str] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.login = login
+        self.config = directory / "config.toml"
+        self.keys_dir = directory / "keys"
+        self.audit_dir = directory / "audit"
+        self.known_hosts = directory / "known_hosts"
+        self.lines: list[bytes] = []
+        self.events: list[EventFields] = []
+        self.port = 0
+        self.gateway_pid = 0
+        self.exit_code: int | None = None
+        self.stopped_at = 0.0
+        self._environ = environ or {}
+        self._changed = threading.Condition()
+        self._ended = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        places = {"keys_dir": str(self.keys_dir), "audit_dir": str(self.audit_dir)}
+        logins = {"login": [{"user": login, "keys": keys} | (login_settings or {})]}
+        self.config.write_text(to_toml(_merged(DEFAULTS | places | logins, settings or {})))
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+        if kind is None:
+            self.check_clean()
+
+    def start(self) -> None:
+        """Start it (again, with the same configuration) and wait until it serves."""
+        self.launch()
+        try:
+            self.wait_until_started()
+        except BaseException:
+            self.end()
+            raise
+
+    def launch(self) -> None:
+        """Start it without waiting for anything."""
+        self.exit_code = None
+        self._ended = False
+        self.lines, self.events = [], []
+        with (self.directory / "stderr").open("wb") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pyssh_gateway", "serve", "--config", str(self.config)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                cwd=Path(__file__).parents[2],
+                env=os.environ | self._environ,
+            )
+        assert process.stdout is not None
+        self._process = process
+        self._reader = threading.Thread(target=self._read, args=(process.stdout,), name="server-log")
+        self._reader.start()
+
+    def wait_until_started(self) -> EventFields:
+        """Wait for the first `server.started`, and take from it how to reach the server."""
+        started = self.wait_for("server.started", seconds=START_SECONDS)
+        self.port, self.gateway_pid = started["port"], started["pid"]
+        key_type, blob = (self.keys_dir / "ssh_host_ed25519_key.pub").read_text().split()[:2]
+        self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {key_type} {blob}\n")
+        return started
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process that the platform would send it to: the spawner."""
+        self._running.send_signal(number)
+
+    def wait(self, seconds: float = STOP_SECONDS) -> int:
+        """Wait for the end; returns the exit code."""
+        self.exit_code = self._running.wait(seconds)
+        self.stopped_at = time.monotonic()
+        # A process that the server started and that outlives it may hold its output; then the join below fails, as it
+        # should: nothing of the server's may get into a session.
+        assert self._reader is not None
+        self._reader.join(seconds)
+        assert not self._reader.is_alive(), "somebody still holds the server's standard output"
+        return self.exit_code
+
+    def stop(self, seconds: float = STOP_SECONDS) -> int:
+        """SIGTERM, and wait for the end; returns the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait(seconds)
+
+    def end(self) -> None:
+        """Make sure that nothing is left, whatever state it is in."""
+        if self._process is None or self.exit_code is not None:
+            return
+        try:
+            self.stop()
+        except (subprocess.TimeoutExpired, AssertionError):
+            for process in processes.descendants(self.pid):
+                os.kill(process.pid, signal.SIGKILL)
+            self.signal(signal.SIGKILL)
+            self.wait()
+            raise
+
+    def check_clean(self) -> None:
+        """Whether the server has lived without a bug that it noticed itself."""
+        bugs = [event for event in self.events if event["event"] == "internal.error"]
+        assert not bugs, f"internal errors: {bugs}"
+        assert "Traceback" not in self.stderr, self.stderr
+
+    # -- what it says -------------------------------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int:
+        """The process that was started: the spawner."""
+        return self._running.pid
+
+    @property
+    def _running(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "the server has not been launched"
+        return self._process
+
+    @property
+    def stderr(self) -> str:
+        """All that was written to standard error so far."""
+        return (self.directory / "stderr").read_text(errors="backslashreplace")
+
+    def mark(self) -> int:
+        """Now, as a place in the log: `wait_for(..., since=mark)` looks at what comes after it."""
+        with self._changed:
+            return len(self.events)
+
+    def find(self, name: str, since: int = 0, **fields: object) -> list[EventFields]:
+        """The events of this name and with these fields so far, from the mark `since` on."""
+        with self._changed:
+            return [event for event in self.events[since:] if _matches(event, name, fields)]
+
+    def wait_for(
+        self, name: str, *, since: int = 0, seconds: float = EVENT_SECONDS, count: int = 1, **fields: object
+    ) -> EventFields:
+        """The `count`-th event of this name and with these fields after `since`, which may have been already."""
+
+        def found() -> bool:
+            return len(self.find(name, since, **fields)) >= count or self._ended
+
+        with self._changed:
+            self._changed.wait_for(found, seconds)
+        matching = self.find(name, since, **fields)
+        assert len(matching) >= count, (
+            f"{len(matching)} of {count} events {name} {fields} within {seconds} s; the log ends with "
+            f"{json.dumps(self.events[-10:], indent=1)}; standard error: {self.stderr[-2000:]}"
+        )
+        return matching[count - 1]
+
+    def _read(self, stdout: IO[bytes]) -> None:
+        with stdout:
+            for line in stdout:
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    event = {"event": "not JSON", "line": line.decode(errors="backslashreplace")}
+                with self._changed:
+                    self.lines.append(line)
+                    self.events.append(event)
+                    self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+
+def _matches(event: EventFields, name: str, fields: dict[str, object]) -> bool:
+    return event["event"] == name and all(event.get(field) == value for field, value in fields.items())
+
+
+def _merged(base: Settings, over: Settings) -> Settings:
+    """`base` with the values of `over` in it, table by table."""
+    merged = copy.deepcopy(base)
+    for name, value in over.items():
+        inner = merged.get(name)
+        merged[name] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def to_toml(settings: Settings) -> str:
+    """`settings` as TOML. Scalars and lists of them are the same in JSON."""
+    scalars = [f"{name} = {json.dumps(value)}" for name, value in settings.items() if not _is_table(value)]
+    tables = []
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            tables.append(f"[{name}]\n{to_toml(value)}")
+        elif _is_table(value):
+            tables += [f"[[{name}]]\n{to_toml(entry)}" for entry in value]
+    return "\n".join(scalars + tables) + "\n"
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and bool(value) and isinstance(value[0], dict))
