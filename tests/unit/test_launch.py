@@ -1,0 +1,264 @@
+"""What is run for a session, with which environment: a table after sshd's session.c, and properties."""
+
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyssh_gateway.core.launch import (
+    ROOT_PATH,
+    USER_PATH,
+    Account,
+    Endpoints,
+    LaunchPlan,
+    SessionRequest,
+    Terminal,
+    accepts_env,
+    parse_environment,
+    plan,
+)
+
+AMOS = Account("amos", 1000, 1000, "/home/amos", "/usr/bin/zsh")
+ROOT = Account("root", 0, 0, "/root", "/bin/bash")
+BARE = Account("bare", 1001, 1001, "", "")
+ODD = Account("odd", 1002, 1002, "/home/\udcff", "/opt/\udcfe/sh")
+ENDS = Endpoints("2001:db8::1", 50000, "192.0.2.5", 2222)
+TERMINAL = Terminal("xterm-256color", 80, 24, 0, 0, ())
+
+
+def planned(
+    account: Account = AMOS,
+    *,
+    kind: Literal["shell", "exec"] = "shell",
+    command: bytes | None = None,
+    terminal: Terminal | None = None,
+    env: dict[bytes, bytes] | None = None,
+    system: dict[bytes, bytes] | None = None,
+) -> LaunchPlan:
+    """The plan for a session of `account`."""
+    return plan(SessionRequest(kind, command, terminal, env or {}), account, ENDS, system or {})
+
+
+@pytest.mark.parametrize(
+    ("account", "request_", "executable", "argv"),
+    [
+        (AMOS, {"terminal": TERMINAL}, b"/usr/bin/zsh", (b"-zsh",)),
+        (AMOS, {}, b"/usr/bin/zsh", (b"-zsh",)),
+        (AMOS, {"kind": "exec", "command": b"ls\xff"}, b"/usr/bin/zsh", (b"zsh", b"-c", b"ls\xff")),
+        (AMOS, {"kind": "exec", "command": b""}, b"/usr/bin/zsh", (b"zsh", b"-c", b"")),
+        (BARE, {}, b"/bin/sh", (b"-sh",)),
+        (ODD, {}, b"/opt/\xfe/sh", (b"-sh",)),
+    ],
+)
+def test_the_shell_and_its_arguments(
+    account: Account, request_: dict[str, Any], executable: bytes, argv: tuple[bytes, ...]
+) -> None:
+    """A login shell has a dash before its name; a command is given to the shell as one argument, untouched."""
+    made = planned(account, **request_)
+    assert (made.executable, made.argv) == (executable, argv)
+
+
+@pytest.mark.parametrize(("account", "directory"), [(AMOS, b"/home/amos"), (BARE, b"/"), (ODD, b"/home/\xff")])
+def test_the_directory(account: Account, directory: bytes) -> None:
+    """Home, or the root for an account without one."""
+    assert planned(account).cwd == directory
+
+
+def test_the_whole_environment() -> None:
+    """Nothing but what sshd sets (do_setup_env): no variable of the server's own is in it."""
+    assert planned(terminal=TERMINAL).env == {
+        b"USER": b"amos",
+        b"LOGNAME": b"amos",
+        b"HOME": b"/home/amos",
+        b"PATH": USER_PATH,
+        b"MAIL": b"/var/mail/amos",
+        b"SHELL": b"/usr/bin/zsh",
+        b"TERM": b"xterm-256color",
+        b"SSH_CLIENT": b"2001:db8::1 50000 2222",
+        b"SSH_CONNECTION": b"2001:db8::1 50000 192.0.2.5 2222",
+    }
+
+
+def test_root_has_the_programs_of_root() -> None:
+    """Debian's sshd gives root the sbin directories."""
+    assert planned(ROOT).env[b"PATH"] == ROOT_PATH
+
+
+def test_without_a_terminal_there_is_no_terminal_type() -> None:
+    """TERM belongs to a pty; an empty one says nothing."""
+    assert b"TERM" not in planned().env
+    assert b"TERM" not in planned(terminal=Terminal("", 80, 24, 0, 0, ())).env
+
+
+def test_the_servers_own_variables_win_over_all() -> None:
+    """What the configuration sets for a login holds whatever the client and the machine say."""
+    request = SessionRequest("shell", None, None, {b"LANG": b"de_DE"}, {b"LANG": b"C", b"USER": b"other"})
+    env = plan(request, AMOS, ENDS, {b"LANG": b"fr_FR"}).env
+    assert (env[b"LANG"], env[b"USER"]) == (b"C", b"other")
+
+
+def test_a_subsystem_runs_no_shell() -> None:
+    """SFTP is served by code of our own that runs as the account."""
+    made = plan(SessionRequest("subsystem", b"sftp", None, {}), AMOS, ENDS, {})
+    assert (made.builtin, made.greet) == ("sftp", False)
+    assert planned().builtin == ""
+
+
+def test_later_sources_win() -> None:
+    """The client's wishes, then the account's facts, then the machine's settings, then the connection's facts."""
+    client = {b"LANG": b"de_DE", b"USER": b"root", b"LC_ALL": b"C", b"SSH_CLIENT": b"x"}
+    machine = {b"LANG": b"C.UTF-8", b"PATH": b"/machine", b"SSH_CONNECTION": b"x"}
+    env = planned(env=client, system=machine).env
+    assert env[b"LANG"] == b"C.UTF-8"
+    assert env[b"LC_ALL"] == b"C"
+    assert env[b"USER"] == b"amos"
+    assert env[b"PATH"] == b"/machine"
+    assert env[b"SSH_CLIENT"].startswith(b"2001:db8::1 ")
+    assert env[b"SSH_CONNECTION"].startswith(b"2001:db8::1 ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "command", "terminal", "greet"),
+    [("shell", None, TERMINAL, True), ("shell", None, None, False), ("exec", b"ls", TERMINAL, False)],
+)
+def test_only_a_shell_on_a_terminal_is_greeted(
+    kind: Literal["shell", "exec"], command: bytes | None, terminal: Terminal | None, greet: bool
+) -> None:
+    """The message of the day would break what programs read (VS Code's shell has no pty)."""
+    made = planned(kind=kind, command=command, terminal=terminal)
+    assert made.greet is greet
+    assert made.terminal == terminal
+    assert made.user == "amos"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"LANG",
+        b"LC_ALL",
+        b"LC_TERMINAL",
+        b"COLORTERM",
+        b"TERM_PROGRAM",
+        b"NO_COLOR",
+        b"GIT_AUTHOR_NAME",
+        b"GIT_PROTOCOL",
+    ],
+)
+def test_looks_language_and_git_identity_are_taken(name: bytes) -> None:
+    """What people have in SendEnv."""
+    assert accepts_env(name, b"value")
+    assert accepts_env(name, b"")
+
+
+PROGRAMS_AND_CODE = [
+    *(b"LD_PRELOAD", b"LD_LIBRARY_PATH", b"LD_AUDIT", b"PATH", b"HOME", b"SHELL", b"USER", b"IFS", b"ENV", b"BASH_ENV"),
+    *(
+        b"PYTHONPATH",
+        b"PYTHONSTARTUP",
+        b"PERL5LIB",
+        b"NODE_OPTIONS",
+        b"PROMPT_COMMAND",
+        b"TERM",
+        b"TERMINFO",
+        b"LOCPATH",
+    ),
+    *(b"SSH_AUTH_SOCK", b"SSH_ORIGINAL_COMMAND", b"SSH_CONNECTION", b"XDG_RUNTIME_DIR", b"TMPDIR", b"EDITOR", b"PAGER"),
+    *(b"GIT_CONFIG", b"GIT_CONFIG_GLOBAL", b"GIT_CONFIG_COUNT", b"GIT_CONFIG_KEY_0", b"GIT_EXEC_PATH", b"GIT_SSH"),
+    *(b"GIT_SSH_COMMAND", b"GIT_PROXY_COMMAND", b"GIT_EXTERNAL_DIFF", b"GIT_ASKPASS"),
+    *(b"GIT_EDITOR", b"GIT_SEQUENCE_EDITOR", b"GIT_PAGER", b"GIT_TEMPLATE_DIR", b"GIT_DIR"),
+]
+"""Variables that load code, name programs that will be run, or say where settings that do so are."""
+
+
+@pytest.mark.parametrize("name", PROGRAMS_AND_CODE)
+def test_nothing_that_loads_code_is_taken(name: bytes) -> None:
+    """A client may not have its variables run programs (a forced command would be worth nothing otherwise)."""
+    assert not accepts_env(name, b"/tmp/x")
+
+
+@pytest.mark.parametrize(
+    "name", [b"", b"_", b"lang", b"LC_ALL=x", b"LC-ALL", b"LC_\xff", b"LC_\n", b"LC_ A", b" LANG", b"XLANG"]
+)
+def test_names_that_are_none_are_refused(name: bytes) -> None:
+    """Letters, digits and underscores; a name with anything else could be taken for another's by some program."""
+    assert not accepts_env(name, b"x")
+
+
+def test_a_value_with_a_nul_is_refused() -> None:
+    """execve(2) would cut it, or Python refuse to start anything."""
+    assert not accepts_env(b"LANG", b"C\0LD_PRELOAD=/tmp/x")
+
+
+@given(st.binary(max_size=40), st.binary(max_size=40))
+def test_only_what_is_listed_is_taken(name: bytes, value: bytes) -> None:
+    """Whatever comes: a name that gets through begins like one of the listed, and fits an environment."""
+    if accepts_env(name, value):
+        assert name.startswith((b"LANG", b"LC_", b"COLORTERM", b"TERM_PROGRAM", b"GIT_", b"NO_COLOR"))
+        assert name.isascii()
+        assert not {b"=", b"\0"} & {name[i : i + 1] for i in range(len(name))}
+        assert b"\0" not in value
+
+
+@pytest.mark.parametrize(
+    ("text", "env"),
+    [
+        (b"", {}),
+        (b'PATH="/usr/bin:/bin"\n', {b"PATH": b"/usr/bin:/bin"}),
+        (b"A=1\nB=2\n", {b"A": b"1", b"B": b"2"}),
+        (b"A='x y'", {b"A": b"x y"}),
+        (b"A=x y", {b"A": b"x y"}),
+        (b"export A=1", {b"A": b"1"}),
+        (b"  A=1  \r\n", {b"A": b"1"}),
+        (b"# A=1\n#B=2\n", {}),
+        (b"A=1\nA=2\n", {b"A": b"2"}),
+        (b"A=", {b"A": b""}),
+        (b'A=""', {b"A": b""}),
+        (b'A="', {b"A": b'"'}),
+        (b"A=\"x'", {b"A": b"\"x'"}),
+        (b"A=a=b", {b"A": b"a=b"}),
+        (b"A=\xff", {b"A": b"\xff"}),
+        (b"=x\nA\nA-B=1\nA B=1\n\xff=1\nA=\0\n", {}),
+        (b"broken line\nA=1", {b"A": b"1"}),
+    ],
+)
+def test_etc_environment(text: bytes, env: dict[bytes, bytes]) -> None:
+    """As pam_env reads it; a line with a mistake is passed over and keeps nobody out."""
+    assert parse_environment(text) == env
+
+
+@given(st.binary(max_size=300))
+def test_whatever_is_in_the_file_fits_an_environment(text: bytes) -> None:
+    """Names and values that execve(2) takes, for any file."""
+    for name, value in parse_environment(text).items():
+        assert name.replace(b"_", b"a").isalnum()
+        assert b"\0" not in value
+        assert b"\n" not in value
+
+
+NAMES = st.from_regex(r"[A-Z_][A-Z0-9_]{0,10}", fullmatch=True).map(str.encode)
+VALUES = st.from_regex(r"[!$-&(-~]([ !$-&(-~]{0,20}[!$-&(-~])?", fullmatch=True).map(str.encode)
+
+
+@given(
+    st.dictionaries(NAMES, VALUES, max_size=8), st.sampled_from([b"%s=%s", b'%s="%s"', b"export %s='%s'", b" %s=%s "])
+)
+def test_what_was_written_is_read(env: dict[bytes, bytes], form: bytes) -> None:
+    """Any set of variables, in each of the forms that people write."""
+    assert parse_environment(b"\n".join(form % pair for pair in env.items())) == env
+
+
+@given(
+    st.sampled_from([AMOS, ROOT, BARE, ODD]),
+    st.one_of(st.none(), st.binary(max_size=50)),
+    st.dictionaries(st.binary(max_size=10), st.binary(max_size=10), max_size=5),
+    st.dictionaries(st.binary(max_size=10), st.binary(max_size=10), max_size=5),
+)
+def test_identity_is_never_the_clients_to_say(
+    account: Account, command: bytes | None, env: dict[bytes, bytes], system: dict[bytes, bytes]
+) -> None:
+    """USER and HOME are the account's, unless the machine's own file says otherwise; the command is one argument."""
+    made = plan(SessionRequest("shell" if command is None else "exec", command, None, env), account, ENDS, system)
+    for name, value in ((b"USER", account.name), (b"HOME", account.home)):
+        assert made.env[name] == system.get(name, value.encode(errors="surrogateescape"))
+    assert command is None or made.argv[1:] == (b"-c", command)

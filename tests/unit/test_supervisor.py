@@ -1,0 +1,263 @@
+"""The spawner's life, in a process of its own with gateways of a few lines: restarts, signals, and what it permits."""
+
+import json
+import os
+import pwd
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pyssh_gateway.core.launch import LaunchPlan, Terminal
+from pyssh_gateway.spawner import protocol
+from pyssh_gateway.spawner.supervisor import MAX_CRASHES, SAME_SIGNAL_SECONDS
+from tests.support import processes
+from tests.support.waiting import until
+
+SECONDS = 15.0
+TINY = Path(__file__).with_name("tiny_gateway.py")
+ROOT = Path(__file__).parents[2]
+USER = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a supervisor with one of the tiny gateways; whatever is left of it is killed."""
+    made: list[subprocess.Popen[str]] = []
+
+    def begin(*arguments: str, users: str = USER.pw_name, files: str = "") -> subprocess.Popen[str]:
+        environ = os.environ | {"PYTHONPATH": str(ROOT), "TINY_USERS": users, "TINY_FILES": files}
+        process = subprocess.Popen(
+            [sys.executable, str(TINY), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environ,
+        )
+        made.append(process)
+        return process
+
+    yield begin
+    for process in made:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=SECONDS)
+
+
+def lines(process: subprocess.Popen[str]) -> tuple[list[str], str, int]:
+    """Output, errors and exit code of a supervisor that ends by itself."""
+    out, err = process.communicate(timeout=SECONDS)
+    return out.splitlines(), err, process.returncode
+
+
+def next_line(process: subprocess.Popen[str]) -> str:
+    """The next thing that a gateway says."""
+    assert process.stdout is not None
+    return process.stdout.readline().rstrip()
+
+
+def plan(script: str, *, user: str = USER.pw_name, terminal: bool = False) -> LaunchPlan:
+    """A shell script as `user`."""
+    pty = Terminal("xterm", 80, 24, 0, 0, ()) if terminal else None
+    return LaunchPlan(user, b"/bin/sh", (b"sh", b"-c", script.encode()), {}, b"/", pty, False)
+
+
+@pytest.fixture
+def requests(tmp_path: Path) -> Callable[..., str]:
+    """A file with requests for a tiny gateway."""
+
+    def write(*wanted: protocol.Request) -> str:
+        path = tmp_path / "requests.json"
+        path.write_bytes(msgspec.json.encode(wanted))
+        return str(path)
+
+    return write
+
+
+def reports(process: subprocess.Popen[str]) -> list[list[Any]]:
+    """What the gateway was told, as [report, number of descriptors, contents]."""
+    said, err, code = lines(process)
+    assert (code, err) == (0, "")
+    return [json.loads(line) for line in said]
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_a_gateway_that_means_to_end_ends_everything(start: Start, code: int) -> None:
+    """0 is a clean stop; 2 says that the machine or the configuration is wrong, which another start won't mend."""
+    assert lines(start("exits", str(code))) == (["generation 1"], "", code)
+
+
+def test_a_crash_is_followed_by_a_new_gateway_that_knows_of_it(start: Start) -> None:
+    """An exception, a signal, an exit code: each is survived, said, and handed on for the log."""
+    said, err, code = lines(start("crashes_at_first"))
+    assert code == 0
+    assert said[:4] == ["generation 1", "generation 2", "generation 3", "generation 4"]
+    assert json.loads(said[4]) == [["exit code 1", 0], ["SIGKILL", 0], ["exit code 41", 0]]
+    assert "RuntimeError: a bug of the test's" in err
+    assert err.count("ended with") == 3
+
+
+def test_crashes_without_end_end(start: Start) -> None:
+    """After so many in so short a time the platform has to decide: exit code 1."""
+    said, err, code = lines(start("crashes_always"))
+    assert code == 1
+    assert said == [f"generation {number}" for number in range(1, MAX_CRASHES + 2)]
+    assert "giving up" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_stop_signal_is_handed_on_once(start: Start, number: int) -> None:
+    """Whichever it is, the gateway gets SIGTERM, leaves in its own time, and its code is the program's."""
+    process = start("waits")
+    assert next_line(process).startswith("ready")
+    process.send_signal(number)
+    assert lines(process) == (["stopping"], "", 0)
+
+
+def test_signals_that_come_together_are_one_wish(start: Start) -> None:
+    """Ctrl-C reaches the whole group, and make passes it on once more: that is not impatience."""
+    process = start("waits")
+    assert next_line(process).startswith("ready")
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    assert lines(process) == (["stopping"], "", 0)
+
+
+def test_a_second_wish_ends_at_once(start: Start) -> None:
+    """Who presses Ctrl-C twice does not want to wait for anything."""
+    process = start("deaf")
+    gateway = int(next_line(process).split()[1])
+    process.send_signal(signal.SIGTERM)
+    assert next_line(process) == "ignored"
+    deadline = time.monotonic() + 2 * SAME_SIGNAL_SECONDS
+    while time.monotonic() < deadline:  # a wish is a new one only after a while
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert lines(process)[2] == 128 + signal.SIGINT
+    until(lambda: not processes.is_running(gateway), what=f"end of {gateway}")
+
+
+@pytest.mark.slow
+def test_a_gateway_that_does_not_leave_is_killed(start: Start) -> None:
+    """After the drain time and a margin."""
+    process = start("deaf")
+    assert next_line(process).startswith("ready")
+    process.send_signal(signal.SIGTERM)
+    said, err, code = lines(process)
+    assert (said, code) == (["ignored"], 0)
+    assert "did not stop in time" in err
+
+
+def test_the_gateway_is_out_of_the_terminals_reach(start: Start) -> None:
+    """It leads a session of its own: Ctrl-C and a closed window reach the spawner alone, which decides."""
+    process = start("waits")
+    gateway = int(next_line(process).split()[1])
+    assert os.getsid(gateway) == gateway
+    process.send_signal(signal.SIGTERM)
+    assert lines(process)[2] == 0
+
+
+def test_a_request_is_answered_and_its_exit_reported(start: Start, requests: Callable[..., str]) -> None:
+    """With three pipes, or the one descriptor of a pty; exit status and signal as they were."""
+    process = start(
+        "asks", requests(protocol.Spawn(5, plan("exit 6")), protocol.Spawn(8, plan("kill -9 $$", terminal=True)))
+    )
+    answers = reports(process)
+    first, second = (answer for answer in answers if answer[0]["type"] == "spawned")
+    ends = [answer for answer in answers if answer[0]["type"] == "exited"]
+    assert (first[0]["type"], first[0]["id"], first[0]["tty"], first[1]) == ("spawned", 5, "", 3)
+    assert (second[0]["type"], second[0]["id"], second[1]) == ("spawned", 8, 1)
+    assert second[0]["tty"].startswith("/dev/pts/")
+    by_id = {report["id"]: report for report, _, _ in ends}
+    assert by_id[5] == {"type": "exited", "id": 5, "status": 6, "signal": None, "core_dumped": False}
+    assert (by_id[8]["status"], by_id[8]["signal"]) == (None, 9)
+
+
+def test_signals_go_to_the_process_of_that_request(start: Start, requests: Callable[..., str]) -> None:
+    """By the request's id and not by a number that the gateway could choose; unknown ids are nothing."""
+    wanted = (protocol.Spawn(1, plan("exec sleep 100")), protocol.Signal(2, 9), protocol.Signal(1, 15))
+    answers = reports(start("asks", requests(*wanted)))
+    assert [report["type"] for report, _, _ in answers] == ["spawned", "exited"]
+    assert answers[-1][0]["signal"] == 15
+
+
+def test_only_permitted_accounts(start: Start, requests: Callable[..., str]) -> None:
+    """A gateway that has been taken over gets no process as anybody who may not log in, root least of all."""
+    process = start("asks", requests(protocol.Spawn(1, plan("true", user="root"))), users="somebody")
+    assert reports(process) == [
+        [{"type": "refused", "id": 1, "reason": "root is not an account that may log in"}, 0, ""]
+    ]
+
+
+def test_an_account_that_is_gone(start: Start, requests: Callable[..., str]) -> None:
+    """Permitted, but not on the machine: refused with a reason."""
+    process = start("asks", requests(protocol.Spawn(1, plan("true", user="no-such-user"))), users="no-such-user")
+    assert reports(process)[0][0]["reason"] == "there is no account no-such-user on this machine"
+
+
+def test_only_the_configured_key_files(start: Start, requests: Callable[..., str], tmp_path: Path) -> None:
+    """Opened with the spawner's rights, so by its list: no other file, not even by another spelling of a listed one."""
+    keys = tmp_path / "keys.pub"
+    keys.write_text("ssh-ed25519 AAAA example\n")
+    other = f"{keys.parent}/../{keys.parent.name}/keys.pub"
+    wanted = [protocol.ReadKeys(n, path) for n, path in enumerate([str(keys), "/etc/shadow", other, ""], start=1)]
+    answers = reports(start("asks", requests(*wanted), files=str(keys)))
+    assert answers[0] == [{"type": "keys-opened", "id": 1}, 1, "ssh-ed25519 AAAA example\n"]
+    assert [(report["type"], count) for report, count, _ in answers[1:]] == [("refused", 0)] * 3
+
+
+def test_a_key_file_that_is_not_there_or_never_answers(
+    start: Start, requests: Callable[..., str], tmp_path: Path
+) -> None:
+    """Missing is a reason; a FIFO in its place does not stop the spawner."""
+    fifo, missing = tmp_path / "fifo", tmp_path / "missing"
+    os.mkfifo(fifo)
+    wanted = (protocol.ReadKeys(1, str(missing)), protocol.ReadKeys(2, str(fifo)))
+    answers = reports(start("asks", requests(*wanted), files=f"{missing} {fifo}"))
+    assert answers[0][0]["reason"] == f"can't read {missing}: No such file or directory"
+    assert answers[1][:2] == [{"type": "keys-opened", "id": 2}, 1]
+
+
+def test_a_gateway_that_talks_nonsense_is_replaced(start: Start) -> None:
+    """What is no message is not guessed at."""
+    said, err, code = lines(start("garbage"))
+    assert (said, code) == (["generation 1", "generation 2"], 0)
+    assert "killing the gateway: bad request" in err
+
+
+def test_a_crash_hangs_up_terminals_and_spares_the_rest(start: Start, requests: Callable[..., str]) -> None:
+    """As when a line is lost: what has a terminal gets SIGHUP, what has none lives on (VS Code's server)."""
+    wanted = (protocol.Spawn(1, plan("sleep 100", terminal=True)), protocol.Spawn(2, plan("sleep 100")))
+    process = start("leaves_sessions", requests(*wanted))
+    assert next_line(process) == "generation 1"
+    with_terminal, without = (int(next_line(process).split()[1]) for _ in range(2))
+    try:
+        assert next_line(process) == "generation 2"
+        # The terminal went with the gateway that held its other side, so its process may have been quicker.
+        assert next_line(process) in {"crashes 1", "crashes 2"}
+        until(lambda: not processes.is_running(with_terminal), what=f"end of {with_terminal}")
+        assert processes.is_running(without)
+    finally:
+        os.kill(without, signal.SIGKILL)
+    assert next_line(process).startswith("ready")
+    process.send_signal(signal.SIGTERM)
+    said, _, code = lines(process)
+    assert (said, code) == (["stopping"], 0)
+
+
+def test_no_exit_is_lost_among_many(start: Start, requests: Callable[..., str]) -> None:
+    """Children that end together wake the spawner once; each of them is reaped and reported."""
+    wanted = [protocol.Spawn(number, plan("exit 3")) for number in range(1, 31)]
+    answers = reports(start("asks", requests(*wanted)))
+    for kind in ("spawned", "exited"):
+        assert sorted(report["id"] for report, _, _ in answers if report["type"] == kind) == list(range(1, 31))

@@ -1,0 +1,132 @@
+"""Gateways of a few lines, run by a real Supervisor in a process of its own: `python tiny_gateway.py <which> ...`.
+
+What they have to say to the test they print, one word or JSON value on a line.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from pyssh_gateway.spawner import protocol
+from pyssh_gateway.spawner.supervisor import Crash, Permissions, RunGateway, Supervisor
+
+DRAIN = 0.3
+"""The supervisor's drain time: what it waits, with its margin, before it kills a deaf gateway."""
+
+
+def say(*words: object) -> None:
+    """Print a line at once."""
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
+
+
+def exits(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
+    """End at once, with the code that the command line names."""
+    say("generation", generation)
+    return int(sys.argv[2])
+
+
+def crashes_at_first(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
+    """Crash in each of the ways that there are, one generation after the other, then tell of them."""
+    say("generation", generation)
+    match generation:
+        case 1:
+            raise RuntimeError("a bug of the test's")
+        case 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        case 3:
+            os._exit(41)
+    say(json.dumps([[crash.cause, crash.sessions] for crash in crashes]))
+    return 0
+
+
+def crashes_always(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
+    """Never get better."""
+    say("generation", generation)
+    return 9
+
+
+def waits(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
+    """Until SIGTERM, then leave."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+    say("ready", os.getpid())
+    while not stop.wait(0.01):
+        pass
+    say("stopping")
+    return 0
+
+
+def deaf(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
+    """Whatever happens, stay."""
+    signal.signal(signal.SIGTERM, lambda _number, _frame: say("ignored"))
+    say("ready", os.getpid())
+    while True:
+        signal.pause()
+
+
+def asks(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
+    """Send the requests of the JSON file on the command line; print every report with what its descriptors hold."""
+    requests = msgspec.json.decode(Path(sys.argv[2]).read_bytes(), type=list[protocol.Request])
+    running = 0
+    held: list[int] = []
+    waiting = len([request for request in requests if not isinstance(request, protocol.Signal)])
+    for request in requests:
+        control.send(protocol.encode(request))
+    while waiting or running:
+        packet, descriptors = protocol.receive(control)
+        report = protocol.decode_report(packet)
+        waiting -= not isinstance(report, protocol.Exited)
+        running += isinstance(report, protocol.Spawned) - isinstance(report, protocol.Exited)
+        content = os.read(descriptors[0], 1000).decode() if isinstance(report, protocol.KeysOpened) else ""
+        say(json.dumps([msgspec.to_builtins(report), len(descriptors), content]))
+        held += descriptors  # a pty whose master is closed can't be anybody's controlling terminal
+    protocol.close_all(held)
+    return 0
+
+
+def garbage(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
+    """Be a gateway that has been taken over: say what is no message. The next one only tells."""
+    say("generation", generation)
+    if generation == 1:
+        control.send(b"\xff not a message")
+        signal.pause()
+    return 0
+
+
+def leaves_sessions(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
+    """Start the sessions of the JSON file and crash; the next one tells what it hears of that, and ends at a signal."""
+    say("generation", generation)
+    if generation == 1:
+        for request in msgspec.json.decode(Path(sys.argv[2]).read_bytes(), type=list[protocol.Request]):
+            control.send(protocol.encode(request))
+            report = protocol.decode_report(protocol.receive(control)[0])
+            assert isinstance(report, protocol.Spawned)
+            say("session", report.pid)
+        os._exit(1)
+    say("crashes", crashes[-1].sessions)
+    return waits(control, generation, crashes)
+
+
+GATEWAYS: dict[str, RunGateway] = {
+    gateway.__name__: gateway
+    for gateway in (exits, crashes_at_first, crashes_always, waits, deaf, asks, garbage, leaves_sessions)
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the gateway that the command line names; what it may ask for comes after it."""
+    users = frozenset(os.environ.get("TINY_USERS", "").split())
+    files = frozenset(os.environ.get("TINY_FILES", "").split())
+    return Supervisor(GATEWAYS[arguments[1]], Permissions(users, files), DRAIN).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,70 @@
+"""New keys in the middle of everything (RFC 4253 section 9), with checksums over what went through meanwhile."""
+
+import asyncio
+import hashlib
+
+import pytest
+
+from tests.conftest import KeyPair
+from tests.support.client import Client
+from tests.support.server import Server
+
+SIZE = 8 * 1024 * 1024
+REKEY_BYTES = 100 * 1024
+
+DATA = hashlib.shake_128(b"rekey").digest(SIZE)
+DIGEST = hashlib.sha256(DATA).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "cipher", ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr"]
+)
+def test_asyncssh_rekeys_under_load(server: Server, client: Client, cipher: str) -> None:
+    """Eighty key exchanges in a transfer both ways change not one byte, with each kind of cipher."""
+
+    async def scenario() -> None:
+        async with (
+            asyncio.timeout(40),
+            client.connect(rekey_bytes=REKEY_BYTES, encryption_algs=[cipher]) as connection,
+        ):
+            process = await connection.create_process("tee >(cat >&2)", encoding=None)
+
+            async def digest(stream: object) -> str:
+                whole = hashlib.sha256()
+                while data := await stream.read(65536):  # type: ignore[attr-defined]
+                    whole.update(data)
+                return whole.hexdigest()
+
+            async with asyncio.TaskGroup() as tasks:
+                readers = [tasks.create_task(digest(stream)) for stream in (process.stdout, process.stderr)]
+                for start in range(0, SIZE, 65536):
+                    process.stdin.write(DATA[start : start + 65536])
+                    await process.stdin.drain()
+                process.stdin.write_eof()
+            assert [reader.result() for reader in readers] == [DIGEST, DIGEST]
+            await process.wait()
+            assert process.returncode == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("cipher", ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com"])
+def test_openssh_rekeys_under_load(server: Server, client: Client, cipher: str) -> None:
+    """The client that everybody uses, with a new key for every megabyte, both ways."""
+    result = client.run("cat", "-o", "RekeyLimit=1M", "-o", f"Ciphers={cipher}", input=DATA)
+    assert (result.status, hashlib.sha256(result.stdout).hexdigest()) == (0, DIGEST), result.stderr
+
+
+def test_a_rekey_in_an_idle_session(server: Server, client: Client, user_key: KeyPair) -> None:
+    """The session goes on after a key exchange that happened while nobody typed."""
+
+    async def scenario() -> None:
+        async with asyncio.timeout(20), client.connect(rekey_bytes=1) as connection:
+            process = await connection.create_process("cat")
+            for number in range(20):
+                process.stdin.write(f"{number}\n")
+                assert await process.stdout.readline() == f"{number}\n"
+            process.stdin.write_eof()
+            await process.wait()
+
+    asyncio.run(scenario())
