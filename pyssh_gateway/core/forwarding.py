@@ -18,6 +18,10 @@ MAX_HOST = 255
 """The longest host name (RFC 1035 section 2.3.4)."""
 
 
+_XAUTH_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:/-_")
+"""What sshd lets through to xauth (session.c, xauth_valid_string)."""
+
+
 class ForwardingRules(msgspec.Struct, frozen=True):
     """One login's permissions.
 
@@ -87,6 +91,35 @@ def listen_addresses(requested: str, gateway_ports: GatewayPorts) -> tuple[str, 
     if gateway_ports == "yes" or requested in {"", "*"}:
         return ANY_ADDRESS
     return LOOPBACK if requested == "localhost" else (requested,)
+
+
+class X11Display(msgspec.Struct, frozen=True):
+    """A forwarded X display: its number here, the client's screen, and what a program has to show to be let in."""
+
+    number: int
+    screen: int
+    protocol: str
+    cookie: str
+
+    @property
+    def name(self) -> bytes:
+        """For DISPLAY."""
+        return f"localhost:{self.number}.{self.screen}".encode()
+
+    @property
+    def xauth(self) -> bytes:
+        """The commands for `xauth -` that make the cookie known (sshd's do_rc_files)."""
+        display = f"unix:{self.number}.{self.screen}"
+        return f"remove {display}\nadd {display} {self.protocol} {self.cookie}\n".encode()
+
+
+def x11_display(number: int, screen: int, protocol: str, cookie: str) -> X11Display | None:
+    """The display, or None if the client's words for it are not what they have to be: they are read by xauth."""
+    if not 0 < len(protocol) <= 64 or not set(protocol) <= _XAUTH_CHARACTERS:
+        return None
+    if not 0 < len(cookie) <= 256 or not set(cookie) <= _XAUTH_CHARACTERS or not 0 <= screen < 100:
+        return None
+    return X11Display(number, screen, protocol, cookie)
 
 
 def _matches(pattern: str, host: str, port: int) -> bool:

@@ -73,7 +73,8 @@ class Terminal(msgspec.Struct, frozen=True):
 class SessionRequest(msgspec.Struct, frozen=True):
     """What is to run on one session channel. `command` is None for a shell, and for a subsystem its name.
 
-    `env` is what the client set, `extra_env` what the server adds; the latter wins over all else.
+    `env` is what the client set, `extra_env` what the server adds; the latter wins over all else. `xauth` are commands
+    for xauth(1) that make a forwarded display usable.
     """
 
     kind: Literal["shell", "exec", "subsystem"]
@@ -81,6 +82,7 @@ class SessionRequest(msgspec.Struct, frozen=True):
     terminal: Terminal | None
     env: Mapping[bytes, bytes]
     extra_env: Mapping[bytes, bytes] = MappingProxyType({})
+    xauth: bytes = b""
 
 
 class Endpoints(msgspec.Struct, frozen=True):
@@ -96,7 +98,8 @@ class LaunchPlan(msgspec.Struct, frozen=True):
     """A process to start as `user`. SSH_TTY is added to `env` where the tty is made.
 
     `greet`: show the message of the day, unless the account has a ~/.hushlogin. `builtin` names a server of our own
-    that runs as the account in the place of a program: "sftp". `peer` is for the machine's login records.
+    that runs as the account in the place of a program: "sftp". `peer` is for the machine's login records;
+    `xauth` is said to xauth(1) before.
     """
 
     user: str
@@ -108,6 +111,7 @@ class LaunchPlan(msgspec.Struct, frozen=True):
     greet: bool
     builtin: Literal["", "sftp"] = ""
     peer: str = ""
+    xauth: bytes = b""
 
 
 def plan(
@@ -130,6 +134,7 @@ def plan(
         greet=request.command is None and request.terminal is not None,
         builtin="sftp" if request.kind == "subsystem" else "",
         peer=endpoints.peer,
+        xauth=request.xauth,
     )
 
 

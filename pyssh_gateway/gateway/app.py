@@ -87,14 +87,14 @@ class Gateway:
         self,
         facts: Facts,
         *,
-        host_key: HostKey,
+        host_keys: tuple[HostKey, ...],
         listening: socket.socket,
         control: socket.socket,
         audit: AuditLog,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         config = facts.config
-        self._host_key = host_key
+        self._host_keys = host_keys
         self._facts = facts
         self._audit = audit
         self._loop = loop
@@ -123,7 +123,7 @@ class Gateway:
         self._listener = Listener(
             listening,
             loop=loop,
-            options=transport.options(asyncssh.import_private_key(host_key.private_pem), config),
+            options=transport.options([asyncssh.import_private_key(key.private_pem) for key in host_keys], config),
             services=services,
             admission=self._admission,
             steering=CipherSteering(has_aes=processor_has_aes()),
@@ -162,7 +162,7 @@ class Gateway:
         missing = self._keyring.missing()
         if missing:
             await self._keyring.refresh(missing)
-        config, host_key = self._facts.config, self._host_key
+        config, host_key = self._facts.config, self._host_keys[0]
         address, port = self._listening.getsockname()[:2]
         if self._facts.generation == 1:
             banner = start_banner(
@@ -188,7 +188,7 @@ class Gateway:
                 port=port,
                 pid=os.getpid(),
                 generation=self._facts.generation,
-                host_keys=(host_key.fingerprint,),
+                host_keys=tuple(key.fingerprint for key in self._host_keys),
                 users=tuple(login.user for login in config.login),
                 idle_timeout=config.idle.timeout,
             )

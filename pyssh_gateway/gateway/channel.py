@@ -7,9 +7,17 @@ import asyncio
 from typing import Any, Protocol, cast
 
 import asyncssh
-from asyncssh.channel import SSHAgentChannel, SSHChannel, SSHServerChannel, SSHTCPChannel, SSHUNIXChannel
+from asyncssh.channel import (
+    SSHAgentChannel,
+    SSHChannel,
+    SSHServerChannel,
+    SSHTCPChannel,
+    SSHUNIXChannel,
+    SSHX11Channel,
+)
 from asyncssh.packet import SSHPacket, UInt32
 
+from pyssh_gateway.core.forwarding import X11Display
 from pyssh_gateway.core.launch import MAX_ENV_TOTAL, MAX_ENV_VARIABLES, Terminal, accepts_env
 
 WINDOW_BYTES = 2 * 1024 * 1024
@@ -92,8 +100,15 @@ class AgentChannel(PromptClose, SSHAgentChannel):
     """auth-agent@openssh.com."""
 
 
-class AgentForwarder(Protocol):
+class X11Channel(PromptClose, SSHX11Channel):
+    """x11."""
+
+
+class ConnectionServices(Protocol):
     """What our connection does for the channel."""
+
+    async def forward_x11(self, screen: int, protocol: str, cookie: str) -> X11Display | None:
+        """The display that leads to the client's."""
 
     async def forward_agent(self) -> bool:
         """Whether the client's agent can be reached from here now."""
@@ -118,6 +133,7 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
         )
         self.env: dict[bytes, bytes] = {}
         self.accept_env: tuple[str, ...] = ()
+        self.x11: X11Display | None = None
         # Whatever does not fit into the peer's window stops its source at once, so at most one read is ever held here.
         self.set_write_buffer_limits(high=0, low=0)
 
@@ -204,7 +220,24 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
         self._conn.create_task(self._forward_agent())
 
     async def _forward_agent(self) -> None:
-        granted = await cast(AgentForwarder, self._conn).forward_agent()
+        granted = await cast(ConnectionServices, self._conn).forward_agent()
+        if self._request_queue:
+            self._report_response(granted)
+
+    def _process_x11_req_request(self, packet: SSHPacket) -> None:
+        """RFC 4254 section 6.3.1. "Single connection" is left to the client, which refuses the second one."""
+        packet.get_boolean()
+        protocol, cookie = (packet.get_string().decode("ascii", "replace") for _ in range(2))
+        screen = packet.get_uint32()
+        packet.check_end()
+        self._conn.create_task(self._forward_x11(screen, protocol, cookie))
+
+    async def _forward_x11(self, screen: int, protocol: str, cookie: str) -> None:
+        if self.x11 is None and not self._session_started:
+            self.x11 = await cast(ConnectionServices, self._conn).forward_x11(screen, protocol, cookie)
+            granted = self.x11 is not None
+        else:
+            granted = False
         if self._request_queue:
             self._report_response(granted)
 

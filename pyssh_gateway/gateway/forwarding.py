@@ -6,6 +6,7 @@ belongs to one connection and ends with it.
 
 import asyncio
 import os
+import shutil
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -16,7 +17,7 @@ import asyncssh
 import msgspec
 
 from pyssh_gateway.core import forwarding as rules_module
-from pyssh_gateway.core.forwarding import ForwardingRules
+from pyssh_gateway.core.forwarding import ForwardingRules, X11Display
 from pyssh_gateway.events import AnyEvent, ForwardClosed, ForwardListening, ForwardOpened, RequestDenied
 from pyssh_gateway.gateway.channel import PromptClose
 from pyssh_gateway.gateway.pump import READ_BYTES, Sink, Source
@@ -33,6 +34,14 @@ ACCEPTED_AT_ONCE = 16
 
 INPUT_SECONDS = 5.0
 """How long a socket's peer may take to read what the client sent before it closed the channel."""
+
+X11_PORT = 6000
+FIRST_DISPLAY = 10
+MAX_DISPLAYS = 90
+"""Display numbers: from 10, out of the way of real X servers (sshd's X11DisplayOffset); each has a port of its own."""
+
+XAUTH = shutil.which("xauth", path="/usr/bin:/usr/local/bin:/usr/X11R6/bin")
+"""Without it no program on this machine could know its display's cookie."""
 
 OPEN_SECONDS = 60.0
 """How long the client may take to answer when a forwarded channel is opened towards it."""
@@ -282,6 +291,33 @@ class Forwarding:
 
         self._accept_from(self._agent, "auth-agent", os.fsdecode(self._agent.path), open_channel)
         return True
+
+    async def listen_x11(self, conn: Any, screen: int, protocol: str, cookie: str) -> X11Display | None:
+        """`x11-req` (RFC 4254 section 6.3.1): the display that leads to the client's, None if there is none."""
+        reason = None
+        if self._context.rules.scope == "none" or not self._context.rules.x11:
+            reason = "X11 forwarding is not permitted"
+        elif XAUTH is None:
+            reason = "there is no xauth on this machine"
+        elif len(self._listeners) >= MAX_LISTENERS:
+            reason = f"{MAX_LISTENERS} listeners are open on this connection already"
+        elif (display := rules_module.x11_display(0, screen, protocol, cookie)) is None:
+            reason = "the cookie is not one"
+        else:
+            for number in range(FIRST_DISPLAY, FIRST_DISPLAY + MAX_DISPLAYS):
+                port = X11_PORT + number
+                with suppress(SocketFailed):  # taken by another session
+                    listening = await self._context.sockets.listen_tcp(self._context.user, rules_module.LOOPBACK, port)
+                    self._listeners["x11", port] = listening
+
+                    def open_channel(peer: Peer, forward: Callable[[], Forward]) -> Awaitable[object]:
+                        return conn.create_x11_channel().open(forward, *peer)  # type: ignore[no-any-return]
+
+                    self._accept_from(listening, "x11", f"localhost:{number}", open_channel)
+                    return msgspec.structs.replace(display, number=number)
+            reason = "no display number is free"
+        self._deny("x11-req", "", reason)
+        return None
 
     def _accept_from(
         self,

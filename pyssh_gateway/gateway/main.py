@@ -16,7 +16,7 @@ import asyncssh
 
 from pyssh_gateway.audit.log import AuditLog, AuditLogError
 from pyssh_gateway.gateway.app import Facts, Gateway, complain
-from pyssh_gateway.keys.host_keys import HostKeyError, load_or_create
+from pyssh_gateway.keys.host_keys import HostKeyError, load_next, load_or_create
 from pyssh_gateway.spawner.process import become
 from pyssh_gateway.spawner.supervisor import UNUSABLE
 
@@ -39,6 +39,7 @@ def run_gateway(facts: Facts, listening: socket.socket, control: socket.socket) 
     try:
         # Here and not in the spawner: what is forked from that for a user must not have the key in its memory.
         host_key = load_or_create(Path(facts.config.keys_dir))
+        next_host_key = load_next(Path(facts.config.keys_dir))
         audit = AuditLog.open(
             Path(facts.config.audit_dir), stdout_fd=1, human=facts.human, colour=facts.colour, on_problem=complain
         )
@@ -49,7 +50,14 @@ def run_gateway(facts: Facts, listening: socket.socket, control: socket.socket) 
     try:
         with asyncio.Runner() as runner:
             loop = runner.get_loop()
-            gateway = Gateway(facts, host_key=host_key, listening=listening, control=control, audit=audit, loop=loop)
+            gateway = Gateway(
+                facts,
+                host_keys=(host_key,) if next_host_key is None else (host_key, next_host_key),
+                listening=listening,
+                control=control,
+                audit=audit,
+                loop=loop,
+            )
             return runner.run(gateway.run())
     finally:
         audit.close(CLOSE_LOG_SECONDS)

@@ -155,11 +155,14 @@ class Session(asyncssh.SSHServerSession[bytes]):
         extra = self._context.rules.env | {b"PYSSH_SESSION": self._context.session.encode()}
         if agent := self._context.agent_path():
             extra[b"SSH_AUTH_SOCK"] = agent
+        if (display := self._channel.x11) is not None:
+            extra[b"DISPLAY"] = display.name
         if (forced := self._context.rules.force_command) is not None:
             if command is not None:
                 extra[b"SSH_ORIGINAL_COMMAND"] = command
             kind, command = "exec", forced
-        request = launch.SessionRequest(kind, command, self._terminal, self._channel.env, extra)
+        xauth = display.xauth if display is not None else b""
+        request = launch.SessionRequest(kind, command, self._terminal, self._channel.env, extra, xauth)
         self._channel.get_connection().create_task(self._start(request))
         # asyncssh leaves a request open whose handler returns None; `_start` answers it.
         return None  # type: ignore[return-value]

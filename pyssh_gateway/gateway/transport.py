@@ -38,6 +38,7 @@ from asyncssh.misc import map_handler_name
 from asyncssh.packet import PacketDecodeError, SSHPacket, UInt32
 
 from pyssh_gateway.config import Config
+from pyssh_gateway.core.forwarding import X11Display
 from pyssh_gateway.core.limits import AttemptBudget
 from pyssh_gateway.gateway.channel import (
     PACKET_BYTES,
@@ -46,6 +47,7 @@ from pyssh_gateway.gateway.channel import (
     SessionChannel,
     TcpChannel,
     UnixChannel,
+    X11Channel,
 )
 from pyssh_gateway.gateway.cipher import GcmCipher
 from pyssh_gateway.gateway.forwarding import Forwarding
@@ -123,11 +125,11 @@ GLOBAL_REQUESTS = frozenset(
 """What is served. asyncssh finds handlers by name, and so finds methods that are none."""
 
 
-def options(host_key: asyncssh.SSHKey, config: Config) -> SSHServerConnectionOptions:
+def options(host_keys: list[asyncssh.SSHKey], config: Config) -> SSHServerConnectionOptions:
     """asyncssh's settings for every connection: nothing that is not said here is on."""
     return SSHServerConnectionOptions(
         server_version=config.listen.identification,
-        server_host_keys=[host_key],
+        server_host_keys=host_keys,  # of those of one type the first is used, all are announced
         send_server_host_keys=True,
         kex_algs=KEX_ALGORITHMS,
         encryption_algs=CIPHERS,
@@ -465,6 +467,10 @@ class Connection(SSHServerConnection):
         """The same for a forwarded unix socket."""
         return UnixChannel(self, self._loop, None, "strict", WINDOW_BYTES, PACKET_BYTES)
 
+    def create_x11_channel(self, *_args: object, **_kwargs: object) -> X11Channel:
+        """The same for a connection to the client's X server."""
+        return X11Channel(self, self._loop, None, "strict", WINDOW_BYTES, PACKET_BYTES)
+
     def create_agent_channel(self, *_args: object, **_kwargs: object) -> AgentChannel:
         """The same for a connection to the client's agent."""
         return AgentChannel(self, self._loop, None, "strict", WINDOW_BYTES, PACKET_BYTES)
@@ -573,6 +579,10 @@ class Connection(SSHServerConnection):
         packet.check_end()
         self.no_more_sessions = True
         self._report_global_response(True)
+
+    async def forward_x11(self, screen: int, protocol: str, cookie: str) -> X11Display | None:
+        """The display that leads to the client's, if there may be one."""
+        return await self._forwarding.listen_x11(self, screen, protocol, cookie)
 
     async def forward_agent(self) -> bool:
         """Whether the client's agent can be reached from here now."""

@@ -15,6 +15,9 @@ from pyssh_gateway.keys.files import UntrustedFileError, create_file, read_trust
 HOST_KEY_NAME = "ssh_host_ed25519_key"
 """The file's name in the keys directory, the one that sshd uses."""
 
+NEXT_HOST_KEY_NAME = "ssh_host_ed25519_key_next"
+"""The key that is announced to clients beside the one in use. To rotate: put it here, wait, and rename it to the other."""
+
 _MAX_KEY_BYTES = 64 * 1024  # an ed25519 key takes 400 bytes; the largest RSA key, mistakenly put there, 13 KiB
 _GROUP_OR_OTHERS = 0o077  # the bits that OpenSSH's sshkey_perm_ok refuses
 
@@ -52,6 +55,18 @@ def load_or_create(keys_dir: Path) -> HostKey:
         raise HostKeyError(f"{path}: the file is gone again, or it is a link to nothing: remove it") from None
 
 
+def load_next(keys_dir: Path) -> HostKey | None:
+    """The key that is to follow the host key, if there is one beside it. Raises HostKeyError.
+
+    It is announced to clients and not used: they learn it (OpenSSH's PROTOCOL section 2.5, UpdateHostKeys) before the
+    old one goes.
+    """
+    try:
+        return _load(keys_dir / NEXT_HOST_KEY_NAME, created=False)
+    except FileNotFoundError:
+        return None
+
+
 def create_key_pair(path: Path, comment: str) -> None:
     """Make an ed25519 key pair without passphrase: the private key at `path`, the public one beside it in `.pub`.
 
@@ -83,7 +98,10 @@ def create_key_pair(path: Path, comment: str) -> None:
 
 def _load(path: Path, *, created: bool) -> HostKey:
     try:
-        pem = read_trusted(path, limit=_MAX_KEY_BYTES, forbidden_mode=_GROUP_OR_OTHERS, purpose="a private key")
+        pem = read_trusted(path, limit=NEXT_HOST_KEY_NAME = "ssh_host_ed25519_key_next"
+"""The key that is announced to clients beside the one in use. To rotate: put it here, wait, and rename it to the other."""
+
+_MAX_KEY_BYTES, forbidden_mode=_GROUP_OR_OTHERS, purpose="a private key")
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -12,6 +12,7 @@ import pwd
 import resource
 import signal
 import socket
+import subprocess
 import termios
 import time
 from collections.abc import Callable
@@ -39,6 +40,9 @@ MOTD_BYTES = 64 * 1024
 
 CANNOT_EXEC = 1
 """Exit status when the shell itself can't be run: sshd's (session.c, do_child)."""
+
+XAUTH_SECONDS = 10
+"""xauth waits this long for another one that has the file locked (xauth(1), -b)."""
 
 SECONDS_A_DAY = 86400
 
@@ -188,6 +192,10 @@ def _run(plan: LaunchPlan, entry: pwd.struct_passwd, tty: str) -> None:
     # os.path.exists: a home that can't be entered has no file, where Path.exists raises.
     if plan.greet and not os.path.exists(f"{entry.pw_dir}/.hushlogin"):  # noqa: PTH110
         _show_motd()
+    if plan.xauth:
+        with suppress(OSError, subprocess.SubprocessError):  # then programs will say that they can't open the display
+            command = ["xauth", "-q", "-"]
+            subprocess.run(command, input=plan.xauth, env=plan.env, stdout=2, timeout=XAUTH_SECONDS, check=False)
     env = plan.env | {b"SSH_TTY": tty.encode()} if tty else plan.env
     try:
         os.execve(plan.executable, plan.argv, env)
