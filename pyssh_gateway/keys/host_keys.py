@@ -16,7 +16,7 @@ HOST_KEY_NAME = "ssh_host_ed25519_key"
 """The file's name in the keys directory, the one that sshd uses."""
 
 NEXT_HOST_KEY_NAME = "ssh_host_ed25519_key_next"
-"""The key that is announced to clients beside the one in use. To rotate: put it here, wait, and rename it to the other."""
+"""The key that is announced to clients beside the one in use. To rotate: put it here, wait, rename it to the other."""
 
 _MAX_KEY_BYTES = 64 * 1024  # an ed25519 key takes 400 bytes; the largest RSA key, mistakenly put there, 13 KiB
 _GROUP_OR_OTHERS = 0o077  # the bits that OpenSSH's sshkey_perm_ok refuses
@@ -98,10 +98,7 @@ def create_key_pair(path: Path, comment: str) -> None:
 
 def _load(path: Path, *, created: bool) -> HostKey:
     try:
-        pem = read_trusted(path, limit=NEXT_HOST_KEY_NAME = "ssh_host_ed25519_key_next"
-"""The key that is announced to clients beside the one in use. To rotate: put it here, wait, and rename it to the other."""
-
-_MAX_KEY_BYTES, forbidden_mode=_GROUP_OR_OTHERS, purpose="a private key")
+        pem = read_trusted(path, limit=_MAX_KEY_BYTES, forbidden_mode=_GROUP_OR_OTHERS, purpose="a private key")
     except FileNotFoundError:
         raise
     except OSError as error:
