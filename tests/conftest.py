@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import settings
 
 from tests.support import leaks
 from tests.support.account import login_account, scratch_directory
 from tests.support.client import Client
 from tests.support.server import Server, Settings
+
+# No deadline for one example: on a machine that does other things too, a slow one says nothing about the code.
+settings.register_profile("default", deadline=None)
+settings.register_profile("deep", deadline=None, max_examples=5000)
+settings.load_profile("default")
 
 MakeServer = Callable[..., Server]
 
@@ -55,9 +61,21 @@ def user_key(make_key: Callable[..., KeyPair]) -> KeyPair:
 
 
 def _server(
-    directory: Path, account: pwd.struct_passwd, key: KeyPair, settings: Settings | None, environ: dict[str, str] | None
+    directory: Path,
+    account: pwd.struct_passwd,
+    key: KeyPair,
+    settings: Settings | None,
+    environ: dict[str, str] | None,
+    login_settings: Settings | None = None,
 ) -> Server:
-    return Server(directory, login=account.pw_name, keys=[f"file:{key.public}"], settings=settings, environ=environ)
+    return Server(
+        directory,
+        login=account.pw_name,
+        keys=[f"file:{key.public}"],
+        settings=settings,
+        login_settings=login_settings,
+        environ=environ,
+    )
 
 
 @pytest.fixture
@@ -67,8 +85,15 @@ def make_server(
     """Starts servers of the test's own: `make_server({"idle": {"timeout": "3s"}})`; they are stopped after it."""
     made: list[Server] = []
 
-    def make(settings: Settings | None = None, *, environ: dict[str, str] | None = None, start: bool = True) -> Server:
-        server = _server(tmp_path_factory.mktemp("server"), account, user_key, settings, environ)
+    def make(
+        settings: Settings | None = None,
+        *,
+        login_settings: Settings | None = None,
+        environ: dict[str, str] | None = None,
+        start: bool = True,
+    ) -> Server:
+        directory = tmp_path_factory.mktemp("server")
+        server = _server(directory, account, user_key, settings, environ, login_settings)
         made.append(server)
         if start:
             server.start()

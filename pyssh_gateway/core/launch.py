@@ -181,14 +181,12 @@ def accepts_env(name: bytes, value: bytes, patterns: tuple[str, ...] = ACCEPTED_
 def parse_environment(text: bytes) -> dict[bytes, bytes]:
     """The variables of an /etc/environment or /etc/default/locale, as pam_env reads them.
 
-    `NAME=value` lines, with an optional `export `, comments, and one pair of quotes around the value. A line that says
-    nothing sensible is passed over: one typing error there must not keep anybody out.
+    `NAME=value` lines, with an optional `export `, comments from a `#` on, and one pair of quotes around the value. A
+    line that says nothing sensible is passed over: one typing error there must not keep anybody out.
     """
     env: dict[bytes, bytes] = {}
     for raw in text.splitlines():
-        line = raw.strip()
-        if line.startswith(b"#"):
-            continue
+        line = raw.partition(b"#")[0].strip()
         name, equals, value = line.removeprefix(b"export ").strip().partition(b"=")
         if not equals or not name or not name.replace(b"_", b"a").isalnum() or b"\0" in value:
             continue

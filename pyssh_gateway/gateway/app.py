@@ -143,8 +143,10 @@ class Gateway:
                 tasks.create_task(self._watch_idle(), name="idle"),
             ]
             reason = await self._stop
+            *others, idle = running
+            idle.cancel()  # first: it might open the door again
             await self._close(reason)
-            for task in running:
+            for task in others:
                 task.cancel()
         self._spawner.close()
         return 0

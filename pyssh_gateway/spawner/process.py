@@ -95,9 +95,7 @@ def start(plan: LaunchPlan, *, open_files: tuple[int, int]) -> Child:
             uid = entry.pw_uid if os.geteuid() == 0 else -1
             master, slave, tty = open_pty(plan.terminal, uid, _tty_group(entry.pw_gid))
             ours, theirs = [master], [slave] * 3
-        pid = os.fork()
-        if pid == 0:
-            _in_child(entry, theirs, open_files, lambda: _run(plan, entry, tty))
+        pid = _fork_child(entry, theirs, open_files, lambda: _run(plan, entry, tty))
     except OSError as error:
         _close(ours)
         raise SpawnError(f"can't start a process: {error.strerror}") from error
@@ -112,10 +110,8 @@ def start_socket_maker(user: str, *, open_files: tuple[int, int]) -> Child:
     ours, theirs = socket_pair()
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
-        pid = os.fork()
-        if pid == 0:
-            stdio = [null, null, null, theirs.fileno()]
-            _in_child(entry, stdio, open_files, lambda: SocketMaker(socket.socket(fileno=3)).run())
+        stdio = [null, null, null, theirs.fileno()]
+        pid = _fork_child(entry, stdio, open_files, lambda: SocketMaker(socket.socket(fileno=3)).run())
     except OSError as error:
         ours.close()
         raise SpawnError(f"can't start a process: {error.strerror}") from error
@@ -146,8 +142,60 @@ def _pipe(entry: pwd.struct_passwd) -> tuple[int, int]:
     return reader, writer
 
 
-def _in_child(
+def fork() -> int:
+    """As fork(2) does, with signals blocked in the child until it has handlers of its own.
+
+    One that arrives before would run the spawner's, and be counted by the spawner as meant for it.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    pid = -1
+    try:
+        pid = os.fork()
+    finally:
+        if pid != 0:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return pid
+
+
+def default_signals() -> None:
+    """In a forked child: let signals in again, with none of the spawner's handlers.
+
+    Python's ignoring of SIGPIPE and SIGXFSZ goes, too: exec would pass that on.
+    """
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        with suppress(OSError, ValueError):  # SIGKILL, SIGSTOP and those that the C library keeps for itself
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _fork_child(
     entry: pwd.struct_passwd, descriptors: list[int], open_files: tuple[int, int], run: Callable[[], object]
+) -> int:
+    """Fork a process for the account that gets `descriptors` as 0, 1, 2 and on and does `run`; its pid.
+
+    Returns when the child leads a process group and is the account, or a signal that the account sends at once would
+    find nobody, or find root.
+    """
+    waiting, ready = os.pipe2(os.O_CLOEXEC)
+    try:
+        pid = fork()
+        if pid == 0:
+            _in_child(entry, descriptors, open_files, run, ready)
+    finally:
+        os.close(ready)
+        # The end of the pipe comes when the child has closed its side: in a moment, or with its death.
+        with os.fdopen(waiting, "rb") as file:
+            file.read(1)
+    return pid
+
+
+def _in_child(
+    entry: pwd.struct_passwd,
+    descriptors: list[int],
+    open_files: tuple[int, int],
+    run: Callable[[], object],
+    ready: int,
 ) -> NoReturn:
     """Everything between the fork and what the process is for: become the user, with `descriptors` as 0, 1, 2 and on.
 
@@ -155,12 +203,14 @@ def _in_child(
     of the server's is left by then. A forked copy of the spawner never gets out of here.
     """
     try:
-        _default_signals()
+        default_signals()
         os.setsid()
         # To numbers out of the way first: a descriptor may stand where another one goes.
+        ready = _keep_above(len(descriptors), ready)
         for target, descriptor in enumerate([os.dup(descriptor) for descriptor in descriptors]):
             os.dup2(descriptor, target)
-        os.closerange(len(descriptors), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        os.closerange(len(descriptors), ready)
+        os.closerange(ready + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         resource.setrlimit(resource.RLIMIT_NOFILE, open_files)
         os.umask(_UMASK)
         refusal = accounts.refusal(entry, today=int(time.time() // SECONDS_A_DAY))
@@ -168,6 +218,7 @@ def _in_child(
             login_records.claim_session(entry.pw_uid)
             os.initgroups(entry.pw_name, entry.pw_gid)
             become(entry.pw_uid, entry.pw_gid)
+        os.close(ready)
         if refusal is not None:
             os.write(2, refusal)
             os._exit(accounts.NOLOGIN_EXIT_STATUS)
@@ -202,6 +253,11 @@ def _run(plan: LaunchPlan, entry: pwd.struct_passwd, tty: str) -> None:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the command
         _complain(f"{os.fsdecode(plan.executable)}: {getattr(error, 'strerror', None) or error}")
         os._exit(CANNOT_EXEC)
+
+
+def _keep_above(count: int, descriptor: int) -> int:
+    """The descriptor under a number that is not below `count`."""
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, count)
 
 
 def _serve_files(entry: pwd.struct_passwd, serve: Callable[[], int]) -> NoReturn:
@@ -242,7 +298,7 @@ def send_signal(child: Child, number: int) -> None:
     if os.geteuid() != 0:
         _kill_group(child.pid, number)
         return
-    helper = os.fork()
+    helper = fork()
     if helper == 0:
         try:
             os.setgroups([])
@@ -262,15 +318,6 @@ def hang_up(child: Child) -> None:
 def _kill_group(group: int, number: int) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
-
-
-def _default_signals() -> None:
-    """Undo the spawner's handlers and Python's ignoring of SIGPIPE and SIGXFSZ; exec would pass ignored ones on."""
-    signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
-        with suppress(OSError, ValueError):  # SIGKILL, SIGSTOP and those that the C library keeps for itself
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _enter(directory: bytes) -> None:

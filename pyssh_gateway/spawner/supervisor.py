@@ -132,7 +132,7 @@ class Supervisor:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_SECONDS, 0))
         sys.stdout.flush()
         sys.stderr.flush()
-        pid = os.fork()
+        pid = process.fork()
         if pid == 0:
             self._become_gateway(ours, theirs)
         theirs.close()
@@ -142,9 +142,8 @@ class Supervisor:
         """The forked gateway: out of the terminal's process group, so that Ctrl-C reaches the spawner alone."""
         code = CRASHED
         try:
-            signal.set_wakeup_fd(-1)
-            for number in (*STOP_SIGNALS, signal.SIGCHLD):
-                signal.signal(number, signal.SIG_DFL)
+            process.default_signals()
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python has it: a peer that is gone is an error to handle
             os.setsid()
             os.close(self._signals)
             os.close(self._wakeup)
@@ -195,7 +194,8 @@ class Supervisor:
             case protocol.Signal(id=number, number=signal_number):
                 for started_by, child in self._children.values():
                     if started_by == number:
-                        process.send_signal(child, signal_number)
+                        with suppress(OSError):  # no room for a process now: the signal is lost, as kill(1)'s would be
+                            process.send_signal(child, signal_number)
             case protocol.ReadKeys(id=number, path=path):
                 self._open_keys(number, path)
 
@@ -239,11 +239,11 @@ class Supervisor:
             return False
         try:
             socket.send_fds(self._control, [protocol.encode(report)], descriptors or [])
-        except ConnectionError:
-            return False
         except BlockingIOError:
             self._say(f"killing the gateway: it has not read a report for {SEND_SECONDS} s")
             self._signal_gateway(signal.SIGKILL)
+            return False
+        except OSError:  # the gateway is gone, or too many descriptors are on their way
             return False
         return True
 

@@ -10,6 +10,7 @@ import signal
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -332,8 +333,13 @@ def play(
 def end_processes(server: Server, since: int) -> None:
     """End the processes of sessions since the mark: without a pty they live on when their client has gone."""
     for event in server.find("session.opened", since):
-        pid = event["pid"]
+        pid: int = event["pid"]
         # It has a group of its own when it has become the user; until then it is a part of the server.
-        until(lambda pid=pid: not processes.is_running(pid) or os.getpgid(pid) == pid, what=f"group {pid}")
+        until(partial(_is_apart, pid), what=f"group {pid}")
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
+
+
+def _is_apart(pid: int) -> bool:
+    process = processes.find(pid)
+    return process is None or process.group == pid

@@ -111,7 +111,7 @@ def test_places_are_bounded_by_source_and_in_all(server: Server, client: Client)
 
 
 def test_a_full_source_has_its_turns(server: Server) -> None:
-    """Fifty windows that an editor opens at once are no attack: who is over the bound is served when another has gone."""
+    """Fifty windows that an editor opens at once are no attack; who is over the bound is served when another goes."""
     held = [_admitted(server.port, "127.0.0.2") for _ in range(PER_SOURCE)]
     waiting = PlainPeer(server.port, "127.0.0.2")
     mark = server.mark()
