@@ -21,6 +21,9 @@ zsh         zsh             login shells
 sudo        sudo            login shells
 strace      strace          descriptors and system calls
 git         git             git over ssh
+Xvfb        xvfb            X11 forwarding
+xauth       xauth           X11 forwarding
+xdpyinfo    x11-utils       X11 forwarding
 python3     python3         commands that the tests run in sessions
 '
 

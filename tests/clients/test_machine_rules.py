@@ -1,0 +1,81 @@
+"""What the machine itself has to say about a login: its records, expired accounts, shells that are none."""
+
+import pwd
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import Client
+from tests.support.waiting import until
+
+
+def admin(*command: str) -> None:
+    """Change the account, as root."""
+    path = "/usr/sbin:/sbin:/usr/bin:/bin"
+    program = shutil.which(command[0], path=path)
+    assert program is not None
+    subprocess.run([program, *command[1:]], check=True, capture_output=True, timeout=30)
+
+
+@pytest.fixture
+def root_only(is_root: bool) -> None:
+    """The machine's files and accounts are root's to change."""
+    if not is_root:
+        pytest.skip("only root can change accounts and login records")
+
+
+@pytest.fixture
+def expired(root_only: None, account: pwd.struct_passwd) -> Iterator[None]:
+    """The account has expired, for as long as the test lasts."""
+    admin("chage", "-E", "1", account.pw_name)
+    yield
+    admin("chage", "-E", "-1", account.pw_name)
+
+
+@pytest.fixture
+def without_shell(root_only: None, account: pwd.struct_passwd) -> Iterator[None]:
+    """The account's shell is nologin, for as long as the test lasts."""
+    admin("usermod", "--shell", "/usr/sbin/nologin", account.pw_name)
+    yield
+    admin("usermod", "--shell", account.pw_shell, account.pw_name)
+
+
+@pytest.mark.skipif(not Path("/var/log/wtmp").exists(), reason="this machine keeps no wtmp")
+def test_last_shows_the_session(root_only: None, client: Client, account: pwd.struct_passwd) -> None:
+    """Protects `last`: who was on, from where, and that it is over."""
+
+    def lines(tty: str, state: str) -> list[str]:
+        shown = subprocess.run(["last", "-w", account.pw_name], capture_output=True, text=True, timeout=10, check=True)
+        return [line for line in shown.stdout.splitlines() if f" {tty} " in line and state in line]
+
+    with client.terminal("tty; read x") as terminal:
+        tty = terminal.expect(r"/dev/(pts/\d+)")[1].decode()
+        until(lambda: lines(tty, "still logged in"), what="session in wtmp")
+        assert all("127.0.0.1" in line for line in lines(tty, "still logged in"))
+        terminal.send("x\n")
+        assert terminal.wait() == 0
+    until(lambda: not lines(tty, "still"), what="end of the session in wtmp")
+
+
+def test_an_expired_account_is_told_so(expired: None, client: Client) -> None:
+    """Protects the machine from accounts that have been ended: nothing runs, and the person learns why."""
+    for command in (None, "echo ran"):
+        result = client.run(command)
+        assert result.status == 254
+        assert b"ran" not in result.stdout
+        assert b"expired" in result.stderr
+
+
+def test_an_account_without_shell_gets_nothing(without_shell: None, client: Client, tmp_path: Path) -> None:
+    """Protects accounts that are no people's: no command, and no files over SFTP, which needs no shell of its own."""
+    result = client.run("echo ran")
+    assert result.status != 0
+    assert b"ran" not in result.stdout
+    assert b"not available" in result.stdout + result.stderr
+    command = ["sftp", *client.options(), f"{client.server.login}@127.0.0.1:/etc/passwd", str(tmp_path)]
+    copied = subprocess.run(command, capture_output=True, timeout=30, check=False)
+    assert copied.returncode != 0
+    assert not list(tmp_path.iterdir())
