@@ -9,10 +9,10 @@ import os
 import pwd
 import socket
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from pyssh_gateway import config_source
 
+TYPE_CHECKING = False  # type checkers know the name; importing it would take longer than binding the socket
 if TYPE_CHECKING:
     from types import ModuleType
 
