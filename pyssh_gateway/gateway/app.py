@@ -34,7 +34,7 @@ from pyssh_gateway.events import (
     ServerStopped,
     ServerStopping,
 )
-from pyssh_gateway.gateway import transport
+from pyssh_gateway.gateway import algorithms
 from pyssh_gateway.gateway.banner import start_banner
 from pyssh_gateway.gateway.listener import Listener
 from pyssh_gateway.gateway.registry import Registry
@@ -123,7 +123,7 @@ class Gateway:
         self._listener = Listener(
             listening,
             loop=loop,
-            options=transport.options([asyncssh.import_private_key(key.private_pem) for key in host_keys], config),
+            options=algorithms.options([asyncssh.import_private_key(key.private_pem) for key in host_keys], config),
             services=services,
             admission=self._admission,
             steering=CipherSteering(has_aes=processor_has_aes()),

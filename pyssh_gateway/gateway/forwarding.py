@@ -8,7 +8,7 @@ import asyncio
 import os
 import shutil
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -17,11 +17,10 @@ import asyncssh
 import msgspec
 
 from pyssh_gateway.core import forwarding as rules_module
-from pyssh_gateway.core.forwarding import ForwardingRules, X11Display
-from pyssh_gateway.events import AnyEvent, ForwardClosed, ForwardListening, ForwardOpened, RequestDenied
-from pyssh_gateway.gateway.channel import PromptClose
-from pyssh_gateway.gateway.pump import READ_BYTES, Sink, Source
-from pyssh_gateway.gateway.socket_client import Listening, SocketFailed, SocketMakers
+from pyssh_gateway.core.forwarding import X11Display
+from pyssh_gateway.events import ForwardClosed, ForwardListening, ForwardOpened, RequestDenied
+from pyssh_gateway.gateway.forward import Forward, ForwardContext
+from pyssh_gateway.gateway.socket_client import Listening, SocketFailed
 
 MAX_FORWARDS = 1000
 """Forwarded connections that one client may have open: each takes a descriptor. A browser behind -D opens tens."""
@@ -31,9 +30,6 @@ MAX_LISTENERS = 100
 
 ACCEPTED_AT_ONCE = 16
 """Connections taken from a listener in one turn of the loop."""
-
-INPUT_SECONDS = 5.0
-"""How long a socket's peer may take to read what the client sent before it closed the channel."""
 
 X11_PORT = 6000
 FIRST_DISPLAY = 10
@@ -48,118 +44,6 @@ OPEN_SECONDS = 60.0
 
 
 Peer = tuple[str, int]
-
-
-class ForwardContext(msgspec.Struct, frozen=True):
-    """What forwarding needs of its connection. `open_*` open a channel towards the client."""
-
-    conn: str
-    user: str
-    rules: ForwardingRules
-    sockets: SocketMakers
-    publish: Callable[[AnyEvent], None]
-    now: Callable[[], float]
-    on_network: Callable[[Callable[[bool], None]], Callable[[], None]]
-    spawn_task: Callable[[Coroutine[Any, Any, None]], Any]
-    is_closed: Callable[[], bool]
-
-
-class Forward(asyncssh.SSHTCPSession[bytes]):
-    """One channel joined to one connected socket, which it owns. Each direction ends by itself (half-close)."""
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        sock: socket.socket,
-        context: ForwardContext,
-        on_closed: Callable[[], None],
-    ) -> None:
-        self._loop = loop
-        self._socket = sock
-        self._context = context
-        self._on_closed = on_closed
-        self._channel: PromptClose
-        self._sink = Sink(loop, os.dup(sock.fileno()), self._room, self._stop_sending)
-        self._source = Source(
-            loop, os.dup(sock.fileno()), deliver=self._deliver, at_end=self._ended, size=READ_BYTES, is_pty=False
-        )
-        self._forget_network: Callable[[], None] = lambda: None
-        self._channel_full = False
-        self._network_full = False
-        self.bytes_in = 0
-        self.bytes_out = 0
-
-    def connection_made(self, chan: Any) -> None:
-        """The channel is open; at most one read is held for a client whose window is full."""
-        self._channel = chan
-        chan.set_write_buffer_limits(high=0, low=0)
-
-    def session_started(self) -> None:
-        """Let the bytes flow."""
-        self._forget_network = self._context.on_network(self._network)
-        self._set_reading()
-
-    def data_received(self, data: bytes, datatype: int | None) -> None:
-        """From the client to the socket."""
-        self.bytes_in += len(data)
-        if not self._sink.write(data):
-            self._channel.pause_reading()
-
-    def eof_received(self) -> bool:
-        """The client sends no more; the socket's peer is told, and may go on sending."""
-        self._sink.end()
-        if self._source.ended:
-            self._channel.close()
-        return True
-
-    def pause_writing(self) -> None:
-        """The client's window is full."""
-        self._channel_full = True
-        self._set_reading()
-
-    def resume_writing(self) -> None:
-        """The client's window has room."""
-        self._channel_full = False
-        self._set_reading()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The channel is gone."""
-        self.release()
-
-    def release(self) -> None:
-        """Close the socket. Without a channel it was never joined to anything."""
-        self._forget_network()
-        self._source.close()
-        self._sink.end(INPUT_SECONDS)
-        self._socket.close()
-        self._on_closed()
-
-    def _deliver(self, data: bytes) -> None:
-        if self._channel.takes_data:  # else the client has closed it, and we are about to be told
-            self.bytes_out += len(data)
-            self._channel.write(data)
-
-    def _ended(self) -> None:
-        """The socket's peer sends no more; the client is told, and may go on sending."""
-        self._channel.write_eof()
-        if self._sink.closed:
-            self._channel.close()
-
-    def _stop_sending(self) -> None:
-        with suppress(OSError):  # closed already, or the peer is gone
-            self._socket.shutdown(socket.SHUT_WR)
-
-    def _room(self) -> None:
-        self._channel.resume_reading()
-        if self._sink.closed and self._source.ended:
-            self._channel.close()
-
-    def _network(self, writable: bool) -> None:
-        self._network_full = not writable
-        self._set_reading()
-
-    def _set_reading(self) -> None:
-        self._source.set_reading(not self._channel_full and not self._network_full)
 
 
 class Forwarding:

@@ -13,8 +13,9 @@ from pyssh_gateway.core.launch import Endpoints
 from pyssh_gateway.core.limits import Admission, source_of
 from pyssh_gateway.core.steering import CipherSteering
 from pyssh_gateway.events import AnyEvent, ConnectionOpened, ConnectionRefused
-from pyssh_gateway.gateway import transport
+from pyssh_gateway.gateway.connection import Connection
 from pyssh_gateway.gateway.server import Client, Services
+from pyssh_gateway.gateway.transport import Services as TransportServices
 
 BACKLOG = 1024
 """Connections that the kernel holds until we accept them (its limit, net.core.somaxconn, is 4096)."""
@@ -156,11 +157,11 @@ class Listener:
         conn_id = secrets.token_hex(5)
         self._publish(ConnectionOpened(conn=conn_id, peer=peer, peer_port=peer_port))
         client = Client(conn_id, endpoints, self._services, self.loop)
-        services = transport.Services(
+        services = TransportServices(
             login_attempts=self._services.limits.auth_attempts,
             steer_to_gcm=lambda version: self._steering.offer_only_gcm(version, peer),
             negotiation_failed=lambda: self._steering.failed(peer),
         )
         await self.loop.connect_accepted_socket(
-            lambda: transport.Connection(self.loop, self._options, services, client), accepted
+            lambda: Connection(self.loop, self._options, services, client), accepted
         )

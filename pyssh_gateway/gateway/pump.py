@@ -97,6 +97,30 @@ class Source:
         self._at_end()
 
 
+class Flow:
+    """Whether sources may be read: the client's window has room, and the network takes data. `apply` hears of both."""
+
+    def __init__(self, apply: Callable[[bool], None]) -> None:
+        self._apply = apply
+        self._channel_full = False
+        self._network_full = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether data may be sent now."""
+        return not self._channel_full and not self._network_full
+
+    def channel(self, *, full: bool) -> None:
+        """The client's window is full, or has room again."""
+        self._channel_full = full
+        self._apply(self.is_open)
+
+    def network(self, writable: bool) -> None:
+        """The network takes data, or does not."""
+        self._network_full = not writable
+        self._apply(self.is_open)
+
+
 class Sink:
     """Writes a descriptor that it owns.
 

@@ -29,12 +29,13 @@ from pyssh_gateway.events import (
     RequestDenied,
 )
 from pyssh_gateway.gateway.channel import SessionChannel
-from pyssh_gateway.gateway.forwarding import ForwardContext, Forwarding
+from pyssh_gateway.gateway.connection import Connection
+from pyssh_gateway.gateway.forward import ForwardContext
+from pyssh_gateway.gateway.forwarding import Forwarding
 from pyssh_gateway.gateway.registry import Registry
 from pyssh_gateway.gateway.session import Session, SessionContext
 from pyssh_gateway.gateway.socket_client import SocketMakers
 from pyssh_gateway.gateway.spawner_client import SpawnerClient
-from pyssh_gateway.gateway.transport import Connection
 
 
 class Services(msgspec.Struct, frozen=True):

@@ -21,7 +21,7 @@ from pyssh_gateway.core.login_rules import LoginRules
 from pyssh_gateway.events import AnyEvent, RequestDenied, SessionClosed, SessionOpened
 from pyssh_gateway.gateway.channel import SessionChannel
 from pyssh_gateway.gateway.file_events import FileEvents
-from pyssh_gateway.gateway.pump import Sink, Source
+from pyssh_gateway.gateway.pump import Flow, Sink, Source
 from pyssh_gateway.gateway.spawner_client import Spawned, SpawnerClient, SpawnRefused
 from pyssh_gateway.spawner.protocol import Exited
 from pyssh_gateway.spawner.terminal import set_size
@@ -82,8 +82,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._exit: Exited | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._forget_network: Callable[[], None] = lambda: None
-        self._channel_full = False
-        self._network_full = False
+        self._flow = Flow(self._flow_changed)
         self._drain_left = DRAIN_BYTES
         self._finished = False
         self._released = False
@@ -236,8 +235,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def session_started(self) -> None:
         """The request was answered: let the bytes flow."""
-        self._forget_network = self._context.on_network(self._network)
-        self._set_reading()
+        self._forget_network = self._context.on_network(self._flow.network)
+        self._flow_changed(self._flow.is_open)
 
     def announce(self, text: str) -> None:
         """Say something on a pty's screen; a session without one carries a program's data and is left alone."""
@@ -267,24 +266,17 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def pause_writing(self) -> None:
         """The client's window is full."""
-        self._channel_full = True
-        self._set_reading()
+        self._flow.channel(full=True)
 
     def resume_writing(self) -> None:
         """The client's window has room, and everything that waited for it is sent."""
-        self._channel_full = False
-        self._set_reading()
-        self._progress()
+        self._flow.channel(full=False)
 
-    def _network(self, writable: bool) -> None:
-        self._network_full = not writable
-        self._set_reading()
-        if writable:
-            self._progress()
-
-    def _set_reading(self) -> None:
+    def _flow_changed(self, is_open: bool) -> None:
         for source in self._sources:
-            source.set_reading(not self._channel_full and not self._network_full)
+            source.set_reading(is_open)
+        if is_open:
+            self._progress()
 
     def _output(self, data: bytes, datatype: int | None) -> None:
         if not self._channel.takes_data:  # the client has closed it, and the session is about to be told
@@ -314,7 +306,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._exit is None:
             if ended:
                 self._timer = self._loop.call_later(EOF_GRACE_SECONDS, self._channel.write_eof)
-        elif self._channel_full or self._network_full:
+        elif not self._flow.is_open:
             pass  # what is left to send comes first; having sent it leads back here
         elif self._process.tty:
             self._drain_pty()
@@ -332,7 +324,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
             before = self._bytes_out
             if self._drain_left <= 0:
                 break
-            if self._channel_full or self._network_full:
+            if not self._flow.is_open:
                 return
         self._finish()
 

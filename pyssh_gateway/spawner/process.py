@@ -143,7 +143,7 @@ def _pipe(entry: pwd.struct_passwd) -> tuple[int, int]:
 
 
 def fork() -> int:
-    """As fork(2) does, with signals blocked in the child until it has handlers of its own.
+    """Fork, with signals blocked in the child until it has handlers of its own.
 
     One that arrives before would run the spawner's, and be counted by the spawner as meant for it.
     """

@@ -22,7 +22,7 @@ from asyncssh.channel import SSHChannel, SSHServerChannel
 from asyncssh.connection import SSHConnection, SSHServerConnection, SSHServerConnectionOptions
 from asyncssh.encryption import GCMEncryption, get_encryption
 
-from pyssh_gateway.gateway import channel, cipher, server, session, transport
+from pyssh_gateway.gateway import channel, cipher, connection, server, session, transport
 
 SIGNATURES = {
     "SSHConnection.__init__": "self, loop, options, acceptor, error_handler, wait, server",
@@ -106,7 +106,8 @@ def _overrides(ours: type, theirs: type) -> set[str]:
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (transport.Connection, SSHServerConnection),
+        (transport.Transport, SSHServerConnection),
+        (connection.Connection, SSHServerConnection),
         (channel.SessionChannel, SSHServerChannel),
         (cipher.GcmCipher, GCMEncryption),
         (server.Client, asyncssh.SSHServer),
@@ -139,7 +140,7 @@ def test_asyncssh_still_finds_handlers_by_their_names(method: FunctionType, expr
 
 def test_the_packet_tables_are_whole() -> None:
     """Our tables are copies with some entries replaced: everything that asyncssh handles is still handled."""
-    for ours, theirs in ((transport.Connection, SSHServerConnection), (channel.SessionChannel, SSHServerChannel)):
+    for ours, theirs in ((connection.Connection, SSHServerConnection), (channel.SessionChannel, SSHServerChannel)):
         mine, original = ours._packet_handlers, theirs._packet_handlers
         assert mine.keys() == original.keys()
         for number, handler in mine.items():
@@ -152,6 +153,7 @@ def test_the_packet_tables_are_whole() -> None:
     ("module", "kinds"),
     [
         (transport, (SSHServerConnection,)),
+        (connection, (SSHServerConnection,)),
         (channel, (SSHServerChannel,)),
         (cipher, (GCMEncryption, asyncssh.crypto.cipher.GCMCipher)),
     ],

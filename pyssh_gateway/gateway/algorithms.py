@@ -1,0 +1,64 @@
+"""Which algorithms are offered, and asyncssh's settings: nothing that is not said here is on."""
+
+import asyncssh
+from asyncssh.connection import SSHServerConnectionOptions
+
+from pyssh_gateway.config import Config
+
+KEX_ALGORITHMS = (
+    # First, so that a client that guesses (dropbear) guesses right; for all others the client's order decides.
+    "curve25519-sha256",
+    "curve25519-sha256@libssh.org",
+    "mlkem768x25519-sha256",
+    "ecdh-sha2-nistp256",
+    "ecdh-sha2-nistp384",
+    "ecdh-sha2-nistp521",
+)
+GCM_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+CIPHERS = (*GCM_CIPHERS, "chacha20-poly1305@openssh.com", "aes256-ctr", "aes192-ctr", "aes128-ctr")
+MACS = (
+    "hmac-sha2-256-etm@openssh.com",
+    "hmac-sha2-512-etm@openssh.com",
+    "hmac-sha2-256",
+    "hmac-sha2-512",
+)
+SIGNATURE_ALGORITHMS = (
+    "ssh-ed25519",
+    "sk-ssh-ed25519@openssh.com",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+)
+
+
+def options(host_keys: list[asyncssh.SSHKey], config: Config) -> SSHServerConnectionOptions:
+    """asyncssh's settings for every connection: nothing that is not said here is on."""
+    return SSHServerConnectionOptions(
+        server_version=config.listen.identification,
+        server_host_keys=host_keys,  # of those of one type the first is used, all are announced
+        send_server_host_keys=True,
+        kex_algs=KEX_ALGORITHMS,
+        encryption_algs=CIPHERS,
+        mac_algs=MACS,
+        compression_algs=("none",),  # zlib's output is not bounded by its input
+        signature_algs=SIGNATURE_ALGORITHMS,
+        x509_trusted_certs=None,
+        public_key_auth=True,
+        host_based_auth=False,
+        password_auth=False,
+        kbdint_auth=False,
+        gss_host=None,  # the default looks our name up in the DNS
+        gss_kex=False,
+        gss_auth=False,
+        login_timeout=config.limits.login_grace,
+        keepalive_interval=config.session.keepalive or 0,
+        keepalive_count_max=config.session.keepalive_misses,
+        agent_forwarding=False,
+        x11_forwarding=False,
+        line_editor=False,
+        encoding=None,
+        allow_scp=False,
+    )

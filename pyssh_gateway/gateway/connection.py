@@ -1,0 +1,269 @@
+"""One client's connection: authentication (RFC 4252), channels and global requests (RFC 4254).
+
+Decisions are the owner's (`server`); in here is what has to stand in the place of asyncssh's methods, because they do
+something else than sshd.
+"""
+
+import asyncio
+from typing import Any, cast
+
+import asyncssh
+from asyncssh.connection import SSHServerConnection, SSHServerConnectionOptions
+from asyncssh.constants import (
+    DISC_PROTOCOL_ERROR,
+    MSG_CHANNEL_OPEN,
+    MSG_GLOBAL_REQUEST,
+    MSG_USERAUTH_REQUEST,
+)
+from asyncssh.misc import map_handler_name
+from asyncssh.packet import SSHPacket, UInt32
+
+from pyssh_gateway.core.forwarding import X11Display
+from pyssh_gateway.core.limits import AttemptBudget
+from pyssh_gateway.gateway.channel import (
+    PACKET_BYTES,
+    WINDOW_BYTES,
+    AgentChannel,
+    SessionChannel,
+    TcpChannel,
+    UnixChannel,
+    X11Channel,
+)
+from pyssh_gateway.gateway.forwarding import Forwarding
+from pyssh_gateway.gateway.transport import Services, Transport
+
+MAX_GLOBAL_REQUESTS = 64
+"""Global requests that may wait for an earlier one before the connection is not read any more."""
+
+CHANNEL_TYPES = frozenset({"session", "direct-tcpip", "direct-streamlocal@openssh.com"})
+GLOBAL_REQUESTS = frozenset(
+    {
+        "cancel-streamlocal-forward@openssh.com",
+        "cancel-tcpip-forward",
+        "hostkeys-prove-00@openssh.com",
+        "keepalive@openssh.com",
+        "no-more-sessions@openssh.com",
+        "streamlocal-forward@openssh.com",
+        "tcpip-forward",
+    }
+)
+"""What is served. asyncssh finds handlers by name, and so finds methods that are none."""
+
+
+class Connection(Transport):
+    """One client's connection."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        options: SSHServerConnectionOptions,
+        services: Services,
+        owner: asyncssh.SSHServer,
+    ) -> None:
+        super().__init__(loop, options, services)
+        self._protocol_factory = lambda: owner
+        self.wire_user = b""
+        self.wire_algorithm = ""
+        self.no_more_sessions = False
+        self._budget = AttemptBudget(services.login_attempts)
+        self._method = ""
+        self._user_of_first_request: bytes | None = None
+        self._serving_global = False
+        self._slow_global: object = None
+
+    # -- authentication -----------------------------------------------------------------------------------------
+
+    async def reload_config(self) -> None:
+        """asyncssh re-reads its configuration files here, in a thread, for every user name; we have none."""
+
+    def _process_userauth_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> Any:
+        """Count the request, and hold the client to one account (sshd: "Change of username or service not allowed")."""
+        peek = SSHPacket(packet.get_remaining_payload())
+        user = peek.get_string()
+        peek.get_string()
+        self._method = peek.get_string().decode("ascii", "backslashreplace")
+        if self._method == "publickey":
+            peek.get_boolean()
+            self.wire_algorithm = peek.get_string().decode("ascii", "backslashreplace")
+        if self._user_of_first_request is None:
+            self._user_of_first_request = user
+        if user != self._user_of_first_request:
+            raise asyncssh.ProtocolError("Change of username not allowed")
+        if not self._auth_complete and not self._budget.request():
+            raise asyncssh.ProtocolError("Too many authentication requests")
+        self.wire_user = user
+        if not self._auth_complete and not (user.isascii() and user.decode("ascii").isprintable()):
+            # No account has such a name, and asyncssh would disconnect for some of them, without a word in the log.
+            self._owner.name_refused(self._method)  # type: ignore[attr-defined]  # of our own owner
+            self.send_userauth_failure(False)
+            return None
+        return super()._process_userauth_request(pkttype, pktid, packet)
+
+    def send_userauth_failure(self, partial_success: bool) -> None:
+        """Refuse, or disconnect after the last failure that a connection may have, as sshd does."""
+        report = getattr(self._owner, "auth_failed", None)
+        if report is not None:
+            report(self._method)
+        if self._budget.failure(self._method):
+            super().send_userauth_failure(partial_success)
+        else:
+            self._auth = None
+            self.disconnect(DISC_PROTOCOL_ERROR, "Too many authentication failures")
+
+    async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
+        """Hand the request to our own decision; asyncssh's certificate and authorized_keys code is not used."""
+        return bool(self._owner.public_key_request(key_data, msg, signature))  # type: ignore[attr-defined]
+
+    @property
+    def session_id(self) -> bytes:
+        """The exchange hash of the first key exchange, which signatures are bound to (RFC 4252 section 7)."""
+        return self._session_id
+
+    # -- channels -----------------------------------------------------------------------------------------------
+
+    def create_server_channel(self, *_args: object, **_kwargs: object) -> SessionChannel:
+        """Our channel, whatever asyncssh would have made."""
+        return SessionChannel(self, self._loop)
+
+    def create_tcp_channel(self, *_args: object, **_kwargs: object) -> TcpChannel:
+        """The same for a forwarded TCP connection."""
+        return TcpChannel(self, self._loop, None, "strict", WINDOW_BYTES, PACKET_BYTES)
+
+    def create_unix_channel(self, *_args: object, **_kwargs: object) -> UnixChannel:
+        """The same for a forwarded unix socket."""
+        return UnixChannel(self, self._loop, None, "strict", WINDOW_BYTES, PACKET_BYTES)
+
+    def create_x11_channel(self, *_args: object, **_kwargs: object) -> X11Channel:
+        """The same for a connection to the client's X server."""
+        return X11Channel(self, self._loop, None, "strict", WINDOW_BYTES, PACKET_BYTES)
+
+    def create_agent_channel(self, *_args: object, **_kwargs: object) -> AgentChannel:
+        """The same for a connection to the client's agent."""
+        return AgentChannel(self, self._loop, None, "strict", WINDOW_BYTES, PACKET_BYTES)
+
+    def _process_channel_open(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        """RFC 4254 section 5.1: an unknown type is refused."""
+        peek = SSHPacket(packet.get_remaining_payload())
+        kind, channel = peek.get_string().decode("ascii", "replace"), peek.get_uint32()
+        if kind in CHANNEL_TYPES:
+            super()._process_channel_open(pkttype, pktid, packet)
+        else:
+            self.send_channel_open_failure(channel, asyncssh.OPEN_UNKNOWN_CHANNEL_TYPE, "Unknown channel type", "en")
+
+    # -- global requests ----------------------------------------------------------------------------------------
+
+    def _process_global_request(self, _pkttype: int, _pktid: int, packet: SSHPacket) -> None:
+        """Serve requests in their order (RFC 4254 section 4), and do not listen to a peer that asks ahead too far."""
+        name = packet.get_string().decode("ascii", "replace")
+        want_reply = packet.get_boolean()
+        handler = (
+            getattr(self, f"_process_{map_handler_name(name)}_global_request") if name in GLOBAL_REQUESTS else None
+        )
+        self._global_request_queue.append((handler, packet, want_reply))
+        if len(self._global_request_queue) > MAX_GLOBAL_REQUESTS and self._transport is not None:
+            self._transport.pause_reading()
+        if len(self._global_request_queue) == 1:
+            self._service_next_global_request()
+
+    def _service_next_global_request(self) -> None:
+        """Serve what waits until one needs time. asyncssh's calls itself for each, a thousand deep and no further."""
+        if self._serving_global:
+            return
+        self._serving_global = True
+        try:
+            while self._global_request_queue and self._global_request_queue[0] is not self._slow_global:
+                self._slow_global = self._global_request_queue[0]
+                handler, packet, _ = self._slow_global
+                if callable(handler):
+                    handler(packet)
+                else:
+                    self._report_global_response(False)
+        finally:
+            self._peer_gone = False
+        self._serving_global = False
+        if not self._global_request_queue and self._transport is not None:
+            self._transport.resume_reading()
+
+    def _report_global_response(self, result: bool | bytes) -> None:
+        """Answer the request at the head of the queue, and go on with the next."""
+        self._slow_global = None
+        super()._report_global_response(result)
+
+    _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
+        **SSHServerConnection._packet_handlers,  # noqa: SLF001 - the same
+        MSG_USERAUTH_REQUEST: _process_userauth_request,
+        MSG_CHANNEL_OPEN: _process_channel_open,
+        MSG_GLOBAL_REQUEST: _process_global_request,
+    }
+
+    # -- requests that asyncssh answers wrongly -----------------------------------------------------------------
+
+    # Forwarding goes to our own code: asyncssh's acts with the server's rights, and disconnects for a listener that it
+    # does not know.
+
+    def _process_direct_tcpip_open(self, packet: SSHPacket) -> Any:
+        host, port = _text(packet.get_string()), packet.get_uint32()
+        packet.get_string()  # the originator, as the client says
+        packet.get_uint32()
+        packet.check_end()
+        return self.create_tcp_channel(), self._forwarding.connect_tcp(host, port)
+
+    def _process_direct_streamlocal_at_openssh_dot_com_open(self, packet: SSHPacket) -> Any:
+        path = _text(packet.get_string())
+        return self.create_unix_channel(), self._forwarding.connect_unix(path)
+
+    def _process_tcpip_forward_global_request(self, packet: SSHPacket) -> None:
+        host, port = _text(packet.get_string()), packet.get_uint32()
+        packet.check_end()
+        self.create_task(self._listen_tcp(host, port))
+
+    async def _listen_tcp(self, host: str, port: int) -> None:
+        bound = await self._forwarding.listen_tcp(self, host, port)
+        # RFC 4254 section 7.1: the port is told only if any would do.
+        self._answer_global(bound is not None if port or bound is None else UInt32(bound))
+
+    def _process_cancel_tcpip_forward_global_request(self, packet: SSHPacket) -> None:
+        host, port = _text(packet.get_string()), packet.get_uint32()
+        packet.check_end()
+        self._report_global_response(self._forwarding.cancel((host, port)))
+
+    def _process_streamlocal_forward_at_openssh_dot_com_global_request(self, packet: SSHPacket) -> None:
+        path = _text(packet.get_string())
+        packet.check_end()
+        self.create_task(self._listen_unix(path))
+
+    async def _listen_unix(self, path: str) -> None:
+        self._answer_global(await self._forwarding.listen_unix(self, path))
+
+    def _process_cancel_streamlocal_forward_at_openssh_dot_com_global_request(self, packet: SSHPacket) -> None:
+        path = _text(packet.get_string())
+        packet.check_end()
+        self._report_global_response(self._forwarding.cancel(path))
+
+    def _process_no_more_sessions_at_openssh_dot_com_global_request(self, packet: SSHPacket) -> None:
+        """OpenSSH's PROTOCOL section 2.2: the client will open no further session, so who has taken it over can't."""
+        packet.check_end()
+        self.no_more_sessions = True
+        self._report_global_response(True)
+
+    async def forward_x11(self, screen: int, protocol: str, cookie: str) -> X11Display | None:
+        """The display that leads to the client's, if there may be one."""
+        return await self._forwarding.listen_x11(self, screen, protocol, cookie)
+
+    async def forward_agent(self) -> bool:
+        """Whether the client's agent can be reached from here now."""
+        return await self._forwarding.listen_agent(self)
+
+    def _answer_global(self, response: bool | bytes) -> None:
+        """Answer the request that is being served, unless the connection has gone meanwhile."""
+        if self._transport is not None:
+            self._report_global_response(response)
+
+    @property
+    def _forwarding(self) -> Forwarding:
+        return cast(Forwarding, self._owner.forwarding)  # type: ignore[attr-defined]  # of our own owner
+
+
+def _text(data: bytes) -> str:
+    """A host name or path: what is not UTF-8 stays what it was."""
+    return data.decode("utf-8", "surrogateescape")
