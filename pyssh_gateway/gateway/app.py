@@ -136,18 +136,17 @@ class Gateway:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._leave, "signal", signal.Signals(number).name)
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(self._listener.run(), name="listener")]
+            listening = tasks.create_task(self._listener.run(), name="listener")
             await self._open()
-            running += [
+            running = [
                 tasks.create_task(self._keyring.run(), name="keyring"),
                 tasks.create_task(self._watch_idle(), name="idle"),
             ]
             reason = await self._stop
-            *others, idle = running
-            idle.cancel()  # first: it might open the door again
-            await self._close(reason)
-            for task in others:
+            for task in running:  # before anything else: the idle watch might open the door again
                 task.cancel()
+            await self._close(reason)
+            listening.cancel()
         self._spawner.close()
         return 0
 
