@@ -8,6 +8,7 @@ import gc
 import os
 import pwd
 import socket
+import sys
 from collections.abc import Mapping
 
 from pyssh_gateway import config_source
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 BACKLOG = 1024
 """Connections that the kernel holds until the gateway accepts them (its own limit, net.core.somaxconn, is 4096)."""
+
+_X509 = "asyncssh.crypto.x509"
 
 USAGE_ERROR = 2
 """Exit code for a configuration or a machine on which we can't start."""
@@ -174,16 +177,21 @@ def _supervise(config: "Config", listening: socket.socket, identity: str, enviro
 def import_gateway() -> "ModuleType":
     """The gateway's code, imported before the fork, so that a gateway that has to be started again is there at once.
 
-    asyncssh looks for two optional C libraries with `find_library`, which runs ldconfig and a compiler: 40 ms that a
-    developer would wait for algorithms which are not offered.
+    A developer waits for this import, so what is not used is left out: asyncssh looks for two optional C libraries with
+    `find_library`, which runs ldconfig and a compiler (40 ms), and imports X.509 certificates, which it can do without.
+    Collecting garbage while hardly any is made costs a tenth.
     """
     import ctypes.util
 
     find_library = ctypes.util.find_library
     ctypes.util.find_library = lambda name: None  # noqa: ARG005 - the signature is ctypes's
+    sys.modules[_X509] = None  # type: ignore[assignment]  # an import of it fails, as if it were not installed
+    gc.disable()
     try:
         from pyssh_gateway.gateway import main
     finally:
+        gc.enable()
+        del sys.modules[_X509]
         ctypes.util.find_library = find_library
     return main
 

@@ -57,6 +57,10 @@ class SessionEvents(Protocol):
     def terminal_requested(self, terminal: Terminal) -> bool:
         """`pty-req`: whether there may be a pty."""
 
+    @property
+    def exit_is_due(self) -> bool:
+        """Whether all output has been sent, EOF as well, and the process has not been reaped."""
+
     def signal_requested(self, name: str) -> bool:
         """`signal`: whether the signal, named without SIG, was sent."""
 
@@ -171,6 +175,18 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
         """Whether our side has been closed (or the peer has left)."""
         return self._send_state in {"close_pending", "closed"}
 
+    def _process_close(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        """As `PromptClose`, but a client that closes after our EOF waits for the exit status, which goes first.
+
+        OpenSSH's does with a shared connection: it closes as soon as both sides have said EOF.
+        """
+        if self._events.exit_is_due:
+            packet.check_end()
+            self._recv_buf.clear()
+            self._recv_state = "close_pending"
+        else:
+            super()._process_close(pkttype, pktid, packet)
+
     def _process_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
         if len(self._request_queue) >= MAX_WAITING_REQUESTS:
             raise asyncssh.ProtocolError("Too many channel requests")
@@ -187,6 +203,7 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
     _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
         **PromptClose._packet_handlers,  # noqa: SLF001 - the same
         asyncssh.constants.MSG_CHANNEL_REQUEST: _process_request,
+        asyncssh.constants.MSG_CHANNEL_CLOSE: _process_close,
     }
 
     def _process_pty_req_request(self, packet: SSHPacket) -> bool:

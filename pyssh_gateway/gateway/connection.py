@@ -179,8 +179,7 @@ class Connection(Transport):
                 else:
                     self._report_global_response(False)
         finally:
-            self._peer_gone = False
-        self._serving_global = False
+            self._serving_global = False
         if not self._global_request_queue and self._transport is not None:
             self._transport.resume_reading()
 

@@ -229,6 +229,12 @@ class Session(asyncssh.SSHServerSession[bytes]):
         ]
 
     @property
+    def exit_is_due(self) -> bool:
+        """Whether all output has been sent, EOF as well, and the process has not been reaped."""
+        running = self._process is not None and self._exit is None
+        return running and all(source.ended for source in self._sources) and not self._channel.takes_data
+
+    @property
     def is_over(self) -> bool:
         """Whether its end has been said, by us or by the client."""
         return self._finished or self._lost or (self._open and self._channel.is_closed)

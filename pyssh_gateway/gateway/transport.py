@@ -62,6 +62,9 @@ thousandth of it while not reading."""
 
 DATA_MESSAGES = frozenset({MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA})
 
+_FIRST_KEX_FOLLOWS = -5
+"""Where a KEXINIT has `first_kex_packet_follows`: before its last field, a reserved uint32 (RFC 4253 section 7.1)."""
+
 _UNDECODABLE = (PacketDecodeError, UnicodeDecodeError)
 """What a malformed message leads to. Before authentication it may be any ValueError: of a key, or a curve's point."""
 
@@ -94,6 +97,7 @@ class Transport(SSHServerConnection):
         self._network_full = False
         self._answers_waiting = 0
         self._peer_gone = False
+        self._same_first_kex = False
         self._on_writable: set[Callable[[bool], None]] = set()
 
     # -- the socket ---------------------------------------------------------------------------------------------
@@ -287,12 +291,25 @@ class Transport(SSHServerConnection):
 
     def _choose_alg(self, alg_type: str, local_algs: Any, remote_algs: Any) -> bytes:
         """RFC 4253 section 7.1; remembers that a client was offered too little, so that its next try gets it all."""
+        if alg_type == "key exchange":
+            self._same_first_kex = bool(remote_algs) and local_algs[0] == remote_algs[0]
         try:
             return super()._choose_alg(alg_type, local_algs, remote_algs)
         except asyncssh.KeyExchangeFailed:
             if alg_type == "encryption":
                 self._services.negotiation_failed()
             raise
+
+    def choose_server_host_key(self, peer_host_key_algs: Any) -> bool:
+        """Judge a guessed key exchange packet, which asyncssh does by the chosen algorithm alone.
+
+        RFC 4253 section 7: the guess was wrong, and its packet is ignored, unless both sides' lists for key exchange
+        and for host keys begin with the same entry. dropbear guesses, and sends the packet again if it was wrong.
+        """
+        guessed = bool(self._client_kexinit[_FIRST_KEX_FOLLOWS])
+        same_first_key = peer_host_key_algs[:1] == list(self._server_host_key_algs or [])[:1]
+        self._ignore_first_kex = guessed and not (self._same_first_kex and same_first_key)
+        return super().choose_server_host_key(peer_host_key_algs)
 
     def send_newkeys(self, k: bytes, h: bytes) -> None:
         """Switch to the new keys, with our own cipher where we have one."""

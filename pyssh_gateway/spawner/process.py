@@ -164,7 +164,8 @@ def default_signals() -> None:
     """
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
-        with suppress(OSError, ValueError):  # SIGKILL, SIGSTOP and those that the C library keeps for itself
+        # Most have the default already, and this runs while somebody waits for a shell.
+        if signal.getsignal(number) not in {signal.SIG_DFL, None}:
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 

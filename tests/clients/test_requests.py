@@ -46,6 +46,11 @@ def test_shared_connection_carries_many_sessions(client: Client, server: Server,
     assert opened["session"].endswith(".15")
 
 
+def test_shared_connection_keeps_a_late_exit_status(client: Client, master: tuple[str, ...]) -> None:
+    """Protects `&&` after a command that closes its output first: the client closes then, and still gets the status."""
+    assert client.run("exec >&- 2>&-; sleep 0.3; exit 7", *master).status == 7
+
+
 def test_terminal_on_a_shared_connection(client: Client, master: tuple[str, ...]) -> None:
     """Protects a second window on the same connection: its pty is its own, and its end ends nothing else."""
     with client.terminal("tty; read x", *master) as first, client.terminal("tty; read x", *master) as second:
