@@ -1,0 +1,170 @@
+"""The machine that is measured on: facts about it, what speaks against the figures, and the account to log in to."""
+
+import os
+import platform
+import pwd
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib import metadata, util
+from pathlib import Path
+
+from bench.interrupts import held_back
+from bench.processes import owned_by, wait_for
+from bench.servers import CHECKOUT, CannotBench, gateway_environ, sshd_path
+
+ADMIN_SECONDS = 30.0
+"""How long useradd and the like may take."""
+
+COMPILE_SECONDS = 120.0
+"""How long the bytecode of the package may take."""
+
+LOOK_SECONDS = 0.5
+"""How long the machine is watched before each group of figures, to say how busy it is with other things."""
+
+NOISY_PERCENT = 10.0
+"""From here on the figures come with a warning."""
+
+PORTS = range(20000, 32000)
+"""Where to look for free ports: below those that Linux gives to clients (32768 and up), which come and go."""
+
+
+@contextmanager
+def login_account(home: Path) -> Iterator[pwd.struct_passwd]:
+    """The account to log in to: for root one that is made for the run, with `home` as its empty home; else our own."""
+    if os.geteuid() != 0:
+        yield pwd.getpwuid(os.geteuid())
+        return
+    name = f"pyssh-bench-{os.getpid()}"
+    try:
+        with held_back():
+            _create_account(name, home)
+        yield pwd.getpwnam(name)
+    finally:
+        with held_back():
+            _remove_account(name)
+
+
+def _create_account(name: str, home: Path) -> None:
+    # "*" is a password that nobody has. With useradd's own "!" sshd says that the account is locked.
+    _admin("useradd", "--no-create-home", "--home-dir", str(home), "--shell", "/bin/bash", "--password", "*", name)
+    account = pwd.getpwnam(name)
+    home.mkdir(mode=0o755)
+    os.chown(home, account.pw_uid, account.pw_gid)
+
+
+def _remove_account(name: str) -> None:
+    try:
+        uid = pwd.getpwnam(name).pw_uid
+    except KeyError:  # making it failed
+        return
+    wait_for(lambda: _ended(uid), ADMIN_SECONDS, f"end of the processes of {name}")
+    _admin("userdel", name)
+
+
+def _ended(uid: int) -> bool:
+    left = owned_by(uid)
+    for pid in left:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return not left
+
+
+def _admin(*command: str) -> None:
+    environ = os.environ | {"PATH": os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"}
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=ADMIN_SECONDS, env=environ, check=False)
+    if ended.returncode != 0:
+        raise CannotBench(f"{' '.join(command)} failed: {ended.stderr.strip()}")
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody uses now."""
+    for port in random.sample(PORTS, 100):
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+    raise CannotBench("there is no free port on 127.0.0.1")
+
+
+def compile_bytecode() -> bool:
+    """Compile the package where the server looks for bytecode, as installing it does; whether that worked."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "compileall", "-q", "pyssh_gateway"],
+        cwd=CHECKOUT,
+        env=gateway_environ(),
+        stdout=subprocess.DEVNULL,
+        timeout=COMPILE_SECONDS,
+        check=False,
+    )
+    return ended.returncode == 0
+
+
+def facts() -> dict[str, str]:
+    """What one has to know of a machine to make sense of its figures."""
+    if shutil.which("ssh") is None:
+        raise CannotBench("there is no ssh to measure with: sudo apt-get install openssh-client")
+    cpu = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M %Z"),
+        "machine": f"{os.cpu_count()} x {cpu[1] if cpu else platform.machine()}, {memory:.0f} GiB",
+        "kernel": platform.release(),
+        "started by": "root, logging in to another account" if os.geteuid() == 0 else "an ordinary account, its own",
+        "ssh": _openssh_version("ssh", "-V"),
+        "sshd": _openssh_version(sshd_path(), "-V"),
+        "python": platform.python_version(),
+        "asyncssh": metadata.version("asyncssh"),
+        "cryptography": metadata.version("cryptography"),
+    }
+
+
+def caveats() -> list[str]:
+    """What makes this machine's figures worse than a deployed server's."""
+    found = []
+    if util.find_spec("rich") is not None:
+        found.append("rich is installed beside the server; structlog imports it, so starts take longer than deployed.")
+    asyncssh = util.find_spec("asyncssh")
+    modules = [Path(os.__file__), Path(__file__), *([Path(asyncssh.origin)] if asyncssh and asyncssh.origin else [])]
+    if os.geteuid() == 0 and not _open_to_all(*modules):
+        found.append(
+            "This Python or checkout is closed to other accounts, so the gateway imports at its start what it would "
+            "otherwise import when needed: starts take longer than deployed."
+        )
+    return found
+
+
+def busy_percent() -> float:
+    """How busy the machine's processors are just now."""
+    first = _processor_ticks()
+    time.sleep(LOOK_SECONDS)
+    idle, total = (after - before for after, before in zip(_processor_ticks(), first, strict=True))
+    return 100 * (1 - idle / total) if total else 0.0
+
+
+def _processor_ticks() -> tuple[int, int]:
+    """Idle and all ticks since boot, of the first line of /proc/stat (proc(5))."""
+    with Path("/proc/stat").open() as file:
+        ticks = [int(field) for field in file.readline().split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
+
+
+def _open_to_all(*paths: Path) -> bool:
+    """Whether any account may go to all of these."""
+    return all(parent.stat().st_mode & 0o001 for path in paths for parent in path.resolve().parents)
+
+
+def _openssh_version(*command: str) -> str:
+    """The version that a program names. sshd before 9.3 doesn't know -V, but says it when it complains of that."""
+    said = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    found = re.search(r"OpenSSH_[^,\n]+", said.stderr)
+    return found[0] if found else "unknown"

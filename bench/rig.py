@@ -1,0 +1,121 @@
+"""What the figures are measured with: both servers, one client, and how often each thing is repeated."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from bench import servers
+from bench.client import Client, ClientFailed
+from bench.interrupts import held_back
+from bench.machine import free_port, login_account
+from bench.servers import Login, Server
+
+T = TypeVar("T")
+
+
+class Effort(NamedTuple):
+    """How often each thing is done with each server. `keystrokes` is per block."""
+
+    starts: int
+    logins: int
+    batches: int
+    commands: int
+    transfers: int
+    blocks: int
+    keystrokes: int
+    fleets: int
+
+
+FULL = Effort(starts=15, logins=30, batches=5, commands=50, transfers=5, blocks=5, keystrokes=200, fleets=3)
+QUICK = Effort(starts=5, logins=8, batches=1, commands=15, transfers=1, blocks=2, keystrokes=100, fleets=1)
+
+
+@dataclass(frozen=True)
+class Rig:
+    """Both servers, ready to be started, and the client that reaches them.
+
+    `notes` is what a reader of the figures has to know; `note` adds to it.
+    """
+
+    ours: Server
+    sshd: Server
+    client: Client
+    directory: Path
+    effort: Effort
+    notes: list[str]
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Both servers running, with one login behind them."""
+        with self.ours.running(), self.sshd.running():
+            for server in (self.ours, self.sshd):
+                self.client.run(server, "true")
+            yield
+
+    def sshd_gives_terminals(self) -> bool:
+        """Whether the running sshd can make ptys; adds a note if not. Started by root it always can."""
+        try:
+            self.client.run(self.sshd, "true", "-tt")
+        except ClientFailed:
+            self.note("sshd can't give ptys to this account (is /dev/pts mounted without gid=5?): run as root.")
+            return False
+        return True
+
+    def note(self, text: str) -> None:
+        """Tell the reader of the figures, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def in_turns(
+        self, times: int, measure: Callable[[Server], T], *, compare: bool = True
+    ) -> tuple[tuple[T, ...], tuple[T, ...]]:
+        """`measure` with ours, sshd, ours, sshd ..., so that noise hits both; the results of each.
+
+        With `compare` false sshd is left out: its figures can't be had here.
+        """
+        ours, sshd = [], []
+        for _ in range(times):
+            ours.append(measure(self.ours))
+            if compare:
+                sshd.append(measure(self.sshd))
+        return tuple(ours), tuple(sshd)
+
+
+@contextmanager
+def assembled(effort: Effort, notes: list[str]) -> Iterator[Rig]:
+    """A rig in a temporary directory. Nothing of it is left when the context ends."""
+    with (
+        _scratch_directory() as directory,
+        servers.privilege_separation_directory(),
+        login_account(directory / "home") as account,
+    ):
+        key = directory / "key"
+        servers.make_key(key)
+        login = Login(account.pw_name, key.with_suffix(".pub"))
+        login.public_key.chmod(0o644)
+        sshd = servers.openssh(directory, login, free_port())
+        ours = servers.gateway(directory, login, free_port())
+        known_hosts = directory / "known_hosts"
+        known_hosts.write_text(
+            f"{sshd.name} {servers.host_key(directory).read_text()}"
+            f"{ours.name} {servers.host_key(directory / servers.KEYS).read_text()}"
+        )
+        rig = Rig(ours, sshd, Client(login.user, key, known_hosts), directory, effort, notes)
+        with rig.running():
+            pass  # whatever only a first start has to do (bytecode, reading from the disk) is done
+        yield rig
+
+
+@contextmanager
+def _scratch_directory() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="pyssh-bench-"))
+    try:
+        directory.chmod(0o755)  # the account to log in to has its home in here
+        yield directory
+    finally:
+        with held_back():
+            shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,225 @@
+"""The two servers: how each is configured, started, and ended with all that it has forked."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.interrupts import held_back
+from bench.processes import is_listening, tree, wait_for
+
+OURS = "pyssh-gateway"
+SSHD = "sshd"
+
+CHECKOUT = Path(__file__).parents[1]
+
+START_SECONDS = 20.0
+"""Until the port accepts. It takes a thirtieth of a second; a loaded machine may take its time."""
+
+STOP_SECONDS = 10.0
+"""Until a server that was told to stop is gone: the gateway's own drain time is 4 s."""
+
+TIGHT_POLL_SECONDS = 0.0002
+"""How often a starting server is looked at: well below the milliseconds that are measured."""
+
+KEYS = "keys"
+"""The gateway's directory of keys, in that of the run."""
+
+HOST_KEY = "ssh_host_ed25519_key"
+
+PRIVILEGE_SEPARATION = Path("/run/sshd")
+"""Debian's and its descendants'; other builds have theirs in their package."""
+
+_SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+_LAST_WORDS = 2000
+
+
+class CannotBench(Exception):
+    """Something that a run needs is missing; the text says what to do."""
+
+
+class Server:
+    """A server that can be started again and again, always on the same port. Its host key is known by its `name`."""
+
+    def __init__(self, name: str, argv: list[str], port: int, environ: dict[str, str], log: Path) -> None:
+        self.name = name
+        self.port = port
+        self.program = argv[0]
+        self._argv = argv
+        self._environ = environ
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process that was started."""
+        assert self._process is not None, f"{self.name} is not running"
+        return self._process.pid
+
+    def exec(self) -> None:
+        """Start the process; wait for nothing."""
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=CHECKOUT,
+                env=self._environ,
+                start_new_session=True,
+            )
+
+    def wait_until_listening(self) -> None:
+        """Return as soon as a connection would be accepted, without making one."""
+        wait_for(self._is_listening, START_SECONDS, f"listening {self.name}", poll=TIGHT_POLL_SECONDS)
+
+    def _is_listening(self) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            raise CannotBench(f"{self.name} has ended by itself.\n{self.last_words()}")
+        return is_listening(self.port)
+
+    def stop(self) -> None:
+        """End it and whatever it has forked, in any state."""
+        if self._process is not None:
+            with held_back():
+                self._end(self._process)
+            self._process = None
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        family = _handles(tree(process.pid)[1:])
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(STOP_SECONDS)
+        for handle in family:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+            os.close(handle)
+
+    @contextmanager
+    def running(self) -> Iterator["Server"]:
+        """Started and listening, until the context ends."""
+        try:
+            self.exec()
+            self.wait_until_listening()
+            yield self
+        finally:
+            self.stop()
+
+    def last_words(self) -> str:
+        """The end of what it wrote, for when something went wrong."""
+        try:
+            written = self._log.read_text(errors="backslashreplace")
+        except FileNotFoundError:
+            written = ""
+        return f"{self.name}'s output ends with:\n{written[-_LAST_WORDS:]}"
+
+
+class Login(NamedTuple):
+    """Who is let in: an account, and the file with its one public key."""
+
+    user: str
+    public_key: Path
+
+
+def openssh(directory: Path, login: Login, port: int) -> Server:
+    """The installed sshd with its defaults, apart from what a private one needs and what would be unfair to it."""
+    path = sshd_path()
+    host_key = make_key(directory / HOST_KEY)
+    config = directory / "sshd_config"
+    config.write_text(
+        f"""\
+ListenAddress 127.0.0.1
+HostKey {host_key}
+PidFile none
+AuthorizedKeysFile {login.public_key}
+# The key file lies in a temporary directory.
+StrictModes no
+# PAM would make it slower, by what this machine happens to have configured.
+UsePAM no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+# Many logins at once are part of the measurement.
+MaxStartups 100
+"""
+    )
+    argv = [path, "-D", "-e", "-f", str(config), "-p", str(port)]
+    return Server(SSHD, argv, port, {"PATH": os.environ.get("PATH", "") + ":" + _SBIN}, directory / "sshd.log")
+
+
+def gateway(directory: Path, login: Login, port: int) -> Server:
+    """pyssh-gateway from this checkout, with its defaults, as `make run` and the image start it."""
+    keys = directory / KEYS
+    keys.mkdir(mode=0o700)
+    make_key(keys / HOST_KEY)  # as from an earlier start: it would make one at its first
+    config = directory / "config.toml"
+    config.write_text(
+        f"""\
+keys_dir = "{keys}"
+audit_dir = "{directory}/audit"
+listen.address = "127.0.0.1"
+idle.timeout = "off"
+log.format = "json"
+# Many logins at once are part of the measurement.
+limits.unauthenticated_per_source = 100
+[[login]]
+user = "{login.user}"
+keys = ["file:{login.public_key}"]
+"""
+    )
+    argv = [sys.executable, "-m", "pyssh_gateway", "serve", "--config", str(config), "--port", str(port)]
+    return Server(OURS, argv, port, gateway_environ(), directory / "pyssh-gateway.log")
+
+
+def gateway_environ() -> dict[str, str]:
+    """The environment without what changes how Python starts, or how the server is configured."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYSSH_GATEWAY_"))}
+
+
+def host_key(directory: Path) -> Path:
+    """The public half of the host key in `directory`."""
+    return directory / f"{HOST_KEY}.pub"
+
+
+def make_key(path: Path) -> Path:
+    """An ed25519 key pair without a passphrase, made at `path`."""
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bench", "-f", str(path)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=30)
+    return path
+
+
+@contextmanager
+def privilege_separation_directory() -> Iterator[None]:
+    """The empty directory that sshd wants when root starts it; its package leaves it to the service manager."""
+    missing = os.geteuid() == 0 and not PRIVILEGE_SEPARATION.exists()
+    if missing:
+        PRIVILEGE_SEPARATION.mkdir(mode=0o755)
+    try:
+        yield
+    finally:
+        if missing:
+            PRIVILEGE_SEPARATION.rmdir()
+
+
+def _handles(pids: list[int]) -> list[int]:
+    """Descriptors of those processes that are still there. Unlike a number, none ever becomes another process's."""
+    handles = []
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            handles.append(os.pidfd_open(pid))
+    return handles
+
+
+def sshd_path() -> str:
+    """Where sshd is; it wants to be started by its full path."""
+    path = shutil.which("sshd", path=os.environ.get("PATH", "") + ":" + _SBIN)
+    if path is None:
+        raise CannotBench("there is no sshd to compare with: sudo apt-get install openssh-server")
+    return path

@@ -1,0 +1,98 @@
+"""How long a client waits that has just woken the machine, and how long one that finds the server running."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+
+from bench.client import END_SECONDS
+from bench.figures import ACCEPT, FIRST_COMMAND, Figure
+from bench.processes import wait_for
+from bench.rig import Rig
+from bench.servers import Server
+
+MILLISECONDS = 1000
+
+BATCH = 24
+AT_ONCE = 8
+"""An editor or a build tool that opens its connections all together."""
+
+
+KEY_EXCHANGES = (("", ()), (", curve25519", ("-o", "KexAlgorithms=curve25519-sha256")))
+"""What the client and each server agree on by themselves, and one that both have.
+
+OpenSSH's client prefers exchanges that resist quantum computers. Which of them there are, and what they cost, differs
+by version, and so does what is compared."""
+
+
+def accept(rig: Rig) -> list[Figure]:
+    """From before fork and exec of the server until the kernel would accept a connection for it."""
+
+    def measure(server: Server) -> float:
+        begun = time.perf_counter()
+        with server.running():
+            return (time.perf_counter() - begun) * MILLISECONDS
+
+    return [Figure(ACCEPT, "ms", *rig.in_turns(rig.effort.starts, measure))]
+
+
+def first_command(rig: Rig) -> list[Figure]:
+    """From before fork and exec of the server until `ssh host true`, started as soon as it may, has ended."""
+    figures = []
+    for name, options in KEY_EXCHANGES:
+
+        def measure(server: Server, options: tuple[str, ...] = options) -> float:
+            begun = time.perf_counter()
+            with server.running():
+                rig.client.run(server, "true", *options)
+                return (time.perf_counter() - begun) * MILLISECONDS
+
+        figures.append(Figure(FIRST_COMMAND + name, "ms", *rig.in_turns(rig.effort.starts, measure)))
+    return figures
+
+
+def login(rig: Rig) -> list[Figure]:
+    """`ssh host true`, from fork to end."""
+    figures = []
+    with rig.running():
+        for name, options in KEY_EXCHANGES:
+
+            def measure(server: Server, options: tuple[str, ...] = options) -> float:
+                return rig.client.run(server, "true", *options)[0] * MILLISECONDS
+
+            figures.append(Figure(f"login and command{name}", "ms", *rig.in_turns(rig.effort.logins, measure)))
+    return figures
+
+
+def parallel(rig: Rig) -> list[Figure]:
+    """`ssh host true`, 24 times, 8 at a time, until the last has ended."""
+
+    def measure(server: Server) -> float:
+        begun = time.perf_counter()
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for _ in pool.map(rig.client.run, repeat(server, BATCH), repeat("true")):
+                pass
+        return (time.perf_counter() - begun) * MILLISECONDS
+
+    with rig.running():
+        return [Figure(f"{BATCH} logins, {AT_ONCE} at a time", "ms", *rig.in_turns(rig.effort.batches, measure))]
+
+
+def shared(rig: Rig) -> list[Figure]:
+    """`ssh host true` over the ControlMaster connection of another client."""
+
+    def socket_of(server: Server) -> str:
+        return str(rig.directory / f"{server.name}.master")
+
+    def measure(server: Server) -> float:
+        return rig.client.run(server, "true", "-S", socket_of(server))[0] * MILLISECONDS
+
+    def ready() -> bool:
+        return all((rig.directory / f"{server.name}.master").exists() for server in (rig.ours, rig.sshd))
+
+    with (
+        rig.running(),
+        rig.client.session(rig.ours, None, "-M", "-N", "-S", socket_of(rig.ours)),
+        rig.client.session(rig.sshd, None, "-M", "-N", "-S", socket_of(rig.sshd)),
+    ):
+        wait_for(ready, END_SECONDS, "ControlMaster sockets")
+        return [Figure("command on a shared connection", "ms", *rig.in_turns(rig.effort.commands, measure))]
