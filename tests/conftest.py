@@ -64,9 +64,10 @@ def _server(
     directory: Path,
     account: pwd.struct_passwd,
     key: KeyPair,
-    settings: Settings | None,
-    environ: dict[str, str] | None,
+    *,
+    settings: Settings | None = None,
     login_settings: Settings | None = None,
+    environ: dict[str, str] | None = None,
 ) -> Server:
     return Server(
         directory,
@@ -93,7 +94,9 @@ def make_server(
         start: bool = True,
     ) -> Server:
         directory = tmp_path_factory.mktemp("server")
-        server = _server(directory, account, user_key, settings, environ, login_settings)
+        server = _server(
+            directory, account, user_key, settings=settings, login_settings=login_settings, environ=environ
+        )
         made.append(server)
         if start:
             server.start()
@@ -111,7 +114,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd,
     """A server that the tests of a module share. One login has been made, so that what is opened late is open."""
     # The marker is looked for by the test that no session inherits the server's environment.
     environ = {"PYSSH_TEST_MARKER": "leaked"}
-    with _server(tmp_path_factory.mktemp("server"), account, user_key, None, environ) as running:
+    with _server(tmp_path_factory.mktemp("server"), account, user_key, environ=environ) as running:
         assert Client(running, user_key.private).run("true").status == 0
         running.wait_for("connection.closed")
         yield running

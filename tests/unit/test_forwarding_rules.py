@@ -1,0 +1,289 @@
+"""What may be forwarded where: the rules, and how they come out of the configuration."""
+
+import ipaddress
+import string
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyssh_gateway.config import Config, Forwarding, Login, Session
+from pyssh_gateway.core.forwarding import (
+    ANY_ADDRESS,
+    LOOPBACK,
+    MAX_HOST,
+    ForwardingRules,
+    ForwardingScope,
+    GatewayPorts,
+    X11Display,
+    listen_addresses,
+    may_connect,
+    may_connect_unix,
+    may_listen,
+    may_listen_unix,
+    x11_display,
+)
+from pyssh_gateway.core.login_rules import LoginRules, rules_for
+
+EVERYTHING = ForwardingRules()
+
+ports = st.integers(1, 65535)
+names = st.lists(
+    st.text(string.ascii_letters + string.digits + "-", min_size=1, max_size=10), min_size=1, max_size=4
+).map(".".join)
+addresses = st.ip_addresses().map(str)
+hosts = names | addresses
+gateway_ports = st.sampled_from(["no", "yes", "clientspecified"])
+
+
+def written(host: str) -> str:
+    """`host` as it is written before a port."""
+    return f"[{host}]" if ":" in host else host
+
+
+# -- connections outwards -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scope", "outwards", "inwards"), [("all", True, True), ("local", True, False), ("none", False, False)]
+)
+def test_scope(scope: ForwardingScope, outwards: bool, inwards: bool) -> None:
+    """Protects `forwarding`: what each of its values permits, for ports and sockets alike."""
+    rules = ForwardingRules(scope=scope)
+    assert (may_connect(rules, "localhost", 80) is None) == outwards
+    assert (may_connect_unix(rules) is None) == outwards
+    assert (may_listen(rules, "localhost", 80) is None) == inwards
+    assert (may_listen_unix(rules) is None) == inwards
+
+
+@given(hosts, ports)
+def test_everything_is_permitted_without_rules(host: str, port: int) -> None:
+    """Protects the default, which is that people may go anywhere from their machine."""
+    assert may_connect(EVERYTHING, host, port) is None
+    assert may_listen(EVERYTHING, host, port) is None
+
+
+@given(hosts, st.integers(-(2**31), 0) | st.integers(65536, 2**32 - 1))
+def test_port_that_is_none(host: str, port: int) -> None:
+    """Protects the kernel's calls from numbers that are no port; 0 asks for any where something is to be opened."""
+    assert may_connect(EVERYTHING, host, port) == f"{port} is not a port"
+    assert may_listen(EVERYTHING, host, port) == (None if port == 0 else f"{port} is not a port")
+
+
+@pytest.mark.parametrize("host", ["", "x" * (MAX_HOST + 1), "a\0", "a\n", "\udcff", "\x1b[31m", "a\u202eb"])
+def test_host_that_is_none(host: str) -> None:
+    """Protects the resolver, and whoever reads the log, from names that nothing can have."""
+    assert may_connect(EVERYTHING, host, 80) == "not a host name"
+
+
+@pytest.mark.parametrize("host", ["x" * (MAX_HOST + 1), "a\0", "a\n", "\udcff", "\x1b[31m"])
+def test_address_to_listen_on_that_is_none(host: str) -> None:
+    """Protects the same where something is to be opened; there an empty name means every address."""
+    assert may_listen(EVERYTHING, host, 80) is not None
+
+
+@given(hosts, ports, hosts, ports)
+def test_only_what_is_listed_is_permitted(host: str, port: int, other: str, other_port: int) -> None:
+    """Protects the lists: an exact entry permits itself, in upper and lower case, and nothing else."""
+    entry = f"{written(host)}:{port}"
+    opening = ForwardingRules(permit_open=("unrelated.invalid:1", entry))
+    listening = ForwardingRules(permit_listen=("unrelated.invalid:1", entry))
+    same = (host.lower(), port) == (other.lower(), other_port)
+    for answer in (may_connect(opening, host.upper(), port), may_listen(listening, host.upper(), port)):
+        assert answer is None
+    for answer in (may_connect(opening, other, other_port), may_listen(listening, other, other_port)):
+        assert (answer is None) == same
+
+
+@given(hosts, ports, ports)
+def test_any_host_or_port(host: str, port: int, other: int) -> None:
+    """Protects `*` in the place of a host and of a port."""
+    assert may_connect(ForwardingRules(permit_open=(f"*:{port}",)), host, port) is None
+    assert may_connect(ForwardingRules(permit_open=(f"{written(host)}:*",)), host, port) is None
+    assert (may_connect(ForwardingRules(permit_open=(f"*:{other}",)), host, port) is None) == (port == other)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "host", "permitted"),
+    [
+        ("*.example:443", "www.example", True),
+        ("*.example:443", "example", False),
+        ("*.example:443", "www.example.org", False),
+        ("10.0.?.1:443", "10.0.7.1", True),
+        ("10.0.?.1:443", "10.0.77.1", False),
+        ("127.0.0.1:443", "127.1", False),
+        ("127.0.0.1:443", "localhost", False),
+        ("127.0.0.1:443", "127.0.0.1.", False),
+        ("localhost:443", "localhost", True),
+        ("[::1]:443", "::1", True),
+        ("[::1]:443", "0:0:0:0:0:0:0:1", False),
+        ("[::1]:443", "[::1]", False),
+    ],
+)
+def test_patterns(pattern: str, host: str, permitted: bool) -> None:
+    """Protects patterns of hosts: they are taken for the name as it was asked for, which nothing is made of first."""
+    assert (may_connect(ForwardingRules(permit_open=(pattern,)), host, 443) is None) == permitted
+
+
+def test_lists_exclude_sockets() -> None:
+    """Protects a list of destinations from the way around it that a unix socket would be."""
+    assert may_connect_unix(ForwardingRules(permit_open=("localhost:80",))) is not None
+    assert may_connect_unix(ForwardingRules(permit_listen=("localhost:80",))) is None
+    assert may_listen_unix(ForwardingRules(permit_listen=("localhost:80",))) is not None
+    assert may_listen_unix(ForwardingRules(permit_open=("localhost:80",))) is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "host", "port", "permitted"),
+    [
+        ("localhost:8080", "localhost", 8080, True),
+        ("localhost:8080", "localhost", 0, False),
+        ("localhost:8080", "", 8080, False),
+        ("localhost:8080", "*", 8080, False),
+        ("*:8080", "", 8080, True),
+        ("*:8080", "*", 8080, True),
+        ("localhost:*", "localhost", 0, True),
+    ],
+)
+def test_patterns_of_ports_to_listen_on(pattern: str, host: str, port: int, permitted: bool) -> None:
+    """Protects `permit_listen`: whoever asks for all addresses needs an entry for all addresses."""
+    assert (may_listen(ForwardingRules(permit_listen=(pattern,)), host, port) is None) == permitted
+
+
+def test_refusals_say_what_was_refused() -> None:
+    """Protects the person who reads them."""
+    assert may_connect(ForwardingRules(permit_open=("a:1",)), "b", 2) == "connections to b port 2 are not permitted"
+    assert may_listen(ForwardingRules(permit_listen=("a:1",)), "b", 2) == "listening on port 2 is not permitted"
+
+
+# -- addresses to listen on ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("requested", "no", "yes", "clientspecified"),
+    [
+        ("localhost", LOOPBACK, ANY_ADDRESS, LOOPBACK),
+        ("", LOOPBACK, ANY_ADDRESS, ANY_ADDRESS),
+        ("*", LOOPBACK, ANY_ADDRESS, ANY_ADDRESS),
+        ("127.0.0.1", ("127.0.0.1",), ANY_ADDRESS, ("127.0.0.1",)),
+        ("::1", ("::1",), ANY_ADDRESS, ("::1",)),
+        ("0.0.0.0", LOOPBACK, ANY_ADDRESS, ("0.0.0.0",)),
+        ("192.0.2.1", LOOPBACK, ANY_ADDRESS, ("192.0.2.1",)),
+        ("host.example", LOOPBACK, ANY_ADDRESS, ("host.example",)),
+    ],
+)
+def test_addresses(requested: str, no: tuple[str, ...], yes: tuple[str, ...], clientspecified: tuple[str, ...]) -> None:
+    """Protects GatewayPorts' three values (sshd_config(5)), for every kind of address that ssh's -R sends."""
+    assert listen_addresses(requested, "no") == no
+    assert listen_addresses(requested, "yes") == yes
+    assert listen_addresses(requested, "clientspecified") == clientspecified
+
+
+@given(st.text() | hosts)
+def test_only_loopback_by_default(requested: str) -> None:
+    """Protects the machine's networks: whatever is asked for, the default opens nothing but loopback."""
+    assert all(ipaddress.ip_address(address).is_loopback for address in listen_addresses(requested, "no"))
+
+
+@given(st.text() | hosts, gateway_ports)
+def test_there_is_always_somewhere_to_listen(requested: str, setting: GatewayPorts) -> None:
+    """Protects the maker of sockets from an empty list, and from more addresses than it has descriptors for."""
+    assert 1 <= len(listen_addresses(requested, setting)) <= 2
+
+
+# -- X11 ----------------------------------------------------------------------------------------------------------
+
+
+def test_display() -> None:
+    """Protects what a program and xauth are told of a forwarded display (sshd's session.c, do_rc_files)."""
+    display = x11_display(10, 1, "MIT-MAGIC-COOKIE-1", "0123456789abcdef")
+    assert display == X11Display(10, 1, "MIT-MAGIC-COOKIE-1", "0123456789abcdef")
+    assert display.name == b"localhost:10.1"
+    assert display.xauth == b"remove unix:10.1\nadd unix:10.1 MIT-MAGIC-COOKIE-1 0123456789abcdef\n"
+
+
+@pytest.mark.parametrize(
+    "word", ["", "a b", "a\nadd", "a;b", "a'b", "$(a)", "`a`", "ä", "a\0", "x" * 257, "quit\n", "-"]
+)
+def test_words_that_xauth_must_not_read(word: str) -> None:
+    """Protects the account from a client whose protocol or cookie is a command for xauth or a shell."""
+    cookie = x11_display(10, 0, "MIT-MAGIC-COOKIE-1", word)
+    protocol = x11_display(10, 0, word, "00")
+    if word != "-":  # part of MIT-MAGIC-COOKIE-1; harmless after a command's name
+        assert (cookie, protocol) == (None, None)
+
+
+@pytest.mark.parametrize("screen", [-1, 100, 2**32 - 1])
+def test_screen_that_is_none(screen: int) -> None:
+    """Protects DISPLAY from screens that nobody has."""
+    assert x11_display(10, screen, "MIT-MAGIC-COOKIE-1", "00") is None
+
+
+@given(st.text(max_size=300), st.text(max_size=300))
+def test_what_xauth_reads_is_two_lines(protocol: str, cookie: str) -> None:
+    """Protects the same from any words: whatever is accepted makes two commands of the expected number of words."""
+    display = x11_display(10, 0, protocol, cookie)
+    if display is not None:
+        assert [len(line.split()) for line in display.xauth.split(b"\n")] == [2, 4, 0]
+
+
+# -- from the configuration ---------------------------------------------------------------------------------------
+
+
+def test_rules_of_a_login() -> None:
+    """Protects the way from each setting to the rule that it stands for."""
+    config = Config(
+        login=(
+            Login(
+                user="amos",
+                keys=("file:/k",),
+                forwarding="local",
+                permit_open=("a:1",),
+                permit_listen=("b:2",),
+                force_command="ä --x",
+                set_env=("A=1=2", "B="),
+            ),
+        ),
+        session=Session(accept_env=("APP_*",)),
+        forwarding=Forwarding(agent=False, x11=True, gateway_ports="yes", socket_mask="0117", socket_unlink=True),
+    )
+    assert rules_for(config) == {
+        "amos": LoginRules(
+            forwarding=ForwardingRules(
+                scope="local",
+                permit_open=("a:1",),
+                permit_listen=("b:2",),
+                gateway_ports="yes",
+                socket_mask=0o117,
+                socket_unlink=True,
+                agent=False,
+                x11=True,
+            ),
+            force_command="ä --x".encode(),
+            env={b"A": b"1=2", b"B": b""},
+            accept_env=("APP_*",),
+        )
+    }
+
+
+def test_rules_by_default() -> None:
+    """Protects the defaults: those of the rules and those of the configuration are the same, and force nothing."""
+    rules = rules_for(Config(login=(Login(user="amos", keys=("file:/k",)),)))["amos"]
+    assert rules.forwarding == ForwardingRules()
+    assert (rules.force_command, rules.env) == (None, {})
+    assert rules.accept_env == Session().accept_env
+
+
+def test_logins_are_apart() -> None:
+    """Protects one login's rules from another's."""
+    one = Login(user="one", keys=("file:/k",), forwarding="none", force_command="true")
+    config = Config(login=(one, msgspec.structs.replace(one, user="two", forwarding="all", force_command="")))
+    rules = rules_for(config)
+    assert (rules["one"].forwarding.scope, rules["one"].force_command) == ("none", b"true")
+    assert (rules["two"].forwarding.scope, rules["two"].force_command) == ("all", None)
+
+
+def test_nobody_without_a_login() -> None:
+    """Protects against rules for accounts that nobody configured."""
+    assert rules_for(Config()) == {}
