@@ -108,11 +108,15 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a session may bring along, and when its client counts as gone. `keepalive` None: never asked."""
+    """What a session may bring along, when its client counts as gone, and when it is over.
+
+    `keepalive` None: the client is never asked. `linger` None: a session waits for its output's end, as sshd's does.
+    """
 
     accept_env: tuple[Annotated[str, values.env_pattern], ...] = ACCEPTED_ENV
     keepalive: Annotated[Duration | None, values.duration_or_off] = Duration(30)
     keepalive_misses: Annotated[int, values.whole_number(1, _MAX_MISSES)] = 10
+    linger: Annotated[Duration | None, values.duration_or_off] = Duration(2)
 
 
 class Forwarding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 BACKLOG = 1024
 """Connections that the kernel holds until the gateway accepts them (its own limit, net.core.somaxconn, is 4096)."""
 
+_EVERYBODY_MAY_WRITE = 0o002
+
 _X509 = "asyncssh.crypto.x509"
 
 USAGE_ERROR = 2
@@ -71,7 +73,7 @@ def serve(options: Options, environ: Mapping[str, str]) -> int:
         if options.trial and not config.login:
             login, identity = _trial_login(options, config.keys_dir)
             config = config_module.parse(config_source.read(options.config, environ, overrides | {"login": [login]}))
-        problems += login_problems(config)
+        problems += login_problems(config) + place_problems(config)
     except (config_source.ConfigError, CannotStart) as error:
         problems += error.problems
     if problems or listening is None:
@@ -118,6 +120,8 @@ def listen(endpoint: tuple[str, int]) -> socket.socket:
 
 def login_problems(config: "Config") -> list[str]:
     """What is wrong with the accounts and key files that `config` names, a line each."""
+    from pyssh_gateway.spawner.key_files import open_trusted  # late: nothing before the bind needs it
+
     me = pwd.getpwuid(os.geteuid())
     problems: list[str] = []
     if not config.login:
@@ -133,11 +137,24 @@ def login_problems(config: "Config") -> list[str]:
             problems.append(f"{where}.user: started by {me.pw_name}, only {me.pw_name} can log in, not {login.user}")
     for path in key_files(config):
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-            os.read(descriptor, 1)
-            os.close(descriptor)
+            os.close(open_trusted(path, [login.user for login in config.login]))
         except OSError as error:
-            problems.append(f"key file {path} can't be read: {error.strerror}")
+            problems.append(f"key file {path} can't be read: {error.strerror or error}")
+    return problems
+
+
+def place_problems(config: "Config") -> list[str]:
+    """What is wrong with the directories of the server's state, and with the account of its network side."""
+    problems = []
+    for key, directory in (("keys_dir", config.keys_dir), ("audit_dir", config.audit_dir)):
+        try:
+            mode = os.stat(directory).st_mode  # noqa: PTH116 - pathlib would take longer to import than all of this
+        except OSError:
+            continue  # made when it is needed, or the reason is said then
+        if mode & _EVERYBODY_MAY_WRITE:
+            problems.append(f"{key}: everybody may write to {directory}: run chmod o-w {directory}")
+    if os.geteuid() == 0 and (config.account == "root" or config.account in {login.user for login in config.login}):
+        problems.append(f"account: the network side can't run as {config.account}: name an account of its own")
     return problems
 
 

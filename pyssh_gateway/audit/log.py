@@ -197,7 +197,9 @@ def _open_file(audit_dir: Path) -> int:
             raise _not_a_file(audit_dir) from None
         text = f"audit_dir {audit_dir}: cannot write {FILE_NAME} there: {error.strerror}"
         raise AuditLogError(f"{text}; make it writable for this account, or set audit_dir to another one") from error
-    if not stat.S_ISREG(os.fstat(file).st_mode):
+    found = os.fstat(file)
+    # A second name would make the file one of somebody else's, that we as root would write into.
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or found.st_uid not in {0, os.geteuid()}:
         os.close(file)
         raise _not_a_file(audit_dir)
     return file

@@ -68,6 +68,8 @@ def may_listen(rules: ForwardingRules, host: str, port: int) -> str | None:
         return "listening is not permitted"
     if not 0 <= port <= 65535:
         return f"{port} is not a port"
+    if len(host) > MAX_HOST or not host.isprintable():
+        return "not a host name"
     if rules.permit_listen and not any(_matches(pattern, host or "*", port) for pattern in rules.permit_listen):
         return f"listening on port {port} is not permitted"
     return None

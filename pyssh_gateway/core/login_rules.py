@@ -12,13 +12,15 @@ class LoginRules(msgspec.Struct, frozen=True):
     """One account's rules.
 
     `force_command` runs in the place of whatever a client asks for (None: what it asks for); `env` is set in every
-    session; `accept_env` are the patterns of what a client may set.
+    session; `accept_env` are the patterns of what a client may set; `linger` is how many seconds a session whose
+    process has ended waits for output that somebody else still holds open (None: for ever).
     """
 
     forwarding: ForwardingRules
     force_command: bytes | None
     env: dict[bytes, bytes]
     accept_env: tuple[str, ...]
+    linger: float | None
 
 
 def rules_for(config: Config) -> dict[str, LoginRules]:
@@ -41,5 +43,6 @@ def rules_for(config: Config) -> dict[str, LoginRules]:
             force_command=login.force_command.encode("utf-8", "surrogateescape") or None,
             env={name: value for name, _, value in settings},
             accept_env=config.session.accept_env,
+            linger=config.session.linger,
         )
     return rules

@@ -5,6 +5,7 @@ belongs to one connection and ends with it.
 """
 
 import asyncio
+import errno
 import os
 import shutil
 import socket
@@ -18,7 +19,7 @@ import msgspec
 
 from pyssh_gateway.core import forwarding as rules_module
 from pyssh_gateway.core.forwarding import X11Display
-from pyssh_gateway.events import ForwardClosed, ForwardListening, ForwardOpened, RequestDenied
+from pyssh_gateway.events import ForwardListening, RequestDenied
 from pyssh_gateway.gateway.forward import Forward, ForwardContext
 from pyssh_gateway.gateway.socket_client import Listening, SocketFailed
 
@@ -39,11 +40,16 @@ MAX_DISPLAYS = 90
 XAUTH = shutil.which("xauth", path="/usr/bin:/usr/local/bin:/usr/X11R6/bin")
 """Without it no program on this machine could know its display's cookie."""
 
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+EXHAUSTED_PAUSE_SECONDS = 0.1
+"""How long a listener is left alone when descriptors or memory have run out."""
+
 OPEN_SECONDS = 60.0
 """How long the client may take to answer when a forwarded channel is opened towards it."""
 
 
 Peer = tuple[str, int]
+OpenChannel = Callable[[Peer, Forward], Awaitable[object]]
 
 
 class Forwarding:
@@ -55,6 +61,8 @@ class Forwarding:
         self._forwards = 0
         self._listeners: dict[tuple[str, int] | str, Listening] = {}
         self._agent: Listening | None = None
+        self._agent_lock = asyncio.Lock()
+        self._closed = False
 
     @property
     def agent_path(self) -> bytes:
@@ -62,12 +70,13 @@ class Forwarding:
         return self._agent.path if self._agent is not None else b""
 
     def close(self) -> None:
-        """The connection is gone: so are its listeners."""
+        """The connection is gone: so are its listeners, and those that are still being made."""
+        self._closed = True
         listeners = list(self._listeners.values())
         if self._agent is not None:
             listeners.append(self._agent)
         for listening in listeners:
-            self._context.sockets.forget(self._context.user, listening)
+            self._context.sockets.forget(listening)
         self._listeners.clear()
         self._agent = None
 
@@ -88,63 +97,58 @@ class Forwarding:
         return await self._connect("direct-streamlocal", path, connecting)
 
     async def _connect(self, kind: str, target: str, connecting: Awaitable[socket.socket]) -> Forward:
+        self._forwards += 1  # from here on: who asks for many at once has them counted before there are any
         try:
             sock = await connecting
         except SocketFailed as error:
+            self._forwards -= 1
             self._deny(kind, target, str(error))
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, str(error)) from error
+        except BaseException:
+            self._forwards -= 1
+            raise
         if self._context.is_closed():  # then the channel that this was for will not take it
+            self._forwards -= 1
             sock.close()
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, "the connection is closed")
         sock.setblocking(False)
-        return self._join(kind, target, sock)
+        return self._forward(kind, target, sock)
 
     # -- from here towards the client ---------------------------------------------------------------------------
 
     async def listen_tcp(self, conn: asyncssh.SSHServerConnection, host: str, port: int) -> int | None:
         """`tcpip-forward`: the port, None if there is none."""
         reason = rules_module.may_listen(self._context.rules, host, port)
-        if reason is None and len(self._listeners) >= MAX_LISTENERS:
-            reason = f"{MAX_LISTENERS} listeners are open on this connection already"
-        if reason is None:
-            addresses = rules_module.listen_addresses(host, self._context.rules.gateway_ports)
-            try:
-                listening = await self._context.sockets.listen_tcp(self._context.user, addresses, port)
-            except SocketFailed as error:
-                reason = str(error)
-        if reason is not None:
-            self._deny("tcpip-forward", f"{host}:{port}", reason)
+        addresses = rules_module.listen_addresses(host, self._context.rules.gateway_ports)
+        asking = partial(self._context.sockets.listen_tcp, self._context.user, addresses, port)
+        listening = await self._listen("forwarded-tcpip", f"{host}:{port}", reason, asking)
+        if listening is None:
             return None
-        self._listeners[host, listening.port] = listening
+        self._keep((host, listening.port), listening)
 
-        def open_channel(peer: Peer, forward: Callable[[], Forward]) -> Awaitable[object]:
-            return conn.create_connection(forward, host, listening.port, *peer)
+        def open_channel(peer: Peer, forward: Forward) -> Awaitable[object]:
+            return conn.create_connection(lambda: forward, host, listening.port, *peer)
 
         self._accept_from(listening, "forwarded-tcpip", f"{host}:{listening.port}", open_channel)
         return listening.port
 
     async def listen_unix(self, conn: asyncssh.SSHServerConnection, path: str) -> bool:
         """`streamlocal-forward@openssh.com`: whether there is a listener now."""
-        reason = rules_module.may_listen_unix(self._context.rules)
-        if reason is None and len(self._listeners) >= MAX_LISTENERS:
-            reason = f"{MAX_LISTENERS} listeners are open on this connection already"
-        if reason is None:
-            try:
-                listening = await self._context.sockets.listen_unix(
-                    self._context.user,
-                    os.fsencode(path),
-                    self._context.rules.socket_mask,
-                    unlink=self._context.rules.socket_unlink,
-                )
-            except SocketFailed as error:
-                reason = str(error)
-        if reason is not None:
-            self._deny("streamlocal-forward", path, reason)
+        rules = self._context.rules
+        asking = partial(
+            self._context.sockets.listen_unix,
+            self._context.user,
+            os.fsencode(path),
+            rules.socket_mask,
+            unlink=rules.socket_unlink,
+        )
+        listening = await self._listen("forwarded-streamlocal", path, rules_module.may_listen_unix(rules), asking)
+        if listening is None:
             return False
-        self._listeners[path] = listening
+        self._keep(path, listening)
 
-        def open_channel(_peer: Peer, forward: Callable[[], Forward]) -> Awaitable[object]:
-            return conn.create_unix_connection(forward, path)  # type: ignore[arg-type]  # the same methods
+        def open_channel(_peer: Peer, forward: Forward) -> Awaitable[object]:
+            return conn.create_unix_connection(lambda: forward, path)  # type: ignore[arg-type,return-value]  # the same methods
 
         self._accept_from(listening, "forwarded-streamlocal", path, open_channel)
         return True
@@ -154,134 +158,152 @@ class Forwarding:
         listening = self._listeners.pop(where, None)
         if listening is None:
             return False
-        self._context.sockets.forget(self._context.user, listening)
+        self._context.sockets.forget(listening)
         return True
 
     async def listen_agent(self, conn: asyncssh.SSHServerConnection) -> bool:
         """`auth-agent-req@openssh.com`: whether the client's agent can be reached from here now."""
+        reason = None
         if self._context.rules.scope == "none" or not self._context.rules.agent:
-            self._deny("auth-agent-req", "", "agent forwarding is not permitted")
-            return False
-        if self._agent is not None:
-            return True
-        try:
-            self._agent = await self._context.sockets.listen_agent(self._context.user)
-        except SocketFailed as error:
-            self._deny("auth-agent-req", "", str(error))
+            reason = "agent forwarding is not permitted"
+        async with self._agent_lock:  # sessions of one connection may ask at once, and share one socket
+            if self._agent is not None:
+                return True
+            asking = partial(self._context.sockets.listen_agent, self._context.user)
+            self._agent = await self._listen("auth-agent", "", reason, asking)
+        if self._agent is None:
             return False
 
-        def open_channel(_peer: Peer, forward: Callable[[], Forward]) -> Awaitable[object]:
-            return conn.create_agent_channel().open(forward)  # type: ignore[arg-type]  # the same methods
+        def open_channel(_peer: Peer, forward: Forward) -> Awaitable[object]:
+            return conn.create_agent_channel().open(lambda: forward)  # type: ignore[arg-type,return-value]  # the same methods
 
         self._accept_from(self._agent, "auth-agent", os.fsdecode(self._agent.path), open_channel)
         return True
 
     async def listen_x11(self, conn: Any, screen: int, protocol: str, cookie: str) -> X11Display | None:
-        """`x11-req` (RFC 4254 section 6.3.1): the display that leads to the client's, None if there is none."""
+        """`x11-req` (RFC 4254 section 6.3.1): the display that leads to the client's, None if there is none.
+
+        A display is only taken if nobody has its port on any loopback address: who has could collect cookies there.
+        """
         reason = None
+        display = rules_module.x11_display(0, screen, protocol, cookie)
         if self._context.rules.scope == "none" or not self._context.rules.x11:
             reason = "X11 forwarding is not permitted"
         elif XAUTH is None:
             reason = "there is no xauth on this machine"
-        elif len(self._listeners) >= MAX_LISTENERS:
-            reason = f"{MAX_LISTENERS} listeners are open on this connection already"
-        elif (display := rules_module.x11_display(0, screen, protocol, cookie)) is None:
+        elif display is None:
             reason = "the cookie is not one"
-        else:
-            for number in range(FIRST_DISPLAY, FIRST_DISPLAY + MAX_DISPLAYS):
-                port = X11_PORT + number
-                with suppress(SocketFailed):  # taken by another session
-                    listening = await self._context.sockets.listen_tcp(self._context.user, rules_module.LOOPBACK, port)
-                    self._listeners["x11", port] = listening
+        listening = await self._listen("x11", "", reason, self._free_display)
+        if listening is None or display is None:
+            return None
+        number = listening.port - X11_PORT
+        self._keep(("x11", listening.port), listening)
 
-                    def open_channel(peer: Peer, forward: Callable[[], Forward]) -> Awaitable[object]:
-                        return conn.create_x11_channel().open(forward, *peer)  # type: ignore[no-any-return]
+        def open_channel(peer: Peer, forward: Forward) -> Awaitable[object]:
+            return conn.create_x11_channel().open(lambda: forward, *peer)  # type: ignore[no-any-return]
 
-                    self._accept_from(listening, "x11", f"localhost:{number}", open_channel)
-                    return msgspec.structs.replace(display, number=number)
-            reason = "no display number is free"
-        self._deny("x11-req", "", reason)
+        self._accept_from(listening, "x11", f"localhost:{number}", open_channel)
+        return msgspec.structs.replace(display, number=number)
+
+    def end_x11(self, display: X11Display) -> None:
+        """The session that the display was for is over."""
+        self.cancel(("x11", X11_PORT + display.number))
+
+    async def _free_display(self) -> Listening:
+        for number in range(FIRST_DISPLAY, FIRST_DISPLAY + MAX_DISPLAYS):
+            with suppress(SocketFailed):  # taken by another session
+                return await self._context.sockets.listen_tcp(
+                    self._context.user, rules_module.LOOPBACK, X11_PORT + number, alone=True
+                )
+        raise SocketFailed("no display number is free")
+
+    async def _listen(
+        self, kind: str, target: str, reason: str | None, asking: Callable[[], Awaitable[Listening]]
+    ) -> Listening | None:
+        """A new listener, unless `reason` or the number of those that are open speaks against it."""
+        if reason is None and len(self._listeners) >= MAX_LISTENERS:
+            reason = f"{MAX_LISTENERS} listeners are open on this connection already"
+        if reason is None:
+            try:
+                listening = await asking()
+            except SocketFailed as error:
+                reason = str(error)
+            else:
+                if not self._closed:
+                    return listening
+                self._context.sockets.forget(listening)
+                reason = "the connection is closed"
+        self._deny(kind, target, reason)
         return None
 
-    def _accept_from(
-        self,
-        listening: Listening,
-        kind: str,
-        target: str,
-        open_channel: Callable[[Peer, Callable[[], Forward]], Awaitable[object]],
-    ) -> None:
+    def _keep(self, where: tuple[str, int] | str, listening: Listening) -> None:
+        """Remember the listener; one that was in its place (a socket whose file has been removed) ends."""
+        self.cancel(where)
+        self._listeners[where] = listening
+
+    def _accept_from(self, listening: Listening, kind: str, target: str, open_channel: OpenChannel) -> None:
         context = self._context
         context.publish(ForwardListening(conn=context.conn, user=context.user, kind=kind, target=target))
         for sock in listening.sockets:
             sock.setblocking(False)
             self._loop.add_reader(sock, self._accept, sock, kind, target, open_channel)
 
-    def _accept(
-        self,
-        listening: socket.socket,
-        kind: str,
-        target: str,
-        open_channel: Callable[[Peer, Callable[[], Forward]], Awaitable[object]],
-    ) -> None:
+    def _accept(self, listening: socket.socket, kind: str, target: str, open_channel: OpenChannel) -> None:
         for _ in range(ACCEPTED_AT_ONCE):
             try:
                 sock, address = listening.accept()
-            except OSError:
+            except OSError as error:
+                if error.errno in EXHAUSTED:  # the connection stays in the kernel's queue, and would be tried for ever
+                    self._loop.remove_reader(listening)
+                    self._loop.call_later(
+                        EXHAUSTED_PAUSE_SECONDS, self._accept_again, listening, kind, target, open_channel
+                    )
                 return
             if self._forwards >= MAX_FORWARDS:
                 sock.close()
                 continue
+            self._forwards += 1
             peer = address[:2] if isinstance(address, tuple) else ("", 0)
             self._context.spawn_task(self._offer(sock, kind, target, partial(open_channel, peer)))
 
+    def _accept_again(self, listening: socket.socket, kind: str, target: str, open_channel: OpenChannel) -> None:
+        if listening.fileno() != -1:
+            self._loop.add_reader(listening, self._accept, listening, kind, target, open_channel)
+
     async def _offer(
-        self,
-        sock: socket.socket,
-        kind: str,
-        target: str,
-        open_channel: Callable[[Callable[[], Forward]], Awaitable[object]],
+        self, sock: socket.socket, kind: str, target: str, open_channel: Callable[[Forward], Awaitable[object]]
     ) -> None:
         """Open a channel towards the client for an accepted connection, which is closed if the client refuses."""
-        forward: Forward | None = None
-
-        def join() -> Forward:
-            nonlocal forward
-            forward = self._join(kind, target, sock)
-            return forward
-
+        try:
+            forward = self._forward(kind, target, sock)
+        except asyncssh.ChannelOpenError as error:
+            self._deny(kind, target, error.reason)
+            return
+        opened = False
         try:
             async with asyncio.timeout(OPEN_SECONDS):
-                await open_channel(join)
+                await open_channel(forward)
+            opened = True
         except (asyncssh.ChannelOpenError, TimeoutError) as error:
             self._deny(kind, target, f"the client refused: {error}")
         finally:
-            if forward is None:
-                sock.close()
+            if not opened:
+                forward.release()
 
     # -- both ---------------------------------------------------------------------------------------------------
 
-    def _join(self, kind: str, target: str, sock: socket.socket) -> Forward:
-        context = self._context
-        started = context.now()
-        self._forwards += 1
-        context.publish(ForwardOpened(conn=context.conn, user=context.user, kind=kind, target=target))
+    def _forward(self, kind: str, target: str, sock: socket.socket) -> Forward:
+        """`sock`, which has been counted already, ready to be joined to a channel."""
 
-        def closed() -> None:
+        def released() -> None:
             self._forwards -= 1
-            context.publish(
-                ForwardClosed(
-                    conn=context.conn,
-                    user=context.user,
-                    kind=kind,
-                    target=target,
-                    bytes_in=forward.bytes_in,
-                    bytes_out=forward.bytes_out,
-                    seconds=round(context.now() - started, 3),
-                )
-            )
 
-        forward = Forward(self._loop, sock, context, closed)
-        return forward
+        try:
+            return Forward(self._loop, sock, self._context, kind=kind, target=target, on_released=released)
+        except OSError as error:
+            sock.close()
+            released()
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, "no descriptors are left") from error
 
     def _check(self, kind: str, target: str, reason: str | None) -> None:
         if reason is None and self._forwards >= MAX_FORWARDS:

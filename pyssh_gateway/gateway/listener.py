@@ -4,6 +4,7 @@ import asyncio
 import errno
 import secrets
 import socket
+import traceback
 from collections import deque
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ import asyncssh
 from pyssh_gateway.core.launch import Endpoints
 from pyssh_gateway.core.limits import Admission, source_of
 from pyssh_gateway.core.steering import CipherSteering
-from pyssh_gateway.events import AnyEvent, ConnectionOpened, ConnectionRefused
+from pyssh_gateway.events import AnyEvent, ConnectionOpened, ConnectionRefused, InternalError
 from pyssh_gateway.gateway.connection import Connection
 from pyssh_gateway.gateway.server import Client, Services
 from pyssh_gateway.gateway.transport import Services as TransportServices
@@ -116,6 +117,8 @@ class Listener:
             accepted.close()
             return
         reason = self._admission.arrive()
+        if reason is not None and self._make_room(source_of(peer)):
+            reason = self._admission.arrive()
         if reason is not None:
             self._refuse(accepted, peer, peer_port, reason)
             return
@@ -137,15 +140,30 @@ class Listener:
         if not waiting:
             self._waiting.pop(source, None)
 
+    def _make_room(self, source: str) -> bool:
+        """Give up the oldest connection that waits, of the source that has most of them unless that is `source`.
+
+        Who fills the server with connections that wait pays with those, and keeps nobody else out.
+        """
+        if not self._waiting:
+            return False
+        greediest = max(self._waiting, key=lambda name: len(self._waiting[name]))
+        if greediest == source:
+            return False
+        oldest = self._waiting[greediest][0]
+        oldest.timer.cancel()
+        self.give_up(oldest)
+        return True
+
     def give_up(self, waiting: "_Waiting") -> None:
-        """A connection has waited too long for its turn."""
+        """A connection that waits has had its time, or its place is needed."""
         endpoints = waiting.endpoints
         source = source_of(endpoints.peer)
         self._waiting[source].remove(waiting)
         if not self._waiting[source]:
             del self._waiting[source]
         self._admission.give_up()
-        reason = f"too many unauthenticated connections from {source} for {TURN_SECONDS:.0f} s"
+        reason = f"too many unauthenticated connections from {source}"
         self._refuse(waiting.accepted, endpoints.peer, endpoints.peer_port, reason)
 
     def _refuse(self, accepted: socket.socket, peer: str, peer_port: int, reason: str) -> None:
@@ -162,6 +180,11 @@ class Listener:
             steer_to_gcm=lambda version: self._steering.offer_only_gcm(version, peer),
             negotiation_failed=lambda: self._steering.failed(peer),
         )
-        await self.loop.connect_accepted_socket(
-            lambda: Connection(self.loop, self._options, services, client), accepted
-        )
+        try:
+            await self.loop.connect_accepted_socket(
+                lambda: Connection(self.loop, self._options, services, client), accepted
+            )
+        except Exception:  # noqa: BLE001 - one connection that can't be set up must not end all the others
+            self._publish(InternalError(where="listener", error=traceback.format_exc(), conn=conn_id))
+            accepted.close()
+            self.released(peer)

@@ -9,6 +9,8 @@ import os
 import pwd
 import resource
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
@@ -22,6 +24,8 @@ from pyssh_gateway.spawner.supervisor import UNUSABLE
 
 FETCHED_DIRECTORY = "fetched"
 """The directory in `keys_dir` that the gateway may write: last-good copies of fetched keys."""
+
+_OTHERS_MAY_WRITE = 0o022
 
 FALLBACK_ACCOUNT = "nobody"
 """The account to run as when root started us and the configured one does not exist."""
@@ -65,24 +69,46 @@ def run_gateway(facts: Facts, listening: socket.socket, control: socket.socket) 
 
 def _prepare(facts: Facts) -> None:
     """Take the working directory and the descriptors that will be needed, then give up every right."""
-    store = Path(facts.config.keys_dir, FETCHED_DIRECTORY)
-    try:
-        store.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"can't make {store} for fetched keys: {error.strerror}; keys_dir has to be writable") from error
+    account = gateway_account(facts.config.account) if os.geteuid() == 0 else None
+    _enter_store(Path(facts.config.keys_dir, FETCHED_DIRECTORY), account)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    os.chdir(store)
-    if os.geteuid() != 0:
+    if account is None:
         return
-    account = gateway_account(facts.config.account)
-    for path in (Path(), *Path().iterdir()):
-        os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
     if not _modules_readable(account.pw_uid):
         for name in LATE_MODULES:
             import_module(name)
     os.setgroups([])
     become(account.pw_uid, account.pw_gid)
+
+
+def _enter_store(store: Path, account: pwd.struct_passwd | None) -> None:
+    """Make the directory of fetched keys, which is to belong to `account`, and go there.
+
+    We may be root, and the place may be somebody's who would have us give away another directory: what is there is
+    opened without following a link, and given away only if it is root's.
+    """
+    try:
+        store.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise OSError(f"can't use {store} for fetched keys: {error.strerror}; keys_dir has to be writable") from error
+    with closing_descriptor(descriptor):
+        if account is not None:
+            found = os.fstat(descriptor)
+            if found.st_uid not in {0, account.pw_uid} or found.st_mode & _OTHERS_MAY_WRITE:
+                raise OSError(f"{store} belongs to somebody else, or others may write there: remove it")
+            os.fchown(descriptor, account.pw_uid, account.pw_gid)
+        os.fchdir(descriptor)
+
+
+@contextmanager
+def closing_descriptor(descriptor: int) -> Iterator[int]:
+    """Close `descriptor` at the end."""
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def gateway_account(name: str) -> pwd.struct_passwd:

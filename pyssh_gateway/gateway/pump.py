@@ -141,6 +141,7 @@ class Sink:
         self._waiting = bytearray()
         self._ending = False
         self._deadline: asyncio.TimerHandle | None = None
+        self._patience = 0.0
         self.closed = False
         os.set_blocking(descriptor, False)
 
@@ -161,12 +162,13 @@ class Sink:
         return False
 
     def end(self, seconds: float | None = None) -> None:
-        """Close the descriptor once everything has been written, or after `seconds` (None: however long it takes)."""
+        """Close the descriptor once everything has been written, or when nothing was for `seconds` (None: never)."""
         self._ending = True
         if not self._waiting or seconds == 0:
             self.close()
         elif seconds is not None and not self.closed:
             self._on_room = lambda: None  # whoever ends it so is gone
+            self._patience = seconds
             self._deadline = self._loop.call_later(seconds, self.close)
 
     def close(self) -> None:
@@ -195,6 +197,9 @@ class Sink:
             self._on_room()
             return
         del self._waiting[:written]
+        if self._deadline is not None and written:
+            self._deadline.cancel()
+            self._deadline = self._loop.call_later(self._patience, self.close)
         if not self._waiting:
             self._loop.remove_writer(self._descriptor)
             if self._ending:

@@ -73,11 +73,12 @@ class RequestSocket(Generic[Report]):
             self.send(packet)
             async with asyncio.timeout(seconds):
                 return await future
-        except TimeoutError:
-            raise Unanswered(f"no answer within {seconds:.0f} s") from None
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled():  # answered, and cancelled before the answer was looked at
+        except (TimeoutError, asyncio.CancelledError) as error:
+            # Answered meanwhile, and given up before the answer was looked at.
+            if future.done() and not future.cancelled() and future.exception() is None:
                 protocol.close_all(future.result()[1])
+            if isinstance(error, TimeoutError):
+                raise Unanswered(f"no answer within {seconds:.0f} s") from None
             raise
         finally:
             del self._answers[number]
@@ -105,10 +106,13 @@ class RequestSocket(Generic[Report]):
         self._loop.remove_writer(self._socket)
 
     def _read(self) -> None:
+        lost = False
         try:
             packet, descriptors = protocol.receive(self._socket)
         except BlockingIOError:
             return
+        except protocol.DescriptorsLost as error:
+            packet, descriptors, lost = error.packet, [], True
         except (OSError, protocol.ProtocolError):
             packet, descriptors = b"", []
         if not packet:
@@ -127,6 +131,9 @@ class RequestSocket(Generic[Report]):
         future = self._answers.get(number)
         if future is None or future.done():  # the asker gave up
             protocol.close_all(descriptors)
+            return
+        if lost:
+            future.set_exception(Unanswered("no descriptors are left for the answer"))
             return
         future.set_result((report, descriptors))
 

@@ -243,6 +243,7 @@ class Client(asyncssh.SSHServer):
             on_closed=self._session_closed,
             rules=self._services.rules[self.user],
             agent_path=lambda: self.forwarding.agent_path,
+            end_x11=self.forwarding.end_x11,
         )
         session = self.sessions[session_id] = Session(context, self._loop)
         channel = self._connection.create_server_channel()

@@ -17,22 +17,20 @@ import asyncssh
 import msgspec
 
 from pyssh_gateway.core import launch
+from pyssh_gateway.core.forwarding import X11Display
 from pyssh_gateway.core.login_rules import LoginRules
 from pyssh_gateway.events import AnyEvent, RequestDenied, SessionClosed, SessionOpened
 from pyssh_gateway.gateway.channel import SessionChannel
 from pyssh_gateway.gateway.file_events import FileEvents
 from pyssh_gateway.gateway.pump import Flow, Sink, Source
+from pyssh_gateway.gateway.signals import SIGNAL_NAMES, signal_name
 from pyssh_gateway.gateway.spawner_client import Spawned, SpawnerClient, SpawnRefused
-from pyssh_gateway.spawner.protocol import Exited
+from pyssh_gateway.spawner.protocol import Exited, close_all
 from pyssh_gateway.spawner.terminal import set_size
 
 EOF_GRACE_SECONDS = 0.05
 """How long an EOF waits for the exit status, which comes another way and some clients want first. A process that closes
 its output and lives on is the exception; its EOF is passed on after this."""
-
-LINGER_SECONDS = 1.0
-"""How long the output of an ended process may stay silent, with a background process still holding it open, before the
-channel is closed. sshd waits for as long as anybody holds it, and so hangs on `ssh host 'server &'`."""
 
 DRAIN_BYTES = 128 * 1024
 """How much is read from a pty after its process has ended. The kernel holds at most 64 KiB for a pty; what comes beyond
@@ -42,9 +40,6 @@ INPUT_SECONDS = 5.0
 """How long a process may take to read what the client sent before it closed the channel; sshd would wait for ever."""
 
 STDERR = asyncssh.EXTENDED_DATA_STDERR
-
-SIGNAL_NAMES = ("ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2")
-"""The signals of RFC 4254 section 6.10."""
 
 
 class SessionContext(msgspec.Struct, frozen=True):
@@ -62,6 +57,7 @@ class SessionContext(msgspec.Struct, frozen=True):
     on_closed: Callable[[str], None]
     rules: LoginRules
     agent_path: Callable[[], bytes]
+    end_x11: Callable[[X11Display], None]
 
 
 class Session(asyncssh.SSHServerSession[bytes]):
@@ -85,9 +81,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._flow = Flow(self._flow_changed)
         self._drain_left = DRAIN_BYTES
         self._finished = False
+        self._left_open = False
         self._released = False
         self._lost = False
         self._stopping = False
+        self._early_input = b""
         self._bytes_in = 0
         self._bytes_out = 0
 
@@ -175,7 +173,13 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._deny(request.kind, str(error))
             self._channel.answer(granted=False)
             return
-        self._attach(process)
+        try:
+            self._attach(process)
+        except OSError as error:
+            close_all(process.descriptors)
+            self._deny(request.kind, f"no descriptors are left: {error.strerror}")
+            self._channel.answer(granted=False)
+            return
         context.publish(
             SessionOpened(
                 conn=context.conn,
@@ -194,14 +198,19 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._channel.answer(granted=True)
 
     def _attach(self, process: Spawned) -> None:
-        """Own the process's descriptors; nothing is read before the request has been answered."""
+        """Own the process's descriptors; nothing is read before the request has been answered.
+
+        Raises `OSError`, and owns nothing, if there are no descriptors left.
+        """
+        masters = _duplicates(process.descriptors[0]) if process.tty else None
         self._process = process
         self._opened_at = self._context.now()
         size = self._channel.peer_packet_size
-        if process.tty:
+        if masters is not None:
             (master,) = process.descriptors
-            self._sink = Sink(self._loop, os.dup(master), self._channel.resume_reading)
-            self._master = os.dup(master)  # the source closes its own when everybody has left the terminal
+            # The source closes its own when everybody has left the terminal.
+            writing, self._master = masters
+            self._sink = Sink(self._loop, writing, self._channel.resume_reading)
             outputs: list[tuple[int, int | None]] = [(master, None)]
         else:
             stdin, stdout, stderr, *events = process.descriptors
@@ -227,6 +236,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
             )
             for descriptor, datatype in outputs
         ]
+
+        self._sink.write(self._early_input)
 
     @property
     def exit_is_due(self) -> bool:
@@ -261,7 +272,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Input for the process."""
         self._bytes_in += len(data)
-        if self._sink is not None and not self._sink.write(data):
+        if self._sink is None:
+            self._early_input += data  # of a client that has closed the channel already; at most its window
+        elif not self._sink.write(data):
             self._channel.pause_reading()
 
     def eof_received(self) -> bool:
@@ -291,7 +304,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._channel.write(data, datatype)
         if self._timer is not None:  # output after the exit: the silence begins again
             self._cancel_timer()
-            self._timer = self._loop.call_later(LINGER_SECONDS, self._finish)
+            self._linger()
 
     # -- the end ------------------------------------------------------------------------------------------------
 
@@ -319,7 +332,17 @@ class Session(asyncssh.SSHServerSession[bytes]):
         elif ended:
             self._finish()
         else:
-            self._timer = self._loop.call_later(LINGER_SECONDS, self._finish)
+            self._linger()
+
+    def _linger(self) -> None:
+        """The process has ended, but somebody has its output open: wait until that has been silent long enough."""
+        seconds = self._context.rules.linger
+        if seconds is not None:
+            self._timer = self._loop.call_later(seconds, self._give_up_output)
+
+    def _give_up_output(self) -> None:
+        self._left_open = True
+        self._finish()
 
     def _drain_pty(self) -> None:
         """The process has ended, so what is in the pty is all that counts, whoever else may hold it (sshd agrees)."""
@@ -344,13 +367,15 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._channel.report_exit(self._exit.status or 0)
         self._channel.write_eof()
         self._channel.close()
-        self._release("exited")
+        self._release("exited, output left open" if self._left_open else "exited")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The channel is gone, by our hand or the client's: let go of everything."""
         self._lost = True
         if self._process is not None:
             self._release("connection lost" if exc else "channel closed")
+        if self._open and self._channel.x11 is not None:
+            self._context.end_x11(self._channel.x11)
         self._context.on_closed(self._context.session)
 
     def _release(self, reason: str) -> None:
@@ -392,10 +417,14 @@ class Session(asyncssh.SSHServerSession[bytes]):
         context.publish(RequestDenied(conn=context.conn, user=context.user, request=request, reason=reason))
 
 
-def signal_name(number: int) -> str:
-    """The name that exit-signal has for a signal; others are named as sshd names them (session.c, sig2name)."""
-    name = signal.Signals(number).name.removeprefix("SIG") if number in signal.valid_signals() else ""
-    return name if name in SIGNAL_NAMES else "SIG@openssh.com"
+def _duplicates(descriptor: int) -> tuple[int, int]:
+    """Two more descriptors of the same pty."""
+    first = os.dup(descriptor)
+    try:
+        return first, os.dup(descriptor)
+    except OSError:
+        os.close(first)
+        raise
 
 
 def _account(user: str) -> launch.Account:

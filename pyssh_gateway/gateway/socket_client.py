@@ -20,12 +20,13 @@ class SocketFailed(Exception):
 
 
 class Listening(msgspec.Struct, frozen=True):
-    """Listening sockets, which are the caller's to close, and where they are. `id` is what `forget` takes."""
+    """Listening sockets, and where they are; `forget` ends them. `id` is what `maker`, who made them, knows them by."""
 
     id: int
     port: int
     path: bytes
     sockets: list[socket.socket]
+    maker: RequestSocket[messages.Report]
 
 
 class SocketMakers:
@@ -55,9 +56,9 @@ class SocketMakers:
         """A socket that is connected to the unix socket at `path`."""
         return await self._connect(user, lambda number: messages.ConnectUnix(number, path))
 
-    async def listen_tcp(self, user: str, addresses: tuple[str, ...], port: int) -> Listening:
-        """Sockets that listen on `port` of `addresses`."""
-        return await self._listen(user, lambda number: messages.ListenTcp(number, addresses, port))
+    async def listen_tcp(self, user: str, addresses: tuple[str, ...], port: int, *, alone: bool = False) -> Listening:
+        """Sockets that listen on `port` of `addresses`; `alone`: only if nobody listens on any of them."""
+        return await self._listen(user, lambda number: messages.ListenTcp(number, addresses, port, alone))
 
     async def listen_unix(self, user: str, path: bytes, mask: int, *, unlink: bool) -> Listening:
         """A socket that listens at `path`."""
@@ -67,30 +68,31 @@ class SocketMakers:
         """A socket for an agent, in a directory of its own."""
         return await self._listen(user, messages.ListenAgent)
 
-    def forget(self, user: str, listening: Listening) -> None:
+    def forget(self, listening: Listening) -> None:
         """Close the sockets and have their file removed."""
         for sock in listening.sockets:
             self._loop.remove_reader(sock)
             sock.close()
-        maker = self._running.get(user)
-        if maker is not None and listening.path:
+        if listening.path:
             try:
-                maker.send(messages.encode(messages.Forget(listening.id)))
+                listening.maker.send(messages.encode(messages.Forget(listening.id)))
             except Unanswered:
                 return  # it is gone, and has removed its files
 
     async def _connect(self, user: str, request: Callable[[int], messages.Request]) -> socket.socket:
-        _, descriptors = await self._ask(user, request)
+        _, _, descriptors = await self._ask(user, request)
         return socket.socket(fileno=descriptors[0])
 
     async def _listen(self, user: str, request: Callable[[int], messages.Request]) -> Listening:
-        report, descriptors = await self._ask(user, request)
+        maker, report, descriptors = await self._ask(user, request)
         sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
         if not isinstance(report, messages.Listening):
             raise SocketFailed("the socket process gave an unexpected answer")
-        return Listening(report.id, report.port, report.path, sockets)
+        return Listening(report.id, report.port, report.path, sockets, maker)
 
-    async def _ask(self, user: str, request: Callable[[int], messages.Request]) -> tuple[messages.Report, list[int]]:
+    async def _ask(
+        self, user: str, request: Callable[[int], messages.Request]
+    ) -> tuple[RequestSocket[messages.Report], messages.Report, list[int]]:
         maker = await self._maker(user)
         number = maker.new_number()
         try:
@@ -99,7 +101,7 @@ class SocketMakers:
             raise SocketFailed(str(error)) from error
         if isinstance(report, messages.Failed):
             raise SocketFailed(report.reason)
-        return report, descriptors
+        return maker, report, descriptors
 
     async def _maker(self, user: str) -> RequestSocket[messages.Report]:
         async with self._starting.setdefault(user, asyncio.Lock()):

@@ -10,6 +10,7 @@ import grp
 import os
 import pwd
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -40,6 +41,10 @@ MOTD_BYTES = 64 * 1024
 
 CANNOT_EXEC = 1
 """Exit status when the shell itself can't be run: sshd's (session.c, do_child)."""
+
+READY_SECONDS = 5
+"""How long a child may take to become the account. It reads the group database, which may be on a network; nobody
+else's session has to wait for that for longer."""
 
 XAUTH_SECONDS = 10
 """xauth waits this long for another one that has the file locked (xauth(1), -b)."""
@@ -186,8 +191,10 @@ def _fork_child(
     finally:
         os.close(ready)
         # The end of the pipe comes when the child has closed its side: in a moment, or with its death.
-        with os.fdopen(waiting, "rb") as file:
-            file.read(1)
+        ready_or_dead = select.poll()
+        ready_or_dead.register(waiting, select.POLLIN)
+        ready_or_dead.poll(READY_SECONDS * 1000)
+        os.close(waiting)
     return pid
 
 

@@ -100,6 +100,14 @@ class ProtocolError(Exception):
     """The other side sent something that is none of the messages above."""
 
 
+class DescriptorsLost(Exception):
+    """A message came without its descriptors: this process has none left to take them with."""
+
+    def __init__(self, packet: bytes) -> None:
+        super().__init__("no descriptors are left")
+        self.packet = packet
+
+
 def socket_pair() -> tuple[socket.socket, socket.socket]:
     """Both ends of a new connection; which side gets which does not matter."""
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -144,9 +152,12 @@ def receive(end: socket.socket) -> tuple[bytes, list[int]]:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             numbers.frombytes(data[: len(data) - len(data) % _DESCRIPTOR_BYTES])
     descriptors = list(numbers)
-    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+    if flags & socket.MSG_TRUNC or (flags & socket.MSG_CTRUNC and len(descriptors) >= MAX_DESCRIPTORS):
         close_all(descriptors)
         raise ProtocolError("message was cut off")
+    if flags & socket.MSG_CTRUNC:
+        close_all(descriptors)
+        raise DescriptorsLost(packet)
     return packet, descriptors
 
 

@@ -35,11 +35,15 @@ class ConnectUnix(msgspec.Struct, frozen=True, tag="connect-unix"):
 
 
 class ListenTcp(msgspec.Struct, frozen=True, tag="listen-tcp"):
-    """Listen on `port` (0: any, but the same) of each of `addresses`; one that works is enough. -> `Listening`."""
+    """Listen on `port` (0: any, but the same) of each of `addresses`; one that works is enough. -> `Listening`.
+
+    `alone`: not if somebody else has the port on any of them, who could pass for us there.
+    """
 
     id: int
     addresses: tuple[str, ...]
     port: int
+    alone: bool = False
 
 
 class ListenUnix(msgspec.Struct, frozen=True, tag="listen-unix"):
@@ -95,7 +99,10 @@ _report_decoder = msgspec.msgpack.Decoder(Report)
 
 def encode(message: Request | Report) -> bytes:
     """The packet for `message`; `ProtocolError` if it is too large to be sent."""
-    packet = _encoder.encode(message)
+    try:
+        packet = _encoder.encode(message)
+    except UnicodeEncodeError as error:
+        raise ProtocolError(f"not text: {error}") from error
     if len(packet) > MAX_MESSAGE:
         raise ProtocolError(f"message of {len(packet)} bytes is over the limit of {MAX_MESSAGE}")
     return packet

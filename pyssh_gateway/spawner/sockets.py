@@ -14,6 +14,7 @@ import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from pyssh_gateway.spawner import socket_protocol as messages
 from pyssh_gateway.spawner.protocol import ProtocolError, receive
@@ -21,8 +22,9 @@ from pyssh_gateway.spawner.protocol import ProtocolError, receive
 CONNECT_SECONDS = 15.0
 """How long one address may take to answer. The kernel would try for two minutes; nobody waits that long for a page."""
 
-MAX_AT_ONCE = 64
-"""Requests in progress; more wait in the socket. A browser behind -D opens some tens of connections at once."""
+MAX_AT_ONCE = 512
+"""Requests in progress, each with a thread; more are refused, so that none waits for others. A browser behind -D opens
+some tens of connections at once."""
 
 BACKLOG = 128
 """Connections that wait to be accepted on a forwarded port: sshd's (channels.h, SSH_LISTEN_BACKLOG)."""
@@ -49,21 +51,30 @@ class SocketMaker:
         self._control = control
         self._places = threading.BoundedSemaphore(MAX_AT_ONCE)
         self._sending = threading.Lock()
-        self._files: dict[int, bytes] = {}
+        self._files: dict[int, _File] = {}
 
     def run(self) -> None:
         """Serve requests; returns when the other end has been closed."""
         os.umask(0)  # the modes of sockets are said outright
-        with suppress(ProtocolError, OSError):
-            while packet := receive(self._control)[0]:
-                request = messages.decode_request(packet)
-                if isinstance(request, messages.Forget):
-                    self._forget(request.id)
-                    continue
-                self._places.acquire()
+        try:
+            with suppress(ProtocolError, OSError):
+                while packet := receive(self._control)[0]:
+                    self._serve(messages.decode_request(packet))
+        finally:
+            for number in tuple(self._files):
+                self._forget(number)
+
+    def _serve(self, request: messages.Request) -> None:
+        if isinstance(request, messages.Forget):
+            self._forget(request.id)
+        elif not self._places.acquire(blocking=False):
+            self._tell(messages.Failed(request.id, "failed", f"{MAX_AT_ONCE} requests are in progress"), [])
+        else:
+            try:
                 threading.Thread(target=self._answer, args=(request,), daemon=True).start()
-        for number in tuple(self._files):
-            self._forget(number)
+            except RuntimeError:  # the account may have no more threads
+                self._places.release()
+                self._tell(messages.Failed(request.id, "failed", "no thread could be started"), [])
 
     def _answer(self, request: messages.Request) -> None:
         try:
@@ -77,6 +88,9 @@ class SocketMaker:
             report, sockets = messages.Failed(request.id, failure, getattr(error, "strerror", None) or str(error)), []
         finally:
             self._places.release()
+        self._tell(report, sockets)
+
+    def _tell(self, report: messages.Report, sockets: list[socket.socket]) -> None:
         with self._sending, suppress(OSError):
             socket.send_fds(self._control, [messages.encode(report)], [sock.fileno() for sock in sockets])
         for sock in sockets:
@@ -88,30 +102,43 @@ class SocketMaker:
                 return messages.Connected(request.id), [connect_tcp(host, port)]
             case messages.ConnectUnix(path=path):
                 return messages.Connected(request.id), [connect_unix(path)]
-            case messages.ListenTcp(addresses=addresses, port=port):
-                sockets = listen_tcp(addresses, port)
+            case messages.ListenTcp(addresses=addresses, port=port, alone=alone):
+                sockets = listen_tcp(addresses, port, alone=alone)
                 return messages.Listening(request.id, sockets[0].getsockname()[1], b""), sockets
             case messages.ListenUnix(path=path, mask=mask, unlink=unlink):
                 sock = listen_unix(path, mask, unlink=unlink)
-                self._files[request.id] = path
+                self._files[request.id] = _File(path, _identity(path), in_directory=False)
                 return messages.Listening(request.id, 0, path), [sock]
             case messages.ListenAgent():
                 path, sock = listen_agent()
-                self._files[request.id] = path
+                self._files[request.id] = _File(path, _identity(path), in_directory=True)
                 return messages.Listening(request.id, 0, path), [sock]
             case _:
                 raise ValueError(f"unexpected {type(request).__name__}")
 
     def _forget(self, number: int) -> None:
-        path = self._files.pop(number, None)
-        if path is None:
+        made = self._files.pop(number, None)
+        if made is None:
             return
-        file = Path(os.fsdecode(path))
         with suppress(OSError):
-            file.unlink()
-        if file.parent.name.startswith(AGENT_DIRECTORY):
-            with suppress(OSError):
+            file = Path(os.fsdecode(made.path))
+            if _identity(made.path) == made.identity:  # else somebody has replaced it
+                file.unlink()
+            if made.in_directory:
                 file.parent.rmdir()
+
+
+class _File(NamedTuple):
+    """A socket's file: where it is, which one it is, and whether it has a directory of its own."""
+
+    path: bytes
+    identity: tuple[int, int]
+    in_directory: bool
+
+
+def _identity(path: bytes) -> tuple[int, int]:
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino
 
 
 def connect_tcp(host: str, port: int) -> socket.socket:
@@ -133,8 +160,11 @@ def connect_unix(path: bytes) -> socket.socket:
     return sock
 
 
-def listen_tcp(addresses: tuple[str, ...], port: int) -> list[socket.socket]:
-    """Sockets that listen on the same `port` of as many of `addresses` as can be had; raises if that is none."""
+def listen_tcp(addresses: tuple[str, ...], port: int, *, alone: bool = False) -> list[socket.socket]:
+    """Sockets that listen on the same `port` of as many of `addresses` as can be had; raises if that is none.
+
+    `alone`: raises as well if somebody else has the port on one of them.
+    """
     listening: list[socket.socket] = []
     failure: OSError | None = None
     for address in addresses:
@@ -155,6 +185,10 @@ def listen_tcp(addresses: tuple[str, ...], port: int) -> list[socket.socket]:
         except OSError as error:
             sock.close()
             failure = failure or error
+            if alone and error.errno == errno.EADDRINUSE:
+                for other in listening:
+                    other.close()
+                raise
             continue
         listening.append(sock)
         port = sock.getsockname()[1]
@@ -165,6 +199,8 @@ def listen_tcp(addresses: tuple[str, ...], port: int) -> list[socket.socket]:
 
 def listen_unix(path: bytes, mask: int, *, unlink: bool) -> socket.socket:
     """A socket that listens at `path`. Its mode is set before it has a name, so it is never wider."""
+    if not path or b"\0" in path:
+        raise OSError(errno.EINVAL, "not a path")  # an abstract socket: no file, and so no permissions
     if unlink:
         file = Path(os.fsdecode(path))
         if file.is_socket() and not file.is_symlink():

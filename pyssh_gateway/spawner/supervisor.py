@@ -17,7 +17,7 @@ from contextlib import suppress
 
 import msgspec
 
-from pyssh_gateway.spawner import login_records, process, protocol
+from pyssh_gateway.spawner import key_files, login_records, process, protocol
 
 MAX_CRASHES = 5
 CRASH_PERIOD_SECONDS = 60.0
@@ -225,10 +225,9 @@ class Supervisor:
             self._report(protocol.Refused(number, f"{path} is not a key file of the configuration"))
             return
         try:
-            # Not waiting: a FIFO in this place must not stop the spawner.
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = key_files.open_trusted(path, self._permissions.users)
         except OSError as error:
-            self._report(protocol.Refused(number, f"can't read {path}: {error.strerror}"))
+            self._report(protocol.Refused(number, f"can't read {path}: {error.strerror or error}"))
             return
         self._report(protocol.KeysOpened(number), [descriptor])
         os.close(descriptor)
@@ -270,6 +269,7 @@ class Supervisor:
     def _gateway_ended(self, status: int) -> int | None:
         code = os.waitstatus_to_exitcode(status)
         if code in {0, UNUSABLE} or self._stop_asked_at is not None:
+            self._forget_children(hang_up=False)
             return max(code, 0)
         now = time.monotonic()
         cause = f"exit code {code}" if code > 0 else signal.Signals(-code).name
@@ -279,10 +279,7 @@ class Supervisor:
         self._crashes = [entry for entry in self._crashes if now - entry[0] < CRASH_PERIOD_SECONDS]
         self._crashes.append((now, crash))
         self._say(f"the gateway (pid {crash.pid}) ended with {cause}; ending its {crash.sessions} sessions")
-        for _, child in self._children.values():
-            if child.tty:
-                process.hang_up(child)
-        self._children.clear()
+        self._forget_children(hang_up=True)
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -291,6 +288,15 @@ class Supervisor:
             return CRASHED
         self._start_gateway()
         return None
+
+    def _forget_children(self, *, hang_up: bool) -> None:
+        """Their gateway is gone, and so are their terminals: nobody will be told of their ends."""
+        for pid, (_, child) in self._children.items():
+            if child.tty:
+                if hang_up:
+                    process.hang_up(child)
+                self._record(login_records.record_logout, pid=pid, tty=child.tty)
+        self._children.clear()
 
     def _signal_gateway(self, number: int) -> None:
         with suppress(ProcessLookupError):

@@ -59,7 +59,11 @@ def test_environment_is_the_documented_one(client: Client, account: pwd.struct_p
     }
     assert {name: env.get(name) for name in expected} == expected
     made_by_the_shell = {"PWD", "SHLVL", "_", "OLDPWD"}
-    assert set(env) - made_by_the_shell - set(expected) - {"PATH", "LANG"} == {"SSH_CONNECTION", "SSH_CLIENT"}
+    assert set(env) - made_by_the_shell - set(expected) - {"PATH", "LANG"} == {
+        "SSH_CONNECTION",
+        "SSH_CLIENT",
+        "PYSSH_SESSION",
+    }
     assert "/usr/bin" in env["PATH"].split(":")
 
 
@@ -300,7 +304,7 @@ def test_input_is_not_waited_for_after_the_exit(client: Client) -> None:
 
 
 def test_session_does_not_wait_for_a_background_process(client: Client) -> None:
-    """Protects `ssh host 'server & echo hi'`, which returns although the server holds the output (LINGER_SECONDS)."""
+    """Protects `ssh host 'server & echo hi'`, which returns although the server holds the output (session.linger)."""
     began = time.monotonic()
     result = client.run("sleep 41.5 & echo $!")
     taken = time.monotonic() - began

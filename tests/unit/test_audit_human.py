@@ -147,6 +147,10 @@ closed   c1 amos from 203.0.113.5 after 3m02s: the client disconnected; 5.2 KiB 
 denied   amos on c1: x11-req: not served
 session  c1.1 amos exec make on /dev/pts/0 (xterm), pid 12
 ended    c1.1 amos exit 7 after 3.21s: the process ended; 12 B in, 20.0 KiB out
+sftp     c1.1 amos file.closed /home/amos/notes.txt write create truncate ok; 20.0 KiB in, 0 B out
+listen   c1 amos forwarded-tcpip from localhost:8080
+forward  c1 amos direct-tcpip 127.0.0.1:8080
+forward  c1 amos direct-tcpip 127.0.0.1:8080 closed after 3.21s; 512 B in, 20.0 KiB out
 idle     Idle for 5s
 idle     Stopping machine. Goodbye!"""
     )
@@ -195,7 +199,8 @@ def test_a_gap_is_told_to_people() -> None:
 
 def test_a_line_for_people_is_short() -> None:
     """A command of a page does not push the rest off the screen."""
-    shown = human_line(record(msgspec.structs.replace(EXAMPLES[-4], command="x" * 4096)), colour=False)
+    (opened,) = [event for event in EXAMPLES if isinstance(event, ev.SessionOpened)]
+    shown = human_line(record(msgspec.structs.replace(opened, command="x" * 4096)), colour=False)
     assert shown.endswith("x…")
     assert len(shown) < MAX_LINE + 30
 

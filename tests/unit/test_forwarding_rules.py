@@ -263,6 +263,7 @@ def test_rules_of_a_login() -> None:
             force_command="ä --x".encode(),
             env={b"A": b"1=2", b"B": b""},
             accept_env=("APP_*",),
+            linger=2.0,
         )
     }
 
