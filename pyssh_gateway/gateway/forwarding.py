@@ -24,7 +24,10 @@ from pyssh_gateway.gateway.forward import Forward, ForwardContext
 from pyssh_gateway.gateway.socket_client import Listening, SocketFailed
 
 MAX_FORWARDS = 1000
-"""Forwarded connections that one client may have open: each takes a descriptor. A browser behind -D opens tens."""
+"""Forwarded connections that one client may have open: each takes three descriptors. A browser behind -D opens tens."""
+
+MAX_OFFERS = 256
+"""Those of them that the client has yet to accept. A client that is stopped accepts none, and strangers may come."""
 
 MAX_LISTENERS = 100
 """Listeners that one client may have open."""
@@ -59,6 +62,7 @@ class Forwarding:
         self._context = context
         self._loop = loop
         self._forwards = 0
+        self._offers = 0
         self._listeners: dict[tuple[str, int] | str, Listening] = {}
         self._agent: Listening | None = None
         self._agent_lock = asyncio.Lock()
@@ -121,7 +125,7 @@ class Forwarding:
         reason = rules_module.may_listen(self._context.rules, host, port)
         addresses = rules_module.listen_addresses(host, self._context.rules.gateway_ports)
         asking = partial(self._context.sockets.listen_tcp, self._context.user, addresses, port)
-        listening = await self._listen("forwarded-tcpip", f"{host}:{port}", reason, asking)
+        listening = await self._listen("tcpip-forward", f"{host}:{port}", reason, asking)
         if listening is None:
             return None
         self._keep((host, listening.port), listening)
@@ -142,7 +146,7 @@ class Forwarding:
             rules.socket_mask,
             unlink=rules.socket_unlink,
         )
-        listening = await self._listen("forwarded-streamlocal", path, rules_module.may_listen_unix(rules), asking)
+        listening = await self._listen("streamlocal-forward", path, rules_module.may_listen_unix(rules), asking)
         if listening is None:
             return False
         self._keep(path, listening)
@@ -170,7 +174,7 @@ class Forwarding:
             if self._agent is not None:
                 return True
             asking = partial(self._context.sockets.listen_agent, self._context.user)
-            self._agent = await self._listen("auth-agent", "", reason, asking)
+            self._agent = await self._listen("auth-agent-req", "", reason, asking)
         if self._agent is None:
             return False
 
@@ -193,7 +197,7 @@ class Forwarding:
             reason = "there is no xauth on this machine"
         elif display is None:
             reason = "the cookie is not one"
-        listening = await self._listen("x11", "", reason, self._free_display)
+        listening = await self._listen("x11-req", "", reason, self._free_display)
         if listening is None or display is None:
             return None
         number = listening.port - X11_PORT
@@ -218,7 +222,7 @@ class Forwarding:
         raise SocketFailed("no display number is free")
 
     async def _listen(
-        self, kind: str, target: str, reason: str | None, asking: Callable[[], Awaitable[Listening]]
+        self, request: str, target: str, reason: str | None, asking: Callable[[], Awaitable[Listening]]
     ) -> Listening | None:
         """A new listener, unless `reason` or the number of those that are open speaks against it."""
         if reason is None and len(self._listeners) >= MAX_LISTENERS:
@@ -233,7 +237,7 @@ class Forwarding:
                     return listening
                 self._context.sockets.forget(listening)
                 reason = "the connection is closed"
-        self._deny(kind, target, reason)
+        self._deny(request, target, reason)
         return None
 
     def _keep(self, where: tuple[str, int] | str, listening: Listening) -> None:
@@ -259,10 +263,11 @@ class Forwarding:
                         EXHAUSTED_PAUSE_SECONDS, self._accept_again, listening, kind, target, open_channel
                     )
                 return
-            if self._forwards >= MAX_FORWARDS:
+            if self._forwards >= MAX_FORWARDS or self._offers >= MAX_OFFERS:
                 sock.close()
                 continue
             self._forwards += 1
+            self._offers += 1
             peer = address[:2] if isinstance(address, tuple) else ("", 0)
             self._context.spawn_task(self._offer(sock, kind, target, partial(open_channel, peer)))
 
@@ -277,6 +282,7 @@ class Forwarding:
         try:
             forward = self._forward(kind, target, sock)
         except asyncssh.ChannelOpenError as error:
+            self._offers -= 1
             self._deny(kind, target, error.reason)
             return
         opened = False
@@ -287,6 +293,7 @@ class Forwarding:
         except (asyncssh.ChannelOpenError, TimeoutError) as error:
             self._deny(kind, target, f"the client refused: {error}")
         finally:
+            self._offers -= 1
             if not opened:
                 forward.release()
 
