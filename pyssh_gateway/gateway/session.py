@@ -5,10 +5,8 @@ as sshd does: when the process has been reaped and what it wrote has been sent, 
 """
 
 import asyncio
-import os
 import pwd
 import signal
-import termios
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal, cast
@@ -22,11 +20,11 @@ from pyssh_gateway.core.login_rules import LoginRules
 from pyssh_gateway.events import AnyEvent, RequestDenied, SessionClosed, SessionOpened
 from pyssh_gateway.gateway.channel import SessionChannel
 from pyssh_gateway.gateway.file_events import FileEvents
-from pyssh_gateway.gateway.pump import Flow, Sink, Source
+from pyssh_gateway.gateway.pump import Flow
 from pyssh_gateway.gateway.signals import SIGNAL_NAMES, signal_name
 from pyssh_gateway.gateway.spawner_client import Spawned, SpawnerClient, SpawnRefused
+from pyssh_gateway.gateway.streams import PROCESS_STREAMS, Streams
 from pyssh_gateway.spawner.protocol import Exited, close_all
-from pyssh_gateway.spawner.terminal import set_size
 
 EOF_GRACE_SECONDS = 0.05
 """How long an EOF waits for the exit status, which comes another way and some clients want first. A process that closes
@@ -38,8 +36,6 @@ is a background process's, and sshd cuts that off, too."""
 
 INPUT_SECONDS = 5.0
 """How long a process may take to read what the client sent before it closed the channel; sshd would wait for ever."""
-
-STDERR = asyncssh.EXTENDED_DATA_STDERR
 
 
 class SessionContext(msgspec.Struct, frozen=True):
@@ -71,9 +67,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._terminal: launch.Terminal | None = None
         self._process: Spawned | None = None
         self._opened_at = 0.0
-        self._sources: list[Source] = []
-        self._sink: Sink | None = None
-        self._master: int | None = None
+        self._streams: Streams | None = None
         self._file_events: FileEvents | None = None
         self._exit: Exited | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -120,9 +114,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:
         """`window-change`, before the process runs or while it does."""
-        if self._master is not None:
-            with suppress(OSError):
-                set_size(self._master, width, height, pixwidth, pixheight)
+        if self._streams is not None:
+            self._streams.resize(width, height, pixwidth, pixheight)
         elif self._terminal is not None:
             size = {"columns": width, "rows": height, "width": pixwidth, "height": pixheight}
             self._terminal = msgspec.structs.replace(self._terminal, **size)
@@ -140,11 +133,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def break_received(self, msec: int) -> bool:
         """`break` (RFC 4335): on a pty, what sshd does."""
-        if self._master is None:
-            return False
-        with suppress(termios.error):
-            termios.tcsendbreak(self._master, 0)
-        return True
+        return self._streams is not None and self._streams.send_break()
 
     # -- the process --------------------------------------------------------------------------------------------
 
@@ -202,48 +191,38 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
         Raises `OSError`, and owns nothing, if there are no descriptors left.
         """
-        masters = _duplicates(process.descriptors[0]) if process.tty else None
-        self._process = process
-        self._opened_at = self._context.now()
-        size = self._channel.peer_packet_size
-        if masters is not None:
-            (master,) = process.descriptors
-            # The source closes its own when everybody has left the terminal.
-            writing, self._master = masters
-            self._sink = Sink(self._loop, writing, self._channel.resume_reading)
-            outputs: list[tuple[int, int | None]] = [(master, None)]
-        else:
-            stdin, stdout, stderr, *events = process.descriptors
-            if events:
-                self._file_events = FileEvents(
-                    self._loop,
-                    events[0],
-                    conn=self._context.conn,
-                    session=self._context.session,
-                    user=self._context.user,
-                    publish=self._context.publish,
-                )
-            self._sink = Sink(self._loop, stdin, self._channel.resume_reading)
-            outputs = [(stdout, None), (stderr, STDERR)]
-        self._sources = [
-            Source(
+        context = self._context
+        self._streams = Streams(
+            self._loop,
+            process.descriptors[:PROCESS_STREAMS],
+            is_pty=bool(process.tty),
+            packet_size=self._channel.peer_packet_size,
+            deliver=self._output,
+            at_end=self._progress,
+            on_room=self._channel.resume_reading,
+        )
+        for events in process.descriptors[PROCESS_STREAMS:]:
+            self._file_events = FileEvents(
                 self._loop,
-                descriptor,
-                deliver=lambda data, datatype=datatype: self._output(data, datatype),  # type: ignore[misc]
-                at_end=self._progress,
-                size=size,
-                is_pty=bool(process.tty),
+                events,
+                conn=context.conn,
+                session=context.session,
+                user=context.user,
+                publish=context.publish,
             )
-            for descriptor, datatype in outputs
-        ]
-
-        self._sink.write(self._early_input)
+        self._process = process
+        self._opened_at = context.now()
+        self._streams.write(self._early_input)
 
     @property
     def exit_is_due(self) -> bool:
         """Whether all output has been sent, EOF as well, and the process has not been reaped."""
-        running = self._process is not None and self._exit is None
-        return running and all(source.ended for source in self._sources) and not self._channel.takes_data
+        running = self._streams is not None and self._exit is None
+        return running and self._output_has_ended and not self._channel.takes_data
+
+    @property
+    def _output_has_ended(self) -> bool:
+        return self._streams is not None and self._streams.ended
 
     @property
     def is_over(self) -> bool:
@@ -272,15 +251,15 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Input for the process."""
         self._bytes_in += len(data)
-        if self._sink is None:
+        if self._streams is None:
             self._early_input += data  # of a client that has closed the channel already; at most its window
-        elif not self._sink.write(data):
+        elif not self._streams.write(data):
             self._channel.pause_reading()
 
     def eof_received(self) -> bool:
         """The client sends no more: pipes are closed; a terminal has no such thing, and sshd's stays open, too."""
-        if self._sink is not None and self._process is not None and not self._process.tty:
-            self._sink.end()
+        if self._streams is not None and not self._streams.is_pty:
+            self._streams.end_input()
         return True
 
     def pause_writing(self) -> None:
@@ -292,8 +271,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._flow.channel(full=False)
 
     def _flow_changed(self, is_open: bool) -> None:
-        for source in self._sources:
-            source.set_reading(is_open)
+        if self._streams is not None:
+            self._streams.set_reading(is_open)
         if is_open:
             self._progress()
 
@@ -321,7 +300,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._finished or self._lost or self._process is None:
             return
         self._cancel_timer()
-        ended = all(source.ended for source in self._sources)
+        ended = self._output_has_ended
         if self._exit is None:
             if ended:
                 self._timer = self._loop.call_later(EOF_GRACE_SECONDS, self._channel.write_eof)
@@ -346,9 +325,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def _drain_pty(self) -> None:
         """The process has ended, so what is in the pty is all that counts, whoever else may hold it (sshd agrees)."""
-        (source,) = self._sources
         before = self._bytes_out
-        while source.read_now():
+        while self._streams is not None and self._streams.read_now():
             self._drain_left -= self._bytes_out - before
             before = self._bytes_out
             if self._drain_left <= 0:
@@ -386,13 +364,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         context, exit_ = self._context, self._exit
         self._cancel_timer()
         self._forget_network()
-        for source in self._sources:
-            source.close()
-        if self._sink is not None:
-            self._sink.end(INPUT_SECONDS if reason == "channel closed" else 0)
-        if self._master is not None:
-            os.close(self._master)
-            self._master = None
+        if self._streams is not None:
+            self._streams.close(INPUT_SECONDS if reason == "channel closed" else 0)
         context.publish(
             SessionClosed(
                 conn=context.conn,
@@ -415,16 +388,6 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def _deny(self, request: str, reason: str) -> None:
         context = self._context
         context.publish(RequestDenied(conn=context.conn, user=context.user, request=request, reason=reason))
-
-
-def _duplicates(descriptor: int) -> tuple[int, int]:
-    """Two more descriptors of the same pty."""
-    first = os.dup(descriptor)
-    try:
-        return first, os.dup(descriptor)
-    except OSError:
-        os.close(first)
-        raise
 
 
 def _account(user: str) -> launch.Account:
