@@ -166,7 +166,10 @@ def test_signals_are_as_in_a_new_login() -> None:
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
         signal.signal(signal.SIGUSR1, previous)
-    assert {line.split()[0]: int(line.split()[1], 16) for line in out.splitlines()} == {b"SigBlk:": 0, b"SigIgn:": 0}
+    # The C library keeps the first real-time signals for itself; nobody can change what whoever started us did to them.
+    ours = sum(1 << number - 1 for number in signal.valid_signals())
+    found = {line.split()[0]: int(line.split()[1], 16) & ours for line in out.splitlines()}
+    assert found == {b"SigBlk:": 0, b"SigIgn:": 0}
 
 
 def test_it_leads_a_session_and_a_group() -> None:
