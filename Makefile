@@ -30,7 +30,7 @@ run: $(VENV)/.runtime ## try it: serve here until idle
 
 test: $(VENV)/.dev ## every test, with real clients
 	@scripts/test-deps.sh
-	$(PY) -m pytest
+	@scripts/test.sh $(PY)
 
 check: $(VENV)/.dev $(VENV)/.lint ## format, lint, types, imports, unit tests with the core's coverage
 	$(PY) -m ruff format --check .
