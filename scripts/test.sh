@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole suite, in two halves side by side: the tests with real clients mostly wait, the others mostly compute.
-set -uo pipefail
+set -euo pipefail
 python=$1
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
