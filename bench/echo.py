@@ -65,7 +65,7 @@ def _wait_until_flowing(download: subprocess.Popen[bytes]) -> None:
 
 
 def _key(terminal: subprocess.Popen[bytes]) -> float:
-    time.sleep(PAUSE_SECONDS)
+    time.sleep(PAUSE_SECONDS)  # as somebody types: keys do not follow one another at once
     assert terminal.stdin is not None
     begun = time.perf_counter()
     os.write(terminal.stdin.fileno(), b"x")

@@ -146,7 +146,7 @@ def caveats() -> list[str]:
 def busy_percent() -> float:
     """How busy the machine's processors are just now."""
     first = _processor_ticks()
-    time.sleep(LOOK_SECONDS)
+    time.sleep(LOOK_SECONDS)  # the stretch of time that is judged
     idle, total = (after - before for after, before in zip(_processor_ticks(), first, strict=True))
     return 100 * (1 - idle / total) if total else 0.0
 

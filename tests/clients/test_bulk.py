@@ -213,7 +213,7 @@ def test_stopped_sftp_get(client: Client, place: Path) -> None:
     deadline = time.monotonic() + SECONDS
     while not got.exists() or got.stat().st_size < STOP_AFTER << 20:
         assert time.monotonic() < deadline
-        time.sleep(0.001)
+        time.sleep(0.001)  # a file that grows tells nobody; the deadline above ends this
     os.killpg(ssh.pid, signal.SIGSTOP)
     try:
         assert got.stat().st_size < SIZE
@@ -264,7 +264,7 @@ def fill(descriptor: int, data: bytes) -> int:
             written += os.write(descriptor, data)
             deadline = time.monotonic() + 0.5
         except BlockingIOError:
-            time.sleep(0.01)
+            time.sleep(0.01)  # the pipe is full: whether it stays so is the question
     return written
 
 
