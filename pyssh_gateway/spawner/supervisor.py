@@ -30,9 +30,13 @@ STOP_MARGIN_SECONDS = 2.0
 SEND_SECONDS = 5
 """How long the gateway may leave a report unread before it counts as stuck: its loop never blocks on purpose."""
 
-SAME_SIGNAL_SECONDS = 0.1
+SAME_SIGNAL_SECONDS = 0.2
 """Stop signals that arrive within this time of the first are the same wish: what is sent to a whole process group comes
 once directly and once more through make, which passes it on."""
+
+LAST_MOMENT_SECONDS = 0.25
+"""A session that ended this shortly before its gateway crashed ended with it: the kernel closes a dying process's
+terminals before its sockets, so that the report of such an end may still find a socket that nobody reads."""
 
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 CRASHED = 1
@@ -77,7 +81,7 @@ class Supervisor:
         self._control: socket.socket | None = None
         self._signals, self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._children: dict[int, tuple[int, process.Child]] = {}
-        self._ended_unreported = 0
+        self._ended: list[float] = []
         self._told: set[str] = set()
 
     def run(self) -> int:
@@ -232,19 +236,17 @@ class Supervisor:
         self._report(protocol.KeysOpened(number), [descriptor])
         os.close(descriptor)
 
-    def _report(self, report: protocol.Report, descriptors: list[int] | None = None) -> bool:
-        """Send `report`, waiting for room if the gateway is busy; whether there was a gateway to take it."""
+    def _report(self, report: protocol.Report, descriptors: list[int] | None = None) -> None:
+        """Send `report`, waiting for room if the gateway is busy; one that is gone needs none."""
         if self._control is None:
-            return False
+            return
         try:
             socket.send_fds(self._control, [protocol.encode(report)], descriptors or [])
         except BlockingIOError:
             self._say(f"killing the gateway: it has not read a report for {SEND_SECONDS} s")
             self._signal_gateway(signal.SIGKILL)
-            return False
         except OSError:  # the gateway is gone, or too many descriptors are on their way
-            return False
-        return True
+            pass
 
     def _reap(self) -> int | None:
         """Collect every child that has ended; the exit code if the gateway ended and no other is to follow it."""
@@ -260,8 +262,10 @@ class Supervisor:
                 gateway_status = status
             elif pid in self._children:
                 number, child = self._children.pop(pid)
-                if not self._report(_exited(number, status)) and child.is_session:
-                    self._ended_unreported += 1
+                self._report(_exited(number, status))
+                if child.is_session:
+                    now = time.monotonic()
+                    self._ended = [when for when in self._ended if now - when < LAST_MOMENT_SECONDS] + [now]
                 if child.tty:
                     self._record(login_records.record_logout, pid=pid, tty=child.tty)
         return None if gateway_status is None else self._gateway_ended(gateway_status)
@@ -274,8 +278,9 @@ class Supervisor:
         now = time.monotonic()
         cause = f"exit code {code}" if code > 0 else signal.Signals(-code).name
         running = sum(child.is_session for _, child in self._children.values())
-        crash = Crash(self._gateway, cause, running + self._ended_unreported)
-        self._ended_unreported = 0
+        ended = sum(now - when < LAST_MOMENT_SECONDS for when in self._ended)
+        self._ended.clear()
+        crash = Crash(self._gateway, cause, running + ended)
         self._crashes = [entry for entry in self._crashes if now - entry[0] < CRASH_PERIOD_SECONDS]
         self._crashes.append((now, crash))
         self._say(f"the gateway (pid {crash.pid}) ended with {cause}; ending its {crash.sessions} sessions")

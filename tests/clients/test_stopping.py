@@ -123,8 +123,7 @@ def test_signal_to_the_whole_group_is_one_wish(make_server: MakeServer, user_key
     ssh = Client(server, user_key.private).popen("echo go; sleep 1; exit 5")
     assert ssh.stdout is not None
     assert ssh.stdout.readline() == b"go\n"
-    server.signal(signal.SIGINT)
-    server.signal(signal.SIGTERM)
+    processes.signal_together(server.pid, signal.SIGINT, signal.SIGTERM)
     ssh.communicate(timeout=10)
     assert (ssh.returncode, server.wait()) == (5, 0)
 

@@ -1,5 +1,7 @@
-"""What the kernel says of processes: read from /proc, which needs no program and changes nothing."""
+"""What the kernel says of processes, read from /proc, which needs no program and changes nothing; and signals."""
 
+import os
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,3 +73,11 @@ def resident_bytes(pid: int) -> int:
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
     raise AssertionError(f"/proc/{pid}/status has no RssAnon")
+
+
+def signal_together(pid: int, *numbers: int) -> None:
+    """Send our child signals that it sees at the same moment, however busy the machine is."""
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED)
+    for number in (*numbers, signal.SIGCONT):
+        os.kill(pid, number)

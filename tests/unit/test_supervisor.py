@@ -127,9 +127,7 @@ def test_signals_that_come_together_are_one_wish(start: Start) -> None:
     """Ctrl-C reaches the whole group, and make passes it on once more: that is not impatience."""
     process = start("waits")
     assert next_line(process).startswith("ready")
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGINT)
+    processes.signal_together(process.pid, signal.SIGINT, signal.SIGTERM)
     assert lines(process) == (["stopping"], "", 0)
 
 
