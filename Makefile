@@ -13,6 +13,10 @@ USER_NAME :=
 PORT :=
 CONFIG :=
 
+# For `make fuzz`: for how long each target of fuzz/ runs.
+FUZZ_SECONDS := 60
+FUZZ_TARGETS := authorized_keys certificates
+
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  make run GITHUB=<login>     let in the keys of that GitHub account"
@@ -44,8 +48,12 @@ bench: $(VENV)/.dev ## the figures, each beside OpenSSH's
 	@scripts/test-deps.sh
 	$(PY) -m bench
 
-fuzz: $(VENV)/.dev ## the property tests, for as long as the deep profile says
+fuzz: $(VENV)/.dev $(VENV)/.fuzz ## the property tests, deeply, then each target of fuzz/ for FUZZ_SECONDS
 	$(PY) -m pytest -m hypothesis --hypothesis-profile=deep
+	@set -e; for target in $(FUZZ_TARGETS); do \
+		echo "fuzz.$$target for $(FUZZ_SECONDS) s"; \
+		PYTHONPATH=$(VENV)/fuzz $(PY) -m fuzz.$$target build/fuzz/$$target -max_total_time=$(FUZZ_SECONDS); \
+	done
 
 lock: ## pin the dependencies anew
 	scripts/lock.sh
@@ -63,3 +71,6 @@ $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 
 $(VENV)/.lint: $(VENV)/.dev requirements/lint.txt
 	@scripts/venv.sh lint
+
+$(VENV)/.fuzz: $(VENV)/.dev requirements/fuzz.txt
+	@scripts/venv.sh fuzz

@@ -23,9 +23,52 @@ YEAR = 365 * 86400
 # RFC 4253 section 4.2: the whole line is at most 255 characters.
 MAX_IDENTIFICATION = 200
 
-# GitHub's own rule for new logins: "may only contain alphanumeric characters or single hyphens, and cannot begin or
-# end with a hyphen", at most 39 characters.
-_GITHUB_LOGIN = r"(?=.{1,39}\Z)[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*"
+# sun_path of unix(7), without its terminating NUL.
+MAX_SOCKET_PATH = 107
+
+# What GitHub gives to accounts now ("alphanumeric characters or single hyphens", at most 39), what it gave before 2013
+# (hyphens anywhere: gil--, -DNA-), and what enterprises give to theirs (name_company).
+_GITHUB_LOGIN = r"(?=[^#/]{1,39}(?:[#/]|\Z))-*[A-Za-z0-9][A-Za-z0-9-]*(?:_[A-Za-z0-9]+)?"
+
+_GITHUB_LETTERS = "letters, digits, hyphens and one underscore, at most 39"
+
+# What an account is called where, and how that is said to people. Rather too much is taken than too little (who exists
+# is for the provider to say), but nothing that could lead to another address: no slash, percent sign, question mark, or
+# dots alone.
+_ACCOUNTS = {
+    "github": (
+        rf"{_GITHUB_LOGIN}(?:#[1-9][0-9]{{0,17}})?",
+        f'a GitHub login after "github:" ({_GITHUB_LETTERS}), then "#" and the number of the account to pin it',
+    ),
+    "github-team": (
+        rf"{_GITHUB_LOGIN}/[A-Za-z0-9_-]{{1,100}}",
+        '"<organisation>/<team>" after "github-team:", the team as its address spells it, such as "example/site-ops"',
+    ),
+    "gitlab": (
+        r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}",
+        'a GitLab login after "gitlab:" (letters, digits, dots, hyphens and underscores)',
+    ),
+    "codeberg": (
+        r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}",
+        'a Codeberg login after "codeberg:" (letters, digits, dots, hyphens and underscores, at most 40)',
+    ),
+    "launchpad": (
+        r"[a-z0-9][a-z0-9+.-]{0,99}",
+        'a Launchpad login after "launchpad:" (small letters, digits, dots, hyphens and plus signs)',
+    ),
+    "sourcehut": (
+        r"[a-z_][a-z0-9_-]{0,29}",
+        'a SourceHut login after "sourcehut:" (small letters, digits, hyphens and underscores, at most 30)',
+    ),
+}
+
+# They show their logins with a tilde, which is not part of them.
+_TILDES = frozenset({"launchpad", "sourcehut"})
+
+_SPECS = (
+    '"github:<login>", "github-team:<organisation>/<team>", "gitlab:<login>", "codeberg:<login>", "launchpad:<login>", '
+    '"sourcehut:<login>", "url:https://...", "file:<absolute path>" or "ca:<absolute path>"'
+)
 
 # POSIX's portable characters for user names (XBD 3.437), at most 32 as in Linux's useradd; all digits would be
 # taken for a uid by chown and others.
@@ -34,6 +77,15 @@ _ACCOUNT_NAME = r"(?!\d+\Z)[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}"
 
 class Duration(float):
     """Seconds. Written in a file as `60s`, `5m`, `8h`, `1d`, `1h30m`, `250ms` or a bare number of seconds."""
+
+
+class Secret(str):
+    """Text that is not shown: not in errors, not in what is printed of a configuration."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret(...)" if self else "Secret()"
 
 
 class UnfitError(Exception):
@@ -211,22 +263,53 @@ def base_url(value: object) -> str:
     return value.rstrip("/")
 
 
+def optional_base_url(value: object) -> str:
+    """Read a web address as `base_url` does; empty for none."""
+    return "" if value == "" else base_url(value)
+
+
+def secret(value: object) -> Secret:
+    """Read a token. What is wrong with it is said without showing it."""
+    if not isinstance(value, str) or not re.fullmatch(r"[!-~]{0,1024}", value):
+        raise UnfitError("a token: printable ASCII without spaces")
+    return Secret(value)
+
+
+def fingerprint(value: object) -> str:
+    """Read the fingerprint of a key as `ssh-keygen -l` prints it."""
+    if not isinstance(value, str) or not re.fullmatch(r"SHA256:[A-Za-z0-9+/]{43}", value):
+        raise UnfitError('a fingerprint such as "SHA256:" and 43 characters, as ssh-keygen -l prints it')
+    return value
+
+
+def socket_path(value: object) -> str:
+    """Read the path of a unix socket, "auto", or "off"."""
+    if isinstance(value, str):
+        is_path = value.startswith("/") and "\0" not in value
+        if value in {"auto", "off"} or (is_path and len(value.encode(errors="surrogateescape")) <= MAX_SOCKET_PATH):
+            return value
+    raise UnfitError(f'an absolute path of at most {MAX_SOCKET_PATH} bytes, "auto" or "off"')
+
+
 def source_spec(value: object) -> str:
-    """Read the name of a place where keys come from: `github:<login>`, `file:<absolute path>` or `url:https://...`."""
-    scheme, _, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
-    match scheme:
-        case "github":
-            if not re.fullmatch(_GITHUB_LOGIN, rest, re.ASCII):
-                raise UnfitError('a GitHub login after "github:" (letters, digits and single hyphens, at most 39)')
-        case "file":
-            if not rest.startswith("/") or not rest.isprintable():
-                raise UnfitError('an absolute path after "file:" (~ is not expanded)')
-        case "url":
-            if not _is_safe_url(rest) or "#" in rest:
-                raise UnfitError('an https:// address after "url:" (http:// only for localhost)')
-        case _:
-            raise UnfitError('"github:<login>", "file:<absolute path>" or "url:https://..."')
-    return f"{scheme}:{rest}"
+    """Read the name of a place where keys come from, `<kind>:<rest>`; a tilde before a login is dropped."""
+    kind, _, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if kind in _TILDES:
+        rest = rest.removeprefix("~")
+    if kind in _ACCOUNTS:
+        pattern, expected = _ACCOUNTS[kind]
+        fits = re.fullmatch(pattern, rest, re.ASCII) is not None
+    elif kind in {"file", "ca"}:
+        expected = f'an absolute path after "{kind}:" (~ is not expanded)'
+        fits = rest.startswith("/") and rest.isprintable()
+    elif kind == "url":
+        expected = 'an https:// address after "url:" (http:// only for localhost)'
+        fits = _is_safe_url(rest) and "#" not in rest
+    else:
+        expected, fits = _SPECS, False
+    if not fits:
+        raise UnfitError(expected)
+    return f"{kind}:{rest}"
 
 
 def _seconds(value: object) -> float | None:

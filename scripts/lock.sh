@@ -23,3 +23,4 @@ compile dev "$@" --group dev --constraint requirements/runtime.txt
 compile lint "$@" --group lint --constraint requirements/dev.txt
 compile node "$@" --group node --constraint requirements/dev.txt
 compile build "$@" --group build --constraint requirements/dev.txt
+compile fuzz "$@" --group fuzz --constraint requirements/dev.txt

@@ -1,14 +1,19 @@
 #!/usr/bin/env bash
-# The whole suite, in two halves side by side: the tests with real clients mostly wait, the others mostly compute.
+# The whole suite, in two halves side by side: most tests with real clients wait more than they compute.
 set -euo pipefail
 python=$1
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-"$python" -m pytest tests/unit tests/wire >"$log" 2>&1 </dev/null &
+(
+    failed=0
+    "$python" -m pytest tests/unit tests/wire || failed=$?
+    "$python" -m pytest tests/clients -m slow || failed=$?
+    exit "$failed"
+) >"$log" 2>&1 </dev/null &
 other=$!
 status=0
-"$python" -m pytest tests/clients || status=$?
+"$python" -m pytest tests/clients -m "not slow" || status=$?
 wait "$other" || status=$?
 cat "$log"
 exit "$status"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make .venv what `make` needs: "runtime" to serve, "dev" to test too, "lint" the import checker beside it.
+# Make .venv what `make` needs: "runtime" to serve, "dev" to test too, "lint" and "fuzz" tools that are kept beside it.
 # The makefile calls it when a lock has changed, and then a part is made anew, not mended: nothing old is left in it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -65,7 +65,7 @@ install_project() {
 # Settings that would lead pip or the interpreter elsewhere.
 unset PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_USER PIP_REQUIRE_HASHES
 
-case ${1:?runtime, dev or lint} in
+case ${1:?runtime, dev, lint or fuzz} in
 runtime)
     create
     install --require-hashes -r requirements/runtime.txt
@@ -80,10 +80,10 @@ dev)
     install --require-hashes -r requirements/runtime.txt -r requirements/dev.txt
     touch "$venv/.dev"
     ;;
-lint)
-    rm -rf "$venv/lint"
-    install --require-hashes --target "$venv/lint" -r requirements/lint.txt
-    touch "$venv/.lint"
+lint | fuzz)
+    rm -rf "${venv:?}/$1"
+    install --require-hashes --target "$venv/$1" -r "requirements/$1.txt"
+    touch "$venv/.$1"
     ;;
-*) die "$0: runtime, dev or lint, not $1" ;;
+*) die "$0: runtime, dev, lint or fuzz, not $1" ;;
 esac

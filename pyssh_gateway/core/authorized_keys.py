@@ -13,6 +13,9 @@ from collections.abc import Mapping
 
 import msgspec
 
+from pyssh_gateway.config import KEY_TYPES
+from pyssh_gateway.core.key_options import NO_OPTIONS, KeyOptions, KeyOptionsError, parse_options
+
 MAX_KEYS = 1000
 """Keys taken from one text. Accounts have a handful; sshd's own linear search is at home in the hundreds."""
 
@@ -40,36 +43,32 @@ _ED25519_BYTES = 32  # RFC 8032 section 5.1.5
 _POINT_BYTES = {"nistp256": 65, "nistp384": 97, "nistp521": 133}  # SEC 1 section 2.3.3: 0x04 and two coordinates
 _UNCOMPRESSED = 4
 
-ACCEPTED_TYPES = frozenset(
-    {
-        "ssh-ed25519",
-        "ecdsa-sha2-nistp256",
-        "ecdsa-sha2-nistp384",
-        "ecdsa-sha2-nistp521",
-        "ssh-rsa",
-        "sk-ssh-ed25519@openssh.com",
-        "sk-ecdsa-sha2-nistp256@openssh.com",
-    }
-)
+ACCEPTED_TYPES = frozenset(KEY_TYPES)
 """Key types that may log in."""
 
 # No option name of sshd(8) begins like this, so the first word of a line tells which of the two it is.
-_TYPE_PREFIXES = ("ssh-", "ecdsa-", "sk-", "webauthn-", "x509v3-")
+_TYPE_PREFIXES = (b"ssh-", b"ecdsa-", b"sk-", b"webauthn-", b"x509v3-")
 
-# A quoted value as sshd's sshkey_advance_past_options reads it: \" does not end it. Everything is possessive, so
-# no input makes the matcher go back.
-_QUOTED = re.compile(rb'"(?:[^\\"]|\\"|\\)*+"')
-_OPTIONS = re.compile(rb'(?:[^\\" ]|\\"|\\|"(?:[^\\"]|\\"|\\)*+")++(?= )')
+# The options field as sshkey_advance_past_options (OpenSSH's sshkey.c) finds its end: at a blank outside quotation
+# marks, of which \" is none. Everything is possessive, so no input makes the matcher go back.
+_OPTIONS = re.compile(rb'(?:[^\\" \t]|\\"|\\|"(?:[^\\"]|\\"|\\)*+")++(?=[ \t])')
 
 
 class AuthorizedKey(msgspec.Struct, frozen=True):
-    """A key that may log in. `blob` is the RFC 4253 section 6.6 public key, `source` the spec that it came from."""
+    """A key that may log in, or whose certificates may (`options.cert_authority`).
+
+    `blob` is the RFC 4253 section 6.6 public key, `source` the spec that it came from. `person` is whose it is, as far
+    as the source knows (`github:example`), and `person_id` the number of that account there.
+    """
 
     blob: bytes
     key_type: str
     fingerprint: str
     comment: str
     source: str
+    options: KeyOptions = NO_OPTIONS
+    person: str = ""
+    person_id: int | None = None
 
 
 class ParsedKeys(msgspec.Struct, frozen=True):
@@ -80,15 +79,36 @@ class ParsedKeys(msgspec.Struct, frozen=True):
     refused_count: int
 
 
+class AccountKeys(msgspec.Struct, frozen=True):
+    """Who may log in to one account. A key that several lines name is found with each of them, in their order.
+
+    `authorities` are the keys whose certificates do, by their own blobs. `only_fingerprints` and `key_types` narrow all
+    of it, and certificates by the key that they certify; empty: any. `failures` are the backend errors of sources of
+    this account that have not answered when they were asked last: a key that is not here may be there.
+    """
+
+    keys: Mapping[bytes, tuple[AuthorizedKey, ...]] = msgspec.field(default_factory=dict)
+    authorities: Mapping[bytes, tuple[AuthorizedKey, ...]] = msgspec.field(default_factory=dict)
+    only_fingerprints: frozenset[str] = frozenset()
+    key_types: frozenset[str] = frozenset()
+    failures: tuple[str, ...] = ()
+
+
 class KeySnapshot(msgspec.Struct, frozen=True):
-    """Who may log in with what, at one moment: account name -> key blob -> key. Replaced whole, never changed."""
+    """Who may log in with what, at one moment, by the account's name. Replaced whole, never changed.
 
-    accounts: Mapping[str, Mapping[bytes, AuthorizedKey]]
+    `fetched` says for each source when it was last known to say what is here, in Unix seconds; older than `max_stale`
+    seconds, it lets nobody in any more.
+    """
 
-    def find(self, user: str, blob: bytes) -> AuthorizedKey | None:
-        """The key `blob` if it may log in as `user`."""
-        keys = self.accounts.get(user)
-        return keys.get(blob) if keys is not None else None
+    accounts: Mapping[str, AccountKeys]
+    fetched: Mapping[str, float] = msgspec.field(default_factory=dict)
+    max_stale: float | None = None
+
+    def find(self, user: str, blob: bytes) -> tuple[AuthorizedKey, ...]:
+        """The lines that let the key `blob` log in as `user`."""
+        account = self.accounts.get(user)
+        return account.keys.get(blob, ()) if account is not None else ()
 
 
 class _RefusedLineError(Exception):
@@ -101,15 +121,17 @@ def fingerprint(blob: bytes) -> str:
     return "SHA256:" + digest.decode("ascii").rstrip("=")
 
 
-def parse(text: bytes, source: str, allow_options: bool) -> ParsedKeys:
+def parse(text: bytes, source: str, allow_options: bool, *, authorities: bool = False) -> ParsedKeys:
     """The keys in `text`, each marked as coming from `source`; never raises, whatever `text` is.
 
-    No option is enforced yet, so a line that has any is refused whether or not `allow_options` says that the text's
-    author may set some: to ignore `from=` or `command=` would let in more than was granted.
+    A line with options is refused unless `allow_options`, that is, unless the text's author may set some: to ignore
+    `from=` or `command=` would let in more than was granted. `authorities`: every key is a certificate authority,
+    whether or not its line says so (sshd's TrustedUserCAKeys). A key that several lines name is accepted with each,
+    once for the same options.
     """
     if len(text) > MAX_KEYS_BYTES:
         return ParsedKeys((), (f"the text is longer than {MAX_KEYS_BYTES} bytes, none of it was read",), 1)
-    accepted: dict[bytes, AuthorizedKey] = {}
+    accepted: dict[tuple[bytes, KeyOptions], AuthorizedKey] = {}
     refused: list[str] = []
     for number, raw_line in enumerate(text.split(b"\n", MAX_LINES), start=1):
         line = raw_line.strip(b" \t\r")
@@ -121,22 +143,24 @@ def parse(text: bytes, source: str, allow_options: bool) -> ParsedKeys:
         if line.startswith(b"#"):
             continue
         try:
-            key = _parse_line(line, source, allow_options)
+            key = _parse_line(line, source, allow_options, authorities)
         except _RefusedLineError as error:
             refused.append(f"line {number}: {error}")
         else:
-            accepted.setdefault(key.blob, key)
+            accepted.setdefault((key.blob, key.options), key)
     return ParsedKeys(tuple(accepted.values()), tuple(refused[:MAX_REFUSALS]), len(refused))
 
 
-def _parse_line(line: bytes, source: str, allow_options: bool) -> AuthorizedKey:
+def _parse_line(line: bytes, source: str, allow_options: bool, authorities: bool) -> AuthorizedKey:
     if len(line) > MAX_LINE_BYTES:
         raise _RefusedLineError(f"longer than {MAX_LINE_BYTES} bytes")
-    line = line.replace(b"\t", b" ")
-    type_word, rest = _split_word(line)
+    options, line = _split_options(line)
+    if options and not allow_options:
+        raise _RefusedLineError(f"options are not allowed in keys from {source}")
+    type_word, rest = _split_word(line.replace(b"\t", b" "))
     key_type = type_word.decode("ascii", "replace")
     if key_type not in ACCEPTED_TYPES:
-        raise _RefusedLineError(_why_not_a_key(line, key_type, source, allow_options))
+        raise _RefusedLineError(_why_not_a_key(key_type))
     encoded, comment = _split_word(rest)
     blob = _decode(encoded)
     _check_structure(key_type, _split_strings(blob))
@@ -146,7 +170,17 @@ def _parse_line(line: bytes, source: str, allow_options: bool) -> AuthorizedKey:
         fingerprint=fingerprint(blob),
         comment=comment.decode("utf-8", "surrogateescape")[:MAX_COMMENT],
         source=source,
+        options=_read_options(options, key_type, authorities),
     )
+
+
+def _split_options(line: bytes) -> tuple[bytes, bytes]:
+    """The options field, empty if there is none, and the rest. Options are only what a key follows."""
+    if not line.startswith(_TYPE_PREFIXES) and (options := _OPTIONS.match(line)) is not None:
+        rest = line[options.end() :].lstrip(b" \t")
+        if rest.startswith(_TYPE_PREFIXES):
+            return options[0], rest
+    return b"", line
 
 
 def _split_word(text: bytes) -> tuple[bytes, bytes]:
@@ -154,29 +188,35 @@ def _split_word(text: bytes) -> tuple[bytes, bytes]:
     return word, rest.lstrip(b" ")
 
 
-def _why_not_a_key(line: bytes, first_word: str, source: str, allow_options: bool) -> str:
+def _why_not_a_key(first_word: str) -> str:
     # Of a line that is neither a key nor options nothing is quoted: it may be out of a private key file, and reasons
     # end up in logs.
     if first_word == "ssh-dss":
         return "DSA keys are too weak to log in with: make a new key with ssh-keygen -t ed25519"
-    if "-cert-v0" in first_word and first_word.startswith(_TYPE_PREFIXES):
+    is_type = first_word.encode().startswith(_TYPE_PREFIXES)
+    if "-cert-v0" in first_word and is_type:
         return "certificates are not accepted: put the plain public key here"
-    if first_word.startswith(_TYPE_PREFIXES):
+    if is_type:
         return f"key type {first_word[:40]!a} is not accepted"
     if first_word.startswith("-----BEGIN"):
         return "this is not a public key in OpenSSH's one-line form: use the file that ends in .pub"
-    options = _OPTIONS.match(line)
-    if options is None or not line[options.end() :].lstrip(b" ").startswith(tuple(p.encode() for p in _TYPE_PREFIXES)):
-        return "not a public key"
-    if not allow_options:
-        return f"options are not allowed in keys from {source}"
-    return f"options are not supported yet: {_option_names(options[0])}"
+    return "not a public key"
 
 
-def _option_names(options: bytes) -> str:
-    # Only the names: a value may hold a secret (environment=) or pages of shell (command=).
-    names = [option.partition(b"=")[0] for option in _QUOTED.sub(b"", options).split(b",")]
-    return ascii(b", ".join(names).decode("ascii", "replace")[:80])[1:-1]
+def _read_options(text: bytes, key_type: str, authority: bool) -> KeyOptions:
+    """What the options field `text` says of a key of this type, which may be an authority by itself."""
+    try:
+        options = parse_options(text)
+    except KeyOptionsError as error:
+        raise _RefusedLineError(f"options: {error}") from None
+    if authority:
+        options = msgspec.structs.replace(options, cert_authority=True)
+    if options.principals and not options.cert_authority:  # as sshd (auth_authorise_keyopts in auth2-pubkeyfile.c)
+        raise _RefusedLineError("options: principals= goes with cert-authority, and this line has none")
+    # sshd lets such a key in without having anything verified: only a security key's signature says that it was.
+    if options.verify_required and not (options.cert_authority or key_type.startswith("sk-")):
+        raise _RefusedLineError(f"options: verify-required is for security keys, and {key_type} keys are none")
+    return options
 
 
 def _decode(encoded: bytes) -> bytes:

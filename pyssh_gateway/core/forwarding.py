@@ -5,6 +5,8 @@ from typing import Literal
 
 import msgspec
 
+from pyssh_gateway.core.source_match import wildcard
+
 ForwardingScope = Literal["all", "local", "none"]
 """`all`: both ways; `local`: only connections from here outwards (-L, -D, -W, -J); `none`: neither, and no agent."""
 
@@ -27,7 +29,8 @@ class ForwardingRules(msgspec.Struct, frozen=True):
 
     `permit_open` and `permit_listen` hold `host:port` patterns as in sshd_config(5): `*` for any host or port, an IPv6
     address in brackets; empty means that all are permitted. `socket_mask` and `socket_unlink` are for unix sockets that
-    are listened on (StreamLocalBindMask, StreamLocalBindUnlink).
+    are listened on (StreamLocalBindMask, StreamLocalBindUnlink). The others are what the key adds (sshd(8)): `ports` is
+    its port-forwarding, for unix sockets, too, and its own lists of `host:port` have to permit as well.
     """
 
     scope: ForwardingScope = "all"
@@ -38,11 +41,14 @@ class ForwardingRules(msgspec.Struct, frozen=True):
     socket_unlink: bool = False
     agent: bool = True
     x11: bool = False
+    ports: bool = True
+    key_permit_open: tuple[str, ...] = ()
+    key_permit_listen: tuple[str, ...] = ()
 
 
 def may_connect(rules: ForwardingRules, host: str, port: int) -> str | None:
     """Why a connection to `host`:`port` is not opened for the client; None if it may be."""
-    if rules.scope == "none":
+    if rules.scope == "none" or not rules.ports:
         return "forwarding is not permitted"
     if not 0 < port <= 65535:
         return f"{port} is not a port"
@@ -50,21 +56,23 @@ def may_connect(rules: ForwardingRules, host: str, port: int) -> str | None:
         return "not a host name"
     if rules.permit_open and not any(_matches(pattern, host, port) for pattern in rules.permit_open):
         return f"connections to {host} port {port} are not permitted"
+    if rules.key_permit_open and not any(_is_exactly(permit, host, port) for permit in rules.key_permit_open):
+        return f"connections to {host} port {port} are not permitted with this key"
     return None
 
 
 def may_connect_unix(rules: ForwardingRules) -> str | None:
     """Why no connection to a unix socket is opened; None if it may be. Lists of TCP destinations exclude sockets."""
-    if rules.scope == "none":
+    if rules.scope == "none" or not rules.ports:
         return "forwarding is not permitted"
-    if rules.permit_open:
+    if rules.permit_open or rules.key_permit_open:
         return "connections to unix sockets are not permitted"
     return None
 
 
 def may_listen(rules: ForwardingRules, host: str, port: int) -> str | None:
     """Why no port is opened here for the client; None if it may be. Port 0 asks for any."""
-    if rules.scope != "all":
+    if rules.scope != "all" or not rules.ports:
         return "listening is not permitted"
     if not 0 <= port <= 65535:
         return f"{port} is not a port"
@@ -72,14 +80,16 @@ def may_listen(rules: ForwardingRules, host: str, port: int) -> str | None:
         return "not a host name"
     if rules.permit_listen and not any(_matches(pattern, host or "*", port) for pattern in rules.permit_listen):
         return f"listening on port {port} is not permitted"
+    if rules.key_permit_listen and not any(_covers(permit, host, port) for permit in rules.key_permit_listen):
+        return f"listening on port {port} is not permitted with this key"
     return None
 
 
 def may_listen_unix(rules: ForwardingRules) -> str | None:
     """Why no unix socket is opened here; None if it may be."""
-    if rules.scope != "all":
+    if rules.scope != "all" or not rules.ports:
         return "listening is not permitted"
-    if rules.permit_listen:
+    if rules.permit_listen or rules.key_permit_listen:
         return "listening on unix sockets is not permitted"
     return None
 
@@ -125,7 +135,23 @@ def x11_display(number: int, screen: int, protocol: str, cookie: str) -> X11Disp
 
 
 def _matches(pattern: str, host: str, port: int) -> bool:
-    wanted_host, _, wanted_port = pattern.rpartition(":")
-    if wanted_port not in {"*", str(port)}:
-        return False
-    return fnmatchcase(host.lower(), wanted_host.removeprefix("[").removesuffix("]").lower())
+    wanted_host, wanted_port = _parts(pattern)
+    return wanted_port in {"*", str(port)} and fnmatchcase(host.lower(), wanted_host.lower())
+
+
+def _is_exactly(permit: str, host: str, port: int) -> bool:
+    """Whether a key's `permitopen=` names this very host or any (open_match, OpenSSH's channels.c)."""
+    wanted_host, wanted_port = _parts(permit)
+    return wanted_port in {"*", str(port)} and wanted_host in {"*", host}
+
+
+def _covers(permit: str, host: str, port: int) -> bool:
+    """Whether a key's `permitlisten=` has a pattern for this host (remote_open_match, OpenSSH's channels.c)."""
+    wanted_host, wanted_port = _parts(permit)
+    return wanted_port in {"*", str(port)} and wildcard(wanted_host.lower(), host.lower())
+
+
+def _parts(permit: str) -> tuple[str, str]:
+    """Host and port of a `host:port`, in which an IPv6 address is in brackets."""
+    host, _, port = permit.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), port

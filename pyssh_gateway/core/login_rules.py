@@ -1,4 +1,4 @@
-"""What one account's sessions may do and bring along, put together from the configuration."""
+"""What one account's sessions may do and bring along: from the configuration, and less of it by the key's options."""
 
 from typing import cast
 
@@ -6,6 +6,11 @@ import msgspec
 
 from pyssh_gateway.config import Config
 from pyssh_gateway.core.forwarding import ForwardingRules, ForwardingScope, GatewayPorts
+from pyssh_gateway.core.key_options import KeyOptions
+
+_SERVERS_OWN = frozenset({b"SSH_CLIENT", b"SSH_CONNECTION", b"SSH_ORIGINAL_COMMAND", b"SSH_TTY"})
+_SERVERS_OWN_PREFIX = b"PYSSH_"
+"""Variables that say what the server knows of a session: a key's options do not set them (sshd overwrites them)."""
 
 
 class LoginRules(msgspec.Struct, frozen=True):
@@ -13,7 +18,8 @@ class LoginRules(msgspec.Struct, frozen=True):
 
     `force_command` runs in the place of whatever a client asks for (None: what it asks for); `env` is set in every
     session; `accept_env` are the patterns of what a client may set; `linger` is how many seconds a session whose
-    process has ended waits for output that somebody else still holds open (None: for ever).
+    process has ended waits for output that somebody else still holds open (None: for ever); `pty`: whether there are
+    terminals.
     """
 
     forwarding: ForwardingRules
@@ -21,6 +27,7 @@ class LoginRules(msgspec.Struct, frozen=True):
     env: dict[bytes, bytes]
     accept_env: tuple[str, ...]
     linger: float | None
+    pty: bool = True
 
 
 def rules_for(config: Config) -> dict[str, LoginRules]:
@@ -46,3 +53,29 @@ def rules_for(config: Config) -> dict[str, LoginRules]:
             linger=config.session.linger,
         )
     return rules
+
+
+def restrict(rules: LoginRules, options: KeyOptions) -> LoginRules:
+    """What the options of the key leave of its account's rules. Options take away; what they add is below the rules.
+
+    The configuration's command is run instead of the key's, and its variables stay as they are. If it forces a command,
+    the key's variables are not set at all: whoever may write a key's line was not meant to choose what runs, and many
+    variables (BASH_ENV, PATH) choose that. Once for a login: a second key's lists would take the place of the first's.
+    """
+    forwarding = msgspec.structs.replace(
+        rules.forwarding,
+        ports=options.port_forwarding,
+        agent=rules.forwarding.agent and options.agent_forwarding,
+        x11=rules.forwarding.x11 and options.x11_forwarding,
+        key_permit_open=options.permit_open,
+        key_permit_listen=options.permit_listen,
+    )
+    restricted = msgspec.structs.replace(rules, forwarding=forwarding, pty=rules.pty and options.pty)
+    if rules.force_command is not None:
+        return restricted
+    env = {name: value for name, value in options.environment if _may_set(name)}
+    return msgspec.structs.replace(restricted, force_command=options.command, env=env | rules.env)
+
+
+def _may_set(name: bytes) -> bool:
+    return name not in _SERVERS_OWN and not name.startswith(_SERVERS_OWN_PREFIX)

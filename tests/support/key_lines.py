@@ -4,6 +4,7 @@ import base64
 import struct
 
 from pyssh_gateway.core.authorized_keys import (
+    AuthorizedKey,
     ParsedKeys,
     parse,
 )
@@ -64,3 +65,10 @@ def refusal(text: bytes, *, allow_options: bool = False) -> str:
     parsed = parse_one(text, allow_options=allow_options)
     assert parsed.accepted == ()
     return parsed.refused[0]
+
+
+def accepted(text: bytes, *, authorities: bool = False) -> tuple[AuthorizedKey, ...]:
+    """The keys of a text whose author may set options, none of whose lines is refused."""
+    parsed = parse(text, SOURCE, allow_options=True, authorities=authorities)
+    assert parsed.refused == ()
+    return parsed.accepted

@@ -13,7 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyssh_gateway import config as config_module
-from pyssh_gateway.config import Config, ConfigError, Duration, Idle, Listen, Login, RawConfig, format_duration, parse
+from pyssh_gateway.config import (
+    Config,
+    ConfigError,
+    Duration,
+    Idle,
+    Listen,
+    Login,
+    RawConfig,
+    Secret,
+    format_duration,
+    parse,
+)
 from pyssh_gateway.config_source import listen_address, read
 
 FILE = "/etc/pyssh-gateway/config.toml"
@@ -55,7 +66,33 @@ def test_nothing_configured_is_the_defaults() -> None:
 
 def test_every_default_would_be_accepted() -> None:
     """No default breaks the rules that configured values have to keep."""
-    assert parse(RawConfig(msgspec.to_builtins(Config(), enc_hook=float), {}, None)) == Config()
+    plain = msgspec.to_builtins(
+        Config(), enc_hook=lambda value: str(value) if isinstance(value, Secret) else float(value)
+    )
+    assert parse(RawConfig(plain, {}, None)) == Config()
+
+
+def test_a_secret_is_never_shown() -> None:
+    """Neither a mistake in a token nor a configuration that is printed puts it into a log."""
+    (problem,) = problems_in(RawConfig({"keys": {"github_token": "hush hush"}}, {}, FILE))
+    assert "keys.github_token: expected a token" in problem
+    assert "hush" not in problem
+    config = parse(RawConfig({"keys": {"github_token": "hush"}}, {}, None))
+    assert config.keys.github_token == "hush"
+    assert "hush" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("keys", "api"),
+    [
+        ({}, "https://api.github.com"),
+        ({"github_url": "https://ghe.example.com/"}, "https://ghe.example.com/api/v3"),
+        ({"github_api_url": "https://api.example.com"}, "https://api.example.com"),
+    ],
+)
+def test_the_api_is_the_one_of_the_same_github(keys: dict[str, object], api: str) -> None:
+    """The numbers of accounts are not asked of another GitHub than the keys."""
+    assert parse(RawConfig({"keys": keys}, {}, None)).keys.github_api == api
 
 
 def test_a_whole_file_is_read() -> None:
@@ -142,7 +179,10 @@ def test_every_mistake_is_listed_at_once() -> None:
     raw.origins["listen.port"] = "environment PYSSH_GATEWAY_LISTEN__PORT"
     raw.values["listen"] = {"address": "localhost", "port": "ssh"}
     known = "login_grace, auth_attempts, unauthenticated, unauthenticated_per_source, sessions_per_connection"
-    source = '"github:<login>", "file:<absolute path>" or "url:https://..."'
+    source = (
+        '"github:<login>", "github-team:<organisation>/<team>", "gitlab:<login>", "codeberg:<login>", '
+        '"launchpad:<login>", "sourcehut:<login>", "url:https://...", "file:<absolute path>" or "ca:<absolute path>"'
+    )
     account = "the name of a Unix account (letters, digits, dots, hyphens and underscores, at most 32)"
     at_most = "at most limits.unauthenticated, which is 5"
     assert problems_in(raw) == [

@@ -2,6 +2,7 @@
 
 import math
 from datetime import date
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -123,8 +124,22 @@ def test_no_input_breaks_the_reading_of_durations(written: object) -> None:
         "github:a",
         "github:Ex-am-ple9",
         "github:" + "a" * 39,
+        "github:mona-",
+        "github:-DNA-",
+        "github:gil--",
+        "github:mona-lisa_example",
+        "github:example#583231",
+        "github:" + "a" * 39 + "#" + "9" * 18,
+        "github-team:example/site-ops",
+        "github-team:Ex-ample/9_to_5",
+        "gitlab:amos.b_c-d",
+        "gitlab:_amos",
+        "codeberg:Amos.b_c-d",
+        "launchpad:amos+test",
+        "sourcehut:_amos-b",
         "file:/data/keys/breakglass.pub",
         "file:/with a space/\u00e9",
+        "ca:/etc/ssh/users-ca.pub",
         "url:https://keys.example.com/team?format=ssh",
         "url:https://[2001:db8::1]:8443/keys",
         "url:http://127.0.0.1:8000/keys",
@@ -142,25 +157,70 @@ def test_well_formed_sources_have_no_problem(spec: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
-        ("", '"github:<login>", "file:<absolute path>" or "url:https://..."'),
-        ("example", '"github:<login>", "file'),
-        ("GITHUB:example", '"github:<login>", "file'),
-        ("gopher:x", '"github:<login>", "file'),
-        ("ssh-ed25519 AAAA", '"github:<login>", "file'),
+        ("", '"github:<login>", "github-team:<organisation>/<team>", "gitlab'),
+        ("example", '"github:<login>", "github-team'),
+        ("GITHUB:example", '"github:<login>", "github-team'),
+        ("gopher:x", '"github:<login>", "github-team'),
+        ("ssh-ed25519 AAAA", '"github:<login>", "github-team'),
         ("github:", "a GitHub login"),
-        ("github:-a", "a GitHub login"),
-        ("github:a-", "a GitHub login"),
-        ("github:a--b", "a GitHub login"),
+        ("github:-", "a GitHub login"),
+        ("github:@a", "a GitHub login"),
+        ("github:_a", "a GitHub login"),
+        ("github:a_", "a GitHub login"),
+        ("github:a_b_c", "a GitHub login"),
+        ("github:a.b", "a GitHub login"),
+        ("github:a%2Fb", "a GitHub login"),
+        ("github:a?b", "a GitHub login"),
+        ("github:a#", "a GitHub login"),
+        ("github:a#0", "a GitHub login"),
+        ("github:a#012", "a GitHub login"),
+        ("github:a#-1", "a GitHub login"),
+        ("github:a#1#2", "a GitHub login"),
+        ("github:a#\u0661", "a GitHub login"),
+        ("github:a#" + "1" * 19, "a GitHub login"),
+        ("github:#1", "a GitHub login"),
         ("github:a/b", "a GitHub login"),
         ("github:..", "a GitHub login"),
         ("github:a\n", "a GitHub login"),
         ("github:\u00e9", "a GitHub login"),
         ("github:" + "a" * 40, "a GitHub login"),
+        ("github:" + "a" * 40 + "#1", "a GitHub login"),
+        ("github-team:example", '"<organisation>/<team>" after "github-team:"'),
+        ("github-team:/ops", '"<organisation>/<team>"'),
+        ("github-team:example/", '"<organisation>/<team>"'),
+        ("github-team:example/..", '"<organisation>/<team>"'),
+        ("github-team:../ops", '"<organisation>/<team>"'),
+        ("github-team:example/a/b", '"<organisation>/<team>"'),
+        ("github-team:example/a?per_page=1", '"<organisation>/<team>"'),
+        ("github-team:example#1/ops", '"<organisation>/<team>"'),
+        ("github-team:example/Site Ops", '"<organisation>/<team>"'),
+        ("gitlab:", "a GitLab login"),
+        ("gitlab:group/sub", "a GitLab login"),
+        ("gitlab:..", "a GitLab login"),
+        ("gitlab:a#1", "a GitLab login"),
+        ("gitlab:~a", "a GitLab login"),
+        ("gitlab:" + "a" * 256, "a GitLab login"),
+        ("codeberg:", "a Codeberg login"),
+        ("codeberg:.a", "a Codeberg login"),
+        ("codeberg:a/b", "a Codeberg login"),
+        ("codeberg:" + "a" * 41, "a Codeberg login"),
+        ("launchpad:", "a Launchpad login"),
+        ("launchpad:Amos", "a Launchpad login"),
+        ("launchpad:~~a", "a Launchpad login"),
+        ("launchpad:../a", "a Launchpad login"),
+        ("launchpad:a/+sshkeys", "a Launchpad login"),
+        ("sourcehut:~", "a SourceHut login"),
+        ("sourcehut:9a", "a SourceHut login"),
+        ("sourcehut:a.b", "a SourceHut login"),
+        ("sourcehut:" + "a" * 31, "a SourceHut login"),
         ("file:", "an absolute path"),
         ("file:keys.pub", "an absolute path"),
         ("file:~/keys.pub", "an absolute path"),
         ("file:/a\0b", "an absolute path"),
         ("file:/a\nb", "an absolute path"),
+        ("ca:", "an absolute path"),
+        ("ca:keys.pub", 'an absolute path after "ca:"'),
+        ("ca:/a\nb", "an absolute path"),
         ("url:", "an https:// address"),
         ("url:keys.example.com", "an https:// address"),
         ("url:https:keys", "an https:// address"),
@@ -189,10 +249,36 @@ def test_a_source_that_is_none_is_refused_with_what_it_should_look_like(spec: st
     assert found.isprintable()
 
 
-@given(st.text() | st.sampled_from(["github:", "file:", "url:"]).flatmap(lambda s: st.text().map(s.__add__)))
+KINDS = ["github:", "github-team:", "gitlab:", "codeberg:", "launchpad:", "sourcehut:", "file:", "ca:", "url:"]
+
+
+@pytest.mark.parametrize("kind", ["launchpad", "sourcehut"])
+def test_a_tilde_before_a_login_is_not_part_of_it(kind: str) -> None:
+    """A login that was copied from where it is shown with a tilde is the same source as one without."""
+    assert check_source_spec(f"{kind}:~amos") is None
+    assert values.source_spec(f"{kind}:~amos") == f"{kind}:amos"
+
+
+@given(st.text() | st.sampled_from(KINDS).flatmap(lambda s: st.text().map(s.__add__)))
 def test_any_text_is_a_source_or_has_a_printable_problem(spec: str) -> None:
     """No text breaks the check, and no answer of it can drive the terminal that shows it."""
     assert (check_source_spec(spec) or "").isprintable()
+
+
+@given(st.sampled_from(KINDS[:6]), st.text("aB1-_.~+/#%?&=:@\\ \n\u00e9", max_size=12))
+def test_no_login_leads_to_another_address(kind: str, rest: str) -> None:
+    """Whatever is taken for a login stays one segment of an address: nothing ends it, and it is not only dots."""
+    if check_source_spec(kind + rest) is not None:
+        return
+    kept = values.source_spec(kind + rest)
+    assert check_source_spec(kept) is None
+    assert values.source_spec(kept) == kept
+    path = kept.partition(":")[2].partition("#")[0] if kind == "github:" else kept.partition(":")[2]
+    segments = path.split("/")
+    assert len(segments) == (2 if kind == "github-team:" else 1)
+    for segment in segments:
+        assert quote(segment, safe="+") == segment
+        assert segment.strip(".")
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,92 @@ def test_refusals_say_what_was_refused() -> None:
     assert may_listen(ForwardingRules(permit_listen=("a:1",)), "b", 2) == "listening on port 2 is not permitted"
 
 
+# -- what the key adds --------------------------------------------------------------------------------------------
+
+
+@given(hosts, ports)
+def test_key_without_port_forwarding(host: str, port: int) -> None:
+    """Protects `no-port-forwarding`: nothing goes out and nothing is opened, ports and sockets alike."""
+    rules = ForwardingRules(ports=False)
+    assert may_connect(rules, host, port) == "forwarding is not permitted"
+    assert may_connect_unix(rules) == "forwarding is not permitted"
+    assert may_listen(rules, host, port) == "listening is not permitted"
+    assert may_listen_unix(rules) == "listening is not permitted"
+    assert rules.agent
+
+
+@pytest.mark.parametrize(
+    ("permit", "host", "port", "permitted"),
+    [
+        ("localhost:80", "localhost", 80, True),
+        ("localhost:80", "localhost", 8080, False),
+        ("localhost:80", "LOCALHOST", 80, False),
+        ("localhost:80", "127.0.0.1", 80, False),
+        ("localhost:80", "localhost.", 80, False),
+        ("localhost:*", "localhost", 8080, True),
+        ("*:80", "anywhere.example", 80, True),
+        ("*:80", "anywhere.example", 81, False),
+        ("*:*", "2001:db8::1", 1, True),
+        ("[2001:db8::1]:80", "2001:db8::1", 80, True),
+        ("[2001:db8::1]:80", "2001:db8:0::1", 80, False),
+        ("*.example:80", "www.example", 80, False),
+        ("*.example:80", "*.example", 80, True),
+        ("?:80", "a", 80, False),
+    ],
+)
+def test_destinations_of_a_key(permit: str, host: str, port: int, permitted: bool) -> None:
+    """Protects `permitopen=`: the very host that is named, or any for a `*` in its place; nothing is a pattern."""
+    rules = ForwardingRules(key_permit_open=("unrelated.invalid:1", permit))
+    assert (may_connect(rules, host, port) is None) == permitted
+    assert may_listen(rules, host, port) is None
+
+
+@pytest.mark.parametrize(
+    ("permit", "host", "port", "permitted"),
+    [
+        ("localhost:80", "localhost", 80, True),
+        ("localhost:80", "LocalHost", 80, True),
+        ("LocalHost:80", "localhost", 80, True),
+        ("localhost:80", "localhost", 0, False),
+        ("localhost:*", "localhost", 0, True),
+        ("localhost:80", "", 80, False),
+        ("localhost:80", "*", 80, False),
+        ("localhost:80", "127.0.0.1", 80, False),
+        ("*:80", "", 80, True),
+        ("*:80", "*", 80, True),
+        ("*:80", "192.0.2.1", 80, True),
+        ("192.0.2.*:80", "192.0.2.7", 80, True),
+        ("192.0.2.?:80", "192.0.2.77", 80, False),
+        ("?:80", "", 80, False),
+        ("[::1]:80", "::1", 80, True),
+    ],
+)
+def test_ports_that_a_key_may_open(permit: str, host: str, port: int, permitted: bool) -> None:
+    """Protects `permitlisten=`: patterns of the address as the client asks for it, "" being all addresses."""
+    rules = ForwardingRules(key_permit_listen=("unrelated.invalid:1", permit))
+    assert (may_listen(rules, host, port) is None) == permitted
+    assert may_connect(rules, "localhost", 80) is None
+
+
+def test_configuration_and_key_both_have_to_permit() -> None:
+    """Protects each list from the other: what only one of them has is not permitted."""
+    opening = ForwardingRules(permit_open=("a:*", "b:1"), key_permit_open=("b:*", "c:1"))
+    permitted = [host for host in "abc" if may_connect(opening, host, 1) is None]
+    listening = ForwardingRules(permit_listen=("a:*", "b:1"), key_permit_listen=("b:*", "c:1"))
+    opened = [host for host in "abc" if may_listen(listening, host, 1) is None]
+    assert (permitted, opened) == (["b"], ["b"])
+    assert may_connect(opening, "a", 1) == "connections to a port 1 are not permitted with this key"
+    assert may_listen(listening, "a", 1) == "listening on port 1 is not permitted with this key"
+
+
+def test_lists_of_a_key_exclude_sockets() -> None:
+    """Protects a key's list from the way around it that a unix socket would be; sshd leaves it open."""
+    assert may_connect_unix(ForwardingRules(key_permit_open=("*:*",))) is not None
+    assert may_connect_unix(ForwardingRules(key_permit_listen=("*:*",))) is None
+    assert may_listen_unix(ForwardingRules(key_permit_listen=("*:*",))) is not None
+    assert may_listen_unix(ForwardingRules(key_permit_open=("*:*",))) is None
+
+
 # -- addresses to listen on ---------------------------------------------------------------------------------------
 
 

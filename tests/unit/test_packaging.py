@@ -14,7 +14,7 @@ import pyssh_gateway
 from pyssh_gateway import config
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("runtime", "dev", "lint", "build")
+LOCKS = ("runtime", "dev", "lint", "build", "fuzz", "node")
 
 
 def toml(name: str) -> dict[str, Any]:

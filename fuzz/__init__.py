@@ -1,0 +1,1 @@
+"""Targets for atheris, the coverage-guided fuzzer (`make fuzz`), and the properties that they check."""

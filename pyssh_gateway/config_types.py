@@ -1,0 +1,171 @@
+"""The configuration's types, with their defaults and limits.
+
+What is written at a field's type is the whole truth about it: the last item of a leaf's `Annotated` reads and checks
+the raw value. `docs/configuration.md` has the same for people, and the tests hold the two together.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+from pyssh_gateway import config_values as values
+from pyssh_gateway.config_source import DEFAULT_ADDRESS, DEFAULT_PORT
+from pyssh_gateway.config_values import Duration, Secret
+
+ACCEPTED_ENV = ("LANG", "LC_*", "COLORTERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "GIT_*", "NO_COLOR")
+"""What a client may set by default (sshd's AcceptEnv): looks, language and git's settings; nothing that loads code."""
+
+KEY_TYPES = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "ssh-rsa",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+)
+"""Types of keys that may log in. RSA keys sign with SHA-2 only."""
+
+GITHUB_URL = "https://github.com"
+GITHUB_API_URL = "https://api.github.com"
+
+# Fly's maximum kill_timeout: past it the machine is gone, whatever we still wait for.
+_MAX_DRAIN = 300
+# A source that takes longer is down, and the next refresh will ask it again.
+_MAX_FETCH = 60
+# Every refresh asks every source; faster would be a load on them and noticed by GitHub's rate limit.
+_MIN_REFRESH = 10
+# Time to find a security key in another room. It is the time for which a scanner can hold a place.
+_MAX_GRACE = 600
+# OpenSSH's MaxAuthTries is 6. Larger agents exist; guessing keys is hopeless at any number of attempts.
+_MAX_ATTEMPTS = 100
+# Fly's proxy opens at most 2,048 connections per app and edge; a few edges fit.
+_MAX_UNAUTHENTICATED = 10_000
+# OpenSSH's MaxSessions is 10. Each is a process and up to three descriptors.
+_MAX_SESSIONS = 1_000
+# OpenSSH's ClientAliveCountMax is 3 of no interval; a day of silence at any sensible interval is within this.
+_MAX_MISSES = 10_000
+
+
+class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where connections arrive."""
+
+    address: Annotated[str, values.ip_address] = DEFAULT_ADDRESS
+    port: Annotated[int, values.whole_number(0, 65535)] = DEFAULT_PORT
+    # npm's ssh2, and the editors that are built on it, refuse unix-socket forwarding to anything but OpenSSH.
+    identification: Annotated[str, values.identification] = "OpenSSH_9.9 pyssh-gateway"
+
+
+class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One Unix account that people may log in to, and where their keys come from."""
+
+    user: Annotated[str, values.account_name]
+    keys: Annotated[tuple[Annotated[str, values.source_spec], ...], msgspec.Meta(min_length=1)]
+    forwarding: Annotated[str, values.choice("all", "local", "none")] = "all"
+    permit_open: tuple[Annotated[str, values.host_and_port], ...] = ()
+    permit_listen: tuple[Annotated[str, values.host_and_port], ...] = ()
+    force_command: Annotated[str, values.command] = ""
+    set_env: tuple[Annotated[str, values.env_setting], ...] = ()
+    only_fingerprints: tuple[Annotated[str, values.fingerprint], ...] = ()
+    key_types: tuple[Annotated[str, values.choice(*KEY_TYPES)], ...] = ()
+
+
+class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How keys are fetched, how long they count, and what happens when they go."""
+
+    refresh: Annotated[Duration, values.duration(_MIN_REFRESH, values.YEAR)] = Duration(600)
+    revalidate: Annotated[Duration, values.duration(0, values.YEAR)] = Duration(60)
+    max_stale: Annotated[Duration, values.duration(values.MINUTE, values.YEAR)] = Duration(7 * 86400)
+    timeout: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_FETCH)] = Duration(5)
+    on_revoke: Annotated[str, values.choice("end", "keep")] = "end"
+    github_url: Annotated[str, values.base_url] = GITHUB_URL
+    github_api_url: Annotated[str, values.optional_base_url] = ""
+    github_token: Annotated[Secret, values.secret] = Secret()
+    gitlab_url: Annotated[str, values.base_url] = "https://gitlab.com"
+    codeberg_url: Annotated[str, values.base_url] = "https://codeberg.org"
+    launchpad_url: Annotated[str, values.base_url] = "https://launchpad.net"
+    sourcehut_url: Annotated[str, values.base_url] = "https://meta.sr.ht"
+
+    @property
+    def github_api(self) -> str:
+        """Where GitHub's API is: that of github.com, or that of the Enterprise Server that `github_url` names."""
+        if self.github_api_url:
+            return self.github_api_url
+        return GITHUB_API_URL if self.github_url == GITHUB_URL else f"{self.github_url}/api/v3"
+
+
+class HostKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The server's own keys. The first type is the one that is shown; a missing key is made."""
+
+    types: Annotated[
+        tuple[Annotated[str, values.choice("ed25519", "ecdsa", "rsa")], ...], msgspec.Meta(min_length=1)
+    ] = ("ed25519",)
+
+
+class Idle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the machine is not needed. `timeout` None: never."""
+
+    timeout: Annotated[Duration | None, values.duration_or_off] = Duration(60)
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a peer may ask of us."""
+
+    login_grace: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_GRACE)] = Duration(30)
+    auth_attempts: Annotated[int, values.whole_number(1, _MAX_ATTEMPTS)] = 6
+    unauthenticated: Annotated[int, values.whole_number(1, _MAX_UNAUTHENTICATED)] = 100
+    unauthenticated_per_source: Annotated[int, values.whole_number(1, _MAX_UNAUTHENTICATED)] = 10
+    sessions_per_connection: Annotated[int, values.whole_number(1, _MAX_SESSIONS)] = 64
+
+
+class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a session may bring along, when its client counts as gone, and when it is over.
+
+    `keepalive` None: the client is never asked. `linger` None: a session waits for its output's end, as sshd's does.
+    """
+
+    accept_env: tuple[Annotated[str, values.env_pattern], ...] = ACCEPTED_ENV
+    keepalive: Annotated[Duration | None, values.duration_or_off] = Duration(30)
+    keepalive_misses: Annotated[int, values.whole_number(1, _MAX_MISSES)] = 10
+    linger: Annotated[Duration | None, values.duration_or_off] = Duration(2)
+
+
+class Forwarding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is forwarded, for everybody. A login may have less (`login.forwarding`)."""
+
+    agent: Annotated[bool, values.yes_or_no] = True
+    x11: Annotated[bool, values.yes_or_no] = False
+    gateway_ports: Annotated[str, values.choice("no", "yes", "clientspecified")] = "no"
+    socket_mask: Annotated[str, values.mask] = "0177"
+    socket_unlink: Annotated[bool, values.yes_or_no] = False
+
+
+class Stop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the server leaves."""
+
+    drain: Annotated[Duration, values.duration(0, _MAX_DRAIN)] = Duration(4)
+
+
+class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is written to standard output. `auto`: human on a terminal, JSON lines elsewhere."""
+
+    format: Annotated[str, values.choice("auto", "human", "json")] = "auto"
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything, parsed once."""
+
+    listen: Listen = Listen()
+    login: tuple[Login, ...] = ()
+    keys: Keys = Keys()
+    host_keys: HostKeys = HostKeys()
+    idle: Idle = Idle()
+    limits: Limits = Limits()
+    session: Session = Session()
+    forwarding: Forwarding = Forwarding()
+    stop: Stop = Stop()
+    log: Log = Log()
+    account: Annotated[str, values.account_name] = "pyssh-gateway"
+    control: Annotated[str, values.socket_path] = "auto"
+    keys_dir: Annotated[str, values.directory] = "keys"
+    audit_dir: Annotated[str, values.directory] = "audit"
