@@ -1,0 +1,58 @@
+"""Fuzz what reads certificates: `python -m fuzz.certificates <directory> [libFuzzer's options]`.
+
+The directory keeps what was found worth keeping, for the next run, and the input of a failure.
+"""
+
+import sys
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["pyssh_gateway.core"]):
+    from fuzz import certificate_properties
+
+from tests.support.certificates import made_up, option_list
+from tests.support.key_lines import mpint, string
+
+_RSA = mpint(65537) + mpint((1 << 2047) | 1)
+_POINT = string(b"nistp256") + string(b"\x04" * 65)
+
+_SEEDS = (
+    made_up(),
+    made_up(kind=2, principals=string(b"amos") + string(b"eve"), valid=(0, 1)),
+    made_up(critical=option_list((b"force-command", string(b"ls")), (b"source-address", string(b"192.0.2.0/24,::1")))),
+    made_up(extensions=option_list((b"no-touch-required", b""), (b"permit-X11-forwarding", b""), (b"permit-pty", b""))),
+    made_up(b"ssh-rsa-cert-v01@openssh.com", key=_RSA, authority=string(b"ssh-rsa") + _RSA),
+    made_up(b"ecdsa-sha2-nistp256-cert-v01@openssh.com", key=_POINT),
+    made_up(b"sk-ssh-ed25519-cert-v01@openssh.com", key=string(b"\x05" * 32) + string(b"ssh:")),
+    made_up(b"sk-ecdsa-sha2-nistp256-cert-v01@openssh.com", key=_POINT + string(b"ssh:")),
+)
+
+_WORDS = (
+    *("force-command", "source-address", "verify-required", "no-touch-required", "permit-pty", "permit-user-rc"),
+    *("permit-port-forwarding", "permit-agent-forwarding", "permit-X11-forwarding", "amos", "0.0.0.0/0", "::/0"),
+    *("ssh-ed25519", "ssh-rsa", "rsa-sha2-256", "ecdsa-sha2-nistp256", "nistp256", "-cert-v01@openssh.com"),
+)
+
+
+def _prepare(directory: Path) -> Path:
+    """Write the seeds and the dictionary; the latter's path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(_SEEDS):
+        (directory / f"seed-{number}").write_bytes(seed)
+    words = directory.with_name(f"{directory.name}.dict")
+    words.write_text("".join(f'"{word}"\n' for word in _WORDS))
+    return words
+
+
+def main() -> None:
+    """Fuzz until libFuzzer's limits or a failure."""
+    directory = Path(sys.argv[1])
+    words = _prepare(directory)
+    options = [f"-dict={words}", f"-artifact_prefix={directory}-failure-", "-timeout=10", *sys.argv[2:]]
+    atheris.Setup([sys.argv[0], *options, str(directory)], certificate_properties.check_certificate)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
