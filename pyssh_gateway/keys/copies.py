@@ -1,23 +1,44 @@
 """The last good text of every source, on disk: a start without network lets in who could log in before.
 
-One file per source, which a person can read: a first line that names the source and the time, then the text exactly
-as it was fetched. What stands there has the force of the source itself, so a copy that others could have written, or
-that names another source, is not used.
+One file per source, which a person can read: a first line that names the source and the time, a second one with what is
+known beside the text, then the text exactly as it was fetched. What stands there has the force of the source itself, so
+a copy that others could have written, or that names another source, is not used.
+
+Beside them the numbers of the accounts that were seen first (`Pins`): a name that leads to another account later lets
+nobody in.
 """
 
 import datetime as dt
 import hashlib
 import re
+import threading
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES
+from pyssh_gateway.keys.answers import NO_VALIDATORS, Validators
 from pyssh_gateway.keys.files import UntrustedFileError, read_trusted, replace_file
 
-_HEADER_BYTES = 16 * 1024  # a path is at most 4 KiB (PATH_MAX); servers take URLs of 8 KiB
+# A path is at most 4 KiB (PATH_MAX), servers take URLs of 8 KiB; two validators and a reason, written as JSON, are 10.
+FETCHED_DIRECTORY = "fetched"
+"""The directory in `keys_dir` that the gateway may write: last-good copies, and the numbers of trusted accounts."""
+
+_HEADER_BYTES = 24 * 1024
+MAX_REVOKED = 1024
+"""Characters of the reason for which a source lets nobody in: a sentence of ours."""
+
+MAX_PINS = 10_000
+"""Accounts whose numbers are remembered: more than a configuration names, and a file of less than a megabyte."""
+
+_PINS_NAME = "account-ids.json"
+_MAX_PINS_BYTES = 1024 * 1024
 _SLUG = 40  # with the hash and the ending far below NAME_MAX
 _GROUP_OR_OTHERS_WRITE = 0o022
+_FACTS_PREFIX = b"# "
+
+_AccountId = Annotated[int, msgspec.Meta(gt=0, lt=10**18)]  # as many digits as a spec may have
 
 
 class CopyError(Exception):
@@ -25,10 +46,25 @@ class CopyError(Exception):
 
 
 class Copy(msgspec.Struct, frozen=True):
-    """A source's text as it was at `fetched`, in Unix seconds."""
+    """A source's text as it was at `fetched`, in Unix seconds, and what is known beside it.
+
+    `validators` came with the text. `account_id` is the number of the account that gave it, where that is known.
+    `revoked` says why the source lets nobody in any more; empty if it does.
+    """
 
     text: bytes
     fetched: float
+    validators: Validators = NO_VALIDATORS
+    account_id: int | None = None
+    revoked: str = ""
+
+
+class _Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A copy's second line. No field has a default: what was not written is not guessed."""
+
+    validators: Validators
+    account_id: _AccountId | None
+    revoked: Annotated[str, msgspec.Meta(max_length=MAX_REVOKED)]
 
 
 class Copies:
@@ -45,30 +81,94 @@ class Copies:
     def load(self, spec: str) -> Copy | None:
         """The copy of the source `spec`; None if there is none. Raises CopyError."""
         path = self.path(spec)
-        try:
-            data = read_trusted(
-                path,
-                limit=MAX_KEYS_BYTES + _HEADER_BYTES,
-                forbidden_mode=_GROUP_OR_OTHERS_WRITE,
-                purpose="a list of who may log in",
-            )
-        except FileNotFoundError:
+        data = _read(path, MAX_KEYS_BYTES + _HEADER_BYTES, "a list of who may log in")
+        if data is None:
             return None
-        except OSError as error:
-            raise CopyError(f"cannot read {path}: {error.strerror or error}") from error
-        except UntrustedFileError as error:
-            raise CopyError(str(error)) from error
-        header, newline, text = data.partition(b"\n")
+        header, newline, rest = data.partition(b"\n")
         fetched = _fetch_time(spec, header) if newline else None
         if fetched is None:
             raise CopyError(f"{path} does not begin with the line that names {spec} and a time")
-        return Copy(text, fetched)
+        line, newline, text = rest.partition(b"\n")
+        facts = _decode_facts(line) if newline else None
+        if facts is None:
+            raise CopyError(f"{path} has no second line that says what else was known, as this version writes it")
+        return Copy(text, fetched, facts.validators, facts.account_id, facts.revoked)
 
     def save(self, spec: str, copy: Copy) -> None:
         """Keep `copy`, durably, in the place of an earlier one. Raises OSError."""
         fetched = dt.datetime.fromtimestamp(copy.fetched, dt.UTC).isoformat(timespec="seconds")
+        revoked = copy.revoked[:MAX_REVOKED].encode("utf-8", "replace").decode()
+        facts = _Facts(copy.validators, copy.account_id, revoked)
+        head = _header_prefix(spec) + fetched.encode() + b"\n" + _FACTS_PREFIX + msgspec.json.encode(facts) + b"\n"
         self._store.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(self.path(spec), _header_prefix(spec) + fetched.encode() + b"\n" + copy.text, 0o600)
+        replace_file(self.path(spec), head + copy.text, 0o600)
+
+
+class Pins:
+    """The numbers of the accounts that sources were seen to mean first, by spec: `github:example` -> 583231.
+
+    The file is read anew for every change, so that what somebody else wrote into it is neither lost nor missed. One
+    that cannot be read is an error at every method: without knowing what is in it, nobody new is trusted and nothing
+    is written over it.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self.path = store / _PINS_NAME
+        self._changing = threading.Lock()
+
+    def load(self) -> dict[str, int]:
+        """All of them; empty if none was ever remembered. Raises CopyError."""
+        data = _read(self.path, _MAX_PINS_BYTES, "a list of trusted accounts")
+        if data is None:
+            return {}
+        try:
+            return msgspec.json.decode(data, type=dict[str, _AccountId])
+        except msgspec.DecodeError as error:
+            raise CopyError(
+                f"{self.path} is damaged ({error}): put it right or remove it; removed, the account that has a "
+                "login next is trusted"
+            ) from error
+
+    def remember(self, spec: str, number: int) -> None:
+        """From now on `spec` means the account `number`, durably. Raises CopyError if it means another; OSError."""
+        with self._changing:
+            pins = self.load()
+            known = pins.get(spec)
+            if known == number:
+                return
+            if known is not None:
+                raise CopyError(f"{spec} is account {known} in {self.path}, and not {number}")
+            if len(pins) >= MAX_PINS:
+                raise CopyError(f"{self.path} has {MAX_PINS} accounts already: remove those that are not used any more")
+            self._write(pins | {spec: number})
+
+    def forget(self, spec: str) -> None:
+        """`spec` means no account in particular any more: the next one is trusted. Raises CopyError, OSError."""
+        with self._changing:
+            pins = self.load()
+            if pins.pop(spec, None) is not None:
+                self._write(pins)
+
+    def _write(self, pins: dict[str, int], *, full: bool = False) -> None:
+        if full:
+            raise CopyError(
+                f"{self.path} has {len(pins) - 1} accounts already: remove those that are not used any more"
+            )
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        text = msgspec.json.format(msgspec.json.encode(dict(sorted(pins.items()))), indent=2)
+        replace_file(self.path, text + b"\n", 0o600)
+
+
+def _read(path: Path, limit: int, purpose: str) -> bytes | None:
+    """What is in the file; None if there is none. Raises CopyError."""
+    try:
+        return read_trusted(path, limit=limit, forbidden_mode=_GROUP_OR_OTHERS_WRITE, purpose=purpose)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CopyError(f"cannot read {path}: {error.strerror or error}") from error
+    except UntrustedFileError as error:
+        raise CopyError(str(error)) from error
 
 
 def _header_prefix(spec: str) -> bytes:
@@ -83,4 +183,14 @@ def _fetch_time(spec: str, header: bytes) -> float | None:
     try:
         return dt.datetime.fromisoformat(header.removeprefix(prefix).decode("ascii")).timestamp()
     except (ValueError, OverflowError):
+        return None
+
+
+def _decode_facts(line: bytes) -> _Facts | None:
+    """What a copy's second line says, if it is one."""
+    if not line.startswith(_FACTS_PREFIX):
+        return None
+    try:
+        return msgspec.json.decode(line.removeprefix(_FACTS_PREFIX), type=_Facts)
+    except msgspec.DecodeError:
         return None

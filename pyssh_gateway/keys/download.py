@@ -1,43 +1,64 @@
 """One bounded download of a text of keys over HTTP: all of it within a deadline and a size, or the reason why not.
 
-http.client and not urllib.request does the work, because it lets us put one deadline under all reads: urllib's timeout
-starts anew with every byte that drips in. It also uses no proxy, cookie or password and follows no redirect by
-itself. This module knows HTTP; it does not know what a key is or which source it serves.
+http.client and not urllib.request does the work, because it lets us put one deadline under all reads (see
+keys.connections). It also uses no proxy, cookie or password and follows no redirect by itself. This module knows HTTP;
+it does not know what a key is or which source it serves.
 """
 
-import io
+import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
+
+import msgspec
 
 from pyssh_gateway import __version__
+from pyssh_gateway.config import Secret, check_source_spec, format_duration
 from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES
+from pyssh_gateway.keys.answers import (
+    NO_VALIDATORS,
+    Answer,
+    FetchError,
+    Validators,
+    hold_of,
+    next_page_of,
+    validators_of,
+)
+from pyssh_gateway.keys.connections import connected, same_origin
+from pyssh_gateway.keys.threads import in_daemon_thread
 
 if TYPE_CHECKING:
-    from http.client import HTTPConnection, HTTPResponse
+    from http.client import HTTPResponse
 
-    from _typeshed import WriteableBuffer
+__all__ = ["MAX_REDIRECTS", "FetchError", "Request", "download", "fetch_url", "no_answer"]
 
 MAX_REDIRECTS = 3
 """Redirects followed, on one host: /name to /Name and back to a path is two; a loop is cut off soon."""
 
 _READ_BYTES = 64 * 1024
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 _OK = 200
-_NOT_FOUND = 404
+_NOT_MODIFIED = 304
+_GONE = frozenset({404, 410})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # No "Connection: close": a server that is to keep the connection has to say where its answer ends.
 _HEADERS = {"User-Agent": f"pyssh-gateway/{__version__}", "Accept": "text/plain"}
 
 
-class FetchError(Exception):
-    """A source gave no usable answer. `reason` says why, for people."""
+class Request(msgspec.Struct, frozen=True):
+    """What is asked of whom. `what` is what is wanted there, for people.
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    `validators` make the question conditional. `token` is sent with it, to this server and to no other. `headers` come
+    in the place of, or beside, the usual ones. `meanings` says what a status means here.
+    """
+
+    url: str
+    what: str = "keys"
+    validators: Validators = NO_VALIDATORS
+    token: Secret = Secret()
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    meanings: Mapping[int, str] = msgspec.field(default_factory=dict)
 
 
 def no_answer(seconds: float) -> str:
@@ -45,8 +66,25 @@ def no_answer(seconds: float) -> str:
     return f"no answer within {seconds:g} s"
 
 
-def fetch_url(url: str, seconds: float, *, not_found: str, now: Callable[[], float] = time.monotonic) -> bytes:
-    """The text of keys at `url`, within `seconds`. Blocks. Raises FetchError; `not_found` is what a 404 means.
+async def download(request: Request, seconds: float, *, now: Callable[[], float] = time.time) -> Answer:
+    """The answer to `request` within `seconds`, whatever holds it up. Raises FetchError. `now` is Unix time."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await in_daemon_thread(lambda: fetch_url(request, seconds, unix_time=now), name="fetch-keys")
+    except TimeoutError:
+        raise FetchError(no_answer(seconds)) from None
+    except OSError as error:
+        raise FetchError(error.strerror or str(error)) from error
+
+
+def fetch_url(
+    request: Request,
+    seconds: float,
+    *,
+    now: Callable[[], float] = time.monotonic,
+    unix_time: Callable[[], float] = time.time,
+) -> Answer:
+    """The answer to `request`, within `seconds`. Blocks. Raises FetchError.
 
     The deadline does not cover what the C library does about the host's name and, with several addresses that do not
     answer, holds for each of them: whoever cannot wait runs this in a thread and stops waiting for it.
@@ -54,10 +92,13 @@ def fetch_url(url: str, seconds: float, *, not_found: str, now: Callable[[], flo
     import http.client  # 8 ms with its email parser: not on the way to the first login
     import ssl
 
+    # The rule for addresses that keys may come from: https, or this machine itself.
+    if request.token and check_source_spec(f"url:{request.url}") is not None:
+        raise FetchError("a token is not sent over a connection that others can read")
     deadline = now() + seconds
-    host = urlsplit(url).netloc
+    host = urlsplit(request.url).netloc
     try:
-        return _follow(url, not_found, lambda: _remaining(deadline, now))
+        return _follow(request, lambda: _remaining(deadline, now), unix_time)
     except ssl.SSLCertVerificationError as error:
         raise FetchError(f"the certificate of {host} is not trusted: {error.verify_message}") from error
     except ssl.SSLError as error:
@@ -81,29 +122,31 @@ def _remaining(deadline: float, now: Callable[[], float]) -> float:
     return remaining
 
 
-def _follow(url: str, not_found: str, remaining: Callable[[], float]) -> bytes:
-    for _ in range(MAX_REDIRECTS + 1):
-        connection = _new_connection(url, remaining())
-        connection.connect()
-        raw = connection.sock
-        with raw:
-            connection.sock = _TimedSocket(raw, remaining)
-            connection.request("GET", _target(url), headers=_HEADERS)
+def _follow(request: Request, remaining: Callable[[], float], unix_time: Callable[[], float]) -> Answer:
+    url = request.url
+    # What an address was answered with is said to that address only, not to one that it redirects to.
+    validators = request.validators
+    for hops in range(MAX_REDIRECTS + 1):
+        with connected(url, remaining) as connection:
+            connection.request("GET", _target(url), headers=_headers(request, validators))
             with connection.getresponse() as response:
                 if response.status not in _REDIRECTS:
-                    return _read_answer(response, not_found)
+                    answer = _read_answer(response, request, validators, unix_time)
+                    return msgspec.structs.replace(answer, validators=NO_VALIDATORS) if hops else answer
                 url = _redirected(url, response.getheader("Location", ""))
+                validators = NO_VALIDATORS
     raise FetchError(f"redirected more than {MAX_REDIRECTS} times")
 
 
-def _new_connection(url: str, timeout: float) -> "HTTPConnection":
-    import http.client
-    import ssl
-
-    scheme, host, port = _origin(urlsplit(url))
-    if scheme == "https":
-        return http.client.HTTPSConnection(host, port, timeout=timeout, context=ssl.create_default_context())
-    return http.client.HTTPConnection(host, port, timeout=timeout)
+def _headers(request: Request, validators: Validators) -> dict[str, str]:
+    headers = {**_HEADERS, **request.headers}
+    if validators.etag:
+        headers["If-None-Match"] = validators.etag
+    if validators.modified:
+        headers["If-Modified-Since"] = validators.modified
+    if request.token:
+        headers["Authorization"] = f"Bearer {request.token}"
+    return headers
 
 
 def _target(url: str) -> str:
@@ -111,49 +154,15 @@ def _target(url: str) -> str:
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
-class _TimedReader(io.RawIOBase):
-    """What arrives at a socket; every read may take what is left of the time for all of them."""
-
-    def __init__(self, raw: socket.socket, remaining: Callable[[], float]) -> None:
-        self._raw = raw
-        self._remaining = remaining
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: "WriteableBuffer") -> int:
-        self._raw.settimeout(self._remaining())
-        return self._raw.recv_into(buffer)
-
-
-class _TimedSocket:
-    """The part of a socket that http.client uses, with one deadline over everything. Closing is the owner's part."""
-
-    def __init__(self, raw: socket.socket, remaining: Callable[[], float]) -> None:
-        self._raw = raw
-        self._remaining = remaining
-
-    def sendall(self, data: bytes) -> None:
-        self._raw.settimeout(self._remaining())
-        self._raw.sendall(data)
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_TimedReader(self._raw, self._remaining))
-
-    def close(self) -> None:
-        pass
-
-
-def _read_answer(response: "HTTPResponse", not_found: str) -> bytes:
-    import http.client
-
-    if response.status == _NOT_FOUND:
-        raise FetchError(not_found)
+def _read_answer(
+    response: "HTTPResponse", request: Request, validators: Validators, unix_time: Callable[[], float]
+) -> Answer:
+    if response.status == _NOT_MODIFIED and validators:
+        return Answer(None, validators)
     if response.status != _OK:
-        meaning = http.client.responses.get(response.status, "no known status")
-        raise FetchError(f"the server answered {response.status} ({meaning})")
+        raise _failure(response, request, unix_time())
     if response.headers.get_content_type() == "text/html":
-        raise FetchError("got an HTML page instead of keys")
+        raise FetchError(f"got an HTML page instead of {request.what}")
     length = response.length
     # RFC 9112 section 6.3: an answer that ends with its connection can't be told from one that was interrupted.
     if length is None and not response.chunked:
@@ -161,18 +170,31 @@ def _read_answer(response: "HTTPResponse", not_found: str) -> bytes:
     text = _read_bounded(response, length or 0)
     if length is not None and len(text) != length:
         raise FetchError(f"the answer was cut off: {len(text)} of {length} bytes")
-    return _check_text(text)
+    _check_text(text, request.what)
+    return Answer(text, validators_of(_header_of(response)), next_page_of(response.getheader("Link", "")))
 
 
-def _origin(parts: SplitResult) -> tuple[str, str, int]:
-    """Scheme, host and port, with the scheme's own port if none is named."""
-    return parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
+def _failure(response: "HTTPResponse", request: Request, now: float) -> FetchError:
+    import http.client
+
+    status = response.status
+    hold = hold_of(status, _header_of(response), now)
+    if status in request.meanings:
+        reason = f"{request.meanings[status]} ({status})"
+    else:
+        reason = f"the server answered {status} ({http.client.responses.get(status, 'no known status')})"
+    if hold:
+        reason += f" and wants to be left alone for {format_duration(hold)}"
+    return FetchError(reason, gone=status in _GONE, retry_after=hold)
+
+
+def _header_of(response: "HTTPResponse") -> Callable[[str], str]:
+    return lambda name: response.getheader(name, "").strip()
 
 
 def _redirected(url: str, location: str) -> str:
     target = urljoin(url, location)
-    parts = urlsplit(target)
-    if not location or _origin(parts) != _origin(urlsplit(url)) or "@" in parts.netloc:
+    if not location or not same_origin(url, target):
         raise FetchError(f"redirected to another place, which is not followed: {location[:200]!a}")
     return target
 
@@ -187,13 +209,12 @@ def _read_bounded(response: "HTTPResponse", announced: int) -> bytes:
     raise FetchError(f"answer larger than {MAX_KEYS_BYTES} bytes")
 
 
-def _check_text(text: bytes) -> bytes:
+def _check_text(text: bytes, what: str) -> None:
     if text.lstrip().startswith(b"<"):
-        raise FetchError("got an HTML page instead of keys")
+        raise FetchError(f"got an HTML page instead of {what}")
     try:
         decoded = text.decode("utf-8")
     except UnicodeDecodeError:
         decoded = "\0"
     if "\0" in decoded:
-        raise FetchError("got binary data instead of keys")
-    return text
+        raise FetchError(f"got binary data instead of {what}")

@@ -1,85 +1,129 @@
-"""The server's own key: made at the first start, read at every other, refused if a stranger could have it.
+"""The server's own keys: made at the first start, read at every other, refused if a stranger could have them.
 
-A client remembers the key, so it must never change by accident: an existing file is never overwritten, and two servers
-that start at once end with one key. This module knows nothing of people's keys.
+A client remembers the keys, so they must never change by accident: an existing file is never overwritten, and two
+servers that start at once end with the same. This module knows nothing of people's keys, and `host_key_changes` has
+what changes the server's on purpose.
 """
 
 import binascii
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from pyssh_gateway.core.authorized_keys import fingerprint
+from pyssh_gateway.core.authorized_keys import MIN_RSA_BITS, fingerprint
 from pyssh_gateway.keys.files import UntrustedFileError, create_file, read_trusted, replace_file
 
-HOST_KEY_NAME = "ssh_host_ed25519_key"
-"""The file's name in the keys directory, the one that sshd uses."""
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.serialization import SSHPrivateKeyTypes
 
-NEXT_HOST_KEY_NAME = "ssh_host_ed25519_key_next"
-"""The key that is announced to clients beside the one in use. To rotate: put it here, wait, rename it to the other."""
+KINDS = ("ed25519", "ecdsa", "rsa")
+"""Kinds of keys, by the names that ssh-keygen -t has for them."""
 
-_MAX_KEY_BYTES = 64 * 1024  # an ed25519 key takes 400 bytes; the largest RSA key, mistakenly put there, 13 KiB
-_GROUP_OR_OTHERS = 0o077  # the bits that OpenSSH's sshkey_perm_ok refuses
+NEXT_SUFFIX = "_next"
+"""What a key's file name ends in that is to follow the one in use, and is announced to clients beside it."""
+
+RSA_BITS = 3072
+"""Size of a new RSA key: ssh-keygen's default, 128 bits of security by NIST SP 800-57."""
+
+COMMENT = "pyssh-gateway host key"
+
+MAX_KEY_BYTES = 64 * 1024  # an ed25519 key takes 400 bytes; the largest RSA key 13 KiB
+GROUP_OR_OTHERS = 0o077  # the bits that OpenSSH's sshkey_perm_ok refuses
 
 
 class HostKeyError(Exception):
-    """The key cannot be used or made. The message is one line: what is wrong, where, what to do."""
+    """A key cannot be used or made. The message is one line: what is wrong, where, what to do."""
 
 
 class HostKey(msgspec.Struct, frozen=True):
-    """The server's key. `private_pem` is in OpenSSH's format; `created`: it did not exist before this start."""
+    """A key of the server. `private_pem` is in OpenSSH's format; `created`: it did not exist before this start.
+
+    `next`: it is announced and not used yet.
+    """
 
     path: Path
     private_pem: bytes
     public_blob: bytes
     fingerprint: str
     created: bool
+    next: bool = False
+
+    @property
+    def key_type(self) -> str:
+        """What the key calls itself, as `key_type` has it."""
+        return key_type(self.public_blob)
 
 
-def load_or_create(keys_dir: Path) -> HostKey:
-    """The host key in `keys_dir`, made if there is none. Raises HostKeyError."""
-    path = keys_dir / HOST_KEY_NAME
+def key_path(keys_dir: Path, kind: str) -> Path:
+    """Where the key of that kind is, under the name that sshd has for it."""
+    return keys_dir / f"ssh_host_{kind}_key"
+
+
+def public_path(path: Path) -> Path:
+    """Where the public half of the key at `path` is."""
+    return path.with_name(path.name + ".pub")
+
+
+def load_or_create(keys_dir: Path, kinds: Sequence[str]) -> tuple[HostKey, ...]:
+    """The host keys of these kinds in `keys_dir`, in that order; missing ones are made. Raises HostKeyError."""
+    return tuple(_load_or_create(key_path(keys_dir, kind), kind) for kind in dict.fromkeys(kinds))
+
+
+def load_next(keys_dir: Path, kinds: Sequence[str]) -> tuple[HostKey, ...]:
+    """The keys that are to follow the host keys of these kinds, as far as there are any. Raises HostKeyError.
+
+    They are announced to clients and not used: those learn them (OpenSSH's PROTOCOL section 2.5, UpdateHostKeys) before
+    the old ones go.
+    """
+    keys = []
+    for kind in dict.fromkeys(kinds):
+        path = key_path(keys_dir, kind)
+        try:
+            key = load(path.with_name(path.name + NEXT_SUFFIX), kind)
+            in_use = read_private(path, GROUP_OR_OTHERS)
+        except FileNotFoundError:
+            continue
+        if key.private_pem != in_use:  # else it follows already, and cleaning up was interrupted
+            keys.append(msgspec.structs.replace(key, next=True))
+    return tuple(keys)
+
+
+def _load_or_create(path: Path, kind: str) -> HostKey:
     try:
-        return _load(path, created=False)
+        return load(path, kind)
     except FileNotFoundError:
         pass
     try:
-        create_key_pair(path, "pyssh-gateway host key")
+        create_key_pair(path, COMMENT, kind)
     except FileExistsError:
         created = False  # another server was faster; its key is the one
     else:
         created = True
     try:
-        return _load(path, created=created)
+        return msgspec.structs.replace(load(path, kind), created=created)
     except FileNotFoundError:
         raise HostKeyError(f"{path}: the file is gone again, or it is a link to nothing: remove it") from None
 
 
-def load_next(keys_dir: Path) -> HostKey | None:
-    """The key that is to follow the host key, if there is one beside it. Raises HostKeyError.
-
-    It is announced to clients and not used: they learn it (OpenSSH's PROTOCOL section 2.5, UpdateHostKeys) before the
-    old one goes.
-    """
-    try:
-        return _load(keys_dir / NEXT_HOST_KEY_NAME, created=False)
-    except FileNotFoundError:
-        return None
-
-
-def create_key_pair(path: Path, comment: str) -> None:
-    """Make an ed25519 key pair without passphrase: the private key at `path`, the public one beside it in `.pub`.
+def create_key_pair(path: Path, comment: str, kind: str = "ed25519") -> None:
+    """Make a key pair without passphrase: the private key at `path`, the public one beside it in `.pub`.
 
     Raises FileExistsError if there is something at `path`, which is left alone, and HostKeyError if it cannot be
     written. The directory is made, for its owner only, if it is missing.
     """
     # Late: whoever only reads people's keys does not pay for it.
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-    key = Ed25519PrivateKey.generate()
+    key = _generate(kind)
     private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    store_key_pair(path, private, public_blob(key), comment)
+
+
+def store_key_pair(path: Path, private: bytes, blob: bytes, comment: str) -> None:
+    """Put a key pair at `path`; `blob` is the public key. Raises as `create_key_pair` does."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -87,7 +131,7 @@ def create_key_pair(path: Path, comment: str) -> None:
     try:
         create_file(path, private, 0o600)
         # After the private key, or the loser of a race would put its own public key beside the winner's.
-        replace_file(path.with_name(path.name + ".pub"), public + b" " + comment.encode() + b"\n", 0o644)
+        replace_file(public_path(path), public_line(blob, comment), 0o644)
     except FileExistsError:
         raise
     except OSError as error:
@@ -96,34 +140,105 @@ def create_key_pair(path: Path, comment: str) -> None:
         ) from error
 
 
-def _load(path: Path, *, created: bool) -> HostKey:
+def _generate(kind: str) -> "SSHPrivateKeyTypes":
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+    match kind:
+        case "ed25519":
+            return ed25519.Ed25519PrivateKey.generate()
+        case "ecdsa":
+            return ec.generate_private_key(ec.SECP256R1())
+        case "rsa":
+            return rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
+    raise ValueError(f"no such kind of key: {kind}")
+
+
+def load(path: Path, kind: str) -> HostKey:
+    """The key of that kind at `path`. Raises FileNotFoundError, HostKeyError."""
+    pem = read_private(path, GROUP_OR_OTHERS)
+    key = parse_private(path, pem, ours=True)
+    if key is None or not pem.startswith(b"-----BEGIN OPENSSH") or not is_kind(key, kind):
+        raise HostKeyError(
+            f"{path} is not an {kind} private key in OpenSSH's format: "
+            f"move it away and a new one is made (clients will have to accept it)"
+        )
+    check_strength(path, key)
+    blob = public_blob(key)
+    return HostKey(path, pem, blob, fingerprint(blob), created=False)
+
+
+def read_private(path: Path, forbidden_mode: int) -> bytes:
+    """The text of a private key that no stranger could have put there. Raises FileNotFoundError, HostKeyError."""
     try:
-        pem = read_trusted(path, limit=_MAX_KEY_BYTES, forbidden_mode=_GROUP_OR_OTHERS, purpose="a private key")
+        return read_trusted(path, limit=MAX_KEY_BYTES, forbidden_mode=forbidden_mode, purpose="a private key")
     except FileNotFoundError:
         raise
     except OSError as error:
         raise HostKeyError(f"cannot read the host key {path}: {error.strerror}") from error
     except UntrustedFileError as error:
         raise HostKeyError(str(error)) from error
-    blob = _public_blob(path, pem)
-    return HostKey(path, pem, blob, fingerprint(blob), created)
 
 
-def _public_blob(path: Path, pem: bytes) -> bytes:
+def parse_private(path: Path, pem: bytes, *, ours: bool) -> "SSHPrivateKeyTypes | None":
+    """The private key in a text of OpenSSH's format or of PEM; None: it is none. Raises HostKeyError.
+
+    The numbers of an RSA key are checked unless it is `ours`: that takes 150 ms, and a client may be waiting.
+    """
     from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
+    from cryptography.hazmat.primitives import serialization
 
+    openssh = pem.startswith(b"-----BEGIN OPENSSH")
+    parse = serialization.load_ssh_private_key if openssh else serialization.load_pem_private_key
     try:
-        key = load_ssh_private_key(pem, password=None)
+        with warnings.catch_warnings(action="ignore"):  # about DSA, which is refused anyway
+            key = parse(pem, password=None, unsafe_skip_rsa_key_validation=ours)
     except TypeError:  # how cryptography says that a password is needed
         raise HostKeyError(f"{path} has a passphrase: remove it with ssh-keygen -p -N '' -f {path}") from None
     except (ValueError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, Ed25519PrivateKey):
+        return None
+    return key  # type: ignore[return-value]  # of PEM also others, which are of none of our kinds
+
+
+def is_kind(key: "SSHPrivateKeyTypes", kind: str) -> bool:
+    """Whether the private key is of that kind."""
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+    match key:
+        case ed25519.Ed25519PrivateKey():
+            return kind == "ed25519"
+        case ec.EllipticCurvePrivateKey():
+            return kind == "ecdsa" and isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1)
+        case rsa.RSAPrivateKey():
+            return kind == "rsa"
+    return False
+
+
+def check_strength(path: Path, key: "SSHPrivateKeyTypes") -> None:
+    """Raise HostKeyError if clients would refuse the key, or should."""
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    if isinstance(key, rsa.RSAPrivateKey) and key.key_size < MIN_RSA_BITS:
         raise HostKeyError(
-            f"{path} is not an ed25519 private key in OpenSSH's format: "
+            f"{path}: an RSA key of {key.key_size} bits is too weak, at least {MIN_RSA_BITS} are needed: "
             f"move it away and a new one is made (clients will have to accept it)"
         )
-    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-    return binascii.a2b_base64(public.split(b" ")[1])
+
+
+def public_blob(key: "SSHPrivateKeyTypes") -> bytes:
+    """The public half, as RFC 4253 section 6.6 has it."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    return binascii.a2b_base64(line.split(b" ")[1])
+
+
+def public_line(blob: bytes, comment: str) -> bytes:
+    """What stands in the `.pub` file of the public key `blob`."""
+    encoded = binascii.b2a_base64(blob, newline=False)
+    return key_type(blob).encode() + b" " + encoded + b" " + comment.encode() + b"\n"
+
+
+def key_type(blob: bytes) -> str:
+    """What a public key calls itself (RFC 4253 section 6.6): ssh-ed25519, ecdsa-sha2-nistp256, ssh-rsa."""
+    end = 4 + int.from_bytes(blob[:4], "big")
+    return blob[4:end].decode("ascii")

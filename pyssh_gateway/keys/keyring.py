@@ -1,28 +1,30 @@
-"""The keys in force: read from their sources, refreshed, and kept on disk for a start without network.
+"""The keys that let people in: asked for, kept up to date, and kept on disk for a start without network.
 
 A source's keys change only by a whole, usable answer. Whatever else it says (an error, a page of HTML, nothing in
-time), its last good keys stay, and an event says why. An empty answer is a usable one: it takes all keys away.
-Logins read `Keyring.snapshot`, one reference that is replaced whole; a login never waits for anything in here.
+time), its last good keys stay for `keys.max_stale`, and an event says why. An empty answer is a usable one: it takes
+all keys away. That there is nothing any more (404) counts when it is still so a minute later. Logins read
+`Keyring.snapshot`, one reference that is replaced whole.
 """
 
 import asyncio
 import random as random_module
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
 from pyssh_gateway import config
-from pyssh_gateway.core.authorized_keys import AuthorizedKey, KeySnapshot, ParsedKeys, parse
-from pyssh_gateway.events import AnyEvent, KeysFailed, KeysLoaded
-from pyssh_gateway.keys.copies import Copies, Copy, CopyError
-from pyssh_gateway.keys.download import FetchError
-from pyssh_gateway.keys.sources import ReadFile, Source, fetch, in_daemon_thread, parse_source
-
-MAX_FETCHES = 8
-"""Fetches at once, each with a thread and a socket: a handful of colleagues in one go, a company in a few."""
+from pyssh_gateway.core.authorized_keys import KeySnapshot
+from pyssh_gateway.core.freshness import LookBudget
+from pyssh_gateway.events import AccountChanged, AnyEvent, KeysFailed, KeysLoaded
+from pyssh_gateway.keys.answers import FetchError
+from pyssh_gateway.keys.copies import Copy
+from pyssh_gateway.keys.inquiry import AccountChangedError, Inquirer, Known, known_from
+from pyssh_gateway.keys.keeping import Keeper, KeepingError
+from pyssh_gateway.keys.sources import NO_VALIDATORS, ReadFile, Source, parse_source
+from pyssh_gateway.keys.standing import Grants, SourceStatus, Standing
 
 FIRST_REFRESH_DELAY = 2.0
 """Seconds to the first refresh when last-good keys are known: someone is waiting for the login that started the
@@ -32,36 +34,21 @@ FIRST_RETRY = 5.0
 """Seconds after which a source that has given no keys at all yet is asked again, doubled each time up to the normal
 interval: at a cold start the network may come later than we do, and until then that source's people are locked out."""
 
+SECOND_LOOK = 60.0
+"""Seconds after which a source that says that it is not there any more is asked again, before it is believed."""
+
+ACCOUNT_CHECK = 3600.0
+"""Seconds between two questions whether an account's name still leads to the same account, as long as its keys are the
+same. GitHub's API allows 60 questions an hour without a token, for all machines behind one address."""
+
 JITTER = 0.1
 """Share of the interval by which it varies, so that machines started together do not ask together for ever."""
 
-SAVE_TIMEOUT = 10.0
-"""Seconds that writing a copy may take before it counts as failed: a disk that is that slow is not going to answer."""
+LOOK_PATIENCE = 2.0
+"""Seconds that an unknown key waits for a new look at the sources."""
 
-Origin = Literal["none", "fetched", "last-good"]
-
-
-class SourceStatus(msgspec.Struct, frozen=True):
-    """One source as it stands. `age` is in seconds since its keys were fetched, None if there are none.
-
-    `failure` says why the last refresh failed and is empty if it did not.
-    """
-
-    spec: str
-    users: tuple[str, ...]
-    accepted: int
-    refused: int
-    origin: Origin
-    age: float | None
-    failure: str
-
-
-class _Known(msgspec.Struct, frozen=True):
-    """A usable answer of a source."""
-
-    parsed: ParsedKeys
-    origin: Literal["fetched", "last-good"]
-    fetched: float
+MAX_CHANGES = 20
+"""Fingerprints of keys that came or went in one event."""
 
 
 class Keyring:
@@ -81,165 +68,304 @@ class Keyring:
         *,
         now: Callable[[], float] = time.time,
         random: Callable[[], float] = random_module.random,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        sleep: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
         self._settings = settings
-        self._copies = Copies(store)
+        self._keeper = Keeper(store, publish)
         self._publish = publish
-        self._read_file = read_file
         self._now = now
         self._random = random
-        self._sleep = sleep
-
-        self._grants = tuple((login.user, parse_source(spec)) for login in logins for spec in login.keys)
-        self._sources = tuple(dict.fromkeys(source for _, source in self._grants))
-        self._users = tuple(dict.fromkeys(login.user for login in logins))
-
-        self._known: dict[Source, _Known] = {}
-        self._failures: dict[Source, str] = {}
-        self._asked: set[Source] = set()
-        self._saved: dict[Source, bytes] = {}
-        self._refreshing = asyncio.Lock()
+        self._sleep = sleep or self._until_wanted
+        self._inquirer = Inquirer(settings, read_file, now)
+        self._looks = LookBudget(now())
+        self._grants = Grants(logins, parse_source)
+        self._standings = {source: Standing(source, now()) for source in self._grants.sources}
+        self._asking: dict[Source, asyncio.Event] = {}
+        self._queue: list[Standing] = []
+        self._wanted = asyncio.Event()
         self.snapshot = self._build_snapshot()
+
+    # -- the start ----------------------------------------------------------------------------------------------
 
     def load_last_good(self) -> None:
         """Put the copies of earlier runs in force. One that cannot be used is reported and left out."""
-        for source in self._sources:
-            try:
-                copy = self._copies.load(source.spec)
-                if copy is None:
-                    continue
-                parsed = _parse_usable(source, copy.text)
-            except (CopyError, FetchError) as error:
-                self._publish(KeysFailed(source=source.spec, reason=f"last good copy not used: {error}", kept=0))
-                continue
-            self._saved[source] = copy.text
-            self._put_in_force(source, _Known(parsed, "last-good", copy.fetched))
+        for standing, known in self._keeper.load(self._standings.values()):
+            standing.due = self._now() + FIRST_REFRESH_DELAY
+            self._put_in_force(standing, known)
 
     def missing(self) -> tuple[Source, ...]:
         """The sources of which nothing is known yet: neither an answer nor a copy."""
-        return tuple(source for source in self._sources if source not in self._known)
+        return tuple(source for source, standing in self._standings.items() if standing.known is None)
 
     def describe(self) -> tuple[SourceStatus, ...]:
         """How every source stands, in the order of the configuration."""
-        return tuple(self._status(source) for source in self._sources)
+        return tuple(
+            standing.status(self._grants.users_of(source), self._now(), self._settings.max_stale)
+            for source, standing in self._standings.items()
+        )
+
+    # -- who wants a newer answer -------------------------------------------------------------------------------
+
+    async def look_again(self, peer: str, offered: str) -> None:
+        """Somebody offers a key (a fingerprint) that nobody knows: see whether it is there by now, if that is worth it.
+
+        Returns after `LOOK_PATIENCE` seconds at most, or, while a source has not been asked at all yet, after the time
+        that it has for its answer. What it does depends on neither the account nor the key being known: the time that
+        it takes would tell.
+        """
+        patience = LOOK_PATIENCE
+        if any(not standing.asked and standing.known is None for standing in self._standings.values()):
+            patience = self._settings.timeout
+        elif self._looks.take(peer, offered, self._now()):
+            self.want(tuple(self._standings))
+        else:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self.settled()
+
+    def used(self, spec: str, in_vain: tuple[str, ...]) -> None:
+        """A key of the source `spec` has let somebody in, who had offered the keys `in_vain` (fingerprints) before."""
+        self._looks.stood_by(in_vain)
+        for source, standing in self._standings.items():
+            if source.spec == spec and standing.age(self._now()) >= self._settings.revalidate:
+                self.want((source,))
+
+    def want(self, sources: Sequence[Source]) -> None:
+        """Have `run` ask these now; those that are being asked already are not asked twice."""
+        self._enqueue(sources)
+        self._wanted.set()
+
+    def _enqueue(self, sources: Sequence[Source]) -> None:
+        for source in sources:
+            if source not in self._asking:
+                self._asking[source] = asyncio.Event()
+                self._queue.append(self._standings[source])
+
+    async def refresh_all(self) -> None:
+        """Have `run` ask every source now, and wait for the answers."""
+        self.want(tuple(self._standings))
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Wait until nothing is being asked any more."""
+        for done in tuple(self._asking.values()):
+            await done.wait()
+
+    async def accept(self, spec: str) -> str | None:
+        """Trust whatever account has the name of a `github:` source now. Returns why not, or None."""
+        for source, standing in self._standings.items():
+            if source.spec != spec or source.kind != "github":
+                continue
+            if source.pinned_id is not None:
+                return f"{spec} is pinned to that number in the configuration: change it there"
+            try:
+                await self._keeper.forget(standing)
+            except KeepingError as error:
+                return str(error)
+            while (asked := self._asking.get(source)) is not None:  # its answer is judged by the number from before
+                await asked.wait()
+            standing.start_anew()
+            self.want((source,))
+            await self._keep(standing)
+            return None
+        return f"no login has {spec} among its keys"
+
+    # -- asking -------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Ask each source when it is due, until cancelled."""
+        async with asyncio.TaskGroup() as questions:
+            while True:
+                self._wanted.clear()
+                now = self._now()
+                self._enqueue([source for source, standing in self._standings.items() if standing.is_due(now)])
+                queue, self._queue = self._queue, []
+                for standing in queue:
+                    questions.create_task(self._ask(standing))
+                for standing in self._standings.values():
+                    if standing.wants_account and standing.learn_due <= now and standing.source not in self._asking:
+                        standing.learn_due = now + self._interval()
+                        questions.create_task(self._learn_account(standing))
+                await self._sleep(self._until_due())
 
     async def refresh(self, sources: Sequence[Source] | None = None) -> None:
         """Ask `sources` (all by default) and put in force what they say. A source's failure is an event, not an error.
 
         Each answer counts as soon as it is there; only the slowest decides when this returns.
         """
-        places = asyncio.Semaphore(MAX_FETCHES)
-        # One refresh at a time, or a slow answer to an earlier question could replace a newer one.
-        async with self._refreshing, asyncio.TaskGroup() as fetches:
-            for source in self._sources if sources is None else sources:
-                fetches.create_task(self._refresh_source(source, places))
+        async with asyncio.TaskGroup() as questions:
+            for source in self._standings if sources is None else sources:
+                if (asked := self._asking.get(source)) is not None:
+                    questions.create_task(_wait(asked))
+                else:
+                    self._asking[source] = asyncio.Event()
+                    questions.create_task(self._ask(self._standings[source]))
 
-    async def run(self) -> None:
-        """Refresh for ever: soon after the start, then at the configured interval, until cancelled."""
-        unasked = any(source not in self._asked for source in self.missing())
-        fruitless = 1 if self.missing() and not unasked else 0
-        if unasked:
-            delay = 0.0
-        elif any(known.origin == "last-good" for known in self._known.values()):
-            delay = FIRST_REFRESH_DELAY
-        else:
-            delay = self._next_delay(fruitless)
-        while True:
-            await self._sleep(delay)
-            await self.refresh()
-            fruitless = fruitless + 1 if self.missing() else 0
-            delay = self._next_delay(fruitless)
+    async def _until_wanted(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wanted.wait()
 
-    def _next_delay(self, fruitless: int) -> float:
-        """Seconds to the next refresh after `fruitless` ones in a row that left a source without any keys."""
-        interval: float = self._settings.refresh
-        if fruitless:
-            interval = min(interval, FIRST_RETRY * 2.0 ** min(fruitless - 1, 30))
-        return interval * (1 - JITTER + 2 * JITTER * self._random())
+    def _interval(self) -> float:
+        return self._settings.refresh * (1 - JITTER + 2 * JITTER * self._random())
 
-    async def _refresh_source(self, source: Source, places: asyncio.Semaphore) -> None:
-        async with places:
-            try:
-                text = await fetch(
-                    source,
-                    github_url=self._settings.github_url,
-                    seconds=self._settings.timeout,
-                    read_file=self._read_file,
-                )
-                parsed = _parse_usable(source, text)
-            except FetchError as error:
-                self._asked.add(source)
-                self._failures[source] = error.reason
-                self._report_failure(source, error.reason)
-                return
-            self._asked.add(source)
-            self._failures.pop(source, None)
-            fetched = self._now()
-            self._put_in_force(source, _Known(parsed, "fetched", fetched))
-            if self._saved.get(source) != text:
-                await self._save(source, Copy(text, fetched))
+    def _until_due(self) -> float:
+        """Seconds until the next question; a source that is being asked says itself when it is next."""
+        idle = [standing for source, standing in self._standings.items() if source not in self._asking]
+        times = [standing.due for standing in idle]
+        times += [standing.learn_due for standing in idle if standing.wants_account]
+        # A clock that is set back makes what was planned look far away: it is looked at again in time.
+        longest = self._settings.refresh * (1 + JITTER)
+        return max(0.0, min(longest, min(times, default=float("inf")) - self._now()))
 
-    async def _save(self, source: Source, copy: Copy) -> None:
+    async def _ask(self, standing: Standing) -> None:
+        """One question to one source, and what follows from the answer."""
         try:
-            async with asyncio.timeout(SAVE_TIMEOUT):
-                await in_daemon_thread(lambda: self._copies.save(source.spec, copy), name="save-keys")
-        except OSError as error:
-            path = self._copies.path(source.spec)
-            self._report_failure(
-                source, f"could not keep a copy: {path}: {error.strerror or 'no answer from the disk'}"
-            )
-        else:
-            self._saved[source] = copy.text
+            await self._ask_and_judge(standing)
+        finally:
+            standing.asked = True
+            self._asking.pop(standing.source).set()
+            self._wanted.set()
+        # Nobody who waits for the answer waits for the disk.
+        await self._keep(standing)
 
-    def _put_in_force(self, source: Source, known: _Known) -> None:
-        changed = _blobs(self._known.get(source)) != _blobs(known)
-        self._known[source] = known
+    async def _ask_and_judge(self, standing: Standing) -> None:
+        now = self._now()
+        standing.begin(now, now + self._interval())
+        confirmed = standing.known.confirmed if standing.known is not None else 0.0
+        try:
+            standing.check_pins()
+            known = await self._inquirer.ask(
+                standing.source,
+                standing.known,
+                trusted=standing.trusted,
+                check=now - confirmed >= self._check_interval,
+                now=now,
+            )
+        except AccountChangedError as error:
+            self._disown(standing, error)
+        except FetchError as error:
+            await self._failed(standing, error)
+        else:
+            self._put_in_force(standing, known, known.doubt)
+            if known.doubt:
+                self._report_failure(standing, known.doubt)
+
+    @property
+    def _check_interval(self) -> float:
+        return self._settings.refresh if self._settings.github_token else ACCOUNT_CHECK
+
+    async def _failed(self, standing: Standing, error: FetchError) -> None:
+        """No usable answer: what was known stays, unless there is nothing to know any more."""
+        now = self._now()
+        reason = error.reason
+        if standing.known is None:
+            standing.fruitless += 1
+            standing.due = min(standing.due, now + FIRST_RETRY * 2.0 ** min(standing.fruitless - 1, 30))
+        if error.retry_after is not None:  # later, never sooner: "Retry-After: 0" is no wish to be asked all the time
+            standing.due = max(standing.due, now + error.retry_after)
+        if error.gone and standing.blobs:
+            doubt = await self._doubt_about_end(standing, now)
+            if doubt is None:
+                reason = f"{reason}, and so it was a minute before: its keys are revoked"
+                self._put_in_force(standing, self._nothing(standing, reason))
+                self._report_failure(standing, reason)
+                return
+            reason = f"{reason}; {doubt}"
+        standing.failure = reason
         self.snapshot = self._build_snapshot()
+        self._report_failure(standing, reason)
+
+    async def _doubt_about_end(self, standing: Standing, now: float) -> str | None:
+        """Why a source that says that it is not there any more is not believed yet; None if it is."""
+        if standing.gone_since is None or now - standing.gone_since < SECOND_LOOK:
+            standing.gone_since = standing.gone_since if standing.gone_since is not None else now
+            standing.due = standing.gone_since + SECOND_LOOK
+            return "if it still says so in a minute, its keys are revoked"
+        if standing.source.kind == "github" and self._settings.github_token:
+            try:
+                found = await self._inquirer.account_id(standing.source)
+            except FetchError as error:
+                return None if error.gone else f"the API could not confirm it: {error.reason}"
+            if standing.trusted in {None, found}:
+                return "but the API knows the account"
+        return None
+
+    def _nothing(self, standing: Standing, reason: str) -> Known:
+        """What is known of a source that lets in nobody any more, and why, also after a restart."""
+        return known_from(standing.source, Copy(b"", self._now(), NO_VALIDATORS, standing.trusted, reason), "fetched")
+
+    def _disown(self, standing: Standing, error: AccountChangedError) -> None:
+        """The account's name leads to somebody else: nobody gets in by it, until a person says otherwise."""
+        spec = standing.source.spec
+        accept = f"pyssh-gateway keys accept {spec}" if standing.source.pinned_id is None else "the configuration"
+        message = (
+            f"{spec} is account {error.found} now, trusted is account {error.expected}: it was renamed or taken over, "
+            f"and nobody gets in by it. If that is right, accept it with {accept}"
+        )
+        self._publish(AccountChanged(source=spec, expected=error.expected, found=error.found, message=message))
+        self._put_in_force(standing, self._nothing(standing, message))
+
+    async def _learn_account(self, standing: Standing) -> None:
+        """Find out the number of an account that nobody has pinned, and trust it from now on."""
+        known = standing.known
+        try:
+            found = await self._inquirer.account_id(standing.source)
+        except FetchError:
+            return  # asked again at the next interval; until then the name is trusted, as it has been so far
+        if known is None or standing.known is not known or standing.trusted is not None:
+            return  # something newer came meanwhile, and asks again
+        try:
+            await self._keeper.remember(standing, found)
+        except KeepingError as error:
+            self._report_failure(standing, str(error))
+            return
+        standing.remembered = found
+        owned = tuple(msgspec.structs.replace(key, person_id=found) for key in known.keys)
+        standing.known = msgspec.structs.replace(known, keys=owned, account_id=found, confirmed=self._now())
+        self.snapshot = self._build_snapshot()
+        await self._keep(standing)
+
+    # -- what is in force, here and on the disk -----------------------------------------------------------------
+
+    def _put_in_force(self, standing: Standing, known: Known, doubt: str = "") -> None:
+        """Let in by what is known now; `doubt` says what is wrong with the source all the same."""
+        before = standing.known.keys if standing.known is not None else ()
+        standing.heard(known, doubt)
+        self.snapshot = self._build_snapshot()
+        added = dict.fromkeys(key.fingerprint for key in known.keys if key not in before)
+        removed = dict.fromkeys(key.fingerprint for key in before if key not in known.keys)
         self._publish(
             KeysLoaded(
-                source=source.spec,
+                source=standing.source.spec,
                 origin=known.origin,
-                accepted=len(known.parsed.accepted),
-                refused=known.parsed.refused_count,
-                changed=changed,
-                refusals=known.parsed.refused,
+                accepted=len(known.keys),
+                refused=known.refused,
+                changed=bool(added or removed),
+                refusals=known.refusals,
+                added=tuple(added)[:MAX_CHANGES],
+                removed=tuple(removed)[:MAX_CHANGES],
             )
         )
 
+    async def _keep(self, standing: Standing) -> None:
+        try:
+            await self._keeper.keep(standing)
+        except KeepingError as error:
+            self._report_failure(standing, str(error))
+
     def _build_snapshot(self) -> KeySnapshot:
-        accounts: dict[str, dict[bytes, AuthorizedKey]] = {user: {} for user in self._users}
-        for user, source in self._grants:
-            known = self._known.get(source)
-            for key in known.parsed.accepted if known is not None else ():
-                accounts[user].setdefault(key.blob, key)
-        return KeySnapshot(accounts)
+        fetched = {
+            source.spec: standing.known.fetched
+            for source, standing in self._standings.items()
+            if standing.known is not None
+        }
+        return KeySnapshot(self._grants.accounts(self._standings.__getitem__), fetched, self._settings.max_stale)
 
-    def _report_failure(self, source: Source, reason: str) -> None:
-        self._publish(KeysFailed(source=source.spec, reason=reason, kept=len(_blobs(self._known.get(source)))))
-
-    def _status(self, source: Source) -> SourceStatus:
-        known = self._known.get(source)
-        return SourceStatus(
-            spec=source.spec,
-            users=tuple(dict.fromkeys(user for user, granted in self._grants if granted == source)),
-            accepted=len(known.parsed.accepted) if known is not None else 0,
-            refused=known.parsed.refused_count if known is not None else 0,
-            origin=known.origin if known is not None else "none",
-            # Not below zero: a clock that was set back does not make keys younger than now.
-            age=max(0.0, self._now() - known.fetched) if known is not None else None,
-            failure=self._failures.get(source, ""),
-        )
+    def _report_failure(self, standing: Standing, reason: str) -> None:
+        self._publish(KeysFailed(source=standing.source.spec, reason=reason, kept=len(standing.blobs)))
 
 
-def _blobs(known: _Known | None) -> frozenset[bytes]:
-    return frozenset(key.blob for key in known.parsed.accepted) if known is not None else frozenset()
-
-
-def _parse_usable(source: Source, text: bytes) -> ParsedKeys:
-    """What `text` says. Raises FetchError if it is not about keys at all: that is no way to take keys away."""
-    # Whoever may write a file on this machine may also restrict the keys in it; a web page is not asked.
-    parsed = parse(text, source.spec, allow_options=source.kind == "file")
-    if parsed.refused and not parsed.accepted:
-        raise FetchError(f"no usable key in it ({parsed.refused_count} bad lines, the first: {parsed.refused[0]})")
-    return parsed
+async def _wait(done: asyncio.Event) -> None:
+    await done.wait()

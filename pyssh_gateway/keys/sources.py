@@ -1,34 +1,58 @@
 """Where people's keys come from: what a source is called, and how its text is got.
 
 `fetch` gives the text or says in one sentence why there is none; it never gives part of a text. What the text means
-is for core.authorized_keys, and which keys stay in force after a failure is for keys.keyring.
+is for core.authorized_keys, and which keys stay in force after a failure is for the keyring.
 """
 
 import asyncio
-import contextlib
-import errno
-import threading
+import time
 from collections.abc import Awaitable, Callable
-from typing import Literal, TypeVar
+from typing import Literal
 
 import msgspec
 
-from pyssh_gateway.config import check_source_spec
+from pyssh_gateway import config
+from pyssh_gateway.config_values import source_spec
 from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES
-from pyssh_gateway.keys.download import FetchError, fetch_url, no_answer
+from pyssh_gateway.keys.answers import NO_VALIDATORS, Answer, FetchError, Validators
+from pyssh_gateway.keys.connections import origin
+from pyssh_gateway.keys.download import Request, download, no_answer
+from pyssh_gateway.keys.threads import in_daemon_thread
+
+__all__ = [
+    "NO_VALIDATORS",
+    "Answer",
+    "FetchError",
+    "ReadFile",
+    "Source",
+    "SourceError",
+    "Validators",
+    "fetch",
+    "in_daemon_thread",
+    "origin_of",
+    "parse_source",
+    "person_of",
+    "url_of",
+]
 
 ReadFile = Callable[[str], Awaitable[bytes]]
-"""Reads a whole file, by a process that may: at most MAX_KEYS_BYTES + 1 bytes. Raises OSError."""
+"""Reads a whole file, by a process that may: at most MAX_KEYS_BYTES + 1 bytes. Raises OSError, which is a
+FileNotFoundError if there is no such file."""
 
-T = TypeVar("T")
+Kind = Literal["github", "github-team", "gitlab", "codeberg", "launchpad", "sourcehut", "url", "file", "ca"]
 
 
 class Source(msgspec.Struct, frozen=True):
-    """One place that keys come from. `spec` is how the configuration names it, `value` the part after the kind."""
+    """One place that keys come from. `spec` is how it is called everywhere, in the form that the configuration keeps.
+
+    `value` is the login, address or path in it; of a team `<org>/<team>`. `pinned_id` is the number of the GitHub
+    account that the spec insists on.
+    """
 
     spec: str
-    kind: Literal["github", "file", "url"]
+    kind: Kind
     value: str
+    pinned_id: int | None = None
 
 
 class SourceError(ValueError):
@@ -36,73 +60,87 @@ class SourceError(ValueError):
 
 
 def parse_source(spec: str) -> Source:
-    """What `github:<login>`, `file:/<path>` or `url:https://...` names. Raises SourceError."""
-    problem = check_source_spec(spec)
+    """What a spec names: `github:<login>` and all the others of docs/configuration.md. Raises SourceError."""
+    problem = config.check_source_spec(spec)
     if problem is not None:
         raise SourceError(problem)
+    spec = source_spec(spec)
     kind, _, value = spec.partition(":")
-    return msgspec.convert({"spec": spec, "kind": kind, "value": value}, Source)
+    number = ""
+    if kind == "github":
+        value, _, number = value.partition("#")
+    fields = {"spec": spec, "kind": kind, "value": value, "pinned_id": int(number) if number else None}
+    return msgspec.convert(fields, Source)
 
 
-def url_of(source: Source, github_url: str) -> str:
-    """The address that a `github` or `url` source is read from."""
-    if source.kind == "github":
-        return f"{github_url.rstrip('/')}/{source.value}.keys"
-    return source.value
+def person_of(source: Source) -> str:
+    """Whose keys these are: `github:example`, without the number. Of a team, a file or an address: the spec itself."""
+    return f"{source.kind}:{source.value}"
 
 
-async def fetch(source: Source, *, github_url: str, seconds: float, read_file: ReadFile) -> bytes:
-    """The whole text of `source`, at most MAX_KEYS_BYTES, within `seconds`. Raises FetchError."""
+def url_of(source: Source, settings: config.Keys) -> str:
+    """The address that the keys are at; empty for files, and for a team, whose members have one each."""
+    match source.kind:
+        case "github":
+            return f"{settings.github_url}/{source.value}.keys"
+        case "gitlab":
+            return f"{settings.gitlab_url}/{source.value}.keys"
+        case "codeberg":
+            return f"{settings.codeberg_url}/{source.value}.keys"
+        case "launchpad":
+            return f"{settings.launchpad_url}/~{source.value}/+sshkeys"
+        case "sourcehut":
+            return f"{settings.sourcehut_url}/~{source.value}.keys"
+        case "url":
+            return source.value
+        case _:
+            return ""
+
+
+def origin_of(source: Source, settings: config.Keys) -> str:
+    """The server that is asked first, such as `https://github.com`; empty for files.
+
+    For a team that is GitHub's API; the keys of its members come from where those of `github:` sources do.
+    """
+    url = settings.github_api if source.kind == "github-team" else url_of(source, settings)
+    return origin(url) if url else ""
+
+
+async def fetch(
+    source: Source,
+    settings: config.Keys,
+    read_file: ReadFile,
+    *,
+    validators: Validators = NO_VALIDATORS,
+    now: Callable[[], float] = time.time,
+) -> Answer:
+    """The whole text of `source`, at most MAX_KEYS_BYTES, within `settings.timeout`. Raises FetchError.
+
+    Over HTTP, `validators` of an earlier answer make the question conditional. `now` is Unix time. A team has no text
+    of its own: keys.github has its members.
+    """
+    if source.kind in {"file", "ca"}:
+        return Answer(await _fetch_file(source.value, read_file, settings.timeout))
+    url = url_of(source, settings)
+    if not url:
+        raise ValueError(f"{source.spec} has no text of its own")
+    missing = "nothing there" if source.kind == "url" else "no such account"
+    what = "keys"
+    if source.kind == "gitlab":  # it has no 404 for who is not signed in: that might become a page that can be seen
+        what += " (GitLab shows its sign-in page if there is no such account)"
+    request = Request(url, what=what, validators=validators, meanings={404: missing, 410: missing})
+    return await download(request, settings.timeout, now=now)
+
+
+async def _fetch_file(path: str, read_file: ReadFile, seconds: float) -> bytes:
     try:
         async with asyncio.timeout(seconds):
-            if source.kind == "file":
-                return await _fetch_file(source.value, read_file)
-            url, not_found = url_of(source, github_url), _not_found(source)
-            return await in_daemon_thread(lambda: fetch_url(url, seconds, not_found=not_found), name="fetch-keys")
+            text = await read_file(path)
     except TimeoutError:
         raise FetchError(no_answer(seconds)) from None
     except OSError as error:
-        raise FetchError(f"{source.spec}: {error.strerror or error}") from error
-
-
-def _not_found(source: Source) -> str:
-    return "no such account (404)" if source.kind == "github" else "nothing there (404)"
-
-
-async def _fetch_file(path: str, read_file: ReadFile) -> bytes:
-    try:
-        text = await read_file(path)
-    except OSError as error:
-        raise FetchError(f"cannot read {path}: {error.strerror or error}") from error
+        reason = f"cannot read {path}: {error.strerror or error}"
+        raise FetchError(reason, gone=isinstance(error, FileNotFoundError)) from error
     if len(text) > MAX_KEYS_BYTES:
         raise FetchError(f"{path} is larger than {MAX_KEYS_BYTES} bytes")
     return text
-
-
-async def in_daemon_thread(work: Callable[[], T], *, name: str) -> T:
-    """Run `work` in a thread that nobody waits for but this coroutine; what it raises is raised here.
-
-    Cancelling gives `work` up without stopping it, and what comes of it is dropped. Raises OSError if the machine
-    gives us no thread.
-    """
-    loop = asyncio.get_running_loop()
-    finished = asyncio.Event()
-    results: list[T] = []
-    errors: list[Exception] = []
-
-    def run() -> None:
-        try:
-            results.append(work())
-        except Exception as error:  # noqa: BLE001 - it is raised again where the result is awaited
-            errors.append(error)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(finished.set)
-
-    try:
-        threading.Thread(target=run, name=name, daemon=True).start()
-    except RuntimeError as error:  # "can't start new thread": what the users run may have taken them all
-        raise OSError(errno.EAGAIN, "no thread could be started") from error
-    await finished.wait()
-    if errors:
-        raise errors[0]
-    return results[0]

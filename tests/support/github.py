@@ -2,11 +2,13 @@
 
     with FakeGitHub() as github:
         github.script("example", keys(public_key), status(500))
+        github.account("example", 583231)
         ...  # a server with keys.github_url = github.url
 
 An answer is a function that writes a response. A login's answers are given one after the other, the last one for
-ever; a login without any is 404, as on GitHub. Leaving the `with` block releases everything that hangs and waits for
-every thread.
+ever; a login without any is 404, as on GitHub. Everything else goes by its path: `~example` for SourceHut,
+`~example/+sshkeys` for Launchpad, `api/v3/users/example` for the API of GitHub, which is where `keys.github_api` looks
+for it. Leaving the `with` block releases everything that hangs and waits for every thread.
 """
 
 import collections
@@ -14,11 +16,13 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
+
+from tests.support.github_api import api_path, for_token, in_json, paged
 
 DRIP_SECONDS = 0.02
 """Between two bytes of an answer that drips: often enough that a timeout for each byte never ends it."""
@@ -28,12 +32,17 @@ CLIENT_TIMEOUT = 10.0
 
 
 class FakeGitHub:
-    """The server. `url` is its base address, `requests` counts the requests for each login (or path)."""
+    """The server. `url` is its base address, `requests` counts the requests for each login (or path).
+
+    `headers` has those of every request, `headers_of` by login or path.
+    """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.released = threading.Event()
         self.requests: collections.Counter[str] = collections.Counter()
         self.headers: list[dict[str, str]] = []
+        self.headers_of: collections.defaultdict[str, list[dict[str, str]]] = collections.defaultdict(list)
+        self._api: dict[str, Answer] = {}
         self._answers: dict[str, collections.deque[Answer]] = {}
         self._changed = threading.Condition()
         self._server = _Server(self)
@@ -61,6 +70,26 @@ class FakeGitHub:
         with self._changed:
             self._answers[login] = collections.deque(answers)
 
+    def account(self, login: str, number: int | None) -> None:
+        """From now on the API knows the account `login` by that number; None: there is none (any more)."""
+        with self._changed:
+            path = api_path(f"users/{login}").lower()
+            self._api.pop(path, None)
+            if number is not None:
+                self._api[path] = in_json({"login": login, "id": number, "type": "User"})
+
+    def team(self, org: str, slug: str, members: Mapping[str, int], token: str = "token") -> None:
+        """From now on the API knows the team, and tells it, page by page, to those who know the token."""
+        listed = [{"login": login, "id": number, "type": "User"} for login, number in members.items()]
+        with self._changed:
+            self._api[api_path(f"orgs/{org}/teams/{slug}/members").lower()] = for_token(token, paged(listed))
+            self._api[api_path(f"orgs/{org}/teams").lower()] = for_token(token, in_json([{"slug": slug}]))
+
+    def disband(self, org: str, slug: str) -> None:
+        """From now on the API does not know the team, but still knows the organisation."""
+        with self._changed:
+            del self._api[api_path(f"orgs/{org}/teams/{slug}/members").lower()]
+
     def wait_for_requests(self, login: str, count: int, timeout: float = 10.0) -> None:
         """Return as soon as `count` requests for `login` have arrived; AssertionError if they do not. Blocks."""
         with self._changed:
@@ -73,10 +102,11 @@ class FakeGitHub:
         with self._changed:
             self.requests[login] += 1
             self.headers.append(headers)
+            self.headers_of[login].append(headers)
             self._changed.notify_all()
             answers = self._answers.get(login)
             if not answers:
-                return status(404)
+                return self._api.get(login.lower(), status(404))
             return answers.popleft() if len(answers) > 1 else answers[0]
 
 
@@ -101,11 +131,13 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = CLIENT_TIMEOUT
     server: _Server
+    more_headers: dict[str, str]
 
     def do_GET(self) -> None:
         """Answer as scripted."""
         login = urlsplit(self.path).path.removeprefix("/").removesuffix(".keys")
         self.close_connection = True
+        self.more_headers = {}
         self.server.github.take_answer(login, dict(self.headers))(self)
 
     @property
@@ -121,7 +153,7 @@ class Handler(BaseHTTPRequestHandler):
     def start(self, code: int, length: int, **headers: str) -> None:
         """Send the head of a response."""
         self.send_response(code)
-        for name, value in {"Content_Type": "text/plain; charset=utf-8", **headers}.items():
+        for name, value in {"Content_Type": "text/plain; charset=utf-8", **self.more_headers, **headers}.items():
             self.send_header(name.replace("_", "-"), value)
         self.send_header("Content-Length", str(length))
         self.send_header("Connection", "close")
@@ -132,6 +164,40 @@ class Handler(BaseHTTPRequestHandler):
 
 
 Answer = Callable[[Handler], None]
+
+
+def with_headers(answer: Answer, **headers: str) -> Answer:
+    """`answer` with these headers too; with `_` for `-`."""
+
+    def answer_with_headers(handler: Handler) -> None:
+        handler.more_headers |= headers
+        answer(handler)
+
+    return answer_with_headers
+
+
+def conditional(answer: Answer, *, etag: str = "", modified: str = "") -> Answer:
+    """`answer` with an ETag, a Last-Modified, or both; 304 for who says that this is known already."""
+    validators = {name: value for name, value in (("ETag", etag), ("Last_Modified", modified)) if value}
+
+    def answer_if_new(handler: Handler) -> None:
+        # RFC 9110 section 13.2.2: a date counts only if no tag is asked about.
+        asked = handler.headers.get("If-None-Match")
+        known = asked == etag if asked is not None else handler.headers.get("If-Modified-Since") == modified != ""
+        if not known:
+            with_headers(answer, **validators)(handler)
+            return
+        handler.send_response(304)
+        for name, value in validators.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+
+    return answer_if_new
+
+
+def limited(code: int = 429, **headers: str) -> Answer:
+    """Too many requests, with what GitHub says about when to come back: `Retry_After`, `X_RateLimit_Reset`..."""
+    return with_headers(status(code), **headers)
 
 
 def keys(*lines: str) -> Answer:
@@ -304,6 +370,8 @@ def _write(handler: Handler, data: bytes) -> None:
 def _start_chunks(handler: Handler) -> None:
     handler.send_response(200)
     handler.send_header("Content-Type", "text/plain; charset=utf-8")
+    for name, value in handler.more_headers.items():
+        handler.send_header(name.replace("_", "-"), value)
     handler.send_header("Transfer-Encoding", "chunked")
     handler.end_headers()
 

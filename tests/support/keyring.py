@@ -1,33 +1,60 @@
-"""A keyring under test: its events, a clock that stands still, and whose keys are in force."""
+"""A keyring under test: its events, a clock that only the test moves, and who gets in."""
 
 import asyncio
-from collections.abc import Sequence
+import atexit
+import contextlib
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
 from pyssh_gateway import config
 from pyssh_gateway.core.authorized_keys import KeySnapshot, parse
-from pyssh_gateway.events import AnyEvent, KeysFailed
+from pyssh_gateway.core.policy import Accept, Attempt, Deny, decide
+from pyssh_gateway.events import AccountChanged, AnyEvent, Identity, KeysFailed
 from pyssh_gateway.keys.copies import Copies
 from pyssh_gateway.keys.keyring import Keyring
+from pyssh_gateway.keys.standing import SourceStatus
 
 ALICE, BOB, CAROL = (
     f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ{last}"
     for last in ("EB", "EC", "ED")
 )
 BLOBS = {name: parse(name.encode(), "", allow_options=False).accepted[0].blob for name in (ALICE, BOB, CAROL)}
+FINGERPRINTS = {
+    name: parse(name.encode(), "", allow_options=False).accepted[0].fingerprint for name in (ALICE, BOB, CAROL)
+}
 SPEC = "github:example"
+PEER = "192.0.2.7"
 NOW = 1_790_000_000.0  # 2026-09-21T14:13:20Z
 HEADER = b"# github:example as fetched at 2026-09-21T14:13:20+00:00\n"
 """The first line of a copy of SPEC that was fetched at NOW."""
 PATIENCE = 10.0
 IMPATIENCE = 0.25
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+REFRESH = 600.0
+MAX_WAKES = 10
+"""Turns of `Keyring.run` between two pauses: a question, what follows from it, and some to spare."""
 DEV = (config.Login(user="dev", keys=(SPEC,)),)
+
+T = TypeVar("T")
+
+_RUNNER = asyncio.Runner()
+"""All rings live on one loop, as a keyring does: asyncio's locks belong to the loop on which somebody waited first."""
+atexit.register(_RUNNER.close)
+
+
+def play(story: Coroutine[Any, Any, T]) -> T:
+    """Run `story` to its end."""
+    return _RUNNER.run(story)
 
 
 class Ring:
-    """A keyring in a directory, its events, and a clock that the test sets."""
+    """A keyring in a directory, its events, and a clock that the test sets.
+
+    `live`: `Keyring.run` paces itself, by the real time, as in the gateway; see `running`.
+    """
 
     def __init__(
         self,
@@ -35,15 +62,26 @@ class Ring:
         github_url: str = "",
         logins: Sequence[config.Login] = DEV,
         timeout: float = PATIENCE,
-        files: dict[str, bytes] | None = None,
+        files: Mapping[str, bytes | OSError] | None = None,
+        *,
+        now: float = NOW,
+        token: str = "",
+        live: bool = False,
     ) -> None:
         self.events: list[AnyEvent] = []
-        self.now = NOW
-        self.files = files or {}
+        self.now = now
+        self.files: Mapping[str, bytes | OSError] = files or {}
         self.delays: list[float] = []
-        self.rounds = 0
         self.random = 0.5
-        keys = config.Keys(timeout=config.Duration(timeout), github_url=github_url, refresh=config.Duration(600))
+        self._rounds = 0
+        self._wakes = 0
+        self._runner: asyncio.Task[None] | None = None
+        keys = config.Keys(
+            timeout=config.Duration(timeout),
+            github_url=github_url,
+            github_token=config.Secret(token),
+            refresh=config.Duration(REFRESH),
+        )
         self.keyring = Keyring(
             logins,
             keys,
@@ -52,48 +90,106 @@ class Ring:
             self.read_file,
             now=lambda: self.now,
             random=lambda: self.random,
-            sleep=self.sleep,
+            sleep=None if live else self.sleep,
         )
 
     async def read_file(self, path: str) -> bytes:
-        """Read from `files`."""
-        if path not in self.files:
-            raise FileNotFoundError(2, "No such file or directory")
-        return self.files[path]
+        """Read from `files`; what is an error there is raised."""
+        content = self.files.get(path, FileNotFoundError(2, "No such file or directory"))
+        if isinstance(content, OSError):
+            raise content
+        return content
 
     async def sleep(self, delay: float) -> None:
-        """Count `rounds` down and pass no time; then end `run`."""
+        """Let what is under way end, which wakes `run`; else pass `delay` on the ring's clock, in no time."""
+        under_way = asyncio.all_tasks() - {asyncio.current_task()}
+        if under_way:
+            self._wakes += 1
+            assert self._wakes <= MAX_WAKES, "one question follows the other, without a pause"
+            assert delay > 0, "the processor is kept busy while an answer is on its way"
+            await asyncio.wait(under_way)
+            return
+        self._wakes = 0
         self.delays.append(delay)
-        if len(self.delays) > self.rounds:
-            raise EndOfTestError
+        if len(self.delays) > self._rounds:
+            raise asyncio.CancelledError
+        self.now += delay
 
     def run(self, rounds: int) -> list[float]:
-        """The delays before each of `rounds` refreshes, and the one after them."""
-        self.delays, self.rounds = [], rounds
-        with pytest.raises(EndOfTestError):
-            asyncio.run(self.keyring.run())
+        """`Keyring.run`, until it has slept so often: each delay, and the one that it would sleep next."""
+        self.delays, self._rounds, self._wakes = [], rounds, 0
+        with pytest.raises(asyncio.CancelledError):
+            play(self.keyring.run())
         return self.delays
+
+    def pass_time(self, seconds: float) -> None:
+        """`Keyring.run` for so long."""
+        end = self.now + seconds
+        while self.run(0)[0] <= end - self.now:
+            self.now += self.delays[0]
+        self.now = end
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """With `Keyring.run` in the background (of a `live` ring)."""
+        async with asyncio.TaskGroup() as tasks:
+            self._runner = tasks.create_task(self.keyring.run())
+            yield
+            self._runner.cancel()
+
+    async def quiet(self) -> None:
+        """Wait until nothing is under way but the loop of `run`, and whoever waits here."""
+        while under_way := asyncio.all_tasks() - {asyncio.current_task(), self._runner}:
+            await asyncio.wait(under_way)
+
+    def restarted(self, store: Path, github_url: str = "", **settings: Any) -> "Ring":  # noqa: ANN401 - those of Ring
+        """Another ring at the same time, with what this one has left on the disk."""
+        ring = Ring(store, github_url, **{"now": self.now, "files": self.files, **settings})
+        ring.keyring.load_last_good()
+        return ring
 
     def refresh(self) -> None:
         """Ask all sources once."""
-        asyncio.run(self.keyring.refresh())
+        play(self.keyring.refresh())
+
+    def decide(self, name: str, user: str = "dev") -> Accept | Deny:
+        """What the policy says now of somebody who offers this key."""
+        attempt = Attempt(user.encode(), "ssh-ed25519", BLOBS[name], None, PEER)
+        return decide(attempt, self.keyring.snapshot, self.now)
 
     def lets_in(self, user: str = "dev") -> set[str]:
         """Whose keys would do now."""
-        return who(self.keyring.snapshot, user)
+        return {name for name in BLOBS if isinstance(self.decide(name, user), Accept)}
+
+    def identity(self, name: str, user: str = "dev") -> Identity:
+        """Who it is, by the policy, that has this key."""
+        accepted = self.decide(name, user)
+        assert isinstance(accepted, Accept)
+        return accepted.identity
+
+    def refusal(self, name: str, user: str = "dev") -> str:
+        """Why this key does not get in."""
+        denied = self.decide(name, user)
+        assert isinstance(denied, Deny)
+        return denied.reason
+
+    def status(self, spec: str = SPEC) -> SourceStatus:
+        """How a source stands."""
+        (status,) = (status for status in self.keyring.describe() if status.spec == spec)
+        return status
 
     def failures(self) -> list[str]:
-        """The reasons of all failures so far."""
+        """The reasons of all failures so far: what the log calls backend errors."""
         return [event.reason for event in self.events if isinstance(event, KeysFailed)]
 
-
-class EndOfTestError(Exception):
-    """Ends `Keyring.run`."""
+    def account_changes(self) -> list[AccountChanged]:
+        """What was said about accounts that are not the ones that they were."""
+        return [event for event in self.events if isinstance(event, AccountChanged)]
 
 
 def who(snapshot: KeySnapshot, user: str = "dev") -> set[str]:
-    """Whose keys do for `user`."""
-    return {name for name, blob in BLOBS.items() if snapshot.find(user, blob) is not None}
+    """Whose keys are in a snapshot for `user`, however old."""
+    return {name for name, blob in BLOBS.items() if snapshot.find(user, blob)}
 
 
 def copy_path(store: Path, spec: str = SPEC) -> Path:

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import datetime as dt
+import gc
 import ipaddress
 import socket
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +19,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from pyssh_gateway import __version__
+from pyssh_gateway import __version__, config
 from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES
-from pyssh_gateway.keys.download import MAX_REDIRECTS, FetchError, fetch_url
+from pyssh_gateway.keys.answers import FetchError
+from pyssh_gateway.keys.download import MAX_REDIRECTS, Request, download, fetch_url
 from pyssh_gateway.keys.sources import fetch, parse_source
 from tests.support import github as gh
 from tests.support.github import FakeGitHub
@@ -45,9 +48,10 @@ async def no_files(path: str) -> bytes:
     raise AssertionError(path)
 
 
-def get(github: FakeGitHub, seconds: float = PATIENCE, spec: str = "github:example") -> bytes:
+def get(github: FakeGitHub, seconds: float = PATIENCE, spec: str = "github:example") -> bytes | None:
     """What a fetch gives."""
-    return asyncio.run(fetch(parse_source(spec), github_url=github.url, seconds=seconds, read_file=no_files))
+    settings = config.Keys(github_url=github.url, timeout=config.Duration(seconds))
+    return asyncio.run(fetch(parse_source(spec), settings, no_files)).text
 
 
 def failure(github: FakeGitHub, seconds: float = PATIENCE, spec: str = "github:example") -> str:
@@ -87,6 +91,8 @@ def test_gives_a_whole_text(github: FakeGitHub, answer: gh.Answer, text: bytes) 
         (gh.status(429), "the server answered 429 (Too Many Requests)"),
         (gh.status(500), "the server answered 500 (Internal Server Error)"),
         (gh.status(999), "the server answered 999 (no known status)"),
+        (gh.status(304), "the server answered 304 (Not Modified)"),
+        (gh.status(410), "no such account (410)"),
         (gh.status(204), "the server answered 204 (No Content)"),
         (gh.error_with_keys(503, KEY), "the server answered 503 (Service Unavailable)"),
         (gh.html(), "got an HTML page instead of keys"),
@@ -133,14 +139,14 @@ def test_the_thread_ends_at_the_deadline_by_itself(github: FakeGitHub) -> None:
     """Protects: with a GitHub that drips, refreshes do not pile up threads and sockets."""
     github.script("example", gh.drip_headers())
     with pytest.raises(FetchError, match=f"no answer within {IMPATIENCE:g} s"):
-        fetch_url(f"{github.url}/example.keys", IMPATIENCE, not_found="")
+        fetch_url(Request(f"{github.url}/example.keys"), IMPATIENCE)
 
 
 def test_a_download_does_not_begin_after_its_deadline(github: FakeGitHub) -> None:
     """Protects: what was held up before it could connect does not use up time that nobody waits for."""
     clock = iter([0.0, 5.0])
     with pytest.raises(FetchError, match="no answer within 5 s"):
-        fetch_url(f"{github.url}/example.keys", 5.0, not_found="", now=lambda: next(clock))
+        fetch_url(Request(f"{github.url}/example.keys"), 5.0, now=lambda: next(clock))
     assert github.requests.total() == 0
 
 
@@ -183,6 +189,13 @@ def test_never_asks_another_server(github: FakeGitHub) -> None:
         assert other.requests.total() == 0
 
 
+def test_logs_in_nowhere(github: FakeGitHub) -> None:
+    """Protects: a redirect that comes with a name and a password is not followed, to the same server neither."""
+    github.script("example", gh.redirect(f"{github.url.replace('//', '//user:password@')}/other.keys"))
+    github.script("other", gh.keys(KEY))
+    assert "redirected to another place" in failure(github)
+
+
 def test_tells_the_server_who_asks_and_nothing_else(github: FakeGitHub) -> None:
     """Protects: no cookie, password or compression; the user agent says whom to complain to."""
     github.script("example", gh.keys(KEY))
@@ -207,19 +220,19 @@ def test_says_when_nobody_listens() -> None:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
         with pytest.raises(FetchError, match=rf"no connection to 127\.0\.0\.1:{port}: Connection refused"):
-            fetch_url(f"http://127.0.0.1:{port}/", PATIENCE, not_found="")
+            fetch_url(Request(f"http://127.0.0.1:{port}/"), PATIENCE)
 
 
 def test_says_when_a_host_does_not_exist() -> None:
     """Protects: a mistyped host is told apart from one that is down (an address that fails without any network)."""
     with pytest.raises(FetchError, match=r"was not found"):
-        fetch_url("http://[::1%25nowhere]:1/", PATIENCE, not_found="")
+        fetch_url(Request("http://[::1%25nowhere]:1/"), PATIENCE)
 
 
 def test_says_when_a_host_cannot_exist() -> None:
     """Protects: a name that cannot be looked up is an error of the source, not of the server."""
     with pytest.raises(FetchError):
-        fetch_url(f"http://{'x' * 64}.example/", PATIENCE, not_found="")
+        fetch_url(Request(f"http://{'x' * 64}.example/"), PATIENCE)
 
 
 @contextlib.contextmanager
@@ -264,6 +277,42 @@ def test_fetches_over_https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert failure(github, IMPATIENCE) == f"no answer within {IMPATIENCE:g} s"
 
 
+def test_downloads_at_the_same_time_read_the_certificates_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects: a team of a hundred does not keep the processor busy for seconds at each refresh, nor memory."""
+    made: list[weakref.ref[ssl.SSLContext]] = []
+    make = ssl.create_default_context
+
+    def counted() -> ssl.SSLContext:
+        context = make()
+        made.append(weakref.ref(context))
+        return context
+
+    async def all_at_once(url: str) -> None:
+        async with asyncio.TaskGroup() as downloads:
+            for _ in range(4):
+                downloads.create_task(download(Request(url), PATIENCE))
+
+    with https_github(tmp_path) as (github, trusted):
+        monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+        monkeypatch.setattr(ssl, "create_default_context", counted)
+        gate = threading.Event()
+        github.script("example", gh.held(gh.keys(KEY), gate))
+
+        def let_go() -> None:
+            github.wait_for_requests("example", 4)
+            gate.set()
+
+        opener = threading.Thread(target=let_go)
+        opener.start()
+        asyncio.run(all_at_once(f"{github.url}/example.keys"))
+        opener.join()
+    for thread in threading.enumerate():
+        if thread.name == "fetch-keys":
+            thread.join(PATIENCE)
+    gc.collect()
+    assert [context() for context in made] == [None]
+
+
 def test_refuses_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
     """Protects: whoever sits in the middle cannot answer for GitHub."""
     with https_github(tmp_path) as (github, _):
@@ -276,11 +325,11 @@ def test_refuses_a_certificate_for_another_host(tmp_path: Path, monkeypatch: pyt
     with https_github(tmp_path) as (github, trusted):
         monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
         with pytest.raises(FetchError, match="is not trusted: Hostname mismatch"):
-            fetch_url(github.url.replace("127.0.0.1", "localhost"), PATIENCE, not_found="")
+            fetch_url(Request(github.url.replace("127.0.0.1", "localhost")), PATIENCE)
 
 
 def test_says_when_the_other_side_speaks_no_tls(github: FakeGitHub) -> None:
     """Protects: https never falls back to plain HTTP."""
     with pytest.raises(FetchError, match=r"no TLS connection to 127\.0\.0\.1"):
-        fetch_url(github.url.replace("http:", "https:"), PATIENCE, not_found="")
+        fetch_url(Request(github.url.replace("http:", "https:")), PATIENCE)
     assert github.requests.total() == 0

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from pyssh_gateway import config
-from pyssh_gateway.events import KeysLoaded
-from pyssh_gateway.keys.keyring import MAX_FETCHES, Keyring, SourceStatus
+from pyssh_gateway.events import Identity, KeysLoaded
+from pyssh_gateway.keys.inquiry import MAX_FETCHES
+from pyssh_gateway.keys.keyring import FIRST_RETRY, Keyring
 from pyssh_gateway.keys.sources import SourceError
+from pyssh_gateway.keys.standing import SourceStatus
 from tests.support import github as gh
 from tests.support.github import FakeGitHub
 from tests.support.keyring import (
@@ -18,10 +20,16 @@ from tests.support.keyring import (
     BLOBS,
     BOB,
     CAROL,
+    DAY,
+    FINGERPRINTS,
+    HOUR,
     NOW,
     PATIENCE,
+    PEER,
+    REFRESH,
     SPEC,
     Ring,
+    play,
     who,
 )
 
@@ -45,9 +53,8 @@ def test_a_snapshot_never_changes(github: FakeGitHub, tmp_path: Path) -> None:
 
 
 TWO_ACCOUNTS = (
-    config.Login(user="dev", keys=(SPEC, "file:/keys/team.pub")),
+    config.Login(user="dev", keys=(SPEC, "file:/keys/team.pub", "github:admin")),
     config.Login(user="ops", keys=("github:admin", SPEC)),
-    config.Login(user="dev", keys=("github:admin",)),
     config.Login(user="guest", keys=()),
 )
 
@@ -58,7 +65,7 @@ def test_grants_each_account_its_own_sources(github: FakeGitHub, tmp_path: Path)
     github.script("admin", gh.keys(BOB, ALICE))
     ring = Ring(tmp_path, github.url, TWO_ACCOUNTS, files={"/keys/team.pub": CAROL.encode()})
     ring.refresh()
-    assert {user: who(ring.keyring.snapshot, user) for user in ("dev", "ops", "guest", "root")} == {
+    assert {user: ring.lets_in(user) for user in ("dev", "ops", "guest", "root")} == {
         "dev": {ALICE, BOB, CAROL},
         "ops": {ALICE, BOB},
         "guest": set(),
@@ -67,7 +74,7 @@ def test_grants_each_account_its_own_sources(github: FakeGitHub, tmp_path: Path)
     assert set(ring.keyring.snapshot.accounts) == {"dev", "ops", "guest"}
     assert github.requests == {"example": 1, "admin": 1}
     found = [ring.keyring.snapshot.find(user, BLOBS[ALICE]) for user in ("dev", "ops")]
-    assert [key.source for key in found if key is not None] == [SPEC, "github:admin"]
+    assert [[key.source for key in lines] for lines in found] == [[SPEC, "github:admin"], ["github:admin", SPEC]]
 
 
 def test_one_source_s_failure_leaves_the_others_alone(github: FakeGitHub, tmp_path: Path) -> None:
@@ -80,21 +87,63 @@ def test_one_source_s_failure_leaves_the_others_alone(github: FakeGitHub, tmp_pa
         "cannot read /keys/team.pub: No such file or directory",
         "no such account (404)",
     ]
+    assert ring.refusal(BOB, "ops") == "key is not known; backend error: github:admin: no such account (404)"
+    assert ring.refusal(BOB, "guest") == "key is not known"
     assert [source.spec for source in ring.keyring.missing()] == ["file:/keys/team.pub", "github:admin"]
 
 
-def test_options_in_a_file_are_refused_as_unsupported(tmp_path: Path) -> None:
-    """Protects: an administrator's restriction is neither ignored nor blamed on the source."""
+def test_options_count_where_the_machine_s_owner_wrote_them(tmp_path: Path) -> None:
+    """Protects: a restriction in a key file holds, and one that is not understood lets nobody in."""
     ring = Ring(
         tmp_path,
         logins=(config.Login(user="dev", keys=("file:/keys",)),),
-        files={"/keys": f'{ALICE}\nfrom="10.0.0.1" {BOB}\n'.encode()},
+        files={"/keys": f'{ALICE}\nfrom="10.0.0.1" {BOB}\nfrm="10.0.0.1" {CAROL}\n'.encode()},
     )
     ring.refresh()
     assert ring.lets_in() == {ALICE}
+    assert ring.refusal(BOB) == f"the key may not be used from {PEER} (from)"
     (loaded,) = ring.events
     assert isinstance(loaded, KeysLoaded)
-    assert loaded.refusals == ("line 2: options are not supported yet: from",)
+    assert (loaded.accepted, loaded.refused) == (2, 1)
+    assert loaded.refusals[0].startswith("line 3: options: ")
+
+
+def test_an_authority_s_key_certifies_and_does_not_log_in(tmp_path: Path) -> None:
+    """Protects: a file of authorities gives nobody a login by those keys themselves, and is not told as a person."""
+    logins = (config.Login(user="dev", keys=("ca:/ca.pub", "file:/keys")),)
+    ring = Ring(tmp_path, logins=logins, files={"/ca.pub": ALICE.encode(), "/keys": f"{BOB} bob@laptop\n".encode()})
+    ring.refresh()
+    assert ring.lets_in() == {BOB}
+    account = ring.keyring.snapshot.accounts["dev"]
+    assert set(account.authorities) == {BLOBS[ALICE]}
+    assert set(account.keys) == {BLOBS[BOB]}
+
+
+def test_a_login_narrows_what_its_sources_have(github: FakeGitHub, tmp_path: Path) -> None:
+    """Protects: an account's other keys, whatever there may be, do not get in where only some are expected."""
+    github.script("example", gh.keys(ALICE, BOB))
+    logins = (
+        config.Login(user="dev", keys=(SPEC,), only_fingerprints=(FINGERPRINTS[ALICE],)),
+        config.Login(user="ops", keys=(SPEC,), key_types=("ssh-rsa",)),
+    )
+    ring = Ring(tmp_path, github.url, logins)
+    ring.refresh()
+    assert (ring.lets_in("dev"), ring.lets_in("ops")) == ({ALICE}, set())
+
+
+def test_says_whose_each_key_is(github: FakeGitHub, tmp_path: Path) -> None:
+    """Protects: on a shared account every login still has a person."""
+    github.script("example", gh.keys(ALICE))
+    logins = (config.Login(user="dev", keys=(SPEC, "file:/keys", "file:/more")),)
+    files = {"/keys": f"{BOB} bob smith\t(laptop)".encode(), "/more": CAROL.encode()}
+    ring = Ring(tmp_path, github.url, logins, files=files)
+    ring.refresh()
+    assert [ring.identity(name).person for name in (ALICE, BOB, CAROL)] == [
+        "github:example",
+        "file:bob_smith_(laptop)",
+        "file:/more",
+    ]
+    assert ring.identity(ALICE) == Identity("github:example", None, FINGERPRINTS[ALICE])
 
 
 def test_a_fast_source_does_not_wait_for_a_slow_one(github: FakeGitHub, tmp_path: Path) -> None:
@@ -121,7 +170,7 @@ def test_a_fast_source_does_not_wait_for_a_slow_one(github: FakeGitHub, tmp_path
         await refresh
         assert who(keyring.snapshot) == {ALICE, BOB}
 
-    asyncio.run(look())
+    play(look())
 
 
 def test_asks_a_few_at_once(github: FakeGitHub, tmp_path: Path) -> None:
@@ -152,23 +201,26 @@ def test_asks_a_few_at_once(github: FakeGitHub, tmp_path: Path) -> None:
     assert ring.keyring.missing() == ()
 
 
-def test_an_older_answer_never_replaces_a_newer_one(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a key that was taken away does not come back with a slow answer to an earlier question."""
+def test_a_source_is_not_asked_twice_at_once(github: FakeGitHub, tmp_path: Path) -> None:
+    """Protects: a thousand who want to know the same are one question, and an older answer never replaces a newer."""
     gate = threading.Event()
     github.script("example", gh.held(gh.keys(ALICE), gate), gh.keys(BOB))
     ring = Ring(tmp_path, github.url)
 
-    async def refresh_twice() -> None:
-        first = asyncio.create_task(ring.keyring.refresh())
-        await asyncio.to_thread(github.wait_for_requests, "example", 1)
-        second = asyncio.create_task(ring.keyring.refresh(ring.keyring.missing()))
-        await asyncio.sleep(0)
-        gate.set()
-        await asyncio.gather(first, second)
+    async def refresh_often() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(ring.keyring.refresh())
+            await asyncio.to_thread(github.wait_for_requests, "example", 1)
+            others = [tasks.create_task(ring.keyring.refresh(ring.keyring.missing())) for _ in range(1000)]
+            await asyncio.sleep(0)
+            assert not any(other.done() for other in others)
+            gate.set()
 
-    asyncio.run(refresh_twice())
+    play(refresh_often())
+    assert ring.lets_in() == {ALICE}
+    assert github.requests["example"] == 1
+    ring.refresh()
     assert ring.lets_in() == {BOB}
-    assert github.requests["example"] == 2
 
 
 def test_refreshes_only_what_it_is_asked_to(github: FakeGitHub, tmp_path: Path) -> None:
@@ -179,32 +231,36 @@ def test_refreshes_only_what_it_is_asked_to(github: FakeGitHub, tmp_path: Path) 
     ring = Ring(tmp_path, github.url, (config.Login(user="dev", keys=(SPEC, "github:admin")),))
     ring.keyring.load_last_good()
     assert [source.spec for source in ring.keyring.missing()] == ["github:admin"]
-    asyncio.run(ring.keyring.refresh(ring.keyring.missing()))
+    play(ring.keyring.refresh(ring.keyring.missing()))
     assert github.requests == {"example": 1, "admin": 1}
     assert ring.lets_in() == {ALICE, BOB}
 
 
 def test_describes_every_source(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: the start banner can say who gets in from where, how old that is, and what did not work."""
+    """Protects: people can see who gets in from where, how old that is, what failed, and when it is tried again."""
     github.script("example", gh.keys(ALICE, "junk"))
-    earlier = Ring(tmp_path, github.url)
-    earlier.refresh()
+    Ring(tmp_path, github.url).refresh()
     github.script("example", gh.status(500))
     ring = Ring(tmp_path, github.url, TWO_ACCOUNTS, files={"/keys/team.pub": CAROL.encode()})
     assert {status.origin for status in ring.keyring.describe()} == {"none"}
-    ring.now = NOW + 3600
+    ring.now = NOW + HOUR
     ring.keyring.load_last_good()
     ring.refresh()
-    ring.now += 5
+    ring.now += 4
+    failed = "the server answered 500 (Internal Server Error)"
+    everything = SourceStatus(SPEC, ("dev", "ops"), 1, 1, "last-good", HOUR + 4, failed, next_look=REFRESH - 4)
     assert ring.keyring.describe() == (
+        everything,
+        SourceStatus("file:/keys/team.pub", ("dev",), 1, 0, "fetched", 4.0, "", next_look=REFRESH - 4),
         SourceStatus(
-            SPEC, ("dev", "ops"), 1, 1, "last-good", 3605.0, "the server answered 500 (Internal Server Error)"
+            "github:admin", ("dev", "ops"), 0, 0, "none", None, "no such account (404)", next_look=FIRST_RETRY - 4
         ),
-        SourceStatus("file:/keys/team.pub", ("dev",), 1, 0, "fetched", 5.0, ""),
-        SourceStatus("github:admin", ("ops", "dev"), 0, 0, "none", None, "no such account (404)"),
     )
-    ring.now = NOW - 3600
-    assert ring.keyring.describe()[0].age == 0.0
+    ring.now = NOW + 7 * DAY + 1
+    assert (ring.status().stale, ring.status("file:/keys/team.pub").stale) == (True, False)
+    assert ring.status().next_look == 0.0
+    ring.now = NOW - HOUR
+    assert ring.status().age == 0.0
 
 
 def test_refuses_a_login_whose_source_is_none(tmp_path: Path) -> None:

@@ -11,20 +11,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyssh_gateway import config
-from pyssh_gateway.core.authorized_keys import KeySnapshot
 from pyssh_gateway.events import KeysFailed, KeysLoaded
+from pyssh_gateway.keys.keyring import MAX_CHANGES
 from tests.support import github as gh
 from tests.support.github import FakeGitHub
+from tests.support.key_lines import ed25519
 from tests.support.keyring import (
     ALICE,
     BOB,
     CAROL,
+    FINGERPRINTS,
+    HOUR,
     IMPATIENCE,
+    MINUTE,
     PATIENCE,
     SPEC,
     Ring,
     copy_path,
+    play,
 )
+
+FILE = (config.Login(user="dev", keys=("file:/keys",)),)
 
 
 @pytest.fixture
@@ -37,7 +44,7 @@ def github() -> Iterator[FakeGitHub]:
 BAD_ANSWERS = {
     "404": (gh.status(404), "no such account (404)"),
     "403": (gh.status(403), "the server answered 403"),
-    "429": (gh.status(429), "the server answered 429"),
+    "429": (gh.status(429), "the server answered 429 (Too Many Requests) and wants to be left alone for 1m"),
     "500": (gh.status(500), "the server answered 500"),
     "503 with keys in it": (gh.error_with_keys(503, CAROL), "the server answered 503"),
     "HTML": (gh.html(), "HTML page"),
@@ -89,7 +96,7 @@ def test_a_bad_answer_changes_nothing(github: FakeGitHub, tmp_path: Path, answer
         gate.set()
         await refresh
 
-    asyncio.run(refresh_and_look())
+    play(refresh_and_look())
     assert ring.lets_in() == {ALICE, BOB}
     failed = ring.events[-1]
     assert isinstance(failed, KeysFailed)
@@ -103,6 +110,7 @@ def test_a_bad_answer_changes_nothing(github: FakeGitHub, tmp_path: Path, answer
     assert restarted.lets_in() == {ALICE, BOB}
 
     github.script("example", gh.keys(BOB, CAROL))
+    ring.now += MINUTE
     ring.refresh()
     assert ring.lets_in() == {BOB, CAROL}
     assert ring.keyring.describe()[0].failure == ""
@@ -114,7 +122,8 @@ def test_a_bad_first_answer_lets_nobody_in(github: FakeGitHub, tmp_path: Path, a
     ring = Ring(tmp_path, github.url, timeout=timeout_for(reason))
     github.script("example", answer)
     ring.refresh()
-    assert ring.keyring.snapshot == KeySnapshot({"dev": {}})
+    assert ring.lets_in() == set()
+    assert reason in ring.refusal(CAROL)
     assert [source.spec for source in ring.keyring.missing()] == [SPEC]
     assert list(tmp_path.iterdir()) == []
     (failed,) = ring.events
@@ -159,8 +168,10 @@ def test_an_empty_answer_takes_all_keys_away(github: FakeGitHub, tmp_path: Path,
     ring.refresh()
     assert ring.lets_in() == set()
     assert ring.keyring.missing() == ()
-    loaded = KeysLoaded(source=SPEC, origin="fetched", accepted=0, refused=0, changed=True)
-    assert ring.events[-1] == loaded
+    gone = (FINGERPRINTS[ALICE],)
+    assert ring.events[-1] == KeysLoaded(
+        source=SPEC, origin="fetched", accepted=0, refused=0, changed=True, removed=gone
+    )
     restarted = Ring(tmp_path, "http://127.0.0.1:1")
     restarted.keyring.load_last_good()
     assert restarted.keyring.missing() == ()
@@ -177,11 +188,46 @@ def test_says_what_was_loaded(github: FakeGitHub, tmp_path: Path) -> None:
     assert isinstance(first, KeysLoaded)
     assert (first.source, first.origin, first.accepted, first.refused, first.changed) == (SPEC, "fetched", 2, 1, True)
     assert first.refusals[0].startswith("line 2: DSA keys are too weak")
+    assert first.added == (FINGERPRINTS[ALICE], FINGERPRINTS[BOB])
     assert second == KeysLoaded(source=SPEC, origin="fetched", accepted=2, refused=0, changed=False)
-    assert third == KeysLoaded(source=SPEC, origin="fetched", accepted=1, refused=0, changed=True)
-    restarted = Ring(tmp_path)
-    restarted.keyring.load_last_good()
-    assert restarted.events == [KeysLoaded(source=SPEC, origin="last-good", accepted=1, refused=0, changed=True)]
+    removed = (FINGERPRINTS[BOB],)
+    assert third == KeysLoaded(source=SPEC, origin="fetched", accepted=1, refused=0, changed=True, removed=removed)
+    restarted = ring.restarted(tmp_path)
+    added = (FINGERPRINTS[ALICE],)
+    assert restarted.events == [
+        KeysLoaded(source=SPEC, origin="last-good", accepted=1, refused=0, changed=True, added=added)
+    ]
+
+
+def test_says_only_so_much_of_what_changed(tmp_path: Path) -> None:
+    """Protects: a company's worth of keys in one source is not one line of the log."""
+    lines = b"".join(ed25519(number) + b"\n" for number in range(100))
+    ring = Ring(tmp_path, logins=FILE, files={"/keys": lines})
+    ring.refresh()
+    ring.files = {"/keys": b""}
+    ring.refresh()
+    loaded, emptied = ring.events
+    assert isinstance(loaded, KeysLoaded)
+    assert isinstance(emptied, KeysLoaded)
+    assert (loaded.accepted, len(loaded.added), len(emptied.removed)) == (100, MAX_CHANGES, MAX_CHANGES)
+
+
+def test_an_unchanged_answer_counts_like_the_whole_one(github: FakeGitHub, tmp_path: Path) -> None:
+    """Protects: "not modified" keeps the keys, as of now, also by what an earlier run was told to ask with."""
+    github.script("example", gh.conditional(gh.keys(ALICE), etag='W/"1"'))
+    ring = Ring(tmp_path, github.url)
+    ring.refresh()
+    ring.now += HOUR
+    ring.refresh()
+    assert ring.status().age == 0.0
+    restarted = ring.restarted(tmp_path, github.url)
+    assert restarted.status().origin == "last-good"
+    restarted.refresh()
+    assert (restarted.status().origin, restarted.lets_in(), restarted.failures()) == ("fetched", {ALICE}, [])
+    assert [headers.get("If-None-Match") for headers in github.headers] == [None, 'W/"1"', 'W/"1"']
+    github.script("example", gh.conditional(gh.keys(BOB), etag='W/"2"'))
+    restarted.refresh()
+    assert restarted.lets_in() == {BOB}
 
 
 TEXTS = {
@@ -191,7 +237,9 @@ TEXTS = {
     f"{BOB}\r\n{ALICE}\n".encode(): {ALICE, BOB},
     f"{CAROL}\njunk\n".encode(): {CAROL},
     b"junk\n": None,
-    f"restrict {CAROL}".encode(): None,
+    f"restrict {CAROL}".encode(): {CAROL},
+    f'from="203.0.113.1" {CAROL}'.encode(): set(),
+    f"restrikt {CAROL}".encode(): None,
     b"x" * (1 << 21): None,
     b"\xff\x00": None,
 }
@@ -202,13 +250,11 @@ TEXTS = {
 def test_in_force_is_always_the_last_usable_answer(history: list[bytes | str]) -> None:
     """Protects: over any sequence of good and bad answers and restarts, exactly the last good answer lets people in."""
     with tempfile.TemporaryDirectory() as directory:
-        logins = (config.Login(user="dev", keys=("file:/keys",)),)
-        ring, expected = Ring(Path(directory), logins=logins), set[str]()
+        ring, expected = Ring(Path(directory), logins=FILE), set[str]()
         for step in history:
             match step:
                 case "restart":
-                    ring = Ring(Path(directory), logins=logins)
-                    ring.keyring.load_last_good()
+                    ring = ring.restarted(Path(directory), logins=FILE)
                 case "gone":
                     ring.files = {}
                     ring.refresh()

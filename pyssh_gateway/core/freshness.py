@@ -1,0 +1,103 @@
+"""When a key that nobody knows is worth a question to the sources, and what a changed account may still do.
+
+A key that was added at GitHub a moment ago has to work, and a thousand scanners must not make us ask a thousand times.
+Pure: time comes in as seconds of any steady clock.
+"""
+
+from collections import OrderedDict
+from typing import Literal
+
+from pyssh_gateway.core.limits import source_of
+
+LOOKS = 4
+"""Looks in a row. A person who adds a key and tries again needs two; all the sources are asked at each."""
+
+LOOK_SECONDS = 30.0
+"""How long it takes until there may be one more."""
+
+LOOKS_PER_PEER = 3
+PEER_SECONDS = 60.0
+"""The same for one client, so that one that tries for ever leaves some for the others."""
+
+MAX_PEERS = 1024
+"""Clients remembered; the one that was heard of longest ago goes first. Who makes us forget gains looks that `LOOKS`
+bounds anyway."""
+
+MAX_BYSTANDERS = 1024
+"""Keys remembered that were only offered before the right one; an agent holds a handful."""
+
+
+class Bucket:
+    """So many at once, and one more after each `seconds`."""
+
+    def __init__(self, size: int, seconds: float, now: float) -> None:
+        self._size = float(size)
+        self._seconds = seconds
+        self._left = self._size
+        self._counted_at = now
+
+    def has(self, now: float) -> bool:
+        """Whether there is one left."""
+        self._left = min(self._size, self._left + max(0.0, now - self._counted_at) / self._seconds)
+        self._counted_at = now
+        return self._left >= 1.0
+
+    def take(self) -> None:
+        """Use one up."""
+        self._left -= 1.0
+
+
+class LookBudget:
+    """Decides whether an unknown key is reason enough to ask the sources again, before it is refused.
+
+    An agent offers all its keys, one after the other. Those that came before the one that got in are bystanders: they
+    would make every login of their owner wait, so they are no reason to look, ever. One that is added to an account
+    later is found at the next refresh, and its owner gets in with the other one meanwhile.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._all = Bucket(LOOKS, LOOK_SECONDS, now)
+        self._peers: OrderedDict[str, Bucket] = OrderedDict()
+        self._bystanders: OrderedDict[str, None] = OrderedDict()
+
+    def take(self, peer: str, fingerprint: str, now: float) -> bool:
+        """Whether to look now for the key that `peer` offers; if so, it is counted."""
+        if fingerprint in self._bystanders:
+            self._bystanders.move_to_end(fingerprint)
+            return False
+        source = source_of(peer)
+        mine = self._peers.setdefault(source, Bucket(LOOKS_PER_PEER, PEER_SECONDS, now))
+        self._peers.move_to_end(source)
+        if len(self._peers) > MAX_PEERS:
+            self._peers.popitem(last=False)
+        if not mine.has(now) or not self._all.has(now):
+            return False
+        mine.take()
+        self._all.take()
+        return True
+
+    def stood_by(self, fingerprints: tuple[str, ...]) -> None:
+        """These were offered in vain by somebody who got in with another key."""
+        for fingerprint in fingerprints:
+            self._bystanders[fingerprint] = None
+            self._bystanders.move_to_end(fingerprint)
+            if len(self._bystanders) > MAX_BYSTANDERS:
+                self._bystanders.popitem(last=False)
+
+
+Verdict = Literal["trust", "wait", "disown"]
+
+
+def judge_account(*, expected: int | None, found: int | None, changed: bool) -> Verdict:
+    """What to do with the keys that an account's name leads to now.
+
+    `expected` is the number of the account that is trusted (None: any, nobody has been seen yet), `found` that of the
+    account that has the name now (None: it could not be found out), `changed` whether there are keys that were not
+    there before. A name can be given up and taken by somebody else, who then chooses the keys: so new keys wait until
+    it is known whose they are, while what was trusted stays. `disown`: it is somebody else's.
+    """
+    if expected is None:
+        return "trust"
+    if found is None:
+        return "wait" if changed else "trust"
+    return "trust" if found == expected else "disown"

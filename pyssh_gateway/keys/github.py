@@ -1,0 +1,169 @@
+"""What GitHub's API knows that a page of keys does not say: the number of an account, and who is in a team.
+
+An account's number stays when it is renamed and is never given to anybody else, which its name may be. This module does
+not know which numbers are trusted, and fetches no keys.
+"""
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from pyssh_gateway import config
+from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES
+from pyssh_gateway.keys.answers import Answer, FetchError
+from pyssh_gateway.keys.connections import same_origin
+from pyssh_gateway.keys.download import Request, download
+
+PAGE_SIZE = 100
+"""Members on a page: the most that the API gives."""
+
+MAX_PAGES = 5
+"""Pages read of one team. Each member is a download more at every refresh, and `core.authorized_keys.MAX_KEYS_BYTES`
+holds the keys of so many."""
+
+_HEADERS = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
+
+_UNAUTHORISED = "GitHub does not accept keys.github_token: it may have expired"
+_UNASKED = (
+    "GitHub tells who is in a team only to those who know a token of the organisation: set keys.github_token "
+    "(PYSSH_GATEWAY_KEYS__GITHUB_TOKEN) to one with read:org, or with read access to the organisation's members"
+)
+
+# One key as `ssh-keygen` writes it, without options before it or a comment after it.
+_KEY_LINE = re.compile(rb"((?:ssh|ecdsa|sk)-[A-Za-z0-9@.-]+)[ \t]+([A-Za-z0-9+/]+={0,2})(?:[ \t].*)?", re.DOTALL)
+_KEPT_LINE = re.compile(rb"(?:ssh|ecdsa|sk)-[A-Za-z0-9@.-]+ [A-Za-z0-9+/]+={0,2}")
+_MEMBER_LINE = re.compile(rb"# (github:([^#]+)#([0-9]{1,18}))")
+
+AccountId = Annotated[int, msgspec.Meta(gt=0, lt=10**18)]
+"""What the number of an account may be; `config_values.source_spec` takes as many digits."""
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A GitHub account as the API shows it: its name now, and its number for ever."""
+
+    login: str
+    id: AccountId
+
+
+_T = TypeVar("_T")
+
+
+async def account_id(login: str, settings: config.Keys, *, now: Callable[[], float] = time.time) -> int:
+    """The number of the account that is called `login` now, within `settings.timeout`. Raises FetchError.
+
+    Not a conditional question: without a token, GitHub counts those as well.
+    """
+    meanings = {404: "no such account", 410: "no such account", 401: _UNAUTHORISED}
+    answer = await _ask(f"{settings.github_api}/users/{login}", settings, meanings, now)
+    member = _decode(answer, Member)
+    if member.login.lower() != login.lower():
+        raise FetchError(f"GitHub's API was asked about the account {login} and tells about another one")
+    return member.id
+
+
+async def team_members(
+    org: str, team: str, settings: config.Keys, *, now: Callable[[], float] = time.time
+) -> tuple[Member, ...]:
+    """Who is in a team, by number; every page within `settings.timeout`. Raises FetchError."""
+    if not settings.github_token:
+        raise FetchError(_UNASKED)
+    meanings = {404: "no such team", 410: "no such team", 401: _UNAUTHORISED}
+    url = f"{settings.github_api}/orgs/{org}/teams/{team}/members?per_page={PAGE_SIZE}"
+    members: dict[int, Member] = {}
+    for _ in range(MAX_PAGES):
+        try:
+            answer = await _ask(url, settings, meanings, now)
+        except FetchError as error:
+            if error.gone:
+                await _check_sight(org, settings, now)
+            raise
+        # Somebody who joins meanwhile moves others to the next page, where they are a second time.
+        members |= {member.id: _checked(member) for member in _decode(answer, tuple[Member, ...])}
+        if not answer.next_page:
+            return tuple(members[number] for number in sorted(members))
+        if config.check_source_spec(f"url:{answer.next_page}") is not None or not same_origin(url, answer.next_page):
+            raise FetchError("GitHub's API continues the list of members at another place, which is not followed")
+        url = answer.next_page
+    raise FetchError(f"the team has more than {MAX_PAGES * PAGE_SIZE} members, which is more than are asked for")
+
+
+async def _check_sight(org: str, settings: config.Keys, now: Callable[[], float]) -> None:
+    """Raise FetchError if the token does not see the teams of `org`.
+
+    GitHub says 404 of what a token may not see. A token that has lost its rights is no team that is gone.
+    """
+    missing = f"no organisation {org}, or keys.github_token may not see its teams"
+    url = f"{settings.github_api}/orgs/{org}/teams?per_page=1"
+    try:
+        await _ask(url, settings, {404: missing, 401: _UNAUTHORISED}, now)
+    except FetchError as error:
+        raise FetchError(error.reason, retry_after=error.retry_after) from error
+
+
+async def _ask(url: str, settings: config.Keys, meanings: dict[int, str], now: Callable[[], float]) -> Answer:
+    request = Request(url, what="JSON", token=settings.github_token, headers=_HEADERS, meanings=meanings)
+    return await download(request, settings.timeout, now=now)
+
+
+def _decode(answer: Answer, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(answer.text or b"", type=kind)
+    except msgspec.DecodeError as error:
+        raise FetchError(f"GitHub's API gives an answer that is not understood: {error}") from error
+
+
+def _checked(member: Member) -> Member:
+    """`member`, if its login is one that may become part of an address. Raises FetchError."""
+    if config.check_source_spec(f"github:{member.login}#{member.id}") is not None:
+        raise FetchError(f"GitHub's API names a member with a login that is none: {member.login[:40]!a}")
+    return member
+
+
+def key_lines(text: bytes) -> bytes:
+    """The keys of an account as lines of type and base64: no comment, no option, nothing that looks like ours.
+
+    Raises FetchError if there is text but no key in it: that is no way to take keys away.
+    """
+    lines = [line.strip(b" \t\r") for line in text.split(b"\n")]
+    keys = [b"%s %s\n" % key.groups() for line in lines if (key := _KEY_LINE.fullmatch(line)) is not None]
+    if not keys and any(line and not line.startswith(b"#") for line in lines):
+        raise FetchError("no usable key in it")
+    return b"".join(keys)
+
+
+def compose(members: Sequence[tuple[Member, bytes]]) -> bytes:
+    """One text of the keys of all `members`, which `split` takes apart again.
+
+    Raises FetchError if it gets too large, or if the text of a member is not about keys.
+    """
+    parts: list[bytes] = []
+    for member, text in members:
+        try:
+            keys = key_lines(text)
+        except FetchError as error:
+            raise FetchError(f"github:{member.login}: {error.reason}") from error
+        parts += [f"# github:{member.login}#{member.id}\n".encode(), keys]
+    composed = b"".join(parts)
+    if len(composed) > MAX_KEYS_BYTES:
+        raise FetchError(f"the keys of the team's {len(members)} members are larger than {MAX_KEYS_BYTES} bytes")
+    return composed
+
+
+def split(text: bytes) -> tuple[tuple[Member, bytes], ...]:
+    """The members of a team and their keys, as `compose` wrote them. Raises FetchError for any other text."""
+    members: list[tuple[Member, list[bytes]]] = []
+    *lines, rest = text.split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        named = _MEMBER_LINE.fullmatch(line)
+        if named is not None and config.check_source_spec(named[1].decode("ascii", "replace")) is None:
+            members.append((Member(named[2].decode(), int(named[3])), []))
+        elif members and _KEPT_LINE.fullmatch(line):
+            members[-1][1].append(line + b"\n")
+        else:
+            raise FetchError(f"line {number} does not belong into the keys of a team")
+    if rest:
+        raise FetchError("the keys of the team are cut off")
+    return tuple((member, b"".join(keys)) for member, keys in members)

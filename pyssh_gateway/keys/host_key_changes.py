@@ -1,0 +1,239 @@
+"""The server's keys changed on purpose: a next one announced, put in the place of the old, or sshd's own brought along.
+
+Every step leaves files that a server can start with, whichever of them is the last that got done: the key in use is
+there at every moment, and no key is lost that clients have learned. This module does not know whether a server runs.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from pyssh_gateway.config import format_duration
+from pyssh_gateway.core.authorized_keys import fingerprint
+from pyssh_gateway.keys.files import replace_file
+from pyssh_gateway.keys.host_keys import (
+    COMMENT,
+    KINDS,
+    NEXT_SUFFIX,
+    HostKey,
+    HostKeyError,
+    check_strength,
+    create_key_pair,
+    is_kind,
+    key_path,
+    load,
+    parse_private,
+    public_blob,
+    public_line,
+    public_path,
+    read_private,
+    store_key_pair,
+)
+
+OLD_SUFFIX = "_old"
+"""What the file name of a key ends in that was in use before. Nothing reads it."""
+
+LEARNING_SECONDS = 86400.0
+"""How long a next key has to be there before it follows: whoever works here logs in once a day, and learns it then."""
+
+_GROUP_MAY_READ = 0o037
+"""The bits that an imported key may not have. Fedora's sshd had its keys readable by the group ssh_keys, which only
+ssh-keysign(8) has."""
+
+
+class TooEarlyError(HostKeyError):
+    """Clients have had little time to learn the next key."""
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What was done, or found, about the key of a kind; `done` False: it was so already."""
+
+    kind: str
+    path: Path
+    fingerprint: str
+    done: bool
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """A key to import: in OpenSSH's format, and its public half."""
+
+    kind: str
+    private_pem: bytes
+    public_blob: bytes
+
+
+# -- rotation ------------------------------------------------------------------------------------------------------
+
+
+def prepare_next(keys_dir: Path, kinds: Sequence[str]) -> tuple[Change, ...]:
+    """Make a next key for the host key of each kind, which has to exist. Raises HostKeyError.
+
+    A next key that is there already stays: clients may have learned it.
+    """
+    for kind in kinds:  # all of them first. Whoever can read the one in use can make one that the server can read
+        _in_use(keys_dir, kind)
+    changes = []
+    for kind in kinds:
+        path = _next_path(keys_dir, kind)
+        try:
+            create_key_pair(path, COMMENT, kind)
+        except FileExistsError:
+            done = False
+        else:
+            done = True
+        changes.append(Change(kind, path, _waiting(keys_dir, kind).fingerprint, done))
+    return tuple(changes)
+
+
+def finish(
+    keys_dir: Path, kinds: Sequence[str], *, now: float, minimum_age: float = LEARNING_SECONDS
+) -> tuple[Change, ...]:
+    """Put the next key of each kind in the place of the one in use, which is kept as `_old`. Raises HostKeyError.
+
+    Refused while one of them is younger than `minimum_age` seconds at `now` (Unix seconds). Interrupted at any point,
+    it can be called again.
+    """
+    pairs = [(kind, _in_use(keys_dir, kind), _waiting(keys_dir, kind)) for kind in kinds]
+    for _, old, new in pairs:
+        age = max(0.0, now - new.path.stat().st_mtime)
+        if age < minimum_age and old.public_blob != new.public_blob:
+            raise TooEarlyError(
+                f"{new.path} was made only {format_duration(round(age))} ago: whoever has not logged in since the "
+                f"server announces it would be warned of a changed key"
+            )
+    for _, old, new in pairs:
+        _put_in_place(old, new)
+    return tuple(Change(kind, old.path, new.fingerprint, done=True) for kind, old, new in pairs)
+
+
+def _put_in_place(old: HostKey, new: HostKey) -> None:
+    try:
+        if old.public_blob != new.public_blob:  # else an earlier call got this far, and `_old` must not become the new
+            kept = old.path.with_name(old.path.name + OLD_SUFFIX)
+            replace_file(kept, old.private_pem, 0o600)
+            replace_file(public_path(kept), public_line(old.public_blob, COMMENT), 0o644)
+            replace_file(old.path, new.private_pem, 0o600)
+        replace_file(public_path(old.path), public_line(new.public_blob, COMMENT), 0o644)
+        _remove(new)
+    except OSError as error:
+        raise HostKeyError(
+            f"cannot put {new.path} in the place of {old.path}: {error.strerror}; run this again when that is mended"
+        ) from error
+
+
+def abort(keys_dir: Path, kinds: Sequence[str]) -> tuple[Change, ...]:
+    """Remove the next key of each kind; the one in use stays. Raises HostKeyError."""
+    waiting = [(kind, _waiting(keys_dir, kind)) for kind in kinds]
+    for _, key in waiting:
+        try:
+            _remove(key)
+        except OSError as error:
+            raise HostKeyError(f"cannot remove {key.path}: {error.strerror}") from error
+    return tuple(Change(kind, key.path, key.fingerprint, done=True) for kind, key in waiting)
+
+
+def kinds_waiting(keys_dir: Path) -> tuple[str, ...]:
+    """The kinds of which there is a next key."""
+    return tuple(kind for kind in KINDS if os.path.lexists(_next_path(keys_dir, kind)))
+
+
+def _remove(key: HostKey) -> None:
+    # The private half last: as long as it is there, the same command completes what an interrupted one has left.
+    public_path(key.path).unlink(missing_ok=True)
+    key.path.unlink()
+
+
+def _next_path(keys_dir: Path, kind: str) -> Path:
+    path = key_path(keys_dir, kind)
+    return path.with_name(path.name + NEXT_SUFFIX)
+
+
+def _in_use(keys_dir: Path, kind: str) -> HostKey:
+    path = key_path(keys_dir, kind)
+    try:
+        return load(path, kind)
+    except FileNotFoundError:
+        raise HostKeyError(f"there is no {kind} host key yet: {path} is made when the server starts") from None
+
+
+def _waiting(keys_dir: Path, kind: str) -> HostKey:
+    path = _next_path(keys_dir, kind)
+    try:
+        return load(path, kind)
+    except FileNotFoundError:
+        raise HostKeyError(f"no {kind} key waits to follow the one in use: there is no {path}") from None
+
+
+# -- import --------------------------------------------------------------------------------------------------------
+
+
+def import_from(directory: Path, keys_dir: Path) -> tuple[Change, ...]:
+    """Copy sshd's keys of our kinds from `directory` to `keys_dir`; a key that is there already is no mistake.
+
+    A different key there is never overwritten. All are looked at before the first one is written. Raises HostKeyError.
+    """
+    found = [key for kind in KINDS if (key := _read(key_path(directory, kind), kind)) is not None]
+    if not found:
+        raise HostKeyError(f"there is no ssh_host_*_key of {', '.join(KINDS)} in {directory}")
+    present = {key.kind: _present(key_path(keys_dir, key.kind), key.kind) for key in found}
+    if not any(present.values()):
+        _check_owner(keys_dir)
+    for key in found:
+        there = present[key.kind]
+        if there is not None and there.public_blob != key.public_blob:
+            raise HostKeyError(
+                f"{there.path} is another key ({there.fingerprint}), which clients of this server may know: "
+                f"move it away first if the one in {directory} is to be used instead"
+            )
+    changes = []
+    for key in found:
+        path = key_path(keys_dir, key.kind)
+        if present[key.kind] is None:
+            _store(path, key)
+        changes.append(Change(key.kind, path, fingerprint(key.public_blob), done=present[key.kind] is None))
+    return tuple(changes)
+
+
+def _read(path: Path, kind: str) -> _Found | None:
+    """The key at `path`, in OpenSSH's format whatever it is in there; None: there is no such file."""
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    try:
+        pem = read_private(path, _GROUP_MAY_READ)
+    except FileNotFoundError:
+        return None
+    key = parse_private(path, pem, ours=False)
+    if key is None or not is_kind(key, kind):
+        raise HostKeyError(f"{path} is not an {kind} private key")
+    check_strength(path, key)
+    return _Found(kind, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), public_blob(key))
+
+
+def _present(path: Path, kind: str) -> HostKey | None:
+    try:
+        return load(path, kind)
+    except FileNotFoundError:
+        return None
+
+
+def _check_owner(keys_dir: Path) -> None:
+    """Refuse to make keys that the server could not read, as root for a server that somebody else starts."""
+    try:
+        owner = keys_dir.stat().st_uid
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise HostKeyError(f"cannot look at {keys_dir}: {error.strerror}") from error
+    if owner != os.geteuid():
+        raise HostKeyError(
+            f"{keys_dir} belongs to uid {owner}: run this as that account, or give the directory to uid {os.geteuid()}"
+        )
+
+
+def _store(path: Path, key: _Found) -> None:
+    try:
+        store_key_pair(path, key.private_pem, key.public_blob, COMMENT)
+    except FileExistsError:
+        raise HostKeyError(f"{path} has come into being meanwhile: run this again") from None

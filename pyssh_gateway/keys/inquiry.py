@@ -1,0 +1,247 @@
+"""One question to one source: what it says now, whose keys these are, and which of them count.
+
+For a GitHub account that is trusted by its number, new keys count only when that number has been seen at the name they
+came from. This module keeps nothing but what spares a team's members a second download; what is in force, and what
+happens when there is no answer, is for keys.keyring.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Literal
+
+import msgspec
+
+from pyssh_gateway import config
+from pyssh_gateway.core.authorized_keys import AuthorizedKey, parse
+from pyssh_gateway.core.freshness import judge_account
+from pyssh_gateway.keys import github
+from pyssh_gateway.keys.answers import MAX_HOLD, FetchError
+from pyssh_gateway.keys.copies import Copy
+from pyssh_gateway.keys.sources import (
+    NO_VALIDATORS,
+    Answer,
+    ReadFile,
+    Source,
+    Validators,
+    fetch,
+    in_daemon_thread,
+    origin_of,
+    parse_source,
+    person_of,
+)
+
+MAX_FETCHES = 8
+"""Fetches at once, each with a thread and a socket: a handful of colleagues in one go, a company in a few."""
+
+MAX_ON_LOOP = 16 * 1024
+"""Bytes of a text that are read in a millisecond or two at worst; a hostile megabyte takes two seconds."""
+
+MAX_DOUBTS = 5
+"""Members of a team whose failures are told; the rest is probably the same one."""
+
+MAX_PERSON = 128
+"""Characters of a person's name that is taken from a key's comment."""
+
+
+class AccountChangedError(Exception):
+    """The account with this name has the number `found` and not the one that is trusted."""
+
+    def __init__(self, expected: int, found: int) -> None:
+        super().__init__(f"account {found} has this name now, trusted is account {expected}")
+        self.expected = expected
+        self.found = found
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What a source said when it gave its last usable answer, at `fetched` (Unix seconds).
+
+    `account_id` is the number of the GitHub account that it was said by, where that is known, and `confirmed` when that
+    was last seen at its name. `doubt` says why keys that the source has now do not count yet; empty if all do.
+    `revoked` says why the source lets nobody in any more; empty if it may.
+    """
+
+    text: bytes
+    keys: tuple[AuthorizedKey, ...]
+    refusals: tuple[str, ...]
+    refused: int
+    origin: Literal["fetched", "last-good"]
+    fetched: float
+    validators: Validators = NO_VALIDATORS
+    account_id: int | None = None
+    confirmed: float = 0.0
+    doubt: str = ""
+    revoked: str = ""
+
+    @property
+    def blobs(self) -> frozenset[bytes]:
+        """The keys as they are compared."""
+        return frozenset(key.blob for key in self.keys)
+
+    @property
+    def copy(self) -> Copy:
+        """What is kept on disk of it."""
+        return Copy(self.text, self.fetched, self.validators, self.account_id, self.revoked)
+
+
+def known_from(source: Source, copy: Copy, origin: Literal["fetched", "last-good"] = "last-good") -> Known:
+    """What the text of `source` says. Raises FetchError if it is not about keys at all: no way to take keys away."""
+    # Whoever may write a file on this machine may also restrict the keys in it; a web page is not asked.
+    local = source.kind in {"file", "ca"}
+    keys: list[AuthorizedKey] = []
+    refusals: list[str] = []
+    refused = 0
+    for person, account_id, text in _people(source, copy):
+        parsed = parse(text, source.spec, allow_options=local, authorities=source.kind == "ca")
+        keys += (_owned(key, person, account_id) for key in parsed.accepted)
+        refusals += parsed.refused
+        refused += parsed.refused_count
+    if refused and not keys:
+        raise FetchError(f"no usable key in it ({refused} bad lines, the first: {refusals[0]})")
+    return Known(
+        text=copy.text,
+        keys=tuple(keys),
+        refusals=tuple(refusals),
+        refused=refused,
+        origin=origin,
+        fetched=copy.fetched,
+        validators=copy.validators,
+        account_id=copy.account_id,
+        revoked=copy.revoked,
+    )
+
+
+def _people(source: Source, copy: Copy) -> tuple[tuple[str, int | None, bytes], ...]:
+    """Whose lines the text has: person, number, lines. An empty person: the key's comment has to say."""
+    if source.kind == "github-team":
+        return tuple((f"github:{member.login}", member.id, text) for member, text in github.split(copy.text))
+    return (("" if source.kind in {"file", "ca"} else person_of(source), copy.account_id, copy.text),)
+
+
+def _owned(key: AuthorizedKey, person: str, account_id: int | None) -> AuthorizedKey:
+    if not person and key.comment:
+        person = "file:" + re.sub(r"[^!-~]", "_", key.comment)[:MAX_PERSON]
+    return msgspec.structs.replace(key, person=person or key.source, person_id=account_id)
+
+
+class Inquirer:
+    """Asks sources, `MAX_FETCHES` at a time, and leaves a server alone for as long as it wants. `now` is Unix time."""
+
+    def __init__(self, settings: config.Keys, read_file: ReadFile, now: Callable[[], float]) -> None:
+        self._settings = settings
+        self._read_file = read_file
+        self._now = now
+        self._held_back: dict[str, float] = {}
+        self._places = asyncio.Semaphore(MAX_FETCHES)
+        self._members: dict[github.Member, tuple[Validators, bytes]] = {}
+
+    async def ask(self, source: Source, known: Known | None, *, trusted: int | None, check: bool, now: float) -> Known:
+        """What `source` says, `known` being what it said before. Raises FetchError and AccountChangedError.
+
+        `trusted` is the number of the account that a `github:` source means, if there is one already; `check`: see that
+        it is still that account, whether or not its keys have changed.
+        """
+        if source.kind == "github-team":
+            return await self._ask_team(source, known, now)
+        answer = await self._fetch(source, known.validators if known is not None else NO_VALIDATORS)
+        if answer.text is None:
+            if known is None:
+                raise FetchError("the answer is that nothing has changed, but nothing was known")
+            heard = msgspec.structs.replace(known, origin="fetched", fetched=now, doubt="")
+        else:
+            heard = await _read(source, Copy(answer.text, now, answer.validators, trusted))
+        if source.kind != "github":
+            return heard
+        return await self._judge(source, known, heard, trusted=trusted, check=check)
+
+    async def _judge(
+        self, source: Source, known: Known | None, heard: Known, *, trusted: int | None, check: bool
+    ) -> Known:
+        """What counts of what an account's name leads to now."""
+        before = known.blobs if known is not None else frozenset()
+        changed = bool(heard.blobs - before)
+        found, doubt = None, ""
+        if trusted is not None and (changed or check):
+            try:
+                found = await self.account_id(source)
+            except FetchError as error:
+                doubt = f"new keys wait until it is certain that the account is still number {trusted}: {error.reason}"
+        verdict = judge_account(expected=trusted, found=found, changed=changed)
+        if verdict == "disown" and trusted is not None and found is not None:
+            raise AccountChangedError(trusted, found)
+        confirmed = heard.fetched if found is not None else known.confirmed if known is not None else 0.0
+        owned = tuple(msgspec.structs.replace(key, person_id=trusted) for key in heard.keys)
+        heard = msgspec.structs.replace(heard, keys=owned, account_id=trusted, confirmed=confirmed)
+        if verdict == "trust":
+            return heard
+        kept = tuple(key for key in heard.keys if key.blob in before)
+        # Without validators, so that the next question is answered in full.
+        return msgspec.structs.replace(heard, text=_lines(kept), keys=kept, validators=NO_VALIDATORS, doubt=doubt)
+
+    async def account_id(self, source: Source) -> int:
+        """The number of the account that has the name of a `github:` source now. Raises FetchError."""
+        async with self._turn(self._settings.github_api):
+            return await github.account_id(source.value, self._settings, now=self._now)
+
+    @asynccontextmanager
+    async def _turn(self, server: str) -> AsyncIterator[None]:
+        """A place among those who ask, unless `server` has said that it wants no questions for a while."""
+        left = self._held_back.get(server, 0.0) - self._now()
+        if server and 0 < left <= MAX_HOLD:  # longer than any wish: the clock has been set back since
+            raise FetchError(f"{server} is left alone for {left:.0f} s more, as it asked", retry_after=left)
+        async with self._places:
+            try:
+                yield
+            except FetchError as error:
+                if server and error.retry_after is not None:
+                    self._held_back[server] = self._now() + error.retry_after
+                raise
+
+    async def _fetch(self, source: Source, validators: Validators) -> Answer:
+        async with self._turn(origin_of(source, self._settings)):
+            return await fetch(source, self._settings, self._read_file, validators=validators, now=self._now)
+
+    async def _ask_team(self, source: Source, known: Known | None, now: float) -> Known:
+        """The keys of all members of a team. Of a member whose keys can't be had now, those from before count."""
+        org, _, team = source.value.partition("/")
+        async with self._turn(self._settings.github_api):
+            members = await github.team_members(org, team, self._settings, now=self._now)
+        before = dict(github.split(known.text)) if known is not None else {}
+        async with asyncio.TaskGroup() as fetches:
+            asked = {member: fetches.create_task(self._member(member)) for member in members}
+        self._members = {member: kept for member, kept in self._members.items() if member in asked}
+        texts, doubts = [], []
+        for member, task in asked.items():
+            heard = task.result()
+            if isinstance(heard, FetchError):
+                doubts.append(f"github:{member.login}: {heard.reason}")
+            texts.append((member, before.get(member, b"") if isinstance(heard, FetchError) else heard))
+        heard_of_all = await _read(source, Copy(github.compose(texts), now))
+        return msgspec.structs.replace(heard_of_all, doubt="; ".join(doubts[:MAX_DOUBTS]))
+
+    async def _member(self, member: github.Member) -> bytes | FetchError:
+        """What the account of a team's member has."""
+        validators, text = self._members.get(member, (NO_VALIDATORS, b""))
+        try:
+            answer = await self._fetch(parse_source(f"github:{member.login}"), validators)
+            if answer.text is not None:
+                text = github.key_lines(answer.text)  # nonsense is no answer, and this member's failure alone
+        except FetchError as error:
+            return error
+        self._members[member] = (answer.validators, text)
+        return text
+
+
+async def _read(source: Source, copy: Copy) -> Known:
+    """What a text says that was just fetched; a large one is read beside the loop, on which everybody else waits."""
+    if len(copy.text) <= MAX_ON_LOOP:
+        return known_from(source, copy, "fetched")
+    return await in_daemon_thread(lambda: known_from(source, copy, "fetched"), name="read-keys")
+
+
+def _lines(keys: tuple[AuthorizedKey, ...]) -> bytes:
+    """Key lines that parse to `keys`, for keys without options."""
+    import binascii
+
+    return b"".join(key.key_type.encode() + b" " + binascii.b2a_base64(key.blob, newline=False) + b"\n" for key in keys)

@@ -1,0 +1,178 @@
+"""How one source stands: what is known of it, how old that is, what went wrong, and when it is asked again.
+
+Times are Unix seconds. This module asks nobody and writes nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import msgspec
+
+from pyssh_gateway import config
+from pyssh_gateway.core.authorized_keys import AccountKeys, AuthorizedKey
+from pyssh_gateway.keys.answers import FetchError
+from pyssh_gateway.keys.copies import Copy
+from pyssh_gateway.keys.inquiry import Known
+from pyssh_gateway.keys.sources import Source
+
+
+class SourceStatus(msgspec.Struct, frozen=True):
+    """One source as it stands. `age` is in seconds since it last said what is in force, None if there is nothing.
+
+    `failure` says why the last question had no usable answer and is empty if it had; `pinned` is the account's number
+    in the configuration, `remembered` the one that was seen first; `stale`: too old to let anybody in; `next_look` is
+    in seconds from now.
+    """
+
+    spec: str
+    users: tuple[str, ...]
+    accepted: int
+    refused: int
+    origin: Literal["none", "fetched", "last-good"]
+    age: float | None
+    failure: str
+    pinned: int | None = None
+    remembered: int | None = None
+    stale: bool = False
+    next_look: float | None = None
+
+
+class Standing:
+    """One source's state.
+
+    `asked_at` is when it was asked last (at first: made), `due` when it is to be asked next, `learn_due` when its
+    account's number is to be asked for.
+    """
+
+    def __init__(self, source: Source, now: float) -> None:
+        self.source = source
+        self.known: Known | None = None
+        self.failure = ""
+        self.asked = False
+        self.fruitless = 0
+        self.asked_at = now
+        self.due = now
+        self.learn_due = now
+        self.gone_since: float | None = None
+        self.remembered: int | None = None
+        self.pins_lost = ""
+        self.saved: Copy | None = None
+
+    @property
+    def trusted(self) -> int | None:
+        """The number of the account that is meant, if that is known."""
+        return self.remembered if self.source.pinned_id is None else self.source.pinned_id
+
+    @property
+    def blobs(self) -> frozenset[bytes]:
+        """The keys in force."""
+        return self.known.blobs if self.known is not None else frozenset()
+
+    @property
+    def wants_account(self) -> bool:
+        """Whether the number of its account is still to be found out."""
+        return (
+            self.source.kind == "github"
+            and self.known is not None
+            and self.known.origin == "fetched"
+            and self.trusted is None
+            and not self.pins_lost
+        )
+
+    def is_due(self, now: float) -> bool:
+        """Whether to ask now: it is time, or the clock has been set back since, so that nobody knows when it is."""
+        return self.due <= now or now < self.asked_at
+
+    def begin(self, now: float, due: float) -> None:
+        """It is asked now, and should be again at `due`."""
+        if now < self.asked_at:  # what is timed from before the clock was set back would take for ever
+            self.gone_since = None
+            self.learn_due = now
+        self.asked_at = now
+        self.due = due
+
+    def heard(self, known: Known, doubt: str) -> None:
+        """There was a usable answer, about which `doubt` says what is wrong, if anything is."""
+        self.known = known
+        self.failure = doubt or known.revoked
+        self.fruitless = 0
+        self.gone_since = None
+
+    def age(self, now: float) -> float:
+        """Seconds since the last answer; not below zero: a clock that was set back makes no key younger than now."""
+        return max(0.0, now - self.known.fetched) if self.known is not None else float("inf")
+
+    def check_pins(self) -> None:
+        """Refuse to ask, if it is not known any more which account was trusted. Raises FetchError."""
+        if self.pins_lost and self.source.kind == "github" and self.trusted is None:
+            raise FetchError(f"not asked, as nobody knows which account was trusted: {self.pins_lost}")
+
+    def copy_to_save(self, again: float) -> Copy | None:
+        """What is to be written to the disk: what it does not have, or has from more than `again` seconds before."""
+        if self.known is None:
+            return None
+        copy, saved = self.known.copy, self.saved
+        same = saved is not None and msgspec.structs.replace(saved, fetched=copy.fetched) == copy
+        if same and saved is not None and copy.fetched - saved.fetched < again:
+            return None
+        return copy
+
+    def start_anew(self) -> None:
+        """Forget whose account it was, in what is kept on disk, too."""
+        if self.known is not None:
+            self.known = msgspec.structs.replace(self.known, account_id=None, confirmed=0.0, revoked="")
+        self.remembered = None
+        self.learn_due = 0.0
+        self.failure = ""
+        self.pins_lost = ""
+
+    def status(self, users: tuple[str, ...], now: float, max_stale: float) -> SourceStatus:
+        """For people."""
+        known = self.known
+        return SourceStatus(
+            spec=self.source.spec,
+            users=users,
+            accepted=len(known.keys) if known is not None else 0,
+            refused=known.refused if known is not None else 0,
+            origin=known.origin if known is not None else "none",
+            age=self.age(now) if known is not None else None,
+            failure=self.failure,
+            pinned=self.source.pinned_id,
+            remembered=self.remembered,
+            stale=known is not None and self.age(now) > max_stale,
+            next_look=max(0.0, self.due - now),
+        )
+
+
+class Grants:
+    """Which sources let in to which accounts, as the configuration says."""
+
+    def __init__(self, logins: Sequence[config.Login], parse: Callable[[str], Source]) -> None:
+        self._logins = tuple((login, tuple(parse(spec) for spec in login.keys)) for login in logins)
+        self.sources = tuple(dict.fromkeys(source for _, sources in self._logins for source in sources))
+
+    def users_of(self, source: Source) -> tuple[str, ...]:
+        """The accounts that `source` lets in to."""
+        return tuple(dict.fromkeys(login.user for login, sources in self._logins if source in sources))
+
+    def accounts(self, standings: Callable[[Source], Standing]) -> dict[str, AccountKeys]:
+        """Who may log in with what, by what is known of the sources now."""
+        accounts: dict[str, AccountKeys] = {}
+        for login, sources in self._logins:
+            lines: dict[bytes, tuple[AuthorizedKey, ...]] = {}
+            authorities: dict[bytes, tuple[AuthorizedKey, ...]] = {}
+            failures = []
+            for standing in map(standings, sources):
+                if standing.failure:
+                    failures.append(f"{standing.source.spec}: {standing.failure}")
+                for key in standing.known.keys if standing.known is not None else ():
+                    found = authorities if key.options.cert_authority else lines
+                    found[key.blob] = (*found.get(key.blob, ()), key)
+            accounts[login.user] = AccountKeys(
+                keys=lines,
+                authorities=authorities,
+                only_fingerprints=frozenset(login.only_fingerprints),
+                key_types=frozenset(login.key_types),
+                failures=tuple(failures),
+            )
+        return accounts

@@ -1,0 +1,169 @@
+"""keys.keyring: over any order of answers, failures, changes of hands, restarts and time, against a few sets."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from pyssh_gateway.keys.keeping import SAVE_AGAIN
+from pyssh_gateway.keys.keyring import ACCOUNT_CHECK, SECOND_LOOK
+from pyssh_gateway.keys.sources import parse_source
+from tests.support import github as gh
+from tests.support.github import FakeGitHub
+from tests.support.github_api import api_path
+from tests.support.keyring import ALICE, BOB, CAROL, DAY, HOUR, SPEC, Ring, play
+
+KEYS = st.frozensets(st.sampled_from([ALICE, BOB, CAROL]))
+MAX_STALE = 7 * DAY
+ERRORS = {
+    "500": gh.status(500),
+    "HTML": gh.html(),
+    "cut off": gh.truncated(CAROL),
+    "garbage": gh.garbage(),
+    "hang up": gh.hang_up(),
+}
+PAGES = st.sampled_from(["keys", "404"]) | st.sampled_from([*ERRORS])
+
+
+class Machine(RuleBasedStateMachine):
+    """An account at a GitHub that fails, whoever has it, and a keyring that decides who gets in.
+
+    `listed` is what GitHub shows now, `said` what the trusted account said when it was asked last, and `in_force` what
+    should be left of that.
+    """
+
+    @initialize(listed=KEYS)
+    def start(self, listed: frozenset[str]) -> None:
+        """Begin with a first answer, and with the number of the account that gave it."""
+        self.store = Path(tempfile.mkdtemp())
+        self.github = FakeGitHub()
+        self.github.__enter__()
+        self.page, self.api_works = "keys", True
+        self.owner = self.trusted = 7
+        self.listed = self.said = self.in_force = listed
+        self.show()
+        self.ring = Ring(self.store, self.github.url)
+        self.ring.run(0)
+        self.heard_at = self.confirmed_at = self.ring.now
+        self.gone_at: float | None = None
+        assert self.ring.status().remembered == self.trusted
+
+    def teardown(self) -> None:
+        """Leave nothing behind."""
+        if hasattr(self, "github"):
+            self.github.__exit__(None, None, None)
+            shutil.rmtree(self.store)
+
+    def show(self) -> None:
+        """Make GitHub answer as things are now."""
+        answers = {"keys": gh.keys(*sorted(self.listed)), "404": gh.status(404), **ERRORS}
+        self.github.script("example", answers[self.page])
+        self.github.account("example", self.owner)
+        self.github.script(api_path("users/example"), *([] if self.api_works else [gh.status(500)]))
+
+    # -- what happens out there -----------------------------------------------------------------------------------
+
+    @rule(listed=KEYS)
+    def keys_change(self, listed: frozenset[str]) -> None:
+        """Whoever has the account adds and removes keys."""
+        self.listed = listed
+
+    @rule(page=PAGES)
+    def page_fails_or_works(self, page: str) -> None:
+        """GitHub shows the keys, or something else."""
+        self.page = page
+
+    @rule(works=st.booleans())
+    def api_fails_or_works(self, works: bool) -> None:
+        """GitHub's API tells the account's number, or not."""
+        self.api_works = works
+
+    @rule(owner=st.sampled_from([7, 8, 9]))
+    def account_changes_hands(self, owner: int) -> None:
+        """The login is somebody else's, or its owner's again."""
+        self.owner = owner
+
+    @rule(seconds=st.sampled_from([1.0, SECOND_LOOK, HOUR, DAY, MAX_STALE + 1]))
+    def time_passes(self, seconds: float) -> None:
+        """Nobody asks anything."""
+        self.ring.now += seconds
+
+    # -- what we do -----------------------------------------------------------------------------------------------
+
+    @rule()
+    def restart(self) -> None:
+        """Start anew with what is on the disk."""
+        self.ring = self.ring.restarted(self.store, self.github.url)
+        self.gone_at = None
+        self.confirmed_at = float("-inf")
+
+    @rule()
+    def ask(self) -> None:
+        """Look at the source."""
+        self.show()
+        self.ring.keyring.want((parse_source(SPEC),))
+        self.ring.run(0)
+        if self.page == "keys":
+            self.hear(self.ring.now)
+        elif self.page == "404" and self.in_force:
+            self.hear_that_it_is_gone(self.ring.now)
+
+    def hear(self, now: float) -> None:
+        """A list came: whose is it, as far as anybody can tell?"""
+        right = self.owner == self.trusted
+        checked = bool(self.listed - self.in_force) or now - self.confirmed_at >= ACCOUNT_CHECK
+        if right:
+            self.said = self.listed
+        if checked and self.api_works:
+            self.in_force = self.listed if right else frozenset()
+            self.confirmed_at = now if right else float("-inf")
+        else:
+            self.in_force &= self.listed
+        self.gone_at, self.heard_at = None, now
+
+    def hear_that_it_is_gone(self, now: float) -> None:
+        """It is believed at the second look, if that is late enough."""
+        if self.gone_at is None:
+            self.gone_at = now
+        elif now - self.gone_at >= SECOND_LOOK:
+            self.gone_at, self.in_force = None, frozenset()
+
+    @precondition(lambda self: self.page == "keys" and self.api_works)
+    @rule()
+    def accept(self) -> None:
+        """A person says that the account that has the login now is the right one."""
+        self.show()
+        assert play(self.ring.keyring.accept(SPEC)) is None
+        self.ring.run(0)
+        self.trusted, self.said, self.in_force, self.gone_at = self.owner, self.listed, self.listed, None
+        self.heard_at = self.confirmed_at = self.ring.now
+        assert self.ring.status().remembered == self.owner
+
+    # -- what has to hold -----------------------------------------------------------------------------------------
+
+    @invariant()
+    def only_who_was_named_gets_in(self) -> None:
+        """Nobody gets in whom the right account did not name when it was asked last."""
+        if hasattr(self, "ring"):
+            assert self.ring.lets_in() <= self.said
+
+    @invariant()
+    def nobody_is_locked_out_by_an_error(self) -> None:
+        """Everybody whose key should be in force gets in until it is stale, and nobody after that.
+
+        The disk may have the time of an answer that is up to SAVE_AGAIN older.
+        """
+        if not hasattr(self, "ring"):
+            return
+        age = self.ring.now - self.heard_at
+        if age <= MAX_STALE - SAVE_AGAIN:
+            assert self.ring.lets_in() == self.in_force
+        elif age > MAX_STALE:
+            assert self.ring.lets_in() == set()
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
