@@ -6,6 +6,9 @@ import sys
 USAGE = """\
 usage: pyssh-gateway serve [--config FILE] [--port N]
        pyssh-gateway serve --trial [--user NAME] [--github LOGIN]
+       pyssh-gateway status | check [--config FILE] [--json]
+       pyssh-gateway keys [--config FILE] [--json] [--randomart]
+       pyssh-gateway keys refresh | test | accept | rotate-host | import-host ... (--help says more)
        pyssh-gateway --version | --help
 
   --config FILE   configuration (default: $PYSSH_GATEWAY_CONFIG, then /etc/pyssh-gateway/config.toml)
@@ -32,6 +35,10 @@ def main() -> int:
             return 0
         case ["serve", *rest]:
             return _serve(rest)
+        case ["status" | "check" | "keys", *_]:
+            from pyssh_gateway.cli.main import run
+
+            return run(arguments, os.environ)
         case _:
             return _wrong_usage("expected a command" if not arguments else f"unknown command {arguments[0]}")
 

@@ -19,6 +19,24 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
     """Something that happened. The tag is the event's stable, dotted name."""
 
 
+class Identity(msgspec.Struct, frozen=True):
+    """Which person it was, on whatever account.
+
+    `person` names them with the kind of source that vouches for them (`github:example`, `file:amos@laptop`, `ca:amos`)
+    and has no spaces; `id` is the number of their account there, where that is known; `fingerprint` is their key's.
+    """
+
+    person: str
+    id: int | None
+    fingerprint: str
+
+    @property
+    def facts(self) -> str:
+        """For a session's programs: the person, the number of their account if that is known, a space, the key."""
+        number = "" if self.id is None else f"#{self.id}"
+        return f"{self.person}{number} {self.fingerprint}"
+
+
 class ServerStarted(Event, frozen=True, kw_only=True, tag="server.started"):
     """The gateway accepts connections. `host_keys` are SHA256 fingerprints; `generation` counts gateway processes."""
 
@@ -66,7 +84,10 @@ class InternalError(Event, frozen=True, kw_only=True, tag="internal.error"):
 
 
 class KeysLoaded(Event, frozen=True, kw_only=True, tag="keys.loaded"):
-    """A source's keys are in force. `origin` says whether they were just read or are the last good copy."""
+    """A source's keys are in force. `origin` says whether they were just read or are the last good copy.
+
+    `added` and `removed` are the fingerprints of the first few keys that came and went.
+    """
 
     source: str
     origin: Literal["fetched", "last-good"]
@@ -74,6 +95,8 @@ class KeysLoaded(Event, frozen=True, kw_only=True, tag="keys.loaded"):
     refused: int
     changed: bool
     refusals: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
 
 
 class KeysFailed(Event, frozen=True, kw_only=True, tag="keys.failed"):
@@ -82,6 +105,19 @@ class KeysFailed(Event, frozen=True, kw_only=True, tag="keys.failed"):
     source: str
     reason: str
     kept: int
+
+
+class AccountChanged(Event, frozen=True, kw_only=True, tag="keys.account_changed"):
+    """The account that a source names is not the one that it was: renamed, deleted, or taken by somebody else.
+
+    Its keys let nobody in any more. `expected` is the number of the account that is trusted, `found` that of the one
+    that has the name now.
+    """
+
+    source: str
+    expected: int
+    found: int
+    message: str
 
 
 class ConnectionOpened(Event, frozen=True, kw_only=True, tag="connection.opened"):
@@ -116,6 +152,7 @@ class AuthAttempt(Event, frozen=True, kw_only=True, tag="auth.attempt"):
     key_type: str = ""
     fingerprint: str = ""
     source: str = ""
+    identity: Identity | None = None
 
 
 class ConnectionAuthenticated(Event, frozen=True, kw_only=True, tag="connection.authenticated"):
@@ -129,6 +166,7 @@ class ConnectionAuthenticated(Event, frozen=True, kw_only=True, tag="connection.
     client: str
     cipher: str
     seconds: float
+    identity: Identity
 
 
 class ConnectionClosed(Event, frozen=True, kw_only=True, tag="connection.closed"):
@@ -141,6 +179,21 @@ class ConnectionClosed(Event, frozen=True, kw_only=True, tag="connection.closed"
     seconds: float
     bytes_in: int
     bytes_out: int
+    identity: Identity | None = None
+
+
+class ConnectionRevoked(Event, frozen=True, kw_only=True, tag="connection.revoked"):
+    """The key that a connection was authenticated with is not authorised any more.
+
+    `seconds` later the connection is closed; None: it stays (`keys.on_revoke`).
+    """
+
+    conn: str
+    peer: str
+    user: str
+    reason: str
+    seconds: float | None
+    identity: Identity
 
 
 class RequestDenied(Event, frozen=True, kw_only=True, tag="request.denied"):
@@ -150,6 +203,7 @@ class RequestDenied(Event, frozen=True, kw_only=True, tag="request.denied"):
     user: str
     request: str
     reason: str
+    identity: Identity | None = None
 
 
 class SessionOpened(Event, frozen=True, kw_only=True, tag="session.opened"):
@@ -163,6 +217,7 @@ class SessionOpened(Event, frozen=True, kw_only=True, tag="session.opened"):
     tty: str
     term: str
     pid: int
+    identity: Identity | None = None
 
 
 class SessionClosed(Event, frozen=True, kw_only=True, tag="session.closed"):
@@ -177,6 +232,7 @@ class SessionClosed(Event, frozen=True, kw_only=True, tag="session.closed"):
     bytes_in: int
     bytes_out: int
     seconds: float
+    identity: Identity | None = None
 
 
 class FileOperation(Event, frozen=True, kw_only=True, tag="sftp.operation"):
@@ -198,6 +254,7 @@ class FileOperation(Event, frozen=True, kw_only=True, tag="sftp.operation"):
     bytes_read: int
     bytes_written: int
     outcome: str
+    identity: Identity | None = None
 
 
 class ForwardListening(Event, frozen=True, kw_only=True, tag="forward.listening"):
@@ -207,6 +264,7 @@ class ForwardListening(Event, frozen=True, kw_only=True, tag="forward.listening"
     user: str
     kind: str
     target: str
+    identity: Identity | None = None
 
 
 class ForwardOpened(Event, frozen=True, kw_only=True, tag="forward.opened"):
@@ -216,6 +274,7 @@ class ForwardOpened(Event, frozen=True, kw_only=True, tag="forward.opened"):
     user: str
     kind: str
     target: str
+    identity: Identity | None = None
 
 
 class ForwardClosed(Event, frozen=True, kw_only=True, tag="forward.closed"):
@@ -228,6 +287,16 @@ class ForwardClosed(Event, frozen=True, kw_only=True, tag="forward.closed"):
     bytes_in: int
     bytes_out: int
     seconds: float
+    identity: Identity | None = None
+
+
+class ControlRequest(Event, frozen=True, kw_only=True, tag="control.request"):
+    """Somebody on the machine asked the server something over its control socket. `uid` is what the kernel says."""
+
+    uid: int
+    pid: int
+    command: str
+    outcome: str
 
 
 class IdleTick(Event, frozen=True, kw_only=True, tag="idle.tick"):
@@ -254,11 +323,13 @@ AnyEvent = (
     | InternalError
     | KeysLoaded
     | KeysFailed
+    | AccountChanged
     | ConnectionOpened
     | ConnectionRefused
     | AuthAttempt
     | ConnectionAuthenticated
     | ConnectionClosed
+    | ConnectionRevoked
     | RequestDenied
     | SessionOpened
     | SessionClosed
@@ -266,9 +337,23 @@ AnyEvent = (
     | ForwardListening
     | ForwardOpened
     | ForwardClosed
+    | ControlRequest
     | IdleTick
     | IdleReached
 )
+
+
+OnesEvent = (
+    ConnectionClosed
+    | RequestDenied
+    | SessionOpened
+    | SessionClosed
+    | FileOperation
+    | ForwardListening
+    | ForwardOpened
+    | ForwardClosed
+)
+"""What happens on somebody's connection; `identity` is put in where that is known."""
 
 
 class Record(msgspec.Struct, frozen=True):

@@ -159,12 +159,27 @@ def place_problems(config: "Config") -> list[str]:
 
 
 def key_files(config: "Config") -> tuple[str, ...]:
-    """The files that `file:` sources name."""
-    specs = dict.fromkeys(spec for login in config.login for spec in login.keys)
-    return tuple(spec.removeprefix("file:") for spec in specs if spec.startswith("file:"))
+    """The files that `file:` and `ca:` sources name."""
+    specs = (spec.partition(":") for login in config.login for spec in login.keys)
+    return tuple(dict.fromkeys(path for kind, _, path in specs if kind in {"file", "ca"}))
+
+
+def bind_control(config: "Config") -> socket.socket | None:
+    """The socket at which people on the machine ask; without it everything else works, so that is no reason to stop."""
+    from pyssh_gateway import control_socket  # late: nothing before the bind needs it
+
+    path = control_socket.server_path(config.control, config.keys_dir)
+    if path is None:
+        return None
+    try:
+        return control_socket.bind_control(path)
+    except control_socket.ControlSocketError as error:
+        say(f"{error}; pyssh-gateway status and keys will not reach this server (set control to another path)")
+        return None
 
 
 def _supervise(config: "Config", listening: socket.socket, identity: str, environ: Mapping[str, str]) -> int:
+    asking = bind_control(config)
     gateway = import_gateway()
 
     from pyssh_gateway.audit import human
@@ -183,7 +198,7 @@ def _supervise(config: "Config", listening: socket.socket, identity: str, enviro
         import msgspec
 
         now = msgspec.structs.replace(facts, generation=generation, crashes=crashes)
-        return int(gateway.run_gateway(now, listening, control))
+        return int(gateway.run_gateway(now, listening, asking, control))
 
     permissions = Permissions(frozenset(login.user for login in config.login), frozenset(key_files(config)))
     gc.collect()

@@ -88,7 +88,9 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
             return "keys", Tone.WATCH if event.refused or event.origin == "last-good" else Tone.GOOD, _keys(event)
         case ev.KeysFailed():
             kept = f"{_count(event.kept, 'key')} from before in force"
-            return "keys", Tone.BAD, f"{event.source}: {event.reason}; {kept}"
+            return "keys", Tone.BAD, f"backend error: {event.source}: {event.reason}; {kept}"
+        case ev.AccountChanged():
+            return "keys", Tone.BAD, event.message
         case ev.ConnectionOpened():
             return "connect", Tone.QUIET, f"{event.conn} from {_address(event.peer, event.peer_port)}"
         case ev.ConnectionRefused():
@@ -98,12 +100,15 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
             return "auth", tone, _attempt(event)
         case ev.ConnectionAuthenticated():
             came = f"{event.user} from {event.peer} on {event.conn} in {_duration(event.seconds)}"
-            key = f"{event.fingerprint} of {event.source}"
+            key = f"{event.fingerprint} of {_person(event.identity)}"
             return "login", Tone.GOOD, f"{came} with {key}; {event.client}, {event.cipher}"
         case ev.ConnectionClosed():
             who = f"{event.conn} {event.user or 'unauthenticated'} from {event.peer} after {_duration(event.seconds)}"
             traffic = _traffic(event.bytes_in, event.bytes_out)
             return "closed", Tone.QUIET, f"{_join(who, event.reason, sep=': ')}; {traffic}"
+        case ev.ConnectionRevoked():
+            then = "stays on" if event.seconds is None else f"is off in {_duration(event.seconds)}"
+            return "revoked", Tone.BAD, f"{event.user} on {event.conn} {then}: {event.reason}"
         case ev.RequestDenied():
             return "denied", Tone.BAD, f"{event.user} on {event.conn}: {event.request}: {event.reason}"
         case ev.SessionOpened():
@@ -123,6 +128,9 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
         case ev.ForwardClosed():
             what = f"{event.conn} {event.user} {event.kind} {event.target} closed after {_duration(event.seconds)}"
             return "forward", Tone.QUIET, f"{what}; {_traffic(event.bytes_in, event.bytes_out)}"
+        case ev.ControlRequest():
+            asked = f"{event.command} from uid {event.uid} (pid {event.pid})"
+            return "control", Tone.QUIET, _join(asked, event.outcome, sep=": ")
         case ev.IdleTick():
             return "idle", Tone.QUIET, event.message
         case ev.IdleReached():
@@ -152,6 +160,10 @@ def _attempt(event: ev.AuthAttempt) -> str:
     key = _join(event.key_type, event.fingerprint, event.source and f"of {event.source}", sep=" ")
     text = f"{event.result} {event.user} from {event.peer} on {event.conn} by {event.method}"
     return _join(text, event.reason, sep=": ") + (f" ({key})" if key else "")
+
+
+def _person(identity: ev.Identity) -> str:
+    return identity.person if identity.id is None else f"{identity.person}#{identity.id}"
 
 
 def _opened(event: ev.SessionOpened) -> str:

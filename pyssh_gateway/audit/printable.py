@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from pyssh_gateway.events import AnyEvent, InternalError
+from pyssh_gateway.events import AnyEvent, Identity, InternalError
 
 # A command line that VS Code or rsync sends fits many times over; a user name of 256 KiB (one SSH packet) does not.
 MAX_TEXT = 4096
@@ -68,6 +68,8 @@ def _safe(value: Any, *, keep_newlines: bool) -> Any:  # noqa: ANN401 - a field 
     if isinstance(value, tuple):
         kept = tuple(_safe(item, keep_newlines=keep_newlines) for item in value[:MAX_ITEMS])
         return kept if len(value) <= MAX_ITEMS else (*kept, f"\\[{len(value) - MAX_ITEMS} more cut]")
+    if isinstance(value, Identity):
+        return msgspec.structs.replace(value, person=printable(value.person))
     return value
 
 

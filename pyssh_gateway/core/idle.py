@@ -49,6 +49,12 @@ class IdleTracker:
         """Whether anybody is on."""
         return bool(self._connections)
 
+    def stops_in(self, now: float) -> float | None:
+        """Seconds until the machine has not been needed for long enough; None while it is, or if it never stops."""
+        if self._timeout is None or self._connections:
+            return None
+        return max(0.0, self._idle_since + self._timeout - now)
+
     def observe(self, event: AnyEvent, now: float) -> None:
         """Take note of `event`, which happened at `now`."""
         match event:

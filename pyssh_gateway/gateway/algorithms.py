@@ -1,9 +1,12 @@
 """Which algorithms are offered, and asyncssh's settings: nothing that is not said here is on."""
 
-import asyncssh
+from collections.abc import Sequence
+
 from asyncssh.connection import SSHServerConnectionOptions
 
 from pyssh_gateway.config import Config
+from pyssh_gateway.gateway import host_key_signing
+from pyssh_gateway.keys.host_keys import HostKey
 
 KEX_ALGORITHMS = (
     # First, so that a client that guesses (dropbear) guesses right; for all others the client's order decides.
@@ -34,11 +37,12 @@ SIGNATURE_ALGORITHMS = (
 )
 
 
-def options(host_keys: list[asyncssh.SSHKey], config: Config) -> SSHServerConnectionOptions:
+def options(host_keys: Sequence[HostKey], config: Config) -> SSHServerConnectionOptions:
     """asyncssh's settings for every connection: nothing that is not said here is on."""
-    return SSHServerConnectionOptions(
+    offered, announced = host_key_signing.pairs(host_keys)
+    made = SSHServerConnectionOptions(
         server_version=config.listen.identification,
-        server_host_keys=host_keys,  # of those of one type the first is used, all are announced
+        server_host_keys=list(announced.values()),
         send_server_host_keys=True,
         kex_algs=KEX_ALGORITHMS,
         encryption_algs=CIPHERS,
@@ -62,3 +66,6 @@ def options(host_keys: list[asyncssh.SSHKey], config: Config) -> SSHServerConnec
         encoding=None,
         allow_scp=False,
     )
+    # What asyncssh has made of the keys has SHA-1 in it, and for key exchange also those that are only announced.
+    made.server_host_keys, made.all_server_host_keys = offered, announced
+    return made

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import asyncssh
 import msgspec
 
 from pyssh_gateway import __version__
@@ -29,6 +28,7 @@ from pyssh_gateway.events import (
     IdleReached,
     IdleTick,
     InternalError,
+    KeysLoaded,
     Record,
     ServerStarted,
     ServerStopped,
@@ -36,8 +36,10 @@ from pyssh_gateway.events import (
 )
 from pyssh_gateway.gateway import algorithms
 from pyssh_gateway.gateway.banner import start_banner
+from pyssh_gateway.gateway.control import ControlServer
 from pyssh_gateway.gateway.listener import Listener
 from pyssh_gateway.gateway.registry import Registry
+from pyssh_gateway.gateway.reports import Reporter
 from pyssh_gateway.gateway.server import Services
 from pyssh_gateway.gateway.socket_client import SocketMakers
 from pyssh_gateway.gateway.spawner_client import SpawnerClient
@@ -91,6 +93,8 @@ class Gateway:
         listening: socket.socket,
         control: socket.socket,
         audit: AuditLog,
+        asking: socket.socket | None,
+        owner: int,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         config = facts.config
@@ -117,13 +121,33 @@ class Gateway:
             rules=rules_for(config),
             publish=self.bus.publish,
             snapshot=lambda: self._keyring.snapshot,
+            look_again=self._keyring.look_again,
+            key_used=self._keyring.used,
+            end_revoked=config.keys.on_revoke == "end",
             system_env=read_system_environment,
             released=lambda peer: self._listener.released(peer),  # noqa: PLW0108 - the listener is made below
+        )
+        reporter = Reporter(
+            keyring=self._keyring,
+            registry=self._registry,
+            idle=self._idle,
+            host_keys=host_keys,
+            endpoint=listening.getsockname()[:2],
+            idle_timeout=None if config.idle.timeout is None else float(config.idle.timeout),
+            pid=os.getpid(),
+            since=time.time(),
+            clock=time.time,
+            now=loop.time,
+        )
+        self._control = (
+            None
+            if asking is None
+            else ControlServer(asking, handlers=reporter.handlers, owner=owner, publish=self.bus.publish)
         )
         self._listener = Listener(
             listening,
             loop=loop,
-            options=algorithms.options([asyncssh.import_private_key(key.private_pem) for key in host_keys], config),
+            options=algorithms.options(host_keys, config),
             services=services,
             admission=self._admission,
             steering=CipherSteering(has_aes=processor_has_aes()),
@@ -142,6 +166,8 @@ class Gateway:
                 tasks.create_task(self._keyring.run(), name="keyring"),
                 tasks.create_task(self._watch_idle(), name="idle"),
             ]
+            if self._control is not None:
+                running.append(tasks.create_task(self._control.run(), name="control"))
             reason = await self._stop
             for task in running:  # before anything else: the idle watch might open the door again
                 task.cancel()
@@ -160,16 +186,18 @@ class Gateway:
         for crash in self._facts.crashes[-1:]:
             self.bus.publish(GatewayCrashed(pid=crash.pid, cause=crash.cause, sessions=crash.sessions))
         self._keyring.load_last_good()
+        # Who comes with a key that is known need not wait for the sources of which nothing is.
+        self._listener.resume()
         missing = self._keyring.missing()
         if missing:
             await self._keyring.refresh(missing)
-        config, host_key = self._facts.config, self._host_keys[0]
+        config = self._facts.config
         address, port = self._listening.getsockname()[:2]
         if self._facts.generation == 1:
             banner = start_banner(
                 config,
                 (address, port),
-                host_key,
+                self._host_keys,
                 snapshot=self._keyring.snapshot,
                 sources=self._keyring.describe(),
                 identity=self._facts.identity,
@@ -181,7 +209,6 @@ class Gateway:
         for record in early:
             self._audit(record)
         self.bus.subscribe(self._audit)
-        self._listener.resume()
         self.bus.publish(
             ServerStarted(
                 version=__version__,
@@ -201,6 +228,12 @@ class Gateway:
         self._idle.observe(record.event, self._loop.time())
         if isinstance(record.event, ConnectionAuthenticated | ConnectionClosed):
             self._used.set()
+        if isinstance(record.event, KeysLoaded) and record.event.removed:
+            self._loop.call_soon(self._recheck_keys)  # not now: every subscriber is to see this event first
+
+    def _recheck_keys(self) -> None:
+        for client in self._registry.clients:
+            client.recheck_key()
 
     async def _watch_idle(self) -> None:
         """Sleep until the tracker's next deadline or the next change of use; leave when it says so."""

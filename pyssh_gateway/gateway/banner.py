@@ -1,9 +1,10 @@
 """What a person sees first: who may log in, with what, how, and when it ends."""
 
 from pyssh_gateway.config import Config, format_duration
-from pyssh_gateway.core.authorized_keys import AuthorizedKey, KeySnapshot
+from pyssh_gateway.core.authorized_keys import AccountKeys, KeySnapshot
+from pyssh_gateway.core.randomart import short_name
 from pyssh_gateway.keys.host_keys import HostKey
-from pyssh_gateway.keys.keyring import SourceStatus
+from pyssh_gateway.keys.standing import SourceStatus
 
 MAX_KEYS_SHOWN = 10
 """Keys listed for one account; a company's worth would push the rest off the screen."""
@@ -14,7 +15,7 @@ _ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
 def start_banner(
     config: Config,
     endpoint: tuple[str, int],
-    host_key: HostKey,
+    host_keys: tuple[HostKey, ...],
     *,
     snapshot: KeySnapshot,
     sources: tuple[SourceStatus, ...],
@@ -25,14 +26,14 @@ def start_banner(
     lines = ["", f"pyssh-gateway listens on {address}:{port}", ""]
     for login in config.login:
         lines.append(f"  {login.user} may log in with")
-        lines += [f"    {line}" for line in _keys(tuple(snapshot.accounts.get(login.user, {}).values()))]
+        lines += [f"    {line}" for line in _keys(snapshot.accounts[login.user])]
     for source in sources:
         if source.failure:
             kept = f"{source.accepted} keys from before stay in force" if source.accepted else "nobody gets in by it"
+            kept = "what it said last is too old, nobody gets in by it" if source.stale else kept
             lines.append(f"  ! {source.spec}: {source.failure}; {kept}")
         elif not source.accepted:
             lines.append(f"  ! {source.spec}: there is no usable key in it")
-    made = " (new)" if host_key.created else ""
     timeout = config.idle.timeout
     stop = (
         f"stops by itself {format_duration(timeout)} after the last login has ended"
@@ -41,14 +42,24 @@ def start_banner(
     )
     host = "localhost" if address in _ANY_ADDRESS else address
     command = f"ssh {f'-i {identity} ' if identity else ''}-p {port} {config.login[0].user}@{host}"
-    lines += ["", f"  host key  {host_key.fingerprint}{made}", f"  log in    {command}", f"  {stop}", "", ""]
+    lines += ["", *(f"  host key  {_host_key(key)}" for key in host_keys)]
+    lines += [f"  log in    {command}", f"  {stop}", "", ""]
     return "\n".join(lines)
 
 
-def _keys(keys: tuple[AuthorizedKey, ...]) -> list[str]:
-    if not keys:
+def _host_key(key: HostKey) -> str:
+    remark = " (announced, not in use yet)" if key.next else " (new)" if key.created else ""
+    return f"{short_name(key.key_type):<8} {key.fingerprint}{remark}"
+
+
+def _keys(account: AccountKeys) -> list[str]:
+    lines = [(key, "") for found in account.keys.values() for key in found]
+    lines += [(key, "certificates of ") for found in account.authorities.values() for key in found]
+    if not lines:
         return ["no key at all: nobody gets in"]
-    shown = [f"{key.key_type:<12} {key.fingerprint}  from {key.source}" for key in keys[:MAX_KEYS_SHOWN]]
-    if len(keys) > MAX_KEYS_SHOWN:
-        shown.append(f"and {len(keys) - MAX_KEYS_SHOWN} more")
+    shown = [f"{what}{key.key_type:<12} {key.fingerprint}  from {key.source}" for key, what in lines[:MAX_KEYS_SHOWN]]
+    if len(lines) > MAX_KEYS_SHOWN:
+        shown.append(f"and {len(lines) - MAX_KEYS_SHOWN} more")
+    if account.only_fingerprints or account.key_types:
+        shown.append("of these, only the fingerprints and key types that the configuration names")
     return shown

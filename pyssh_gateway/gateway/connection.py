@@ -30,10 +30,15 @@ from pyssh_gateway.gateway.channel import (
     X11Channel,
 )
 from pyssh_gateway.gateway.forwarding import Forwarding
+from pyssh_gateway.gateway.host_key_signing import prove, rsa_signature
 from pyssh_gateway.gateway.transport import Services, Transport
 
 MAX_GLOBAL_REQUESTS = 64
 """Global requests that may wait for an earlier one before the connection is not read any more."""
+
+MAX_PROOFS = 32
+"""Signatures with host keys that a connection may ask for. Clients ask once for each key that they do not know, and one
+of an RSA key holds up everybody for a millisecond."""
 
 CHANNEL_TYPES = frozenset({"session", "direct-tcpip", "direct-streamlocal@openssh.com"})
 GLOBAL_REQUESTS = frozenset(
@@ -70,6 +75,7 @@ class Connection(Transport):
         self._user_of_first_request: bytes | None = None
         self._serving_global = False
         self._slow_global: object = None
+        self._proofs_left = MAX_PROOFS
 
     # -- authentication -----------------------------------------------------------------------------------------
 
@@ -112,7 +118,7 @@ class Connection(Transport):
 
     async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
         """Hand the request to our own decision; asyncssh's certificate and authorized_keys code is not used."""
-        return bool(self._owner.public_key_request(key_data, msg, signature))  # type: ignore[attr-defined]
+        return bool(await self._owner.public_key_request(key_data, msg, signature))  # type: ignore[attr-defined]
 
     @property
     def session_id(self) -> bytes:
@@ -238,6 +244,19 @@ class Connection(Transport):
         path = _text(packet.get_string())
         packet.check_end()
         self._report_global_response(self._forwarding.cancel(path))
+
+    def _process_hostkeys_prove_00_at_openssh_dot_com_global_request(self, packet: SSHPacket) -> None:
+        """OpenSSH's PROTOCOL section 2.5: prove to have the keys that were announced. asyncssh's RSA uses SHA-1."""
+        asked = []
+        while packet:
+            asked.append(packet.get_string())
+        self._proofs_left -= len(asked)
+        proofs = None
+        if self._proofs_left >= 0:
+            chosen = self._server_host_key.algorithm if self._server_host_key is not None else b""
+            rsa = rsa_signature(chosen, self.client_host_key_algs)
+            proofs = prove(self._all_server_host_keys, asked, self._session_id, rsa)
+        self._report_global_response(False if proofs is None else proofs)
 
     def _process_no_more_sessions_at_openssh_dot_com_global_request(self, packet: SSHPacket) -> None:
         """OpenSSH's PROTOCOL section 2.2: the client will open no further session, so who has taken it over can't."""

@@ -7,7 +7,7 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from pyssh_gateway.events import AnyEvent, FileOperation
+from pyssh_gateway.events import FileOperation, OnesEvent
 from pyssh_gateway.gateway.pump import READ_BYTES, Source
 from pyssh_gateway.spawner import sftp_events
 
@@ -26,7 +26,7 @@ class FileEvents:
         conn: str,
         session: str,
         user: str,
-        publish: Callable[[AnyEvent], None],
+        publish: Callable[[OnesEvent], None],
     ) -> None:
         self._conn = conn
         self._session = session

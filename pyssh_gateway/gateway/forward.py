@@ -11,7 +11,7 @@ import asyncssh
 import msgspec
 
 from pyssh_gateway.core.forwarding import ForwardingRules
-from pyssh_gateway.events import AnyEvent, ForwardClosed, ForwardOpened
+from pyssh_gateway.events import ForwardClosed, ForwardOpened, OnesEvent
 from pyssh_gateway.gateway.channel import PromptClose
 from pyssh_gateway.gateway.pump import READ_BYTES, Flow, Sink, Source
 from pyssh_gateway.gateway.socket_client import SocketMakers
@@ -27,7 +27,7 @@ class ForwardContext(msgspec.Struct, frozen=True):
     user: str
     rules: ForwardingRules
     sockets: SocketMakers
-    publish: Callable[[AnyEvent], None]
+    publish: Callable[[OnesEvent], None]
     now: Callable[[], float]
     on_network: Callable[[Callable[[bool], None]], Callable[[], None]]
     spawn_task: Callable[[Coroutine[Any, Any, None]], Any]

@@ -18,12 +18,10 @@ import asyncssh
 
 from pyssh_gateway.audit.log import AuditLog, AuditLogError
 from pyssh_gateway.gateway.app import Facts, Gateway, complain
+from pyssh_gateway.keys.copies import FETCHED_DIRECTORY
 from pyssh_gateway.keys.host_keys import HostKeyError, load_next, load_or_create
 from pyssh_gateway.spawner.process import become
 from pyssh_gateway.spawner.supervisor import UNUSABLE
-
-FETCHED_DIRECTORY = "fetched"
-"""The directory in `keys_dir` that the gateway may write: last-good copies of fetched keys."""
 
 _OTHERS_MAY_WRITE = 0o022
 
@@ -38,12 +36,16 @@ LATE_MODULES = ("concurrent.futures.thread", "difflib", "encodings.idna", "http.
 modules any more when that time comes; they are imported before the drop then."""
 
 
-def run_gateway(facts: Facts, listening: socket.socket, control: socket.socket) -> int:
-    """Be the gateway until it leaves; returns the process's exit code."""
+def run_gateway(facts: Facts, listening: socket.socket, asking: socket.socket | None, control: socket.socket) -> int:
+    """Be the gateway until it leaves; returns the process's exit code.
+
+    Clients come at `listening`, questions of people on the machine at `asking`; `control` leads to the spawner.
+    """
+    owner = os.geteuid()
     try:
         # Here and not in the spawner: what is forked from that for a user must not have the key in its memory.
-        host_key = load_or_create(Path(facts.config.keys_dir))
-        next_host_key = load_next(Path(facts.config.keys_dir))
+        keys_dir, kinds = Path(facts.config.keys_dir), facts.config.host_keys.types
+        host_keys = load_or_create(keys_dir, kinds) + load_next(keys_dir, kinds)
         audit = AuditLog.open(
             Path(facts.config.audit_dir), stdout_fd=1, human=facts.human, colour=facts.colour, on_problem=complain
         )
@@ -56,10 +58,12 @@ def run_gateway(facts: Facts, listening: socket.socket, control: socket.socket) 
             loop = runner.get_loop()
             gateway = Gateway(
                 facts,
-                host_keys=(host_key,) if next_host_key is None else (host_key, next_host_key),
+                host_keys=host_keys,
                 listening=listening,
                 control=control,
                 audit=audit,
+                asking=asking,
+                owner=owner,
                 loop=loop,
             )
             return runner.run(gateway.run())

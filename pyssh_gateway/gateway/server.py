@@ -1,31 +1,35 @@
 """One client, from its first byte to its last: asyncssh's callbacks, answered by `core.policy`, told to the bus.
 
-A security decision in here never awaits: the snapshot that a key was found in is the one that it is judged by.
+A security decision in here never awaits: the snapshot that a key was found in is the one that it is judged by. Only
+before it is said that nobody knows a key, there may be a new look at the sources, and then everything is decided anew.
 """
 
 import asyncio
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from sys import exc_info
 from typing import Any, Literal, NoReturn, cast
 
 import asyncssh
 import msgspec
-from asyncssh.packet import PacketDecodeError, SSHPacket, String
-from asyncssh.public_key import KeyImportError, decode_ssh_public_key
+from asyncssh.packet import String
 
 from pyssh_gateway.config import Limits
 from pyssh_gateway.core import policy
-from pyssh_gateway.core.authorized_keys import AuthorizedKey, KeySnapshot, fingerprint
+from pyssh_gateway.core.authorized_keys import KeySnapshot, fingerprint
+from pyssh_gateway.core.control import ConnectionReport, SessionReport
 from pyssh_gateway.core.launch import Endpoints
-from pyssh_gateway.core.login_rules import LoginRules
+from pyssh_gateway.core.login_rules import LoginRules, restrict
 from pyssh_gateway.events import (
     AnyEvent,
     AuthAttempt,
     ConnectionAuthenticated,
     ConnectionClosed,
+    ConnectionRevoked,
+    Identity,
     InternalError,
+    OnesEvent,
     RequestDenied,
 )
 from pyssh_gateway.gateway.channel import SessionChannel
@@ -34,12 +38,24 @@ from pyssh_gateway.gateway.forward import ForwardContext
 from pyssh_gateway.gateway.forwarding import Forwarding
 from pyssh_gateway.gateway.registry import Registry
 from pyssh_gateway.gateway.session import Session, SessionContext
+from pyssh_gateway.gateway.signatures import certificate_verified, read_proof, verified
 from pyssh_gateway.gateway.socket_client import SocketMakers
 from pyssh_gateway.gateway.spawner_client import SpawnerClient
 
+REVOKED_SECONDS = 10.0
+"""How long somebody whose key has been revoked is still on: long enough to read why, and to save a file."""
+
+
+MAX_ALGORITHM = 64
+"""Characters kept of an algorithm's name that nobody has accepted (RFC 4251 section 6 has no longer ones)."""
+
 
 class Services(msgspec.Struct, frozen=True):
-    """What every client needs of the gateway. `released` is called once, when a peer has authenticated or gone."""
+    """What every client needs of the gateway. `released` is called once, when a peer has authenticated or gone.
+
+    `look_again` (peer, fingerprint) returns when it is not worth waiting any longer for news of a key; `key_used`
+    (source, fingerprints offered in vain) is told who got in by what. `clock` is Unix time.
+    """
 
     limits: Limits
     registry: Registry
@@ -48,9 +64,13 @@ class Services(msgspec.Struct, frozen=True):
     rules: Mapping[str, LoginRules]
     publish: Callable[[AnyEvent], None]
     snapshot: Callable[[], KeySnapshot]
+    look_again: Callable[[str, str], Awaitable[None]]
+    key_used: Callable[[str, tuple[str, ...]], None]
     system_env: Callable[[], dict[bytes, bytes]]
     released: Callable[[str], None]
+    end_revoked: bool = True
     now: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = time.time
 
 
 class Client(asyncssh.SSHServer):
@@ -66,7 +86,11 @@ class Client(asyncssh.SSHServer):
         self._opened_at = services.now()
         self._sessions_opened = 0
         self._connection: Connection
-        self._key: AuthorizedKey | None = None
+        self._accepted: policy.Accept | None = None
+        self._in_vain: tuple[str, ...] = ()
+        self._revoked = False
+        self._ending: asyncio.TimerHandle | None = None
+        self._rules: LoginRules
         self._close_reason = ""
         self.forwarding: Forwarding
 
@@ -81,13 +105,15 @@ class Client(asyncssh.SSHServer):
         """The connection is gone; its sessions have been told."""
         registry = self._services.registry
         registry.remove(self)
+        if self._ending is not None:
+            self._ending.cancel()
         if not self.user:
             self._services.released(self._endpoints.peer)
         else:
             self.forwarding.close()
             if not registry.is_on(self.user):
                 self._services.sockets.end(self.user)
-        self._services.publish(
+        self._tell(
             ConnectionClosed(
                 conn=self.id,
                 peer=self._endpoints.peer,
@@ -120,28 +146,41 @@ class Client(asyncssh.SSHServer):
         """The one method that there is."""
         return True
 
-    def public_key_request(self, blob: bytes, message: bytes, signature: bytes) -> bool:
+    async def public_key_request(self, blob: bytes, message: bytes, signature: bytes) -> bool:
         """Decide a `publickey` request (RFC 4252 section 7); without a `signature` the key is only offered."""
         attempt = policy.Attempt(
             user=self._connection.wire_user,
             algorithm=self._connection.wire_algorithm,
             blob=blob,
-            proof=_algorithm_of(signature) if message else None,
+            proof=read_proof(signature) if message else None,
+            peer=self._endpoints.peer,
         )
-        match policy.decide(attempt, self._services.snapshot()):
-            case policy.Deny(reason=reason):
-                self._report(attempt, "denied", reason=reason)
-                return False
-            case policy.Accept(key=key) if not message:
-                self._report(attempt, "offered", key=key)
-                return True
-            case policy.Accept(key=key):
-                if not _verified(blob, String(self._connection.session_id) + message, signature):
-                    self._report(attempt, "denied", key=key, reason="signature is wrong")
-                    return False
-                self._key = key
-                self._report(attempt, "accepted", key=key)
-                return True
+        outcome = self._decide(attempt)
+        if isinstance(outcome, policy.Deny) and outcome.unknown:
+            await self._services.look_again(attempt.peer, fingerprint(blob))
+            outcome = self._decide(attempt)
+        # From here to the answer nothing awaits: what was decided is what holds.
+        if isinstance(outcome, policy.Deny):
+            self._in_vain += (fingerprint(blob),) if outcome.unknown else ()
+            self._report(attempt, "denied", reason=outcome.reason)
+            return False
+        if outcome.certificate is not None and not certificate_verified(outcome.certificate):
+            self._report(attempt, "denied", reason="the certificate's signature is wrong")
+            return False
+        if not message:
+            self._report(attempt, "offered", accepted=outcome)
+            return True
+        signed = String(self._connection.session_id) + message
+        # The decision has looked at what a security key says of the touch; without the flag it may be missing.
+        if not verified(outcome.signer, signed, signature, touch_required=outcome.options.touch_required):
+            self._report(attempt, "denied", accepted=outcome, reason="signature is wrong")
+            return False
+        self._accepted = outcome
+        self._report(attempt, "accepted", accepted=outcome)
+        return True
+
+    def _decide(self, attempt: policy.Attempt) -> policy.Accept | policy.Deny:
+        return policy.decide(attempt, self._services.snapshot(), self._services.clock())
 
     def name_refused(self, method: str) -> None:
         """The user name can't be an account's. A key in the request has not been looked at."""
@@ -160,18 +199,19 @@ class Client(asyncssh.SSHServer):
 
     def auth_completed(self) -> None:
         """Success has been sent. Synchronous: asyncssh does not wait for anything here before serving channels."""
-        key = self._key
-        if key is None:  # there is no other way to succeed; if there were, it would be a hole
+        accepted = self._accepted
+        if accepted is None:  # there is no other way to succeed; if there were, it would be a hole
             self._connection.abort()
             raise asyncssh.PermissionDenied("authenticated without a key")
         self.user = self._connection.wire_user.decode("ascii")
+        self._rules = restrict(self._services.rules[self.user], accepted.options)
         self.forwarding = Forwarding(
             ForwardContext(
                 conn=self.id,
                 user=self.user,
-                rules=self._services.rules[self.user].forwarding,
+                rules=self._rules.forwarding,
                 sockets=self._services.sockets,
-                publish=self._services.publish,
+                publish=self._tell,
                 now=self._services.now,
                 on_network=self._connection.on_writable,
                 spawn_task=self._connection.create_task,
@@ -186,13 +226,65 @@ class Client(asyncssh.SSHServer):
                 conn=self.id,
                 peer=self._endpoints.peer,
                 user=self.user,
-                fingerprint=key.fingerprint,
-                source=key.source,
+                fingerprint=accepted.identity.fingerprint,
+                source=accepted.key.source,
                 client=str(self._connection.get_extra_info("client_version", "")),
                 cipher=str(self._connection.get_extra_info("send_cipher", "")),
                 seconds=round(self._services.now() - self._opened_at, 3),
+                identity=accepted.identity,
             )
         )
+        self._services.key_used(accepted.key.source, self._in_vain)
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who it is; None while nobody has authenticated."""
+        return self._accepted.identity if self.user and self._accepted is not None else None
+
+    def report(self) -> ConnectionReport:
+        """Who is on since when, and what runs."""
+        opened = [(session, session.opened) for session in self.sessions.values() if session.opened is not None]
+        return ConnectionReport(
+            conn=self.id,
+            user=self.user,
+            identity=self.identity,
+            peer=self._endpoints.peer,
+            since=self._services.clock() - (self._services.now() - self._opened_at),
+            sessions=tuple(
+                SessionReport(told.session, told.kind, told.command, told.tty, session.bytes_in, session.bytes_out)
+                for session, told in opened
+            ),
+        )
+
+    def recheck_key(self) -> None:
+        """The keys have changed: see whether the one that let this client in is still good, and act if it is not."""
+        accepted = self._accepted
+        if accepted is None or not self.user or self._revoked:
+            return
+        if policy.still_holds(self.user, accepted, self._services.snapshot()):
+            return
+        reason = f"the key {accepted.identity.fingerprint} of {accepted.identity.person} has been revoked"
+        seconds = REVOKED_SECONDS if self._services.end_revoked else None
+        self._revoked = True
+        self._services.publish(
+            ConnectionRevoked(
+                conn=self.id,
+                peer=self._endpoints.peer,
+                user=self.user,
+                reason=reason,
+                seconds=seconds,
+                identity=accepted.identity,
+            )
+        )
+        if seconds is None:
+            return
+        for session in self.sessions.values():
+            session.announce(f"pyssh-gateway: {reason}. This connection ends in {seconds:.0f} s.")
+        self._ending = self._loop.call_later(seconds, self.disconnect, "The key that you logged in with was revoked")
+
+    def _tell(self, event: OnesEvent) -> None:
+        """Publish what happens on this connection, with who it is."""
+        self._services.publish(msgspec.structs.replace(event, identity=self.identity))
 
     def _report(
         self,
@@ -200,9 +292,12 @@ class Client(asyncssh.SSHServer):
         result: Literal["accepted", "offered", "denied"],
         *,
         method: str = "publickey",
-        key: AuthorizedKey | None = None,
+        accepted: policy.Accept | None = None,
         reason: str = "",
     ) -> None:
+        certificate = accepted.certificate if accepted is not None else None
+        key_type = attempt.algorithm[:MAX_ALGORITHM] if accepted is None else accepted.key.key_type
+        known_as = fingerprint(attempt.blob) if attempt.blob else ""
         self._services.publish(
             AuthAttempt(
                 conn=self.id,
@@ -211,9 +306,10 @@ class Client(asyncssh.SSHServer):
                 method=method,
                 result=result,
                 reason=reason,
-                key_type=key.key_type if key is not None else attempt.algorithm,
-                fingerprint=fingerprint(attempt.blob) if attempt.blob else "",
-                source=key.source if key is not None else "",
+                key_type=key_type if certificate is None else certificate.key_type,
+                fingerprint=known_as if accepted is None else accepted.identity.fingerprint,
+                source=accepted.key.source if accepted is not None else "",
+                identity=accepted.identity if accepted is not None else None,
             )
         )
 
@@ -234,14 +330,15 @@ class Client(asyncssh.SSHServer):
             conn=self.id,
             session=session_id,
             user=self.user,
+            identity=self._accepted.identity,  # type: ignore[union-attr]  # channels come after authentication
             endpoints=self._endpoints,
             spawner=self._services.spawner,
-            publish=self._services.publish,
+            publish=self._tell,
             now=self._services.now,
             system_env=self._services.system_env,
             on_network=self._connection.on_writable,
             on_closed=self._session_closed,
-            rules=self._services.rules[self.user],
+            rules=self._rules,
             agent_path=lambda: self.forwarding.agent_path,
             end_x11=self.forwarding.end_x11,
         )
@@ -259,7 +356,7 @@ class Client(asyncssh.SSHServer):
         raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, reason)
 
     def _deny(self, request: str, reason: str) -> None:
-        self._services.publish(RequestDenied(conn=self.id, user=self.user, request=request, reason=reason))
+        self._tell(RequestDenied(conn=self.id, user=self.user, request=request, reason=reason))
 
 
 def _reason(error: Exception | None) -> str:
@@ -269,21 +366,3 @@ def _reason(error: Exception | None) -> str:
     if isinstance(error, asyncssh.ConnectionLost) and str(error) == "Connection lost":
         return "closed by the client without a goodbye"
     return str(error) or type(error).__name__
-
-
-def _algorithm_of(signature: bytes) -> str:
-    """The algorithm that a signature (RFC 4253 section 6.6) says it was made with."""
-    try:
-        return SSHPacket(signature).get_string().decode("ascii", "backslashreplace")
-    except PacketDecodeError:
-        return "a malformed signature"
-
-
-def _verified(blob: bytes, data: bytes, signature: bytes) -> bool:
-    """Whether `signature` over `data` was made with the key `blob`; a security key has to have been touched."""
-    try:
-        key = decode_ssh_public_key(blob)
-        key.set_touch_required(True)
-        return bool(key.verify(data, signature))
-    except (KeyImportError, PacketDecodeError, ValueError):
-        return False

@@ -5,7 +5,6 @@ as sshd does: when the process has been reaped and what it wrote has been sent, 
 """
 
 import asyncio
-import pwd
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,12 +16,12 @@ import msgspec
 from pyssh_gateway.core import launch
 from pyssh_gateway.core.forwarding import X11Display
 from pyssh_gateway.core.login_rules import LoginRules
-from pyssh_gateway.events import AnyEvent, RequestDenied, SessionClosed, SessionOpened
+from pyssh_gateway.events import Identity, OnesEvent, RequestDenied, SessionClosed, SessionOpened
 from pyssh_gateway.gateway.channel import SessionChannel
 from pyssh_gateway.gateway.file_events import FileEvents
 from pyssh_gateway.gateway.pump import Flow
 from pyssh_gateway.gateway.signals import SIGNAL_NAMES, signal_name
-from pyssh_gateway.gateway.spawner_client import Spawned, SpawnerClient, SpawnRefused
+from pyssh_gateway.gateway.spawner_client import Spawned, SpawnerClient, SpawnRefused, find_account
 from pyssh_gateway.gateway.streams import PROCESS_STREAMS, Streams
 from pyssh_gateway.spawner.protocol import Exited, close_all
 
@@ -34,6 +33,9 @@ DRAIN_BYTES = 128 * 1024
 """How much is read from a pty after its process has ended. The kernel holds at most 64 KiB for a pty; what comes beyond
 is a background process's, and sshd cuts that off, too."""
 
+INTERNAL_SFTP = b"internal-sftp"
+"""The forced command that means the SFTP server and no program (sshd_config(5), ForceCommand)."""
+
 INPUT_SECONDS = 5.0
 """How long a process may take to read what the client sent before it closed the channel; sshd would wait for ever."""
 
@@ -44,9 +46,10 @@ class SessionContext(msgspec.Struct, frozen=True):
     conn: str
     session: str
     user: str
+    identity: Identity
     endpoints: launch.Endpoints
     spawner: SpawnerClient
-    publish: Callable[[AnyEvent], None]
+    publish: Callable[[OnesEvent], None]
     now: Callable[[], float]
     system_env: Callable[[], dict[bytes, bytes]]
     on_network: Callable[[Callable[[bool], None]], Callable[[], None]]
@@ -57,7 +60,7 @@ class SessionContext(msgspec.Struct, frozen=True):
 
 
 class Session(asyncssh.SSHServerSession[bytes]):
-    """One session channel's requests, process and bytes."""
+    """One session channel's requests, process and bytes. `opened` is what was told of it when its process was there."""
 
     def __init__(self, context: SessionContext, loop: asyncio.AbstractEventLoop) -> None:
         self._context = context
@@ -66,6 +69,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._open = False
         self._terminal: launch.Terminal | None = None
         self._process: Spawned | None = None
+        self.opened: SessionOpened | None = None
+        self.bytes_in = 0
+        self.bytes_out = 0
         self._opened_at = 0.0
         self._streams: Streams | None = None
         self._file_events: FileEvents | None = None
@@ -80,8 +86,6 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._lost = False
         self._stopping = False
         self._early_input = b""
-        self._bytes_in = 0
-        self._bytes_out = 0
 
     # -- what the channel asks for ------------------------------------------------------------------------------
 
@@ -93,6 +97,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def terminal_requested(self, terminal: launch.Terminal) -> bool:
         """`pty-req`, once and before the process."""
         if self._terminal is not None or self._process is not None:
+            return False
+        if not self._context.rules.pty:
+            self._deny("pty-req", "this key may not have a terminal")
             return False
         self._terminal = terminal
         return True
@@ -138,7 +145,10 @@ class Session(asyncssh.SSHServerSession[bytes]):
     # -- the process --------------------------------------------------------------------------------------------
 
     def _launch(self, kind: Literal["shell", "exec", "subsystem"], command: bytes | None) -> bool:
-        extra = self._context.rules.env | {b"PYSSH_SESSION": self._context.session.encode()}
+        extra = self._context.rules.env | {
+            b"PYSSH_SESSION": self._context.session.encode(),
+            b"PYSSH_IDENTITY": self._context.identity.facts.encode(),
+        }
         if agent := self._context.agent_path():
             extra[b"SSH_AUTH_SOCK"] = agent
         if (display := self._channel.x11) is not None:
@@ -146,7 +156,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if (forced := self._context.rules.force_command) is not None:
             if command is not None:
                 extra[b"SSH_ORIGINAL_COMMAND"] = command
-            kind, command = "exec", forced
+            is_sftp = forced == INTERNAL_SFTP and self._terminal is None
+            kind, command = ("subsystem", b"sftp") if is_sftp else ("exec", forced)
         xauth = display.xauth if display is not None else b""
         request = launch.SessionRequest(kind, command, self._terminal, self._channel.env, extra, xauth)
         self._channel.get_connection().create_task(self._start(request))
@@ -156,7 +167,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
     async def _start(self, request: launch.SessionRequest) -> None:
         context = self._context
         try:
-            plan = launch.plan(request, _account(context.user), context.endpoints, context.system_env())
+            plan = launch.plan(request, find_account(context.user), context.endpoints, context.system_env())
             process = await context.spawner.spawn(plan, self._exited)
         except SpawnRefused as error:
             self._deny(request.kind, str(error))
@@ -169,18 +180,17 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._deny(request.kind, f"no descriptors are left: {error.strerror}")
             self._channel.answer(granted=False)
             return
-        context.publish(
-            SessionOpened(
-                conn=context.conn,
-                session=context.session,
-                user=context.user,
-                kind=request.kind,
-                command="" if request.command is None else request.command.decode("utf-8", "surrogateescape"),
-                tty=process.tty,
-                term=request.terminal.term if request.terminal is not None else "",
-                pid=process.pid,
-            )
+        self.opened = SessionOpened(
+            conn=context.conn,
+            session=context.session,
+            user=context.user,
+            kind=request.kind,
+            command="" if request.command is None else request.command.decode("utf-8", "surrogateescape"),
+            tty=process.tty,
+            term=request.terminal.term if request.terminal is not None else "",
+            pid=process.pid,
         )
+        context.publish(self.opened)
         if self._lost:  # the client left while the process was being started
             self._release("channel closed")
         else:
@@ -250,7 +260,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Input for the process."""
-        self._bytes_in += len(data)
+        self.bytes_in += len(data)
         if self._streams is None:
             self._early_input += data  # of a client that has closed the channel already; at most its window
         elif not self._streams.write(data):
@@ -279,7 +289,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def _output(self, data: bytes, datatype: int | None) -> None:
         if not self._channel.takes_data:  # the client has closed it, and the session is about to be told
             return
-        self._bytes_out += len(data)
+        self.bytes_out += len(data)
         self._channel.write(data, datatype)
         if self._timer is not None:  # output after the exit: the silence begins again
             self._cancel_timer()
@@ -325,10 +335,10 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def _drain_pty(self) -> None:
         """The process has ended, so what is in the pty is all that counts, whoever else may hold it (sshd agrees)."""
-        before = self._bytes_out
+        before = self.bytes_out
         while self._streams is not None and self._streams.read_now():
-            self._drain_left -= self._bytes_out - before
-            before = self._bytes_out
+            self._drain_left -= self.bytes_out - before
+            before = self.bytes_out
             if self._drain_left <= 0:
                 break
             if not self._flow.is_open:
@@ -374,8 +384,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
                 reason="server stopped" if self._stopping and exit_ is None else reason,
                 exit_status=exit_.status if exit_ is not None else None,
                 exit_signal=signal_name(exit_.signal) if exit_ is not None and exit_.signal is not None else None,
-                bytes_in=self._bytes_in,
-                bytes_out=self._bytes_out,
+                bytes_in=self.bytes_in,
+                bytes_out=self.bytes_out,
                 seconds=round(context.now() - self._opened_at, 3),
             )
         )
@@ -388,11 +398,3 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def _deny(self, request: str, reason: str) -> None:
         context = self._context
         context.publish(RequestDenied(conn=context.conn, user=context.user, request=request, reason=reason))
-
-
-def _account(user: str) -> launch.Account:
-    try:
-        entry = pwd.getpwnam(user)
-    except KeyError:
-        raise SpawnRefused(f"there is no account {user} on this machine") from None
-    return launch.Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, entry.pw_shell)

@@ -2,13 +2,14 @@
 
 import asyncio
 import os
+import pwd
 import socket
 from collections.abc import Callable
 
 import msgspec
 
 from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES
-from pyssh_gateway.core.launch import LaunchPlan
+from pyssh_gateway.core.launch import Account, LaunchPlan
 from pyssh_gateway.gateway.request_socket import RequestSocket, Unanswered
 from pyssh_gateway.spawner import protocol
 
@@ -69,9 +70,10 @@ class SpawnerClient:
                 raise SpawnRefused(str(error)) from error
 
     async def read_keys(self, path: str) -> bytes:
-        """The contents of `path`, a key file of the configuration, opened with the spawner's rights. Raises `OSError`.
+        """The contents of `path`, a key file of the configuration, opened with the spawner's rights.
 
-        At most one byte more than a source may have is read; whoever asked judges that.
+        Raises `OSError`, which is a `FileNotFoundError` if there is no such file. At most one byte more than a source
+        may have is read; whoever asked judges that.
         """
         number = self._requests.new_number()
         try:
@@ -79,7 +81,8 @@ class SpawnerClient:
         except SpawnRefused as error:
             raise OSError(str(error)) from error
         if not descriptors:
-            raise OSError(_reason(report))
+            missing = isinstance(report, protocol.Refused) and report.missing
+            raise (FileNotFoundError if missing else OSError)(_reason(report))
         content = b""
         try:
             while len(content) <= MAX_KEYS_BYTES and (chunk := os.read(descriptors[0], MAX_KEYS_BYTES)):
@@ -118,3 +121,12 @@ class SpawnerClient:
 
 def _reason(report: protocol.Report) -> str:
     return report.reason if isinstance(report, protocol.Refused) else "the spawner gave an unexpected answer"
+
+
+def find_account(user: str) -> Account:
+    """The passwd entry of `user`. Raises SpawnRefused."""
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise SpawnRefused(f"there is no account {user} on this machine") from None
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, entry.pw_shell)

@@ -98,6 +98,7 @@ class Transport(SSHServerConnection):
         self._answers_waiting = 0
         self._peer_gone = False
         self._same_first_kex = False
+        self.client_host_key_algs: tuple[bytes, ...] = ()
         self._on_writable: set[Callable[[bool], None]] = set()
 
     # -- the socket ---------------------------------------------------------------------------------------------
@@ -309,6 +310,7 @@ class Transport(SSHServerConnection):
         guessed = bool(self._client_kexinit[_FIRST_KEX_FOLLOWS])
         same_first_key = peer_host_key_algs[:1] == list(self._server_host_key_algs or [])[:1]
         self._ignore_first_kex = guessed and not (self._same_first_kex and same_first_key)
+        self.client_host_key_algs = tuple(peer_host_key_algs)
         return super().choose_server_host_key(peer_host_key_algs)
 
     def send_newkeys(self, k: bytes, h: bytes) -> None:

@@ -67,10 +67,11 @@ class Spawned(msgspec.Struct, frozen=True, tag="spawned"):
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """Spawner: it can't be done, and why."""
+    """Spawner: it can't be done, and why. `missing`: because there is no such file."""
 
     id: int
     reason: str
+    missing: bool = False
 
 
 class Exited(msgspec.Struct, frozen=True, tag="exited"):

@@ -231,7 +231,8 @@ class Supervisor:
         try:
             descriptor = key_files.open_trusted(path, self._permissions.users)
         except OSError as error:
-            self._report(protocol.Refused(number, f"can't read {path}: {error.strerror or error}"))
+            missing = isinstance(error, FileNotFoundError)
+            self._report(protocol.Refused(number, f"can't read {path}: {error.strerror or error}", missing))
             return
         self._report(protocol.KeysOpened(number), [descriptor])
         os.close(descriptor)

@@ -56,7 +56,7 @@ def test_every_refusal_looks_the_same(client: Client, server: Server, make_key: 
     }
     assert words == {"Permission denied (publickey)."}
     reasons = {event["reason"] for event in server.find("auth.attempt", since, result="denied")}
-    assert reasons == {"key is not authorised for this account", "unknown account"}
+    assert reasons == {"key is not known", "unknown account"}
 
 
 def test_public_key_without_the_private_one(client: Client, user_key: KeyPair, tmp_path: Path) -> None:

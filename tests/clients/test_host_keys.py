@@ -1,31 +1,117 @@
-"""The server's keys as clients see them."""
+"""The server's keys as clients see them: all types, and the next one before it is used."""
 
+import pwd
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.conftest import KeyPair, MakeServer
 from tests.support.client import Client
+from tests.support.server import Server
+
+TYPES = ["rsa", "ecdsa", "ed25519"]
+OFFERED = "rsa-sha2-512,rsa-sha2-256,ecdsa-sha2-nistp256,ssh-ed25519"
+LEARN = ("-o", "UpdateHostKeys=yes")
+
+# The client takes new keys when it has verified them, at the next chance: with the command still running.
+LONG_ENOUGH = "sleep 0.5"
+
+
+def public_keys(server: Server) -> dict[str, str]:
+    """The blobs of the keys in use, by their kind, in base64."""
+    names = {kind: server.keys_dir / f"ssh_host_{kind}_key.pub" for kind in TYPES}
+    return {kind: path.read_text().split()[1] for kind, path in names.items() if path.exists()}
+
+
+def know(server: Server, *blobs: str) -> None:
+    """Make these the keys that clients know."""
+    host = f"[127.0.0.1]:{server.port}"
+    lines = [(server.keys_dir / f"ssh_host_{kind}_key.pub").read_text() for kind in TYPES]
+    server.known_hosts.write_text("".join(f"{host} {line}" for line in lines if line.split()[1] in blobs))
+
+
+@pytest.fixture(scope="module")
+def with_all_types(
+    tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd, user_key: KeyPair
+) -> Iterator[Server]:
+    """A server with a key of every type."""
+    directory = tmp_path_factory.mktemp("server")
+    keys = [f"file:{user_key.public}"]
+    with Server(directory, login=account.pw_name, keys=keys, settings={"host_keys": {"types": TYPES}}) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "kind"),
+    [("rsa-sha2-512", "rsa"), ("rsa-sha2-256", "rsa"), ("ecdsa-sha2-nistp256", "ecdsa"), ("ssh-ed25519", "ed25519")],
+)
+def test_clients_learn_every_key_with_every_algorithm(
+    with_all_types: Server, user_key: KeyPair, algorithm: str, kind: str
+) -> None:
+    """Protects clients that know one key only: whatever the key exchange used, they can verify and learn the others."""
+    server, client = with_all_types, Client(with_all_types, user_key.private)
+    keys = public_keys(server)
+    know(server, keys[kind])
+    others = ",".join(other for other in OFFERED.split(",") if other != algorithm)
+    result = client.run(LONG_ENOUGH, *LEARN, "-o", f"HostKeyAlgorithms={algorithm},{others}", "-v")
+    assert result.status == 0
+    assert f"kex: host key algorithm: {algorithm}".encode() in result.stderr
+    learned = server.known_hosts.read_text()
+    assert {kind: blob in learned for kind, blob in keys.items()} == dict.fromkeys(TYPES, True)
+
+
+def test_algorithms_are_offered_as_configured(with_all_types: Server, user_key: KeyPair) -> None:
+    """Protects the order that the configuration sets, and that no SHA-1 signature is to be had."""
+    server = with_all_types
+    know(server, *public_keys(server).values())
+    result = Client(server, user_key.private).run("true", "-vv")
+    theirs = result.stderr.decode().split("peer server KEXINIT proposal")[1]
+    assert f"host key algorithms: {OFFERED}\r\n" in theirs
+    assert Client(server, user_key.private).run("true", "-o", "HostKeyAlgorithms=ssh-rsa").status == 255
+
+
+def test_a_next_key_of_another_type_is_not_used(make_server: MakeServer, user_key: KeyPair) -> None:
+    """Protects the promise that a next key is announced only, also where no key of its type is in use."""
+    server = make_server(start=False)
+    server.keys_dir.mkdir(mode=0o700)
+    for kind in ("ecdsa", "ed25519"):
+        following = server.keys_dir / f"ssh_host_{kind}_key_next"
+        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(following)], check=True, timeout=30)
+    server.start()
+    client = Client(server, user_key.private)
+    result = client.run(LONG_ENOUGH, *LEARN, "-vv")
+    assert "host key algorithms: ssh-ed25519\r\n" in result.stderr.decode().split("peer server KEXINIT proposal")[1]
+    learned = server.known_hosts.read_text()
+    assert Path(f"{server.keys_dir}/ssh_host_ed25519_key_next.pub").read_text().split()[1] in learned
+    # No key of this type is configured.
+    assert Path(f"{server.keys_dir}/ssh_host_ecdsa_key_next.pub").read_text().split()[1] not in learned
+    assert len(server.find("server.started")[0]["host_keys"]) == 2
 
 
 def test_the_next_host_key_is_learned_before_it_is_used(make_server: MakeServer, user_key: KeyPair) -> None:
     """Protects people from a warning about a changed key: clients learn the next one while the old one is in use."""
-    server = make_server(start=False)
-    server.keys_dir.mkdir(mode=0o700)
-    following = server.keys_dir / "ssh_host_ed25519_key_next"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(following)], check=True, timeout=30)
+    server = make_server()
+    server.stop()
+    command = [sys.executable, "-m", "pyssh_gateway", "keys", "rotate-host", "--config", str(server.config)]
+    subprocess.run(command, check=True, timeout=30, capture_output=True)
     server.start()
     client = Client(server, user_key.private)
-    known = server.known_hosts.read_text()
-    # The client takes new keys when it has verified them, at the next chance: with the command still running.
-    assert client.run("sleep 0.5", "-o", "UpdateHostKeys=yes").status == 0
-    blob = Path(f"{following}.pub").read_text().split()[1]
-    assert blob not in known
-    assert blob in server.known_hosts.read_text()
-    assert len(server.find("server.started")[0]["host_keys"]) == 2
-    server.stop()
-    following.rename(server.keys_dir / "ssh_host_ed25519_key")
-    Path(f"{following}.pub").rename(server.keys_dir / "ssh_host_ed25519_key.pub")
+    old, following = (
+        (server.keys_dir / f"ssh_host_ed25519_key{suffix}.pub").read_text().split()[1] for suffix in ("", "_next")
+    )
+    assert client.run(LONG_ENOUGH, *LEARN).status == 0
     learned = server.known_hosts.read_text()
+    assert old in learned
+    assert following in learned
+    server.stop()
+    subprocess.run([*command, "--finish", "--now"], check=True, timeout=30, capture_output=True)
     server.start()
-    server.known_hosts.write_text(learned.replace(learned.split("]:")[1].split()[0], str(server.port)))
-    assert client.run("exit 3").status == 3
+    # `start` has written down the key of the server as it is now; a client that has learned it needs no such help.
+    assert following in server.known_hosts.read_text()
+    port = learned.split("]:")[1].split()[0]
+    server.known_hosts.write_text(learned.replace(f"]:{port} ", f"]:{server.port} "))
+    assert client.run(LONG_ENOUGH, *LEARN).status == 0
+    assert old not in server.known_hosts.read_text(), "the client forgets the old key when it is announced no more"

@@ -74,7 +74,11 @@ class Server:
         self._ended = False
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
-        places = {"keys_dir": str(self.keys_dir), "audit_dir": str(self.audit_dir)}
+        places = {
+            "keys_dir": str(self.keys_dir),
+            "audit_dir": str(self.audit_dir),
+            "control": str(directory / "control.sock"),
+        }
         logins = {"login": [{"user": login, "keys": keys} | (login_settings or {})]}
         self.config.write_text(to_toml(_merged(DEFAULTS | places | logins, settings or {})))
 

@@ -18,6 +18,8 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "audit.md"
 TIME = 1767323045.678901
 SHA = "SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCARLviKw6E5SY8"
 
+AMOS = ev.Identity("github:example", 583231, SHA)
+
 # One event of each kind; docs/audit.md shows each as the log writes it.
 EXAMPLES: tuple[ev.AnyEvent, ...] = (
     ev.ServerStarted(
@@ -41,8 +43,12 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
         refused=1,
         changed=True,
         refusals=("line 3: unknown key type ssh-dss",),
+        added=(SHA,),
     ),
     ev.KeysFailed(source="github:example", reason="no answer within 5s", kept=2),
+    ev.AccountChanged(
+        source="github:example", expected=583231, found=9000001, message="github:example is account 9000001 now"
+    ),
     ev.ConnectionOpened(conn="c1", peer="203.0.113.5", peer_port=50022),
     ev.ConnectionRefused(peer="2001:db8::5", peer_port=50023, reason="too many unauthenticated connections"),
     ev.AuthAttempt(
@@ -61,9 +67,10 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
         user="amos",
         fingerprint=SHA,
         source="github:example",
-        client="SSH-2.0-OpenSSH_9.9",
+        client="OpenSSH_9.9",
         cipher="aes256-gcm@openssh.com",
         seconds=0.068,
+        identity=AMOS,
     ),
     ev.ConnectionClosed(
         conn="c1",
@@ -73,10 +80,27 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
         seconds=182.4,
         bytes_in=5310,
         bytes_out=1204224,
+        identity=AMOS,
     ),
-    ev.RequestDenied(conn="c1", user="amos", request="x11-req", reason="not served"),
+    ev.ConnectionRevoked(
+        conn="c1",
+        peer="203.0.113.5",
+        user="amos",
+        reason=f"the key {SHA} of github:example has been revoked",
+        seconds=10.0,
+        identity=AMOS,
+    ),
+    ev.RequestDenied(conn="c1", user="amos", request="x11-req", reason="not served", identity=AMOS),
     ev.SessionOpened(
-        conn="c1", session="c1.1", user="amos", kind="exec", command="make", tty="/dev/pts/0", term="xterm", pid=12
+        conn="c1",
+        session="c1.1",
+        user="amos",
+        kind="exec",
+        command="make",
+        tty="/dev/pts/0",
+        term="xterm",
+        pid=12,
+        identity=AMOS,
     ),
     ev.SessionClosed(
         conn="c1",
@@ -88,6 +112,7 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
         bytes_in=12,
         bytes_out=20480,
         seconds=3.21,
+        identity=AMOS,
     ),
     ev.FileOperation(
         conn="c1",
@@ -100,9 +125,10 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
         bytes_read=0,
         bytes_written=20480,
         outcome="ok",
+        identity=AMOS,
     ),
-    ev.ForwardListening(conn="c1", user="amos", kind="forwarded-tcpip", target="localhost:8080"),
-    ev.ForwardOpened(conn="c1", user="amos", kind="direct-tcpip", target="127.0.0.1:8080"),
+    ev.ForwardListening(conn="c1", user="amos", kind="forwarded-tcpip", target="localhost:8080", identity=AMOS),
+    ev.ForwardOpened(conn="c1", user="amos", kind="direct-tcpip", target="127.0.0.1:8080", identity=AMOS),
     ev.ForwardClosed(
         conn="c1",
         user="amos",
@@ -111,7 +137,9 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
         bytes_in=512,
         bytes_out=20480,
         seconds=3.21,
+        identity=AMOS,
     ),
+    ev.ControlRequest(uid=0, pid=20, command="keys.refresh", outcome="done"),
     ev.IdleTick(idle=5, remaining=55, message="Idle for 5s"),
     ev.IdleReached(idle=60.0, outcome="stop", message="Stopping machine. Goodbye!"),
 )
@@ -138,12 +166,14 @@ bug      session on c1
           |   ...
           | KeyError: 's1'
 keys     github:example: 2 keys fetched, 1 refused, changed; line 3: unknown key type ssh-dss
-keys     github:example: no answer within 5s; 2 keys from before in force
+keys     backend error: github:example: no answer within 5s; 2 keys from before in force
+keys     github:example is account 9000001 now
 connect  c1 from 203.0.113.5:50022
 refused  [2001:db8::5]:50023: too many unauthenticated connections
 auth     denied root from 203.0.113.5 on c1 by publickey: unknown account (ssh-ed25519 {SHA})
-login    amos from 203.0.113.5 on c1 in 0.07s with {SHA} of github:example; SSH-2.0-OpenSSH_9.9, aes256-gcm@openssh.com
+login    amos from 203.0.113.5 on c1 in 0.07s with {SHA} of github:example#583231; OpenSSH_9.9, aes256-gcm@openssh.com
 closed   c1 amos from 203.0.113.5 after 3m02s: the client disconnected; 5.2 KiB in, 1.1 MiB out
+revoked  amos on c1 is off in 10s: the key {SHA} of github:example has been revoked
 denied   amos on c1: x11-req: not served
 session  c1.1 amos exec make on /dev/pts/0 (xterm), pid 12
 ended    c1.1 amos exit 7 after 3.21s: the process ended; 12 B in, 20.0 KiB out
@@ -151,6 +181,7 @@ sftp     c1.1 amos file.closed /home/amos/notes.txt write create truncate ok; 20
 listen   c1 amos forwarded-tcpip from localhost:8080
 forward  c1 amos direct-tcpip 127.0.0.1:8080
 forward  c1 amos direct-tcpip 127.0.0.1:8080 closed after 3.21s; 512 B in, 20.0 KiB out
+control  keys.refresh from uid 0 (pid 20): done
 idle     Idle for 5s
 idle     Stopping machine. Goodbye!"""
     )
@@ -183,6 +214,8 @@ idle     Stopping machine. Goodbye!"""
         (ev.SessionClosed, {"exit_status": None, "exit_signal": "KILL"}, "killed by KILL"),
         (ev.SessionClosed, {"exit_status": None, "bytes_out": 2**50}, "left its process running after 3.21s"),
         (ev.SessionClosed, {"bytes_out": 2**50}, "1024.0 TiB out"),
+        (ev.ConnectionRevoked, {"seconds": None}, "amos on c1 stays on: the key"),
+        (ev.ConnectionAuthenticated, {"identity": ev.Identity("file:amos", None, SHA)}, f"{SHA} of file:amos; OpenSSH"),
         (ev.ServerStopped, {"message": ""}, "idle, exit code 0"),
     ],
 )

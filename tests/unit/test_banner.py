@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from pyssh_gateway.config import Config, Duration, Idle, Login
-from pyssh_gateway.core.authorized_keys import AuthorizedKey, KeySnapshot
+from pyssh_gateway.core.authorized_keys import AccountKeys, AuthorizedKey, KeySnapshot
 from pyssh_gateway.gateway.banner import MAX_KEYS_SHOWN, start_banner
 from pyssh_gateway.keys.host_keys import HostKey
-from pyssh_gateway.keys.keyring import SourceStatus
+from pyssh_gateway.keys.standing import SourceStatus
 
 HOST_KEY = HostKey(path=Path("k"), private_pem=b"", public_blob=b"", fingerprint="SHA256:host", created=False)
 LOGIN = Login(user="amos", keys=("github:example",))
@@ -27,8 +27,8 @@ def banner(
 ) -> str:
     """The text for one account."""
     config = Config(login=(LOGIN,), idle=Idle(timeout=None if idle is None else Duration(idle)))
-    snapshot = KeySnapshot({"amos": {bytes([number]): key(number) for number in range(keys)}})
-    return start_banner(config, (address, 2222), HOST_KEY, snapshot=snapshot, sources=(source,), identity=identity)
+    snapshot = KeySnapshot({"amos": AccountKeys({bytes([number]): (key(number),) for number in range(keys)})})
+    return start_banner(config, (address, 2222), (HOST_KEY,), snapshot=snapshot, sources=(source,), identity=identity)
 
 
 def test_it_says_who_with_what_how_and_until_when() -> None:

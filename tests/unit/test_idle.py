@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pyssh_gateway.core.idle import TICK_SECONDS, IdleTracker, Stay, Stop, Tick
-from pyssh_gateway.events import AnyEvent, ConnectionAuthenticated, ConnectionClosed, ConnectionOpened, IdleTick
+from pyssh_gateway.events import (
+    AnyEvent,
+    ConnectionAuthenticated,
+    ConnectionClosed,
+    ConnectionOpened,
+    Identity,
+    IdleTick,
+)
 
 
 def opened(conn: str) -> AnyEvent:
@@ -18,7 +25,15 @@ def opened(conn: str) -> AnyEvent:
 def authenticated(conn: str) -> AnyEvent:
     """Somebody is on."""
     return ConnectionAuthenticated(
-        conn=conn, peer="192.0.2.1", user="amos", fingerprint="", source="", client="", cipher="", seconds=0
+        conn=conn,
+        peer="192.0.2.1",
+        user="amos",
+        fingerprint="",
+        source="",
+        client="",
+        cipher="",
+        seconds=0,
+        identity=Identity("github:example", 583231, "SHA256:x"),
     )
 
 
@@ -184,3 +199,13 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
+
+
+def test_it_says_when_the_machine_stops() -> None:
+    """Protects `pyssh-gateway status`: the time that is left is that of the stop, and nothing while somebody is on."""
+    tracker = IdleTracker(60.0, 0.0)
+    assert tracker.stops_in(10.0) == 50.0
+    assert tracker.stops_in(70.0) == 0.0
+    tracker.observe(authenticated("c1"), 20.0)
+    assert tracker.stops_in(30.0) is None
+    assert IdleTracker(None, 0.0).stops_in(0.0) is None

@@ -193,7 +193,7 @@ def test_only_permitted_accounts(start: Start, requests: Callable[..., str]) -> 
     """A gateway that has been taken over gets no process as anybody who may not log in, root least of all."""
     process = start("asks", requests(protocol.Spawn(1, plan("true", user="root"))), users="somebody")
     assert reports(process) == [
-        [{"type": "refused", "id": 1, "reason": "root is not an account that may log in"}, 0, ""]
+        [{"type": "refused", "id": 1, "reason": "root is not an account that may log in", "missing": False}, 0, ""]
     ]
 
 

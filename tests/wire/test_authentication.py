@@ -84,7 +84,7 @@ def test_unknown_keys_and_accounts_are_refused_alike(
         play(server, user_key, scenario, authenticate=False)
     assert answers[0][0] == USERAUTH_FAILURE
     assert answers[0] == answers[1] == answers[2]
-    assert refusals(server, mark) == ["key is not authorised for this account", "unknown account", "unknown account"]
+    assert refusals(server, mark) == ["key is not known", "unknown account", "unknown account"]
 
 
 def test_a_good_key_is_good_for_its_account_only(server: Server, user_key: KeyPair) -> None:
@@ -144,7 +144,7 @@ def test_a_signature_by_another_key_is_refused(
 
     mark = server.mark()
     play(server, user_key, scenario, authenticate=False)
-    assert refusals(server, mark) == ["signature is wrong", "key is not authorised for this account"]
+    assert refusals(server, mark) == ["signature is wrong", "key is not known"]
 
 
 def test_a_signature_for_another_session_is_refused(server: Server, user_key: KeyPair) -> None:

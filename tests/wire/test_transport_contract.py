@@ -33,6 +33,8 @@ SIGNATURES = {
     "SSHConnection._process_newkeys": "self, _pkttype, _pktid, packet",
     "SSHConnection._process_userauth_request": "self, _pkttype, _pktid, packet",
     "SSHConnection._report_global_response": "self, result",
+    "SSHServerConnection._process_hostkeys_prove_00_at_openssh_dot_com_global_request": "self, packet",
+    "SSHServerConnection.choose_server_host_key": "self, peer_host_key_algs",
     "SSHConnection._send": "self, data",
     "SSHConnection._send_deferred_packets": "self",
     "SSHConnection._send_kexinit": "self",

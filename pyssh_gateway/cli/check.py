@@ -1,0 +1,61 @@
+"""`check`: everything that can be known before a server is started, found with the functions that the server uses."""
+
+import argparse
+from pathlib import Path
+
+import msgspec
+
+from pyssh_gateway.cli import offline, printing, text
+from pyssh_gateway.cli.outcome import FINE, NO
+from pyssh_gateway.config import Config
+from pyssh_gateway.core.control import LoginReport, SourceReport
+from pyssh_gateway.keys.host_keys import HostKeyError, key_path, load, load_next
+from pyssh_gateway.serve import login_problems, place_problems
+
+
+class CheckReport(msgspec.Struct, frozen=True):
+    """What is wrong, a line each, and what would be in force all the same."""
+
+    problems: tuple[str, ...]
+    logins: tuple[LoginReport, ...]
+    sources: tuple[SourceReport, ...]
+
+
+def check(given: argparse.Namespace, config: Config) -> int:
+    """Look at accounts, files, directories and host keys, and ask every source once. Nothing is kept."""
+    problems = login_problems(config) + place_problems(config) + _host_key_problems(config)
+    found = offline.look(config, ask_all=True)
+    problems += found.complaints
+    for source in found.sources:
+        path = source.spec.partition(":")[2]
+        if text.has_problem(source) and not any(f"key file {path} " in problem for problem in problems):
+            problems.append(f"{source.spec}: {source.failure or 'there is no key in it'}")
+    if given.json:
+        printing.json(CheckReport(tuple(problems), found.reply.logins, found.sources))
+    else:
+        printing.lines([*text.logins(found.reply.logins, pictures=False), "sources", *text.sources(found.sources), ""])
+        printing.lines(_summary(problems))
+    return NO if problems else FINE
+
+
+def _summary(problems: list[str]) -> list[str]:
+    if not problems:
+        return ["nothing is wrong"]
+    return [f"{text.number(len(problems), 'problem')}:", *(f"! {problem}" for problem in problems)]
+
+
+def _host_key_problems(config: Config) -> list[str]:
+    """What is wrong with the host keys that are there; those that are missing are made at the start."""
+    keys_dir, problems = Path(config.keys_dir), []
+    for kind in config.host_keys.types:
+        try:
+            load(key_path(keys_dir, kind), kind)
+        except FileNotFoundError:
+            continue
+        except HostKeyError as error:
+            problems.append(str(error))
+    try:
+        load_next(keys_dir, config.host_keys.types)
+    except HostKeyError as error:
+        problems.append(str(error))
+    return problems

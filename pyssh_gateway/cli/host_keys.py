@@ -1,0 +1,101 @@
+"""`keys rotate-host` and `keys import-host`: the server's own keys, changed on purpose."""
+
+import argparse
+import time
+from pathlib import Path
+
+from pyssh_gateway.cli import printing
+from pyssh_gateway.cli.asking import ask
+from pyssh_gateway.cli.outcome import FINE, Failed
+from pyssh_gateway.config import Config, format_duration
+from pyssh_gateway.core.control import Status, StatusReply
+from pyssh_gateway.keys import host_key_changes as changes
+from pyssh_gateway.keys.host_keys import KINDS, load_next
+
+__all__ = ["KINDS", "import_", "rotate"]
+
+
+def rotate(given: argparse.Namespace, config: Config) -> int:
+    """One step of a rotation: make the next key, put it in the place of the one in use, or give it up."""
+    if given.now and not given.finish:
+        raise Failed("--now goes with --finish")
+    keys_dir = Path(config.keys_dir)
+    if given.finish or given.abort:
+        kinds = given.type or changes.kinds_waiting(keys_dir)
+        if not kinds:
+            raise Failed(f"no key in {keys_dir} waits to follow the one in use: make it with keys rotate-host")
+        if given.finish and not given.now:
+            _check_announced(keys_dir, kinds, config)
+        printing.lines(_finish(keys_dir, kinds, now=given.now) if given.finish else _abort(keys_dir, kinds))
+    else:
+        printing.lines(_begin(keys_dir, given.type or config.host_keys.types, config))
+    return FINE
+
+
+def _begin(keys_dir: Path, kinds: tuple[str, ...], config: Config) -> list[str]:
+    not_served = [kind for kind in kinds if kind not in config.host_keys.types]
+    if not_served:
+        raise Failed(f"host_keys.types in the configuration does not have {', '.join(not_served)}")
+    lines = []
+    for change in changes.prepare_next(keys_dir, kinds):
+        made = "new" if change.done else "there already"
+        lines.append(f"next {change.kind} key, {made}: {change.fingerprint}  ({change.path})")
+    wait = format_duration(changes.LEARNING_SECONDS)
+    return [
+        *lines,
+        "",
+        "From its next start on, the server announces it beside the one in use, and clients that have UpdateHostKeys",
+        "on (OpenSSH has, unless the host is in a system-wide file) learn it when they log in.",
+        f"When everybody has logged in once, and not within {wait}: pyssh-gateway keys rotate-host --finish",
+        "To stay with the one in use: pyssh-gateway keys rotate-host --abort",
+    ]
+
+
+def _check_announced(keys_dir: Path, kinds: tuple[str, ...], config: Config) -> None:
+    """Raise Failed if the running server does not know the next keys: then no client has learned them."""
+    try:
+        announced = {key.fingerprint for key in ask(config, Status(), StatusReply).host_keys}
+    except Failed:  # nobody knows
+        return
+    for key in load_next(keys_dir, kinds):
+        if key.fingerprint not in announced:
+            raise Failed(
+                f"the running server does not announce {key.fingerprint} yet: restart it, and give clients time to "
+                f"learn the key; or finish all the same with --now"
+            )
+
+
+def _finish(keys_dir: Path, kinds: tuple[str, ...], *, now: bool) -> list[str]:
+    minimum = 0.0 if now else changes.LEARNING_SECONDS
+    try:
+        done = changes.finish(keys_dir, kinds, now=time.time(), minimum_age=minimum)
+    except changes.TooEarlyError as error:
+        raise Failed(f"{error}; wait, or finish all the same with --now") from None
+    return [
+        *(f"the {change.kind} key is now {change.fingerprint}  ({change.path})" for change in done),
+        "",
+        "The server uses it from its next start on. Clients that have not learned it will be warned of a changed key.",
+        f"The one before is kept as {keys_dir}/*{changes.OLD_SUFFIX}, and nothing uses it.",
+    ]
+
+
+def _abort(keys_dir: Path, kinds: tuple[str, ...]) -> list[str]:
+    done = changes.abort(keys_dir, kinds)
+    return [f"the next {change.kind} key is gone: {change.fingerprint}; the one in use stays" for change in done]
+
+
+def import_(given: argparse.Namespace, config: Config) -> int:
+    """Take over the keys of an sshd that this server replaces."""
+    keys_dir = Path(config.keys_dir)
+    found = changes.import_from(Path(given.directory), keys_dir)
+    for change in found:
+        done = "imported" if change.done else "here already"
+        printing.lines([f"{change.kind} key {done}: {change.fingerprint}  ({change.path})"])
+    kinds = tuple(dict.fromkeys((*config.host_keys.types, *(change.kind for change in found))))
+    if kinds != config.host_keys.types:
+        listed = ", ".join(f'"{kind}"' for kind in kinds)
+        printing.lines(
+            ["", "To use all of them, put this into the configuration:", "", "[host_keys]", f"types = [{listed}]"]
+        )
+    printing.lines(["", "The server uses them from its next start on."])
+    return FINE

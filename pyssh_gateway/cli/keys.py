@@ -1,0 +1,100 @@
+"""`keys`, `keys refresh`, `keys test`, `keys accept`: who can log in with what, how fresh that is, and why not."""
+
+import argparse
+import binascii
+import sys
+from pathlib import Path
+
+from pyssh_gateway.cli import printing, text
+from pyssh_gateway.cli.asking import NoServer, ask
+from pyssh_gateway.cli.outcome import FINE, NO, Failed
+from pyssh_gateway.config import Config
+from pyssh_gateway.core import control
+from pyssh_gateway.core.authorized_keys import fingerprint
+from pyssh_gateway.core.certificates import type_of
+from pyssh_gateway.core.key_report import THIS_MACHINE
+
+_MAX_FILE_BYTES = 64 * 1024
+"""The largest public key file: a certificate with hundreds of principals is a quarter of it."""
+
+
+def show(given: argparse.Namespace, config: Config) -> int:
+    """Who can log in, by the running server, or else by what is on the disk."""
+    try:
+        reply = ask(config, control.Keys(), control.KeysReply)
+    except NoServer as error:
+        from pyssh_gateway.cli import offline  # late: without a server only
+
+        _say_offline(error)
+        reply = offline.keys_reply(config)
+    _print(reply, given, pictures=given.randomart)
+    return FINE
+
+
+def refresh(given: argparse.Namespace, config: Config) -> int:
+    """Have the running server ask every source now."""
+    reply = ask(config, control.RefreshKeys(), control.KeysReply, slow=True)
+    _print(reply, given, pictures=False)
+    return NO if any(source.failure for source in reply.sources) else FINE
+
+
+def _print(reply: control.KeysReply, given: argparse.Namespace, *, pictures: bool) -> None:
+    if given.json:
+        printing.json(reply)
+        return
+    printing.lines([*text.logins(reply.logins, pictures=pictures), "sources", *text.sources(reply.sources)])
+
+
+def test(given: argparse.Namespace, config: Config) -> int:
+    """Whether a key would be let in, and why not."""
+    blob = _read_public_key(given.file)
+    request = control.TryKey(blob, user=given.user, peer=given.peer)
+    try:
+        reply = ask(config, request, control.VerdictsReply)
+    except NoServer as error:
+        from pyssh_gateway.cli import offline  # late: without a server only
+
+        _say_offline(error)
+        reply = offline.verdicts_reply(config, request)
+    if given.json:
+        printing.json(reply)
+    else:
+        about = f"{fingerprint(blob)}  {type_of(blob)}  from {given.peer or THIS_MACHINE}"
+        printing.lines([about, *text.verdicts(reply.verdicts)])
+    return FINE if any(verdict.accepted for verdict in reply.verdicts) else NO
+
+
+def accept(given: argparse.Namespace, config: Config) -> int:
+    """Have the running server trust the account that has a source's name now."""
+    reply = ask(config, control.AcceptAccount(given.source), control.AcceptedReply, slow=True)
+    printing.lines([reply.message])
+    return FINE
+
+
+def _say_offline(error: NoServer) -> None:
+    printing.remark(f"{error}; this is by the key files and the last good copies on the disk")
+
+
+def _read_public_key(name: str) -> bytes:
+    """The first key or certificate in a file. Raises Failed."""
+    try:
+        if name == "-":
+            data = sys.stdin.buffer.read(_MAX_FILE_BYTES)
+        else:
+            with Path(name).open("rb") as file:
+                data = file.read(_MAX_FILE_BYTES)
+    except OSError as error:
+        raise Failed(f"{name} can't be read: {error.strerror}") from None
+    if data.startswith(b"-----BEGIN"):
+        raise Failed(f"{name} is a private key, which stays where it is: name the file that ends in .pub")
+    for line in data.splitlines():
+        words = line.split()
+        if len(words) < 2 or line.startswith(b"#"):
+            continue
+        try:
+            blob = binascii.a2b_base64(words[1], strict_mode=True)
+        except binascii.Error:
+            continue
+        if type_of(blob).encode() == words[0]:
+            return blob
+    raise Failed(f"{name} has no public key in OpenSSH's one-line form in it")

@@ -1,0 +1,139 @@
+"""What would be in force, without a server: the key files, the last good copies, and perhaps the sources themselves.
+
+The copies belong to the account of the network side, and a command must not write there, or root's files would be in
+the server's way: everything happens in a copy of that directory that is gone afterwards.
+"""
+
+import asyncio
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from pyssh_gateway.cli.outcome import Failed
+from pyssh_gateway.config import Config
+from pyssh_gateway.core import control
+from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES, KeySnapshot
+from pyssh_gateway.core.key_report import login_reports, verdicts
+from pyssh_gateway.events import AnyEvent, KeysFailed, KeysLoaded
+from pyssh_gateway.keys.copies import FETCHED_DIRECTORY
+from pyssh_gateway.keys.keyring import Keyring
+from pyssh_gateway.keys.sources import ReadFile, parse_source
+from pyssh_gateway.spawner.key_files import open_trusted
+
+_MAX_COPIES = 10_000
+_MAX_COPY_BYTES = 8 * 1024 * 1024
+"""Bounds of what is looked at: files that are larger, or more, are none of ours."""
+
+_OTHERS_MAY_WRITE = 0o022
+
+LOCAL_KINDS = frozenset({"file", "ca"})
+"""Sources that are files of this machine."""
+
+
+class Offline(msgspec.Struct, frozen=True):
+    """What would be in force, and how each source stands.
+
+    `complaints` are about copies on the disk that can't be used, and about lines of sources that were not taken.
+    """
+
+    snapshot: KeySnapshot
+    sources: tuple[control.SourceReport, ...]
+    complaints: tuple[str, ...]
+
+    @property
+    def reply(self) -> control.KeysReply:
+        """The same as the server's answer."""
+        return control.KeysReply(login_reports(self.snapshot), self.sources)
+
+
+def keys_reply(config: Config) -> control.KeysReply:
+    """Who could log in, if a server were started without a network. Raises Failed."""
+    return look(config, ask_all=False).reply
+
+
+def verdicts_reply(config: Config, request: control.TryKey) -> control.VerdictsReply:
+    """Whether a key would be let in then. Raises Failed."""
+    from pyssh_gateway.gateway.signatures import certificate_verified  # late: asyncssh
+
+    snapshot = look(config, ask_all=False).snapshot
+    return control.VerdictsReply(verdicts(request, snapshot, time.time(), certificate_verified))
+
+
+def look(config: Config, *, ask_all: bool) -> Offline:
+    """Read the key files and the last good copies; with `ask_all`, ask every source, too. Raises Failed."""
+    complaints: list[str] = []
+    refusals: dict[str, tuple[str, ...]] = {}
+
+    def hear(event: AnyEvent) -> None:
+        if isinstance(event, KeysFailed):
+            complaints.append(f"{event.source}: {event.reason}")
+        elif isinstance(event, KeysLoaded):  # a later answer takes the place of an earlier one
+            refusals[event.source] = event.refusals
+
+    with _copied(Path(config.keys_dir, FETCHED_DIRECTORY)) as store:
+        keyring = Keyring(config.login, config.keys, store, publish=hear, read_file=_reader(config))
+        keyring.load_last_good()
+        about_copies = tuple(complaints)
+        sources = dict.fromkeys(parse_source(spec) for login in config.login for spec in login.keys)
+        asked = [source for source in sources if ask_all or source.kind in LOCAL_KINDS]
+        if asked:
+            asyncio.run(keyring.refresh(asked))
+        # Nobody is going to ask again.
+        reports = tuple(
+            msgspec.structs.replace(msgspec.convert(one, control.SourceReport, from_attributes=True), next_look=None)
+            for one in keyring.describe()
+        )
+    about_lines = tuple(f"{spec}: {refusal}" for spec, found in refusals.items() for refusal in found)
+    return Offline(keyring.snapshot, reports, about_copies + about_lines)
+
+
+@contextmanager
+def _copied(store: Path) -> Iterator[Path]:
+    """A copy of the files in `store` that whoever runs this may read, and that the server would trust."""
+    with tempfile.TemporaryDirectory(prefix="pyssh-gateway-") as scratch:
+        try:
+            directory = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise Failed(
+                f"can't read {store}: {error.strerror}; run this as root or as the account that starts the server"
+            ) from None
+        else:
+            try:
+                _copy(directory, Path(scratch))
+            finally:
+                os.close(directory)
+        yield Path(scratch)
+
+
+def _copy(directory: int, target: Path) -> None:
+    owner = os.fstat(directory).st_uid
+    for name in sorted(os.listdir(directory))[:_MAX_COPIES]:
+        try:
+            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        except OSError:
+            continue
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            trusted = status.st_uid in {0, owner} and not status.st_mode & _OTHERS_MAY_WRITE
+            if stat.S_ISREG(status.st_mode) and trusted and status.st_size <= _MAX_COPY_BYTES:
+                (target / name).touch(mode=0o600, exist_ok=False)
+                (target / name).write_bytes(file.read(_MAX_COPY_BYTES))
+
+
+def _reader(config: Config) -> ReadFile:
+    """Reads key files as the spawner would, with the rights of whoever runs this."""
+    users = [login.user for login in config.login]
+
+    async def read(path: str) -> bytes:
+        with os.fdopen(open_trusted(path, users), "rb") as file:
+            return file.read(MAX_KEYS_BYTES + 1)
+
+    return read

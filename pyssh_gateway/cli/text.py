@@ -1,0 +1,139 @@
+"""Lines for people: what the commands show of keys, sources and times. Nothing in here prints or asks."""
+
+from collections.abc import Iterable
+
+from pyssh_gateway.config import format_duration
+from pyssh_gateway.core.control import KeyReport, LoginReport, SourceReport, Verdict
+from pyssh_gateway.core.randomart import randomart, short_name
+from pyssh_gateway.events import Identity
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def time_span(seconds: float) -> str:
+    """A time for people: seconds below a minute, minutes below a day, else hours."""
+    step = 1 if seconds < 60 else 60 if seconds < 86400 else 3600
+    return format_duration(int(seconds) // step * step)
+
+
+def size(count: int) -> str:
+    """A number of bytes for people."""
+    amount, unit = float(count), 0
+    while amount >= 1024 and unit < len(_UNITS) - 1:
+        amount, unit = amount / 1024, unit + 1
+    return f"{count} B" if unit == 0 else f"{amount:.1f} {_UNITS[unit]}"
+
+
+def number(count: int, what: str) -> str:
+    """`1 key`, `2 keys`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def who(identity: Identity | None) -> str:
+    """A person, with the number of their account where that is known."""
+    return "-" if identity is None else person(identity.person, identity.id)
+
+
+def person(name: str, account: int | None) -> str:
+    """`github:example#583231`, as a source pinned to that account is written."""
+    return name if account is None else f"{name}#{account}"
+
+
+def key_type(report: KeyReport) -> str:
+    """`ED25519`, or with the size where there are several: `RSA 3072`."""
+    name = short_name(report.key_type)
+    return f"{name} {report.bits}" if report.bits not in {0, 256} else name
+
+
+# -- who can log in ------------------------------------------------------------------------------------------------
+
+
+def logins(reports: Iterable[LoginReport], *, pictures: bool) -> list[str]:
+    """The keys of every account."""
+    lines = []
+    for report in reports:
+        lines.append(report.user)
+        if not any(not key.narrowed_out for key in report.keys):
+            lines.append("  nobody gets in: there is no key" + (" that may be used" if report.keys else ""))
+        for key in report.keys:
+            lines += _key(key)
+            if pictures:
+                lines += [f"    {line}" for line in randomart(key.fingerprint, key.key_type, key.bits)]
+        lines.append("")
+    return lines
+
+
+def _key(key: KeyReport) -> list[str]:
+    kind = key_type(key)
+    lines = [f"  {key.fingerprint}  {kind:<8}  {person(key.person, key.person_id)}".rstrip()]
+    if key.source != key.person:
+        lines.append(f"    of {key.source}")
+    if key.comment and key.comment not in key.person:
+        lines.append(f"    comment: {key.comment}")
+    if key.options:
+        lines.append(f"    options: {key.options}")
+    if key.authority:
+        lines.append("    an authority: lets in with certificates that it has signed")
+    if key.narrowed_out:
+        lines.append("    NOT let in: only_fingerprints or key_types of this login leave it out")
+    return lines
+
+
+# -- sources -------------------------------------------------------------------------------------------------------
+
+
+def sources(reports: Iterable[SourceReport]) -> list[str]:
+    """How every source stands; those with problems begin with an exclamation mark."""
+    lines = []
+    for report in reports:
+        mark = "!" if has_problem(report) else " "
+        lines.append(f"{mark} {report.spec}")
+        lines += [f"    {line}" for line in _source(report)]
+    return lines
+
+
+def has_problem(report: SourceReport) -> bool:
+    """Whether somebody should look at the source."""
+    return bool(report.failure) or report.stale or report.origin == "none" or not report.accepted
+
+
+def _source(report: SourceReport) -> list[str]:
+    facts = []
+    if report.age is None:
+        facts.append("nothing is known of it yet, nobody gets in by it")
+    else:
+        copy = " from the last good copy" if report.origin == "last-good" else ""
+        facts.append(f"{number(report.accepted, 'key')}{copy}, confirmed {time_span(report.age)} ago")
+    if report.refused:
+        facts.append(f"{number(report.refused, 'line')} refused")
+    if report.next_look is not None:
+        facts.append(f"asked again in {time_span(report.next_look)}")
+    lines = ["; ".join(facts)]
+    if report.pinned is not None:
+        lines.append(f"account {report.pinned}, as configured")
+    elif report.remembered is not None:
+        lines.append(f"account {report.remembered}, the one seen first")
+    if report.stale:
+        lines.append("too old: nobody gets in by it until it answers again (keys.max_stale)")
+    if report.failure:
+        lines.append(f"problem: {report.failure}")
+    return lines
+
+
+# -- verdicts ------------------------------------------------------------------------------------------------------
+
+
+def verdicts(reports: Iterable[Verdict]) -> list[str]:
+    """Whether a key would be let in, account by account."""
+    lines = []
+    for report in reports:
+        if not report.accepted:
+            lines.append(f"  {report.user}: no, {report.reason}")
+            continue
+        source = (
+            "" if report.identity is not None and report.identity.person == report.source else f" of {report.source}"
+        )
+        lines.append(f"  {report.user}: yes, as {who(report.identity)}{source}")
+        if report.options:
+            lines.append(f"    options: {report.options}")
+    return lines

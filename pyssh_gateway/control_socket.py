@@ -1,0 +1,132 @@
+"""The control socket's file: where it is, how a server comes to listen there, how a command gets connected to it.
+
+It is a name in the file system, so all that this module decides is whether what is there may be replaced, and who is at
+the other end. It knows nothing of what is said over it.
+"""
+
+import errno
+import os
+import socket
+import stat
+import struct
+from pathlib import Path
+
+RUN_DIRECTORY = "/run/pyssh-gateway"
+"""Where root's server has it: anybody may ask, and only root can put something else there."""
+
+FILE_NAME = "control.sock"
+
+BACKLOG = 16
+"""Askers that the kernel holds until the gateway takes them."""
+
+CONNECT_SECONDS = 5.0
+"""How long to wait for a server whose askers queue. It answers within milliseconds, unless it is gone."""
+
+_EVERYBODY_MAY_WRITE = 0o002
+_UMASK = 0o111
+"""Everybody may connect (mode 0666): who it is says the kernel, and what they may ask is decided by that."""
+
+_CREDENTIALS = struct.Struct("iII")
+"""pid, uid and gid: struct ucred of unix(7)."""
+
+ROOT = 0
+
+
+class ControlSocketError(Exception):
+    """There is no control socket to be had. The message is one line for a person."""
+
+
+class NobodyListens(ControlSocketError):
+    """There is no server at that place."""
+
+
+def server_path(configured: str, keys_dir: str) -> str | None:
+    """Where a server that we start listens; `configured` is the configuration's `control`. None: nowhere."""
+    if configured != "auto":
+        return None if configured == "off" else configured
+    directory = Path(RUN_DIRECTORY) if os.geteuid() == ROOT else Path(keys_dir).absolute()
+    return str(directory / FILE_NAME)
+
+
+def client_paths(configured: str, keys_dir: str) -> tuple[str, ...]:
+    """Where a server may listen that was started with this configuration, by us or by somebody else; ours first."""
+    if configured != "auto":
+        return () if configured == "off" else (configured,)
+    ours = str(Path(keys_dir).absolute() / FILE_NAME)
+    roots = str(Path(RUN_DIRECTORY) / FILE_NAME)
+    return (roots, ours) if os.geteuid() == ROOT else (ours, roots)
+
+
+def bind_control(path: str) -> socket.socket:
+    """A socket that listens at `path`. Raises ControlSocketError.
+
+    What an earlier server left there is replaced; one that still runs is left alone.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _prepare(Path(path))
+        umask = os.umask(_UMASK)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(umask)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise ControlSocketError(f"can't listen at {path}: {error.strerror or error}") from None
+    except ControlSocketError:
+        sock.close()
+        raise
+    return sock
+
+
+def _prepare(path: Path) -> None:
+    """Make the directory, and take a socket out of the way that nobody listens on any more."""
+    if not path.parent.exists():
+        path.parent.mkdir(parents=True)
+        # Of root's server everybody may ask something; another's directory may be its `keys_dir`.
+        path.parent.chmod(0o755 if os.geteuid() == ROOT else 0o700)
+    mode = path.parent.stat().st_mode
+    if mode & _EVERYBODY_MAY_WRITE and not mode & stat.S_ISVTX:
+        raise ControlSocketError(f"can't listen at {path}: everybody may write to {path.parent}")
+    try:
+        there = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(there.st_mode):
+        raise ControlSocketError(f"can't listen at {path}: what is there is no socket; remove it")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a queue that is full is a server's, too
+        refused = probe.connect_ex(str(path)) == errno.ECONNREFUSED
+    if not refused:
+        raise ControlSocketError(f"can't listen at {path}: another server does")
+    path.unlink()
+
+
+def connect(path: str) -> socket.socket:
+    """A connection to the server at `path`. Raises NobodyListens, ControlSocketError.
+
+    The server has to be root's or ours, or somebody else could tell us anything; root may ask anybody's.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(CONNECT_SECONDS)
+    try:
+        sock.connect(path)
+        _, uid = peer_of(sock)
+    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+        sock.close()
+        raise NobodyListens(f"no server listens at {path}") from None
+    except OSError as error:
+        sock.close()
+        raise ControlSocketError(f"can't connect to {path}: {error.strerror or error}") from None
+    if os.geteuid() not in {ROOT, uid} and uid != ROOT:
+        sock.close()
+        raise ControlSocketError(f"the server at {path} is of uid {uid}, neither root's nor yours: it was not asked")
+    return sock
+
+
+def peer_of(sock: socket.socket) -> tuple[int, int]:
+    """The process and the account at the other end when it connected or began to listen, as the kernel says."""
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, _ = _CREDENTIALS.unpack(raw)
+    return pid, uid

@@ -1,0 +1,188 @@
+"""The control socket's server side: who asks, whether they may, and one line of JSON back.
+
+The answers are found by whoever has the facts (`Handlers`). This module knows what was asked and by whom, and nothing
+of keys or sessions.
+"""
+
+import asyncio
+import socket
+import traceback
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import msgspec
+
+from pyssh_gateway.audit.printable import printable
+from pyssh_gateway.control_socket import peer_of
+from pyssh_gateway.core import control
+from pyssh_gateway.core.control import AnyReply, AnyRequest, RefusedReply
+from pyssh_gateway.events import AnyEvent, ControlRequest, InternalError
+
+MAX_ASKERS = 16
+"""Connections at a time. A person asks one thing after the other, and scripts are not many."""
+
+MAX_OTHERS = 8
+"""The same for accounts that may not ask everything, so that they can't take the places of those who may."""
+
+READ_SECONDS = 5.0
+"""How long a request may take to arrive, and a reply to be taken: both sides are on this machine."""
+
+ANSWER_SECONDS = 90.0
+"""How long an answer may take to be found: the longest is a look at every source, of 60 s at most (`keys.timeout`)."""
+
+REFUSAL_SECONDS = 1.0
+"""How long a refusal takes. Each one is a line in the log, and others must not fill the disk with them."""
+
+EXHAUSTED_SECONDS = 0.1
+"""How long not to accept when descriptors have run out; askers stay in the kernel's queue."""
+
+
+class Unanswerable(Exception):
+    """Why a request can't be answered; one line for a person."""
+
+
+class Handlers(msgspec.Struct, frozen=True):
+    """How each request is answered. One that can't be answered raises `Unanswerable`."""
+
+    status: Callable[[], control.StatusReply]
+    keys: Callable[[], control.KeysReply]
+    refresh_keys: Callable[[], Awaitable[control.KeysReply]]
+    try_key: Callable[[control.TryKey], control.VerdictsReply]
+    accept_account: Callable[[str], Awaitable[control.AcceptedReply]]
+
+
+class _Asker(msgspec.Struct, frozen=True):
+    """Who has connected, as the kernel says."""
+
+    pid: int
+    uid: int
+
+
+class ControlServer:
+    """Answers at `listening` while `run` runs. `owner` is the account that the server was started by."""
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        *,
+        handlers: Handlers,
+        owner: int,
+        publish: Callable[[AnyEvent], None],
+        refusal_seconds: float = REFUSAL_SECONDS,
+    ) -> None:
+        self._listening = listening
+        self._handlers = handlers
+        self._owner = owner
+        self._publish = publish
+        self._refusal_seconds = refusal_seconds
+        self._askers = 0
+        self._others = 0
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        loop = asyncio.get_running_loop()
+        self._listening.setblocking(False)
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                try:
+                    sock, _ = await loop.sock_accept(self._listening)
+                except ConnectionError:  # gone again
+                    continue
+                except OSError:
+                    await asyncio.sleep(EXHAUSTED_SECONDS)
+                    continue
+                tasks.create_task(self._serve(sock), name="control")
+
+    async def _serve(self, sock: socket.socket) -> None:
+        """One connection, from its first byte to its last."""
+        with sock, suppress(OSError, TimeoutError):  # the asker has gone, or takes too long
+            sock.setblocking(False)
+            pid, uid = peer_of(sock)
+            if uid in {control.ROOT, self._owner}:
+                if self._askers < MAX_ASKERS:
+                    self._askers += 1
+                    try:
+                        await self._converse(sock, _Asker(pid, uid))
+                    finally:
+                        self._askers -= 1
+            elif self._others < MAX_OTHERS:
+                self._others += 1
+                try:
+                    await self._converse(sock, _Asker(pid, uid))
+                finally:
+                    self._others -= 1
+
+    async def _converse(self, sock: socket.socket, asker: _Asker) -> None:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(READ_SECONDS):
+            line = await _read_line(sock)
+        if line is None:
+            return
+        reply = self._encoded(await self._reply(line, asker))
+        async with asyncio.timeout(READ_SECONDS):
+            await loop.sock_sendall(sock, reply)
+
+    def _encoded(self, reply: AnyReply) -> bytes:
+        try:
+            return control.encode_clean(reply, printable)
+        except Exception:  # noqa: BLE001 - as in `_reply`
+            self._publish(InternalError(where="control", error=traceback.format_exc()))
+            return control.encode_clean(RefusedReply("internal error; the server's log has more"), printable)
+
+    async def _reply(self, line: bytes, asker: _Asker) -> AnyReply:
+        """The reply to a request, which has been told to the log before it is known to the asker."""
+        try:
+            request = control.decode_request(line)
+        except control.ControlError as error:
+            return await self._refuse(asker, "a line that is no request", str(error))
+        command = control.describe(request)
+        if not control.may_ask(request, asker.uid, self._owner):
+            return await self._refuse(asker, command, "this is for root and the account that started the server")
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                reply = await self._answer(request)
+        except Unanswerable as error:
+            self._report(asker, command, f"failed: {error}")
+            return RefusedReply(str(error))
+        except TimeoutError:
+            self._report(asker, command, f"failed: no answer within {ANSWER_SECONDS:.0f} s")
+            return RefusedReply(f"no answer was found within {ANSWER_SECONDS:.0f} s")
+        except Exception:  # noqa: BLE001 - a bug in an answer must not end the gateway, and everybody's sessions with it
+            self._publish(InternalError(where="control", error=traceback.format_exc()))
+            self._report(asker, command, "failed: internal error")
+            return RefusedReply("internal error; the server's log has more")
+        self._report(asker, command, "answered")
+        return reply
+
+    async def _answer(self, request: AnyRequest) -> AnyReply:
+        match request:
+            case control.Status():
+                return self._handlers.status()
+            case control.Keys():
+                return self._handlers.keys()
+            case control.RefreshKeys():
+                return await self._handlers.refresh_keys()
+            case control.TryKey():
+                return self._handlers.try_key(request)
+            case control.AcceptAccount(source=source):
+                return await self._handlers.accept_account(source)
+
+    async def _refuse(self, asker: _Asker, command: str, reason: str) -> RefusedReply:
+        self._report(asker, command, f"refused: {reason}")
+        await asyncio.sleep(self._refusal_seconds)
+        return RefusedReply(reason)
+
+    def _report(self, asker: _Asker, command: str, outcome: str) -> None:
+        self._publish(ControlRequest(uid=asker.uid, pid=asker.pid, command=command, outcome=outcome))
+
+
+async def _read_line(sock: socket.socket) -> bytes | None:
+    """The request without its line feed; longer than it may be, it is cut off. None: the asker has gone."""
+    loop = asyncio.get_running_loop()
+    data = bytearray()
+    while b"\n" not in data and len(data) <= control.MAX_REQUEST_BYTES:
+        received = await loop.sock_recv(sock, control.MAX_REQUEST_BYTES + 1 - len(data))
+        if not received:
+            return None
+        data += received
+    return bytes(data.partition(b"\n")[0])

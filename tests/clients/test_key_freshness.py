@@ -1,0 +1,391 @@
+"""How fresh the keys are that let people in: added, removed, at a start, and while strangers try; with the real ssh."""
+
+import asyncio
+import socket
+import statistics
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime
+
+import asyncssh
+import pytest
+
+from tests.conftest import KeyPair, MakeServer
+from tests.support import github as fake
+from tests.support.client import Client
+from tests.support.forwards import free_port
+from tests.support.server import EventFields, Server, Settings
+from tests.support.waiting import until
+from tests.wire.raw import connected
+
+MakeKey = Callable[..., KeyPair]
+
+ACCOUNT = 583231
+"""The number of GitHub's `example`, whose keys are added and removed in here."""
+
+AT_ONCE_SECONDS = 3.0
+"""What is promised: how long a login may take with a key that was added a moment ago, and how much longer than
+`keys.revalidate` one may work that was removed."""
+
+LOOK_SECONDS = 2.0
+"""How long an unknown key waits at most for a source that hangs: keys.keyring.LOOK_PATIENCE."""
+
+NOISE_SECONDS = 0.05
+"""By how much the medians of two kinds of starts may differ that do the same. One that waited for GitHub would take a
+second longer, each time."""
+
+FEW_STARTS, MANY_STARTS = 3, 12
+"""Starts of each kind that are compared. A start takes 0.4 s on an idle machine, and anything from 0.5 to 1.1 s beside
+two busy processes, so that there it may take many until the medians agree."""
+
+ATTEMPTS, PEERS = 1000, 20
+"""Strangers: so many attempts in all, from so many addresses."""
+
+HANDFUL = 5
+"""Questions that they may cause."""
+
+TRUSTING = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null")
+"""For a client that comes before the server has made its host key."""
+
+
+@pytest.fixture
+def github() -> Iterator[fake.FakeGitHub]:
+    """A GitHub of our own, on which the login `example` is an account."""
+    with fake.FakeGitHub() as running:
+        running.account("example", ACCOUNT)
+        yield running
+
+
+@pytest.fixture
+def make_asking(make_server: MakeServer, github: fake.FakeGitHub) -> "MakeAsking":
+    """Makes servers that ask GitHub."""
+    return MakeAsking(make_server, github)
+
+
+class MakeAsking:
+    """Makes servers that let in the keys of GitHub's `example`, and of `more` sources; `keys` are settings of [keys].
+
+    Each has a port that is known before its start, and asks nobody again by itself while a test lasts.
+    """
+
+    def __init__(self, make_server: MakeServer, github: fake.FakeGitHub) -> None:
+        self._make_server = make_server
+        self._github = github
+
+    def __call__(
+        self, *more: str, start: bool = True, url: str = "", limits: Settings | None = None, **keys: object
+    ) -> Server:
+        """A server, started or not."""
+        port = free_port()
+        settings = {
+            "keys": {"github_url": url or self._github.url, "refresh": "1h"} | keys,
+            "listen": {"port": port},
+            "limits": limits or {},
+        }
+        server = self._make_server(settings, login_settings={"keys": ["github:example", *more]}, start=start)
+        server.port = port
+        return server
+
+
+def lines_of(*pairs: KeyPair) -> fake.Answer:
+    """GitHub's answer for an account with these keys."""
+    return fake.keys(*(pair.public.read_text().strip() for pair in pairs))
+
+
+def moment(event: EventFields) -> float:
+    """When it happened, in Unix seconds."""
+    return datetime.fromisoformat(event["ts"]).timestamp()
+
+
+def wait_for_port(server: Server) -> None:
+    """Return as soon as a connection would be taken. Without a pause: what is measured here is milliseconds."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", server.port), 1):
+            return
+    raise AssertionError("nobody listens")
+
+
+def offered(ssh: subprocess.Popen[bytes]) -> None:
+    """Wait until an `ssh -v` has sent its key."""
+    assert ssh.stderr is not None
+    for line in ssh.stderr:
+        if b"Offering public key" in line:
+            return
+    raise AssertionError("ssh has ended without offering a key")
+
+
+# -- keys that come and go ----------------------------------------------------------------------------------------
+
+
+def test_key_added_on_github_works_at_the_next_attempt(
+    make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair, make_key: MakeKey
+) -> None:
+    """Protects who has just added a key: the next attempt gets in within 3 s, hours before the next refresh."""
+    first = make_key()
+    github.script("example", lines_of(first))
+    server = make_asking()
+    client = Client(server, user_key.private)
+    assert client.run("true").status == 255
+    github.script("example", lines_of(first, user_key))
+    began = time.monotonic()
+    assert client.run("exit 3").status == 3
+    assert time.monotonic() - began < AT_ONCE_SECONDS
+    assert github.requests["example"] == 3  # the start's, and one for each attempt
+    fingerprint = server.wait_for("connection.authenticated")["fingerprint"]
+    assert server.find("keys.loaded", added=[fingerprint], removed=[])
+
+
+def test_an_unknown_key_waits_for_a_hanging_source_and_nobody_else_does(
+    make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair, make_key: MakeKey
+) -> None:
+    """Protects logins from an outage: a key that is known gets in at once, while an unknown one waits, but not long."""
+    github.script("example", lines_of(user_key), fake.hang())
+    server = make_asking(timeout="60s")
+    began = time.monotonic()
+    stranger = Client(server, make_key().private).popen("true")
+    github.wait_for_requests("example", 2)
+    assert Client(server, user_key.private).run("exit 3").status == 3
+    assert stranger.poll() is None
+    stranger.communicate(timeout=10)
+    assert stranger.returncode == 255
+    assert time.monotonic() - began < LOOK_SECONDS + 1
+
+
+def test_windows_that_open_at_once_wait_for_one_look(
+    make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair, make_key: MakeKey
+) -> None:
+    """Protects an editor that opens many connections with a key added a moment ago: all wait for one answer."""
+    first, gate = make_key(), threading.Event()
+    github.script("example", lines_of(first))
+    server = make_asking()
+    github.script("example", fake.held(lines_of(first, user_key), gate))
+    client = Client(server, user_key.private)
+    windows = [client.popen("exit 3", "-v") for _ in range(6)]
+    for ssh in windows:
+        offered(ssh)
+    gate.set()
+    for ssh in windows:
+        ssh.communicate(timeout=10)
+    assert [ssh.returncode for ssh in windows] == [3] * len(windows)
+    assert github.requests["example"] == 2
+
+
+def test_logins_during_an_outage_do_not_ask_each_time(
+    make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair
+) -> None:
+    """Protects a GitHub that is down from every login: it is asked once in `keys.revalidate`, answer or not."""
+    github.script("example", lines_of(user_key), fake.status(503))
+    client = Client(make_asking(revalidate="500ms"), user_key.private)
+    until(lambda: client.run("true").status == 0 and github.requests["example"] == 2, what="second question")
+    began = time.monotonic()
+    for _ in range(10):
+        assert client.run("exit 3").status == 3
+    assert github.requests["example"] - 2 <= (time.monotonic() - began) / 0.5 + 1
+
+
+def test_last_login_by_a_removed_key_is_told(
+    make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair
+) -> None:
+    """Protects who gets in by a key that the very login finds gone: they are told, and not only cut off later."""
+    github.script("example", lines_of(user_key), fake.empty())
+    server = make_asking(revalidate="0s")
+    with Client(server, user_key.private).terminal("cat") as terminal:
+        terminal.expect("revoked", seconds=5)
+    assert server.wait_for("connection.revoked")["seconds"] == 10
+
+
+@pytest.mark.slow
+def test_key_removed_on_github_is_refused_and_its_sessions_end(
+    make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair, make_key: MakeKey
+) -> None:
+    """Protects against people who have left: no new login after a moment, and their terminals are closed with a word.
+
+    `on_revoke = "keep"` lets these be; other people's on the same account stay in any case.
+    """
+    colleague = make_key()
+    github.script("example", lines_of(user_key, colleague))
+    ending = make_asking(revalidate="1s")
+    keeping = make_asking(revalidate="1s", on_revoke="keep")
+    with (
+        Client(ending, user_key.private).terminal("cat") as theirs,
+        Client(keeping, user_key.private).terminal("cat") as kept,
+        Client(ending, colleague.private).terminal("cat") as others,
+    ):
+        for terminal in (theirs, kept, others):
+            terminal.ask("hello", "hello.*hello")
+        github.script("example", lines_of(colleague))
+        removed_at = time.monotonic()
+        for server in (keeping, ending):  # the one that must not end a session has the more time to do it
+            leaver = Client(server, user_key.private)
+            until(lambda leaver=leaver: leaver.run("true").status == 255, what="refusal")  # type: ignore[misc]
+        assert time.monotonic() - removed_at < 1 + AT_ONCE_SECONDS
+
+        theirs.expect(r"pyssh-gateway: the key SHA256:\S+ of github:example has been revoked\. .* ends in 10 s\.")
+        authenticated = ending.find("connection.authenticated", fingerprint=fingerprint_of(user_key))[0]
+        revoked = ending.wait_for("connection.revoked", conn=authenticated["conn"])
+        assert revoked["seconds"] == 10
+        assert revoked["identity"] == authenticated["identity"]
+        assert keeping.wait_for("connection.revoked")["seconds"] is None
+        theirs.ask("goodbye", "goodbye.*goodbye")
+        assert theirs.wait() == 255
+        closed = ending.wait_for("connection.closed", conn=revoked["conn"])
+        assert closed["reason"] == "The key that you logged in with was revoked"
+        assert 9.5 < moment(closed) - moment(revoked) < 12
+
+        for terminal in (kept, others):
+            terminal.ask("still here", "still here.*still here")
+        assert "revoked" not in others.screen.decode()
+    assert fingerprint_of(colleague) not in str(ending.find("connection.revoked"))
+    assert Client(ending, colleague.private).run("exit 3").status == 3
+
+
+def fingerprint_of(pair: KeyPair) -> str:
+    """As OpenSSH prints it."""
+    shown = subprocess.run(["ssh-keygen", "-lf", str(pair.public)], capture_output=True, check=True, text=True)
+    return shown.stdout.split()[1]
+
+
+# -- starts -------------------------------------------------------------------------------------------------------
+
+
+def first_login(server: Server, client: Client) -> float:
+    """Seconds from the start of the server, which is stopped again, to the end of a client that was waiting for it."""
+    began = time.perf_counter()
+    server.launch()
+    wait_for_port(server)
+    assert client.run("exit 3").status == 3
+    taken = time.perf_counter() - began
+    server.wait_until_started()
+    assert server.stop() == 0
+    return taken
+
+
+@pytest.mark.slow
+def test_first_login_is_as_quick_without_github_as_with_it(
+    make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair, make_key: MakeKey
+) -> None:
+    """Protects the cold start: with last good copies it makes no difference to the login whether GitHub answers."""
+    github.script("example", lines_of(user_key))
+    with fake.FakeGitHub() as hanging:
+        hanging.script("example", lines_of(user_key), fake.hang())
+        reaching = make_asking(start=False, timeout="1s")
+        cut_off = make_asking(start=False, timeout="1s", url=hanging.url)
+        clients = {server: Client(server, user_key.private) for server in (reaching, cut_off)}
+        for server in clients:
+            server.start()
+            server.stop()
+
+        taken: dict[Server, list[float]] = {server: [] for server in clients}
+        difference = NOISE_SECONDS
+        while len(taken[cut_off]) < FEW_STARTS or (difference >= NOISE_SECONDS and len(taken[cut_off]) < MANY_STARTS):
+            for server, client in clients.items():
+                taken[server].append(first_login(server, client))
+            difference = statistics.median(taken[cut_off]) - statistics.median(taken[reaching])
+        assert difference < NOISE_SECONDS, taken
+
+        cut_off.start()
+        assert cut_off.find("keys.loaded")[0]["origin"] == "last-good"
+        assert Client(cut_off, make_key().private).run("true").status == 255
+        failed = cut_off.wait_for("keys.failed")
+        assert (failed["source"], failed["kept"]) == ("github:example", 1)
+        assert failed["reason"] == "no answer within 1 s"
+        (denied,) = cut_off.find("auth.attempt", result="denied")
+        assert denied["reason"] == "key is not known; backend error: github:example: no answer within 1 s"
+
+
+def test_without_a_copy_the_first_login_waits_for_the_answer(
+    make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair
+) -> None:
+    """Protects the very first start: who comes before GitHub has answered is let in by the answer, not refused."""
+    gate = threading.Event()
+    github.script("example", fake.held(lines_of(user_key), gate))
+    server = make_asking(start=False, timeout="30s")
+    server.launch()
+    wait_for_port(server)
+    ssh = Client(server, user_key.private).popen("exit 3", "-v", *TRUSTING)
+    offered(ssh)
+    github.wait_for_requests("example", 1)
+    gate.set()
+    ssh.communicate(timeout=10)
+    assert ssh.returncode == 3
+    assert github.requests["example"] == 1
+    server.wait_until_started()
+
+
+def test_without_a_copy_and_an_answer_the_first_login_is_refused_in_time(
+    make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair
+) -> None:
+    """Protects the person at that start: when the source has had its time, they are refused, and the log says why."""
+    github.script("example", fake.hang())
+    server = make_asking(start=False, timeout="500ms")
+    server.launch()
+    wait_for_port(server)
+    assert Client(server, user_key.private).run("exit 3", *TRUSTING).status == 255
+    server.wait_until_started()
+    (denied,) = server.find("auth.attempt", result="denied")
+    assert denied["reason"] == "key is not known; backend error: github:example: no answer within 0.5 s"
+    (opened,) = server.find("connection.opened", conn=denied["conn"])
+    assert moment(denied) - moment(opened) < 1
+    assert server.find("keys.failed", source="github:example", kept=0)
+
+
+def test_login_by_a_file_does_not_wait_for_another_source(
+    make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair
+) -> None:
+    """Protects the break-glass key: while GitHub hangs at a start without copies, it gets in, and the log has it."""
+    gate = threading.Event()
+    github.script("example", fake.held(fake.status(503), gate))
+    server = make_asking(f"file:{user_key.public}", start=False, timeout="60s")
+    server.launch()
+    wait_for_port(server)
+    assert Client(server, user_key.private).run("exit 3", *TRUSTING).status == 3
+    assert not gate.is_set()
+    assert server.wait_for("connection.authenticated")["source"] == f"file:{user_key.public}"
+    gate.set()
+    server.wait_until_started()
+
+
+def test_stop_does_not_wait_for_a_source(make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair) -> None:
+    """Protects the stop: SIGTERM while GitHub hangs at a start without copies ends the server at once, and cleanly."""
+    github.script("example", fake.hang())
+    server = make_asking(start=False, timeout="60s")
+    server.launch()
+    github.wait_for_requests("example", 1)
+    began = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - began < 2
+    assert server.find("server.stopped", reason="signal")
+
+
+# -- strangers ----------------------------------------------------------------------------------------------------
+
+
+def test_a_thousand_strangers_cause_a_handful_of_questions(
+    make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair, make_key: MakeKey
+) -> None:
+    """Protects GitHub from us, and us from its rate limit: strangers from everywhere are no reason to ask each time."""
+    github.script("example", lines_of(user_key))
+    server = make_asking(limits={"auth_attempts": 100})
+    asked = github.requests["example"]
+    since = server.mark()
+
+    async def try_keys(number: int) -> None:
+        async with connected(server, user_key.private, source=f"127.0.1.{number}", authenticate=False) as client:
+            for _ in range(ATTEMPTS // PEERS):
+                client.offer(asyncssh.generate_private_key("ssh-ed25519"))
+                await client.is_refused()
+
+    async def try_all() -> None:
+        async with asyncio.TaskGroup() as peers:
+            for number in range(1, PEERS + 1):
+                peers.create_task(try_keys(number))
+
+    asyncio.run(try_all())
+    server.wait_for("connection.closed", since=since, count=PEERS)
+    assert len(server.find("auth.attempt", since, result="denied", reason="key is not known")) == ATTEMPTS
+    assert github.requests["example"] - asked <= HANDFUL
+    assert Client(server, user_key.private).run("exit 3").status == 3

@@ -1,0 +1,110 @@
+"""cli.text: keys, sources and times as people read them."""
+
+import msgspec
+import pytest
+
+from pyssh_gateway.cli import text
+from pyssh_gateway.cli.printing import visible
+from pyssh_gateway.core.control import KeyReport, LoginReport, SourceReport, Verdict
+from pyssh_gateway.events import Identity
+
+SHA = "SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCARLviKw6E5SY8"
+KEY = KeyReport(SHA, "ssh-rsa", 3072, "", "github:example", None, "github:example", "", False, False)
+SOURCE = SourceReport("github:example", ("amos",), 2, 0, "fetched", 5.0, "", None, None, stale=False, next_look=None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.4, "0s"), (59.9, "59s"), (61, "1m"), (3599, "59m"), (3661, "1h1m"), (90_000, "1d1h"), (100_000, "1d3h")],
+)
+def test_times_are_as_exact_as_people_need(seconds: float, shown: str) -> None:
+    """Protects the columns from milliseconds of something that was days ago."""
+    assert text.time_span(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (1 << 30, "1.0 GiB"), (1 << 60, "1048576.0 TiB")],
+)
+def test_sizes_have_units(count: int, shown: str) -> None:
+    """Protects the columns from long numbers."""
+    assert text.size(count) == shown
+
+
+def test_a_key_is_told_with_all_that_matters() -> None:
+    """Protects the overview: what a key may do, its source when that is not its person, what excludes it."""
+    odd = msgspec.structs.replace(
+        KEY,
+        person="github:amos",
+        person_id=7,
+        source="github-team:acme/devs",
+        comment="laptop",
+        options="no-pty",
+        narrowed_out=True,
+    )
+    authority = msgspec.structs.replace(KEY, key_type="ssh-ed25519", bits=256, authority=True)
+    assert text.logins([LoginReport("amos", (odd, authority))], pictures=False) == [
+        "amos",
+        f"  {SHA}  RSA 3072  github:amos#7",
+        "    of github-team:acme/devs",
+        "    comment: laptop",
+        "    options: no-pty",
+        "    NOT let in: only_fingerprints or key_types of this login leave it out",
+        f"  {SHA}  ED25519   github:example",
+        "    an authority: lets in with certificates that it has signed",
+        "",
+    ]
+
+
+def test_an_account_that_nobody_gets_in_to_is_told() -> None:
+    """Protects against a list that looks as if somebody could log in."""
+    narrowed = msgspec.structs.replace(KEY, narrowed_out=True)
+    assert text.logins([LoginReport("amos", ())], pictures=False)[1] == "  nobody gets in: there is no key"
+    lines = text.logins([LoginReport("amos", (narrowed,))], pictures=False)
+    assert lines[1] == "  nobody gets in: there is no key that may be used"
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        ({}, ["  github:example", "    2 keys, confirmed 5s ago"]),
+        (
+            {"origin": "last-good", "age": 7200.0, "refused": 1, "next_look": 30.0, "pinned": 7},
+            [
+                "  github:example",
+                "    2 keys from the last good copy, confirmed 2h ago; 1 line refused; asked again in 30s",
+                "    account 7, as configured",
+            ],
+        ),
+        (
+            {"stale": True, "failure": "timed out"},
+            [
+                "! github:example",
+                "    2 keys, confirmed 5s ago",
+                "    too old: nobody gets in by it until it answers again (keys.max_stale)",
+                "    problem: timed out",
+            ],
+        ),
+        ({"accepted": 0}, ["! github:example", "    0 keys, confirmed 5s ago"]),
+    ],
+)
+def test_a_source_is_told_with_what_is_wrong(changes: dict[str, object], lines: list[str]) -> None:
+    """Protects people from a source that fails quietly: a mark in front, and each fact on its line."""
+    assert text.sources([msgspec.structs.replace(SOURCE, **changes)]) == lines
+
+
+def test_a_verdict_names_person_and_source() -> None:
+    """Protects the answer to "who would that be": the person, and the source where that says something else."""
+    amos = Identity("ca:amos", None, SHA)
+    assert text.verdicts(
+        [
+            Verdict("amos", accepted=True, source="ca:/etc/ca.pub", identity=amos),
+            Verdict("build", accepted=True, source="url:https://example.com"),
+        ]
+    ) == ["  amos: yes, as ca:amos of ca:/etc/ca.pub", "  build: yes, as - of url:https://example.com"]
+
+
+def test_what_is_printed_is_visible_and_stays_readable() -> None:
+    """Protects the terminal without changing what has been made safe already."""
+    assert visible("\x1b[2J\u202e") == "\\x1b[2J\\u202e"
+    assert visible("\\x1b[2J über") == "\\x1b[2J über"
