@@ -1,0 +1,117 @@
+"""The real ssh through a real proxy that sends a PROXY header: whose address it is, wherever an address counts."""
+
+import pwd
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.conftest import KeyPair
+from tests.support.client import Client
+from tests.support.proxy_headers import CLIENT, EDGE, LOCAL, End, TcpProxy, binary, frame, line
+from tests.support.server import Server
+
+PROXY = "127.0.0.2"
+HOME = ("2001:db8::9", 50350)
+AWAY = ("192.0.2.66", 4)
+HEADERS: dict[str, Callable[[End, End], bytes]] = {
+    "v1": lambda *_: line(CLIENT, EDGE),
+    "v2": lambda *_: binary(CLIENT, EDGE, checksum=True),
+    "v2, IPv6": lambda *_: binary(HOME, ("2001:db8::22", 22)),
+    "away": lambda *_: binary(AWAY, EDGE),
+    "LOCAL": lambda *_: frame(command=LOCAL),
+    "true": binary,
+}
+
+
+class Proxied:
+    """One server, a proxy for each of `HEADERS` before it, and clients with keys.
+
+    One key may be used from `anywhere`, one where `CLIENT` and `HOME` are (`somewhere`), one `at_proxy`.
+    """
+
+    def __init__(self, server: Server, proxies: dict[str, TcpProxy], keys: list[KeyPair]) -> None:
+        self.server = server
+        self.anywhere, self.somewhere, self.at_proxy = (Client(server, key.private) for key in keys)
+        self._proxies = proxies
+
+    def options(self, name: str) -> tuple[str, ...]:
+        """The options with which `ssh` goes through the proxy of that name."""
+        return self._proxies[name].options
+
+
+@pytest.fixture(scope="module")
+def proxied(
+    tmp_path_factory: pytest.TempPathFactory,
+    account: pwd.struct_passwd,
+    user_key: KeyPair,
+    make_key: Callable[..., KeyPair],
+) -> Iterator[Proxied]:
+    """What the tests of this module share."""
+    directory = tmp_path_factory.mktemp("server")
+    keys = [user_key, make_key(), make_key()]
+    options = ["", 'from="203.0.113.0/24,2001:db8::/32" ', f'from="{PROXY}" ']
+    lines = directory / "authorized_keys"
+    lines.write_text("".join(first + key.public.read_text() for first, key in zip(options, keys, strict=True)))
+    settings = {"listen": {"proxy_protocol": "any", "trusted_proxies": ["127.0.0.0/29"]}}
+    with ExitStack() as stack:
+        running = Server(directory, login=account.pw_name, keys=[f"file:{lines}"], settings=settings)
+        stack.enter_context(running)
+        proxies = {
+            name: stack.enter_context(TcpProxy(running.port, header, address=PROXY, together=name != "v2"))
+            for name, header in HEADERS.items()
+        }
+        yield Proxied(running, proxies, keys)
+
+
+@pytest.mark.parametrize(
+    ("name", "seen"),
+    [
+        ("v1", "203.0.113.9 50350 198.51.100.1 22"),
+        ("v2", "203.0.113.9 50350 198.51.100.1 22"),
+        ("v2, IPv6", "2001:db8::9 50350 2001:db8::22 22"),
+    ],
+)
+def test_the_session_is_told_the_clients_address(proxied: Proxied, name: str, seen: str) -> None:
+    """SSH_CONNECTION has both ends as the client sees them, also if the banner comes with the header's last byte."""
+    assert proxied.anywhere.output('echo "$SSH_CONNECTION"', *proxied.options(name)) == f"{seen}\n"
+
+
+def test_a_client_without_an_address_has_the_proxys(proxied: Proxied) -> None:
+    """LOCAL: the connection's own ends."""
+    seen = proxied.anywhere.output('echo "$SSH_CONNECTION"', *proxied.options("LOCAL"))
+    assert seen.startswith(f"{PROXY} ")
+    assert seen.endswith(f" 127.0.0.1 {proxied.server.port}\n")
+
+
+def test_every_event_has_the_clients_address(proxied: Proxied) -> None:
+    """From its arrival to its end nothing in the log is the proxy's doing, except that it brought it."""
+    mark = proxied.server.mark()
+    assert proxied.anywhere.run("exit 3", *proxied.options("v2")).status == 3
+    proxied.server.wait_for("connection.closed", since=mark)
+    events = proxied.server.events[mark:]
+    assert {event["peer"] for event in events if "peer" in event} == {CLIENT[0]}
+    assert [event["proxy"] for event in events if event["event"] == "connection.opened"] == [PROXY]
+    assert PROXY not in str([event for event in events if event["event"] != "connection.opened"])
+
+
+@pytest.mark.parametrize(("name", "status"), [("v1", 0), ("v2, IPv6", 0), ("away", 255), ("LOCAL", 255), ("true", 255)])
+def test_from_is_about_the_client(proxied: Proxied, name: str, status: int) -> None:
+    """A key's `from=` is held against the client's address, and never against that of the proxy which brings it."""
+    mark = proxied.server.mark()
+    assert proxied.somewhere.run("true", *proxied.options(name)).status == status
+    proxied.server.wait_for("connection.closed", since=mark)
+    assert bool(proxied.server.find("auth.attempt", mark, result="denied")) == bool(status)
+
+
+def test_from_the_proxy_is_not_from_behind_it(proxied: Proxied) -> None:
+    """A key for the proxy's own machine lets in nobody whom the proxy brings from elsewhere."""
+    assert proxied.at_proxy.run("true", *proxied.options("LOCAL")).status == 0
+    assert proxied.at_proxy.run("true", *proxied.options("v1")).status == 255
+
+
+def test_much_goes_through_unharmed(proxied: Proxied) -> None:
+    """What follows the header is the client's from the first byte to the last."""
+    data = bytes(range(256)) * 4096
+    result = proxied.anywhere.run("cat", *proxied.options("v1"), input=data)
+    assert (result.status, result.stdout) == (0, data)

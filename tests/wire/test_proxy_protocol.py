@@ -1,0 +1,190 @@
+"""Behind a proxy: whose headers are believed, whom they are counted for, and what silence and probes cost."""
+
+import pwd
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.conftest import KeyPair, MakeServer
+from tests.support.client import Client
+from tests.support.proxy_headers import CLIENT, EDGE, LOCAL, UNIQUE_ID, TcpProxy, binary, frame, line, tlv
+from tests.support.server import EventFields, Server
+from tests.wire.plain import PlainPeer
+from tests.wire.test_admission import PER_SOURCE
+
+PROXY = "127.0.0.2"
+ELSEWHERE = "127.0.0.9"
+LISTEN = {"proxy_protocol": "any", "trusted_proxies": ["127.0.0.0/29", "::1"]}
+BANNER = b"SSH-2.0-test\r\n"
+HEADER_SECONDS = 3.0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd, user_key: KeyPair) -> Iterator[Server]:
+    """A server behind proxies, on which one login has been made."""
+    directory = tmp_path_factory.mktemp("server")
+    keys = [f"file:{user_key.public}"]
+    with (
+        Server(directory, login=account.pw_name, keys=keys, settings={"listen": LISTEN}) as running,
+        TcpProxy(running.port, lambda *_: line()) as proxy,
+    ):
+        assert Client(running, user_key.private).run("true", *proxy.options).status == 0
+        running.wait_for("connection.closed")
+        yield running
+
+
+def brought(server: Server, header: bytes, *, proxy: str = PROXY) -> PlainPeer:
+    """A connection that `proxy` makes for somebody, with what a client says first right behind the header."""
+    peer = PlainPeer(server.port, proxy)
+    peer.send(header + BANNER)
+    return peer
+
+
+def opened(server: Server, header: bytes, **fields: object) -> EventFields:
+    """What is logged of a connection that is served, which sees the server's greeting."""
+    mark = server.mark()
+    with brought(server, header) as peer:
+        assert peer.read_line().startswith(b"SSH-2.0-")
+    server.wait_for("connection.closed", since=mark)
+    return server.wait_for("connection.opened", since=mark)
+
+
+@pytest.mark.parametrize(
+    ("header", "fields"),
+    [
+        (line(), {"peer": CLIENT[0], "peer_port": CLIENT[1], "proxy_id": ""}),
+        (binary(), {"peer": CLIENT[0], "peer_port": CLIENT[1], "proxy_id": ""}),
+        (
+            binary(("2001:db8::9", 1), ("::1", 22), tlvs=tlv(UNIQUE_ID, b"1F90\xff\x1b"), checksum=True),
+            {"peer": "2001:db8::9", "peer_port": 1, "proxy_id": "1F90\\xff\\x1b"},
+        ),
+        (b"PROXY UNKNOWN\r\n", {"peer": PROXY}),
+        (frame(), {"peer": PROXY}),
+        (frame(command=LOCAL), {"peer": PROXY}),
+    ],
+)
+def test_the_client_is_who_the_proxy_says(server: Server, header: bytes, fields: EventFields) -> None:
+    """Its address is in the log beside the proxy's; where the proxy names nobody, its own is all there is."""
+    event = opened(server, header)
+    assert {name: event[name] for name in fields} == fields
+    assert event["proxy"] == PROXY
+
+
+@pytest.mark.parametrize("header", [line(), binary(), frame(command=LOCAL), b""])
+def test_from_elsewhere_nobody_gets_in(server: Server, header: bytes) -> None:
+    """A header from a peer that is no proxy of ours is not read; nor does it get in without one."""
+    mark = server.mark()
+    with brought(server, header, proxy=ELSEWHERE) as peer:
+        assert not peer.read_line()
+    refused = server.wait_for("connection.refused", since=mark)
+    assert refused["peer"] == ELSEWHERE
+    assert "listen.trusted_proxies" in refused["reason"]
+    assert not server.find("connection.opened", mark)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (BANNER, "an SSH client without a PROXY header"),
+        (line().replace(b"9 ", b"999 "), "a malformed PROXY line"),
+        (binary(tlvs=b"\5"), "a TLV that is cut off"),
+        (b"GET / HTTP/1.1\r\n", 'no PROXY header, but "GET / HTTP/1.1'),
+    ],
+)
+def test_a_proxy_has_to_say_whom_it_brings(server: Server, said: bytes, reason: str) -> None:
+    """Without a valid header nobody is served, and the log says what the proxy has sent."""
+    mark = server.mark()
+    with PlainPeer(server.port, PROXY) as peer:
+        peer.send(said)
+        assert not peer.read_line()
+    refused = server.wait_for("connection.refused", since=mark)
+    assert refused["peer"] == PROXY
+    assert reason in refused["reason"]
+
+
+def test_a_version_that_was_not_agreed_on_is_refused(make_server: MakeServer) -> None:
+    """`v2` is not `any`: a proxy that sends another version is set up wrongly, and is told in the log."""
+    server = make_server({"listen": LISTEN | {"proxy_protocol": "v2"}})
+    with brought(server, line()) as peer:
+        assert not peer.read_line()
+    assert "version 1, and only v2" in server.wait_for("connection.refused")["reason"]
+    opened(server, binary())
+
+
+def test_a_probe_leaves_no_line(server: Server) -> None:
+    """What connects and closes, for a health check, is neither use nor attack; the next client is served as ever."""
+    mark = server.mark()
+    for _ in range(20):
+        PlainPeer(server.port, PROXY).socket.close()
+    opened(server, binary())
+    assert [event["event"] for event in server.events[mark:]] == ["connection.opened", "connection.closed"]
+
+
+def test_places_are_the_clients_and_not_the_proxys(server: Server) -> None:
+    """A source that has all its places waits for its turn, and others that the same proxy brings do not."""
+    mark = server.mark()
+    with ExitStack() as stack:
+        held = [stack.enter_context(brought(server, binary(("198.51.100.7", n), EDGE))) for n in range(PER_SOURCE)]
+        assert all(peer.read_line() for peer in held)
+        waiting = stack.enter_context(brought(server, binary(("198.51.100.7", 99), EDGE)))
+        for number in range(2 * PER_SOURCE):
+            other = stack.enter_context(brought(server, binary((f"192.0.2.{number}", 1), EDGE)))
+            assert other.read_line()
+        assert len(server.find("connection.opened", mark, peer="198.51.100.7")) == PER_SOURCE
+        held[0].socket.close()
+        assert waiting.read_line()
+    server.wait_for("connection.closed", since=mark, count=3 * PER_SOURCE + 1)
+
+
+def test_those_that_say_nothing_delay_nobody(server: Server) -> None:
+    """200 connections of a proxy's that send no header hold nobody's place; each is cut off after 3 seconds."""
+    mark = server.mark()
+    with ExitStack() as stack:
+        began = time.monotonic()
+        silent = [stack.enter_context(PlainPeer(server.port, PROXY)) for _ in range(200)]
+        silent[0].send(binary()[:20])
+        connected = time.monotonic()
+        for _ in range(3):
+            opened(server, binary())
+        assert time.monotonic() - connected < 1
+        assert len(server.find("connection.opened", mark)) == 3
+        assert all(peer.is_closed() for peer in silent)
+        assert HEADER_SECONDS - 0.1 < time.monotonic() - began < HEADER_SECONDS + 3
+    refused = server.wait_for("connection.refused", since=mark, count=200)
+    assert (refused["peer"], refused["reason"]) == (PROXY, "no PROXY header within 3 s")
+
+
+def test_there_are_never_too_many_that_say_nothing(server: Server) -> None:
+    """Past 256 the one that has waited longest goes, and not the one that has just come."""
+    mark = server.mark()
+    with ExitStack() as stack:
+        silent = [stack.enter_context(PlainPeer(server.port, PROXY)) for _ in range(260)]
+        for peer in silent[:4]:
+            assert peer.is_closed()
+        server.wait_for("connection.refused", since=mark, count=4)
+        refused = server.find("connection.refused", mark)
+        assert [event["peer_port"] for event in refused] == [peer.socket.getsockname()[1] for peer in silent[:4]]
+        opened(server, binary())
+
+
+def test_a_stop_leaves_nobody_hanging(make_server: MakeServer, user_key: KeyPair) -> None:
+    """Who has not sent a header when the server stops is let go at once, and not served while it waits for others."""
+    server = make_server({"listen": LISTEN, "stop": {"drain": "1s"}})
+    client = Client(server, user_key.private)
+    with ExitStack() as stack:
+        proxy = stack.enter_context(TcpProxy(server.port, lambda *_: line()))
+        working = stack.enter_context(client.popen("trap '' HUP; echo ready; sleep 60", *proxy.options))
+        assert working.stdout is not None
+        assert working.stdout.readline() == b"ready\n"
+        silent = [stack.enter_context(PlainPeer(server.port, PROXY)) for _ in range(20)]
+        silent[0].send(b"PROXY ")
+        opened(server, binary())  # by now they have been accepted
+        mark = server.mark()
+        server.signal(signal.SIGTERM)
+        assert all(peer.is_closed() for peer in silent)
+        assert not server.find("server.stopped")
+        assert server.wait() == 0
+    assert not server.find("connection.refused", mark)
