@@ -11,15 +11,21 @@ from pyssh_gateway.config_source import ConfigError, RawConfig, is_text, join, w
 from pyssh_gateway.config_types import (
     ACCEPTED_ENV,
     KEY_TYPES,
+    Account,
+    Boot,
     Config,
+    Directory,
     Forwarding,
     HostKeys,
     Idle,
     Keys,
     Limits,
+    Link,
     Listen,
     Log,
     Login,
+    Metrics,
+    Service,
     Session,
     Stop,
 )
@@ -28,19 +34,25 @@ from pyssh_gateway.config_values import Duration, Secret, check_source_spec, for
 __all__ = [
     "ACCEPTED_ENV",
     "KEY_TYPES",
+    "Account",
+    "Boot",
     "Config",
     "ConfigError",
+    "Directory",
     "Duration",
     "Forwarding",
     "HostKeys",
     "Idle",
     "Keys",
     "Limits",
+    "Link",
     "Listen",
     "Log",
     "Login",
+    "Metrics",
     "RawConfig",
     "Secret",
+    "Service",
     "Session",
     "Stop",
     "check_source_spec",
@@ -58,6 +70,9 @@ def parse(raw: RawConfig) -> Config:
     config = parser.table(Config, raw.values, "", "")
     parser.check_limits()
     parser.check_logins()
+    parser.check_proxies()
+    if config is not None:
+        parser.check_together(config)
     if config is None or parser.problems:
         raise ConfigError(parser.problems)
     return config
@@ -110,6 +125,14 @@ class _Parser:
             origin = self._origins.get(path, "the default")
             self._refuse(path, f"at most limits.unauthenticated, which is {every}", each, origin)
 
+    def check_together(self, config: Config) -> None:
+        """Settings that say nothing without another."""
+        if config.stop.action == "command" and not config.stop.command:
+            self.problems.append('stop.command: missing: with stop.action = "command" it says what to run')
+        names = [service.name for service in config.boot.service]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            self.problems.append(f"boot.service: {values.shown(name)} is the name of more than one")
+
     def check_logins(self) -> None:
         """An account has one entry, or the second would silently win or lose against the first."""
         seen: dict[object, str] = {}
@@ -119,6 +142,14 @@ class _Parser:
                 if first != path:
                     hint = f"{values.shown(value)} is {first} already, list all its keys there"
                     self.problems.append(f"{path}: {hint}{_source(self._origins.get('login', ''))}")
+
+    def check_proxies(self) -> None:
+        """Who turns PROXY headers on says whose: anybody's would let everybody come from anywhere."""
+        path, trusted = "listen.proxy_protocol", "listen.trusted_proxies"
+        if self._fit.get(path, "off") != "off" and self._fit.get(trusted) == ():
+            hint = f'missing, and {path} is on: list where the proxies are, such as ["172.16.0.0/12"]'
+            origin = self._origins.get(path, self._origins.get("listen", ""))
+            self.problems.append(f"{trusted}: {hint}{_source(origin)}")
 
     def _value(self, kind: object, given: object, path: str, origin: str) -> object:
         if _is_table(kind):
@@ -154,7 +185,9 @@ class _Parser:
         if required and not given:
             self._refuse(path, "at least one entry", given, origin)
             return None
-        return tuple(self._value(kind, entry, f"{path}[{index}]", origin) for index, entry in enumerate(given))
+        entries = tuple(self._value(kind, entry, f"{path}[{index}]", origin) for index, entry in enumerate(given))
+        self._fit[path] = entries
+        return entries
 
     def _refuse(self, path: str, expected: str, given: object, origin: str) -> None:
         got = "an empty list" if given == [] else values.shown(given)

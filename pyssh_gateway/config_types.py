@@ -8,6 +8,7 @@ from typing import Annotated
 
 import msgspec
 
+from pyssh_gateway import config_machine_values as machine_values
 from pyssh_gateway import config_values as values
 from pyssh_gateway.config_source import DEFAULT_ADDRESS, DEFAULT_PORT
 from pyssh_gateway.config_values import Duration, Secret
@@ -54,6 +55,8 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[int, values.whole_number(0, 65535)] = DEFAULT_PORT
     # npm's ssh2, and the editors that are built on it, refuse unix-socket forwarding to anything but OpenSSH.
     identification: Annotated[str, values.identification] = "OpenSSH_9.9 pyssh-gateway"
+    proxy_protocol: Annotated[str, values.choice("off", "v1", "v2", "any")] = "off"
+    trusted_proxies: tuple[Annotated[str, machine_values.network], ...] = ()
 
 
 class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,9 +106,18 @@ class HostKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Idle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When the machine is not needed. `timeout` None: never."""
+    """When the machine is not needed. `timeout` None: never. `boot_grace` None: the same as `timeout`."""
 
     timeout: Annotated[Duration | None, values.duration_or_off] = Duration(60)
+    boot_grace: Annotated[Duration | None, values.duration_or("timeout")] = None
+    client_idle: Annotated[Duration | None, values.duration_or_off] = None
+    lost_client_grace: Annotated[Duration, values.duration(0, values.YEAR)] = Duration(300)
+    background: Annotated[str, values.choice("ignore", "cpu")] = "ignore"
+    background_cpu: Annotated[int, values.whole_number(1, 100)] = 10
+    background_max: Annotated[Duration, values.duration(values.SECOND, values.YEAR)] = Duration(12 * 3600)
+    hold_max: Annotated[Duration, values.duration(values.SECOND, values.YEAR)] = Duration(12 * 3600)
+    schedule: tuple[Annotated[str, machine_values.hours], ...] = ()
+    timezone: Annotated[str, machine_values.timezone] = "UTC"
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,6 +140,7 @@ class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keepalive: Annotated[Duration | None, values.duration_or_off] = Duration(30)
     keepalive_misses: Annotated[int, values.whole_number(1, _MAX_MISSES)] = 10
     linger: Annotated[Duration | None, values.duration_or_off] = Duration(2)
+    banner: Annotated[bool, values.yes_or_no] = True
 
 
 class Forwarding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -141,15 +154,69 @@ class Forwarding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Stop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the server leaves."""
+    """How the server leaves, and what becomes of the machine then."""
 
     drain: Annotated[Duration, values.duration(0, _MAX_DRAIN)] = Duration(4)
+    action: Annotated[str, values.choice("exit", "suspend", "command")] = "exit"
+    command: Annotated[str, values.command] = ""
+    hooks: tuple[Annotated[str, values.command], ...] = ()
+    hook_timeout: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_DRAIN)] = Duration(10)
+    fly_api: Annotated[str, values.socket_path] = "auto"
 
 
 class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is written to standard output. `auto`: human on a terminal, JSON lines elsewhere."""
 
     format: Annotated[str, values.choice("auto", "human", "json")] = "auto"
+
+
+class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A symbolic link that is made at boot: `path` leads to `target`, which is a directory that is made if missing."""
+
+    path: Annotated[str, machine_values.absolute_path]
+    target: Annotated[str, machine_values.absolute_path]
+
+
+class Directory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A directory that is there after boot, with this owner and mode."""
+
+    path: Annotated[str, machine_values.absolute_path]
+    owner: Annotated[str, values.account_name] = "root"
+    mode: Annotated[str, machine_values.file_mode] = "0755"
+
+
+class Account(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A Unix account that is made at boot if it is missing. `home` empty: /home and its name."""
+
+    user: Annotated[str, values.account_name]
+    shell: Annotated[str, machine_values.absolute_path] = "/bin/bash"
+    groups: tuple[Annotated[str, values.account_name], ...] = ()
+    home: Annotated[str, machine_values.optional_path] = ""
+    sudo: Annotated[bool, values.yes_or_no] = False
+
+
+class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A program that runs as long as the server does."""
+
+    name: Annotated[str, values.account_name]
+    command: Annotated[str, machine_values.nonempty_command]
+    user: Annotated[str, values.account_name] = "root"
+    stop_timeout: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_DRAIN)] = Duration(5)
+
+
+class Boot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the machine needs that nobody else starts: after the socket is open, and without making a login wait."""
+
+    link: tuple[Link, ...] = ()
+    directory: tuple[Directory, ...] = ()
+    account: tuple[Account, ...] = ()
+    service: tuple[Service, ...] = ()
+
+
+class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Figures for Prometheus."""
+
+    listen: Annotated[str, machine_values.metrics_address] = "off"
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -164,6 +231,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     session: Session = Session()
     forwarding: Forwarding = Forwarding()
     stop: Stop = Stop()
+    boot: Boot = Boot()
+    metrics: Metrics = Metrics()
     log: Log = Log()
     account: Annotated[str, values.account_name] = "pyssh-gateway"
     control: Annotated[str, values.socket_path] = "auto"

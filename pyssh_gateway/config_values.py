@@ -170,6 +170,20 @@ def duration_or_off(value: object) -> Duration | None:
         raise UnfitError('a duration such as 60s, 5m or 1h30m, or "off"') from None
 
 
+def duration_or(name: str) -> Callable[[object], Duration | None]:
+    """A reader of durations, with a word that stands for another setting's (None)."""
+
+    def read(value: object) -> Duration | None:
+        if value == name:
+            return None
+        try:
+            return duration(MILLISECOND, YEAR)(value)
+        except UnfitError:
+            raise UnfitError(f'a duration such as 60s, 5m or 1h30m, or "{name}"') from None
+
+    return read
+
+
 def choice(*names: str) -> Callable[[object], str]:
     """A reader of one of `names`."""
 

@@ -1,19 +1,60 @@
-"""When the machine is not needed.
+"""Whether the machine is needed: the reasons for which it stays up, each with its end, and when it may stop.
 
-Only authenticated connections count as use: whoever merely connects neither keeps the machine awake nor delays its
-stop. The tracker is told what happened and is asked what to do; it never looks at a clock.
+Decided from the event stream alone. A reason is something that a person would name: somebody is on, a hold, a build in
+the background, hours in which the machine stays up. While there is one, the machine is not idle; when the last one has
+ended, the time to the stop begins. Two things only move that time: a client that was lost without a goodbye may be
+coming back, and a machine that has just been started may be waiting for who started it.
 """
+
+from typing import Literal
 
 import msgspec
 
-from pyssh_gateway.events import AnyEvent, ConnectionAuthenticated, ConnectionClosed
+from pyssh_gateway.events import (
+    AnyEvent,
+    BackgroundWork,
+    ClientQuiet,
+    ClientUsed,
+    ConnectionAuthenticated,
+    ConnectionClosed,
+    ConnectionOpened,
+    HoldEnded,
+    HoldStarted,
+    MachineResumed,
+    ScheduleEntered,
+)
 
 TICK_SECONDS = 5
-"""How often an idle machine says so. Long enough to be readable in a platform's log, short enough to be seen alive."""
+"""How often it is said that nobody is on."""
+
+WARNINGS = (60, 10)
+"""Seconds before a stop at which those are told whom it will hit: clients that are on and not used."""
+
+Kind = Literal["connection", "hold", "background", "schedule", "lost", "boot"]
+
+
+class IdlePolicy(msgspec.Struct, frozen=True):
+    """The rules, in seconds. `timeout` None: never stop.
+
+    `boot_grace` is the time that a machine waits for its first login, None for the same as `timeout`. `lost_grace` is
+    how long a client that was lost without a goodbye is waited for.
+    """
+
+    timeout: float | None
+    boot_grace: float | None = None
+    lost_grace: float = 0.0
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """Why the machine is up. `until` is on the tracker's clock, None: until something happens that ends it."""
+
+    kind: Kind
+    text: str
+    until: float | None
 
 
 class Stay(msgspec.Struct, frozen=True):
-    """Nothing to do before `until` (None: before the next event)."""
+    """Nothing to do before `until`, or before the next event if that is None."""
 
     until: float | None
 
@@ -25,59 +66,189 @@ class Tick(msgspec.Struct, frozen=True):
     remaining: int
 
 
+class Warn(msgspec.Struct, frozen=True):
+    """In `seconds` the machine stops, and there are clients on that are not used."""
+
+    seconds: float
+
+
 class Stop(msgspec.Struct, frozen=True):
-    """The machine has not been needed for `idle` seconds, which is as long as it may."""
+    """The machine has not been needed for `idle` seconds, which is as long as it may. `why` is for people."""
 
     idle: float
+    why: str
 
 
 class IdleTracker:
-    """Follows the event stream and says how long the machine has not been needed.
+    """Follows the event stream and says whether the machine is needed, why, and for how long it has not been.
 
-    `timeout` is in seconds, None for never; `now` is any clock that does not jump, and starts the first idle period:
-    nobody is on at boot.
+    `now` is any clock that does not jump, and starts the first idle period: nobody is on at boot.
     """
 
-    def __init__(self, timeout: float | None, now: float) -> None:
-        self._timeout = timeout
-        self._connections: set[str] = set()
+    def __init__(self, policy: IdlePolicy, now: float) -> None:
+        self._policy = policy
+        self._needed: dict[str, Reason] = {}
+        self._quiet: dict[str, Reason] = {}
+        self._waiting: dict[str, Reason] = {}
         self._idle_since = now
         self._ticks = 0
+        self._warned: set[int] = set()
+        self._woken_by = ""
+        self._anybody = False
 
-    @property
-    def in_use(self) -> bool:
-        """Whether anybody is on."""
-        return bool(self._connections)
+    # -- what happened ------------------------------------------------------------------------------------------
 
-    def stops_in(self, now: float) -> float | None:
-        """Seconds until the machine has not been needed for long enough; None while it is, or if it never stops."""
-        if self._timeout is None or self._connections:
-            return None
-        return max(0.0, self._idle_since + self._timeout - now)
-
-    def observe(self, event: AnyEvent, now: float) -> None:
+    def observe(self, event: AnyEvent, now: float) -> None:  # noqa: C901 - one case per event
         """Take note of `event`, which happened at `now`."""
         match event:
-            case ConnectionAuthenticated(conn=conn):
-                self._connections.add(conn)
-            case ConnectionClosed(conn=conn) if conn in self._connections:
-                self._connections.discard(conn)
-                if not self._connections:
-                    self._idle_since = now
-                    self._ticks = 0
+            case ConnectionOpened(peer=peer) if not self._woken_by:
+                self._woken_by = peer
+            case ConnectionAuthenticated(conn=conn, user=user, peer=peer, identity=identity):
+                self._anybody = True
+                self._waiting.pop(_lost(user, identity.fingerprint), None)
+                self._need(conn, Reason("connection", f"{identity.person} is on as {user} from {peer}", None), now)
+            case ConnectionClosed(conn=conn, user=user, identity=identity) if user:
+                was_needed = conn in self._needed
+                self._quiet.pop(conn, None)
+                self._need_no_more(conn, now)
+                if was_needed and not event.goodbye and identity is not None and self._policy.lost_grace:
+                    text = f"{identity.person} was lost without a goodbye and may come back"
+                    until = now + self._policy.lost_grace
+                    self._waiting[_lost(user, identity.fingerprint)] = Reason("lost", text, until)
+            case ClientQuiet(conn=conn) if conn in self._needed:
+                self._quiet[conn] = self._needed[conn]
+                self._need_no_more(conn, now)
+            case ClientUsed(conn=conn) if conn in self._quiet:
+                self._need(conn, self._quiet.pop(conn), now)
+            case HoldStarted(hold=hold, seconds=seconds, user=user, reason=reason):
+                self._need(hold, Reason("hold", f"{user} holds it: {reason}", now + seconds), now)
+            case MachineResumed(seconds=seconds):
+                self._resume(seconds, now)
+            case HoldEnded(hold=hold):
+                self._need_no_more(hold, now)
+            case BackgroundWork(seconds=seconds, what=what):
+                if seconds:
+                    self._need("background", Reason("background", what, now + seconds), now)
+                else:
+                    self._need_no_more("background", now)
+            case ScheduleEntered(seconds=seconds, what=what):
+                self._need("schedule", Reason("schedule", what, now + seconds), now)
             case _:
                 pass
 
-    def poll(self, now: float) -> Stay | Tick | Stop:
-        """What to do at `now`. A `Tick` is given once for each step; ask again after it."""
-        if self._timeout is None or self._connections:
+    def _need(self, name: str, reason: Reason, now: float) -> None:
+        self._expire(now)
+        self._needed[name] = reason
+
+    def _need_no_more(self, name: str, now: float) -> None:
+        self._expire(now)
+        if self._needed.pop(name, None) is not None and not self._needed:
+            self._begin_idle(now)
+
+    def _expire(self, now: float) -> None:
+        """Let go of what has ended by itself. The idle time begins when the last of it ended, not when we look."""
+        ended = {name: reason for name, reason in self._needed.items() if _is_over(reason, now)}
+        for name in ended:
+            del self._needed[name]
+        if ended and not self._needed:
+            self._begin_idle(max(reason.until or now for reason in ended.values()))
+        self._waiting = {name: reason for name, reason in self._waiting.items() if not _is_over(reason, now)}
+
+    def _begin_idle(self, since: float) -> None:
+        self._idle_since = since
+        self._ticks = 0
+        self._warned.clear()
+
+    def _resume(self, away: float, now: float) -> None:
+        """The clock stood still for `away` seconds: what ends at a time of day ends earlier; idle time starts anew."""
+        for name, reason in self._needed.items():
+            if reason.until is not None:
+                self._needed[name] = msgspec.structs.replace(reason, until=reason.until - away)
+        self._expire(now)
+        self._begin_idle(now)
+
+    # -- what follows -------------------------------------------------------------------------------------------
+
+    @property
+    def in_use(self) -> bool:
+        """Whether there is a reason, by the last look."""
+        return bool(self._needed)
+
+    @property
+    def woken_by(self) -> str:
+        """The address of whoever came first after the start; empty if nobody has."""
+        return self._woken_by
+
+    def poll(self, now: float) -> Stay | Tick | Warn | Stop:
+        """What to do at `now`. A `Tick` or `Warn` is given once for each step; ask again after it."""
+        self._expire(now)
+        if self._policy.timeout is None:
             return Stay(None)
+        if self._needed:
+            return Stay(min((one.until for one in self._needed.values() if one.until is not None), default=None))
         idle = now - self._idle_since
-        if idle >= self._timeout:
-            return Stop(idle)
+        deadline = self._deadline()
+        if now >= deadline:
+            return Stop(idle, self._why(idle))
         steps = int(idle // TICK_SECONDS)
         if steps > self._ticks:
             self._ticks = steps
-            return Tick(steps * TICK_SECONDS, max(0, round(self._timeout - idle)))
-        next_tick = self._idle_since + (steps + 1) * TICK_SECONDS
-        return Stay(min(next_tick, self._idle_since + self._timeout))
+            return Tick(steps * TICK_SECONDS, max(0, round(deadline - now)))
+        next_look = min(self._idle_since + (steps + 1) * TICK_SECONDS, deadline)
+        if self._quiet:
+            for warning in sorted(WARNINGS):
+                if warning not in self._warned and deadline - now <= warning:
+                    self._warned |= {later for later in WARNINGS if later >= warning}
+                    return Warn(deadline - now)
+                if warning not in self._warned:
+                    next_look = min(next_look, deadline - warning)
+        return Stay(next_look)
+
+    def reasons(self, now: float) -> tuple[Reason, ...]:
+        """Why the machine is up at `now`, in the order in which that began; without any it is about to stop."""
+        self._expire(now)
+        if self._needed or self._policy.timeout is None:
+            return tuple(self._needed.values())
+        waiting = list(self._waiting.values())
+        if not self._anybody:
+            who = f"woken by {self._woken_by}" if self._woken_by else "just started"
+            waiting.append(Reason("boot", f"{who}, nobody has logged in yet", self._deadline()))
+        return tuple(waiting)
+
+    def stops_in(self, now: float) -> float | None:
+        """Seconds until the machine stops if nothing happens; None while that is not in sight, or if it never does.
+
+        Of reasons that end by themselves, the last one's end counts, and the idle time after it.
+        """
+        self._expire(now)
+        timeout = self._policy.timeout
+        ends = [reason.until for reason in self._needed.values()]
+        if timeout is None or None in ends:
+            return None
+        if not ends:
+            return max(0.0, self._deadline() - now)
+        return max(end for end in ends if end is not None) + timeout - now
+
+    def _deadline(self) -> float:
+        """When the machine stops if nothing happens; there is a timeout and no reason."""
+        timeout = self._policy.timeout or 0.0
+        if not self._anybody and self._policy.boot_grace is not None:
+            timeout = self._policy.boot_grace
+        waiting = (reason.until or 0.0 for reason in self._waiting.values())
+        return max(self._idle_since + timeout, *waiting, 0.0)
+
+    def _why(self, idle: float) -> str:
+        if self._anybody:
+            return f"idle for {idle:.0f} s"
+        if self._woken_by:
+            return f"woken by {self._woken_by}, no login"
+        return f"nobody has logged in for {idle:.0f} s"
+
+
+def _is_over(reason: Reason, now: float) -> bool:
+    return reason.until is not None and reason.until <= now
+
+
+def _lost(user: str, fingerprint: str) -> str:
+    """Under which name a lost client is waited for: whoever comes with the same key is that client."""
+    return f"{user} {fingerprint}"

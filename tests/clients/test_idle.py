@@ -10,13 +10,15 @@ import pytest
 from tests.conftest import KeyPair, MakeServer
 from tests.support.client import Client
 from tests.support.scanner import Scanner
+from tests.support.server import Server
 from tests.support.waiting import until
 
 TOLERANCE_SECONDS = 0.5
 """What is promised: the exit comes at the timeout, give or take this."""
 
-TRIES = 30
-"""Clients that come at the moment of the stop."""
+STOPS = 20
+CLIENTS = 10
+"""Stops, and the clients that come at the moment of each: 200 in all."""
 
 TRY_SECONDS = 5.0
 """No client may hang: each is served, or refused, within this time."""
@@ -95,25 +97,32 @@ def test_clients_at_the_moment_of_the_stop(make_server: MakeServer, user_key: Ke
     Served is a client whose command ran to its end. The server that served somebody has to leave later than that.
     """
 
-    def attempt(number: int) -> tuple[str, float]:
-        server = make_server({"idle": {"timeout": "1s"}})
-        started = time.monotonic()
+    def attempt(server: Server, moment: float) -> tuple[str, float]:
         client = Client(server, user_key.private)
-        # The login takes some 50 ms, the last look up to 250: from well before the end to just after it.
-        moment = started + 0.75 + 0.5 * number / TRIES + jitter.uniform(0, 0.01)
         until(lambda: time.monotonic() >= moment, what="moment")
         began = time.monotonic()
         result = client.run("echo served; exit 7", seconds=TRY_SECONDS + 5)
         taken = time.monotonic() - began
-        assert server.wait() == 0
         if result.status == 7 and result.stdout == b"served\n":
             return "served", taken
         assert (result.status, result.stdout) == (255, b""), result
         return "refused", taken
 
+    def stop(number: int) -> list[tuple[str, float]]:
+        server = make_server({"idle": {"timeout": "1s"}})
+        # A login takes some 50 ms, the last look up to 250: from well before the end to just after it. Who is served
+        # makes the server stay, so each stop has a moment of its own.
+        around = time.monotonic() + 0.8 + 0.4 * number / STOPS
+        moments = [around + jitter.uniform(0, 0.05) for _ in range(CLIENTS)]
+        with concurrent.futures.ThreadPoolExecutor(max_workers=CLIENTS) as clients:
+            outcomes = list(clients.map(lambda moment: attempt(server, moment), moments))
+        assert server.wait() == 0
+        return outcomes
+
     jitter = random.Random(2)
-    with concurrent.futures.ThreadPoolExecutor(max_workers=5) as pool:
-        outcomes = list(pool.map(attempt, range(TRIES)))
+    with concurrent.futures.ThreadPoolExecutor(max_workers=2) as pool:
+        outcomes = [outcome for outcomes in pool.map(stop, range(STOPS)) for outcome in outcomes]
+    assert len(outcomes) == STOPS * CLIENTS
     assert max(taken for _, taken in outcomes) < TRY_SECONDS
     # Both must have happened, or the moment was missed.
     assert {outcome for outcome, _ in outcomes} == {"served", "refused"}

@@ -6,6 +6,7 @@ import typing
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -44,13 +45,29 @@ def problems_in(raw: RawConfig) -> list[str]:
     return list(caught.value.problems)
 
 
+def entry_of(kind: object) -> type[msgspec.Struct] | None:
+    """The table that a list of tables has, such as `[[login]]`."""
+    if typing.get_origin(kind) is tuple:
+        entry = typing.get_args(kind)[0]
+        if isinstance(entry, type) and issubclass(entry, msgspec.Struct):
+            return entry
+    return None
+
+
+def without_nothing(value: object) -> object:
+    """What could stand in a file, where there is no None."""
+    if isinstance(value, dict):
+        return {name: without_nothing(below) for name, below in value.items() if below is not None}
+    return value
+
+
 def leaves(kind: type[msgspec.Struct] = Config, path: str = "") -> Iterator[tuple[str, msgspec.structs.FieldInfo]]:
     """Every key that has no keys below it, with `login[]` for the entries of the list."""
     for field in msgspec.structs.fields(kind):
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             yield from leaves(field.type, f"{path}{field.name}.")
-        elif field.name == "login":
-            yield from leaves(Login, "login[].")
+        elif (entry := entry_of(field.type)) is not None:
+            yield from leaves(entry, f"{path}{field.name}[].")
         else:
             yield path + field.name, field
 
@@ -69,7 +86,7 @@ def test_every_default_would_be_accepted() -> None:
     plain = msgspec.to_builtins(
         Config(), enc_hook=lambda value: str(value) if isinstance(value, Secret) else float(value)
     )
-    assert parse(RawConfig(plain, {}, None)) == Config()
+    assert parse(RawConfig(typing.cast(dict[str, Any], without_nothing(plain)), {}, None)) == Config()
 
 
 def test_a_secret_is_never_shown() -> None:
@@ -235,6 +252,20 @@ def test_a_limit_that_is_wrong_itself_is_not_compared() -> None:
     assert len(problems_in(from_file("limits.unauthenticated = 'many'\nlimits.unauthenticated_per_source = 99"))) == 1
 
 
+@pytest.mark.parametrize("proxies", ["", "\nlisten.trusted_proxies = []"])
+def test_headers_are_believed_of_somebody_or_of_nobody(proxies: str) -> None:
+    """Who turns the PROXY protocol on says where the proxies are; a list that is wrong itself is told once."""
+    (line,) = problems_in(from_file(f"listen.proxy_protocol = 'v2'{proxies}"))
+    assert line.startswith("listen.trusted_proxies: missing, and listen.proxy_protocol is on")
+    assert line.endswith(f"(from {FILE})")
+    for wrong in ("proxy.example", "172.16.0.1/12", "fe80::1%eth0"):
+        (line,) = problems_in(from_file(f"listen.proxy_protocol = 'v2'\nlisten.trusted_proxies = ['{wrong}']"))
+        assert line.startswith("listen.trusted_proxies[0]: expected an address, or a network")
+    config = parse(from_file("listen.proxy_protocol = 'v2'\nlisten.trusted_proxies = ['172.16.0.0/12', '::1']"))
+    assert config.listen.trusted_proxies == ("172.16.0.0/12", "::1/128")
+    assert parse(from_file("")).listen.proxy_protocol == "off"
+
+
 def test_more_places_per_source_than_places_is_a_mistake() -> None:
     """The bound per source binds."""
     (line,) = problems_in(from_file("limits.unauthenticated = 20\nlimits.unauthenticated_per_source = 21"))
@@ -242,15 +273,35 @@ def test_more_places_per_source_than_places_is_a_mistake() -> None:
     assert parse(from_file("limits.unauthenticated = 20\nlimits.unauthenticated_per_source = 20"))
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("stop.action = 'command'", "stop.command: missing"),
+        ("boot.service = [{name = 'a', command = 'x'}, {name = 'a', command = 'y'}]", 'boot.service: "a" is the name'),
+    ],
+)
+def test_what_belongs_together_is_there_together(text: str, problem: str) -> None:
+    """Protects against settings that would silently do nothing, or open a door to everybody."""
+    (line,) = problems_in(from_file(text))
+    assert line.startswith(problem)
+
+
 @given(st.sets(st.sampled_from(sorted(LEAVES)), min_size=1))
 def test_every_wrong_key_is_named_by_its_path(wrong: set[str]) -> None:
     """However many keys are wrong, each has one line that starts with its path, and no other key has one."""
-    login: dict[str, object] = {"user": "amos", "keys": ["github:example"]}
-    values: dict[str, object] = {"login": [login]}
+    entries: dict[str, dict[str, object]] = {
+        "login[]": {"user": "amos", "keys": ["github:example"]},
+        "boot.link[]": {"path": "/a", "target": "/b"},
+        "boot.directory[]": {"path": "/a"},
+        "boot.account[]": {"user": "amos"},
+        "boot.service[]": {"name": "dockerd", "command": "dockerd"},
+    }
+    boot = {name.removeprefix("boot.").removesuffix("[]"): [entries[name]] for name in entries if name != "login[]"}
+    values: dict[str, Any] = {"login": [entries["login[]"]], "boot": boot}
     for path in wrong:
         table, _, key = path.rpartition(".")
-        place = login if table == "login[]" else values.setdefault(table, {}) if table else values
-        typing.cast("dict[str, object]", place)[key] = {}
+        place = entries.get(table) or (values.setdefault(table, {}) if table else values)
+        place[key] = {}
     named = [line.split(": expected ")[0] for line in problems_in(RawConfig(values, {}, None))]
     assert sorted(named) == sorted(path.replace("[]", "[0]") for path in wrong)
 
@@ -315,6 +366,8 @@ def test_the_address_that_is_bound_early_is_the_one_that_is_configured(
 def documented_default(value: object) -> str:
     """A default as the documentation shows it."""
     match value:
+        case None:
+            return "off"
         case Duration():
             return f'"{format_duration(value)}"'
         case bool():
@@ -333,6 +386,7 @@ def test_the_documentation_has_every_key() -> None:
     expected = {}
     for path, field in LEAVES.items():
         default = "required" if field.required else documented_default(field.default).strip('"')
+        default = "timeout" if path == "idle.boot_grace" else default
         is_list = "[]" in path or isinstance(field.default, tuple)
         name = "-" if is_list else "PYSSH_GATEWAY_" + path.upper().replace(".", "__")
         expected[path] = (default, name)

@@ -4,7 +4,8 @@ import itertools
 
 import msgspec
 
-from pyssh_gateway.events import AnyEvent, EventBus, IdleTick, Record
+from pyssh_gateway.event_bus import EventBus
+from pyssh_gateway.events import AnyEvent, IdleTick, Record
 
 
 def tick(idle: int) -> AnyEvent:

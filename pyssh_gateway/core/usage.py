@@ -1,0 +1,67 @@
+"""Whether a client that is on is used: by a person at a terminal, or by a program that gets something done.
+
+An editor that is left open sends a heartbeat every few seconds for as long as it lives; that is no use. Pure: it is
+given counters, and how much they have moved in a window of time says whether there was use in it.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+WINDOW_SECONDS = 15.0
+"""How long a window is at most: three heartbeats of VS Code, which sends one every 5 s."""
+
+WINDOWS_IN_IDLE = 4
+"""A client's idle time has at least so many windows, so that it is told from use with a quarter's precision."""
+
+TRICKLE_BYTES = 4096
+"""Bytes through programs and forwards, both ways, that are no use in one window. VS Code's heartbeats are some hundred;
+a keystroke in a file that a language server looks at is a few thousand in a second."""
+
+
+class Counters(msgspec.Struct, frozen=True):
+    """What a client has moved since it came: bytes typed into terminals, and bytes through everything else."""
+
+    typed: int = 0
+    worked: int = 0
+
+
+class Usage:
+    """Follows the counters of all clients and says who became quiet and who is used again."""
+
+    def __init__(self, client_idle: float) -> None:
+        self._client_idle = client_idle
+        self._last: dict[str, Counters] = {}
+        self._used_at: dict[str, float] = {}
+        self._quiet: set[str] = set()
+
+    @property
+    def window(self) -> float:
+        """Seconds from one look to the next."""
+        return min(WINDOW_SECONDS, self._client_idle / WINDOWS_IN_IDLE)
+
+    def look(self, clients: Mapping[str, Counters], now: float) -> tuple[list[tuple[str, float]], list[str]]:
+        """Who has become quiet (with the seconds since their last use), and who is used again, since the last look."""
+        quiet, used = [], []
+        for conn, counters in clients.items():
+            before = self._last.get(conn)
+            if before is None or counters.typed > before.typed or counters.worked - before.worked > TRICKLE_BYTES:
+                self._used_at[conn] = now
+                if conn in self._quiet:
+                    self._quiet.discard(conn)
+                    used.append(conn)
+            elif conn not in self._quiet and now - self._used_at[conn] >= self._client_idle:
+                self._quiet.add(conn)
+                quiet.append((conn, now - self._used_at[conn]))
+        gone = self._last.keys() - clients.keys()
+        self._last = dict(clients)
+        self._quiet -= gone
+        for conn in gone:
+            del self._used_at[conn]
+        return quiet, used
+
+    def quiet_in(self, conn: str, now: float) -> float | None:
+        """Seconds until the client counts as quiet if nothing happens; None if it does, or has not been looked at."""
+        if conn in self._quiet or conn not in self._used_at:
+            return None
+        return max(0.0, self._used_at[conn] + self._client_idle - now)

@@ -1,0 +1,37 @@
+"""The one stream of events: whoever wants to know subscribes."""
+
+import traceback
+from collections.abc import Callable
+
+from pyssh_gateway.events import AnyEvent, Record
+
+Subscriber = Callable[[Record], None]
+
+
+class EventBus:
+    """Hands every event to every subscriber, in order, before `publish` returns.
+
+    A subscriber that raises is reported to `on_error` and the others still get the event: a full disk under the
+    audit log must not change who may log in.
+    """
+
+    def __init__(self, now: Callable[[], float], on_error: Callable[[str], None]) -> None:
+        self._now = now
+        self._on_error = on_error
+        self._seq = 0
+        self._subscribers: list[Subscriber] = []
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Add `subscriber`; it sees every event published from now on. Returns how to end that."""
+        self._subscribers.append(subscriber)
+        return lambda: self._subscribers.remove(subscriber)
+
+    def publish(self, event: AnyEvent) -> None:
+        """Give `event` the next number and the current time, and hand it round."""
+        self._seq += 1
+        record = Record(self._seq, self._now(), event)
+        for subscriber in tuple(self._subscribers):
+            try:
+                subscriber(record)
+            except Exception:  # noqa: BLE001 - the boundary named in the class docstring
+                self._on_error(traceback.format_exc())

@@ -1,0 +1,163 @@
+"""What can happen, as one tagged union of frozen messages, and the bus that carries it.
+
+Every part of the server says what happened by publishing one of these; the audit log, the idle tracker and
+whoever comes later subscribe. This module knows nothing about where an event comes from or goes to.
+
+Field conventions: `conn` and `session` are the ids under which a connection and a session are found again in the
+log; `peer` is the client's address without the port; durations are seconds; text that came from the network is
+stored as it arrived (undecodable bytes as surrogate escapes) and made safe to print by whoever prints it.
+"""
+
+import msgspec
+
+from pyssh_gateway.events.base import Event, Identity
+from pyssh_gateway.events.connections import (
+    AuthAttempt,
+    ConnectionAuthenticated,
+    ConnectionClosed,
+    ConnectionOpened,
+    ConnectionRefused,
+    ConnectionRevoked,
+    FileOperation,
+    ForwardClosed,
+    ForwardListening,
+    ForwardOpened,
+    RequestDenied,
+    SessionClosed,
+    SessionOpened,
+)
+from pyssh_gateway.events.keys import (
+    AccountChanged,
+    KeysFailed,
+    KeysLoaded,
+)
+from pyssh_gateway.events.machine import (
+    BackgroundWork,
+    BootStep,
+    ClientQuiet,
+    ClientUsed,
+    ControlRequest,
+    HoldEnded,
+    HoldStarted,
+    IdleReached,
+    IdleTick,
+    MachineResumed,
+    ScheduleEntered,
+    ServiceEnded,
+    ServiceOutput,
+    ServiceStarted,
+    StopStep,
+)
+from pyssh_gateway.events.server import (
+    GatewayCrashed,
+    InternalError,
+    ServerStarted,
+    ServerStopped,
+    ServerStopping,
+)
+
+__all__ = [
+    "AccountChanged",
+    "AnyEvent",
+    "AuthAttempt",
+    "BackgroundWork",
+    "BootStep",
+    "ClientQuiet",
+    "ClientUsed",
+    "ConnectionAuthenticated",
+    "ConnectionClosed",
+    "ConnectionOpened",
+    "ConnectionRefused",
+    "ConnectionRevoked",
+    "ControlRequest",
+    "Event",
+    "FileOperation",
+    "ForwardClosed",
+    "ForwardListening",
+    "ForwardOpened",
+    "GatewayCrashed",
+    "HoldEnded",
+    "HoldStarted",
+    "Identity",
+    "IdleReached",
+    "IdleTick",
+    "InternalError",
+    "KeysFailed",
+    "KeysLoaded",
+    "MachineResumed",
+    "OnesEvent",
+    "Record",
+    "RequestDenied",
+    "ScheduleEntered",
+    "ServerStarted",
+    "ServerStopped",
+    "ServerStopping",
+    "ServiceEnded",
+    "ServiceOutput",
+    "ServiceStarted",
+    "SessionClosed",
+    "SessionOpened",
+    "StopStep",
+]
+
+AnyEvent = (
+    ServerStarted
+    | ServerStopping
+    | ServerStopped
+    | GatewayCrashed
+    | InternalError
+    | KeysLoaded
+    | KeysFailed
+    | AccountChanged
+    | ConnectionOpened
+    | ConnectionRefused
+    | AuthAttempt
+    | ConnectionAuthenticated
+    | ConnectionClosed
+    | ConnectionRevoked
+    | RequestDenied
+    | SessionOpened
+    | SessionClosed
+    | FileOperation
+    | ForwardListening
+    | ForwardOpened
+    | ForwardClosed
+    | ClientQuiet
+    | ClientUsed
+    | HoldStarted
+    | HoldEnded
+    | BackgroundWork
+    | ScheduleEntered
+    | MachineResumed
+    | StopStep
+    | BootStep
+    | ServiceStarted
+    | ServiceEnded
+    | ServiceOutput
+    | ControlRequest
+    | IdleTick
+    | IdleReached
+)
+
+
+OnesEvent = (
+    ConnectionClosed
+    | RequestDenied
+    | SessionOpened
+    | SessionClosed
+    | FileOperation
+    | ForwardListening
+    | ForwardOpened
+    | ForwardClosed
+    | ClientQuiet
+    | ClientUsed
+)
+"""What happens on somebody's connection; `identity` is put in where that is known."""
+
+
+class Record(msgspec.Struct, frozen=True):
+    """An event with its place in the stream: `seq` counts from 1 without gaps, `time` is Unix time in seconds."""
+
+    seq: int
+    time: float
+    event: AnyEvent

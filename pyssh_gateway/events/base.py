@@ -1,0 +1,25 @@
+"""What all events have in common."""
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+    """Something that happened. The tag is the event's stable, dotted name."""
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Which person it was, on whatever account.
+
+    `person` names them with the kind of source that vouches for them (`github:example`, `file:amos@laptop`, `ca:amos`)
+    and has no spaces; `id` is the number of their account there, where that is known; `fingerprint` is their key's.
+    """
+
+    person: str
+    id: int | None
+    fingerprint: str
+
+    @property
+    def facts(self) -> str:
+        """For a session's programs: the person, the number of their account if that is known, a space, the key."""
+        number = "" if self.id is None else f"#{self.id}"
+        return f"{self.person}{number} {self.fingerprint}"

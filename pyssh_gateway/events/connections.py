@@ -1,0 +1,182 @@
+"""What can happen on a connection: authentication, sessions, files, forwards."""
+
+from typing import Literal
+
+from pyssh_gateway.events.base import Event, Identity
+
+
+class ConnectionOpened(Event, frozen=True, kw_only=True, tag="connection.opened"):
+    """A TCP connection was accepted and admitted. Nobody has authenticated yet.
+
+    `proxy` is the address of the proxy that brought it, and `proxy_id` what that calls the connection in its own log;
+    both are empty without one.
+    """
+
+    conn: str
+    peer: str
+    peer_port: int
+    proxy: str = ""
+    proxy_id: str = ""
+
+
+class ConnectionRefused(Event, frozen=True, kw_only=True, tag="connection.refused"):
+    """A TCP connection was closed at once: too many unauthenticated ones, no PROXY header, or a stop."""
+
+    peer: str
+    peer_port: int
+    reason: str
+
+
+class AuthAttempt(Event, frozen=True, kw_only=True, tag="auth.attempt"):
+    """One authentication request and its answer.
+
+    `result` "offered" means that the key would do and the client was asked to prove that it has it; `reason` says
+    why a request was denied and is never told to the peer. `source` is where the key was found.
+    """
+
+    conn: str
+    peer: str
+    user: str
+    method: str
+    result: Literal["accepted", "offered", "denied"]
+    reason: str = ""
+    key_type: str = ""
+    fingerprint: str = ""
+    source: str = ""
+    identity: Identity | None = None
+
+
+class ConnectionAuthenticated(Event, frozen=True, kw_only=True, tag="connection.authenticated"):
+    """A person is on: from here on the connection counts as use of the machine."""
+
+    conn: str
+    peer: str
+    user: str
+    fingerprint: str
+    source: str
+    client: str
+    cipher: str
+    seconds: float
+    identity: Identity
+
+
+class ConnectionClosed(Event, frozen=True, kw_only=True, tag="connection.closed"):
+    """The connection is gone. `user` is empty when nobody authenticated on it; `goodbye`: its client meant it."""
+
+    conn: str
+    peer: str
+    user: str
+    reason: str
+    seconds: float
+    bytes_in: int
+    bytes_out: int
+    goodbye: bool = False
+    identity: Identity | None = None
+
+
+class ConnectionRevoked(Event, frozen=True, kw_only=True, tag="connection.revoked"):
+    """The key that a connection was authenticated with is not authorised any more.
+
+    `seconds` later the connection is closed; None: it stays (`keys.on_revoke`).
+    """
+
+    conn: str
+    peer: str
+    user: str
+    reason: str
+    seconds: float | None
+    identity: Identity
+
+
+class RequestDenied(Event, frozen=True, kw_only=True, tag="request.denied"):
+    """An authenticated client asked for something that it may not have, or that is not served."""
+
+    conn: str
+    user: str
+    request: str
+    reason: str
+    identity: Identity | None = None
+
+
+class SessionOpened(Event, frozen=True, kw_only=True, tag="session.opened"):
+    """A process runs for a session channel. `tty` is empty without a pty."""
+
+    conn: str
+    session: str
+    user: str
+    kind: Literal["shell", "exec", "subsystem"]
+    command: str
+    tty: str
+    term: str
+    pid: int
+    identity: Identity | None = None
+
+
+class SessionClosed(Event, frozen=True, kw_only=True, tag="session.closed"):
+    """The session's channel is closed. Both `exit_*` are None when the process outlived it."""
+
+    conn: str
+    session: str
+    user: str
+    reason: str
+    exit_status: int | None
+    exit_signal: str | None
+    bytes_in: int
+    bytes_out: int
+    seconds: float
+    identity: Identity | None = None
+
+
+class FileOperation(Event, frozen=True, kw_only=True, tag="sftp.operation"):
+    """Something was done to a file over SFTP, or was tried.
+
+    `operation` is file.closed, file.open_failed, file.removed, file.renamed, directory.made, directory.removed,
+    link.made, attributes.set, or events.lost (`detail` counts them) and events.invalid. `outcome` is ok, an error's
+    name (ENOENT), or unfinished for a file that was open when the client went. `detail` says how a file was opened,
+    which attributes were set, or a link's kind.
+    """
+
+    conn: str
+    session: str
+    user: str
+    operation: str
+    path: str
+    target: str
+    detail: str
+    bytes_read: int
+    bytes_written: int
+    outcome: str
+    identity: Identity | None = None
+
+
+class ForwardListening(Event, frozen=True, kw_only=True, tag="forward.listening"):
+    """A port or socket was opened here for the client. `kind` is the name of the channels that it leads to."""
+
+    conn: str
+    user: str
+    kind: str
+    target: str
+    identity: Identity | None = None
+
+
+class ForwardOpened(Event, frozen=True, kw_only=True, tag="forward.opened"):
+    """A forwarded connection. `kind` is the channel's type; `target` is where it goes, or where it was accepted."""
+
+    conn: str
+    user: str
+    kind: str
+    target: str
+    identity: Identity | None = None
+
+
+class ForwardClosed(Event, frozen=True, kw_only=True, tag="forward.closed"):
+    """A forwarded connection has ended. `bytes_in` came from the client, `bytes_out` went to it."""
+
+    conn: str
+    user: str
+    kind: str
+    target: str
+    bytes_in: int
+    bytes_out: int
+    seconds: float
+    identity: Identity | None = None

@@ -1,0 +1,42 @@
+"""What can happen to the keys of a source."""
+
+from typing import Literal
+
+from pyssh_gateway.events.base import Event
+
+
+class KeysLoaded(Event, frozen=True, kw_only=True, tag="keys.loaded"):
+    """A source's keys are in force. `origin` says whether they were just read or are the last good copy.
+
+    `added` and `removed` are the fingerprints of the first few keys that came and went.
+    """
+
+    source: str
+    origin: Literal["fetched", "last-good"]
+    accepted: int
+    refused: int
+    changed: bool
+    refusals: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+class KeysFailed(Event, frozen=True, kw_only=True, tag="keys.failed"):
+    """A source gave no usable answer (a backend error, not a failed login). `kept` keys stay in force."""
+
+    source: str
+    reason: str
+    kept: int
+
+
+class AccountChanged(Event, frozen=True, kw_only=True, tag="keys.account_changed"):
+    """The account that a source names is not the one that it was: renamed, deleted, or taken by somebody else.
+
+    Its keys let nobody in any more. `expected` is the number of the account that is trusted, `found` that of the one
+    that has the name now.
+    """
+
+    source: str
+    expected: int
+    found: int
+    message: str

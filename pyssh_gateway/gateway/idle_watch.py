@@ -1,0 +1,202 @@
+"""Acts on the idle tracker: feeds it, sleeps until it wants to be asked again, warns, looks a last time, and leaves.
+
+Nothing in here polls but the looks at whether clients are used and at what sessions have left behind, and those only if
+`idle.client_idle` and `idle.background` ask for them.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from pyssh_gateway import config
+from pyssh_gateway.core.background import Sample
+from pyssh_gateway.core.idle import IdlePolicy, IdleTracker, Stay, Stop, Tick, Warn
+from pyssh_gateway.core.schedule import Hours, next_start, parse_hours, up_until
+from pyssh_gateway.core.usage import Usage
+from pyssh_gateway.events import (
+    AnyEvent,
+    ClientQuiet,
+    ClientUsed,
+    IdleReached,
+    IdleTick,
+    MachineResumed,
+    Record,
+    ScheduleEntered,
+)
+from pyssh_gateway.gateway.background import BackgroundWatch
+from pyssh_gateway.gateway.listener import Listener
+from pyssh_gateway.gateway.registry import Registry
+
+LAST_LOOK_SECONDS = 0.25
+"""How long a stop waits for those who are just logging in. They get in, or are refused cleanly; scanners, who never
+log in, can delay the stop by no more than this."""
+
+CLOCK_JUMP_SECONDS = 5.0
+"""A difference between the two clocks' progress that is no adjustment: the machine was suspended, or its clock set."""
+
+MAX_SCHEDULE_SLEEP = 3600.0
+"""Seconds after which the hours are looked at again, whatever they were: clocks are set, and summer time begins."""
+
+
+class IdleWatch:
+    """Owns the tracker. `leave` is called when the machine may stop; `now` is the loop's clock, `clock` Unix time.
+
+    `sample` tells what the processes of sessions have used so far.
+    """
+
+    def __init__(
+        self,
+        settings: config.Idle,
+        *,
+        registry: Registry,
+        listener: Callable[[], Listener],
+        publish: Callable[[AnyEvent], None],
+        leave: Callable[[str], None],
+        sample: Callable[[], Awaitable[Sample]],
+        now: Callable[[], float],
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._listener = listener
+        self._publish = publish
+        self._leave = leave
+        self._now = now
+        self._clock = clock
+        self.tracker = IdleTracker(policy_of(settings), now())
+        self._changed = asyncio.Event()
+        self._usage = Usage(settings.client_idle) if settings.client_idle is not None else None
+        self._skew = clock() - now()
+        self._background: BackgroundWatch | None = None
+        if settings.background == "cpu" and settings.timeout is not None:
+            self._background = BackgroundWatch(
+                settings, settings.timeout, tracker=self.tracker, sample=sample, publish=publish, now=now
+            )
+
+    def observe(self, record: Record) -> None:
+        """An event: it may change whether the machine is needed."""
+        before = self.tracker.reasons(self._now())
+        self.tracker.observe(record.event, self._now())
+        if self.tracker.reasons(self._now()) != before:
+            self._changed.set()
+            if self._background is not None:
+                self._background.observe()
+
+    async def run(self) -> None:
+        """Watch until the machine may stop."""
+        async with asyncio.TaskGroup() as watches:
+            helpers = []
+            if self._usage is not None:
+                helpers.append(watches.create_task(self._watch_usage(self._usage), name="usage"))
+            if self._settings.schedule:
+                helpers.append(watches.create_task(self._watch_schedule(), name="schedule"))
+            if self._background is not None:
+                helpers.append(watches.create_task(self._background.run(), name="background"))
+            await self._watch()
+            for helper in helpers:
+                helper.cancel()
+
+    async def _watch(self) -> None:
+        """Sleep until the tracker's next deadline or the next change; return when the machine may stop."""
+        while True:
+            self._changed.clear()
+            self._see_clock_jump()
+            match self.tracker.poll(self._now()):
+                case Tick(idle=idle, remaining=remaining):
+                    self._publish(IdleTick(idle=idle, remaining=remaining, message=f"Idle for {idle}s"))
+                case Warn(seconds=seconds):
+                    self._warn(seconds)
+                case Stay(until=until):
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout_at(until):
+                            await self._changed.wait()
+                case Stop(idle=idle, why=why):
+                    if await self._last_look(idle, why):
+                        return
+
+    def resumed(self, seconds: float) -> None:
+        """The machine was suspended, at our own wish, and is back after `seconds`."""
+        self._skew = self._clock() - self._now()
+        self._publish(MachineResumed(seconds=round(seconds, 1)))
+
+    def _see_clock_jump(self) -> None:
+        skew = self._clock() - self._now()
+        away = skew - self._skew
+        self._skew = skew
+        if abs(away) > CLOCK_JUMP_SECONDS:
+            self._publish(MachineResumed(seconds=round(away, 1)))
+
+    def _warn(self, seconds: float) -> None:
+        for session in self._registry.sessions:
+            session.announce(
+                f"pyssh-gateway: nobody is using this machine; it stops in {seconds:.0f} s. Press a key to keep it up."
+            )
+
+    async def _last_look(self, idle: float, why: str) -> bool:
+        """Close the door, and see whether somebody is just coming in. True: nobody was, and the machine may stop."""
+        self._look_at_usage()
+        if self.tracker.in_use:
+            return False
+        listener = self._listener()
+        listener.stop()
+        await asyncio.sleep(0)  # who was accepted in this turn of the loop is counted in the next
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_LOOK_SECONDS):
+                while listener.unauthenticated and not self.tracker.in_use:
+                    await self._changed.wait()
+                    self._changed.clear()
+        # From here to `_leave` nothing awaits: who is not on now does not get on any more.
+        if self.tracker.in_use:
+            self._listener().resume()
+            self._publish(IdleReached(idle=round(idle, 3), outcome="stay", message="Somebody has just logged in"))
+            return False
+        self._publish(IdleReached(idle=round(idle, 3), outcome="stop", message="Stopping machine. Goodbye!"))
+        self._leave(why)
+        return True
+
+    # -- reasons that nothing tells by itself -------------------------------------------------------------------
+
+    async def _watch_usage(self, usage: Usage) -> None:
+        while True:
+            await asyncio.sleep(usage.window)
+            self._look_at_usage()
+
+    def _look_at_usage(self) -> None:
+        if self._usage is None:
+            return
+        clients = {client.id: client for client in self._registry.clients if client.user}
+        quiet, used = self._usage.look({conn: client.counters for conn, client in clients.items()}, self._now())
+        for conn, seconds in quiet:
+            client = clients[conn]
+            self._publish(ClientQuiet(conn=conn, user=client.user, seconds=round(seconds, 1), identity=client.identity))
+        for conn in used:
+            client = clients[conn]
+            self._publish(ClientUsed(conn=conn, user=client.user, identity=client.identity))
+
+    async def _watch_schedule(self) -> None:
+        hours = tuple(filter(None, map(parse_hours, self._settings.schedule)))
+        zone = ZoneInfo(self._settings.timezone)
+        while True:
+            wait = self._enter_schedule(hours, datetime.fromtimestamp(self._clock(), zone))
+            await asyncio.sleep(min(wait, MAX_SCHEDULE_SLEEP))
+
+    def _enter_schedule(self, hours: tuple[Hours, ...], local: datetime) -> float:
+        """Say so if it is one of the hours; returns the seconds after which to look again."""
+        if (now_up := up_until(hours, local)) is not None:
+            end, text = now_up
+            seconds = (end - local).total_seconds()
+            self._publish(ScheduleEntered(seconds=round(seconds, 1), what=text))
+            return seconds
+        start = next_start(hours, local)
+        return MAX_SCHEDULE_SLEEP if start is None else (start - local).total_seconds()
+
+
+def policy_of(settings: config.Idle) -> IdlePolicy:
+    """The tracker's rules, as configured."""
+    return IdlePolicy(
+        timeout=None if settings.timeout is None else float(settings.timeout),
+        boot_grace=None if settings.boot_grace is None else float(settings.boot_grace),
+        lost_grace=float(settings.lost_client_grace),
+    )

@@ -1,0 +1,101 @@
+"""What the processes of sessions have used so far, read from /proc (proc(5)).
+
+Those are all that descend from the spawner and not from somebody whom the caller names. What a session has left behind
+descends from the spawner, too: it adopts orphans (PR_SET_CHILD_SUBREAPER of prctl(2)). This module judges nothing.
+"""
+
+import os
+import time
+from collections.abc import Set as AbstractSet
+
+from pyssh_gateway.core.background import Process, Sample
+
+PROC = "/proc"
+
+MAX_LOOKED_AT = 16_384
+"""How many processes are looked at, of all on the machine: each costs 20 microseconds, and nobody gets a shell from the
+spawner meanwhile. Half of what a machine has by default (kernel.pid_max, 32768)."""
+
+MAX_PROCESSES = 2_000
+"""How many are told of. A process is at most 90 bytes in a message, of which there may be 256 KiB. Those nearest to the
+spawner come first: what the others use shows at them when it ends."""
+
+_STAT_BYTES = 1024
+"""More than a line of /proc/PID/stat has: 52 numbers and a name of 15 bytes."""
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class _Stat:
+    """The line of a process in /proc/PID/stat."""
+
+    __slots__ = ("cpu", "name", "parent", "pid", "started")
+
+    def __init__(self, pid: int, line: bytes) -> None:
+        # The name is in parentheses and may contain anything, parentheses and spaces included.
+        head, _, tail = line.rpartition(b")")
+        fields = tail.split()  # from the third on, as proc(5) counts them
+        self.pid = pid
+        self.name = head.partition(b"(")[2].decode(errors="replace")
+        self.parent = int(fields[1])
+        # utime, stime, and the same of the children that were waited for: cutime, cstime.
+        self.cpu = sum(map(int, fields[11:15])) / _TICKS
+        self.started = int(fields[19]) / _TICKS
+
+
+def sample(root: int, besides: AbstractSet[int]) -> Sample:
+    """What descends from the process `root`, without the processes `besides` and what descends from those."""
+    at = time.clock_gettime(time.CLOCK_BOOTTIME)  # first: a process that is not in the sample was started later
+    children: dict[int, list[_Stat]] = {}
+    for name in [name for name in os.listdir(PROC) if name.isdigit()][:MAX_LOOKED_AT]:  # noqa: PTH208 - Path takes thrice as long
+        line = _read(f"{PROC}/{name}/stat")
+        if line:
+            stat = _Stat(int(name), line)
+            children.setdefault(stat.parent, []).append(stat)
+    found: list[_Stat] = []
+    parents = [root]
+    while parents and len(found) < MAX_PROCESSES:
+        generation = [stat for pid in parents for stat in children.pop(pid, []) if stat.pid not in besides]
+        found += generation
+        parents = [stat.pid for stat in generation]
+    return Sample(at, tuple(_process(stat) for stat in found[:MAX_PROCESSES]))
+
+
+def _process(stat: _Stat) -> Process:
+    return Process(
+        pid=stat.pid,
+        parent=stat.parent,
+        started=stat.started,
+        uid=_owner(stat.pid),
+        name=stat.name,
+        cpu=stat.cpu,
+        io=_io_bytes(_read(f"{PROC}/{stat.pid}/io")),
+    )
+
+
+def _owner(pid: int) -> int:
+    """Whose it is: the effective user, or root for what may not be looked into (proc(5)) or has gone."""
+    try:
+        return os.stat(f"{PROC}/{pid}").st_uid  # noqa: PTH116 - as above
+    except OSError:
+        return 0
+
+
+def _io_bytes(text: bytes) -> int:
+    """Bytes from and to disks; 0 where we may not know (others' processes, in a container without CAP_SYS_PTRACE)."""
+    fields = dict(line.split(b": ") for line in text.splitlines() if b": " in line)
+    return int(fields.get(b"read_bytes", 0)) + int(fields.get(b"write_bytes", 0))
+
+
+def _read(path: str) -> bytes:
+    """What is in the file; nothing if the process has gone, or is not ours to look into."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(descriptor, _STAT_BYTES)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,174 @@
+"""What keeps the machine up and what does not, with real clients: heartbeats, use, a closed lid."""
+
+import itertools
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.conftest import KeyPair, MakeServer
+from tests.support.client import Client
+
+BEAT_SECONDS = 0.3
+"""Between two heartbeats: several in a window of the short times of these tests."""
+
+BEAT = b"\x09" + b"\0" * 12
+"""VS Code's keepalive message: 13 bytes, a type and three numbers."""
+
+
+@contextmanager
+def beating(ssh: subprocess.Popen[bytes], data: bytes = BEAT) -> Iterator[None]:
+    """Say `data` into a program's input again and again, and take what comes back."""
+    assert ssh.stdin is not None
+    assert ssh.stdout is not None
+    stdin, stdout = ssh.stdin, ssh.stdout
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(BEAT_SECONDS):
+            try:
+                os.write(stdin.fileno(), data)
+            except OSError:
+                return
+
+    def listen() -> None:
+        while os.read(stdout.fileno(), 65536):
+            pass
+
+    threads = [threading.Thread(target=beat), threading.Thread(target=listen)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        ssh.kill()
+        ssh.wait()
+        for thread in threads:
+            thread.join()
+        for stream in (stdin, stdout, ssh.stderr):
+            assert stream is not None
+            stream.close()
+
+
+def test_heartbeats_do_not_keep_the_machine(make_server: MakeServer, user_key: KeyPair) -> None:
+    """Protects the bill from the editor that was left open: it stops counting, and the machine stops under it."""
+    server = make_server({"idle": {"timeout": "1s", "client_idle": "2s"}})
+    with beating(Client(server, user_key.private).popen("cat")):
+        server.wait_for("session.opened")
+        assert server.wait(seconds=15) == 0
+    (quiet,) = server.find("client.quiet")
+    assert quiet["seconds"] >= 2
+    assert quiet["identity"]["person"].startswith("file:")
+    assert server.find("idle.reached", outcome="stop")
+    assert server.find("server.stopping", reason="idle")
+
+
+def test_work_keeps_the_machine(make_server: MakeServer, user_key: KeyPair) -> None:
+    """Protects the running copy from `client_idle`: bytes beyond a trickle are use."""
+    server = make_server({"idle": {"timeout": "1s", "client_idle": "2s", "lost_client_grace": "0s"}})
+    with beating(Client(server, user_key.private).popen("cat"), b"x" * 8192):
+        server.wait_for("session.opened")
+        with pytest.raises(subprocess.TimeoutExpired):
+            server.wait(seconds=4)
+        assert not server.find("client.quiet")
+    assert server.wait(seconds=15) == 0
+
+
+def test_a_quiet_client_that_is_used_again_counts_again(make_server: MakeServer, user_key: KeyPair) -> None:
+    """Protects the person who comes back from a coffee: one more key, and the machine stays."""
+    server = make_server({"idle": {"timeout": "20s", "client_idle": "1s"}})
+    with Client(server, user_key.private).terminal() as terminal:
+        server.wait_for("client.quiet")
+        terminal.send("\n")
+        server.wait_for("client.used")
+        assert server.find("client.quiet")[0]["conn"] == server.find("client.used")[0]["conn"]
+
+
+def test_a_killed_client_is_waited_for(make_server: MakeServer, user_key: KeyPair) -> None:
+    """Protects the session of a client that crashed: it is waited for; one that says goodbye is not."""
+    server = make_server({"idle": {"timeout": "1s", "lost_client_grace": "4s"}})
+    ssh = Client(server, user_key.private).popen("sleep 60")
+    server.wait_for("session.opened")
+    ssh.send_signal(signal.SIGKILL)
+    ssh.communicate()
+    lost = time.monotonic()
+    assert server.wait_for("connection.closed")["goodbye"] is False
+    assert server.wait(seconds=15) == 0
+    assert 3.5 < server.stopped_at - lost < 6
+
+
+def test_a_goodbye_is_not_waited_after(make_server: MakeServer, user_key: KeyPair) -> None:
+    """Protects the bill: who leaves by the door is not waited for."""
+    server = make_server({"idle": {"timeout": "1s", "lost_client_grace": "1m"}})
+    assert Client(server, user_key.private).run("exit 3").status == 3
+    left = time.monotonic()
+    assert server.wait_for("connection.closed")["goodbye"] is True
+    assert server.wait(seconds=15) == 0
+    assert server.stopped_at - left < 2.5
+
+
+_numbers = itertools.count(1)
+
+
+@contextmanager
+def away() -> Iterator[tuple[str, str, str]]:
+    """A host of its own, which a cable joins to this one: its name, our end of the cable, and our address on it."""
+    number = next(_numbers)
+    name = f"ps{os.getpid()}-{number}"  # an interface's name has 15 characters at most
+    here, there = f"{name}a", f"{name}b"
+    address, theirs = f"192.0.2.{4 * number + 1}", f"192.0.2.{4 * number + 2}"
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True, timeout=10)
+
+    ip("netns", "add", name)
+    try:
+        ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", name)
+        ip("addr", "add", f"{address}/30", "dev", here)
+        ip("link", "set", here, "up")
+        ip("-n", name, "addr", "add", f"{theirs}/30", "dev", there)
+        ip("-n", name, "link", "set", there, "up")
+        yield name, here, address
+    finally:
+        ip("netns", "del", name)
+
+
+def test_a_closed_lid_is_waited_for_and_not_for_ever(make_server: MakeServer, user_key: KeyPair, is_root: bool) -> None:
+    """Protects both the session and the bill: a laptop that sleeps holds the machine for the grace, and no longer."""
+    if not is_root:
+        pytest.skip("only root can make another host")
+    server = make_server(
+        {
+            "listen": {"address": "0.0.0.0"},
+            "idle": {"timeout": "1s", "boot_grace": "20s", "lost_client_grace": "3s"},
+            "session": {"keepalive": "500ms", "keepalive_misses": 2},
+        }
+    )
+    with away() as (host, cable, address):
+        client = Client(server, user_key.private)
+        argv = [address if word == "127.0.0.1" else word for word in client.argv("sleep 60")]
+        server.known_hosts.write_text(server.known_hosts.read_text().replace("127.0.0.1", address))
+        ssh = subprocess.Popen(
+            ["ip", "netns", "exec", host, *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            server.wait_for("session.opened")
+            subprocess.run(["ip", "link", "set", cable, "down"], check=True, timeout=10)
+            dropped = time.monotonic()
+        finally:
+            ssh.kill()
+            ssh.wait()
+        closed = server.wait_for("connection.closed", seconds=15)
+        assert closed["goodbye"] is False
+        assert server.wait(seconds=20) == 0
+        # Found out after three times 0.5 s, waited for 3 s more.
+        assert 3.5 < server.stopped_at - dropped < 9

@@ -1,0 +1,102 @@
+"""One client that is on and says nothing: the machine is as good as asleep, and strace(1) shows it."""
+
+import re
+import signal
+import subprocess
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.conftest import KeyPair, MakeServer
+from tests.support.client import Client
+from tests.support.server import Server
+from tests.support.waiting import until
+
+KEEPALIVE_SECONDS = 0.3
+"""Instead of 30 s. What is counted is counted for each keepalive, so a minute is as long as it takes to have some."""
+
+ROUNDS = 5
+
+CALLS_FOR_A_KEEPALIVE = {
+    # The loop sleeps until it is time to ask, and until the answer is there; then a task is woken, and another by that
+    # one, and before each turn the loop looks whether there is anything new. All in all 20 system calls a minute, with
+    # a keepalive of 30 s.
+    "epoll_wait": 2 + 2 * 2,
+    "getrandom": 1,  # the packet's padding (RFC 4253 section 6)
+    "sendto": 1,
+    "recvfrom": 1,
+    "getpid": 1,  # asyncio's look whether it has been forked, in Python 3.11
+}
+
+
+class Call(NamedTuple):
+    """A system call that somebody began."""
+
+    pid: int
+    name: str
+
+
+class Trace:
+    """strace on the spawner and the gateway, with all their threads, while the block lasts."""
+
+    def __init__(self, server: Server, path: Path) -> None:
+        self._path = path
+        command = ["strace", "-f", "-o", str(path), "-p", str(server.pid), "-p", str(server.gateway_pid)]
+        self._strace = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert self._strace.stderr is not None
+        for _ in (server.pid, server.gateway_pid):
+            said = self._strace.stderr.readline()
+            if "not permitted" in said:
+                self.end()
+                pytest.skip(f"processes can't be traced here: {said.strip()}")
+            assert "attached" in said
+
+    def calls(self) -> list[Call]:
+        """What has been called so far; the end of a call that was interrupted is none."""
+        lines = re.findall(r"^(\d+) +(\w+)\(", self._path.read_text(), re.MULTILINE)
+        return [Call(int(pid), name) for pid, name in lines]
+
+    def end(self) -> None:
+        """Let them go on alone."""
+        self._strace.send_signal(signal.SIGINT)
+        self._strace.communicate(timeout=10)
+
+
+@pytest.mark.parametrize("settings", [{}, {"background": "cpu", "timeout": "1s"}], ids=["default", "background"])
+def test_a_silent_client_costs_its_keepalives(
+    make_server: MakeServer, user_key: KeyPair, tmp_path: Path, settings: dict[str, str]
+) -> None:
+    """Protects the battery and the bill: nothing polls, and the spawner does nothing at all.
+
+    Also while it is watched what sessions leave behind: with somebody on there is nothing to watch for.
+    """
+    server = make_server(
+        {
+            "session": {"keepalive": KEEPALIVE_SECONDS, "keepalive_misses": 100},
+            "idle": {"timeout": "1h", **settings},
+            "metrics": {"listen": str(tmp_path / "metrics.sock")},
+        }
+    )
+    ssh = Client(server, user_key.private).popen(None, "-N")
+    server.wait_for("connection.authenticated")
+    trace = Trace(server, tmp_path / "calls")
+    asked = Call(server.gateway_pid, "sendto")
+    # One more at each end: what is counted is what comes between two questions.
+    until(lambda: trace.calls().count(asked) > ROUNDS + 1, what=f"{ROUNDS} keepalives")
+    trace.end()
+    ssh.kill()
+    ssh.communicate()
+
+    calls = trace.calls()
+    first = calls.index(asked, calls.index(asked) + 1)
+    after = calls[first + 1 :]
+    last = len(after) - 1 - after[::-1].index(asked)
+    between = after[: last + 1]
+    rounds = between.count(asked)
+    assert rounds >= ROUNDS - 1
+    assert {call.pid for call in between} == {server.gateway_pid}
+    made = Counter(call.name for call in between)
+    assert made.keys() <= CALLS_FOR_A_KEEPALIVE.keys()
+    assert all(count <= rounds * CALLS_FOR_A_KEEPALIVE[name] for name, count in made.items()), (made, rounds)
