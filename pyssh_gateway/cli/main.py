@@ -4,12 +4,16 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 
 from pyssh_gateway import config_source
-from pyssh_gateway.cli import check, host_keys, keys, printing, status
+from pyssh_gateway.cli import check, host_keys, keys, printing, status, why
 from pyssh_gateway.cli.outcome import FINE, NO, WRONG_USAGE, Failed
+from pyssh_gateway.cli.reaching import places, read_config
 from pyssh_gateway.config import Config, ConfigError, parse
 from pyssh_gateway.keys.host_keys import HostKeyError
 
 Command = Callable[[argparse.Namespace, Config], int]
+
+Question = Callable[[argparse.Namespace, Sequence[str]], int]
+"""A command that only asks the server at one of these places, for accounts that can't read the configuration."""
 
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -19,9 +23,15 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         given = parser().parse_args(arguments)
     except SystemExit as leave:  # argparse has said what is wrong, or helped
         return WRONG_USAGE if leave.code else FINE
-    command: Command = given.command
     try:
-        code = command(given, parse(config_source.read(given.config, environ, {})))
+        if "question" in given:
+            raw = read_config(given.config, environ)
+            parse(raw)  # mistakes are said, whatever is needed of it
+            question: Question = given.question
+            code = question(given, places(raw, given.config, environ))
+        else:
+            command: Command = given.command
+            code = command(given, parse(config_source.read(given.config, environ, {})))
         printing.flush()
     except ConfigError as error:
         problems, code = error.problems, WRONG_USAGE
@@ -51,7 +61,11 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     one = commands.add_parser("status", parents=[as_json], help="who is on, and how the server is")
-    one.set_defaults(command=status.status)
+    one.set_defaults(question=status.status)
+    one = commands.add_parser("sessions", parents=[as_json], help="who runs what")
+    one.set_defaults(question=why.sessions)
+    one = commands.add_parser("why", parents=[as_json], help="what keeps the machine up, and when it stops")
+    one.set_defaults(question=why.why)
     one = commands.add_parser("check", parents=[as_json], help="what the configuration would let in, without a server")
     one.set_defaults(command=check.check)
 

@@ -2,13 +2,14 @@
 
 import argparse
 import time
+from collections.abc import Sequence
 
 from pyssh_gateway.cli import printing, text
-from pyssh_gateway.cli.asking import ask
+from pyssh_gateway.cli.asking import ask_at
 from pyssh_gateway.cli.outcome import FINE
-from pyssh_gateway.config import Config
 from pyssh_gateway.core.control import (
     ConnectionReport,
+    HoldReport,
     HostKeyReport,
     IdleReport,
     SessionReport,
@@ -18,9 +19,9 @@ from pyssh_gateway.core.control import (
 from pyssh_gateway.core.randomart import short_name
 
 
-def status(given: argparse.Namespace, config: Config) -> int:
+def status(given: argparse.Namespace, places: Sequence[str]) -> int:
     """Ask the running server how it is."""
-    reply = ask(config, Status(), StatusReply)
+    reply = ask_at(places, Status(), StatusReply)
     if given.json:
         printing.json(reply)
     else:
@@ -33,11 +34,11 @@ def _lines(reply: StatusReply, now: float) -> list[str]:
     lines = [f"pyssh-gateway {reply.version} listens on {reply.address}:{reply.port}, pid {reply.pid}, for {running}"]
     lines += [_host_key(key) for key in reply.host_keys]
     lines.append("")
-    for connection in reply.connections:
-        lines += _connection(connection, now)
+    for one in reply.connections:
+        lines += connection(one, now)
     on = "nobody is on" if not reply.connections else f"{text.number(len(reply.connections), 'connection')}"
     coming = f", {reply.authenticating} not logged in yet" if reply.authenticating else ""
-    lines.append(f"{on}{coming}; {_idle(reply.idle)}")
+    lines += [f"{on}{coming}; {next_stop(reply.idle)}", *reasons(reply.idle)]
     if reply.sources:
         lines += ["", "sources with problems:", *text.sources(reply.sources)]
     return lines
@@ -48,11 +49,13 @@ def _host_key(key: HostKeyReport) -> str:
     return f"  host key {key.fingerprint}  {short_name(key.key_type)}{remark}"
 
 
-def _connection(connection: ConnectionReport, now: float) -> list[str]:
-    since = text.time_span(max(0.0, now - connection.since))
-    who = text.who(connection.identity)
-    lines = [f"{connection.user}  {who}  from {connection.peer} for {since}  ({connection.conn})"]
-    return lines + [_session(session, connection.conn) for session in connection.sessions] + [""]
+def connection(report: ConnectionReport, now: float) -> list[str]:
+    """Somebody who is on, and what runs there."""
+    since = text.time_span(max(0.0, now - report.since))
+    who = text.who(report.identity)
+    moved = f"{text.size(report.bytes_in)} in, {text.size(report.bytes_out)} out"
+    lines = [f"{report.user}  {who}  from {report.peer} for {since}  {moved}  ({report.conn})"]
+    return lines + [_session(session, report.conn) for session in report.sessions] + [""]
 
 
 def _session(session: SessionReport, conn: str) -> str:
@@ -60,13 +63,29 @@ def _session(session: SessionReport, conn: str) -> str:
     terminal = f" on {session.tty}" if session.tty else ""
     moved = f"{text.size(session.bytes_in)} in, {text.size(session.bytes_out)} out"
     command = f"  {session.command}" if session.command else ""
-    return f"  {name}  {session.kind}{terminal}  {moved}{command}"
+    return f"  {name}  {session.kind}{terminal} for {text.time_span(session.seconds)}  {moved}{command}"
 
 
-def _idle(idle: IdleReport) -> str:
+def next_stop(idle: IdleReport) -> str:
+    """When the machine stops."""
     if idle.timeout is None:
         return "does not stop by itself"
-    limit = text.time_span(idle.timeout)
     if idle.stops_in is None:
-        return f"stops {limit} after the last one has gone"
-    return f"stops in {text.time_span(idle.stops_in)} unless somebody logs in"
+        return f"stops {text.time_span(idle.timeout)} after what keeps it up has ended"
+    unless = "if nothing else comes up" if idle.in_use else "unless somebody logs in"
+    return f"stops in {text.time_span(idle.stops_in)} {unless}"
+
+
+def reasons(idle: IdleReport, holds: Sequence[HoldReport] = (), now: float = 0.0) -> list[str]:
+    """What keeps the machine up, or what it waits for, a line each; with `holds` they are told with their names."""
+    lines = []
+    for reason in idle.reasons:
+        left = "" if reason.ends_in is None else f", for {text.time_span(reason.ends_in)} more"
+        if not holds or reason.kind != "hold":
+            lines.append(f"  {reason.text}{left}")
+    for hold in holds:
+        left = text.time_span(max(0.0, hold.until - now))
+        process = f", while process {hold.pid} runs" if hold.pid else ""
+        lines.append(f"  hold {hold.hold} of {hold.user}, for {left} more{process}: {hold.reason}")
+    what = "kept up by" if idle.in_use else "waits, because"
+    return [what, *lines] if lines else ["nothing keeps it up"] if idle.timeout is not None else []

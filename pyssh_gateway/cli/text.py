@@ -1,19 +1,21 @@
 """Lines for people: what the commands show of keys, sources and times. Nothing in here prints or asks."""
 
+import time
 from collections.abc import Iterable
 
-from pyssh_gateway.config import format_duration
 from pyssh_gateway.core.control import KeyReport, LoginReport, SourceReport, Verdict
+from pyssh_gateway.core.explain import time_span
 from pyssh_gateway.core.randomart import randomart, short_name
 from pyssh_gateway.events import Identity
+
+__all__ = ["time_span"]
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
-def time_span(seconds: float) -> str:
-    """A time for people: seconds below a minute, minutes below a day, else hours."""
-    step = 1 if seconds < 60 else 60 if seconds < 86400 else 3600
-    return format_duration(int(seconds) // step * step)
+def moment(when: float) -> str:
+    """A Unix time on the machine's clock, for people."""
+    return time.strftime("%a %b %d %H:%M %Z", time.localtime(when))
 
 
 def size(count: int) -> str:

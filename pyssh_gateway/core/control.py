@@ -11,7 +11,67 @@ from typing import Any, TypeVar
 import msgspec
 
 from pyssh_gateway.core.authorized_keys import fingerprint
-from pyssh_gateway.events import Identity
+from pyssh_gateway.core.control_reports import (
+    ConnectionReport,
+    HoldReport,
+    HostKeyReport,
+    IdleReport,
+    KeyReport,
+    LoginReport,
+    ReasonReport,
+    SessionReport,
+    SourceReport,
+    StopReport,
+    Verdict,
+)
+
+__all__ = [
+    "MAX_REPLY_BYTES",
+    "MAX_REQUEST_BYTES",
+    "PUBLIC_REQUESTS",
+    "ROOT",
+    "AcceptAccount",
+    "AcceptedReply",
+    "AnyReply",
+    "AnyRequest",
+    "ConnectionReport",
+    "ControlError",
+    "HeldReply",
+    "HoldReport",
+    "HoldUp",
+    "HostKeyReport",
+    "IdleReport",
+    "KeyReport",
+    "Keys",
+    "KeysReply",
+    "LoginReport",
+    "ReasonReport",
+    "RefreshKeys",
+    "RefusedReply",
+    "Release",
+    "ReleasedReply",
+    "Reply",
+    "Request",
+    "SessionReport",
+    "Sessions",
+    "SessionsReply",
+    "SourceReport",
+    "Status",
+    "StatusReply",
+    "StopReport",
+    "TryKey",
+    "Verdict",
+    "VerdictsReply",
+    "Why",
+    "WhyReply",
+    "decode_reply",
+    "decode_request",
+    "describe",
+    "encode_clean",
+    "encode_request",
+    "may_ask",
+    "may_ask_everything",
+]
 
 MAX_REQUEST_BYTES = 64 * 1024
 """The largest request: an RSA certificate with hundreds of principals, in base64, is a quarter of it."""
@@ -62,17 +122,49 @@ class AcceptAccount(Request, frozen=True, tag="keys.accept"):
     source: str
 
 
-AnyRequest = Status | Keys | RefreshKeys | TryKey | AcceptAccount
+class Sessions(Request, frozen=True, tag="sessions"):
+    """Who runs what. Answered by `SessionsReply`; those who may not ask everything learn of their own account."""
 
-PUBLIC_REQUESTS: frozenset[type[Request]] = frozenset()
-"""What any account of the machine may ask. Everything else is for root and for the account that started the server."""
+
+class Why(Request, frozen=True, tag="why"):
+    """What keeps the machine up, or when it stops, and why it stopped before. Answered by `WhyReply`."""
+
+
+class HoldUp(Request, frozen=True, tag="hold"):
+    """Keep the machine up. Answered by `HeldReply`.
+
+    `seconds` None: for as long as may be. `process`: not for longer than the process lives that asks.
+    """
+
+    seconds: float | None = None
+    reason: str = ""
+    process: bool = False
+
+
+class Release(Request, frozen=True, tag="release"):
+    """End the hold `hold`; empty: the only one, or with `every` all. Answered by `ReleasedReply`."""
+
+    hold: str = ""
+    every: bool = False
+
+
+AnyRequest = Status | Keys | RefreshKeys | TryKey | AcceptAccount | Sessions | Why | HoldUp | Release
+
+PUBLIC_REQUESTS: frozenset[type[Request]] = frozenset({Status, Sessions, Why, HoldUp, Release})
+"""What an account that people may log in to may ask, too: what it learns is cut down to what it may know. Everything
+else is for root and for the account that started the server."""
 
 ROOT = 0
 
 
-def may_ask(request: Request, uid: int, owner: int) -> bool:
-    """Whether the account `uid` may ask this of a server that the account `owner` started."""
-    return uid in {ROOT, owner} or type(request) in PUBLIC_REQUESTS
+def may_ask_everything(uid: int, owner: int) -> bool:
+    """Whether the account `uid` may ask anything of a server that the account `owner` started."""
+    return uid in {ROOT, owner}
+
+
+def may_ask(request: Request, uid: int, owner: int, *, can_log_in: bool) -> bool:
+    """Whether the account `uid` may ask this. `can_log_in`: the configuration lets people in to it."""
+    return may_ask_everything(uid, owner) or (can_log_in and type(request) in PUBLIC_REQUESTS)
 
 
 def describe(request: AnyRequest) -> str:
@@ -83,6 +175,8 @@ def describe(request: AnyRequest) -> str:
             return f"{name} {fingerprint(blob)}"
         case AcceptAccount(source=source):
             return f"{name} {source}"
+        case Release(hold=hold) if hold:
+            return f"{name} {hold}"
         case _:
             return name
 
@@ -106,73 +200,11 @@ class AcceptedReply(Reply, frozen=True, tag="accepted"):
     message: str
 
 
-class KeyReport(msgspec.Struct, frozen=True):
-    """A key that may log in, or an authority whose certificates may.
-
-    `bits` is the size that ssh-keygen -l shows; `options` are the line's in the syntax of authorized_keys, empty for
-    none; `narrowed_out`: the login's `only_fingerprints` or `key_types` leave it out, so it lets nobody in.
-    """
-
-    fingerprint: str
-    key_type: str
-    bits: int
-    comment: str
-    person: str
-    person_id: int | None
-    source: str
-    options: str
-    authority: bool
-    narrowed_out: bool
-
-
-class LoginReport(msgspec.Struct, frozen=True):
-    """Who can log in to the account `user`."""
-
-    user: str
-    keys: tuple[KeyReport, ...]
-
-
-class SourceReport(msgspec.Struct, frozen=True):
-    """A source as it stands.
-
-    `origin` is "none", "fetched" or "last-good"; `age` seconds have passed since it was last known to say this, None if
-    it never was; `failure` says why the last look failed, empty if it did not; `pinned` is the account number that the
-    configuration names, `remembered` the one that was seen first; `stale`: too old, nobody gets in by it any more;
-    `next_look` seconds from now it is asked again, None if that is not planned.
-    """
-
-    spec: str
-    users: tuple[str, ...]
-    accepted: int
-    refused: int
-    origin: str
-    age: float | None
-    failure: str
-    pinned: int | None
-    remembered: int | None
-    stale: bool
-    next_look: float | None
-
-
 class KeysReply(Reply, frozen=True, tag="keys"):
     """Who can log in with what, and how fresh that is, both in the order of the configuration."""
 
     logins: tuple[LoginReport, ...]
     sources: tuple[SourceReport, ...]
-
-
-class Verdict(msgspec.Struct, frozen=True):
-    """Whether a key is let in to the account `user`.
-
-    `reason` says why not; `source`, `identity` and `options` (as in `KeyReport`) are those of the line that lets it in.
-    """
-
-    user: str
-    accepted: bool
-    reason: str = ""
-    source: str = ""
-    options: str = ""
-    identity: Identity | None = None
 
 
 class VerdictsReply(Reply, frozen=True, tag="verdicts"):
@@ -181,48 +213,11 @@ class VerdictsReply(Reply, frozen=True, tag="verdicts"):
     verdicts: tuple[Verdict, ...]
 
 
-class HostKeyReport(msgspec.Struct, frozen=True):
-    """A key of the server; `next`: announced to clients and not in use yet."""
-
-    key_type: str
-    fingerprint: str
-    next: bool
-
-
-class SessionReport(msgspec.Struct, frozen=True):
-    """What runs for a session channel; `command` is empty for a shell, `tty` without a terminal."""
-
-    session: str
-    kind: str
-    command: str
-    tty: str
-    bytes_in: int
-    bytes_out: int
-
-
-class ConnectionReport(msgspec.Struct, frozen=True):
-    """Somebody who is on, since `since`."""
-
-    conn: str
-    user: str
-    identity: Identity | None
-    peer: str
-    since: float
-    sessions: tuple[SessionReport, ...]
-
-
-class IdleReport(msgspec.Struct, frozen=True):
-    """Whether the machine is needed. `timeout` None: it never stops by itself; `stops_in` None: not now."""
-
-    timeout: float | None
-    in_use: bool
-    stops_in: float | None
-
-
 class StatusReply(Reply, frozen=True, tag="status"):
     """The server and who is on.
 
-    `authenticating` counts those who have not logged in yet; `sources` are the ones with problems.
+    `authenticating` counts those who have not logged in yet; `sources` are the ones with problems. Who may not ask
+    everything is told of others' connections without what runs on them, and of no sources.
     """
 
     version: str
@@ -237,7 +232,51 @@ class StatusReply(Reply, frozen=True, tag="status"):
     sources: tuple[SourceReport, ...]
 
 
-AnyReply = RefusedReply | AcceptedReply | KeysReply | VerdictsReply | StatusReply
+class SessionsReply(Reply, frozen=True, tag="sessions"):
+    """Those who are on, with what runs for them."""
+
+    connections: tuple[ConnectionReport, ...]
+
+
+class WhyReply(Reply, frozen=True, tag="why"):
+    """Why the machine is up, when it stops, and why it stopped before, the latest first.
+
+    It is awake since `since`; `woken_by` is the address of whoever came first, empty if nobody has. `policy` says in
+    words when it stops.
+    """
+
+    since: float
+    woken_by: str
+    policy: str
+    idle: IdleReport
+    holds: tuple[HoldReport, ...]
+    stops: tuple[StopReport, ...]
+
+
+class HeldReply(Reply, frozen=True, tag="held"):
+    """The machine is held up. `remark` is one line about what did not go as it should, empty for nothing."""
+
+    hold: HoldReport
+    remark: str = ""
+
+
+class ReleasedReply(Reply, frozen=True, tag="released"):
+    """These holds have ended."""
+
+    holds: tuple[HoldReport, ...]
+
+
+AnyReply = (
+    RefusedReply
+    | AcceptedReply
+    | KeysReply
+    | VerdictsReply
+    | StatusReply
+    | SessionsReply
+    | WhyReply
+    | HeldReply
+    | ReleasedReply
+)
 
 
 # -- lines ---------------------------------------------------------------------------------------------------------

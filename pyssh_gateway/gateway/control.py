@@ -5,9 +5,10 @@ of keys or sessions.
 """
 
 import asyncio
+import pwd
 import socket
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 
 import msgspec
@@ -21,8 +22,16 @@ from pyssh_gateway.events import AnyEvent, ControlRequest, InternalError
 MAX_ASKERS = 16
 """Connections at a time. A person asks one thing after the other, and scripts are not many."""
 
-MAX_OTHERS = 8
-"""The same for accounts that may not ask everything, so that they can't take the places of those who may."""
+MAX_OTHERS = 40
+"""The same for accounts that may not ask everything, so that they can't take the places of those who may. A script that
+begins as many holds as an account may have gets them all."""
+
+OTHERS_AT_ONCE = 8
+"""How many of these are served at a time; the rest wait their turn."""
+
+OTHERS_PAUSE_SECONDS = 0.05
+"""How long such a turn lasts after the answer. Each answer is a line in the log, and these are then 160 in a second at
+most, whatever runs in a loop there."""
 
 READ_SECONDS = 5.0
 """How long a request may take to arrive, and a reply to be taken: both sides are on this machine."""
@@ -41,25 +50,38 @@ class Unanswerable(Exception):
     """Why a request can't be answered; one line for a person."""
 
 
+class Asker(msgspec.Struct, frozen=True):
+    """Who has connected, as the kernel says.
+
+    `user` is the account's name, or its number if it has none. `may_ask_everything`: it is root, or the account that
+    started the server; what others are told has to be cut down to what they may know.
+    """
+
+    pid: int
+    uid: int
+    user: str
+    may_ask_everything: bool
+
+
 class Handlers(msgspec.Struct, frozen=True):
     """How each request is answered. One that can't be answered raises `Unanswerable`."""
 
-    status: Callable[[], control.StatusReply]
+    status: Callable[[Asker], control.StatusReply]
     keys: Callable[[], control.KeysReply]
     refresh_keys: Callable[[], Awaitable[control.KeysReply]]
     try_key: Callable[[control.TryKey], control.VerdictsReply]
     accept_account: Callable[[str], Awaitable[control.AcceptedReply]]
-
-
-class _Asker(msgspec.Struct, frozen=True):
-    """Who has connected, as the kernel says."""
-
-    pid: int
-    uid: int
+    sessions: Callable[[Asker], control.SessionsReply]
+    why: Callable[[], control.WhyReply]
+    hold: Callable[[control.HoldUp, Asker], control.HeldReply]
+    release: Callable[[control.Release, Asker], control.ReleasedReply]
 
 
 class ControlServer:
-    """Answers at `listening` while `run` runs. `owner` is the account that the server was started by."""
+    """Answers at `listening` while `run` runs.
+
+    `owner` is the account that the server was started by, `users` are the names of those that people may log in to.
+    """
 
     def __init__(
         self,
@@ -68,15 +90,18 @@ class ControlServer:
         handlers: Handlers,
         owner: int,
         publish: Callable[[AnyEvent], None],
+        users: Collection[str] = (),
         refusal_seconds: float = REFUSAL_SECONDS,
     ) -> None:
         self._listening = listening
         self._handlers = handlers
         self._owner = owner
+        self._users = users
         self._publish = publish
         self._refusal_seconds = refusal_seconds
         self._askers = 0
         self._others = 0
+        self._turns = asyncio.Semaphore(OTHERS_AT_ONCE)
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -98,21 +123,26 @@ class ControlServer:
         with sock, suppress(OSError, TimeoutError):  # the asker has gone, or takes too long
             sock.setblocking(False)
             pid, uid = peer_of(sock)
-            if uid in {control.ROOT, self._owner}:
+            asker = Asker(pid, uid, account_name(uid), control.may_ask_everything(uid, self._owner))
+            if asker.may_ask_everything:
                 if self._askers < MAX_ASKERS:
                     self._askers += 1
                     try:
-                        await self._converse(sock, _Asker(pid, uid))
+                        await self._converse(sock, asker)
                     finally:
                         self._askers -= 1
             elif self._others < MAX_OTHERS:
                 self._others += 1
                 try:
-                    await self._converse(sock, _Asker(pid, uid))
+                    await self._turns.acquire()
+                    try:
+                        await self._converse(sock, asker)
+                    finally:
+                        asyncio.get_running_loop().call_later(OTHERS_PAUSE_SECONDS, self._turns.release)
                 finally:
                     self._others -= 1
 
-    async def _converse(self, sock: socket.socket, asker: _Asker) -> None:
+    async def _converse(self, sock: socket.socket, asker: Asker) -> None:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(READ_SECONDS):
             line = await _read_line(sock)
@@ -129,18 +159,18 @@ class ControlServer:
             self._publish(InternalError(where="control", error=traceback.format_exc()))
             return control.encode_clean(RefusedReply("internal error; the server's log has more"), printable)
 
-    async def _reply(self, line: bytes, asker: _Asker) -> AnyReply:
+    async def _reply(self, line: bytes, asker: Asker) -> AnyReply:
         """The reply to a request, which has been told to the log before it is known to the asker."""
         try:
             request = control.decode_request(line)
         except control.ControlError as error:
             return await self._refuse(asker, "a line that is no request", str(error))
         command = control.describe(request)
-        if not control.may_ask(request, asker.uid, self._owner):
+        if not control.may_ask(request, asker.uid, self._owner, can_log_in=asker.user in self._users):
             return await self._refuse(asker, command, "this is for root and the account that started the server")
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                reply = await self._answer(request)
+                reply = await self._answer(request, asker)
         except Unanswerable as error:
             self._report(asker, command, f"failed: {error}")
             return RefusedReply(str(error))
@@ -154,10 +184,10 @@ class ControlServer:
         self._report(asker, command, "answered")
         return reply
 
-    async def _answer(self, request: AnyRequest) -> AnyReply:
+    async def _answer(self, request: AnyRequest, asker: Asker) -> AnyReply:
         match request:
             case control.Status():
-                return self._handlers.status()
+                return self._handlers.status(asker)
             case control.Keys():
                 return self._handlers.keys()
             case control.RefreshKeys():
@@ -166,14 +196,30 @@ class ControlServer:
                 return self._handlers.try_key(request)
             case control.AcceptAccount(source=source):
                 return await self._handlers.accept_account(source)
+            case control.Sessions():
+                return self._handlers.sessions(asker)
+            case control.Why():
+                return self._handlers.why()
+            case control.HoldUp():
+                return self._handlers.hold(request, asker)
+            case control.Release():
+                return self._handlers.release(request, asker)
 
-    async def _refuse(self, asker: _Asker, command: str, reason: str) -> RefusedReply:
+    async def _refuse(self, asker: Asker, command: str, reason: str) -> RefusedReply:
         self._report(asker, command, f"refused: {reason}")
         await asyncio.sleep(self._refusal_seconds)
         return RefusedReply(reason)
 
-    def _report(self, asker: _Asker, command: str, outcome: str) -> None:
+    def _report(self, asker: Asker, command: str, outcome: str) -> None:
         self._publish(ControlRequest(uid=asker.uid, pid=asker.pid, command=command, outcome=outcome))
+
+
+def account_name(uid: int) -> str:
+    """The name of the account `uid`; its number if it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 async def _read_line(sock: socket.socket) -> bytes | None:

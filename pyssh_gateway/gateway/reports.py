@@ -1,33 +1,50 @@
-"""The answers to what is asked over the control socket, put together from the gateway's parts."""
+"""The answers to what is asked over the control socket, put together from the gateway's parts.
+
+What is asked by somebody who may not know everything is cut down here.
+"""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
 from pyssh_gateway import __version__
-from pyssh_gateway.core import control
+from pyssh_gateway.config import Idle
+from pyssh_gateway.core import control, explain
 from pyssh_gateway.core.idle import IdleTracker
 from pyssh_gateway.core.key_report import login_reports, verdicts
-from pyssh_gateway.gateway.control import Handlers, Unanswerable
+from pyssh_gateway.gateway.control import Asker, Handlers, Unanswerable
+from pyssh_gateway.gateway.holds import Holds
+from pyssh_gateway.gateway.login_banner import LoginBanner
 from pyssh_gateway.gateway.registry import Registry
 from pyssh_gateway.gateway.signatures import certificate_verified
 from pyssh_gateway.keys.host_keys import HostKey
 from pyssh_gateway.keys.keyring import Keyring
+from pyssh_gateway.machine import history
+
+SHOWN_STOPS = 10
+"""Earlier stops that are told: half a screen."""
 
 
 class Reporter(msgspec.Struct, frozen=True):
-    """Where the facts are. `since` is Unix time, `clock` gives it; `now` is the loop's, as the idle tracker has it."""
+    """Where the facts are. `since` is Unix time, `clock` gives it; `now` is the loop's, as the idle tracker has it.
+
+    `start` knows since when the machine is awake; `stops` is the directory that earlier stops are written down in.
+    """
 
     keyring: Keyring
     registry: Registry
     idle: IdleTracker
+    settings: Idle
+    holds: Holds
+    start: LoginBanner
     host_keys: tuple[HostKey, ...]
     endpoint: tuple[str, int]
-    idle_timeout: float | None
     pid: int
     since: float
     clock: Callable[[], float]
     now: Callable[[], float]
+    stops: Path = Path()
 
     @property
     def handlers(self) -> Handlers:
@@ -38,11 +55,18 @@ class Reporter(msgspec.Struct, frozen=True):
             refresh_keys=self.refresh_keys,
             try_key=self.try_key,
             accept_account=self.accept_account,
+            sessions=self.sessions,
+            why=self.why,
+            hold=self.holds.hold,
+            release=self.holds.release,
         )
 
-    def status(self) -> control.StatusReply:
+    # -- who is on, and for how long ----------------------------------------------------------------------------
+
+    def status(self, asker: Asker) -> control.StatusReply:
         """The server and who is on."""
         address, port = self.endpoint
+        sources = self._sources() if asker.may_ask_everything else ()
         return control.StatusReply(
             version=__version__,
             pid=self.pid,
@@ -50,11 +74,54 @@ class Reporter(msgspec.Struct, frozen=True):
             address=address,
             port=port,
             host_keys=tuple(control.HostKeyReport(key.key_type, key.fingerprint, key.next) for key in self.host_keys),
-            connections=tuple(client.report() for client in self.registry.clients if client.user),
+            connections=tuple(
+                report if _may_see(asker, report) else msgspec.structs.replace(report, sessions=())
+                for report in self._connections()
+            ),
             authenticating=len(self.registry.authenticating),
-            idle=control.IdleReport(self.idle_timeout, self.idle.in_use, self.idle.stops_in(self.now())),
-            sources=tuple(source for source in self._sources() if source.failure or source.stale),
+            idle=self._idle(),
+            sources=tuple(source for source in sources if source.failure or source.stale),
         )
+
+    def sessions(self, asker: Asker) -> control.SessionsReply:
+        """Who runs what."""
+        return control.SessionsReply(tuple(report for report in self._connections() if _may_see(asker, report)))
+
+    def why(self) -> control.WhyReply:
+        """What keeps the machine up, and what stopped it before."""
+        return control.WhyReply(
+            since=self.start.since,
+            woken_by=self.start.woken_by,
+            policy=explain.policy(self.settings),
+            idle=self._idle(),
+            holds=self.holds.reports(),
+            stops=tuple(
+                control.StopReport(
+                    stop.time, explain.stop_reason(stop.reason, stop.detail), max(0.0, stop.time - stop.since)
+                )
+                for stop in reversed(history.read(self.stops)[-SHOWN_STOPS:])
+            ),
+        )
+
+    def _connections(self) -> tuple[control.ConnectionReport, ...]:
+        return tuple(client.report() for client in self.registry.clients if client.user)
+
+    def _idle(self) -> control.IdleReport:
+        now = self.now()
+        # Asked first: it lets go of what is over by now.
+        reasons = tuple(
+            control.ReasonReport(one.kind, one.text, None if one.until is None else max(0.0, one.until - now))
+            for one in self.idle.reasons(now)
+        )
+        timeout = self.settings.timeout
+        return control.IdleReport(
+            timeout=None if timeout is None else float(timeout),
+            in_use=self.idle.in_use,
+            stops_in=self.idle.stops_in(now),
+            reasons=reasons,
+        )
+
+    # -- keys ---------------------------------------------------------------------------------------------------
 
     def keys(self) -> control.KeysReply:
         """Who can log in with what."""
@@ -83,3 +150,8 @@ class Reporter(msgspec.Struct, frozen=True):
     def _sources(self) -> tuple[control.SourceReport, ...]:
         statuses = self.keyring.describe()
         return tuple(msgspec.convert(status, control.SourceReport, from_attributes=True) for status in statuses)
+
+
+def _may_see(asker: Asker, report: control.ConnectionReport) -> bool:
+    """Whether somebody may know what runs there. The processes of one's own account can be seen anyway."""
+    return asker.may_ask_everything or asker.user == report.user

@@ -91,7 +91,14 @@ def test_status_tells_who_is_on(machine: Machine, user_key: KeyPair) -> None:
         (opened["session"], "exec", "cat")
     ]
     assert (report["pid"], report["port"]) == (machine.server.gateway_pid, machine.server.port)
-    assert report["idle"] == {"timeout": None, "in_use": True, "stops_in": None}
+    identity = connection["identity"]["person"]
+    reason = f"{identity} is on as {machine.server.login} from 127.0.0.1"
+    assert report["idle"] == {
+        "timeout": None,
+        "in_use": True,
+        "stops_in": None,
+        "reasons": [{"kind": "connection", "text": reason, "ends_in": None}],
+    }
     started = machine.server.find("server.started")[0]
     assert [key["fingerprint"] for key in report["host_keys"]] == started["host_keys"]
     assert f"{machine.server.login}  " in machine.command("status").out

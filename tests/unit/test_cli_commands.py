@@ -17,16 +17,23 @@ from pyssh_gateway.core import control
 from pyssh_gateway.core.control import (
     AcceptedReply,
     ConnectionReport,
+    HeldReply,
+    HoldReport,
     HostKeyReport,
     IdleReport,
     KeyReport,
     KeysReply,
     LoginReport,
+    ReasonReport,
+    ReleasedReply,
     SessionReport,
+    SessionsReply,
     SourceReport,
     StatusReply,
+    StopReport,
     Verdict,
     VerdictsReply,
+    WhyReply,
 )
 from pyssh_gateway.events import Identity
 from pyssh_gateway.gateway.control import ControlServer, Handlers, Unanswerable
@@ -56,16 +63,35 @@ STATUS = StatusReply(
             "203.0.113.9",
             0.0,
             (
-                SessionReport("908994b924.1", "shell", "", "/dev/pts/3", 12, 2048),
+                SessionReport("908994b924.1", "shell", "", "/dev/pts/3", 12, 2048, 4711, 61.0),
                 SessionReport("908994b924.2", "exec", "printf \x1b[2J", "", 0, 0),
             ),
+            4096,
+            12,
         ),
     ),
     authenticating=2,
-    idle=IdleReport(60.0, in_use=True, stops_in=None),
+    idle=IdleReport(60.0, in_use=True, stops_in=None, reasons=(ReasonReport("connection", "amos is on", None),)),
     sources=(DOWN,),
 )
 KEYS = KeysReply((LoginReport("amos", (LAPTOP,)),), (GITHUB,))
+HOLD = HoldReport("2e1068", "amos", "training \x1b[2J run", 0.0, 4e9, 4711)
+WHY = WhyReply(
+    since=0.0,
+    woken_by="203.0.113.9",
+    policy="It stops 1m after the last client has gone.",
+    idle=IdleReport(
+        60.0,
+        in_use=True,
+        stops_in=3700.0,
+        reasons=(
+            ReasonReport("hold", "amos holds it: training run", 3600.0),
+            ReasonReport("schedule", "mon-fri 08:00-18:00", 1800.0),
+        ),
+    ),
+    holds=(HOLD,),
+    stops=(StopReport(0.0, "idle for 60 s", 3725.0),),
+)
 
 Run = Callable[..., "tuple[int, str, str]"]
 
@@ -76,6 +102,8 @@ class Answers:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.failing: tuple[SourceReport, ...] = ()
+        self.why = WHY
+        self.on = STATUS.connections
         self.tried: list[control.TryKey] = []
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
@@ -95,11 +123,15 @@ class Answers:
             listening.bind(str(self.path))
             listening.listen(16)
             handlers = Handlers(
-                status=lambda: STATUS,
+                status=lambda _asker: STATUS,
                 keys=lambda: KEYS,
                 refresh_keys=self._refresh,
                 try_key=self._try_key,
                 accept_account=self._accept,
+                sessions=lambda _asker: SessionsReply(self.on),
+                why=lambda: self.why,
+                hold=lambda _request, _asker: HeldReply(HOLD),
+                release=lambda _request, _asker: ReleasedReply((HOLD,)),
             )
             server = ControlServer(listening, handlers=handlers, owner=os.geteuid(), publish=lambda _event: None)
             self._task = self._loop.create_task(server.run())
@@ -162,12 +194,16 @@ def test_status_tells_who_is_on(answers: Answers, run: Run) -> None:
         f"  host key {SHA}  RSA  announced, not in use yet",
     ]
     assert lines[4].startswith("amos  github:example#583231  from 203.0.113.9 for ")
-    assert lines[4].endswith("  (908994b924)")
+    assert lines[4].endswith("  4.0 KiB in, 12 B out  (908994b924)")
     assert lines[5:7] == [
-        "  .1  shell on /dev/pts/3  12 B in, 2.0 KiB out",
-        "  .2  exec  0 B in, 0 B out  printf \\x1b[2J",
+        "  .1  shell on /dev/pts/3 for 1m  12 B in, 2.0 KiB out",
+        "  .2  exec for 0s  0 B in, 0 B out  printf \\x1b[2J",
     ]
-    assert "1 connection, 2 not logged in yet; stops 1m after the last one has gone" in lines
+    assert lines[8:11] == [
+        "1 connection, 2 not logged in yet; stops 1m after what keeps it up has ended",
+        "kept up by",
+        "  amos is on",
+    ]
     assert lines[-3:] == [
         "! url:https://keys.example.com",
         "    nothing is known of it yet, nobody gets in by it; asked again in 5s",
@@ -186,6 +222,63 @@ def test_status_for_programs(answers: Answers, run: Run) -> None:
         "github:example",
     )
     assert report["connections"][0]["sessions"][1]["command"] == "printf \\x1b[2J"
+
+
+def test_why_tells_what_keeps_it_up(answers: Answers, run: Run) -> None:
+    """Protects `why`: every reason with its end, holds with their names, the next stop, and the earlier ones."""
+    code, out, err = run("why")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("awake for ")
+    assert lines[0].endswith(", woken by 203.0.113.9")
+    assert lines[1:3] == ["kept up by", "  mon-fri 08:00-18:00, for 30m more"]
+    assert lines[3].startswith("  hold 2e1068 of amos, for ")
+    assert lines[3].endswith(" more, while process 4711 runs: training \\x1b[2J run")
+    assert lines[4:8] == [
+        "stops in 1h1m if nothing else comes up",
+        "It stops 1m after the last client has gone.",
+        "",
+        "stopped before",
+    ]
+    assert lines[8].startswith("  Thu Jan 01 ")
+    assert lines[8].endswith("  after 1h2m: idle for 60 s")
+    assert json.loads(run("why", "--json")[1])["holds"][0]["hold"] == "2e1068"
+
+
+@pytest.mark.parametrize(
+    ("idle", "lines"),
+    [
+        (
+            IdleReport(60.0, in_use=False, stops_in=42.0),
+            ["nothing keeps it up", "stops in 42s unless somebody logs in"],
+        ),
+        (
+            IdleReport(60.0, False, 42.0, (ReasonReport("boot", "just started, nobody has logged in yet", 42.0),)),
+            [
+                "waits, because",
+                "  just started, nobody has logged in yet, for 42s more",
+                "stops in 42s unless somebody logs in",
+            ],
+        ),
+        (IdleReport(None, in_use=False, stops_in=None), ["does not stop by itself"]),
+    ],
+)
+def test_why_tells_when_it_stops(answers: Answers, run: Run, idle: IdleReport, lines: list[str]) -> None:
+    """Protects whoever asks on an idle machine, and on one that never stops."""
+    answers.why = WhyReply(0.0, "", "It stops.", idle, (), ())
+    out = run("why")[1].splitlines()
+    assert "woken" not in out[0]
+    assert out[1:] == [*lines, "It stops."]
+
+
+def test_sessions_tells_who_runs_what(answers: Answers, run: Run) -> None:
+    """Protects `sessions`: everybody that the server names, with what runs, or that there is nobody."""
+    code, out, err = run("sessions")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1:] == run("status")[1].splitlines()[5:8]
+    assert json.loads(run("sessions", "--json")[1])["connections"][0]["sessions"][0]["seconds"] == 61.0
+    answers.on = ()
+    assert run("sessions")[:2] == (0, "nobody is on\n")
 
 
 def test_keys_tells_who_can_log_in(answers: Answers, run: Run) -> None:

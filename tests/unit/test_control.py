@@ -14,15 +14,21 @@ from pyssh_gateway.core.control import (
     AnyReply,
     AnyRequest,
     ControlError,
+    HeldReply,
+    HoldReport,
     IdleReport,
     KeysReply,
     LoginReport,
     RefusedReply,
+    ReleasedReply,
+    SessionsReply,
     Status,
     StatusReply,
+    StopReport,
     TryKey,
     Verdict,
     VerdictsReply,
+    WhyReply,
 )
 
 REQUESTS: tuple[AnyRequest, ...] = (
@@ -31,9 +37,27 @@ REQUESTS: tuple[AnyRequest, ...] = (
     control.RefreshKeys(),
     TryKey(b"\0blob", "rsa-sha2-512", "amos", "::1"),
     AcceptAccount("github:example"),
+    control.Sessions(),
+    control.Why(),
+    control.HoldUp(7200.0, "training run", process=True),
+    control.Release("2e1068"),
 )
+PUBLIC = {"status", "sessions", "why", "hold", "release"}
 STATUS = StatusReply("0.1.0", 7, 1.0, "::", 22, (), (), 0, IdleReport(None, False, None), ())
 KEYS = KeysReply((LoginReport("amos", ()),), ())
+HOLD = HoldReport("2e1068", "amos", "training run", 1.0, 2.0, 7)
+WHY = WhyReply(1.0, "::1", "It stops.", IdleReport(60.0, True, 2.0), (HOLD,), (StopReport(1.0, "idle for 60 s", 2.0),))
+REPLIES: tuple[AnyReply, ...] = (
+    STATUS,
+    KEYS,
+    RefusedReply("no"),
+    AcceptedReply("yes"),
+    VerdictsReply(()),
+    SessionsReply(()),
+    WHY,
+    HeldReply(HOLD, "not written down"),
+    ReleasedReply((HOLD,)),
+)
 
 
 # -- messages ------------------------------------------------------------------------------------------------------
@@ -48,7 +72,7 @@ def test_requests_arrive_as_they_were_sent(request_: AnyRequest) -> None:
     assert control.decode_request(line) == request_
 
 
-@pytest.mark.parametrize("reply", [STATUS, KEYS, RefusedReply("no"), AcceptedReply("yes"), VerdictsReply(())])
+@pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: type(reply).__name__)
 def test_replies_arrive_as_they_were_sent(reply: AnyReply) -> None:
     """Protects the protocol in the other direction."""
     line = control.encode_clean(reply, str)
@@ -90,10 +114,13 @@ def test_a_client_understands_newer_replies() -> None:
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: type(request).__name__)
 def test_strangers_may_ask_nothing(request_: AnyRequest) -> None:
-    """Protects what is said about people: root and the account that started the server may ask, and nobody else."""
-    assert control.may_ask(request_, uid=0, owner=1000)
-    assert control.may_ask(request_, uid=1000, owner=1000)
-    assert not control.may_ask(request_, uid=1001, owner=1000)
+    """Protects what is said about people: root and who started the server may ask, who can log in what is for them."""
+    for can_log_in in (False, True):
+        assert control.may_ask(request_, uid=0, owner=1000, can_log_in=can_log_in)
+        assert control.may_ask(request_, uid=1000, owner=1000, can_log_in=can_log_in)
+    assert not control.may_ask(request_, uid=1001, owner=1000, can_log_in=False)
+    is_public = type(request_).__struct_config__.tag in PUBLIC
+    assert control.may_ask(request_, uid=1001, owner=1000, can_log_in=True) is is_public
 
 
 def test_the_log_names_what_was_asked() -> None:
@@ -104,4 +131,9 @@ def test_the_log_names_what_was_asked() -> None:
         "keys.refresh",
         "keys.test SHA256:b9es0AIVIZKwL4vBE2IvbEav0BXWkKzWB1nFd4hKpj8",
         "keys.accept github:example",
+        "sessions",
+        "why",
+        "hold",
+        "release 2e1068",
     ]
+    assert control.describe(control.Release()) == "release"

@@ -17,33 +17,48 @@ from pyssh_gateway.core.control import (
     AcceptedReply,
     AnyReply,
     AnyRequest,
+    HeldReply,
+    HoldReport,
     IdleReport,
     KeysReply,
     LoginReport,
     RefusedReply,
+    ReleasedReply,
+    SessionsReply,
     Status,
     StatusReply,
     TryKey,
     Verdict,
     VerdictsReply,
+    WhyReply,
 )
 from pyssh_gateway.events import AnyEvent, ControlRequest, InternalError
 from pyssh_gateway.gateway import control as server
-from pyssh_gateway.gateway.control import ControlServer, Handlers, Unanswerable
+from pyssh_gateway.gateway.control import Asker, ControlServer, Handlers, Unanswerable
 
 SECONDS = 10.0
 NOBODY = 65534
+NOBODYS_NAME = server.account_name(NOBODY)
 REFUSAL = "this is for root and the account that started the server"
 
 STATUS = StatusReply("0.1.0", 7, 1.0, "::", 22, (), (), 0, IdleReport(None, False, None), ())
 KEYS = KeysReply((LoginReport("amos", ()),), ())
+HOLD = HoldReport("2e1068", "amos", "training run", 1.0, 61.0, 0)
+WHY = WhyReply(1.0, "", "It stops.", IdleReport(60.0, True, None), (HOLD,), ())
+SESSIONS = SessionsReply(())
 ANSWERS: list[tuple[AnyRequest, AnyReply]] = [
     (Status(), STATUS),
     (control.Keys(), KEYS),
     (control.RefreshKeys(), KEYS),
     (TryKey(b"blob", user="amos"), VerdictsReply((Verdict("amos", False, "no\\x1b"),))),
     (AcceptAccount("github:example"), AcceptedReply("accepted github:example")),
+    (control.Sessions(), SESSIONS),
+    (control.Why(), WHY),
+    (control.HoldUp(60.0, "training run"), HeldReply(HOLD)),
+    (control.Release("2e1068"), ReleasedReply((HOLD,))),
 ]
+FOR_LOGINS = {"status", "sessions", "why", "hold", "release"}
+"""What accounts that people log in to may ask, by the names in the log."""
 ASK_STATUS = control.encode_request(Status())
 
 Scenario = Callable[["Asking"], Awaitable[None]]
@@ -58,11 +73,15 @@ async def _accept(source: str) -> AcceptedReply:
 
 
 HANDLERS = Handlers(
-    status=lambda: STATUS,
+    status=lambda _asker: STATUS,
     keys=lambda: KEYS,
     refresh_keys=_refresh,
     try_key=lambda request: VerdictsReply((Verdict(request.user, False, "no\x1b"),)),
     accept_account=_accept,
+    sessions=lambda _asker: SESSIONS,
+    why=lambda: WHY,
+    hold=lambda _request, _asker: HeldReply(HOLD),
+    release=lambda _request, _asker: ReleasedReply((HOLD,)),
 )
 
 
@@ -120,7 +139,7 @@ def acting_as(uid: int) -> Iterator[None]:
 
 @pytest.fixture
 def play() -> Iterator[Callable[..., list[AnyEvent]]]:
-    """Runs a scenario beside a server: `play(scenario)`; `handlers` and `owner` are the server's."""
+    """Runs a scenario beside a server: `play(scenario)`; `handlers`, `owner` and `users` are the server's."""
     # Not pytest's directory, which other accounts can't get to.
     with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listening:
         path = Path(directory, "control.sock")
@@ -130,10 +149,17 @@ def play() -> Iterator[Callable[..., list[AnyEvent]]]:
         listening.listen(64)
 
         @contextlib.asynccontextmanager
-        async def serving(handlers: Handlers, owner: int, refusal_seconds: float) -> AsyncIterator[Asking]:
+        async def serving(
+            handlers: Handlers, owner: int, users: tuple[str, ...], refusal_seconds: float
+        ) -> AsyncIterator[Asking]:
             asking = Asking(str(path))
             one = ControlServer(
-                listening, handlers=handlers, owner=owner, publish=asking.publish, refusal_seconds=refusal_seconds
+                listening,
+                handlers=handlers,
+                owner=owner,
+                users=users,
+                publish=asking.publish,
+                refusal_seconds=refusal_seconds,
             )
             task = asyncio.get_running_loop().create_task(one.run())
             try:
@@ -149,9 +175,11 @@ def play() -> Iterator[Callable[..., list[AnyEvent]]]:
             handlers: Handlers = HANDLERS,
             owner: int | None = None,
             refusal_seconds: float = 0.0,
+            users: tuple[str, ...] = (),
         ) -> list[AnyEvent]:
             async def whole() -> list[AnyEvent]:
-                async with serving(handlers, os.geteuid() if owner is None else owner, refusal_seconds) as asking:
+                started_by = os.geteuid() if owner is None else owner
+                async with serving(handlers, started_by, users, refusal_seconds) as asking:
                     await scenario(asking)
                     return asking.events
 
@@ -188,6 +216,53 @@ def test_another_account_is_refused(play: Play) -> None:
     event = play(scenario, owner=12345)[0]
     assert isinstance(event, ControlRequest)
     assert event.uid == NOBODY
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
+def test_an_account_that_can_log_in_may_hold_and_ask_why(play: Play) -> None:
+    """Protects both sides: login users get what is meant for them, and nothing else; handlers learn who it is."""
+    seen: list[Asker] = []
+
+    def hold(request: control.HoldUp, asker: Asker) -> HeldReply:
+        seen.append(asker)
+        return HeldReply(HOLD)
+
+    async def scenario(asking: Asking) -> None:
+        for request, reply in ANSWERS:
+            expected = reply if control.describe(request).split()[0] in FOR_LOGINS else RefusedReply(REFUSAL)
+            assert await asking.ask(control.encode_request(request), as_stranger=True) == expected
+
+    play(scenario, msgspec.structs.replace(HANDLERS, hold=hold), owner=12345, users=("amos", NOBODYS_NAME))
+    assert seen == [Asker(os.getpid(), NOBODY, NOBODYS_NAME, may_ask_everything=False)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
+def test_a_login_user_cannot_fill_the_log(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects the disk: after an answer an account's turn lasts for a while, so that loops are slow."""
+
+    async def scenario(asking: Asking) -> None:
+        for _ in range(server.OTHERS_AT_ONCE):
+            assert await asking.ask(ASK_STATUS, as_stranger=True) == STATUS
+        with await asking.connect(as_stranger=True) as one_more:
+            await asyncio.get_running_loop().sock_sendall(one_more, ASK_STATUS)
+            assert await asking.ask(ASK_STATUS) == STATUS
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await read_all(one_more)
+
+    monkeypatch.setattr(server, "OTHERS_PAUSE_SECONDS", 3600.0)
+    play(scenario, owner=12345, users=(NOBODYS_NAME,))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
+def test_many_login_users_may_ask_at_once(play: Play) -> None:
+    """Protects scripts that begin many holds at the same time: those that are too many for one turn wait for theirs."""
+
+    async def scenario(asking: Asking) -> None:
+        asked = [asyncio.create_task(asking.ask(ASK_STATUS, as_stranger=True)) for _ in range(server.MAX_OTHERS)]
+        assert await asyncio.gather(*asked) == [STATUS] * server.MAX_OTHERS
+
+    play(scenario, owner=12345, users=(NOBODYS_NAME,))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may ask every server")

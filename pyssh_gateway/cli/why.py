@@ -1,0 +1,47 @@
+"""`why` and `sessions`: what keeps the machine up and when it stops, why it stopped before, and who runs what."""
+
+import argparse
+import time
+from collections.abc import Sequence
+
+from pyssh_gateway.cli import printing, status, text
+from pyssh_gateway.cli.asking import ask_at
+from pyssh_gateway.cli.outcome import FINE
+from pyssh_gateway.core.control import Sessions, SessionsReply, StopReport, Why, WhyReply
+
+
+def why(given: argparse.Namespace, places: Sequence[str]) -> int:
+    """Ask the running server why it is up."""
+    reply = ask_at(places, Why(), WhyReply)
+    if given.json:
+        printing.json(reply)
+    else:
+        printing.lines(_lines(reply, time.time()))
+    return FINE
+
+
+def sessions(given: argparse.Namespace, places: Sequence[str]) -> int:
+    """Ask the running server who runs what."""
+    reply = ask_at(places, Sessions(), SessionsReply)
+    if given.json:
+        printing.json(reply)
+    elif not reply.connections:
+        printing.lines(["nobody is on"])
+    else:
+        for connection in reply.connections:
+            printing.lines(status.connection(connection, time.time()))
+    return FINE
+
+
+def _lines(reply: WhyReply, now: float) -> list[str]:
+    awake = text.time_span(max(0.0, now - reply.since))
+    by = f", woken by {reply.woken_by}" if reply.woken_by else ""
+    lines = [f"awake for {awake}{by}", *status.reasons(reply.idle, reply.holds, now), status.next_stop(reply.idle)]
+    lines.append(reply.policy)
+    if reply.stops:
+        lines += ["", "stopped before", *(f"  {_stop(stop)}" for stop in reply.stops)]
+    return lines
+
+
+def _stop(stop: StopReport) -> str:
+    return f"{text.moment(stop.time)}  after {text.time_span(stop.awake)}: {stop.why}"

@@ -1,0 +1,140 @@
+"""What the answers over the control socket are made of: keys, sources, sessions, connections, reasons, holds.
+
+Times are Unix seconds unless a field says otherwise. This module knows nothing of who may be told what.
+"""
+
+import msgspec
+
+from pyssh_gateway.events import Identity
+
+
+class KeyReport(msgspec.Struct, frozen=True):
+    """A key that may log in, or an authority whose certificates may.
+
+    `bits` is the size that ssh-keygen -l shows; `options` are the line's in the syntax of authorized_keys, empty for
+    none; `narrowed_out`: the login's `only_fingerprints` or `key_types` leave it out, so it lets nobody in.
+    """
+
+    fingerprint: str
+    key_type: str
+    bits: int
+    comment: str
+    person: str
+    person_id: int | None
+    source: str
+    options: str
+    authority: bool
+    narrowed_out: bool
+
+
+class LoginReport(msgspec.Struct, frozen=True):
+    """Who can log in to the account `user`."""
+
+    user: str
+    keys: tuple[KeyReport, ...]
+
+
+class SourceReport(msgspec.Struct, frozen=True):
+    """A source as it stands.
+
+    `origin` is "none", "fetched" or "last-good"; `age` seconds have passed since it was last known to say this, None if
+    it never was; `failure` says why the last look failed, empty if it did not; `pinned` is the account number that the
+    configuration names, `remembered` the one that was seen first; `stale`: too old, nobody gets in by it any more;
+    `next_look` seconds from now it is asked again, None if that is not planned.
+    """
+
+    spec: str
+    users: tuple[str, ...]
+    accepted: int
+    refused: int
+    origin: str
+    age: float | None
+    failure: str
+    pinned: int | None
+    remembered: int | None
+    stale: bool
+    next_look: float | None
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Whether a key is let in to the account `user`.
+
+    `reason` says why not; `source`, `identity` and `options` (as in `KeyReport`) are those of the line that lets it in.
+    """
+
+    user: str
+    accepted: bool
+    reason: str = ""
+    source: str = ""
+    options: str = ""
+    identity: Identity | None = None
+
+
+class HostKeyReport(msgspec.Struct, frozen=True):
+    """A key of the server; `next`: announced to clients and not in use yet."""
+
+    key_type: str
+    fingerprint: str
+    next: bool
+
+
+class SessionReport(msgspec.Struct, frozen=True):
+    """What has run for a session channel for `seconds`; `command` is empty for a shell, `tty` without a terminal."""
+
+    session: str
+    kind: str
+    command: str
+    tty: str
+    bytes_in: int
+    bytes_out: int
+    pid: int = 0
+    seconds: float = 0.0
+
+
+class ConnectionReport(msgspec.Struct, frozen=True):
+    """Somebody who is on, since `since`. The bytes are what the connection has carried in all, on the wire."""
+
+    conn: str
+    user: str
+    identity: Identity | None
+    peer: str
+    since: float
+    sessions: tuple[SessionReport, ...]
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+class ReasonReport(msgspec.Struct, frozen=True):
+    """Why the machine is up. `kind` is one of `core.idle.Kind`; `ends_in` seconds, None: that is not known."""
+
+    kind: str
+    text: str
+    ends_in: float | None
+
+
+class IdleReport(msgspec.Struct, frozen=True):
+    """Whether the machine is needed. `timeout` None: it never stops by itself; `stops_in` None: not in sight."""
+
+    timeout: float | None
+    in_use: bool
+    stops_in: float | None
+    reasons: tuple[ReasonReport, ...] = ()
+
+
+class HoldReport(msgspec.Struct, frozen=True):
+    """A hold of the account `user`, until `until`. `pid` is the process that it is for, 0 for none."""
+
+    hold: str
+    user: str
+    reason: str
+    since: float
+    until: float
+    pid: int
+
+
+class StopReport(msgspec.Struct, frozen=True):
+    """An earlier stop of the machine: when, and why in words. `awake` seconds had passed since it was started."""
+
+    time: float
+    why: str
+    awake: float
