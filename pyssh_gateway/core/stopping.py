@@ -1,0 +1,56 @@
+"""How a stop is told to those whom it hits, how its time is divided, and whether the machine was away meanwhile."""
+
+import msgspec
+
+AWAY_SECONDS = 1.0
+"""What a wait may take too long, or the clocks drift apart, before that means that the machine stood still. A busy one
+makes us late, too; taken for a suspended one, it waits for its idle time once more."""
+
+
+class Farewell(msgspec.Struct, frozen=True):
+    """What is said: on the screens of terminals, and in the disconnect message of every connection."""
+
+    screen: str
+    message: str
+
+
+def farewell(reason: str, action: str) -> Farewell:
+    """The words for a stop for `reason` ("idle" or "signal") by a server whose `stop.action` is `action`."""
+    if reason == "signal":
+        text = "the server is stopping for a deploy, reconnect in a moment"
+    elif action == "suspend":
+        text = "nobody is using this machine, so it goes to sleep; reconnect to wake it"
+    else:
+        text = "nobody is using this machine, so it stops; reconnect to start it again"
+    return Farewell(f"pyssh-gateway: {text}. Goodbye!", text[0].upper() + text[1:])
+
+
+def session_seconds(reason: str, drain: float, hook_timeout: float, hooks: int) -> float:
+    """For how long the sessions may take to end, of a stop for `reason` that has so many hooks to run after them.
+
+    After a signal there is `drain` for everything, since the platform kills what is late. The sessions come first, as
+    the hooks are to find what they have written, and leave the hooks what these may take, but half of it at most.
+    """
+    return drain - min(hook_timeout, drain / 2) if hooks and reason == "signal" else drain
+
+
+def hook_seconds(reason: str, drain: float, hook_timeout: float, spent: float) -> float:
+    """For how long all the hooks may run once the sessions have taken `spent` seconds to end."""
+    return min(hook_timeout, max(drain - spent, drain / 2)) if reason == "signal" else hook_timeout
+
+
+class Clocks(msgspec.Struct, frozen=True):
+    """Both clocks at one moment, in seconds: one that never jumps, and Unix time."""
+
+    steady: float
+    wall: float
+
+
+def away(before: Clocks, after: Clocks, slept: float) -> float:
+    """For how many seconds the machine stood still between two looks that were to be `slept` seconds apart; 0: it ran.
+
+    Whether a machine's steady clock runs on while it is suspended depends on what suspends it, so either may tell. A
+    clock that was set back tells nothing.
+    """
+    seconds = max(after.steady - before.steady, after.wall - before.wall) - slept
+    return seconds if seconds > AWAY_SECONDS else 0.0

@@ -1,0 +1,140 @@
+"""What is run at a stop: the configuration's commands, and the request to Fly's API; with the spawner's own rights.
+
+The gateway asks for these by number and never says what they are. What comes out of them goes into a pipe whose other
+end is the gateway's; the spawner reads none of it, and an answer from the network is copied by a process of its own.
+"""
+
+import os
+import resource
+import select
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import NoReturn
+
+import msgspec
+
+from pyssh_gateway.spawner import process
+from pyssh_gateway.spawner.process import Child, SpawnError
+
+SHELL = "/bin/sh"
+
+CANNOT_RUN = 126
+"""Exit status when a command can't be run at all: the shell's."""
+
+READY_SECONDS = 5
+"""How long a child may take to lead a process group; it only makes a few system calls until then."""
+
+ANSWER_SECONDS = 30
+"""When nobody waits for the API's answer any more, whatever has become of the gateway that asked."""
+
+ANSWER_BYTES = 64 * 1024
+"""More than this of an answer is not copied."""
+
+NOBODY = 65534
+"""The ids of nobody, whether the account exists or not (the kernel's overflowuid): they own nothing."""
+
+_UMASK = 0o022
+
+
+class StopCommands(msgspec.Struct, frozen=True):
+    """What there is to run: `commands` are the hooks and then `stop.command`, in the environment `environ`.
+
+    `api` is the path of the socket of Fly's API and `request` what is sent there; empty if it can't be, for the reason
+    `no_suspend`.
+    """
+
+    commands: tuple[str, ...] = ()
+    environ: Mapping[str, str] = {}
+    api: str = ""
+    request: bytes = b""
+    no_suspend: str = "it was not set up"
+
+
+def start_command(stop: StopCommands, index: int, *, open_files: tuple[int, int]) -> Child:
+    """Start the command of that index; its one descriptor has its output and its errors. Raises SpawnError."""
+    if not 0 <= index < len(stop.commands):
+        raise SpawnError(f"the configuration has no command {index} for a stop")
+    argv = [SHELL, "-c", stop.commands[index]]
+    return _start(lambda: os.execve(SHELL, argv, dict(stop.environ)), open_files)
+
+
+def start_suspend(stop: StopCommands, *, open_files: tuple[int, int]) -> Child:
+    """Send the request; the one descriptor has the answer as it came, or a line that says what failed."""
+    if not stop.request:
+        raise SpawnError(stop.no_suspend)
+    return _start(lambda: _send(stop.api, stop.request), open_files)
+
+
+def _start(run: Callable[[], object], open_files: tuple[int, int]) -> Child:
+    """Fork a process group that does `run` with its output in a pipe."""
+    descriptors: list[int] = []
+    try:
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        descriptors += [reader, writer]
+        waiting, ready = os.pipe2(os.O_CLOEXEC)
+        descriptors += [waiting, ready]
+        pid = process.fork()
+        if pid == 0:
+            _in_child(run, writer, open_files)
+        # Its signal would find no group before. The end of this pipe comes when the child has closed everything.
+        os.close(descriptors.pop())
+        leads = select.poll()
+        leads.register(waiting, select.POLLIN)
+        leads.poll(READY_SECONDS * 1000)
+        descriptors.remove(reader)
+    except OSError as error:
+        raise SpawnError(f"can't start a process: {error.strerror}") from error
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    return Child(pid, "", os.geteuid(), "", [reader])
+
+
+def _in_child(run: Callable[[], object], output: int, open_files: tuple[int, int]) -> NoReturn:
+    """Everything after the fork. A forked copy of the spawner never gets out of here."""
+    code = CANNOT_RUN
+    try:
+        process.default_signals()
+        os.setsid()
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+        resource.setrlimit(resource.RLIMIT_NOFILE, open_files)
+        os.umask(_UMASK)
+        os.chdir("/")
+        run()
+        code = 0
+    except BaseException as error:  # noqa: BLE001 - see above
+        with suppress(OSError):
+            os.write(2, f"{error}\n".encode(errors="replace"))
+    finally:
+        os._exit(code)
+
+
+def _send(path: str, request: bytes) -> None:
+    """Connect with the rights that there are, give them up, send `request` and copy what is answered.
+
+    The gateway gets bytes and no connection: by that it could ask for the machine's identity (`/v1/tokens/oidc`) or for
+    other machines, and it is the process that the network reaches.
+    """
+    with socket.socket(socket.AF_UNIX) as api:
+        api.settimeout(ANSWER_SECONDS)
+        try:
+            api.connect(path)
+        except OSError as error:
+            raise OSError(f"can't connect to {path}: {error.strerror or error}") from None
+        if os.geteuid() == 0:
+            os.setgroups([])
+            process.become(NOBODY, NOBODY)
+        left = ANSWER_BYTES
+        try:
+            api.sendall(request)
+            while left > 0 and (chunk := api.recv(min(left, 4096))):
+                os.write(1, chunk)
+                left -= len(chunk)
+        except ConnectionError:  # closed without an answer, or after it: whoever reads it sees which
+            pass

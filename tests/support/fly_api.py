@@ -1,0 +1,175 @@
+"""A real HTTP server on a unix socket that plays the API in a machine of Fly.io, as badly as a test wants.
+
+    with FakeFlyApi(directory / "api", accepted()) as fly:
+        ...  # a server with stop.fly_api = fly.path and the environment fly.environ
+        fly.wait_for_requests(1)
+
+An answer is a function that writes a response. They are given one after the other, the last one for ever. Leaving the
+`with` block releases everything that hangs and waits for every thread.
+"""
+
+import collections
+import json
+import socketserver
+import sys
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+APP = "my-box"
+MACHINE = "3d8d9014b32d89"
+
+CLIENT_TIMEOUT = 10.0
+"""Seconds after which the server gives up on a client that says nothing."""
+
+
+class Request(NamedTuple):
+    """What was asked, in order to be looked at."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+
+
+class FakeFlyApi:
+    """The server. `path` is its socket, which only its owner may connect to; `requests` are those that have come."""
+
+    def __init__(self, path: Path, *answers: "Answer") -> None:
+        self.path = str(path)
+        self.environ = {"FLY_APP_NAME": APP, "FLY_MACHINE_ID": MACHINE}
+        self.suspend_path = f"/v1/apps/{APP}/machines/{MACHINE}/suspend"
+        self.released = threading.Event()
+        self.requests: list[Request] = []
+        self._answers = collections.deque(answers)
+        self._changed = threading.Condition()
+        self._server = _Server(self)
+        path.chmod(0o600)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), name="fake-fly-api")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.released.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def wait_for_requests(self, count: int, timeout: float = 10.0) -> None:
+        """Return as soon as `count` requests have arrived; AssertionError if they do not. Blocks."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.requests) >= count, timeout), (
+                f"{len(self.requests)} of {count} requests within {timeout} s"
+            )
+
+    def take_answer(self, request: Request) -> "Answer":
+        """Note a request and give the answer that it gets: Fly's own where it is not for this machine."""
+        with self._changed:
+            self.requests.append(request)
+            self._changed.notify_all()
+            if (request.method, request.path) != ("POST", self.suspend_path):
+                return refused(404, "machine not found")
+            return self._answers.popleft() if len(self._answers) > 1 else self._answers[0]
+
+
+class _Server(socketserver.ThreadingUnixStreamServer):
+    # Not daemons: server_close() then waits for them, and a test that leaves one behind fails here.
+    daemon_threads = False
+
+    def __init__(self, fly: FakeFlyApi) -> None:
+        super().__init__(fly.path, Handler)
+        self.fly = fly
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Let a client go that hung up on a bad answer, which is what it should do; show anything else."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection, one request."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = CLIENT_TIMEOUT
+    server: _Server
+
+    def do_POST(self) -> None:
+        """Answer as scripted."""
+        self.close_connection = True
+        self.server.fly.take_answer(Request(self.command, self.path, dict(self.headers)))(self)
+
+    @property
+    def released(self) -> threading.Event:
+        """Set when the server closes: what hangs on purpose goes on then."""
+        return self.server.fly.released
+
+    def respond(self, code: int, body: bytes) -> None:
+        """Send a whole response."""
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name for it
+        """Say nothing: tests look at `requests`."""
+
+
+Answer = Callable[[Handler], None]
+
+
+def accepted() -> Answer:
+    """Fly suspends the machine, in a moment."""
+    return lambda handler: handler.respond(200, b'{"ok":true}')
+
+
+def refused(code: int, error: str) -> Answer:
+    """Fly does not, and says why as it does: a JSON object with an error."""
+    return lambda handler: handler.respond(code, json.dumps({"error": error, "status": "failed"}).encode())
+
+
+def in_chunks(code: int, error: str) -> Answer:
+    """The same in a chunked answer."""
+
+    def answer(handler: Handler) -> None:
+        body = json.dumps({"error": error}).encode()
+        handler.send_response(code)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        handler.wfile.write(f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n")
+
+    return answer
+
+
+def page(code: int) -> Answer:
+    """An error of something in between, which speaks HTML."""
+    return lambda handler: handler.respond(code, b"<html><body>upstream {connect} error</body></html>")
+
+
+def garbage() -> Answer:
+    """Something else listens there."""
+
+    def answer(handler: Handler) -> None:
+        handler.wfile.write(b"\x00\xff SSH-2.0-example\r\n\r\n")
+
+    return answer
+
+
+def hang_up() -> Answer:
+    """Close without a word."""
+    return lambda _handler: None
+
+
+def hang() -> Answer:
+    """Say nothing until the server closes."""
+
+    def answer(handler: Handler) -> None:
+        handler.released.wait()
+
+    return answer

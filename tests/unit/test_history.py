@@ -1,0 +1,65 @@
+"""The file of the last stops: what is added comes back, there is an end to it, and damage does no harm."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pyssh_gateway.machine.history import FILE_NAME, KEPT, MAX_TEXT, StopRecord, append, read
+
+
+def record(number: int, detail: str = "idle for 60 s") -> StopRecord:
+    """A stop."""
+    return StopRecord(time=1000.0 + number, since=900.0, reason="idle", detail=detail, action="exit")
+
+
+def test_the_last_ones_are_kept(tmp_path: Path) -> None:
+    """Protects `why`: the newest stops are there, in order, and the file does not grow for ever."""
+    for number in range(KEPT + 5):
+        append(tmp_path, record(number))
+    assert read(tmp_path) == tuple(record(number) for number in range(5, KEPT + 5))
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+    assert (tmp_path / FILE_NAME).stat().st_mode & 0o777 == 0o600
+
+
+def test_nothing_is_known_at_first(tmp_path: Path) -> None:
+    """Protects the first start: no file is no stops."""
+    assert read(tmp_path) == ()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[1]", b'[{"time": 1}]', b"\xff\xfe", b"[" * 100_000, b"[]" + b" " * 10**6]
+)
+def test_a_damaged_file_is_forgotten(tmp_path: Path, content: bytes) -> None:
+    """Protects the stop: whatever is in the file, the next stop is written."""
+    (tmp_path / FILE_NAME).write_bytes(content)
+    assert read(tmp_path) == ()
+    append(tmp_path, record(1))
+    assert read(tmp_path) == (record(1),)
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    """Protects other files: a link in the place is replaced, and what it led to stays as it was."""
+    other = tmp_path / "other"
+    other.write_text("[]")
+    (tmp_path / FILE_NAME).symlink_to(other)
+    (tmp_path / f".{FILE_NAME}.tmp").symlink_to(other)
+    append(tmp_path, record(1))
+    assert read(tmp_path) == (record(1),)
+    assert other.read_text() == "[]"
+
+
+def test_a_directory_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    """Protects the log: that nothing could be remembered is told, by whoever asked for it."""
+    with pytest.raises(OSError, match="No such file"):
+        append(tmp_path / "missing", record(1))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(max_size=2 * MAX_TEXT))
+def test_any_text_survives(tmp_path: Path, detail: str) -> None:
+    """Protects from a text that can't be written, and from long ones: twenty of the longest fit."""
+    for number in range(3):
+        append(tmp_path, record(number, detail))
+    assert read(tmp_path)[-1].detail == detail[:MAX_TEXT].encode("utf-8", "replace").decode()
