@@ -8,6 +8,7 @@ ARG BASE=debian:trixie-slim
 FROM ${BASE} AS config
 ARG GITHUB=""
 ARG LOGIN_USER=dev
+ARG TRUSTED_PROXIES=""
 COPY deploy/config.sh /deploy/
 RUN sh /deploy/config.sh >/deploy/config.toml
 
@@ -37,12 +38,12 @@ FROM ${BASE}
 # A box to work on, not a distribution: editors, shells, git and what remote tools expect to find (VS Code's server wants
 # curl, tar, gzip and ps; rsync and git must be on this side too). No compiler: build-essential (283 MB) would nearly
 # double the image; ask for it, or for anything else, with --build-arg EXTRA_PACKAGES="build-essential nodejs".
-# openssh-client is for git over ssh. No OpenSSH server: the gateway is the server.
+# openssh-client is for git over ssh. No OpenSSH server: the gateway is the server. tzdata is for [idle] schedule.
 ARG EXTRA_PACKAGES=""
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
         ca-certificates curl git htop iproute2 jq less lsof nano openssh-client procps python3 python3-venv rsync \
-        sudo tmux unzip vim xz-utils zsh $EXTRA_PACKAGES \
+        sudo tmux tzdata unzip vim xz-utils zsh $EXTRA_PACKAGES \
     && rm -rf /var/lib/apt/lists/*
 ENV LANG=C.UTF-8
 
@@ -68,6 +69,7 @@ RUN test -x "$LOGIN_SHELL" \
 
 COPY --from=builder /opt/pyssh-gateway /opt/pyssh-gateway
 COPY --from=config /deploy/config.toml /etc/pyssh-gateway/config.toml
+# On everybody's PATH: `ssh <host> pyssh-gateway hold 2h`.
 RUN ln -s /opt/pyssh-gateway/bin/pyssh-gateway /usr/local/bin/pyssh-gateway
 
 EXPOSE 2222

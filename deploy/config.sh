@@ -1,5 +1,6 @@
 #!/bin/sh
-# Print the configuration of the image: who may log in, from LOGIN_USER and GITHUB, and where the state is.
+# Print the configuration of the image: who may log in, from LOGIN_USER and GITHUB, and where the state is; with
+# TRUSTED_PROXIES also whose PROXY headers are believed, once listen.proxy_protocol is switched on.
 # There is no default login: an image that lets nobody in is a mistake, and one that lets in somebody else a worse one.
 set -eu
 
@@ -17,6 +18,11 @@ case ${LOGIN_USER:-} in
 "" | root) fail "LOGIN_USER must name an ordinary account; it gets sudo. It is '${LOGIN_USER:-}'." ;;
 [!a-z_]* | *[!a-z0-9_-]*) fail "LOGIN_USER=$LOGIN_USER is not a name for an account: lower case letters, digits, - and _." ;;
 esac
+case ${TRUSTED_PROXIES:-} in
+*[!0-9a-fA-F.:/,]*)
+    fail "TRUSTED_PROXIES=$TRUSTED_PROXIES is not a list of networks such as 172.16.0.0/12, with commas between them."
+    ;;
+esac
 
 cat <<EOF
 # Written when the image was built. To change a value without building again, set an environment variable named after
@@ -25,6 +31,16 @@ cat <<EOF
 # On the volume: a host key that is lost with the root file system is one that every client warns about.
 keys_dir = "/data/keys"
 audit_dir = "/data/audit"
+EOF
+if [ -n "${TRUSTED_PROXIES:-}" ]; then
+    cat <<EOF
+
+[listen]
+# Only the environment switches this on: PYSSH_GATEWAY_LISTEN__PROXY_PROTOCOL=v2, where such a proxy is in front.
+trusted_proxies = ["$(printf '%s' "$TRUSTED_PROXIES" | sed 's/,/", "/g')"]
+EOF
+fi
+cat <<EOF
 
 [[login]]
 user = "$LOGIN_USER"

@@ -6,7 +6,8 @@ import sys
 USAGE = """\
 usage: pyssh-gateway serve [--config FILE] [--port N]
        pyssh-gateway serve --trial [--user NAME] [--github LOGIN]
-       pyssh-gateway status | check [--config FILE] [--json]
+       pyssh-gateway hold DURATION [REASON...] | hold [DURATION] [REASON...] -- COMMAND ... | release [HOLD | --all]
+       pyssh-gateway status | sessions | why | check [--config FILE] [--json]
        pyssh-gateway keys [--config FILE] [--json] [--randomart]
        pyssh-gateway keys refresh | test | accept | rotate-host | import-host ... (--help says more)
        pyssh-gateway --version | --help
@@ -35,7 +36,11 @@ def main() -> int:
             return 0
         case ["serve", *rest]:
             return _serve(rest)
-        case ["status" | "check" | "keys", *_]:
+        case ["hold" | "release", *_]:
+            from pyssh_gateway.cli.hold import run as hold
+
+            return hold(arguments, os.environ)
+        case ["status" | "sessions" | "why" | "check" | "keys", *_]:
             from pyssh_gateway.cli.main import run
 
             return run(arguments, os.environ)

@@ -9,15 +9,17 @@ import os
 import pwd
 import socket
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, MutableMapping
 
-from pyssh_gateway import config_source
+from pyssh_gateway import config_source, socket_activation
 
 TYPE_CHECKING = False  # type checkers know the name; importing it would take longer than binding the socket
 if TYPE_CHECKING:
     from types import ModuleType
 
     from pyssh_gateway.config import Config
+    from pyssh_gateway.spawner.stop_commands import StopCommands
     from pyssh_gateway.spawner.supervisor import Crash
 
 BACKLOG = 1024
@@ -52,16 +54,20 @@ class Options:
         self.github = github
 
 
-def serve(options: Options, environ: Mapping[str, str]) -> int:
-    """Run the server; returns its exit code. Raises `CannotStart` or `config_source.ConfigError`."""
+def serve(options: Options, environ: MutableMapping[str, str]) -> int:
+    """Run the server; returns its exit code. Raises `CannotStart` or `config_source.ConfigError`.
+
+    What `environ` says about sockets that we were started with is removed from it: it is for nobody after us.
+    """
     keep_standard_descriptors()
+    keep_stop_signals()
     overrides = {} if options.port is None else {"listen.port": options.port}
     raw = config_source.read(options.config, environ, overrides)
     endpoint = config_source.listen_address(raw)
     problems: list[str] = []
     listening = None
     try:
-        listening = None if endpoint is None else listen(endpoint)
+        listening = inherited(environ) or (None if endpoint is None else listen(endpoint))
     except CannotStart as error:  # said together with whatever else is wrong
         problems += error.problems
 
@@ -88,6 +94,17 @@ def keep_standard_descriptors() -> None:
     os.close(descriptor)
 
 
+def keep_stop_signals() -> None:
+    """As the first process of a container, keep a stop signal that comes now until the spawner has a handler for it.
+
+    The kernel drops signals that such a process neither handles nor blocks, and the platform would wait in vain.
+    """
+    if os.getpid() == 1:
+        import signal  # late: containers without an init only
+
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+
+
 def _trial_login(options: Options, keys_dir: str) -> tuple[dict[str, object], str]:
     """The `[[login]]` of a trial, and the private key that its user has to name, if any."""
     from pathlib import Path
@@ -101,6 +118,18 @@ def _trial_login(options: Options, keys_dir: str) -> tuple[dict[str, object], st
     for remark in tried.remarks:
         say(remark)
     return tried.login, tried.identity
+
+
+def inherited(environ: MutableMapping[str, str]) -> socket.socket | None:
+    """The listening socket that we were started with (systemd), if any; where it listens is not for us to say then."""
+    try:
+        sock = socket_activation.take(environ, os.getpid())
+    except socket_activation.ActivationError as error:
+        raise CannotStart(str(error)) from None
+    if sock is not None:
+        address, port = sock.getsockname()[:2]
+        say(f"accepts connections at {address}:{port}, on the socket that it was started with")
+    return sock
 
 
 def listen(endpoint: tuple[str, int]) -> socket.socket:
@@ -123,6 +152,8 @@ def login_problems(config: "Config") -> list[str]:
     from pyssh_gateway.spawner.key_files import open_trusted  # late: nothing before the bind needs it
 
     me = pwd.getpwuid(os.geteuid())
+    made_at_boot = {account.user for account in config.boot.account} if me.pw_uid == 0 else set()
+    coming = False
     problems: list[str] = []
     if not config.login:
         problems.append("nobody may log in: add a [[login]] with user and keys to the configuration")
@@ -131,11 +162,15 @@ def login_problems(config: "Config") -> list[str]:
         try:
             entry = pwd.getpwnam(login.user)
         except KeyError:
+            if login.user in made_at_boot:
+                coming = True
+                continue
             problems.append(f"{where}.user: there is no account {login.user} on this machine; make it, or name another")
             continue
         if me.pw_uid not in {0, entry.pw_uid}:
             problems.append(f"{where}.user: started by {me.pw_name}, only {me.pw_name} can log in, not {login.user}")
-    for path in key_files(config):
+    # Whose a file is, or whether it is in a home, can't be said of accounts that are to come: then it is said later.
+    for path in () if coming else key_files(config):
         try:
             os.close(open_trusted(path, [login.user for login in config.login]))
         except OSError as error:
@@ -153,6 +188,15 @@ def place_problems(config: "Config") -> list[str]:
             continue  # made when it is needed, or the reason is said then
         if mode & _EVERYBODY_MAY_WRITE:
             problems.append(f"{key}: everybody may write to {directory}: run chmod o-w {directory}")
+    if config.stop.action == "command" and not config.stop.command.strip():
+        problems.append('stop.command: missing; stop.action = "command" needs one, such as systemctl poweroff')
+    if config.idle.schedule:
+        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # late: schedules only
+
+        try:
+            ZoneInfo(config.idle.timezone)
+        except (ZoneInfoNotFoundError, OSError):
+            problems.append(f"idle.timezone: this machine does not know {config.idle.timezone}: install tzdata")
     if os.geteuid() == 0 and (config.account == "root" or config.account in {login.user for login in config.login}):
         problems.append(f"account: the network side can't run as {config.account}: name an account of its own")
     return problems
@@ -162,6 +206,31 @@ def key_files(config: "Config") -> tuple[str, ...]:
     """The files that `file:` and `ca:` sources name."""
     specs = (spec.partition(":") for login in config.login for spec in login.keys)
     return tuple(dict.fromkeys(path for kind, _, path in specs if kind in {"file", "ca"}))
+
+
+def stop_commands(config: "Config", environ: Mapping[str, str]) -> "StopCommands":
+    """What there is to run at a stop, with what `environ` says of the machine. None of it is the gateway's to choose.
+
+    The commands get the environment without our own settings: a token may be among those.
+    """
+    from pyssh_gateway.machine import fly
+    from pyssh_gateway.spawner.stop_commands import StopCommands
+
+    request, why_not = b"", "stop.fly_api is off"
+    if config.stop.fly_api != "off":
+        try:
+            request = fly.suspend_request(environ)
+        except fly.NotOnFly as error:
+            why_not = str(error)
+    if config.stop.action == "suspend" and not request:
+        say(f"stop.action is suspend, which can't be: {why_not}; an idle stop ends the server instead")
+    return StopCommands(
+        commands=(*config.stop.hooks, config.stop.command),
+        environ={name: value for name, value in environ.items() if not name.startswith(config_source.PREFIX)},
+        api=fly.SOCKET if config.stop.fly_api == "auto" else config.stop.fly_api,
+        request=request,
+        no_suspend=why_not,
+    )
 
 
 def bind_control(config: "Config") -> socket.socket | None:
@@ -178,13 +247,35 @@ def bind_control(config: "Config") -> socket.socket | None:
         return None
 
 
-def _supervise(config: "Config", listening: socket.socket, identity: str, environ: Mapping[str, str]) -> int:
-    asking = bind_control(config)
+def bind_metrics(config: "Config") -> socket.socket | None:
+    """The socket at which figures are served, if they are. As with `bind_control`, nothing else needs it."""
+    place = config.metrics.listen
+    if place == "off":
+        return None
+    from pyssh_gateway import control_socket  # late: nothing before the bind needs it
+
+    try:
+        if place.startswith("/"):
+            return control_socket.bind_control(place)
+        address, _, port = place.rpartition(":")
+        return listen((address.removeprefix("[").removesuffix("]"), int(port)))
+    except (control_socket.ControlSocketError, CannotStart) as error:
+        say(f"metrics.listen: {error}; there will be no figures (set it to another place)")
+        return None
+
+
+def _supervise(config: "Config", listening: socket.socket, identity: str, environ: MutableMapping[str, str]) -> int:
+    from pyssh_gateway.spawner import boot
+
+    users = frozenset(login.user for login in config.login)
+    booting = boot.begin(config.boot, users)  # beside the imports, which take longer
+    asking, metrics = bind_control(config), bind_metrics(config)
     gateway = import_gateway()
 
     from pyssh_gateway.audit import human
     from pyssh_gateway.gateway.app import Facts
-    from pyssh_gateway.spawner.supervisor import Permissions, Supervisor
+    from pyssh_gateway.spawner.requests import Permissions
+    from pyssh_gateway.spawner.supervisor import Supervisor
 
     wants_human = human.wants_human(1, config.log.format)
     facts = Facts(
@@ -192,18 +283,21 @@ def _supervise(config: "Config", listening: socket.socket, identity: str, enviro
         human=wants_human,
         colour=wants_human and human.wants_colour(1, environ.get("TERM"), environ.get("NO_COLOR")),
         identity=identity,
+        started=time.time(),
     )
 
     def run(control: socket.socket, generation: int, crashes: "tuple[Crash, ...]") -> int:
         import msgspec
 
         now = msgspec.structs.replace(facts, generation=generation, crashes=crashes)
-        return int(gateway.run_gateway(now, listening, asking, control))
+        return int(gateway.run_gateway(now, listening, asking, metrics, control))
 
-    permissions = Permissions(frozenset(login.user for login in config.login), frozenset(key_files(config)))
+    permissions = Permissions(
+        frozenset(login.user for login in config.login), frozenset(key_files(config)), stop_commands(config, environ)
+    )
     gc.collect()
     gc.freeze()  # what is here stays: the collector then leaves the pages alone that all the forks share
-    return Supervisor(run, permissions, config.stop.drain).run()
+    return Supervisor(run, permissions, config.stop.drain, services=config.boot.service, booting=booting).run()
 
 
 def import_gateway() -> "ModuleType":

@@ -22,6 +22,7 @@ sudo        sudo            login shells
 strace      strace          descriptors and system calls
 git         git             git over ssh
 python3     python3         commands that the tests run in sessions
+systemd-socket-activate systemd socket activation
 '
 
 # Rows of the client matrix. A machine that can't have one of them shows it as absent; the rest of the tests do without.

@@ -24,6 +24,22 @@ _RESET = "\x1b[0m"
 _DIM = "\x1b[2m"
 
 
+MachineEvent = (
+    ev.ClientQuiet
+    | ev.ClientUsed
+    | ev.HoldStarted
+    | ev.HoldEnded
+    | ev.BackgroundWork
+    | ev.ScheduleEntered
+    | ev.MachineResumed
+    | ev.StopStep
+    | ev.BootStep
+    | ev.ServiceStarted
+    | ev.ServiceEnded
+    | ev.ServiceOutput
+)
+
+
 class Tone(StrEnum):
     """How a line's name is coloured: the SGR sequence (ECMA-48 section 8.3.117) that switches it on."""
 
@@ -92,7 +108,12 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
         case ev.AccountChanged():
             return "keys", Tone.BAD, event.message
         case ev.ConnectionOpened():
-            return "connect", Tone.QUIET, f"{event.conn} from {_address(event.peer, event.peer_port)}"
+            via = event.proxy and f"through {event.proxy}"
+            return (
+                "connect",
+                Tone.QUIET,
+                _join(f"{event.conn} from {_address(event.peer, event.peer_port)}", via, sep=" "),
+            )
         case ev.ConnectionRefused():
             return "refused", Tone.WATCH, f"{_address(event.peer, event.peer_port)}: {event.reason}"
         case ev.AuthAttempt():
@@ -135,6 +156,41 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
             return "idle", Tone.QUIET, event.message
         case ev.IdleReached():
             return "idle", Tone.WATCH, event.message
+        case _:
+            return _describe_machine(event)
+
+
+def _describe_machine(event: MachineEvent) -> tuple[str, Tone, str]:  # noqa: C901 - one case per event
+    match event:
+        case ev.ClientQuiet():
+            quiet = f"has not been used for {_duration(event.seconds)} and does not keep the machine up"
+            return "quiet", Tone.QUIET, f"{event.user} on {event.conn} {quiet}"
+        case ev.ClientUsed():
+            return "quiet", Tone.QUIET, f"{event.user} on {event.conn} is used again"
+        case ev.HoldStarted():
+            return "hold", Tone.WATCH, f"{event.hold} by {event.user} for {_duration(event.seconds)}: {event.reason}"
+        case ev.HoldEnded():
+            return "hold", Tone.PLAIN, f"{event.hold} by {event.user} ended: {event.why}"
+        case ev.BackgroundWork():
+            held = f"holds the machine for {_duration(event.seconds)}" if event.seconds else "has stopped"
+            return "work", Tone.WATCH, f"{event.what} {held}"
+        case ev.ScheduleEntered():
+            return "schedule", Tone.WATCH, f"{event.what}: the machine stays up for {_duration(event.seconds)}"
+        case ev.MachineResumed():
+            return "resumed", Tone.WATCH, f"the machine was away for {_duration(event.seconds)}"
+        case ev.StopStep():
+            tone = Tone.PLAIN if event.outcome == "ok" else Tone.BAD
+            return "stop", tone, f"{event.step}: {event.outcome} after {_duration(event.seconds)}"
+        case ev.BootStep():
+            tone = Tone.PLAIN if event.outcome in {"ok", "unchanged"} else Tone.BAD
+            return "boot", tone, f"{event.step}: {event.outcome}"
+        case ev.ServiceStarted():
+            return "service", Tone.GOOD, _join(f"{event.service} runs as pid {event.pid}", event.restarts and "again")
+        case ev.ServiceEnded():
+            then = "is not started again" if event.again is None else f"starts again in {_duration(event.again)}"
+            return "service", Tone.BAD, f"{event.service} ended with {event.cause} and {then}"
+        case ev.ServiceOutput():
+            return "service", Tone.PLAIN, f"{event.service}: {event.line}"
     assert_never(event)
 
 

@@ -78,6 +78,11 @@ class AuditLog:
         except Exception as error:  # noqa: BLE001 - a line that cannot be made must not change who may log in
             self._problems.report("line", f"audit log: event {record.seq}, {name}, is not logged: {error!r}")
 
+    @property
+    def lost(self) -> dict[str, int]:
+        """How many events are missing since the start in the "file", and how many lines on "stdout"."""
+        return self._outputs.lost
+
     def close(self, deadline: float) -> None:
         """Put the file on disk, close it, and give standard output at most `deadline` seconds to take the rest.
 
@@ -165,6 +170,11 @@ class _Outputs:
             self._problems.report(("file", error.errno), text)
         self._stdout.offer(view, gap=self._render.gap(time, self._stdout.dropped))
         self._report_stdout()
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """As `AuditLog.lost`."""
+        return {"file": self._missing, "stdout": self._stdout.lost}
 
     def finish(self, deadline: float) -> None:
         """Wait for standard output, and say what is missing where."""

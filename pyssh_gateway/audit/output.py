@@ -69,6 +69,7 @@ class LineFeed:
         self._bytes = 0
         self._closing = False
         self._dropped = 0
+        self._dropped_before = 0
         self._failures: dict[int, int] = {}
         self._thread: threading.Thread | None = None
 
@@ -76,6 +77,12 @@ class LineFeed:
     def dropped(self) -> int:
         """How many lines there was no room for since the last one that there was."""
         return self._dropped
+
+    @property
+    def lost(self) -> int:
+        """How many lines have not been written since the start, for want of room or because that failed."""
+        with self._changed:
+            return self._dropped_before + self._dropped + sum(self._failures.values())
 
     def offer(self, line: bytes, *, gap: bytes = b"") -> None:
         """Queue `line`, or count it in `dropped` when there is no room. Never blocks.
@@ -93,6 +100,7 @@ class LineFeed:
                 self._dropped += 1
                 return
             self._put(lines)
+            self._dropped_before += self._dropped
             self._dropped = 0
         if self._thread is None:
             thread = threading.Thread(target=self._run, name="audit-stdout", daemon=True)

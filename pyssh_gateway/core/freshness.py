@@ -62,8 +62,7 @@ class LookBudget:
 
     def take(self, peer: str, fingerprint: str, now: float) -> bool:
         """Whether to look now for the key that `peer` offers; if so, it is counted."""
-        if fingerprint in self._bystanders:
-            self._bystanders.move_to_end(fingerprint)
+        if self.is_bystander(fingerprint):
             return False
         source = source_of(peer)
         mine = self._peers.setdefault(source, Bucket(LOOKS_PER_PEER, PEER_SECONDS, now))
@@ -74,6 +73,13 @@ class LookBudget:
             return False
         mine.take()
         self._all.take()
+        return True
+
+    def is_bystander(self, fingerprint: str) -> bool:
+        """Whether the key was offered in vain by somebody who got in with another one."""
+        if fingerprint not in self._bystanders:
+            return False
+        self._bystanders.move_to_end(fingerprint)
         return True
 
     def stood_by(self, fingerprints: tuple[str, ...]) -> None:

@@ -84,7 +84,7 @@ class SessionRequest(msgspec.Struct, frozen=True):
     """What is to run on one session channel. `command` is None for a shell, and for a subsystem its name.
 
     `env` is what the client set, `extra_env` what the server adds; the latter wins over all else. `xauth` are commands
-    for xauth(1) that make a forwarded display usable.
+    for xauth(1) that make a forwarded display usable. `banner` is what a login shell's user is told first.
     """
 
     kind: Literal["shell", "exec", "subsystem"]
@@ -93,6 +93,7 @@ class SessionRequest(msgspec.Struct, frozen=True):
     env: Mapping[bytes, bytes]
     extra_env: Mapping[bytes, bytes] = MappingProxyType({})
     xauth: bytes = b""
+    banner: bytes = b""
 
 
 class Endpoints(msgspec.Struct, frozen=True):
@@ -107,8 +108,8 @@ class Endpoints(msgspec.Struct, frozen=True):
 class LaunchPlan(msgspec.Struct, frozen=True):
     """A process to start as `user`. SSH_TTY is added to `env` where the tty is made.
 
-    `greet`: show the message of the day, unless the account has a ~/.hushlogin. `builtin` names a server of our own
-    that runs as the account in the place of a program: "sftp". `peer` is for the machine's login records;
+    `greet`: show the message of the day and `banner`, unless the account has a ~/.hushlogin. `builtin` names a server
+    of our own that runs as the account in the place of a program: "sftp". `peer` is for the machine's login records;
     `xauth` is said to xauth(1) before.
     """
 
@@ -122,6 +123,36 @@ class LaunchPlan(msgspec.Struct, frozen=True):
     builtin: Literal["", "sftp"] = ""
     peer: str = ""
     xauth: bytes = b""
+    banner: bytes = b""
+
+
+INTERNAL_SFTP = b"internal-sftp"
+"""The forced command that means the SFTP server and no program (sshd_config(5), ForceCommand)."""
+
+
+def forced_to(command: bytes, terminal: Terminal | None) -> tuple[Literal["exec", "subsystem"], bytes]:
+    """What a forced command starts: kind and command of a `SessionRequest`."""
+    if command == INTERNAL_SFTP and terminal is None:
+        return "subsystem", b"sftp"
+    return "exec", command
+
+
+def server_env(
+    *, session: str, identity: str, agent: bytes, display: bytes, original: bytes | None
+) -> dict[bytes, bytes]:
+    """What the server itself sets in a session; empty or None: there is none.
+
+    `session` is its id in the log, `identity` who it is, `agent` the socket that leads to the client's agent,
+    `original` what the client asked for where something else is forced.
+    """
+    env = {b"PYSSH_SESSION": session.encode(), b"PYSSH_IDENTITY": identity.encode()}
+    if agent:
+        env[b"SSH_AUTH_SOCK"] = agent
+    if display:
+        env[b"DISPLAY"] = display
+    if original is not None:
+        env[b"SSH_ORIGINAL_COMMAND"] = original
+    return env
 
 
 def plan(
@@ -134,6 +165,7 @@ def plan(
     shell = account.shell.encode(errors="surrogateescape") or b"/bin/sh"
     name = shell.rpartition(b"/")[2]
     argv = (b"-" + name,) if request.command is None else (name, b"-c", request.command)
+    greet = request.command is None and request.terminal is not None
     return LaunchPlan(
         user=account.name,
         executable=shell,
@@ -141,10 +173,11 @@ def plan(
         env=_environment(request, account, shell, endpoints, system_env),
         cwd=account.home.encode(errors="surrogateescape") or b"/",
         terminal=request.terminal,
-        greet=request.command is None and request.terminal is not None,
+        greet=greet,
         builtin="sftp" if request.kind == "subsystem" else "",
         peer=endpoints.peer,
         xauth=request.xauth,
+        banner=request.banner if greet else b"",
     )
 
 

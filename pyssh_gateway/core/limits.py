@@ -22,6 +22,12 @@ def source_of(peer: str) -> str:
     return f"{IPv6Address(int(address) >> _IPV6_SOURCE_BITS << _IPV6_SOURCE_BITS)}/{_IPV6_SOURCE_BITS}"
 
 
+def plain(address: str) -> str:
+    """`address` as people know it: an IPv4 client of an IPv6 socket is shown as what it is (RFC 4291 2.5.5.2)."""
+    mapped = address.removeprefix("::ffff:")
+    return mapped if "." in mapped else address
+
+
 class Admission:
     """Counts the connections that have not authenticated, in all and by source (sshd's MaxStartups).
 

@@ -6,38 +6,39 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from pyssh_gateway import __version__
 from pyssh_gateway.audit.log import AuditLog
-from pyssh_gateway.config import Config
-from pyssh_gateway.core.idle import IdleTracker, Stay, Stop, Tick
+from pyssh_gateway.config import Config, Listen
 from pyssh_gateway.core.launch import parse_environment
 from pyssh_gateway.core.limits import Admission
 from pyssh_gateway.core.login_rules import rules_for
 from pyssh_gateway.core.steering import CipherSteering
+from pyssh_gateway.core.stopping import Clocks
+from pyssh_gateway.event_bus import EventBus
 from pyssh_gateway.events import (
     ConnectionAuthenticated,
-    ConnectionClosed,
-    EventBus,
     GatewayCrashed,
-    IdleReached,
-    IdleTick,
     InternalError,
     KeysLoaded,
+    MachineResumed,
     Record,
     ServerStarted,
-    ServerStopped,
-    ServerStopping,
 )
 from pyssh_gateway.gateway import algorithms
 from pyssh_gateway.gateway.banner import start_banner
 from pyssh_gateway.gateway.control import ControlServer
+from pyssh_gateway.gateway.holds import Holds
+from pyssh_gateway.gateway.idle_watch import IdleWatch
+from pyssh_gateway.gateway.jobs import SpawnerJobs
+from pyssh_gateway.gateway.leaving import Leaving, StopReason
 from pyssh_gateway.gateway.listener import Listener
+from pyssh_gateway.gateway.login_banner import LoginBanner
 from pyssh_gateway.gateway.registry import Registry
 from pyssh_gateway.gateway.reports import Reporter
 from pyssh_gateway.gateway.server import Services
@@ -47,14 +48,15 @@ from pyssh_gateway.keys.host_keys import HostKey
 from pyssh_gateway.keys.keyring import Keyring
 from pyssh_gateway.spawner.supervisor import Crash
 
-LAST_LOOK_SECONDS = 0.25
-"""How long a stop waits for those who are just logging in. They get in, or are refused cleanly; scanners, who never
-log in, can delay the stop by no more than this."""
-
-FLUSH_SECONDS = 0.5
-"""How long the last bytes (disconnect messages) may take to leave once everything has been closed."""
+if TYPE_CHECKING:
+    from pyssh_gateway.core.proxy_protocol import Accepted
+    from pyssh_gateway.gateway.metrics import MetricsServer
+    from pyssh_gateway.gateway.proxied import Proxies
 
 STDERR = 2
+
+CONTROL_VARIABLE = b"PYSSH_CONTROL"
+"""Where a session's `pyssh-gateway hold` and the like find the server."""
 
 SYSTEM_ENVIRONMENT = (Path("/etc/environment"), Path("/etc/default/locale"))
 """What pam_env sets for every login on Debian and Ubuntu; a later file wins."""
@@ -64,7 +66,8 @@ class Facts(msgspec.Struct, frozen=True):
     """What the gateway is given by the process that started it.
 
     `human` and `colour` say what goes to standard output. `identity` is the private key that the banner names,
-    if any; `generation` counts gateway processes from 1, and `crashes` are the ends of earlier ones.
+    if any; `generation` counts gateway processes from 1, and `crashes` are the ends of earlier ones. `started` is the
+    Unix time of the first one.
     """
 
     config: Config
@@ -73,13 +76,7 @@ class Facts(msgspec.Struct, frozen=True):
     identity: str = ""
     generation: int = 1
     crashes: tuple[Crash, ...] = ()
-
-
-class StopReason(msgspec.Struct, frozen=True):
-    """Why the gateway leaves: "idle", or "signal"."""
-
-    name: str
-    detail: str
+    started: float = 0.0
 
 
 class Gateway:
@@ -94,6 +91,7 @@ class Gateway:
         control: socket.socket,
         audit: AuditLog,
         asking: socket.socket | None,
+        metrics: socket.socket | None,
         owner: int,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -104,15 +102,46 @@ class Gateway:
         self._loop = loop
         self._listening = listening
         self._stop: asyncio.Future[StopReason] = loop.create_future()
-        self._used = asyncio.Event()
+        self._somebody = asyncio.Event()
+        self._early: list[Record] = []
         self.bus = EventBus(time.time, complain)
         self._registry = Registry()
-        self._spawner = SpawnerClient(control, loop, on_lost=lambda: self._leave("signal", "the spawner is gone"))
+        self._spawner = SpawnerClient(
+            control, loop, on_lost=lambda: self._leave("signal", "the spawner is gone"), on_news=self.bus.publish
+        )
         self._keyring = Keyring(
             config.login, config.keys, Path(), publish=self.bus.publish, read_file=self._spawner.read_keys
         )
-        self._idle = IdleTracker(config.idle.timeout, loop.time())
+        self._watch = IdleWatch(
+            config.idle,
+            registry=self._registry,
+            listener=lambda: self._listener,
+            publish=self.bus.publish,
+            leave=lambda why: self._leave("idle", why),
+            sample=self._spawner.sample_activity,
+            now=loop.time,
+            clock=time.time,
+        )
+        self._leaving = Leaving(
+            config.stop,
+            SpawnerJobs(self._spawner, loop),
+            registry=self._registry,
+            listener=lambda: self._listener,
+            bus=self.bus,
+            clocks=lambda: Clocks(loop.time(), time.time()),
+            since=facts.started or time.time(),
+            needed=lambda: self._watch.tracker.in_use,
+            resumed=self._watch.resumed,
+            stop_services=lambda: self._spawner.stop_services(config.boot.service),
+        )
+        fresh = facts.generation == 1
+        self._holds = Holds(
+            limit=float(config.idle.hold_max), fresh=fresh, publish=self.bus.publish, clock=time.time, loop=loop
+        )
+        self._login_banner = LoginBanner(config, fresh=fresh, since=facts.started or time.time(), clock=time.time)
         self._admission = Admission(config.limits.unauthenticated, config.limits.unauthenticated_per_source)
+        # A session's commands ask there; they may not be able to read the configuration.
+        place = {} if asking is None else {CONTROL_VARIABLE: os.fsencode(asking.getsockname())}
         services = Services(
             limits=config.limits,
             registry=self._registry,
@@ -124,16 +153,19 @@ class Gateway:
             look_again=self._keyring.look_again,
             key_used=self._keyring.used,
             end_revoked=config.keys.on_revoke == "end",
-            system_env=read_system_environment,
+            system_env=lambda: read_system_environment() | place,
+            banner=self._login_banner.text,
             released=lambda peer: self._listener.released(peer),  # noqa: PLW0108 - the listener is made below
         )
         reporter = Reporter(
             keyring=self._keyring,
             registry=self._registry,
-            idle=self._idle,
+            idle=self._watch.tracker,
             host_keys=host_keys,
             endpoint=listening.getsockname()[:2],
-            idle_timeout=None if config.idle.timeout is None else float(config.idle.timeout),
+            settings=config.idle,
+            holds=self._holds,
+            start=self._login_banner,
             pid=os.getpid(),
             since=time.time(),
             clock=time.time,
@@ -142,8 +174,15 @@ class Gateway:
         self._control = (
             None
             if asking is None
-            else ControlServer(asking, handlers=reporter.handlers, owner=owner, publish=self.bus.publish)
+            else ControlServer(
+                asking,
+                handlers=reporter.handlers,
+                owner=owner,
+                users={login.user for login in config.login},
+                publish=self.bus.publish,
+            )
         )
+        self._metrics = None if metrics is None else self._metrics_at(metrics)
         self._listener = Listener(
             listening,
             loop=loop,
@@ -152,6 +191,7 @@ class Gateway:
             admission=self._admission,
             steering=CipherSteering(has_aes=processor_has_aes()),
             publish=self.bus.publish,
+            proxies=_proxies(config.listen, loop),
         )
 
     async def run(self) -> int:
@@ -161,36 +201,73 @@ class Gateway:
             self._loop.add_signal_handler(number, self._leave, "signal", signal.Signals(number).name)
         async with asyncio.TaskGroup() as tasks:
             listening = tasks.create_task(self._listener.run(), name="listener")
-            await self._open()
-            running = [
-                tasks.create_task(self._keyring.run(), name="keyring"),
-                tasks.create_task(self._watch_idle(), name="idle"),
-            ]
+            self._let_in()
+            running = [tasks.create_task(self._keyring.run(), name="keyring")]
+            await self._first_answers()
+            self._announce()
             if self._control is not None:
                 running.append(tasks.create_task(self._control.run(), name="control"))
-            reason = await self._stop
-            for task in running:  # before anything else: the idle watch might open the door again
+            if self._metrics is not None:
+                running.append(tasks.create_task(self._metrics.run(), name="metrics"))
+            reason = await self._until_stop(tasks)
+            for task in running:
                 task.cancel()
-            await self._close(reason)
+            if reason is not None:
+                await self._leaving.leave(reason)
             listening.cancel()
+        self._holds.close()
         self._spawner.close()
         return 0
 
+    def _metrics_at(self, listening: socket.socket) -> "MetricsServer":
+        """What serves figures at `listening`; they are counted from now on."""
+        from pyssh_gateway.gateway.figures import Figures, exposition  # late: few want them
+        from pyssh_gateway.gateway.metrics import MetricsServer
+
+        awake_before, made = max(0.0, time.time() - (self._facts.started or time.time())), self._loop.time()
+        figures = Figures(
+            registry=self._registry,
+            idle=self._watch.tracker,
+            sources=self._keyring.describe,
+            lost=lambda: self._audit.lost,
+            awake=lambda: awake_before + self._loop.time() - made,
+            now=self._loop.time,
+        )
+        self.bus.subscribe(figures.observe)
+        return MetricsServer(listening, render=lambda: exposition(figures.families()), publish=self.bus.publish)
+
     # -- start --------------------------------------------------------------------------------------------------
 
-    async def _open(self) -> None:
-        """Know who may log in, say so, and let people in."""
-        early: list[Record] = []
-        end_early = self.bus.subscribe(early.append)
-        self.bus.subscribe(self._observe)
+    def _let_in(self) -> None:
+        """Let in whom the last good copies let in: they need not wait for the sources of which nothing is known."""
+        self._end_early = self.bus.subscribe(self._early.append)
+        for subscriber in (self._observe, self._login_banner.observe, self._holds.observe):
+            self.bus.subscribe(subscriber)
+        self._holds.open()
         for crash in self._facts.crashes[-1:]:
             self.bus.publish(GatewayCrashed(pid=crash.pid, cause=crash.cause, sessions=crash.sessions))
         self._keyring.load_last_good()
-        # Who comes with a key that is known need not wait for the sources of which nothing is.
         self._listener.resume()
+
+    async def _first_answers(self) -> None:
+        """Wait for the sources of which nothing is known, unless somebody is on, or it is time to leave.
+
+        Both belong into the log, which waits for the banner.
+        """
         missing = self._keyring.missing()
-        if missing:
-            await self._keyring.refresh(missing)
+        if not missing:
+            return
+        self._keyring.want(missing)
+        async with asyncio.TaskGroup() as waits:
+            answered = waits.create_task(self._keyring.settled())
+            used = waits.create_task(self._somebody.wait())
+            either: list[asyncio.Future[Any]] = [answered, used, self._stop]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            answered.cancel()
+            used.cancel()
+
+    def _announce(self) -> None:
+        """Say who may log in, and from now on what happens."""
         config = self._facts.config
         address, port = self._listening.getsockname()[:2]
         if self._facts.generation == 1:
@@ -205,9 +282,10 @@ class Gateway:
             with suppress(OSError):
                 os.write(STDERR, banner.encode())
         # The banner is the first thing on the screen, so what happened before it is written only now.
-        end_early()
-        for record in early:
+        self._end_early()
+        for record in self._early:
             self._audit(record)
+        self._early.clear()
         self.bus.subscribe(self._audit)
         self.bus.publish(
             ServerStarted(
@@ -225,9 +303,11 @@ class Gateway:
     # -- watch --------------------------------------------------------------------------------------------------
 
     def _observe(self, record: Record) -> None:
-        self._idle.observe(record.event, self._loop.time())
-        if isinstance(record.event, ConnectionAuthenticated | ConnectionClosed):
-            self._used.set()
+        self._watch.observe(record)
+        if isinstance(record.event, ConnectionAuthenticated):
+            self._somebody.set()
+        if isinstance(record.event, MachineResumed):
+            self._keyring.want_all()
         if isinstance(record.event, KeysLoaded) and record.event.removed:
             self._loop.call_soon(self._recheck_keys)  # not now: every subscriber is to see this event first
 
@@ -235,84 +315,47 @@ class Gateway:
         for client in self._registry.clients:
             client.recheck_key()
 
-    async def _watch_idle(self) -> None:
-        """Sleep until the tracker's next deadline or the next change of use; leave when it says so."""
-        while True:
-            self._used.clear()
-            match self._idle.poll(self._loop.time()):
-                case Tick(idle=idle, remaining=remaining):
-                    self.bus.publish(IdleTick(idle=idle, remaining=remaining, message=f"Idle for {idle}s"))
-                case Stay(until=until):
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout_at(until):
-                            await self._used.wait()
-                case Stop(idle=idle):
-                    if await self._last_look(idle):
-                        return
-
-    async def _last_look(self, idle: float) -> bool:
-        """Close the door, and see whether somebody is just coming in. True: nobody was, and the gateway leaves."""
-        self._listener.stop()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_LOOK_SECONDS):
-                while self._registry.authenticating and not self._idle.in_use:
-                    await self._used.wait()
-                    self._used.clear()
-        # From here to `_leave` nothing awaits: who is not on now does not get on any more.
-        if self._idle.in_use:
-            self._listener.resume()
-            self.bus.publish(IdleReached(idle=round(idle, 3), outcome="stay", message="Somebody has just logged in"))
-            return False
-        self.bus.publish(IdleReached(idle=round(idle, 3), outcome="stop", message="Stopping machine. Goodbye!"))
-        self._leave("idle", f"idle for {idle:.0f} s")
-        return True
+    # -- stop ---------------------------------------------------------------------------------------------------
 
     def _leave(self, name: str, detail: str) -> None:
+        if name == "signal":
+            self._leaving.hurry()
+            if self._stop.done():  # an idle stop that has not begun yet: what has begun has a new future already
+                self._stop = self._loop.create_future()
         if not self._stop.done():
             self._stop.set_result(StopReason(name, detail))
 
-    # -- stop ---------------------------------------------------------------------------------------------------
+    async def _until_stop(self, tasks: asyncio.TaskGroup) -> StopReason | None:
+        """Watch until it is time to leave, and return why; the machine may be suspended and resumed until then.
 
-    async def _close(self, reason: StopReason) -> None:
-        """Refuse newcomers, let those who are on finish within the drain time, say goodbye, flush."""
-        with suppress(OSError):  # the last look has closed it already
-            self._listener.stop()
-        sessions = self._registry.sessions
-        self.bus.publish(
-            ServerStopping(
-                reason=reason.name,
-                detail=reason.detail,
-                connections=len(self._registry.clients),
-                sessions=len(sessions),
-            )
-        )
-        for client in self._registry.authenticating:
-            client.disconnect("The server is stopping")
-        for session in sessions:
-            session.announce("pyssh-gateway: the server is stopping. Goodbye!")
-            session.hang_up()
-        await self._until_gone(lambda: not self._registry.sessions, self._facts.config.stop.drain)
-        for client in self._registry.clients:
-            client.disconnect("The server is stopping")
-        await self._until_gone(lambda: not self._registry.clients, FLUSH_SECONDS)
-        self.bus.publish(ServerStopped(reason=reason.name, exit_code=0))
-
-    async def _until_gone(self, gone: Callable[[], bool], seconds: float) -> None:
-        """Wait until `gone()`, looking again whenever a session or connection closes, for `seconds` at most."""
-        changed = asyncio.Event()
-        unsubscribe = self.bus.subscribe(lambda _record: changed.set())
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while not gone():
-                    await changed.wait()
-                    changed.clear()
-        unsubscribe()
+        None: it was to be suspended and was not, and we have left.
+        """
+        while True:
+            watching = tasks.create_task(self._watch.run(), name="idle")
+            stop = self._stop
+            reason = await stop
+            watching.cancel()  # before anything else: it might open the door again
+            if self._stop is stop:
+                self._stop = self._loop.create_future()  # a signal may come while we are about it
+            if reason.name != "idle" or self._facts.config.stop.action != "suspend":
+                return reason
+            if not await self._leaving.suspend(reason, self._stop):
+                return None
 
     def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         """A bug of ours that no one caught: it goes into the log, and the others' sessions go on."""
         error = context.get("exception")
         text = f"{context.get('message')}: {error!r}" if error is not None else str(context.get("message"))
         self.bus.publish(InternalError(where="event loop", error=text))
+
+
+def _proxies(listen: Listen, loop: asyncio.AbstractEventLoop) -> "Proxies | None":
+    """Whose PROXY headers are read; None: clients connect by themselves."""
+    if listen.proxy_protocol == "off":
+        return None
+    from pyssh_gateway.gateway.proxied import Proxies  # late: only who is behind a proxy needs it
+
+    return Proxies(listen.trusted_proxies, cast("Accepted", listen.proxy_protocol), loop)
 
 
 def complain(text: str) -> None:

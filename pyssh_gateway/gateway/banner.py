@@ -32,6 +32,8 @@ def start_banner(
             kept = f"{source.accepted} keys from before stay in force" if source.accepted else "nobody gets in by it"
             kept = "what it said last is too old, nobody gets in by it" if source.stale else kept
             lines.append(f"  ! {source.spec}: {source.failure}; {kept}")
+        elif source.origin == "none":
+            lines.append(f"  ! {source.spec}: has not answered yet")
         elif not source.accepted:
             lines.append(f"  ! {source.spec}: there is no usable key in it")
     timeout = config.idle.timeout

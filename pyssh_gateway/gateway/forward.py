@@ -98,6 +98,11 @@ class Forward(asyncssh.SSHTCPSession[bytes]):
         """The client's window has room."""
         self._flow.channel(full=False)
 
+    @property
+    def bytes_moved(self) -> int:
+        """Bytes both ways so far."""
+        return self._bytes_in + self._bytes_out
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The channel is gone."""
         self.release()

@@ -62,11 +62,18 @@ class Forwarding:
         self._context = context
         self._loop = loop
         self._forwards = 0
+        self._live: set[Forward] = set()
+        self._bytes_moved = 0
         self._offers = 0
         self._listeners: dict[tuple[str, int] | str, Listening] = {}
         self._agent: Listening | None = None
         self._agent_lock = asyncio.Lock()
         self._closed = False
+
+    @property
+    def bytes_moved(self) -> int:
+        """Bytes through all forwarded connections so far, both ways."""
+        return self._bytes_moved + sum(forward.bytes_moved for forward in self._live)
 
     @property
     def agent_path(self) -> bytes:
@@ -304,13 +311,17 @@ class Forwarding:
 
         def released() -> None:
             self._forwards -= 1
+            self._live.discard(forward)
+            self._bytes_moved += forward.bytes_moved
 
         try:
-            return Forward(self._loop, sock, self._context, kind=kind, target=target, on_released=released)
+            forward = Forward(self._loop, sock, self._context, kind=kind, target=target, on_released=released)
         except OSError as error:
             sock.close()
-            released()
+            self._forwards -= 1
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, "no descriptors are left") from error
+        self._live.add(forward)
+        return forward
 
     def _check(self, kind: str, target: str, reason: str | None) -> None:
         if reason is None and self._forwards >= MAX_FORWARDS:

@@ -31,15 +31,28 @@ FALLBACK_ACCOUNT = "nobody"
 CLOSE_LOG_SECONDS = 0.5
 """How long the last lines may take to get to standard output."""
 
-LATE_MODULES = ("concurrent.futures.thread", "difflib", "encodings.idna", "http.client", "ssl", "urllib.request")
+LATE_MODULES = (
+    *("concurrent.futures.thread", "difflib", "encodings.idna", "http.client", "ssl", "urllib.request"),
+    "pyssh_gateway.gateway.proxied",
+)
 """What is imported only when it is needed. Started from root's home directory, an account without rights can't read the
 modules any more when that time comes; they are imported before the drop then."""
 
+METRICS_MODULES = ("prometheus_client", "pyssh_gateway.gateway.figures", "pyssh_gateway.gateway.metrics")
+"""The same, for who has `metrics.listen`."""
 
-def run_gateway(facts: Facts, listening: socket.socket, asking: socket.socket | None, control: socket.socket) -> int:
+
+def run_gateway(
+    facts: Facts,
+    listening: socket.socket,
+    asking: socket.socket | None,
+    metrics: socket.socket | None,
+    control: socket.socket,
+) -> int:
     """Be the gateway until it leaves; returns the process's exit code.
 
-    Clients come at `listening`, questions of people on the machine at `asking`; `control` leads to the spawner.
+    Clients come at `listening`, questions of people on the machine at `asking`, Prometheus at `metrics`; `control`
+    leads to the spawner.
     """
     owner = os.geteuid()
     try:
@@ -63,6 +76,7 @@ def run_gateway(facts: Facts, listening: socket.socket, asking: socket.socket | 
                 control=control,
                 audit=audit,
                 asking=asking,
+                metrics=metrics,
                 owner=owner,
                 loop=loop,
             )
@@ -80,7 +94,7 @@ def _prepare(facts: Facts) -> None:
     if account is None:
         return
     if not _modules_readable(account.pw_uid):
-        for name in LATE_MODULES:
+        for name in LATE_MODULES + (() if facts.config.metrics.listen == "off" else METRICS_MODULES):
             import_module(name)
     os.setgroups([])
     become(account.pw_uid, account.pw_gid)

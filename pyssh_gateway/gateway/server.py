@@ -18,9 +18,10 @@ from asyncssh.packet import String
 from pyssh_gateway.config import Limits
 from pyssh_gateway.core import policy
 from pyssh_gateway.core.authorized_keys import KeySnapshot, fingerprint
-from pyssh_gateway.core.control import ConnectionReport, SessionReport
+from pyssh_gateway.core.control import ConnectionReport
 from pyssh_gateway.core.launch import Endpoints
 from pyssh_gateway.core.login_rules import LoginRules, restrict
+from pyssh_gateway.core.usage import Counters
 from pyssh_gateway.events import (
     AnyEvent,
     AuthAttempt,
@@ -34,6 +35,7 @@ from pyssh_gateway.events import (
 )
 from pyssh_gateway.gateway.channel import SessionChannel
 from pyssh_gateway.gateway.connection import Connection
+from pyssh_gateway.gateway.endings import end_reason, was_lost
 from pyssh_gateway.gateway.forward import ForwardContext
 from pyssh_gateway.gateway.forwarding import Forwarding
 from pyssh_gateway.gateway.registry import Registry
@@ -54,7 +56,8 @@ class Services(msgspec.Struct, frozen=True):
     """What every client needs of the gateway. `released` is called once, when a peer has authenticated or gone.
 
     `look_again` (peer, fingerprint) returns when it is not worth waiting any longer for news of a key; `key_used`
-    (source, fingerprints offered in vain) is told who got in by what. `clock` is Unix time.
+    (source, fingerprints offered in vain) is told who got in by what; `banner` (connection) makes what a login shell
+    shows first. `clock` is Unix time.
     """
 
     limits: Limits
@@ -68,6 +71,7 @@ class Services(msgspec.Struct, frozen=True):
     key_used: Callable[[str, tuple[str, ...]], None]
     system_env: Callable[[], dict[bytes, bytes]]
     released: Callable[[str], None]
+    banner: Callable[[str], bytes]
     end_revoked: bool = True
     now: Callable[[], float] = time.monotonic
     clock: Callable[[], float] = time.time
@@ -87,6 +91,8 @@ class Client(asyncssh.SSHServer):
         self._sessions_opened = 0
         self._connection: Connection
         self._accepted: policy.Accept | None = None
+        self._cut_off = False
+        self._counted = Counters()
         self._in_vain: tuple[str, ...] = ()
         self._revoked = False
         self._ending: asyncio.TimerHandle | None = None
@@ -118,10 +124,11 @@ class Client(asyncssh.SSHServer):
                 conn=self.id,
                 peer=self._endpoints.peer,
                 user=self.user,
-                reason=self._close_reason or _reason(exc),
+                reason=self._close_reason or end_reason(exc),
                 seconds=round(self._services.now() - self._opened_at, 3),
                 bytes_in=self._connection.bytes_in,
                 bytes_out=self._connection.bytes_out,
+                goodbye=bool(self._close_reason) or not was_lost(exc, self._cut_off),
             )
         )
 
@@ -241,19 +248,23 @@ class Client(asyncssh.SSHServer):
         """Who it is; None while nobody has authenticated."""
         return self._accepted.identity if self.user and self._accepted is not None else None
 
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes that the connection has carried so far, in and out."""
+        return self._connection.bytes_in, self._connection.bytes_out
+
     def report(self) -> ConnectionReport:
         """Who is on since when, and what runs."""
-        opened = [(session, session.opened) for session in self.sessions.values() if session.opened is not None]
+        bytes_in, bytes_out = self.traffic
         return ConnectionReport(
             conn=self.id,
             user=self.user,
             identity=self.identity,
             peer=self._endpoints.peer,
             since=self._services.clock() - (self._services.now() - self._opened_at),
-            sessions=tuple(
-                SessionReport(told.session, told.kind, told.command, told.tty, session.bytes_in, session.bytes_out)
-                for session, told in opened
-            ),
+            sessions=tuple(filter(None, (session.report() for session in self.sessions.values()))),
+            bytes_in=bytes_in,
+            bytes_out=bytes_out,
         )
 
     def recheck_key(self) -> None:
@@ -319,6 +330,8 @@ class Client(asyncssh.SSHServer):
         """A session channel, if the connection may have one more."""
         if self._connection.no_more_sessions:
             self._refuse("session", "the client said that it would open no more sessions")
+        if self._ending is not None:
+            self._refuse("session", "the key that this connection was opened with has been revoked")
         limit = self._services.limits.sessions_per_connection
         running = sum(not session.is_over for session in self.sessions.values())
         # Sessions whose channel the client has yet to close are few with any honest one; they have to be bounded, too.
@@ -341,14 +354,25 @@ class Client(asyncssh.SSHServer):
             rules=self._rules,
             agent_path=lambda: self.forwarding.agent_path,
             end_x11=self.forwarding.end_x11,
+            banner=lambda: self._services.banner(self.id),
         )
         session = self.sessions[session_id] = Session(context, self._loop)
         channel = self._connection.create_server_channel()
         channel.accept_env = context.rules.accept_env
         return channel, session
 
-    def _session_closed(self, session_id: str) -> None:
-        del self.sessions[session_id]
+    def _session_closed(self, session_id: str, cut_off: bool) -> None:
+        session = self.sessions.pop(session_id)
+        self._counted = _sum(self._counted, session.counters)
+        self._cut_off |= cut_off
+
+    @property
+    def counters(self) -> Counters:
+        """What the client has moved in all, by which its use is judged."""
+        total = _sum(self._counted, Counters(0, self.forwarding.bytes_moved))
+        for session in self.sessions.values():
+            total = _sum(total, session.counters)
+        return total
 
     def _refuse(self, request: str, reason: str) -> NoReturn:
         """Fail the opening of a channel, and say so in the log."""
@@ -359,10 +383,5 @@ class Client(asyncssh.SSHServer):
         self._tell(RequestDenied(conn=self.id, user=self.user, request=request, reason=reason))
 
 
-def _reason(error: Exception | None) -> str:
-    """Why a connection ended. A client that simply closes its socket is no error, whatever asyncssh calls it."""
-    if error is None:
-        return "closed by the client"
-    if isinstance(error, asyncssh.ConnectionLost) and str(error) == "Connection lost":
-        return "closed by the client without a goodbye"
-    return str(error) or type(error).__name__
+def _sum(one: Counters, other: Counters) -> Counters:
+    return Counters(one.typed + other.typed, one.worked + other.worked)

@@ -14,16 +14,19 @@ import asyncssh
 import msgspec
 
 from pyssh_gateway.core import launch
-from pyssh_gateway.core.forwarding import X11Display
-from pyssh_gateway.core.login_rules import LoginRules
-from pyssh_gateway.events import Identity, OnesEvent, RequestDenied, SessionClosed, SessionOpened
+from pyssh_gateway.core.control import SessionReport
+from pyssh_gateway.core.usage import Counters
+from pyssh_gateway.events import RequestDenied, SessionClosed, SessionOpened
 from pyssh_gateway.gateway.channel import SessionChannel
 from pyssh_gateway.gateway.file_events import FileEvents
 from pyssh_gateway.gateway.pump import Flow
+from pyssh_gateway.gateway.session_context import SessionContext
 from pyssh_gateway.gateway.signals import SIGNAL_NAMES, signal_name
-from pyssh_gateway.gateway.spawner_client import Spawned, SpawnerClient, SpawnRefused, find_account
+from pyssh_gateway.gateway.spawner_client import Spawned, SpawnRefused
 from pyssh_gateway.gateway.streams import PROCESS_STREAMS, Streams
 from pyssh_gateway.spawner.protocol import Exited, close_all
+
+__all__ = ["Session", "SessionContext"]
 
 EOF_GRACE_SECONDS = 0.05
 """How long an EOF waits for the exit status, which comes another way and some clients want first. A process that closes
@@ -33,30 +36,8 @@ DRAIN_BYTES = 128 * 1024
 """How much is read from a pty after its process has ended. The kernel holds at most 64 KiB for a pty; what comes beyond
 is a background process's, and sshd cuts that off, too."""
 
-INTERNAL_SFTP = b"internal-sftp"
-"""The forced command that means the SFTP server and no program (sshd_config(5), ForceCommand)."""
-
 INPUT_SECONDS = 5.0
 """How long a process may take to read what the client sent before it closed the channel; sshd would wait for ever."""
-
-
-class SessionContext(msgspec.Struct, frozen=True):
-    """What a session needs to know about its connection and the gateway."""
-
-    conn: str
-    session: str
-    user: str
-    identity: Identity
-    endpoints: launch.Endpoints
-    spawner: SpawnerClient
-    publish: Callable[[OnesEvent], None]
-    now: Callable[[], float]
-    system_env: Callable[[], dict[bytes, bytes]]
-    on_network: Callable[[Callable[[bool], None]], Callable[[], None]]
-    on_closed: Callable[[str], None]
-    rules: LoginRules
-    agent_path: Callable[[], bytes]
-    end_x11: Callable[[X11Display], None]
 
 
 class Session(asyncssh.SSHServerSession[bytes]):
@@ -67,6 +48,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._loop = loop
         self._channel: SessionChannel
         self._open = False
+        self._announcement = ""
         self._terminal: launch.Terminal | None = None
         self._process: Spawned | None = None
         self.opened: SessionOpened | None = None
@@ -145,21 +127,19 @@ class Session(asyncssh.SSHServerSession[bytes]):
     # -- the process --------------------------------------------------------------------------------------------
 
     def _launch(self, kind: Literal["shell", "exec", "subsystem"], command: bytes | None) -> bool:
-        extra = self._context.rules.env | {
-            b"PYSSH_SESSION": self._context.session.encode(),
-            b"PYSSH_IDENTITY": self._context.identity.facts.encode(),
-        }
-        if agent := self._context.agent_path():
-            extra[b"SSH_AUTH_SOCK"] = agent
-        if (display := self._channel.x11) is not None:
-            extra[b"DISPLAY"] = display.name
-        if (forced := self._context.rules.force_command) is not None:
-            if command is not None:
-                extra[b"SSH_ORIGINAL_COMMAND"] = command
-            is_sftp = forced == INTERNAL_SFTP and self._terminal is None
-            kind, command = ("subsystem", b"sftp") if is_sftp else ("exec", forced)
+        display, forced = self._channel.x11, self._context.rules.force_command
+        extra = self._context.rules.env | launch.server_env(
+            session=self._context.session,
+            identity=self._context.identity.facts,
+            agent=self._context.agent_path(),
+            display=display.name if display is not None else b"",
+            original=command if forced is not None else None,
+        )
+        if forced is not None:
+            kind, command = launch.forced_to(forced, self._terminal)
         xauth = display.xauth if display is not None else b""
-        request = launch.SessionRequest(kind, command, self._terminal, self._channel.env, extra, xauth)
+        banner = self._context.banner() if command is None else b""
+        request = launch.SessionRequest(kind, command, self._terminal, self._channel.env, extra, xauth, banner)
         self._channel.get_connection().create_task(self._start(request))
         # asyncssh leaves a request open whose handler returns None; `_start` answers it.
         return None  # type: ignore[return-value]
@@ -167,17 +147,12 @@ class Session(asyncssh.SSHServerSession[bytes]):
     async def _start(self, request: launch.SessionRequest) -> None:
         context = self._context
         try:
-            plan = launch.plan(request, find_account(context.user), context.endpoints, context.system_env())
+            account = await context.spawner.find_account(context.user)
+            plan = launch.plan(request, account, context.endpoints, context.system_env())
             process = await context.spawner.spawn(plan, self._exited)
+            self._attach(process)
         except SpawnRefused as error:
             self._deny(request.kind, str(error))
-            self._channel.answer(granted=False)
-            return
-        try:
-            self._attach(process)
-        except OSError as error:
-            close_all(process.descriptors)
-            self._deny(request.kind, f"no descriptors are left: {error.strerror}")
             self._channel.answer(granted=False)
             return
         self.opened = SessionOpened(
@@ -199,18 +174,22 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def _attach(self, process: Spawned) -> None:
         """Own the process's descriptors; nothing is read before the request has been answered.
 
-        Raises `OSError`, and owns nothing, if there are no descriptors left.
+        Closes them and raises `SpawnRefused` if there are no descriptors left.
         """
         context = self._context
-        self._streams = Streams(
-            self._loop,
-            process.descriptors[:PROCESS_STREAMS],
-            is_pty=bool(process.tty),
-            packet_size=self._channel.peer_packet_size,
-            deliver=self._output,
-            at_end=self._progress,
-            on_room=self._channel.resume_reading,
-        )
+        try:
+            self._streams = Streams(
+                self._loop,
+                process.descriptors[:PROCESS_STREAMS],
+                is_pty=bool(process.tty),
+                packet_size=self._channel.peer_packet_size,
+                deliver=self._output,
+                at_end=self._progress,
+                on_room=self._channel.resume_reading,
+            )
+        except OSError as error:
+            close_all(process.descriptors)
+            raise SpawnRefused(f"no descriptors are left: {error.strerror}") from error
         for events in process.descriptors[PROCESS_STREAMS:]:
             self._file_events = FileEvents(
                 self._loop,
@@ -243,10 +222,31 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """The request was answered: let the bytes flow."""
         self._forget_network = self._context.on_network(self._flow.network)
         self._flow_changed(self._flow.is_open)
+        if self._announcement:
+            self.announce(self._announcement)
+
+    @property
+    def counters(self) -> Counters:
+        """What counts as use: keys typed into a terminal, or bytes through a program, both ways."""
+        if self._terminal is not None:
+            return Counters(typed=self.bytes_in)
+        return Counters(worked=self.bytes_in + self.bytes_out)
+
+    def report(self) -> SessionReport | None:
+        """What runs, for whoever asks; None while nothing does."""
+        told = self.opened
+        if told is None:
+            return None
+        seconds = self._context.now() - self._opened_at
+        return SessionReport(
+            told.session, told.kind, told.command, told.tty, self.bytes_in, self.bytes_out, told.pid, seconds
+        )
 
     def announce(self, text: str) -> None:
         """Say something on a pty's screen; a session without one carries a program's data and is left alone."""
-        if self._process is not None and self._process.tty and self._channel.takes_data:
+        if self._process is None:
+            self._announcement = text  # for when it has started
+        elif self._process.tty and self._channel.takes_data:
             self._channel.write(f"\r\n{text}\r\n".encode())
 
     def hang_up(self) -> None:
@@ -364,7 +364,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._release("connection lost" if exc else "channel closed")
         if self._open and self._channel.x11 is not None:
             self._context.end_x11(self._channel.x11)
-        self._context.on_closed(self._context.session)
+        self._context.on_closed(self._context.session, exc is not None and not self._finished)
 
     def _release(self, reason: str) -> None:
         """Close the descriptors: a pty's processes are hung up by the kernel, others see their pipes closed."""

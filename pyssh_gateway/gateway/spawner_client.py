@@ -5,16 +5,23 @@ import os
 import pwd
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 
+from pyssh_gateway.config import Service
 from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES
+from pyssh_gateway.core.background import Sample
 from pyssh_gateway.core.launch import Account, LaunchPlan
 from pyssh_gateway.gateway.request_socket import RequestSocket, Unanswered
 from pyssh_gateway.spawner import protocol
 
 ANSWER_SECONDS = 10.0
 """A fork takes milliseconds; a machine that needs longer than this for one is not going to serve a shell."""
+
+
+STOP_SECONDS_MORE = 5.0
+"""How much longer than its services may take the spawner may need to say that they have ended."""
 
 
 class SpawnRefused(Exception):
@@ -31,19 +38,33 @@ class Spawned(msgspec.Struct, frozen=True):
 
 
 OnExit = Callable[[protocol.Exited], None]
+OnNews = Callable[[protocol.SpawnerEvent], None]
+
+StartRequest = protocol.Spawn | protocol.MakeSockets | protocol.RunHook | protocol.Suspend
+"""What is answered with a process."""
 
 
 class SpawnerClient:
-    """Asks the spawner for processes and files. `on_lost` is called once when the spawner is gone."""
+    """Asks the spawner for processes and files. `on_lost` is called once when the spawner is gone.
 
-    def __init__(self, control: socket.socket, loop: asyncio.AbstractEventLoop, on_lost: Callable[[], None]) -> None:
+    `on_news` is called with what only the spawner knows of: steps of the boot; starts, ends and lines of services.
+    """
+
+    def __init__(
+        self,
+        control: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        on_lost: Callable[[], None],
+        on_news: OnNews = lambda _event: None,
+    ) -> None:
         self._exits: dict[int, OnExit] = {}
+        self._tell = on_news
         self._requests: RequestSocket[protocol.Report] = RequestSocket(
             control,
             loop,
             decode=protocol.decode_report,
-            number_of=lambda report: None if isinstance(report, protocol.Exited) else report.id,
-            on_news=self._exited,
+            number_of=lambda report: None if isinstance(report, protocol.Exited | protocol.News) else report.id,
+            on_news=self._on_news,
             on_lost=on_lost,
         )
 
@@ -60,6 +81,35 @@ class SpawnerClient:
         """Start the process that makes sockets as `user`; its one descriptor is the socket to talk to it."""
         number = self._requests.new_number()
         return await self._start(protocol.MakeSockets(number, user), on_exit)
+
+    async def run_hook(self, index: int, on_exit: OnExit) -> Spawned:
+        """Run a command of the configuration (see `protocol.RunHook`); its one descriptor is its output."""
+        number = self._requests.new_number()
+        return await self._start(protocol.RunHook(number, index), on_exit)
+
+    async def suspend(self, on_exit: OnExit) -> Spawned:
+        """Ask the platform to suspend the machine; the one descriptor is its answer."""
+        number = self._requests.new_number()
+        return await self._start(protocol.Suspend(number), on_exit)
+
+    async def find_account(self, user: str) -> Account:
+        """The passwd entry of `user`, after it has been made if that is still to be. Raises `SpawnRefused`."""
+        try:
+            return find_account(user)
+        except SpawnRefused:
+            await self._ask(protocol.AwaitAccount(self._requests.new_number(), user))
+        return find_account(user)
+
+    async def stop_services(self, services: tuple[Service, ...]) -> None:
+        """Have the services end, which are those of the configuration, and wait until they have.
+
+        Whatever goes wrong: the spawner stops them by itself once this process has gone, and nobody is told then.
+        """
+        if not services:
+            return
+        seconds = sum(service.stop_timeout for service in services) + len(services) + STOP_SECONDS_MORE
+        with suppress(SpawnRefused):
+            await self._ask(protocol.StopServices(self._requests.new_number()), seconds)
 
     def signal(self, spawned: Spawned, number: int) -> None:
         """Send signal `number` to the process group of `spawned`; nothing happens if it has ended."""
@@ -91,7 +141,14 @@ class SpawnerClient:
             os.close(descriptors[0])
         return content
 
-    async def _start(self, request: protocol.Spawn | protocol.MakeSockets, on_exit: OnExit) -> Spawned:
+    async def sample_activity(self) -> Sample:
+        """What the processes of sessions have used so far. Raises `SpawnRefused`."""
+        report, _ = await self._ask(protocol.SampleActivity(self._requests.new_number()))
+        if not isinstance(report, protocol.Activity):
+            raise SpawnRefused(_reason(report))
+        return report.sample
+
+    async def _start(self, request: StartRequest, on_exit: OnExit) -> Spawned:
         self._exits[request.id] = on_exit
         try:
             report, descriptors = await self._ask(request)
@@ -104,19 +161,23 @@ class SpawnerClient:
         return Spawned(request.id, report.pid, report.tty, descriptors)
 
     async def _ask(
-        self, request: protocol.Spawn | protocol.MakeSockets | protocol.ReadKeys
+        self, request: protocol.Request, seconds: float = ANSWER_SECONDS
     ) -> tuple[protocol.Report, list[int]]:
         try:
-            return await self._requests.ask(request.id, protocol.encode(request), ANSWER_SECONDS)
+            return await self._requests.ask(request.id, protocol.encode(request), seconds)
         except Unanswered as error:
             raise SpawnRefused(f"the spawner: {error}") from error
         except protocol.ProtocolError as error:
             raise SpawnRefused(str(error)) from error
 
-    def _exited(self, report: protocol.Report) -> None:
-        on_exit = self._exits.pop(report.id, None)
-        if on_exit is not None and isinstance(report, protocol.Exited):
-            on_exit(report)
+    def _on_news(self, report: protocol.Report) -> None:
+        if isinstance(report, protocol.News):
+            for event in report.events:
+                self._tell(event)
+        elif isinstance(report, protocol.Exited):
+            on_exit = self._exits.pop(report.id, None)
+            if on_exit is not None:
+                on_exit(report)
 
 
 def _reason(report: protocol.Report) -> str:

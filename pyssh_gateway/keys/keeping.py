@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import msgspec
+
 from pyssh_gateway.events import AnyEvent, KeysFailed
 from pyssh_gateway.keys.answers import FetchError
 from pyssh_gateway.keys.copies import Copies, Copy, CopyError, Pins
@@ -48,6 +50,8 @@ class Keeper:
                 if copy is None:
                     continue
                 known = known_from(source, copy)
+                if copy.account_id is not None:  # what is new is confirmed anyway, and a machine may start often
+                    known = msgspec.structs.replace(known, confirmed=copy.fetched)
             except (CopyError, FetchError) as error:
                 self._publish(KeysFailed(source=source.spec, reason=f"last good copy not used: {error}", kept=0))
                 continue

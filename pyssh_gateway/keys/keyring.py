@@ -116,10 +116,11 @@ class Keyring:
         patience = LOOK_PATIENCE
         if any(not standing.asked and standing.known is None for standing in self._standings.values()):
             patience = self._settings.timeout
-        elif self._looks.take(peer, offered, self._now()):
-            self.want(tuple(self._standings))
-        else:
+        elif self._looks.is_bystander(offered):
             return
+        elif len(self._asking) < len(self._standings) and self._looks.take(peer, offered, self._now()):
+            self.want(tuple(self._standings))
+        # What is being asked already, whoever wanted it, is waited for: that costs no question more.
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 await self.settled()
@@ -128,7 +129,7 @@ class Keyring:
         """A key of the source `spec` has let somebody in, who had offered the keys `in_vain` (fingerprints) before."""
         self._looks.stood_by(in_vain)
         for source, standing in self._standings.items():
-            if source.spec == spec and standing.age(self._now()) >= self._settings.revalidate:
+            if source.spec == spec and standing.unasked(self._now()) >= self._settings.revalidate:
                 self.want((source,))
 
     def want(self, sources: Sequence[Source]) -> None:
@@ -142,9 +143,13 @@ class Keyring:
                 self._asking[source] = asyncio.Event()
                 self._queue.append(self._standings[source])
 
-    async def refresh_all(self) -> None:
-        """Have `run` ask every source now, and wait for the answers."""
+    def want_all(self) -> None:
+        """Have `run` ask every source now."""
         self.want(tuple(self._standings))
+
+    async def refresh_all(self) -> None:
+        """The same, and wait for the answers."""
+        self.want_all()
         await self.settled()
 
     async def settled(self) -> None:

@@ -102,6 +102,10 @@ class Standing:
         """Seconds since the last answer; not below zero: a clock that was set back makes no key younger than now."""
         return max(0.0, now - self.known.fetched) if self.known is not None else float("inf")
 
+    def unasked(self, now: float) -> float:
+        """Seconds since the last answer, or since the last question if that is later: it may have had none."""
+        return min(self.age(now), max(0.0, now - self.asked_at)) if self.asked else self.age(now)
+
     def check_pins(self) -> None:
         """Refuse to ask, if it is not known any more which account was trusted. Raises FetchError."""
         if self.pins_lost and self.source.kind == "github" and self.trusted is None:

@@ -251,6 +251,7 @@ def _run(plan: LaunchPlan, entry: pwd.struct_passwd, tty: str) -> None:
     # os.path.exists: a home that can't be entered has no file, where Path.exists raises.
     if plan.greet and not os.path.exists(f"{entry.pw_dir}/.hushlogin"):  # noqa: PTH110
         _show_motd()
+        os.write(1, plan.banner)
     if plan.xauth:
         with suppress(OSError, subprocess.SubprocessError):  # then programs will say that they can't open the display
             command = ["xauth", "-q", "-"]

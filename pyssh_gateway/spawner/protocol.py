@@ -2,7 +2,8 @@
 
 One message is one packet of a `SOCK_SEQPACKET` socket pair: a MessagePack map, tagged with the message's name and
 checked against its type when it arrives, so that nothing but these shapes gets past `decode`. Descriptors ride along
-with SCM_RIGHTS (unix(7)). The gateway asks; the spawner answers each request once, by its `id`, and reports exits.
+with SCM_RIGHTS (unix(7)). The gateway asks; the spawner answers each request once, by its `id`, and reports exits and
+what happens at boot and to services, which the gateway puts into its log.
 """
 
 import array
@@ -11,7 +12,9 @@ import socket
 
 import msgspec
 
+from pyssh_gateway.core.background import Sample
 from pyssh_gateway.core.launch import LaunchPlan
+from pyssh_gateway.events import BootStep, ServiceEnded, ServiceOutput, ServiceStarted
 
 MAX_MESSAGE = 256 * 1024
 """The largest message in bytes. execve(2) takes no argument over 128 KiB, so a longer command could not run anyway; the
@@ -54,11 +57,43 @@ class MakeSockets(msgspec.Struct, frozen=True, tag="make-sockets"):
     user: str
 
 
+class RunHook(msgspec.Struct, frozen=True, tag="run-hook"):
+    """Gateway: run the command `index` of those that the configuration has for a stop. Answered as `Spawn` is."""
+
+    id: int
+    index: int
+
+
+class Suspend(msgspec.Struct, frozen=True, tag="suspend"):
+    """Gateway: ask the platform to suspend the machine. Answered as `Spawn` is."""
+
+    id: int
+
+
+class SampleActivity(msgspec.Struct, frozen=True, tag="sample-activity"):
+    """Gateway: see what the processes of sessions have used, those included that outlived theirs. See `Activity`."""
+
+    id: int
+
+
+class AwaitAccount(msgspec.Struct, frozen=True, tag="await-account"):
+    """Gateway: say when `user`, which may be about to be made, is as it will be. Answered by `Done` or `Refused`."""
+
+    id: int
+    user: str
+
+
+class StopServices(msgspec.Struct, frozen=True, tag="stop-services"):
+    """Gateway: nobody needs the services any more. Answered by `Done` when the last of them has ended."""
+
+    id: int
+
+
 class Spawned(msgspec.Struct, frozen=True, tag="spawned"):
     """Spawner: it runs.
 
     Descriptors: the pty's master; or the pipes of standard input, output and error, for a built-in one followed by that
-    of its events; or the socket of a maker of sockets.
+    of its events; or the socket of a maker of sockets; or the pipe of what a step of a stop writes.
     """
 
     id: int
@@ -89,8 +124,31 @@ class KeysOpened(msgspec.Struct, frozen=True, tag="keys-opened"):
     id: int
 
 
-Request = Spawn | MakeSockets | Signal | ReadKeys
-Report = Spawned | Refused | Exited | KeysOpened
+class Activity(msgspec.Struct, frozen=True, tag="activity"):
+    """Spawner: what they have used so far."""
+
+    id: int
+    sample: Sample
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """Spawner: what was asked for is done."""
+
+    id: int
+
+
+ServiceEvent = ServiceStarted | ServiceEnded | ServiceOutput
+SpawnerEvent = BootStep | ServiceEvent
+
+
+class News(msgspec.Struct, frozen=True, tag="news"):
+    """Spawner: this has happened, in this order. Answers nothing."""
+
+    events: tuple[SpawnerEvent, ...]
+
+
+Request = Spawn | MakeSockets | Signal | ReadKeys | RunHook | Suspend | SampleActivity | AwaitAccount | StopServices
+Report = Spawned | Refused | Exited | KeysOpened | Activity | Done | News
 
 _encoder = msgspec.msgpack.Encoder()
 _request_decoder = msgspec.msgpack.Decoder(Request)

@@ -1,7 +1,10 @@
 """The spawner's life: it keeps a gateway running, does what the gateway asks, reaps, and ends with it.
 
-Single-threaded and without an event loop, because it forks. It sleeps in one poll(2) on the gateway's socket and the
-signal pipe and makes no system call while nothing happens.
+Single-threaded and without an event loop, because it forks. It sleeps in one poll(2) on the gateway's socket, the
+signal pipe and what services write, and makes no system call while nothing happens.
+
+Where it is the first process of a machine or a container, it is all that an init has to be: it reaps what others leave
+behind, and stop signals reach it although the kernel keeps them from a first process that has no handlers.
 """
 
 import os
@@ -17,7 +20,13 @@ from contextlib import suppress
 
 import msgspec
 
-from pyssh_gateway.spawner import key_files, login_records, process, protocol
+from pyssh_gateway.config import Service
+from pyssh_gateway.events import BootStep
+from pyssh_gateway.spawner import activity, orphans, process, protocol
+from pyssh_gateway.spawner.booting import Booting
+from pyssh_gateway.spawner.news import News
+from pyssh_gateway.spawner.requests import Permissions, Requests
+from pyssh_gateway.spawner.services import Services
 
 MAX_CRASHES = 5
 CRASH_PERIOD_SECONDS = 60.0
@@ -34,11 +43,18 @@ SAME_SIGNAL_SECONDS = 0.2
 """Stop signals that arrive within this time of the first are the same wish: what is sent to a whole process group comes
 once directly and once more through make, which passes it on."""
 
-LAST_MOMENT_SECONDS = 0.25
-"""A session that ended this shortly before its gateway crashed ended with it: the kernel closes a dying process's
-terminals before its sockets, so that the report of such an end may still find a socket that nobody reads."""
+SERVICES_AFTER_SECONDS = 1.0
+"""Services start when the first session has, or so long after the gateway: a login that waits for this very start has a
+network to cross and would share the processors with them. A service may be as slow as dockerd."""
+
+BOOT_SECONDS = 60.0
+"""Services wait for what is made at boot, and no longer than this: a file system that hangs does not keep them away."""
+
+MAX_HELD = 1000
+"""Requests that wait for an account to be made. More than people ask for in that time."""
 
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+
 CRASHED = 1
 """The spawner's exit code when the gateway could not be kept running."""
 
@@ -54,13 +70,6 @@ class Crash(msgspec.Struct, frozen=True):
     sessions: int
 
 
-class Permissions(msgspec.Struct, frozen=True):
-    """What the gateway may ask for, whatever it says: processes as these accounts, and these key files."""
-
-    users: frozenset[str]
-    key_files: frozenset[str]
-
-
 RunGateway = Callable[[socket.socket, int, tuple[Crash, ...]], int]
 """The gateway's body: its end of the socket pair, its generation (from 1) and the crashes before it -> exit code."""
 
@@ -68,7 +77,15 @@ RunGateway = Callable[[socket.socket, int, tuple[Crash, ...]], int]
 class Supervisor:
     """Runs gateways, one at a time, until one ends on its own account."""
 
-    def __init__(self, run_gateway: RunGateway, permissions: Permissions, drain: float) -> None:
+    def __init__(
+        self,
+        run_gateway: RunGateway,
+        permissions: Permissions,
+        drain: float,
+        *,
+        services: tuple[Service, ...] = (),
+        booting: Booting | None = None,
+    ) -> None:
         self._run_gateway = run_gateway
         self._permissions = permissions
         self._stop_within = drain + STOP_MARGIN_SECONDS
@@ -80,37 +97,112 @@ class Supervisor:
         self._gateway = 0
         self._control: socket.socket | None = None
         self._signals, self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._children: dict[int, tuple[int, process.Child]] = {}
-        self._ended: list[float] = []
-        self._told: set[str] = set()
+        self._requests = Requests(permissions, self._open_files, report=self._report, say=self._say)
+        # -- boot and services
+        self._news = News()
+        self._booting = booting
+        self._boot_until = 0.0
+        self._held: list[protocol.Request] = []
+        self._services = Services(services, self._news.add, self._open_files)
+        self._services_at: float | None = None
+        self._stop_request: int | None = None
+        self._code: int | None = None
 
     def run(self) -> int:
         """Keep the gateway running; returns the exit code for the whole program."""
         signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
         for number in (*STOP_SIGNALS, signal.SIGCHLD):
             signal.signal(number, lambda _number, _frame: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # those that `serve` has kept for us
+        orphans.adopt()
+        now = time.monotonic()
+        self._boot_until = now + BOOT_SECONDS
+        if self._services:
+            self._services_at = now + SERVICES_AFTER_SECONDS
         self._start_gateway()
-        while True:
+        while self._code is None or self._services.running:
             self._wait()
             code = self._handle_signals()
             if code is not None:
-                return code
+                self._code = code
+                self._stop_services()
+            self._tick()
+        return self._code
 
     def _wait(self) -> None:
-        """Sleep until a signal or a request arrives, and serve the request."""
+        """Sleep until something arrives (a signal, a request, what a service wrote) or is due, and take it."""
         poller = select.poll()
         poller.register(self._signals, select.POLLIN)
-        control = self._control
+        control, booting = self._control, self._booting
         if control is not None:
-            poller.register(control, select.POLLIN)
-        timeout = None if self._kill_at is None else max(0.0, self._kill_at - time.monotonic()) * 1000
-        for descriptor, _ in poller.poll(timeout):
+            poller.register(control, select.POLLIN | (select.POLLOUT if self._news.waiting else 0))
+        if booting is not None:
+            poller.register(booting, select.POLLIN)
+        # Without room for their lines they wait in the pipe, and then the service does.
+        pipes = [] if self._news.full and self._code is None else self._services.pipes
+        for pipe in pipes:
+            poller.register(pipe, select.POLLIN)
+        next_at = self._next_at()
+        timeout = None if next_at is None else max(0.0, next_at - time.monotonic()) * 1000
+        for descriptor, happened in poller.poll(timeout):
             if control is not None and descriptor == control.fileno():
-                self._serve(control)
-        if self._kill_at is not None and time.monotonic() >= self._kill_at:
+                if happened & select.POLLOUT:
+                    self._news.send(control)
+                if happened & ~select.POLLOUT:
+                    self._serve(control)
+            elif booting is not None and descriptor == booting.fileno():
+                self._hear_of_boot(booting)
+            elif descriptor in pipes:
+                self._services.read(descriptor, time.monotonic())
+
+    def _next_at(self) -> float | None:
+        """When there is something to do although nothing has happened."""
+        times = [self._kill_at if self._gateway else None, self._services.next_at()]
+        if self._services_at is not None:
+            times.append(self._services_at if self._booting is None else max(self._services_at, self._boot_until))
+        return min((at for at in times if at is not None), default=None)
+
+    def _tick(self) -> None:
+        """Do what is due."""
+        now = time.monotonic()
+        if self._gateway and self._kill_at is not None and now >= self._kill_at:
             self._say("the gateway did not stop in time; killing it")
             self._kill_at = None
             self._signal_gateway(signal.SIGKILL)
+        if self._services_at is None:
+            self._services.tick(now)
+        elif now >= self._services_at and (self._booting is None or now >= self._boot_until):
+            self._services_at = None
+            self._services.start(now)
+        if self._stop_request is not None and not self._services.running:
+            if self._control is not None:
+                self._news.send(self._control)  # how they ended comes before that they have
+            self._report(protocol.Done(self._stop_request))
+            self._stop_request = None
+
+    # -- boot and services ------------------------------------------------------------------------------------------
+
+    def _hear_of_boot(self, booting: Booting) -> None:
+        """Take one step that was done at boot, and serve the requests that have waited for it."""
+        step = booting.read()
+        if step is None:
+            self._booting = None
+        else:
+            self._news.add(BootStep(step=step.step, outcome=step.outcome))
+        held, self._held = self._held, []
+        for request in held:
+            self._answer(request)
+
+    def _stop_services(self) -> None:
+        """Have the services end, and start none that has not been yet. The gateway waits for that, and has time to."""
+        self._services_at = None
+        if self._services.stopping:
+            return
+        self._services.stop(time.monotonic())
+        if self._kill_at is not None:
+            self._kill_at += self._services.stop_seconds
+
+    # -- the gateway ------------------------------------------------------------------------------------------------
 
     def _handle_signals(self) -> int | None:
         """Act on the signals that arrived; the exit code when it is over."""
@@ -124,9 +216,12 @@ class Supervisor:
                 if self._stop_asked_at is None:
                     self._stop_asked_at = now
                     self._kill_at = now + self._stop_within
+                    if self._services.stopping:
+                        self._kill_at += self._services.stop_seconds
                     self._signal_gateway(signal.SIGTERM)
                 elif now - self._stop_asked_at > SAME_SIGNAL_SECONDS:
                     self._signal_gateway(signal.SIGKILL)
+                    self._services.kill()
                     return 128 + number
         return self._reap()
 
@@ -151,6 +246,9 @@ class Supervisor:
             os.setsid()
             os.close(self._signals)
             os.close(self._wakeup)
+            self._services.forget()
+            if self._booting is not None:
+                self._booting.close()
             ours.close()
             code = self._run_gateway(theirs, self._generation, tuple(crash for _, crash in self._crashes))
         except BaseException:  # noqa: BLE001 - whatever it was, a gateway must not go on as a second spawner
@@ -169,73 +267,43 @@ class Supervisor:
                 control.close()
                 self._control = None
                 return
-            self._answer(protocol.decode_request(packet))
+            request = protocol.decode_request(packet)
         except (protocol.ProtocolError, ConnectionError) as error:
-            self._say(f"killing the gateway: {error}")
-            self._signal_gateway(signal.SIGKILL)
+            self._kill_gateway(str(error))
+            return
+        self._answer(request)
 
     def _answer(self, request: protocol.Request) -> None:
+        """Do what the gateway asks, now or when what that needs is there."""
+        try:
+            self._do(request)
+        except (protocol.ProtocolError, ConnectionError) as error:
+            self._kill_gateway(str(error))
+
+    def _do(self, request: protocol.Request) -> None:
+        if self._booting is not None and self._booting.delays(request, self._permissions.users):
+            if len(self._held) < MAX_HELD:
+                self._held.append(request)
+            else:
+                self._report(protocol.Refused(request.id, "the machine is starting, and too much waits for that"))
+            return
         match request:
-            case protocol.Spawn(id=number, plan=plan):
-                if plan.user not in self._permissions.users:
-                    self._report(protocol.Refused(number, f"{plan.user} is not an account that may log in"))
-                    return
-                child = self._started(number, lambda: process.start(plan, open_files=self._open_files))
-                if child is not None and child.tty:
-                    self._record(
-                        login_records.record_login,
-                        user=child.user,
-                        uid=child.uid,
-                        pid=child.pid,
-                        tty=child.tty,
-                        peer=plan.peer,
-                    )
-            case protocol.MakeSockets(id=number, user=user):
-                if user not in self._permissions.users:
-                    self._report(protocol.Refused(number, f"{user} is not an account that may log in"))
-                    return
-                self._started(number, lambda: process.start_socket_maker(user, open_files=self._open_files))
-            case protocol.Signal(id=number, number=signal_number):
-                for started_by, child in self._children.values():
-                    if started_by == number:
-                        with suppress(OSError):  # no room for a process now: the signal is lost, as kill(1)'s would be
-                            process.send_signal(child, signal_number)
-            case protocol.ReadKeys(id=number, path=path):
-                self._open_keys(number, path)
+            case protocol.AwaitAccount(id=number):
+                self._report(protocol.Done(number))
+            case protocol.StopServices(id=number):
+                self._stop_request = number
+                self._stop_services()
+            case protocol.SampleActivity(id=number):
+                self._report(protocol.Activity(number, activity.sample(os.getpid(), self._not_sessions())))
+            case _:
+                self._requests.answer(request)
+                if isinstance(request, protocol.Spawn) and self._services_at is not None:
+                    self._services_at = time.monotonic()
 
-    def _record(self, record: Callable[..., tuple[str, ...]], **facts: object) -> None:
-        """Keep the machine's login records (who, last), if it has any and we may write them."""
-        if os.geteuid() != 0:
-            return
-        for problem in record(when=time.time(), **facts):
-            if problem not in self._told:
-                self._told.add(problem)
-                self._say(problem)
-
-    def _started(self, number: int, start: Callable[[], process.Child]) -> process.Child | None:
-        """Start a process for request `number` and report how that went."""
-        try:
-            child = start()
-        except process.SpawnError as error:
-            self._report(protocol.Refused(number, str(error)))
-            return None
-        self._children[child.pid] = (number, child)
-        self._report(protocol.Spawned(number, child.pid, child.tty), child.descriptors)
-        protocol.close_all(child.descriptors)
-        return child
-
-    def _open_keys(self, number: int, path: str) -> None:
-        if path not in self._permissions.key_files:
-            self._report(protocol.Refused(number, f"{path} is not a key file of the configuration"))
-            return
-        try:
-            descriptor = key_files.open_trusted(path, self._permissions.users)
-        except OSError as error:
-            missing = isinstance(error, FileNotFoundError)
-            self._report(protocol.Refused(number, f"can't read {path}: {error.strerror or error}", missing))
-            return
-        self._report(protocol.KeysOpened(number), [descriptor])
-        os.close(descriptor)
+    def _not_sessions(self) -> set[int]:
+        """Our children that run for no session: the gateway, the makers of sockets, services, what works at boot."""
+        booting = set() if self._booting is None else {self._booting.pid}
+        return {self._gateway} | booting | self._services.processes() | self._requests.not_sessions()
 
     def _report(self, report: protocol.Report, descriptors: list[int] | None = None) -> None:
         """Send `report`, waiting for room if the gateway is busy; one that is gone needs none."""
@@ -244,14 +312,13 @@ class Supervisor:
         try:
             socket.send_fds(self._control, [protocol.encode(report)], descriptors or [])
         except BlockingIOError:
-            self._say(f"killing the gateway: it has not read a report for {SEND_SECONDS} s")
-            self._signal_gateway(signal.SIGKILL)
+            self._kill_gateway(f"it has not read a report for {SEND_SECONDS} s")
         except OSError:  # the gateway is gone, or too many descriptors are on their way
             pass
 
     def _reap(self) -> int | None:
         """Collect every child that has ended; the exit code if the gateway ended and no other is to follow it."""
-        gateway_status = None
+        gateway, gateway_status = self._gateway, None
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -261,31 +328,25 @@ class Supervisor:
                 break
             if pid == self._gateway:
                 gateway_status = status
-            elif pid in self._children:
-                number, child = self._children.pop(pid)
-                self._report(_exited(number, status))
-                if child.is_session:
-                    now = time.monotonic()
-                    self._ended = [when for when in self._ended if now - when < LAST_MOMENT_SECONDS] + [now]
-                if child.tty:
-                    self._record(login_records.record_logout, pid=pid, tty=child.tty)
-        return None if gateway_status is None else self._gateway_ended(gateway_status)
+                self._gateway = 0
+            elif not self._requests.reaped(pid, status):
+                self._services.reaped(pid, status, time.monotonic())
+        return None if gateway_status is None else self._gateway_ended(gateway, gateway_status)
 
-    def _gateway_ended(self, status: int) -> int | None:
+    def _gateway_ended(self, pid: int, status: int) -> int | None:
+        self._held.clear()
+        self._stop_request = None
         code = os.waitstatus_to_exitcode(status)
         if code in {0, UNUSABLE} or self._stop_asked_at is not None:
-            self._forget_children(hang_up=False)
+            self._requests.forget(hang_up=False)
             return max(code, 0)
         now = time.monotonic()
         cause = f"exit code {code}" if code > 0 else signal.Signals(-code).name
-        running = sum(child.is_session for _, child in self._children.values())
-        ended = sum(now - when < LAST_MOMENT_SECONDS for when in self._ended)
-        self._ended.clear()
-        crash = Crash(self._gateway, cause, running + ended)
+        crash = Crash(pid, cause, self._requests.sessions_of_a_crash())
         self._crashes = [entry for entry in self._crashes if now - entry[0] < CRASH_PERIOD_SECONDS]
         self._crashes.append((now, crash))
         self._say(f"the gateway (pid {crash.pid}) ended with {cause}; ending its {crash.sessions} sessions")
-        self._forget_children(hang_up=True)
+        self._requests.forget(hang_up=True)
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -293,29 +354,21 @@ class Supervisor:
             self._say(f"that was crash {len(self._crashes)} within {CRASH_PERIOD_SECONDS:.0f} s; giving up")
             return CRASHED
         self._start_gateway()
+        if self._services_at is None:
+            self._services.keep_running(now)  # the gateway may have had them stopped
         return None
 
-    def _forget_children(self, *, hang_up: bool) -> None:
-        """Their gateway is gone, and so are their terminals: nobody will be told of their ends."""
-        for pid, (_, child) in self._children.items():
-            if child.tty:
-                if hang_up:
-                    process.hang_up(child)
-                self._record(login_records.record_logout, pid=pid, tty=child.tty)
-        self._children.clear()
+    def _kill_gateway(self, why: str) -> None:
+        self._say(f"killing the gateway: {why}")
+        self._signal_gateway(signal.SIGKILL)
 
     def _signal_gateway(self, number: int) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(self._gateway, number)
+        if self._gateway:
+            with suppress(ProcessLookupError):
+                os.kill(self._gateway, number)
 
     @staticmethod
     def _say(text: str) -> None:
         """The spawner has no log of its own: what it has to say goes to standard error, a line at a time."""
         with suppress(OSError):
             os.write(2, f"pyssh-gateway: {text}\n".encode())
-
-
-def _exited(number: int, status: int) -> protocol.Exited:
-    if os.WIFSIGNALED(status):
-        return protocol.Exited(number, None, os.WTERMSIG(status), os.WCOREDUMP(status))
-    return protocol.Exited(number, os.WEXITSTATUS(status), None, core_dumped=False)

@@ -18,7 +18,7 @@ from tests.conftest import KeyPair, MakeServer
 from tests.support.client import Client, client_environment
 from tests.support.forwards import Master, Target, answer, dial, digest, echo, exchange_at_once, read_all, read_exactly
 from tests.support.server import Server
-from tests.support.waiting import until
+from tests.support.waiting import listens, until
 
 CHANNELS = 50
 
@@ -36,7 +36,7 @@ def agent(tmp_path: Path, user_key: KeyPair) -> Iterator[str]:
     path = str(tmp_path / "agent")
     running = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL, env=client_environment())
     try:
-        until(Path(path).exists, what="agent")
+        until(lambda: listens(path), what="agent")
         environ = client_environment(SSH_AUTH_SOCK=path)
         subprocess.run(["ssh-add", "-q", user_key.private], env=environ, check=True, timeout=20)
         yield path

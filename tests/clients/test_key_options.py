@@ -155,6 +155,7 @@ def test_terminals(keys: Keys, name: str, granted: bool) -> None:
         shell.send("tty; exit 3\n")
         shell.expect("/dev/pts/" if granted else "not a tty")
         assert shell.wait() == 3
+    keys.server.wait_for("connection.closed", since=since, count=2)
     denied = [event["reason"] for event in keys.server.find("request.denied", since, request="pty-req")]
     assert denied == ([] if granted else ["this key may not have a terminal"] * 2)
 

@@ -63,6 +63,7 @@ def test_environment_is_the_documented_one(client: Client, account: pwd.struct_p
     assert set(env) - made_by_the_shell - set(expected) - {"PATH", "LANG"} == {
         "SSH_CONNECTION",
         "SSH_CLIENT",
+        "PYSSH_CONTROL",
         "PYSSH_IDENTITY",
         "PYSSH_SESSION",
     }

@@ -18,7 +18,7 @@ from tests.support.client import Client, client_environment
 from tests.support.forwards import dial, exchange_at_once, free_port, socks5
 from tests.support.server import Server
 from tests.support.vscode import ALIVE, SERVER, Connection, install_script
-from tests.support.waiting import until
+from tests.support.waiting import listens, until
 
 CHANNELS = 50
 SIZE = 200_000
@@ -258,7 +258,7 @@ def test_agent_keeper(client: Client, tmp_path: Path) -> None:
             assert (await process.wait()).exit_status == 0
 
     try:
-        until(Path(agent).exists, what="agent")
+        until(lambda: listens(agent), what="agent")
         asyncio.run(go())
     finally:
         running.terminate()

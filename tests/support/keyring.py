@@ -3,6 +3,8 @@
 import asyncio
 import atexit
 import contextlib
+import json
+import threading
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +18,8 @@ from pyssh_gateway.events import AccountChanged, AnyEvent, Identity, KeysFailed
 from pyssh_gateway.keys.copies import Copies
 from pyssh_gateway.keys.keyring import Keyring
 from pyssh_gateway.keys.standing import SourceStatus
+from tests.support import github as gh
+from tests.support.github import FakeGitHub
 
 ALICE, BOB, CAROL = (
     f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ{last}"
@@ -192,6 +196,31 @@ def who(snapshot: KeySnapshot, user: str = "dev") -> set[str]:
     return {name for name, blob in BLOBS.items() if snapshot.find(user, blob)}
 
 
+def threads(name: str) -> set[threading.Thread]:
+    """The threads that do one kind of work now."""
+    return {thread for thread in threading.enumerate() if thread.name == name}
+
+
 def copy_path(store: Path, spec: str = SPEC) -> Path:
     """Where the copy of a source is."""
     return Copies(store).path(spec)
+
+
+def remembered(store: Path) -> dict[str, int]:
+    """The numbers of accounts that are on the disk."""
+    numbers: dict[str, int] = json.loads((store / "account-ids.json").read_text())
+    return numbers
+
+
+def recycle(github: FakeGitHub) -> None:
+    """Somebody else has the login now, with Carol's key."""
+    github.account("example", 8)
+    github.script("example", gh.keys(CAROL))
+
+
+def learned(store: Path, github: FakeGitHub, token: str = "") -> Ring:
+    """A ring that has had its first answer and knows that it was account 7's."""
+    ring = Ring(store, github.url, token=token)
+    ring.run(0)
+    assert ring.status().remembered == 7
+    return ring

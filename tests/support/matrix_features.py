@@ -27,7 +27,7 @@ from tests.support.matrix import (
     mirror,
 )
 from tests.support.terminal import Terminal
-from tests.support.waiting import until
+from tests.support.waiting import listens, until
 
 
 class Forward(NamedTuple):
@@ -232,7 +232,7 @@ class Agents(Driver):
         path = self.world.home / "agent"
         agent = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
         try:
-            until(path.exists, what="agent")
+            until(lambda: listens(path), what="agent")
             self.succeed(["ssh-add", "-q", self.world.key], SSH_AUTH_SOCK=str(path))
             result = self.run_with_agent("ssh-add -L", path)
         finally:

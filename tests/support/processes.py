@@ -22,7 +22,7 @@ class Process(NamedTuple):
 def find(pid: int) -> Process | None:
     """The process `pid`, if there is one (a zombie is one)."""
     try:
-        text = (PROC / str(pid) / "stat").read_text()
+        text = (PROC / str(pid) / "stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The name is in parentheses and may contain anything, parentheses and spaces included.

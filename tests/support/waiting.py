@@ -1,7 +1,9 @@
 """Waiting for what has no event to wait for: the kernel's tables under /proc, a file that a program will write."""
 
+import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -19,3 +21,9 @@ def until(look: Callable[[], T], seconds: float = 10.0, *, what: str = "the expe
             return seen
         assert time.monotonic() < deadline, f"no {what} within {seconds} s (last seen: {seen!r})"
         time.sleep(POLL_SECONDS)
+
+
+def listens(path: str | Path) -> bool:
+    """Whether somebody accepts connections at the unix socket `path`: its file is there a moment before."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex(str(path)) == 0

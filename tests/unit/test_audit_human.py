@@ -49,7 +49,7 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
     ev.AccountChanged(
         source="github:example", expected=583231, found=9000001, message="github:example is account 9000001 now"
     ),
-    ev.ConnectionOpened(conn="c1", peer="203.0.113.5", peer_port=50022),
+    ev.ConnectionOpened(conn="c1", peer="203.0.113.5", peer_port=50022, proxy="172.16.3.2", proxy_id="1F90:2A"),
     ev.ConnectionRefused(peer="2001:db8::5", peer_port=50023, reason="too many unauthenticated connections"),
     ev.AuthAttempt(
         conn="c1",
@@ -80,6 +80,7 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
         seconds=182.4,
         bytes_in=5310,
         bytes_out=1204224,
+        goodbye=True,
         identity=AMOS,
     ),
     ev.ConnectionRevoked(
@@ -139,6 +140,18 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
         seconds=3.21,
         identity=AMOS,
     ),
+    ev.ClientQuiet(conn="c1", user="amos", seconds=1800.0, identity=AMOS),
+    ev.ClientUsed(conn="c1", user="amos", identity=AMOS),
+    ev.HoldStarted(hold="h1", user="amos", seconds=7200.0, reason="training run", pid=0),
+    ev.HoldEnded(hold="h1", user="amos", why="released"),
+    ev.BackgroundWork(seconds=30.0, what="make, cc1plus of amos"),
+    ev.ScheduleEntered(seconds=3600.0, what="mon-fri 08:00-18:00"),
+    ev.MachineResumed(seconds=3600.0),
+    ev.StopStep(step="suspend", outcome="ok", seconds=0.25),
+    ev.BootStep(step="link /var/lib/docker to /data/docker", outcome="ok"),
+    ev.ServiceStarted(service="dockerd", pid=20, restarts=1),
+    ev.ServiceEnded(service="dockerd", pid=20, cause="exit code 1", again=0.5),
+    ev.ServiceOutput(service="dockerd", line="API listen on /run/docker.sock"),
     ev.ControlRequest(uid=0, pid=20, command="keys.refresh", outcome="done"),
     ev.IdleTick(idle=5, remaining=55, message="Idle for 5s"),
     ev.IdleReached(idle=60.0, outcome="stop", message="Stopping machine. Goodbye!"),
@@ -168,7 +181,7 @@ bug      session on c1
 keys     github:example: 2 keys fetched, 1 refused, changed; line 3: unknown key type ssh-dss
 keys     backend error: github:example: no answer within 5s; 2 keys from before in force
 keys     github:example is account 9000001 now
-connect  c1 from 203.0.113.5:50022
+connect  c1 from 203.0.113.5:50022 through 172.16.3.2
 refused  [2001:db8::5]:50023: too many unauthenticated connections
 auth     denied root from 203.0.113.5 on c1 by publickey: unknown account (ssh-ed25519 {SHA})
 login    amos from 203.0.113.5 on c1 in 0.07s with {SHA} of github:example#583231; OpenSSH_9.9, aes256-gcm@openssh.com
@@ -181,6 +194,18 @@ sftp     c1.1 amos file.closed /home/amos/notes.txt write create truncate ok; 20
 listen   c1 amos forwarded-tcpip from localhost:8080
 forward  c1 amos direct-tcpip 127.0.0.1:8080
 forward  c1 amos direct-tcpip 127.0.0.1:8080 closed after 3.21s; 512 B in, 20.0 KiB out
+quiet    amos on c1 has not been used for 30m and does not keep the machine up
+quiet    amos on c1 is used again
+hold     h1 by amos for 2h00m: training run
+hold     h1 by amos ended: released
+work     make, cc1plus of amos holds the machine for 30s
+schedule mon-fri 08:00-18:00: the machine stays up for 1h00m
+resumed  the machine was away for 1h00m
+stop     suspend: ok after 0.25s
+boot     link /var/lib/docker to /data/docker: ok
+service  dockerd runs as pid 20, again
+service  dockerd ended with exit code 1 and starts again in 0.5s
+service  dockerd: API listen on /run/docker.sock
 control  keys.refresh from uid 0 (pid 20): done
 idle     Idle for 5s
 idle     Stopping machine. Goodbye!"""
@@ -214,6 +239,9 @@ idle     Stopping machine. Goodbye!"""
         (ev.SessionClosed, {"exit_status": None, "exit_signal": "KILL"}, "killed by KILL"),
         (ev.SessionClosed, {"exit_status": None, "bytes_out": 2**50}, "left its process running after 3.21s"),
         (ev.SessionClosed, {"bytes_out": 2**50}, "1024.0 TiB out"),
+        (ev.BackgroundWork, {"seconds": 0}, "make, cc1plus of amos has stopped"),
+        (ev.ServiceStarted, {"restarts": 0}, "dockerd runs as pid 20"),
+        (ev.ServiceEnded, {"again": None}, "ended with exit code 1 and is not started again"),
         (ev.ConnectionRevoked, {"seconds": None}, "amos on c1 stays on: the key"),
         (ev.ConnectionAuthenticated, {"identity": ev.Identity("file:amos", None, SHA)}, f"{SHA} of file:amos; OpenSSH"),
         (ev.ServerStopped, {"message": ""}, "idle, exit code 0"),

@@ -65,3 +65,9 @@ def test_many_keys_do_not_push_the_rest_away() -> None:
 def test_a_server_that_stays_says_so() -> None:
     """Nobody waits for a stop that does not come."""
     assert "does not stop by itself" in banner(1, status(1), idle=None)
+
+
+def test_a_source_that_is_still_asked_is_no_empty_one() -> None:
+    """Protects the first look: what has not answered yet is not said to have no keys."""
+    pending = SourceStatus("github:example", ("amos",), 0, 0, "none", None, "")
+    assert "! github:example: has not answered yet" in banner(0, pending)

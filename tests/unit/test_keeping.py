@@ -14,7 +14,7 @@ from pyssh_gateway.keys.inquiry import Known, known_from
 from pyssh_gateway.keys.keeping import SAVE_AGAIN, Keeper, KeepingError
 from pyssh_gateway.keys.sources import parse_source
 from pyssh_gateway.keys.standing import Standing
-from tests.support.keyring import ALICE, BOB, NOW, PATIENCE, SPEC, copy_path
+from tests.support.keyring import ALICE, BOB, NOW, PATIENCE, SPEC, copy_path, threads
 
 SOURCE = parse_source(SPEC)
 
@@ -101,6 +101,7 @@ def test_the_newest_is_what_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Copies, "save", slow)
     keep = keeper(tmp_path).keep
     standing = standing_of(text=ALICE)
+    others = threads("save-keys")  # what earlier tests gave up
 
     async def keep_both() -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -108,6 +109,8 @@ def test_the_newest_is_what_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             await asyncio.to_thread(began.wait, PATIENCE)
             standing.known = standing_of(text=BOB).known
             tasks.create_task(keep(standing))
+            await asyncio.sleep(0)
+            assert len(threads("save-keys") - others) == 1
             gate.set()
 
     asyncio.run(keep_both())

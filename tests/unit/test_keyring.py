@@ -30,6 +30,7 @@ from tests.support.keyring import (
     SPEC,
     Ring,
     play,
+    threads,
     who,
 )
 
@@ -175,29 +176,24 @@ def test_a_fast_source_does_not_wait_for_a_slow_one(github: FakeGitHub, tmp_path
 
 def test_asks_a_few_at_once(github: FakeGitHub, tmp_path: Path) -> None:
     """Protects: a company's worth of accounts is asked side by side, within a bound on threads and sockets."""
-    active: list[int] = [0]
-    peak = 0
-    lock, gate = threading.Lock(), threading.Event()
+    gate = threading.Event()
+    logins = [f"example{number}" for number in range(3 * MAX_FETCHES)]
+    for login in logins:
+        github.script(login, gh.held(gh.keys(ALICE), gate))
+    keys = tuple(f"github:{login}" for login in logins)
+    ring = Ring(tmp_path, github.url, (config.Login(user="dev", keys=keys),))
+    others = threads("fetch-keys")  # what earlier tests gave up
 
-    def answer(handler: gh.Handler) -> None:
-        nonlocal peak
-        with lock:
-            active[0] += 1
-            peak = max(peak, active[0])
-            if active[0] == MAX_FETCHES:
-                gate.set()
-        gate.wait(PATIENCE)
-        with lock:
-            active[0] -= 1
-        gh.keys(ALICE)(handler)
+    async def look() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(ring.keyring.refresh())
+            for login in logins[:MAX_FETCHES]:
+                await asyncio.to_thread(github.wait_for_requests, login, 1)
+            assert len(threads("fetch-keys") - others) == MAX_FETCHES
+            gate.set()
 
-    specs = tuple(f"github:example{number}" for number in range(3 * MAX_FETCHES))
-    for spec in specs:
-        github.script(spec.removeprefix("github:"), answer)
-    ring = Ring(tmp_path, github.url, (config.Login(user="dev", keys=specs),))
-    ring.refresh()
-    assert peak == MAX_FETCHES
-    assert github.requests.total() == len(specs)
+    play(look())
+    assert github.requests.total() == len(logins)
     assert ring.keyring.missing() == ()
 
 

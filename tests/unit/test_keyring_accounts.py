@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pyssh_gateway import config
-from pyssh_gateway.events import AccountChanged, Identity, KeysFailed, KeysLoaded
-from pyssh_gateway.keys.copies import Copies, Copy
+from pyssh_gateway.events import AccountChanged, Identity, KeysLoaded
+from pyssh_gateway.keys.copies import Copies
 from pyssh_gateway.keys.keyring import ACCOUNT_CHECK
 from pyssh_gateway.keys.sources import parse_source
 from tests.support import github as gh
@@ -21,14 +21,14 @@ from tests.support.keyring import (
     BOB,
     CAROL,
     FINGERPRINTS,
-    HOUR,
     MINUTE,
-    NOW,
     REFRESH,
     SPEC,
     Ring,
-    copy_path,
+    learned,
     play,
+    recycle,
+    remembered,
 )
 from tests.support.waiting import until
 
@@ -51,26 +51,6 @@ def github() -> Iterator[FakeGitHub]:
         yield server
 
 
-def pins(store: Path) -> dict[str, int]:
-    """The numbers that are remembered on the disk."""
-    numbers: dict[str, int] = json.loads((store / "account-ids.json").read_text())
-    return numbers
-
-
-def recycle(github: FakeGitHub) -> None:
-    """Somebody else has the login now, with Carol's key."""
-    github.account("example", 8)
-    github.script("example", gh.keys(CAROL))
-
-
-def learned(store: Path, github: FakeGitHub, token: str = "") -> Ring:
-    """A ring that has had its first answer and knows whose it was."""
-    ring = Ring(store, github.url, token=token)
-    ring.run(0)
-    assert ring.status().remembered == 7
-    return ring
-
-
 # -- the number that is seen first -------------------------------------------------------------------------------------
 
 
@@ -78,7 +58,7 @@ def test_the_account_that_is_seen_first_is_the_one(github: FakeGitHub, tmp_path:
     """Protects: without anybody writing a number down, the login means the same account from its first answer on."""
     ring = learned(tmp_path, github)
     assert github.requests == {"example": 1, API: 1}
-    assert pins(tmp_path) == {SPEC: 7}
+    assert remembered(tmp_path) == {SPEC: 7}
     assert ring.identity(ALICE) == Identity("github:example", 7, FINGERPRINTS[ALICE])
     copy = Copies(tmp_path).load(SPEC)
     assert copy is not None
@@ -107,7 +87,7 @@ def test_nobody_waits_for_the_number_of_a_new_account(github: FakeGitHub, tmp_pa
     github.script(API)
     restarted = ring.restarted(tmp_path, github.url)
     restarted.pass_time(MINUTE)
-    assert (restarted.status().remembered, pins(tmp_path)) == (7, {SPEC: 7})
+    assert (restarted.status().remembered, remembered(tmp_path)) == (7, {SPEC: 7})
 
 
 def test_a_number_is_asked_for_again_when_the_api_had_no_answer(github: FakeGitHub, tmp_path: Path) -> None:
@@ -154,7 +134,7 @@ def test_a_number_that_can_t_be_written_is_told(github: FakeGitHub, tmp_path: Pa
     assert "account-ids.json is not a regular file" in ring.failures()[0]
     (tmp_path / "account-ids.json").rmdir()
     ring.pass_time(REFRESH)
-    assert pins(tmp_path) == {SPEC: 7}
+    assert remembered(tmp_path) == {SPEC: 7}
 
 
 def test_keys_that_came_before_the_number_get_it_with_the_next_answer(github: FakeGitHub, tmp_path: Path) -> None:
@@ -262,6 +242,18 @@ def test_a_recycled_account_stays_out_after_a_restart(github: FakeGitHub, tmp_pa
     assert len(restarted.account_changes()) == 1
 
 
+def test_a_recycled_account_stays_out_though_the_numbers_are_lost(github: FakeGitHub, tmp_path: Path) -> None:
+    """Protects: the copy of an account that lets in nobody still says whose it was."""
+    ring = learned(tmp_path, github)
+    recycle(github)
+    ring.refresh()
+    (tmp_path / "account-ids.json").unlink()
+    restarted = ring.restarted(tmp_path, github.url)
+    restarted.refresh()
+    assert restarted.lets_in() == NOBODY
+    assert restarted.status().failure == TAKEN_OVER
+
+
 def test_an_account_that_is_its_owner_s_again_lets_them_in(github: FakeGitHub, tmp_path: Path) -> None:
     """Protects: a renaming that is taken back needs nobody's hand."""
     ring = learned(tmp_path, github)
@@ -284,7 +276,7 @@ def test_a_person_can_accept_the_new_account(github: FakeGitHub, tmp_path: Path)
     ring.run(0)
     assert ring.identity(CAROL) == Identity("github:example", 8, FINGERPRINTS[CAROL])
     assert (ring.status().remembered, ring.status().failure) == (8, "")
-    assert pins(tmp_path) == {SPEC: 8}
+    assert remembered(tmp_path) == {SPEC: 8}
     restarted = ring.restarted(tmp_path, github.url)
     restarted.pass_time(REFRESH)
     assert restarted.lets_in() == {CAROL}
@@ -322,7 +314,7 @@ def test_accepting_is_not_undone_by_an_answer_on_its_way(github: FakeGitHub, tmp
             await asyncio.to_thread(github.wait_for_requests, "example", asked + 1)
             async with asyncio.TaskGroup() as tasks:
                 accepting = tasks.create_task(live.keyring.accept(SPEC))
-                await asyncio.to_thread(until, lambda: pins(tmp_path) == {})
+                await asyncio.to_thread(until, lambda: remembered(tmp_path) == {})
                 gate.set()
             assert accepting.result() is None
             await live.quiet()
@@ -338,157 +330,3 @@ def test_accepts_only_what_is_configured(github: FakeGitHub, tmp_path: Path, spe
     logins = (config.Login(user="dev", keys=(SPEC, "file:/keys")),)
     ring = Ring(tmp_path, github.url, logins)
     assert play(ring.keyring.accept(spec)) == f"no login has {spec} among its keys"
-
-
-# -- new keys and the API ----------------------------------------------------------------------------------------------
-
-
-def test_new_keys_wait_for_the_api_and_old_ones_go_at_once(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: an API that is down locks out nobody, keeps no removed key alive, and lets no stranger's key in."""
-    github.script("example", gh.keys(ALICE, BOB))
-    ring = learned(tmp_path, github)
-    github.script(API, gh.status(500))
-    github.script("example", gh.conditional(gh.keys(BOB, CAROL), etag='"2"'))
-    ring.refresh()
-    assert ring.lets_in() == {BOB}
-    doubt = (
-        "new keys wait until it is certain that the account is still number 7: the server answered 500 (Internal "
-        "Server Error)"
-    )
-    assert ring.events[-1] == KeysFailed(source=SPEC, reason=doubt, kept=1)
-    assert ring.status().failure == doubt
-    assert ring.refusal(CAROL) == f"key is not known; backend error: {SPEC}: {doubt}"
-    assert ring.restarted(tmp_path).lets_in() == {BOB}
-    ring.refresh()
-    assert ring.lets_in() == {BOB}
-
-    github.script(API)
-    ring.refresh()
-    assert ring.lets_in() == {BOB, CAROL}
-    assert ring.status().failure == ""
-    assert ring.identity(CAROL).id == 7
-
-
-def test_keys_that_only_go_ask_nobody(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a removed key is out at once, whatever the API says or does not say."""
-    github.script("example", gh.keys(ALICE, BOB))
-    ring = learned(tmp_path, github)
-    github.script("example", gh.keys(BOB))
-    ring.refresh()
-    assert (ring.lets_in(), github.requests[API]) == ({BOB}, 1)
-
-
-def test_the_limits_of_the_api_hold_up_no_keys(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: 60 questions an hour, used up by the neighbours, delay new keys and nothing else."""
-    github.script("example", gh.keys(ALICE, BOB))
-    ring = learned(tmp_path, github)
-    github.script(API, gh.limited(403, X_RateLimit_Remaining="0", X_RateLimit_Reset=str(int(NOW) + 1800)))
-    github.script("example", gh.keys(BOB, CAROL))
-    ring.refresh()
-    asked = github.requests[API]
-    ring.pass_time(1799)
-    assert ring.lets_in() == {BOB}
-    assert github.requests[API] == asked
-    assert github.requests["example"] == 4
-    assert "is left alone for" in ring.failures()[-1]
-    github.script(API)
-    ring.pass_time(REFRESH)
-    assert ring.lets_in() == {BOB, CAROL}
-
-
-@pytest.mark.parametrize("answer", [gh.keys(ALICE), gh.conditional(gh.keys(ALICE), etag='"1"'), gh.empty()])
-def test_the_api_is_asked_once_an_hour(github: FakeGitHub, tmp_path: Path, answer: gh.Answer) -> None:
-    """Protects: a machine that just runs leaves its neighbours most of the 60 questions that GitHub has an hour."""
-    github.script("example", answer)
-    ring = learned(tmp_path, github)
-    ring.pass_time(3 * HOUR)
-    assert github.requests["example"] == 1 + 3 * HOUR // REFRESH
-    assert github.requests[API] == 1 + 3
-
-
-def test_with_a_token_the_api_is_asked_at_each_refresh(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a recycled account is found within one interval by those who may ask 5,000 times."""
-    ring = learned(tmp_path, github, token="hush")
-    ring.pass_time(HOUR)
-    assert github.requests[API] == 1 + HOUR // REFRESH
-    assert {headers.get("Authorization") for headers in github.headers_of[API]} == {"Bearer hush"}
-    assert {headers.get("Authorization") for headers in github.headers_of["example"]} == {None}
-
-
-# -- numbers that are lost ---------------------------------------------------------------------------------------------
-
-DAMAGED = b'{"github:exa'
-LOST = "not asked, as nobody knows which account was trusted: "
-
-
-def test_without_the_remembered_numbers_nobody_new_is_trusted(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: damage to a file does not make the next owner of a login the first one that was seen."""
-    (tmp_path / "account-ids.json").write_bytes(DAMAGED)
-    recycle(github)
-    ring = Ring(tmp_path, github.url)
-    ring.keyring.load_last_good()
-    ring.run(3)
-    assert ring.lets_in() == NOBODY
-    assert github.requests == {}
-    assert ring.status().failure.startswith(LOST)
-    assert "account-ids.json is damaged" in ring.status().failure
-    assert (tmp_path / "account-ids.json").read_bytes() == DAMAGED
-
-    problem = play(ring.keyring.accept(SPEC))
-    assert problem is not None
-    assert "account-ids.json is damaged" in problem
-    (tmp_path / "account-ids.json").unlink()
-    assert play(ring.keyring.accept(SPEC)) is None
-    ring.run(0)
-    assert (ring.lets_in(), ring.status().remembered) == ({CAROL}, 8)
-
-
-def test_without_the_remembered_numbers_last_good_keys_count(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: nobody is locked out by the damage at once, and nobody new gets in."""
-    Copies(tmp_path).save(SPEC, Copy(ALICE.encode(), NOW))
-    (tmp_path / "account-ids.json").write_bytes(DAMAGED)
-    recycle(github)
-    ring = Ring(tmp_path, github.url)
-    ring.keyring.load_last_good()
-    ring.run(3)
-    assert ring.lets_in() == {ALICE}
-    assert github.requests == {}
-    assert ring.status().failure.startswith(LOST)
-
-
-@pytest.mark.parametrize("damage", ["text", "mode"])
-def test_the_number_in_a_copy_does_as_well(github: FakeGitHub, tmp_path: Path, damage: str) -> None:
-    """Protects: who has a last good copy needs no other file to know the account again."""
-    ring = learned(tmp_path, github)
-    path = tmp_path / "account-ids.json"
-    if damage == "text":
-        path.write_bytes(DAMAGED)
-    else:
-        path.chmod(0o666)
-    github.script("example", gh.keys(ALICE, BOB))
-    restarted = ring.restarted(tmp_path, github.url)
-    restarted.refresh()
-    assert restarted.lets_in() == {ALICE, BOB}
-    recycle(github)
-    restarted.refresh()
-    assert restarted.lets_in() == NOBODY
-
-
-def test_a_number_in_the_configuration_does_as_well(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: what is pinned needs nothing from the disk."""
-    (tmp_path / "account-ids.json").write_bytes(DAMAGED)
-    logins = (config.Login(user="dev", keys=(PINNED, "file:/keys")),)
-    ring = Ring(tmp_path, github.url, logins, files={"/keys": BOB.encode()})
-    ring.keyring.load_last_good()
-    ring.refresh()
-    assert ring.lets_in() == {ALICE, BOB}
-
-
-def test_a_lost_copy_does_not_make_a_new_account_trusted(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: the numbers are kept apart from the copies, either of which is enough."""
-    ring = learned(tmp_path, github)
-    copy_path(tmp_path).unlink()
-    recycle(github)
-    restarted = ring.restarted(tmp_path, github.url)
-    restarted.refresh()
-    assert restarted.lets_in() == NOBODY

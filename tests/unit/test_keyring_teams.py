@@ -1,5 +1,6 @@
 """keys.keyring: the members of a GitHub team, each with their own keys, their own name and their own failures."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from pyssh_gateway.keys.inquiry import MAX_DOUBTS, MAX_FETCHES
 from tests.support import github as gh
 from tests.support.github import FakeGitHub
 from tests.support.github_api import api_path
-from tests.support.keyring import ALICE, BOB, CAROL, FINGERPRINTS, HOUR, MINUTE, NOW, PATIENCE, REFRESH, Ring
+from tests.support.keyring import ALICE, BOB, CAROL, FINGERPRINTS, HOUR, MINUTE, NOW, REFRESH, Ring, play, threads
 
 TEAM = "github-team:acme/ops"
 LOGINS = (config.Login(user="dev", keys=(TEAM,)),)
@@ -129,27 +130,23 @@ def test_only_some_failures_are_told(github: FakeGitHub, tmp_path: Path) -> None
 
 def test_a_large_team_is_asked_for_side_by_side(github: FakeGitHub, tmp_path: Path) -> None:
     """Protects: a team larger than the number of questions at once is asked for, all of it, within that number."""
-    active = peak = 0
-    lock, gate = threading.Lock(), threading.Event()
-
-    def answer(handler: gh.Handler) -> None:
-        nonlocal active, peak
-        with lock:
-            active += 1
-            peak = max(peak, active)
-            if active == MAX_FETCHES:
-                gate.set()
-        gate.wait(PATIENCE)
-        with lock:
-            active -= 1
-        gh.keys(CAROL)(handler)
-
+    gate = threading.Event()
     members = {f"member-{number}": number for number in range(1, 3 * MAX_FETCHES + 1)}
     for login in members:
-        github.script(login, answer)
+        github.script(login, gh.held(gh.keys(CAROL), gate))
     github.team("acme", "ops", members, token=TOKEN)
-    ring = team_ring(tmp_path, github)
-    assert peak == MAX_FETCHES
+    ring = Ring(tmp_path, github.url, LOGINS, token=TOKEN)
+    others = threads("fetch-keys")  # what earlier tests gave up
+
+    async def look() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(ring.keyring.refresh())
+            for login in [*members][:MAX_FETCHES]:
+                await asyncio.to_thread(github.wait_for_requests, login, 1)
+            assert len(threads("fetch-keys") - others) == MAX_FETCHES
+            gate.set()
+
+    play(look())
     assert ring.status(TEAM).accepted == len(members)
     assert ring.failures() == []
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyssh_gateway.core import launch
 from pyssh_gateway.core.launch import (
     ROOT_PATH,
     USER_PATH,
@@ -262,3 +263,23 @@ def test_identity_is_never_the_clients_to_say(
     for name, value in ((b"USER", account.name), (b"HOME", account.home)):
         assert made.env[name] == system.get(name, value.encode(errors="surrogateescape"))
     assert command is None or made.argv[1:] == (b"-c", command)
+
+
+def test_what_the_server_sets() -> None:
+    """Protects the names by which programs find the log, the person, the agent, the display, the original command."""
+    assert launch.server_env(
+        session="c1.1", identity="github:example SHA256:x", agent=b"", display=b"", original=None
+    ) == {
+        b"PYSSH_SESSION": b"c1.1",
+        b"PYSSH_IDENTITY": b"github:example SHA256:x",
+    }
+    whole = launch.server_env(session="c", identity="i", agent=b"/a", display=b"localhost:10.0", original=b"")
+    assert whole | {b"SSH_AUTH_SOCK": b"/a", b"DISPLAY": b"localhost:10.0", b"SSH_ORIGINAL_COMMAND": b""} == whole
+
+
+def test_a_forced_sftp_server_is_ours() -> None:
+    """Protects `command="internal-sftp"` of a key line made for sshd: it is no program that a shell could find."""
+    assert launch.forced_to(b"internal-sftp", None) == ("subsystem", b"sftp")
+    terminal = launch.Terminal("xterm", 80, 24, 0, 0, ())
+    assert launch.forced_to(b"internal-sftp", terminal) == ("exec", b"internal-sftp")
+    assert launch.forced_to(b"make", None) == ("exec", b"make")

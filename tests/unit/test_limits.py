@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from pyssh_gateway.core.limits import Admission, AttemptBudget, source_of
+from pyssh_gateway.core.limits import Admission, AttemptBudget, plain, source_of
 
 
 @pytest.mark.parametrize(
@@ -178,3 +178,12 @@ def test_requests_are_bounded_whatever_their_answers(attempts: int, failures: li
         if fails and not budget.failure("publickey"):
             break
     assert made <= 2 * attempts + 2
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [("::ffff:192.0.2.1", "192.0.2.1"), ("192.0.2.1", "192.0.2.1"), ("::1", "::1"), ("::ffff:1", "::ffff:1")],
+)
+def test_addresses_are_those_that_people_know(address: str, shown: str) -> None:
+    """Protects logs and SSH_CONNECTION of a server that listens on IPv6 for everybody."""
+    assert plain(address) == shown

@@ -1,8 +1,11 @@
-"""What the files around the code promise: the locks, the makefile, the image, the machine on Fly."""
+"""What the files around the code promise: the locks, the makefile, the image, the machine on Fly, systemd, Docker."""
 
+import configparser
+import json
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +14,8 @@ from typing import Any
 import pytest
 
 import pyssh_gateway
-from pyssh_gateway import config
+from pyssh_gateway import config, config_source, socket_activation
+from pyssh_gateway.core import launch
 
 ROOT = Path(__file__).parents[2]
 LOCKS = ("runtime", "dev", "lint", "build", "fuzz", "node")
@@ -68,6 +72,41 @@ def image_config(**arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=20,
         check=False,
     )
+
+
+def parsed(text: str, directory: Path, **environ: str) -> config.Config:
+    """Return what the server makes of that configuration file and those variables of its environment."""
+    path = directory / "config.toml"
+    path.write_text(text)
+    return config.parse(config_source.read(str(path), environ, {}))
+
+
+def yaml(name: str) -> dict[str, Any]:
+    """Return what that YAML file says, read by whichever Python of this machine can."""
+    program = "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)"
+    text = (ROOT / name).read_text()
+    for python in (sys.executable, "/usr/bin/python3"):
+        if shutil.which(python) is None:
+            continue
+        command = [python, "-c", program]
+        result = subprocess.run(command, input=text, capture_output=True, text=True, timeout=20, check=False)
+        if result.returncode == 0:
+            return dict(json.loads(result.stdout))
+        assert "No module named 'yaml'" in result.stderr, result.stderr
+    pytest.skip("no Python here reads YAML (package python3-yaml)")
+
+
+def examples(name: str) -> list[str]:
+    """Return the configurations that the document of that name shows."""
+    return re.findall(r"^```toml\n(.*?)^```$", (ROOT / "docs" / name).read_text(), re.MULTILINE | re.DOTALL)
+
+
+def unit(name: str) -> dict[str, dict[str, str]]:
+    """Return the sections of that systemd unit, each setting with the last value that is given to it."""
+    parser = configparser.RawConfigParser(delimiters=("=",), comment_prefixes=("#",), interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # systemd minds the case of names
+    parser.read_string((ROOT / "deploy" / "systemd" / name).read_text())
+    return {section: dict(parser[section]) for section in parser.sections()}
 
 
 class TestLocks:
@@ -214,6 +253,28 @@ class TestImage:
         }
         assert written.keys() <= set(config.Config.__struct_fields__)
 
+    def test_proxies_that_are_named_are_trusted_when_asked_for(self, tmp_path: Path) -> None:
+        """The networks of TRUSTED_PROXIES get into the file, and only the environment makes them count."""
+        written = image_config(GITHUB="example", LOGIN_USER="dev", TRUSTED_PROXIES="172.16.0.0/12,fd00::/8").stdout
+        networks = ("172.16.0.0/12", "fd00::/8")
+        listen = parsed(written, tmp_path).listen
+        assert (listen.proxy_protocol, listen.trusted_proxies) == ("off", networks)
+        listen = parsed(written, tmp_path, PYSSH_GATEWAY_LISTEN__PROXY_PROTOCOL="v2").listen
+        assert (listen.proxy_protocol, listen.trusted_proxies) == ("v2", networks)
+
+    @pytest.mark.parametrize("networks", ['10.0.0.0/8"]', "10.0.0.0/8\n[x]", "a network", "$(id)"])
+    def test_networks_are_checked(self, networks: str) -> None:
+        """TRUSTED_PROXIES writes nothing into the configuration but networks."""
+        result = image_config(GITHUB="example", LOGIN_USER="dev", TRUSTED_PROXIES=networks)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert "TRUSTED_PROXIES=" in result.stderr
+
+    def test_people_on_the_machine_have_the_command(self) -> None:
+        """`ssh <host> pyssh-gateway hold 2h` finds it: the link is in a directory of every login's PATH."""
+        (target, link) = re.findall(r"^RUN ln -s (\S+) (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[0]
+        assert Path(target).name == Path(link).name == "pyssh-gateway"
+        assert str(Path(link).parent) in launch.USER_PATH.decode().split(":")
+
     def test_the_build_sees_what_it_copies_and_no_state(self) -> None:
         """.dockerignore lets through what the Dockerfile copies, and neither host keys nor the audit log."""
         copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
@@ -246,11 +307,33 @@ class TestFly:
     """fly.toml."""
 
     def test_raw_tcp_reaches_the_gateway(self) -> None:
-        """Port 22 of the edge goes to the gateway's port with no handler in between."""
+        """Port 22 of the edge goes to the gateway's port, with nothing in between that would speak for it."""
         (service,) = toml("fly.toml")["services"]
         assert service["protocol"] == "tcp"
         assert service["internal_port"] == config.Listen().port
-        assert service["ports"] == [{"port": 22}]
+        (port,) = service["ports"]
+        assert port["port"] == 22
+        assert not {"tls", "http", "pg_tls"} & set(port["handlers"])
+
+    def test_both_sides_speak_of_the_same_header(self, tmp_path: Path) -> None:
+        """What Fly's proxy puts before each connection is what the gateway waits for: else nobody gets in."""
+        fly = toml("fly.toml")
+        (port,) = fly["services"][0]["ports"]
+        listen = parsed(
+            image_config(**fly["build"]["args"] | {"GITHUB": "example"}).stdout, tmp_path, **fly["env"]
+        ).listen
+        assert port["handlers"] == ["proxy_proto"]
+        assert listen.proxy_protocol == port["proxy_proto_options"]["version"]
+        assert listen.trusted_proxies
+
+    def test_what_is_only_proposed_is_valid_too(self, tmp_path: Path) -> None:
+        """Each variable in a comment can be switched on by removing its `#`."""
+        proposed = dict(re.findall(r'^# (PYSSH_GATEWAY_\w+) = "(.*)"$', (ROOT / "fly.toml").read_text(), re.MULTILINE))
+        assert len(proposed) >= 4
+        settings = parsed("", tmp_path, **proposed)
+        assert settings.stop.action == "suspend"
+        metrics = tomllib.loads((ROOT / "fly.toml").read_text().partition("# [metrics]")[2].replace("\n# ", "\n"))
+        assert settings.metrics.listen == f"0.0.0.0:{metrics['port']}"
 
     def test_only_the_gateway_stops_the_machine(self) -> None:
         """The proxy wakes the machine but does not stop it, a clean exit leaves it stopped, and a crash does not."""
@@ -278,3 +361,100 @@ class TestFly:
         assert image_config(**arguments).returncode == 1
         declared = set(re.findall(r"^ARG (\w+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
         assert arguments.keys() <= declared
+
+
+class TestSystemd:
+    """deploy/systemd/."""
+
+    @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+    def test_systemd_takes_the_units(self, tmp_path: Path) -> None:
+        """Neither has a setting that systemd does not know, or a value that it does not understand."""
+        for path in (ROOT / "deploy" / "systemd").iterdir():
+            # The program is not installed here, which would be all that systemd complains of.
+            text = re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", path.read_text(), flags=re.MULTILINE)
+            (tmp_path / path.name).write_text(text)
+        command = ["systemd-analyze", "verify", "--man=no", *map(str, tmp_path.iterdir())]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert (result.returncode, result.stderr) == (0, "")
+
+    def test_the_socket_is_one_that_the_server_takes(self) -> None:
+        """One TCP socket for all connections, by the name that is looked for, on the port that is the default."""
+        socket = unit("pyssh-gateway.socket")["Socket"]
+        assert socket["ListenStream"] == f"{config.Listen().address}:{config.Listen().port}"
+        assert (socket["Accept"], socket["FileDescriptorName"]) == ("no", socket_activation.PREFERRED_NAME)
+
+    def test_idle_is_no_failure(self) -> None:
+        """Exit code 0 leaves the service off until the next connection; a crash starts it again, however often."""
+        service = unit("pyssh-gateway.service")
+        assert service["Service"]["Restart"] == "on-failure"
+        assert service["Unit"]["StartLimitIntervalSec"] == "0"
+        assert "Install" not in service  # it is the socket that is enabled
+
+    def test_a_stop_waits_for_the_drain_and_ends_no_work(self) -> None:
+        """What people left running goes on, and the server has the time that its configuration gives it."""
+        service = unit("pyssh-gateway.service")["Service"]
+        assert (service["KillMode"], service["OOMPolicy"]) == ("process", "continue")
+        assert config.Stop().drain < float(service["TimeoutStopSec"].removesuffix("s"))
+
+    def test_nothing_is_taken_from_the_people_who_log_in(self) -> None:
+        """Every shell inherits a sandbox of the service: sudo, mount and docker would fail in one."""
+        sandboxing = r"(Protect|Private|Restrict|SystemCall|Capability|NoNewPriv|MemoryDeny|Lock|Read|Inaccessible).*"
+        assert not [name for name in unit("pyssh-gateway.service")["Service"] if re.fullmatch(sandboxing, name)]
+
+    def test_the_state_is_where_systemd_makes_room_for_it(self, tmp_path: Path) -> None:
+        """The directories of host key and log, as the documentation has them, are those that the unit asks for."""
+        service = unit("pyssh-gateway.service")["Service"]
+        settings = parsed(examples("platforms.md")[0], tmp_path)
+        assert settings.keys_dir == f"/var/lib/{service['StateDirectory']}" == service["WorkingDirectory"]
+        assert settings.audit_dir == f"/var/log/{service['LogsDirectory']}"
+
+
+class TestDocuments:
+    """docs/."""
+
+    @pytest.mark.parametrize("name", ["fleet.md", "fly.md", "platforms.md"])
+    def test_configurations_to_copy_are_valid(self, name: str, tmp_path: Path) -> None:
+        """What a person copies from there is what the server takes."""
+        assert examples(name)
+        for example in examples(name):
+            parsed(example, tmp_path)
+
+    @pytest.mark.parametrize("name", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
+    def test_links_lead_somewhere(self, name: str) -> None:
+        """A link to another file, and to a heading in it, finds both."""
+        for path, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", (ROOT / name).read_text()):
+            target = (ROOT / name).parent / path if path else ROOT / name
+            assert target.exists(), path
+            if anchor:
+                headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+                assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+class TestCompose:
+    """deploy/docker/compose.yaml."""
+
+    def test_it_runs_the_image(self, tmp_path: Path) -> None:
+        """One service, built as the Dockerfile wants it, whose variables the server understands."""
+        (service,) = yaml("deploy/docker/compose.yaml")["services"].values()
+        assert (ROOT / "deploy" / "docker" / service["build"]["context"]).resolve() == ROOT
+        declared = set(re.findall(r"^ARG (\w+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
+        assert service["build"]["args"].keys() <= declared
+        assert service["build"]["args"]["GITHUB"].startswith("${GITHUB:?")  # nobody gets in by default
+        assert [port.rpartition(":")[2] for port in service["ports"]] == [str(config.Listen().port)]
+        defaults = {name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", value) for name, value in service["environment"].items()}
+        assert parsed("", tmp_path, **defaults).idle.timeout is None
+
+    def test_exit_0_leaves_it_stopped(self) -> None:
+        """Idle is no failure, and Docker waits for the drain."""
+        (service,) = yaml("deploy/docker/compose.yaml")["services"].values()
+        assert service["restart"] == "on-failure"
+        assert config.Stop().drain < float(service["stop_grace_period"].removesuffix("s"))
+
+    def test_the_state_is_on_a_volume(self) -> None:
+        """The image's directories lie on one that outlives the container."""
+        compose = yaml("deploy/docker/compose.yaml")
+        mounted = dict(volume.split(":") for volume in compose["services"]["machine"]["volumes"])
+        assert mounted.keys() == compose["volumes"].keys()
+        written = tomllib.loads(image_config(GITHUB="example", LOGIN_USER="dev").stdout)
+        for directory in (written["keys_dir"], written["audit_dir"]):
+            assert Path(directory).is_relative_to(mounted["data"])

@@ -14,10 +14,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from pyssh_gateway.config import Boot, Directory, Service
 from pyssh_gateway.core.launch import LaunchPlan, Terminal
 from pyssh_gateway.spawner import protocol
 from pyssh_gateway.spawner.supervisor import MAX_CRASHES, SAME_SIGNAL_SECONDS
 from tests.support import processes
+from tests.support.account import scratch_directory
 from tests.support.waiting import until
 
 SECONDS = 15.0
@@ -33,10 +35,19 @@ def start() -> Iterator[Start]:
     """Starts a supervisor with one of the tiny gateways; whatever is left of it is killed."""
     made: list[subprocess.Popen[str]] = []
 
-    def begin(*arguments: str, users: str = USER.pw_name, files: str = "") -> subprocess.Popen[str]:
-        environ = os.environ | {"PYTHONPATH": str(ROOT), "TINY_USERS": users, "TINY_FILES": files}
+    def begin(
+        *arguments: str,
+        users: str = USER.pw_name,
+        files: str = "",
+        boot: Boot | None = None,
+        late: str = "",
+        inside: tuple[str, ...] = (),
+    ) -> subprocess.Popen[str]:
+        environ = os.environ | {"PYTHONPATH": str(ROOT), "TINY_USERS": users, "TINY_FILES": files, "TINY_LATE": late}
+        if boot is not None:
+            environ["TINY_BOOT"] = msgspec.json.encode(boot, enc_hook=float).decode()
         process = subprocess.Popen(
-            [sys.executable, str(TINY), *arguments],
+            [*inside, sys.executable, str(TINY), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -259,3 +270,165 @@ def test_no_exit_is_lost_among_many(start: Start, requests: Callable[..., str]) 
     answers = reports(start("asks", requests(*wanted)))
     for kind in ("spawned", "exited"):
         assert sorted(report["id"] for report, _, _ in answers if report["type"] == kind) == list(range(1, 31))
+
+
+# -- boot and services -----------------------------------------------------------------------------------------------
+
+SERVICES = Boot(
+    directory=(Directory(path="/", owner="no-such-user"),),
+    service=(
+        Service(name="one", command="echo ready; exec sleep 100", user=USER.pw_name),
+        Service(name="two", command="echo ready; exec sleep 100", user=USER.pw_name),
+    ),
+)
+
+
+SESSION = protocol.Spawn(1, plan("true"))
+"""The first session, after which services start."""
+
+
+def heard(process: subprocess.Popen[str], count: int) -> list[dict[str, Any]]:
+    """The next events that a gateway prints."""
+    return [json.loads(next_line(process)) for _ in range(count)]
+
+
+def names(events: list[dict[str, Any]]) -> list[str]:
+    """Events in short."""
+    return [f"{event['event']} {event.get('service', '')}".strip() for event in events]
+
+
+def test_boot_and_services_are_told_and_stopped_in_order(start: Start, requests: Callable[..., str]) -> None:
+    """Protects the log: steps, starts, lines, and at the gateway's wish the ends, the last service's first."""
+    process = start("hears", requests(), boot=SERVICES)
+    assert next_line(process).startswith("generation 1")
+    events = heard(process, 5)
+    assert names(events[:1]) == ["boot.step"]
+    assert sorted(names(events[1:])) == [
+        f"service.{what} {name}" for what in ("output", "started") for name in ("one", "two")
+    ]
+    assert names(events).index("service.started one") < names(events).index("service.started two")
+    process.send_signal(signal.SIGTERM)
+    said, err, code = lines(process)
+    assert names([json.loads(line) for line in said[:2]]) == ["service.ended two", "service.ended one"]
+    assert (said[2:], err, code) == (["done"], "", 0)
+
+
+def test_services_do_not_notice_a_crash(start: Start, requests: Callable[..., str]) -> None:
+    """Protects dockerd, and all that runs in it, from a bug of the network side."""
+    process = start("hears", requests(SESSION), "crash", boot=Boot(service=SERVICES.service[:1]))
+    assert next_line(process).startswith("generation 1")
+    pid = heard(process, 2)[0]["pid"]
+    assert next_line(process).startswith("generation 2")
+    assert processes.is_running(pid)
+    process.send_signal(signal.SIGTERM)
+    said, _, code = lines(process)
+    assert (names([json.loads(said[0])]), json.loads(said[0])["pid"], said[1:]) == (
+        ["service.ended one"],
+        pid,
+        ["done"],
+    )
+    assert code == 0
+
+
+def test_services_end_with_the_server(start: Start, requests: Callable[..., str]) -> None:
+    """Protects against a daemon that nobody keeps: a gateway that has just gone leaves no service behind."""
+    process = start("hears", requests(SESSION), "leave", boot=Boot(service=SERVICES.service[:1]))
+    assert next_line(process).startswith("generation 1")
+    pid = heard(process, 1)[0]["pid"]
+    assert lines(process)[2] == 0
+    assert processes.find(pid) is None
+
+
+def test_a_second_wish_waits_for_no_service(start: Start, requests: Callable[..., str]) -> None:
+    """Protects the person who presses Ctrl-C twice: a service that won't end is killed."""
+    deaf = Service(name="deaf", command="trap '' TERM; echo ready; while :; do sleep 0.1; done", user=USER.pw_name)
+    process = start("hears", requests(SESSION), boot=Boot(service=(deaf,)))
+    assert next_line(process).startswith("generation 1")
+    pid = heard(process, 2)[0]["pid"]
+    process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + 2 * SAME_SIGNAL_SECONDS
+    while time.monotonic() < deadline:  # a wish is a new one only after a while
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert lines(process)[2] == 128 + signal.SIGTERM
+    until(lambda: not processes.is_running(pid), what="end of the service")
+
+
+def test_what_needs_an_account_waits_for_it_and_nothing_else_does(
+    start: Start, requests: Callable[..., str], tmp_path: Path
+) -> None:
+    """Protects the first login: it comes to a whole account, and nobody waits for somebody else's."""
+    keys, late = tmp_path / "keys.pub", tmp_path / "late"
+    keys.write_text("ssh-ed25519 AAAA example\n")
+    wanted = (
+        protocol.AwaitAccount(1, USER.pw_name),
+        protocol.Spawn(2, plan("exit 6")),
+        protocol.MakeSockets(3, USER.pw_name),
+        protocol.ReadKeys(4, str(keys)),
+        protocol.AwaitAccount(5, "root"),
+        protocol.Spawn(6, plan("true", user="root")),
+    )
+    process = start("asks", requests(*wanted), files=str(keys), late=str(late))
+    first = [json.loads(next_line(process))[0] for _ in range(2)]
+    assert [(report["type"], report["id"]) for report in first] == [("done", 5), ("refused", 6)]
+    late.touch()
+    then: dict[int, str] = {}
+    while len(then) < 4:
+        report = json.loads(next_line(process))[0]
+        if report["type"] not in {"news", "exited"}:
+            then[report["id"]] = report["type"]
+    assert then == {1: "done", 2: "spawned", 3: "spawned", 4: "keys-opened"}
+
+
+# -- orphans, and being the first process ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def daemon(requests: Callable[..., str], scratch: Path) -> tuple[str, Path]:
+    """Requests for a command that leaves a daemon behind, and the file in which that daemon writes its pid."""
+    written = scratch / "pid"
+    written.touch()
+    written.chmod(0o666)
+    inner = f"echo $$ >{written}; exec sleep 100"
+    script = 'setsid sh -c "$INNER" >/dev/null 2>&1 </dev/null & exit 0'
+    return requests(protocol.Spawn(1, msgspec.structs.replace(plan(script), env={b"INNER": inner.encode()}))), written
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A directory that the account may write to."""
+    with scratch_directory(USER) as directory:
+        yield directory
+
+
+def test_what_sessions_leave_behind_is_ours(start: Start, daemon: tuple[str, Path]) -> None:
+    """Protects the look for background work, which finds daemons below the spawner, and the process table."""
+    asked, written = daemon
+    process = start("hears", asked)
+    pid = int(until(written.read_text, what="pid of the daemon"))
+    until(lambda: (found := processes.find(pid)) is not None and found.parent == process.pid, what="adoption")
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: processes.find(pid) is None, what="reaping")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a process table of its own here")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_process_of_a_container_reaps_and_stops(start: Start, daemon: tuple[str, Path], number: int) -> None:
+    """Protects plain Docker: as PID 1 it reaps what nobody else does, and stop signals mean what they always mean."""
+    asked, written = daemon
+    outside = start("hears", asked, inside=("unshare", "--fork", "--pid", "--mount-proc", "--kill-child"))
+    assert next_line(outside).startswith("generation 1")
+    init = next(process for process in processes.descendants(outside.pid) if process.parent == outside.pid)
+    until(written.read_text, what="pid of the daemon")
+
+    def orphan() -> processes.Process | None:
+        return next((one for one in processes.descendants(init.pid) if one.name == "sleep"), None)
+
+    found = until(orphan, what="daemon")
+    assert found is not None
+    pid = found.pid
+    until(lambda: (now := processes.find(pid)) is not None and now.parent == init.pid, what="adoption")
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: processes.find(pid) is None, what="reaping")
+    os.kill(init.pid, number)
+    assert lines(outside) == (["done"], "", 0)

@@ -1,6 +1,8 @@
 """Gateways of a few lines, run by a real Supervisor in a process of its own: `python tiny_gateway.py <which> ...`.
 
-What they have to say to the test they print, one word or JSON value on a line.
+What they have to say to the test they print, one word or JSON value on a line. What they may ask for, and what happens
+at boot, is in the environment: TINY_USERS, TINY_FILES, TINY_BOOT (a `[boot]` as JSON), TINY_LATE (an account that is
+said to be made when that file is there).
 """
 
 import json
@@ -9,13 +11,18 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from pyssh_gateway.spawner import protocol
-from pyssh_gateway.spawner.supervisor import Crash, Permissions, RunGateway, Supervisor
+from pyssh_gateway.config import Boot
+from pyssh_gateway.events import ServiceOutput
+from pyssh_gateway.spawner import boot, process, protocol
+from pyssh_gateway.spawner.booting import Booting, Step
+from pyssh_gateway.spawner.requests import Permissions
+from pyssh_gateway.spawner.supervisor import Crash, RunGateway, Supervisor
 
 DRAIN = 0.3
 """The supervisor's drain time: what it waits, with its margin, before it kills a deaf gateway."""
@@ -83,7 +90,7 @@ def asks(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) ->
     while waiting or running:
         packet, descriptors = protocol.receive(control)
         report = protocol.decode_report(packet)
-        waiting -= not isinstance(report, protocol.Exited)
+        waiting -= not isinstance(report, protocol.Exited | protocol.News)
         running += isinstance(report, protocol.Spawned) - isinstance(report, protocol.Exited)
         content = os.read(descriptors[0], 1000).decode() if isinstance(report, protocol.KeysOpened) else ""
         say(json.dumps([msgspec.to_builtins(report), len(descriptors), content]))
@@ -115,9 +122,38 @@ def leaves_sessions(control: socket.socket, generation: int, crashes: tuple[Cras
     return waits(control, generation, crashes)
 
 
+def hears(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
+    """Print every event that the spawner tells of; at SIGTERM have the services stopped, then end.
+
+    On the command line: the file of requests to begin with; "crash" to crash once, when a service has written
+    something; "leave" to end then.
+    """
+    if generation == 1:
+        for request in msgspec.json.decode(Path(sys.argv[2]).read_bytes(), type=list[protocol.Request]):
+            control.send(protocol.encode(request))
+    signal.signal(signal.SIGTERM, lambda _number, _frame: control.send(protocol.encode(protocol.StopServices(7))))
+    say("generation", generation, os.getpid())
+    while True:
+        packet, descriptors = protocol.receive(control)
+        protocol.close_all(descriptors)
+        report = protocol.decode_report(packet)
+        if isinstance(report, protocol.Done):
+            say("done")
+            return 0
+        events = report.events if isinstance(report, protocol.News) else ()
+        for event in events:
+            say(json.dumps(msgspec.to_builtins(event)))
+        if any(isinstance(event, ServiceOutput) for event in events):
+            match sys.argv[3:]:
+                case ["crash"] if generation == 1:
+                    os._exit(1)
+                case ["leave"]:
+                    return 0
+
+
 GATEWAYS: dict[str, RunGateway] = {
     gateway.__name__: gateway
-    for gateway in (exits, crashes_at_first, crashes_always, waits, deaf, asks, garbage, leaves_sessions)
+    for gateway in (exits, crashes_at_first, crashes_always, waits, deaf, asks, garbage, leaves_sessions, hears)
 }
 
 
@@ -125,7 +161,28 @@ def main(arguments: Sequence[str]) -> int:
     """Run the gateway that the command line names; what it may ask for comes after it."""
     users = frozenset(os.environ.get("TINY_USERS", "").split())
     files = frozenset(os.environ.get("TINY_FILES", "").split())
-    return Supervisor(GATEWAYS[arguments[1]], Permissions(users, files), DRAIN).run()
+    wanted = msgspec.json.decode(os.environ.get("TINY_BOOT", "{}"), type=Boot, dec_hook=lambda kind, value: kind(value))
+    late = os.environ.get("TINY_LATE")
+    booting = begin_late(Path(late)) if late else boot.begin(wanted, users)
+    return Supervisor(
+        GATEWAYS[arguments[1]], Permissions(users, files), DRAIN, services=wanted.service, booting=booting
+    ).run()
+
+
+def begin_late(path: Path) -> Booting:
+    """A boot whose one step makes the account that stands in the file `path`, as soon as that is there."""
+    ours, theirs = protocol.socket_pair()
+    user, parent = os.environ["TINY_USERS"], os.getpid()
+    pid = process.fork()
+    if pid == 0:
+        process.default_signals()
+        ours.close()
+        while not path.exists() and os.getppid() == parent:
+            time.sleep(0.01)
+        theirs.send(msgspec.msgpack.encode(Step("late", "ok", user)))
+        os._exit(0)
+    theirs.close()
+    return Booting(pid, ours, frozenset({user}))
 
 
 if __name__ == "__main__":

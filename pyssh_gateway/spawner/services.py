@@ -1,0 +1,335 @@
+"""Programs that run as long as the server does: started, listened to, started again, and stopped in order.
+
+Part of the spawner's one loop: nothing here waits. The supervisor says what has happened (a child was reaped, a pipe
+can be read, time has passed), asks when to come back, and is told what there is to tell. A service is none of the
+sessions, and knows nothing of them.
+"""
+
+import os
+import pwd
+import resource
+import signal
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import NoReturn
+
+from pyssh_gateway.config import Service
+from pyssh_gateway.core.launch import ROOT_PATH, USER_PATH
+from pyssh_gateway.core.restarts import next_delay
+from pyssh_gateway.core.service_output import ServiceOutput as Lines
+from pyssh_gateway.events import ServiceEnded, ServiceOutput, ServiceStarted
+from pyssh_gateway.spawner import orphans, process
+from pyssh_gateway.spawner.protocol import ServiceEvent
+
+READ_BYTES = 64 * 1024
+"""One read of a service's output: a pipe's default size."""
+
+KILLED_SECONDS = 1.0
+"""How long a service may take to vanish after SIGKILL. One that does not hangs in the kernel, and is given up."""
+
+MARK = b"PYSSH_SERVICE"
+"""The variable by which a process that has outlived its parent is known to be a service's (containerd's shims)."""
+
+SHELL = "/bin/sh"
+_UMASK = 0o022
+_CANNOT_EXEC = 127
+
+Tell = Callable[[ServiceEvent], None]
+
+
+class _Run:
+    """One service, and its present run. `group` is its process group as long as any process of it may be there."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.pid = 0
+        self.group = 0
+        self.pipe = -1
+        self.lines = Lines()
+        self.since = 0.0
+        self.starts = 0
+        self.pause: float | None = None
+        self.due: float | None = None
+        # -- at the stop
+        self.asked = False
+        self.kill_at: float | None = None
+        self.killed = False
+
+    def signal(self, number: int) -> bool:
+        """Send `number` to every process of the service; whether there was one."""
+        if self.group:
+            try:
+                os.killpg(self.group, number)
+                return True
+            except ProcessLookupError:
+                if self.pid:  # it has only just been forked, and leads no group yet
+                    os.kill(self.pid, number)
+                    return True
+                self.group = 0  # from here on the number may be somebody else's
+            except PermissionError:  # we are not root, and what is left of it has become somebody else
+                return True
+        return False
+
+
+class Services:
+    """All services of the configuration, in its order. Times are `time.monotonic()`'s."""
+
+    def __init__(self, wanted: Iterable[Service], tell: Tell, open_files: tuple[int, int]) -> None:
+        self._runs = [_Run(service) for service in wanted]
+        self._tell = tell
+        self._open_files = open_files
+        self._stopping = False
+
+    def __bool__(self) -> bool:
+        return bool(self._runs)
+
+    # -- what the loop has to know --------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether any process of any service may be there."""
+        return any(run.group for run in self._runs)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop has begun."""
+        return self._stopping
+
+    @property
+    def pipes(self) -> list[int]:
+        """The descriptors to read when they can be read."""
+        return [run.pipe for run in self._runs if run.pipe >= 0 and not run.lines.full]
+
+    def processes(self) -> set[int]:
+        """The services' processes of which we are the parent: those that we started, and what they have left to us."""
+        ours = {run.pid for run in self._runs if run.pid}
+        return ours | orphans.marked_children(MARK) if self._runs else ours
+
+    @property
+    def stop_seconds(self) -> float:
+        """How long a stop may take at most."""
+        return sum(run.service.stop_timeout + KILLED_SECONDS for run in self._runs if run.group)
+
+    def next_at(self) -> float | None:
+        """When to call `tick`, if nothing happens before."""
+        times = [run.lines.due for run in self._runs if run.pipe >= 0]
+        times += [run.kill_at if self._stopping and run.group else run.due for run in self._runs]
+        return min((at for at in times if at is not None), default=None)
+
+    # -- what the loop says ---------------------------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """Start every service; from here on they are kept running."""
+        for run in self._runs:
+            run.due = now
+        self.tick(now)
+
+    def keep_running(self, now: float) -> None:
+        """They are needed after all: start what has been stopped, if a stop has begun."""
+        if self._stopping:
+            self._stopping = False
+            for run in self._runs:
+                run.asked, run.killed, run.kill_at = False, False, None
+                run.due = None if run.pid else now
+            self.tick(now)
+
+    def stop(self, now: float) -> None:
+        """Begin to stop them, the last one first, each after the one behind it has ended. `running` says when."""
+        self._stopping = True
+        for run in self._runs:
+            run.due = None
+        self.tick(now)
+
+    def kill(self) -> None:
+        """End them now; nobody waits for that."""
+        self._stopping = True
+        for run in self._runs:
+            run.due = None
+            run.signal(signal.SIGKILL)
+            run.group = 0
+
+    def forget(self) -> None:
+        """In a forked process that has nothing to do with them: close what is open."""
+        for run in self._runs:
+            if run.pipe >= 0:
+                os.close(run.pipe)
+
+    def read(self, pipe: int, now: float) -> None:
+        """Take what a service has written, from a descriptor of `pipes` that can be read."""
+        for run in self._runs:
+            if run.pipe == pipe:
+                data = _read(pipe)
+                self._say(run, run.lines.feed(data or b"", now))
+                if data == b"":
+                    self._close(run)
+
+    def reaped(self, pid: int, status: int, now: float) -> None:
+        """The child `pid`, a service or not, has ended with `status`, as waitpid(2) gives it."""
+        for run in self._runs:
+            if run.pid == pid:
+                self._ended(run, status, now)
+            elif not run.pid:
+                run.signal(0)  # notice when the last of its processes has gone: then its number is free for others
+
+    def tick(self, now: float) -> None:
+        """Do what is due at `now`."""
+        for run in self._runs:
+            if run.pipe >= 0 and run.lines.due is not None and now >= run.lines.due:
+                self._say(run, run.lines.tick(now))
+            if run.due is not None and now >= run.due:
+                self._start(run, now)
+        if self._stopping:
+            self._stop_next(now)
+
+    # -- starting -------------------------------------------------------------------------------------------------
+
+    def _start(self, run: _Run, now: float) -> None:
+        run.due = None
+        run.signal(signal.SIGKILL)  # what is left of the run before would be in its way
+        run.group = 0
+        service = run.service
+        try:
+            entry = pwd.getpwnam(service.user)
+        except KeyError:
+            self._failed(run, now, f"there is no account {service.user} on this machine")
+            return
+        if os.geteuid() not in {0, entry.pw_uid}:
+            cause = f"needs root: it runs as {service.user}, and the server does not run as root"
+            self._tell(ServiceEnded(service=service.name, pid=0, cause=cause, again=None))
+            return
+        try:
+            run.pid, run.pipe = _fork_service(service, entry, self._open_files)
+        except OSError as error:
+            self._failed(run, now, f"can't start a process: {error.strerror}")
+            return
+        run.group, run.since, run.lines = run.pid, now, Lines()
+        self._tell(ServiceStarted(service=service.name, pid=run.pid, restarts=run.starts))
+        run.starts += 1
+
+    def _failed(self, run: _Run, now: float, cause: str) -> None:
+        run.pause = next_delay(run.pause, 0.0)
+        run.due = now + run.pause
+        self._tell(ServiceEnded(service=run.service.name, pid=0, cause=cause, again=run.pause))
+
+    # -- ending ---------------------------------------------------------------------------------------------------
+
+    def _ended(self, run: _Run, status: int, now: float) -> None:
+        while data := _read(run.pipe) if run.pipe >= 0 else b"":
+            self._say(run, run.lines.feed(data, now))
+            if run.lines.full:
+                break
+        self._close(run)
+        pid, run.pid = run.pid, 0
+        if not self._stopping:
+            run.pause = next_delay(run.pause, now - run.since)
+            run.due = now + run.pause
+            run.signal(signal.SIGTERM)
+        again = None if self._stopping else run.pause
+        self._tell(ServiceEnded(service=run.service.name, pid=pid, cause=_cause(status), again=again))
+
+    def _stop_next(self, now: float) -> None:
+        """Go on with the stop: ask the last one that is there, wait for all its processes, kill what stays."""
+        for run in reversed(self._runs):
+            if not run.signal(signal.SIGTERM if not run.asked else 0):
+                continue
+            if not run.asked:
+                run.asked = True
+                run.kill_at = now + run.service.stop_timeout
+            elif run.kill_at is not None and now >= run.kill_at:
+                if run.killed:
+                    run.group = 0
+                    continue
+                run.killed = True
+                run.signal(signal.SIGKILL)
+                run.kill_at = now + KILLED_SECONDS
+            return
+
+    def _close(self, run: _Run) -> None:
+        if run.pipe >= 0:
+            self._say(run, run.lines.end())
+            os.close(run.pipe)
+            run.pipe = -1
+
+    def _say(self, run: _Run, lines: list[str]) -> None:
+        for line in lines:
+            self._tell(ServiceOutput(service=run.service.name, line=line))
+
+
+def _fork_service(service: Service, entry: pwd.struct_passwd, open_files: tuple[int, int]) -> tuple[int, int]:
+    """Start `service` as the account; its pid and the end of the pipe that has its output. Raises OSError."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        os.set_blocking(reader, False)
+        if os.geteuid() == 0:  # `echo >/dev/stderr` opens it again, and is asked for its owner then
+            os.fchown(writer, entry.pw_uid, entry.pw_gid)
+        pid = process.fork()
+        if pid == 0:
+            _in_child(service, entry, writer, open_files)
+    except BaseException:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+    return pid, reader
+
+
+def _in_child(service: Service, entry: pwd.struct_passwd, output: int, open_files: tuple[int, int]) -> NoReturn:
+    """Become the account and then the service, with nothing of the server's, as `process` does it for sessions.
+
+    Accounts of services have no shell and may have expired, which counts for logins alone.
+    """
+    try:
+        process.default_signals()
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDONLY)
+        output = os.dup(output)  # out of the way of the standard descriptors
+        os.dup2(null, 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        resource.setrlimit(resource.RLIMIT_NOFILE, open_files)
+        os.umask(_UMASK)
+        os.chdir("/")
+        if os.geteuid() == 0:
+            os.initgroups(entry.pw_name, entry.pw_gid)
+            process.become(entry.pw_uid, entry.pw_gid)
+        os.execve(SHELL, [SHELL, "-c", service.command], _environment(service.name, entry))
+    except BaseException as error:  # noqa: BLE001 - a forked copy of the spawner never gets out of here
+        with suppress(OSError):
+            os.write(2, f"pyssh-gateway: can't start the service: {error}\n".encode(errors="backslashreplace"))
+    finally:
+        os._exit(_CANNOT_EXEC)
+
+
+def _environment(name: str, entry: pwd.struct_passwd) -> dict[bytes, bytes]:
+    """What a login would have, and nothing of the server's: its environment may hold tokens."""
+    user = os.fsencode(entry.pw_name)
+    return {
+        b"HOME": os.fsencode(entry.pw_dir) or b"/",
+        b"LOGNAME": user,
+        MARK: os.fsencode(name),
+        b"PATH": ROOT_PATH if entry.pw_uid == 0 else USER_PATH,
+        b"SHELL": SHELL.encode(),
+        b"USER": user,
+    }
+
+
+def _read(pipe: int) -> bytes | None:
+    """What can be read now; empty at the end of the output, None if there is nothing now."""
+    try:
+        return os.read(pipe, READ_BYTES)
+    except BlockingIOError:
+        return None
+
+
+def _cause(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    return f"exit code {code}" if code >= 0 else signal_name(-code)
+
+
+def signal_name(number: int) -> str:
+    """SIGTERM for 15; real-time signals have no names."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,203 @@
+"""What the machine gets at boot, seen by who logs in to it: an account that was not there, services, and no delay."""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyssh_gateway.spawner.boot_accounts import SUDOERS
+from tests.conftest import KeyPair, MakeServer
+from tests.support import processes
+from tests.support.boot import remove, volume
+from tests.support.client import Client
+from tests.support.server import START_SECONDS, STOP_SECONDS, Server
+from tests.support.waiting import until
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes the machine ready")
+
+USERS = ("pyssh-boot-a", "pyssh-boot-b", "pyssh-boot-c")
+GROUP = "pyssh-boot-extra"
+
+MAX_RUNS = 15
+"""Boots with and without, one after the other, until the fastest of each are as fast. Whatever else the machine does
+only makes a boot slower, so that the fastest are what the boot itself costs."""
+
+MIN_RUNS = 3
+
+NOTICED_SECONDS = 0.06
+"""Less than this is noise. Made before the gateway's code is imported, the accounts cost three times as much."""
+
+SLOW_SERVICE = "i=0; while [ $i -lt 2000000 ]; do i=$((i+1)); done; echo up; exec sleep 100"
+"""A service that takes a processor for itself while it starts, as dockerd does."""
+
+
+@pytest.fixture
+def data() -> Iterator[Path]:
+    """The volume; the accounts of these tests are gone before and after."""
+    with volume("data", USERS, GROUP) as directory:
+        yield directory
+
+
+def settings(data: Path, *, accounts: int = 1, links: int = 1, services: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What is to be made at boot, with homes and targets in `data`."""
+    wanted = {
+        "link": [{"path": f"{data}/lib/{number}", "target": f"{data}/links/{number}"} for number in range(links)],
+        "directory": [{"path": f"{data}/own", "owner": USERS[0], "mode": "0750"}],
+        "account": [
+            {
+                "user": user,
+                "home": f"{data}/home/{user}",
+                "shell": "/bin/sh",
+                "groups": [GROUP],
+                "sudo": SUDOERS.is_dir(),
+            }
+            for user in reversed(USERS[:accounts])
+        ],
+        "service": [{"name": f"service-{number}", "command": command} for number, command in enumerate(services)],
+    }
+    return {f"boot.{kind}": entries for kind, entries in wanted.items() if entries}
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+def wait_for_port(port: int) -> None:
+    """Wait until a connection succeeds, as a client does that has woken the machine."""
+
+    def connects() -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+        return False
+
+    until(connects, START_SECONDS, what="open port")
+
+
+@needs_root
+def test_an_account_is_made_while_its_owner_waits(tmp_path: Path, data: Path, user_key: KeyPair) -> None:
+    """Protects the first login to a new machine: the account of it is whole when the shell starts; the log says how."""
+    keys = [f"file:{user_key.public}"]
+    server = Server(tmp_path, login=USERS[0], keys=keys, settings=settings(data))
+    with server:
+        result = Client(server, user_key.private).run(
+            "id -nG; pwd; ls -A; stat -c %U . ~/.profile; stat -c %U%a ../../own"
+        )
+        home = data / "home" / USERS[0]
+        assert result.status == 0, result
+        lines = result.stdout.decode().splitlines()
+        assert lines[:2] == [f"{USERS[0]} {GROUP}", str(home)]
+        assert ".profile" in lines
+        assert lines[-3:] == [USERS[0], USERS[0], f"{USERS[0]}750"]
+        steps = {step["step"]: step["outcome"] for step in server.find("boot.step")}
+        assert steps == {
+            f"link {data}/lib/0 -> {data}/links/0": "ok",
+            f"account {USERS[0]}": "ok",
+            f"directory {data}/own": "ok",
+        }
+    uid = pwd.getpwnam(USERS[0]).pw_uid
+    (home / "work").write_text("precious")
+    os.chown(home / "work", uid, uid)
+    remove(USERS, GROUP)  # a new root file system, and the old volume
+    with server:
+        result = Client(server, user_key.private).run("cat work; id -u")
+        assert result.stdout.decode() == f"precious{uid}\n"
+
+
+def test_services_run_beside_the_sessions_and_stop_before_the_end(make_server: MakeServer, user_key: KeyPair) -> None:
+    """Protects dockerd and its log: lines and ends are events, a crash is followed by a start, and the stop is last."""
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    services = [
+        {"name": "keeps", "user": me, "command": "echo ready; exec sleep 100"},
+        {"name": "dies", "user": me, "command": "echo oops >&2; exit 3"},
+    ]
+    server = make_server({"boot.service": services})
+    assert Client(server, user_key.private).run("true").status == 0
+    server.wait_for("service.output", service="keeps", line="ready")
+    keeps = server.wait_for("service.started", service="keeps")["pid"]
+    server.wait_for("service.output", service="dies", line="oops")
+    assert server.wait_for("service.ended", service="dies", cause="exit code 3")["again"] == 0.5
+    assert server.wait_for("service.started", service="dies", count=2)["restarts"] == 1
+    os.kill(server.gateway_pid, signal.SIGKILL)
+    server.wait_for("server.started", generation=2)
+    assert processes.is_running(keeps)
+    assert server.stop() == 0
+    assert server.find("service.ended", service="keeps", cause="SIGTERM", again=None, pid=keeps)
+    assert server.events[-1]["event"] == "server.stopped"
+    assert not processes.is_running(keeps)
+
+
+@needs_root
+def test_a_boot_with_much_to_do_is_as_fast(tmp_path: Path, data: Path, user_key: KeyPair) -> None:
+    """Protects the person who woke the machine: ten links, three new accounts and slow services cost them no time."""
+    port = free_port()
+    servers = {}
+    for name, boot in (("with", settings(data, accounts=3, links=10, services=(SLOW_SERVICE,) * 3)), ("without", {})):
+        directory = tmp_path / name
+        directory.mkdir()
+        wanted = boot | {"listen": {"port": port}}
+        servers[name] = Server(directory, login=USERS[0], keys=[f"file:{user_key.public}"], settings=wanted)
+    taken: dict[str, list[float]] = {"with": [], "without": []}
+
+    def is_as_fast() -> bool:
+        return min(taken["with"]) < min(taken["without"]) + NOTICED_SECONDS
+
+    for _ in range(MAX_RUNS):
+        remove(USERS, GROUP)
+        shutil.rmtree(data)
+        data.mkdir()
+        for name in ("with", "without"):  # the accounts that the one makes are there for the other
+            server = servers[name]
+            server.port = port
+            began = time.monotonic()
+            server.launch()
+            try:
+                wait_for_port(port)
+                result = Client(server, user_key.private).run("true", "-o", "StrictHostKeyChecking=accept-new")
+                taken[name].append(time.monotonic() - began)
+                assert result.status == 0, result
+                if name == "with":
+                    server.wait_for("boot.step", step=f"directory {data}/own", outcome="ok")
+            finally:
+                server.end()
+            assert server.exit_code == 0
+        if len(taken["with"]) >= MIN_RUNS and is_as_fast():
+            break
+    assert is_as_fast(), taken
+
+
+@needs_root
+def test_a_stop_signal_to_the_first_process_is_kept(
+    tmp_path: Path, user_key: KeyPair, account: pwd.struct_passwd
+) -> None:
+    """Protects `docker stop` in the first moments: the kernel drops what a first process has no handler for yet."""
+    server = Server(
+        tmp_path, login=account.pw_name, keys=[f"file:{user_key.public}"], settings={"listen": {"port": free_port()}}
+    )
+    port = int(server.config.read_text().partition("port = ")[2].split()[0])
+    inside = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child"]
+    with subprocess.Popen(
+        [*inside, sys.executable, "-m", "pyssh_gateway", "serve", "--config", str(server.config)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=Path(__file__).parents[2],
+    ) as outside:
+        try:
+            wait_for_port(port)
+            init = next(process for process in processes.descendants(outside.pid) if process.parent == outside.pid)
+            os.kill(init.pid, signal.SIGTERM)
+            assert outside.wait(STOP_SECONDS) == 0
+        finally:
+            outside.kill()

@@ -1,0 +1,131 @@
+"""Sleeping without a hypervisor: a connection starts the server, which leaves when idle, and the next starts it again.
+
+Who holds the socket meanwhile is the test, or systemd's own systemd-socket-activate; a service manager as such can't be
+had in a test.
+"""
+
+import pwd
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import KeyPair
+from tests.support.activation import Activated
+from tests.support.client import Client
+from tests.support.server import Settings
+
+FIRST = ("-o", "StrictHostKeyChecking=accept-new")
+"""For a client that comes before there is a host key."""
+
+ANSWER_SECONDS = 20.0
+"""How long a client may wait for a server that is only being started."""
+
+MakeActivated = Callable[..., Activated]
+
+
+@pytest.fixture
+def make_activated(tmp_path: Path, account: pwd.struct_passwd, user_key: KeyPair) -> Iterator[MakeActivated]:
+    """Makes a server that has not been started, and its socket: `make_activated({"idle": {"timeout": "1s"}})`."""
+    made: list[Activated] = []
+
+    def make(settings: Settings | None = None, *, sock: socket.socket | None = None) -> Activated:
+        server = Activated(tmp_path, login=account.pw_name, keys=[f"file:{user_key.public}"], settings=settings)
+        server.open_socket(sock)
+        made.append(server)
+        return server
+
+    yield make
+    for server in made:
+        server.end()
+        server.listening.close()
+        server.check_clean()
+
+
+def served(client: subprocess.Popen[bytes]) -> str:
+    """What `client` was told, which has to be all that it asked for."""
+    stdout, stderr = client.communicate(timeout=ANSWER_SECONDS)
+    assert client.returncode == 0, stderr
+    return stdout.decode()
+
+
+def test_each_connection_wakes_the_server_and_is_served(make_activated: MakeActivated, user_key: KeyPair) -> None:
+    """Protects sleep without a hypervisor: who wakes the server is served; idle, it leaves, to be woken again."""
+    server = make_activated({"idle": {"timeout": "1s"}})
+    client = Client(server, user_key.private)
+    for options in (FIRST, ()):
+        ssh = client.popen("echo served; echo $SSH_CONNECTION", *options)
+        server.wait_for_client()
+        server.start()
+        answer, endpoints = served(ssh).splitlines()
+        assert answer == "served"
+        opened = server.find("connection.opened")
+        assert [str(event["peer_port"]) for event in opened] == [endpoints.split()[1]]
+        assert (server.port, server.wait()) == (server.listening.getsockname()[1], 0)
+        assert server.find("server.stopped", reason="idle", exit_code=0)
+        assert f"accepts connections at 127.0.0.1:{server.port}" in server.stderr
+
+
+def test_who_comes_during_a_stop_waits_for_the_next_server(make_activated: MakeActivated, user_key: KeyPair) -> None:
+    """Protects clients at a restart: the socket is never shut, so who connects then is not refused but served later."""
+    server = make_activated({"stop": {"drain": "1s"}})
+    client = Client(server, user_key.private)
+    stubborn = client.popen("trap '' HUP TERM; echo on; while :; do sleep 0.1; done", *FIRST)
+    server.wait_for_client()
+    server.start()
+    assert stubborn.stdout is not None
+    assert stubborn.stdout.readline() == b"on\n"
+    server.signal(15)
+    server.wait_for("server.stopping")
+    late = client.popen("echo served")
+    server.wait_for_client()
+    assert server.wait() == 0
+    assert late.poll() is None
+    stubborn.communicate(timeout=ANSWER_SECONDS)
+    server.start()
+    assert served(late) == "served\n"
+
+
+def test_sessions_see_nothing_of_the_socket(make_activated: MakeActivated, user_key: KeyPair) -> None:
+    """Protects the socket from users: neither it nor a variable that speaks of it gets into a session."""
+    server = make_activated()
+    server.start()
+    shown = Client(server, user_key.private).output("env; ls -l /proc/self/fd; echo /proc/self/fd/*")
+    assert "SSH_CONNECTION=" in shown
+    assert "LISTEN_" not in shown
+    assert "socket:" not in shown
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (socket.SOCK_STREAM, "does not listen; the unit needs Accept=no"),
+        (socket.SOCK_DGRAM, "is no TCP socket; the unit needs ListenStream="),
+    ],
+)
+def test_a_socket_that_will_not_do_is_named(make_activated: MakeActivated, kind: socket.SocketKind, says: str) -> None:
+    """Protects who wrote the unit: the server ends at once, with exit code 2 and what to change, and binds nothing."""
+    server = make_activated(sock=socket.socket(socket.AF_INET, kind))
+    server.launch()
+    assert server.wait() == 2
+    assert says in server.stderr
+    assert "LISTEN_FDS" in server.stderr
+    assert not server.events
+
+
+@pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="needs systemd-socket-activate")
+def test_systemd_starts_it(make_activated: MakeActivated, user_key: KeyPair) -> None:
+    """Protects the protocol as systemd speaks it: a login through systemd-socket-activate, and the exit when idle."""
+    server = make_activated({"idle": {"timeout": "1s"}})
+    server.listening.close()  # the port is systemd's now
+    program = "systemd-socket-activate"
+    server.launch_by(program, "--listen", f"127.0.0.1:{server.port}", "--fdname=ssh")
+    server.wait_for_stderr("Listening on")
+    client = Client(server, user_key.private).popen("echo served", *FIRST)
+    server.wait_until_started()
+    assert served(client) == "served\n"
+    assert server.wait() == 0
+    assert server.find("server.stopped", reason="idle", exit_code=0)

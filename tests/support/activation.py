@@ -1,0 +1,79 @@
+"""A server that is started with a listening socket, in the way of sd_listen_fds(3).
+
+As a program (`python -m`), it is the moment between systemd's fork and its exec: `DESCRIPTOR COMMAND...` becomes
+COMMAND, with that descriptor as its number 3 and the variables that say so.
+"""
+
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from tests.support.server import Server
+from tests.support.waiting import until
+
+ROOT = Path(__file__).parents[2]
+
+WAKE_SECONDS = 10.0
+"""How long a client may take to connect."""
+
+
+class Activated(Server):
+    """A `Server` whose `launch` passes it `listening`, which stays the test's own, as a unit's socket is systemd's.
+
+    The port is known before it runs, and its host key is not: clients of the first run take whatever it is.
+    """
+
+    listening: socket.socket
+
+    def open_socket(self, sock: socket.socket | None = None) -> None:
+        """Listen on a free port of this machine, or pass `sock` instead, whatever it is."""
+        self.listening = sock or socket.create_server(("127.0.0.1", 0))
+        self.port = self.listening.getsockname()[1] if sock is None else 0
+
+    def launch(self) -> None:
+        """Start the server, whether or not anybody waits for it."""
+        descriptor = self.listening.fileno()
+        self.launch_by(sys.executable, "-m", __name__, str(descriptor), passed=(descriptor,))
+
+    def launch_by(self, *prefix: str, passed: tuple[int, ...] = ()) -> None:
+        """Start the server by way of another program, of whose command line `prefix` is the beginning."""
+        self.exit_code = None
+        self._ended = False
+        self.lines, self.events = [], []
+        with (self.directory / "stderr").open("wb") as stderr:
+            process = subprocess.Popen(
+                [*prefix, sys.executable, "-m", "pyssh_gateway", "serve", "--config", str(self.config)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                cwd=ROOT,
+                pass_fds=passed,
+            )
+        assert process.stdout is not None
+        self._process = process
+        self._reader = threading.Thread(target=self._read, args=(process.stdout,), name="server-log")
+        self._reader.start()
+
+    def wait_for_client(self) -> None:
+        """Wait until somebody connects who has not been answered: the moment at which systemd starts the service."""
+        ready, _, _ = select.select([self.listening], [], [], WAKE_SECONDS)
+        assert ready, f"nobody has connected within {WAKE_SECONDS} s"
+
+    def wait_for_stderr(self, text: str) -> None:
+        """Wait until `text` has been written to standard error."""
+        until(lambda: text in self.stderr, what=f"{text!r} on standard error")
+
+
+def become(descriptor: int, command: list[str]) -> None:
+    """Be `command`, with `descriptor` as its number 3."""
+    os.dup2(descriptor, 3)
+    variables = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "pyssh-gateway.socket"}
+    os.execvpe(command[0], command, os.environ | variables)
+
+
+if __name__ == "__main__":
+    become(int(sys.argv[1]), sys.argv[2:])
