@@ -41,7 +41,7 @@ check: $(VENV)/.dev $(VENV)/.lint ## format, lint, types, imports, unit tests wi
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	PYTHONPATH=$(VENV)/lint $(PY) $(VENV)/lint/bin/lint-imports
-	$(PY) -m coverage run -m pytest tests/unit
+	$(PY) -m coverage run -m pytest tests/unit/core
 	$(PY) -m coverage report
 
 bench: $(VENV)/.dev ## the figures, each beside OpenSSH's

@@ -18,6 +18,7 @@ from pyssh_gateway.control_socket import peer_of
 from pyssh_gateway.core import control
 from pyssh_gateway.core.control import AnyReply, AnyRequest, RefusedReply
 from pyssh_gateway.events import AnyEvent, ControlRequest, InternalError
+from pyssh_gateway.gateway.accepting import accept_each
 
 MAX_ASKERS = 16
 """Connections at a time. A person asks one thing after the other, and scripts are not many."""
@@ -41,9 +42,6 @@ ANSWER_SECONDS = 90.0
 
 REFUSAL_SECONDS = 1.0
 """How long a refusal takes. Each one is a line in the log, and others must not fill the disk with them."""
-
-EXHAUSTED_SECONDS = 0.1
-"""How long not to accept when descriptors have run out; askers stay in the kernel's queue."""
 
 
 class Unanswerable(Exception):
@@ -105,18 +103,12 @@ class ControlServer:
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        loop = asyncio.get_running_loop()
-        self._listening.setblocking(False)
         async with asyncio.TaskGroup() as tasks:
-            while True:
-                try:
-                    sock, _ = await loop.sock_accept(self._listening)
-                except ConnectionError:  # gone again
-                    continue
-                except OSError:
-                    await asyncio.sleep(EXHAUSTED_SECONDS)
-                    continue
+
+            def take(sock: socket.socket) -> None:
                 tasks.create_task(self._serve(sock), name="control")
+
+            await accept_each(self._listening, take)
 
     async def _serve(self, sock: socket.socket) -> None:
         """One connection, from its first byte to its last."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from pyssh_gateway.events import AnyEvent, InternalError
+from pyssh_gateway.gateway.accepting import accept_each
 
 MAX_SCRAPERS = 8
 """Connections at a time. There are one or two that ask, every quarter of a minute; who comes on top is closed."""
@@ -21,9 +22,6 @@ MAX_REQUEST_BYTES = 8192
 
 READ_SECONDS = 5.0
 """How long a request may take to arrive, and an answer to be taken. Prometheus itself gives up after 10 s."""
-
-EXHAUSTED_SECONDS = 0.1
-"""How long not to accept when descriptors have run out; who asks stays in the kernel's queue."""
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """The text format's own (Prometheus, exposition formats)."""
@@ -45,18 +43,12 @@ class MetricsServer:
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        loop = asyncio.get_running_loop()
-        self._listening.setblocking(False)
         async with asyncio.TaskGroup() as tasks:
-            while True:
-                try:
-                    sock, _ = await loop.sock_accept(self._listening)
-                except ConnectionError:  # gone again
-                    continue
-                except OSError:
-                    await asyncio.sleep(EXHAUSTED_SECONDS)
-                    continue
+
+            def take(sock: socket.socket) -> None:
                 tasks.create_task(self._serve(sock), name="metrics")
+
+            await accept_each(self._listening, take)
 
     async def _serve(self, sock: socket.socket) -> None:
         """One connection, from its first byte to its last."""

@@ -128,7 +128,10 @@ class Server:
         started = self.wait_for("server.started", seconds=START_SECONDS)
         self.port, self.gateway_pid = started["port"], started["pid"]
         key_type, blob = (self.keys_dir / "ssh_host_ed25519_key.pub").read_text().split()[:2]
-        self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {key_type} {blob}\n")
+        known = f"[127.0.0.1]:{self.port} {key_type} {blob}\n"
+        # A client that waits for this start may be reading it just now.
+        if not self.known_hosts.exists() or self.known_hosts.read_text() != known:
+            self.known_hosts.write_text(known)
         return started
 
     def signal(self, number: int) -> None:

@@ -1,4 +1,4 @@
-"""gateway.figures and core.denials: what is counted and read, and that a peer can add nothing to it."""
+"""gateway.figures: what is counted and read, and that a peer can add nothing to it."""
 
 import re
 import subprocess
@@ -11,7 +11,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pyssh_gateway import __version__
-from pyssh_gateway.core.denials import CLASSES, OTHER, class_of
 from pyssh_gateway.core.idle import IdlePolicy, IdleTracker
 from pyssh_gateway.events import (
     AnyEvent,
@@ -245,20 +244,3 @@ class TestFigures:
         )
         said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
         assert said.stdout == "[]\n"
-
-
-class TestDenials:
-    """core.denials."""
-
-    @pytest.mark.parametrize("beginning", [beginning for beginning, _ in CLASSES])
-    def test_the_sentences_are_those_that_are_said(self, beginning: str) -> None:
-        """A reason that is worded anew would silently be counted as another."""
-        said = "".join((ROOT / "pyssh_gateway" / name).read_text() for name in ("core/policy.py", "gateway/server.py"))
-        assert re.search(rf'["]{re.escape(beginning)}', said)
-
-    def test_a_reason_is_of_one_class(self) -> None:
-        """The first that fits; what fits none is counted all the same."""
-        assert class_of("the certificate expired 3d ago") == "expired"
-        assert class_of("the certificate names no principals") == "certificate"
-        assert class_of("key is not known; backend error: timeout") == "unknown-key"
-        assert class_of("") == OTHER
