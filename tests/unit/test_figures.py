@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pyssh_gateway import __version__
+from pyssh_gateway.core.denials import OTHER
 from pyssh_gateway.core.idle import IdlePolicy, IdleTracker
 from pyssh_gateway.events import (
     AnyEvent,
