@@ -12,6 +12,7 @@ sftp        openssh-client  file transfers
 scp         openssh-client  file transfers
 sshd        openssh-server  the comparison with OpenSSH
 ps          procps          processes and signals
+ip          iproute2        a closed lid
 rsync       rsync           file transfers
 tmux        tmux            terminals
 vim         vim             terminals
