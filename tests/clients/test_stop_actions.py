@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,16 @@ FROZEN_SECONDS = 1.5
 
 def freeze(server: Server) -> None:
     """What a suspend looks like from inside: every process stands still, and time has passed when they go on."""
-    family = [server.pid, *(process.pid for process in processes.descendants(server.pid))]
+    os.kill(server.pid, signal.SIGSTOP)  # first: it is the one that starts others
+    family = [process.pid for process in processes.descendants(server.pid)]
     for pid in family:
-        os.kill(pid, signal.SIGSTOP)
+        with suppress(ProcessLookupError):  # it has just ended by itself
+            os.kill(pid, signal.SIGSTOP)
     thawed = time.monotonic() + FROZEN_SECONDS
     until(lambda: time.monotonic() >= thawed, what="end of the suspend")
-    for pid in reversed(family):
-        os.kill(pid, signal.SIGCONT)
+    for pid in (*reversed(family), server.pid):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def suspending(api: FakeFlyApi, timeout: str = SOON) -> Settings:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -162,7 +163,8 @@ class Server:
             self.stop()
         except (subprocess.TimeoutExpired, AssertionError):
             for process in processes.descendants(self.pid):
-                os.kill(process.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
             self.signal(signal.SIGKILL)
             self.wait()
             raise
