@@ -4,6 +4,8 @@ import gc
 import os
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from tests.support import processes
@@ -65,6 +67,23 @@ def check_own(before: Own) -> None:
         return now.descriptors <= before.descriptors and now.threads <= before.threads
 
     until(is_back, SETTLE_SECONDS, what=f"return to {before}; now {own()}: {processes.descriptors(os.getpid())}")
+
+
+@contextmanager
+def nothing_left_open() -> Iterator[None]:
+    """Fail if the test process has a descriptor afterwards that it had not before.
+
+    A thread may close its own a moment after the answer that a test waits for, so all have some time.
+    """
+    before = Counter(processes.descriptors(os.getpid()))
+
+    def added() -> list[str]:
+        return sorted((Counter(processes.descriptors(os.getpid())) - before).elements())
+
+    yield
+    if added():
+        gc.collect()
+    until(lambda: not added(), SETTLE_SECONDS, what=f"end of {added()}")
 
 
 def _kinds(pid: int) -> tuple[str, ...]:

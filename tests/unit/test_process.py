@@ -16,7 +16,7 @@ import pytest
 from pyssh_gateway.core.launch import LaunchPlan, Terminal
 from pyssh_gateway.spawner import process
 from pyssh_gateway.spawner.process import CANNOT_EXEC, Child, SpawnError, become, hang_up, send_signal, start
-from tests.support import processes
+from tests.support import leaks
 
 SECONDS = 10.0
 IS_ROOT = os.geteuid() == 0
@@ -33,18 +33,17 @@ started: list[Child] = []
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     """After each test its processes are gone and its descriptors closed."""
-    before = len(processes.descriptors(os.getpid()))
-    yield
-    while started:
-        child = started.pop()
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
-        for descriptor in child.descriptors:
-            with suppress(OSError):
-                os.close(descriptor)
-        with suppress(ChildProcessError):
-            os.waitpid(child.pid, 0)
-    assert len(processes.descriptors(os.getpid())) == before
+    with leaks.nothing_left_open():
+        yield
+        while started:
+            child = started.pop()
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)
+            for descriptor in child.descriptors:
+                with suppress(OSError):
+                    os.close(descriptor)
+            with suppress(ChildProcessError):
+                os.waitpid(child.pid, 0)
 
 
 def launch(script: str, *, terminal: Terminal | None = None, **changes: object) -> Child:

@@ -1,7 +1,6 @@
 """Questions and answers over a socket, with a real socket pair whose other end the tests hold."""
 
 import asyncio
-import gc
 import os
 import socket
 import time
@@ -11,7 +10,7 @@ import pytest
 
 from pyssh_gateway.gateway.request_socket import MAX_QUEUED, RequestSocket, Unanswered
 from pyssh_gateway.spawner.protocol import ProtocolError, close_all, socket_pair
-from tests.support import processes
+from tests.support import leaks
 
 SECONDS = 10.0
 
@@ -30,10 +29,8 @@ def decode(packet: bytes) -> Report:
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """Fails a test after which a descriptor is open that was not before."""
-    before = processes.descriptors(os.getpid())
-    yield
-    gc.collect()
-    assert processes.descriptors(os.getpid()) == before
+    with leaks.nothing_left_open():
+        yield
 
 
 class Pair:

@@ -13,7 +13,7 @@ from pyssh_gateway.config import Duration, Service
 from pyssh_gateway.events import ServiceEnded, ServiceOutput, ServiceStarted
 from pyssh_gateway.spawner.protocol import ServiceEvent
 from pyssh_gateway.spawner.services import KILLED_SECONDS, MARK, Services
-from tests.support import processes
+from tests.support import leaks, processes
 from tests.support.waiting import until
 
 IS_ROOT = os.geteuid() == 0
@@ -82,12 +82,11 @@ class Loop:
 @pytest.fixture
 def loops() -> Iterator[list[Loop]]:
     """The loops of a test; after it no process of theirs is left, and no descriptor."""
-    before = len(processes.descriptors(os.getpid()))
     made: list[Loop] = []
-    yield made
-    for loop in made:
-        loop.end()
-    assert len(processes.descriptors(os.getpid())) <= before
+    with leaks.nothing_left_open():
+        yield made
+        for loop in made:
+            loop.end()
 
 
 def service(name: str, command: str, *, user: str = ME, stop_timeout: float = 5.0) -> Service:

@@ -14,7 +14,7 @@ import pytest
 from pyssh_gateway.spawner import socket_protocol as messages
 from pyssh_gateway.spawner import sockets
 from pyssh_gateway.spawner.sockets import connect_tcp, connect_unix, listen_agent, listen_tcp, listen_unix
-from tests.support import processes
+from tests.support import leaks
 from tests.support.socket_maker import SECONDS, Maker
 
 
@@ -22,14 +22,13 @@ from tests.support.socket_maker import SECONDS, Maker
 def maker() -> Iterator[Maker]:
     """A maker; descriptors and the umask are back when it has ended."""
     umask = os.umask(0o022)
-    before = processes.descriptors(os.getpid())
-    running = Maker()
-    try:
-        yield running
-    finally:
-        running.end()
-        os.umask(umask)
-    assert processes.descriptors(os.getpid()) == before
+    with leaks.nothing_left_open():
+        running = Maker()
+        try:
+            yield running
+        finally:
+            running.end()
+            os.umask(umask)
 
 
 @pytest.fixture
@@ -345,17 +344,16 @@ def test_agent_that_can_not_be_made(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 def test_failed_sockets_leave_nothing_open(place: Path) -> None:
     """Protects descriptors from everything that fails."""
-    before = processes.descriptors(os.getpid())
     attempts: tuple[Callable[[], socket.socket], ...] = (
         lambda: connect_tcp("127.0.0.1", closed_port()),
         lambda: connect_unix(bytes(place / "missing")),
         lambda: listen_unix(b"/no/such/directory/s", 0, unlink=False),
         lambda: listen_unix(b"/" + b"x" * 200, 0, unlink=True),
     )
-    for attempt in attempts:
-        with pytest.raises(OSError, match=r"\S"):
-            attempt()
-    assert processes.descriptors(os.getpid()) == before
+    with leaks.nothing_left_open():
+        for attempt in attempts:
+            with pytest.raises(OSError, match=r"\S"):
+                attempt()
 
 
 def test_nonsense_ends_the_maker(place: Path) -> None:

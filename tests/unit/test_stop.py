@@ -21,7 +21,7 @@ from pyssh_gateway.machine.stop import Limits, Steps
 from pyssh_gateway.spawner.process import Child, SpawnError, send_signal
 from pyssh_gateway.spawner.protocol import Exited
 from pyssh_gateway.spawner.stop_commands import NOBODY, StopCommands, start_command, start_suspend
-from tests.support import fly_api, processes
+from tests.support import fly_api, leaks, processes
 from tests.support.fly_api import FakeFlyApi
 from tests.support.waiting import until
 
@@ -147,12 +147,11 @@ def suspending(played: FakeFlyApi, **limits: float) -> Stopping:
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     """After each test its descriptors are closed, and no child is left."""
-    before = processes.descriptors(os.getpid())
     made.clear()
-    yield
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
-    assert len(processes.descriptors(os.getpid())) == len(before)
+    with leaks.nothing_left_open():
+        yield
+        with pytest.raises(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
 
 
 # -- commands -----------------------------------------------------------------------------------------------------

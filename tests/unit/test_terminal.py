@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pyssh_gateway.core.launch import Terminal
 from pyssh_gateway.spawner.terminal import apply_modes, open_pty, set_size
-from tests.support import processes
+from tests.support import leaks
 
 IFLAG, OFLAG, CFLAG, LFLAG, ISPEED, OSPEED, CC = range(7)
 
@@ -187,7 +187,5 @@ def test_a_tty_belongs_to_its_user() -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a tty away")
 def test_a_pty_that_fails_leaves_nothing_open() -> None:
     """A tty that can't be given away costs no descriptors."""
-    before = len(processes.descriptors(os.getpid()))
-    with pytest.raises((OSError, OverflowError)):
+    with leaks.nothing_left_open(), pytest.raises((OSError, OverflowError)):
         open_pty(Terminal("xterm", 80, 24, 0, 0, ()), 2**40, 5)
-    assert len(processes.descriptors(os.getpid())) == before

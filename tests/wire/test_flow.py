@@ -296,7 +296,7 @@ def test_a_session_that_its_client_never_closes_holds_nothing(server: Server, us
         for terminal in (False, True) * 10:
             await client.started(b"true", terminal=terminal)
             await client.hear(CHANNEL_CLOSE)
-        assert len(processes.descriptors(server.gateway_pid)) <= before
+        until(lambda: len(processes.descriptors(server.gateway_pid)) <= before, what="closed descriptors")
         assert await client.is_alive()
 
     play(server, user_key, scenario)

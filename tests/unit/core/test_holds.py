@@ -20,7 +20,7 @@ from pyssh_gateway.core.idle import IdlePolicy, IdleTracker, Stay, Stop
 from pyssh_gateway.events import AnyEvent, HoldEnded, HoldStarted, MachineResumed, Record
 from pyssh_gateway.gateway.control import Asker, Unanswerable
 from pyssh_gateway.gateway.holds import Holds, start_of
-from tests.support import processes
+from tests.support import leaks
 
 SECONDS = 10.0
 LIMIT = 12 * 3600.0
@@ -245,9 +245,8 @@ def play(tmp_path: Path, scenario: Callable[[Keeping], Awaitable[None]]) -> None
         finally:
             kept.end()
 
-    before = len(processes.descriptors(os.getpid()))
-    asyncio.run(whole())
-    assert len(processes.descriptors(os.getpid())) == before
+    with leaks.nothing_left_open():
+        asyncio.run(whole())
 
 
 def test_a_hold_is_told_and_released(tmp_path: Path) -> None:
@@ -273,10 +272,8 @@ def test_a_refusal_is_told_to_whoever_asked(tmp_path: Path) -> None:
 
     async def scenario(kept: Keeping) -> None:
         gateway = kept.gateway(fresh=True)
-        open_before = processes.descriptors(os.getpid())
-        with pytest.raises(Unanswerable, match="12h at most"):
+        with leaks.nothing_left_open(), pytest.raises(Unanswerable, match="12h at most"):
             gateway.hold(HoldUp(LIMIT + 1, process=True), asker(os.getpid()))
-        assert len(processes.descriptors(os.getpid())) == len(open_before)
         with pytest.raises(Unanswerable, match="you have no hold"):
             gateway.release(Release(), asker())
         with pytest.raises(Unanswerable, match="can't be watched"):
