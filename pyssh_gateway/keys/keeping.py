@@ -10,6 +10,7 @@ from pyssh_gateway.events import AnyEvent, KeysFailed
 from pyssh_gateway.keys.answers import FetchError
 from pyssh_gateway.keys.copies import Copies, Copy, CopyError, Pins
 from pyssh_gateway.keys.inquiry import Known, known_from
+from pyssh_gateway.keys.sources import Source
 from pyssh_gateway.keys.standing import Standing
 from pyssh_gateway.keys.threads import in_daemon_thread
 
@@ -44,7 +45,7 @@ class Keeper:
         for standing in standings:
             source = standing.source
             standing.pins_lost = pins_lost
-            standing.remembered = pins.get(source.spec)
+            standing.remembered = pins.get(_pin(source))
             try:
                 copy = self._load_copy(standing)
                 if copy is None:
@@ -81,11 +82,11 @@ class Keeper:
 
     async def remember(self, standing: Standing, number: int) -> None:
         """Trust only the account `number` by this name from now on. Raises KeepingError."""
-        await self._change(lambda: self._pins.remember(standing.source.spec, number))
+        await self._change(lambda: self._pins.remember(_pin(standing.source), number))
 
     async def forget(self, standing: Standing) -> None:
         """Trust the account that has the name next. Raises KeepingError."""
-        await self._change(lambda: self._pins.forget(standing.source.spec))
+        await self._change(lambda: self._pins.forget(_pin(standing.source)))
 
     async def _change(self, change: Callable[[], None]) -> None:
         try:
@@ -95,6 +96,11 @@ class Keeper:
             raise KeepingError(str(error)) from error
         except OSError as error:
             raise KeepingError(f"could not write {self._pins.path}: {_reason(error)}") from error
+
+
+def _pin(source: Source) -> str:
+    """Under which name an account's number is kept: GitHub's logins are the same in capitals."""
+    return source.spec.lower()
 
 
 def _reason(error: OSError) -> str:

@@ -35,7 +35,8 @@ FIRST_RETRY = 5.0
 interval: at a cold start the network may come later than we do, and until then that source's people are locked out."""
 
 SECOND_LOOK = 60.0
-"""Seconds after which a source that says that it is not there any more is asked again, before it is believed."""
+"""Seconds after which a source that says that it is not there any more is asked again, before it is believed; and one
+whose keys all wait until it is certain whose they are."""
 
 ACCOUNT_CHECK = 3600.0
 """Seconds between two questions whether an account's name still leads to the same account, as long as its keys are the
@@ -255,6 +256,8 @@ class Keyring:
         else:
             self._put_in_force(standing, known, known.doubt)
             if known.doubt:
+                if not known.keys:  # nobody gets in by it: that is not left so for a whole interval
+                    standing.due = min(standing.due, now + SECOND_LOOK)
                 self._report_failure(standing, known.doubt)
 
     @property

@@ -54,6 +54,16 @@ def test_what_is_kept_is_found_again(tmp_path: Path) -> None:
     assert failures == []
 
 
+def test_capitals_do_not_hide_whose_keys_they_were(tmp_path: Path) -> None:
+    """Protects trust on first use: the same login in other letters is the account that was seen, not a new one."""
+    asyncio.run(keeper(tmp_path).remember(standing_of("github:Example"), 7))
+    (found,), _, _ = load(tmp_path, "github:eXample")
+    assert found.remembered == 7
+    asyncio.run(keeper(tmp_path).forget(found))
+    (found,), _, _ = load(tmp_path, "github:Example")
+    assert found.remembered is None
+
+
 def test_nothing_is_found_where_nothing_was_kept(tmp_path: Path) -> None:
     """Protects: a first start is no failure."""
     (standing,), known, failures = load(tmp_path / "none", SPEC)

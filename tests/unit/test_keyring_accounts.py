@@ -11,7 +11,7 @@ import pytest
 from pyssh_gateway import config
 from pyssh_gateway.events import AccountChanged, Identity, KeysLoaded
 from pyssh_gateway.keys.copies import Copies
-from pyssh_gateway.keys.keyring import ACCOUNT_CHECK
+from pyssh_gateway.keys.keyring import ACCOUNT_CHECK, SECOND_LOOK
 from pyssh_gateway.keys.sources import parse_source
 from tests.support import github as gh
 from tests.support.github import FakeGitHub
@@ -191,6 +191,18 @@ def test_a_pinned_account_s_first_keys_wait_for_the_api(github: FakeGitHub, tmp_
     ring.refresh()
     assert ring.lets_in() == {ALICE}
     assert ring.status(PINNED).failure == ""
+
+
+def test_who_waits_for_the_api_does_not_wait_for_the_interval(github: FakeGitHub, tmp_path: Path) -> None:
+    """Protects a cold start while the API is down: as soon as it answers, who was locked out by it gets in."""
+    github.script(API, gh.status(500))
+    ring = Ring(tmp_path, github.url, PINNED_DEV)
+    ring.refresh()
+    assert ring.status(PINNED).next_look == SECOND_LOOK
+    github.script(API)
+    ring.pass_time(SECOND_LOOK)
+    assert ring.lets_in() == {ALICE}
+    assert ring.status(PINNED).next_look == REFRESH
 
 
 # -- a login that somebody else has taken ------------------------------------------------------------------------------
