@@ -1,16 +1,13 @@
-"""Fuzz what reads key files: `python -m fuzz.authorized_keys <directory> [libFuzzer's options]`.
+"""Fuzz what reads key files."""
 
-The directory keeps what was found worth keeping, for the next run, and the input of a failure.
-"""
-
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import atheris
 
 with atheris.instrument_imports(include=["pyssh_gateway.core"]):
     from fuzz import key_properties
+
+from fuzz.running import run
 
 _TARGETS: dict[int, Callable[[bytes], None]] = {
     ord("k"): key_properties.check_keys,
@@ -46,30 +43,11 @@ _WORDS = (
 )
 
 
-def _prepare(directory: Path) -> Path:
-    """Write the seeds and the dictionary; the latter's path."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for number, seed in enumerate(_SEEDS):
-        (directory / f"seed-{number}").write_bytes(seed)
-    words = directory.with_name(f"{directory.name}.dict")
-    words.write_text("".join(f'"{word}"\n' for word in _WORDS))
-    return words
-
-
 def _one_input(data: bytes) -> None:
     target = _TARGETS.get(data[0]) if data else None
     if target is not None:
         target(data[1:])
 
 
-def main() -> None:
-    """Fuzz until libFuzzer's limits or a failure."""
-    directory = Path(sys.argv[1])
-    words = _prepare(directory)
-    options = [f"-dict={words}", f"-artifact_prefix={directory}-failure-", "-timeout=10", *sys.argv[2:]]
-    atheris.Setup([sys.argv[0], *options, str(directory)], _one_input)
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    run(_one_input, _SEEDS, _WORDS)

@@ -1,16 +1,11 @@
-"""Fuzz what reads certificates: `python -m fuzz.certificates <directory> [libFuzzer's options]`.
-
-The directory keeps what was found worth keeping, for the next run, and the input of a failure.
-"""
-
-import sys
-from pathlib import Path
+"""Fuzz what reads certificates."""
 
 import atheris
 
 with atheris.instrument_imports(include=["pyssh_gateway.core"]):
     from fuzz import certificate_properties
 
+from fuzz.running import run
 from tests.support.certificates import made_up, option_list
 from tests.support.key_lines import mpint, string
 
@@ -35,24 +30,5 @@ _WORDS = (
 )
 
 
-def _prepare(directory: Path) -> Path:
-    """Write the seeds and the dictionary; the latter's path."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for number, seed in enumerate(_SEEDS):
-        (directory / f"seed-{number}").write_bytes(seed)
-    words = directory.with_name(f"{directory.name}.dict")
-    words.write_text("".join(f'"{word}"\n' for word in _WORDS))
-    return words
-
-
-def main() -> None:
-    """Fuzz until libFuzzer's limits or a failure."""
-    directory = Path(sys.argv[1])
-    words = _prepare(directory)
-    options = [f"-dict={words}", f"-artifact_prefix={directory}-failure-", "-timeout=10", *sys.argv[2:]]
-    atheris.Setup([sys.argv[0], *options, str(directory)], certificate_properties.check_certificate)
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    run(certificate_properties.check_certificate, _SEEDS, _WORDS)

@@ -1,16 +1,11 @@
-"""Fuzz what reads PROXY headers: `python -m fuzz.proxy_protocol <directory> [libFuzzer's options]`.
-
-The directory keeps what was found worth keeping, for the next run, and the input of a failure.
-"""
-
-import sys
-from pathlib import Path
+"""Fuzz what reads PROXY headers."""
 
 import atheris
 
 with atheris.instrument_imports(include=["pyssh_gateway.core"]):
     from fuzz import proxy_properties
 
+from fuzz.running import run
 from tests.support.proxy_headers import (
     ALPN,
     AWS,
@@ -50,24 +45,5 @@ _WORDS = (
 )
 
 
-def _prepare(directory: Path) -> Path:
-    """Write the seeds and the dictionary; the latter's path."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for number, seed in enumerate(_SEEDS):
-        (directory / f"seed-{number}").write_bytes(seed)
-    words = directory.with_name(f"{directory.name}.dict")
-    words.write_text("".join(f'"{word}"\n' for word in _WORDS))
-    return words
-
-
-def main() -> None:
-    """Fuzz until libFuzzer's limits or a failure."""
-    directory = Path(sys.argv[1])
-    words = _prepare(directory)
-    options = [f"-dict={words}", f"-artifact_prefix={directory}-failure-", "-timeout=10", *sys.argv[2:]]
-    atheris.Setup([sys.argv[0], *options, str(directory)], proxy_properties.check_header)
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    run(proxy_properties.check_header, _SEEDS, _WORDS)
