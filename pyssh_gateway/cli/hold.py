@@ -14,11 +14,13 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from pyssh_gateway import config_source
+from pyssh_gateway.cli import streams
 from pyssh_gateway.cli.outcome import FINE, NO, WRONG_USAGE, Failed
 from pyssh_gateway.cli.reaching import converse, places, reach, read_config
+from pyssh_gateway.core.plain_json import with_texts
 
 USAGE = """\
 usage: pyssh-gateway hold DURATION [REASON...] [--json] [--config FILE]
@@ -77,8 +79,7 @@ class _Given:
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run `hold` or `release`, the first of `arguments`; returns the exit code, unless a command takes our place."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # as `printing.prepare` does
+    streams.prepare()
     failure = CANNOT_HOLD if "--" in arguments else NO
     try:
         given = _Given(arguments[1:])
@@ -94,8 +95,8 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         for reason in error.reasons if isinstance(error, Failed) else error.problems:
             _remark(reason)
         return failure
-    except BrokenPipeError:  # nobody reads what is printed; as `printing.give_up`, the end must not find out again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        streams.give_up()
         return NO
     return code
 
@@ -164,15 +165,7 @@ def _ask(
     if told != kind:
         raise Failed(f"the server answered {_visible(str(told))}, which is not what it was asked for")
     # A line of JSON is printed as it came; the server has made all text in it visible.
-    return _clean(reply), _visible(answer.rstrip("\n")) + "\n"
-
-
-def _clean(value: Any) -> Any:  # noqa: ANN401 - any value of JSON
-    if isinstance(value, str):
-        return _visible(value)
-    if isinstance(value, dict):
-        return {name: _clean(below) for name, below in value.items()}
-    return [_clean(below) for below in value] if isinstance(value, list) else value
+    return cast(dict[str, Any], with_texts(reply, _visible)), _visible(answer.rstrip("\n")) + "\n"
 
 
 def _become(command: list[str]) -> NoReturn:

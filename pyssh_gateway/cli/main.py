@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 
 from pyssh_gateway import config_source
-from pyssh_gateway.cli import check, host_keys, keys, printing, status, why
+from pyssh_gateway.cli import check, host_keys, keys, printing, status, streams, why
 from pyssh_gateway.cli.outcome import FINE, NO, WRONG_USAGE, Failed
 from pyssh_gateway.cli.reaching import places, read_config
 from pyssh_gateway.config import Config, ConfigError, parse
@@ -18,7 +18,7 @@ Question = Callable[[argparse.Namespace, Sequence[str]], int]
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the command in `arguments`; returns the exit code."""
-    printing.prepare()
+    streams.prepare()
     try:
         given = parser().parse_args(arguments)
     except SystemExit as leave:  # argparse has said what is wrong, or helped
@@ -40,7 +40,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     except Failed as error:
         problems, code = error.reasons, NO
     except BrokenPipeError:  # `pyssh-gateway keys | head`
-        printing.give_up()
+        streams.give_up()
         return NO
     else:
         return code

@@ -1,7 +1,5 @@
 """What commands write to standard output: lines for people, or a reply as JSON for programs."""
 
-import io
-import os
 import sys
 from collections.abc import Iterable
 
@@ -11,23 +9,9 @@ from pyssh_gateway.audit.printable import printable
 from pyssh_gateway.core import control
 
 
-def prepare() -> None:
-    """Whatever the language of the terminal is, no character of an answer is an error."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
 def flush() -> None:
     """Have what was printed arrive. Raises BrokenPipeError if nobody reads it."""
     sys.stdout.flush()
-
-
-def give_up() -> None:
-    """Nobody reads what is printed: say nothing more, not even at the end (as the library reference has it)."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)
 
 
 def lines(text: Iterable[str]) -> None:

@@ -6,7 +6,6 @@ otherwise. This module knows nothing about sockets, and not how the answers are 
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
 
 import msgspec
 
@@ -24,6 +23,7 @@ from pyssh_gateway.core.control_reports import (
     StopReport,
     Verdict,
 )
+from pyssh_gateway.core.plain_json import with_texts
 
 __all__ = [
     "MAX_REPLY_BYTES",
@@ -300,7 +300,7 @@ def decode_request(line: bytes) -> AnyRequest:
 
 def encode_clean(message: msgspec.Struct, clean: Callable[[str], str]) -> bytes:
     """A reply's line, with its line feed; every text in it has gone through `clean`, which makes it safe to print."""
-    return msgspec.json.encode(_cleaned(msgspec.to_builtins(message), clean)) + b"\n"
+    return msgspec.json.encode(with_texts(msgspec.to_builtins(message), clean)) + b"\n"
 
 
 def decode_reply(line: bytes) -> AnyReply:
@@ -309,16 +309,3 @@ def decode_reply(line: bytes) -> AnyReply:
         return _reply_decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ControlError(f"not a reply: {error}") from None
-
-
-_Plain = TypeVar("_Plain")
-
-
-def _cleaned(value: _Plain, clean: Callable[[str], str]) -> _Plain | Any:  # noqa: ANN401 - any plain value of JSON
-    if isinstance(value, str):
-        return clean(value)
-    if isinstance(value, dict):
-        return {name: _cleaned(below, clean) for name, below in value.items()}
-    if isinstance(value, list | tuple):
-        return [_cleaned(below, clean) for below in value]
-    return value

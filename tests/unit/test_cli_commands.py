@@ -1,12 +1,7 @@
 """cli: the commands that ask a running server, here one that gives fixed answers, and how they end."""
 
-import asyncio
-import contextlib
 import json
-import os
-import socket
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -36,7 +31,8 @@ from pyssh_gateway.core.control import (
     WhyReply,
 )
 from pyssh_gateway.events import Identity
-from pyssh_gateway.gateway.control import ControlServer, Handlers, Unanswerable
+from pyssh_gateway.gateway.control import Handlers, Unanswerable
+from tests.support.control import AnsweringServer, one_answer
 from tests.support.key_lines import ed25519
 
 SHA = "SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCARLviKw6E5SY8"
@@ -96,48 +92,26 @@ WHY = WhyReply(
 Run = Callable[..., "tuple[int, str, str]"]
 
 
-class Answers:
-    """A control server in a thread, at `path`; `failing` is what a refresh says of a source that fails."""
+class Answers(AnsweringServer):
+    """A server with the answers above; `failing` is what a refresh says of a source that fails."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         self.failing: tuple[SourceReport, ...] = ()
         self.why = WHY
         self.on = STATUS.connections
         self.tried: list[control.TryKey] = []
-        self._ready = threading.Event()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, name="control")
-
-    def __enter__(self) -> "Answers":
-        self._thread.start()
-        self._ready.wait()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._task.cancel)
-        self._thread.join()
-
-    def _serve(self) -> None:
-        with socket.socket(socket.AF_UNIX) as listening, contextlib.suppress(asyncio.CancelledError):
-            listening.bind(str(self.path))
-            listening.listen(16)
-            handlers = Handlers(
-                status=lambda _asker: STATUS,
-                keys=lambda: KEYS,
-                refresh_keys=self._refresh,
-                try_key=self._try_key,
-                accept_account=self._accept,
-                sessions=lambda _asker: SessionsReply(self.on),
-                why=lambda: self.why,
-                hold=lambda _request, _asker: HeldReply(HOLD),
-                release=lambda _request, _asker: ReleasedReply((HOLD,)),
-            )
-            server = ControlServer(listening, handlers=handlers, owner=os.geteuid(), publish=lambda _event: None)
-            self._task = self._loop.create_task(server.run())
-            self._ready.set()
-            self._loop.run_until_complete(self._task)
-        self._loop.close()
+        handlers = Handlers(
+            status=lambda _asker: STATUS,
+            keys=lambda: KEYS,
+            refresh_keys=self._refresh,
+            try_key=self._try_key,
+            accept_account=self._accept,
+            sessions=lambda _asker: SessionsReply(self.on),
+            why=lambda: self.why,
+            hold=lambda _request, _asker: HeldReply(HOLD),
+            release=lambda _request, _asker: ReleasedReply((HOLD,)),
+        )
+        super().__init__(path, handlers)
 
     async def _refresh(self) -> KeysReply:
         return KeysReply(KEYS.logins, (*KEYS.sources, *self.failing))
@@ -394,24 +368,8 @@ def test_a_strange_server_is_an_error(
     monkeypatch.setattr(control, "MAX_REPLY_BYTES", 65536)
     if answer is None:
         monkeypatch.setattr(asking, "QUICK_SECONDS", 0.05)
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(place / "control.sock"))
-        listening.listen()
-
-        def serve() -> None:
-            sock, _ = listening.accept()
-            with sock:
-                sock.recv(65536)
-                if answer is not None:
-                    with contextlib.suppress(OSError):
-                        sock.sendall(answer)
-                else:
-                    sock.recv(1)  # until the asker gives up
-
-        thread = threading.Thread(target=serve)
-        thread.start()
+    with one_answer(place / "control.sock", answer):
         code, out, err = run("status")
-        thread.join()
     assert (code, out) == (1, "")
     assert reason in err
 

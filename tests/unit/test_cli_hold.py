@@ -1,16 +1,12 @@
 """cli.hold and cli.reaching: `hold` and `release` as people type them, and where they look for a server."""
 
-import asyncio
-import contextlib
 import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +16,8 @@ import pytest
 from pyssh_gateway.cli import hold, reaching
 from pyssh_gateway.core import control
 from pyssh_gateway.core.control import HeldReply, HoldReport, HoldUp, IdleReport, Release, ReleasedReply, StatusReply
-from pyssh_gateway.gateway.control import Asker, ControlServer, Handlers, Unanswerable
+from pyssh_gateway.gateway.control import Asker, Handlers, Unanswerable
+from tests.support.control import AnsweringServer, one_answer
 
 SECONDS = 20.0
 ROOT = Path(__file__).parents[2]
@@ -30,43 +27,17 @@ HELD = HoldReport("2e1068", "amos", "training \x1b[2J run", 0.0, 4e9, 0)
 Run = Callable[..., "tuple[int, str, str]"]
 
 
-class Answers:
-    """A control server in a thread, at `path`; `wishes` is what it was asked and by which process."""
+class Answers(AnsweringServer):
+    """A server that holds; `wishes` is what it was asked and by which process."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         self.wishes: list[tuple[HoldUp | Release, int]] = []
         self.remark = ""
         self.refusal = ""
         self.holds: tuple[HoldReport, ...] = (HELD,)
-        self._ready = threading.Event()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, name="control")
-
-    def __enter__(self) -> "Answers":
-        self._thread.start()
-        self._ready.wait()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._task.cancel)
-        self._thread.join()
-
-    def _serve(self) -> None:
-        with socket.socket(socket.AF_UNIX) as listening, contextlib.suppress(asyncio.CancelledError):
-            listening.bind(str(self.path))
-            listening.listen(16)
-            nothing = {name: lambda *_: STATUS for name in Handlers.__struct_fields__}
-            handlers = msgspec.structs.replace(
-                Handlers(**nothing),  # type: ignore[arg-type]  # nobody asks for anything else
-                hold=self._hold,
-                release=self._release,
-            )
-            server = ControlServer(listening, handlers=handlers, owner=os.geteuid(), publish=lambda _event: None)
-            self._task = self._loop.create_task(server.run())
-            self._ready.set()
-            self._loop.run_until_complete(self._task)
-        self._loop.close()
+        nothing = {name: lambda *_: STATUS for name in Handlers.__struct_fields__}
+        handlers = Handlers(**nothing)  # type: ignore[arg-type]  # nobody asks for anything else
+        super().__init__(path, msgspec.structs.replace(handlers, hold=self._hold, release=self._release))
 
     def _hold(self, request: HoldUp, asker: Asker) -> HeldReply:
         self.wishes.append((request, asker.pid))
@@ -219,20 +190,8 @@ def test_a_strange_server_is_an_error(
     place: Path, capsys: pytest.CaptureFixture[str], answer: bytes, reason: str
 ) -> None:
     """Protects the terminal of whoever asks: any answer but the expected one is one line of error."""
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(place / "control.sock"))
-        listening.listen()
-
-        def serve() -> None:
-            sock, _ = listening.accept()
-            with sock:
-                sock.recv(65536)
-                sock.sendall(answer)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
+    with one_answer(place / "control.sock", answer):
         assert hold.run(("hold", "2h", "--config", str(place / "config.toml")), {}) == 1
-        thread.join()
     captured = capsys.readouterr()
     assert captured.out == ""
     assert reason in captured.err
@@ -257,7 +216,14 @@ def test_nobody_reads_what_is_printed(answers: Answers, place: Path) -> None:
 
 def test_it_imports_little() -> None:
     """Protects the time before somebody's command: none of what makes other commands slow is imported."""
-    heavy = {"argparse", "asyncio", "msgspec", "typing_extensions", "pyssh_gateway.config", "pyssh_gateway.core"}
+    heavy = {
+        "argparse",
+        "asyncio",
+        "msgspec",
+        "typing_extensions",
+        "pyssh_gateway.config",
+        "pyssh_gateway.core.control",
+    }
     script = f"import sys, pyssh_gateway.cli.hold; print({heavy!r} & set(sys.modules))"
     # -S: what the site's own .pth files import is not ours.
     done = subprocess.run([sys.executable, "-S", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
