@@ -33,5 +33,5 @@ class EventBus:
         for subscriber in tuple(self._subscribers):
             try:
                 subscriber(record)
-            except Exception:  # noqa: BLE001 - the boundary named in the class docstring
+            except Exception:  # noqa: BLE001 - one subscriber's bug is not the others'
                 self._on_error(traceback.format_exc())

@@ -24,20 +24,11 @@ _RESET = "\x1b[0m"
 _DIM = "\x1b[2m"
 
 
-MachineEvent = (
-    ev.ClientQuiet
-    | ev.ClientUsed
-    | ev.HoldStarted
-    | ev.HoldEnded
-    | ev.BackgroundWork
-    | ev.ScheduleEntered
-    | ev.MachineResumed
-    | ev.StopStep
-    | ev.BootStep
-    | ev.ServiceStarted
-    | ev.ServiceEnded
-    | ev.ServiceOutput
-)
+StayEvent = ev.ClientQuiet | ev.ClientUsed | ev.HoldStarted | ev.HoldEnded | ev.BackgroundWork | ev.ScheduleEntered
+"""What keeps the machine up."""
+
+MachineEvent = ev.MachineResumed | ev.StopStep | ev.BootStep | ev.ServiceStarted | ev.ServiceEnded | ev.ServiceOutput
+"""What is done to it."""
 
 
 class Tone(StrEnum):
@@ -156,11 +147,15 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
             return "idle", Tone.QUIET, event.message
         case ev.IdleReached():
             return "idle", Tone.WATCH, event.message
-        case _:
+        case ev.MachineResumed() | ev.StopStep() | ev.BootStep():
             return _describe_machine(event)
+        case ev.ServiceStarted() | ev.ServiceEnded() | ev.ServiceOutput():
+            return _describe_machine(event)
+        case _:
+            return _describe_stay(event)
 
 
-def _describe_machine(event: MachineEvent) -> tuple[str, Tone, str]:  # noqa: C901 - one case per event
+def _describe_stay(event: StayEvent) -> tuple[str, Tone, str]:
     match event:
         case ev.ClientQuiet():
             quiet = f"has not been used for {_duration(event.seconds)} and does not keep the machine up"
@@ -176,6 +171,11 @@ def _describe_machine(event: MachineEvent) -> tuple[str, Tone, str]:  # noqa: C9
             return "work", Tone.WATCH, f"{event.what} {held}"
         case ev.ScheduleEntered():
             return "schedule", Tone.WATCH, f"{event.what}: the machine stays up for {_duration(event.seconds)}"
+    assert_never(event)
+
+
+def _describe_machine(event: MachineEvent) -> tuple[str, Tone, str]:
+    match event:
         case ev.MachineResumed():
             return "resumed", Tone.WATCH, f"the machine was away for {_duration(event.seconds)}"
         case ev.StopStep():

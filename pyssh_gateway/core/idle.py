@@ -98,8 +98,12 @@ class IdleTracker:
 
     # -- what happened ------------------------------------------------------------------------------------------
 
-    def observe(self, event: AnyEvent, now: float) -> None:  # noqa: C901 - one case per event
+    def observe(self, event: AnyEvent, now: float) -> None:
         """Take note of `event`, which happened at `now`."""
+        self._observe_client(event, now)
+        self._observe_machine(event, now)
+
+    def _observe_client(self, event: AnyEvent, now: float) -> None:
         match event:
             case ConnectionOpened(peer=peer) if not self._woken_by:
                 self._woken_by = peer
@@ -120,6 +124,11 @@ class IdleTracker:
                 self._need_no_more(conn, now)
             case ClientUsed(conn=conn) if conn in self._quiet:
                 self._need(conn, self._quiet.pop(conn), now)
+            case _:
+                pass
+
+    def _observe_machine(self, event: AnyEvent, now: float) -> None:
+        match event:
             case HoldStarted(hold=hold, seconds=seconds, user=user, reason=reason):
                 self._need(hold, Reason("hold", f"{user} holds it: {reason}", now + seconds), now)
             case MachineResumed(seconds=seconds):

@@ -146,12 +146,14 @@ def crc32c(data: bytes) -> int:
 
 @cache
 def _crc32c_table() -> tuple[int, ...]:
-    table = []
-    for entry in range(256):
-        for _ in range(8):
-            entry = entry >> 1 ^ (0x82F63B78 if entry & 1 else 0)  # noqa: PLW2901 - the polynomial, bits reversed
-        table.append(entry)
-    return tuple(table)
+    return tuple(map(_crc32c_entry, range(256)))
+
+
+def _crc32c_entry(byte: int) -> int:
+    """What a byte does to the checksum: division by 0x1EDC6F41, bits reversed (RFC 3720 section 12.1)."""
+    for _ in range(8):
+        byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+    return byte
 
 
 def _version(data: bytes, accepted: Accepted) -> int:

@@ -5,7 +5,7 @@ something else than sshd.
 """
 
 import asyncio
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import asyncssh
 from asyncssh.connection import SSHServerConnection, SSHServerConnectionOptions
@@ -55,6 +55,18 @@ GLOBAL_REQUESTS = frozenset(
 """What is served. asyncssh finds handlers by name, and so finds methods that are none."""
 
 
+class Owner(Protocol):
+    """What a connection asks of its owner, `server.Client`, beside asyncssh's callbacks."""
+
+    forwarding: Forwarding
+
+    async def public_key_request(self, blob: bytes, message: bytes, signature: bytes) -> bool:
+        """Decide a `publickey` request."""
+
+    def name_refused(self, method: str) -> None:
+        """The user name can't be an account's."""
+
+
 class Connection(Transport):
     """One client's connection."""
 
@@ -100,7 +112,7 @@ class Connection(Transport):
         self.wire_user = user
         if not self._auth_complete and not (user.isascii() and user.decode("ascii").isprintable()):
             # No account has such a name, and asyncssh would disconnect for some of them, without a word in the log.
-            self._owner.name_refused(self._method)  # type: ignore[attr-defined]  # of our own owner
+            self._client.name_refused(self._method)
             self.send_userauth_failure(False)
             return None
         return super()._process_userauth_request(pkttype, pktid, packet)
@@ -118,7 +130,7 @@ class Connection(Transport):
 
     async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
         """Hand the request to our own decision; asyncssh's certificate and authorized_keys code is not used."""
-        return bool(await self._owner.public_key_request(key_data, msg, signature))  # type: ignore[attr-defined]
+        return await self._client.public_key_request(key_data, msg, signature)
 
     @property
     def session_id(self) -> bytes:
@@ -278,8 +290,12 @@ class Connection(Transport):
             self._report_global_response(response)
 
     @property
+    def _client(self) -> Owner:
+        return cast(Owner, self._owner)
+
+    @property
     def _forwarding(self) -> Forwarding:
-        return cast(Forwarding, self._owner.forwarding)  # type: ignore[attr-defined]  # of our own owner
+        return self._client.forwarding
 
 
 def _text(data: bytes) -> str:

@@ -140,19 +140,12 @@ class ControlServer:
             line = await _read_line(sock)
         if line is None:
             return
-        reply = self._encoded(await self._reply(line, asker))
+        reply = await self._reply(line, asker)
         async with asyncio.timeout(READ_SECONDS):
             await loop.sock_sendall(sock, reply)
 
-    def _encoded(self, reply: AnyReply) -> bytes:
-        try:
-            return control.encode_clean(reply, printable)
-        except Exception:  # noqa: BLE001 - as in `_reply`
-            self._publish(InternalError(where="control", error=traceback.format_exc()))
-            return control.encode_clean(RefusedReply("internal error; the server's log has more"), printable)
-
-    async def _reply(self, line: bytes, asker: Asker) -> AnyReply:
-        """The reply to a request, which has been told to the log before it is known to the asker."""
+    async def _reply(self, line: bytes, asker: Asker) -> bytes:
+        """The reply to a request, as a line; the log has been told of it before the asker is."""
         try:
             request = control.decode_request(line)
         except control.ControlError as error:
@@ -162,17 +155,17 @@ class ControlServer:
             return await self._refuse(asker, command, "this is for root and the account that started the server")
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                reply = await self._answer(request, asker)
+                reply = _line(await self._answer(request, asker))
         except Unanswerable as error:
             self._report(asker, command, f"failed: {error}")
-            return RefusedReply(str(error))
+            return _line(RefusedReply(str(error)))
         except TimeoutError:
             self._report(asker, command, f"failed: no answer within {ANSWER_SECONDS:.0f} s")
-            return RefusedReply(f"no answer was found within {ANSWER_SECONDS:.0f} s")
+            return _line(RefusedReply(f"no answer was found within {ANSWER_SECONDS:.0f} s"))
         except Exception:  # noqa: BLE001 - a bug in an answer must not end the gateway, and everybody's sessions with it
             self._publish(InternalError(where="control", error=traceback.format_exc()))
             self._report(asker, command, "failed: internal error")
-            return RefusedReply("internal error; the server's log has more")
+            return _line(RefusedReply("internal error; the server's log has more"))
         self._report(asker, command, "answered")
         return reply
 
@@ -197,10 +190,10 @@ class ControlServer:
             case control.Release():
                 return self._handlers.release(request, asker)
 
-    async def _refuse(self, asker: Asker, command: str, reason: str) -> RefusedReply:
+    async def _refuse(self, asker: Asker, command: str, reason: str) -> bytes:
         self._report(asker, command, f"refused: {reason}")
         await asyncio.sleep(self._refusal_seconds)
-        return RefusedReply(reason)
+        return _line(RefusedReply(reason))
 
     def _report(self, asker: Asker, command: str, outcome: str) -> None:
         self._publish(ControlRequest(uid=asker.uid, pid=asker.pid, command=command, outcome=outcome))
@@ -212,6 +205,10 @@ def account_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def _line(reply: AnyReply) -> bytes:
+    return control.encode_clean(reply, printable)
 
 
 async def _read_line(sock: socket.socket) -> bytes | None:
