@@ -73,11 +73,16 @@ def next_stop(idle: IdleReport) -> str:
     if idle.stops_in is None:
         return f"stops {text.time_span(idle.timeout)} after what keeps it up has ended"
     unless = "if nothing else comes up" if idle.in_use else "unless somebody logs in"
+    if idle.quiet and not idle.in_use:
+        unless += " or uses what is open"
     return f"stops in {text.time_span(idle.stops_in)} {unless}"
 
 
 def reasons(idle: IdleReport, holds: Sequence[HoldReport] = (), now: float = 0.0) -> list[str]:
-    """What keeps the machine up, or what it waits for, a line each; with `holds` they are told with their names."""
+    """What keeps the machine up, what it waits for, and what it does not, a line each.
+
+    With `holds` they are told with their names.
+    """
     lines = []
     for reason in idle.reasons:
         left = "" if reason.ends_in is None else f", for {text.time_span(reason.ends_in)} more"
@@ -87,5 +92,10 @@ def reasons(idle: IdleReport, holds: Sequence[HoldReport] = (), now: float = 0.0
         left = text.time_span(max(0.0, hold.until - now))
         process = f", while process {hold.pid} runs" if hold.pid else ""
         lines.append(f"  hold {hold.hold} of {hold.user}, for {left} more{process}: {hold.reason}")
-    what = "kept up by" if idle.in_use else "waits, because"
-    return [what, *lines] if lines else ["nothing keeps it up"] if idle.timeout is not None else []
+    if lines:
+        lines.insert(0, "kept up by" if idle.in_use else "waits, because")
+    elif idle.timeout is not None:
+        lines.append("nothing keeps it up")
+    if idle.quiet:
+        lines += ["not kept up by, for want of use", *(f"  {client}" for client in idle.quiet)]
+    return lines

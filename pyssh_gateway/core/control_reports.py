@@ -113,12 +113,16 @@ class ReasonReport(msgspec.Struct, frozen=True):
 
 
 class IdleReport(msgspec.Struct, frozen=True):
-    """Whether the machine is needed. `timeout` None: it never stops by itself; `stops_in` None: not in sight."""
+    """Whether the machine is needed. `timeout` None: it never stops by itself; `stops_in` None: not in sight.
+
+    `quiet`: who is on without being a reason, for want of use.
+    """
 
     timeout: float | None
     in_use: bool
     stops_in: float | None
     reasons: tuple[ReasonReport, ...] = ()
+    quiet: tuple[str, ...] = ()
 
 
 class HoldReport(msgspec.Struct, frozen=True):

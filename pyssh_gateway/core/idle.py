@@ -184,6 +184,11 @@ class IdleTracker:
         return bool(self._needed)
 
     @property
+    def quiet(self) -> tuple[str, ...]:
+        """Who is on without being a reason, for want of use, in the order in which that began."""
+        return tuple(reason.text for reason in self._quiet.values())
+
+    @property
     def woken_by(self) -> str:
         """The address of whoever came first after the start; empty if nobody has."""
         return self._woken_by

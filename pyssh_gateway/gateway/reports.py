@@ -119,6 +119,7 @@ class Reporter(msgspec.Struct, frozen=True):
             in_use=self.idle.in_use,
             stops_in=self.idle.stops_in(now),
             reasons=reasons,
+            quiet=self.idle.quiet,
         )
 
     # -- keys ---------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """What keeps the machine up and what does not, with real clients: heartbeats, use, a closed lid."""
 
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from tests.conftest import KeyPair, MakeServer
 from tests.support.client import Client
+from tests.support.commands import as_root
 
 BEAT_SECONDS = 0.3
 """Between two heartbeats: several in a window of the short times of these tests."""
@@ -83,8 +85,13 @@ def test_work_keeps_the_machine(make_server: MakeServer, user_key: KeyPair) -> N
 def test_a_quiet_client_that_is_used_again_counts_again(make_server: MakeServer, user_key: KeyPair) -> None:
     """Protects the person who comes back from a coffee: one more key, and the machine stays."""
     server = make_server({"idle": {"timeout": "20s", "client_idle": "1s"}})
-    with Client(server, user_key.private).terminal() as terminal:
+    client = Client(server, user_key.private)
+    with client.terminal() as terminal:
         server.wait_for("client.quiet")
+        person = server.find("client.quiet")[0]["identity"]["person"]
+        idle = json.loads(as_root(client, "why", "--json").stdout)["idle"]
+        assert (idle["in_use"], idle["reasons"]) == (False, [])
+        assert idle["quiet"] == [f"{person} is on as {server.login} from 127.0.0.1"]
         terminal.send("\n")
         server.wait_for("client.used")
         assert server.find("client.quiet")[0]["conn"] == server.find("client.used")[0]["conn"]

@@ -235,6 +235,16 @@ def test_why_tells_what_keeps_it_up(answers: Answers, run: Run) -> None:
             ],
         ),
         (IdleReport(None, in_use=False, stops_in=None), ["does not stop by itself"]),
+        (
+            IdleReport(60.0, in_use=False, stops_in=42.0, quiet=("amos is on", "eve \x1b[2J is on")),
+            [
+                "nothing keeps it up",
+                "not kept up by, for want of use",
+                "  amos is on",
+                "  eve \\x1b[2J is on",
+                "stops in 42s unless somebody logs in or uses what is open",
+            ],
+        ),
     ],
 )
 def test_why_tells_when_it_stops(answers: Answers, run: Run, idle: IdleReport, lines: list[str]) -> None:

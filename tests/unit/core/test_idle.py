@@ -190,15 +190,17 @@ def test_a_quiet_client_does_not_keep_the_machine() -> None:
     tracker.observe(authenticated("a"), 0)
     tracker.observe(quiet("a"), 1000)
     assert not tracker.in_use
+    assert tracker.quiet == ("github:example is on as amos from 203.0.113.9",)
     said = [(now, one.seconds) for now in range(1000, 1100) for one in drive(tracker, now) if isinstance(one, Warn)]
     assert said == [(1100 - warning, warning) for warning in WARNINGS]
     tracker.observe(used("a"), 1099)
     assert tracker.in_use
+    assert tracker.quiet == ()
     tracker.observe(quiet("a"), 2000)
     assert Warn(30) in drive(tracker, 2070)
     assert tracker.poll(2070) == Stay(2075)
     tracker.observe(closed("a", goodbye=False), 2080)
-    assert tracker.reasons(2080) == ()
+    assert (tracker.reasons(2080), tracker.quiet) == ((), ())
     assert drive(tracker, 2100) == [Stop(100, "idle for 100 s")]
 
 
