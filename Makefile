@@ -37,6 +37,7 @@ test: $(VENV)/.dev ## every test, with real clients
 	@scripts/test.sh $(PY)
 
 check: $(VENV)/.dev $(VENV)/.lint ## format, lint, types, imports, unit tests with the core's coverage
+	@scripts/test-deps.sh
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy

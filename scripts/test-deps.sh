@@ -26,8 +26,8 @@ python3     python3         commands that the tests run in sessions
 systemd-socket-activate systemd socket activation
 '
 
-# Rows of the client matrix. A machine that can't have one of them shows it as absent; the rest of the tests do without.
-clients='
+# What a machine may lack: the client matrix shows such a program as absent, other tests are skipped and name it.
+optional='
 dbclient    dropbear-bin    the client matrix
 plink       putty-tools     the client matrix
 lftp        lftp            the client matrix
@@ -37,6 +37,10 @@ sshfs       sshfs           the client matrix
 fusermount3 fuse3           the client matrix
 mosh        mosh            the client matrix
 autossh     autossh         the client matrix
+Xvfb        xvfb            X11 forwarding
+xauth       xauth           X11 forwarding
+xdpyinfo    x11-utils       X11 forwarding
+utmpdump    util-linux-extra login records
 '
 
 # sshd lives where an ordinary account's PATH does not look.
@@ -86,7 +90,7 @@ node_packages() {
     cp "$source/package-lock.json" "$target/installed"
 }
 
-lacking=$(missing "$needed$clients")
+lacking=$(missing "$needed$optional")
 if [ -n "$lacking" ]; then
     had_sshd=$(command -v sshd || true)
     install "$lacking"
@@ -98,13 +102,13 @@ if [ -n "$lacking" ]; then
 fi
 node_packages || echo "npm's ssh2 could not be installed; the client matrix will show it as absent." >&2
 
-lacking=$(missing "$needed$clients")
+lacking=$(missing "$needed$optional")
 [ -n "$lacking" ] || exit 0
 {
     echo "These programs are missing and could not be installed without asking for a password:"
     while read -r program package users; do
         printf '  %-11s (package %s), for %s\n' "$program" "$package" "$users"
     done <<<"$lacking"
-    echo "The tests that drive them will not pass; the client matrix shows what it lacks as absent." \
+    echo "The tests that drive them will not pass, or be skipped; the client matrix shows what it lacks as absent." \
         "To install them: sudo apt-get install $(packages "$lacking" | xargs)"
 } >&2

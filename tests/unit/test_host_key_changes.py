@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import dsa as dsa_keys
 
 from pyssh_gateway.keys import host_key_changes as changes
 from pyssh_gateway.keys.files import replace_file
@@ -260,8 +262,10 @@ def locked_pem(path: Path) -> None:
 
 
 def dsa(path: Path) -> None:
-    """A DSA key."""
-    make_new(path, "-t", "dsa")
+    """A DSA key, which OpenSSH makes no more since version 10."""
+    private = dsa_keys.generate_private_key(1024)
+    form = serialization.PrivateFormat.TraditionalOpenSSL
+    path.write_bytes(private.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
 
 
 def other_kind(path: Path) -> None:
