@@ -158,10 +158,7 @@ class Services:
         """Take what a service has written, from a descriptor of `pipes` that can be read."""
         for run in self._runs:
             if run.pipe == pipe:
-                data = _read(pipe)
-                self._say(run, run.lines.feed(data or b"", now))
-                if data == b"":
-                    self._close(run)
+                self._take(run, now)
 
     def reaped(self, pid: int, status: int, now: float) -> None:
         """The child `pid`, a service or not, has ended with `status`, as waitpid(2) gives it."""
@@ -187,6 +184,7 @@ class Services:
         run.due = None
         run.signal(signal.SIGKILL)  # what is left of the run before would be in its way
         run.group = 0
+        self._close(run)
         service = run.service
         try:
             entry = pwd.getpwnam(service.user)
@@ -214,11 +212,8 @@ class Services:
     # -- ending ---------------------------------------------------------------------------------------------------
 
     def _ended(self, run: _Run, status: int, now: float) -> None:
-        while data := _read(run.pipe) if run.pipe >= 0 else b"":
-            self._say(run, run.lines.feed(data, now))
-            if run.lines.full:
-                break
-        self._close(run)
+        """The first process has gone. Others of the service may go on writing: closed, their output would kill them."""
+        self._drain(run, now)
         pid, run.pid = run.pid, 0
         if not self._stopping:
             run.pause = next_delay(run.pause, now - run.since)
@@ -231,6 +226,8 @@ class Services:
         """Go on with the stop: ask the last one that is there, wait for all its processes, kill what stays."""
         for run in reversed(self._runs):
             if not run.signal(signal.SIGTERM if not run.asked else 0):
+                self._drain(run, now)
+                self._close(run)
                 continue
             if not run.asked:
                 run.asked = True
@@ -243,6 +240,21 @@ class Services:
                 run.signal(signal.SIGKILL)
                 run.kill_at = now + KILLED_SECONDS
             return
+
+    def _drain(self, run: _Run, now: float) -> None:
+        """Take all that is there."""
+        while run.pipe >= 0 and not run.lines.full and self._take(run, now):
+            pass
+
+    def _take(self, run: _Run, now: float) -> bool:
+        """Take what can be read at once, and close the pipe at its end; whether there may be more."""
+        data = _read(run.pipe)
+        if data is None:
+            return False
+        self._say(run, run.lines.feed(data, now))
+        if not data:
+            self._close(run)
+        return bool(data)
 
     def _close(self, run: _Run) -> None:
         if run.pipe >= 0:

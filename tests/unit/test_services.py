@@ -223,6 +223,18 @@ def test_a_child_may_end_its_work_although_the_shell_has_gone(run: Run, tmp_path
     assert done.exists()
 
 
+def test_a_child_s_last_words_are_heard_although_the_shell_has_gone(run: Run, tmp_path: Path) -> None:
+    """Protects a daemon that says how it ends: writing to an output that nobody reads would kill it before it has."""
+    done = tmp_path / "done"
+    inner = f"trap 'sleep 0.3; echo last words; touch {done}; exit' TERM; echo ready; while :; do sleep 0.02; done"
+    loop = run(service("one", f'sh -c "{inner}" & wait'))
+    loop.until(lambda: loop.lines("one"), "start")
+    loop.services.stop(loop.now)
+    loop.until(lambda: not loop.services.running, "stop")
+    assert done.exists()
+    assert loop.lines("one")[-1] == "last words"
+
+
 def test_who_does_not_end_is_killed(run: Run) -> None:
     """Protects the machine's stop: after its time a service gets SIGKILL, and the next one its turn."""
     loop = run(
