@@ -98,6 +98,7 @@ def test_status_tells_who_is_on(machine: Machine, user_key: KeyPair) -> None:
         "in_use": True,
         "stops_in": None,
         "reasons": [{"kind": "connection", "text": reason, "ends_in": None}],
+        "quiet": [],
     }
     started = machine.server.find("server.started")[0]
     assert [key["fingerprint"] for key in report["host_keys"]] == started["host_keys"]

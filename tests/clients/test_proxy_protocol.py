@@ -10,6 +10,7 @@ from tests.conftest import KeyPair
 from tests.support.client import Client
 from tests.support.proxy_headers import CLIENT, EDGE, LOCAL, End, TcpProxy, binary, frame, line
 from tests.support.server import Server
+from tests.support.waiting import until
 
 PROXY = "127.0.0.2"
 HOME = ("2001:db8::9", 50350)
@@ -38,6 +39,16 @@ class Proxied:
     def options(self, name: str) -> tuple[str, ...]:
         """The options with which `ssh` goes through the proxy of that name."""
         return self._proxies[name].options
+
+    def mark(self) -> int:
+        """Now, as a place in the log, when every connection before it is over."""
+
+        def is_over() -> bool:
+            opened, closed = (self.server.find(f"connection.{what}") for what in ("opened", "closed"))
+            return len(opened) == len(closed)
+
+        until(is_over, what="end of all connections")
+        return self.server.mark()
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +97,7 @@ def test_a_client_without_an_address_has_the_proxys(proxied: Proxied) -> None:
 
 def test_every_event_has_the_clients_address(proxied: Proxied) -> None:
     """From its arrival to its end nothing in the log is the proxy's doing, except that it brought it."""
-    mark = proxied.server.mark()
+    mark = proxied.mark()
     assert proxied.anywhere.run("exit 3", *proxied.options("v2")).status == 3
     proxied.server.wait_for("connection.closed", since=mark)
     events = proxied.server.events[mark:]
@@ -98,7 +109,7 @@ def test_every_event_has_the_clients_address(proxied: Proxied) -> None:
 @pytest.mark.parametrize(("name", "status"), [("v1", 0), ("v2, IPv6", 0), ("away", 255), ("LOCAL", 255), ("true", 255)])
 def test_from_is_about_the_client(proxied: Proxied, name: str, status: int) -> None:
     """A key's `from=` is held against the client's address, and never against that of the proxy which brings it."""
-    mark = proxied.server.mark()
+    mark = proxied.mark()
     assert proxied.somewhere.run("true", *proxied.options(name)).status == status
     proxied.server.wait_for("connection.closed", since=mark)
     assert bool(proxied.server.find("auth.attempt", mark, result="denied")) == bool(status)

@@ -73,6 +73,8 @@ class Server:
         self._environ = environ or {}
         self._changed = threading.Condition()
         self._ended = False
+        self._logged_before = 0
+        self._read_bytes = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         places = {
@@ -110,6 +112,7 @@ class Server:
         self.exit_code = None
         self._ended = False
         self.lines, self.events = [], []
+        self._logged_before, self._read_bytes = self._logged_bytes(), 0
         with (self.directory / "stderr").open("wb") as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-m", "pyssh_gateway", "serve", "--config", str(self.config)],
@@ -195,12 +198,17 @@ class Server:
     def mark(self) -> int:
         """Now, as a place in the log: `wait_for(..., since=mark)` looks at what comes after it."""
         with self._changed:
+            self._catch_up()
             return len(self.events)
 
     def find(self, name: str, since: int = 0, **fields: object) -> list[EventFields]:
-        """The events of this name and with these fields so far, from the mark `since` on."""
+        """The events of this name and with these fields so far, from the mark `since` on.
+
+        Whatever a client has seen of the server's doing is among them, because it was in the log before.
+        """
         with self._changed:
-            return [event for event in self.events[since:] if _matches(event, name, fields)]
+            self._catch_up()
+            return self._matching(name, since, fields)
 
     def wait_for(
         self, name: str, *, since: int = 0, seconds: float = EVENT_SECONDS, count: int = 1, **fields: object
@@ -208,16 +216,31 @@ class Server:
         """The `count`-th event of this name and with these fields after `since`, which may have been already."""
 
         def found() -> bool:
-            return len(self.find(name, since, **fields)) >= count or self._ended
+            return len(self._matching(name, since, fields)) >= count or self._ended
 
         with self._changed:
             self._changed.wait_for(found, seconds)
-        matching = self.find(name, since, **fields)
+            matching = self._matching(name, since, fields)
         assert len(matching) >= count, (
             f"{len(matching)} of {count} events {name} {fields} within {seconds} s; the log ends with "
             f"{json.dumps(self.events[-10:], indent=1)}; standard error: {self.stderr[-2000:]}"
         )
         return matching[count - 1]
+
+    def _matching(self, name: str, since: int, fields: dict[str, object]) -> list[EventFields]:
+        return [event for event in self.events[since:] if _matches(event, name, fields)]
+
+    def _catch_up(self) -> None:
+        """Wait until standard output has all that is in the log's file, which each event gets to first."""
+        logged = self._logged_bytes() - self._logged_before
+        caught_up = self._changed.wait_for(lambda: self._read_bytes >= logged or self._ended, EVENT_SECONDS)
+        assert caught_up, f"standard output has {self._read_bytes} of {logged} bytes of the event log"
+
+    def _logged_bytes(self) -> int:
+        try:
+            return (self.audit_dir / "events.jsonl").stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def _read(self, stdout: IO[bytes]) -> None:
         with stdout:
@@ -227,6 +250,7 @@ class Server:
                 except ValueError:
                     event = {"event": "not JSON", "line": line.decode(errors="backslashreplace")}
                 with self._changed:
+                    self._read_bytes += len(line)
                     self.lines.append(line)
                     self.events.append(event)
                     self._changed.notify_all()
