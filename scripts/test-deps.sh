@@ -40,7 +40,6 @@ autossh     autossh         the client matrix
 Xvfb        xvfb            X11 forwarding
 xauth       xauth           X11 forwarding
 xdpyinfo    x11-utils       X11 forwarding
-utmpdump    util-linux-extra login records
 '
 
 # sshd lives where an ordinary account's PATH does not look.

@@ -44,6 +44,7 @@ def without_shell(root_only: None, account: pwd.struct_passwd) -> Iterator[None]
 
 
 @pytest.mark.skipif(not Path("/var/log/wtmp").exists(), reason="this machine keeps no wtmp")
+@pytest.mark.skipif(shutil.which("last") is None, reason="last is not installed")
 def test_last_shows_the_session(root_only: None, client: Client, account: pwd.struct_passwd) -> None:
     """Protects `last`: who was on, from where, and that it is over."""
 
