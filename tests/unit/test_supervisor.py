@@ -309,8 +309,8 @@ def test_boot_and_services_are_told_and_stopped_in_order(start: Start, requests:
     assert names(events).index("service.started one") < names(events).index("service.started two")
     process.send_signal(signal.SIGTERM)
     said, err, code = lines(process)
-    assert names([json.loads(line) for line in said[:2]]) == ["service.ended two", "service.ended one"]
     assert (said[2:], err, code) == (["done"], "", 0)
+    assert names([json.loads(line) for line in said[:2]]) == ["service.ended two", "service.ended one"]
 
 
 def test_services_do_not_notice_a_crash(start: Start, requests: Callable[..., str]) -> None:
