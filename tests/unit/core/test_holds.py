@@ -20,6 +20,7 @@ from pyssh_gateway.core.idle import IdlePolicy, IdleTracker, Stay, Stop
 from pyssh_gateway.events import AnyEvent, HoldEnded, HoldStarted, MachineResumed, Record
 from pyssh_gateway.gateway.control import Asker, Unanswerable
 from pyssh_gateway.gateway.holds import Holds, start_of
+from pyssh_gateway.gateway.state_file import write_state
 from tests.support import leaks
 
 SECONDS = 10.0
@@ -360,7 +361,7 @@ def test_what_ended_during_a_crash_is_told(tmp_path: Path) -> None:
                 held("gone", pid=process.pid, started=started + 1),
                 held("none", pid=2**22 + 1, started=1),
             )
-            kept.state.write_bytes(holds.encode(there))
+            write_state(kept.state, holds.encode(there))
             gateway = kept.gateway()
             assert gateway.reports() == ()
             assert [(event.hold, event.why) for event in kept.events if isinstance(event, HoldEnded)] == [
