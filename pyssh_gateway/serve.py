@@ -188,6 +188,7 @@ def place_problems(config: "Config") -> list[str]:
             continue  # made when it is needed, or the reason is said then
         if mode & _EVERYBODY_MAY_WRITE:
             problems.append(f"{key}: everybody may write to {directory}: run chmod o-w {directory}")
+    problems += host_key_place_problems(config)
     if config.stop.action == "command" and not config.stop.command.strip():
         problems.append('stop.command: missing; stop.action = "command" needs one, such as systemctl poweroff')
     if config.idle.schedule:
@@ -200,6 +201,26 @@ def place_problems(config: "Config") -> list[str]:
     if os.geteuid() == 0 and (config.account == "root" or config.account in {login.user for login in config.login}):
         problems.append(f"account: the network side can't run as {config.account}: name an account of its own")
     return problems
+
+
+def host_key_place_problems(config: "Config") -> list[str]:
+    """Why a host key that is missing could not be made; each start would have another one."""
+    directory = config.keys_dir
+    if os.access(directory, os.W_OK | os.X_OK) or not os.path.exists(directory):  # noqa: PTH110 - as above
+        return []
+    from pathlib import Path  # late: a machine on which something is wrong
+
+    from pyssh_gateway.keys.host_keys import key_path
+
+    if not Path(directory).is_dir():
+        return [f"keys_dir: {directory} is not a directory"]
+    try:
+        missing = [kind for kind in config.host_keys.types if not key_path(Path(directory), kind).exists()]
+    except OSError as error:
+        return [f"keys_dir: {directory} can't be read: {error.strerror}"]
+    if not missing:
+        return []
+    return [f"keys_dir: {directory}: Permission denied; there is no {missing[0]} host key, and none can be made"]
 
 
 def key_files(config: "Config") -> tuple[str, ...]:

@@ -15,6 +15,9 @@ from tests.support.account import login_account, scratch_directory
 from tests.support.client import Client
 from tests.support.server import Server, Settings
 
+# What tests write is not the group's, as OpenSSH wants it of key files. Many a developer's umask is 002.
+os.umask(0o022)
+
 # No deadline for one example: on a machine that does other things too, a slow one says nothing about the code.
 settings.register_profile("default", deadline=None)
 settings.register_profile("deep", deadline=None, max_examples=5000)

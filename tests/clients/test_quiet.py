@@ -98,5 +98,6 @@ def test_a_silent_client_costs_its_keepalives(
     assert rounds >= ROUNDS - 1
     assert {call.pid for call in between} == {server.gateway_pid}
     made = Counter(call.name for call in between)
+    assert made.pop("brk", 0) <= 1  # the allocator's heap may have been full just then
     assert made.keys() <= CALLS_FOR_A_KEEPALIVE.keys()
     assert all(count <= rounds * CALLS_FOR_A_KEEPALIVE[name] for name, count in made.items()), (made, rounds)
