@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from pyssh_gateway.keys.copies import Copies
 from pyssh_gateway.keys.keeping import SAVE_AGAIN
 from pyssh_gateway.keys.keyring import ACCOUNT_CHECK, SECOND_LOOK
 from pyssh_gateway.keys.sources import parse_source
@@ -103,10 +104,11 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        """Start anew with what is on the disk."""
+        """Start anew with what is on the disk, where a number stands only beside keys that it was confirmed for."""
         self.ring = self.ring.restarted(self.store, self.github.url)
         self.gone_at = None
-        self.confirmed_at = float("-inf")
+        copy = Copies(self.store).load(SPEC)
+        self.confirmed_at = float("-inf") if copy is None or copy.account_id is None else copy.fetched
 
     @precondition(lambda self: self.page == "keys" and self.api_works)
     @rule()
