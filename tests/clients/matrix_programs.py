@@ -102,8 +102,12 @@ class Dbclient(Program):
         return ["dbclient", *options, *where, *([] if command is None else [command])]
 
     def run_stdio(self, port: int, given: bytes) -> Result:
-        """See `StdioForwards`."""
-        return self.run_process(self.argv(None, "-B", f"127.0.0.1:{port}"), given, {})
+        """See `StdioForwards`. On a busy machine one in a hundred stays when all is over, with sshd too: try again."""
+        command = self.argv(None, "-B", f"127.0.0.1:{port}")
+        try:
+            return self.run_process(command, given, {})
+        except subprocess.TimeoutExpired:
+            return self.run_process(command, given, {})
 
 
 class Lftp(Files):
