@@ -33,5 +33,5 @@ class EventBus:
         for subscriber in tuple(self._subscribers):
             try:
                 subscriber(record)
-            except Exception:  # noqa: BLE001 - one subscriber's bug is not the others'
+            except Exception:  # noqa: BLE001 - a bug in the log must not keep the event from who decides
                 self._on_error(traceback.format_exc())

@@ -141,8 +141,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         banner = self._context.banner() if command is None else b""
         request = launch.SessionRequest(kind, command, self._terminal, self._channel.env, extra, xauth, banner)
         self._channel.get_connection().create_task(self._start(request))
-        # asyncssh leaves a request open whose handler returns None; `_start` answers it.
-        return None  # type: ignore[return-value]
+        return None  # type: ignore[return-value]  # asyncssh leaves the request open then; `_start` answers it
 
     async def _start(self, request: launch.SessionRequest) -> None:
         context = self._context

@@ -50,7 +50,7 @@ class Streams:
             Source(
                 loop,
                 descriptor,
-                deliver=lambda data, datatype=datatype: deliver(data, datatype),  # type: ignore[misc]
+                deliver=lambda data, datatype=datatype: deliver(data, datatype),  # type: ignore[misc]  # a default tells no type
                 at_end=at_end,
                 size=packet_size,
                 is_pty=is_pty,

@@ -12,6 +12,7 @@ import socket
 import stat
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import PurePosixPath
 from typing import NoReturn
 
 import msgspec
@@ -45,6 +46,7 @@ def begin(boot: Boot, logins: frozenset[str]) -> Booting | None:
 
 def _in_child(boot: Boot, logins: frozenset[str], reports: socket.socket) -> NoReturn:
     """Do the steps. Nothing of the server's stays open, so that it does not matter how long this takes."""
+    code = 1
     try:
         process.default_signals()
         os.setsid()
@@ -57,10 +59,9 @@ def _in_child(boot: Boot, logins: frozenset[str], reports: socket.socket) -> NoR
         os.chdir("/")
         with socket.socket(fileno=kept) as end:
             perform(boot, logins, lambda step: _send(end, step))
-    except BaseException:  # noqa: BLE001 - a forked copy of the spawner never gets out of here
-        os._exit(1)
-    finally:
-        os._exit(0)
+        code = 0
+    finally:  # whatever it was, a forked copy of the spawner never gets out of here
+        os._exit(code)
 
 
 def _send(end: socket.socket, step: Step) -> None:
@@ -109,8 +110,9 @@ def make_link(link: Link) -> str:
     except NotADirectoryError:
         return f"{link.target} is no directory"
     os.close(target)
-    place, _ = open_directory(os.path.dirname(link.path))  # noqa: PTH120 - it goes to os.open in parts
-    name = os.path.basename(link.path)  # noqa: PTH119
+    path = PurePosixPath(link.path)
+    place, _ = open_directory(str(path.parent))
+    name = path.name
     with closing(place):
         try:
             found = os.lstat(name, dir_fd=place)

@@ -128,7 +128,9 @@ def _make_home(_account: Account, entry: pwd.struct_passwd) -> bool:
         return False
     place, _ = open_directory(entry.pw_dir, mode=HOME_MODE)
     with closing(place), closing(really_open(place)) as home:
-        if os.listdir(home):  # noqa: PTH208 - pathlib knows no descriptors
+        with os.scandir(home) as entries:
+            empty = next(entries, None) is None
+        if not empty:
             owner = os.fstat(home).st_uid
             if owner != entry.pw_uid:
                 raise CannotMake(f"its home {entry.pw_dir} belongs to uid {owner}")

@@ -232,7 +232,7 @@ def _in_child(
             os._exit(accounts.NOLOGIN_EXIT_STATUS)
         run()
         os._exit(0)
-    except BaseException as error:  # noqa: BLE001 - see above
+    except BaseException as error:  # noqa: BLE001 - a forked copy of the spawner never gets out of here
         _complain(f"pyssh-gateway: can't start the session: {error}")
     finally:
         os._exit(CANNOT_EXEC)
@@ -248,8 +248,8 @@ def _run(plan: LaunchPlan, entry: pwd.struct_passwd, tty: str) -> None:
     copying = scp.parse(plan.argv[2]) if _asks_for_scp(plan) else None
     if copying is not None and _which(b"scp", plan.env.get(b"PATH", b"")) is None:
         _serve_files(entry, lambda: scp.serve(copying, 0, 1, 2))
-    # os.path.exists: a home that can't be entered has no file, where Path.exists raises.
-    if plan.greet and not os.path.exists(f"{entry.pw_dir}/.hushlogin"):  # noqa: PTH110
+    # A home that can't be entered has no file.
+    if plan.greet and not os.access(f"{entry.pw_dir}/.hushlogin", os.F_OK):
         _show_motd()
         os.write(1, plan.banner)
     if plan.xauth:

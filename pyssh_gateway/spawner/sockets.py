@@ -6,7 +6,7 @@ long, so each request has a thread of its own; a process forked for this may hav
 """
 
 # Python imports this codec when it first looks up a name, which is too late for an account that can't read the modules.
-import encodings.idna  # noqa: F401
+import encodings.idna  # noqa: F401 - for what its import does
 import errno
 import os
 import socket

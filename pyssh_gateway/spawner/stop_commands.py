@@ -108,7 +108,7 @@ def _in_child(run: Callable[[], object], output: int, open_files: tuple[int, int
         os.chdir("/")
         run()
         code = 0
-    except BaseException as error:  # noqa: BLE001 - see above
+    except BaseException as error:  # noqa: BLE001 - a forked copy of the spawner never gets out of here
         with suppress(OSError):
             os.write(2, f"{error}\n".encode(errors="replace"))
     finally:

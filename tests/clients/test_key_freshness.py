@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 
 import asyncssh
 import pytest
@@ -93,6 +94,11 @@ class MakeAsking:
 def lines_of(*pairs: KeyPair) -> fake.Answer:
     """GitHub's answer for an account with these keys."""
     return fake.keys(*(pair.public.read_text().strip() for pair in pairs))
+
+
+def is_refused(client: Client) -> bool:
+    """Whether its key does not let in any more."""
+    return b"Permission denied" in client.run("true").stderr
 
 
 def moment(event: EventFields) -> float:
@@ -220,8 +226,7 @@ def test_key_removed_on_github_is_refused_and_its_sessions_end(
         github.script("example", lines_of(colleague))
         removed_at = time.monotonic()
         for server in (keeping, ending):  # the one that must not end a session has the more time to do it
-            leaver = Client(server, user_key.private)
-            until(lambda leaver=leaver: b"Permission denied" in leaver.run("true").stderr, what="refusal")  # type: ignore[misc]
+            until(partial(is_refused, Client(server, user_key.private)), what="refusal")
         assert time.monotonic() - removed_at < 1 + AT_ONCE_SECONDS
 
         theirs.expect(r"pyssh-gateway: the key SHA256:\S+ of github:example has been revoked\. .* ends in 10 s\.")

@@ -89,7 +89,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
     def handle_error(self, request: object, client_address: object) -> None:
         """Let a client go that hung up on a bad answer, which is what it should do; show anything else."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # typeshed wants a pair
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -122,7 +122,7 @@ class _Server(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
         """Let a client go that hung up on a bad answer, which is what it should do; show anything else."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError | ssl.SSLError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # typeshed wants a pair
 
 
 class Handler(BaseHTTPRequestHandler):

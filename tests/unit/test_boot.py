@@ -143,7 +143,7 @@ def test_roots_own_links_are_followed(tmp_path: Path) -> None:
     assert make_directory(Directory(path=str(tmp_path / "home/run/x"), mode="0700")) == UNCHANGED
     assert (tmp_path / "data/run/x").is_dir()
     (tmp_path / "loop").symlink_to("loop")
-    assert "too many" in boot._outcome(make_directory, Directory(path=str(tmp_path / "loop")))  # noqa: SLF001
+    assert "too many" in boot._outcome(make_directory, Directory(path=str(tmp_path / "loop")))  # noqa: SLF001 - the step alone, without a process
 
 
 # -- accounts ------------------------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ def test_an_account_gets_the_numbers_of_its_home(homes: Path) -> None:
     # Somebody's home who has no account any more, at the number that would be taken next.
     abandoned = homes / "abandoned"
     abandoned.mkdir()
-    free = boot_accounts._free_number({str(one)})  # noqa: SLF001
+    free = boot_accounts._free_number({str(one)})  # noqa: SLF001 - too many accounts to make
     os.chown(abandoned, free, free)
     accounts = (Account(user=OTHER, home=str(homes / "new")), Account(user=USER, home=str(one)))
     for account in accounts:

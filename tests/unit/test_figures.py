@@ -62,7 +62,7 @@ class Gateway:
 
     def connect(self, name: str, user: str = "", **more: object) -> None:
         """Put a client into the registry."""
-        self.registry.add(SimpleNamespace(**{"id": name, "user": user, "traffic": (10, 20), "sessions": {}} | more))  # type: ignore[arg-type]
+        self.registry.add(SimpleNamespace(**{"id": name, "user": user, "traffic": (10, 20), "sessions": {}} | more))  # type: ignore[arg-type]  # what a figure reads
 
     def read(self) -> dict[Sample, float]:
         """What Prometheus reads, by name and labels; the text goes through its own parser."""
@@ -190,7 +190,7 @@ class TestFigures:
         """Those of open connections count, and count on when these are closed."""
         gateway.connect("a", "dev")
         assert gateway.value("bytes_total", direction="in") == 10
-        gateway.registry.remove(SimpleNamespace(id="a"))  # type: ignore[arg-type]
+        gateway.registry.remove(SimpleNamespace(id="a"))  # type: ignore[arg-type]  # only its id is read
         gateway.happens(closed(11, 22))
         assert gateway.value("bytes_total", direction="in") == 11
         assert gateway.value("bytes_total", direction="out") == 22

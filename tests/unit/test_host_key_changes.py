@@ -5,6 +5,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,7 @@ def test_finishing_too_early_is_refused(tmp_path: Path) -> None:
     prepare_next(tmp_path, ED25519)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     for now in (0.0, ripe(tmp_path) - LEARNING_SECONDS + 3600, ripe(tmp_path) - 1):
-        reason = refusal(lambda now=now: finish(tmp_path, ED25519, now=now))  # type: ignore[misc]
+        reason = refusal(partial(finish, tmp_path, ED25519, now=now))
         assert f"{tmp_path}/{NAME}_next was made only" in reason
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     finish(tmp_path, ED25519, now=0.0, minimum_age=0.0)

@@ -58,7 +58,7 @@ def serve() -> Iterator[Callable[[Scenario], None]]:
         def play(scenario: Scenario) -> None:
             async def run() -> None:
                 served = Served(path)
-                server = MetricsServer(listening, render=lambda: served.render(), publish=served.events.append)  # noqa: PLW0108
+                server = MetricsServer(listening, render=lambda: served.render(), publish=served.events.append)  # noqa: PLW0108 - a test changes it later
                 async with asyncio.TaskGroup() as tasks:
                     serving = tasks.create_task(server.run())
                     await scenario(served)
@@ -158,7 +158,7 @@ class TestServer:
         """It is told to who asks and to the log, and the next one is served."""
 
         async def scenario(served: Served) -> None:
-            served.render = lambda: bytes(1 // 0)  # type: ignore[method-assign]
+            served.render = lambda: bytes(1 // 0)  # type: ignore[method-assign]  # a bug
             assert (await served.ask(GET)).startswith(b"HTTP/1.1 500 ")
             assert [type(event) for event in served.events] == [InternalError]
             assert (await served.ask(GET)).startswith(b"HTTP/1.1 500 ")

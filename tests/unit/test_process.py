@@ -57,7 +57,7 @@ def launch(script: str, *, terminal: Terminal | None = None, **changes: object) 
         "terminal": terminal,
         "greet": False,
     }
-    child = start(LaunchPlan(**(values | changes)), open_files=OPEN_FILES)  # type: ignore[arg-type]
+    child = start(LaunchPlan(**(values | changes)), open_files=OPEN_FILES)  # type: ignore[arg-type]  # fields by name
     started.append(child)
     return child
 
@@ -237,7 +237,7 @@ def test_a_shell_that_cannot_run_is_said(executable: bytes, reason: bytes) -> No
 )
 def test_what_the_kernel_does_not_take_fails_in_the_child(changes: dict[str, object]) -> None:
     """Arguments with NULs, or beyond execve(2)'s limits: the child says so and ends; the spawner lives on."""
-    out, err, code = result(launch("", **changes))  # type: ignore[arg-type]
+    out, err, code = result(launch("", **changes))  # type: ignore[arg-type]  # fields by name
     assert (out, code) == (b"", CANNOT_EXEC)
     assert err.count(b"\n") == 1
     assert b"Traceback" not in err

@@ -23,7 +23,7 @@ def known(listed: str = ALICE, spec: str = SPEC, **changes: Any) -> Known:  # no
     return msgspec.structs.replace(heard, **changes)
 
 
-def standing_of(spec: str = SPEC, listed: str = "", **changes: Any) -> Standing:  # noqa: ANN401
+def standing_of(spec: str = SPEC, listed: str = "", **changes: Any) -> Standing:  # noqa: ANN401 - any field's
     """How a source stands that has said `listed`, if that is any."""
     standing = Standing(parse_source(spec), NOW)
     if listed:

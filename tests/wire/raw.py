@@ -58,11 +58,11 @@ class RawConnection(SSHClientConnection):
         self.ready = asyncio.Event()
         # Both tables say which object handles a packet: whatever its number, it is this one.
         self._channels = _Everything(self)
-        self._auth = _Listener(self)  # type: ignore[assignment]
+        self._auth = _Listener(self)  # type: ignore[assignment]  # it takes every packet
 
     def try_next_auth(self, *, next_method: bool = False) -> None:
         """The key exchange is over; authentication is the test's business."""
-        self._auth = _Listener(self)  # type: ignore[assignment]
+        self._auth = _Listener(self)  # type: ignore[assignment]  # it takes every packet
         self.ready.set()
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:

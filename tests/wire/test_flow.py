@@ -116,7 +116,7 @@ def test_a_client_that_asks_and_never_reads_the_answers_costs_no_memory(server: 
                 client.say(CHANNEL_OPEN, text(b"?"), u32(1, 1, 1))
             taken = time.monotonic() + 1
             # A transport tells nobody but its protocol when it is empty, so this looks.
-            while tcp.get_write_buffer_size() and time.monotonic() < min(taken, deadline):  # noqa: ASYNC110
+            while tcp.get_write_buffer_size() and time.monotonic() < min(taken, deadline):  # noqa: ASYNC110 - as said
                 await asyncio.sleep(0.01)
             await growth.watch(0.01)
             if tcp.get_write_buffer_size() or client.connection.is_closed():  # it does not listen any more

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 
+import asyncssh
 import pytest
 
 from tests.conftest import KeyPair
@@ -29,9 +30,9 @@ def test_asyncssh_rekeys_under_load(server: Server, client: Client, cipher: str)
         ):
             process = await connection.create_process("tee >(cat >&2)", encoding=None)
 
-            async def digest(stream: object) -> str:
+            async def digest(stream: asyncssh.SSHReader[bytes]) -> str:
                 whole = hashlib.sha256()
-                while data := await stream.read(65536):  # type: ignore[attr-defined]
+                while data := await stream.read(65536):
                     whole.update(data)
                 return whole.hexdigest()
 

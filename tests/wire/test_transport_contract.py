@@ -236,7 +236,7 @@ def test_begin_auth_that_returns_nothing_would_let_anybody_in() -> None:
     """Why Client.begin_auth returns True outright: asyncssh asks `if not result: send_userauth_success`."""
     source = inspect.getsource(SSHConnection._finish_userauth)
     assert "if not result:" in source
-    assert server.Client.begin_auth(object(), "anybody") is True  # type: ignore[arg-type]
+    assert server.Client.begin_auth(object(), "anybody") is True  # type: ignore[arg-type]  # needs nothing of it
 
 
 def test_a_request_is_verified_and_decided_in_validate_public_key_only() -> None:

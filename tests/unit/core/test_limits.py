@@ -1,5 +1,7 @@
 """What a peer may ask before we know who it is: sources, places, attempts."""
 
+from ipaddress import IPv6Address
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,13 +36,11 @@ def test_peers_are_counted_by_what_one_subscriber_holds(peer: str, source: str) 
 
 
 @given(st.ip_addresses(v=6), st.integers(0, 2**64 - 1))
-def test_a_64_is_one_source(address: object, host: int) -> None:
+def test_a_64_is_one_source(address: IPv6Address, host: int) -> None:
     """No choice of the lower half of an IPv6 address makes another source of it."""
-    network = int(address) >> 64 << 64  # type: ignore[call-overload]
+    network = int(address) >> 64 << 64
     if network:  # ::/64 holds the mapped IPv4 addresses
-        import ipaddress
-
-        assert source_of(str(ipaddress.IPv6Address(network | host))) == source_of(str(address))
+        assert source_of(str(IPv6Address(network | host))) == source_of(str(address))
 
 
 @given(st.text())
