@@ -263,13 +263,15 @@ class Supervisor:
         try:
             packet, descriptors = protocol.receive(control)
             protocol.close_all(descriptors)
-            if not packet:  # the gateway is gone; the reaping says how
-                control.close()
-                self._control = None
-                return
-            request = protocol.decode_request(packet)
-        except (protocol.ProtocolError, ConnectionError) as error:
+            request = protocol.decode_request(packet) if packet else None
+        except ConnectionError:  # it has left without reading all that we had to say
+            request = None
+        except protocol.ProtocolError as error:
             self._kill_gateway(str(error))
+            return
+        if request is None:  # the gateway is gone, or about to be, with its log to write; the reaping says how
+            control.close()
+            self._control = None
             return
         self._answer(request)
 
@@ -277,7 +279,7 @@ class Supervisor:
         """Do what the gateway asks, now or when what that needs is there."""
         try:
             self._do(request)
-        except (protocol.ProtocolError, ConnectionError) as error:
+        except protocol.ProtocolError as error:
             self._kill_gateway(str(error))
 
     def _do(self, request: protocol.Request) -> None:

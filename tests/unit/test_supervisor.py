@@ -20,9 +20,8 @@ from pyssh_gateway.spawner import protocol
 from pyssh_gateway.spawner.supervisor import MAX_CRASHES, SAME_SIGNAL_SECONDS
 from tests.support import processes
 from tests.support.account import scratch_directory
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
-SECONDS = 15.0
 TINY = Path(__file__).with_name("tiny_gateway.py")
 ROOT = Path(__file__).parents[2]
 USER = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
@@ -61,12 +60,12 @@ def start() -> Iterator[Start]:
     for process in made:
         if process.poll() is None:
             process.kill()
-        process.communicate(timeout=SECONDS)
+        process.communicate(timeout=PATIENCE)
 
 
 def lines(process: subprocess.Popen[str]) -> tuple[list[str], str, int]:
     """Output, errors and exit code of a supervisor that ends by itself."""
-    out, err = process.communicate(timeout=SECONDS)
+    out, err = process.communicate(timeout=PATIENCE)
     return out.splitlines(), err, process.returncode
 
 
@@ -105,6 +104,11 @@ def reports(process: subprocess.Popen[str]) -> list[list[Any]]:
 def test_a_gateway_that_means_to_end_ends_everything(start: Start, code: int) -> None:
     """0 is a clean stop; 2 says that the machine or the configuration is wrong, which another start won't mend."""
     assert lines(start("exits", str(code))) == (["generation 1"], "", code)
+
+
+def test_a_gateway_that_leaves_is_left_to_write_its_log(start: Start) -> None:
+    """Protects the stop: who has not read the last answer has not crashed, and no other gateway follows it."""
+    assert lines(start("leaves_unread")) == (["generation 1", "last word"], "", 0)
 
 
 def test_a_crash_is_followed_by_a_new_gateway_that_knows_of_it(start: Start) -> None:

@@ -7,6 +7,7 @@ said to be made when that file is there).
 
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -23,6 +24,8 @@ from pyssh_gateway.spawner import boot, process, protocol
 from pyssh_gateway.spawner.booting import Booting, Step
 from pyssh_gateway.spawner.requests import Permissions
 from pyssh_gateway.spawner.supervisor import Crash, RunGateway, Supervisor
+from tests.support import processes
+from tests.support.waiting import until
 
 DRAIN = 0.3
 """The supervisor's drain time: what it waits, with its margin, before it kills a deaf gateway."""
@@ -99,6 +102,18 @@ def asks(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) ->
     return 0
 
 
+def leaves_unread(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
+    """Leave with an answer unread, and say a last word when the supervisor has noticed."""
+    say("generation", generation)
+    control.send(protocol.encode(protocol.AwaitAccount(1, "")))
+    select.select([control], [], [])
+    before = len(processes.descriptors(os.getppid()))
+    control.close()
+    until(lambda: len(processes.descriptors(os.getppid())) < before, what="look at what the gateway had to say")
+    say("last word")
+    return 0
+
+
 def garbage(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
     """Be a gateway that has been taken over: say what is no message. The next one only tells."""
     say("generation", generation)
@@ -153,7 +168,9 @@ def hears(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -
 
 GATEWAYS: dict[str, RunGateway] = {
     gateway.__name__: gateway
-    for gateway in (exits, crashes_at_first, crashes_always, waits, deaf, asks, garbage, leaves_sessions, hears)
+    for gateway in (
+        *(exits, crashes_at_first, crashes_always, waits, deaf, asks, leaves_unread, garbage, leaves_sessions, hears),
+    )
 }
 
 
