@@ -14,6 +14,7 @@ from tests.support import leaks
 from tests.support.account import login_account, scratch_directory
 from tests.support.client import Client
 from tests.support.server import Server, Settings
+from tests.support.waiting import PATIENCE
 
 # What tests write is not the group's, as OpenSSH wants it of key files. Many a developer's umask is 002.
 os.umask(0o022)
@@ -51,7 +52,7 @@ def make_key(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., KeyPair]
         made += 1
         path = directory / f"{kind}-{made}"
         command = ["ssh-keygen", "-q", "-t", kind, *options, "-N", "", "-C", f"key {made}", "-f", str(path)]
-        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=60)
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=PATIENCE)
         return KeyPair(path, path.with_name(path.name + ".pub"))
 
     return make

@@ -10,7 +10,7 @@ import asyncssh
 import paramiko
 import pytest
 
-from tests.support.client import CLIENT_SECONDS, Result
+from tests.support.client import Result
 from tests.support.forwards import Target, dial
 from tests.support.matrix import WINDOW, exchange, mirror
 from tests.support.matrix_features import (
@@ -26,6 +26,7 @@ from tests.support.matrix_features import (
     StdioForwards,
     Windows,
 )
+from tests.support.waiting import PATIENCE
 
 
 class Paramiko(Signals, Windows, Files, Agents):
@@ -37,7 +38,7 @@ class Paramiko(Signals, Windows, Files, Agents):
     def run(self, command: str, given: bytes = b"") -> Result:
         """See `Commands`."""
         with self._connected() as client:
-            stdin, stdout, stderr = client.exec_command(command, timeout=CLIENT_SECONDS)
+            stdin, stdout, stderr = client.exec_command(command, timeout=PATIENCE)
             with stdin, stdout, stderr:
                 stdin.write(given)
                 stdin.channel.shutdown_write()
@@ -93,7 +94,7 @@ class Paramiko(Signals, Windows, Files, Agents):
             transport = _transport(client)
             port = transport.request_port_forward("127.0.0.1", 0)
             sent = pool.submit(lambda: exchange(dial(("127.0.0.1", port))))
-            channel = transport.accept(CLIENT_SECONDS)
+            channel = transport.accept(PATIENCE)
             assert channel is not None
             with channel:
                 mirror(channel)
@@ -111,15 +112,15 @@ class Paramiko(Signals, Windows, Files, Agents):
                 key_filename=str(self.world.key),
                 allow_agent=False,
                 look_for_keys=False,
-                timeout=CLIENT_SECONDS,
+                timeout=PATIENCE,
             )
             transport = _transport(client)
             yield client
-        transport.join(CLIENT_SECONDS)
+        transport.join(PATIENCE)
 
     def _session(self, client: paramiko.SSHClient) -> paramiko.Channel:
-        channel = _transport(client).open_session(timeout=CLIENT_SECONDS)
-        channel.settimeout(CLIENT_SECONDS)
+        channel = _transport(client).open_session(timeout=PATIENCE)
+        channel.settimeout(PATIENCE)
         return channel
 
 
@@ -156,7 +157,7 @@ class Asyncssh(
 
     async def _run(self, command: str, given: bytes, **options: object) -> Result:
         async with self.world.client.connect(**options) as connection:
-            done = await connection.run(command, input=given, encoding=None, timeout=CLIENT_SECONDS)
+            done = await connection.run(command, input=given, encoding=None, timeout=PATIENCE)
             assert isinstance(done.stdout, bytes)
             assert isinstance(done.stderr, bytes)
             return Result(done.returncode or 0, done.stdout, done.stderr)
@@ -168,7 +169,7 @@ class Asyncssh(
     async def _window(self, command: str, typed: str) -> str:
         rows, columns = WINDOW
         async with (
-            asyncio.timeout(CLIENT_SECONDS),
+            asyncio.timeout(PATIENCE),
             self.world.client.connect() as connection,
             connection.create_process(command, term_type="xterm", term_size=(columns, rows)) as process,
         ):
@@ -216,7 +217,7 @@ class Asyncssh(
         return Result(0, asyncio.run(self._stdio(port, given)), b"")
 
     async def _stdio(self, port: int, given: bytes) -> bytes:
-        async with asyncio.timeout(CLIENT_SECONDS), self.world.client.connect() as connection:
+        async with asyncio.timeout(PATIENCE), self.world.client.connect() as connection:
             reader, writer = await connection.open_connection("127.0.0.1", port, encoding=None)
             writer.write(given)
             writer.write_eof()

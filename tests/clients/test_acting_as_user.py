@@ -16,7 +16,7 @@ from tests.support import processes
 from tests.support.client import Client, client_environment
 from tests.support.forwards import Master, Target, dial, echo, free_port, listening_addresses, read_all, read_exactly
 from tests.support.server import Server
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as somebody else, and has to prove it")
 
@@ -48,7 +48,7 @@ def scp(client: Client, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     """OpenSSH's scp; the server is `far:` in `arguments`."""
     far = f"scp://{client.server.login}@127.0.0.1:{client.server.port}/"
     argv = ["scp", "-q", *client.options(), *(argument.replace("far:", far) for argument in arguments)]
-    return subprocess.run(argv, capture_output=True, check=False, env=client_environment(), timeout=30)
+    return subprocess.run(argv, capture_output=True, check=False, env=client_environment(), timeout=PATIENCE)
 
 
 # -- files --------------------------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ def acting(request: pytest.FixtureRequest, client: Client, server: Server, tmp_p
         )[0]
     finally:
         started.kill()
-        started.communicate(timeout=10)
+        started.communicate(timeout=PATIENCE)
 
 
 def test_acting_process_is_the_account(acting: int, account: pwd.struct_passwd) -> None:

@@ -13,9 +13,7 @@ import pytest
 
 from tests.conftest import KeyPair
 from tests.support.server import DEFAULTS, Settings, to_toml
-
-START_SECONDS = 15.0
-"""A server that has not given up by then has started."""
+from tests.support.waiting import PATIENCE
 
 
 class Refusal(NamedTuple):
@@ -40,7 +38,7 @@ class Machine(NamedTuple):
             [sys.executable, "-m", "pyssh_gateway", "serve", "--config", str(config), *arguments],
             capture_output=True,
             text=True,
-            timeout=START_SECONDS,
+            timeout=PATIENCE,
             check=False,
             env=os.environ | (environ or {}),
             cwd=Path(__file__).parents[2],

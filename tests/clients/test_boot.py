@@ -20,8 +20,8 @@ from tests.conftest import KeyPair, MakeServer
 from tests.support import processes
 from tests.support.boot import remove, volume
 from tests.support.client import Client
-from tests.support.server import START_SECONDS, STOP_SECONDS, Server
-from tests.support.waiting import until
+from tests.support.server import Server
+from tests.support.waiting import PATIENCE, until
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes the machine ready")
 
@@ -82,7 +82,7 @@ def wait_for_port(port: int) -> None:
             return True
         return False
 
-    until(connects, START_SECONDS, what="open port")
+    until(connects, PATIENCE, what="open port")
 
 
 @needs_root
@@ -198,6 +198,6 @@ def test_a_stop_signal_to_the_first_process_is_kept(
             wait_for_port(port)
             init = next(process for process in processes.descendants(outside.pid) if process.parent == outside.pid)
             os.kill(init.pid, signal.SIGTERM)
-            assert outside.wait(STOP_SECONDS) == 0
+            assert outside.wait(PATIENCE) == 0
         finally:
             outside.kill()

@@ -13,8 +13,9 @@ import pytest
 
 from tests.support.bulk import Bulk, Memory, memory_directory
 from tests.support.client import Client, client_environment
-from tests.support.forwards import SECONDS, Master, Target, dial, free_port, read_exactly, socks5
+from tests.support.forwards import Master, Target, dial, free_port, read_exactly, socks5
 from tests.support.server import Server
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -96,7 +97,7 @@ def test_output_of_a_command(client: Client, bulk: Bulk, place: Path) -> None:
     assert ssh.stderr is not None
     with ssh.stdin, ssh.stdout, ssh.stderr:
         bulk.check(ssh.stdout.read)
-        assert ssh.wait(10) == 0
+        assert ssh.wait(PATIENCE) == 0
 
 
 @pytest.mark.usefixtures("small")
@@ -111,7 +112,7 @@ def test_input_of_a_command(client: Client, bulk: Bulk, checksum: bytes) -> None
             for block in bulk.blocks():
                 ssh.stdin.write(block)
         assert ssh.stdout.read().strip() == checksum
-        assert ssh.wait(10) == 0
+        assert ssh.wait(PATIENCE) == 0
 
 
 @pytest.mark.usefixtures("small")
@@ -132,7 +133,7 @@ def test_forward(client: Client, bulk: Bulk, tmp_path: Path, way: str, direction
             master.forward("-D", f"127.0.0.1:{proxy}")
             sock = socks5(proxy, b"127.0.0.1", target.port)
         with sock:
-            sock.settimeout(SECONDS)
+            sock.settimeout(PATIENCE)
             if direction == "download":
                 bulk.check(sock.recv)
             else:
@@ -195,7 +196,7 @@ def test_stopped_download(client: Client, place: Path, tmp_path: Path, way: str)
                         ssh.send_signal(signal.SIGCONT)
 
             part.check(partial(os.read, ssh.stdout.fileno()), stop)
-            assert ssh.wait(10) == 0
+            assert ssh.wait(PATIENCE) == 0
 
 
 @pytest.mark.usefixtures("small")
@@ -210,7 +211,7 @@ def test_stopped_sftp_get(client: Client, place: Path) -> None:
     assert ssh.stdin is not None
     ssh.stdin.write(f"get {place}/bulk {got}\n".encode())
     ssh.stdin.flush()
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + PATIENCE
     while not got.exists() or got.stat().st_size < STOP_AFTER << 20:
         assert time.monotonic() < deadline
         time.sleep(0.001)  # a file that grows tells nobody; the deadline above ends this
@@ -220,7 +221,7 @@ def test_stopped_sftp_get(client: Client, place: Path) -> None:
         assert echo_is_quick(client)
     finally:
         os.killpg(ssh.pid, signal.SIGCONT)
-    ssh.communicate(timeout=60)
+    ssh.communicate(timeout=PATIENCE)
     assert ssh.returncode == 0
     assert subprocess.run(["cmp", place / "bulk", got], check=False).returncode == 0
     got.unlink()
@@ -252,7 +253,7 @@ def test_stopped_reader_of_an_upload(client: Client, tmp_path: Path) -> None:
                     ssh.stdin.flush()
                     sent += len(block)
         assert int(ssh.stdout.read().split()[1]) == sent
-        assert ssh.wait(30) == 0
+        assert ssh.wait(PATIENCE) == 0
 
 
 def fill(descriptor: int, data: bytes) -> int:
@@ -289,5 +290,5 @@ def _slowest(client: Client) -> float:
                 assert ssh.stdout.readline() == b"x\n"
                 if number:  # the first one includes the login
                     taken.append(time.monotonic() - began)
-        assert ssh.wait(10) == 0
+        assert ssh.wait(PATIENCE) == 0
     return sorted(taken)[ECHOES * 95 // 100]

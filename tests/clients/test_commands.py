@@ -16,8 +16,7 @@ from tests.conftest import KeyPair
 from tests.support.client import Client
 from tests.support.github import FakeGitHub, keys
 from tests.support.server import Server
-
-COMMAND_SECONDS = 60.0
+from tests.support.waiting import PATIENCE
 
 Report = dict[str, Any]
 
@@ -41,7 +40,7 @@ class Machine(NamedTuple):
         """Run a command for this server."""
         command = [sys.executable, "-m", "pyssh_gateway", *arguments, "--config", str(self.server.config)]
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False, cwd=Path(__file__).parents[2]
+            command, capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=Path(__file__).parents[2]
         )
         return Asked(done.returncode, done.stdout, done.stderr)
 
@@ -75,7 +74,7 @@ def machine(
 def fingerprint(key: KeyPair) -> str:
     """A key's."""
     command = ["ssh-keygen", "-lf", str(key.public)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.split()[1]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout.split()[1]
 
 
 def test_status_tells_who_is_on(machine: Machine, user_key: KeyPair) -> None:
@@ -103,7 +102,7 @@ def test_status_tells_who_is_on(machine: Machine, user_key: KeyPair) -> None:
     started = machine.server.find("server.started")[0]
     assert [key["fingerprint"] for key in report["host_keys"]] == started["host_keys"]
     assert f"{machine.server.login}  " in machine.command("status").out
-    running.communicate(timeout=COMMAND_SECONDS)
+    running.communicate(timeout=PATIENCE)
     machine.server.wait_for("connection.closed", since=mark)
     assert machine.report("status")["connections"] == []
     asked = machine.server.find("control.request", since=mark, command="status")

@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import KeyPair, MakeServer
 from tests.support.client import Client, client_environment
 from tests.support.server import Server
+from tests.support.waiting import AT_ONCE, PATIENCE
 
 HOSTILE = b'echo \x1b]0;title\x07 \xff\xfe \r\n{"event":"forged"} \xe2\x80\xae \x9b31m'
 """A terminal's title, invalid UTF-8, a line of our own format, a character that turns the text round, a C1 control."""
@@ -35,7 +36,7 @@ def test_hostile_command_is_made_harmless(make_server: MakeServer, user_key: Key
     server = make_server()
     client = Client(server, user_key.private)
     command = [part.encode() for part in client.argv()]
-    subprocess.run([*command, HOSTILE], check=False, capture_output=True, env=client_environment(), timeout=20)
+    subprocess.run([*command, HOSTILE], check=False, capture_output=True, env=client_environment(), timeout=PATIENCE)
     server.wait_for("connection.closed")
     server.stop()
     assert_harmless(server.lines)
@@ -90,7 +91,7 @@ def test_session_is_told_whole(make_server: MakeServer, user_key: KeyPair) -> No
     assert closed["session"] == opened["session"]
     assert (closed["exit_status"], closed["exit_signal"], closed["reason"]) == (7, None, "exited")
     assert (closed["bytes_in"], closed["bytes_out"]) == (1000, 5)
-    assert 0.3 <= closed["seconds"] < 3
+    assert 0.3 <= closed["seconds"] < AT_ONCE
     gone = server.wait_for("connection.closed")
     assert (gone["conn"], gone["user"]) == (opened["conn"], server.login)
     assert gone["bytes_in"] > 1000

@@ -16,7 +16,6 @@ import pytest
 from tests.conftest import KeyPair, MakeServer
 from tests.support.client import Client, client_environment
 from tests.support.forwards import (
-    SECONDS,
     Address,
     Master,
     Target,
@@ -31,7 +30,7 @@ from tests.support.forwards import (
     socks5,
 )
 from tests.support.server import Server
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 CHANNELS = 150
 """More than any client is known to open at once: VS Code in a browser comes to 75."""
@@ -117,7 +116,7 @@ def test_target_that_does_not_read(master: Master, tmp_path: Path) -> None:
     received: list[bytes] = []
     with Target(echo) as quick, socket.create_server(("127.0.0.1", 0)) as slow:
         master.forward("-L", f"{local}:127.0.0.1:{slow.getsockname()[1]}", "-L", f"{other}:127.0.0.1:{quick.port}")
-        slow.settimeout(SECONDS)
+        slow.settimeout(PATIENCE)
         with dial(local) as sock:
             target, _ = slow.accept()
             sock.settimeout(1)  # with backpressure nothing happens that one could wait for
@@ -126,7 +125,7 @@ def test_target_that_does_not_read(master: Master, tmp_path: Path) -> None:
             assert sent < len(data)
             assert answer(other, b"still here") == b"still here"
             with target:
-                target.settimeout(SECONDS)
+                target.settimeout(PATIENCE)
                 while sum(map(len, received)) < sent:
                     received.append(target.recv(1 << 20))
     assert b"".join(received) == data[:sent]
@@ -224,7 +223,7 @@ def test_impossible_destination(client: Client, host: str, port: int) -> None:
                     _string(b"127.0.0.1"),
                     struct.pack(">I", 1),
                 )
-            assert (await connection.run("exit 3", timeout=10)).exit_status == 3
+            assert (await connection.run("exit 3", timeout=PATIENCE)).exit_status == 3
             return refused.value.code
 
     assert asyncio.run(try_it()) in {asyncssh.OPEN_CONNECT_FAILED, asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED}
@@ -247,8 +246,8 @@ def test_socks(master: Master, scheme: str) -> None:
 
     with Target(page) as target:
         url = f"http://127.0.0.1:{target.port}/"
-        command = ["curl", "-q", "-sS", "--max-time", str(SECONDS), "-x", f"{scheme}://127.0.0.1:{proxy}", url]
-        done = subprocess.run(command, capture_output=True, check=False, env=client_environment(), timeout=2 * SECONDS)
+        command = ["curl", "-q", "-sS", "--max-time", str(PATIENCE), "-x", f"{scheme}://127.0.0.1:{proxy}", url]
+        done = subprocess.run(command, capture_output=True, check=False, env=client_environment(), timeout=2 * PATIENCE)
     assert (done.stdout, done.stderr) == (b"hi", b"")
 
 

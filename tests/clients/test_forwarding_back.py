@@ -32,7 +32,7 @@ from tests.support.forwards import (
     socks5,
 )
 from tests.support.server import Server
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 LOOPBACK = {"127.0.0.1", "::1"}
 ANYWHERE = {"0.0.0.0", "::"}
@@ -250,7 +250,7 @@ def global_request(client: Client, name: bytes, arguments: bytes) -> bool:
     async def ask() -> bool:
         async with client.connect() as connection:
             kind, _ = await connection._make_global_request(name, arguments)  # noqa: SLF001 - what it has no name for
-            assert (await connection.run("exit 3", timeout=10)).exit_status == 3
+            assert (await connection.run("exit 3", timeout=PATIENCE)).exit_status == 3
             return bool(kind == asyncssh.constants.MSG_REQUEST_SUCCESS)
 
     return asyncio.run(ask())
@@ -285,7 +285,7 @@ def test_ports_are_bounded(client: Client) -> None:
                 except asyncssh.ChannelListenError:
                     break
                 opened += 1
-            assert (await connection.run("exit 3", timeout=10)).exit_status == 3
+            assert (await connection.run("exit 3", timeout=PATIENCE)).exit_status == 3
         return opened
 
     assert asyncio.run(ask()) == 100
@@ -325,7 +325,7 @@ def test_connections_at_once_are_bounded(client: Client, server: Server) -> None
         async with client.connect() as connection, asyncio.timeout(60):
             opening = (connection.open_connection("127.0.0.1", port) for _ in range(MOST + 300))
             opened = await asyncio.gather(*opening, return_exceptions=True)
-            assert (await connection.run("exit 3", timeout=10)).exit_status == 3
+            assert (await connection.run("exit 3", timeout=PATIENCE)).exit_status == 3
         return sum(not isinstance(one, BaseException) for one in opened)
 
     with socket.create_server(("127.0.0.1", 0), backlog=2 * MOST) as target:

@@ -18,7 +18,7 @@ from tests.conftest import KeyPair, MakeServer
 from tests.support.client import Client, client_environment
 from tests.support.forwards import Master, Target, answer, dial, digest, echo, exchange_at_once, read_all, read_exactly
 from tests.support.server import Server
-from tests.support.waiting import listens, until
+from tests.support.waiting import PATIENCE, listens, until
 
 CHANNELS = 50
 
@@ -38,11 +38,11 @@ def agent(tmp_path: Path, user_key: KeyPair) -> Iterator[str]:
     try:
         until(lambda: listens(path), what="agent")
         environ = client_environment(SSH_AUTH_SOCK=path)
-        subprocess.run(["ssh-add", "-q", user_key.private], env=environ, check=True, timeout=20)
+        subprocess.run(["ssh-add", "-q", user_key.private], env=environ, check=True, timeout=PATIENCE)
         yield path
     finally:
         running.terminate()
-        running.wait(10)
+        running.wait(PATIENCE)
 
 
 # -- -L to a socket here ------------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def test_impossible_socket(client: Client, path: bytes) -> None:
                 await channel._open(  # noqa: SLF001 - asyncssh's own encoding takes only what is UTF-8
                     b"direct-streamlocal@openssh.com", _string(path), _string(b""), struct.pack(">I", 0)
                 )
-            assert (await connection.run("exit 3", timeout=10)).exit_status == 3
+            assert (await connection.run("exit 3", timeout=PATIENCE)).exit_status == 3
             return refused.value.code
 
     assert asyncio.run(try_it()) in {asyncssh.OPEN_CONNECT_FAILED, asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED}
@@ -268,7 +268,7 @@ def test_impossible_place_for_a_socket(client: Client, path: bytes) -> None:
             kind, _ = await connection._make_global_request(  # noqa: SLF001 - what it has no name for
                 b"streamlocal-forward@openssh.com", _string(path)
             )
-            assert (await connection.run("exit 3", timeout=10)).exit_status == 3
+            assert (await connection.run("exit 3", timeout=PATIENCE)).exit_status == 3
             return bool(kind == asyncssh.constants.MSG_REQUEST_SUCCESS)
 
     assert asyncio.run(ask()) is False
@@ -351,7 +351,7 @@ def test_agent_that_has_gone(client: Client, tmp_path: Path) -> None:
     with Target(lambda sock: None, str(gone)):
         ssh = client.popen("read _; ssh-add -l; echo $?", "-A", "-o", f"IdentityAgent={gone}")
     gone.unlink()
-    out, _ = ssh.communicate(b"\n", timeout=20)
+    out, _ = ssh.communicate(b"\n", timeout=PATIENCE)
     assert out.split()[-1] in {b"1", b"2"}
 
 

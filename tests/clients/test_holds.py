@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -17,10 +16,9 @@ import pytest
 from tests.conftest import KeyPair, MakeServer
 from tests.support.client import Client
 from tests.support.commands import as_root, program
+from tests.support.idle_stop import stops_after
 from tests.support.server import Server, Settings
-from tests.support.waiting import until
-
-TOLERANCE_SECONDS = 0.5
+from tests.support.waiting import PATIENCE, until
 
 
 class Machine(NamedTuple):
@@ -47,7 +45,7 @@ def reachable() -> Iterator[Path]:
 @pytest.fixture
 def machine(make_server: MakeServer, user_key: KeyPair, reachable: Path) -> Machine:
     """A machine that stops 2 s after the last reason to be up."""
-    return start(make_server, user_key, reachable, {"idle": {"timeout": "2s", "boot_grace": "20s"}})
+    return start(make_server, user_key, reachable, {"idle": {"timeout": "2s", "boot_grace": "1m"}})
 
 
 def start(make_server: MakeServer, user_key: KeyPair, reachable: Path, settings: Settings) -> Machine:
@@ -69,18 +67,14 @@ def test_a_hold_keeps_the_machine_up_until_it_is_released(machine: Machine) -> N
     assert [(one["hold"], one["reason"]) for one in why["holds"]] == [(held["hold"], "training run")]
     assert [reason["kind"] for reason in why["idle"]["reasons"]] == ["hold", "connection"]
     assert machine.run("release") == f"hold {held['hold']} is released: training run\n"
-    left = time.monotonic()
-    assert machine.server.wait() == 0
-    assert abs(machine.server.stopped_at - left - 2) < TOLERANCE_SECONDS
+    assert stops_after(machine.server, seconds=2)
     assert machine.server.find("hold.ended", hold=held["hold"], why="released")
 
 
 def test_a_hold_expires_by_itself(machine: Machine) -> None:
     """Protects the bill: nobody has to come back to end a hold, and the idle time begins with its end."""
     machine.run("hold 1s")
-    began = time.monotonic()
-    assert machine.server.wait() == 0
-    assert abs(machine.server.stopped_at - began - 3) < TOLERANCE_SECONDS
+    assert stops_after(machine.server, "hold.started", seconds=1 + 2)
     assert machine.server.find("hold.ended", why="expired")
 
 
@@ -106,7 +100,7 @@ def test_exit_status_and_signals_are_the_command_s(machine: Machine) -> None:
     assert running.stdout.readline() == b"up\n"
     held = machine.server.find("hold.started")[-1]
     os.kill(held["pid"], signal.SIGTERM)
-    running.communicate(timeout=10)
+    running.communicate(timeout=PATIENCE)
     assert running.returncode == 9
     machine.server.wait_for("hold.ended", hold=held["hold"], why="the command has ended")
 
@@ -159,7 +153,9 @@ def test_what_others_hold_is_theirs(
     # An account that people can't log in to.
     stranger = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]
     typed = f"PYSSH_CONTROL={reachable}/control.sock {machine.program} hold 2h"
-    asked = subprocess.run([*stranger, "sh", "-c", typed], capture_output=True, text=True, timeout=30, check=False)
+    asked = subprocess.run(
+        [*stranger, "sh", "-c", typed], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert (asked.returncode, asked.stdout) == (1, "")
     assert "this is for root and the account that started the server" in asked.stderr
     assert as_root(machine.client, "release", hold).stdout == f"hold {hold} is released: training run\n"

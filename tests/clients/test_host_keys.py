@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import KeyPair, MakeServer
 from tests.support.client import Client
 from tests.support.server import Server
+from tests.support.waiting import PATIENCE
 
 TYPES = ["rsa", "ecdsa", "ed25519"]
 OFFERED = "rsa-sha2-512,rsa-sha2-256,ecdsa-sha2-nistp256,ssh-ed25519"
@@ -79,7 +80,7 @@ def test_a_next_key_of_another_type_is_not_used(make_server: MakeServer, user_ke
     server.keys_dir.mkdir(mode=0o700)
     for kind in ("ecdsa", "ed25519"):
         following = server.keys_dir / f"ssh_host_{kind}_key_next"
-        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(following)], check=True, timeout=30)
+        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(following)], check=True, timeout=PATIENCE)
     server.start()
     client = Client(server, user_key.private)
     result = client.run(LONG_ENOUGH, *LEARN, "-vv")
@@ -96,7 +97,7 @@ def test_the_next_host_key_is_learned_before_it_is_used(make_server: MakeServer,
     server = make_server()
     server.stop()
     command = [sys.executable, "-m", "pyssh_gateway", "keys", "rotate-host", "--config", str(server.config)]
-    subprocess.run(command, check=True, timeout=30, capture_output=True)
+    subprocess.run(command, check=True, timeout=PATIENCE, capture_output=True)
     server.start()
     client = Client(server, user_key.private)
     old, following = (
@@ -107,7 +108,7 @@ def test_the_next_host_key_is_learned_before_it_is_used(make_server: MakeServer,
     assert old in learned
     assert following in learned
     server.stop()
-    subprocess.run([*command, "--finish", "--now"], check=True, timeout=30, capture_output=True)
+    subprocess.run([*command, "--finish", "--now"], check=True, timeout=PATIENCE, capture_output=True)
     server.start()
     # `start` has written down the key of the server as it is now; a client that has learned it needs no such help.
     assert following in server.known_hosts.read_text()

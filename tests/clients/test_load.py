@@ -9,10 +9,10 @@ from tests.conftest import KeyPair, MakeServer
 from tests.support import leaks, processes
 from tests.support.client import Client
 from tests.support.server import Server
-from tests.support.waiting import until
+from tests.support.waiting import AT_ONCE, until
 
 IN_A_ROW = 200
-AT_ONCE = 50
+TOGETHER = 50
 GROWTH_BYTES = 4 * 1024 * 1024
 """What memory may grow by after the warm-up: a leak of 20 KiB for each login would be more."""
 
@@ -44,8 +44,8 @@ def test_many_logins_leave_nothing_behind(make_server: MakeServer, user_key: Key
 
 def at_once(client: Client) -> None:
     """50 logins at the same time, each with a status of its own."""
-    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        results = list(pool.map(lambda number: client.run(f"exit {number}", seconds=60), range(AT_ONCE)))
+    with concurrent.futures.ThreadPoolExecutor(TOGETHER) as pool:
+        results = list(pool.map(lambda number: client.run(f"exit {number}", seconds=60), range(TOGETHER)))
     failed = {number: result for number, result in enumerate(results) if result.status != number}
     assert not failed, (len(failed), next(iter(failed.values())))
 
@@ -73,10 +73,8 @@ def test_start_is_quick(make_server: MakeServer, user_key: KeyPair) -> None:
     server.config.write_text(server.config.read_text().replace("port = 0", f"port = {port}"))
     began = time.monotonic()
     server.launch()
-    status = until(lambda: client.run("exit 3").status == 3, 10, what="first login")
-    taken = time.monotonic() - began
+    until(lambda: client.run("exit 3").status == 3, what="first login")
+    assert time.monotonic() - began < AT_ONCE
     server.wait_until_started()
-    assert status
-    assert taken < 5.0
     # Every attempt either found no listener, or was served: none was taken and then dropped.
     assert len(server.find("connection.opened")) == 1

@@ -11,6 +11,7 @@ from tests.conftest import KeyPair, MakeServer
 from tests.support.client import Client, client_environment
 from tests.support.forwards import Master, Target, answer, dial, echo, free_port, read_all
 from tests.support.server import Server
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -140,7 +141,9 @@ def test_forced_command_takes_the_place_of_sftp(with_login: WithLogin) -> None:
     """Protects files from a login that may run one command only: SFTP is a command like any other."""
     client = with_login(force_command='echo "forced:$SSH_ORIGINAL_COMMAND" >&2; exit 5')
     argv = ["sftp", "-b", "-", *client.options(), f"{client.server.login}@127.0.0.1"]
-    done = subprocess.run(argv, input=b"ls\n", capture_output=True, check=False, env=client_environment(), timeout=20)
+    done = subprocess.run(
+        argv, input=b"ls\n", capture_output=True, check=False, env=client_environment(), timeout=PATIENCE
+    )
     assert done.returncode != 0
     assert b"forced:" in done.stderr
     assert client.run("sftp", "-s").stderr.strip() == done.stderr.splitlines()[0]
@@ -190,7 +193,7 @@ def test_accept_env(make_server: MakeServer, user_key: KeyPair) -> None:
         argv = ["env", *(f"{name}={value}" for name, value in names.items() if name not in {"PATH", "LD_PRELOAD"})]
         result = subprocess.run(
             [*argv, *client.argv("env -0", "-o", sent)],
-            capture_output=True, check=False, env=client_environment(), timeout=20, stdin=subprocess.DEVNULL,
+            capture_output=True, check=False, env=client_environment(), timeout=PATIENCE, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         return {entry.split("=", 1)[0] for entry in result.stdout.decode().split("\0")} & set(names) - {"PATH"}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.client import Client
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 
 def admin(*command: str) -> None:
@@ -17,7 +17,7 @@ def admin(*command: str) -> None:
     path = "/usr/sbin:/sbin:/usr/bin:/bin"
     program = shutil.which(command[0], path=path)
     assert program is not None
-    subprocess.run([program, *command[1:]], check=True, capture_output=True, timeout=30)
+    subprocess.run([program, *command[1:]], check=True, capture_output=True, timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -49,7 +49,9 @@ def test_last_shows_the_session(root_only: None, client: Client, account: pwd.st
     """Protects `last`: who was on, from where, and that it is over."""
 
     def lines(tty: str, state: str) -> list[str]:
-        shown = subprocess.run(["last", "-w", account.pw_name], capture_output=True, text=True, timeout=10, check=True)
+        shown = subprocess.run(
+            ["last", "-w", account.pw_name], capture_output=True, text=True, timeout=PATIENCE, check=True
+        )
         return [line for line in shown.stdout.splitlines() if f" {tty} " in line and state in line]
 
     with client.terminal("tty; read x") as terminal:
@@ -77,6 +79,6 @@ def test_an_account_without_shell_gets_nothing(without_shell: None, client: Clie
     assert b"ran" not in result.stdout
     assert b"not available" in result.stdout + result.stderr
     command = ["sftp", *client.options(), f"{client.server.login}@127.0.0.1:/etc/passwd", str(tmp_path)]
-    copied = subprocess.run(command, capture_output=True, timeout=30, check=False)
+    copied = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
     assert copied.returncode != 0
     assert not list(tmp_path.iterdir())

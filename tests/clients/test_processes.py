@@ -10,7 +10,7 @@ import pytest
 from tests.support import processes
 from tests.support.client import Client
 from tests.support.server import Server
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_process_without_pty_survives_a_killed_client(client: Client, server: Se
     foreground = server.wait_for("session.opened", since=since)["pid"]
     survivors.append(foreground)
     ssh.kill()
-    ssh.communicate(timeout=10)
+    ssh.communicate(timeout=PATIENCE)
     server.wait_for("session.closed", since=since)
     assert_lives_on(client, survivors[0])
     # sshd leaves the command itself alone, too: it only sees its pipes closed.
@@ -65,7 +65,7 @@ def test_abandoned_process_is_reaped(client: Client, server: Server) -> None:
     ssh = client.popen("exec sleep 305")
     pid = server.wait_for("session.opened", since=since)["pid"]
     ssh.kill()
-    ssh.communicate(timeout=10)
+    ssh.communicate(timeout=PATIENCE)
     server.wait_for("session.closed", since=since)
     os.kill(pid, signal.SIGKILL)
     until(lambda: processes.find(pid) is None, what="reaped process")
@@ -79,7 +79,7 @@ def test_writer_of_a_closed_channel_ends(client: Client, server: Server) -> None
     ssh.stdout.read(100_000)
     pid = server.wait_for("session.opened", since=since)["pid"]
     ssh.kill()
-    ssh.communicate(timeout=10)
+    ssh.communicate(timeout=PATIENCE)
     until(lambda: processes.find(pid) is None, what="end of yes")
 
 
@@ -161,6 +161,6 @@ def test_client_that_hangs_up_while_a_process_starts(client: Client, server: Ser
         since = server.mark()
         server.wait_for("connection.authenticated", since=max(0, since - 3))
         ssh.kill()
-        ssh.communicate(timeout=10)
+        ssh.communicate(timeout=PATIENCE)
     assert client.run("true").status == 0
     # What is left is found by the fixture that looks for leaks.

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import KeyPair, MakeServer
 from tests.support.client import Client
 from tests.support.server import Server
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 KEEPALIVE_SECONDS = 0.3
 """Instead of 30 s. What is counted is counted for each keepalive, so a minute is as long as it takes to have some."""
@@ -61,7 +61,7 @@ class Trace:
     def end(self) -> None:
         """Let them go on alone."""
         self._strace.send_signal(signal.SIGINT)
-        self._strace.communicate(timeout=10)
+        self._strace.communicate(timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("settings", [{}, {"background": "cpu", "timeout": "1s"}], ids=["default", "background"])

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.client import Client, client_environment
 from tests.support.server import Server
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def master(client: Client, tmp_path: Path) -> Iterator[tuple[str, ...]]:
         yield options
     finally:
         ssh.terminate()
-        ssh.communicate(timeout=10)
+        ssh.communicate(timeout=PATIENCE)
 
 
 def test_shared_connection_carries_many_sessions(client: Client, server: Server, master: tuple[str, ...]) -> None:
@@ -40,7 +40,7 @@ def test_shared_connection_carries_many_sessions(client: Client, server: Server,
     ]
     opened = server.wait_for("session.opened", since=since, count=15)
     for ssh in running:
-        ssh.communicate(b"go\n", timeout=10)
+        ssh.communicate(b"go\n", timeout=PATIENCE)
     assert [ssh.returncode for ssh in running] == list(range(15))
     assert len({event["conn"] for event in server.find("session.opened", since)}) == 1
     assert opened["session"].endswith(".15")
@@ -69,7 +69,7 @@ def test_connection_without_a_session(client: Client, server: Server) -> None:
     ssh = client.popen(None, "-N")
     conn = server.wait_for("connection.authenticated", since=since)["conn"]
     ssh.terminate()
-    ssh.communicate(timeout=10)
+    ssh.communicate(timeout=PATIENCE)
     server.wait_for("connection.closed", since=since, conn=conn)
     assert not server.find("session.opened", since)
 
@@ -123,13 +123,13 @@ def test_failed_forward_leaves_the_session_alone(client: Client, server: Server,
     ssh = client.popen("echo ready; read line; exit 3", *option)
     assert ssh.stdout is not None
     assert ssh.stdout.readline() == b"ready\n"
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as through:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as through:
         if kind == "socks":
             through.sendall(b"\x05\x01\x00" + b"\x05\x01\x00\x01\x7f\x00\x00\x01" + nobody.to_bytes(2, "big"))
         server.wait_for("request.denied", since=since)
         while through.recv(4096):
             pass
-    ssh.communicate(b"line\n", timeout=10)
+    ssh.communicate(b"line\n", timeout=PATIENCE)
     assert ssh.returncode == 3
 
 

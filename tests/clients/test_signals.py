@@ -9,18 +9,17 @@ import asyncssh
 import pytest
 
 from tests.support.client import Client
+from tests.support.waiting import PATIENCE
 
 T = TypeVar("T")
 ExitSignal = tuple[str, bool, str, str]
-STEP_SECONDS = 10.0
-"""How long one step of a conversation may take."""
 
 
 def converse(client: Client, talk: Callable[[asyncssh.SSHClientConnection], Awaitable[T]]) -> T:
     """What `talk` returns, given a connection."""
 
     async def run() -> T:
-        async with asyncio.timeout(3 * STEP_SECONDS), client.connect() as connection:
+        async with asyncio.timeout(3 * PATIENCE), client.connect() as connection:
             return await talk(connection)
 
     return asyncio.run(run())
@@ -34,7 +33,7 @@ def test_death_by_signal_is_reported_by_name(client: Client, name: str) -> None:
 
     async def talk(connection: asyncssh.SSHClientConnection) -> ExitSignal | None:
         # dash, because bash keeps some signals for itself; no core file, wherever the machine puts them.
-        result = await connection.run(f"ulimit -c 0; exec sh -c 'kill -{name} $$; sleep 5'", timeout=STEP_SECONDS)
+        result = await connection.run(f"ulimit -c 0; exec sh -c 'kill -{name} $$; sleep 5'", timeout=PATIENCE)
         return result.exit_signal
 
     signal = converse(client, talk)
@@ -46,7 +45,7 @@ def test_other_signals_are_reported_too(client: Client) -> None:
     """Protects a death by a signal that RFC 4254 has no name for: it gets one in sshd's form, and is no exit."""
 
     async def talk(connection: asyncssh.SSHClientConnection) -> ExitSignal | None:
-        result = await connection.run("exec sh -c 'kill -XCPU $$; sleep 5'", timeout=STEP_SECONDS)
+        result = await connection.run("exec sh -c 'kill -XCPU $$; sleep 5'", timeout=PATIENCE)
         return result.exit_signal
 
     signal = converse(client, talk)
@@ -77,7 +76,7 @@ def test_signal_request_reaches_the_command(client: Client) -> None:
         process = await connection.create_process("trap 'exit 9' USR1; echo go; while :; do sleep 0.05; done")
         assert await process.stdout.readline() == "go\n"
         process.send_signal("USR1")
-        return (await process.wait(timeout=STEP_SECONDS)).exit_status
+        return (await process.wait(timeout=PATIENCE)).exit_status
 
     assert converse(client, talk) == 9
 
@@ -89,7 +88,7 @@ def test_signal_request_reaches_the_whole_group(client: Client) -> None:
         process = await connection.create_process("echo go; sleep 311 | sleep 312")
         assert await process.stdout.readline() == "go\n"
         process.terminate()
-        return (await process.wait(timeout=STEP_SECONDS)).exit_signal
+        return (await process.wait(timeout=PATIENCE)).exit_signal
 
     signal = converse(client, talk)
     assert signal is not None
@@ -105,7 +104,7 @@ def test_unknown_signal_harms_nobody(client: Client) -> None:
         for name in ("STOP", "NOSUCH", "9", "", "SIGKILL"):
             process.send_signal(name)
         process.stdin.write("line\n")
-        return (await process.wait(timeout=STEP_SECONDS)).exit_status
+        return (await process.wait(timeout=PATIENCE)).exit_status
 
     assert converse(client, talk) == 7
 
@@ -118,7 +117,7 @@ def test_break_request_interrupts_a_terminal(client: Client) -> None:
         assert (await process.stdout.readline()).strip() == "go"
         process.send_break(500)
         process.stdin.write("line\n")
-        return (await process.wait(timeout=STEP_SECONDS)).exit_status
+        return (await process.wait(timeout=PATIENCE)).exit_status
 
     assert converse(client, talk) == 6
 
@@ -128,10 +127,10 @@ def test_signal_after_the_end_is_harmless(client: Client) -> None:
 
     async def talk(connection: asyncssh.SSHClientConnection) -> int | None:
         process = await connection.create_process("exit 0")
-        await process.wait(timeout=STEP_SECONDS)
+        await process.wait(timeout=PATIENCE)
         with contextlib.suppress(OSError):  # the channel is closed already, which is how it should be
             process.send_signal("KILL")
-        return (await connection.run("exit 5", timeout=STEP_SECONDS)).exit_status
+        return (await connection.run("exit 5", timeout=PATIENCE)).exit_status
 
     assert converse(client, talk) == 5
 
@@ -140,7 +139,7 @@ def test_exit_status_comes_before_the_close(client: Client) -> None:
     """Protects clients that look at the exit status when the channel closes: a hundred short commands all have one."""
 
     async def talk(connection: asyncssh.SSHClientConnection) -> list[int | None]:
-        return [(await connection.run(f"exit {number}", timeout=STEP_SECONDS)).exit_status for number in range(100)]
+        return [(await connection.run(f"exit {number}", timeout=PATIENCE)).exit_status for number in range(100)]
 
     assert converse(client, talk) == list(range(100))
 
@@ -151,7 +150,7 @@ def test_many_sessions_at_once(client: Client) -> None:
     async def talk(connection: asyncssh.SSHClientConnection) -> list[str]:
         results = await asyncio.gather(
             *(
-                connection.run(f"echo {number}; sleep 0.2; cat", input=f"in {number}", timeout=20)
+                connection.run(f"echo {number}; sleep 0.2; cat", input=f"in {number}", timeout=PATIENCE)
                 for number in range(40)
             )
         )

@@ -17,12 +17,10 @@ from tests.conftest import KeyPair
 from tests.support.activation import Activated
 from tests.support.client import Client
 from tests.support.server import Settings
+from tests.support.waiting import PATIENCE
 
 FIRST = ("-o", "StrictHostKeyChecking=accept-new")
 """For a client that comes before there is a host key."""
-
-ANSWER_SECONDS = 20.0
-"""How long a client may wait for a server that is only being started."""
 
 MakeActivated = Callable[..., Activated]
 
@@ -47,7 +45,7 @@ def make_activated(tmp_path: Path, account: pwd.struct_passwd, user_key: KeyPair
 
 def served(client: subprocess.Popen[bytes]) -> str:
     """What `client` was told, which has to be all that it asked for."""
-    stdout, stderr = client.communicate(timeout=ANSWER_SECONDS)
+    stdout, stderr = client.communicate(timeout=PATIENCE)
     assert client.returncode == 0, stderr
     return stdout.decode()
 
@@ -84,7 +82,7 @@ def test_who_comes_during_a_stop_waits_for_the_next_server(make_activated: MakeA
     server.wait_for_client()
     assert server.wait() == 0
     assert late.poll() is None
-    stubborn.communicate(timeout=ANSWER_SECONDS)
+    stubborn.communicate(timeout=PATIENCE)
     server.start()
     assert served(late) == "served\n"
 

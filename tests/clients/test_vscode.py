@@ -18,7 +18,7 @@ from tests.support.client import Client, client_environment
 from tests.support.forwards import dial, exchange_at_once, free_port, socks5
 from tests.support.server import Server
 from tests.support.vscode import ALIVE, SERVER, Connection, install_script
-from tests.support.waiting import listens, until
+from tests.support.waiting import PATIENCE, listens, until
 
 CHANNELS = 50
 SIZE = 200_000
@@ -172,7 +172,7 @@ def test_window_is_closed(client: Client, server: Server, started: Path, tmp_pat
         pid = int(ssh.expect("pid==([0-9]+)=="))
         ssh.expect(f"{MARKER}: end\n")
         ssh.end_input()
-        assert ssh.process.wait(10) == 0
+        assert ssh.process.wait(PATIENCE) == 0
     assert processes.is_running(pid)
 
 
@@ -184,7 +184,7 @@ def test_client_side_install(client: Client, scratch: Path, tmp_path: Path, file
         (tmp_path / name).write_bytes(os.urandom(3_000_000))
     far = f"scp://{client.server.login}@127.0.0.1:{client.server.port}/{scratch}"
     argv = ["scp", *client.options(), "-o", "ConnectTimeout=15", *(str(tmp_path / name) for name in names), far]
-    done = subprocess.run(argv, capture_output=True, check=False, env=client_environment(), timeout=60)
+    done = subprocess.run(argv, capture_output=True, check=False, env=client_environment(), timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, b"")
     for name in names:
         sums = [hashlib.sha256((place / name).read_bytes()).digest() for place in (tmp_path, scratch)]
@@ -262,7 +262,7 @@ def test_agent_keeper(client: Client, tmp_path: Path) -> None:
         asyncio.run(go())
     finally:
         running.terminate()
-        running.wait(10)
+        running.wait(PATIENCE)
 
 
 def test_identification_suits_strict_clients(client: Client) -> None:

@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support.waiting import PATIENCE
+
 NAME = "pyssh-test"
 EXTRA_GROUP = "pyssh-test-extra"
 COMMENT = "made by the tests of pyssh-gateway"
@@ -57,7 +59,7 @@ def _remove() -> None:
     if pwd.getpwnam(NAME).pw_gecos != COMMENT:
         return
     # What a failed test has left running; nobody else can have anything running as this account.
-    subprocess.run(["pkill", "-KILL", "-u", NAME], check=False, timeout=10)
+    subprocess.run(["pkill", "-KILL", "-u", NAME], check=False, timeout=PATIENCE)
     _admin("userdel", "--remove", "--force", NAME)
     if EXTRA_GROUP in {entry.gr_name for entry in grp.getgrall()}:
         _admin("groupdel", EXTRA_GROUP)
@@ -67,7 +69,7 @@ def _admin(program: str, *arguments: str) -> None:
     # An ordinary PATH has no sbin, and `su` without a dash leaves that to root.
     path = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
     command = [shutil.which(program, path=path) or program, *arguments]
-    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
 
 
 @contextlib.contextmanager

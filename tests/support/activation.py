@@ -13,12 +13,9 @@ import threading
 from pathlib import Path
 
 from tests.support.server import Server
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 ROOT = Path(__file__).parents[2]
-
-WAKE_SECONDS = 10.0
-"""How long a client may take to connect."""
 
 
 class Activated(Server):
@@ -60,8 +57,8 @@ class Activated(Server):
 
     def wait_for_client(self) -> None:
         """Wait until somebody connects who has not been answered: the moment at which systemd starts the service."""
-        ready, _, _ = select.select([self.listening], [], [], WAKE_SECONDS)
-        assert ready, f"nobody has connected within {WAKE_SECONDS} s"
+        ready, _, _ = select.select([self.listening], [], [], PATIENCE)
+        assert ready, f"nobody has connected within {PATIENCE} s"
 
     def wait_for_stderr(self, text: str) -> None:
         """Wait until `text` has been written to standard error."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pyssh_gateway.spawner.boot_accounts import SUDOERS
 from tests.support.account import LOCKS
+from tests.support.waiting import PATIENCE
 
 
 @contextlib.contextmanager
@@ -41,4 +42,4 @@ def remove(users: Sequence[str], group: str) -> None:
 
 
 def _try(*command: str) -> None:
-    subprocess.run(command, check=False, capture_output=True, timeout=30)
+    subprocess.run(command, check=False, capture_output=True, timeout=PATIENCE)

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 from tests.support.key_lines import string
+from tests.support.waiting import PATIENCE
 
 PRINCIPAL = "amos"
 
@@ -12,7 +13,7 @@ PRINCIPAL = "amos"
 def keygen(*arguments: str | Path) -> None:
     """Run ssh-keygen without a passphrase and without a word."""
     command = ["ssh-keygen", "-q", *map(str, arguments)]
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE)
 
 
 def make_key(directory: Path, name: str, kind: str = "ed25519", *options: str) -> Path:

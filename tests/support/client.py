@@ -13,9 +13,7 @@ import asyncssh
 
 from tests.support.server import Server
 from tests.support.terminal import Attributes, Terminal
-
-CLIENT_SECONDS = 30.0
-"""When a client that should have ended has hung."""
+from tests.support.waiting import PATIENCE
 
 _PASSED_ON = ("PATH", "HOME", "TMPDIR", "VIRTUAL_ENV")
 
@@ -69,7 +67,7 @@ class Client:
         user: str | None = None,
         key: Path | None = None,
         environ: dict[str, str] | None = None,
-        seconds: float = CLIENT_SECONDS,
+        seconds: float = PATIENCE,
     ) -> Result:
         """Run `ssh` until it ends, with `input` on its standard input."""
         ended = subprocess.run(

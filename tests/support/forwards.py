@@ -13,11 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.support.client import CLIENT_SECONDS, Client, Result, client_environment
-from tests.support.waiting import until
-
-SECONDS = 15.0
-"""When a socket that should have said something has hung."""
+from tests.support.client import Client, Result, client_environment
+from tests.support.waiting import PATIENCE, until
 
 Address = tuple[str, int] | str
 Handler = Callable[[socket.socket], None]
@@ -73,7 +70,7 @@ class Target:
     def _serve(self, sock: socket.socket) -> None:
         # A connection that is cut is what some tests are about; the other end sees to it that it is found out.
         with sock, suppress(OSError):
-            sock.settimeout(SECONDS)
+            sock.settimeout(PATIENCE)
             self._handle(sock)
 
 
@@ -107,9 +104,9 @@ def read_exactly(sock: socket.socket, count: int) -> bytes:
 def dial(address: Address) -> socket.socket:
     """A connection to (host, port) or to the unix socket at a path."""
     if not isinstance(address, str):
-        return socket.create_connection(address, SECONDS)
+        return socket.create_connection(address, PATIENCE)
     sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(SECONDS)
+    sock.settimeout(PATIENCE)
     try:
         sock.connect(address)
     except BaseException:
@@ -158,7 +155,7 @@ def exchange_at_once(connect: Callable[[], socket.socket], channels: int, size: 
     def one(_: int) -> bool:
         data = os.urandom(size)
         with connect() as sock:
-            opened.wait(2 * SECONDS)  # nobody sends before all are connected
+            opened.wait(2 * PATIENCE)  # nobody sends before all are connected
             sock.sendall(data)
             sock.shutdown(socket.SHUT_WR)
             return hashlib.sha256(read_all(sock)).digest() == hashlib.sha256(data).digest()
@@ -186,7 +183,7 @@ class Master:
                 argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, env=client_environment()
             )
         try:
-            until(lambda: self._control.exists() or self.process.poll() is not None, SECONDS, what="control socket")
+            until(lambda: self._control.exists() or self.process.poll() is not None, PATIENCE, what="control socket")
             assert self.process.poll() is None, self.said
         except BaseException:
             self._end()
@@ -209,7 +206,7 @@ class Master:
 
     def _end(self) -> None:
         # Again and again: ssh misses a signal that comes between its looking for one and its sleeping (clientloop.c).
-        for _ in range(int(CLIENT_SECONDS)):
+        for _ in range(int(PATIENCE)):
             self.process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(1)

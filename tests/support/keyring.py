@@ -20,6 +20,7 @@ from pyssh_gateway.keys.keyring import Keyring
 from pyssh_gateway.keys.standing import SourceStatus
 from tests.support import github as gh
 from tests.support.github import FakeGitHub
+from tests.support.waiting import PATIENCE
 
 ALICE, BOB, CAROL = (
     f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ{last}"
@@ -34,7 +35,6 @@ PEER = "192.0.2.7"
 NOW = 1_790_000_000.0  # 2026-09-21T14:13:20Z
 HEADER = b"# github:example as fetched at 2026-09-21T14:13:20+00:00\n"
 """The first line of a copy of SPEC that was fetched at NOW."""
-PATIENCE = 10.0
 IMPATIENCE = 0.25
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 REFRESH = 600.0

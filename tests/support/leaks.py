@@ -10,10 +10,7 @@ from typing import NamedTuple
 
 from tests.support import processes
 from tests.support.server import Server
-from tests.support.waiting import until
-
-SETTLE_SECONDS = 5.0
-"""How long it may take until all is back: a connection that its client has left, a pty's last reader, a linger."""
+from tests.support.waiting import PATIENCE, until
 
 
 class Footprint(NamedTuple):
@@ -42,7 +39,7 @@ def check_server(server: Server, before: Footprint) -> None:
             entry for had, has in zip(before, now, strict=True) for entry in (Counter(has) - Counter(had)).elements()
         ]
 
-    until(lambda: not added(), SETTLE_SECONDS, what=f"return to {before}; too much: {added()}")
+    until(lambda: not added(), PATIENCE, what=f"return to {before}; too much: {added()}")
 
 
 class Own(NamedTuple):
@@ -66,7 +63,7 @@ def check_own(before: Own) -> None:
             gc.collect()
         return now.descriptors <= before.descriptors and now.threads <= before.threads
 
-    until(is_back, SETTLE_SECONDS, what=f"return to {before}; now {own()}: {processes.descriptors(os.getpid())}")
+    until(is_back, PATIENCE, what=f"return to {before}; now {own()}: {processes.descriptors(os.getpid())}")
 
 
 @contextmanager
@@ -83,7 +80,7 @@ def nothing_left_open() -> Iterator[None]:
     yield
     if added():
         gc.collect()
-    until(lambda: not added(), SETTLE_SECONDS, what=f"end of {added()}")
+    until(lambda: not added(), PATIENCE, what=f"end of {added()}")
 
 
 def _kinds(pid: int) -> tuple[str, ...]:

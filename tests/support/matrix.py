@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol
 
-from tests.support.client import CLIENT_SECONDS, Client, Result, client_environment
+from tests.support.client import Client, Result, client_environment
 from tests.support.forwards import Address, dial, free_port
 from tests.support.matrix_table import FEATURES
 from tests.support.server import Server
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 BULK = secrets.token_bytes(20_000_000)
 """What goes through pipes and files: many windows of every client, and more than any buffer on the way."""
@@ -84,7 +84,7 @@ class Driver:
             capture_output=True,
             cwd=self.world.home,
             env=self.environment() | dict(environ),
-            timeout=CLIENT_SECONDS,
+            timeout=PATIENCE,
             check=False,
         )
         return Result(ended.returncode, ended.stdout, ended.stderr)
@@ -107,12 +107,12 @@ def background(argv: Sequence[str | Path], environ: Mapping[str, str]) -> Iterat
         assert process.poll() is None, "the client has ended by itself"
     except AssertionError as error:
         process.terminate()
-        said, _ = process.communicate(timeout=CLIENT_SECONDS)
+        said, _ = process.communicate(timeout=PATIENCE)
         error.add_note(f"{argv[0]} ended with {process.returncode} and said {said!r}")
         raise
     finally:
         process.terminate()
-        process.communicate(timeout=CLIENT_SECONDS)
+        process.communicate(timeout=PATIENCE)
 
 
 def free_address() -> tuple[str, int]:

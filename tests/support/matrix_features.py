@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from tests.support.client import CLIENT_SECONDS, Result
+from tests.support.client import Result
 from tests.support.forwards import Address, Target, socks5
 from tests.support.matrix import (
     BULK,
@@ -27,7 +27,7 @@ from tests.support.matrix import (
     mirror,
 )
 from tests.support.terminal import Terminal
-from tests.support.waiting import listens, until
+from tests.support.waiting import PATIENCE, listens, until
 
 
 class Forward(NamedTuple):
@@ -237,7 +237,7 @@ class Agents(Driver):
             result = self.run_with_agent("ssh-add -L", path)
         finally:
             agent.terminate()
-            agent.wait(CLIENT_SECONDS)
+            agent.wait(PATIENCE)
         public = self.world.key.with_name(self.world.key.name + ".pub").read_text().split()[1]
         assert (result.status, result.stdout.decode().split()[1:2]) == (0, [public]), result
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
 
-from tests.support.forwards import SECONDS, Target
+from tests.support.forwards import Target
+from tests.support.waiting import PATIENCE
 
 End = tuple[str, int]
 """An address and a port."""
@@ -91,11 +92,11 @@ class TcpProxy(Target):
         first = self._header(client.getpeername(), client.getsockname())
         if self._together:
             first += client.recv(65536)
-        with socket.create_connection(("127.0.0.1", self._upstream), SECONDS, (self._address, 0)) as server:
+        with socket.create_connection(("127.0.0.1", self._upstream), PATIENCE, (self._address, 0)) as server:
             server.sendall(first)
             ends = {client: server, server: client}
             while ends:
-                ready, _, _ = select.select(list(ends), [], [], SECONDS)
+                ready, _, _ = select.select(list(ends), [], [], PATIENCE)
                 assert ready, "neither side has said anything, or gone"
                 for one in ready:
                     data = one.recv(65536)

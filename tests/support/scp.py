@@ -5,10 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-SECONDS = 60
-"""Longer than any copy of the tests takes; a protocol that has lost its way ends here."""
+from tests.support.waiting import PATIENCE
 
+ROOT = Path(__file__).parents[2]
 _FAR_SIDE = """#!{python}
 import os, resource, sys
 sys.path.insert(0, {root!r})
@@ -60,12 +59,12 @@ def far_side(directory: Path, home: Path, *, uid: int = 0, file_size: int = 0, m
 def scp(program: Path, *arguments: str | bytes | Path) -> subprocess.CompletedProcess[bytes]:
     """Run `scp -O` with `program` for ssh."""
     command = ["scp", "-O", "-S", program, *arguments]
-    return subprocess.run(command, check=False, capture_output=True, timeout=SECONDS, umask=0o022)
+    return subprocess.run(command, check=False, capture_output=True, timeout=PATIENCE, umask=0o022)
 
 
 def talk(program: Path, command: bytes, sent: bytes) -> tuple[int, bytes, bytes]:
     """Start the far side with `command`, send it `sent` and no more; its exit status, its output and its errors."""
     done = subprocess.run(
-        [program, os.fsdecode(command)], check=False, input=sent, capture_output=True, timeout=SECONDS
+        [program, os.fsdecode(command)], check=False, input=sent, capture_output=True, timeout=PATIENCE
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr

@@ -18,15 +18,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from tests.support import processes
-
-START_SECONDS = 20.0
-"""Until server.started. A start takes half a second; a loaded machine in CI has taken ten times that."""
-
-STOP_SECONDS = 15.0
-"""Until a stop is over: the default drain time, the spawner's margin, and room for a loaded machine."""
-
-EVENT_SECONDS = 10.0
-"""How long an event that is due may take."""
+from tests.support.waiting import PATIENCE
 
 Settings = dict[str, Any]
 EventFields = dict[str, Any]
@@ -69,6 +61,8 @@ class Server:
         self.port = 0
         self.gateway_pid = 0
         self.exit_code: int | None = None
+        self.launched_at = 0.0
+        """When the process was started last, in Unix seconds."""
         self.stopped_at = 0.0
         self._environ = environ or {}
         self._changed = threading.Condition()
@@ -113,6 +107,7 @@ class Server:
         self._ended = False
         self.lines, self.events = [], []
         self._logged_before, self._read_bytes = self._logged_bytes(), 0
+        self.launched_at = time.time()
         with (self.directory / "stderr").open("wb") as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-m", "pyssh_gateway", "serve", "--config", str(self.config)],
@@ -129,7 +124,7 @@ class Server:
 
     def wait_until_started(self) -> EventFields:
         """Wait for the first `server.started`, and take from it how to reach the server."""
-        started = self.wait_for("server.started", seconds=START_SECONDS)
+        started = self.wait_for("server.started", seconds=PATIENCE)
         self.port, self.gateway_pid = started["port"], started["pid"]
         key_type, blob = (self.keys_dir / "ssh_host_ed25519_key.pub").read_text().split()[:2]
         known = f"[127.0.0.1]:{self.port} {key_type} {blob}\n"
@@ -142,7 +137,7 @@ class Server:
         """Send a signal to the process that the platform would send it to: the spawner."""
         self._running.send_signal(number)
 
-    def wait(self, seconds: float = STOP_SECONDS) -> int:
+    def wait(self, seconds: float = PATIENCE) -> int:
         """Wait for the end; returns the exit code."""
         self.exit_code = self._running.wait(seconds)
         self.stopped_at = time.monotonic()
@@ -153,7 +148,7 @@ class Server:
         assert not self._reader.is_alive(), "somebody still holds the server's standard output"
         return self.exit_code
 
-    def stop(self, seconds: float = STOP_SECONDS) -> int:
+    def stop(self, seconds: float = PATIENCE) -> int:
         """SIGTERM, and wait for the end; returns the exit code."""
         self.signal(signal.SIGTERM)
         return self.wait(seconds)
@@ -177,6 +172,9 @@ class Server:
         bugs = [event for event in self.events if event["event"] == "internal.error"]
         assert not bugs, f"internal errors: {bugs}"
         assert "Traceback" not in self.stderr, self.stderr
+        crashes = [event for event in self.events if event["event"] == "gateway.crashed"]
+        assert {event["cause"] for event in crashes} <= {"SIGKILL"}, f"{crashes}; standard error: {self.stderr}"
+        assert "killing the gateway" not in self.stderr, self.stderr
 
     # -- what it says -------------------------------------------------------------------------------------------
 
@@ -211,7 +209,7 @@ class Server:
             return self._matching(name, since, fields)
 
     def wait_for(
-        self, name: str, *, since: int = 0, seconds: float = EVENT_SECONDS, count: int = 1, **fields: object
+        self, name: str, *, since: int = 0, seconds: float = PATIENCE, count: int = 1, **fields: object
     ) -> EventFields:
         """The `count`-th event of this name and with these fields after `since`, which may have been already."""
 
@@ -233,7 +231,7 @@ class Server:
     def _catch_up(self) -> None:
         """Wait until standard output has all that is in the log's file, which each event gets to first."""
         logged = self._logged_bytes() - self._logged_before
-        caught_up = self._changed.wait_for(lambda: self._read_bytes >= logged or self._ended, EVENT_SECONDS)
+        caught_up = self._changed.wait_for(lambda: self._read_bytes >= logged or self._ended, PATIENCE)
         assert caught_up, f"standard output has {self._read_bytes} of {logged} bytes of the event log"
 
     def _logged_bytes(self) -> int:

@@ -11,13 +11,11 @@ from typing import Any
 
 from pyssh_gateway.spawner import sftp_wire as wire
 from pyssh_gateway.spawner.sftp_events import FileEvent, decode
+from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 OPENSSH_SERVER = Path("/usr/lib/openssh/sftp-server")
 NOBODY = 65534
-SECONDS = 30.0
-"""No step of a test takes this long, unless it hangs."""
-
 MEMORY_KIB = 4096
 """What a session may take for itself, on top of the process that it was forked from."""
 
@@ -142,7 +140,7 @@ class Server:
 
     def finish(self) -> tuple[int, bytes, bytes]:
         """Close the server's input; its exit status, what else it said, and its standard error."""
-        out, err = self.process.communicate(timeout=SECONDS)
+        out, err = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, out, err
 
     def events(self) -> list[FileEvent]:
@@ -162,7 +160,7 @@ class Server:
     def close(self) -> None:
         """End it, if it still runs."""
         self.process.kill()
-        self.process.wait(SECONDS)
+        self.process.wait(PATIENCE)
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             if pipe is not None:
                 pipe.close()
@@ -204,7 +202,7 @@ def sftp(directory: Path, batch: str, *options: str, check: bool = True) -> tupl
             errors="surrogateescape",
             capture_output=True,
             pass_fds=[writer],
-            timeout=4 * SECONDS,
+            timeout=4 * PATIENCE,
             check=False,
         )
     finally:

@@ -7,9 +7,7 @@ from collections.abc import Callable
 from pyssh_gateway.spawner import socket_protocol as messages
 from pyssh_gateway.spawner.protocol import receive, socket_pair
 from pyssh_gateway.spawner.sockets import SocketMaker
-
-SECONDS = 20.0
-"""When an answer that should have come has not."""
+from tests.support.waiting import PATIENCE
 
 
 class Maker:
@@ -17,7 +15,7 @@ class Maker:
 
     def __init__(self) -> None:
         self.control, theirs = socket_pair()
-        self.control.settimeout(SECONDS)
+        self.control.settimeout(PATIENCE)
         self._theirs = theirs
         self._thread = threading.Thread(target=SocketMaker(theirs).run, name="maker")
         self._thread.start()
@@ -52,6 +50,6 @@ class Maker:
     def end(self) -> None:
         """Leave, as the gateway does, and wait for the maker's end."""
         self.control.close()
-        self._thread.join(SECONDS)
+        self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
         self._theirs.close()

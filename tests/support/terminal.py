@@ -12,8 +12,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-EXPECT_SECONDS = 15.0
-"""How long something that will appear on the screen may take."""
+from tests.support.waiting import PATIENCE
 
 Attributes = list[Any]
 
@@ -65,7 +64,7 @@ class Terminal:
             os.close(self._master)
             self._master = -1
         try:
-            self.process.wait(EXPECT_SECONDS)
+            self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -81,7 +80,7 @@ class Terminal:
         while data:
             data = data[os.write(self._master, data) :]
 
-    def expect(self, pattern: bytes | str, seconds: float = EXPECT_SECONDS) -> re.Match[bytes]:
+    def expect(self, pattern: bytes | str, seconds: float = PATIENCE) -> re.Match[bytes]:
         """Wait until the regular expression matches what has come since the last match."""
         expression = re.compile(pattern.encode() if isinstance(pattern, str) else pattern, re.DOTALL)
         deadline = time.monotonic() + seconds
@@ -93,12 +92,12 @@ class Terminal:
             more = self._read(deadline)
             assert more, f"no {pattern!r} within {seconds} s (or before the end); the screen: {self.screen[-3000:]!r}"
 
-    def ask(self, command: str, pattern: str, seconds: float = EXPECT_SECONDS) -> re.Match[bytes]:
+    def ask(self, command: str, pattern: str, seconds: float = PATIENCE) -> re.Match[bytes]:
         """Type `command` at a shell's prompt and wait for `pattern`, which the typed text itself must not match."""
         self.send(command + "\n")
         return self.expect(pattern, seconds)
 
-    def wait(self, seconds: float = EXPECT_SECONDS) -> int:
+    def wait(self, seconds: float = PATIENCE) -> int:
         """Read until the program has ended; returns its exit status."""
         deadline = time.monotonic() + seconds
         while self._read(deadline):

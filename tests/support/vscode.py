@@ -10,9 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.support.client import Client, client_environment
-
-SECONDS = 20.0
-"""How long an answer may take: a login, and a server that is started, on a loaded machine."""
+from tests.support.waiting import PATIENCE
 
 SERVER = r"""
 use strict;
@@ -120,7 +118,7 @@ class Connection:
     def expect(self, pattern: str) -> str:
         """Wait until `pattern` matches what has come since the last match; returns its first group, or all of it."""
         expression = re.compile(pattern.encode())
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + PATIENCE
         while not (found := expression.search(self.received, self._seen)):
             assert self.process.stdout is not None
             ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))

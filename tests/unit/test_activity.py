@@ -15,7 +15,7 @@ from pyssh_gateway.core.background import Process, Sample
 from pyssh_gateway.core.launch import LaunchPlan
 from pyssh_gateway.spawner import activity, protocol
 from tests.support import processes
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 BURN = f"{sys.executable} -c 'import time\nwhile time.process_time() < 0.3: pass'"
 
@@ -52,7 +52,7 @@ def start() -> Iterator[Start]:
     yield begin
     for process in made:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
+        process.wait(PATIENCE)
 
 
 def test_all_generations_are_found(start: Start) -> None:

@@ -18,11 +18,11 @@ from pyssh_gateway import events as ev
 from pyssh_gateway.audit.human import human_line
 from pyssh_gateway.audit.log import FILE_NAME, AuditLog, AuditLogError
 from pyssh_gateway.audit.output import MAX_QUEUED_BYTES, MAX_QUEUED_LINES, LineWriter
+from tests.support.waiting import PATIENCE
 
 # 2026-01-02T03:04:05.678901Z
 TIME = 1767323045.678901
 # Long enough for any machine; only a failing test waits for it.
-PATIENCE = 30.0
 # Linux's usual size, set because it depends on the machine.
 PIPE_SIZE = 65536
 

@@ -19,10 +19,10 @@ from pyssh_gateway.events import (
 )
 from pyssh_gateway.gateway.background import BackgroundWatch
 from pyssh_gateway.gateway.spawner_client import SpawnRefused
+from tests.support.waiting import PATIENCE
 
 TIMEOUT = 0.06
 INTERVAL = TIMEOUT / 3
-SECONDS = 10.0
 WHO = Identity("github:example", None, "SHA256:x")
 
 Scenario = Callable[["Watched"], Awaitable[None]]
@@ -67,14 +67,14 @@ class Watched:
     async def until_looked(self, times: int) -> None:
         """Until the processes have been looked at so many times more."""
         target = self.looks + times
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE):
             while self.looks < target:
                 self.looked.clear()
                 await self.looked.wait()
 
     async def until_published(self, seconds: bool) -> BackgroundWork:
         """Until it was said that there is work (`seconds`), or that there is none any more."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE):
             while not (self.published and bool(self.published[-1].seconds) == seconds):
                 await self.until_looked(1)
         return self.published[-1]

@@ -16,6 +16,7 @@ from pyssh_gateway.spawner.boot import NEEDS_ROOT, OK, UNCHANGED, make_directory
 from pyssh_gateway.spawner.boot_accounts import FIRST_UID, HOME_MODE, SUDOERS, make_account
 from pyssh_gateway.spawner.booting import Step
 from tests.support.boot import remove, volume
+from tests.support.waiting import PATIENCE
 
 IS_ROOT = os.geteuid() == 0
 NOBODY = pwd.getpwnam("nobody")
@@ -214,7 +215,9 @@ def test_sudo_is_given_and_taken(homes: Path) -> None:
     rule = SUDOERS / "90-pyssh-gateway-pyssh-boot,one"
     assert (rule.stat().st_uid, stat.S_IMODE(rule.stat().st_mode)) == (0, 0o440)
     may = ["sudo", "-n", "id", "-u"]
-    as_user = subprocess.run(may, capture_output=True, text=True, user=USER, extra_groups=[], timeout=30, check=False)
+    as_user = subprocess.run(
+        may, capture_output=True, text=True, user=USER, extra_groups=[], timeout=PATIENCE, check=False
+    )
     assert as_user.stdout == "0\n", as_user.stderr
     assert make_account(account, (account,)) == UNCHANGED
     without = Account(user=USER, home=str(homes / "one"))

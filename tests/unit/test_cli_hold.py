@@ -18,8 +18,8 @@ from pyssh_gateway.core import control
 from pyssh_gateway.core.control import HeldReply, HoldReport, HoldUp, IdleReport, Release, ReleasedReply, StatusReply
 from pyssh_gateway.gateway.control import Asker, Handlers, Unanswerable
 from tests.support.control import AnsweringServer, one_answer
+from tests.support.waiting import PATIENCE
 
-SECONDS = 20.0
 ROOT = Path(__file__).parents[2]
 STATUS = StatusReply("0.1.0", 7, 1.0, "::", 22, (), (), 0, IdleReport(None, False, None), ())
 HELD = HoldReport("2e1068", "amos", "training \x1b[2J run", 0.0, 4e9, 0)
@@ -78,7 +78,7 @@ def run(place: Path) -> Run:
             capture_output=True,
             text=True,
             errors="surrogateescape",
-            timeout=SECONDS,
+            timeout=PATIENCE,
             check=False,
         )
         return done.returncode, done.stdout, done.stderr
@@ -208,7 +208,7 @@ def test_nobody_reads_what_is_printed(answers: Answers, place: Path) -> None:
             stdout=nobody,
             stderr=subprocess.PIPE,
             cwd=ROOT,
-            timeout=SECONDS,
+            timeout=PATIENCE,
             check=False,
         )
     assert (done.returncode, done.stderr) == (1, b"")

@@ -8,6 +8,7 @@ import pytest
 
 from pyssh_gateway.cli import main
 from pyssh_gateway.keys.host_keys import load_or_create
+from tests.support.waiting import PATIENCE
 
 Run = Callable[..., "tuple[int, str, str]"]
 
@@ -15,7 +16,7 @@ Run = Callable[..., "tuple[int, str, str]"]
 def fingerprint(path: Path) -> str:
     """A key's, as ssh-keygen has it."""
     command = ["ssh-keygen", "-lf", str(path)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.split()[1]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout.split()[1]
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_an_import(run: Run, tmp_path: Path) -> None:
     """Protects the move from sshd: what was taken is told, and which types to configure then."""
     for kind in ("ed25519", "rsa"):
         path = tmp_path / f"ssh_host_{kind}_key"
-        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(path)], check=True, timeout=60)
+        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(path)], check=True, timeout=PATIENCE)
     code, out, _ = run("import-host", str(tmp_path))
     assert code == 0
     assert out.splitlines()[:2] == [

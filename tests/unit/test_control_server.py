@@ -35,8 +35,8 @@ from pyssh_gateway.core.control import (
 from pyssh_gateway.events import AnyEvent, ControlRequest, InternalError
 from pyssh_gateway.gateway import control as server
 from pyssh_gateway.gateway.control import Asker, ControlServer, Handlers, Unanswerable
+from tests.support.waiting import PATIENCE
 
-SECONDS = 10.0
 NOBODY = 65534
 NOBODYS_NAME = server.account_name(NOBODY)
 REFUSAL = "this is for root and the account that started the server"
@@ -163,7 +163,7 @@ def play() -> Iterator[Callable[..., list[AnyEvent]]]:
             )
             task = asyncio.get_running_loop().create_task(one.run())
             try:
-                async with asyncio.timeout(SECONDS):
+                async with asyncio.timeout(PATIENCE):
                     yield asking
             finally:
                 task.cancel()

@@ -20,7 +20,8 @@ from pyssh_gateway.keys.answers import MAX_VALIDATOR, Validators
 from pyssh_gateway.keys.copies import MAX_REVOKED, Copies, Copy, CopyError
 from tests.support import github as gh
 from tests.support.github import FakeGitHub
-from tests.support.keyring import ALICE, BOB, HEADER, NOW, PATIENCE, SPEC, Ring, copy_path
+from tests.support.keyring import ALICE, BOB, HEADER, NOW, SPEC, Ring, copy_path
+from tests.support.waiting import PATIENCE
 
 NO_FACTS = b'# {"validators":{"etag":"","modified":""},"account_id":null,"revoked":""}\n'
 HEAD = HEADER + NO_FACTS

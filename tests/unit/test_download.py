@@ -26,9 +26,9 @@ from pyssh_gateway.keys.download import MAX_REDIRECTS, Request, download, fetch_
 from pyssh_gateway.keys.sources import fetch, parse_source
 from tests.support import github as gh
 from tests.support.github import FakeGitHub
+from tests.support.waiting import PATIENCE
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB"
-PATIENCE = 10.0  # seconds for what should be over at once
 IMPATIENCE = 0.25  # seconds for what never ends
 
 

@@ -11,9 +11,9 @@ from pyssh_gateway.keys.answers import LIMITED_HOLD, MAX_HOLD, NO_VALIDATORS, An
 from pyssh_gateway.keys.download import Request, download, fetch_url
 from tests.support import github as gh
 from tests.support.github import FakeGitHub
+from tests.support.waiting import PATIENCE
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB"
-PATIENCE = 10.0  # seconds for what should be over at once
 NOW = 1_790_000_000.0  # 2026-09-21T14:13:20Z
 TAG = 'W/"4d7a"'
 DATE = "Mon, 21 Sep 2026 14:00:00 GMT"

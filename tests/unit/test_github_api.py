@@ -15,9 +15,9 @@ from pyssh_gateway.keys.github import MAX_PAGES, PAGE_SIZE, Member, compose, key
 from tests.support import github as gh
 from tests.support.github import FakeGitHub
 from tests.support.github_api import api_path, in_json
+from tests.support.waiting import PATIENCE
 
 KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB"
-PATIENCE = 10.0  # seconds for what should be over at once
 NOW = 1_790_000_000.0
 TOKEN = "hush"
 MONA, AMOS = Member("mona", 2), Member("Amos-", 10)

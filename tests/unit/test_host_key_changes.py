@@ -23,6 +23,7 @@ from pyssh_gateway.keys.host_key_changes import (
     prepare_next,
 )
 from pyssh_gateway.keys.host_keys import KINDS, HostKeyError, load_next, load_or_create
+from tests.support.waiting import PATIENCE
 
 ED25519 = ("ed25519",)
 NAME = "ssh_host_ed25519_key"
@@ -30,7 +31,9 @@ NAME = "ssh_host_ed25519_key"
 
 def keygen(*arguments: str | Path) -> str:
     """What ssh-keygen prints."""
-    return subprocess.run(["ssh-keygen", *arguments], check=True, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run(
+        ["ssh-keygen", *arguments], check=True, capture_output=True, text=True, timeout=PATIENCE
+    ).stdout
 
 
 def fingerprint(path: Path) -> str:

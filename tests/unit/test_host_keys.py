@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from pyssh_gateway.core.authorized_keys import parse
 from pyssh_gateway.keys.host_keys import KINDS, HostKey, HostKeyError, create_key_pair, load_next, load_or_create
+from tests.support.waiting import PATIENCE
 
 HOST_KEY_NAME = "ssh_host_ed25519_key"
 NOBODY = 65534
 STRANGER = 12345
-PATIENCE = 30
 
 
 @pytest.fixture

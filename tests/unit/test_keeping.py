@@ -14,7 +14,8 @@ from pyssh_gateway.keys.inquiry import Known, known_from
 from pyssh_gateway.keys.keeping import SAVE_AGAIN, Keeper, KeepingError
 from pyssh_gateway.keys.sources import parse_source
 from pyssh_gateway.keys.standing import Standing
-from tests.support.keyring import ALICE, BOB, NOW, PATIENCE, SPEC, copy_path, threads
+from tests.support.keyring import ALICE, BOB, NOW, SPEC, copy_path, threads
+from tests.support.waiting import PATIENCE
 
 SOURCE = parse_source(SPEC)
 

@@ -24,7 +24,6 @@ from tests.support.keyring import (
     FINGERPRINTS,
     HOUR,
     NOW,
-    PATIENCE,
     PEER,
     REFRESH,
     SPEC,
@@ -33,6 +32,7 @@ from tests.support.keyring import (
     threads,
     who,
 )
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture

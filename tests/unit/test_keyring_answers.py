@@ -24,12 +24,12 @@ from tests.support.keyring import (
     HOUR,
     IMPATIENCE,
     MINUTE,
-    PATIENCE,
     SPEC,
     Ring,
     copy_path,
     play,
 )
+from tests.support.waiting import PATIENCE
 
 FILE = (config.Login(user="dev", keys=("file:/keys",)),)
 

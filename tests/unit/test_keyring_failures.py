@@ -27,11 +27,11 @@ from tests.support.keyring import (
     IMPATIENCE,
     MINUTE,
     NOW,
-    PATIENCE,
     REFRESH,
     SPEC,
     Ring,
 )
+from tests.support.waiting import PATIENCE
 
 TOKEN = "hush"
 API = api_path("users/example")
@@ -183,7 +183,7 @@ def test_who_gets_in_before_during_and_after(github: FakeGitHub, tmp_path: Path,
         assert ring.restarted(store, url).lets_in() == case.later
 
     github.script("example", gh.keys(BOB, CAROL))
-    after = ring if url == github.url else ring.restarted(store, github.url)
+    after = ring if (url, timeout) == (github.url, PATIENCE) else ring.restarted(store, github.url)
     after.now += HOUR
     after.refresh()
     assert after.lets_in() == {BOB, CAROL}

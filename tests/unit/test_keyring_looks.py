@@ -20,12 +20,12 @@ from tests.support.keyring import (
     FINGERPRINTS,
     IMPATIENCE,
     MINUTE,
-    PATIENCE,
     PEER,
     SPEC,
     Ring,
     play,
 )
+from tests.support.waiting import PATIENCE
 
 BOTH = (config.Login(user="dev", keys=(SPEC, "github:admin")),)
 MANY = 1000

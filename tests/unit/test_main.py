@@ -7,13 +7,14 @@ import sys
 import pytest
 
 from pyssh_gateway import __version__
+from tests.support.waiting import PATIENCE
 
 
 def run(*arguments: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """`pyssh-gateway` with these arguments."""
     command = [sys.executable, "-m", "pyssh_gateway", *arguments]
     env = os.environ | (environ or {})
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=env)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, env=env)
 
 
 def test_version_and_help() -> None:
@@ -66,7 +67,7 @@ def test_nobody_has_to_read_the_answer() -> None:
     read, write = os.pipe()
     os.close(read)
     answer = subprocess.run(
-        command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=30, check=False, env=environ
+        command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False, env=environ
     )
     os.close(write)
     assert answer.returncode == 1
@@ -84,5 +85,5 @@ def test_binding_needs_nothing_heavy() -> None:
         "print(sorted(heavy & set(sys.modules)))\n"
     )
     command = [sys.executable, "-S", "-c", script]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert answer.stdout == "[]\n"

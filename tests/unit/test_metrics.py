@@ -11,8 +11,7 @@ import pytest
 from pyssh_gateway.events import AnyEvent, InternalError
 from pyssh_gateway.gateway import metrics
 from pyssh_gateway.gateway.metrics import MetricsServer
-
-SECONDS = 10.0
+from tests.support.waiting import PATIENCE
 
 
 class Served:
@@ -30,7 +29,7 @@ class Served:
 
     async def ask(self, request: bytes, *, end: bool = False) -> bytes:
         """Send `request` and read until the server closes; `end`: say that there is nothing more to come."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE):
             reader, writer = await asyncio.open_unix_connection(self.path)
             try:
                 with contextlib.suppress(ConnectionError):

@@ -16,6 +16,7 @@ import pytest
 import pyssh_gateway
 from pyssh_gateway import config, config_source, socket_activation
 from pyssh_gateway.core import launch
+from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 LOCKS = ("runtime", "dev", "lint", "build", "fuzz", "node")
@@ -49,7 +50,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
         env={"PATH": "/usr/bin:/bin", "GITHUB": "from-the-environment", "PORT": "1"},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -69,7 +70,7 @@ def image_config(**arguments: str) -> subprocess.CompletedProcess[str]:
         env={"PATH": "/usr/bin:/bin", **arguments},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -89,7 +90,7 @@ def yaml(name: str) -> dict[str, Any]:
         if shutil.which(python) is None:
             continue
         command = [python, "-c", program]
-        result = subprocess.run(command, input=text, capture_output=True, text=True, timeout=20, check=False)
+        result = subprocess.run(command, input=text, capture_output=True, text=True, timeout=PATIENCE, check=False)
         if result.returncode == 0:
             return dict(json.loads(result.stdout))
         assert "No module named 'yaml'" in result.stderr, result.stderr
@@ -200,7 +201,7 @@ class TestScripts:
         text = path.read_text()
         shell = "bash" if text.startswith("#!/usr/bin/env bash\n") else "sh"
         assert "\nset -euo pipefail\n" in text or (shell == "sh" and "\nset -eu\n" in text)
-        subprocess.run([shell, "-n", path], check=True, timeout=20)
+        subprocess.run([shell, "-n", path], check=True, timeout=PATIENCE)
 
     def test_an_interpreter_that_is_too_old_is_named(self, tmp_path: Path) -> None:
         """Without a usable Python there is one line that says what to do, and no traceback."""
@@ -214,7 +215,7 @@ class TestScripts:
             env={"PATH": "/usr/bin:/bin", "PYTHON": str(old)},
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=PATIENCE,
             check=False,
         )
         assert result.returncode == 1
@@ -374,7 +375,7 @@ class TestSystemd:
             text = re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", path.read_text(), flags=re.MULTILINE)
             (tmp_path / path.name).write_text(text)
         command = ["systemd-analyze", "verify", "--man=no", *map(str, tmp_path.iterdir())]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert (result.returncode, result.stderr) == (0, "")
 
     def test_the_socket_is_one_that_the_server_takes(self) -> None:

@@ -17,8 +17,8 @@ from pyssh_gateway.core.launch import LaunchPlan, Terminal
 from pyssh_gateway.spawner import process
 from pyssh_gateway.spawner.process import CANNOT_EXEC, Child, SpawnError, become, hang_up, send_signal, start
 from tests.support import leaks
+from tests.support.waiting import PATIENCE
 
-SECONDS = 10.0
 IS_ROOT = os.geteuid() == 0
 USER = pwd.getpwnam("nobody") if IS_ROOT else pwd.getpwuid(os.geteuid())
 """Whom the processes run as: somebody else, if we can."""
@@ -65,10 +65,10 @@ def launch(script: str, *, terminal: Terminal | None = None, **changes: object) 
 def read(descriptor: int) -> bytes:
     """Everything up to the end (for a pty: until nobody has it open)."""
     data = b""
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + PATIENCE
     while True:
         ready, _, _ = select.select([descriptor], [], [], deadline - time.monotonic())
-        assert ready, f"nothing more within {SECONDS} s after {data!r}"
+        assert ready, f"nothing more within {PATIENCE} s after {data!r}"
         try:
             chunk = os.read(descriptor, 65536)
         except OSError:
@@ -82,7 +82,7 @@ def read_until(descriptor: int, text: bytes) -> bytes:
     """Everything up to `text`."""
     data = b""
     while text not in data:
-        ready, _, _ = select.select([descriptor], [], [], SECONDS)
+        ready, _, _ = select.select([descriptor], [], [], PATIENCE)
         assert ready, data
         chunk = os.read(descriptor, 1)
         assert chunk, data

@@ -11,9 +11,9 @@ import pytest
 from pyssh_gateway.core.proxy_protocol import Accepted, Header, NothingSaid, ProxyError
 from pyssh_gateway.gateway.proxied import HEADER_SECONDS, MAX_WAITING, Proxies, read_header
 from tests.support.proxy_headers import CLIENT, EDGE, LOCAL, UNIQUE_ID, binary, frame, line, tlv
+from tests.support.waiting import PATIENCE
 
 BANNER = b"SSH-2.0-OpenSSH_9.9\r\n"
-SECONDS = 10.0
 SOON = 0.05
 
 HEADERS = [
@@ -35,7 +35,7 @@ class Connections:
 
     def make(self) -> tuple[socket.socket, socket.socket]:
         """One more."""
-        proxy = self._stack.enter_context(socket.create_connection(self._listening.getsockname(), SECONDS))
+        proxy = self._stack.enter_context(socket.create_connection(self._listening.getsockname(), PATIENCE))
         proxy.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         accepted, _ = self._listening.accept()
         return proxy, self._stack.enter_context(accepted)
@@ -52,7 +52,7 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
     """Run `scenario` on a loop of its own, with a deadline."""
 
     async def main() -> None:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE):
             await scenario()
 
     asyncio.run(main())

@@ -8,15 +8,14 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from pyssh_gateway.gateway.pump import READ_BYTES, Sink, Source
-
-SECONDS = 10.0
+from tests.support.waiting import PATIENCE
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
     """Run it, with a deadline."""
 
     async def whole() -> None:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE):
             await scenario()
 
     asyncio.run(whole())

@@ -11,8 +11,7 @@ import pytest
 from pyssh_gateway.gateway.request_socket import MAX_QUEUED, RequestSocket, Unanswered
 from pyssh_gateway.spawner.protocol import ProtocolError, close_all, socket_pair
 from tests.support import leaks
-
-SECONDS = 10.0
+from tests.support.waiting import PATIENCE
 
 Number = int | None
 Report = tuple[Number, bytes]
@@ -38,7 +37,7 @@ class Pair:
 
     def __init__(self) -> None:
         ours, self.other = socket_pair()
-        self.other.settimeout(SECONDS)
+        self.other.settimeout(PATIENCE)
         self.news: list[Report] = []
         self.lost = 0
         self.filled = 0
@@ -67,7 +66,7 @@ class Pair:
         self.lost += 1
         self.happened.set()
 
-    async def ask(self, text: bytes, seconds: float = SECONDS) -> tuple[Report, list[int]]:
+    async def ask(self, text: bytes, seconds: float = PATIENCE) -> tuple[Report, list[int]]:
         """Ask with a new number."""
         number = self.requests.new_number()
         return await self.requests.ask(number, b"%d:%s" % (number, text), seconds)
@@ -80,7 +79,7 @@ class Pair:
 
     async def wait(self) -> None:
         """Wait for news, or for the end."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE):
             await self.happened.wait()
         self.happened.clear()
 
@@ -323,7 +322,7 @@ def test_requests_wait_for_room() -> None:
             assert sent > MAX_QUEUED
             received: list[int] = []
             pair.other.setblocking(False)
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(PATIENCE):
                 while len(received) < sent:
                     try:
                         received.append(int(pair.other.recv(20_000).partition(b":")[0]))

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyssh_gateway.spawner.scp_command import options, parse
+from tests.support.waiting import PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_words_are_the_shells(text: str) -> None:
     if argv is None:
         return
     script = 'scp() { printf "%s\\0" scp "$@"; }\n' + command.decode()
-    shell = subprocess.run(["/bin/sh", "-c", script], check=True, capture_output=True, timeout=10, cwd="/")
+    shell = subprocess.run(["/bin/sh", "-c", script], check=True, capture_output=True, timeout=PATIENCE, cwd="/")
     assert argv == [word.replace(b"./~", b"~") for word in shell.stdout.split(b"\0")[:-1]] or b"~" in command
 
 

@@ -23,7 +23,8 @@ from pyssh_gateway.spawner.sftp_events import (
     FileRenamed,
     LinkMade,
 )
-from tests.support.sftp import NOBODY, OPENSSH_SERVER, SECONDS, Server, attributes, serving, split_names
+from tests.support.sftp import NOBODY, OPENSSH_SERVER, Server, attributes, serving, split_names
+from tests.support.waiting import PATIENCE
 
 READ, WRITE, CREATE = wire.FXF_READ, wire.FXF_WRITE, wire.FXF_CREAT
 MIB = 1024 * 1024
@@ -403,7 +404,7 @@ def test_a_copy_ends_when_the_client_has_gone(tmp_path: Path) -> None:
         server.send(bytes([wire.FXP_EXTENDED]) + wire.u32(9) + S(b"copy-data") + source + bytes(16) + target + bytes(8))
         assert server.process.stdout is not None
         server.process.stdout.close()
-        assert server.process.wait(SECONDS) == 0
+        assert server.process.wait(PATIENCE) == 0
 
 
 def test_what_was_done_is_reported(tmp_path: Path) -> None:
@@ -495,7 +496,7 @@ def test_a_client_that_stops_listening_ends_it_quietly(server: Server) -> None:
     assert server.process.stdout is not None
     server.process.stdout.close()
     server.send(bytes([wire.FXP_STAT]) + wire.u32(1) + S(b"/"))
-    assert server.process.wait(SECONDS) == 0
+    assert server.process.wait(PATIENCE) == 0
     assert server.process.stderr is not None
     assert server.process.stderr.read() == b""
 
@@ -549,7 +550,7 @@ def test_nonsense_never_hangs_or_breaks_the_server(tmp_path: Path, data: bytes) 
         server.process.stdin.close()
         assert server.process.stdout is not None
         out = server.process.stdout.read()
-        status = server.process.wait(SECONDS)
+        status = server.process.wait(PATIENCE)
         assert server.process.stderr is not None
         err = server.process.stderr.read()
         server.events()

@@ -24,7 +24,8 @@ from pyssh_gateway.spawner.sftp_events import (
     FileRenamed,
     LinkMade,
 )
-from tests.support.sftp import CHILD, SECONDS, by_type, sftp
+from tests.support.sftp import CHILD, by_type, sftp
+from tests.support.waiting import PATIENCE
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -182,7 +183,7 @@ def paramiko_client(far: Path) -> Iterator[Any]:
         warnings.simplefilter("ignore")  # its dependencies' deprecations are not ours to mend
         paramiko: Any = pytest.importorskip("paramiko")
     ours, theirs = socket.socketpair()
-    ours.settimeout(SECONDS)
+    ours.settimeout(PATIENCE)
     reader, writer = os.pipe()
     with ours, theirs:
         server = subprocess.Popen(
@@ -197,7 +198,7 @@ def paramiko_client(far: Path) -> Iterator[Any]:
         try:
             yield paramiko.SFTPClient(Channel(ours))
             ours.close()
-            assert server.wait(SECONDS) == 0
+            assert server.wait(PATIENCE) == 0
         finally:
             server.kill()
             server.wait()

@@ -15,7 +15,8 @@ from pyssh_gateway.spawner import socket_protocol as messages
 from pyssh_gateway.spawner import sockets
 from pyssh_gateway.spawner.sockets import connect_tcp, connect_unix, listen_agent, listen_tcp, listen_unix
 from tests.support import leaks
-from tests.support.socket_maker import SECONDS, Maker
+from tests.support.socket_maker import Maker
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def is_joined(one: socket.socket, other: socket.socket) -> bool:
     """Whether what goes into one comes out of the other."""
     one.sendall(b"x")
-    other.settimeout(SECONDS)
+    other.settimeout(PATIENCE)
     return other.recv(1) == b"x"
 
 
@@ -157,7 +158,7 @@ def test_slow_request_holds_up_no_other(maker: Maker, monkeypatch: pytest.Monkey
     released = threading.Event()
 
     def wait(host: str, port: int) -> socket.socket:
-        released.wait(SECONDS)
+        released.wait(PATIENCE)
         raise TimeoutError
 
     monkeypatch.setattr(sockets, "connect_tcp", wait)
@@ -198,7 +199,7 @@ def test_listen_on_both_families(maker: Maker) -> None:
     assert isinstance(report, messages.Listening)
     assert [sock.getsockname()[:2] for sock in made] == [("127.0.0.1", report.port), ("::1", report.port)]
     for sock in made:
-        with sock, socket.create_connection(sock.getsockname()[:2], SECONDS) as visitor, sock.accept()[0] as other:
+        with sock, socket.create_connection(sock.getsockname()[:2], PATIENCE) as visitor, sock.accept()[0] as other:
             assert is_joined(visitor, other)
 
 

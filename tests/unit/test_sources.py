@@ -23,9 +23,9 @@ from pyssh_gateway.keys.sources import (
 )
 from tests.support import github as gh
 from tests.support.github import FakeGitHub
+from tests.support.waiting import PATIENCE
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB"
-PATIENCE = 10.0  # seconds for what should be over at once
 PATIENT = config.Keys(timeout=config.Duration(PATIENCE))
 
 

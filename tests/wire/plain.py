@@ -6,8 +6,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-PEER_SECONDS = 10.0
-"""When something that the server should have said, or an end that it should have made, is overdue."""
+from tests.support.waiting import PATIENCE
 
 MSG_DISCONNECT, MSG_IGNORE, MSG_KEXINIT = 1, 2, 20
 
@@ -16,7 +15,7 @@ class PlainPeer:
     """A TCP connection to the server from `source`, any address in 127.0.0.0/8."""
 
     def __init__(self, port: int, source: str = "127.0.0.1") -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), PEER_SECONDS, (source, 0))
+        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE, (source, 0))
         self._buffer = b""
 
     def __enter__(self) -> Self:
@@ -56,7 +55,7 @@ class PlainPeer:
         assert self.read_packet()[0] == MSG_KEXINIT
 
     def is_closed(self) -> bool:
-        """Wait until the server has closed, throwing away what it still says; fails after `PEER_SECONDS`."""
+        """Wait until the server has closed, throwing away what it still says; fails after `PATIENCE`."""
         while self._fill():
             pass
         return True

@@ -21,8 +21,8 @@ from asyncssh.packet import SSHPacket, SSHPacketLogger
 from tests.conftest import KeyPair
 from tests.support import processes
 from tests.support.server import Server
-from tests.support.waiting import until
-from tests.wire.plain import MSG_IGNORE, PEER_SECONDS, text
+from tests.support.waiting import PATIENCE, until
+from tests.wire.plain import MSG_IGNORE, text
 
 SERVICE_REQUEST, SERVICE_ACCEPT = 5, 6
 USERAUTH_REQUEST, USERAUTH_FAILURE, USERAUTH_SUCCESS, USERAUTH_PK_OK = 50, 51, 52, 60
@@ -30,9 +30,6 @@ GLOBAL_REQUEST, REQUEST_SUCCESS, REQUEST_FAILURE = 80, 81, 82
 CHANNEL_OPEN, OPEN_CONFIRMATION, OPEN_FAILURE, WINDOW_ADJUST = 90, 91, 92, 93
 CHANNEL_DATA, EXTENDED_DATA, CHANNEL_EOF, CHANNEL_CLOSE = 94, 95, 96, 97
 CHANNEL_REQUEST, CHANNEL_SUCCESS, CHANNEL_FAILURE = 98, 99, 100
-
-SCENARIO_SECONDS = 30.0
-"""When a whole scenario hangs."""
 
 CLOSED = 0
 """Stands in the queue for the end of the connection."""
@@ -153,7 +150,7 @@ class RawClient:
         """Send a packet."""
         self.connection.say(pkttype, *parts)
 
-    async def hear(self, *types: int, seconds: float = PEER_SECONDS) -> tuple[int, bytes]:
+    async def hear(self, *types: int, seconds: float = PATIENCE) -> tuple[int, bytes]:
         """The next packet of one of `types`, passing over others, but not the connection's end, which is `CLOSED`."""
         async with asyncio.timeout(seconds):
             while True:
@@ -162,7 +159,7 @@ class RawClient:
                     return pkttype, payload
                 assert pkttype != CLOSED, f"closed while waiting for {types}: {self.connection.closed_with!r}"
 
-    async def is_cut_off(self, seconds: float = PEER_SECONDS) -> Exception | None:
+    async def is_cut_off(self, seconds: float = PATIENCE) -> Exception | None:
         """Wait until the server has closed the connection; returns what it said."""
         await self.hear(CLOSED, seconds=seconds)
         return self.connection.closed_with
@@ -289,7 +286,7 @@ async def connected(
     client = RawClient(connection, server.login, asyncssh.read_private_key(key))
     try:
         # asyncssh asks for the service by itself; the key exchange is over when it has been granted.
-        async with asyncio.timeout(PEER_SECONDS):
+        async with asyncio.timeout(PATIENCE):
             await connection.ready.wait()
         if connection.is_closed():
             raise ConnectionAbortedError(f"closed during the key exchange: {connection.closed_with!r}")
@@ -306,7 +303,7 @@ def play(
     key: KeyPair,
     scenario: Callable[[RawClient], Awaitable[None]],
     *,
-    seconds: float = SCENARIO_SECONDS,
+    seconds: float = 3 * PATIENCE,
     source: str = "127.0.0.1",
     authenticate: bool = True,
 ) -> None:

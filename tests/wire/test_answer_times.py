@@ -34,8 +34,8 @@ one signature, which is what a server that knows the key might do, is 0.16 ms mo
 MORE_TIMES = 4
 """How often so many tries are made at most, until all of them agree: noise gets less by that, and nothing else does."""
 
-PROMPT_SECONDS = 0.5
-"""How long an answer may take that nothing holds up any more; a look at the sources may take 2 s."""
+PROMPT_SECONDS = 1.5
+"""How long an answer may take that nothing holds up any more; a look at the sources that is waited out takes 2 s."""
 
 SOMEBODY = "nobody"
 """An account that every machine has, and that nobody logs in to: the other one, whose keys are not the first one's."""

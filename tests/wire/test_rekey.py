@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import KeyPair
 from tests.support.client import Client
 from tests.support.server import Server
+from tests.support.waiting import PATIENCE
 
 SIZE = 8 * 1024 * 1024
 REKEY_BYTES = 100 * 1024
@@ -25,7 +26,7 @@ def test_asyncssh_rekeys_under_load(server: Server, client: Client, cipher: str)
 
     async def scenario() -> None:
         async with (
-            asyncio.timeout(40),
+            asyncio.timeout(2 * PATIENCE),
             client.connect(rekey_bytes=REKEY_BYTES, encryption_algs=[cipher]) as connection,
         ):
             process = await connection.create_process("tee >(cat >&2)", encoding=None)
@@ -60,7 +61,7 @@ def test_a_rekey_in_an_idle_session(server: Server, client: Client, user_key: Ke
     """The session goes on after a key exchange that happened while nobody typed."""
 
     async def scenario() -> None:
-        async with asyncio.timeout(20), client.connect(rekey_bytes=1) as connection:
+        async with asyncio.timeout(PATIENCE), client.connect(rekey_bytes=1) as connection:
             process = await connection.create_process("cat")
             for number in range(20):
                 process.stdin.write(f"{number}\n")
