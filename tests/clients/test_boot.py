@@ -139,6 +139,7 @@ def test_services_run_beside_the_sessions_and_stop_before_the_end(make_server: M
 
 
 @needs_root
+@pytest.mark.alone
 def test_a_boot_with_much_to_do_is_as_fast(tmp_path: Path, data: Path, user_key: KeyPair) -> None:
     """Protects the person who woke the machine: ten links, three new accounts and slow services cost them no time."""
     port = free_port()

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.conftest import KeyPair, MakeServer
-from tests.support.client import Client
+from tests.support.client import Client, terminate
 from tests.support.idle_stop import EARLY_SECONDS, LATE_SECONDS, moment, stops_after
 from tests.support.scanner import Scanner
 from tests.support.server import Server
@@ -36,6 +36,7 @@ def test_timer_starts_at_boot(make_server: MakeServer) -> None:
     assert server.find("server.stopped", reason="idle", exit_code=0)
 
 
+@pytest.mark.alone
 def test_exit_comes_on_time_under_a_port_scan(make_server: MakeServer, user_key: KeyPair) -> None:
     """Protects the bill from scanners: after the last client has left, exit code 0 at the timeout, to half a second."""
 
@@ -58,7 +59,7 @@ def test_connection_without_a_session_counts_as_use(make_server: MakeServer, use
     server.wait_for("connection.authenticated")
     with pytest.raises(subprocess.TimeoutExpired):
         server.wait(2.5)
-    ssh.terminate()
+    terminate(ssh)
     ssh.communicate(timeout=PATIENCE)
     assert server.wait() == 0
     assert not server.find("idle.reached")[:-1]

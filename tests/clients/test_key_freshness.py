@@ -265,6 +265,7 @@ def first_login(server: Server, client: Client) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_first_login_is_as_quick_without_github_as_with_it(
     make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair, make_key: MakeKey
 ) -> None:

@@ -11,6 +11,8 @@ import pytest
 from tests.support.client import Client
 from tests.support.waiting import PATIENCE, until
 
+pytestmark = pytest.mark.alone
+
 
 def admin(*command: str) -> None:
     """Change the account, as root."""

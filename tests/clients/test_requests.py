@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from tests.support.client import Client, client_environment
+from tests.support.client import Client, client_environment, terminate
 from tests.support.server import Server
 from tests.support.waiting import PATIENCE, until
 
@@ -25,7 +25,7 @@ def master(client: Client, tmp_path: Path) -> Iterator[tuple[str, ...]]:
         until(path.exists, what="control socket")
         yield options
     finally:
-        ssh.terminate()
+        terminate(ssh)
         ssh.communicate(timeout=PATIENCE)
 
 
@@ -68,7 +68,7 @@ def test_connection_without_a_session(client: Client, server: Server) -> None:
     since = server.mark()
     ssh = client.popen(None, "-N")
     conn = server.wait_for("connection.authenticated", since=since)["conn"]
-    ssh.terminate()
+    terminate(ssh)
     ssh.communicate(timeout=PATIENCE)
     server.wait_for("connection.closed", since=since, conn=conn)
     assert not server.find("session.opened", since)

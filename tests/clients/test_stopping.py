@@ -132,6 +132,7 @@ def test_signal_to_the_whole_group_is_one_wish(make_server: MakeServer, user_key
     assert (ssh.returncode, server.wait()) == (5, 0)
 
 
+@pytest.mark.alone
 def test_killed_gateway_is_replaced(make_server: MakeServer, user_key: KeyPair) -> None:
     """Protects the machine from a crash of the network side: a new one serves within a second; the log says why."""
     server = make_server()

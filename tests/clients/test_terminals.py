@@ -254,6 +254,7 @@ def test_message_of_the_day_is_shown(client: Client) -> None:
         terminal.wait()
 
 
+@pytest.mark.alone
 def test_hushlogin_silences_it(client: Client, account: pwd.struct_passwd, is_root: bool) -> None:
     """Protects accounts that want no greeting: ~/.hushlogin is respected."""
     motd = Path("/etc/motd")

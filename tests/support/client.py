@@ -6,6 +6,7 @@ Nothing of the person who runs the tests gets in: no configuration, no agent, no
 import os
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,18 @@ class Result(NamedTuple):
     status: int
     stdout: bytes
     stderr: bytes
+
+
+def terminate(ssh: "subprocess.Popen[bytes]") -> None:
+    """Send SIGTERM, again and again: ssh misses one that comes between its looking and its sleeping (clientloop.c)."""
+    for _ in range(int(PATIENCE)):
+        ssh.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            ssh.wait(1)
+            return
+    ssh.kill()
+    ssh.wait()
+    raise AssertionError(f"{ssh.args!r} does not end")
 
 
 class Client:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.support.client import Client, Result, client_environment
+from tests.support.client import Client, Result, client_environment, terminate
 from tests.support.waiting import PATIENCE, until
 
 Address = tuple[str, int] | str
@@ -186,14 +186,14 @@ class Master:
             until(lambda: self._control.exists() or self.process.poll() is not None, PATIENCE, what="control socket")
             assert self.process.poll() is None, self.said
         except BaseException:
-            self._end()
+            terminate(self.process)
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end()
+        terminate(self.process)
 
     @property
     def said(self) -> str:
@@ -203,17 +203,6 @@ class Master:
     @property
     def _shared(self) -> tuple[str, ...]:
         return ("-o", f"ControlPath={self._control}")
-
-    def _end(self) -> None:
-        # Again and again: ssh misses a signal that comes between its looking for one and its sleeping (clientloop.c).
-        for _ in range(int(PATIENCE)):
-            self.process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(1)
-                return
-        self.process.kill()
-        self.process.wait()
-        raise AssertionError(f"ssh does not end: {self.said}")
 
     def run(self, command: str, *options: str, input: bytes = b"") -> Result:  # noqa: A002 - subprocess's name for it
         """Run a command in a session of the shared connection, which it must not replace by one of its own."""

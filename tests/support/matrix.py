@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol
 
-from tests.support.client import Client, Result, client_environment
+from tests.support.client import Client, Result, client_environment, terminate
 from tests.support.forwards import Address, dial, free_port
 from tests.support.matrix_table import FEATURES
 from tests.support.server import Server
@@ -106,12 +106,12 @@ def background(argv: Sequence[str | Path], environ: Mapping[str, str]) -> Iterat
         yield
         assert process.poll() is None, "the client has ended by itself"
     except AssertionError as error:
-        process.terminate()
+        terminate(process)
         said, _ = process.communicate(timeout=PATIENCE)
         error.add_note(f"{argv[0]} ended with {process.returncode} and said {said!r}")
         raise
     finally:
-        process.terminate()
+        terminate(process)
         process.communicate(timeout=PATIENCE)
 
 

@@ -58,6 +58,7 @@ def test_too_much_before_authentication_is_cut_off(server: Server) -> None:
     assert closed["bytes_in"] < 600 * 1024
 
 
+@pytest.mark.alone
 def test_tiny_packets_do_not_hold_up_others(server: Server, client: Client) -> None:
     """Strangers who send tens of thousands of the smallest packets don't make a login take seconds."""
     flood = packet(b"\2" + text(b"")) * 30_000

@@ -115,6 +115,7 @@ async def measure(
 
 
 @pytest.mark.parametrize("signed", [False, True], ids=["offered", "signed"])
+@pytest.mark.alone
 def test_refusals_take_the_same_time(make_kinds: MakeKinds, user_key: KeyPair, signed: bool) -> None:
     """Protects accounts and keys from being found out by a clock: whatever is wrong, it takes as long to say so."""
     server, kinds = make_kinds([f"file:{user_key.public}"])
