@@ -3,6 +3,7 @@
 import os
 import pwd
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from hypothesis import settings
 from tests.support import leaks
 from tests.support.account import login_account, scratch_directory
 from tests.support.client import Client
+from tests.support.github import FakeGitHub
 from tests.support.server import Server, Settings
 from tests.support.waiting import PATIENCE
 
@@ -128,6 +130,17 @@ def server(tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd,
 def client(server: Server, user_key: KeyPair) -> Client:
     """A client of the module's server."""
     return Client(server, user_key.private)
+
+
+@pytest.fixture
+def github() -> Iterator[FakeGitHub]:
+    """A GitHub whose answers the test writes; afterwards no download may be left over."""
+    with FakeGitHub() as running:
+        yield running
+    for thread in threading.enumerate():
+        if thread.name == "fetch-keys":
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
 
 
 @pytest.fixture

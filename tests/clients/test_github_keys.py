@@ -20,13 +20,6 @@ ACCOUNT, SOMEBODY_ELSE = 583231, 1024025
 
 
 @pytest.fixture
-def github() -> Iterator[fake.FakeGitHub]:
-    """A GitHub of our own."""
-    with fake.FakeGitHub() as running:
-        yield running
-
-
-@pytest.fixture
 def make_github_server(
     tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd, github: fake.FakeGitHub
 ) -> Iterator[MakeGitHubServer]:

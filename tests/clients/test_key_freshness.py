@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -53,11 +53,10 @@ TRUSTING = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/nul
 
 
 @pytest.fixture
-def github() -> Iterator[fake.FakeGitHub]:
+def github(github: fake.FakeGitHub) -> fake.FakeGitHub:
     """A GitHub of our own, on which the login `example` is an account."""
-    with fake.FakeGitHub() as running:
-        running.account("example", ACCOUNT)
-        yield running
+    github.account("example", ACCOUNT)
+    return github
 
 
 @pytest.fixture

@@ -11,19 +11,16 @@ An answer is a function that writes a response. They are given one after the oth
 import collections
 import json
 import socketserver
-import sys
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
+
+from tests.support import local_http
+from tests.support.local_http import LocalServer, Played
+from tests.support.waiting import PATIENCE
 
 APP = "my-box"
 MACHINE = "3d8d9014b32d89"
-
-CLIENT_TIMEOUT = 10.0
-"""Seconds after which the server gives up on a client that says nothing."""
 
 
 class Request(NamedTuple):
@@ -34,38 +31,23 @@ class Request(NamedTuple):
     headers: dict[str, str]
 
 
-class FakeFlyApi:
+class FakeFlyApi(Played):
     """The server. `path` is its socket, which only its owner may connect to; `requests` are those that have come."""
 
     def __init__(self, path: Path, *answers: "Answer") -> None:
         self.path = str(path)
         self.environ = {"FLY_APP_NAME": APP, "FLY_MACHINE_ID": MACHINE}
         self.suspend_path = f"/v1/apps/{APP}/machines/{MACHINE}/suspend"
-        self.released = threading.Event()
         self.requests: list[Request] = []
         self._answers = collections.deque(answers)
-        self._changed = threading.Condition()
-        self._server = _Server(self)
+        super().__init__(_Server(self))
         path.chmod(0o600)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), name="fake-fly-api")
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.released.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    def wait_for_requests(self, count: int, timeout: float = 10.0) -> None:
+    def wait_for_requests(self, count: int) -> None:
         """Return as soon as `count` requests have arrived; AssertionError if they do not. Blocks."""
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self.requests) >= count, timeout), (
-                f"{len(self.requests)} of {count} requests within {timeout} s"
+            assert self._changed.wait_for(lambda: len(self.requests) >= count, PATIENCE), (
+                f"{len(self.requests)} of {count} requests within {PATIENCE} s"
             )
 
     def take_answer(self, request: Request) -> "Answer":
@@ -78,36 +60,20 @@ class FakeFlyApi:
             return self._answers.popleft() if len(self._answers) > 1 else self._answers[0]
 
 
-class _Server(socketserver.ThreadingUnixStreamServer):
-    # Not daemons: server_close() then waits for them, and a test that leaves one behind fails here.
-    daemon_threads = False
-
+class _Server(LocalServer, socketserver.UnixStreamServer):
     def __init__(self, fly: FakeFlyApi) -> None:
         super().__init__(fly.path, Handler)
         self.fly = fly
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Let a client go that hung up on a bad answer, which is what it should do; show anything else."""
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]  # typeshed wants a pair
 
+class Handler(local_http.Handler):
+    """Answers as the API does."""
 
-class Handler(BaseHTTPRequestHandler):
-    """One connection, one request."""
-
-    protocol_version = "HTTP/1.1"
-    timeout = CLIENT_TIMEOUT
     server: _Server
 
-    def do_POST(self) -> None:
+    def answer(self) -> None:
         """Answer as scripted."""
-        self.close_connection = True
         self.server.fly.take_answer(Request(self.command, self.path, dict(self.headers)))(self)
-
-    @property
-    def released(self) -> threading.Event:
-        """Set when the server closes: what hangs on purpose goes on then."""
-        return self.server.fly.released
 
     def respond(self, code: int, body: bytes) -> None:
         """Send a whole response."""
@@ -117,11 +83,10 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name for it
-        """Say nothing: tests look at `requests`."""
-
 
 Answer = Callable[[Handler], None]
+
+hang, hang_up = local_http.hang, local_http.hang_up
 
 
 def accepted() -> Answer:
@@ -157,19 +122,5 @@ def garbage() -> Answer:
 
     def answer(handler: Handler) -> None:
         handler.wfile.write(b"\x00\xff SSH-2.0-example\r\n\r\n")
-
-    return answer
-
-
-def hang_up() -> Answer:
-    """Close without a word."""
-    return lambda _handler: None
-
-
-def hang() -> Answer:
-    """Say nothing until the server closes."""
-
-    def answer(handler: Handler) -> None:
-        handler.released.wait()
 
     return answer

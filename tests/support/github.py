@@ -14,56 +14,39 @@ for it. Leaving the `with` block releases everything that hangs and waits for ev
 import collections
 import socket
 import ssl
-import sys
 import threading
 from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
+from http.server import HTTPServer
 from urllib.parse import urlsplit
 
+from tests.support import local_http
 from tests.support.github_api import api_path, for_token, in_json, paged
+from tests.support.local_http import LocalServer, Played
+from tests.support.waiting import PATIENCE
 
 DRIP_SECONDS = 0.02
 """Between two bytes of an answer that drips: often enough that a timeout for each byte never ends it."""
 
-CLIENT_TIMEOUT = 10.0
-"""Seconds after which the server gives up on a client that says nothing."""
 
-
-class FakeGitHub:
+class FakeGitHub(Played):
     """The server. `url` is its base address, `requests` counts the requests for each login (or path).
 
     `headers` has those of every request, `headers_of` by login or path.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        self.released = threading.Event()
         self.requests: collections.Counter[str] = collections.Counter()
         self.headers: list[dict[str, str]] = []
         self.headers_of: collections.defaultdict[str, list[dict[str, str]]] = collections.defaultdict(list)
         self._api: dict[str, Answer] = {}
         self._answers: dict[str, collections.deque[Answer]] = {}
-        self._changed = threading.Condition()
-        self._server = _Server(self)
+        server = _Server(self)
         if tls is not None:
             # The handshake belongs to the connection's thread: a client that fails it must not hold up the next.
-            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), name="fake-github")
+            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        super().__init__(server)
         scheme = "http" if tls is None else "https"
-        self.url = f"{scheme}://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.released.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self.url = f"{scheme}://127.0.0.1:{server.server_port}"
 
     def script(self, login: str, *answers: "Answer") -> None:
         """From now on answer requests for `login` with `answers`, in turn, the last one for ever."""
@@ -90,11 +73,11 @@ class FakeGitHub:
         with self._changed:
             del self._api[api_path(f"orgs/{org}/teams/{slug}/members").lower()]
 
-    def wait_for_requests(self, login: str, count: int, timeout: float = 10.0) -> None:
+    def wait_for_requests(self, login: str, count: int) -> None:
         """Return as soon as `count` requests for `login` have arrived; AssertionError if they do not. Blocks."""
         with self._changed:
-            assert self._changed.wait_for(lambda: self.requests[login] >= count, timeout), (
-                f"{self.requests[login]} of {count} requests for {login} within {timeout} s"
+            assert self._changed.wait_for(lambda: self.requests[login] >= count, PATIENCE), (
+                f"{self.requests[login]} of {count} requests for {login} within {PATIENCE} s"
             )
 
     def take_answer(self, login: str, headers: dict[str, str]) -> "Answer":
@@ -110,40 +93,25 @@ class FakeGitHub:
             return answers.popleft() if len(answers) > 1 else answers[0]
 
 
-class _Server(ThreadingHTTPServer):
-    # Not daemons: server_close() then waits for them, and a test that leaves one behind fails here.
-    daemon_threads = False
+class _Server(LocalServer, HTTPServer):
     request_queue_size = 128
 
     def __init__(self, github: FakeGitHub) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.github = github
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Let a client go that hung up on a bad answer, which is what it should do; show anything else."""
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError | ssl.SSLError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]  # typeshed wants a pair
 
+class Handler(local_http.Handler):
+    """Answers as GitHub does."""
 
-class Handler(BaseHTTPRequestHandler):
-    """One connection, one request."""
-
-    protocol_version = "HTTP/1.1"
-    timeout = CLIENT_TIMEOUT
     server: _Server
     more_headers: dict[str, str]
 
-    def do_GET(self) -> None:
+    def answer(self) -> None:
         """Answer as scripted."""
         login = urlsplit(self.path).path.removeprefix("/").removesuffix(".keys")
-        self.close_connection = True
         self.more_headers = {}
         self.server.github.take_answer(login, dict(self.headers))(self)
-
-    @property
-    def released(self) -> threading.Event:
-        """Set when the server closes: what hangs on purpose goes on then."""
-        return self.server.github.released
 
     def respond(self, code: int, body: bytes, **headers: str) -> None:
         """Send a whole, honest response; `headers` with `_` for `-`."""
@@ -159,11 +127,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name for it
-        """Say nothing: tests look at `requests`."""
-
 
 Answer = Callable[[Handler], None]
+
+hang, hang_up = local_http.hang, local_http.hang_up
 
 
 def with_headers(answer: Answer, **headers: str) -> Answer:
@@ -315,20 +282,6 @@ def binary() -> Answer:
 def not_http() -> Answer:
     """Something else listens on that port."""
     return lambda handler: _write(handler, b"SSH-2.0-example\r\n")
-
-
-def hang_up() -> Answer:
-    """Close without a word."""
-    return lambda _handler: None
-
-
-def hang() -> Answer:
-    """Say nothing until the server closes."""
-
-    def answer(handler: Handler) -> None:
-        handler.released.wait()
-
-    return answer
 
 
 def drip(*lines: str) -> Answer:

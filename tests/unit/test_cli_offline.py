@@ -4,7 +4,7 @@ import json
 import os
 import pwd
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,12 +40,11 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def github() -> Iterator[FakeGitHub]:
+def github(github: FakeGitHub) -> FakeGitHub:
     """A GitHub whose account `example` has another key."""
-    with FakeGitHub() as running:
-        running.script("example", keys(ed25519(2).decode()))
-        running.account("example", 7)
-        yield running
+    github.script("example", keys(ed25519(2).decode()))
+    github.account("example", 7)
+    return github
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import os
 import resource
 import stat
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,13 +25,6 @@ from tests.support.waiting import PATIENCE
 NO_FACTS = b'# {"validators":{"etag":"","modified":""},"account_id":null,"revoked":""}\n'
 HEAD = HEADER + NO_FACTS
 """What stands above the text of a copy of SPEC that was fetched at NOW, and of which nothing else is known."""
-
-
-@pytest.fixture
-def github() -> Iterator[FakeGitHub]:
-    """A GitHub whose answers the test writes."""
-    with FakeGitHub() as server:
-        yield server
 
 
 def test_a_copy_is_private_and_readable_by_people(tmp_path: Path) -> None:

@@ -32,17 +32,6 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBA
 IMPATIENCE = 0.25  # seconds for what never ends
 
 
-@pytest.fixture
-def github() -> Iterator[FakeGitHub]:
-    """A GitHub whose answers the test writes; afterwards no download may be left over."""
-    with FakeGitHub() as server:
-        yield server
-    for thread in threading.enumerate():
-        if thread.name == "fetch-keys":
-            thread.join(PATIENCE)
-            assert not thread.is_alive()
-
-
 async def no_files(path: str) -> bytes:
     """A reader for tests in which no file should be read."""
     raise AssertionError(path)

@@ -1,8 +1,6 @@
 """keys.download: what goes with a question and comes with an answer: validators, limits, tokens."""
 
 import asyncio
-import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,17 +15,6 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBA
 NOW = 1_790_000_000.0  # 2026-09-21T14:13:20Z
 TAG = 'W/"4d7a"'
 DATE = "Mon, 21 Sep 2026 14:00:00 GMT"
-
-
-@pytest.fixture
-def github() -> Iterator[FakeGitHub]:
-    """A GitHub whose answers the test writes; afterwards no download may be left over."""
-    with FakeGitHub() as server:
-        yield server
-    for thread in threading.enumerate():
-        if thread.name == "fetch-keys":
-            thread.join(PATIENCE)
-            assert not thread.is_alive()
 
 
 def ask(github: FakeGitHub, validators: Validators = NO_VALIDATORS) -> Answer:

@@ -1,7 +1,6 @@
 """keys.github: numbers of accounts and members of teams, from a server that plays GitHub's API."""
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -21,13 +20,6 @@ KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB
 NOW = 1_790_000_000.0
 TOKEN = "hush"
 MONA, AMOS = Member("mona", 2), Member("Amos-", 10)
-
-
-@pytest.fixture
-def github() -> Iterator[FakeGitHub]:
-    """A GitHub whose answers the test writes."""
-    with FakeGitHub() as server:
-        yield server
 
 
 def settings(github: FakeGitHub, token: str = "") -> config.Keys:

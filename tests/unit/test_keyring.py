@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,13 +32,6 @@ from tests.support.keyring import (
     who,
 )
 from tests.support.waiting import PATIENCE
-
-
-@pytest.fixture
-def github() -> Iterator[FakeGitHub]:
-    """A GitHub whose answers the test writes."""
-    with FakeGitHub() as server:
-        yield server
 
 
 def test_a_snapshot_never_changes(github: FakeGitHub, tmp_path: Path) -> None:

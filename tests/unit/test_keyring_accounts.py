@@ -3,7 +3,6 @@
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,12 +42,11 @@ TAKEN_OVER = (
 
 
 @pytest.fixture
-def github() -> Iterator[FakeGitHub]:
+def github(github: FakeGitHub) -> FakeGitHub:
     """A GitHub whose account `example` has the number 7 and Alice's key."""
-    with FakeGitHub() as server:
-        server.account("example", 7)
-        server.script("example", gh.keys(ALICE))
-        yield server
+    github.account("example", 7)
+    github.script("example", gh.keys(ALICE))
+    return github
 
 
 # -- the number that is seen first -------------------------------------------------------------------------------------

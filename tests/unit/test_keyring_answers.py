@@ -3,7 +3,6 @@
 import asyncio
 import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,13 +31,6 @@ from tests.support.keyring import (
 from tests.support.waiting import PATIENCE
 
 FILE = (config.Login(user="dev", keys=("file:/keys",)),)
-
-
-@pytest.fixture
-def github() -> Iterator[FakeGitHub]:
-    """A GitHub whose answers the test writes."""
-    with FakeGitHub() as server:
-        yield server
 
 
 BAD_ANSWERS = {

@@ -1,6 +1,5 @@
 """keys.keyring: when GitHub's API is asked whose an account is, and what counts while that is not known."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,12 +31,11 @@ NOBODY = set[str]()
 
 
 @pytest.fixture
-def github() -> Iterator[FakeGitHub]:
+def github(github: FakeGitHub) -> FakeGitHub:
     """A GitHub whose account `example` has the number 7 and Alice's key."""
-    with FakeGitHub() as server:
-        server.account("example", 7)
-        server.script("example", gh.keys(ALICE))
-        yield server
+    github.account("example", 7)
+    github.script("example", gh.keys(ALICE))
+    return github
 
 
 # -- new keys and the API ----------------------------------------------------------------------------------------------

@@ -39,13 +39,6 @@ FILE = (config.Login(user="dev", keys=("file:/keys",)),)
 EVERYBODY, NOBODY = {ALICE, BOB}, set[str]()
 
 
-@pytest.fixture
-def github() -> Iterator[FakeGitHub]:
-    """A GitHub whose answers the test writes."""
-    with FakeGitHub() as server:
-        yield server
-
-
 Trouble = Callable[[FakeGitHub, Path], AbstractContextManager[str]]
 """Makes the source fail, and gives the address at which it does."""
 

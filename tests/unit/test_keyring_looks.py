@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,11 +31,10 @@ MANY = 1000
 
 
 @pytest.fixture
-def github() -> Iterator[FakeGitHub]:
+def github(github: FakeGitHub) -> FakeGitHub:
     """A GitHub whose account `example` has Alice's key."""
-    with FakeGitHub() as server:
-        server.script("example", gh.keys(ALICE))
-        yield server
+    github.script("example", gh.keys(ALICE))
+    return github
 
 
 def known(store: Path, github: FakeGitHub) -> Ring:

@@ -1,6 +1,5 @@
 """keys.keyring: the pace at which sources are asked."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +15,6 @@ from tests.support.keyring import ALICE, BOB, CAROL, DAY, MINUTE, NOW, REFRESH, 
 ADMIN = "github:admin"
 BOTH = (config.Login(user="dev", keys=(SPEC, ADMIN)),)
 NO_FILE = (config.Login(user="dev", keys=("file:/none",)),)
-
-
-@pytest.fixture
-def github() -> Iterator[FakeGitHub]:
-    """A GitHub whose answers the test writes."""
-    with FakeGitHub() as server:
-        yield server
 
 
 def test_run_asks_at_once_when_nothing_is_known(github: FakeGitHub, tmp_path: Path) -> None:

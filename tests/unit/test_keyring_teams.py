@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,13 +23,12 @@ NOBODY = set[str]()
 
 
 @pytest.fixture
-def github() -> Iterator[FakeGitHub]:
+def github(github: FakeGitHub) -> FakeGitHub:
     """A GitHub with a team of two: `mona` is Alice, `amos` is Bob."""
-    with FakeGitHub() as server:
-        server.team("acme", "ops", {"mona": 2, "amos": 10}, token=TOKEN)
-        server.script("mona", gh.keys(ALICE))
-        server.script("amos", gh.keys(BOB))
-        yield server
+    github.team("acme", "ops", {"mona": 2, "amos": 10}, token=TOKEN)
+    github.script("mona", gh.keys(ALICE))
+    github.script("amos", gh.keys(BOB))
+    return github
 
 
 def team_ring(store: Path, github: FakeGitHub, token: str = TOKEN) -> Ring:

@@ -4,7 +4,6 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -27,17 +26,6 @@ from tests.support.waiting import PATIENCE
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB"
 PATIENT = config.Keys(timeout=config.Duration(PATIENCE))
-
-
-@pytest.fixture
-def github() -> Iterator[FakeGitHub]:
-    """A GitHub whose answers the test writes; afterwards no download may be left over."""
-    with FakeGitHub() as server:
-        yield server
-    for thread in threading.enumerate():
-        if thread.name == "fetch-keys":
-            thread.join(PATIENCE)
-            assert not thread.is_alive()
 
 
 async def no_files(path: str) -> bytes:

@@ -1,0 +1,91 @@
+"""What the local HTTP servers that play somebody else's have in common: a thread each, and answers that misbehave."""
+
+import socketserver
+import ssl
+import sys
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from types import TracebackType
+from typing import Self
+
+CLIENT_TIMEOUT = 10.0
+"""Seconds after which a server gives up on a client that says nothing."""
+
+
+class LocalServer(socketserver.ThreadingMixIn, socketserver.BaseServer):
+    """Before another class of server: each connection has a thread, and no thread outlives the server."""
+
+    # Not daemons: server_close() then waits for them, and a test that leaves one behind fails here.
+    daemon_threads = False
+    released: threading.Event
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Let a client go that hung up on a bad answer, which is what it should do; show anything else."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError | ssl.SSLError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # typeshed wants a pair
+
+
+class Played:
+    """Somebody played by `server` for as long as a `with` block lasts; its end releases everything that hangs."""
+
+    def __init__(self, server: LocalServer) -> None:
+        self.released = server.released = threading.Event()
+        self._changed = threading.Condition()
+        self._server = server
+        self._thread = threading.Thread(target=server.serve_forever, args=(0.01,), name=type(self).__name__)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.released.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection, one request."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = CLIENT_TIMEOUT
+    server: LocalServer
+
+    @property
+    def released(self) -> threading.Event:
+        """Set when the server closes: what hangs on purpose goes on then."""
+        return self.server.released
+
+    def do_GET(self) -> None:
+        """Answer, once."""
+        self.close_connection = True
+        self.answer()
+
+    def do_POST(self) -> None:
+        """The same."""
+        self.do_GET()
+
+    def answer(self) -> None:
+        """Send the answer."""
+        raise NotImplementedError
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name for it
+        """Say nothing: tests look at what the server has noted."""
+
+
+def hang_up() -> Callable[[Handler], None]:
+    """Close without a word."""
+    return lambda _handler: None
+
+
+def hang() -> Callable[[Handler], None]:
+    """Say nothing until the server closes."""
+
+    def answer(handler: Handler) -> None:
+        handler.released.wait()
+
+    return answer
