@@ -37,6 +37,14 @@ def say(*words: object) -> None:
     sys.stdout.flush()
 
 
+def signals_wake() -> int:
+    """A descriptor to read from when a signal has come: one that comes just before a system call waits for its end."""
+    awake, wakeup = os.pipe()
+    os.set_blocking(wakeup, False)
+    signal.set_wakeup_fd(wakeup)
+    return awake
+
+
 def exits(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
     """End at once, with the code that the command line names."""
     say("generation", generation)
@@ -77,9 +85,10 @@ def waits(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -
 def deaf(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
     """Whatever happens, stay."""
     signal.signal(signal.SIGTERM, lambda _number, _frame: say("ignored"))
+    awake = signals_wake()
     say("ready", os.getpid())
     while True:
-        signal.pause()
+        os.read(awake, 1)
 
 
 def asks(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
@@ -147,8 +156,11 @@ def hears(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -
         for request in msgspec.json.decode(Path(sys.argv[2]).read_bytes(), type=list[protocol.Request]):
             control.send(protocol.encode(request))
     signal.signal(signal.SIGTERM, lambda _number, _frame: control.send(protocol.encode(protocol.StopServices(7))))
+    awake = signals_wake()
     say("generation", generation, os.getpid())
     while True:
+        while control.fileno() not in select.select([control.fileno(), awake], [], [])[0]:
+            os.read(awake, 1)
         packet, descriptors = protocol.receive(control)
         protocol.close_all(descriptors)
         report = protocol.decode_report(packet)
