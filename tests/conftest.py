@@ -15,6 +15,7 @@ from tests.support import leaks
 from tests.support.account import login_account, scratch_directory
 from tests.support.client import Client
 from tests.support.github import FakeGitHub
+from tests.support.matrix_table import cell_of, table
 from tests.support.server import Server, Settings
 from tests.support.waiting import PATIENCE
 
@@ -163,6 +164,26 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     if shared is not None and held is not None:
         leaks.check_server(shared, held)
     leaks.check_own(before)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Write into every report which cell of the client matrix it is about."""
+    cell = cell_of(item)
+    if cell is not None:
+        item.user_properties.append(("matrix", cell))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the client matrix, if it was part of the run.
+
+    Here and not beside the matrix: what only shares tests out among processes reads no other conftest.
+    """
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    lines = table([report for report in reports if isinstance(report, pytest.TestReport)])
+    if lines:
+        terminalreporter.section("clients")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,19 @@
+"""The table at the end of a run of the client matrix."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.waiting import PATIENCE
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_table_is_printed_when_processes_share_the_work() -> None:
+    """Protects the answer to "does my client work?": the matrix is one table at the end of `make test`."""
+    command = [sys.executable, "-m", "pytest", "-n", "1", "tests/clients/test_matrix.py", "-k", "ssh-exec or scp-put"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE, check=True, cwd=ROOT)
+    rows = dict(re.findall(r"^(\w+)  +((?:ok|-| )+)$", done.stdout, re.MULTILINE))
+    assert rows["ssh"].split() == ["ok", "-"], done.stdout
+    assert rows["scp"].split() == ["-", "ok"], done.stdout
