@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from pyssh_gateway.gateway.spawner_client import Spawned, SpawnerClient, SpawnRefused
 from pyssh_gateway.machine.stop import NotStarted
+from pyssh_gateway.signal_names import unix_name
 from pyssh_gateway.spawner.protocol import Exited
 
 KEPT_BYTES = 16 * 1024
@@ -69,7 +70,7 @@ class SpawnerJob:
             if not self._read():
                 break
         if exit_.signal is not None:
-            self.outcome = f"ended by {_name(exit_.signal)}"
+            self.outcome = f"ended by {unix_name(exit_.signal)}"
         else:
             self.outcome = f"exit code {exit_.status}" if exit_.status else "ok"
         self._changed.set()
@@ -107,7 +108,3 @@ class SpawnerJob:
         self.output = (self.output + chunk)[-KEPT_BYTES:]
         self._changed.set()
         return True
-
-
-def _name(number: int) -> str:
-    return signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"

@@ -21,9 +21,9 @@ from pyssh_gateway.gateway.channel import SessionChannel
 from pyssh_gateway.gateway.file_events import FileEvents
 from pyssh_gateway.gateway.pump import Flow
 from pyssh_gateway.gateway.session_context import SessionContext
-from pyssh_gateway.gateway.signals import SIGNAL_NAMES, signal_name
 from pyssh_gateway.gateway.spawner_client import Spawned, SpawnRefused
 from pyssh_gateway.gateway.streams import PROCESS_STREAMS, Streams
+from pyssh_gateway.signal_names import SIGNAL_NAMES, ssh_name
 from pyssh_gateway.spawner.protocol import Exited, close_all
 
 __all__ = ["Session", "SessionContext"]
@@ -112,6 +112,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def signal_requested(self, name: str) -> bool:
         """`signal`: to the process group, with the user's rights."""
         if self._process is None or self._exit is not None or name not in SIGNAL_NAMES:
+            return False
+        told = self.opened
+        # As sshd (session.c, session_signal_req): who may only start a wrapper must not end it in the middle.
+        if self._context.rules.force_command is not None or (told is not None and told.kind == "subsystem"):
+            self._deny(f"signal {name}", "a forced command or a subsystem is not signalled")
             return False
         try:
             self._context.spawner.signal(self._process, getattr(signal, f"SIG{name}"))
@@ -349,7 +354,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
             return
         self._finished = True
         if self._exit.signal is not None:
-            self._channel.report_signal(signal_name(self._exit.signal), self._exit.core_dumped)
+            self._channel.report_signal(ssh_name(self._exit.signal), self._exit.core_dumped)
         else:
             self._channel.report_exit(self._exit.status or 0)
         self._channel.write_eof()
@@ -382,7 +387,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
                 user=context.user,
                 reason="server stopped" if self._stopping and exit_ is None else reason,
                 exit_status=exit_.status if exit_ is not None else None,
-                exit_signal=signal_name(exit_.signal) if exit_ is not None and exit_.signal is not None else None,
+                exit_signal=ssh_name(exit_.signal) if exit_ is not None and exit_.signal is not None else None,
                 bytes_in=self.bytes_in,
                 bytes_out=self.bytes_out,
                 seconds=round(context.now() - self._opened_at, 3),

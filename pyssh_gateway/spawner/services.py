@@ -18,6 +18,7 @@ from pyssh_gateway.core.launch import ROOT_PATH, USER_PATH
 from pyssh_gateway.core.restarts import next_delay
 from pyssh_gateway.core.service_output import ServiceOutput as Lines
 from pyssh_gateway.events import ServiceEnded, ServiceOutput, ServiceStarted
+from pyssh_gateway.signal_names import unix_name
 from pyssh_gateway.spawner import orphans, process
 from pyssh_gateway.spawner.protocol import ServiceEvent
 
@@ -336,12 +337,4 @@ def _read(pipe: int) -> bytes | None:
 
 def _cause(status: int) -> str:
     code = os.waitstatus_to_exitcode(status)
-    return f"exit code {code}" if code >= 0 else signal_name(-code)
-
-
-def signal_name(number: int) -> str:
-    """SIGTERM for 15; real-time signals have no names."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+    return f"exit code {code}" if code >= 0 else unix_name(-code)

@@ -22,6 +22,7 @@ import msgspec
 
 from pyssh_gateway.config import Service
 from pyssh_gateway.events import BootStep
+from pyssh_gateway.signal_names import unix_name
 from pyssh_gateway.spawner import activity, orphans, process, protocol
 from pyssh_gateway.spawner.booting import Booting
 from pyssh_gateway.spawner.news import News
@@ -343,7 +344,7 @@ class Supervisor:
             self._requests.forget(hang_up=False)
             return max(code, 0)
         now = time.monotonic()
-        cause = f"exit code {code}" if code > 0 else signal.Signals(-code).name
+        cause = f"exit code {code}" if code > 0 else unix_name(-code)
         crash = Crash(pid, cause, self._requests.sessions_of_a_crash())
         self._crashes = [entry for entry in self._crashes if now - entry[0] < CRASH_PERIOD_SECONDS]
         self._crashes.append((now, crash))

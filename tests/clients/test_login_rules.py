@@ -1,5 +1,6 @@
 """What the configuration permits a login, and what it puts into its sessions, asked of a real server."""
 
+import asyncio
 import re
 import subprocess
 from collections.abc import Iterator
@@ -147,6 +148,22 @@ def test_forced_command_takes_the_place_of_sftp(with_login: WithLogin) -> None:
     assert done.returncode != 0
     assert b"forced:" in done.stderr
     assert client.run("sftp", "-s").stderr.strip() == done.stderr.splitlines()[0]
+
+
+def test_forced_command_is_not_signalled(with_login: WithLogin) -> None:
+    """Protects wrappers from who may only start them: they run to their end, as under sshd."""
+    client = with_login(force_command="echo go; read line; echo done")
+
+    async def talk() -> tuple[str, int | None]:
+        async with client.connect() as connection, asyncio.timeout(PATIENCE):
+            process = await connection.create_process("true")
+            assert await process.stdout.readline() == "go\n"
+            process.send_signal("KILL")
+            process.stdin.write("\n")
+            return str((await process.wait()).stdout), process.exit_status
+
+    assert asyncio.run(talk()) == ("done\n", 0)
+    assert client.server.wait_for("request.denied")["request"] == "signal KILL"
 
 
 def test_forced_command_is_in_the_log(with_login: WithLogin) -> None:

@@ -176,13 +176,21 @@ def test_a_failing_hook_is_told_with_its_last_words_and_the_next_runs() -> None:
     """Protects the person who looks why it failed: exit code, signal, and what it said last, but no secrets."""
 
     async def test() -> list[StopStep]:
-        stopping = hooks("TOKEN=secret false", "echo a; echo disk is full >&2; exit 3", "kill -9 $$", "/no/program")
+        failing = (
+            "TOKEN=secret false",
+            "echo a; echo disk is full >&2; exit 3",
+            "kill -9 $$",
+            "kill -35 $$",
+            "/no/program",
+        )
+        stopping = hooks(*failing)
         await stopping.steps.run_hooks(PATIENCE)
         return stopping.events
 
     events = run(test)
-    assert [event.outcome for event in events[:3]] == ["exit code 1", "exit code 3: disk is full", "ended by SIGKILL"]
-    assert events[3].outcome.startswith("exit code 127: ")
+    ended = ["exit code 1", "exit code 3: disk is full", "ended by SIGKILL", "ended by signal 35"]
+    assert [event.outcome for event in events[:4]] == ended
+    assert events[4].outcome.startswith("exit code 127: ")
     assert [event.step for event in events[:2]] == ["hook 1 (false)", "hook 2 (echo)"]
 
 

@@ -115,10 +115,10 @@ def test_a_crash_is_followed_by_a_new_gateway_that_knows_of_it(start: Start) -> 
     """An exception, a signal, an exit code: each is survived, said, and handed on for the log."""
     said, err, code = lines(start("crashes_at_first"))
     assert code == 0
-    assert said[:4] == ["generation 1", "generation 2", "generation 3", "generation 4"]
-    assert json.loads(said[4]) == [["exit code 1", 0], ["SIGKILL", 0], ["exit code 41", 0]]
+    assert said[:5] == ["generation 1", "generation 2", "generation 3", "generation 4", "generation 5"]
+    assert json.loads(said[5]) == [["exit code 1", 0], ["SIGKILL", 0], ["exit code 41", 0], ["signal 35", 0]]
     assert "RuntimeError: a bug of the test's" in err
-    assert err.count("ended with") == 3
+    assert err.count("ended with") == 4
 
 
 def test_crashes_without_end_end(start: Start) -> None:

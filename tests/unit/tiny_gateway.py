@@ -61,6 +61,8 @@ def crashes_at_first(control: socket.socket, generation: int, crashes: tuple[Cra
             os.kill(os.getpid(), signal.SIGKILL)
         case 3:
             os._exit(41)
+        case 4:
+            os.kill(os.getpid(), signal.SIGRTMIN + 1)
     say(json.dumps([[crash.cause, crash.sessions] for crash in crashes]))
     return 0
 

@@ -357,6 +357,19 @@ def test_signals_reach_the_process_and_only_after_its_start(server: Server, user
     play(server, user_key, scenario)
 
 
+def test_a_subsystem_is_not_signalled(server: Server, user_key: KeyPair) -> None:
+    """As sshd: a file transfer is ended by closing its channel, and by nothing else."""
+
+    async def scenario(client: RawClient) -> None:
+        channel = await client.open_session()
+        assert await client.granted(channel, b"subsystem", text(b"sftp"))
+        assert not await client.granted(channel, b"signal", text(b"KILL"))
+        client.say(CHANNEL_EOF, u32(channel))
+        assert (await client.finish(channel))[1] == 0
+
+    play(server, user_key, scenario)
+
+
 @pytest.mark.parametrize(
     ("pkttype", "payload"),
     [
