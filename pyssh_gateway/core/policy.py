@@ -87,12 +87,12 @@ class Accept(msgspec.Struct, frozen=True):
 class Deny(msgspec.Struct, frozen=True):
     """The request fails. `reason` is for the log and never for the peer.
 
-    `unknown`: the key was found nowhere, so a look at the sources may help. Of an account that does not exist the same
-    is said, or the time that looking takes would tell which accounts do.
+    `final`: the request is wrong by itself. Anything else may become right by a look at the sources, and gets one: else
+    the time that looking takes would tell which accounts and keys there are.
     """
 
     reason: str
-    unknown: bool = False
+    final: bool = False
 
 
 class _Offer(msgspec.Struct, frozen=True):
@@ -114,31 +114,31 @@ def decide(attempt: Attempt, snapshot: KeySnapshot, now: float) -> Accept | Deny
     the account's gets one and the same answer.
     """
     offer = _read(attempt, now)
-    if isinstance(offer, Deny):
-        return offer
+    if isinstance(offer, str):
+        return Deny(offer, final=True)
 
     # The account's name has to be the very bytes that were sent: a library that normalises names (RFC 4013) turns other
     # names into this one.
     user = attempt.user.decode("ascii", "replace") if attempt.user.isascii() else ""
     account = snapshot.accounts.get(user) if user else None
     if account is None:
-        return Deny("unknown account", unknown=True)
+        return Deny("unknown account")
     lines = _lines(account, attempt.blob, offer.certificate)
     if not lines:
         what = "key is not known" if offer.certificate is None else "the certificate's authority is not known"
-        failure = f"; backend error: {account.failures[0]}" if account.failures else ""
-        return Deny(what + failure, unknown=True)
+        return Deny(what + _backend_error(account.failures))
 
     narrowed = _narrowed(account, offer.key_type, offer.fingerprint)
     if narrowed:
         return Deny(narrowed)
-    denials: list[Deny] = []
+    denials: list[str] = []
     for line in lines:  # one line's conditions don't hold: as in sshd, the next may let the key in
-        verdict = _judge(line, offer, user, snapshot, now)
+        stale = _stale(line.source, snapshot, now)
+        verdict = stale + _backend_error(account.failures) if stale else _judge(line, offer, user, now)
         if isinstance(verdict, Accept):
             return verdict
         denials.append(verdict)
-    return Deny(denials[0].reason, unknown=any(denial.unknown for denial in denials))
+    return Deny(denials[0])
 
 
 def still_holds(user: str, accepted: Accept, snapshot: KeySnapshot) -> bool:
@@ -156,8 +156,8 @@ def still_holds(user: str, accepted: Accept, snapshot: KeySnapshot) -> bool:
     return bool(_lines(account, accepted.signer, certificate))
 
 
-def _read(attempt: Attempt, now: float) -> _Offer | Deny:
-    """What is offered, judged by nothing but itself and the time."""
+def _read(attempt: Attempt, now: float) -> _Offer | str:
+    """What is offered, judged by nothing but itself and the time, or what is wrong with it."""
     named = certificates.type_of(attempt.blob)
     key_type, signer, certificate, granted = named, attempt.blob, None, NO_OPTIONS
     if named in certificates.CERTIFICATE_TYPES:
@@ -165,10 +165,10 @@ def _read(attempt: Attempt, now: float) -> _Offer | Deny:
             certificate = certificates.parse(attempt.blob)
             granted = granted_by(certificate)
         except CertificateError as error:
-            return Deny(f"this certificate can't be used: {error}")
+            return f"this certificate can't be used: {error}"
         problem = _not_a_login(certificate, now)
         if problem:
-            return Deny(problem)
+            return problem
         key_type, signer = certificate.key_type, certificate.public_blob
 
     # Of a certificate the request names another algorithm than the signature: rsa-sha2-256-cert-v01@openssh.com and
@@ -176,11 +176,11 @@ def _read(attempt: Attempt, now: float) -> _Offer | Deny:
     algorithms = SIGNATURE_ALGORITHMS.get(key_type, frozenset())
     named_as = {name if certificate is None else certificates.certified(name): name for name in algorithms}
     if not named_as:
-        return Deny(f"key type {_shown(named)} is not accepted" if named else "not a public key")
+        return f"key type {_shown(named)} is not accepted" if named else "not a public key"
     if attempt.algorithm not in named_as:
-        return Deny(f"signature algorithm {_shown(attempt.algorithm)} is not accepted for a {named} key")
+        return f"signature algorithm {_shown(attempt.algorithm)} is not accepted for a {named} key"
     if attempt.proof is not None and attempt.proof.algorithm != named_as[attempt.algorithm]:
-        return Deny(f"signature made with {_shown(attempt.proof.algorithm)}, request says {attempt.algorithm}")
+        return f"signature made with {_shown(attempt.proof.algorithm)}, request says {attempt.algorithm}"
     return _Offer(attempt, key_type, signer, fingerprint(signer), certificate, granted)
 
 
@@ -216,28 +216,25 @@ def _narrowed(account: AccountKeys, key_type: str, key_fingerprint: str) -> str:
     return ""
 
 
-def _judge(line: AuthorizedKey, offer: _Offer, user: str, snapshot: KeySnapshot, now: float) -> Accept | Deny:
-    """Whether this line lets the key in. Each condition stands by itself, and none is left out for another's sake."""
+def _judge(line: AuthorizedKey, offer: _Offer, user: str, now: float) -> Accept | str:
+    """Whether this line lets the key in, or why not. Each condition stands by itself; none is left out for another."""
     options, certificate, peer = line.options, offer.certificate, offer.attempt.peer
-    stale = _stale(line.source, snapshot, now)
-    if stale:
-        return Deny(stale, unknown=True)
     if certificate is None and options.cert_authority:
-        return Deny("the key is an authority's: it certifies, and does not log in")
+        return "the key is an authority's: it certifies, and does not log in"
     if certificate is not None and not options.cert_authority:
-        return Deny("the key that signed the certificate is not an authority's (cert-authority)")
+        return "the key that signed the certificate is not an authority's (cert-authority)"
     if options.expires is not None and now > options.expires:
-        return Deny(f"the key expired {_age(now - options.expires)} ago (expiry-time)")
+        return f"the key expired {_age(now - options.expires)} ago (expiry-time)"
     if options.source and not matches(options.source, peer):
-        return Deny(f"the key may not be used from {peer} (from)")
+        return f"the key may not be used from {peer} (from)"
     if certificate is not None:
         problem = _not_certified(options, certificate, offer.granted, user, peer)
         if problem:
-            return Deny(problem)
+            return problem
         options = merged(options, offer.granted)
     problem = _not_present(options, offer)
     if problem:
-        return Deny(problem)
+        return problem
     return Accept(line, options, _identity(line, offer), offer.signer, certificate)
 
 
@@ -281,6 +278,11 @@ def _stale(source: str, snapshot: KeySnapshot, now: float) -> str:
         return ""
     limit = format_duration(snapshot.max_stale)
     return f"the keys of {source} were last confirmed {_age(now - fetched)} ago, more than max_stale ({limit})"
+
+
+def _backend_error(failures: tuple[str, ...]) -> str:
+    """What is added to a reason where newer keys could not be had."""
+    return f"; backend error: {failures[0]}" if failures else ""
 
 
 def _identity(line: AuthorizedKey, offer: _Offer) -> Identity:

@@ -163,12 +163,12 @@ class Client(asyncssh.SSHServer):
             peer=self._endpoints.peer,
         )
         outcome = self._decide(attempt)
-        if isinstance(outcome, policy.Deny) and outcome.unknown:
+        if isinstance(outcome, policy.Deny) and not outcome.final:
             await self._services.look_again(attempt.peer, fingerprint(blob))
             outcome = self._decide(attempt)
         # From here to the answer nothing awaits: what was decided is what holds.
         if isinstance(outcome, policy.Deny):
-            self._in_vain += (fingerprint(blob),) if outcome.unknown else ()
+            self._in_vain += () if outcome.final else (fingerprint(blob),)
             self._report(attempt, "denied", reason=outcome.reason)
             return False
         if outcome.certificate is not None and not certificate_verified(outcome.certificate):

@@ -35,8 +35,8 @@ EVERYTHING = option_list(
     (b"permit-user-rc", b""),
 )
 
-UNKNOWN_ACCOUNT = Deny("unknown account", unknown=True)
-UNKNOWN_KEY = Deny("key is not known", unknown=True)
+UNKNOWN_ACCOUNT = Deny("unknown account")
+UNKNOWN_KEY = Deny("key is not known")
 
 
 def ask(

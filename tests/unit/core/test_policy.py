@@ -77,66 +77,66 @@ def test_accounts_are_named_byte_by_byte(user: bytes) -> None:
         (Attempt(b"amos", "ssh-ed25519", OTHER, None), UNKNOWN_KEY),
         (Attempt(b"amos", "ssh-ed25519", OTHER, Proof("ssh-ed25519")), UNKNOWN_KEY),
         (Attempt(b"amos", "ssh-ed25519", ED + b"\0", None), UNKNOWN_KEY),
-        (Attempt(b"amos", "ssh-ed25519", b"", None), Deny("not a public key")),
-        (Attempt(b"amos", "ssh-ed25519", b"\xff" * 8, None), Deny("not a public key")),
-        (Attempt(b"amos", "ssh-dss", blob("ssh-dss"), None), Deny("key type ssh-dss is not accepted")),
+        (Attempt(b"amos", "ssh-ed25519", b"", None), Deny("not a public key", final=True)),
+        (Attempt(b"amos", "ssh-ed25519", b"\xff" * 8, None), Deny("not a public key", final=True)),
+        (Attempt(b"amos", "ssh-dss", blob("ssh-dss"), None), Deny("key type ssh-dss is not accepted", final=True)),
         (
             Attempt(b"amos", "ssh-of-tomorrow", ODD, Proof("ssh-of-tomorrow")),
-            Deny("key type ssh-of-tomorrow is not accepted"),
+            Deny("key type ssh-of-tomorrow is not accepted", final=True),
         ),
-        (Attempt(b"amos", "a", blob("a" * 99), None), Deny(f"key type {'a' * 64} is not accepted")),
+        (Attempt(b"amos", "a", blob("a" * 99), None), Deny(f"key type {'a' * 64} is not accepted", final=True)),
         (
             Attempt(b"amos", "ssh-rsa", RSA, None),
-            Deny("signature algorithm ssh-rsa is not accepted for a ssh-rsa key"),
+            Deny("signature algorithm ssh-rsa is not accepted for a ssh-rsa key", final=True),
         ),
         (
             Attempt(b"amos", "ssh-rsa", RSA, Proof("ssh-rsa")),
-            Deny("signature algorithm ssh-rsa is not accepted for a ssh-rsa key"),
+            Deny("signature algorithm ssh-rsa is not accepted for a ssh-rsa key", final=True),
         ),
         (
             Attempt(b"amos", "ssh-ed25519", RSA, None),
-            Deny("signature algorithm ssh-ed25519 is not accepted for a ssh-rsa key"),
+            Deny("signature algorithm ssh-ed25519 is not accepted for a ssh-rsa key", final=True),
         ),
         (
             Attempt(b"amos", "rsa-sha2-256", ED, None),
-            Deny("signature algorithm rsa-sha2-256 is not accepted for a ssh-ed25519 key"),
+            Deny("signature algorithm rsa-sha2-256 is not accepted for a ssh-ed25519 key", final=True),
         ),
         (
             Attempt(b"amos", "rsa-sha2-256-cert-v01@openssh.com", RSA, None),
-            Deny("signature algorithm rsa-sha2-256-cert-v01@openssh.com is not accepted for a ssh-rsa key"),
+            Deny("signature algorithm rsa-sha2-256-cert-v01@openssh.com is not accepted for a ssh-rsa key", final=True),
         ),
         (
             Attempt(b"amos", f"webauthn-{SK_ECDSA}", SKEC, None),
-            Deny(f"signature algorithm webauthn-{SK_ECDSA} is not accepted for a {SK_ECDSA} key"),
+            Deny(f"signature algorithm webauthn-{SK_ECDSA} is not accepted for a {SK_ECDSA} key", final=True),
         ),
         (
             Attempt(b"amos", "", ED, None),
-            Deny("signature algorithm  is not accepted for a ssh-ed25519 key"),
+            Deny("signature algorithm  is not accepted for a ssh-ed25519 key", final=True),
         ),
         (
             Attempt(b"amos", "x" * 99, ED, None),
-            Deny(f"signature algorithm {'x' * 64} is not accepted for a ssh-ed25519 key"),
+            Deny(f"signature algorithm {'x' * 64} is not accepted for a ssh-ed25519 key", final=True),
         ),
         (
             Attempt(b"amos", "ecdsa-sha2-nistp384", EC, None),
-            Deny("signature algorithm ecdsa-sha2-nistp384 is not accepted for a ecdsa-sha2-nistp256 key"),
+            Deny("signature algorithm ecdsa-sha2-nistp384 is not accepted for a ecdsa-sha2-nistp256 key", final=True),
         ),
         (
             Attempt(b"amos", "rsa-sha2-256", RSA, Proof("ssh-rsa")),
-            Deny("signature made with ssh-rsa, request says rsa-sha2-256"),
+            Deny("signature made with ssh-rsa, request says rsa-sha2-256", final=True),
         ),
         (
             Attempt(b"amos", "rsa-sha2-512", RSA, Proof("rsa-sha2-256")),
-            Deny("signature made with rsa-sha2-256, request says rsa-sha2-512"),
+            Deny("signature made with rsa-sha2-256, request says rsa-sha2-512", final=True),
         ),
         (
             Attempt(b"amos", "ssh-ed25519", ED, Proof("")),
-            Deny("signature made with , request says ssh-ed25519"),
+            Deny("signature made with , request says ssh-ed25519", final=True),
         ),
     ],
 )
 def test_all_others_stay_out_and_the_log_knows_why(attempt: Attempt, expected: Deny) -> None:
-    """Other keys, other algorithms, other proofs; only where a key might yet be found, it is called unknown."""
+    """Other keys, other algorithms, other proofs; only what is wrong by itself is final: no look would help."""
     assert decide(attempt, EVERYBODY, NOW) == expected
 
 
@@ -153,7 +153,7 @@ def test_all_others_stay_out_and_the_log_knows_why(attempt: Attempt, expected: D
 def test_whether_an_account_exists_does_not_show(key: bytes, algorithm: str) -> None:
     """Who does not know a key of the account's is answered alike, and makes us look at the sources alike."""
     answers = [decide(Attempt(user, algorithm, key, None), EVERYBODY, NOW) for user in (b"amos", b"eve", b"nobody-yet")]
-    assert len({answer.unknown for answer in answers if isinstance(answer, Deny)}) == 1
+    assert len({answer.final for answer in answers if isinstance(answer, Deny)}) == 1
     assert all(isinstance(answer, Deny) for answer in answers)
 
 
@@ -166,7 +166,7 @@ def test_an_outage_is_told_from_a_bad_key() -> None:
     """The first of the failures of the account's sources stands beside the refusal; an unknown account has none."""
     failures = ("github:example: HTTP 503", "url:https://example.com/: timed out")
     keys = with_account(account(line(ED), failures=failures))
-    assert ask(OTHER, keys) == Deny("key is not known; backend error: github:example: HTTP 503", unknown=True)
+    assert ask(OTHER, keys) == Deny("key is not known; backend error: github:example: HTTP 503")
     assert ask(OTHER, keys, user=b"eve") == UNKNOWN_ACCOUNT
     assert isinstance(ask(ED, keys), Accept)
 

@@ -8,7 +8,7 @@ from pyssh_gateway.core.key_options import KeyOptions
 from pyssh_gateway.core.policy import TOUCHED, VERIFIED, Accept, Attempt, Deny, Proof, decide, still_holds
 from pyssh_gateway.events import Identity
 from tests.support.attempts import DAY, ED, NOW, OTHER, RSA, SK, SKEC, UNKNOWN_KEY, ask
-from tests.support.snapshots import account, line, snapshot, with_account
+from tests.support.snapshots import USER, account, line, snapshot, with_account
 
 
 @pytest.mark.parametrize(
@@ -93,10 +93,14 @@ def test_a_login_narrows_the_keys_of_its_sources(types: set[str], only: set[str]
     ],
 )
 def test_keys_that_nobody_confirms_stop_counting(age: float | None, expected: str) -> None:
-    """After max_stale; asking again may help, so the key is unknown rather than refused."""
+    """After max_stale; asking again may help, and the log has why that has not yet."""
     fetched = {} if age is None else {"github:example": NOW - age}
     outcome = ask(ED, snapshot(line(ED), fetched=fetched, max_stale=7 * DAY))
-    assert outcome == Deny(expected, unknown=True) if expected else isinstance(outcome, Accept)
+    assert outcome == Deny(expected) if expected else isinstance(outcome, Accept)
+    failing = {USER: account(line(ED), failures=("github:example: HTTP 503",))}
+    outcome = ask(ED, KeySnapshot(failing, fetched=fetched, max_stale=7 * DAY))
+    said = f"{expected}; backend error: github:example: HTTP 503"
+    assert outcome == Deny(said) if expected else isinstance(outcome, Accept)
 
 
 def test_a_stale_source_does_not_stand_in_anothers_way() -> None:
@@ -108,7 +112,7 @@ def test_a_stale_source_does_not_stand_in_anothers_way() -> None:
     assert outcome.key == file
     expired = line(ED, KeyOptions(expires=NOW - 1), source="file:/keys")
     outcome = ask(ED, snapshot(expired, gone, fetched=fetched, max_stale=7 * DAY))
-    assert outcome == Deny("the key expired 1s ago (expiry-time)", unknown=True)
+    assert outcome == Deny("the key expired 1s ago (expiry-time)")
 
 
 # -- security keys -----------------------------------------------------------------------------------------------
