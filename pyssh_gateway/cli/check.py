@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from pyssh_gateway.cli import offline, printing, text
+from pyssh_gateway.cli.accounts import closed
 from pyssh_gateway.cli.outcome import FINE, NO
 from pyssh_gateway.config import Config
 from pyssh_gateway.core.control import LoginReport, SourceReport
@@ -23,7 +24,7 @@ class CheckReport(msgspec.Struct, frozen=True):
 
 def check(given: argparse.Namespace, config: Config) -> int:
     """Look at accounts, files, directories and host keys, and ask every source once. Nothing is kept."""
-    problems = login_problems(config) + place_problems(config) + _host_key_problems(config)
+    problems = login_problems(config) + place_problems(config) + _host_key_problems(config) + _closed_accounts(config)
     found = offline.look(config, ask_all=True)
     problems += found.complaints
     for source in found.sources:
@@ -42,6 +43,16 @@ def _summary(problems: list[str]) -> list[str]:
     if not problems:
         return ["nothing is wrong"]
     return [f"{text.number(len(problems), 'problem')}:", *(f"! {problem}" for problem in problems)]
+
+
+def _closed_accounts(config: Config) -> list[str]:
+    """Accounts that nobody can log in to, whatever their keys are, as far as we may know: /etc/shadow is root's."""
+    problems = []
+    for login in config.login:
+        told = closed(login.user)
+        if told:
+            problems.append(f"login {login.user}: {told}")
+    return problems
 
 
 def _host_key_problems(config: Config) -> list[str]:

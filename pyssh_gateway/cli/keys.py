@@ -2,10 +2,13 @@
 
 import argparse
 import binascii
+import ipaddress
 import sys
 from pathlib import Path
 
+from pyssh_gateway import config_values
 from pyssh_gateway.cli import printing, text
+from pyssh_gateway.cli.accounts import closed
 from pyssh_gateway.cli.asking import NoServer, ask
 from pyssh_gateway.cli.outcome import FINE, NO, Failed
 from pyssh_gateway.config import Config
@@ -48,6 +51,8 @@ def _print(reply: control.KeysReply, given: argparse.Namespace, *, pictures: boo
 def test(given: argparse.Namespace, config: Config) -> int:
     """Whether a key would be let in, and why not."""
     blob = _read_public_key(given.file)
+    if given.peer and not _is_address(given.peer):
+        raise Failed(f"--from takes an IP address, not {config_values.shown(given.peer)}")
     request = control.TryKey(blob, user=given.user, peer=given.peer)
     try:
         reply = ask(config, request, control.VerdictsReply)
@@ -56,12 +61,24 @@ def test(given: argparse.Namespace, config: Config) -> int:
 
         _say_offline(error)
         reply = offline.verdicts_reply(config, request)
+    accepted = [verdict.user for verdict in reply.verdicts if verdict.accepted]
+    refused = {user: told for user in accepted if (told := closed(user))}
     if given.json:
         printing.json(reply)
     else:
         about = f"{fingerprint(blob)}  {type_of(blob)}  from {given.peer or THIS_MACHINE}"
         printing.lines([about, *text.verdicts(reply.verdicts)])
-    return FINE if any(verdict.accepted for verdict in reply.verdicts) else NO
+    for user, told in refused.items():
+        printing.remark(f"{user} gets no session: {told}")
+    return FINE if len(accepted) > len(refused) else NO
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def accept(given: argparse.Namespace, config: Config) -> int:

@@ -336,6 +336,14 @@ def test_what_is_no_public_key_is_not_sent(
     assert not answers.tried
 
 
+def test_an_address_is_an_address(answers: Answers, run: Run, place: Path) -> None:
+    """Protects from a yes that is about nothing: a name or a typing error is no place that a key is used from."""
+    (place / "id.pub").write_bytes(ed25519())
+    code, out, err = run("keys", "test", str(place / "id.pub"), "--from", "laptop")
+    assert (code, out, err) == (1, "", 'pyssh-gateway: --from takes an IP address, not "laptop"\n')
+    assert not answers.tried
+
+
 def test_a_change_of_account_is_accepted(answers: Answers, run: Run) -> None:
     """Protects `keys accept`, and that what the server refuses is said and is a no."""
     assert run("keys", "accept", "github:example") == (0, "accepted\n", "")

@@ -3,8 +3,9 @@
 import json
 import os
 import pwd
+import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,15 @@ import pytest
 from pyssh_gateway.cli import main
 from pyssh_gateway.core.authorized_keys import parse
 from pyssh_gateway.keys.copies import FETCHED_DIRECTORY, Copies, Copy
+from tests.support.boot import volume
 from tests.support.certificates import Authority, make_key
 from tests.support.github import FakeGitHub, keys, status
 from tests.support.key_lines import ed25519
+from tests.support.waiting import PATIENCE
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
 STRANGER = 12345
+EXPIRED = "pyssh-expired"
 
 Run = Callable[..., "tuple[int, str, str]"]
 
@@ -52,13 +56,13 @@ def run(place: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command with a configuration of these sources and settings; gives exit code, output and complaints."""
 
     def command(
-        *arguments: str, sources: list[str] | None = None, github: FakeGitHub | None = None
+        *arguments: str, sources: list[str] | None = None, github: FakeGitHub | None = None, user: str = ME
     ) -> tuple[int, str, str]:
         configured = [f"file:{place}/authorized_keys"] if sources is None else sources
         url = "" if github is None else f'github_url = "{github.url}"\n'
         (place / "config.toml").write_text(
             f'control = "off"\nkeys_dir = "{place}/keys"\naudit_dir = "{place}/audit"\naccount = "nobody"\n'
-            f'[keys]\n{url}timeout = "5s"\n[[login]]\nuser = "{ME}"\nkeys = {json.dumps(configured)}\n'
+            f'[keys]\n{url}timeout = "5s"\n[[login]]\nuser = "{user}"\nkeys = {json.dumps(configured)}\n'
         )
         before = contents(place)
         code = main.run([*arguments, "--config", str(place / "config.toml")], {})
@@ -126,6 +130,28 @@ def _with_authority(certificate: bytes, authority: bytes) -> bytes:
     at = certificate.rindex(b"\0\0\0\x0bssh-ed25519" + b"\0\0\0\x20")
     forged = certificate[:at] + authority + certificate[at + len(authority) :]
     return binascii.b2a_base64(forged)
+
+
+@pytest.fixture
+def expired(is_root: bool) -> Iterator[str]:
+    """An account that has expired."""
+    if not is_root:
+        pytest.skip("only root can make accounts, and see when they expire")
+    with volume("expired", (EXPIRED,), EXPIRED):
+        command = ["/usr/sbin/useradd", "--no-create-home", "--expiredate", "1", EXPIRED]
+        subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
+        yield EXPIRED
+
+
+def test_an_account_that_is_closed_is_told(run: Run, place: Path, expired: str) -> None:
+    """Protects from a yes that a login then contradicts: the key is good, and the account has expired."""
+    (place / "id.pub").write_bytes(ed25519(1))
+    code, out, err = run("keys", "test", str(place / "id.pub"), user=expired)
+    assert (code, f"  {expired}: yes, as " in out) == (1, True)
+    assert f"pyssh-gateway: {expired} gets no session: The account {expired} has expired" in err
+    code, out, _ = run("check", user=expired)
+    assert code == 1
+    assert f"! login {expired}: The account {expired} has expired" in out
 
 
 def test_check_asks_everybody_and_keeps_nothing(run: Run, place: Path, github: FakeGitHub) -> None:
