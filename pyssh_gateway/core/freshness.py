@@ -51,18 +51,19 @@ class LookBudget:
     """Decides whether an unknown key is reason enough to ask the sources again, before it is refused.
 
     An agent offers all its keys, one after the other. Those that came before the one that got in are bystanders: they
-    would make every login of their owner wait, so they are no reason to look, ever. One that is added to an account
-    later is found at the next refresh, and its owner gets in with the other one meanwhile.
+    would make every login from there wait, so they are no reason to look when they come from there again. Somebody who
+    leaves without having got in shows that one of them was meant after all (it may have been added to the account a
+    moment ago): the next time it is a reason.
     """
 
     def __init__(self, now: float) -> None:
         self._all = Bucket(LOOKS, LOOK_SECONDS, now)
         self._peers: OrderedDict[str, Bucket] = OrderedDict()
-        self._bystanders: OrderedDict[str, None] = OrderedDict()
+        self._bystanders: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def take(self, peer: str, fingerprint: str, now: float) -> bool:
         """Whether to look now for the key that `peer` offers; if so, it is counted."""
-        if self.is_bystander(fingerprint):
+        if self.is_bystander(peer, fingerprint):
             return False
         source = source_of(peer)
         mine = self._peers.setdefault(source, Bucket(LOOKS_PER_PEER, PEER_SECONDS, now))
@@ -75,20 +76,27 @@ class LookBudget:
         self._all.take()
         return True
 
-    def is_bystander(self, fingerprint: str) -> bool:
-        """Whether the key was offered in vain by somebody who got in with another one."""
-        if fingerprint not in self._bystanders:
+    def is_bystander(self, peer: str, fingerprint: str) -> bool:
+        """Whether somebody from there offered the key in vain, and got in with another one."""
+        known_as = (source_of(peer), fingerprint)
+        if known_as not in self._bystanders:
             return False
-        self._bystanders.move_to_end(fingerprint)
+        self._bystanders.move_to_end(known_as)
         return True
 
-    def stood_by(self, fingerprints: tuple[str, ...]) -> None:
-        """These were offered in vain by somebody who got in with another key."""
+    def stood_by(self, peer: str, fingerprints: tuple[str, ...]) -> None:
+        """These were offered in vain from there by somebody who got in with another key."""
         for fingerprint in fingerprints:
-            self._bystanders[fingerprint] = None
-            self._bystanders.move_to_end(fingerprint)
+            known_as = (source_of(peer), fingerprint)
+            self._bystanders[known_as] = None
+            self._bystanders.move_to_end(known_as)
             if len(self._bystanders) > MAX_BYSTANDERS:
                 self._bystanders.popitem(last=False)
+
+    def were_meant(self, peer: str, fingerprints: tuple[str, ...]) -> None:
+        """These were offered in vain from there by somebody who has left without getting in."""
+        for fingerprint in fingerprints:
+            self._bystanders.pop((source_of(peer), fingerprint), None)
 
 
 Verdict = Literal["trust", "wait", "disown"]

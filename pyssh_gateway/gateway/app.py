@@ -152,6 +152,7 @@ class Gateway:
             snapshot=lambda: self._keyring.snapshot,
             look_again=self._keyring.look_again,
             key_used=self._keyring.used,
+            turned_away=self._keyring.turned_away,
             end_revoked=config.keys.on_revoke == "end",
             system_env=lambda: read_system_environment() | place,
             banner=self._login_banner.text,

@@ -69,6 +69,7 @@ class Forwarding:
         self._agent: Listening | None = None
         self._agent_lock = asyncio.Lock()
         self._closed = False
+        self._revoked: str | None = None
 
     @property
     def bytes_moved(self) -> int:
@@ -90,6 +91,12 @@ class Forwarding:
             self._context.sockets.forget(listening)
         self._listeners.clear()
         self._agent = None
+
+    def revoke(self, reason: str) -> None:
+        """Open nothing more, for `reason`, and stop listening. What is open goes on until the connection ends."""
+        self._revoked = reason
+        for where in tuple(self._listeners):
+            self.cancel(where)
 
     # -- from the client outwards -------------------------------------------------------------------------------
 
@@ -232,6 +239,7 @@ class Forwarding:
         self, request: str, target: str, reason: str | None, asking: Callable[[], Awaitable[Listening]]
     ) -> Listening | None:
         """A new listener, unless `reason` or the number of those that are open speaks against it."""
+        reason = self._revoked or reason
         if reason is None and len(self._listeners) >= MAX_LISTENERS:
             reason = f"{MAX_LISTENERS} listeners are open on this connection already"
         if reason is None:
@@ -324,6 +332,7 @@ class Forwarding:
         return forward
 
     def _check(self, kind: str, target: str, reason: str | None) -> None:
+        reason = self._revoked or reason
         if reason is None and self._forwards >= MAX_FORWARDS:
             reason = f"{MAX_FORWARDS} connections are forwarded already"
         if reason is not None:

@@ -47,6 +47,8 @@ from pyssh_gateway.gateway.spawner_client import SpawnerClient
 REVOKED_SECONDS = 10.0
 """How long somebody whose key has been revoked is still on: long enough to read why, and to save a file."""
 
+KEY_REVOKED = "the key that this connection was opened with has been revoked"
+"""Why they get nothing new in that time."""
 
 MAX_ALGORITHM = 64
 """Characters kept of an algorithm's name that nobody has accepted (RFC 4251 section 6 has no longer ones)."""
@@ -68,7 +70,8 @@ class Services(msgspec.Struct, frozen=True):
     publish: Callable[[AnyEvent], None]
     snapshot: Callable[[], KeySnapshot]
     look_again: Callable[[str, str], Awaitable[None]]
-    key_used: Callable[[str, tuple[str, ...]], None]
+    key_used: Callable[[str, str, tuple[str, ...]], None]
+    turned_away: Callable[[str, tuple[str, ...]], None]
     system_env: Callable[[], dict[bytes, bytes]]
     released: Callable[[str], None]
     banner: Callable[[str], bytes]
@@ -115,6 +118,7 @@ class Client(asyncssh.SSHServer):
             self._ending.cancel()
         if not self.user:
             self._services.released(self._endpoints.peer)
+            self._services.turned_away(self._endpoints.peer, self._in_vain)
         else:
             self.forwarding.close()
             if not registry.is_on(self.user):
@@ -241,7 +245,7 @@ class Client(asyncssh.SSHServer):
                 identity=accepted.identity,
             )
         )
-        self._services.key_used(accepted.key.source, self._in_vain)
+        self._services.key_used(accepted.key.source, self._endpoints.peer, self._in_vain)
 
     @property
     def identity(self) -> Identity | None:
@@ -291,6 +295,7 @@ class Client(asyncssh.SSHServer):
             return
         for session in self.sessions.values():
             session.announce(f"pyssh-gateway: {reason}. This connection ends in {seconds:.0f} s.")
+        self.forwarding.revoke(KEY_REVOKED)
         self._ending = self._loop.call_later(seconds, self.disconnect, "The key that you logged in with was revoked")
 
     def _tell(self, event: OnesEvent) -> None:
@@ -331,7 +336,7 @@ class Client(asyncssh.SSHServer):
         if self._connection.no_more_sessions:
             self._refuse("session", "the client said that it would open no more sessions")
         if self._ending is not None:
-            self._refuse("session", "the key that this connection was opened with has been revoked")
+            self._refuse("session", KEY_REVOKED)
         limit = self._services.limits.sessions_per_connection
         running = sum(not session.is_over for session in self.sessions.values())
         # Sessions whose channel the client has yet to close are few with any honest one; they have to be bounded, too.

@@ -117,7 +117,7 @@ class Keyring:
         patience = LOOK_PATIENCE
         if any(not standing.asked and standing.known is None for standing in self._standings.values()):
             patience = self._settings.timeout
-        elif self._looks.is_bystander(offered):
+        elif self._looks.is_bystander(peer, offered):
             return
         elif len(self._asking) < len(self._standings) and self._looks.take(peer, offered, self._now()):
             self.want(tuple(self._standings))
@@ -126,9 +126,13 @@ class Keyring:
             async with asyncio.timeout(patience):
                 await self.settled()
 
-    def used(self, spec: str, in_vain: tuple[str, ...]) -> None:
-        """A key of the source `spec` has let somebody in, who had offered the keys `in_vain` (fingerprints) before."""
-        self._looks.stood_by(in_vain)
+    def turned_away(self, peer: str, in_vain: tuple[str, ...]) -> None:
+        """Somebody has left without getting in, who had offered these keys (fingerprints)."""
+        self._looks.were_meant(peer, in_vain)
+
+    def used(self, spec: str, peer: str, in_vain: tuple[str, ...]) -> None:
+        """A key of the source `spec` has let `peer` in, who had offered the keys `in_vain` (fingerprints) before."""
+        self._looks.stood_by(peer, in_vain)
         for source, standing in self._standings.items():
             if source.spec == spec and standing.unasked(self._now()) >= self._settings.revalidate:
                 self.want((source,))

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import asyncssh
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from tests.conftest import KeyPair, MakeServer
 from tests.support import github as fake
 from tests.support.client import Client
-from tests.support.forwards import free_port
+from tests.support.forwards import Master, Target, dial, echo, free_port
 from tests.support.idle_stop import moment
 from tests.support.server import Server, Settings
 from tests.support.waiting import AT_ONCE, PATIENCE, until
@@ -185,6 +186,29 @@ def test_logins_during_an_outage_do_not_ask_each_time(
     for _ in range(10):
         assert client.run("exit 3").status == 3
     assert github.requests["example"] - 2 <= (time.monotonic() - began) / 0.5 + 1
+
+
+def test_a_revoked_key_opens_nothing_more(
+    make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair, tmp_path: Path
+) -> None:
+    """Protects in the seconds between warning and end: no session, no forward, and nobody gets in at a listener."""
+    github.script("example", lines_of(user_key))
+    server = make_asking(revalidate="0s")
+    with Target(echo) as target, Master(Client(server, user_key.private), tmp_path) as master:
+        visited = master.forward("-R", f"0:127.0.0.1:{target.port}")
+        master.forward("-L", f"{tmp_path}/l:127.0.0.1:{target.port}")
+        dial(str(tmp_path / "l")).close()
+        github.script("example", fake.empty())
+        Client(server, user_key.private).run("true")
+        revoked = server.wait_for("connection.revoked", conn=server.find("connection.authenticated")[0]["conn"])
+        assert revoked["seconds"] == 10
+        with pytest.raises(ConnectionRefusedError):
+            dial(("127.0.0.1", visited))
+        with dial(str(tmp_path / "l")) as refused:
+            assert refused.recv(1) == b""
+        assert master.run("true").status == 255
+        denied = [event["request"].split()[0] for event in server.find("request.denied")]
+        assert sorted(denied) == ["direct-tcpip", "session"]
 
 
 def test_last_login_by_a_removed_key_is_told(

@@ -256,7 +256,7 @@ def test_the_other_keys_of_an_agent_are_no_reason_to_look(github: FakeGitHub, tm
             for offered in others:
                 await ring.keyring.look_again(PEER, offered)
             assert github.requests["example"] == len(others)
-            ring.keyring.used(SPEC, others)
+            ring.keyring.used(SPEC, PEER, others)
             ring.now += DAY
             for number in range(MANY):
                 await ring.keyring.look_again(PEER, others[number % 2])
@@ -279,7 +279,7 @@ def test_a_key_that_is_used_is_looked_up_again(github: FakeGitHub, tmp_path: Pat
     async def story() -> None:
         async with ring.running():
             ring.now += age
-            ring.keyring.used(SPEC, ())
+            ring.keyring.used(SPEC, PEER, ())
             assert ring.lets_in() == {ALICE}
             await ring.keyring.settled()
 
@@ -297,8 +297,8 @@ def test_only_the_source_of_the_key_is_looked_up_again(github: FakeGitHub, tmp_p
         async with ring.running():
             await ring.keyring.refresh_all()
             ring.now += MINUTE
-            ring.keyring.used("github:admin", ())
-            ring.keyring.used("github:nobody", ())
+            ring.keyring.used("github:admin", PEER, ())
+            ring.keyring.used("github:nobody", PEER, ())
             await ring.keyring.settled()
 
     play(story())
@@ -313,10 +313,10 @@ def test_a_crowd_that_logs_in_is_one_question(github: FakeGitHub, tmp_path: Path
         async with ring.running():
             ring.now += MINUTE
             for _ in range(MANY):
-                ring.keyring.used(SPEC, ())
+                ring.keyring.used(SPEC, PEER, ())
             await ring.keyring.settled()
             for _ in range(MANY):
-                ring.keyring.used(SPEC, ())
+                ring.keyring.used(SPEC, PEER, ())
             await ring.keyring.settled()
 
     play(story())

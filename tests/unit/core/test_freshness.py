@@ -66,18 +66,34 @@ def test_a_clock_that_goes_back_gives_nothing() -> None:
 def test_bystanders_are_no_reason_to_look() -> None:
     """Protects: the other keys of somebody's agent don't make each of their logins wait."""
     budget = LookBudget(0.0)
-    budget.stood_by(("SHA256:a", "SHA256:b"))
+    budget.stood_by(PEER, ("SHA256:a", "SHA256:b"))
     assert not budget.take(PEER, "SHA256:a", 0.0)
     assert not budget.take(PEER, "SHA256:b", 1e9)
-    assert budget.take(PEER, "SHA256:c", 0.0)
+    assert budget.take(PEER, "SHA256:c", 1e9)
+
+
+def test_a_bystander_that_was_meant_is_a_reason_to_look() -> None:
+    """Protects who adds a key that an agent has offered before: who leaves without getting in has meant one of them."""
+    budget = LookBudget(0.0)
+    budget.stood_by(PEER, ("SHA256:a", "SHA256:b"))
+    budget.were_meant(PEER, ("SHA256:a", "SHA256:unheard-of"))
+    assert budget.take(PEER, "SHA256:a", 0.0)
+    assert not budget.take(PEER, "SHA256:b", 0.0)
+
+
+def test_nobody_makes_a_bystander_of_anothers_key() -> None:
+    """Protects a key's owner from who has its public half, and offers it from elsewhere before a key of their own."""
+    budget = LookBudget(0.0)
+    budget.stood_by("198.51.100.7", ("SHA256:a",))
+    assert budget.take(PEER, "SHA256:a", 0.0)
 
 
 def test_memory_is_bounded() -> None:
     """Protects: neither peers nor keys fill the memory, and what is used stays."""
     budget = LookBudget(0.0)
-    budget.stood_by(tuple(f"SHA256:{number}" for number in range(MAX_BYSTANDERS)))
+    budget.stood_by(PEER, tuple(f"SHA256:{number}" for number in range(MAX_BYSTANDERS)))
     assert not budget.take(PEER, "SHA256:0", 0.0)
-    budget.stood_by(("SHA256:one-more",))
+    budget.stood_by(PEER, ("SHA256:one-more",))
     assert not budget.take(PEER, "SHA256:0", 0.0)
     assert budget.take(PEER, "SHA256:1", 0.0)
     looks(budget, [PEER] * 100)
