@@ -111,7 +111,7 @@ async def _ask(url: str, settings: config.Keys, meanings: dict[int, str], now: C
 def _decode(answer: Answer, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(answer.text or b"", type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # the last: nested a thousand deep
         raise FetchError(f"GitHub's API gives an answer that is not understood: {error}") from error
 
 

@@ -9,6 +9,7 @@ all keys away. That there is nothing any more (404) counts when it is still so a
 import asyncio
 import random as random_module
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ import msgspec
 from pyssh_gateway import config
 from pyssh_gateway.core.authorized_keys import KeySnapshot
 from pyssh_gateway.core.freshness import LookBudget
-from pyssh_gateway.events import AccountChanged, AnyEvent, KeysFailed, KeysLoaded
+from pyssh_gateway.events import AccountChanged, AnyEvent, InternalError, KeysFailed, KeysLoaded
 from pyssh_gateway.keys.answers import FetchError
 from pyssh_gateway.keys.copies import Copy
 from pyssh_gateway.keys.inquiry import AccountChangedError, Inquirer, Known, known_from
@@ -196,7 +197,7 @@ class Keyring:
                 for standing in self._standings.values():
                     if standing.wants_account and standing.learn_due <= now and standing.source not in self._asking:
                         standing.learn_due = now + self._interval()
-                        questions.create_task(self._learn_account(standing))
+                        questions.create_task(self._contained(self._learn_account(standing)))
                 await self._sleep(self._until_due())
 
     async def refresh(self, sources: Sequence[Source] | None = None) -> None:
@@ -232,13 +233,24 @@ class Keyring:
     async def _ask(self, standing: Standing) -> None:
         """One question to one source, and what follows from the answer."""
         try:
-            await self._ask_and_judge(standing)
+            bug = await self._contained(self._ask_and_judge(standing))
+            if bug is not None:
+                await self._failed(standing, FetchError(f"internal error: {type(bug).__name__}"))
         finally:
             standing.asked = True
             self._asking.pop(standing.source).set()
             self._wanted.set()
         # Nobody who waits for the answer waits for the disk.
-        await self._keep(standing)
+        await self._contained(self._keep(standing))
+
+    async def _contained(self, work: Awaitable[None]) -> Exception | None:
+        """Do what is to be done about one source. A bug in it is told, and ends neither the gateway nor the others."""
+        try:
+            await work
+        except Exception as bug:  # noqa: BLE001 - what a source says reaches far, and would do so again after a restart
+            self._publish(InternalError(where="keys", error=traceback.format_exc()))
+            return bug
+        return None
 
     async def _ask_and_judge(self, standing: Standing) -> None:
         now = self._now()

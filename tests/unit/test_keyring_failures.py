@@ -7,13 +7,15 @@ import ssl
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from pyssh_gateway import config
 from pyssh_gateway.core.policy import Deny
-from pyssh_gateway.events import KeysFailed
+from pyssh_gateway.events import InternalError, KeysFailed
+from pyssh_gateway.keys.inquiry import Inquirer, Known
+from pyssh_gateway.keys.sources import Source
 from tests.support import github as gh
 from tests.support.github import FakeGitHub
 from tests.support.github_api import api_path, in_json
@@ -182,6 +184,43 @@ def test_who_gets_in_before_during_and_after(github: FakeGitHub, tmp_path: Path,
     assert after.lets_in() == {BOB, CAROL}
     assert after.status().failure == ""
     assert after.refusal(ALICE) == "key is not known"
+
+
+def test_a_bug_in_asking_one_source_ends_nothing(
+    github: FakeGitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects: a bug that one source's answer brings out is told, costs nobody a key, and is asked about again."""
+    github.script("example", gh.keys(ALICE))
+    logins = (config.Login(user="dev", keys=(SPEC, "file:/keys")),)
+    ring = Ring(tmp_path, github.url, logins, files={"/keys": BOB.encode()})
+    ring.run(0)
+    ask = Inquirer.ask
+
+    async def stumble(inquirer: Inquirer, source: Source, *args: Any, **kwargs: Any) -> Known:  # noqa: ANN401
+        if source.kind == "github":
+            raise ZeroDivisionError("a bug")
+        return await ask(inquirer, source, *args, **kwargs)
+
+    async def stumble_too(inquirer: Inquirer, source: Source) -> int:
+        raise ZeroDivisionError("another bug")
+
+    monkeypatch.setattr(Inquirer, "ask", stumble)  # no answer is known that brings one out
+    monkeypatch.setattr(Inquirer, "account_id", stumble_too)
+    ring.files = {"/keys": CAROL.encode()}
+    ring.pass_time(REFRESH)
+    assert ring.lets_in() == {ALICE, CAROL}
+    bugs = [event for event in ring.events if isinstance(event, InternalError)]
+    assert {bug.where for bug in bugs} == {"keys"}
+    told = {bug.error.splitlines()[-1] for bug in bugs}
+    assert told == {"ZeroDivisionError: a bug", "ZeroDivisionError: another bug"}
+    assert ring.failures() == ["internal error: ZeroDivisionError"]
+    assert ring.status().failure == "internal error: ZeroDivisionError"
+
+    monkeypatch.undo()
+    github.script("example", gh.keys(BOB))
+    ring.pass_time(REFRESH)
+    assert ring.lets_in() == {BOB, CAROL}
+    assert ring.status().failure == ""
 
 
 def test_old_keys_let_in_for_max_stale_and_not_longer(github: FakeGitHub, tmp_path: Path) -> None:
