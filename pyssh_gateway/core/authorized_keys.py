@@ -72,11 +72,16 @@ class AuthorizedKey(msgspec.Struct, frozen=True):
 
 
 class ParsedKeys(msgspec.Struct, frozen=True):
-    """What a text held. `refused` gives the reasons of the first MAX_REFUSALS of `refused_count` bad lines."""
+    """What a text held. `refused` gives the reasons of the first MAX_REFUSALS of `refused_count` bad lines.
+
+    `refused_keys`: some of those are public keys nevertheless. A text that has bad lines and neither these nor accepted
+    keys is about something else: it may be an error page.
+    """
 
     accepted: tuple[AuthorizedKey, ...]
     refused: tuple[str, ...]
     refused_count: int
+    refused_keys: bool = False
 
 
 class AccountKeys(msgspec.Struct, frozen=True):
@@ -133,6 +138,7 @@ def parse(text: bytes, source: str, allow_options: bool, *, authorities: bool = 
         return ParsedKeys((), (f"the text is longer than {MAX_KEYS_BYTES} bytes, none of it was read",), 1)
     accepted: dict[tuple[bytes, KeyOptions], AuthorizedKey] = {}
     refused: list[str] = []
+    refused_keys = False
     for number, raw_line in enumerate(text.split(b"\n", MAX_LINES), start=1):
         line = raw_line.strip(b" \t\r")
         if not line:
@@ -146,9 +152,21 @@ def parse(text: bytes, source: str, allow_options: bool, *, authorities: bool = 
             key = _parse_line(line, source, allow_options, authorities)
         except _RefusedLineError as error:
             refused.append(f"line {number}: {error}")
+            refused_keys = refused_keys or is_key_line(line)
         else:
             accepted.setdefault((key.blob, key.options), key)
-    return ParsedKeys(tuple(accepted.values()), tuple(refused[:MAX_REFUSALS]), len(refused))
+    return ParsedKeys(tuple(accepted.values()), tuple(refused[:MAX_REFUSALS]), len(refused), refused_keys)
+
+
+def is_key_line(line: bytes) -> bool:
+    """Whether `line` (without blanks around it) is a public key, of whatever type and size, with or without options.
+
+    A public key begins with the length of its type's name (RFC 4253 section 6.6), which is far below 256: in base64
+    that is AAAA. No sentence about ssh-keys goes on like that.
+    """
+    _, line = _split_options(line)
+    type_word, rest = _split_word(line.replace(b"\t", b" "))
+    return type_word.startswith(_TYPE_PREFIXES) and rest.startswith(b"AAAA")
 
 
 def _parse_line(line: bytes, source: str, allow_options: bool, authorities: bool) -> AuthorizedKey:

@@ -12,7 +12,7 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from pyssh_gateway import config
-from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES
+from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES, is_key_line
 from pyssh_gateway.keys.answers import Answer, FetchError
 from pyssh_gateway.keys.connections import same_origin
 from pyssh_gateway.keys.download import Request, download
@@ -125,11 +125,13 @@ def _checked(member: Member) -> Member:
 def key_lines(text: bytes) -> bytes:
     """The keys of an account as lines of type and base64: no comment, no option, nothing that looks like ours.
 
-    Raises FetchError if there is text but no key in it: that is no way to take keys away.
+    Raises FetchError if there is text but no key in it: that is no way to take keys away. Keys with options are some,
+    which are left out.
     """
     lines = [line.strip(b" \t\r") for line in text.split(b"\n")]
     keys = [b"%s %s\n" % key.groups() for line in lines if (key := _KEY_LINE.fullmatch(line)) is not None]
-    if not keys and any(line and not line.startswith(b"#") for line in lines):
+    other = [line for line in lines if line and not line.startswith(b"#")]
+    if not keys and other and not any(map(is_key_line, other)):
         raise FetchError("no usable key in it")
     return b"".join(keys)
 

@@ -86,18 +86,23 @@ class Known(msgspec.Struct, frozen=True):
 
 
 def known_from(source: Source, copy: Copy, origin: Literal["fetched", "last-good"] = "last-good") -> Known:
-    """What the text of `source` says. Raises FetchError if it is not about keys at all: no way to take keys away."""
+    """What the text of `source` says. Raises FetchError if it is not about keys at all: no way to take keys away.
+
+    A key that is refused is one: a text that has no other takes all keys away that were there before.
+    """
     # Whoever may write a file on this machine may also restrict the keys in it; a web page is not asked.
     local = source.kind in {"file", "ca"}
     keys: list[AuthorizedKey] = []
     refusals: list[str] = []
     refused = 0
+    about_keys = local  # between us and a file there is nobody who might put an error page into its place
     for person, account_id, text in _people(source, copy):
         parsed = parse(text, source.spec, allow_options=local, authorities=source.kind == "ca")
         keys += (_owned(key, person, account_id) for key in parsed.accepted)
         refusals += parsed.refused
         refused += parsed.refused_count
-    if refused and not keys:
+        about_keys = about_keys or bool(parsed.accepted) or parsed.refused_keys
+    if refused and not about_keys:
         raise FetchError(f"no usable key in it ({refused} bad lines, the first: {refusals[0]})")
     return Known(
         text=copy.text,

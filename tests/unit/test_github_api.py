@@ -209,6 +209,8 @@ def test_somebody_on_two_pages_is_one_member(github: FakeGitHub) -> None:
         (b"cert-authority " + KEY + b"\n" + KEY, KEY + b"\n"),
         (b"# github:admin#1\n" + KEY, KEY + b"\n"),
         (b"ssh-dss AAAA= old\n", b"ssh-dss AAAA=\n"),
+        (b"restrict " + KEY, b""),
+        (b"no-pty " + KEY + b"\njunk", b""),
     ],
 )
 def test_takes_keys_and_nothing_else(text: bytes, kept: bytes) -> None:
@@ -216,7 +218,7 @@ def test_takes_keys_and_nothing_else(text: bytes, kept: bytes) -> None:
     assert key_lines(text) == kept
 
 
-@pytest.mark.parametrize("text", [b"Rate limit exceeded.\n", b"restrict " + KEY, b"ssh-ed25519 A*B", b"ssh-ed25519"])
+@pytest.mark.parametrize("text", [b"Rate limit exceeded.\n", b"ssh-ed25519 A*B", b"ssh-ed25519"])
 def test_a_text_without_any_key_is_refused(text: bytes) -> None:
     """Protects: nonsense from a server does not take a member's keys away."""
     with pytest.raises(FetchError, match="no usable key in it"):

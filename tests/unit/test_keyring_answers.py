@@ -14,7 +14,7 @@ from pyssh_gateway.events import KeysFailed, KeysLoaded
 from pyssh_gateway.keys.keyring import MAX_CHANGES
 from tests.support import github as gh
 from tests.support.github import FakeGitHub
-from tests.support.key_lines import ed25519
+from tests.support.key_lines import ed25519, rsa
 from tests.support.keyring import (
     ALICE,
     BOB,
@@ -47,8 +47,7 @@ BAD_ANSWERS = {
     "cut off in chunks": (gh.chunked_and_cut(CAROL), "cut off"),
     "no length": (gh.without_length(CAROL), "does not say how long it is"),
     "garbage": (gh.garbage(), "no usable key in it (2 bad lines, the first: line 1: not a public key)"),
-    "only refused keys": (gh.keys("ssh-dss AAAA"), "no usable key in it (1 bad lines, the first: line 1: DSA keys"),
-    "only keys with options": (gh.keys(f"restrict {CAROL}"), "options are not allowed in keys from github:example"),
+    "talk about keys": (gh.raw(b"ssh-key list unavailable\n"), "no usable key in it (1 bad lines, the first"),
     "binary": (gh.binary(), "binary data"),
     "not HTTP": (gh.not_http(), "proper HTTP"),
     "hang up": (gh.hang_up(), "Remote end closed connection"),
@@ -170,6 +169,44 @@ def test_an_empty_answer_takes_all_keys_away(github: FakeGitHub, tmp_path: Path,
     assert restarted.lets_in() == set()
 
 
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (rsa(1024).decode(), "line 1: an RSA key of 1024 bits is too short"),
+        ("ssh-dss AAAA", "line 1: DSA keys are too weak"),
+        (f"restrict {CAROL}", "line 1: options are not allowed in keys from github:example"),
+    ],
+)
+def test_refused_keys_are_an_answer(github: FakeGitHub, tmp_path: Path, line: str, reason: str) -> None:
+    """Protects: a removed key is refused at once, also when only keys that can't log in are left there."""
+    github.script("example", gh.keys(ALICE, line), gh.keys(line))
+    ring = Ring(tmp_path, github.url)
+    ring.refresh()
+    assert ring.lets_in() == {ALICE}
+    ring.refresh()
+    assert ring.lets_in() == set()
+    loaded = ring.events[-1]
+    assert isinstance(loaded, KeysLoaded)
+    assert (loaded.accepted, loaded.refused, loaded.removed) == (0, 1, (FINGERPRINTS[ALICE],))
+    assert loaded.refusals[0].startswith(reason)
+    restarted = ring.restarted(tmp_path)
+    assert restarted.lets_in() == set()
+    assert restarted.keyring.missing() == ()
+
+
+@pytest.mark.parametrize("text", [f'restrict,comand="/bin/true" {ALICE}'.encode(), b"junk\n", b"\xff\x00"])
+def test_a_file_is_taken_as_it_is(tmp_path: Path, text: bytes) -> None:
+    """Protects: who restricts a key in a file and misspells it does not leave the unrestricted line in force."""
+    ring = Ring(tmp_path, logins=FILE, files={"/keys": ALICE.encode()})
+    ring.refresh()
+    assert ring.lets_in() == {ALICE}
+    ring.files = {"/keys": text}
+    ring.refresh()
+    assert ring.lets_in() == set()
+    assert (ring.status("file:/keys").accepted, ring.status("file:/keys").refused) == (0, 1)
+    assert ring.restarted(tmp_path, logins=FILE).lets_in() == set()
+
+
 def test_says_what_was_loaded(github: FakeGitHub, tmp_path: Path) -> None:
     """Protects: the log tells how many keys a source gave, which lines were refused and why, and what changed."""
     github.script("example", gh.keys(ALICE, "ssh-dss AAAA", BOB), gh.keys(BOB, ALICE), gh.keys(ALICE))
@@ -228,12 +265,12 @@ TEXTS = {
     ALICE.encode(): {ALICE},
     f"{BOB}\r\n{ALICE}\n".encode(): {ALICE, BOB},
     f"{CAROL}\njunk\n".encode(): {CAROL},
-    b"junk\n": None,
+    b"junk\n": set(),
     f"restrict {CAROL}".encode(): {CAROL},
     f'from="203.0.113.1" {CAROL}'.encode(): set(),
-    f"restrikt {CAROL}".encode(): None,
+    f"restrikt {CAROL}".encode(): set(),
     b"x" * (1 << 21): None,
-    b"\xff\x00": None,
+    b"\xff\x00": set(),
 }
 
 

@@ -13,6 +13,7 @@ from pyssh_gateway.keys.inquiry import MAX_DOUBTS, MAX_FETCHES
 from tests.support import github as gh
 from tests.support.github import FakeGitHub
 from tests.support.github_api import api_path
+from tests.support.key_lines import rsa
 from tests.support.keyring import ALICE, BOB, CAROL, FINGERPRINTS, HOUR, MINUTE, NOW, REFRESH, Ring, play, threads
 
 TEAM = "github-team:acme/ops"
@@ -107,6 +108,18 @@ def test_a_member_s_failure_is_that_member_s_alone(
     restarted.refresh()
     assert restarted.lets_in() == {CAROL}
     assert restarted.status(TEAM).failure == ""
+
+
+@pytest.mark.parametrize("line", [rsa(1024).decode(), f"restrict {BOB}"])
+def test_a_member_whose_keys_are_all_refused_has_none(github: FakeGitHub, tmp_path: Path, line: str) -> None:
+    """Protects: a member's removed key is refused, also when all that is left there are keys that can't log in."""
+    ring = team_ring(tmp_path, github)
+    github.script("amos", gh.keys(line))
+    ring.refresh()
+    assert (ring.lets_in(), ring.failures()) == ({ALICE}, [])
+    github.script("mona", gh.keys(line))
+    ring.refresh()
+    assert (ring.lets_in(), ring.failures()) == (NOBODY, [])
 
 
 def test_a_namesake_has_no_keys_from_before(github: FakeGitHub, tmp_path: Path) -> None:

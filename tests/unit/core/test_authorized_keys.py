@@ -9,6 +9,7 @@ from pyssh_gateway.core.authorized_keys import (
     ACCEPTED_TYPES,
     MAX_KEYS,
     MAX_KEYS_BYTES,
+    MAX_LINE_BYTES,
     MAX_LINES,
     MAX_REFUSALS,
     AccountKeys,
@@ -188,6 +189,31 @@ def test_caps_a_comment() -> None:
 def test_a_text_without_lines_is_no_keys_and_no_error(text: bytes) -> None:
     """Protects: an account without keys is told apart from an answer that is not about keys."""
     assert parse(text, SOURCE, allow_options=False) == ParsedKeys((), (), 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "about_keys"),
+    [
+        (b"ssh-dss AAAAB3NzaC1kc3M=", True),
+        (rsa(1024), True),
+        (b"junk\n" + b"ssh-ed25519-cert-v01@openssh.com\tAAAA\nmore of it", True),
+        (b"restrict " + ed25519(), True),
+        (b'restrict,comand="/bin/true" ' + ed25519(), True),
+        (ed25519()[:-2], True),
+        (ed25519() + b" " + b"x" * MAX_LINE_BYTES, True),
+        (b"ssh-key list unavailable", False),
+        (b"ssh-ed25519", False),
+        (b"Your keys: " + ed25519(), False),
+        (b"Rate limit exceeded.\nCome back later.", False),
+        (b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA", False),
+    ],
+)
+def test_tells_refused_keys_from_other_text(text: bytes, about_keys: bool) -> None:
+    """Protects: a list of keys that can't log in takes keys away, and an error page does not."""
+    parsed = parse(text, SOURCE, allow_options=False)
+    assert parsed.accepted == ()
+    assert parsed.refused_count > 0
+    assert parsed.refused_keys == about_keys
 
 
 def test_takes_a_thousand_keys_and_no_more() -> None:
