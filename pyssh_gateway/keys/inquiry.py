@@ -177,8 +177,10 @@ class Inquirer:
             raise AccountChangedError(trusted, found)
         confirmed = heard.fetched if found is not None else known.confirmed if known is not None else 0.0
         owned = tuple(msgspec.structs.replace(key, person_id=trusted) for key in heard.keys)
-        heard = msgspec.structs.replace(heard, keys=owned, account_id=trusted, confirmed=confirmed)
-        if verdict == "trust":
+        # That it is somebody else's account holds until it is known to be the right one: no answer does not undo it.
+        revoked = known.revoked if known is not None and trusted is not None and found is None else ""
+        heard = msgspec.structs.replace(heard, keys=owned, account_id=trusted, confirmed=confirmed, revoked=revoked)
+        if verdict == "trust" and not revoked:
             return heard
         kept = tuple(key for key in heard.keys if key.blob in before)
         # Without validators, so that the next question is answered in full.

@@ -51,7 +51,8 @@ class Keeper:
                 if copy is None:
                     continue
                 known = known_from(source, copy)
-                if copy.account_id is not None:  # what is new is confirmed anyway, and a machine may start often
+                # What is new is confirmed anyway, and a machine may start often; somebody else's account never is.
+                if copy.account_id is not None and not copy.revoked:
                     known = msgspec.structs.replace(known, confirmed=copy.fetched)
             except (CopyError, FetchError) as error:
                 self._publish(KeysFailed(source=source.spec, reason=f"last good copy not used: {error}", kept=0))

@@ -274,7 +274,7 @@ class Keyring:
             if known.doubt:
                 if not known.keys:  # nobody gets in by it: that is not left so for a whole interval
                     standing.due = min(standing.due, now + SECOND_LOOK)
-                self._report_failure(standing, known.doubt)
+                self._report_failure(standing, standing.failure)
 
     @property
     def _check_interval(self) -> float:
@@ -297,9 +297,9 @@ class Keyring:
                 self._report_failure(standing, reason)
                 return
             reason = f"{reason}; {doubt}"
-        standing.failure = reason
+        standing.failed(reason)
         self.snapshot = self._build_snapshot()
-        self._report_failure(standing, reason)
+        self._report_failure(standing, standing.failure)
 
     async def _doubt_about_end(self, standing: Standing, now: float) -> str | None:
         """Why a source that says that it is not there any more is not believed yet; None if it is."""

@@ -94,9 +94,15 @@ class Standing:
     def heard(self, known: Known, doubt: str) -> None:
         """There was a usable answer, about which `doubt` says what is wrong, if anything is."""
         self.known = known
-        self.failure = doubt or known.revoked
+        self.failed(doubt)
         self.fruitless = 0
         self.gone_since = None
+
+    def failed(self, reason: str) -> None:
+        """What is wrong with it, if anything; why nobody gets in by it any more is told beside that."""
+        revoked = self.known.revoked if self.known is not None else ""
+        repeated = not reason or revoked.startswith(reason)  # "no such account (404)", and once more
+        self.failure = revoked if repeated else f"{revoked}; {reason}" if revoked else reason
 
     def age(self, now: float) -> float:
         """Seconds since the last answer; not below zero: a clock that was set back makes no key younger than now."""

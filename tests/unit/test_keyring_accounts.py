@@ -252,6 +252,35 @@ def test_a_recycled_account_stays_out_after_a_restart(github: FakeGitHub, tmp_pa
     assert len(restarted.account_changes()) == 1
 
 
+@pytest.mark.parametrize("listed", [gh.keys(CAROL), gh.empty()])
+def test_a_recycled_account_is_told_until_it_is_put_right(
+    github: FakeGitHub, tmp_path: Path, listed: gh.Answer
+) -> None:
+    """Protects: neither an outage nor a restart hides from whoever looks why nobody gets in."""
+    ring = learned(tmp_path, github)
+    recycle(github)
+    ring.refresh()
+    assert ring.status().failure == TAKEN_OVER
+    github.script("example", listed)
+    for page, api in ((listed, gh.status(500)), (gh.status(500), None), (gh.status(404), None)):
+        github.script("example", page)
+        github.script(API, *([api] if api is not None else []))
+        for _ in range(2):
+            ring.now += MINUTE
+            ring.refresh()
+            assert ring.lets_in() == NOBODY
+            assert ring.status().failure.startswith(f"{TAKEN_OVER}; ")
+            assert ring.failures()[-1] == ring.status().failure
+            assert TAKEN_OVER in ring.refusal(CAROL)
+            ring = ring.restarted(tmp_path, github.url)
+            assert ring.status().failure == TAKEN_OVER
+    github.account("example", 7)
+    github.script("example", listed)
+    ring.refresh()
+    assert ring.status().failure == ""
+    assert ring.restarted(tmp_path).status().failure == ""
+
+
 def test_a_recycled_account_stays_out_though_the_numbers_are_lost(github: FakeGitHub, tmp_path: Path) -> None:
     """Protects: the copy of an account that lets in nobody still says whose it was."""
     ring = learned(tmp_path, github)

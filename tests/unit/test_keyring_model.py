@@ -47,6 +47,7 @@ class Machine(RuleBasedStateMachine):
         self.ring.run(0)
         self.heard_at = self.confirmed_at = self.ring.now
         self.gone_at: float | None = None
+        self.taken_over = False
         assert self.ring.status().remembered == self.trusted
 
     def teardown(self) -> None:
@@ -91,6 +92,7 @@ class Machine(RuleBasedStateMachine):
         if checked and self.api_works:
             self.in_force = self.listed if right else frozenset()
             self.confirmed_at = now if right else float("-inf")
+            self.taken_over = not right
         else:
             self.in_force &= self.listed
         self.gone_at, self.heard_at = None, now
@@ -100,7 +102,7 @@ class Machine(RuleBasedStateMachine):
         if self.gone_at is None:
             self.gone_at = now
         elif now - self.gone_at >= SECOND_LOOK:
-            self.gone_at, self.in_force = None, frozenset()
+            self.gone_at, self.in_force, self.confirmed_at = None, frozenset(), float("-inf")
 
     @rule()
     def restart(self) -> None:
@@ -108,7 +110,8 @@ class Machine(RuleBasedStateMachine):
         self.ring = self.ring.restarted(self.store, self.github.url)
         self.gone_at = None
         copy = Copies(self.store).load(SPEC)
-        self.confirmed_at = float("-inf") if copy is None or copy.account_id is None else copy.fetched
+        confirmed = copy is not None and copy.account_id is not None and not copy.revoked
+        self.confirmed_at = copy.fetched if copy is not None and confirmed else float("-inf")
 
     @precondition(lambda self: self.page == "keys" and self.api_works)
     @rule()
@@ -118,6 +121,7 @@ class Machine(RuleBasedStateMachine):
         self.ring.run(0)
         self.trusted, self.said, self.in_force, self.gone_at = self.owner, self.listed, self.listed, None
         self.heard_at = self.confirmed_at = self.ring.now
+        self.taken_over = False
         assert self.ring.status().remembered == self.owner
 
     @invariant()
@@ -125,6 +129,12 @@ class Machine(RuleBasedStateMachine):
         """Nobody gets in whom the right account did not name when it was asked last."""
         if hasattr(self, "ring"):
             assert self.ring.lets_in() <= self.said
+
+    @invariant()
+    def what_a_person_has_to_put_right_is_told(self) -> None:
+        """A login that was seen to be somebody else's is said to be, until it is seen to be its owner's."""
+        if hasattr(self, "ring") and self.taken_over:
+            assert "it was renamed or taken over" in self.ring.status().failure
 
     @invariant()
     def only_as_long_as_it_is_fresh(self) -> None:

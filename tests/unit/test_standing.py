@@ -88,6 +88,20 @@ def test_an_answer_ends_what_was_wrong() -> None:
     assert standing.failure == "some keys wait"
     standing.heard(known(revoked="taken over"), "")
     assert standing.failure == "taken over"
+    standing.heard(known(revoked="taken over"), "nobody knows by whom")
+    assert standing.failure == "taken over; nobody knows by whom"
+
+
+def test_why_nobody_gets_in_is_told_beside_what_goes_wrong() -> None:
+    """Protects: an outage does not hide what a person has to put right, and what has been said is not said twice."""
+    standing = standing_of()
+    standing.failed("down")
+    assert standing.failure == "down"
+    standing.heard(known(revoked="gone (404), twice"), "")
+    standing.failed("down")
+    assert standing.failure == "gone (404), twice; down"
+    standing.failed("gone (404)")
+    assert standing.failure == "gone (404), twice"
 
 
 # -- whose account it is -----------------------------------------------------------------------------------------------
