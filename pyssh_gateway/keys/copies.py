@@ -49,7 +49,8 @@ class Copy(msgspec.Struct, frozen=True):
     """A source's text as it was at `fetched`, in Unix seconds, and what is known beside it.
 
     `validators` came with the text. `account_id` is the number of the account that gave it, where that is known.
-    `revoked` says why the source lets nobody in any more; empty if it does.
+    `revoked` says why the source lets nobody in any more; empty if it does. `gone_since` is when it first said, after
+    that text, that it is not there any more, in Unix seconds.
     """
 
     text: bytes
@@ -57,14 +58,16 @@ class Copy(msgspec.Struct, frozen=True):
     validators: Validators = NO_VALIDATORS
     account_id: int | None = None
     revoked: str = ""
+    gone_since: float | None = None
 
 
-class _Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A copy's second line. No field has a default: what was not written is not guessed."""
+class _Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A copy's second line. What a copy of an earlier version lacks has a default; nothing else is guessed."""
 
     validators: Validators
     account_id: _AccountId | None
     revoked: Annotated[str, msgspec.Meta(max_length=MAX_REVOKED)]
+    gone_since: float | None = None
 
 
 class Copies:
@@ -92,13 +95,13 @@ class Copies:
         facts = _decode_facts(line) if newline else None
         if facts is None:
             raise CopyError(f"{path} has no second line that says what else was known, as this version writes it")
-        return Copy(text, fetched, facts.validators, facts.account_id, facts.revoked)
+        return Copy(text, fetched, facts.validators, facts.account_id, facts.revoked, facts.gone_since)
 
     def save(self, spec: str, copy: Copy) -> None:
         """Keep `copy`, durably, in the place of an earlier one. Raises OSError."""
         fetched = dt.datetime.fromtimestamp(copy.fetched, dt.UTC).isoformat(timespec="seconds")
         revoked = copy.revoked[:MAX_REVOKED].encode("utf-8", "replace").decode()
-        facts = _Facts(copy.validators, copy.account_id, revoked)
+        facts = _Facts(copy.validators, copy.account_id, revoked, copy.gone_since)
         head = _header_prefix(spec) + fetched.encode() + b"\n" + _FACTS_PREFIX + msgspec.json.encode(facts) + b"\n"
         self._store.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_file(self.path(spec), head + copy.text, 0o600)

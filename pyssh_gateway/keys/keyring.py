@@ -94,6 +94,7 @@ class Keyring:
         for standing, known in self._keeper.load(self._standings.values()):
             standing.due = self._now() + FIRST_REFRESH_DELAY
             self._put_in_force(standing, known)
+            standing.resume(self._now())
 
     def missing(self) -> tuple[Source, ...]:
         """The sources of which nothing is known yet: neither an answer nor a copy."""

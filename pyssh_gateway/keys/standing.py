@@ -41,7 +41,7 @@ class Standing:
     """One source's state.
 
     `asked_at` is when it was asked last (at first: made), `due` when it is to be asked next, `learn_due` when its
-    account's number is to be asked for.
+    account's number is to be asked for, `gone_since` when it first said after `known` that it is not there any more.
     """
 
     def __init__(self, source: Source, now: float) -> None:
@@ -98,6 +98,12 @@ class Standing:
         self.fruitless = 0
         self.gone_since = None
 
+    def resume(self, now: float) -> None:
+        """Go on where the run ended whose copy is in force: the next look at what was not there may be the second."""
+        since = self.saved.gone_since if self.saved is not None else None
+        # Later than now: the clock has been set back, and would have to come back to that time first.
+        self.gone_since = since if since is not None and since <= now else None
+
     def failed(self, reason: str) -> None:
         """What is wrong with it, if anything; why nobody gets in by it any more is told beside that."""
         revoked = self.known.revoked if self.known is not None else ""
@@ -121,7 +127,7 @@ class Standing:
         """What is to be written to the disk: what it does not have, or has from more than `again` seconds before."""
         if self.known is None:
             return None
-        copy, saved = self.known.copy, self.saved
+        copy, saved = msgspec.structs.replace(self.known.copy, gone_since=self.gone_since), self.saved
         same = saved is not None and msgspec.structs.replace(saved, fetched=copy.fetched) == copy
         if same and saved is not None and copy.fetched - saved.fetched < again:
             return None

@@ -51,6 +51,7 @@ COPIES = st.builds(
     validators=st.builds(Validators, *[st.text(st.characters(min_codepoint=32, max_codepoint=126))] * 2),
     account_id=st.none() | st.integers(1, 10**18 - 1),
     revoked=st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    gone_since=st.none() | st.floats(0, 4e9),
 )
 
 
@@ -126,6 +127,7 @@ BAD_COPIES = {
     "an account of text": (HEAD.replace(b"null", b'"1"') + ALICE.encode(), SECOND_LINE),
     "a tag with a line end": (HEAD.replace(b'etag":"', b'etag":"\\n') + ALICE.encode(), SECOND_LINE),
     "an endless tag": (HEAD.replace(b'etag":"', b'etag":"' + b"x" * 1025) + ALICE.encode(), SECOND_LINE),
+    "gone since noon": (HEAD.replace(b"}\n", b',"gone_since":"noon"}\n') + ALICE.encode(), SECOND_LINE),
     "revoked by nothing": (HEAD.replace(b'revoked":""', b'revoked":false') + ALICE.encode(), SECOND_LINE),
     "too large": (HEAD + b"#" * (1 << 21), "too large for a list of who may log in"),
 }

@@ -297,6 +297,35 @@ def test_an_account_that_is_gone_gets_a_second_look(github: FakeGitHub, tmp_path
     assert restarted.lets_in() == {ALICE}
 
 
+def test_the_second_look_may_be_the_next_start_s(github: FakeGitHub, tmp_path: Path) -> None:
+    """Protects: a deleted account ends after two looks, though the machine is never up for the minute between them."""
+    github.script("example", gh.keys(ALICE), gh.status(404))
+    ring = Ring(tmp_path, github.url)
+    ring.refresh()
+    ring.now += HOUR
+    ring.refresh()
+    ring = ring.restarted(tmp_path, github.url, now=ring.now + MINUTE - 1)
+    ring.refresh()
+    assert ring.lets_in() == {ALICE}
+    assert ring.status().next_look == 1
+    ring = ring.restarted(tmp_path, github.url, now=ring.now + 1)
+    assert ring.lets_in() == {ALICE}
+    ring.refresh()
+    assert ring.lets_in() == NOBODY
+    assert ring.restarted(tmp_path, github.url).lets_in() == NOBODY
+
+
+def test_a_first_look_is_forgotten_when_it_has_answered(github: FakeGitHub, tmp_path: Path) -> None:
+    """Protects: a hiccup before one start and one after another are not an account that is gone."""
+    github.script("example", gh.keys(ALICE), gh.status(404), gh.keys(ALICE), gh.status(404))
+    ring = Ring(tmp_path, github.url)
+    ring.refresh()
+    for _ in range(3):
+        ring = ring.restarted(tmp_path, github.url, now=ring.now + HOUR)
+        ring.refresh()
+        assert ring.lets_in() == {ALICE}
+
+
 @pytest.mark.parametrize("between", [gh.keys(ALICE), gh.keys(ALICE, BOB)])
 def test_an_account_that_is_back_was_not_gone(github: FakeGitHub, tmp_path: Path, between: gh.Answer) -> None:
     """Protects: it takes two looks in a row, so one bad machine of many at the source locks nobody out."""

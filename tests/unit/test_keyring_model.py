@@ -108,7 +108,6 @@ class Machine(RuleBasedStateMachine):
     def restart(self) -> None:
         """Start anew with what is on the disk, where a number stands only beside keys that it was confirmed for."""
         self.ring = self.ring.restarted(self.store, self.github.url)
-        self.gone_at = None
         copy = Copies(self.store).load(SPEC)
         confirmed = copy is not None and copy.account_id is not None and not copy.revoked
         self.confirmed_at = copy.fetched if copy is not None and confirmed else float("-inf")

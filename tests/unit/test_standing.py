@@ -66,6 +66,18 @@ def test_a_clock_that_is_set_back_makes_it_due() -> None:
     assert standing.gone_since == NOW - DAY
 
 
+def test_a_second_look_that_an_earlier_run_began_goes_on() -> None:
+    """Protects: a start does not begin to wait anew, and waits for no time that a wrong clock showed."""
+    standing = standing_of(listed=ALICE)
+    for since, found in ((None, None), (NOW - MINUTE, NOW - MINUTE), (NOW, NOW), (NOW + 1, None)):
+        standing.saved = Copy(ALICE.encode(), NOW, gone_since=since)
+        standing.resume(NOW)
+        assert standing.gone_since == found
+    standing.saved = None
+    standing.resume(NOW)
+    assert standing.gone_since is None
+
+
 def test_age_is_that_of_the_answer_in_force() -> None:
     """Protects: what is not known at all is older than anything, and a clock that goes back makes nothing younger."""
     assert standing_of().age(NOW) == float("inf")
@@ -193,6 +205,22 @@ def test_what_the_disk_lacks_is_written(later: float, change: dict[str, Any], sa
     standing.saved = copy
     standing.heard(known(fetched=NOW + later, **change), "")
     assert standing.copy_to_save(100.0) == (standing.known.copy if saved else None)
+
+
+def test_that_it_was_not_there_is_written() -> None:
+    """Protects: the next start can take the second look; the keys on the disk grow no younger by the first."""
+    standing = standing_of(listed=ALICE)
+    standing.saved = standing.copy_to_save(100.0)
+    standing.gone_since = NOW + HOUR
+    copy = standing.copy_to_save(2 * HOUR)
+    assert copy is not None
+    assert (copy.gone_since, copy.fetched) == (NOW + HOUR, NOW)
+    standing.saved = copy
+    assert standing.copy_to_save(2 * HOUR) is None
+    standing.heard(known(), "")
+    copy = standing.copy_to_save(2 * HOUR)
+    assert copy is not None
+    assert copy.gone_since is None
 
 
 # -- for people --------------------------------------------------------------------------------------------------------
