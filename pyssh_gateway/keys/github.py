@@ -4,9 +4,10 @@ An account's number stays when it is renamed and is never given to anybody else,
 not know which numbers are trusted, and fetches no keys.
 """
 
+import datetime as dt
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -35,7 +36,7 @@ _UNASKED = (
 # One key as `ssh-keygen` writes it, without options before it or a comment after it.
 _KEY_LINE = re.compile(rb"((?:ssh|ecdsa|sk)-[A-Za-z0-9@.-]+)[ \t]+([A-Za-z0-9+/]+={0,2})(?:[ \t].*)?", re.DOTALL)
 _KEPT_LINE = re.compile(rb"(?:ssh|ecdsa|sk)-[A-Za-z0-9@.-]+ [A-Za-z0-9+/]+={0,2}")
-_MEMBER_LINE = re.compile(rb"# (github:([^#]+)#([0-9]{1,18}))")
+_MEMBER_LINE = re.compile(rb"# (github:([^#]+)#([0-9]{1,18}))(?: as of ([0-9T:+-]{25}))?")
 
 AccountId = Annotated[int, msgspec.Meta(gt=0, lt=10**18)]
 """What the number of an account may be; `config_values.source_spec` takes as many digits."""
@@ -136,9 +137,10 @@ def key_lines(text: bytes) -> bytes:
     return b"".join(keys)
 
 
-def compose(members: Sequence[tuple[Member, bytes]]) -> bytes:
+def compose(members: Sequence[tuple[Member, bytes]], as_of: Mapping[Member, float] | None = None) -> bytes:
     """One text of the keys of all `members`, which `split` takes apart again.
 
+    `as_of` has those whose keys are older than the text, and since when, in Unix seconds, for `times`.
     Raises FetchError if it gets too large, or if the text of a member is not about keys.
     """
     parts: list[bytes] = []
@@ -147,11 +149,33 @@ def compose(members: Sequence[tuple[Member, bytes]]) -> bytes:
             keys = key_lines(text)
         except FetchError as error:
             raise FetchError(f"github:{member.login}: {error.reason}") from error
-        parts += [f"# github:{member.login}#{member.id}\n".encode(), keys]
+        since = f" as of {_moment(as_of[member])}" if as_of and member in as_of else ""
+        parts += [f"# github:{member.login}#{member.id}{since}\n".encode(), keys]
     composed = b"".join(parts)
     if len(composed) > MAX_KEYS_BYTES:
         raise FetchError(f"the keys of the team's {len(members)} members are larger than {MAX_KEYS_BYTES} bytes")
     return composed
+
+
+def times(text: bytes) -> dict[Member, float]:
+    """The members whose keys are older than `text`, which `split` takes, and since when: what `compose` was told."""
+    lines = (_MEMBER_LINE.fullmatch(line) for line in text.split(b"\n"))
+    return {Member(line[2].decode(), int(line[3])): _time(line[4]) for line in lines if line is not None and line[4]}
+
+
+def _moment(time: float) -> str:
+    return dt.datetime.fromtimestamp(time, dt.UTC).isoformat(timespec="seconds")
+
+
+def _time(moment: bytes) -> float:
+    """What `_moment` was made of, in whole seconds. Raises FetchError if it wasn't."""
+    try:
+        time = dt.datetime.fromisoformat(moment.decode()).timestamp()
+        if _moment(time) == moment.decode():
+            return time
+    except (ValueError, OverflowError):
+        pass
+    raise FetchError(f"{moment.decode()} is no time in the form in which the keys of a team have it")
 
 
 def split(text: bytes) -> tuple[tuple[Member, bytes], ...]:
@@ -162,6 +186,8 @@ def split(text: bytes) -> tuple[tuple[Member, bytes], ...]:
         named = _MEMBER_LINE.fullmatch(line)
         if named is not None and config.check_source_spec(named[1].decode("ascii", "replace")) is None:
             members.append((Member(named[2].decode(), int(named[3])), []))
+            if named[4]:
+                _time(named[4])  # refuses what `times` could not read
         elif members and _KEPT_LINE.fullmatch(line):
             members[-1][1].append(line + b"\n")
         else:

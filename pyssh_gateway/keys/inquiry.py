@@ -210,21 +210,30 @@ class Inquirer:
             return await fetch(source, self._settings, self._read_file, validators=validators, now=self._now)
 
     async def _ask_team(self, source: Source, known: Known | None, now: float) -> Known:
-        """The keys of all members of a team. Of a member whose keys can't be had now, those from before count."""
+        """The keys of all members of a team. Of a member whose keys can't be had now, those from before count.
+
+        They do for `max_stale` after that member's last answer, however often the API says who is in the team.
+        """
         org, _, team = source.value.partition("/")
         async with self._turn(self._settings.github_api):
             members = await github.team_members(org, team, self._settings, now=self._now)
         before = dict(github.split(known.text)) if known is not None else {}
+        since = dict.fromkeys(before, known.fetched) | github.times(known.text) if known is not None else {}
         async with asyncio.TaskGroup() as fetches:
             asked = {member: fetches.create_task(self._member(member)) for member in members}
         self._members = {member: kept for member, kept in self._members.items() if member in asked}
-        texts, doubts = [], []
+        texts, doubts, as_of = [], [], {}
         for member, task in asked.items():
             heard = task.result()
             if isinstance(heard, FetchError):
-                doubts.append(f"github:{member.login}: {heard.reason}")
-            texts.append((member, before.get(member, b"") if isinstance(heard, FetchError) else heard))
-        heard_of_all = await _read(source, Copy(github.compose(texts), now))
+                doubt, heard = f"github:{member.login}: {heard.reason}", before.get(member, b"")
+                if heard and now - since[member] > self._settings.max_stale:
+                    doubt, heard = f"{doubt}; the keys from before are too old", b""
+                if heard:
+                    as_of[member] = since[member]
+                doubts.append(doubt)
+            texts.append((member, heard))
+        heard_of_all = await _read(source, Copy(github.compose(texts, as_of), now))
         return msgspec.structs.replace(heard_of_all, doubt="; ".join(doubts[:MAX_DOUBTS]))
 
     async def _member(self, member: github.Member) -> bytes | FetchError:

@@ -14,7 +14,7 @@ from tests.support import github as gh
 from tests.support.github import FakeGitHub
 from tests.support.github_api import api_path
 from tests.support.key_lines import rsa
-from tests.support.keyring import ALICE, BOB, CAROL, FINGERPRINTS, HOUR, MINUTE, NOW, REFRESH, Ring, play, threads
+from tests.support.keyring import ALICE, BOB, CAROL, DAY, FINGERPRINTS, HOUR, MINUTE, NOW, REFRESH, Ring, play, threads
 
 TEAM = "github-team:acme/ops"
 LOGINS = (config.Login(user="dev", keys=(TEAM,)),)
@@ -120,6 +120,31 @@ def test_a_member_whose_keys_are_all_refused_has_none(github: FakeGitHub, tmp_pa
     github.script("mona", gh.keys(line))
     ring.refresh()
     assert (ring.lets_in(), ring.failures()) == (NOBODY, [])
+
+
+def test_a_member_s_old_keys_let_in_for_max_stale_and_not_longer(github: FakeGitHub, tmp_path: Path) -> None:
+    """Protects: keys that nobody can confirm end, though the API still says who is in the team, and over restarts."""
+    ring = team_ring(tmp_path, github)
+    github.script("amos", gh.status(500))
+    for later in (DAY, 4 * DAY, 7 * DAY):
+        ring.now = NOW + later
+        ring.refresh()
+        assert ring.lets_in() == {ALICE, BOB}
+        ring = ring.restarted(tmp_path, github.url, logins=LOGINS, token=TOKEN)
+    copy = Copies(tmp_path).load(TEAM)
+    assert copy is not None
+    assert f"# github:amos#10 as of 2026-09-21T14:13:20+00:00\n{BOB}\n" in copy.text.decode()
+    ring.now += 1
+    ring.refresh()
+    assert ring.lets_in() == {ALICE}
+    assert ring.status(TEAM).failure.endswith("(Internal Server Error); the keys from before are too old")
+    ring.refresh()
+    assert ring.restarted(tmp_path, github.url, logins=LOGINS, token=TOKEN).lets_in() == {ALICE}
+    github.script("amos", gh.keys(BOB), gh.status(500))
+    for _ in range(2):
+        ring.refresh()
+        assert ring.lets_in() == {ALICE, BOB}
+        ring.now += 6 * DAY
 
 
 def test_a_namesake_has_no_keys_from_before(github: FakeGitHub, tmp_path: Path) -> None:
