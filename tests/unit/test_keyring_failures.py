@@ -238,6 +238,7 @@ def test_old_keys_let_in_for_max_stale_and_not_longer(github: FakeGitHub, tmp_pa
     assert ring.status().stale
     ring.now += DAY
     reason = f"the keys of {SPEC} were last confirmed 8d ago, more than max_stale (7d)"
+    reason += f"; backend error: {SPEC}: the server answered 500 (Internal Server Error)"
     assert ring.decide(ALICE) == Deny(reason)  # so that the sources are asked before it is refused
     assert ring.restarted(tmp_path, github.url).lets_in() == NOBODY
 
