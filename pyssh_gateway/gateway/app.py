@@ -136,7 +136,12 @@ class Gateway:
         )
         fresh = facts.generation == 1
         self._holds = Holds(
-            limit=float(config.idle.hold_max), fresh=fresh, publish=self.bus.publish, clock=time.time, loop=loop
+            limit=float(config.idle.hold_max),
+            fresh=fresh,
+            publish=self.bus.publish,
+            clock=time.time,
+            loop=loop,
+            going=lambda: self._leaving.going,
         )
         self._login_banner = LoginBanner(config, fresh=fresh, since=facts.started or time.time(), clock=time.time)
         self._admission = Admission(config.limits.unauthenticated, config.limits.unauthenticated_per_source)

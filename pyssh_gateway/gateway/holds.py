@@ -23,6 +23,8 @@ STATE_FILE = Path("holds.json")
 ID_BYTES = 3
 """Six letters, to be typed. Of at most 128 holds two are hardly ever the same by chance, and then another is taken."""
 
+TOO_LATE = "the machine is about to sleep or to stop: ask again when it is back, or connect to wake it"
+
 EXPIRED, COMMAND_ENDED = "expired", "the command has ended"
 
 
@@ -30,7 +32,7 @@ class Holds:
     """All holds. `limit` is the longest time that one may last, in seconds; `clock` is Unix time.
 
     `fresh`: this is the first gateway since the machine or the server was started, so that what an earlier one has
-    written down is over.
+    written down is over. `going` says whether the machine is about to sleep or to stop, whoever wants it up.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Holds:
         clock: Callable[[], float],
         loop: asyncio.AbstractEventLoop,
         state: Path = STATE_FILE,
+        going: Callable[[], bool] = lambda: False,
     ) -> None:
         self._limit = limit
         self._fresh = fresh
@@ -49,6 +52,7 @@ class Holds:
         self._clock = clock
         self._loop = loop
         self._state = state
+        self._going = going
         self._holds: dict[str, Hold] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._processes: dict[str, int] = {}
@@ -92,6 +96,8 @@ class Holds:
 
     def hold(self, request: control.HoldUp, asker: Asker) -> control.HeldReply:
         """Hold the machine up. Raises Unanswerable."""
+        if self._going():  # nobody is promised what can't be kept any more
+            raise Unanswerable(TOO_LATE)
         id_ = self._new_id()
         if request.process:
             self._watch(id_, asker.pid)

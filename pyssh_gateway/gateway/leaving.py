@@ -15,7 +15,7 @@ import msgspec
 from pyssh_gateway.config import Stop
 from pyssh_gateway.core.stopping import Clocks, Farewell, farewell, hook_seconds, session_seconds
 from pyssh_gateway.event_bus import EventBus
-from pyssh_gateway.events import ConnectionOpened, Record, ServerStopped, ServerStopping, StopStep
+from pyssh_gateway.events import ConnectionOpened, HoldStarted, Record, ServerStopped, ServerStopping, StopStep
 from pyssh_gateway.gateway.listener import Listener
 from pyssh_gateway.gateway.registry import Registry
 from pyssh_gateway.keys.threads import in_daemon_thread
@@ -68,6 +68,7 @@ class Leaving:
         self._resumed = resumed
         self._stop_services = stop_services
         self._came = False
+        self._going = False
         bus.subscribe(self._observe)
         self._steps = Steps(settings, starter, publish=bus.publish, clocks=clocks)
 
@@ -96,11 +97,13 @@ class Leaving:
             self._bus.publish(StopStep(step="suspend", outcome="not asked for: the machine is needed again", seconds=0))
             self.open()
             return True
+        self._going = True
         gone = None if interrupted.done() else await self._steps.suspend(self, interrupted)
         if gone is not None and not interrupted.done():
             self._since = self._clocks().wall
             self._resumed(gone)
             return True
+        self._going = True
         self._listener().stop()
         left = interrupted.result() if interrupted.done() else reason
         await self._part_with_clients(farewell(left.name, "exit"), 0.0)
@@ -111,16 +114,22 @@ class Leaving:
     # -- what suspending needs ----------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Let clients in again."""
+        """Let clients in again, and holds count again."""
+        self._going = False
         self._listener().resume()
 
     @property
     def wanted(self) -> bool:
-        """Whether somebody has come in, who may have left again, since the machine was to be suspended."""
+        """Whether somebody has come in, who may have left again, or holds it, since it was to be suspended."""
         return self._came
 
+    @property
+    def going(self) -> bool:
+        """Whether it is too late to ask that the machine stay up: that has been looked at, and the door is shut."""
+        return self._going
+
     def _observe(self, record: Record) -> None:
-        self._came = self._came or isinstance(record.event, ConnectionOpened)
+        self._came = self._came or isinstance(record.event, ConnectionOpened | HoldStarted)
 
     # -- in order -----------------------------------------------------------------------------------------------
 

@@ -92,7 +92,7 @@ class Doors(Protocol):
 
     @property
     def wanted(self) -> bool:
-        """Whether somebody has come in since."""
+        """Whether somebody has come in since, or holds the machine."""
 
 
 class Steps:
@@ -137,8 +137,8 @@ class Steps:
         """Have the machine suspended; returns, after it is back, for how many seconds it was away. None: it was not.
 
         The door is shut when this is called and open when it has been away. Clocks may not show that (a snapshot's go
-        on where they were), so somebody who comes in counts as well: that is what wakes a machine. `interrupted` ends
-        the waiting: None then.
+        on where they were), so somebody who comes in counts as well: that is what wakes a machine. So does a hold:
+        from the open door on they are granted again. `interrupted` ends the waiting: None then.
         """
         began, latest = self._now, self._now + self._limits.api
         outcome, gone = await self._ask(latest, interrupted)

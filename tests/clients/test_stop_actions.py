@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from pyssh_gateway.gateway.holds import TOO_LATE
 from pyssh_gateway.machine.stop import SETTLE_SECONDS
 from tests.conftest import KeyPair, MakeServer
 from tests.support import fly_api, processes
@@ -65,6 +66,12 @@ def stops(server: Server) -> list[dict[str, Any]]:
     """What is remembered of the stops."""
     remembered: list[dict[str, Any]] = json.loads((server.keys_dir / "fetched" / "stops.json").read_text())
     return remembered
+
+
+def hold(server: Server) -> "subprocess.CompletedProcess[str]":
+    """What is answered to somebody on the machine who wants it up."""
+    command = [sys.executable, "-m", "pyssh_gateway", "hold", "1h", "a build", "--config", str(server.config)]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE)
 
 
 # -- suspend ------------------------------------------------------------------------------------------------------
@@ -148,12 +155,41 @@ def test_a_hold_at_the_last_moment_keeps_the_machine_up(
         settings["stop"] |= {"hooks": [f"until test -e {tmp_path}/held; do sleep 0.05; done"]}
         server = make_server(settings, environ=api.environ)
         server.wait_for("server.stopping")
-        command = [sys.executable, "-m", "pyssh_gateway", "hold", "1h", "a build", "--config", str(server.config)]
-        subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
+        assert hold(server).returncode == 0
         (tmp_path / "held").touch()
         server.wait_for("stop.step", step="suspend", outcome="not asked for: the machine is needed again")
         assert Client(server, user_key.private).run("exit 3").status == 3
         assert not api.requests
+        assert server.stop() == 0
+
+
+def test_a_hold_that_comes_too_late_is_refused(make_server: MakeServer, tmp_path: Path) -> None:
+    """Protects a build from a promise that can't be kept: once Fly has been asked, holds are refused, and that is said.
+
+    A server that nobody answers stops after some time, a machine that is frozen sleeps: neither looks at holds.
+    """
+    with FakeFlyApi(tmp_path / "api", fly_api.hang()) as api:
+        server = make_server(suspending(api), environ=api.environ)
+        api.wait_for_requests(1)
+        refused = hold(server)
+        assert server.stop() == 0
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == f"pyssh-gateway: {TOO_LATE}\n"
+    assert not server.find("hold.started")
+
+
+def test_a_hold_counts_again_when_the_machine_did_not_sleep(
+    make_server: MakeServer, user_key: KeyPair, tmp_path: Path
+) -> None:
+    """Protects whoever is told that it is held: when the door has been opened again, a hold keeps the machine up."""
+    with FakeFlyApi(tmp_path / "api", fly_api.accepted()) as api:
+        server = make_server(suspending(api), environ=api.environ)
+        server.wait_for("stop.step", step="suspend", outcome="ok")
+        until(lambda: hold(server).returncode == 0, what="hold")
+        server.wait_for("machine.resumed")
+        assert not server.find("connection.opened")
+        assert Client(server, user_key.private).run("exit 3").status == 3
+        assert not server.find("server.stopped")
         assert server.stop() == 0
 
 
