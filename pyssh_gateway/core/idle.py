@@ -2,8 +2,9 @@
 
 Decided from the event stream alone. A reason is something that a person would name: somebody is on, a hold, a build in
 the background, hours in which the machine stays up. While there is one, the machine is not idle; when the last one has
-ended, the time to the stop begins. Two things only move that time: a client that was lost without a goodbye may be
-coming back, and a machine that has just been started may be waiting for who started it.
+ended, the time to the stop begins. Three things only move that time: a client that was lost without a goodbye may be
+coming back, as may be whom a crash of the server has cut off, and a machine that has just been started may be waiting
+for who started it.
 """
 
 from typing import Literal
@@ -18,6 +19,7 @@ from pyssh_gateway.events import (
     ConnectionAuthenticated,
     ConnectionClosed,
     ConnectionOpened,
+    GatewayCrashed,
     HoldEnded,
     HoldStarted,
     MachineResumed,
@@ -29,6 +31,9 @@ TICK_SECONDS = 5
 
 WARNINGS = (60, 10)
 """Seconds before a stop at which those are told whom it will hit: clients that are on and not used."""
+
+CRASHED = "crashed"
+"""Under which name they are waited for whom a crash has cut off. A lost client's has a space in it."""
 
 Kind = Literal["connection", "hold", "background", "schedule", "lost", "boot"]
 
@@ -140,6 +145,11 @@ class IdleTracker:
                     self._need("background", Reason("background", what, now + seconds), now)
                 else:
                     self._need_no_more("background", now)
+            case GatewayCrashed():
+                self._anybody = True  # nobody knows who was on; whom it cut off is not to be taken for a scanner
+                if self._policy.lost_grace:
+                    text = "whoever was on when the server crashed may come back"
+                    self._waiting[CRASHED] = Reason("lost", text, now + self._policy.lost_grace)
             case ScheduleEntered(seconds=seconds, what=what):
                 self._need("schedule", Reason("schedule", what, now + seconds), now)
             case _:

@@ -173,3 +173,16 @@ def test_a_closed_lid_is_waited_for_and_not_for_ever(make_server: MakeServer, us
             ssh.wait()
         assert server.wait_for("connection.closed")["goodbye"] is False
         assert stops_after(server, seconds=3)
+
+
+def test_whom_a_crash_cut_off_is_waited_for(make_server: MakeServer, user_key: KeyPair) -> None:
+    """Protects the session of whom a bug of ours cut off: the next gateway waits for them, and is no new start."""
+    server = make_server({"idle": {"timeout": "1s", "boot_grace": "1m", "lost_client_grace": "4s"}})
+    with Client(server, user_key.private).terminal() as terminal:
+        server.wait_for("session.opened")
+        os.kill(server.gateway_pid, signal.SIGKILL)
+        server.wait_for("gateway.crashed")
+        server.gateway_pid = server.wait_for("server.started", generation=2)["pid"]
+        assert terminal.wait() == 255
+    assert stops_after(server, "gateway.crashed", seconds=4)
+    assert server.find("server.stopping")[0]["detail"].startswith("idle for ")

@@ -15,6 +15,7 @@ from pyssh_gateway.events import (
     ConnectionAuthenticated,
     ConnectionClosed,
     ConnectionOpened,
+    GatewayCrashed,
     HoldEnded,
     HoldStarted,
     Identity,
@@ -76,6 +77,11 @@ def held(hold: str, seconds: float) -> AnyEvent:
 def released(hold: str) -> AnyEvent:
     """A hold ends before its time."""
     return HoldEnded(hold=hold, user="amos", why="released")
+
+
+def crashed() -> AnyEvent:
+    """An earlier server has cut off whoever was on."""
+    return GatewayCrashed(pid=7, cause="killed by SIGSEGV", sessions=2)
 
 
 def tracker_of(timeout: float | None, now: float = 0.0, **policy: float) -> IdleTracker:
@@ -176,8 +182,25 @@ def test_a_lost_client_is_waited_for() -> None:
     assert drive(tracker, 412)[-1] == Stop(298, "idle for 298 s")
 
 
+def test_whom_a_crash_cut_off_is_waited_for() -> None:
+    """Protects people from a bug of ours: the next server waits for them as for a lost client, and is no new start."""
+    tracker = tracker_of(60, boot_grace=20, lost_grace=300)
+    tracker.observe(crashed(), 100)
+    (reason,) = tracker.reasons(100)
+    assert (reason.kind, reason.until) == ("lost", 400)
+    assert reason.text == "whoever was on when the server crashed may come back"
+    tracker.observe(authenticated("a"), 110)
+    tracker.observe(closed("a"), 120)
+    assert tracker.stops_in(120) == 280  # of several, one has come back
+    assert drive(tracker, 400)[-1] == Stop(280, "idle for 280 s")
+
+
 def test_no_grace_is_no_grace() -> None:
-    """Protects `lost_client_grace = 0`: then losing a client is like its goodbye."""
+    """Protects `lost_client_grace = 0`: then losing a client is like its goodbye, and so is a crash."""
+    tracker = tracker_of(10, boot_grace=5)
+    tracker.observe(crashed(), 0)
+    assert tracker.reasons(0) == ()
+    assert tracker.stops_in(0) == 10
     tracker = tracker_of(10)
     tracker.observe(authenticated("a"), 0)
     tracker.observe(closed("a", goodbye=False), 5)
@@ -285,9 +308,10 @@ class Machine(RuleBasedStateMachine):
         timeout=st.one_of(st.none(), st.floats(0.1, 200), st.integers(1, 120)),
         boot=st.one_of(st.none(), st.floats(0.1, 200)),
         lost=st.floats(0, 100),
+        crash=st.booleans(),
     )
-    def start(self, timeout: float | None, boot: float | None, lost: float) -> None:
-        """Boot."""
+    def start(self, timeout: float | None, boot: float | None, lost: float, crash: bool) -> None:
+        """Boot, or begin where a server has crashed."""
         self.timeout = timeout
         self.boot = boot
         self.lost = lost
@@ -300,8 +324,11 @@ class Machine(RuleBasedStateMachine):
         self.periods: dict[str, list[float]] = {}  # reason -> when it ends, as far as is known (inf: open)
         self.ended: list[float] = []  # when a reason was seen to end
         self.waits: list[float] = []
-        self.anybody = False
+        self.anybody = crash
         self.number = 0
+        self.crash = self.now + lost if crash else 0.0
+        if crash:
+            self.tracker.observe(crashed(), self.now)
 
     def settle(self) -> None:
         """What has ended by itself has ended."""
@@ -425,7 +452,7 @@ class Machine(RuleBasedStateMachine):
             return
         since = max([self.began, *self.ended])
         grace = self.timeout if self.anybody or self.boot is None else self.boot
-        deadline = max([since + grace, *(end for end in self.waits if end > self.now)])
+        deadline = max([since + grace, *(end for end in (self.crash, *self.waits) if end > self.now)])
         assert all(reason.kind in {"lost", "boot"} for reason in named)
         left = self.tracker.stops_in(self.now)
         assert left == pytest.approx(max(0.0, deadline - self.now))
