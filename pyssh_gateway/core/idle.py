@@ -1,6 +1,6 @@
 """Whether the machine is needed: the reasons for which it stays up, each with its end, and when it may stop.
 
-Decided from the event stream alone. A reason is something that a person would name: somebody is on, a hold, a build in
+Decided from events and a clock. A reason is something that a person would name: somebody is on, a hold, a build in
 the background, hours in which the machine stays up. While there is one, the machine is not idle; when the last one has
 ended, the time to the stop begins. Three things only move that time: a client that was lost without a goodbye may be
 coming back, as may be whom a crash of the server has cut off, and a machine that has just been started may be waiting
@@ -108,6 +108,17 @@ class IdleTracker:
         self._observe_client(event, now)
         self._observe_machine(event, now)
 
+    def fall_behind(self, seconds: float, now: float) -> None:
+        """The clock has fallen behind the time of day: what ends at one ends earlier. Idle time starts anew.
+
+        Whatever is observed later has its end on the clock as it is now.
+        """
+        for name, reason in self._needed.items():
+            if reason.until is not None:
+                self._needed[name] = msgspec.structs.replace(reason, until=reason.until - seconds)
+        self._expire(now)
+        self._begin_idle(now)
+
     def _observe_client(self, event: AnyEvent, now: float) -> None:
         match event:
             case ConnectionOpened(peer=peer) if not self._woken_by:
@@ -136,8 +147,9 @@ class IdleTracker:
         match event:
             case HoldStarted(hold=hold, seconds=seconds, user=user, reason=reason):
                 self._need(hold, Reason("hold", f"{user} holds it: {reason}", now + seconds), now)
-            case MachineResumed(seconds=seconds):
-                self._resume(seconds, now)
+            case MachineResumed():
+                self._expire(now)
+                self._begin_idle(now)
             case HoldEnded(hold=hold):
                 self._need_no_more(hold, now)
             case BackgroundWork(seconds=seconds, what=what):
@@ -177,14 +189,6 @@ class IdleTracker:
         self._idle_since = since
         self._ticks = 0
         self._warned.clear()
-
-    def _resume(self, away: float, now: float) -> None:
-        """The clock stood still for `away` seconds: what ends at a time of day ends earlier; idle time starts anew."""
-        for name, reason in self._needed.items():
-            if reason.until is not None:
-                self._needed[name] = msgspec.structs.replace(reason, until=reason.until - away)
-        self._expire(now)
-        self._begin_idle(now)
 
     # -- what follows -------------------------------------------------------------------------------------------
 

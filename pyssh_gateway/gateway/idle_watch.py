@@ -69,6 +69,7 @@ class IdleWatch:
         self._changed = asyncio.Event()
         self._usage = Usage(settings.client_idle) if settings.client_idle is not None else None
         self._skew = clock() - now()
+        self._jumped = 0.0
         self._background: BackgroundWatch | None = None
         if settings.background == "cpu" and settings.timeout is not None:
             self._background = BackgroundWatch(
@@ -77,6 +78,7 @@ class IdleWatch:
 
     def observe(self, record: Record) -> None:
         """An event: it may change whether the machine is needed."""
+        self._see_clock_jump()  # first: what this event says is said on the clock as it is now
         before = self.tracker.reasons(self._now())
         self.tracker.observe(record.event, self._now())
         if self.tracker.reasons(self._now()) != before:
@@ -102,7 +104,7 @@ class IdleWatch:
         """Sleep until the tracker's next deadline or the next change; return when the machine may stop."""
         while True:
             self._changed.clear()
-            self._see_clock_jump()
+            self._tell_clock_jump()
             match self.tracker.poll(self._now()):
                 case Tick(idle=idle, remaining=remaining):
                     self._publish(IdleTick(idle=idle, remaining=remaining, message=f"Idle for {idle}s"))
@@ -117,16 +119,33 @@ class IdleWatch:
                         return
 
     def resumed(self, seconds: float) -> None:
-        """The machine was suspended, at our own wish, and is back after `seconds`."""
-        self._skew = self._clock() - self._now()
+        """The machine was suspended, at our own wish, and is back after `seconds`, which our clock may have seen."""
+        self._take_clock_jump()
         self._publish(MachineResumed(seconds=round(seconds, 1)))
 
+    def _tell_clock_jump(self) -> None:
+        jumped = self._take_clock_jump()
+        if jumped:
+            self._publish(MachineResumed(seconds=round(jumped, 1)))
+
+    def _take_clock_jump(self) -> float:
+        """By how much the time of day has jumped since this was asked last, in seconds; 0: adjustments at most."""
+        self._see_clock_jump()
+        self._skew = self._clock() - self._now()
+        jumped, self._jumped = self._jumped, 0.0
+        return jumped
+
     def _see_clock_jump(self) -> None:
+        """Move the tracker's ends, which are times of day, if that has jumped. Its own clock may have stood still."""
         skew = self._clock() - self._now()
-        away = skew - self._skew
-        self._skew = skew
-        if abs(away) > CLOCK_JUMP_SECONDS:
-            self._publish(MachineResumed(seconds=round(away, 1)))
+        jumped = skew - self._skew
+        if abs(jumped) > CLOCK_JUMP_SECONDS:
+            self._skew = skew
+            self._jumped += jumped
+            self.tracker.fall_behind(jumped, self._now())
+            self._changed.set()
+            if self._background is not None:
+                self._background.observe()
 
     def _warn(self, seconds: float) -> None:
         for session in self._registry.sessions:

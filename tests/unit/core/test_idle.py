@@ -291,11 +291,20 @@ def test_a_suspended_machine_starts_anew() -> None:
     tracker = tracker_of(10)
     tracker.observe(held("h1", 100), 0)
     tracker.observe(authenticated("a"), 0)
+    tracker.fall_behind(3600, 5)
     tracker.observe(MachineResumed(seconds=3600), 5)
     assert [reason.kind for reason in tracker.reasons(5)] == ["connection"]
     tracker.observe(closed("a"), 6)
     tracker.observe(MachineResumed(seconds=3600), 15)
     assert tracker.stops_in(15) == 10
+
+
+def test_time_that_the_clock_has_seen_is_not_counted_twice() -> None:
+    """Protects a hold from a suspend during which our clock ran on: its end has come closer by itself."""
+    tracker = tracker_of(10)
+    tracker.observe(held("h1", 7200), 0)
+    tracker.observe(MachineResumed(seconds=3600), 3600)
+    assert [(reason.kind, reason.until) for reason in tracker.reasons(3600)] == [("hold", 7200)]
 
 
 class Machine(RuleBasedStateMachine):
@@ -418,6 +427,15 @@ class Machine(RuleBasedStateMachine):
         """A hold is given up, if there is one."""
         self.end(name)
         self.tracker.observe(released(name), self.now)
+
+    @rule(seconds=st.floats(-60, 60))
+    def fall_behind(self, seconds: float) -> None:
+        """The time of day jumps, so that what ends at one ends earlier, or later."""
+        self.settle()
+        self.periods = {name: [end - seconds] for name, (end,) in self.periods.items()}
+        self.settle()
+        self.ended.append(self.now)
+        self.tracker.fall_behind(seconds, self.now)
 
     @rule(seconds=st.one_of(st.just(0.0), st.floats(1, 60)))
     def work(self, seconds: float) -> None:
