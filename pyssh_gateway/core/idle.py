@@ -24,6 +24,8 @@ from pyssh_gateway.events import (
     HoldStarted,
     MachineResumed,
     ScheduleEntered,
+    ServerStopping,
+    StopStep,
 )
 
 TICK_SECONDS = 5
@@ -100,6 +102,9 @@ class IdleTracker:
         self._warned: set[int] = set()
         self._woken_by = ""
         self._anybody = False
+        self._stopping = False
+        self._came_first = ""
+        self._came_in = False
 
     # -- what happened ------------------------------------------------------------------------------------------
 
@@ -121,10 +126,11 @@ class IdleTracker:
 
     def _observe_client(self, event: AnyEvent, now: float) -> None:
         match event:
-            case ConnectionOpened(peer=peer) if not self._woken_by:
-                self._woken_by = peer
+            case ConnectionOpened(peer=peer):
+                self._woken_by = self._woken_by or peer
+                self._came_first = self._came_first or peer
             case ConnectionAuthenticated(conn=conn, user=user, peer=peer, identity=identity):
-                self._anybody = True
+                self._anybody = self._came_in = True
                 self._waiting.pop(_lost(user, identity.fingerprint), None)
                 self._need(conn, Reason("connection", f"{identity.person} is on as {user} from {peer}", None), now)
             case ConnectionClosed(conn=conn, user=user, identity=identity) if user:
@@ -147,7 +153,12 @@ class IdleTracker:
         match event:
             case HoldStarted(hold=hold, seconds=seconds, user=user, reason=reason):
                 self._need(hold, Reason("hold", f"{user} holds it: {reason}", now + seconds), now)
-            case MachineResumed():
+            case ServerStopping():
+                self._stopping, self._came_first, self._came_in = True, "", False
+            case StopStep(step="suspend", outcome=outcome) if outcome != "ok":
+                self._stopping = False  # it was called off, or nothing comes after it
+            case MachineResumed(seconds=seconds):
+                self._wake(seconds)
                 self._expire(now)
                 self._begin_idle(now)
             case HoldEnded(hold=hold):
@@ -190,6 +201,18 @@ class IdleTracker:
         self._ticks = 0
         self._warned.clear()
 
+    def _wake(self, seconds: float) -> None:
+        """A resume is a start: who has come since the stop began has woken the machine, perhaps before we noticed.
+
+        One that was not our own wish leaves connections as they were; whoever is on need not log in again.
+        """
+        is_anybody_on = bool(self._quiet) or any(reason.kind == "connection" for reason in self._needed.values())
+        if self._stopping:
+            self._woken_by, self._anybody = self._came_first, self._came_in or is_anybody_on
+        elif seconds > 0 and not is_anybody_on:
+            self._woken_by, self._anybody = "", False
+        self._stopping = False
+
     # -- what follows -------------------------------------------------------------------------------------------
 
     @property
@@ -204,7 +227,7 @@ class IdleTracker:
 
     @property
     def woken_by(self) -> str:
-        """The address of whoever came first after the start; empty if nobody has."""
+        """The address of whoever came first after the start, or the last resume; empty if nobody has."""
         return self._woken_by
 
     def poll(self, now: float) -> Stay | Tick | Warn | Stop:

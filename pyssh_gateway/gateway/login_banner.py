@@ -21,6 +21,8 @@ from pyssh_gateway.events import (
     Identity,
     MachineResumed,
     Record,
+    ServerStopping,
+    StopStep,
 )
 from pyssh_gateway.gateway.state_file import read_state, write_state
 
@@ -59,6 +61,8 @@ class LoginBanner:
         self._state = state
         self.since = since
         self.woken_by = ""
+        self._stopping = False
+        self._came_first = ""
         self._people: dict[str, LastLogin] = {}
         self._before: dict[str, tuple[Identity, LastLogin | None]] = {}
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -70,8 +74,9 @@ class LoginBanner:
     def observe(self, record: Record) -> None:
         """Somebody came, logged in, or went."""
         match record.event:
-            case ConnectionOpened(peer=peer) if not self.woken_by:
-                self.woken_by = peer
+            case ConnectionOpened(peer=peer):
+                self.woken_by = self.woken_by or peer
+                self._came_first = self._came_first or peer
             case ConnectionAuthenticated(conn=conn, peer=peer, identity=identity):
                 name = _name(identity)
                 self._before[conn] = (identity, self._people.pop(name, None))
@@ -81,8 +86,15 @@ class LoginBanner:
                 self._write()
             case ConnectionClosed(conn=conn):
                 self._before.pop(conn, None)
-            case MachineResumed(seconds=seconds) if seconds > 0:
-                self.since, self.woken_by = record.time, ""
+            case ServerStopping():
+                self._stopping, self._came_first = True, ""
+            case StopStep(step="suspend", outcome=outcome) if outcome != "ok":
+                self._stopping = False  # it was called off, or nothing comes after it
+            case MachineResumed(seconds=seconds) if self._stopping or seconds > 0:
+                # Who has woken it may have come before that was noticed.
+                self.since, self.woken_by = record.time, self._came_first if self._stopping else ""
+                self._stopping = False
+                self._write()
             case _:
                 pass
 

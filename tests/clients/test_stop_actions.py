@@ -68,10 +68,15 @@ def stops(server: Server) -> list[dict[str, Any]]:
     return remembered
 
 
+def ask(server: Server, *words: str) -> "subprocess.CompletedProcess[str]":
+    """What is answered to somebody on the machine."""
+    command = [sys.executable, "-m", "pyssh_gateway", *words, "--config", str(server.config)]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE)
+
+
 def hold(server: Server) -> "subprocess.CompletedProcess[str]":
     """What is answered to somebody on the machine who wants it up."""
-    command = [sys.executable, "-m", "pyssh_gateway", "hold", "1h", "a build", "--config", str(server.config)]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE)
+    return ask(server, "hold", "1h", "a build")
 
 
 # -- suspend ------------------------------------------------------------------------------------------------------
@@ -102,6 +107,24 @@ def test_a_suspended_machine_goes_on_where_it_was(make_server: MakeServer, user_
     assert {(request.method, request.path) for request in api.requests} == {("POST", api.suspend_path)}
     assert not server.find("server.stopped")[:-1]
     assert server.find("server.stopped", reason="signal", exit_code=0)
+
+
+def test_a_resume_is_waited_for_like_a_start(make_server: MakeServer, user_key: KeyPair, tmp_path: Path) -> None:
+    """Protects whoever wakes the machine, and the bill: `boot_grace` applies, though somebody was there before."""
+    with FakeFlyApi(tmp_path / "api", fly_api.accepted()) as api:
+        settings = suspending(api, "1s")
+        settings["idle"]["boot_grace"] = "1m"
+        server = make_server(settings, environ=api.environ)
+        assert Client(server, user_key.private).run("exit 3").status == 3
+        server.wait_for("stop.step", step="suspend", outcome="ok")
+        freeze(server)
+        server.wait_for("machine.resumed")
+        why = json.loads(ask(server, "why", "--json").stdout)
+        assert [(one["kind"], one["text"]) for one in why["idle"]["reasons"]] == [
+            ("boot", "just started, nobody has logged in yet")
+        ]
+        assert (why["woken_by"], why["idle"]["stops_in"] > 1) == ("", True)
+        assert server.stop() == 0
 
 
 @pytest.mark.parametrize(

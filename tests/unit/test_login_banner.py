@@ -18,6 +18,8 @@ from pyssh_gateway.events import (
     Identity,
     MachineResumed,
     Record,
+    ServerStopping,
+    StopStep,
 )
 from pyssh_gateway.gateway import login_banner
 from pyssh_gateway.gateway.login_banner import LoginBanner
@@ -114,6 +116,34 @@ def test_a_machine_that_was_suspended_is_awake_since_then(life: Life) -> None:
     assert (life.gateway.since, life.gateway.woken_by) == (life.now, "")
     life.happens(MachineResumed(seconds=-3600.0))  # the clock was set back, nothing more
     assert life.log_in("b", AMOS, "::1")[0].startswith("Just started, woken by ::1.")
+
+
+def test_who_wakes_a_suspended_machine_is_named(life: Life) -> None:
+    """Protects the same where somebody is in before the resume has been noticed, and where the clocks don't show it."""
+    life.log_in("a", AMOS, "203.0.113.9")
+    for seconds in (7000.0, 0.0):
+        life.now += 7200
+        life.happens(ServerStopping(reason="idle"))
+        life.happens(StopStep(step="suspend", outcome="ok", seconds=0.1))
+        life.happens(ConnectionOpened(conn="b", peer="198.51.100.7", peer_port=1))
+        life.happens(ConnectionOpened(conn="c", peer="::1", peer_port=1))
+        life.happens(MachineResumed(seconds=seconds))
+        assert (life.gateway.since, life.gateway.woken_by) == (life.now, "198.51.100.7")
+    back = life.now
+    life.now += 60
+    life.start(fresh=False)  # a crash
+    assert (life.gateway.since, life.gateway.woken_by) == (back, "198.51.100.7")
+
+
+def test_a_stop_that_was_called_off_changes_nothing(life: Life) -> None:
+    """Protects the figure: a machine that was needed after all has been awake all the time."""
+    life.log_in("a", AMOS, "203.0.113.9")
+    life.now += 60
+    life.happens(ServerStopping(reason="idle"))
+    life.happens(StopStep(step="suspend", outcome="not asked for: the machine is needed again", seconds=0))
+    life.happens(ConnectionOpened(conn="b", peer="198.51.100.7", peer_port=1))
+    life.happens(MachineResumed(seconds=-3600.0))
+    assert (life.gateway.since, life.gateway.woken_by) == (NOW, "203.0.113.9")
 
 
 def test_who_has_gone_is_forgotten(life: Life) -> None:

@@ -22,6 +22,8 @@ from pyssh_gateway.events import (
     IdleTick,
     MachineResumed,
     ScheduleEntered,
+    ServerStopping,
+    StopStep,
 )
 
 PEER = "203.0.113.9"
@@ -32,9 +34,9 @@ def who(key: str = "x") -> Identity:
     return Identity("github:example", 583231, f"SHA256:{key}")
 
 
-def opened(conn: str) -> AnyEvent:
+def opened(conn: str, peer: str = PEER) -> AnyEvent:
     """A TCP connection."""
-    return ConnectionOpened(conn=conn, peer=PEER, peer_port=4000)
+    return ConnectionOpened(conn=conn, peer=peer, peer_port=4000)
 
 
 def authenticated(conn: str, key: str = "x") -> AnyEvent:
@@ -82,6 +84,16 @@ def released(hold: str) -> AnyEvent:
 def crashed() -> AnyEvent:
     """An earlier server has cut off whoever was on."""
     return GatewayCrashed(pid=7, cause="killed by SIGSEGV", sessions=2)
+
+
+def stopping() -> AnyEvent:
+    """A stop begins."""
+    return ServerStopping(reason="idle")
+
+
+def asked(outcome: str = "ok") -> AnyEvent:
+    """Fly has been asked for the suspend, or has not."""
+    return StopStep(step="suspend", outcome=outcome, seconds=0)
 
 
 def tracker_of(timeout: float | None, now: float = 0.0, **policy: float) -> IdleTracker:
@@ -299,6 +311,54 @@ def test_a_suspended_machine_starts_anew() -> None:
     assert tracker.stops_in(15) == 10
 
 
+def test_a_resume_is_a_start() -> None:
+    """Protects the bill of a machine that is suspended: a scanner that wakes it is named, and waited for less."""
+    tracker = tracker_of(60, boot_grace=20)
+    tracker.observe(opened("a", "198.51.100.7"), 0)
+    tracker.observe(authenticated("a"), 1)
+    tracker.observe(closed("a"), 2)
+    for event in (stopping(), asked(), opened("s"), MachineResumed(seconds=3600)):
+        tracker.observe(event, 62)
+    assert tracker.woken_by == PEER
+    assert [(reason.kind, reason.until) for reason in tracker.reasons(62)] == [("boot", 82)]
+    assert drive(tracker, 82) == [Stop(20, f"woken by {PEER}, no login")]
+    # Who has been in and out before the resume was noticed has logged in all the same.
+    for event in (stopping(), asked(), opened("b"), authenticated("b"), closed("b"), MachineResumed(seconds=0)):
+        tracker.observe(event, 82)
+    assert tracker.reasons(82) == ()
+    assert tracker.stops_in(82) == 60
+
+
+def test_whoever_is_on_over_a_jump_of_the_clock_stays_known() -> None:
+    """Protects people who did not notice that their machine was away: nobody has to log in for what they have."""
+    tracker = tracker_of(60, boot_grace=20)
+    tracker.observe(opened("a"), 0)
+    tracker.observe(authenticated("a"), 1)
+    tracker.observe(quiet("a"), 2)
+    tracker.observe(MachineResumed(seconds=3600), 3)
+    assert (tracker.woken_by, tracker.stops_in(3)) == (PEER, 60)
+    tracker.observe(used("a"), 4)
+    tracker.observe(MachineResumed(seconds=3600), 5)
+    tracker.observe(closed("a"), 6)
+    tracker.observe(MachineResumed(seconds=-3600), 7)  # the clock was set back, nothing more
+    assert (tracker.woken_by, tracker.stops_in(7)) == (PEER, 60)
+    tracker.observe(MachineResumed(seconds=3600), 8)
+    assert (tracker.woken_by, tracker.stops_in(8)) == ("", 20)
+
+
+def test_a_stop_that_was_called_off_changes_nothing_else() -> None:
+    """Protects the machine that was needed after all: who woke it, and that somebody had logged in."""
+    tracker = tracker_of(60, boot_grace=20)
+    tracker.observe(opened("a", "198.51.100.7"), 0)
+    tracker.observe(authenticated("a"), 1)
+    tracker.observe(stopping(), 2)
+    tracker.observe(asked("not asked for: the machine is needed again"), 3)
+    tracker.observe(opened("s"), 4)
+    tracker.observe(MachineResumed(seconds=3600), 5)
+    tracker.observe(closed("a"), 6)
+    assert (tracker.woken_by, tracker.stops_in(6)) == ("198.51.100.7", 60)
+
+
 def test_time_that_the_clock_has_seen_is_not_counted_twice() -> None:
     """Protects a hold from a suspend during which our clock ran on: its end has come closer by itself."""
     tracker = tracker_of(10)
@@ -333,7 +393,7 @@ class Machine(RuleBasedStateMachine):
         self.periods: dict[str, list[float]] = {}  # reason -> when it ends, as far as is known (inf: open)
         self.ended: list[float] = []  # when a reason was seen to end
         self.waits: list[float] = []
-        self.anybody = crash
+        self.story: list[str] = ["login"] if crash else []  # what counts for who woke it, and who was here
         self.number = 0
         self.crash = self.now + lost if crash else 0.0
         if crash:
@@ -375,7 +435,9 @@ class Machine(RuleBasedStateMachine):
         """Somebody connects, and nobody knows who."""
         self.number += 1
         self.strangers.add(f"c{self.number}")
-        self.tracker.observe(opened(f"c{self.number}"), self.now)
+        peer = f"192.0.2.{self.number}"
+        self.story.append(peer)
+        self.tracker.observe(opened(f"c{self.number}", peer), self.now)
 
     @precondition(lambda self: self.strangers)
     @rule(data=st.data())
@@ -384,7 +446,7 @@ class Machine(RuleBasedStateMachine):
         conn = data.draw(st.sampled_from(sorted(self.strangers)))
         self.strangers.remove(conn)
         self.people.add(conn)
-        self.anybody = True
+        self.story.append("login")
         self.waits = []  # all have one key here: whoever comes is the one who was lost
         self.begin(conn)
         self.tracker.observe(authenticated(conn), self.now)
@@ -428,6 +490,31 @@ class Machine(RuleBasedStateMachine):
         self.end(name)
         self.tracker.observe(released(name), self.now)
 
+    @rule()
+    def stop(self) -> None:
+        """A stop begins."""
+        self.story.append("stop")
+        self.tracker.observe(stopping(), self.now)
+
+    @rule(outcome=st.sampled_from(["ok", "not asked for: the machine is needed again"]))
+    def ask(self, outcome: str) -> None:
+        """It is gone on with, or called off: then there was none."""
+        if outcome != "ok":
+            self.story = [word for word in self.story if word != "stop"]
+        self.tracker.observe(asked(outcome), self.now)
+
+    @rule(seconds=st.sampled_from([-60.0, 0.0, 60.0]))
+    def resume(self, seconds: float) -> None:
+        """The machine is back: of what was before the stop, only who is on counts."""
+        if "stop" in self.story:
+            *_, last = (place for place, word in enumerate(self.story) if word == "stop")
+            self.story = self.story[last + 1 :] + ["login"] * len(self.people)
+        elif seconds > 0 and not self.people:
+            self.story = []
+        self.settle()
+        self.ended.append(self.now)
+        self.tracker.observe(MachineResumed(seconds=seconds), self.now)
+
     @rule(seconds=st.floats(-60, 60))
     def fall_behind(self, seconds: float) -> None:
         """The time of day jumps, so that what ends at one ends earlier, or later."""
@@ -459,6 +546,8 @@ class Machine(RuleBasedStateMachine):
                 assert answer.idle % TICK_SECONDS == 0
             answer = self.tracker.poll(self.now)
         named = self.tracker.reasons(self.now)
+        peers = [word for word in self.story if word not in {"login", "stop"}]
+        assert self.tracker.woken_by == (peers[0] if peers else "")
         if self.timeout is None:
             assert answer == Stay(None)
             return
@@ -469,7 +558,7 @@ class Machine(RuleBasedStateMachine):
             assert answer.until == (None if min(ends) == math.inf else min(ends))
             return
         since = max([self.began, *self.ended])
-        grace = self.timeout if self.anybody or self.boot is None else self.boot
+        grace = self.timeout if "login" in self.story or self.boot is None else self.boot
         deadline = max([since + grace, *(end for end in (self.crash, *self.waits) if end > self.now)])
         assert all(reason.kind in {"lost", "boot"} for reason in named)
         left = self.tracker.stops_in(self.now)
