@@ -36,7 +36,9 @@ _UNASKED = (
 # One key as `ssh-keygen` writes it, without options before it or a comment after it.
 _KEY_LINE = re.compile(rb"((?:ssh|ecdsa|sk)-[A-Za-z0-9@.-]+)[ \t]+([A-Za-z0-9+/]+={0,2})(?:[ \t].*)?", re.DOTALL)
 _KEPT_LINE = re.compile(rb"(?:ssh|ecdsa|sk)-[A-Za-z0-9@.-]+ [A-Za-z0-9+/]+={0,2}")
-_MEMBER_LINE = re.compile(rb"# (github:([^#]+)#([0-9]{1,18}))(?: as of ([0-9T:+-]{25}))?")
+_MEMBER_LINE = re.compile(
+    rb"# (github:([^#]+)#([0-9]{1,18}))(?: as of ([0-9T:+-]{25})(?: gone since ([0-9T:+-]{25}))?)?"
+)
 
 AccountId = Annotated[int, msgspec.Meta(gt=0, lt=10**18)]
 """What the number of an account may be; `config_values.source_spec` takes as many digits."""
@@ -47,6 +49,16 @@ class Member(msgspec.Struct, frozen=True):
 
     login: str
     id: AccountId
+
+
+class Old(msgspec.Struct, frozen=True):
+    """Since when a member's keys are known, and since when that member's page says that there is no such account.
+
+    Both in Unix seconds.
+    """
+
+    as_of: float
+    gone_since: float | None = None
 
 
 _T = TypeVar("_T")
@@ -137,10 +149,10 @@ def key_lines(text: bytes) -> bytes:
     return b"".join(keys)
 
 
-def compose(members: Sequence[tuple[Member, bytes]], as_of: Mapping[Member, float] | None = None) -> bytes:
+def compose(members: Sequence[tuple[Member, bytes]], old: Mapping[Member, Old] | None = None) -> bytes:
     """One text of the keys of all `members`, which `split` takes apart again.
 
-    `as_of` has those whose keys are older than the text, and since when, in Unix seconds, for `times`.
+    `old` has those whose keys are older than the text, for `times`.
     Raises FetchError if it gets too large, or if the text of a member is not about keys.
     """
     parts: list[bytes] = []
@@ -149,7 +161,7 @@ def compose(members: Sequence[tuple[Member, bytes]], as_of: Mapping[Member, floa
             keys = key_lines(text)
         except FetchError as error:
             raise FetchError(f"github:{member.login}: {error.reason}") from error
-        since = f" as of {_moment(as_of[member])}" if as_of and member in as_of else ""
+        since = _since(old[member]) if old and member in old else ""
         parts += [f"# github:{member.login}#{member.id}{since}\n".encode(), keys]
     composed = b"".join(parts)
     if len(composed) > MAX_KEYS_BYTES:
@@ -157,10 +169,19 @@ def compose(members: Sequence[tuple[Member, bytes]], as_of: Mapping[Member, floa
     return composed
 
 
-def times(text: bytes) -> dict[Member, float]:
-    """The members whose keys are older than `text`, which `split` takes, and since when: what `compose` was told."""
+def _since(old: Old) -> str:
+    gone = f" gone since {_moment(old.gone_since)}" if old.gone_since is not None else ""
+    return f" as of {_moment(old.as_of)}{gone}"
+
+
+def times(text: bytes) -> dict[Member, Old]:
+    """The members whose keys are older than `text`, which `split` takes: what `compose` was told, in whole seconds."""
     lines = (_MEMBER_LINE.fullmatch(line) for line in text.split(b"\n"))
-    return {Member(line[2].decode(), int(line[3])): _time(line[4]) for line in lines if line is not None and line[4]}
+    return {
+        Member(line[2].decode(), int(line[3])): Old(_time(line[4]), _time(line[5]) if line[5] else None)
+        for line in lines
+        if line is not None and line[4]
+    }
 
 
 def _moment(time: float) -> str:
@@ -186,8 +207,8 @@ def split(text: bytes) -> tuple[tuple[Member, bytes], ...]:
         named = _MEMBER_LINE.fullmatch(line)
         if named is not None and config.check_source_spec(named[1].decode("ascii", "replace")) is None:
             members.append((Member(named[2].decode(), int(named[3])), []))
-            if named[4]:
-                _time(named[4])  # refuses what `times` could not read
+            for moment in filter(None, named.groups()[3:]):
+                _time(moment)  # refuses what `times` could not read
         elif members and _KEPT_LINE.fullmatch(line):
             members[-1][1].append(line + b"\n")
         else:

@@ -41,6 +41,10 @@ MAX_ON_LOOP = 16 * 1024
 MAX_DOUBTS = 5
 """Members of a team whose failures are told; the rest is probably the same one."""
 
+SECOND_LOOK = 60.0
+"""Seconds after which a source that says that it is not there any more is asked again, before it is believed; and one
+whose keys all wait until it is certain whose they are."""
+
 MAX_PERSON = 128
 """Characters of a person's name that is taken from a key's comment."""
 
@@ -218,23 +222,31 @@ class Inquirer:
         async with self._turn(self._settings.github_api):
             members = await github.team_members(org, team, self._settings, now=self._now)
         before = dict(github.split(known.text)) if known is not None else {}
-        since = dict.fromkeys(before, known.fetched) | github.times(known.text) if known is not None else {}
+        old = dict.fromkeys(before, github.Old(known.fetched)) | github.times(known.text) if known is not None else {}
         async with asyncio.TaskGroup() as fetches:
             asked = {member: fetches.create_task(self._member(member)) for member in members}
         self._members = {member: kept for member, kept in self._members.items() if member in asked}
-        texts, doubts, as_of = [], [], {}
+        texts, doubts, kept = [], [], {}
         for member, task in asked.items():
             heard = task.result()
             if isinstance(heard, FetchError):
-                doubt, heard = f"github:{member.login}: {heard.reason}", before.get(member, b"")
-                if heard and now - since[member] > self._settings.max_stale:
-                    doubt, heard = f"{doubt}; the keys from before are too old", b""
+                error, heard, end = heard, before.get(member, b""), ""
                 if heard:
-                    as_of[member] = since[member]
-                doubts.append(doubt)
+                    kept[member] = _still_failing(old[member], error, now)
+                    end = self._end_of_member(kept[member], error, now)
+                if end:
+                    heard = b""
+                    del kept[member]
+                doubts.append(f"github:{member.login}: {error.reason}{end}")
             texts.append((member, heard))
-        heard_of_all = await _read(source, Copy(github.compose(texts, as_of), now))
+        heard_of_all = await _read(source, Copy(github.compose(texts, kept), now))
         return msgspec.structs.replace(heard_of_all, doubt="; ".join(doubts[:MAX_DOUBTS]))
+
+    def _end_of_member(self, old: github.Old, error: FetchError, now: float) -> str:
+        """Why a member's keys from before don't count any more; empty if they do."""
+        if error.gone and old.gone_since is not None and now - old.gone_since >= SECOND_LOOK:
+            return ", and so it was a minute before: their keys are revoked"
+        return "; the keys from before are too old" if now - old.as_of > self._settings.max_stale else ""
 
     async def _member(self, member: github.Member) -> bytes | FetchError:
         """What the account of a team's member has."""
@@ -247,6 +259,12 @@ class Inquirer:
             return error
         self._members[member] = (answer.validators, text)
         return text
+
+
+def _still_failing(old: github.Old, error: FetchError, now: float) -> github.Old:
+    """What is known of a member who had no usable answer once more; `gone_since` is not later than `now`."""
+    since = old.gone_since if old.gone_since is not None and old.gone_since <= now else None
+    return github.Old(old.as_of, now if error.gone and since is None else since)
 
 
 async def _read(source: Source, copy: Copy) -> Known:

@@ -22,7 +22,7 @@ from pyssh_gateway.core.freshness import LookBudget
 from pyssh_gateway.events import AccountChanged, AnyEvent, InternalError, KeysFailed, KeysLoaded
 from pyssh_gateway.keys.answers import FetchError
 from pyssh_gateway.keys.copies import Copy
-from pyssh_gateway.keys.inquiry import AccountChangedError, Inquirer, Known, known_from
+from pyssh_gateway.keys.inquiry import SECOND_LOOK, AccountChangedError, Inquirer, Known, known_from
 from pyssh_gateway.keys.keeping import Keeper, KeepingError
 from pyssh_gateway.keys.sources import NO_VALIDATORS, ReadFile, Source, parse_source
 from pyssh_gateway.keys.standing import Grants, SourceStatus, Standing
@@ -34,10 +34,6 @@ machine, and importing the HTTP client and loading the CA certificates takes the
 FIRST_RETRY = 5.0
 """Seconds after which a source that has given no keys at all yet is asked again, doubled each time up to the normal
 interval: at a cold start the network may come later than we do, and until then that source's people are locked out."""
-
-SECOND_LOOK = 60.0
-"""Seconds after which a source that says that it is not there any more is asked again, before it is believed; and one
-whose keys all wait until it is certain whose they are."""
 
 ACCOUNT_CHECK = 3600.0
 """Seconds between two questions whether an account's name still leads to the same account, as long as its keys are the

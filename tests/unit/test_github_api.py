@@ -10,7 +10,7 @@ from pyssh_gateway import config
 from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES
 from pyssh_gateway.keys import github as api
 from pyssh_gateway.keys.answers import FetchError
-from pyssh_gateway.keys.github import MAX_PAGES, PAGE_SIZE, Member, compose, key_lines, split, times
+from pyssh_gateway.keys.github import MAX_PAGES, PAGE_SIZE, Member, Old, compose, key_lines, split, times
 from tests.support import github as gh
 from tests.support.github import FakeGitHub
 from tests.support.github_api import api_path, in_json
@@ -237,11 +237,15 @@ def test_a_team_s_text_can_be_read() -> None:
 
 def test_a_team_s_text_says_whose_keys_are_older() -> None:
     """Protects: what is kept of a member who can't be asked about still has the time of that member's last answer."""
-    composed = compose([(MONA, KEY + b"\n"), (AMOS, KEY + b"\n")], {AMOS: NOW + 0.5})
+    composed = compose([(MONA, KEY + b"\n"), (AMOS, KEY + b"\n")], {AMOS: Old(NOW + 0.5)})
     assert b"# github:mona#2\n" in composed
     assert b"# github:Amos-#10 as of 2026-09-21T14:13:20+00:00\n" in composed
     assert split(composed) == ((MONA, KEY + b"\n"), (AMOS, KEY + b"\n"))
-    assert times(composed) == {AMOS: NOW}
+    assert times(composed) == {AMOS: Old(NOW)}
+    composed = compose([(MONA, KEY), (AMOS, KEY)], {MONA: Old(NOW, NOW + 60)})
+    line, _, _ = composed.partition(b"\n")
+    assert line == b"# github:mona#2 as of 2026-09-21T14:13:20+00:00 gone since 2026-09-21T14:14:20+00:00"
+    assert times(composed) == {MONA: Old(NOW, NOW + 60)}
     assert times(b"") == {}
 
 
@@ -304,6 +308,8 @@ def test_compose_undoes_split(text: bytes) -> None:
         b"# gitlab:mona#2\n",
         b"# github:mona#2\r\n",
         b"# github:mona#2 as of 2026-09-21T14:13:20+02:00\n",
+        b"# github:mona#2 gone since 2026-09-21T14:13:20+00:00\n",
+        b"# github:mona#2 as of 2026-09-21T14:13:20+00:00 gone since 2026-09-31T14:13:20+00:00\n",
         b"# github:mona#2 as of 2026-09-31T14:13:20+00:00\n",
         b"# github:mona#2 as of 2026-09-21T14:13:20+00:00 \n",
     ],

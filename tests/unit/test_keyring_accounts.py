@@ -10,7 +10,8 @@ import pytest
 from pyssh_gateway import config
 from pyssh_gateway.events import AccountChanged, Identity, KeysLoaded
 from pyssh_gateway.keys.copies import Copies
-from pyssh_gateway.keys.keyring import ACCOUNT_CHECK, SECOND_LOOK
+from pyssh_gateway.keys.inquiry import SECOND_LOOK
+from pyssh_gateway.keys.keyring import ACCOUNT_CHECK
 from pyssh_gateway.keys.sources import parse_source
 from tests.support import github as gh
 from tests.support.github import FakeGitHub

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pyssh_gateway.keys.copies import Copies
+from pyssh_gateway.keys.inquiry import SECOND_LOOK
 from pyssh_gateway.keys.keeping import SAVE_AGAIN
-from pyssh_gateway.keys.keyring import ACCOUNT_CHECK, SECOND_LOOK
+from pyssh_gateway.keys.keyring import ACCOUNT_CHECK
 from pyssh_gateway.keys.sources import parse_source
 from tests.support import github as gh
 from tests.support.github import FakeGitHub

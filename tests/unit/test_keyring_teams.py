@@ -147,6 +147,29 @@ def test_a_member_s_old_keys_let_in_for_max_stale_and_not_longer(github: FakeGit
         ring.now += 6 * DAY
 
 
+def test_a_member_whose_account_is_gone_gets_a_second_look(github: FakeGitHub, tmp_path: Path) -> None:
+    """Protects: a deleted account's keys end after two looks, also those of two runs; a hiccup takes none away."""
+    ring = team_ring(tmp_path, github)
+    github.script("amos", gh.status(404), gh.keys(BOB), gh.status(404), gh.status(500), gh.status(404))
+    for _ in range(2):
+        ring.now += HOUR
+        ring.refresh()
+        assert ring.lets_in() == {ALICE, BOB}
+    for seconds in (HOUR, MINUTE - 2, 1):
+        ring = ring.restarted(tmp_path, github.url, logins=LOGINS, token=TOKEN, now=ring.now + seconds)
+        ring.refresh()
+        assert ring.lets_in() == {ALICE, BOB}
+    ring.now += 1
+    ring.refresh()
+    assert ring.lets_in() == {ALICE}
+    reason = "github:amos: no such account (404), and so it was a minute before: their keys are revoked"
+    assert ring.failures()[-1] == ring.status(TEAM).failure == reason
+    assert ring.restarted(tmp_path, logins=LOGINS).lets_in() == {ALICE}
+    github.script("amos", gh.keys(BOB))
+    ring.refresh()
+    assert ring.lets_in() == {ALICE, BOB}
+
+
 def test_a_namesake_has_no_keys_from_before(github: FakeGitHub, tmp_path: Path) -> None:
     """Protects: another account with a former member's login does not inherit their keys."""
     ring = team_ring(tmp_path, github)
