@@ -170,9 +170,9 @@ def login_problems(config: "Config") -> list[str]:
         if me.pw_uid not in {0, entry.pw_uid}:
             problems.append(f"{where}.user: started by {me.pw_name}, only {me.pw_name} can log in, not {login.user}")
     # Whose a file is, or whether it is in a home, can't be said of accounts that are to come: then it is said later.
-    for path in () if coming else key_files(config):
+    for path, users in key_files(config).items() if not coming else ():
         try:
-            os.close(open_trusted(path, [login.user for login in config.login]))
+            os.close(open_trusted(path, users))
         except OSError as error:
             problems.append(f"key file {path} can't be read: {error.strerror or error}")
     return problems
@@ -223,10 +223,14 @@ def host_key_place_problems(config: "Config") -> list[str]:
     return [f"keys_dir: {directory}: Permission denied; there is no {missing[0]} host key, and none can be made"]
 
 
-def key_files(config: "Config") -> tuple[str, ...]:
-    """The files that `file:` and `ca:` sources name."""
-    specs = (spec.partition(":") for login in config.login for spec in login.keys)
-    return tuple(dict.fromkeys(path for kind, _, path in specs if kind in {"file", "ca"}))
+def key_files(config: "Config") -> dict[str, frozenset[str]]:
+    """The files that `file:` and `ca:` sources name, and which accounts each of them lets in to."""
+    files: dict[str, frozenset[str]] = {}
+    for login in config.login:
+        for kind, _, path in (spec.partition(":") for spec in login.keys):
+            if kind in {"file", "ca"}:
+                files[path] = files.get(path, frozenset()) | {login.user}
+    return files
 
 
 def stop_commands(config: "Config", environ: Mapping[str, str]) -> "StopCommands":
@@ -314,7 +318,7 @@ def _supervise(config: "Config", listening: socket.socket, identity: str, enviro
         return int(gateway.run_gateway(now, listening, asking, metrics, control))
 
     permissions = Permissions(
-        frozenset(login.user for login in config.login), frozenset(key_files(config)), stop_commands(config, environ)
+        frozenset(login.user for login in config.login), key_files(config), stop_commands(config, environ)
     )
     gc.collect()
     gc.freeze()  # what is here stays: the collector then leaves the pages alone that all the forks share

@@ -24,6 +24,7 @@ from pyssh_gateway.events import AnyEvent, KeysFailed, KeysLoaded
 from pyssh_gateway.keys.copies import FETCHED_DIRECTORY
 from pyssh_gateway.keys.keyring import Keyring
 from pyssh_gateway.keys.sources import ReadFile, parse_source
+from pyssh_gateway.serve import key_files
 from pyssh_gateway.spawner.key_files import open_trusted
 
 _MAX_COPIES = 10_000
@@ -130,10 +131,10 @@ def _copy(directory: int, target: Path) -> None:
 
 def _reader(config: Config) -> ReadFile:
     """Reads key files as the spawner would, with the rights of whoever runs this."""
-    users = [login.user for login in config.login]
+    users = key_files(config)
 
     async def read(path: str) -> bytes:
-        with os.fdopen(open_trusted(path, users), "rb") as file:
+        with os.fdopen(open_trusted(path, users[path]), "rb") as file:
             return file.read(MAX_KEYS_BYTES + 1)
 
     return read

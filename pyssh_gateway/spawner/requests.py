@@ -6,7 +6,7 @@ lives, and what else the spawner does, is not known here.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import msgspec
@@ -27,10 +27,13 @@ Report = Callable[[protocol.Report, list[int]], None]
 
 
 class Permissions(msgspec.Struct, frozen=True):
-    """What the gateway may ask for, whatever it says: processes as these accounts, these key files, these commands."""
+    """What the gateway may ask for, whatever it says: processes as these accounts, these key files, these commands.
+
+    Of each key file it is known which accounts it lets in to: those have a say in who may own it.
+    """
 
     users: frozenset[str]
-    key_files: frozenset[str]
+    key_files: Mapping[str, frozenset[str]]
     stop: StopCommands = StopCommands()
 
 
@@ -139,7 +142,7 @@ class Requests:
             self._report(protocol.Refused(number, f"{path} is not a key file of the configuration"), [])
             return
         try:
-            descriptor = key_files.open_trusted(path, self._permissions.users)
+            descriptor = key_files.open_trusted(path, self._permissions.key_files[path])
         except OSError as error:
             missing = isinstance(error, FileNotFoundError)
             self._report(protocol.Refused(number, f"can't read {path}: {error.strerror or error}", missing), [])

@@ -1,6 +1,7 @@
 """Who gets in, as OpenSSH's client sees it: every refusal looks the same there, and says its reason in the log only."""
 
 import asyncio
+import os
 import pwd
 import re
 import shutil
@@ -8,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import asyncssh
 import pytest
@@ -18,6 +20,10 @@ from tests.support.server import Server
 from tests.support.waiting import AT_ONCE, PATIENCE
 
 MakeKey = Callable[..., KeyPair]
+
+STRANGER = 65534
+STRANGERS_NAME = pwd.getpwuid(STRANGER).pw_name
+"""Another account, whose login is not the first one's."""
 
 
 def refusal(result: Result) -> str:
@@ -58,6 +64,38 @@ def test_every_refusal_looks_the_same(client: Client, server: Server, make_key: 
     assert words == {"Permission denied (publickey)."}
     reasons = {event["reason"] for event in server.find("auth.attempt", since, result="denied")}
     assert reasons == {"key is not known", "unknown account"}
+
+
+def test_a_key_file_that_somebody_else_could_replace(
+    make_server: MakeServer, make_key: MakeKey, user_key: KeyPair, account: pwd.struct_passwd, is_root: bool
+) -> None:
+    """Protects a login from whoever may write to the directory of its key file, or owns what is there now."""
+    with TemporaryDirectory() as directory:
+        keys, theirs = Path(directory) / "keys.pub", make_key()
+        keys.write_text(user_key.public.read_text())
+        logins = [{"user": account.pw_name, "keys": [f"file:{keys}"]}]
+        if is_root:  # anybody else's server has one account
+            logins.append({"user": STRANGERS_NAME, "keys": [f"file:{theirs.public}"]})
+        server = make_server({"login": logins, "keys": {"refresh": "1h"}})
+        client = Client(server, user_key.private)
+        assert client.run("exit 3").status == 3
+        replacement = keys.with_name("other")
+        replacement.write_text(theirs.public.read_text())
+        if is_root:
+            os.chown(replacement, STRANGER, STRANGER)
+        since = server.mark()
+        keys.parent.chmod(0o777)
+        replacement.replace(keys)
+        assert refusal(client.run("true", key=theirs.private)) == "Permission denied (publickey)."
+        reason = server.wait_for("keys.failed", since=since)["reason"]
+        assert f"others may write to the directory {directory}" in reason
+        if is_root:
+            keys.parent.chmod(0o755)
+            assert server.stop() == 0
+            server.launch()
+            assert server.wait() != 0
+            assert f"belongs to uid {STRANGER}" in server.stderr
+            assert f"run chown {account.pw_name} {keys}" in server.stderr
 
 
 def test_public_key_without_the_private_one(client: Client, user_key: KeyPair, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import os
 import pwd
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -10,6 +12,29 @@ from pyssh_gateway.spawner.key_files import open_trusted
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
 IS_ROOT = os.geteuid() == 0
+STRANGER = 65534
+STRANGERS_NAME = pwd.getpwuid(STRANGER).pw_name
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory with a key file in `inner/keys`, whose way from the root everybody may take."""
+    with TemporaryDirectory() as directory:
+        place = Path(directory)
+        (place / "inner").mkdir()
+        (place / "inner" / "keys").write_text("ssh-ed25519 AAAA example\n")
+        for path, mode in ((place, 0o755), (place / "inner", 0o755), (place / "inner" / "keys", 0o644)):
+            path.chmod(mode)
+        yield place
+
+
+def read(path: Path, *users: str) -> bytes:
+    """What a key file of `users` begins with, if it is taken."""
+    descriptor = open_trusted(str(path), users)
+    try:
+        return os.read(descriptor, 4)
+    finally:
+        os.close(descriptor)
 
 
 @pytest.fixture
@@ -41,11 +66,12 @@ def test_a_file_that_others_may_write_is_refused(key_file: Path, mode: int) -> N
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can give a file away")
 def test_a_strangers_file_is_refused(key_file: Path) -> None:
-    """It has to be root's or of an account that may log in."""
-    os.chown(key_file, 65534, 65534)
-    with pytest.raises(OSError, match="belongs to uid 65534"):
-        open_trusted(str(key_file), [ME, "no-such-account"])
-    os.close(open_trusted(str(key_file), [pwd.getpwuid(65534).pw_name]))
+    """It has to be root's or of the account that it lets in to: one of several could get in as the others."""
+    os.chown(key_file, STRANGER, STRANGER)
+    for users in ([], [ME], [STRANGERS_NAME, "bin"], [STRANGERS_NAME, "no-such-account"]):
+        with pytest.raises(OSError, match=f"belongs to uid {STRANGER} .*run chown root {key_file}$"):
+            open_trusted(str(key_file), users)
+    os.close(open_trusted(str(key_file), [STRANGERS_NAME]))
 
 
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
@@ -58,3 +84,79 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
         open_trusted(str(tmp_path), [])
     with pytest.raises(FileNotFoundError):
         open_trusted(str(tmp_path / "missing"), [])
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o757])
+@pytest.mark.parametrize("where", [".", "inner"])
+def test_a_directory_that_others_may_write_is_refused(place: Path, where: str, mode: int) -> None:
+    """Protects a login from everybody who could put another file there, at any height; said with what to do."""
+    directory = place / where
+    directory.chmod(mode)
+    with pytest.raises(
+        OSError, match=f"others may write to the directory {directory}, .*: run chmod go-w {directory}$"
+    ):
+        read(place / "inner" / "keys", ME)
+    directory.chmod(mode | 0o1000)  # sticky, as /tmp
+    assert read(place / "inner" / "keys", ME) == b"ssh-"
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can give a directory away")
+def test_a_strangers_directory_is_refused(place: Path) -> None:
+    """Protects a login from the owner of a directory above its key file, and lets its own account be that."""
+    os.chown(place / "inner", STRANGER, STRANGER)
+    for users in ((ME,), (STRANGERS_NAME, "bin")):
+        with pytest.raises(OSError, match=f"the directory {place}/inner belongs to uid {STRANGER} .*run chown root "):
+            read(place / "inner" / "keys", *users)
+    assert read(place / "inner" / "keys", STRANGERS_NAME) == b"ssh-"
+    (place / "inner").chmod(0o1777)
+    with pytest.raises(OSError, match="belongs to uid"):
+        read(place / "inner" / "keys", ME)
+
+
+def test_links_are_followed_as_far_as_they_are_trusted(place: Path) -> None:
+    """Protects mounted secrets, which are links, and logins from links that lead through what others may change."""
+    (place / "links").mkdir()
+    for name, target in (
+        ("absolute", f"{place}/inner/keys"),
+        ("relative", "../inner/./keys"),
+        ("twice", "relative"),
+        ("directory", "../inner"),
+        ("loop", "loop"),
+    ):
+        (place / "links" / name).symlink_to(target)
+    ways = [place / "links" / way for way in ("absolute", "relative", "twice", "directory/keys")]
+    assert [read(way, ME) for way in ways] == [b"ssh-"] * len(ways)
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        read(place / "links" / "loop", ME)
+    for directory in ("inner", "links"):
+        (place / directory).chmod(0o777)
+        for way in ways:
+            with pytest.raises(OSError, match=f"others may write to the directory {place}/{directory}"):
+                read(way, ME)
+        (place / directory).chmod(0o755)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can give a link away")
+def test_a_strangers_link_is_refused(place: Path) -> None:
+    """Protects from a link in a sticky directory, which its owner could let lead to another file."""
+    place.chmod(0o1777)
+    (place / "link").symlink_to("inner/keys")
+    os.chown(place / "link", STRANGER, STRANGER, follow_symlinks=False)
+    with pytest.raises(OSError, match=f"the link {place}/link belongs to uid {STRANGER} .*run chown -h root "):
+        read(place / "link", ME)
+
+
+def test_what_is_above_the_home_does_not_matter(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects homes in odd places, as sshd does, but only the file's own account's home, and nothing beside it."""
+    keys, home = place / "inner" / "keys", pwd.getpwnam(ME)
+    place.chmod(0o777)
+    entry = pwd.struct_passwd((*home[:5], str(place / "inner"), home[6]))
+    monkeypatch.setattr(pwd, "getpwnam", lambda _name: entry)
+    assert read(keys, ME) == b"ssh-"
+    (place / "beside").write_text("ssh-ed25519 AAAA example\n")
+    for way in (place / "beside", place / "inner" / ".." / "beside"):
+        with pytest.raises(OSError, match=f"others may write to the directory {place}, "):
+            read(way, ME)
+    (place / "inner").chmod(0o777)
+    with pytest.raises(OSError, match=f"others may write to the directory {place}/inner, "):
+        read(keys, ME)

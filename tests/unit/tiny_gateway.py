@@ -191,7 +191,7 @@ GATEWAYS: dict[str, RunGateway] = {
 def main(arguments: Sequence[str]) -> int:
     """Run the gateway that the command line names; what it may ask for comes after it."""
     users = frozenset(os.environ.get("TINY_USERS", "").split())
-    files = frozenset(os.environ.get("TINY_FILES", "").split())
+    files = dict.fromkeys(os.environ.get("TINY_FILES", "").split(), users)
     wanted = msgspec.json.decode(os.environ.get("TINY_BOOT", "{}"), type=Boot, dec_hook=lambda kind, value: kind(value))
     late = os.environ.get("TINY_LATE")
     booting = begin_late(Path(late)) if late else boot.begin(wanted, users)
