@@ -23,7 +23,7 @@ from pyssh_gateway.core.key_report import login_reports, verdicts
 from pyssh_gateway.events import AnyEvent, KeysFailed, KeysLoaded
 from pyssh_gateway.keys.copies import FETCHED_DIRECTORY
 from pyssh_gateway.keys.keyring import Keyring
-from pyssh_gateway.keys.sources import ReadFile, parse_source
+from pyssh_gateway.keys.sources import LOCAL_KINDS, ReadFile, parse_source
 from pyssh_gateway.serve import key_files
 from pyssh_gateway.spawner.key_files import open_trusted
 
@@ -33,7 +33,6 @@ _MAX_COPY_BYTES = 8 * 1024 * 1024
 
 _OTHERS_MAY_WRITE = 0o022
 
-LOCAL_KINDS = frozenset({"file", "ca"})
 """Sources that are files of this machine."""
 
 

@@ -155,6 +155,7 @@ class Gateway:
             rules=rules_for(config),
             publish=self.bus.publish,
             snapshot=lambda: self._keyring.snapshot,
+            read_files=self._keyring.read_files,
             look_again=self._keyring.look_again,
             key_used=self._keyring.used,
             turned_away=self._keyring.turned_away,
@@ -245,7 +246,10 @@ class Gateway:
     # -- start --------------------------------------------------------------------------------------------------
 
     def _let_in(self) -> None:
-        """Let in whom the last good copies let in: they need not wait for the sources of which nothing is known."""
+        """Let in whom the last good copies let in: they need not wait for the sources of which nothing is known.
+
+        Those of key files count only if the files can't be read: `Keyring.read_files` is before every decision.
+        """
         self._end_early = self.bus.subscribe(self._early.append)
         for subscriber in (self._observe, self._login_banner.observe, self._holds.observe):
             self.bus.subscribe(subscriber)

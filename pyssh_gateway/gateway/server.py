@@ -1,7 +1,8 @@
 """One client, from its first byte to its last: asyncssh's callbacks, answered by `core.policy`, told to the bus.
 
-A security decision in here never awaits: the snapshot that a key was found in is the one that it is judged by. Only
-before it is said that nobody knows a key, there may be a new look at the sources, and then everything is decided anew.
+A security decision in here never awaits: the snapshot that a key was found in is the one that it is judged by. Before
+it, the key files are read; and before it is said that nobody knows a key, there may be a new look at the sources, and
+then everything is decided anew.
 """
 
 import asyncio
@@ -57,9 +58,9 @@ MAX_ALGORITHM = 64
 class Services(msgspec.Struct, frozen=True):
     """What every client needs of the gateway. `released` is called once, when a peer has authenticated or gone.
 
-    `look_again` (peer, fingerprint) returns when it is not worth waiting any longer for news of a key; `key_used`
-    (source, fingerprints offered in vain) is told who got in by what; `banner` (connection) makes what a login shell
-    shows first. `clock` is Unix time.
+    `read_files` returns when it is known what the key files say; `look_again` (peer, fingerprint) when it is not worth
+    waiting any longer for news of a key; `key_used` (source, fingerprints offered in vain) is told who got in by what;
+    `banner` (connection) makes what a login shell shows first. `clock` is Unix time.
     """
 
     limits: Limits
@@ -69,6 +70,7 @@ class Services(msgspec.Struct, frozen=True):
     rules: Mapping[str, LoginRules]
     publish: Callable[[AnyEvent], None]
     snapshot: Callable[[], KeySnapshot]
+    read_files: Callable[[], Awaitable[None]]
     look_again: Callable[[str, str], Awaitable[None]]
     key_used: Callable[[str, str, tuple[str, ...]], None]
     turned_away: Callable[[str, tuple[str, ...]], None]
@@ -166,6 +168,7 @@ class Client(asyncssh.SSHServer):
             proof=read_proof(signature) if message else None,
             peer=self._endpoints.peer,
         )
+        await self._services.read_files()
         outcome = self._decide(attempt)
         if isinstance(outcome, policy.Deny) and not outcome.final:
             await self._services.look_again(attempt.peer, fingerprint(blob))

@@ -24,7 +24,7 @@ from pyssh_gateway.keys.answers import FetchError
 from pyssh_gateway.keys.copies import Copy
 from pyssh_gateway.keys.inquiry import SECOND_LOOK, AccountChangedError, Inquirer, Known, known_from
 from pyssh_gateway.keys.keeping import Keeper, KeepingError
-from pyssh_gateway.keys.sources import NO_VALIDATORS, ReadFile, Source, parse_source
+from pyssh_gateway.keys.sources import LOCAL_KINDS, NO_VALIDATORS, ReadFile, Source, fetch, parse_source
 from pyssh_gateway.keys.standing import Grants, SourceStatus, Standing
 
 FIRST_REFRESH_DELAY = 2.0
@@ -44,6 +44,10 @@ JITTER = 0.1
 
 LOOK_PATIENCE = 2.0
 """Seconds that an unknown key waits for a new look at the sources."""
+
+FILE_SECONDS = 1.0
+"""Seconds for which what was read in a key file holds. sshd reads it at every attempt; here a login (an offer, then a
+signature) reads it once, and a thousand strangers a second do not have it read a thousand times."""
 
 MAX_CHANGES = 20
 """Fingerprints of keys that came or went in one event."""
@@ -75,10 +79,13 @@ class Keyring:
         self._random = random
         self._sleep = sleep or self._until_wanted
         self._inquirer = Inquirer(settings, read_file, now)
+        self._files = Inquirer(settings, read_file, now)  # its own: no file waits behind servers that do not answer
+        self._read_file = read_file
         self._looks = LookBudget(now())
         self._grants = Grants(logins, parse_source)
         self._standings = {source: Standing(source, now()) for source in self._grants.sources}
         self._asking: dict[Source, asyncio.Event] = {}
+        self._in_passing: set[Source] = set()
         self._queue: list[Standing] = []
         self._wanted = asyncio.Event()
         self.snapshot = self._build_snapshot()
@@ -86,9 +93,13 @@ class Keyring:
     # -- the start ----------------------------------------------------------------------------------------------
 
     def load_last_good(self) -> None:
-        """Put the copies of earlier runs in force. One that cannot be used is reported and left out."""
+        """Put the copies of earlier runs in force. One that cannot be used is reported and left out.
+
+        Key files are due all the same, and read before anybody is let in (`read_files`).
+        """
         for standing, known in self._keeper.load(self._standings.values()):
-            standing.due = self._now() + FIRST_REFRESH_DELAY
+            if standing.source.kind not in LOCAL_KINDS:
+                standing.due = self._now() + FIRST_REFRESH_DELAY
             self._put_in_force(standing, known)
             standing.resume(self._now())
 
@@ -123,6 +134,26 @@ class Keyring:
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 await self.settled()
+
+    async def read_files(self) -> None:
+        """Somebody wants to log in: see what the key files say, if that was not seen within `FILE_SECONDS`.
+
+        All files are read, whoever it is: the time must not tell which accounts there are. Returns after
+        `LOOK_PATIENCE` seconds at most; a file that does not answer by then counts as it did before.
+        """
+        now = self._now()
+        files = [standing for source, standing in self._standings.items() if source.kind in LOCAL_KINDS]
+        for standing in files:
+            is_fresh = standing.asked and 0.0 <= now - standing.asked_at < FILE_SECONDS
+            if standing.source not in self._asking and not is_fresh:
+                if not standing.is_due(now):
+                    self._in_passing.add(standing.source)
+                self.want((standing.source,))
+        reading = [self._asking[standing.source] for standing in files if standing.source in self._asking]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_PATIENCE):
+                for done in reading:
+                    await done.wait()
 
     def turned_away(self, peer: str, in_vain: tuple[str, ...]) -> None:
         """Somebody has left without getting in, who had offered these keys (fingerprints)."""
@@ -228,15 +259,24 @@ class Keyring:
         return max(0.0, min(longest, min(times, default=float("inf")) - self._now()))
 
     async def _ask(self, standing: Standing) -> None:
-        """One question to one source, and what follows from the answer."""
+        """One question to one source, and what follows from the answer.
+
+        A file that is read in passing, as somebody wants to log in, has its next refresh as before, and what it says
+        is told and kept if it is something new: strangers would fill the log.
+        """
+        before = standing.known
+        in_passing = standing.source in self._in_passing
         try:
             bug = await self._contained(self._ask_and_judge(standing))
             if bug is not None:
                 await self._failed(standing, FetchError(f"internal error: {type(bug).__name__}"))
         finally:
             standing.asked = True
+            self._in_passing.discard(standing.source)
             self._asking.pop(standing.source).set()
             self._wanted.set()
+        if in_passing and before is not None and standing.known is not None and before.text == standing.known.text:
+            return
         # Nobody who waits for the answer waits for the disk.
         await self._contained(self._keep(standing))
 
@@ -251,11 +291,12 @@ class Keyring:
 
     async def _ask_and_judge(self, standing: Standing) -> None:
         now = self._now()
-        standing.begin(now, now + self._interval())
+        standing.begin(now, standing.due if standing.source in self._in_passing else now + self._interval())
         confirmed = standing.known.confirmed if standing.known is not None else 0.0
         try:
             standing.check_pins()
-            known = await self._inquirer.ask(
+            inquirer = self._files if standing.source.kind in LOCAL_KINDS else self._inquirer
+            known = await self._unchanged(standing, now) or await inquirer.ask(
                 standing.source,
                 standing.known,
                 trusted=standing.trusted,
@@ -272,6 +313,17 @@ class Keyring:
                 if not known.keys:  # nobody gets in by it: that is not left so for a whole interval
                     standing.due = min(standing.due, now + SECOND_LOOK)
                 self._report_failure(standing, standing.failure)
+
+    async def _unchanged(self, standing: Standing, now: float) -> Known | None:
+        """What is known of a key file, if that still says the same: a long one is not parsed for every login.
+
+        None if it says something else, and of all other sources. Raises FetchError.
+        """
+        known = standing.known
+        if standing.source.kind not in LOCAL_KINDS or known is None or known.revoked:
+            return None
+        answer = await fetch(standing.source, self._settings, self._read_file)
+        return msgspec.structs.replace(known, origin="fetched", fetched=now) if answer.text == known.text else None
 
     @property
     def _check_interval(self) -> float:
@@ -294,9 +346,11 @@ class Keyring:
                 self._report_failure(standing, reason)
                 return
             reason = f"{reason}; {doubt}"
+        before = standing.failure
         standing.failed(reason)
         self.snapshot = self._build_snapshot()
-        self._report_failure(standing, standing.failure)
+        if standing.source not in self._in_passing or standing.failure != before:
+            self._report_failure(standing, standing.failure)
 
     async def _doubt_about_end(self, standing: Standing, now: float) -> str | None:
         """Why a source that says that it is not there any more is not believed yet; None if it is."""
@@ -353,8 +407,17 @@ class Keyring:
     def _put_in_force(self, standing: Standing, known: Known, doubt: str = "") -> None:
         """Let in by what is known now; `doubt` says what is wrong with the source all the same."""
         before = standing.known.keys if standing.known is not None else ()
+        is_known = (
+            standing.source in self._in_passing
+            and standing.known is not None
+            and standing.known.text == known.text
+            and standing.known.origin == known.origin
+            and not standing.failure
+        )
         standing.heard(known, doubt)
         self.snapshot = self._build_snapshot()
+        if is_known:
+            return
         added = dict.fromkeys(key.fingerprint for key in known.keys if key not in before)
         removed = dict.fromkeys(key.fingerprint for key in before if key not in known.keys)
         self._publish(

@@ -20,6 +20,7 @@ from pyssh_gateway.keys.download import Request, download, no_answer
 from pyssh_gateway.keys.threads import in_daemon_thread
 
 __all__ = [
+    "LOCAL_KINDS",
     "NO_VALIDATORS",
     "Answer",
     "FetchError",
@@ -40,6 +41,10 @@ ReadFile = Callable[[str], Awaitable[bytes]]
 FileNotFoundError if there is no such file."""
 
 Kind = Literal["github", "github-team", "gitlab", "codeberg", "launchpad", "sourcehut", "url", "file", "ca"]
+
+
+LOCAL_KINDS = frozenset({"file", "ca"})
+"""The kinds that are files on this machine."""
 
 
 class Source(msgspec.Struct, frozen=True):

@@ -272,6 +272,44 @@ def fingerprint_of(pair: KeyPair) -> str:
     return shown.stdout.split()[1]
 
 
+# -- key files ----------------------------------------------------------------------------------------------------
+
+
+def test_key_taken_out_of_a_file_is_refused_a_second_later(
+    make_server: MakeServer, user_key: KeyPair, make_key: MakeKey, tmp_path: Path
+) -> None:
+    """Protects against people who have left: as with sshd, the file is read when somebody wants to log in."""
+    keys, other = tmp_path / "keys", make_key()
+    keys.write_text(user_key.public.read_text() + other.public.read_text())
+    server = make_server({"keys": {"refresh": "1h", "revalidate": "1h"}}, login_settings={"keys": [f"file:{keys}"]})
+    client = Client(server, user_key.private)
+    assert client.run("exit 3").status == 3
+    keys.write_text(other.public.read_text())
+    removed_at = time.monotonic()
+    until(partial(is_refused, client), what="refusal")
+    assert time.monotonic() - removed_at < 1 + AT_ONCE_SECONDS
+    assert Client(server, other.private).run("exit 3").status == 3
+
+
+def test_first_login_after_a_start_is_by_the_file_and_not_by_its_copy(
+    make_server: MakeServer, user_key: KeyPair, make_key: MakeKey, tmp_path: Path
+) -> None:
+    """Protects what is written while nobody serves: whoever comes first after the start is judged by that."""
+    keys, other = tmp_path / "keys", make_key()
+    both = user_key.public.read_text() + other.public.read_text()
+    keys.write_text(both)
+    server = make_server({"keys": {"refresh": "1h"}}, login_settings={"keys": [f"file:{keys}"]})
+    assert Client(server, user_key.private).run("exit 3").status == 3
+    assert server.stop() == 0
+    keys.write_text(f'restrict,command="exit 4" {both}'.replace("\n", "\n#", 1))
+    server.start()
+    assert Client(server, user_key.private).run("exit 3").status == 4
+    assert server.stop() == 0
+    keys.write_text(other.public.read_text())
+    server.start()
+    assert is_refused(Client(server, user_key.private))
+
+
 # -- starts -------------------------------------------------------------------------------------------------------
 
 
