@@ -4,6 +4,7 @@ asyncssh's channel, with the requests that it refuses, alters or lets grow witho
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import asyncssh
@@ -34,6 +35,7 @@ SERVED_REQUESTS = frozenset(
         "auth-agent-req@openssh.com",
         "break",
         "env",
+        "eow@openssh.com",
         "exec",
         "keepalive@openssh.com",
         "pty-req",
@@ -44,7 +46,7 @@ SERVED_REQUESTS = frozenset(
         "x11-req",
     }
 )
-"""The channel requests that a server answers with anything but a failure."""
+"""The channel requests that a server does something for, or answers with anything but a failure."""
 
 _MODE_END = 0
 _MODE_RESERVED = 160
@@ -59,7 +61,13 @@ class SessionEvents(Protocol):
 
     @property
     def exit_is_due(self) -> bool:
-        """Whether all output has been sent, EOF as well, and the process has not been reaped."""
+        """Whether the client waits for nothing but the exit: all output has been sent, EOF as well, or is refused."""
+
+    def output_refused(self) -> None:
+        """`eow@openssh.com`: the client has nowhere to write standard output to."""
+
+    def eof_received(self) -> bool:
+        """No more input comes; may be told twice."""
 
     def signal_requested(self, name: str) -> bool:
         """`signal`: whether the signal, named without SIG, was sent."""
@@ -73,13 +81,16 @@ class PromptClose(SSHChannel[bytes]):
 
         asyncssh would wait for input that is paused to be taken first, for ever.
         """
+        self._hand_over()
+        super()._process_close(pkttype, pktid, packet)
+        if self._recv_state == "close_pending":
+            self._discard_recv()
+
+    def _hand_over(self) -> None:
         if self._session is not None:
             for data, datatype in self._recv_buf:
                 self._session.data_received(data, datatype)
         self._recv_buf.clear()
-        super()._process_close(pkttype, pktid, packet)
-        if self._recv_state == "close_pending":
-            self._discard_recv()
 
     @property
     def takes_data(self) -> bool:
@@ -138,6 +149,7 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
         self.env: dict[bytes, bytes] = {}
         self.accept_env: tuple[str, ...] = ()
         self.x11: X11Display | None = None
+        self._closed_by_peer = False
         # Whatever does not fit into the peer's window stops its source at once, so at most one read is ever held here.
         self.set_write_buffer_limits(high=0, low=0)
 
@@ -170,6 +182,25 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
         if not self.is_closed:
             self._send_request(b"exit-signal", _string(name), bytes((core_dumped,)), _string(""), _string(""))
 
+    def refuse_input(self) -> None:
+        """`eow@openssh.com`: nobody reads the input any more, so the client need not send it."""
+        if not self.is_closed and not self._closed_by_peer:
+            self._send_request(b"eow@openssh.com")
+
+    def drop_output(self) -> None:
+        """Standard output that waits for room in the client's window is not sent any more; the rest keeps its turn."""
+        self._drop(lambda datatype: datatype is None)
+
+    def _drop(self, unwanted: Callable[[int | None], bool]) -> None:
+        self._send_buf = [(data, datatype) for data, datatype in self._send_buf if not unwanted(datatype)]
+        self._send_buf_len = sum(len(data) for data, _ in self._send_buf)
+        self._flush_send_buf()
+
+    @property
+    def takes_data(self) -> bool:
+        """Whether data may still be sent: neither EOF nor anybody's close has been."""
+        return super().takes_data and not self._closed_by_peer
+
     @property
     def is_closed(self) -> bool:
         """Whether our side has been closed (or the peer has left)."""
@@ -178,12 +209,17 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
     def _process_close(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
         """As `PromptClose`, but a client that closes after our EOF waits for the exit status, which goes first.
 
-        OpenSSH's does with a shared connection: it closes as soon as both sides have said EOF.
+        OpenSSH's does with a shared connection: it closes as soon as both sides have said EOF, or end of write.
         """
-        if self._events.exit_is_due:
+        exit_is_due = self._events.exit_is_due
+        self._closed_by_peer = True
+        if exit_is_due:
             packet.check_end()
-            self._recv_buf.clear()
+            self._hand_over()
+            self._events.eof_received()
             self._recv_state = "close_pending"
+            self._recv_paused = False  # there is nothing to resume, and resuming would end the channel
+            self._drop(lambda _: True)
         else:
             super()._process_close(pkttype, pktid, packet)
 
@@ -262,6 +298,12 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
         name = packet.get_string().decode("ascii", "replace")
         packet.check_end()
         return self._events.signal_requested(name)
+
+    def _process_eow_at_openssh_dot_com_request(self, packet: SSHPacket) -> bool:
+        """OpenSSH's PROTOCOL section 2.1. It wants no answer; to who does, sshd says no and still does it."""
+        packet.check_end()
+        self._events.output_refused()
+        return False
 
 
 def parse_modes(encoded: bytes) -> tuple[tuple[int, int], ...]:

@@ -124,7 +124,8 @@ class Flow:
 class Sink:
     """Writes a descriptor that it owns.
 
-    `on_room` is called when all that had to wait has been written, `at_end` before the descriptor is closed.
+    `on_room` is called when all that had to wait has been written, `at_end` before the descriptor is closed, and
+    `on_refused` once, if nobody reads the other side any more.
     """
 
     def __init__(
@@ -133,11 +134,13 @@ class Sink:
         descriptor: int,
         on_room: Callable[[], None],
         at_end: Callable[[], None] = lambda: None,
+        on_refused: Callable[[], None] = lambda: None,
     ) -> None:
         self._loop = loop
         self._descriptor = descriptor
         self._on_room = on_room
         self._at_end = at_end
+        self._on_refused = on_refused
         self._waiting = bytearray()
         self._ending = False
         self._deadline: asyncio.TimerHandle | None = None
@@ -189,6 +192,7 @@ class Sink:
             return 0
         except OSError:  # EPIPE, EIO: the reader is gone
             self.close()
+            self._on_refused()
             return len(data)
 
     def _flush(self) -> None:

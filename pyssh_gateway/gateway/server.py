@@ -19,6 +19,7 @@ from asyncssh.packet import String
 from pyssh_gateway.config import Limits
 from pyssh_gateway.core import policy
 from pyssh_gateway.core.authorized_keys import KeySnapshot, fingerprint
+from pyssh_gateway.core.compat import takes_eow
 from pyssh_gateway.core.control import ConnectionReport
 from pyssh_gateway.core.launch import Endpoints
 from pyssh_gateway.core.login_rules import LoginRules, restrict
@@ -363,6 +364,7 @@ class Client(asyncssh.SSHServer):
             agent_path=lambda: self.forwarding.agent_path,
             end_x11=self.forwarding.end_x11,
             banner=lambda: self._services.banner(self.id),
+            client_takes_eow=takes_eow(str(self._connection.get_extra_info("client_version", "")).encode()),
         )
         session = self.sessions[session_id] = Session(context, self._loop)
         channel = self._connection.create_server_channel()

@@ -67,6 +67,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._released = False
         self._lost = False
         self._stopping = False
+        self._output_refused = False
         self._early_input = b""
 
     # -- what the channel asks for ------------------------------------------------------------------------------
@@ -190,6 +191,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
                 deliver=self._output,
                 at_end=self._progress,
                 on_room=self._channel.resume_reading,
+                on_refused=self._input_refused,
             )
         except OSError as error:
             close_all(process.descriptors)
@@ -205,13 +207,21 @@ class Session(asyncssh.SSHServerSession[bytes]):
             )
         self._process = process
         self._opened_at = context.now()
+        if self._output_refused:
+            self._streams.close_output()
         self._streams.write(self._early_input)
 
     @property
     def exit_is_due(self) -> bool:
-        """Whether all output has been sent, EOF as well, and the process has not been reaped."""
-        running = self._streams is not None and self._exit is None
-        return running and self._output_has_ended and not self._channel.takes_data
+        """Whether the client waits for nothing but the exit: all output has been sent, EOF as well, or is refused.
+
+        A terminal's is not waited for: its processes are hung up when the client closes the channel.
+        """
+        if self._streams is None or self._exit is not None:
+            return False
+        if self._output_refused and not self._streams.is_pty:
+            return True
+        return self._output_has_ended and not self._channel.takes_data
 
     @property
     def _output_has_ended(self) -> bool:
@@ -250,7 +260,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """Say something on a pty's screen; a session without one carries a program's data and is left alone."""
         if self._process is None:
             self._announcement = text  # for when it has started
-        elif self._process.tty and self._channel.takes_data:
+        elif self._process.tty and self._channel.takes_data and not self._output_refused:
             self._channel.write(f"\r\n{text}\r\n".encode())
 
     def hang_up(self) -> None:
@@ -275,6 +285,22 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._streams is not None and not self._streams.is_pty:
             self._streams.end_input()
         return True
+
+    def output_refused(self) -> None:
+        """As sshd's chan_rcvd_eow (nchan.c): standard output is closed, and input, errors and the exit go on."""
+        self._output_refused = True
+        if self._streams is not None:
+            self._streams.close_output()
+        self._channel.drop_output()
+        self._progress()
+
+    def _input_refused(self) -> None:
+        """The process has closed its input: a client that sends on for nobody is told, if it is one that understands.
+
+        As sshd's chan_write_failed2 (nchan.c).
+        """
+        if not self._released and not self._lost and self._context.client_takes_eow:
+            self._channel.refuse_input()
 
     def pause_writing(self) -> None:
         """The client's window is full."""
@@ -316,7 +342,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._cancel_timer()
         ended = self._output_has_ended
         if self._exit is None:
-            if ended:
+            if ended and not self._output_refused:
                 self._timer = self._loop.call_later(EOF_GRACE_SECONDS, self._channel.write_eof)
         elif not self._flow.is_open:
             pass  # what is left to send comes first; having sent it leads back here
@@ -357,7 +383,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._channel.report_signal(ssh_name(self._exit.signal), self._exit.core_dumped)
         else:
             self._channel.report_exit(self._exit.status or 0)
-        self._channel.write_eof()
+        if not self._output_refused:  # who has said that it takes no more is not told that no more comes
+            self._channel.write_eof()
         self._channel.close()
         self._release("exited, output left open" if self._left_open else "exited")
 

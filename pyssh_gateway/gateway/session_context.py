@@ -15,7 +15,7 @@ class SessionContext(msgspec.Struct, frozen=True):
     """What a session needs to know about its connection and the gateway.
 
     `on_closed` is told the session, and whether its connection went before it had ended. `banner` is what a login shell
-    on a terminal shows first.
+    on a terminal shows first. `client_takes_eow` is what `core.compat.takes_eow` says of the client.
     """
 
     conn: str
@@ -33,3 +33,4 @@ class SessionContext(msgspec.Struct, frozen=True):
     agent_path: Callable[[], bytes]
     end_x11: Callable[[X11Display], None]
     banner: Callable[[], bytes] = bytes
+    client_takes_eow: bool = False

@@ -21,7 +21,7 @@ class Streams:
     """Owns a pty's master, or the pipes of standard input, output and error, until it is closed.
 
     `deliver` gets output and the kind of data that it is in SSH, `at_end` is called when an output has ended, `on_room`
-    when input that had to wait has been written.
+    when input that had to wait has been written, `on_refused` when the process has closed its input.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class Streams:
         deliver: Callable[[bytes, int | None], None],
         at_end: Callable[[], None],
         on_room: Callable[[], None],
+        on_refused: Callable[[], None],
     ) -> None:
         """Take `descriptors` over, or leave them alone and raise `OSError`: there are no descriptors left."""
         self.is_pty = is_pty
@@ -45,7 +46,7 @@ class Streams:
         else:
             writing, stdout, stderr = descriptors
             outputs = [(stdout, None), (stderr, STDERR)]
-        self._sink = Sink(loop, writing, on_room)
+        self._sink = Sink(loop, writing, on_room, on_refused=on_refused)
         self._sources = [
             Source(
                 loop,
@@ -71,6 +72,13 @@ class Streams:
     def read_now(self) -> bool:
         """Read once, without waiting, from an output that has something; whether there was one."""
         return any(source.read_now() for source in self._sources)
+
+    def close_output(self) -> None:
+        """Read standard output no more: who writes it gets SIGPIPE. Standard error goes on.
+
+        A terminal stays open, so that who writes to it waits until it is hung up; sshd's has two descriptors, too.
+        """
+        self._sources[0].close()
 
     def write(self, data: bytes) -> bool:
         """Input for the process; False if some of it has to wait, and more should not come before `on_room`."""

@@ -7,10 +7,12 @@ import pwd
 import re
 import signal
 import subprocess
+from pathlib import Path
 
 import asyncssh
 import pytest
 
+from tests.support import processes
 from tests.support.account import EXTRA_GROUP
 from tests.support.client import Client, Result, terminate
 from tests.support.server import Server
@@ -231,6 +233,65 @@ def test_output_after_the_end_of_input(client: Client) -> None:
     """Protects half-close from the client's side: the command may write long after its input has ended."""
     result = client.run("cat >/dev/null; for i in 1 2 3 4 5; do echo $i; sleep 0.1; done", input=b"bye")
     assert (result.status, result.stdout.split()) == (0, [b"1", b"2", b"3", b"4", b"5"])
+
+
+def cut_short(client: Client, command: str, *options: str, errors: bytes = b"") -> tuple[int, bytes]:
+    """What `ssh host command | head -c 2` gives: ssh's status, and what came first.
+
+    If there are to be `errors`, the command is sent a line when they have come.
+    """
+    ssh = client.popen(command, *options)
+    assert ssh.stdin is not None
+    assert ssh.stdout is not None
+    assert ssh.stderr is not None
+    with ssh.stdin, ssh.stderr:
+        with ssh.stdout:
+            start = os.read(ssh.stdout.fileno(), 2)
+        try:
+            if errors:
+                assert ssh.stderr.readline() == errors
+                os.write(ssh.stdin.fileno(), b"go\n")
+            return ssh.wait(PATIENCE), start
+        finally:
+            terminate(ssh)
+
+
+def test_command_whose_output_nobody_wants_is_stopped(client: Client, server: Server) -> None:
+    """Protects `ssh host yes | head -1`: it ends at once, as the process does, of SIGPIPE (status 255 with sshd's)."""
+    since = server.mark()
+    assert cut_short(client, "exec yes") == (255, b"y\n")
+    closed = server.wait_for("session.closed", since=since)
+    assert (closed["reason"], closed["exit_signal"]) == ("exited", "PIPE")
+    assert not processes.is_running(server.find("session.opened", since)[0]["pid"])
+
+
+def test_errors_and_status_come_after_the_output_was_refused(client: Client) -> None:
+    """Protects what a script says and returns when the reader of its output has left the pipeline."""
+    # What comes right before the close is lost by the client, which has nothing left to keep the channel for.
+    assert cut_short(client, "yes; echo $? >&2; read line; exit 3", errors=b"141\n") == (3, b"y\n")
+
+
+def test_status_of_a_command_that_was_stopped_over_a_shared_connection(client: Client, server: Server) -> None:
+    """Protects the status over ControlMaster, whose channels the client closes first, when its input has ended, too."""
+    master = server.directory / "cut.sock"
+    shared = ("-o", f"ControlPath={master}")
+    ssh = client.popen(None, "-N", "-o", "ControlMaster=yes", *shared)
+    try:
+        until(master.exists, what="control socket")
+        assert cut_short(client, "yes; sleep 0.1; exit 3", "-n", "-o", "ControlMaster=no", *shared) == (3, b"y\n")
+        assert client.run("exit 4", "-o", "ControlMaster=no", *shared).status == 4
+    finally:
+        terminate(ssh)
+        ssh.communicate(timeout=PATIENCE)
+
+
+def test_client_stops_sending_what_nobody_reads(client: Client, server: Server) -> None:
+    """Protects the network from `ssh host cmd < endless` when the command has closed its input: the client is told."""
+    since = server.mark()
+    with Path("/dev/zero").open("rb") as endless:
+        argv = client.argv("exec <&-; sleep 1; exit 4")
+        assert subprocess.run(argv, stdin=endless, check=False, timeout=PATIENCE).returncode == 4
+    assert server.wait_for("session.closed", since=since)["bytes_in"] < BULK_BYTES
 
 
 def test_command_that_does_not_read_its_input(client: Client) -> None:

@@ -304,6 +304,7 @@ def play(
     scenario: Callable[[RawClient], Awaitable[None]],
     *,
     seconds: float = 3 * PATIENCE,
+    version: str = "raw",
     source: str = "127.0.0.1",
     authenticate: bool = True,
 ) -> None:
@@ -312,7 +313,7 @@ def play(
     async def whole() -> None:
         async with (
             asyncio.timeout(seconds),
-            connected(server, key.private, source=source, authenticate=authenticate) as client,
+            connected(server, key.private, version=version, source=source, authenticate=authenticate) as client,
         ):
             await scenario(client)
 

@@ -197,6 +197,7 @@ CHANNEL_STATE = (
     "_request_queue",
     "_recv_buf",
     "_recv_paused",
+    "_send_buf",
     "_send_buf_len",
     "_send_pktsize",
     "_send_state",

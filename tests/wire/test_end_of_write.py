@@ -1,0 +1,229 @@
+"""`eow@openssh.com` (OpenSSH's PROTOCOL section 2.1), heard in every state of a session, and said."""
+
+import pytest
+
+from tests.conftest import KeyPair
+from tests.support.server import Server
+from tests.wire.plain import text
+from tests.wire.raw import (
+    CHANNEL_CLOSE,
+    CHANNEL_DATA,
+    CHANNEL_EOF,
+    CHANNEL_FAILURE,
+    CHANNEL_REQUEST,
+    EXTENDED_DATA,
+    WINDOW_ADJUST,
+    RawClient,
+    play,
+    pty,
+    u32,
+)
+
+EOW = b"eow@openssh.com"
+WRITES_ON = b"trap '' PIPE; while echo x; do :; done 2>&-; echo refused >&2; read line; echo $line >&2; exit 3"
+"""Writes for as long as it is read, and tells on standard error how it went on."""
+
+
+async def ended(client: RawClient, channel: int, *, close: bool = True) -> tuple[bytes, list[bytes]]:
+    """Standard error up to the channel's close, and the names of the requests and EOFs before that."""
+    errors, heard = bytearray(), []
+    while True:
+        pkttype, payload = await client.hear(EXTENDED_DATA, CHANNEL_REQUEST, CHANNEL_EOF, CHANNEL_CLOSE)
+        if pkttype == EXTENDED_DATA:
+            errors += payload[12:]
+        elif pkttype == CHANNEL_REQUEST:
+            name, rest = payload[8 : 8 + payload[7]], payload[9 + payload[7] :]
+            heard.append(name + b" %d" % rest[-1] if name == b"exit-status" else name)
+        elif pkttype == CHANNEL_EOF:
+            heard.append(b"EOF")
+        else:
+            if close:
+                client.say(CHANNEL_CLOSE, u32(channel))
+            return bytes(errors), heard
+
+
+def eow(client: RawClient, channel: int) -> None:
+    """Say it as OpenSSH does."""
+    client.request(channel, EOW, reply=False)
+
+
+def test_the_writer_is_stopped_and_the_rest_goes_on(server: Server, user_key: KeyPair) -> None:
+    """A client with nowhere to write to stops the command's writing; input, errors and exit status are as before."""
+
+    async def scenario(client: RawClient) -> None:
+        channel = await client.started(WRITES_ON)
+        await client.hear(CHANNEL_DATA)
+        eow(client, channel)
+        await client.hear(EXTENDED_DATA)
+        eow(client, channel)
+        client.say(CHANNEL_DATA, u32(channel), text(b"more\n"))
+        assert await ended(client, channel) == (b"more\n", [b"exit-status 3"])
+
+    play(server, user_key, scenario)
+
+
+def test_who_writes_dies_of_the_signal(server: Server, user_key: KeyPair) -> None:
+    """A command that ignores nothing ends by SIGPIPE, which the client is told as sshd tells it, without an EOF."""
+
+    async def scenario(client: RawClient) -> None:
+        channel = await client.started(b"exec yes")
+        await client.hear(CHANNEL_DATA)
+        eow(client, channel)
+        assert await ended(client, channel) == (b"", [b"exit-signal"])
+
+    play(server, user_key, scenario)
+
+
+def test_a_full_window_is_no_obstacle(server: Server, user_key: KeyPair) -> None:
+    """Output that waits for room in the window is dropped, and what comes after it is not held up by it."""
+
+    async def scenario(client: RawClient) -> None:
+        channel = await client.started(WRITES_ON, window=1)
+        await client.hear(CHANNEL_DATA)
+        eow(client, channel)
+        client.say(CHANNEL_DATA, u32(channel), text(b"more\n"))
+        client.say(WINDOW_ADJUST, u32(channel), u32(100))
+        assert await ended(client, channel) == (b"refused\nmore\n", [b"exit-status 3"])
+
+    play(server, user_key, scenario)
+
+
+def test_before_the_start(server: Server, user_key: KeyPair) -> None:
+    """A client may refuse the output of what it is yet to start: nothing of it is sent."""
+
+    async def scenario(client: RawClient) -> None:
+        channel = await client.open_session()
+        eow(client, channel)
+        client.request(channel, b"exec", text(WRITES_ON), reply=False)
+        client.say(CHANNEL_DATA, u32(channel), text(b"more\n"))
+        pkttype, _ = await client.hear(CHANNEL_DATA, EXTENDED_DATA)
+        assert pkttype == EXTENDED_DATA
+        assert (await ended(client, channel))[1] == [b"exit-status 3"]
+
+    play(server, user_key, scenario)
+
+
+def test_an_answer_is_no(server: Server, user_key: KeyPair) -> None:
+    """Who wants an answer gets sshd's, a failure, and the writer is stopped all the same."""
+
+    async def scenario(client: RawClient) -> None:
+        channel = await client.started(b"exec yes")
+        client.request(channel, EOW)
+        await client.hear(CHANNEL_FAILURE)
+        assert (await ended(client, channel))[1] == [b"exit-signal"]
+
+    play(server, user_key, scenario)
+
+
+def test_after_our_eof(server: Server, user_key: KeyPair) -> None:
+    """When all output has ended there is nothing left to stop."""
+
+    async def scenario(client: RawClient) -> None:
+        channel = await client.started(b"exec >&- 2>&-; read line; exit 4")
+        await client.hear(CHANNEL_EOF)
+        eow(client, channel)
+        client.say(CHANNEL_DATA, u32(channel), text(b"more\n"))
+        assert await ended(client, channel) == (b"", [b"exit-status 4"])
+
+    play(server, user_key, scenario)
+
+
+def test_after_the_exit(server: Server, user_key: KeyPair) -> None:
+    """A client that has not heard of the close yet may still refuse the output; the connection goes on."""
+
+    async def scenario(client: RawClient) -> None:
+        channel = await client.started(b"echo x")
+        await client.hear(CHANNEL_CLOSE)
+        eow(client, channel)
+        client.say(CHANNEL_CLOSE, u32(channel))
+        assert await client.is_alive()
+
+    play(server, user_key, scenario)
+
+
+def test_after_the_exit_with_output_left(server: Server, user_key: KeyPair) -> None:
+    """A session that has only output left to send is over when that is refused."""
+
+    async def scenario(client: RawClient) -> None:
+        channel = await client.started(b"echo x; exec sleep 0", window=1)
+        await client.hear(CHANNEL_DATA)
+        eow(client, channel)
+        assert (await ended(client, channel))[1] == [b"exit-status 0"]
+
+    play(server, user_key, scenario)
+
+
+def test_a_terminal_stays(server: Server, user_key: KeyPair) -> None:
+    """A terminal's output is not read any more, and its input still is: the session ends when its process does."""
+
+    async def scenario(client: RawClient) -> None:
+        channel = await client.open_session()
+        assert await client.granted(channel, b"pty-req", pty())
+        assert await client.granted(channel, b"exec", text(b"echo ready; read line; echo $line; exit 7"))
+        await client.hear(CHANNEL_DATA)
+        eow(client, channel)
+        client.say(CHANNEL_DATA, u32(channel), text(b"more\r"))
+        assert await ended(client, channel) == (b"", [b"exit-status 7"])
+
+    play(server, user_key, scenario)
+
+
+def test_closing_afterwards_waits_for_the_exit(server: Server, user_key: KeyPair) -> None:
+    """A client that has refused the output and closes the channel is told the exit status first; all input arrives."""
+
+    async def scenario(client: RawClient) -> None:
+        channel = await client.started(b"echo x; sleep 0.1; cat | wc -c >&2; exit 6")
+        await client.hear(CHANNEL_DATA)
+        eow(client, channel)
+        for _ in range(50):
+            client.say(CHANNEL_DATA, u32(channel), text(b"x" * 32768))
+        client.say(CHANNEL_EOF, u32(channel))
+        client.say(CHANNEL_CLOSE, u32(channel))
+        assert await ended(client, channel, close=False) == (b"", [b"exit-status 6"])
+        assert await client.is_alive()
+
+    play(server, user_key, scenario)
+
+
+def test_sftp_ends_quietly(server: Server, user_key: KeyPair) -> None:
+    """The SFTP server takes it for the client's leaving, which it is."""
+
+    async def scenario(client: RawClient) -> None:
+        channel = await client.open_session()
+        assert await client.granted(channel, b"subsystem", text(b"sftp"))
+        eow(client, channel)
+        client.say(CHANNEL_DATA, u32(channel), text(text(b"\1" + u32(3))))
+        assert await ended(client, channel) == (b"", [b"exit-status 0"])
+
+    play(server, user_key, scenario)
+
+
+@pytest.mark.parametrize("version", ["OpenSSH_9.2p1 Debian-2", "OpenSSH_4.3", "PuTTY_Release_0.83"])
+def test_a_client_is_told_that_nobody_reads(server: Server, user_key: KeyPair, version: str) -> None:
+    """A client that sends for nobody hears so, once, if it is an OpenSSH that knows the request; no other does."""
+
+    async def scenario(client: RawClient) -> None:
+        channel = await client.started(b"exec <&-; echo ready; sleep 0.2; exit 4")
+        await client.hear(CHANNEL_DATA)
+        for _ in range(3):
+            client.say(CHANNEL_DATA, u32(channel), text(b"x"))
+        said = [EOW] if version.startswith("OpenSSH_9") else []
+        assert (await ended(client, channel))[1] == [*said, b"exit-status 4", b"EOF"]
+
+    play(server, user_key, scenario, version=version)
+
+
+def test_nothing_is_said_after_a_close(server: Server, user_key: KeyPair) -> None:
+    """A client that has closed the channel, and is owed the exit status alone, is not told that nobody reads."""
+
+    async def scenario(client: RawClient) -> None:
+        channel = await client.started(b"echo ready; read line; exec <&-; sleep 0.1; exit 5")
+        await client.hear(CHANNEL_DATA)
+        eow(client, channel)
+        # More than the kernel holds for a pipe, so that the rest has to wait, and fails when the input is closed.
+        for _ in range(60):
+            client.say(CHANNEL_DATA, u32(channel), text(b"x" * 32767 + b"\n"))
+        client.say(CHANNEL_CLOSE, u32(channel))
+        assert (await ended(client, channel, close=False))[1] == [b"exit-status 5"]
+
+    play(server, user_key, scenario, version="OpenSSH_9.2")
