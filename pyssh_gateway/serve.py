@@ -309,6 +309,7 @@ def _supervise(config: "Config", listening: socket.socket, identity: str, enviro
         colour=wants_human and human.wants_colour(1, environ.get("TERM"), environ.get("NO_COLOR")),
         identity=identity,
         started=time.time(),
+        timezone=environ.get("TZ"),
     )
 
     def run(control: socket.socket, generation: int, crashes: "tuple[Crash, ...]") -> int:

@@ -67,7 +67,7 @@ class Facts(msgspec.Struct, frozen=True):
 
     `human` and `colour` say what goes to standard output. `identity` is the private key that the banner names,
     if any; `generation` counts gateway processes from 1, and `crashes` are the ends of earlier ones. `started` is the
-    Unix time of the first one.
+    Unix time of the first one. `timezone` is the TZ that the server was started with, None for none.
     """
 
     config: Config
@@ -77,6 +77,7 @@ class Facts(msgspec.Struct, frozen=True):
     generation: int = 1
     crashes: tuple[Crash, ...] = ()
     started: float = 0.0
+    timezone: str | None = None
 
 
 class Gateway:
@@ -160,7 +161,7 @@ class Gateway:
             key_used=self._keyring.used,
             turned_away=self._keyring.turned_away,
             end_revoked=config.keys.on_revoke == "end",
-            system_env=lambda: read_system_environment() | place,
+            system_env=lambda: read_system_environment(facts.timezone) | place,
             banner=self._login_banner.text,
             released=lambda peer: self._listener.released(peer),  # noqa: PLW0108 - the listener is made below
         )
@@ -377,9 +378,13 @@ def complain(text: str) -> None:
             os.write(STDERR, f"pyssh-gateway: {text.rstrip()}\n".encode(errors="backslashreplace"))
 
 
-def read_system_environment() -> dict[bytes, bytes]:
-    """The variables that the machine sets for every login. Read for each session: they change while we run."""
-    env: dict[bytes, bytes] = {}
+def read_system_environment(timezone: str | None) -> dict[bytes, bytes]:
+    """The variables that the machine sets for every login. The files are read for each session: they change.
+
+    `timezone` is the server's own TZ, the one variable of its own that sshd passes on (session.c, do_setup_env): an
+    image that sets it means everything that runs there. The files win over it, as pam_env's variables do in sshd.
+    """
+    env = {} if timezone is None else {b"TZ": os.fsencode(timezone)}
     for path in SYSTEM_ENVIRONMENT:
         with suppress(OSError):
             env |= parse_environment(path.read_bytes())

@@ -12,6 +12,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from tests.conftest import KeyPair, MakeServer
 from tests.support import processes
 from tests.support.account import EXTRA_GROUP
 from tests.support.client import Client, Result, terminate
@@ -61,7 +62,7 @@ def test_environment_is_the_documented_one(client: Client, account: pwd.struct_p
     }
     assert {name: env.get(name) for name in expected} == expected
     made_by_the_shell = {"PWD", "SHLVL", "_", "OLDPWD"}
-    assert set(env) - made_by_the_shell - set(expected) - {"PATH", "LANG"} == {
+    assert set(env) - made_by_the_shell - set(expected) - {"PATH", "LANG", "TZ"} == {
         "SSH_CONNECTION",
         "SSH_CLIENT",
         "PYSSH_CONTROL",
@@ -78,6 +79,17 @@ def test_environment_names_both_ends_of_the_connection(client: Client, server: S
     port = server.wait_for("connection.opened", since=since)["peer_port"]
     assert connection == f"127.0.0.1 {port} 127.0.0.1 {server.port}"
     assert ssh_client == f"127.0.0.1 {port} {server.port}"
+
+
+@pytest.mark.parametrize("settings", [{}, {"set_env": ["TZ=Etc/GMT+1"]}], ids=["server", "login"])
+def test_environment_has_the_servers_time_zone(
+    make_server: MakeServer, user_key: KeyPair, settings: dict[str, list[str]]
+) -> None:
+    """Protects images with `ENV TZ=...`: their sessions show that time, unless the login's settings name another."""
+    session = {"session": {"accept_env": ["TZ"]}}
+    server = make_server(session, login_settings=settings, environ={"TZ": "Etc/GMT-2"})
+    asked = Client(server, user_key.private).run("date +%Z", "-o", "SendEnv=TZ", environ={"TZ": "Etc/GMT-9"})
+    assert asked.stdout == (b"-01\n" if settings else b"+02\n")
 
 
 def test_environment_of_the_server_does_not_leak(client: Client) -> None:
