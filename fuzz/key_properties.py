@@ -34,6 +34,7 @@ _SWITCHES = {
     "port-forwarding": "port_forwarding",
     "agent-forwarding": "agent_forwarding",
     "X11-forwarding": "x11_forwarding",
+    "user-rc": "user_rc",
     "touch-required": "touch_required",
 }
 

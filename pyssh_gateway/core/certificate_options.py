@@ -15,13 +15,14 @@ from pyssh_gateway.core.key_options import KeyOptions
 MAX_NETWORKS = 64
 """Entries of source-address. Each costs 40 µs to read and to match, and whoever knocks may have us do it."""
 
-# The extensions that mean something here. `permit-user-rc` is about sshd's ~/.ssh/rc, which we don't run.
+# The extensions that mean something here.
 _FLAGS = frozenset(
     {
         b"permit-pty",
         b"permit-port-forwarding",
         b"permit-agent-forwarding",
         b"permit-X11-forwarding",
+        b"permit-user-rc",
         b"no-touch-required",
     }
 )
@@ -59,6 +60,7 @@ def granted(certificate: Certificate) -> KeyOptions:
         port_forwarding=b"permit-port-forwarding" in flags,
         agent_forwarding=b"permit-agent-forwarding" in flags,
         x11_forwarding=b"permit-X11-forwarding" in flags,
+        user_rc=b"permit-user-rc" in flags,
         command=command,
         source=source,
         verify_required=verify_required,
@@ -78,6 +80,7 @@ def merged(line: KeyOptions, certificate: KeyOptions) -> KeyOptions:
         port_forwarding=line.port_forwarding and certificate.port_forwarding,
         agent_forwarding=line.agent_forwarding and certificate.agent_forwarding,
         x11_forwarding=line.x11_forwarding and certificate.x11_forwarding,
+        user_rc=line.user_rc and certificate.user_rc,
         command=certificate.command if line.command is None else line.command,
         verify_required=line.verify_required or certificate.verify_required,
         touch_required=line.touch_required or certificate.touch_required,

@@ -124,6 +124,11 @@ class X11Display(msgspec.Struct, frozen=True):
         display = f"unix:{self.number}.{self.screen}"
         return f"remove {display}\nadd {display} {self.protocol} {self.cookie}\n".encode()
 
+    @property
+    def for_rc(self) -> bytes:
+        """The line that ~/.ssh/rc and /etc/ssh/sshrc read instead, to do that themselves (sshd(8), SSHRC)."""
+        return f"{self.protocol} {self.cookie}\n".encode()
+
 
 def x11_display(number: int, screen: int, protocol: str, cookie: str) -> X11Display | None:
     """The display, or None if the client's words for it are not what they have to be: they are read by xauth."""

@@ -37,6 +37,7 @@ class KeyOptions(msgspec.Struct, frozen=True):
     port_forwarding: bool = True
     agent_forwarding: bool = True
     x11_forwarding: bool = True
+    user_rc: bool = True
     command: bytes | None = None
     environment: tuple[tuple[bytes, bytes], ...] = ()
     source: tuple[str, ...] = ()
@@ -66,11 +67,17 @@ _FLAGS = {
     "x11-forwarding": "x11_forwarding",
     "touch-required": "touch_required",
     "verify-required": "verify_required",
-    "user-rc": "",  # without effect: no ~/.ssh/rc is run
+    "user-rc": "user_rc",
 }
 """Options that are on with their name and off with `no-` before it -> the field that they set."""
 
-_RESTRICTED = {"pty": False, "port_forwarding": False, "agent_forwarding": False, "x11_forwarding": False}
+_RESTRICTED = {
+    "pty": False,
+    "port_forwarding": False,
+    "agent_forwarding": False,
+    "x11_forwarding": False,
+    "user_rc": False,
+}
 
 _TIME = re.compile(r"(\d{4})(\d\d)(\d\d)(?:(\d\d)(\d\d)(\d\d)?)?(Z|UTC)?", re.ASCII | re.IGNORECASE)
 _ENVIRONMENT = re.compile(rb"([A-Za-z0-9_]+)=(.*)", re.DOTALL)
@@ -122,8 +129,7 @@ def _with_flag(options: KeyOptions, name: str) -> KeyOptions:
         case "cert-authority":
             return msgspec.structs.replace(options, cert_authority=True)
         case _ if (flag := name.removeprefix("no-")) in _FLAGS:
-            field = _FLAGS[flag]
-            return msgspec.structs.replace(options, **{field: flag == name}) if field else options
+            return msgspec.structs.replace(options, **{_FLAGS[flag]: flag == name})
         case _ if name in _VALUES:
             raise KeyOptionsError(f'{name} needs a value: {name}="..."')
         case _:

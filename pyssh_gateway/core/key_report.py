@@ -123,6 +123,7 @@ def options_text(options: KeyOptions) -> str:
         "no-port-forwarding": not options.port_forwarding,
         "no-agent-forwarding": not options.agent_forwarding,
         "no-X11-forwarding": not options.x11_forwarding,
+        "no-user-rc": not options.user_rc,
     }
     flags = {
         "cert-authority": options.cert_authority,

@@ -84,7 +84,8 @@ class SessionRequest(msgspec.Struct, frozen=True):
     """What is to run on one session channel. `command` is None for a shell, and for a subsystem its name.
 
     `env` is what the client set, `extra_env` what the server adds; the latter wins over all else. `xauth` are commands
-    for xauth(1) that make a forwarded display usable. `banner` is what a login shell's user is told first.
+    for xauth(1) that make a forwarded display usable, `rc_input` the line that says the same to an rc file. `banner` is
+    what a login shell's user is told first. `user_rc`: the account's own rc file counts.
     """
 
     kind: Literal["shell", "exec", "subsystem"]
@@ -94,6 +95,8 @@ class SessionRequest(msgspec.Struct, frozen=True):
     extra_env: Mapping[bytes, bytes] = MappingProxyType({})
     xauth: bytes = b""
     banner: bytes = b""
+    rc_input: bytes = b""
+    user_rc: bool = False
 
 
 class Endpoints(msgspec.Struct, frozen=True):
@@ -109,8 +112,9 @@ class LaunchPlan(msgspec.Struct, frozen=True):
     """A process to start as `user`. SSH_TTY is added to `env` where the tty is made.
 
     `greet`: show the message of the day and `banner`, unless the account has a ~/.hushlogin. `builtin` names a server
-    of our own that runs as the account in the place of a program: "sftp". `peer` is for the machine's login records;
-    `xauth` is said to xauth(1) before.
+    of our own that runs as the account in the place of a program: "sftp". `peer` is for the machine's login records.
+    Before, ~/.ssh/rc is run if `user_rc`, or /etc/ssh/sshrc, with `rc_input`; where there is neither, `xauth` is said
+    to xauth(1).
     """
 
     user: str
@@ -124,6 +128,8 @@ class LaunchPlan(msgspec.Struct, frozen=True):
     peer: str = ""
     xauth: bytes = b""
     banner: bytes = b""
+    rc_input: bytes = b""
+    user_rc: bool = False
 
 
 INTERNAL_SFTP = b"internal-sftp"
@@ -178,6 +184,8 @@ def plan(
         peer=endpoints.peer,
         xauth=request.xauth,
         banner=request.banner if greet else b"",
+        rc_input=request.rc_input,
+        user_rc=request.user_rc and request.kind != "subsystem",
     )
 
 

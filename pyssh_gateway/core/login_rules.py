@@ -19,7 +19,7 @@ class LoginRules(msgspec.Struct, frozen=True):
     `force_command` runs in the place of whatever a client asks for (None: what it asks for); `env` is set in every
     session; `accept_env` are the patterns of what a client may set; `linger` is how many seconds a session whose
     process has ended waits for output that somebody else still holds open (None: for ever); `pty`: whether there are
-    terminals.
+    terminals; `user_rc`: whether the account's ~/.ssh/rc is run.
     """
 
     forwarding: ForwardingRules
@@ -28,6 +28,7 @@ class LoginRules(msgspec.Struct, frozen=True):
     accept_env: tuple[str, ...]
     linger: float | None
     pty: bool = True
+    user_rc: bool = True
 
 
 def rules_for(config: Config) -> dict[str, LoginRules]:
@@ -51,6 +52,8 @@ def rules_for(config: Config) -> dict[str, LoginRules]:
             env={name: value for name, _, value in settings},
             accept_env=config.session.accept_env,
             linger=config.session.linger,
+            # Whoever may write the account's files was not meant to choose what runs (session.c, do_rc_files).
+            user_rc=not login.force_command,
         )
     return rules
 
@@ -70,7 +73,9 @@ def restrict(rules: LoginRules, options: KeyOptions) -> LoginRules:
         key_permit_open=options.permit_open,
         key_permit_listen=options.permit_listen,
     )
-    restricted = msgspec.structs.replace(rules, forwarding=forwarding, pty=rules.pty and options.pty)
+    restricted = msgspec.structs.replace(
+        rules, forwarding=forwarding, pty=rules.pty and options.pty, user_rc=rules.user_rc and options.user_rc
+    )
     if rules.force_command is not None:
         return restricted
     env = {name: value for name, value in options.environment if _may_set(name)}

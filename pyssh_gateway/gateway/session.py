@@ -141,11 +141,20 @@ class Session(asyncssh.SSHServerSession[bytes]):
             display=display.name if display is not None else b"",
             original=command if forced is not None else None,
         )
+        user_rc = self._context.rules.user_rc and kind != "subsystem"  # asked for, whatever is forced in its place
         if forced is not None:
             kind, command = launch.forced_to(forced, self._terminal)
-        xauth = display.xauth if display is not None else b""
-        banner = self._context.banner() if command is None else b""
-        request = launch.SessionRequest(kind, command, self._terminal, self._channel.env, extra, xauth, banner)
+        request = launch.SessionRequest(
+            kind,
+            command,
+            self._terminal,
+            self._channel.env,
+            extra,
+            xauth=display.xauth if display is not None else b"",
+            banner=self._context.banner() if command is None else b"",
+            rc_input=display.for_rc if display is not None else b"",
+            user_rc=user_rc,
+        )
         self._channel.get_connection().create_task(self._start(request))
         return None  # type: ignore[return-value]  # asyncssh leaves the request open then; `_start` answers it
 

@@ -11,12 +11,13 @@ import os
 import pwd
 import resource
 import select
+import shlex
 import signal
 import socket
 import subprocess
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -48,6 +49,14 @@ else's session has to wait for that for longer."""
 
 XAUTH_SECONDS = 10
 """xauth waits this long for another one that has the file locked (xauth(1), -b)."""
+
+RC_SECONDS = 60
+"""How long a ~/.ssh/rc or /etc/ssh/sshrc may take. sshd waits for it without limit; but one that hangs, on a network
+that is gone since the machine slept, keeps even those out who come to mend it. A minute is more than somebody waits who
+wants what is made there, an agent's socket or a mount, and less than a client that believes the machine dead."""
+
+USER_RC = b".ssh/rc"
+SYSTEM_RC = b"/etc/ssh/sshrc"
 
 SECONDS_A_DAY = 86400
 
@@ -243,25 +252,57 @@ def _run(plan: LaunchPlan, entry: pwd.struct_passwd, tty: str) -> None:
     if tty:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     _enter(plan.cwd)
+    # A home that can't be entered has no file.
+    if plan.greet and not os.access(f"{entry.pw_dir}/.hushlogin", os.F_OK):
+        _show_motd()
+        os.write(1, plan.banner)
+    env = plan.env | {b"SSH_TTY": tty.encode()} if tty else plan.env
+    _prepare(plan, env)
     if plan.builtin == "sftp":
         _serve_files(entry, lambda: sftp.serve(0, 1, 3))
     copying = scp.parse(plan.argv[2]) if _asks_for_scp(plan) else None
     if copying is not None and _which(b"scp", plan.env.get(b"PATH", b"")) is None:
         _serve_files(entry, lambda: scp.serve(copying, 0, 1, 2))
-    # A home that can't be entered has no file.
-    if plan.greet and not os.access(f"{entry.pw_dir}/.hushlogin", os.F_OK):
-        _show_motd()
-        os.write(1, plan.banner)
-    if plan.xauth:
-        with suppress(OSError, subprocess.SubprocessError):  # then programs will say that they can't open the display
-            command = ["xauth", "-q", "-"]
-            subprocess.run(command, input=plan.xauth, env=plan.env, stdout=2, timeout=XAUTH_SECONDS, check=False)
-    env = plan.env | {b"SSH_TTY": tty.encode()} if tty else plan.env
     try:
         os.execve(plan.executable, plan.argv, env)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the command
         _complain(f"{os.fsdecode(plan.executable)}: {getattr(error, 'strerror', None) or error}")
         os._exit(CANNOT_EXEC)
+
+
+def _prepare(plan: LaunchPlan, env: Mapping[bytes, bytes]) -> None:
+    """Run what comes before a session (session.c, do_rc_files): the user's rc file, or the machine's, or xauth.
+
+    As in sshd, the rc file writes to where the session writes, and what it is told of a display is on its input.
+    """
+    user_rc = plan.cwd + b"/" + USER_RC
+    if plan.user_rc and _is_there(user_rc):
+        # The home directory is quoted, which sshd forgets; by the shell, so that one that refuses refuses this, too.
+        command = b"/bin/sh " + os.fsencode(shlex.quote(os.fsdecode(user_rc)))
+        _run_rc([plan.executable, b"-c", command], plan.rc_input, env, "~/.ssh/rc")
+    elif _is_there(SYSTEM_RC):
+        _run_rc([b"/bin/sh", SYSTEM_RC], plan.rc_input, env, os.fsdecode(SYSTEM_RC))
+    elif plan.xauth:
+        with suppress(OSError, subprocess.SubprocessError):  # then programs will say that they can't open the display
+            xauth = ["xauth", "-q", "-"]
+            subprocess.run(xauth, input=plan.xauth, env=env, stdout=2, timeout=XAUTH_SECONDS, check=False)
+
+
+def _is_there(path: bytes) -> bool:
+    return os.access(path, os.F_OK)
+
+
+def _run_rc(command: list[bytes], told: bytes, env: Mapping[bytes, bytes], name: str) -> None:
+    """Run an rc file. How it ends makes no difference to the session; what takes too long goes on in the background."""
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # it need not read what it is told; as sshd does here
+    try:
+        subprocess.Popen(command, stdin=subprocess.PIPE, env=env).communicate(told, RC_SECONDS)
+    except subprocess.TimeoutExpired:
+        _complain(f"{name} has not ended within {RC_SECONDS} s: the session begins without it.")
+    except (OSError, ValueError) as error:
+        _complain(f"Could not run {name}: {getattr(error, 'strerror', None) or error}")
+    finally:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def _keep_above(count: int, descriptor: int) -> int:

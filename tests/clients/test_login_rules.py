@@ -1,9 +1,10 @@
 """What the configuration permits a login, and what it puts into its sessions, asked of a real server."""
 
 import asyncio
+import pwd
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,37 @@ def test_original_command_can_not_be_forged(client: Client, server: Server) -> N
     names = ("SSH_ORIGINAL_COMMAND", "PYSSH_SESSION", "SSH_AUTH_SOCK", "SSH_CONNECTION")
     result = client.run("env -0", "-o", f"SendEnv={' '.join(names)}", environ=dict.fromkeys(names, "forged"))
     assert b"forged" not in result.stdout
+
+
+@pytest.mark.alone
+def test_no_rc_file_under_an_administrators_command(
+    make_server: MakeServer,
+    account: pwd.struct_passwd,
+    user_key: KeyPair,
+    make_key: Callable[..., KeyPair],
+    tmp_path: Path,
+) -> None:
+    """Protects `force_command` and `no-user-rc` from ~/.ssh/rc, which others see, and SFTP from its words."""
+    barred = make_key()
+    keys = tmp_path / "keys"
+    keys.write_text(f"{user_key.public.read_text()}no-user-rc {barred.public.read_text()}")
+    rc = Path(account.pw_dir, ".ssh/rc")
+    made = not rc.parent.exists()
+    rc.parent.mkdir(exist_ok=True)
+    assert not rc.exists()
+    rc.write_text('echo "rc $SSH_CONNECTION"')
+    try:
+        login = {"keys": [f"file:{keys}"]}
+        client = Client(make_server(login_settings=login), user_key.private)
+        assert re.fullmatch(rb"rc [0-9. ]+\nx\n", client.run("echo x").stdout)
+        assert client.run("echo x", key=barred.private).stdout == b"x\n"
+        assert client.run("sftp", "-s").stdout == b""
+        forced = Client(make_server(login_settings=login | {"force_command": "echo forced"}), user_key.private)
+        assert forced.run("echo x").stdout == b"forced\n"
+    finally:
+        rc.unlink()
+        if made:
+            rc.parent.rmdir()
 
 
 # -- environment --------------------------------------------------------------------------------------------------

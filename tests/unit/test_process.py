@@ -373,6 +373,70 @@ def test_a_home_that_is_closed_to_its_owner_does_not_keep_out(motd: None, monkey
     assert b"Could not chdir" in out
 
 
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A home directory of the test's own, with a space in its name, that `USER` may look into."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="a home ", dir="/tmp") as directory:
+        Path(directory).chmod(0o755)
+        (Path(directory) / ".ssh").mkdir()
+        yield Path(directory)
+
+
+def prepared(home: Path, script: str = "echo session", **changes: object) -> tuple[bytes, bytes, int]:
+    """How a session in `home` ended, whose rc file may run."""
+    return result(launch(script, **({"cwd": os.fsencode(home), "user_rc": True} | changes)))  # type: ignore[arg-type]  # fields by name
+
+
+@pytest.fixture
+def sshrc(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The place of the machine's rc file; there is none yet."""
+    path = home / "sshrc"
+    monkeypatch.setattr(process, "SYSTEM_RC", os.fsencode(path))
+    return path
+
+
+def test_the_users_rc_file_comes_before_the_session(home: Path, sshrc: Path) -> None:
+    """Protects ~/.ssh/rc (sshd(8), SSHRC): run as the session, and told of its display in xauth's stead."""
+    (home / ".ssh/rc").write_text('echo "rc $PWD $SET $(cat)"; echo err >&2; exit 7')
+    sshrc.write_text("echo never")
+    out, err, code = prepared(home, "echo session; exit 3", env={b"PATH": b"/usr/bin:/bin", b"SET": b"x"})
+    assert (out, err, code) == (b"rc %s x \nsession\n" % os.fsencode(home), b"err\n", 3)
+    out, _, _ = prepared(home, rc_input=b"MIT-MAGIC-COOKIE-1 00ff\n", xauth=b"never")
+    assert b" MIT-MAGIC-COOKIE-1 00ff\n" in out
+    out, _, _ = prepared(home, "tty; echo session", terminal=TERMINAL)
+    assert out.startswith(b"rc ")
+    assert out.endswith(b"session\r\n")
+
+
+def test_without_the_users_the_machines_rc_file_is_run(home: Path, sshrc: Path) -> None:
+    """Protects /etc/ssh/sshrc, which comes first where the user has no rc file, or may not have one."""
+    sshrc.write_text('echo "machine $(cat)"')
+    assert prepared(home, rc_input=b"proto 00\n")[0] == b"machine proto 00\nsession\n"
+    (home / ".ssh/rc").write_text("echo rc")
+    assert prepared(home)[0] == b"rc\nsession\n"
+    assert prepared(home, user_rc=False)[0] == b"machine \nsession\n"
+    sshrc.unlink()
+    assert prepared(home, user_rc=False)[0] == b"session\n"
+
+
+def test_an_rc_file_need_not_read(home: Path, sshrc: Path) -> None:
+    """Protects a session whose rc file has ended before it was told of the display, and its own SIGPIPE."""
+    (home / ".ssh/rc").write_text("exec <&-; kill -9 $$")
+    for _ in range(5):
+        assert prepared(home, "yes | head -n 1; echo $0", rc_input=b"x" * 300)[0] == b"y\nsh\n"
+
+
+def test_an_rc_file_that_hangs_keeps_nobody_out(home: Path, sshrc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects those who come to mend it: after a while the session begins, and says why it waited."""
+    monkeypatch.setattr(process, "RC_SECONDS", 0.2)
+    (home / ".ssh/rc").write_text("exec sleep 1000")
+    child = launch("echo session", cwd=os.fsencode(home), user_rc=True)
+    read_until(child.descriptors[1], b"session\n")
+    read_until(child.descriptors[2], b"~/.ssh/rc has not ended within")
+
+
 def test_a_signal_that_comes_at_once_is_not_lost() -> None:
     """A client may send `signal` as soon as its command has been granted, and a server may stop at any moment."""
     for _ in range(50):

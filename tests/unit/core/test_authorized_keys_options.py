@@ -19,7 +19,9 @@ from tests.support.key_lines import (
 )
 
 OPTIONS = {
-    b"restrict": KeyOptions(pty=False, port_forwarding=False, agent_forwarding=False, x11_forwarding=False),
+    b"restrict": KeyOptions(
+        pty=False, port_forwarding=False, agent_forwarding=False, x11_forwarding=False, user_rc=False
+    ),
     b"no-pty,no-agent-forwarding": KeyOptions(pty=False, agent_forwarding=False),
     b'command="echo \\"ssh-ed25519 AAAA\\"\t# x",no-pty': KeyOptions(
         command=b'echo "ssh-ed25519 AAAA"\t# x', pty=False

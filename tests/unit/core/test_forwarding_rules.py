@@ -287,6 +287,7 @@ def test_display() -> None:
     assert display == X11Display(10, 1, "MIT-MAGIC-COOKIE-1", "0123456789abcdef")
     assert display.name == b"localhost:10.1"
     assert display.xauth == b"remove unix:10.1\nadd unix:10.1 MIT-MAGIC-COOKIE-1 0123456789abcdef\n"
+    assert display.for_rc == b"MIT-MAGIC-COOKIE-1 0123456789abcdef\n"
 
 
 @pytest.mark.parametrize(
@@ -350,6 +351,7 @@ def test_rules_of_a_login() -> None:
             env={b"A": b"1=2", b"B": b""},
             accept_env=("APP_*",),
             linger=2.0,
+            user_rc=False,
         )
     }
 
@@ -358,7 +360,7 @@ def test_rules_by_default() -> None:
     """Protects the defaults: those of the rules and those of the configuration are the same, and force nothing."""
     rules = rules_for(Config(login=(Login(user="amos", keys=("file:/k",)),)))["amos"]
     assert rules.forwarding == ForwardingRules()
-    assert (rules.force_command, rules.env) == (None, {})
+    assert (rules.force_command, rules.env, rules.user_rc) == (None, {}, True)
     assert rules.accept_env == Session().accept_env
 
 

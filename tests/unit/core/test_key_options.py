@@ -17,7 +17,7 @@ from pyssh_gateway.core.key_options import (
     parse_options,
 )
 
-RESTRICTED = KeyOptions(pty=False, port_forwarding=False, agent_forwarding=False, x11_forwarding=False)
+RESTRICTED = KeyOptions(pty=False, port_forwarding=False, agent_forwarding=False, x11_forwarding=False, user_rc=False)
 
 
 def why_refused(text: bytes) -> str:
@@ -46,12 +46,12 @@ def utc(*parts: int) -> float:
         (b"no-port-forwarding", KeyOptions(port_forwarding=False)),
         (b"no-agent-forwarding", KeyOptions(agent_forwarding=False)),
         (b"no-X11-forwarding", KeyOptions(x11_forwarding=False)),
-        (b"no-user-rc", NO_OPTIONS),
+        (b"no-user-rc", KeyOptions(user_rc=False)),
         (b"no-touch-required", KeyOptions(touch_required=False)),
         (b"verify-required", KeyOptions(verify_required=True)),
         (b"cert-authority", KeyOptions(cert_authority=True)),
         (b"pty,port-forwarding,agent-forwarding,X11-forwarding,user-rc,touch-required,no-verify-required", NO_OPTIONS),
-        (b"restrict,user-rc", RESTRICTED),
+        (b"restrict,user-rc", msgspec.structs.replace(RESTRICTED, user_rc=True)),
         (b"restrict,pty", msgspec.structs.replace(RESTRICTED, pty=True)),
         (b"restrict,port-forwarding", msgspec.structs.replace(RESTRICTED, port_forwarding=True)),
         (b"restrict,agent-forwarding", msgspec.structs.replace(RESTRICTED, agent_forwarding=True)),

@@ -106,6 +106,15 @@ def test_a_subsystem_runs_no_shell() -> None:
     assert planned().builtin == ""
 
 
+def test_no_subsystem_runs_the_users_rc_file() -> None:
+    """Protects what speaks SFTP from an rc file's words, as sshd does; what is said of a display goes to the others."""
+    for kind, runs in (("shell", True), ("exec", True), ("subsystem", False)):
+        request = SessionRequest(kind, b"x", None, {}, rc_input=b"proto cookie\n", user_rc=True)  # type: ignore[arg-type]  # of three literals
+        made = plan(request, AMOS, ENDS, {})
+        assert (made.user_rc, made.rc_input) == (runs, b"proto cookie\n")
+    assert not planned().user_rc
+
+
 def test_later_sources_win() -> None:
     """The client's wishes, then the account's facts, then the machine's settings, then the connection's facts."""
     client = {b"LANG": b"de_DE", b"USER": b"root", b"LC_ALL": b"C", b"SSH_CLIENT": b"x"}

@@ -28,27 +28,29 @@ def test_a_key_without_options_changes_nothing(rules: LoginRules) -> None:
 @pytest.mark.parametrize(
     ("options", "off"),
     [
-        (b"restrict", {"pty", "ports", "agent", "x11"}),
+        (b"restrict", {"pty", "user_rc", "ports", "agent", "x11"}),
         (b"no-pty", {"pty"}),
         (b"no-port-forwarding", {"ports"}),
         (b"no-agent-forwarding", {"agent"}),
         (b"no-X11-forwarding", {"x11"}),
-        (b"restrict,pty,agent-forwarding", {"ports", "x11"}),
+        (b"no-user-rc", {"user_rc"}),
+        (b"restrict,pty,agent-forwarding,user-rc", {"ports", "x11"}),
     ],
 )
 @pytest.mark.parametrize("rules", [RULES, FORCED], ids=["free", "forced"])
 def test_switches(rules: LoginRules, options: bytes, off: set[str]) -> None:
     """Protects each restriction by itself: what it is about is off, and the rest stays as it is configured."""
-    forwarding = msgspec.structs.replace(rules.forwarding, **dict.fromkeys(off - {"pty"}, False))
-    expected = msgspec.structs.replace(rules, pty="pty" not in off, forwarding=forwarding)
+    forwarding = msgspec.structs.replace(rules.forwarding, **dict.fromkeys(off - {"pty", "user_rc"}, False))
+    expected = msgspec.structs.replace(rules, pty="pty" not in off, user_rc="user_rc" not in off, forwarding=forwarding)
     assert restrict(rules, parse_options(options)) == expected
 
 
-@given(st.booleans(), st.booleans(), st.booleans())
-def test_a_key_switches_nothing_on(pty: bool, agent: bool, x11: bool) -> None:
+@given(st.booleans(), st.booleans(), st.booleans(), st.booleans())
+def test_a_key_switches_nothing_on(pty: bool, rc: bool, agent: bool, x11: bool) -> None:
     """Protects the configuration: what it does not permit stays off, whatever a key's line says."""
-    rules = msgspec.structs.replace(RULES, pty=pty, forwarding=ForwardingRules(scope="none", agent=agent, x11=x11))
-    options = parse_options(b"restrict,pty,port-forwarding,agent-forwarding,X11-forwarding")
+    forwarding = ForwardingRules(scope="none", agent=agent, x11=x11)
+    rules = msgspec.structs.replace(RULES, pty=pty, user_rc=rc, forwarding=forwarding)
+    options = parse_options(b"restrict,pty,user-rc,port-forwarding,agent-forwarding,X11-forwarding")
     assert restrict(rules, options) == rules
 
 

@@ -27,7 +27,7 @@ from tests.support.certificates import made_up, option_list
 from tests.support.key_lines import SK_ED25519, string
 from tests.support.snapshots import account, line, snapshot, with_account
 
-NOTHING = KeyOptions(pty=False, port_forwarding=False, agent_forwarding=False, x11_forwarding=False)
+NOTHING = KeyOptions(pty=False, port_forwarding=False, agent_forwarding=False, x11_forwarding=False, user_rc=False)
 
 
 @pytest.mark.parametrize("proof", [None, Proof("ssh-ed25519")])
@@ -241,12 +241,12 @@ def test_a_forced_command_is_forced(lines: bytes | None, certificate: bytes, exp
         (
             KeyOptions(pty=False),
             option_list((b"no-such@example.com", b"\1"), (b"permit-port-forwarding", b""), (b"permit-pty", b"")),
-            KeyOptions(pty=False, agent_forwarding=False, x11_forwarding=False),
+            KeyOptions(pty=False, agent_forwarding=False, x11_forwarding=False, user_rc=False),
         ),
         (
             KeyOptions(),
             option_list((b"permit-X11-forwarding", b""), (b"permit-agent-forwarding", b"")),
-            KeyOptions(pty=False, port_forwarding=False),
+            KeyOptions(pty=False, port_forwarding=False, user_rc=False),
         ),
         (
             KeyOptions(
