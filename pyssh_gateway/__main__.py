@@ -10,6 +10,7 @@ usage: pyssh-gateway serve [--config FILE] [--port N]
        pyssh-gateway status | sessions | why | check [--config FILE] [--json]
        pyssh-gateway keys [--config FILE] [--json] [--randomart]
        pyssh-gateway keys refresh | test | accept | rotate-host | import-host ... (--help says more)
+       pyssh-gateway sftp-server
        pyssh-gateway --version | --help
 
   --config FILE   configuration (default: $PYSSH_GATEWAY_CONFIG, then /etc/pyssh-gateway/config.toml)
@@ -44,6 +45,10 @@ def main() -> int:
             from pyssh_gateway.cli.main import run
 
             return run(arguments, os.environ)
+        case ["sftp-server"]:  # named in SSH_ORIGINAL_COMMAND where the machine has none
+            from pyssh_gateway.spawner.sftp_command import serve
+
+            return serve()
         case _:
             return _wrong_usage("expected a command" if not arguments else f"unknown command {arguments[0]}")
 

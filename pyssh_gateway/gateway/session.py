@@ -24,6 +24,7 @@ from pyssh_gateway.gateway.session_context import SessionContext
 from pyssh_gateway.gateway.spawner_client import Spawned, SpawnRefused
 from pyssh_gateway.gateway.streams import PROCESS_STREAMS, Streams
 from pyssh_gateway.signal_names import SIGNAL_NAMES, ssh_name
+from pyssh_gateway.spawner import sftp_command
 from pyssh_gateway.spawner.protocol import Exited, close_all
 
 __all__ = ["Session", "SessionContext"]
@@ -139,7 +140,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
             identity=self._context.identity.facts,
             agent=self._context.agent_path(),
             display=display.name if display is not None else b"",
-            original=command if forced is not None else None,
+            original=(sftp_command.for_wrappers() if kind == "subsystem" else command) if forced is not None else None,
         )
         user_rc = self._context.rules.user_rc and kind != "subsystem"  # asked for, whatever is forced in its place
         if forced is not None:

@@ -167,6 +167,21 @@ def test_forced_command_is_not_signalled(with_login: WithLogin) -> None:
     assert client.server.wait_for("request.denied")["request"] == "signal KILL"
 
 
+def test_a_wrapper_that_lets_sftp_through(with_login: WithLogin, scratch: Path) -> None:
+    """Protects the usual wrapper, which runs what was asked for after a look at it: SFTP is a server's command then."""
+    wrapper = 'case $SSH_ORIGINAL_COMMAND in *sftp-server*) exec /bin/sh -c "$SSH_ORIGINAL_COMMAND";; esac; exit 5'
+    client = with_login(force_command=wrapper)
+    (scratch / "asked for").touch()
+    argv = ["sftp", "-b", "-", *client.options(), f"{client.server.login}@127.0.0.1"]
+    listing = f"ls -1 {scratch}\n".encode()
+    done = subprocess.run(
+        argv, input=listing, capture_output=True, check=False, env=client_environment(), timeout=PATIENCE
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"asked for" in done.stdout
+    assert client.run("sftp").status == 5
+
+
 def test_forced_command_is_in_the_log(with_login: WithLogin) -> None:
     """Protects the record: the log has the command that ran."""
     client = with_login(force_command="exit 5")
