@@ -140,7 +140,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
             identity=self._context.identity.facts,
             agent=self._context.agent_path(),
             display=display.name if display is not None else b"",
-            original=(sftp_command.for_wrappers() if kind == "subsystem" else command) if forced is not None else None,
+            original=(sftp_command.for_shell() if kind == "subsystem" else command) if forced is not None else None,
         )
         user_rc = self._context.rules.user_rc and kind != "subsystem"  # asked for, whatever is forced in its place
         if forced is not None:

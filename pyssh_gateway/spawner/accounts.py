@@ -35,6 +35,15 @@ SHELLS_THAT_REFUSE = frozenset({"nologin", "false", "true", "git-shell", "rbash"
 """Shells that would not run `sftp-server` or `scp` if they were asked, as sshd asks them: those that run nothing, and
 the restricted ones, some of which /etc/shells does list."""
 
+ORDINARY_SHELLS = frozenset(
+    {
+        *("ash", "bash", "csh", "dash", "elvish", "fish", "ksh", "ksh93", "mksh", "nu", "oksh", "pwsh", "sh", "tcsh"),
+        *("xonsh", "yash", "zsh"),
+    }
+)
+"""Names of shells that run whatever they are asked to, wherever they are installed: images and package managers put
+theirs under /usr/local, /nix or /home/linuxbrew and leave /etc/shells as it is."""
+
 
 class _Ageing(msgspec.Struct, frozen=True):
     """The fields of shadow(5) that can close an account: days, or days since 1970; None where the field is empty."""
@@ -72,16 +81,18 @@ def refusal(
 def may_run_builtin(shell: str, shells: Path = SHELLS) -> bool:
     """Whether an account with `shell` may use the SFTP and scp servers that are built in, and so do not run its shell.
 
-    A shell that is not listed in /etc/shells marks an account that is not for people: ftpd(8) and others see it so too.
-    Where that file is missing, only shells that are known to refuse are.
+    That is so if the shell is known to run what it is asked to: by its name, or by a line of /etc/shells. Of any other
+    (a menu, scponly, a shell that nobody has heard of) it can't be said from outside; it has to be asked, as sshd asks
+    every shell, which never looks at /etc/shells.
     """
     shell = shell or DEFAULT_SHELL
-    if Path(shell).name in SHELLS_THAT_REFUSE:
+    name = Path(shell).name
+    if name in SHELLS_THAT_REFUSE:
         return False
+    if name in ORDINARY_SHELLS:
+        return True
     try:
         content = _read(shells, MAX_FILE_BYTES)
-    except FileNotFoundError:
-        return True
     except OSError:
         return False
     return os.fsencode(shell) in {line.partition(b"#")[0].strip() for line in content.splitlines()}

@@ -25,7 +25,7 @@ from typing import NoReturn
 import msgspec
 
 from pyssh_gateway.core.launch import LaunchPlan
-from pyssh_gateway.spawner import accounts, login_records, scp, sftp
+from pyssh_gateway.spawner import accounts, login_records, scp, sftp, sftp_command
 from pyssh_gateway.spawner.protocol import socket_pair
 from pyssh_gateway.spawner.sockets import SocketMaker
 from pyssh_gateway.spawner.terminal import open_pty
@@ -258,13 +258,23 @@ def _run(plan: LaunchPlan, entry: pwd.struct_passwd, tty: str) -> None:
         os.write(1, plan.banner)
     env = plan.env | {b"SSH_TTY": tty.encode()} if tty else plan.env
     _prepare(plan, env)
+    argv = plan.argv
     if plan.builtin == "sftp":
-        _serve_files(entry, lambda: sftp.serve(0, 1, 3))
-    copying = scp.parse(plan.argv[2]) if _asks_for_scp(plan) else None
-    if copying is not None and _which(b"scp", plan.env.get(b"PATH", b"")) is None:
-        _serve_files(entry, lambda: scp.serve(copying, 0, 1, 2))
+        if accounts.may_run_builtin(entry.pw_shell):
+            os._exit(sftp.serve(0, 1, 3))
+        # The shell decides, as with sshd: it runs a server, does something else or refuses, in its own words. The
+        # pipe for what is done to files ends here: such a server, which may not be ours, has nothing to say in the log.
+        os.close(3)
+        argv = (argv[0], b"-c", sftp_command.for_shell())
+    copying = scp.parse(argv[2]) if _asks_for_scp(plan) else None
+    if (
+        copying is not None
+        and _which(b"scp", plan.env.get(b"PATH", b"")) is None
+        and accounts.may_run_builtin(entry.pw_shell)
+    ):
+        os._exit(scp.serve(copying, 0, 1, 2))
     try:
-        os.execve(plan.executable, plan.argv, env)
+        os.execve(plan.executable, argv, env)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the command
         _complain(f"{os.fsdecode(plan.executable)}: {getattr(error, 'strerror', None) or error}")
         os._exit(CANNOT_EXEC)
@@ -308,14 +318,6 @@ def _run_rc(command: list[bytes], told: bytes, env: Mapping[bytes, bytes], name:
 def _keep_above(count: int, descriptor: int) -> int:
     """The descriptor under a number that is not below `count`."""
     return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, count)
-
-
-def _serve_files(entry: pwd.struct_passwd, serve: Callable[[], int]) -> NoReturn:
-    """Run a server of our own, if the account's shell would have run sshd's."""
-    if not accounts.may_run_builtin(entry.pw_shell):
-        _complain("This account is currently not available.")
-        os._exit(CANNOT_EXEC)
-    os._exit(serve())
 
 
 def _asks_for_scp(plan: LaunchPlan) -> bool:

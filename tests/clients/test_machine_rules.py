@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pyssh_gateway.spawner.sftp_command import SFTP_SERVERS
 from tests.support.client import Client
 from tests.support.waiting import PATIENCE, until
 
@@ -42,6 +43,16 @@ def without_shell(root_only: None, account: pwd.struct_passwd) -> Iterator[None]
     """The account's shell is nologin, for as long as the test lasts."""
     admin("usermod", "--shell", "/usr/sbin/nologin", account.pw_name)
     yield
+    admin("usermod", "--shell", account.pw_shell, account.pw_name)
+
+
+@pytest.fixture
+def own_shell(root_only: None, account: pwd.struct_passwd, scratch: Path) -> Iterator[Path]:
+    """The account's shell is a program that no list has, for as long as the test lasts; to begin with, bash."""
+    shell = scratch / "mysh"
+    shutil.copy("/bin/bash", shell)
+    admin("usermod", "--shell", str(shell), account.pw_name)
+    yield shell
     admin("usermod", "--shell", account.pw_shell, account.pw_name)
 
 
@@ -83,4 +94,22 @@ def test_an_account_without_shell_gets_nothing(without_shell: None, client: Clie
     command = ["sftp", *client.options(), f"{client.server.login}@127.0.0.1:/etc/passwd", str(tmp_path)]
     copied = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
     assert copied.returncode != 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_shell_that_no_list_has_gets_files(own_shell: Path, client: Client, scratch: Path, tmp_path: Path) -> None:
+    """Protects images with shells of their own: who can log in can copy; and what runs a menu serves no files."""
+    if not any(Path(server).exists() for server in SFTP_SERVERS):
+        pytest.skip("no sftp-server; the account can't run the Python of whoever runs the tests")
+    (scratch / "file").write_text("content")
+    command = ["sftp", *client.options(), f"{client.server.login}@127.0.0.1:{scratch}/file", str(tmp_path)]
+    copied = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
+    assert (copied.returncode, (tmp_path / "file").read_text()) == (0, "content"), copied.stderr
+    (tmp_path / "file").unlink()
+    own_shell.unlink()
+    own_shell.write_text("#!/bin/sh\necho 'Press 1 for the news' >&2\n")
+    own_shell.chmod(0o755)
+    copied = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
+    assert copied.returncode != 0
+    assert b"Press 1" in copied.stderr
     assert not list(tmp_path.iterdir())

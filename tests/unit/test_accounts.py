@@ -142,26 +142,33 @@ def test_an_account_without_a_shell_has_the_default_one(tmp_path: Path) -> None:
         ("/bin/sh", True),
         ("", True),
         ("/bin/bash", True),
-        ("/usr/bin/zsh", False),
-        ("/bin/fish", False),
+        ("/usr/local/bin/fish", True),
+        ("/nix/store/abc-zsh-5.9/bin/zsh", True),
+        ("/opt/known", True),
+        ("/opt/menu", False),
+        ("/usr/bin/scponly", False),
+        ("/bin/rbash", False),
         ("/usr/sbin/nologin", False),
         ("/bin/false", False),
         ("/usr/bin/git-shell", False),
         ("/bin/bas", False),
     ],
 )
-def test_listed_shells_may_use_the_built_in_servers(tmp_path: Path, shell: str, allowed: bool) -> None:
-    """An account that is not for people gets no files either, though no shell is asked; nologin is never one."""
+def test_ordinary_shells_may_use_the_built_in_servers(tmp_path: Path, shell: str, allowed: bool) -> None:
+    """Only a shell that is known to run everything need not be asked: by its name, wherever it is, or by the list."""
     shells = tmp_path / "shells"
-    shells.write_text("# shells\n/bin/sh\n  /bin/bash # the usual one\n#/usr/bin/zsh\n/bin/false\n/usr/bin/git-shell\n")
+    shells.write_text(
+        "# shells\n/bin/sh\n  /opt/known # ours\n#/opt/menu\n/bin/false\n/bin/rbash\n/usr/bin/git-shell\n"
+    )
     assert may_run_builtin(shell, shells) is allowed
 
 
-def test_without_a_list_only_shells_that_refuse_are_refused(tmp_path: Path) -> None:
-    """Small images have no /etc/shells; a list that can't be read is another matter."""
-    assert may_run_builtin("/usr/bin/fish", tmp_path / "shells")
-    assert not may_run_builtin("/usr/sbin/nologin", tmp_path / "shells")
-    assert not may_run_builtin("/bin/sh", tmp_path)
+def test_without_a_list_only_names_count(tmp_path: Path) -> None:
+    """Small images have no /etc/shells, and a list that can't be read says nothing either."""
+    for shells in (tmp_path / "shells", tmp_path):
+        assert may_run_builtin("/usr/bin/fish", shells)
+        assert not may_run_builtin("/usr/sbin/nologin", shells)
+        assert not may_run_builtin("/opt/menu", shells)
 
 
 def test_this_machines_own_files_can_be_read() -> None:

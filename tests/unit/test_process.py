@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from pyssh_gateway.core.launch import LaunchPlan, Terminal
-from pyssh_gateway.spawner import process
+from pyssh_gateway.spawner import process, sftp_command
 from pyssh_gateway.spawner.process import CANNOT_EXEC, Child, SpawnError, become, hang_up, send_signal, start
 from tests.support import leaks
 from tests.support.waiting import PATIENCE
@@ -387,6 +387,27 @@ def home() -> Iterator[Path]:
 def prepared(home: Path, script: str = "echo session", **changes: object) -> tuple[bytes, bytes, int]:
     """How a session in `home` ended, whose rc file may run."""
     return result(launch(script, **({"cwd": os.fsencode(home), "user_rc": True} | changes)))  # type: ignore[arg-type]  # fields by name
+
+
+def with_shell(shell: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `USER` have this shell."""
+    entry = pwd.struct_passwd((USER.pw_name, "x", USER.pw_uid, USER.pw_gid, "", str(shell.parent), str(shell)))
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: entry)
+
+
+def test_a_shell_that_is_not_known_is_asked_for_files(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects accounts whose shell is no ordinary one: SFTP is what it makes of the server's name, as with sshd."""
+    monkeypatch.setattr(sftp_command, "for_shell", lambda: b"/a/server")
+    menu = home / "menu"
+    menu.write_text('#!/bin/sh\necho "menu: $*"; ls /proc/self/fd | wc -l')
+    menu.chmod(0o755)
+    with_shell(menu, monkeypatch)
+    asked = (b"menu", b"-c", b"sftp")
+    out, _, code = result(launch("", builtin="sftp", executable=os.fsencode(menu), argv=asked))
+    assert (out, code) == (b"menu: -c /a/server\n4\n", 0)
+    asked = (b"menu", b"-c", b"scp -t .")
+    out, _, _ = result(launch("", executable=os.fsencode(menu), argv=asked, env={b"PATH": b"/nowhere"}))
+    assert out.startswith(b"menu: -c scp -t .\n")
 
 
 @pytest.fixture

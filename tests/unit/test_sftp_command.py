@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from pyssh_gateway.spawner import sftp_wire as wire
-from pyssh_gateway.spawner.sftp_command import for_wrappers
+from pyssh_gateway.spawner.sftp_command import for_shell
 from tests.support.waiting import PATIENCE
 
 
@@ -15,12 +15,12 @@ def test_the_machines_own_server_comes_first(tmp_path: Path) -> None:
     missing, plain, server = tmp_path / "a", tmp_path / "b", tmp_path / "sftp-server"
     plain.touch(0o644)
     server.touch(0o755)
-    assert for_wrappers((str(missing), str(plain), str(server), "/bin/sh")) == os.fsencode(server)
+    assert for_shell((str(missing), str(plain), str(server), "/bin/sh")) == os.fsencode(server)
 
 
 def test_without_one_ours_is_a_command_for_a_shell(tmp_path: Path) -> None:
     """Protects machines without OpenSSH: a shell that runs the command finds a server, whatever directory it is in."""
-    command = for_wrappers(())
+    command = for_shell(())
     assert b"sftp-server" in command
     (tmp_path / "pyssh_gateway.py").write_text("raise SystemExit(9)")
     hello = (5).to_bytes(4, "big") + bytes([wire.FXP_INIT]) + wire.u32(3)
