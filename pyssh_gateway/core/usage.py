@@ -1,7 +1,9 @@
 """Whether a client that is on is used: by a person at a terminal, or by a program that gets something done.
 
-An editor that is left open sends a heartbeat every few seconds for as long as it lives; that is no use. Pure: it is
-given counters, and how much they have moved in a window of time says whether there was use in it.
+An editor that is left open sends a heartbeat every few seconds for as long as it lives; that is no use. It goes
+through a forward, or through a command that runs already: of these only more than a trickle counts. No heartbeat is
+typed, asks for files over SFTP, or opens a session: of those everything counts. Pure: it is given counters, and how
+much they have moved in a window of time says whether there was use in it.
 """
 
 from collections.abc import Mapping
@@ -20,10 +22,15 @@ a keystroke in a file that a language server looks at is a few thousand in a sec
 
 
 class Counters(msgspec.Struct, frozen=True):
-    """What a client has moved since it came: bytes typed into terminals, and bytes through everything else."""
+    """What a client has done since it came.
+
+    `typed` is bytes that were typed into terminals, or sent by SFTP clients, whose every byte asks for something;
+    `worked` is bytes through everything else; `opened` is how often a shell, command or subsystem was asked for.
+    """
 
     typed: int = 0
     worked: int = 0
+    opened: int = 0
 
 
 class Usage:
@@ -45,7 +52,7 @@ class Usage:
         quiet, used = [], []
         for conn, counters in clients.items():
             before = self._last.get(conn)
-            if before is None or counters.typed > before.typed or counters.worked - before.worked > TRICKLE_BYTES:
+            if before is None or _is_use(before, counters):
                 self._used_at[conn] = now
                 if conn in self._quiet:
                     self._quiet.discard(conn)
@@ -65,3 +72,9 @@ class Usage:
         if conn in self._quiet or conn not in self._used_at:
             return None
         return max(0.0, self._used_at[conn] + self._client_idle - now)
+
+
+def _is_use(before: Counters, after: Counters) -> bool:
+    """Whether somebody did something in the window that began with `before` and ended with `after`."""
+    asked = after.typed > before.typed or after.opened > before.opened
+    return asked or after.worked - before.worked > TRICKLE_BYTES

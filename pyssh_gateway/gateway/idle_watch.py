@@ -109,7 +109,9 @@ class IdleWatch:
                 case Tick(idle=idle, remaining=remaining):
                     self._publish(IdleTick(idle=idle, remaining=remaining, message=f"Idle for {idle}s"))
                 case Warn(seconds=seconds):
-                    self._warn(seconds)
+                    self._look_at_usage()  # a terminal that has just been opened is not told that nobody is here
+                    if not self.tracker.in_use:
+                        self._warn(seconds)
                 case Stay(until=until):
                     with suppress(TimeoutError):
                         async with asyncio.timeout_at(until):
@@ -166,6 +168,7 @@ class IdleWatch:
                 while listener.unauthenticated and not self.tracker.in_use:
                     await self._changed.wait()
                     self._changed.clear()
+        self._look_at_usage()  # who is on may have come back in that time
         # From here to `_leave` nothing awaits: who is not on now does not get on any more.
         if self.tracker.in_use:
             self._listener().resume()

@@ -394,4 +394,4 @@ class Client(asyncssh.SSHServer):
 
 
 def _sum(one: Counters, other: Counters) -> Counters:
-    return Counters(one.typed + other.typed, one.worked + other.worked)
+    return Counters(one.typed + other.typed, one.worked + other.worked, one.opened + other.opened)

@@ -51,6 +51,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._open = False
         self._announcement = ""
         self._terminal: launch.Terminal | None = None
+        self._kind = ""
         self._process: Spawned | None = None
         self.opened: SessionOpened | None = None
         self.bytes_in = 0
@@ -145,6 +146,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         user_rc = self._context.rules.user_rc and kind != "subsystem"  # asked for, whatever is forced in its place
         if forced is not None:
             kind, command = launch.forced_to(forced, self._terminal)
+        self._kind = kind
         request = launch.SessionRequest(
             kind,
             command,
@@ -251,10 +253,13 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     @property
     def counters(self) -> Counters:
-        """What counts as use: keys typed into a terminal, or bytes through a program, both ways."""
+        """What counts as use: that it began, keys typed, requests for files, or bytes through a program, both ways."""
+        opened = 1 if self._kind else 0
         if self._terminal is not None:
-            return Counters(typed=self.bytes_in)
-        return Counters(worked=self.bytes_in + self.bytes_out)
+            return Counters(typed=self.bytes_in, opened=opened)
+        if self._kind == "subsystem":  # there is none but SFTP
+            return Counters(typed=self.bytes_in, worked=self.bytes_out, opened=opened)
+        return Counters(worked=self.bytes_in + self.bytes_out, opened=opened)
 
     def report(self) -> SessionReport | None:
         """What runs, for whoever asks; None while nothing does."""

@@ -8,12 +8,14 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import KeyPair, MakeServer
-from tests.support.client import Client
+from tests.support.client import Client, client_environment
 from tests.support.commands import as_root
+from tests.support.forwards import Master
 from tests.support.idle_stop import stops_after
 from tests.support.waiting import PATIENCE
 
@@ -82,6 +84,51 @@ def test_work_keeps_the_machine(make_server: MakeServer, user_key: KeyPair) -> N
             server.wait(seconds=4)
         assert not server.find("client.quiet")
     assert server.wait() == 0
+
+
+def test_looking_at_files_keeps_the_machine(make_server: MakeServer, user_key: KeyPair, tmp_path: Path) -> None:
+    """Protects who looks around with `sftp`: what they ask for is use, however few bytes it is."""
+    idle = {"timeout": "1s", "boot_grace": "1m", "client_idle": "2s", "lost_client_grace": "0s"}
+    server = make_server({"idle": idle})
+    client = Client(server, user_key.private)
+    sftp = subprocess.Popen(
+        ["sftp", "-q", "-b", "-", *client.options(), f"{server.login}@127.0.0.1"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=client_environment(),
+    )
+    with beating(sftp, f"-ls {tmp_path}/none\n".encode()):
+        server.wait_for("session.opened")
+        with pytest.raises(subprocess.TimeoutExpired):
+            server.wait(seconds=4)
+        assert not server.find("client.quiet")
+    assert server.wait() == 0
+
+
+def test_short_commands_keep_the_machine(make_server: MakeServer, user_key: KeyPair, tmp_path: Path) -> None:
+    """Protects who works by `ssh host command` over a shared connection: each is use, also one that is over at once."""
+    server = make_server({"idle": {"timeout": "1m", "client_idle": "1s"}})
+    with Master(Client(server, user_key.private), tmp_path) as shared:
+        mark = 0
+        for _ in range(2):
+            server.wait_for("client.quiet", since=mark)
+            mark = server.mark()
+            assert shared.run("true").status == 0
+            server.wait_for("client.used", since=mark)
+
+
+def test_a_terminal_on_a_quiet_connection_is_warned(make_server: MakeServer, user_key: KeyPair, tmp_path: Path) -> None:
+    """Protects who opens a terminal where nobody has done anything: the idle time and its warnings begin anew."""
+    server = make_server({"idle": {"timeout": "4s", "boot_grace": "1m", "client_idle": "1s", "lost_client_grace": 0}})
+    with Master(Client(server, user_key.private), tmp_path) as shared:
+        server.wait_for("client.quiet")
+        mark = server.mark()
+        with shared.terminal() as terminal:
+            server.wait_for("client.used", since=mark)
+            terminal.expect(r"nobody is using this machine; it stops in \d s\.")
+            assert stops_after(server, "client.quiet", seconds=4)
+            terminal.wait()
 
 
 def test_a_quiet_client_that_is_used_again_counts_again(make_server: MakeServer, user_key: KeyPair) -> None:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.support.client import Client, Result, client_environment, terminate
+from tests.support.terminal import Terminal
 from tests.support.waiting import PATIENCE, until
 
 Address = tuple[str, int] | str
@@ -207,6 +208,10 @@ class Master:
     def run(self, command: str, *options: str, input: bytes = b"") -> Result:  # noqa: A002 - subprocess's name for it
         """Run a command in a session of the shared connection, which it must not replace by one of its own."""
         return self._client.run(command, "-o", "ControlMaster=no", *self._shared, *options, input=input)
+
+    def terminal(self) -> Terminal:
+        """A login shell in a terminal, on the shared connection."""
+        return self._client.terminal(None, "-o", "ControlMaster=no", *self._shared)
 
     def control(self, request: str, *options: str) -> Result:
         """`ssh -O request`."""

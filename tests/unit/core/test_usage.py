@@ -34,6 +34,16 @@ def test_a_transfer_is_use() -> None:
     assert watch(Usage(60), steps) == []
 
 
+def test_a_session_is_use() -> None:
+    """Protects who works by short commands: each session counts, although nothing goes through it and it is over."""
+    usage = Usage(60)
+    assert watch(usage, [(0, Counters()), (59, Counters(opened=1)), (118, Counters(opened=1))]) == []
+    assert watch(usage, [(119, Counters(opened=1)), (300, Counters(opened=2))]) == [
+        (119, "quiet for 60"),
+        (300, "used"),
+    ]
+
+
 def test_who_goes_is_forgotten() -> None:
     """Protects the memory, and a later client with the same name from an earlier one's silence."""
     usage = Usage(60)
