@@ -77,10 +77,10 @@ class Header(msgspec.Struct, frozen=True):
     """What a proxy says.
 
     `source` is the client and `destination` where it connected to, each an address as text and a port. Both are None if
-    the proxy does not say: it has connected for itself (`local`: it looks whether we are well), or for a client that
-    has no such address (version 1's UNKNOWN, version 2's UNSPEC and unix sockets). The connection's own ends count
-    then. An IPv4-mapped IPv6 address stays one: `::ffff:192.0.2.1`. `unique_id` is the proxy's own name for the
-    connection, up to 128 bytes of any kind; empty for none.
+    the proxy does not say: it has connected for itself (`local`: it looks whether we are well, and there is no client),
+    or for a client that has no such address (version 1's UNKNOWN, version 2's UNSPEC and unix sockets), for whom the
+    connection's own ends count. An IPv4-mapped IPv6 address stays one: `::ffff:192.0.2.1`. `unique_id` is the proxy's
+    own name for the connection, up to 128 bytes of any kind; empty for none.
     """
 
     version: Literal[1, 2]

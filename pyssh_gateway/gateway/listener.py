@@ -149,9 +149,10 @@ class Listener:
             await self._admit(brought)
 
     async def _brought(self, arrival: _Arrival, proxies: "Proxies") -> _Arrival | None:
-        """The connection as the proxy says that it is; None if it is refused. It holds no place of anybody's meanwhile.
+        """The connection as the proxy says that it is; None if there is nobody to be served.
 
-        Without a trusted proxy's header nobody gets further: it is not guessed whether there is one.
+        It holds no place of anybody's meanwhile. Without a trusted proxy's header nobody gets further: it is not
+        guessed whether there is one. The proxy's own connections (LOCAL) end here, answered: neither use nor attack.
         """
         from pyssh_gateway.core.proxy_protocol import NothingSaid, ProxyError  # late: behind a proxy only
 
@@ -169,6 +170,9 @@ class Listener:
         except BaseException:
             arrival.accepted.close()
             raise
+        if header.local:
+            await proxies.answer(arrival.accepted, b"SSH-2.0-" + self._options.version + b"\r\n")
+            return None
         endpoints = arrival.endpoints
         if header.source is not None and header.destination is not None:
             (peer, peer_port), (local, local_port) = header.source, header.destination

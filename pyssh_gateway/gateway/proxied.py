@@ -1,11 +1,13 @@
 """Connections that a proxy makes for its clients: the PROXY header is read off each, and nothing behind it.
 
 What a header says, and whose is believed, is the business of `core.proxy_protocol`; what becomes of a connection is the
-listener's. This module knows those whose header has not come yet: how many there may be, and for how long.
+listener's. This module knows those whose header has not come yet, and those that the proxy makes for itself, to see
+whether we are well: how many there may be of each, and for how long.
 """
 
 import asyncio
 import socket
+from contextlib import suppress
 
 from pyssh_gateway.core.proxy_protocol import Accepted, Header, NothingSaid, ProxyError, Reader, is_trusted
 
@@ -16,6 +18,16 @@ sends it at once, without waiting for what its client will say."""
 MAX_WAITING = 256
 """Connections whose header has not come yet, each a descriptor. A proxy's header comes with the connection, so most are
 never among them, however large the crowd; this is room for segments that are late."""
+
+PROBE_SECONDS = 3.0
+"""How long a proxy's own connection may stay after it has been answered: a segment that was lost has come again."""
+
+MAX_PROBES = 32
+"""Proxies' own connections at a time. Each has its answer at once and goes, so there are hardly ever two."""
+
+MAX_PROBE_BYTES = 4096
+"""What such a connection may say: a check that plays a client sends an identification line, at most a KEXINIT behind
+it (1.5 KiB of OpenSSH's)."""
 
 
 async def read_header(
@@ -48,6 +60,21 @@ async def _receive(sock: socket.socket, loop: asyncio.AbstractEventLoop, wanted:
         return b""
 
 
+async def _say_and_listen(sock: socket.socket, loop: asyncio.AbstractEventLoop, words: bytes) -> None:
+    """Send `words`, which are few, and the end; return when the peer has closed, or has said too much.
+
+    What it says is thrown away, but has to be read: closing with input unread resets the connection, and takes the
+    words from the peer.
+    """
+    sock.setblocking(False)
+    with suppress(OSError):  # it has gone; and a line fits into a buffer that nothing is in
+        sock.send(words)
+        sock.shutdown(socket.SHUT_WR)
+    left = MAX_PROBE_BYTES
+    while left and (data := await _receive(sock, loop, left)):
+        left -= len(data)
+
+
 class Proxies:
     """Whose headers are read, in which versions, and the connections that wait for theirs.
 
@@ -64,6 +91,7 @@ class Proxies:
         *,
         seconds: float = HEADER_SECONDS,
         places: int = MAX_WAITING,
+        probe_seconds: float = PROBE_SECONDS,
     ) -> None:
         self._networks = networks
         self._accepted = accepted
@@ -72,6 +100,8 @@ class Proxies:
         self._places = places
         self._waiting: dict[socket.socket, asyncio.Timeout] = {}  # the one that has waited longest comes first
         self._given_up: dict[socket.socket, ProxyError] = {}
+        self._probe_seconds = probe_seconds
+        self._probes: dict[socket.socket, asyncio.Timeout] = {}  # the one that has been there longest comes first
 
     def trusts(self, peer: str) -> bool:
         """Whether `peer` may say for whom it comes. From anybody else a header is not even read."""
@@ -94,11 +124,34 @@ class Proxies:
             self._waiting.pop(sock, None)
             self._given_up.pop(sock, None)
 
+    async def answer(self, sock: socket.socket, identification: bytes) -> None:
+        """Serve a connection that the proxy has made for itself (LOCAL), and close it.
+
+        haproxy's text (section 2.2) wants it to be accepted as valid. It is a health check, which wants to connect, or
+        to read the line with which an SSH server begins (RFC 4253 section 4.2): that is sent, and the end behind it,
+        so that nothing hangs which wants more. Nobody is brought by it, so there is nobody to be let in.
+        """
+        if len(self._probes) >= MAX_PROBES:  # the oldest has had its answer
+            self._end_probe(next(iter(self._probes)))
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None) as place, asyncio.timeout(self._probe_seconds):
+                    self._probes[sock] = place
+                    await _say_and_listen(sock, self._loop, identification)
+        finally:
+            self._probes.pop(sock, None)
+            sock.close()
+
     def give_up(self) -> None:
         """Nobody is let in any more: who has not said anything has not come yet, like those in the kernel's queue."""
         for sock in tuple(self._waiting):
             self._end(sock, NothingSaid("the server is stopping"))
+        for sock in tuple(self._probes):
+            self._end_probe(sock)
 
     def _end(self, sock: socket.socket, reason: ProxyError) -> None:
         self._given_up[sock] = reason
         self._waiting.pop(sock).reschedule(self._loop.time())
+
+    def _end_probe(self, sock: socket.socket) -> None:
+        self._probes.pop(sock).reschedule(self._loop.time())

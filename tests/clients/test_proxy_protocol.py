@@ -20,6 +20,7 @@ HEADERS: dict[str, Callable[[End, End], bytes]] = {
     "v2": lambda *_: binary(CLIENT, EDGE, checksum=True),
     "v2, IPv6": lambda *_: binary(HOME, ("2001:db8::22", 22)),
     "away": lambda *_: binary(AWAY, EDGE),
+    "UNSPEC": lambda *_: frame(),
     "LOCAL": lambda *_: frame(command=LOCAL),
     "true": binary,
 }
@@ -89,10 +90,20 @@ def test_the_session_is_told_the_clients_address(proxied: Proxied, name: str, se
 
 
 def test_a_client_without_an_address_has_the_proxys(proxied: Proxied) -> None:
-    """LOCAL: the connection's own ends."""
-    seen = proxied.anywhere.output('echo "$SSH_CONNECTION"', *proxied.options("LOCAL"))
+    """UNSPEC: the connection's own ends."""
+    seen = proxied.anywhere.output('echo "$SSH_CONNECTION"', *proxied.options("UNSPEC"))
     assert seen.startswith(f"{PROXY} ")
     assert seen.endswith(f" 127.0.0.1 {proxied.server.port}\n")
+
+
+def test_nobody_logs_in_by_a_health_check(proxied: Proxied) -> None:
+    """LOCAL: there is no client whose address `from=` and the log could have, so whoever it is is cut off, at once."""
+    mark = proxied.mark()
+    for client in (proxied.anywhere, proxied.at_proxy):
+        result = client.run("true", *proxied.options("LOCAL"))
+        assert result.status == 255
+        assert b"closed by" in result.stderr
+    assert proxied.mark() == mark
 
 
 def test_every_event_has_the_clients_address(proxied: Proxied) -> None:
@@ -106,7 +117,9 @@ def test_every_event_has_the_clients_address(proxied: Proxied) -> None:
     assert PROXY not in str([event for event in events if event["event"] != "connection.opened"])
 
 
-@pytest.mark.parametrize(("name", "status"), [("v1", 0), ("v2, IPv6", 0), ("away", 255), ("LOCAL", 255), ("true", 255)])
+@pytest.mark.parametrize(
+    ("name", "status"), [("v1", 0), ("v2, IPv6", 0), ("away", 255), ("UNSPEC", 255), ("true", 255)]
+)
 def test_from_is_about_the_client(proxied: Proxied, name: str, status: int) -> None:
     """A key's `from=` is held against the client's address, and never against that of the proxy which brings it."""
     mark = proxied.mark()
@@ -117,7 +130,7 @@ def test_from_is_about_the_client(proxied: Proxied, name: str, status: int) -> N
 
 def test_from_the_proxy_is_not_from_behind_it(proxied: Proxied) -> None:
     """A key for the proxy's own machine lets in nobody whom the proxy brings from elsewhere."""
-    assert proxied.at_proxy.run("true", *proxied.options("LOCAL")).status == 0
+    assert proxied.at_proxy.run("true", *proxied.options("UNSPEC")).status == 0
     assert proxied.at_proxy.run("true", *proxied.options("v1")).status == 255
 
 

@@ -9,7 +9,15 @@ from contextlib import ExitStack
 import pytest
 
 from pyssh_gateway.core.proxy_protocol import Accepted, Header, NothingSaid, ProxyError
-from pyssh_gateway.gateway.proxied import HEADER_SECONDS, MAX_WAITING, Proxies, read_header
+from pyssh_gateway.gateway.proxied import (
+    HEADER_SECONDS,
+    MAX_PROBE_BYTES,
+    MAX_PROBES,
+    MAX_WAITING,
+    PROBE_SECONDS,
+    Proxies,
+    read_header,
+)
 from tests.support.proxy_headers import CLIENT, EDGE, LOCAL, UNIQUE_ID, binary, frame, line, tlv
 from tests.support.waiting import PATIENCE
 
@@ -155,9 +163,18 @@ def test_a_peer_that_has_gone_is_told_from_one_that_breaks_off(
     run(scenario)
 
 
-def proxies(seconds: float = HEADER_SECONDS, places: int = MAX_WAITING) -> Proxies:
+def proxies(
+    seconds: float = HEADER_SECONDS, places: int = MAX_WAITING, probe_seconds: float = PROBE_SECONDS
+) -> Proxies:
     """Those that tests make use of."""
-    return Proxies(("127.0.0.0/8",), "any", asyncio.get_running_loop(), seconds=seconds, places=places)
+    return Proxies(
+        ("127.0.0.0/8",),
+        "any",
+        asyncio.get_running_loop(),
+        seconds=seconds,
+        places=places,
+        probe_seconds=probe_seconds,
+    )
 
 
 def test_only_listed_peers_are_trusted() -> None:
@@ -240,5 +257,83 @@ def test_a_wait_that_is_cancelled_leaves_its_place(connections: Connections) -> 
         proxy, sock = connections.make()
         proxy.sendall(line())
         assert await known.header(sock) == Header(1, source=CLIENT, destination=EDGE)
+
+    run(scenario)
+
+
+async def heard(sock: socket.socket) -> bytes:
+    """All that comes from the other end until it has closed, or reset."""
+    loop, data = asyncio.get_running_loop(), b""
+    sock.setblocking(False)
+    try:
+        while more := await loop.sock_recv(sock, 65536):
+            data += more
+    except ConnectionError:
+        pass
+    return data
+
+
+@pytest.mark.parametrize("said", [b"", BANNER, BANNER + bytes(2000)])
+def test_a_probe_is_answered_and_let_go(connections: Connections, said: bytes) -> None:
+    """It reads our line and the end at once, whatever it says itself; gone, it leaves nothing behind."""
+
+    async def scenario() -> None:
+        known = proxies(probe_seconds=PATIENCE * 2)
+        proxy, sock = connections.make()
+        proxy.sendall(said)
+        answering = asyncio.create_task(known.answer(sock, BANNER))
+        assert await heard(proxy) == BANNER
+        assert not answering.done()
+        proxy.close()
+        await answering
+        assert sock.fileno() == -1
+
+    run(scenario)
+
+
+def test_a_probe_may_neither_stay_nor_say_much(connections: Connections) -> None:
+    """A check that hangs, or that pours out data, is closed."""
+
+    async def scenario() -> None:
+        _, hanging = connections.make()
+        await proxies(probe_seconds=SOON).answer(hanging, BANNER)
+        talking, sock = connections.make()
+        talking.sendall(bytes(MAX_PROBE_BYTES))
+        await proxies(probe_seconds=PATIENCE * 2).answer(sock, BANNER)
+        assert (hanging.fileno(), sock.fileno()) == (-1, -1)
+
+    run(scenario)
+
+
+def test_probes_are_few_and_end_with_the_server(connections: Connections) -> None:
+    """Past the bound the oldest goes, which has its answer; at a stop they all go."""
+
+    async def scenario() -> None:
+        known = proxies(probe_seconds=PATIENCE * 2)
+        pairs = [connections.make() for _ in range(MAX_PROBES + 2)]
+        tasks = []
+        for _, sock in pairs:
+            tasks.append(asyncio.create_task(known.answer(sock, BANNER)))
+            await asyncio.sleep(0)
+        await asyncio.gather(*tasks[:2])
+        assert not any(task.done() for task in tasks[2:])
+        known.give_up()
+        await asyncio.gather(*tasks)
+        assert [await heard(proxy) for proxy, _ in pairs] == [BANNER] * len(pairs)
+
+    run(scenario)
+
+
+def test_a_probe_that_is_cancelled_is_closed(connections: Connections) -> None:
+    """The listener's end leaves no descriptor open."""
+
+    async def scenario() -> None:
+        _, sock = connections.make()
+        answering = asyncio.create_task(proxies().answer(sock, BANNER))
+        await asyncio.sleep(0)
+        answering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await answering
+        assert sock.fileno() == -1
 
     run(scenario)

@@ -4,7 +4,7 @@ import pwd
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -64,7 +64,6 @@ def opened(server: Server, header: bytes, **fields: object) -> EventFields:
         ),
         (b"PROXY UNKNOWN\r\n", {"peer": PROXY}),
         (frame(), {"peer": PROXY}),
-        (frame(command=LOCAL), {"peer": PROXY}),
     ],
 )
 def test_the_client_is_who_the_proxy_says(server: Server, header: bytes, fields: EventFields) -> None:
@@ -122,6 +121,40 @@ def test_a_probe_leaves_no_line(server: Server) -> None:
         PlainPeer(server.port, PROXY).socket.close()
     opened(server, binary())
     assert [event["event"] for event in server.events[mark:]] == ["connection.opened", "connection.closed"]
+
+
+def test_a_health_check_reads_the_servers_line_and_leaves_none(server: Server) -> None:
+    """LOCAL: however many there are, each is answered as a client is, and none takes a place or is logged."""
+    mark = server.mark()
+    with brought(server, binary()) as peer:
+        greeting = peer.read_line()
+    server.wait_for("connection.closed", since=mark)
+    mark = server.mark()
+    with ExitStack() as stack:
+        probes = [stack.enter_context(brought(server, frame(command=LOCAL))) for _ in range(2 * PER_SOURCE)]
+        silent = stack.enter_context(PlainPeer(server.port, PROXY))
+        silent.send(frame(b"anything", command=LOCAL))
+        for probe in (*probes, silent):
+            assert probe.read_line() == greeting
+            assert not probe.read_line()
+        opened(server, frame())
+    assert [event["event"] for event in server.events[mark:]] == ["connection.opened", "connection.closed"]
+
+
+def test_a_health_check_wakes_nobody(make_server: MakeServer) -> None:
+    """LOCAL: who is named as having woken the machine is the first real client; checks don't keep it up either."""
+    server = make_server({"listen": LISTEN, "idle": {"timeout": "3s"}})
+    with brought(server, frame(command=LOCAL)) as probe:
+        assert probe.read_line().startswith(b"SSH-2.0-")
+    opened(server, binary())
+    with suppress(ConnectionError):  # once it has gone
+        while not server.find("server.stopping"):
+            with brought(server, frame(command=LOCAL)) as probe:
+                assert probe.is_closed()
+    assert server.wait() == 0
+    assert server.wait_for("server.stopping")["detail"] == f"woken by {CLIENT[0]}, no login"
+    assert len(server.find("connection.opened")) == 1
+    assert not server.find("connection.refused")
 
 
 def test_places_are_the_clients_and_not_the_proxys(server: Server) -> None:
