@@ -5,12 +5,11 @@ misc.c) asks of authorized_keys, and of every directory above it, is asked here.
 """
 
 import errno
+import grp
 import os
 import pwd
 import stat
 from collections.abc import Iterable
-
-_OTHERS_MAY_WRITE = 0o022
 
 _MAX_LINKS = 40
 """Links that are followed for one file: as many as the kernel follows (path_resolution(7))."""
@@ -97,7 +96,7 @@ class _Walk:
             )
         # In a sticky directory (/tmp) nobody but root and the owners of it or of an entry can rename or remove that
         # (inode(7)), and those owners are looked at. sshd refuses it all the same.
-        elif found.st_mode & _OTHERS_MAY_WRITE and not found.st_mode & stat.S_ISVTX:
+        elif not found.st_mode & stat.S_ISVTX and _others_may_write(found):
             self._problem = self._problem or (
                 f"others may write to the directory {place}, and put another file there: run chmod go-w {place}"
             )
@@ -137,7 +136,7 @@ class _Walk:
                 f"it belongs to {_name(found.st_uid)}, who may not say who gets in by it: if what is in it is right, "
                 f"run chown {self._wanted} {path}"
             )
-        if found.st_mode & _OTHERS_MAY_WRITE:
+        if _others_may_write(found):
             return "others may write to it: run chmod go-w on it"
         return None
 
@@ -149,6 +148,27 @@ class _Walk:
             return pwd.getpwuid(uid).pw_name
         except KeyError:
             return str(uid)
+
+
+def _others_may_write(found: os.stat_result) -> bool:
+    """Whether anybody but the owner and root may write there.
+
+    A group of the owner's alone is nobody else. Most machines give each account one, and a umask of 002, by which all
+    that it makes is the group's, too; Debian's sshd sees it so as well (its user-group-modes.patch).
+    """
+    if found.st_mode & stat.S_IWOTH:
+        return True
+    return bool(found.st_mode & stat.S_IWGRP) and not _is_private(found.st_gid, found.st_uid)
+
+
+def _is_private(gid: int, owner: int) -> bool:
+    """Whether nobody but `owner` is in the group, as a member or by the account's own entry."""
+    try:
+        members = grp.getgrgid(gid).gr_mem
+        uids = {pwd.getpwnam(name).pw_uid for name in members} | {e.pw_uid for e in pwd.getpwall() if e.pw_gid == gid}
+    except KeyError:  # a group without a name, or with a member who is gone and may come back
+        return False
+    return uids <= {owner}
 
 
 def _names(path: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Which key files are taken: who can write to one decides who gets in."""
 
+import grp
 import os
 import pwd
 from collections.abc import Iterator
@@ -56,12 +57,46 @@ def test_an_ordinary_key_file_is_read(key_file: Path) -> None:
         os.close(descriptor)
 
 
+@pytest.fixture
+def shared_group() -> int:
+    """A group that is not ours alone."""
+    if not IS_ROOT:
+        pytest.skip("only root can give files to any group")
+    return STRANGER
+
+
 @pytest.mark.parametrize("mode", [0o664, 0o646, 0o666])
-def test_a_file_that_others_may_write_is_refused(key_file: Path, mode: int) -> None:
+def test_a_file_that_others_may_write_is_refused(key_file: Path, shared_group: int, mode: int) -> None:
     """sshd's StrictModes: the group's and everybody's write permission, with what to do about it."""
+    os.chown(key_file, -1, shared_group)
     key_file.chmod(mode)
     with pytest.raises(OSError, match="others may write to it: run chmod go-w"):
         open_trusted(str(key_file), [ME])
+
+
+def test_a_group_of_the_owners_alone_is_nobody_else(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    """Protects who has a umask of 002, as many machines give it: what they make is their own group's, too."""
+    gid = os.getegid()
+    alone, with_us = (grp.struct_group(("own", "x", gid, members)) for members in ([], [ME]))
+    together, orphaned = (grp.struct_group(("own", "x", gid, [name])) for name in (STRANGERS_NAME, "no-such-account"))
+    mine = pwd.getpwuid(os.geteuid())
+    for path in (place, place / "inner"):
+        path.chmod(0o775)
+    (place / "inner" / "keys").chmod(0o664)
+    # Which accounts a machine has is not the test's to choose.
+    monkeypatch.setattr(pwd, "getpwall", lambda: [mine])
+    for group in (alone, with_us):
+        monkeypatch.setattr(grp, "getgrgid", {gid: group}.__getitem__)
+        assert read(place / "inner" / "keys", ME) == b"ssh-"
+    for group in (together, orphaned):
+        monkeypatch.setattr(grp, "getgrgid", {gid: group}.__getitem__)
+        with pytest.raises(OSError, match="others may write to the directory"):
+            read(place / "inner" / "keys", ME)
+    monkeypatch.setattr(grp, "getgrgid", {gid: alone}.__getitem__)
+    neighbour = pwd.struct_passwd(("x", "x", mine.pw_uid + 1, gid, "", "/", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwall", lambda: [mine, neighbour])
+    with pytest.raises(OSError, match="others may write to the directory"):
+        read(place / "inner" / "keys", ME)
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can give a file away")
@@ -88,9 +123,10 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o757])
 @pytest.mark.parametrize("where", [".", "inner"])
-def test_a_directory_that_others_may_write_is_refused(place: Path, where: str, mode: int) -> None:
+def test_a_directory_that_others_may_write_is_refused(place: Path, shared_group: int, where: str, mode: int) -> None:
     """Protects a login from everybody who could put another file there, at any height; said with what to do."""
     directory = place / where
+    os.chown(directory, -1, shared_group)
     directory.chmod(mode)
     with pytest.raises(
         OSError, match=f"others may write to the directory {directory}, .*: run chmod go-w {directory}$"
