@@ -91,7 +91,7 @@ def _words(body: bytes) -> str:
     start, end = body.find(b"{"), body.rfind(b"}")
     try:
         told = msgspec.json.decode(body[start : end + 1], type=dict[str, object]) if 0 <= start < end else {}
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
     text = told.get("error") or told.get("message")
     return f": {text[:MAX_REASON]}" if isinstance(text, str) else ""

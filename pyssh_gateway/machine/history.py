@@ -46,7 +46,7 @@ def read(directory: Path) -> tuple[StopRecord, ...]:
         data = file.read(_MAX_BYTES)
     try:
         return tuple(msgspec.json.decode(data, type=list[StopRecord])[-KEPT:])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ()
 
 

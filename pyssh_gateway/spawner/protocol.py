@@ -187,7 +187,7 @@ def decode_request(packet: bytes) -> Request:
     """The request in `packet`."""
     try:
         request: Request = _request_decoder.decode(packet)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"bad request: {error}") from error
     return request
 
@@ -196,7 +196,7 @@ def decode_report(packet: bytes) -> Report:
     """The report in `packet`."""
     try:
         report: Report = _report_decoder.decode(packet)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"bad report: {error}") from error
     return report
 

@@ -151,7 +151,7 @@ def decode(buffer: bytes) -> tuple[list[FileEvent], bytes]:
             break
         try:
             events.append(_decoder.decode(buffer[at + _LENGTH_BYTES : end]))
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise EventError(f"not a file event: {error}") from error
         at = end
     return events, buffer[at:]

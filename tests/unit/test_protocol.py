@@ -137,6 +137,15 @@ def test_shapes_that_are_wrong_are_refused(fields: object) -> None:
         protocol.decode_request(msgspec.msgpack.encode(fields))
 
 
+def test_fields_that_nest_for_ever_are_refused() -> None:
+    """Protects the spawner from a gateway that has been taken over: not even what is passed over makes it fall."""
+    deep = b"\x82\xa4type\xa5spawn\xa1x" + b"\x91" * 5000 + b"\xc0"
+    with pytest.raises(ProtocolError, match="bad request"):
+        protocol.decode_request(deep)
+    with pytest.raises(ProtocolError, match="bad report"):
+        protocol.decode_report(deep.replace(b"\xa5spawn", b"\xa4done"))
+
+
 def test_what_is_too_large_is_not_sent() -> None:
     """A command beyond what the kernel would run anyway fails for its sender, not for the connection."""
     plan = msgspec.structs.replace(SPAWN.plan, argv=(b"sh", b"-c", bytes(MAX_MESSAGE)))

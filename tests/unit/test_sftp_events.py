@@ -79,6 +79,7 @@ def test_only_events_are_taken_from_the_users_process(data: bytes) -> None:
         b"\xff\xff\xff\xff",
         encode(REMOVED).replace(b"removed", b"remover"),
         encode(REMOVED).replace(b"ok", b"\n\n"),
+        (4003).to_bytes(4, "big") + b"\x81\xa1x" + b"\x91" * 3999 + b"\xc0",
     ],
 )
 def test_a_frame_that_is_no_event_is_refused_at_once(frame: bytes) -> None:

@@ -50,6 +50,18 @@ def test_nothing_else_gets_through(packet: bytes) -> None:
         assert isinstance(message, msgspec.Struct)
 
 
+def test_fields_that_nest_for_ever_are_refused() -> None:
+    """Protects the gateway from the user's process, and that from the gateway."""
+    for message, decode in (
+        (messages.ListenAgent(1), messages.decode_request),
+        (messages.Connected(1), messages.decode_report),
+    ):
+        packet = messages.encode(message)
+        deep = bytes([packet[0] + 1]) + packet[1:] + b"\xa1x" + b"\x91" * 5000 + b"\xc0"
+        with pytest.raises(ProtocolError):
+            decode(deep)
+
+
 def test_a_report_is_no_request() -> None:
     """Protects the directions from each other."""
     with pytest.raises(ProtocolError, match="bad request"):
