@@ -59,7 +59,7 @@ def test_accepted(status: str) -> None:
         (response("503 Busy", b'{"error":"\xff"}'), "Fly refuses with 503"),
         (b"HTTP/1.1 400 No\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n" + b'{"error":"x"}\r\n0\r\n\r\n',
          "Fly refuses with 400: x"),
-        (response("500 Oops", b'{"error":' + b"[" * 5000 + b"]" * 5000 + b"}"), "Fly refuses with 500"),
+        (response("500 Oops", b'{"error":' + b"[" * 10_000 + b"]" * 10_000 + b"}"), "Fly refuses with 500"),
         (response("301 Moved", b"", "Location: /elsewhere"), "Fly refuses with 301"),
         (b"SSH-2.0-example\r\n", "the answer is not HTTP"),
         (b"HTTP/1.1 200 OK", "the answer is not HTTP"),

@@ -86,7 +86,7 @@ def test_an_account_that_is_not_there_is_gone(github: FakeGitHub) -> None:
         (in_json({"login": "example", "id": 0}), "is not understood"),
         (in_json({"login": "example", "id": -1}), "is not understood"),
         (in_json({"login": "example", "id": 10**30}), "is not understood"),
-        (gh.raw(b'{"login":"example","id":7,"plan":' + b"[" * 1100 + b"]" * 1100 + b"}"), "is not understood"),
+        (gh.raw(b'{"login":"example","id":7,"plan":' + b"[" * 50_000 + b"]" * 50_000 + b"}"), "is not understood"),
         (in_json({"login": "somebody", "id": 1}), "account example and tells about another one"),
     ],
 )

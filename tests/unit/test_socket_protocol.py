@@ -57,7 +57,7 @@ def test_fields_that_nest_for_ever_are_refused() -> None:
         (messages.Connected(1), messages.decode_report),
     ):
         packet = messages.encode(message)
-        deep = bytes([packet[0] + 1]) + packet[1:] + b"\xa1x" + b"\x91" * 5000 + b"\xc0"
+        deep = bytes([packet[0] + 1]) + packet[1:] + b"\xa1x" + b"\x91" * 100_000 + b"\xc0"
         with pytest.raises(ProtocolError):
             decode(deep)
 
