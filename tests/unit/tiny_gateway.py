@@ -11,7 +11,6 @@ import select
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,11 +74,10 @@ def crashes_always(control: socket.socket, generation: int, crashes: tuple[Crash
 
 def waits(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
     """Until SIGTERM, then leave."""
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    awake = signals_wake()
     say("ready", os.getpid())
-    while not stop.wait(0.01):
-        pass
+    os.read(awake, 1)
     say("stopping")
     return 0
 
