@@ -218,7 +218,8 @@ class Forwarding:
         self._keep(("x11", listening.port), listening)
 
         def open_channel(peer: Peer, forward: Forward) -> Awaitable[object]:
-            return conn.create_x11_channel().open(lambda: forward, *peer)  # type: ignore[no-any-return]  # asyncssh's has no types
+            opened: Awaitable[object] = conn.create_x11_channel().open(lambda: forward, *peer)
+            return opened
 
         self._accept_from(listening, "x11", f"localhost:{number}", open_channel)
         return msgspec.structs.replace(display, number=number)

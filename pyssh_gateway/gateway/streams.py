@@ -51,7 +51,7 @@ class Streams:
             Source(
                 loop,
                 descriptor,
-                deliver=lambda data, datatype=datatype: deliver(data, datatype),  # type: ignore[misc]  # a default tells no type
+                deliver=_as(datatype, deliver),
                 at_end=at_end,
                 size=packet_size,
                 is_pty=is_pty,
@@ -123,3 +123,7 @@ def _duplicates(descriptor: int) -> tuple[int, int]:
     except OSError:
         os.close(first)
         raise
+
+
+def _as(datatype: int | None, deliver: Callable[[bytes, int | None], None]) -> Callable[[bytes], None]:
+    return lambda data: deliver(data, datatype)

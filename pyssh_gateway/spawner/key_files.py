@@ -194,9 +194,11 @@ def _home(account: pwd.struct_passwd | None) -> tuple[int, int] | None:
     if account is None:
         return None
     try:
-        found = os.stat(account.pw_dir)  # noqa: PTH116 - the start has no time to import pathlib
+        descriptor = os.open(account.pw_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return None
+    found = os.fstat(descriptor)
+    os.close(descriptor)
     return found.st_dev, found.st_ino
 
 

@@ -216,7 +216,7 @@ def test_impossible_destination(client: Client, host: str, port: int) -> None:
             channel = connection.create_tcp_channel()
             with pytest.raises(asyncssh.ChannelOpenError) as refused:
                 # Past asyncssh's own encoding of the name, which takes only what is UTF-8.
-                await channel._open(  # noqa: SLF001 - as said
+                await channel._open(  # noqa: SLF001 - the public way takes only UTF-8
                     b"direct-tcpip",
                     _string(host.encode("utf-8", "surrogateescape")),
                     struct.pack(">I", port),
