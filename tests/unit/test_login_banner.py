@@ -23,7 +23,7 @@ from pyssh_gateway.events import (
 )
 from pyssh_gateway.gateway import login_banner
 from pyssh_gateway.gateway.login_banner import LoginBanner
-from pyssh_gateway.spawner import process
+from pyssh_gateway.spawner import process, program
 
 NOW = 1_795_000_000.0
 AMOS = Identity("github:example", 583231, "SHA256:x")
@@ -221,6 +221,6 @@ def shown(*, greet: bool) -> bytes:
 
 def test_it_is_shown_after_the_motd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Protects its place: before the shell, after the message of the day, with line ends for a terminal."""
-    monkeypatch.setattr(process, "MOTD_FILES", ())
+    monkeypatch.setattr(program, "MOTD_FILES", ())
     assert shown(greet=True) == BANNER.replace(b"\n", b"\r\n") + b"shell\r\n"
     assert shown(greet=False) == b"shell\r\n"

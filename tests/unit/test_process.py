@@ -14,8 +14,9 @@ import msgspec
 import pytest
 
 from pyssh_gateway.core.launch import LaunchPlan, Terminal
-from pyssh_gateway.spawner import process, sftp_command
-from pyssh_gateway.spawner.process import CANNOT_EXEC, Child, SpawnError, become, hang_up, send_signal, start
+from pyssh_gateway.spawner import program, sftp_command
+from pyssh_gateway.spawner.process import Child, SpawnError, become, hang_up, send_signal, start
+from pyssh_gateway.spawner.program import CANNOT_EXEC
 from tests.support import leaks
 from tests.support.waiting import PATIENCE
 
@@ -347,7 +348,7 @@ def motd(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         os.chmod(file.name, 0o644)  # noqa: PTH101 - the file is open
         file.write(b"Welcome\r\nback\n")
         file.flush()
-        monkeypatch.setattr(process, "MOTD_FILES", ("/no/such/motd", file.name))
+        monkeypatch.setattr(program, "MOTD_FILES", ("/no/such/motd", file.name))
         yield
 
 
@@ -414,7 +415,7 @@ def test_a_shell_that_is_not_known_is_asked_for_files(home: Path, monkeypatch: p
 def sshrc(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The place of the machine's rc file; there is none yet."""
     path = home / "sshrc"
-    monkeypatch.setattr(process, "SYSTEM_RC", os.fsencode(path))
+    monkeypatch.setattr(program, "SYSTEM_RC", os.fsencode(path))
     return path
 
 
@@ -451,7 +452,7 @@ def test_an_rc_file_need_not_read(home: Path, sshrc: Path) -> None:
 
 def test_an_rc_file_that_hangs_keeps_nobody_out(home: Path, sshrc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Protects those who come to mend it: after a while the session begins, and says why it waited."""
-    monkeypatch.setattr(process, "RC_SECONDS", 0.2)
+    monkeypatch.setattr(program, "RC_SECONDS", 0.2)
     (home / ".ssh/rc").write_text("exec sleep 1000")
     child = launch("echo session", cwd=os.fsencode(home), user_rc=True)
     read_until(child.descriptors[1], b"session\n")
