@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import interrupts, machine
-from bench.bulk import download, upload
+from bench import files, interrupts, machine
+from bench.bulk import download, terminal, upload
 from bench.client import ClientFailed
 from bench.echo import echo
 from bench.figures import Figure, promises_broken, table
+from bench.forward import forward
 from bench.memory import memory
 from bench.processes import Deadline
 from bench.rig import FULL, QUICK, Effort, Rig, assembled
@@ -27,6 +28,10 @@ FIGURES: dict[str, Callable[[Rig], list[Figure]]] = {
     "shared": shared,
     "download": download,
     "upload": upload,
+    "terminal": terminal,
+    "forward": forward,
+    "sftp": files.large,
+    "small-files": files.small,
     "echo": echo,
     "memory": memory,
 }

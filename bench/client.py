@@ -71,12 +71,33 @@ class Client:
             check=False,
         )
         seconds = time.perf_counter() - begun
+        self._check("ssh", server, repr(command), ended)
+        return seconds, ended.stderr
+
+    @staticmethod
+    def _check(program: str, server: Server, what: str, ended: subprocess.CompletedProcess[bytes]) -> None:
         if ended.returncode != 0:
             raise ClientFailed(
-                f"ssh to {server.name} for {command!r} ended with {ended.returncode}: "
+                f"{program} to {server.name} for {what} ended with {ended.returncode}: "
                 f"{ended.stderr.decode(errors='backslashreplace').strip()}\n{server.last_words()}"
             )
-        return seconds, ended.stderr
+
+    def sftp(self, server: Server, commands: list[str]) -> float:
+        """Run `sftp` with these commands to its end; how long it took."""
+        where = _options(HostKeyAlias=server.name, Port=server.port)
+        begun = time.perf_counter()
+        ended = subprocess.run(
+            ["sftp", "-q", "-b", "-", *self._options, *where, f"{self._user}@127.0.0.1"],
+            input="".join(f"{command}\n" for command in commands).encode(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=self._environ,
+            timeout=CLIENT_SECONDS,
+            check=False,
+        )
+        seconds = time.perf_counter() - begun
+        self._check("sftp", server, repr(commands), ended)
+        return seconds
 
     @contextmanager
     def session(
