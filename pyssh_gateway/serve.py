@@ -4,6 +4,7 @@ A client may be waiting for this very start, so the socket is bound before anyth
 wrong is found and said before the gateway is forked: then either everything runs or nothing does.
 """
 
+import errno
 import gc
 import os
 import pwd
@@ -19,11 +20,16 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from pyssh_gateway.config import Config
+    from pyssh_gateway.spawner.crashes import Crash
     from pyssh_gateway.spawner.stop_commands import StopCommands
-    from pyssh_gateway.spawner.supervisor import Crash
 
 BACKLOG = 1024
 """Connections that the kernel holds until the gateway accepts them (its own limit, net.core.somaxconn, is 4096)."""
+
+PORT_SECONDS = 1.0
+PORT_PAUSE_SECONDS = 0.05
+"""How long to try for a port that is taken, and how often: a gateway without its spawner lets go within milliseconds. A
+person who starts a second server by mistake does not want to wait for longer to be told."""
 
 _EVERYBODY_MAY_WRITE = 0o002
 
@@ -133,17 +139,33 @@ def inherited(environ: MutableMapping[str, str]) -> socket.socket | None:
 
 
 def listen(endpoint: tuple[str, int]) -> socket.socket:
-    """A listening socket; from here on a client's connection succeeds."""
+    """A listening socket; from here on a client's connection succeeds.
+
+    Where another server listens it is tried again for a moment: the gateway of a server that was killed lets go of its
+    port as soon as it notices.
+    """
     address, port = endpoint
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    until = time.monotonic() + PORT_SECONDS
+    while True:
+        try:
+            return listen_once(endpoint)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() >= until:
+                raise CannotStart(f"can't listen on {address}:{port}: {error.strerror}") from None
+        time.sleep(PORT_PAUSE_SECONDS)
+
+
+def listen_once(endpoint: tuple[str, int]) -> socket.socket:
+    """A listening socket. Raises `OSError`."""
+    family = socket.AF_INET6 if ":" in endpoint[0] else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(endpoint)
         sock.listen(BACKLOG)
-    except OSError as error:
+    except OSError:
         sock.close()
-        raise CannotStart(f"can't listen on {address}:{port}: {error.strerror}") from None
+        raise
     return sock
 
 
@@ -258,45 +280,16 @@ def stop_commands(config: "Config", environ: Mapping[str, str]) -> "StopCommands
     )
 
 
-def bind_control(config: "Config") -> socket.socket | None:
-    """The socket at which people on the machine ask; without it everything else works, so that is no reason to stop."""
-    from pyssh_gateway import control_socket  # late: nothing before the bind needs it
-
-    path = control_socket.server_path(config.control, config.keys_dir)
-    if path is None:
-        return None
-    try:
-        return control_socket.bind_control(path)
-    except control_socket.ControlSocketError as error:
-        say(f"{error}; pyssh-gateway status and keys will not reach this server (set control to another path)")
-        return None
-
-
-def bind_metrics(config: "Config") -> socket.socket | None:
-    """The socket at which figures are served, if they are. As with `bind_control`, nothing else needs it."""
-    place = config.metrics.listen
-    if place == "off":
-        return None
-    from pyssh_gateway import control_socket  # late: nothing before the bind needs it
-
-    try:
-        if place.startswith("/"):
-            return control_socket.bind_control(place)
-        address, _, port = place.rpartition(":")
-        return listen((address.removeprefix("[").removesuffix("]"), int(port)))
-    except (control_socket.ControlSocketError, CannotStart) as error:
-        say(f"metrics.listen: {error}; there will be no figures (set it to another place)")
-        return None
-
-
 def _supervise(config: "Config", listening: socket.socket, identity: str, environ: MutableMapping[str, str]) -> int:
-    from pyssh_gateway.spawner import boot
+    from pyssh_gateway import beside_sockets
+    from pyssh_gateway.spawner import boot, oom
 
     users = frozenset(login.user for login in config.login)
     booting = boot.begin(config.boot, users)  # beside the imports, which take longer
-    asking, metrics = bind_control(config), bind_metrics(config)
+    sockets = beside_sockets.begin(config, listen_once, say)
     gateway = import_gateway()
 
+    from pyssh_gateway import control_socket
     from pyssh_gateway.audit import human
     from pyssh_gateway.gateway.app import Facts
     from pyssh_gateway.spawner.requests import Permissions
@@ -315,15 +308,26 @@ def _supervise(config: "Config", listening: socket.socket, identity: str, enviro
     def run(control: socket.socket, generation: int, crashes: "tuple[Crash, ...]") -> int:
         import msgspec
 
-        now = msgspec.structs.replace(facts, generation=generation, crashes=crashes)
-        return int(gateway.run_gateway(now, listening, asking, metrics, control))
+        place = control_socket.server_path(config.control, config.keys_dir) if sockets.expects("control") else None
+        now = msgspec.structs.replace(facts, generation=generation, crashes=crashes, control=place)
+        return int(
+            gateway.run_gateway(now, listening, sockets.bound.get("control"), sockets.bound.get("metrics"), control)
+        )
 
     permissions = Permissions(
         frozenset(login.user for login in config.login), key_files(config), stop_commands(config, environ)
     )
     gc.collect()
     gc.freeze()  # what is here stays: the collector then leaves the pages alone that all the forks share
-    return Supervisor(run, permissions, config.stop.drain, services=config.boot.service, booting=booting).run()
+    return Supervisor(
+        run,
+        permissions,
+        config.stop.drain,
+        services=config.boot.service,
+        booting=booting,
+        late=sockets,
+        oom_score=oom.protect(),
+    ).run()
 
 
 def import_gateway() -> "ModuleType":

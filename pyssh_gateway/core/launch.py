@@ -7,7 +7,7 @@ and values are bytes, as the wire and the kernel have them.
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -69,15 +69,21 @@ class Account(msgspec.Struct, frozen=True):
     shell: str
 
 
+Uint32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+"""A number as the wire has it (RFC 4251 section 5). What is decoded is checked against it."""
+
+Byte = Annotated[int, msgspec.Meta(ge=0, lt=2**8)]
+
+
 class Terminal(msgspec.Struct, frozen=True):
     """A `pty-req` (RFC 4254 section 6.2). `modes` are (opcode, value) pairs of section 8; pixels may be 0."""
 
     term: str
-    columns: int
-    rows: int
-    width: int
-    height: int
-    modes: tuple[tuple[int, int], ...]
+    columns: Uint32
+    rows: Uint32
+    width: Uint32
+    height: Uint32
+    modes: tuple[tuple[Byte, Uint32], ...]
 
 
 class SessionRequest(msgspec.Struct, frozen=True):

@@ -6,7 +6,9 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -39,6 +41,7 @@ from pyssh_gateway.gateway.jobs import SpawnerJobs
 from pyssh_gateway.gateway.leaving import Leaving, StopReason
 from pyssh_gateway.gateway.listener import Listener
 from pyssh_gateway.gateway.login_banner import LoginBanner
+from pyssh_gateway.gateway.places import Places
 from pyssh_gateway.gateway.registry import Registry
 from pyssh_gateway.gateway.reports import Reporter
 from pyssh_gateway.gateway.server import Services
@@ -46,7 +49,7 @@ from pyssh_gateway.gateway.socket_client import SocketMakers
 from pyssh_gateway.gateway.spawner_client import SpawnerClient
 from pyssh_gateway.keys.host_keys import HostKey
 from pyssh_gateway.keys.keyring import Keyring
-from pyssh_gateway.spawner.supervisor import Crash
+from pyssh_gateway.spawner.crashes import Crash
 
 if TYPE_CHECKING:
     from pyssh_gateway.core.proxy_protocol import Accepted
@@ -67,7 +70,8 @@ class Facts(msgspec.Struct, frozen=True):
 
     `human` and `colour` say what goes to standard output. `identity` is the private key that the banner names,
     if any; `generation` counts gateway processes from 1, and `crashes` are the ends of earlier ones. `started` is the
-    Unix time of the first one. `timezone` is the TZ that the server was started with, None for none.
+    Unix time of the first one. `timezone` is the TZ that the server was started with, None for none. `control` is the
+    path at which people on the machine ask, None for nowhere.
     """
 
     config: Config
@@ -78,6 +82,7 @@ class Facts(msgspec.Struct, frozen=True):
     crashes: tuple[Crash, ...] = ()
     started: float = 0.0
     timezone: str | None = None
+    control: str | None = None
 
 
 class Gateway:
@@ -107,9 +112,8 @@ class Gateway:
         self._early: list[Record] = []
         self.bus = EventBus(time.time, complain)
         self._registry = Registry()
-        self._spawner = SpawnerClient(
-            control, loop, on_lost=lambda: self._leave("signal", "the spawner is gone"), on_news=self.bus.publish
-        )
+        self._places = Places()
+        self._spawner = SpawnerClient(control, loop, on_lost=self._spawner_lost, on_news=self.bus.publish)
         self._keyring = Keyring(
             config.login, config.keys, Path(), publish=self.bus.publish, read_file=self._spawner.read_keys
         )
@@ -147,7 +151,7 @@ class Gateway:
         self._login_banner = LoginBanner(config, fresh=fresh, since=facts.started or time.time(), clock=time.time)
         self._admission = Admission(config.limits.unauthenticated, config.limits.unauthenticated_per_source)
         # A session's commands ask there; they may not be able to read the configuration.
-        place = {} if asking is None else {CONTROL_VARIABLE: os.fsencode(asking.getsockname())}
+        place = {} if facts.control is None else {CONTROL_VARIABLE: os.fsencode(facts.control)}
         services = Services(
             limits=config.limits,
             registry=self._registry,
@@ -179,18 +183,12 @@ class Gateway:
             clock=time.time,
             now=loop.time,
         )
-        self._control = (
-            None
-            if asking is None
-            else ControlServer(
-                asking,
-                handlers=reporter.handlers,
-                owner=owner,
-                users={login.user for login in config.login},
-                publish=self.bus.publish,
-            )
-        )
-        self._metrics = None if metrics is None else self._metrics_at(metrics)
+        if facts.control is not None:
+            users, publish = {login.user for login in config.login}, self.bus.publish
+            serve = partial(ControlServer, handlers=reporter.handlers, owner=owner, users=users, publish=publish)
+            self._places.add("control", asking, serve)
+        if config.metrics.listen != "off":
+            self._places.add("metrics", metrics, self._metrics_server())
         self._listener = Listener(
             listening,
             loop=loop,
@@ -210,16 +208,13 @@ class Gateway:
         async with asyncio.TaskGroup() as tasks:
             listening = tasks.create_task(self._listener.run(), name="listener")
             self._let_in()
-            running = [tasks.create_task(self._keyring.run(), name="keyring")]
+            keyring = tasks.create_task(self._keyring.run(), name="keyring")
             await self._first_answers()
             self._announce()
-            if self._control is not None:
-                running.append(tasks.create_task(self._control.run(), name="control"))
-            if self._metrics is not None:
-                running.append(tasks.create_task(self._metrics.run(), name="metrics"))
+            self._places.start(tasks, self._spawner)
             reason = await self._until_stop(tasks)
-            for task in running:
-                task.cancel()
+            keyring.cancel()
+            self._places.stop()
             if reason is not None:
                 await self._leaving.leave(reason)
             listening.cancel()
@@ -227,8 +222,8 @@ class Gateway:
         self._spawner.close()
         return 0
 
-    def _metrics_at(self, listening: socket.socket) -> "MetricsServer":
-        """What serves figures at `listening`; they are counted from now on."""
+    def _metrics_server(self) -> "Callable[[socket.socket], MetricsServer]":
+        """What makes the server of figures at a socket; they are counted from now on."""
         from pyssh_gateway.gateway.figures import Figures, exposition  # late: few want them
         from pyssh_gateway.gateway.metrics import MetricsServer
 
@@ -242,7 +237,9 @@ class Gateway:
             now=self._loop.time,
         )
         self.bus.subscribe(figures.observe)
-        return MetricsServer(listening, render=lambda: exposition(figures.families()), publish=self.bus.publish)
+        return lambda listening: MetricsServer(
+            listening, render=lambda: exposition(figures.families()), publish=self.bus.publish
+        )
 
     # -- start --------------------------------------------------------------------------------------------------
 
@@ -327,6 +324,10 @@ class Gateway:
             client.recheck_key()
 
     # -- stop ---------------------------------------------------------------------------------------------------
+
+    def _spawner_lost(self) -> None:
+        self._places.give_up()  # the next server may be waiting for them
+        self._leave("signal", "the spawner is gone")
 
     def _leave(self, name: str, detail: str) -> None:
         if name == "signal":

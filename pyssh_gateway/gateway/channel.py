@@ -16,8 +16,10 @@ from asyncssh.channel import (
     SSHUNIXChannel,
     SSHX11Channel,
 )
+from asyncssh.constants import EXTENDED_DATA_STDERR
 from asyncssh.packet import SSHPacket, UInt32
 
+from pyssh_gateway.audit.printable import printable
 from pyssh_gateway.core.forwarding import X11Display
 from pyssh_gateway.core.launch import MAX_ENV_TOTAL, MAX_ENV_VARIABLES, Terminal, accepts_env
 
@@ -171,6 +173,23 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
         """Answer the shell, exec or subsystem request that the session left open."""
         if self._request_queue:
             self._report_response(granted)
+
+    def turn_away(self, reason: str, status: int, *, in_terminal: bool) -> None:
+        """Answer the request that the session left open, for which there is no process: `reason`, and `status`.
+
+        sshd fails the request, and its client then says "exec request failed" and nothing else; those refusals for
+        which it has words (nologin) it says like this. `in_terminal`: the client's terminal is in raw mode.
+        """
+        self.answer(granted=True)
+        if self.takes_data:
+            text = f"pyssh-gateway: {printable(reason)}"
+            if in_terminal:
+                self.write(f"{text}\r\n".encode())
+            else:
+                self.write(f"{text}\n".encode(), EXTENDED_DATA_STDERR)
+        self.report_exit(status)
+        self.write_eof()
+        self.close()
 
     def report_exit(self, status: int) -> None:
         """`exit-status` (RFC 4254 section 6.10)."""

@@ -25,6 +25,7 @@ from pyssh_gateway.gateway.spawner_client import Spawned, SpawnRefused
 from pyssh_gateway.gateway.streams import PROCESS_STREAMS, Streams
 from pyssh_gateway.signal_names import SIGNAL_NAMES, ssh_name
 from pyssh_gateway.spawner import sftp_command
+from pyssh_gateway.spawner.accounts import NOLOGIN_EXIT_STATUS
 from pyssh_gateway.spawner.protocol import Exited, close_all
 
 __all__ = ["Session", "SessionContext"]
@@ -170,7 +171,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._attach(process)
         except SpawnRefused as error:
             self._deny(request.kind, str(error))
-            self._channel.answer(granted=False)
+            self._finished = True  # what comes now is for no process
+            self._channel.turn_away(str(error), NOLOGIN_EXIT_STATUS, in_terminal=self._terminal is not None)
             return
         self.opened = SessionOpened(
             conn=context.conn,
@@ -290,6 +292,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Input for the process."""
         self.bytes_in += len(data)
+        if self._finished:
+            return
         if self._streams is None:
             self._early_input += data  # of a client that has closed the channel already; at most its window
         elif not self._streams.write(data):

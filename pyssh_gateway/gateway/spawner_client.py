@@ -4,8 +4,9 @@ import asyncio
 import os
 import pwd
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -14,14 +15,23 @@ from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES
 from pyssh_gateway.core.background import Sample
 from pyssh_gateway.core.launch import Account, LaunchPlan
 from pyssh_gateway.gateway.request_socket import RequestSocket, Unanswered
-from pyssh_gateway.spawner import protocol
+from pyssh_gateway.spawner import late_sockets, protocol
 
 ANSWER_SECONDS = 10.0
 """A fork takes milliseconds; a machine that needs longer than this for one is not going to serve a shell."""
 
+STARTS_AT_ONCE = 8
+"""Processes of one account that the spawner is asked for at a time; it starts some of them side by side, and has the
+next at hand when one is ready. The account's others wait here, in its own queue, and nobody else's behind them."""
+
+TURN_SECONDS = 120.0
+"""How long a process may wait for its turn: then the account has thousands on their way, or stops them all."""
 
 STOP_SECONDS_MORE = 5.0
 """How much longer than its services may take the spawner may need to say that they have ended."""
+
+SOCKET_SECONDS = late_sockets.PATIENCE_SECONDS + ANSWER_SECONDS
+"""How long to wait for a socket that another server has: as long as the spawner tries."""
 
 
 class SpawnRefused(Exception):
@@ -58,6 +68,7 @@ class SpawnerClient:
         on_news: OnNews = lambda _event: None,
     ) -> None:
         self._exits: dict[int, OnExit] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._tell = on_news
         self._requests: RequestSocket[protocol.Report] = RequestSocket(
             control,
@@ -74,13 +85,15 @@ class SpawnerClient:
 
     async def spawn(self, plan: LaunchPlan, on_exit: OnExit) -> Spawned:
         """Start `plan`; `on_exit` is called once, never before this has returned. Raises `SpawnRefused`."""
-        number = self._requests.new_number()
-        return await self._start(protocol.Spawn(number, plan), on_exit)
+        async with self._turn(plan.user):
+            number = self._requests.new_number()
+            return await self._start(protocol.Spawn(number, plan), on_exit)
 
     async def make_sockets(self, user: str, on_exit: OnExit) -> Spawned:
         """Start the process that makes sockets as `user`; its one descriptor is the socket to talk to it."""
-        number = self._requests.new_number()
-        return await self._start(protocol.MakeSockets(number, user), on_exit)
+        async with self._turn(user):
+            number = self._requests.new_number()
+            return await self._start(protocol.MakeSockets(number, user), on_exit)
 
     async def run_hook(self, index: int, on_exit: OnExit) -> Spawned:
         """Run a command of the configuration (see `protocol.RunHook`); its one descriptor is its output."""
@@ -97,7 +110,8 @@ class SpawnerClient:
         try:
             return find_account(user)
         except SpawnRefused:
-            await self._ask(protocol.AwaitAccount(self._requests.new_number(), user))
+            async with self._turn(user):
+                await self._ask(protocol.AwaitAccount(self._requests.new_number(), user))
         return find_account(user)
 
     async def stop_services(self, services: tuple[Service, ...]) -> None:
@@ -115,7 +129,7 @@ class SpawnerClient:
         """Send signal `number` to the process group of `spawned`; nothing happens if it has ended."""
         if spawned.id in self._exits:
             try:
-                self._requests.send(protocol.encode(protocol.Signal(spawned.id, number)))
+                self._requests.send(protocol.encode(protocol.Signal(spawned.id, number)), key=(spawned.id, number))
             except Unanswered as error:
                 raise SpawnRefused(str(error)) from error
 
@@ -141,12 +155,34 @@ class SpawnerClient:
             os.close(descriptors[0])
         return content
 
+    async def await_socket(self, name: protocol.SocketName) -> socket.socket:
+        """The listening socket `name`, when the server that had it at our start has left it. Raises `SpawnRefused`."""
+        number = self._requests.new_number()
+        report, descriptors = await self._ask(protocol.AwaitSocket(number, name), SOCKET_SECONDS)
+        if not descriptors:
+            raise SpawnRefused(_reason(report))
+        return socket.socket(fileno=descriptors[0])
+
     async def sample_activity(self) -> Sample:
         """What the processes of sessions have used so far. Raises `SpawnRefused`."""
         report, _ = await self._ask(protocol.SampleActivity(self._requests.new_number()))
         if not isinstance(report, protocol.Activity):
             raise SpawnRefused(_reason(report))
         return report.sample
+
+    @asynccontextmanager
+    async def _turn(self, user: str) -> AsyncIterator[None]:
+        """Wait until it is `user`'s next request's turn. Raises `SpawnRefused`."""
+        turns = self._turns.setdefault(user, asyncio.Semaphore(STARTS_AT_ONCE))
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                await turns.acquire()
+        except TimeoutError:
+            raise SpawnRefused(f"too many processes of {user} are being started") from None
+        try:
+            yield
+        finally:
+            turns.release()
 
     async def _start(self, request: StartRequest, on_exit: OnExit) -> Spawned:
         self._exits[request.id] = on_exit

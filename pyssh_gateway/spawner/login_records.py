@@ -8,16 +8,10 @@ import fcntl
 import os
 import stat
 import struct
-import time
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 
 import msgspec
-
-LOCK_ATTEMPTS = 5
-LOCK_PAUSE_SECONDS = 0.002
-"""Writers hold these locks for microseconds. But everybody may read the files, hence hold a read lock for ever: ten
-milliseconds are what the spawner, which serves everybody, can spare."""
 
 MAX_UTMP_BYTES = 4 * 1024 * 1024
 """A utmp over this size, ten thousand lines, is broken: a machine has 4096 ptys (/proc/sys/kernel/pty/max)."""
@@ -161,6 +155,21 @@ def claim_session(uid: int, path: str = "/proc/self/loginuid") -> str:
     return ""
 
 
+def are_locked(files: Files) -> bool:
+    """Whether another process has a lock on utmp or wtmp at this moment, so that a record had better come later."""
+    for path in (files.utmp, files.wtmp):
+        try:
+            descriptor = _open(path, os.O_RDWR)
+        except (OSError, _RecordError):
+            continue  # whoever writes there is told why it can't be
+        try:
+            if not _lock(descriptor):
+                return True
+        finally:
+            os.close(descriptor)
+    return False
+
+
 def line_id(line: bytes) -> bytes:
     """The entry's key for a line: its last four characters, `tty` not counted (sshd's line_abbrevname)."""
     return line.removeprefix(b"tty")[-4:] if len(line) > len(b"tty") else line
@@ -258,16 +267,12 @@ def _open(path: str, flags: int) -> int:
 
 
 def _lock(descriptor: int) -> bool:
-    """The lock that glibc's utmp functions take on the whole file, if it can be had at once or soon."""
-    for attempt in range(LOCK_ATTEMPTS):
-        if attempt:
-            time.sleep(LOCK_PAUSE_SECONDS)
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            continue
-        return True
-    return False
+    """The lock that glibc's utmp functions take on the whole file, if it can be had at once."""
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _pwrite(path: str, descriptor: int, record: bytes, place: int) -> None:

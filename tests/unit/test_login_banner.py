@@ -24,6 +24,7 @@ from pyssh_gateway.events import (
 from pyssh_gateway.gateway import login_banner
 from pyssh_gateway.gateway.login_banner import LoginBanner
 from pyssh_gateway.spawner import process, program
+from tests.support.spawning import INHERITED, ready
 
 NOW = 1_795_000_000.0
 AMOS = Identity("github:example", 583231, "SHA256:x")
@@ -207,7 +208,7 @@ def shown(*, greet: bool) -> bytes:
         greet=greet,
         banner=BANNER,
     )
-    child = process.start(plan, open_files=(512, 1024))
+    child = ready(process.start(plan, inherited=INHERITED))
     data = b""
     try:
         while b"shell" not in data:

@@ -14,11 +14,11 @@ from pyssh_gateway.events import ServiceEnded, ServiceOutput, ServiceStarted
 from pyssh_gateway.spawner.protocol import ServiceEvent
 from pyssh_gateway.spawner.services import KILLED_SECONDS, MARK, Services
 from tests.support import leaks, processes
+from tests.support.spawning import INHERITED
 from tests.support.waiting import until
 
 IS_ROOT = os.geteuid() == 0
 ME = pwd.getpwuid(os.geteuid()).pw_name
-OPEN_FILES = (512, 1024)
 
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can start processes as somebody else")
 
@@ -29,7 +29,7 @@ class Loop:
     def __init__(self, *wanted: Service) -> None:
         self.now = 100.0
         self.events: list[ServiceEvent] = []
-        self.services = Services(wanted, self.events.append, OPEN_FILES)
+        self.services = Services(wanted, self.events.append, INHERITED)
         self._reaped: set[int] = set()
 
     def turn(self) -> None:

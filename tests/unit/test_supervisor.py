@@ -17,7 +17,8 @@ import pytest
 from pyssh_gateway.config import Boot, Directory, Service
 from pyssh_gateway.core.launch import LaunchPlan, Terminal
 from pyssh_gateway.spawner import protocol
-from pyssh_gateway.spawner.supervisor import MAX_CRASHES, SAME_SIGNAL_SECONDS
+from pyssh_gateway.spawner.crashes import MAX_CRASHES
+from pyssh_gateway.spawner.supervisor import SAME_SIGNAL_SECONDS
 from tests.support import processes
 from tests.support.account import scratch_directory
 from tests.support.waiting import PATIENCE, until
@@ -186,7 +187,8 @@ def test_a_request_is_answered_and_its_exit_reported(start: Start, requests: Cal
         "asks", requests(protocol.Spawn(5, plan("exit 6")), protocol.Spawn(8, plan("kill -9 $$", terminal=True)))
     )
     answers = reports(process)
-    first, second = (answer for answer in answers if answer[0]["type"] == "spawned")
+    spawned = [answer for answer in answers if answer[0]["type"] == "spawned"]  # in the order in which they are ready
+    first, second = sorted(spawned, key=lambda answer: int(answer[0]["id"]))
     ends = [answer for answer in answers if answer[0]["type"] == "exited"]
     assert (first[0]["type"], first[0]["id"], first[0]["tty"], first[1]) == ("spawned", 5, "", 3)
     assert (second[0]["type"], second[0]["id"], second[1]) == ("spawned", 8, 1)

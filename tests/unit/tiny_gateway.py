@@ -21,8 +21,9 @@ from pyssh_gateway.config import Boot
 from pyssh_gateway.events import ServiceOutput
 from pyssh_gateway.spawner import boot, process, protocol
 from pyssh_gateway.spawner.booting import Booting, Step
+from pyssh_gateway.spawner.crashes import Crash
 from pyssh_gateway.spawner.requests import Permissions
-from pyssh_gateway.spawner.supervisor import Crash, RunGateway, Supervisor
+from pyssh_gateway.spawner.supervisor import RunGateway, Supervisor
 from tests.support import processes
 from tests.support.waiting import until
 
