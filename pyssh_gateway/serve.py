@@ -220,9 +220,32 @@ def place_problems(config: "Config") -> list[str]:
             ZoneInfo(config.idle.timezone)
         except (ZoneInfoNotFoundError, OSError):
             problems.append(f"idle.timezone: this machine does not know {config.idle.timezone}: install tzdata")
-    if os.geteuid() == 0 and (config.account == "root" or config.account in {login.user for login in config.login}):
-        problems.append(f"account: the network side can't run as {config.account}: name an account of its own")
+    if os.geteuid() == 0:
+        problems += account_problems(config)
     return problems
+
+
+def account_problems(config: "Config") -> list[str]:
+    """Why the network side can't run as its account: that is somebody else's, by this name or by another of the uid."""
+    from pyssh_gateway.spawner.process import gateway_account  # late: nothing before the bind needs it
+
+    others = {"root", *(login.user for login in config.login)}
+    if config.account in others:
+        return [f"account: the network side can't run as {config.account}: name an account of its own"]
+    try:
+        account = gateway_account(config.account)
+    except KeyError:
+        return [f"account: there is no account {config.account} on this machine: make it"]
+    for name in sorted(others):
+        try:
+            uid = pwd.getpwnam(name).pw_uid
+        except KeyError:
+            continue  # made at boot, with a uid that nobody has
+        if uid == account.pw_uid:
+            stands_in = "" if account.pw_name == config.account else f", which stands in for {config.account}"
+            problem = f"can't run as {account.pw_name}{stands_in}: its uid, {uid}, is that of {name} as well"
+            return [f"account: the network side {problem}; make an account of its own"]
+    return []
 
 
 def host_key_place_problems(config: "Config") -> list[str]:

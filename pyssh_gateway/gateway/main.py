@@ -20,13 +20,10 @@ from pyssh_gateway.audit.log import AuditLog, AuditLogError
 from pyssh_gateway.gateway.app import Facts, Gateway, complain
 from pyssh_gateway.keys.copies import FETCHED_DIRECTORY
 from pyssh_gateway.keys.host_keys import HostKeyError, load_next, load_or_create
-from pyssh_gateway.spawner.process import become
+from pyssh_gateway.spawner.process import become, gateway_account
 from pyssh_gateway.spawner.supervisor import UNUSABLE
 
 _OTHERS_MAY_WRITE = 0o022
-
-FALLBACK_ACCOUNT = "nobody"
-"""The account to run as when root started us and the configured one does not exist."""
 
 CLOSE_LOG_SECONDS = 0.5
 """How long the last lines may take to get to standard output."""
@@ -127,14 +124,6 @@ def closing_descriptor(descriptor: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def gateway_account(name: str) -> pwd.struct_passwd:
-    """The unprivileged account that the gateway runs as; KeyError if not even the fallback exists."""
-    try:
-        return pwd.getpwnam(name)
-    except KeyError:
-        return pwd.getpwnam(FALLBACK_ACCOUNT)
 
 
 def _modules_readable(uid: int) -> bool:

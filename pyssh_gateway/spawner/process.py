@@ -33,6 +33,9 @@ READY_SECONDS = 5.0
 """How long a child may take to become the account, before its session counts as started all the same: it reads the
 group database, which may be on a network, and the account may stop it. Nobody else's session waits for that."""
 
+FALLBACK_ACCOUNT = "nobody"
+"""The account to run as when root started us and the configured one does not exist."""
+
 SECONDS_A_DAY = 86400
 
 _UMASK = 0o022
@@ -273,6 +276,14 @@ def become(uid: int, gid: int) -> None:
     os.setresuid(uid, uid, uid)
     if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid):
         raise PermissionError("the process kept rights that it should have lost")
+
+
+def gateway_account(name: str) -> pwd.struct_passwd:
+    """The unprivileged account that the gateway runs as; KeyError if not even the fallback exists."""
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        return pwd.getpwnam(FALLBACK_ACCOUNT)
 
 
 def hang_up(child: Child) -> None:
