@@ -52,7 +52,7 @@ class LoginRecorder:
 
     def tick(self, now: float) -> None:
         """Write what can be written at `now`, on the clock of `time.monotonic()`."""
-        if self._due is not None and now < self._due:
+        if self._due is not None and now < self._due and len(self._waiting) <= MAX_WAITING:
             return
         self._due = None
         while self._waiting:

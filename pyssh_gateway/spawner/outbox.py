@@ -14,7 +14,8 @@ STUCK_SECONDS = 5.0
 """How long the gateway may leave a report unread before it counts as stuck: its loop never blocks on purpose."""
 
 ENOUGH = 256
-"""So many reports wait, and no new request is read: the gateway is to read what it has been answered first."""
+ENOUGH_BYTES = 1024 * 1024
+"""So many reports or bytes wait, and no new request is read: the gateway is to read its answers first."""
 
 
 class Outbox:
@@ -23,6 +24,7 @@ class Outbox:
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._waiting: deque[tuple[bytes, list[int]]] = deque()
+        self._bytes = 0
         self._since = 0.0
 
     @property
@@ -33,7 +35,7 @@ class Outbox:
     @property
     def full(self) -> bool:
         """Whether so much waits that no new request should be read."""
-        return len(self._waiting) >= ENOUGH
+        return len(self._waiting) >= ENOUGH or self._bytes >= ENOUGH_BYTES
 
     @property
     def stuck_at(self) -> float | None:
@@ -45,6 +47,7 @@ class Outbox:
         if not self._waiting:
             self._since = now
         self._waiting.append((packet, descriptors))
+        self._bytes += len(packet)
         self.flush(now)
 
     def flush(self, now: float) -> None:
@@ -54,12 +57,17 @@ class Outbox:
             if not self._sent(packet, descriptors):
                 return
             self._since = now
-            protocol.close_all(self._waiting.popleft()[1])
+            self._forget_first()
 
     def close(self) -> None:
         """Send nothing more, and close what would have travelled."""
         while self._waiting:
-            protocol.close_all(self._waiting.popleft()[1])
+            self._forget_first()
+
+    def _forget_first(self) -> None:
+        packet, descriptors = self._waiting.popleft()
+        self._bytes -= len(packet)
+        protocol.close_all(descriptors)
 
     def _sent(self, packet: bytes, descriptors: list[int]) -> bool:
         """Whether it is out of the way: sent, or the gateway is gone and needs it no more."""

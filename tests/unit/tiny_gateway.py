@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,7 @@ from pyssh_gateway.events import ServiceOutput
 from pyssh_gateway.spawner import boot, process, protocol
 from pyssh_gateway.spawner.booting import Booting, Step
 from pyssh_gateway.spawner.crashes import Crash
+from pyssh_gateway.spawner.outbox import STUCK_SECONDS
 from pyssh_gateway.spawner.requests import Permissions
 from pyssh_gateway.spawner.supervisor import RunGateway, Supervisor
 from tests.support import processes
@@ -133,6 +135,30 @@ def garbage(control: socket.socket, generation: int, crashes: tuple[Crash, ...])
     return 0
 
 
+def asks_badly(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
+    """Send the packet of the file on the command line, which is no request; the next gateway only tells."""
+    say("generation", generation)
+    if generation == 1:
+        control.send(Path(sys.argv[2]).read_bytes())
+        signal.pause()
+    return 0
+
+
+def reads_nothing(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
+    """Ask for more than there is room for, and read none of the answers; leave at SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    awake = signals_wake()
+    control.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            control.send(protocol.encode(protocol.ReadKeys(1, "x" * 200_000)))
+            select.select([], [control], [], STUCK_SECONDS / 10)
+    say("full")
+    os.read(awake, 1)
+    say("stopping")
+    return 0
+
+
 def leaves_sessions(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
     """Start the sessions of the JSON file and crash; the next one tells what it hears of that, and ends at a signal."""
     say("generation", generation)
@@ -182,7 +208,8 @@ def hears(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -
 GATEWAYS: dict[str, RunGateway] = {
     gateway.__name__: gateway
     for gateway in (
-        *(exits, crashes_at_first, crashes_always, waits, deaf, asks, leaves_unread, garbage, leaves_sessions, hears),
+        *(exits, crashes_at_first, crashes_always, waits, deaf, asks, asks_badly, reads_nothing, leaves_unread),
+        *(garbage, leaves_sessions, hears),
     )
 }
 
