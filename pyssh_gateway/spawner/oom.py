@@ -17,45 +17,45 @@ GATEWAY = -500
 """The gateway's: as if it used half of the machine's memory less than it does."""
 
 
-def protect() -> int | None:
+def protect(path: str = PATH) -> int | None:
     """Never be chosen from now on; returns the value until now, None if nothing was changed.
 
     It takes CAP_SYS_RESOURCE: without it (not root, or a container that took it away) all stays as it is.
     """
     try:
-        before = _read()
-        _write(min(before, NEVER))
+        before = _read(path)
+        _write(path, min(before, NEVER))
     except (OSError, ValueError):
         return None
     return before
 
 
-def for_gateway(before: int | None) -> None:
+def for_gateway(before: int | None, path: str = PATH) -> None:
     """In the gateway's process, before it gives its rights up."""
     if before is not None:
-        restore(min(before, GATEWAY))
+        restore(min(before, GATEWAY), path)
 
 
-def restore(before: int | None) -> None:
+def restore(before: int | None, path: str = PATH) -> None:
     """In a forked child, before it gives its rights up: have the value again that the server was started with.
 
     With the right to, the kernel takes it for the least that the process may have later, so nobody gets ours back.
     """
     if before is not None:
         with suppress(OSError):
-            _write(before)
+            _write(path, before)
 
 
-def _read() -> int:
-    descriptor = os.open(PATH, os.O_RDONLY | os.O_CLOEXEC)
+def _read(path: str) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return int(os.read(descriptor, 32))
     finally:
         os.close(descriptor)
 
 
-def _write(value: int) -> None:
-    descriptor = os.open(PATH, os.O_WRONLY | os.O_CLOEXEC)
+def _write(path: str, value: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(descriptor, str(value).encode())
     finally:
