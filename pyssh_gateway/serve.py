@@ -308,7 +308,10 @@ def _supervise(config: "Config", listening: socket.socket, identity: str, enviro
     from pyssh_gateway.spawner import boot, oom
 
     users = frozenset(login.user for login in config.login)
-    booting = boot.begin(config.boot, users)  # beside the imports, which take longer
+    try:
+        booting = boot.begin(config.boot, users)  # beside the imports, which take longer
+    except OSError as error:
+        raise CannotStart(f"boot: can't start a process: {error.strerror}") from None
     sockets = beside_sockets.begin(config, listen_once, say)
     gateway = import_gateway()
 

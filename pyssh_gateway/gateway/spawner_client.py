@@ -20,6 +20,10 @@ from pyssh_gateway.spawner import late_sockets, protocol
 ANSWER_SECONDS = 10.0
 """A fork takes milliseconds; a machine that needs longer than this for one is not going to serve a shell."""
 
+START_SECONDS = 20.0
+"""How long the start of a process may take, of which there are `STARTS_AT_ONCE`: the account may stop some on their way,
+and the spawner gives each of these `process.READY_SECONDS` before the next has its place."""
+
 STARTS_AT_ONCE = 8
 """Processes of one account that the spawner is asked for at a time; it starts some of them side by side, and has the
 next at hand when one is ready. The account's others wait here, in its own queue, and nobody else's behind them."""
@@ -187,7 +191,7 @@ class SpawnerClient:
     async def _start(self, request: StartRequest, on_exit: OnExit) -> Spawned:
         self._exits[request.id] = on_exit
         try:
-            report, descriptors = await self._ask(request)
+            report, descriptors = await self._ask(request, START_SECONDS)
         except BaseException:
             del self._exits[request.id]
             raise
