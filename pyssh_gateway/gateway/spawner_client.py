@@ -21,8 +21,8 @@ ANSWER_SECONDS = 10.0
 """A fork takes milliseconds; a machine that needs longer than this for one is not going to serve a shell."""
 
 START_SECONDS = 20.0
-"""How long the start of a process may take, of which there are `STARTS_AT_ONCE`: the account may stop some on their way,
-and the spawner gives each of these `process.READY_SECONDS` before the next has its place."""
+"""How long the start of a process may take, of `STARTS_AT_ONCE`: the account may stop those that are on their way, and
+the spawner gives each of them `process.READY_SECONDS` before the next has its place."""
 
 STARTS_AT_ONCE = 8
 """Processes of one account that the spawner is asked for at a time; it starts some of them side by side, and has the
