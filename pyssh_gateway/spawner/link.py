@@ -69,6 +69,16 @@ class Link:
         if self.is_open and not self._outbox.waiting:
             self._news.send(self._control)
 
+    def report_alone(self, report: protocol.Report) -> None:
+        """In a forked process that has only this to say: send `report`, and wait until it is sent."""
+        self._outbox.close()  # what waits there is the spawner's to send
+        self.report(report, [])
+        room = select.poll()
+        room.register(self, select.POLLOUT)
+        while self._outbox.waiting:
+            room.poll()
+            self._outbox.flush(time.monotonic())
+
     def receive(self) -> tuple[list[protocol.Request], bool]:
         """The requests that have come, and whether the gateway is still there. Raises `ProtocolError`."""
         requests: list[protocol.Request] = []

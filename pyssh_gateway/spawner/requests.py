@@ -14,6 +14,7 @@ import msgspec
 from pyssh_gateway.spawner import key_files, process, protocol
 from pyssh_gateway.spawner.login_recorder import LoginRecorder
 from pyssh_gateway.spawner.process import Child, Inherited, Starting
+from pyssh_gateway.spawner.sampling import Sampler
 from pyssh_gateway.spawner.signalling import Signals
 from pyssh_gateway.spawner.stop_commands import StopCommands, start_command, start_suspend
 from pyssh_gateway.spawner.turns import Turns
@@ -27,7 +28,13 @@ STARTING_PER_ACCOUNT = 4
 a processor until it is the account's program, and others' processes get theirs meanwhile."""
 
 ForProcesses = (
-    protocol.Spawn | protocol.MakeSockets | protocol.Signal | protocol.ReadKeys | protocol.RunHook | protocol.Suspend
+    protocol.Spawn
+    | protocol.MakeSockets
+    | protocol.Signal
+    | protocol.ReadKeys
+    | protocol.RunHook
+    | protocol.Suspend
+    | protocol.SampleActivity
 )
 """The requests that are answered here."""
 
@@ -68,7 +75,13 @@ class Requests:
     """
 
     def __init__(
-        self, permissions: Permissions, inherited: Inherited, *, report: Report, say: Callable[[str], None]
+        self,
+        permissions: Permissions,
+        inherited: Inherited,
+        *,
+        report: Report,
+        say: Callable[[str], None],
+        sampler: Sampler,
     ) -> None:
         self._permissions = permissions
         self._inherited = inherited
@@ -79,6 +92,8 @@ class Requests:
         self._records = LoginRecorder(say)
         self._turns: Turns[InTurn] = Turns()
         self.signals = Signals()
+        self._sampler = sampler
+        self._samples: list[int] = []
 
     # -- whose turn it is -----------------------------------------------------------------------------------------
 
@@ -134,6 +149,19 @@ class Requests:
                 self._start(number, lambda: start_command(stop, index, inherited=inherited))
             case protocol.Suspend(id=number):
                 self._start(number, lambda: start_suspend(stop, inherited=inherited))
+            case protocol.SampleActivity(id=number):
+                self._samples.append(number)  # taken when what was asked for before has had its turn
+
+    def _sample(self, number: int, now: float) -> None:
+        """Have a sample taken."""
+        try:
+            if not self._sampler.busy:
+                self._sampler.begin(number, now)
+                return
+            problem = "the sample before is still being taken"
+        except OSError as error:
+            problem = f"can't start a process: {error.strerror}"
+        self._report(protocol.Refused(number, problem), [])
 
     def _permits(self, number: int, user: str) -> bool:
         """Whether a process may be started as `user`; the answer is given if not."""
@@ -181,9 +209,9 @@ class Requests:
 
     def next_at(self) -> float | None:
         """When to call `tick`, if nothing happens before."""
-        times = [start.due for start in self._starting.values()]
-        times += [at for at in (self.signals.next_at(), self._records.next_at()) if at is not None]
-        return min(times, default=None)
+        times = [self.signals.next_at(), self._records.next_at(), self._sampler.next_at()]
+        times += [start.due for start in self._starting.values()]
+        return min((at for at in times if at is not None), default=None)
 
     def tick(self, now: float) -> None:
         """Do what is due at `now`."""
@@ -191,6 +219,9 @@ class Requests:
             self.ready(start.ready)
         self.signals.tick(now)
         self._records.tick(now)
+        self._sampler.tick(now)
+        while self._samples:
+            self._sample(self._samples.pop(0), now)
 
     def ready(self, descriptor: int) -> None:
         """The process behind a descriptor of `pending` is ready, or has died, or has had its time: report it."""
@@ -214,7 +245,7 @@ class Requests:
                 self.ready(start.ready)
                 break
         if pid not in self._children:
-            return self.signals.reaped(pid, time.monotonic())
+            return self._sampler.reaped(pid) or self.signals.reaped(pid, time.monotonic())
         number, child = self._children.pop(pid)
         self._report(_exited(number, status), [])
         if child.is_session:
@@ -240,6 +271,7 @@ class Requests:
     def forget(self, *, hang_up: bool) -> None:
         """Their gateway is gone, and so are their terminals: nobody will be told of their ends."""
         self._turns.clear()
+        self._samples.clear()
         for start in self._starting.values():  # nobody has their descriptors: they find them closed
             os.close(start.ready)
             process.close(start.child.descriptors)

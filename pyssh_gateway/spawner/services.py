@@ -101,10 +101,10 @@ class Services:
         """The descriptors to read when they can be read."""
         return [run.pipe for run in self._runs if run.pipe >= 0 and not run.lines.full]
 
-    def processes(self) -> set[int]:
-        """The services' processes of which we are the parent: those that we started, and what they have left to us."""
+    def processes(self, parent: int) -> set[int]:
+        """The services' processes that are children of `parent`, the spawner: those started, and what these left."""
         ours = {run.pid for run in self._runs if run.pid}
-        return ours | orphans.marked_children(MARK) if self._runs else ours
+        return ours | orphans.marked_children(MARK, parent) if self._runs else ours
 
     @property
     def stop_seconds(self) -> float:

@@ -23,7 +23,7 @@ from typing import NoReturn, TypeVar
 from pyssh_gateway.config import Service
 from pyssh_gateway.events import BootStep
 from pyssh_gateway.signal_names import unix_name
-from pyssh_gateway.spawner import activity, gateway_process, oom, orphans, process, protocol
+from pyssh_gateway.spawner import gateway_process, oom, orphans, process, protocol
 from pyssh_gateway.spawner.booting import Booting
 from pyssh_gateway.spawner.crashes import CRASH_PERIOD_SECONDS, Crash, Crashes
 from pyssh_gateway.spawner.gateway_process import CRASHED
@@ -33,6 +33,7 @@ from pyssh_gateway.spawner.news import News
 from pyssh_gateway.spawner.outbox import STUCK_SECONDS
 from pyssh_gateway.spawner.reaping import next_ended
 from pyssh_gateway.spawner.requests import Permissions, Requests
+from pyssh_gateway.spawner.sampling import Sampler
 from pyssh_gateway.spawner.services import Services
 
 STOP_MARGIN_SECONDS = 2.0
@@ -91,7 +92,8 @@ class Supervisor:
         self._kill_at: float | None = None
         self._gateway = 0
         self._signals, self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._requests = Requests(permissions, inherited, report=self._report, say=say)
+        sampler = Sampler(self._not_sessions, lambda: self._link)
+        self._requests = Requests(permissions, inherited, report=self._report, say=say, sampler=sampler)
         self._late = late or LateSockets({}, {}, say)
         # -- boot and services
         self._news = News()
@@ -332,15 +334,13 @@ class Supervisor:
             case protocol.StopServices(id=number):
                 self._stop_request = number
                 self._stop_services()
-            case protocol.SampleActivity(id=number):
-                self._report(protocol.Activity(number, activity.sample(os.getpid(), self._not_sessions())))
             case _:
                 self._requests.answer(request)
 
-    def _not_sessions(self) -> set[int]:
+    def _not_sessions(self, spawner: int) -> set[int]:
         """Our children that run for no session: the gateway, the makers of sockets, services, what works at boot."""
         booting = set() if self._booting is None else {self._booting.pid}
-        return {self._gateway} | booting | self._services.processes() | self._requests.not_sessions()
+        return {self._gateway} | booting | self._services.processes(spawner) | self._requests.not_sessions()
 
     def _report(self, report: protocol.Report, descriptors: list[int] | None = None) -> None:
         self._link.report(report, descriptors or [])

@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 
 from pyssh_gateway.core.launch import LaunchPlan
 from pyssh_gateway.spawner import process, protocol
+from pyssh_gateway.spawner.link import Link
+from pyssh_gateway.spawner.news import News
 from pyssh_gateway.spawner.reaping import next_ended
 from pyssh_gateway.spawner.requests import STARTING_PER_ACCOUNT, Permissions, Requests
+from pyssh_gateway.spawner.sampling import Sampler
 from tests.support import leaks, processes
 from tests.support.spawning import INHERITED
 from tests.support.waiting import until
@@ -30,7 +33,10 @@ class Spawner:
         self.reports: list[protocol.Report] = []
         self.pids: set[int] = set()
         users = frozenset({USER.pw_name})
-        self.requests = Requests(Permissions(users, {}), INHERITED, report=self._report, say=pytest.fail)
+        sampler = Sampler(lambda _spawner: set(), lambda: Link.closed(News()))
+        self.requests = Requests(
+            Permissions(users, {}), INHERITED, report=self._report, say=pytest.fail, sampler=sampler
+        )
 
     def _report(self, report: protocol.Report, descriptors: list[int]) -> None:
         protocol.encode(report)
@@ -235,9 +241,19 @@ def test_a_leader_is_not_reaped_before_the_helper_that_signals_it(spawner: Spawn
     spawner.until(lambda: spawner.pids, "start")
     (leader,) = spawner.pids
     signals = spawner.requests.signals
-    signals.send(leader, USER.pw_uid, signal.SIGWINCH, time.monotonic())
-    (helper,) = signals.helpers
-    os.kill(helper, signal.SIGSTOP)  # as its account may
+
+    def stopped() -> int:
+        """A helper that was stopped, as its account may do, before it had done its work."""
+        signals.send(leader, USER.pw_uid, signal.SIGWINCH, time.monotonic())
+        (one,) = signals.helpers
+        os.kill(one, signal.SIGSTOP)
+        seen = os.waitid(os.P_PID, one, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        if seen is not None and seen.si_code == os.CLD_STOPPED:
+            return one
+        spawner.reap()
+        return 0
+
+    helper = until(stopped, what="helper that is stopped")
     os.kill(leader, signal.SIGKILL)
     os.waitid(os.P_PID, leader, os.WEXITED | os.WNOWAIT)
     assert next_ended(signals, time.monotonic()) is None  # and the helper is killed

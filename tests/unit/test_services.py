@@ -283,7 +283,7 @@ def test_what_a_service_has_left_to_us_is_known(run: Run) -> None:
     try:
         marked = Path(f"/proc/{child}/environ")
         until(lambda: MARK in marked.read_bytes(), what="exec")
-        assert loop.services.processes() == {loop.started("one")[0].pid, child}
+        assert loop.services.processes(os.getpid()) == {loop.started("one")[0].pid, child}
     finally:
         for pid in (child, other):
             os.kill(pid, signal.SIGKILL)
