@@ -21,9 +21,9 @@ from tests.support.waiting import AT_ONCE, PATIENCE
 
 MakeKey = Callable[..., KeyPair]
 
-STRANGER = 65534
-STRANGERS_NAME = pwd.getpwuid(STRANGER).pw_name
-"""Another account, whose login is not the first one's."""
+STRANGERS_NAME = "daemon"
+STRANGER = pwd.getpwnam(STRANGERS_NAME).pw_uid
+"""Another account, whose login is not the first one's, nor is it the network side's."""
 
 
 def refusal(result: Result) -> str:
