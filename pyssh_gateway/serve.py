@@ -7,18 +7,23 @@ wrong is found and said before the gateway is forked: then either everything run
 import gc
 import os
 import pwd
+import signal
 import socket
 import sys
 import time
 from collections.abc import Mapping, MutableMapping
 
 from pyssh_gateway import config_source, socket_activation
+from pyssh_gateway.spawner.hang_up import Terminal
 
 TYPE_CHECKING = False  # type checkers know the name; importing it would take longer than binding the socket
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
     from pyssh_gateway.config import Config
+    from pyssh_gateway.spawner.reload import Reread
+    from pyssh_gateway.spawner.requests import Permissions
     from pyssh_gateway.spawner.stop_commands import StopCommands
     from pyssh_gateway.spawner.supervisor import Crash
 
@@ -60,12 +65,14 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
     What `environ` says about sockets that we were started with is removed from it: it is for nobody after us.
     """
     keep_standard_descriptors()
-    keep_stop_signals()
+    keep_signals()
+    terminal = Terminal()
     overrides = {} if options.port is None else {"listen.port": options.port}
     raw = config_source.read(options.config, environ, overrides)
     endpoint = config_source.listen_address(raw)
     problems: list[str] = []
     listening = None
+    login: dict[str, object] | None = None
     try:
         listening = inherited(environ) or (None if endpoint is None else listen(endpoint))
     except CannotStart as error:  # said together with whatever else is wrong
@@ -84,7 +91,20 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
         problems += error.problems
     if problems or listening is None:
         raise CannotStart(*problems)
-    return _supervise(config, listening, identity, environ)
+
+    def reread(in_force: "Config") -> "Reread":
+        from pyssh_gateway import reread  # late: few ever do
+
+        return reread.read_again(
+            options.config,
+            environ,
+            overrides,
+            trial_login=login,
+            problems_of=lambda config: login_problems(config) + place_problems(config),
+            in_force=in_force,
+        )
+
+    return _supervise(config, listening, identity, environ, terminal=terminal, reread=reread)
 
 
 def keep_standard_descriptors() -> None:
@@ -94,15 +114,15 @@ def keep_standard_descriptors() -> None:
     os.close(descriptor)
 
 
-def keep_stop_signals() -> None:
-    """As the first process of a container, keep a stop signal that comes now until the spawner has a handler for it.
+def keep_signals() -> None:
+    """Keep signals that come now until the spawner has handlers for them.
 
-    The kernel drops signals that such a process neither handles nor blocks, and the platform would wait in vain.
+    A SIGHUP, which asks a server to read its configuration again, would end one that is still starting. And of the
+    first process of a container, the kernel drops all signals that it neither handles nor blocks: the platform that
+    has sent a stop signal would wait in vain.
     """
-    if os.getpid() == 1:
-        import signal  # late: containers without an init only
-
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+    others = {signal.SIGTERM, signal.SIGINT} if os.getpid() == 1 else set()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, *others})
 
 
 def _trial_login(options: Options, keys_dir: str) -> tuple[dict[str, object], str]:
@@ -289,7 +309,15 @@ def bind_metrics(config: "Config") -> socket.socket | None:
         return None
 
 
-def _supervise(config: "Config", listening: socket.socket, identity: str, environ: MutableMapping[str, str]) -> int:
+def _supervise(
+    config: "Config",
+    listening: socket.socket,
+    identity: str,
+    environ: MutableMapping[str, str],
+    *,
+    terminal: Terminal,
+    reread: "Callable[[Config], Reread]",
+) -> int:
     from pyssh_gateway.spawner import boot
 
     users = frozenset(login.user for login in config.login)
@@ -297,9 +325,12 @@ def _supervise(config: "Config", listening: socket.socket, identity: str, enviro
     asking, metrics = bind_control(config), bind_metrics(config)
     gateway = import_gateway()
 
+    from pathlib import Path
+
     from pyssh_gateway.audit import human
-    from pyssh_gateway.gateway.app import Facts
-    from pyssh_gateway.spawner.requests import Permissions
+    from pyssh_gateway.audit.log_file import LogPlace
+    from pyssh_gateway.gateway.facts import Facts
+    from pyssh_gateway.spawner.reload import Reloading
     from pyssh_gateway.spawner.supervisor import Supervisor
 
     wants_human = human.wants_human(1, config.log.format)
@@ -315,15 +346,34 @@ def _supervise(config: "Config", listening: socket.socket, identity: str, enviro
     def run(control: socket.socket, generation: int, crashes: "tuple[Crash, ...]") -> int:
         import msgspec
 
-        now = msgspec.structs.replace(facts, generation=generation, crashes=crashes)
+        now = msgspec.structs.replace(facts, config=reloading.config, generation=generation, crashes=crashes)
         return int(gateway.run_gateway(now, listening, asking, metrics, control))
 
-    permissions = Permissions(
-        frozenset(login.user for login in config.login), key_files(config), stop_commands(config, environ)
+    reloading = Reloading(
+        config,
+        read=reread,
+        permissions_of=lambda config: permissions(config, environ),
+        open_log=LogPlace(Path(config.audit_dir)).open,
     )
     gc.collect()
     gc.freeze()  # what is here stays: the collector then leaves the pages alone that all the forks share
-    return Supervisor(run, permissions, config.stop.drain, services=config.boot.service, booting=booting).run()
+    return Supervisor(
+        run,
+        reloading.permissions,
+        config.stop.drain,
+        terminal=terminal,
+        reloading=reloading,
+        services=config.boot.service,
+        booting=booting,
+    ).run()
+
+
+def permissions(config: "Config", environ: Mapping[str, str]) -> "Permissions":
+    """What the network side may ask for under `config`."""
+    from pyssh_gateway.spawner.requests import Permissions
+
+    users = frozenset(login.user for login in config.login)
+    return Permissions(users, key_files(config), stop_commands(config, environ))
 
 
 def import_gateway() -> "ModuleType":

@@ -27,6 +27,9 @@ _DIM = "\x1b[2m"
 StayEvent = ev.ClientQuiet | ev.ClientUsed | ev.HoldStarted | ev.HoldEnded | ev.BackgroundWork | ev.ScheduleEntered
 """What keeps the machine up."""
 
+UpkeepEvent = ev.ConfigReloaded | ev.ConfigRejected | ev.AuditReopened | ev.AuditLost
+"""What is done to the server while it runs."""
+
 MachineEvent = ev.MachineResumed | ev.StopStep | ev.BootStep | ev.ServiceStarted | ev.ServiceEnded | ev.ServiceOutput
 """What is done to it."""
 
@@ -149,6 +152,8 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
             return "idle", Tone.WATCH, event.message
         case ev.MachineResumed() | ev.StopStep() | ev.BootStep():
             return _describe_machine(event)
+        case ev.ConfigReloaded() | ev.ConfigRejected() | ev.AuditReopened() | ev.AuditLost():
+            return _describe_upkeep(event)
         case ev.ServiceStarted() | ev.ServiceEnded() | ev.ServiceOutput():
             return _describe_machine(event)
         case _:
@@ -171,6 +176,21 @@ def _describe_stay(event: StayEvent) -> tuple[str, Tone, str]:
             return "work", Tone.WATCH, f"{event.what} {held}"
         case ev.ScheduleEntered():
             return "schedule", Tone.WATCH, f"{event.what}: the machine stays up for {_duration(event.seconds)}"
+    assert_never(event)
+
+
+def _describe_upkeep(event: UpkeepEvent) -> tuple[str, Tone, str]:
+    match event:
+        case ev.ConfigReloaded():
+            changed = ", ".join(event.changed) if event.changed else "nothing"
+            restart = event.restart and f"not before a restart: {', '.join(event.restart)}"
+            return "config", Tone.WATCH if event.restart else Tone.GOOD, _join(f"changed: {changed}", restart, sep="; ")
+        case ev.ConfigRejected():
+            return "config", Tone.BAD, f"can't be used, the old one stays in force: {'; '.join(event.problems)}"
+        case ev.AuditReopened():
+            return "log", Tone.GOOD, "the file was moved or deleted; this is a new one"
+        case ev.AuditLost():
+            return "log", Tone.BAD, f"can't be opened anew, and goes on where it was: {event.reason}"
     assert_never(event)
 
 

@@ -124,6 +124,20 @@ class IdleTracker:
         self._expire(now)
         self._begin_idle(now)
 
+    def follow(self, policy: IdlePolicy, *, usage: bool, schedule: bool, background: bool, now: float) -> None:
+        """Go by other rules from now on. What is false has changed with them, and what it said before counts no more.
+
+        `usage`: who is not used; `schedule`: the hours in which the machine stays up; `background`: what works in it.
+        """
+        self._policy = policy
+        if not usage:
+            for conn in tuple(self._quiet):
+                self._need(conn, self._quiet.pop(conn), now)
+        if not schedule:
+            self._need_no_more("schedule", now)
+        if not background:
+            self._need_no_more("background", now)
+
     def _observe_client(self, event: AnyEvent, now: float) -> None:
         match event:
             case ConnectionOpened(peer=peer):

@@ -41,6 +41,11 @@ class Admission:
         self._total = 0
         self._served: dict[str, int] = {}
 
+    def resize(self, total: int, per_source: int) -> None:
+        """Go by other limits from now on; what is there stays."""
+        self._limit = total
+        self._per_source = per_source
+
     @property
     def total(self) -> int:
         """How many connections are being served or wait."""

@@ -49,6 +49,10 @@ from pyssh_gateway.events.machine import (
     StopStep,
 )
 from pyssh_gateway.events.server import (
+    AuditLost,
+    AuditReopened,
+    ConfigRejected,
+    ConfigReloaded,
     GatewayCrashed,
     InternalError,
     ServerStarted,
@@ -59,11 +63,15 @@ from pyssh_gateway.events.server import (
 __all__ = [
     "AccountChanged",
     "AnyEvent",
+    "AuditLost",
+    "AuditReopened",
     "AuthAttempt",
     "BackgroundWork",
     "BootStep",
     "ClientQuiet",
     "ClientUsed",
+    "ConfigRejected",
+    "ConfigReloaded",
     "ConnectionAuthenticated",
     "ConnectionClosed",
     "ConnectionOpened",
@@ -104,6 +112,10 @@ AnyEvent = (
     ServerStarted
     | ServerStopping
     | ServerStopped
+    | ConfigReloaded
+    | ConfigRejected
+    | AuditReopened
+    | AuditLost
     | GatewayCrashed
     | InternalError
     | KeysLoaded

@@ -33,6 +33,34 @@ class ServerStopped(Event, frozen=True, kw_only=True, tag="server.stopped"):
     message: str = ""
 
 
+class ConfigReloaded(Event, frozen=True, kw_only=True, tag="config.reloaded"):
+    """The configuration was read again, and is in force.
+
+    `changed` are the keys that are different now, `restart` those that will be when the server is started again.
+    `users` are the accounts that people may log in to.
+    """
+
+    changed: tuple[str, ...]
+    restart: tuple[str, ...]
+    users: tuple[str, ...]
+
+
+class ConfigRejected(Event, frozen=True, kw_only=True, tag="config.rejected"):
+    """The configuration was read again and can't be used: what was in force stays. `problems` has all that is wrong."""
+
+    problems: tuple[str, ...]
+
+
+class AuditReopened(Event, frozen=True, kw_only=True, tag="audit.reopened"):
+    """The log's file was moved or deleted, and this is the first line of the new one."""
+
+
+class AuditLost(Event, frozen=True, kw_only=True, tag="audit.lost"):
+    """The log's file is not where it should be, and there can't be a new one: lines go on to the old one."""
+
+    reason: str
+
+
 class GatewayCrashed(Event, frozen=True, kw_only=True, tag="gateway.crashed"):
     """An earlier gateway process ended without meaning to; its sessions were ended by the spawner."""
 

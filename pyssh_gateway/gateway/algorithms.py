@@ -1,6 +1,8 @@
 """Which algorithms are offered, and asyncssh's settings: nothing that is not said here is on."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from asyncssh.connection import SSHServerConnectionOptions
 
@@ -69,3 +71,10 @@ def options(host_keys: Sequence[HostKey], config: Config) -> SSHServerConnection
     # What asyncssh has made of the keys has SHA-1 in it, and for key exchange also those that are only announced.
     made.server_host_keys, made.all_server_host_keys = offered, announced
     return made
+
+
+def processor_has_aes() -> bool:
+    """Whether the processor has AES instructions; false when it can't be known."""
+    with suppress(OSError), Path("/proc/cpuinfo").open("rb") as file:
+        return b" aes" in file.read(8192)  # the first processor's flags (x86) or features (Arm) are within this
+    return False

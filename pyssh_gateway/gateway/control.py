@@ -101,6 +101,11 @@ class ControlServer:
         self._others = 0
         self._turns = asyncio.Semaphore(OTHERS_AT_ONCE)
 
+    def reconfigure(self, handlers: Handlers, users: Collection[str]) -> None:
+        """Answer what is asked from now on by these."""
+        self._handlers = handlers
+        self._users = users
+
     async def run(self) -> None:
         """Serve until cancelled."""
         async with asyncio.TaskGroup() as tasks:

@@ -58,7 +58,7 @@ class IdleWatch:
         now: Callable[[], float],
         clock: Callable[[], float],
     ) -> None:
-        self._settings = settings
+        self._settings = self._next_settings = settings
         self._registry = registry
         self._listener = listener
         self._publish = publish
@@ -67,14 +67,47 @@ class IdleWatch:
         self._clock = clock
         self.tracker = IdleTracker(policy_of(settings), now())
         self._changed = asyncio.Event()
-        self._usage = Usage(settings.client_idle) if settings.client_idle is not None else None
+        self._sample = sample
         self._skew = clock() - now()
         self._jumped = 0.0
+        self._usage: Usage | None = None
         self._background: BackgroundWatch | None = None
+        self._set_up_watches()
+
+    def _set_up_watches(self) -> None:
+        """What looks at that which no event tells, if the settings ask for it."""
+        settings = self._settings
+        self._usage = Usage(settings.client_idle) if settings.client_idle is not None else None
+        self._background = None
         if settings.background == "cpu" and settings.timeout is not None:
             self._background = BackgroundWatch(
-                settings, settings.timeout, tracker=self.tracker, sample=sample, publish=publish, now=now
+                settings,
+                settings.timeout,
+                tracker=self.tracker,
+                sample=self._sample,
+                publish=self._publish,
+                now=self._now,
             )
+
+    def reconfigure(self, settings: config.Idle) -> None:
+        """Watch by other settings from now on; if nobody watches now, from when somebody does."""
+        self._next_settings = settings
+        self._changed.set()
+
+    def _adopt(self) -> None:
+        """Begin with the settings that were given last."""
+        before, settings = self._settings, self._next_settings
+        if settings == before:
+            return
+        self._settings = settings
+        self._set_up_watches()
+        self.tracker.follow(
+            policy_of(settings),
+            usage=settings.client_idle == before.client_idle,
+            schedule=(settings.schedule, settings.timezone) == (before.schedule, before.timezone),
+            background=self._background is not None,
+            now=self._now(),
+        )
 
     def observe(self, record: Record) -> None:
         """An event: it may change whether the machine is needed."""
@@ -88,6 +121,13 @@ class IdleWatch:
 
     async def run(self) -> None:
         """Watch until the machine may stop."""
+        stop = False
+        while not stop:
+            self._adopt()
+            stop = await self._run_watches()
+
+    async def _run_watches(self) -> bool:
+        """Watch by the settings in force. True: the machine may stop; False: there are other settings."""
         async with asyncio.TaskGroup() as watches:
             helpers = []
             if self._usage is not None:
@@ -96,13 +136,14 @@ class IdleWatch:
                 helpers.append(watches.create_task(self._watch_schedule(), name="schedule"))
             if self._background is not None:
                 helpers.append(watches.create_task(self._background.run(), name="background"))
-            await self._watch()
+            stop = await self._watch()
             for helper in helpers:
                 helper.cancel()
+        return stop
 
-    async def _watch(self) -> None:
-        """Sleep until the tracker's next deadline or the next change; return when the machine may stop."""
-        while True:
+    async def _watch(self) -> bool:
+        """Sleep until the tracker's next deadline or the next change. True: the machine may stop; False: see above."""
+        while self._next_settings == self._settings:
             self._changed.clear()
             self._tell_clock_jump()
             match self.tracker.poll(self._now()):
@@ -118,7 +159,8 @@ class IdleWatch:
                             await self._changed.wait()
                 case Stop(idle=idle, why=why):
                     if await self._last_look(idle, why):
-                        return
+                        return True
+        return False
 
     def resumed(self, seconds: float) -> None:
         """The machine was suspended, at our own wish, and is back after `seconds`, which our clock may have seen."""

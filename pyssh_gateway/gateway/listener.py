@@ -7,11 +7,12 @@ import socket
 import traceback
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import asyncssh
 import msgspec
 
+from pyssh_gateway.config import Listen
 from pyssh_gateway.core.launch import Endpoints
 from pyssh_gateway.core.limits import Admission, plain, source_of
 from pyssh_gateway.core.steering import CipherSteering
@@ -21,6 +22,7 @@ from pyssh_gateway.gateway.server import Client, Services
 from pyssh_gateway.gateway.transport import Services as TransportServices
 
 if TYPE_CHECKING:
+    from pyssh_gateway.core.proxy_protocol import Accepted
     from pyssh_gateway.gateway.proxied import Proxies
 
 BACKLOG = 1024
@@ -84,6 +86,16 @@ class Listener:
         self._tasks: asyncio.TaskGroup | None = None
         self._waiting: dict[str, deque[_Waiting]] = {}
         sock.setblocking(False)
+
+    def reconfigure(
+        self, options: asyncssh.SSHServerConnectionOptions, services: Services, proxies: "Proxies | None"
+    ) -> None:
+        """Serve connections that arrive from now on by these."""
+        self._options = options
+        self._services = services
+        if self._proxies is not None and self._proxies is not proxies:
+            self._proxies.give_up()
+        self._proxies = proxies
 
     async def run(self) -> None:
         """Own the connections' setting-up, for ever."""
@@ -256,3 +268,12 @@ class Listener:
             self._publish(InternalError(where="listener", error=traceback.format_exc(), conn=conn_id))
             arrival.accepted.close()
             self.released(peer)
+
+
+def proxies_of(listen: Listen, loop: asyncio.AbstractEventLoop) -> "Proxies | None":
+    """Whose PROXY headers are read; None: clients connect by themselves."""
+    if listen.proxy_protocol == "off":
+        return None
+    from pyssh_gateway.gateway.proxied import Proxies  # late: only who is behind a proxy needs it
+
+    return Proxies(listen.trusted_proxies, cast("Accepted", listen.proxy_protocol), loop)

@@ -71,6 +71,10 @@ class LoginBanner:
             if not fresh:
                 self.since, self.woken_by = kept.since, kept.woken_by
 
+    def reconfigure(self, config: Config) -> None:
+        """Go by another configuration from now on."""
+        self._config = config
+
     def observe(self, record: Record) -> None:
         """Somebody came, logged in, or went."""
         match record.event:

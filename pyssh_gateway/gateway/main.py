@@ -17,7 +17,9 @@ from pathlib import Path
 import asyncssh
 
 from pyssh_gateway.audit.log import AuditLog, AuditLogError
-from pyssh_gateway.gateway.app import Facts, Gateway, complain
+from pyssh_gateway.gateway.app import Gateway
+from pyssh_gateway.gateway.complaining import complain
+from pyssh_gateway.gateway.facts import Facts
 from pyssh_gateway.keys.copies import FETCHED_DIRECTORY
 from pyssh_gateway.keys.host_keys import HostKeyError, load_next, load_or_create
 from pyssh_gateway.spawner.process import become

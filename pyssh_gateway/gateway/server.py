@@ -218,7 +218,11 @@ class Client(asyncssh.SSHServer):
         if accepted is None:  # there is no other way to succeed; if there were, it would be a hole
             self._connection.abort()
             raise asyncssh.PermissionDenied("authenticated without a key")
-        self.user = self._connection.wire_user.decode("ascii")
+        user = self._connection.wire_user.decode("ascii")
+        if user not in self._services.rules:  # the configuration was read again since the decision
+            self._connection.abort()
+            raise asyncssh.PermissionDenied("the account may not log in any more")
+        self.user = user
         self._rules = restrict(self._services.rules[self.user], accepted.options)
         self.forwarding = Forwarding(
             ForwardContext(
@@ -275,6 +279,10 @@ class Client(asyncssh.SSHServer):
             bytes_out=bytes_out,
         )
 
+    def reconfigure(self, services: Services) -> None:
+        """Go by another configuration from now on. Who is on keeps the rules that they logged in under, as in sshd."""
+        self._services = services
+
     def recheck_key(self) -> None:
         """The keys have changed: see whether the one that let this client in is still good, and act if it is not."""
         accepted = self._accepted
@@ -283,6 +291,8 @@ class Client(asyncssh.SSHServer):
         if policy.still_holds(self.user, accepted, self._services.snapshot()):
             return
         reason = f"the key {accepted.identity.fingerprint} of {accepted.identity.person} has been revoked"
+        if self.user not in self._services.rules:
+            reason = f"nobody may log in as {self.user} any more"
         seconds = REVOKED_SECONDS if self._services.end_revoked else None
         self._revoked = True
         self._services.publish(

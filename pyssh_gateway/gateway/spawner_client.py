@@ -15,6 +15,7 @@ from pyssh_gateway.core.background import Sample
 from pyssh_gateway.core.launch import Account, LaunchPlan
 from pyssh_gateway.gateway.request_socket import RequestSocket, Unanswered
 from pyssh_gateway.spawner import protocol
+from pyssh_gateway.spawner.reload import Reread, decode
 
 ANSWER_SECONDS = 10.0
 """A fork takes milliseconds; a machine that needs longer than this for one is not going to serve a shell."""
@@ -47,7 +48,8 @@ StartRequest = protocol.Spawn | protocol.MakeSockets | protocol.RunHook | protoc
 class SpawnerClient:
     """Asks the spawner for processes and files. `on_lost` is called once when the spawner is gone.
 
-    `on_news` is called with what only the spawner knows of: steps of the boot; starts, ends and lines of services.
+    `on_news` is called with what only the spawner knows of: steps of the boot; starts, ends and lines of services;
+    `on_reread` when it has read the configuration again.
     """
 
     def __init__(
@@ -56,14 +58,16 @@ class SpawnerClient:
         loop: asyncio.AbstractEventLoop,
         on_lost: Callable[[], None],
         on_news: OnNews = lambda _event: None,
+        on_reread: Callable[[], None] = lambda: None,
     ) -> None:
         self._exits: dict[int, OnExit] = {}
         self._tell = on_news
+        self._on_reread = on_reread
         self._requests: RequestSocket[protocol.Report] = RequestSocket(
             control,
             loop,
             decode=protocol.decode_report,
-            number_of=lambda report: None if isinstance(report, protocol.Exited | protocol.News) else report.id,
+            number_of=_number_of,
             on_news=self._on_news,
             on_lost=on_lost,
         )
@@ -148,6 +152,32 @@ class SpawnerClient:
             raise SpawnRefused(_reason(report))
         return report.sample
 
+    def ask_reload(self) -> None:
+        """Have the spawner read the configuration again; `on_reread` is called when it has."""
+        with suppress(Unanswered):
+            self._requests.send(protocol.encode(protocol.Reload(self._requests.new_number())))
+
+    async def take_config(self) -> Reread:
+        """What came of that. Raises `SpawnRefused`."""
+        descriptor = await self._open(protocol.TakeConfig(self._requests.new_number()))
+        try:
+            return decode(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+        except ValueError as error:
+            raise SpawnRefused(f"the spawner's configuration can't be read: {error}") from error
+        finally:
+            os.close(descriptor)
+
+    async def open_log(self) -> int:
+        """The log's file, opened where it should be; the descriptor is the caller's. Raises `SpawnRefused`."""
+        return await self._open(protocol.OpenLog(self._requests.new_number()))
+
+    async def _open(self, request: protocol.TakeConfig | protocol.OpenLog) -> int:
+        report, descriptors = await self._ask(request)
+        if not isinstance(report, protocol.Opened) or len(descriptors) != 1:
+            protocol.close_all(descriptors)
+            raise SpawnRefused(_reason(report))
+        return descriptors[0]
+
     async def _start(self, request: StartRequest, on_exit: OnExit) -> Spawned:
         self._exits[request.id] = on_exit
         try:
@@ -178,6 +208,13 @@ class SpawnerClient:
             on_exit = self._exits.pop(report.id, None)
             if on_exit is not None:
                 on_exit(report)
+        elif isinstance(report, protocol.Reread):
+            self._on_reread()
+
+
+def _number_of(report: protocol.Report) -> int | None:
+    """Which request is answered; None: it answers nothing."""
+    return None if isinstance(report, protocol.Exited | protocol.News | protocol.Reread) else report.id
 
 
 def _reason(report: protocol.Report) -> str:

@@ -10,7 +10,7 @@ import asyncio
 import random as random_module
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -97,11 +97,30 @@ class Keyring:
 
         Key files are due all the same, and read before anybody is let in (`read_files`).
         """
-        for standing, known in self._keeper.load(self._standings.values()):
+        self._load(self._standings.values())
+
+    def _load(self, standings: Iterable[Standing]) -> None:
+        for standing, known in self._keeper.load(standings):
             if standing.source.kind not in LOCAL_KINDS:
                 standing.due = self._now() + FIRST_REFRESH_DELAY
             self._put_in_force(standing, known)
             standing.resume(self._now())
+
+    def reconfigure(self, logins: Sequence[config.Login], settings: config.Keys) -> None:
+        """Let in whom these name, from now on. What is known of sources that stay, stays."""
+        if settings != self._settings:
+            self._settings = settings
+            self._inquirer = Inquirer(settings, self._read_file, self._now)
+            self._files = Inquirer(settings, self._read_file, self._now)
+        self._grants = Grants(logins, parse_source)
+        before, now = self._standings, self._now()
+        self._standings = {source: before.get(source) or Standing(source, now) for source in self._grants.sources}
+        for standing in [standing for standing in self._queue if standing.source not in self._standings]:
+            self._queue.remove(standing)
+            self._asking.pop(standing.source).set()
+        self.snapshot = self._build_snapshot()
+        self._load([standing for source, standing in self._standings.items() if source not in before])
+        self._wanted.set()
 
     def missing(self) -> tuple[Source, ...]:
         """The sources of which nothing is known yet: neither an answer nor a copy."""

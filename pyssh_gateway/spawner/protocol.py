@@ -89,6 +89,24 @@ class StopServices(msgspec.Struct, frozen=True, tag="stop-services"):
     id: int
 
 
+class Reload(msgspec.Struct, frozen=True, tag="reload"):
+    """Gateway: somebody has sent it the signal that is meant for the spawner: read the configuration again."""
+
+    id: int
+
+
+class TakeConfig(msgspec.Struct, frozen=True, tag="take-config"):
+    """Gateway: what came of reading it last? Answered by `Opened`, a file with a `reload.Reread`, or by `Refused`."""
+
+    id: int
+
+
+class OpenLog(msgspec.Struct, frozen=True, tag="open-log"):
+    """Gateway: open the log anew, where the configuration has it. Answered by `Opened` or `Refused`."""
+
+    id: int
+
+
 class Spawned(msgspec.Struct, frozen=True, tag="spawned"):
     """Spawner: it runs.
 
@@ -124,6 +142,16 @@ class KeysOpened(msgspec.Struct, frozen=True, tag="keys-opened"):
     id: int
 
 
+class Opened(msgspec.Struct, frozen=True, tag="opened"):
+    """Spawner: here it is. Descriptor: what was asked for."""
+
+    id: int
+
+
+class Reread(msgspec.Struct, frozen=True, tag="reread"):
+    """Spawner: the configuration has been read again; `TakeConfig` tells what came of it. Answers nothing."""
+
+
 class Activity(msgspec.Struct, frozen=True, tag="activity"):
     """Spawner: what they have used so far."""
 
@@ -147,8 +175,21 @@ class News(msgspec.Struct, frozen=True, tag="news"):
     events: tuple[SpawnerEvent, ...]
 
 
-Request = Spawn | MakeSockets | Signal | ReadKeys | RunHook | Suspend | SampleActivity | AwaitAccount | StopServices
-Report = Spawned | Refused | Exited | KeysOpened | Activity | Done | News
+Request = (
+    Spawn
+    | MakeSockets
+    | Signal
+    | ReadKeys
+    | RunHook
+    | Suspend
+    | SampleActivity
+    | AwaitAccount
+    | StopServices
+    | Reload
+    | TakeConfig
+    | OpenLog
+)
+Report = Spawned | Refused | Exited | KeysOpened | Opened | Activity | Done | News | Reread
 
 _encoder = msgspec.msgpack.Encoder()
 _request_decoder = msgspec.msgpack.Decoder(Request)

@@ -25,7 +25,9 @@ from pyssh_gateway.events import BootStep
 from pyssh_gateway.signal_names import unix_name
 from pyssh_gateway.spawner import activity, orphans, process, protocol
 from pyssh_gateway.spawner.booting import Booting
+from pyssh_gateway.spawner.hang_up import Terminal
 from pyssh_gateway.spawner.news import News
+from pyssh_gateway.spawner.reload import Reloading
 from pyssh_gateway.spawner.requests import Permissions, Requests
 from pyssh_gateway.spawner.services import Services
 
@@ -84,6 +86,8 @@ class Supervisor:
         permissions: Permissions,
         drain: float,
         *,
+        terminal: Terminal,
+        reloading: Reloading,
         services: tuple[Service, ...] = (),
         booting: Booting | None = None,
     ) -> None:
@@ -99,6 +103,9 @@ class Supervisor:
         self._control: socket.socket | None = None
         self._signals, self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._requests = Requests(permissions, self._open_files, report=self._report, say=self._say)
+        self._terminal = terminal
+        self._reloading = reloading
+        reloading.on_outcome = self._reread
         # -- boot and services
         self._news = News()
         self._booting = booting
@@ -127,6 +134,7 @@ class Supervisor:
             if code is not None:
                 self._code = code
                 self._stop_services()
+                self._reloading.close()
             self._tick()
         return self._code
 
@@ -158,7 +166,7 @@ class Supervisor:
 
     def _next_at(self) -> float | None:
         """When there is something to do although nothing has happened."""
-        times = [self._kill_at if self._gateway else None, self._services.next_at()]
+        times = [self._kill_at if self._gateway else None, self._services.next_at(), self._reloading.next_at()]
         if self._services_at is not None:
             times.append(self._services_at if self._booting is None else max(self._services_at, self._boot_until))
         return min((at for at in times if at is not None), default=None)
@@ -170,6 +178,7 @@ class Supervisor:
             self._say("the gateway did not stop in time; killing it")
             self._kill_at = None
             self._signal_gateway(signal.SIGKILL)
+        self._reloading.tick(now)
         if self._services_at is None:
             self._services.tick(now)
         elif now >= self._services_at and (self._booting is None or now >= self._boot_until):
@@ -203,6 +212,13 @@ class Supervisor:
         if self._kill_at is not None:
             self._kill_at += self._services.stop_seconds
 
+    def _reread(self) -> None:
+        """The configuration has been read again: what the gateway may ask for goes by it, and the gateway is told."""
+        self._permissions = self._reloading.permissions
+        self._requests.permit(self._permissions)
+        self._stop_within = self._reloading.config.stop.drain + STOP_MARGIN_SECONDS
+        self._report(protocol.Reread())
+
     # -- the gateway ------------------------------------------------------------------------------------------------
 
     def _handle_signals(self) -> int | None:
@@ -212,8 +228,11 @@ class Supervisor:
         except BlockingIOError:
             return None
         for number in arrived:
-            if number in STOP_SIGNALS:
-                now = time.monotonic()
+            now = time.monotonic()
+            if number == signal.SIGHUP and not self._terminal.is_gone():
+                self._reloading.ask(now)
+            elif number in STOP_SIGNALS:
+                self._reloading.close()
                 if self._stop_asked_at is None:
                     self._stop_asked_at = now
                     self._kill_at = now + self._stop_within
@@ -247,6 +266,7 @@ class Supervisor:
             os.setsid()
             os.close(self._signals)
             os.close(self._wakeup)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can pass it on
             self._services.forget()
             if self._booting is not None:
                 self._booting.close()
@@ -298,6 +318,10 @@ class Supervisor:
                 self._stop_services()
             case protocol.SampleActivity(id=number):
                 self._report(protocol.Activity(number, activity.sample(os.getpid(), self._not_sessions())))
+            case protocol.Reload():
+                self._reloading.ask(time.monotonic())
+            case protocol.TakeConfig() | protocol.OpenLog():
+                self._reloading.answer(request, self._report)
             case _:
                 self._requests.answer(request)
                 if isinstance(request, protocol.Spawn) and self._services_at is not None:
@@ -332,7 +356,7 @@ class Supervisor:
             if pid == self._gateway:
                 gateway_status = status
                 self._gateway = 0
-            elif not self._requests.reaped(pid, status):
+            elif not self._requests.reaped(pid, status) and not self._reloading.reaped(pid, status):
                 self._services.reaped(pid, status, time.monotonic())
         return None if gateway_status is None else self._gateway_ended(gateway, gateway_status)
 

@@ -77,7 +77,13 @@ class Server:
             "control": str(directory / "control.sock"),
         }
         logins = {"login": [{"user": login, "keys": keys} | (login_settings or {})]}
-        self.config.write_text(to_toml(_merged(DEFAULTS | places | logins, settings or {})))
+        self.settings = _merged(DEFAULTS | places | logins, settings or {})
+        """What the configuration file says."""
+        self.config.write_text(to_toml(self.settings))
+
+    def write_config(self, changes: Settings) -> None:
+        """Have the configuration file say what it said at first, with `changes`; a list is replaced as a whole."""
+        self.config.write_text(to_toml(_merged(self.settings, changes)))
 
     # -- life ---------------------------------------------------------------------------------------------------
 

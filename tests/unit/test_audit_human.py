@@ -34,6 +34,14 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
     ),
     ev.ServerStopping(reason="signal", detail="SIGTERM", connections=1, sessions=2),
     ev.ServerStopped(reason="idle", exit_code=0, message="Stopping machine. Goodbye!"),
+    ev.ConfigReloaded(changed=("login", "idle.timeout"), restart=("listen.port",), users=("amos", "build")),
+    ev.ConfigRejected(
+        problems=(
+            'limits.login_grace: expected a duration from 1ms to 10m, got "soon" (from /etc/pyssh-gateway/config.toml)',
+        )
+    ),
+    ev.AuditReopened(),
+    ev.AuditLost(reason="audit_dir /data/audit: not a directory; set audit_dir to one"),
     ev.GatewayCrashed(pid=7, cause="killed by SIGSEGV", sessions=2),
     ev.InternalError(where="session", error="Traceback (most recent call last):\n  ...\nKeyError: 's1'", conn="c1"),
     ev.KeysLoaded(
@@ -173,6 +181,11 @@ def test_lines_for_people() -> None:
 start    accepting on 0.0.0.0:2222 for amos; stops when idle for 1m (version 0.1.0, pid 7)
 stopping no longer accepting (signal, SIGTERM); 1 connection, 2 sessions open
 stopped  Stopping machine. Goodbye!
+config   changed: login, idle.timeout; not before a restart: listen.port
+config   can't be used, the old one stays in force: limits.login_grace: expected a duration from 1ms \
+to 10m, got "soon" (from /etc/pyssh-gateway/config.toml)
+log      the file was moved or deleted; this is a new one
+log      can't be opened anew, and goes on where it was: audit_dir /data/audit: not a directory; set audit_dir to one
 crash    gateway process 7 died: killed by SIGSEGV; 2 sessions ended with it
 bug      session on c1
           | Traceback (most recent call last):
@@ -244,6 +257,7 @@ idle     Stopping machine. Goodbye!"""
         (ev.ServiceEnded, {"again": None}, "ended with exit code 1 and is not started again"),
         (ev.ConnectionRevoked, {"seconds": None}, "amos on c1 stays on: the key"),
         (ev.ConnectionAuthenticated, {"identity": ev.Identity("file:amos", None, SHA)}, f"{SHA} of file:amos; OpenSSH"),
+        (ev.ConfigReloaded, {"changed": (), "restart": ()}, "config   changed: nothing"),
         (ev.ServerStopped, {"message": ""}, "idle, exit code 0"),
     ],
 )

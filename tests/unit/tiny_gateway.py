@@ -11,16 +11,19 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from pyssh_gateway.config import Boot
+from pyssh_gateway.config import Boot, Config, Duration
 from pyssh_gateway.events import ServiceOutput
 from pyssh_gateway.spawner import boot, process, protocol
 from pyssh_gateway.spawner.booting import Booting, Step
+from pyssh_gateway.spawner.hang_up import Terminal
+from pyssh_gateway.spawner.reload import Reloading, Reread, decode
 from pyssh_gateway.spawner.requests import Permissions
 from pyssh_gateway.spawner.supervisor import Crash, RunGateway, Supervisor
 from tests.support import processes
@@ -178,10 +181,57 @@ def hears(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -
                     return 0
 
 
+def rereads_and_asks(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
+    """The same, with a request as soon as a reader runs."""
+    spawner = os.getppid()
+
+    def ask() -> None:
+        until(lambda: len(processes.descendants(spawner)) > 1, what="the reader")
+        control.send(protocol.encode(protocol.AwaitAccount(3, "")))
+
+    threading.Thread(target=ask).start()
+    return rereads(control, generation, crashes)
+
+
+def rereads(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
+    """Each time that the configuration has been read again, print what came of it, and whether one may be `drain-N`."""
+    say("ready")
+    while True:
+        packet, descriptors = protocol.receive(control)
+        if not packet:
+            return 0
+        match protocol.decode_report(packet):
+            case protocol.Done():
+                say("asked and answered")
+            case protocol.Reread():
+                control.send(protocol.encode(protocol.TakeConfig(1)))
+            case protocol.Opened():
+                outcome = decode(os.pread(descriptors[0], 1 << 20, 0))
+                drain = None if outcome.config is None else outcome.config.stop.drain
+                say(json.dumps([drain, outcome.changed, outcome.problems]))
+                control.send(protocol.encode(protocol.MakeSockets(2, f"drain-{sys.argv[2]}")))
+            case protocol.Refused(reason=reason):
+                say(reason)
+        protocol.close_all(descriptors)
+
+
 GATEWAYS: dict[str, RunGateway] = {
     gateway.__name__: gateway
     for gateway in (
-        *(exits, crashes_at_first, crashes_always, waits, deaf, asks, leaves_unread, garbage, leaves_sessions, hears),
+        *(
+            exits,
+            crashes_at_first,
+            crashes_always,
+            waits,
+            deaf,
+            asks,
+            leaves_unread,
+            garbage,
+            leaves_sessions,
+            hears,
+            rereads,
+            rereads_and_asks,
+        ),
     )
 }
 
@@ -194,8 +244,30 @@ def main(arguments: Sequence[str]) -> int:
     late = os.environ.get("TINY_LATE")
     booting = begin_late(Path(late)) if late else boot.begin(wanted, users)
     return Supervisor(
-        GATEWAYS[arguments[1]], Permissions(users, files), DRAIN, services=wanted.service, booting=booting
+        GATEWAYS[arguments[1]],
+        Permissions(users, files),
+        DRAIN,
+        terminal=Terminal(),
+        reloading=reloading(users),
+        services=wanted.service,
+        booting=booting,
     ).run()
+
+
+def reloading(users: frozenset[str]) -> Reloading:
+    """Reads the file that TINY_CONFIG names, which has a drain time, or waits for it if that is a FIFO."""
+    path = Path(os.environ.get("TINY_CONFIG", "/nowhere"))
+
+    def read(in_force: Config) -> Reread:
+        stop = msgspec.structs.replace(in_force.stop, drain=Duration(path.read_text()))
+        return Reread(msgspec.structs.replace(in_force, stop=stop), changed=("stop.drain",))
+
+    return Reloading(
+        Config(),
+        read=read,
+        permissions_of=lambda config: Permissions(users | {f"drain-{config.stop.drain:g}"}, {}),
+        open_log=lambda: os.open(os.environ["TINY_LOG"], os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600),
+    )
 
 
 def begin_late(path: Path) -> Booting:

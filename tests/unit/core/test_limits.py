@@ -187,3 +187,15 @@ def test_requests_are_bounded_whatever_their_answers(attempts: int, failures: li
 def test_addresses_are_those_that_people_know(address: str, shown: str) -> None:
     """Protects logs and SSH_CONNECTION of a server that listens on IPv6 for everybody."""
     assert plain(address) == shown
+
+
+def test_other_limits_count_for_who_comes_next() -> None:
+    """Protects a change while connections are open: they stay, and the next one is judged by the new limits."""
+    admission = Admission(total=2, per_source=1)
+    assert admission.arrive() is None
+    assert admission.serve("192.0.2.1")
+    admission.resize(1, 2)
+    assert admission.arrive() == "1 unauthenticated connections already"
+    admission.resize(3, 2)
+    assert admission.arrive() is None
+    assert admission.serve("192.0.2.1")
