@@ -21,10 +21,19 @@ DEFAULT_PORT = 2222
 MAX_FILE_BYTES = 1024 * 1024
 # No key is deeper than login[0].keys. Without a bound, a header of a million dots would cost its square in paths.
 MAX_DEPTH = 4
+MAX_PORT = 65535
+# More than anybody has a reason for: each is a descriptor.
+MAX_ENDPOINTS = 64
 # Enough of a value or name to recognise it in an error.
 MAX_SHOWN = 60
 # More digits than any number here may have, and few enough for int() to take at once.
 MAX_DIGITS = 18
+
+Endpoint = tuple[str, int]
+"""An address and a port."""
+
+_LISTS_AS_TEXT = frozenset({"listen.address"})
+"""Lists that the environment can set, too: with commas."""
 
 _ENVIRONMENT = "environment "
 _COMMAND_LINE = "command line"
@@ -101,20 +110,59 @@ def read(
     return RawConfig(values, origins, chosen)
 
 
-def listen_address(raw: RawConfig) -> tuple[str, int] | None:
-    """The address and port to bind, or None if `config.parse` will refuse them."""
+def listen_endpoints(raw: RawConfig) -> tuple[Endpoint, ...] | None:
+    """The addresses and ports to bind, or None if `config.parse` will refuse them."""
     listen = raw.values.get("listen", {})
     if not isinstance(listen, dict):
         return None
-    address = listen.get("address", DEFAULT_ADDRESS)
     port = listen.get("port", DEFAULT_PORT)
     if isinstance(port, str) and is_text(raw.origins.get("listen.port", "")):
         port = whole_number(port)
-    if not isinstance(address, str) or not is_ip_address(address):
+    if type(port) is not int or not 0 <= port <= MAX_PORT:
         return None
-    if type(port) is not int or not 0 <= port <= 65535:
+    return endpoints_of(listen.get("address", DEFAULT_ADDRESS), port)
+
+
+def endpoints_of(value: object, port: int) -> tuple[Endpoint, ...] | None:
+    """What a `listen.address` names, None if it can't be used; `port` is for addresses that have none.
+
+    It is an address, or a list of such as `0.0.0.0:2222` and `[::]:2222`, which may be one text with commas.
+    """
+    texts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not 0 < len(texts) <= MAX_ENDPOINTS:
         return None
-    return address, port
+    found = [endpoint for text in texts if (endpoint := _endpoint(text)) is not None]
+    fixed = [endpoint for endpoint in found if endpoint[1] != 0]  # a free port is another one each time
+    if len(found) < len(texts) or len(set(fixed)) < len(fixed):
+        return None
+    return tuple((address, port if own is None else own) for address, own in found)
+
+
+def _endpoint(text: object) -> tuple[str, int | None] | None:
+    """`address`, `address:port`, `[IPv6]` or `[IPv6]:port`; an IPv6 address without brackets has no port."""
+    if not isinstance(text, str):
+        return None
+    text = text.strip(" ")
+    if is_ip_address(text):
+        return text, None
+    port = None
+    address, colon, digits = text.rpartition(":")
+    if text.endswith("]"):
+        address, colon, digits = text, "", ""
+    if colon:
+        port = whole_number(digits)
+        if port is None or port > MAX_PORT:
+            return None
+    if address.startswith("[") and address.endswith("]") and ":" in address:
+        address = address[1:-1]
+    elif ":" in address:
+        return None
+    return (address, port) if is_ip_address(address) else None
+
+
+def shown_endpoint(address: str, port: int) -> str:
+    """An address and a port, as people write them."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def is_ip_address(text: str) -> bool:
@@ -221,7 +269,7 @@ def _put(values: dict[str, object], origins: dict[str, str], keys: list[str], va
     path = join(path, key)
     if isinstance(table.get(key), dict):
         return f"{path}: is a table, only the keys in it can be set"
-    if isinstance(table.get(key), list) and origin != _COMMAND_LINE:
+    if isinstance(table.get(key), list) and origin != _COMMAND_LINE and path not in _LISTS_AS_TEXT:
         return f"{path}: is a list, which only the file can set"
     table[key] = value
     origins[path] = origin

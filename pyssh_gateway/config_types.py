@@ -51,7 +51,7 @@ _MAX_MISSES = 10_000
 class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where connections arrive."""
 
-    address: Annotated[str, values.ip_address] = DEFAULT_ADDRESS
+    address: Annotated[str | tuple[str, ...], values.listen_address] = DEFAULT_ADDRESS
     port: Annotated[int, values.whole_number(0, 65535)] = DEFAULT_PORT
     # npm's ssh2, and the editors that are built on it, refuse unix-socket forwarding to anything but OpenSSH.
     identification: Annotated[str, values.identification] = "OpenSSH_9.9 pyssh-gateway"

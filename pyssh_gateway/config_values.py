@@ -6,8 +6,9 @@ reads nor where the value came from: `config` puts the sentence together.
 
 import re
 from collections.abc import Callable
+from typing import cast
 
-from pyssh_gateway.config_source import MAX_DIGITS, is_ip_address, quoted
+from pyssh_gateway.config_source import MAX_DIGITS, endpoints_of, is_ip_address, quoted
 
 # re.ASCII, or \d would take any script's digits.
 _NUMBER = r"\d+(?:\.\d+)?"
@@ -256,11 +257,18 @@ def account_name(value: object) -> str:
     return value
 
 
-def ip_address(value: object) -> str:
-    """Read an address to listen on. Names are refused: looking one up would delay the first connection."""
-    if not isinstance(value, str) or not is_ip_address(value):
+def listen_address(value: object) -> str | tuple[str, ...]:
+    """Read an address to listen on, or a list of addresses with or without ports; from the environment, with commas.
+
+    Names are refused: looking one up would delay the first connection.
+    """
+    if isinstance(value, str) and is_ip_address(value):
+        return value
+    if endpoints_of(value, 0) is None:
+        if isinstance(value, list | tuple) or (isinstance(value, str) and "," in value):
+            raise UnfitError('addresses such as "0.0.0.0:2222" and "[::]:2222", each once')
         raise UnfitError("an IPv4 or IPv6 address such as 0.0.0.0 or ::")
-    return value
+    return tuple(text.strip(" ") for text in (value.split(",") if isinstance(value, str) else cast(list[str], value)))
 
 
 def directory(value: object) -> str:

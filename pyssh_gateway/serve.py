@@ -13,7 +13,8 @@ import sys
 import time
 from collections.abc import Mapping, MutableMapping
 
-from pyssh_gateway import config_source, socket_activation
+from pyssh_gateway import config_source
+from pyssh_gateway.listening import CannotStart, listen, open_sockets, say
 from pyssh_gateway.spawner.hang_up import Terminal
 
 TYPE_CHECKING = False  # type checkers know the name; importing it would take longer than binding the socket
@@ -27,23 +28,12 @@ if TYPE_CHECKING:
     from pyssh_gateway.spawner.stop_commands import StopCommands
     from pyssh_gateway.spawner.supervisor import Crash
 
-BACKLOG = 1024
-"""Connections that the kernel holds until the gateway accepts them (its own limit, net.core.somaxconn, is 4096)."""
-
 _EVERYBODY_MAY_WRITE = 0o002
 
 _X509 = "asyncssh.crypto.x509"
 
 USAGE_ERROR = 2
 """Exit code for a configuration or a machine on which we can't start."""
-
-
-class CannotStart(Exception):
-    """Why the server can't start; `problems` has one line for each reason."""
-
-    def __init__(self, *problems: str) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 class Options:
@@ -69,12 +59,11 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
     terminal = Terminal()
     overrides = {} if options.port is None else {"listen.port": options.port}
     raw = config_source.read(options.config, environ, overrides)
-    endpoint = config_source.listen_address(raw)
     problems: list[str] = []
-    listening = None
+    listening: list[socket.socket] = []
     login: dict[str, object] | None = None
     try:
-        listening = inherited(environ) or (None if endpoint is None else listen(endpoint))
+        listening = open_sockets(config_source.listen_endpoints(raw), environ)
     except CannotStart as error:  # said together with whatever else is wrong
         problems += error.problems
 
@@ -89,7 +78,7 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
         problems += login_problems(config) + place_problems(config)
     except (config_source.ConfigError, CannotStart) as error:
         problems += error.problems
-    if problems or listening is None:
+    if problems or not listening:
         raise CannotStart(*problems)
 
     def reread(in_force: "Config") -> "Reread":
@@ -138,33 +127,6 @@ def _trial_login(options: Options, keys_dir: str) -> tuple[dict[str, object], st
     for remark in tried.remarks:
         say(remark)
     return tried.login, tried.identity
-
-
-def inherited(environ: MutableMapping[str, str]) -> socket.socket | None:
-    """The listening socket that we were started with (systemd), if any; where it listens is not for us to say then."""
-    try:
-        sock = socket_activation.take(environ, os.getpid())
-    except socket_activation.ActivationError as error:
-        raise CannotStart(str(error)) from None
-    if sock is not None:
-        address, port = sock.getsockname()[:2]
-        say(f"accepts connections at {address}:{port}, on the socket that it was started with")
-    return sock
-
-
-def listen(endpoint: tuple[str, int]) -> socket.socket:
-    """A listening socket; from here on a client's connection succeeds."""
-    address, port = endpoint
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(endpoint)
-        sock.listen(BACKLOG)
-    except OSError as error:
-        sock.close()
-        raise CannotStart(f"can't listen on {address}:{port}: {error.strerror}") from None
-    return sock
 
 
 def login_problems(config: "Config") -> list[str]:
@@ -311,7 +273,7 @@ def bind_metrics(config: "Config") -> socket.socket | None:
 
 def _supervise(
     config: "Config",
-    listening: socket.socket,
+    listening: list[socket.socket],
     identity: str,
     environ: MutableMapping[str, str],
     *,
@@ -396,8 +358,3 @@ def import_gateway() -> "ModuleType":
         del sys.modules[_X509]
         ctypes.util.find_library = find_library
     return main
-
-
-def say(text: str) -> None:
-    """A line for the person who started us."""
-    os.write(2, f"pyssh-gateway: {text}\n".encode(errors="backslashreplace"))

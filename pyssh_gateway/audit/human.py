@@ -219,7 +219,8 @@ def _started(event: ev.ServerStarted) -> str:
     if event.idle_timeout is not None:
         stop = f"stops when idle for {_duration(event.idle_timeout)}"
     which = _join(f"version {event.version}", f"pid {event.pid}", event.generation > 1 and f"start {event.generation}")
-    return f"accepting on {_address(event.address, event.port)} for {', '.join(event.users)}; {stop} ({which})"
+    where = ", ".join(event.addresses) or _address(event.address, event.port)
+    return f"accepting on {where} for {', '.join(event.users)}; {stop} ({which})"
 
 
 def _keys(event: ev.KeysLoaded) -> str:

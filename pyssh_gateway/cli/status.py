@@ -31,7 +31,8 @@ def status(given: argparse.Namespace, places: Sequence[str]) -> int:
 
 def _lines(reply: StatusReply, now: float) -> list[str]:
     running = text.time_span(max(0.0, now - reply.since))
-    lines = [f"pyssh-gateway {reply.version} listens on {reply.address}:{reply.port}, pid {reply.pid}, for {running}"]
+    where = ", ".join(reply.addresses) or f"{reply.address}:{reply.port}"
+    lines = [f"pyssh-gateway {reply.version} listens on {where}, pid {reply.pid}, for {running}"]
     lines += [_host_key(key) for key in reply.host_keys]
     lines.append("")
     for one in reply.connections:

@@ -4,7 +4,10 @@ from pyssh_gateway.events.base import Event
 
 
 class ServerStarted(Event, frozen=True, kw_only=True, tag="server.started"):
-    """The gateway accepts connections. `host_keys` are SHA256 fingerprints; `generation` counts gateway processes."""
+    """The gateway accepts connections, at `address` and `port` and whatever else is in `addresses`.
+
+    `host_keys` are SHA256 fingerprints; `generation` counts gateway processes.
+    """
 
     version: str
     address: str
@@ -14,6 +17,7 @@ class ServerStarted(Event, frozen=True, kw_only=True, tag="server.started"):
     host_keys: tuple[str, ...]
     users: tuple[str, ...]
     idle_timeout: float | None
+    addresses: tuple[str, ...] = ()
 
 
 class ServerStopping(Event, frozen=True, kw_only=True, tag="server.stopping"):

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import msgspec
 from pyssh_gateway import __version__
 from pyssh_gateway.audit.log import AuditLog
 from pyssh_gateway.config import Config
+from pyssh_gateway.config_source import shown_endpoint
 from pyssh_gateway.core.limits import Admission
 from pyssh_gateway.core.login_rules import rules_for
 from pyssh_gateway.core.steering import CipherSteering
@@ -65,7 +67,7 @@ class Gateway:
         facts: Facts,
         *,
         host_keys: tuple[HostKey, ...],
-        listening: socket.socket,
+        listening: Sequence[socket.socket],
         control: socket.socket,
         audit: AuditLog,
         asking: socket.socket | None,
@@ -78,7 +80,7 @@ class Gateway:
         self._facts = facts
         self._audit = audit
         self._loop = loop
-        self._listening = listening
+        self._endpoints = tuple(sock.getsockname()[:2] for sock in listening)
         self._stop: asyncio.Future[StopReason] = loop.create_future()
         self._somebody = asyncio.Event()
         self._early: list[Record] = []
@@ -155,7 +157,7 @@ class Gateway:
             registry=self._registry,
             idle=self._watch.tracker,
             host_keys=host_keys,
-            endpoint=listening.getsockname()[:2],
+            endpoints=self._endpoints,
             settings=config.idle,
             holds=self._holds,
             start=self._login_banner,
@@ -277,11 +279,11 @@ class Gateway:
     def _announce(self) -> None:
         """Say who may log in, and from now on what happens."""
         config = self._facts.config
-        address, port = self._listening.getsockname()[:2]
+        address, port = self._endpoints[0]
         if self._facts.generation == 1:
             banner = start_banner(
                 config,
-                (address, port),
+                self._endpoints,
                 self._host_keys,
                 snapshot=self._keyring.snapshot,
                 sources=self._keyring.describe(),
@@ -301,6 +303,7 @@ class Gateway:
                 version=__version__,
                 address=address,
                 port=port,
+                addresses=tuple(shown_endpoint(*endpoint) for endpoint in self._endpoints),
                 pid=os.getpid(),
                 generation=self._facts.generation,
                 host_keys=tuple(key.fingerprint for key in self._host_keys),

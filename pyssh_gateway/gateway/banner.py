@@ -1,6 +1,7 @@
 """What a person sees first: who may log in, with what, how, and when it ends."""
 
 from pyssh_gateway.config import Config, format_duration
+from pyssh_gateway.config_source import Endpoint, shown_endpoint
 from pyssh_gateway.core.authorized_keys import AccountKeys, KeySnapshot
 from pyssh_gateway.core.randomart import short_name
 from pyssh_gateway.keys.host_keys import HostKey
@@ -14,7 +15,7 @@ _ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
 
 def start_banner(
     config: Config,
-    endpoint: tuple[str, int],
+    endpoints: tuple[Endpoint, ...],
     host_keys: tuple[HostKey, ...],
     *,
     snapshot: KeySnapshot,
@@ -22,8 +23,8 @@ def start_banner(
     identity: str,
 ) -> str:
     """The text, ready to print. `identity` is a private key that the command has to name, or empty."""
-    address, port = endpoint
-    lines = ["", f"pyssh-gateway listens on {address}:{port}", ""]
+    address, port = endpoints[0]
+    lines = ["", f"pyssh-gateway listens on {', '.join(shown_endpoint(*endpoint) for endpoint in endpoints)}", ""]
     for login in config.login:
         lines.append(f"  {login.user} may log in with")
         lines += [f"    {line}" for line in _keys(snapshot.accounts[login.user])]

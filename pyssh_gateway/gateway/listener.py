@@ -6,7 +6,7 @@ import secrets
 import socket
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
 import asyncssh
@@ -59,11 +59,11 @@ class _Waiting:
 
 
 class Listener:
-    """Has the listening socket while the gateway lives; the spawner holds it, too, for the next gateway."""
+    """Has the listening sockets while the gateway lives; the spawner holds them, too, for the next gateway."""
 
     def __init__(
         self,
-        sock: socket.socket,
+        sockets: Sequence[socket.socket],
         *,
         loop: asyncio.AbstractEventLoop,
         options: asyncssh.SSHServerConnectionOptions,
@@ -73,7 +73,7 @@ class Listener:
         publish: Callable[[AnyEvent], None],
         proxies: "Proxies | None" = None,
     ) -> None:
-        self._socket = sock
+        self._sockets = tuple(sockets)
         self._options = options
         self._services = services
         self._admission = admission
@@ -81,11 +81,12 @@ class Listener:
         self._publish = publish
         self._proxies = proxies
         self.loop = loop
-        self._retry: asyncio.TimerHandle | None = None
+        self._retries: dict[socket.socket, asyncio.TimerHandle] = {}
         self._is_open = False
         self._tasks: asyncio.TaskGroup | None = None
         self._waiting: dict[str, deque[_Waiting]] = {}
-        sock.setblocking(False)
+        for sock in self._sockets:
+            sock.setblocking(False)
 
     def reconfigure(
         self, options: asyncssh.SSHServerConnectionOptions, services: Services, proxies: "Proxies | None"
@@ -105,8 +106,9 @@ class Listener:
     def resume(self) -> None:
         """Let connections in."""
         self._is_open = True
-        self._socket.listen(BACKLOG)
-        self.loop.add_reader(self._socket, self._accept)
+        for sock in self._sockets:
+            sock.listen(BACKLOG)
+            self.loop.add_reader(sock, self._accept, sock)
 
     @property
     def unauthenticated(self) -> int:
@@ -118,29 +120,30 @@ class Listener:
         if not self._is_open:  # a second shutdown(2) would be inherited by all that is accepted after a resume
             return
         self._is_open = False
-        self.loop.remove_reader(self._socket)
-        if self._retry is not None:
-            self._retry.cancel()
-        self._socket.shutdown(socket.SHUT_RD)
+        for sock in self._sockets:
+            self.loop.remove_reader(sock)
+            sock.shutdown(socket.SHUT_RD)
+        for retry in self._retries.values():
+            retry.cancel()
         if self._proxies is not None:
             self._proxies.give_up()
         for waiting in [entry for entries in self._waiting.values() for entry in entries]:
             waiting.timer.cancel()
             self.give_up(waiting)
 
-    def _accept(self) -> None:
-        """Take what waits in the kernel's queue, a few at a time, so that a flood does not starve who is on."""
+    def _accept(self, sock: socket.socket) -> None:
+        """Take what waits in the queue of `sock`, a few at a time, so that a flood does not starve who is on."""
         for _ in range(ACCEPTED_AT_ONCE):
             try:
-                accepted, _ = self._socket.accept()
+                accepted, _ = sock.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:
                 if error.errno not in EXHAUSTED:
                     raise
-                self.loop.remove_reader(self._socket)
-                self._retry = self.loop.call_later(
-                    EXHAUSTED_PAUSE_SECONDS, self.loop.add_reader, self._socket, self._accept
+                self.loop.remove_reader(sock)
+                self._retries[sock] = self.loop.call_later(
+                    EXHAUSTED_PAUSE_SECONDS, self.loop.add_reader, sock, self._accept, sock
                 )
                 return
             if self._tasks is None:

@@ -9,7 +9,7 @@ import os
 import pwd
 import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -46,7 +46,7 @@ METRICS_MODULES = ("prometheus_client", "pyssh_gateway.gateway.figures", "pyssh_
 
 def run_gateway(
     facts: Facts,
-    listening: socket.socket,
+    listening: Sequence[socket.socket],
     asking: socket.socket | None,
     metrics: socket.socket | None,
     control: socket.socket,

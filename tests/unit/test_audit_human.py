@@ -31,6 +31,7 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
         host_keys=(SHA,),
         users=("amos",),
         idle_timeout=60.0,
+        addresses=("0.0.0.0:2222",),
     ),
     ev.ServerStopping(reason="signal", detail="SIGTERM", connections=1, sessions=2),
     ev.ServerStopped(reason="idle", exit_code=0, message="Stopping machine. Goodbye!"),

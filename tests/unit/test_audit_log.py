@@ -35,6 +35,7 @@ STARTED = ev.ServerStarted(
     host_keys=("SHA256:example",),
     users=("amos",),
     idle_timeout=60.0,
+    addresses=("0.0.0.0:2222",),
 )
 TICK = ev.IdleTick(idle=5, remaining=55, message="Idle for 5s")
 

@@ -28,7 +28,9 @@ def banner(
     """The text for one account."""
     config = Config(login=(LOGIN,), idle=Idle(timeout=None if idle is None else Duration(idle)))
     snapshot = KeySnapshot({"amos": AccountKeys({bytes([number]): (key(number),) for number in range(keys)})})
-    return start_banner(config, (address, 2222), (HOST_KEY,), snapshot=snapshot, sources=(source,), identity=identity)
+    return start_banner(
+        config, ((address, 2222),), (HOST_KEY,), snapshot=snapshot, sources=(source,), identity=identity
+    )
 
 
 def test_it_says_who_with_what_how_and_until_when() -> None:

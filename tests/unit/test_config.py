@@ -26,7 +26,7 @@ from pyssh_gateway.config import (
     format_duration,
     parse,
 )
-from pyssh_gateway.config_source import listen_address, read
+from pyssh_gateway.config_source import endpoints_of, listen_endpoints, read
 
 FILE = "/etc/pyssh-gateway/config.toml"
 DOCUMENT = Path(config_module.__file__).parents[1] / "docs" / "configuration.md"
@@ -343,7 +343,8 @@ def test_whatever_is_configured_is_a_config_or_printable_problems(raw: RawConfig
 
 
 PORTS = st.integers(-1, 70000) | st.integers().map(str) | SCALARS
-ADDRESSES = st.ip_addresses().map(str) | st.from_regex(r"[0-9a-f.:%]{1,12}", fullmatch=True) | SCALARS
+PLAIN_ADDRESSES = st.ip_addresses().map(str) | st.from_regex(r"[0-9a-f.:%,\[\]]{1,12}", fullmatch=True) | SCALARS
+ADDRESSES = PLAIN_ADDRESSES | st.lists(PLAIN_ADDRESSES, max_size=3)
 
 
 @given(
@@ -358,9 +359,9 @@ def test_the_address_that_is_bound_early_is_the_one_that_is_configured(
     try:
         checked = parse(raw).listen
     except ConfigError:
-        assert listen_address(raw) is None
+        assert listen_endpoints(raw) is None
     else:
-        assert listen_address(raw) == (checked.address, checked.port)
+        assert listen_endpoints(raw) == endpoints_of(checked.address, checked.port)
 
 
 def documented_default(value: object) -> str:

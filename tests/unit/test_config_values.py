@@ -351,10 +351,21 @@ def test_what_cannot_be_a_directory_is_refused(path: object) -> None:
 
 def test_an_address_is_a_literal() -> None:
     """A name is refused: resolving it could hold up the start."""
-    assert values.ip_address("::") == "::"
-    for wrong in ("localhost", "[::]", "", 0):
+    assert values.listen_address("::") == "::"
+    for wrong in ("localhost", "[::", "", 0):
         with pytest.raises(UnfitError, match=r"^an IPv4 or IPv6 address"):
-            values.ip_address(wrong)
+            values.listen_address(wrong)
+
+
+def test_several_addresses_are_a_list_or_have_commas() -> None:
+    """The environment has no lists; a mistake in one of several shows how they are written."""
+    both = ("0.0.0.0:22", "[::]:22")
+    assert values.listen_address(list(both)) == both
+    assert values.listen_address("0.0.0.0:22, [::]:22") == both
+    assert values.listen_address("[::]") == ("[::]",)
+    for wrong in (["localhost:22"], [], ["::1", "::1"], "127.0.0.1,", [22]):
+        with pytest.raises(UnfitError, match=r'^addresses such as "0\.0\.0\.0:2222" and "\[::\]:2222", each once$'):
+            values.listen_address(wrong)
 
 
 @pytest.mark.parametrize(
