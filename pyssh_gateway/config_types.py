@@ -62,7 +62,7 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One Unix account that people may log in to, and where their keys come from."""
 
-    user: Annotated[str, values.account_name]
+    user: Annotated[str, values.existing_account]
     keys: Annotated[tuple[Annotated[str, values.source_spec], ...], msgspec.Meta(min_length=1)]
     forwarding: Annotated[str, values.choice("all", "local", "none")] = "all"
     permit_open: tuple[Annotated[str, values.host_and_port], ...] = ()
@@ -181,7 +181,7 @@ class Directory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A directory that is there after boot, with this owner and mode."""
 
     path: Annotated[str, machine_values.absolute_path]
-    owner: Annotated[str, values.account_name] = "root"
+    owner: Annotated[str, values.existing_account] = "root"
     mode: Annotated[str, machine_values.file_mode] = "0755"
 
 
@@ -200,7 +200,7 @@ class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Annotated[str, values.account_name]
     command: Annotated[str, machine_values.nonempty_command]
-    user: Annotated[str, values.account_name] = "root"
+    user: Annotated[str, values.existing_account] = "root"
     stop_timeout: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_DRAIN)] = Duration(5)
 
 
@@ -234,7 +234,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     boot: Boot = Boot()
     metrics: Metrics = Metrics()
     log: Log = Log()
-    account: Annotated[str, values.account_name] = "pyssh-gateway"
+    account: Annotated[str, values.existing_account] = "pyssh-gateway"
     control: Annotated[str, values.socket_path] = "auto"
     keys_dir: Annotated[str, values.directory] = "keys"
     audit_dir: Annotated[str, values.directory] = "audit"

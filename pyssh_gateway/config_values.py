@@ -71,6 +71,11 @@ _SPECS = (
     '"sourcehut:<login>", "url:https://...", "file:<absolute path>" or "ca:<absolute path>"'
 )
 
+# Not: what separates fields in passwd(5) or is part of a path, control characters, and what a program would take for an
+# option. ASCII, because a name has to be the very bytes that a client sends (core.policy). LOGIN_NAME_MAX is 256, NUL
+# included.
+_EXISTING_NAME = r"(?![ -])[ -.0-9;-~]{1,255}(?<! )"
+
 # POSIX's portable characters for user names (XBD 3.437), at most 32 as in Linux's useradd; all digits would be
 # taken for a uid by chown and others.
 _ACCOUNT_NAME = r"(?!\d+\Z)[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}"
@@ -250,8 +255,18 @@ def identification(value: object) -> str:
     return value
 
 
+def existing_account(value: object) -> str:
+    """Read the name of an account that is there already, by whatever name the machine has it (getpwnam(3)).
+
+    Directories have names such as `joe@corp.example`. Whether it exists is for the caller to find out.
+    """
+    if not isinstance(value, str) or not re.fullmatch(_EXISTING_NAME, value):
+        raise UnfitError("the name of a Unix account (ASCII without slash and colon, no hyphen in front)")
+    return value
+
+
 def account_name(value: object) -> str:
-    """Read the name of a Unix account. Whether the account exists is for whoever uses it to find out."""
+    """Read the name of an account that is to be made."""
     if not isinstance(value, str) or not re.fullmatch(_ACCOUNT_NAME, value, re.ASCII):
         raise UnfitError("the name of a Unix account (letters, digits, dots, hyphens and underscores, at most 32)")
     return value

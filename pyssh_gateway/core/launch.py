@@ -60,13 +60,14 @@ MAX_ENV_TOTAL = 64 * 1024
 
 
 class Account(msgspec.Struct, frozen=True):
-    """A passwd entry."""
+    """A passwd entry. `login` is the name that it was found by, if that is another one: directories know aliases."""
 
     name: str
     uid: int
     gid: int
     home: str
     shell: str
+    login: str = ""
 
 
 class Terminal(msgspec.Struct, frozen=True):
@@ -173,7 +174,7 @@ def plan(
     argv = (b"-" + name,) if request.command is None else (name, b"-c", request.command)
     greet = request.command is None and request.terminal is not None
     return LaunchPlan(
-        user=account.name,
+        user=account.login or account.name,
         executable=shell,
         argv=argv,
         env=_environment(request, account, shell, endpoints, system_env),

@@ -227,4 +227,4 @@ def find_account(user: str) -> Account:
         entry = pwd.getpwnam(user)
     except KeyError:
         raise SpawnRefused(f"there is no account {user} on this machine") from None
-    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, entry.pw_shell)
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, entry.pw_shell, user)

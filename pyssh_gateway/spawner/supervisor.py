@@ -103,8 +103,7 @@ class Supervisor:
         self._control: socket.socket | None = None
         self._signals, self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._requests = Requests(permissions, self._open_files, report=self._report, say=self._say)
-        self._terminal = terminal
-        self._reloading = reloading
+        self._terminal, self._reloading = terminal, reloading
         reloading.on_outcome = self._reread
         # -- boot and services
         self._news = News()

@@ -200,7 +200,7 @@ def test_every_mistake_is_listed_at_once() -> None:
         '"github:<login>", "github-team:<organisation>/<team>", "gitlab:<login>", "codeberg:<login>", '
         '"launchpad:<login>", "sourcehut:<login>", "url:https://...", "file:<absolute path>" or "ca:<absolute path>"'
     )
-    account = "the name of a Unix account (letters, digits, dots, hyphens and underscores, at most 32)"
+    account = "the name of a Unix account (ASCII without slash and colon, no hyphen in front)"
     at_most = "at most limits.unauthenticated, which is 5"
     assert problems_in(raw) == [
         f'idel: unknown key, did you mean "idle"? (from {FILE})',

@@ -323,9 +323,26 @@ def test_a_choice_names_its_alternatives() -> None:
             read(wrong)
 
 
+@pytest.mark.parametrize(
+    "name", ["amos", "joe@corp.example", r"CORP\joe", "joe smith", "1000", ".x", "$svc", "~", "a" * 255]
+)
+def test_accounts_that_exist_have_the_names_that_they_have(name: str) -> None:
+    """What a directory calls its people is not for us to judge."""
+    assert values.existing_account(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "-rf", " a", "a ", "a:b", "a/b", "a\n", "a\tb", "a\0", "\x7f", "\u00e9", "a" * 256, 1000, None]
+)
+def test_what_no_account_can_be_called_is_refused(name: object) -> None:
+    """No option, path or passwd field separator passes for a name, and none that no client could ask for."""
+    with pytest.raises(UnfitError, match=r"^the name of a Unix account"):
+        values.existing_account(name)
+
+
 @pytest.mark.parametrize("name", ["amos", "_apt", "Build.Bot-2", "1password", "a" * 32])
 def test_account_names_are_what_unix_has(name: str) -> None:
-    """Every name that common systems create is accepted."""
+    """Every name that common systems create can be made."""
     assert values.account_name(name) == name
 
 

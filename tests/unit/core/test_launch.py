@@ -66,6 +66,13 @@ def test_the_directory(account: Account, directory: bytes) -> None:
     assert planned(account).cwd == directory
 
 
+def test_account_that_was_found_by_an_alias_is_asked_for_by_that() -> None:
+    """A directory's alias: the spawner permits the name of the configuration, the session sees the account's own."""
+    made = planned(Account("joe", 1003, 1003, "/home/joe", "/bin/sh", "joe@corp.example"))
+    assert made.user == "joe@corp.example"
+    assert (made.env[b"USER"], made.env[b"LOGNAME"]) == (b"joe", b"joe")
+
+
 def test_the_whole_environment() -> None:
     """Nothing but what sshd sets (do_setup_env): no variable of the server's own is in it."""
     assert planned(terminal=TERMINAL).env == {
