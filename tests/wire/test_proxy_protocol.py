@@ -62,6 +62,8 @@ def opened(server: Server, header: bytes, **fields: object) -> EventFields:
             binary(("2001:db8::9", 1), ("::1", 22), tlvs=tlv(UNIQUE_ID, b"1F90\xff\x1b"), checksum=True),
             {"peer": "2001:db8::9", "peer_port": 1, "proxy_id": "1F90\\xff\\x1b"},
         ),
+        (line(("2001:db8::9", 1), EDGE), {"peer": "2001:db8::9", "peer_port": 1}),
+        (line(CLIENT, ("2001:db8::2", 22)), {"peer": CLIENT[0], "peer_port": CLIENT[1]}),
         (b"PROXY UNKNOWN\r\n", {"peer": PROXY}),
         (frame(), {"peer": PROXY}),
     ],
