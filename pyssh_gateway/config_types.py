@@ -27,6 +27,13 @@ KEY_TYPES = (
 )
 """Types of keys that may log in. RSA keys sign with SHA-2 only."""
 
+PRIVATE_NETWORKS = (
+    *("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"),
+    *("fc00::/7", "fe80::/10"),
+)
+"""Private addresses (RFC 1918, 6598, 3927, 4193 and 4291). Connections from there are often other people's, whom a
+bridge, a balancer or a proxy without a header brings: a penalty for one would keep out all of them."""
+
 GITHUB_URL = "https://github.com"
 GITHUB_API_URL = "https://api.github.com"
 
@@ -42,6 +49,8 @@ _MAX_GRACE = 600
 _MAX_ATTEMPTS = 100
 # Fly's proxy opens at most 2,048 connections per app and edge; a few edges fit.
 _MAX_UNAUTHENTICATED = 10_000
+# A day: whoever is kept out for longer has to be kept out by a firewall.
+_MAX_PENALTY = 86400
 # OpenSSH's MaxSessions is 10. Each is a process and up to three descriptors.
 _MAX_SESSIONS = 1_000
 # OpenSSH's ClientAliveCountMax is 3 of no interval; a day of silence at any sensible interval is within this.
@@ -124,10 +133,17 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a peer may ask of us."""
 
     login_grace: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_GRACE)] = Duration(30)
+    signature_grace: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_GRACE)] = Duration(120)
     auth_attempts: Annotated[int, values.whole_number(1, _MAX_ATTEMPTS)] = 6
     unauthenticated: Annotated[int, values.whole_number(1, _MAX_UNAUTHENTICATED)] = 100
     unauthenticated_per_source: Annotated[int, values.whole_number(1, _MAX_UNAUTHENTICATED)] = 10
     sessions_per_connection: Annotated[int, values.whole_number(1, _MAX_SESSIONS)] = 64
+    early_drop_start: Annotated[int, values.whole_number(1, _MAX_UNAUTHENTICATED)] = 10
+    early_drop_rate: Annotated[int, values.whole_number(1, 100)] = 30
+    penalties: Annotated[bool, values.yes_or_no] = True
+    penalty_min: Annotated[Duration, values.duration(0, _MAX_PENALTY)] = Duration(15)
+    penalty_max: Annotated[Duration, values.duration(values.SECOND, _MAX_PENALTY)] = Duration(600)
+    penalty_exempt: tuple[Annotated[str, machine_values.network], ...] = PRIVATE_NETWORKS
 
 
 class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

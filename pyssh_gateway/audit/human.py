@@ -106,7 +106,7 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
                 _join(f"{event.conn} from {_address(event.peer, event.peer_port)}", via, sep=" "),
             )
         case ev.ConnectionRefused():
-            return "refused", Tone.WATCH, f"{_address(event.peer, event.peer_port)}: {event.reason}"
+            return "refused", Tone.WATCH, _refused(event)
         case ev.AuthAttempt():
             tone = {"accepted": Tone.GOOD, "offered": Tone.QUIET, "denied": Tone.BAD}[event.result]
             return "auth", tone, _attempt(event)
@@ -210,6 +210,12 @@ def _keys(event: ev.KeysLoaded) -> str:
         "changed" if event.changed else "unchanged",
     )
     return "; ".join([text, *event.refusals[:SHOWN_REFUSALS]])
+
+
+def _refused(event: ev.ConnectionRefused) -> str:
+    text = f"{_address(event.peer, event.peer_port)}: {event.reason}"
+    more = f"{_count(event.count, 'more connection')} within {_duration(event.seconds)}, the last from"
+    return f"{more} {text}" if event.seconds else text
 
 
 def _attempt(event: ev.AuthAttempt) -> str:

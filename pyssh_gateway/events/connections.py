@@ -20,11 +20,17 @@ class ConnectionOpened(Event, frozen=True, kw_only=True, tag="connection.opened"
 
 
 class ConnectionRefused(Event, frozen=True, kw_only=True, tag="connection.refused"):
-    """A TCP connection was closed at once: too many unauthenticated ones, no PROXY header, or a stop."""
+    """A TCP connection was closed unserved: too many unauthenticated ones, a penalty, no PROXY header, or a stop.
+
+    `count` connections of one source within `seconds`, of which this was the last: after the first few of a source,
+    refusals are counted together.
+    """
 
     peer: str
     peer_port: int
     reason: str
+    count: int = 1
+    seconds: float = 0.0
 
 
 class AuthAttempt(Event, frozen=True, kw_only=True, tag="auth.attempt"):

@@ -57,7 +57,7 @@ def options(host_keys: Sequence[HostKey], config: Config) -> SSHServerConnection
         gss_host=None,  # the default looks our name up in the DNS
         gss_kex=False,
         gss_auth=False,
-        login_timeout=config.limits.login_grace,
+        login_timeout=0,  # gateway.strangers has the clock
         keepalive_interval=config.session.keepalive or 0,
         keepalive_count_max=config.session.keepalive_misses,
         agent_forwarding=False,

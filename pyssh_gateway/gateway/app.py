@@ -16,7 +16,6 @@ from pyssh_gateway import __version__
 from pyssh_gateway.audit.log import AuditLog
 from pyssh_gateway.config import Config, Listen
 from pyssh_gateway.core.launch import parse_environment
-from pyssh_gateway.core.limits import Admission
 from pyssh_gateway.core.login_rules import rules_for
 from pyssh_gateway.core.steering import CipherSteering
 from pyssh_gateway.core.stopping import Clocks
@@ -145,7 +144,6 @@ class Gateway:
             going=lambda: self._leaving.going,
         )
         self._login_banner = LoginBanner(config, fresh=fresh, since=facts.started or time.time(), clock=time.time)
-        self._admission = Admission(config.limits.unauthenticated, config.limits.unauthenticated_per_source)
         # A session's commands ask there; they may not be able to read the configuration.
         place = {} if asking is None else {CONTROL_VARIABLE: os.fsencode(asking.getsockname())}
         services = Services(
@@ -163,7 +161,7 @@ class Gateway:
             end_revoked=config.keys.on_revoke == "end",
             system_env=lambda: read_system_environment(facts.timezone) | place,
             banner=self._login_banner.text,
-            released=lambda peer: self._listener.released(peer),  # noqa: PLW0108 - the listener is made below
+            released=lambda conn: self._listener.released(conn),  # noqa: PLW0108 - the listener is made below
         )
         reporter = Reporter(
             keyring=self._keyring,
@@ -196,7 +194,6 @@ class Gateway:
             loop=loop,
             options=algorithms.options(host_keys, config),
             services=services,
-            admission=self._admission,
             steering=CipherSteering(has_aes=processor_has_aes()),
             publish=self.bus.publish,
             proxies=_proxies(config.listen, loop),
@@ -252,7 +249,7 @@ class Gateway:
         Those of key files count only if the files can't be read: `Keyring.read_files` is before every decision.
         """
         self._end_early = self.bus.subscribe(self._early.append)
-        for subscriber in (self._observe, self._login_banner.observe, self._holds.observe):
+        for subscriber in (self._observe, self._login_banner.observe, self._holds.observe, self._listener.observe):
             self.bus.subscribe(subscriber)
         self._holds.open()
         for crash in self._facts.crashes[-1:]:

@@ -89,8 +89,8 @@ class Figures:
                 self._attempts["accepted", ""] += 1
             case ConnectionAuthenticated(user=user, source=source):
                 self._logins[user, source] += 1
-            case ConnectionRefused():
-                self._refused += 1
+            case ConnectionRefused(count=count):
+                self._refused += count
             case ConnectionClosed(bytes_in=bytes_in, bytes_out=bytes_out):
                 self._bytes_in += bytes_in
                 self._bytes_out += bytes_out

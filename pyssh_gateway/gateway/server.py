@@ -57,7 +57,7 @@ MAX_ALGORITHM = 64
 
 
 class Services(msgspec.Struct, frozen=True):
-    """What every client needs of the gateway. `released` is called once, when a peer has authenticated or gone.
+    """What every client needs of the gateway. `released` is called once, when one has authenticated or gone.
 
     `read_files` returns when it is known what the key files say; `look_again` (peer, fingerprint) when it is not worth
     waiting any longer for news of a key; `key_used` (source, fingerprints offered in vain) is told who got in by what;
@@ -120,7 +120,7 @@ class Client(asyncssh.SSHServer):
         if self._ending is not None:
             self._ending.cancel()
         if not self.user:
-            self._services.released(self._endpoints.peer)
+            self._services.released(self.id)
             self._services.turned_away(self._endpoints.peer, self._in_vain)
         else:
             self.forwarding.close()
@@ -235,7 +235,7 @@ class Client(asyncssh.SSHServer):
             self._loop,
         )
         self._connection.authenticated()
-        self._services.released(self._endpoints.peer)
+        self._services.released(self.id)
         self._services.publish(
             ConnectionAuthenticated(
                 conn=self.id,

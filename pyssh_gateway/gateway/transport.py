@@ -70,9 +70,13 @@ _UNDECODABLE = (PacketDecodeError, UnicodeDecodeError)
 
 
 class Services(msgspec.Struct, frozen=True):
-    """What a connection needs from its listener. `steer_to_gcm` decides by the client's identification line."""
+    """What a connection needs from its listener. `steer_to_gcm` decides by the client's identification line.
+
+    `spoke` is called when the first bytes have come.
+    """
 
     login_attempts: int
+    spoke: Callable[[], None]
     steer_to_gcm: Callable[[bytes], bool]
     negotiation_failed: Callable[[], None]
 
@@ -114,6 +118,8 @@ class Transport(SSHServerConnection):
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
         """Bytes from the peer; before authentication they are counted against what a login needs."""
+        if not self.bytes_in:
+            self._services.spoke()
         self.bytes_in += len(data)
         if self._transport is None:  # closed: what still comes is only taken so that the peer reads our last words
             return
@@ -260,6 +266,13 @@ class Transport(SSHServerConnection):
                 transport.write_eof()
             self._loop.call_later(CLOSE_SECONDS if self._auth_complete else EARLY_CLOSE_SECONDS, transport.abort)
         self._loop.call_soon(self._cleanup, exc)
+
+    def cut_off(self, reason: str) -> None:
+        """End a connection on which nobody has authenticated, at once: its descriptor is needed for others."""
+        transport = self._transport
+        if transport is not None:
+            self._force_close(asyncssh.ConnectionLost(reason))
+            transport.abort()
 
     def eof_received(self) -> None:
         """The peer has closed its side; nobody speaks SSH into one half of a connection."""

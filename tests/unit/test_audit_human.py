@@ -235,6 +235,11 @@ idle     Stopping machine. Goodbye!"""
             {"reason": "", "key_type": "", "fingerprint": ""},
             "denied root from 203.0.113.5 on c1 by publickey",
         ),
+        (
+            ev.ConnectionRefused,
+            {"count": 1900, "seconds": 20.0},
+            "1900 more connections within 20s, the last from [2001:db8::5]:50023: too many unauthenticated connections",
+        ),
         (ev.SessionOpened, {"tty": "", "command": "", "kind": "shell"}, "c1.1 amos shell, pid 12"),
         (ev.SessionClosed, {"exit_status": None, "exit_signal": "KILL"}, "killed by KILL"),
         (ev.SessionClosed, {"exit_status": None, "bytes_out": 2**50}, "left its process running after 3.21s"),

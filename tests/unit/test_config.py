@@ -195,7 +195,11 @@ def test_every_mistake_is_listed_at_once() -> None:
     """)
     raw.origins["listen.port"] = "environment PYSSH_GATEWAY_LISTEN__PORT"
     raw.values["listen"] = {"address": "localhost", "port": "ssh"}
-    known = "login_grace, auth_attempts, unauthenticated, unauthenticated_per_source, sessions_per_connection"
+    known = (
+        "login_grace, signature_grace, auth_attempts, unauthenticated, unauthenticated_per_source, "
+        "sessions_per_connection, early_drop_start, early_drop_rate, "
+        "penalties, penalty_min, penalty_max, penalty_exempt"
+    )
     source = (
         '"github:<login>", "github-team:<organisation>/<team>", "gitlab:<login>", "codeberg:<login>", '
         '"launchpad:<login>", "sourcehut:<login>", "url:https://...", "file:<absolute path>" or "ca:<absolute path>"'
@@ -271,6 +275,18 @@ def test_more_places_per_source_than_places_is_a_mistake() -> None:
     (line,) = problems_in(from_file("limits.unauthenticated = 20\nlimits.unauthenticated_per_source = 21"))
     assert line.startswith("limits.unauthenticated_per_source: expected at most limits.unauthenticated, which is 20")
     assert parse(from_file("limits.unauthenticated = 20\nlimits.unauthenticated_per_source = 20"))
+
+
+def test_what_begins_ends_later() -> None:
+    """Early drop begins before the places run out, and penalties count before they stop growing; defaults give way."""
+    (line,) = problems_in(from_file("limits.unauthenticated = 20\nlimits.early_drop_start = 21"))
+    assert (
+        line == f"limits.early_drop_start: expected at most limits.unauthenticated, which is 20, got 21 (from {FILE})"
+    )
+    (line,) = problems_in(from_file("limits.penalty_max = '1m'\nlimits.penalty_min = '61s'"))
+    assert line.startswith('limits.penalty_min: expected at most limits.penalty_max, which is 1m, got "1m1s"')
+    assert parse(from_file("limits.unauthenticated_per_source = 5\nlimits.unauthenticated = 5"))
+    assert parse(from_file("limits.penalty_max = '5s'"))
 
 
 @pytest.mark.parametrize(
