@@ -43,7 +43,10 @@ NEEDED = "its place was needed for other connections"
 
 
 class Places(msgspec.Struct, frozen=True):
-    """How many there are: `full` in all and `per_source`. From `start` on, `rate` percent of arrivals cost a place."""
+    """How many are served at a time: `full` in all, `per_source` of one source. As many as `full` may wait.
+
+    From `start` on, `rate` percent of arrivals cost a connection that has used up its patience its place.
+    """
 
     full: int
     per_source: int
@@ -89,18 +92,14 @@ class _Source:
         self.served: dict[str, _Place] = {}
         self.waiting: dict[str, _Place] = {}  # in the order of their arrival
 
-    @property
-    def count(self) -> int:
-        return len(self.served) + len(self.waiting)
-
 
 class Admission:
     """All places. Connections have keys, of the caller's making.
 
     Up to `start` connections nobody is bothered. From there on every arrival may cost a connection that has used up its
-    `PATIENCE` its place, and at `full` it does; then, too, a source with more than another loses one to it. A source
-    from which somebody has logged in lately takes any stranger's place. Below `full` nobody is refused, but waits while
-    its own source has as many as it may have. Takes time in proportion to the number of places.
+    `PATIENCE` its place. When there is no place, a newcomer waits for one: until a connection has gone or has used up
+    its patience; one of a source that has more goes at once. A source from which somebody has logged in lately takes
+    any stranger's place. Takes time in proportion to the number of places.
 
     `spoken` tells of a connection that waits whether it has sent something: those are served first.
     """
@@ -109,6 +108,7 @@ class Admission:
         self._places = places
         self._sources: dict[str, _Source] = {}
         self._all: dict[str, _Place] = {}
+        self._served = 0
 
     @property
     def total(self) -> int:
@@ -135,13 +135,16 @@ class Admission:
         name = source_of(peer)
         source = self._sources.get(name) or _Source(name)
         source.known = known
-        gone = self._make_room(source, now, roll, spoken)
-        if self.total >= self._places.full:
-            return Moves(refuse=((key, f"{self.total} unauthenticated connections already"),))
-        place = _Place(key, source, now, delay)
+        moves = [self._drop_early(now, roll)]
+        if self.total - self._served >= self._places.full:
+            victim = self._least_of_those_that_wait(source, spoken)
+            if victim is None:
+                return _together([*moves, Moves(refuse=((key, f"{self.total} unauthenticated connections already"),))])
+            self._remove(victim)
+            moves.append(Moves(refuse=((victim.key, NEEDED),)))
         self._sources[name] = source
-        self._all[key] = source.waiting[key] = place
-        return _together([gone, self._turns(source, now, spoken)])
+        self._all[key] = source.waiting[key] = _Place(key, source, now, delay)
+        return _together([*moves, *self._turns([source], now, spoken)])
 
     def spoke(self, key: str) -> None:
         """A connection that is served has sent something."""
@@ -158,85 +161,102 @@ class Admission:
 
     def look(self, now: float, spoken: Callable[[str], bool]) -> Moves:
         """Whose turn it is, and who has waited in vain. To be called after a `leave`, and when `next_look` is over."""
-        late = [place for place in map(self._all.__getitem__, self.waiting) if place.until <= now]
-        turns = [self._turns(source, now, spoken) for source in tuple(self._sources.values())]
-        served = {key for moves in turns for key in moves.serve}
-        refused = []
-        for place in late:
-            if place.key not in served:
-                self._remove(place)
-                refused.append((place.key, f"too many unauthenticated connections from {place.source.name}"))
-        return _together([Moves(refuse=tuple(refused)), *turns])
+        moves = list(self._turns(self._sources.values(), now, spoken))
+        for place in [place for key in self.waiting if (place := self._all[key]).until <= now]:
+            self._remove(place)
+            reason = f"too many unauthenticated connections from {place.source.name}"
+            if len(place.source.served) < self._places.per_source:
+                reason = "too many unauthenticated connections"
+            moves.append(Moves(refuse=((place.key, reason),)))
+        return _together(moves)
 
     def next_look(self, now: float) -> float | None:
         """When to look again if nothing happens until then; None: nobody waits."""
-        times: list[float] = []
+        if self.total == self._served:
+            return None
+        times = []
         for source in self._sources.values():
-            if not source.waiting:
-                continue
             times += [place.ready if place.ready > now else place.until for place in source.waiting.values()]
             times += [place.expendable_at for place in source.served.values() if place.expendable_at > now]
-        return min(times, default=None)
+        return min(times)
 
     # -- who is served ------------------------------------------------------------------------------------------
 
-    def _turns(self, source: _Source, now: float, spoken: Callable[[str], bool]) -> Moves:
-        """Serve those of `source` that wait, while it has room or one of its others can go."""
-        serve: list[str] = []
-        cut_off: list[str] = []
-        while ready := [place for place in source.waiting.values() if place.ready <= now]:
-            if len(source.served) >= self._places.per_source:
-                least = min(_expendable([source], now), key=_use, default=None)
-                if least is None:
+    def _turns(self, sources: Iterable[_Source], now: float, spoken: Callable[[str], bool]) -> Iterator[Moves]:
+        """Serve those of `sources` that wait, as long as there is a place.
+
+        Whoever is owed most comes first. So if no place can be made for that source, none can for those behind it.
+        """
+        while True:
+            order = sorted(
+                (source for source in sources if source.waiting), key=lambda one: (not one.known, len(one.served))
+            )
+            for source in order:
+                ready = [place for place in source.waiting.values() if place.ready <= now]
+                if not ready:
+                    continue
+                gone = self._place_for(source, now)
+                if gone is not None:
+                    turn = next((place for place in ready if spoken(place.key)), ready[0])
+                    self._serve(turn, now)
+                    yield Moves(serve=(turn.key,), cut_off=gone)
                     break
-                self._remove(least)
-                cut_off.append(least.key)
-            turn = next((place for place in ready if spoken(place.key)), ready[0])
-            del source.waiting[turn.key]
-            source.served[turn.key] = turn
-            turn.since = now
-            serve.append(turn.key)
-        return Moves(serve=tuple(serve), cut_off=tuple(cut_off))
+                if len(source.served) < self._places.per_source:
+                    return
+            else:
+                return
+
+    def _place_for(self, source: _Source, now: float) -> tuple[str, ...] | None:
+        """Make a place for one of `source`. Returns who has lost theirs by that, if anybody; None: there is none."""
+        if len(source.served) >= self._places.per_source:
+            victim = min(_expendable([source], now), key=_use, default=None)
+        elif self._served < self._places.full:
+            return ()
+        else:
+            victim = self._least_useful(now) or self._debt(source)
+        if victim is None:
+            return None
+        self._remove(victim)
+        return (victim.key,)
 
     # -- who gives way ------------------------------------------------------------------------------------------
 
-    def _make_room(self, source: _Source, now: float, roll: int, spoken: Callable[[str], bool]) -> Moves:
-        """Take the place of one connection for one of `source`, if that is called for and one can go."""
+    def _drop_early(self, now: float, roll: int) -> Moves:
+        """sshd's random early drop, of the one that has been of no use for longest instead of the newcomer."""
         places = self._places
         if not early_drop(self.total, start=places.start, rate=places.rate, full=places.full, roll=roll):
             return Moves()
-        victim = min(
-            _expendable(self._sources.values(), now),
-            key=lambda place: (place.source.known, -place.source.count, *_use(place)),
-            default=None,
-        )
-        if victim is None and self.total >= places.full:
-            victim = self._debt(source, spoken) or _silent(source, spoken)
+        victim = self._least_useful(now)
         if victim is None:
             return Moves()
-        waited = victim.key in victim.source.waiting
         self._remove(victim)
-        return Moves(refuse=((victim.key, NEEDED),)) if waited else Moves(cut_off=(victim.key,))
+        return Moves(cut_off=(victim.key,))
 
-    def _debt(self, source: _Source, spoken: Callable[[str], bool]) -> _Place | None:
-        """A place that another source owes to `source`: it has more of them than `source` will have.
+    def _least_useful(self, now: float) -> _Place | None:
+        """One that has used up its patience: of a stranger, and of the source with most of them, before others."""
+        return min(
+            _expendable(self._sources.values(), now),
+            key=lambda place: (place.source.known, -len(place.source.served), *_use(place)),
+            default=None,
+        )
 
-        A known source owes strangers only what it has waiting. Strangers owe any place to a known source.
-        """
+    def _debt(self, source: _Source) -> _Place | None:
+        """A place that another source owes to `source`: it has more, or is a stranger where `source` is known."""
 
         def owes(other: _Source) -> bool:
-            if source.known and not other.known:
-                return True
-            more = other.count > source.count + 1
-            return more and (bool(other.waiting) or other.known == source.known)
+            if not other.served or other is source or other.known > source.known:
+                return False
+            return other.known < source.known or len(other.served) > len(source.served) + 1
 
-        debtors = [other for other in self._sources.values() if other is not source and owes(other)]
-        if not debtors:
-            return None
-        least = {other.name: min(map(_use, other.served.values()), default=(0, 0.0)) for other in debtors}
-        greediest = min(debtors, key=lambda other: (other.known, -other.count, least[other.name]))
-        oldest = next(iter(greediest.waiting.values()), None)
-        return _silent(greediest, spoken) or oldest or min(greediest.served.values(), key=_use)
+        least = [min(other.served.values(), key=_use) for other in self._sources.values() if owes(other)]
+        return min(least, key=lambda place: (-len(place.source.served), *_use(place)), default=None)
+
+    def _least_of_those_that_wait(self, source: _Source, spoken: Callable[[str], bool]) -> _Place | None:
+        """Who makes room for a newcomer of `source`: one of the source of which most wait, and silent if possible."""
+        most = max(self._sources.values(), key=lambda other: len(other.waiting))
+        if len(most.waiting) <= len(source.waiting):
+            return _silent(source, spoken)
+        return _silent(most, spoken) or next(reversed(most.waiting.values()))
 
     # -- counting -----------------------------------------------------------------------------------------------
 
@@ -245,12 +265,18 @@ class Admission:
         if place is not None:
             place.stage = max(place.stage, stage)
 
+    def _serve(self, place: _Place, now: float) -> None:
+        del place.source.waiting[place.key]
+        place.source.served[place.key] = place
+        place.since = now
+        self._served += 1
+
     def _remove(self, place: _Place) -> None:
         source = place.source
         del self._all[place.key]
         source.waiting.pop(place.key, None)
-        source.served.pop(place.key, None)
-        if not source.count:
+        self._served -= source.served.pop(place.key, None) is not None
+        if not source.served and not source.waiting:
             self._sources.pop(source.name, None)
 
 

@@ -32,9 +32,9 @@ REFUSAL = b"Not allowed at this time\r\n"
 """What a client is told that is refused (drop_connection in sshd.c). RFC 4253 section 4.2 allows such a line before the
 identification, and clients show it."""
 
-STRANGERS_SHARE = 3
-"""One in so many descriptors may be a stranger's connection, whatever the configuration allows: at their bound they
-give way to each other, which they can't where `listener.RESERVED_DESCRIPTORS` are what is left."""
+STRANGERS_SHARE = 4
+"""One in so many descriptors may be a stranger's connection that is served, and one a stranger's that waits, whatever
+the configuration allows: at that bound they give way to each other, which they don't at the reserve (`listener`)."""
 
 GRACE_OVER = "Login timeout expired"
 

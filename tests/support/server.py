@@ -60,6 +60,8 @@ class Server:
         self.known_hosts = directory / "known_hosts"
         self.lines: list[bytes] = []
         self.events: list[EventFields] = []
+        self.wrapper: list[str] = []
+        """What the server is started through, such as `prlimit`: a program that becomes the one that follows it."""
         self.port = 0
         self.gateway_pid = 0
         self.exit_code: int | None = None
@@ -112,7 +114,7 @@ class Server:
         self.launched_at = time.time()
         with (self.directory / "stderr").open("wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", "pyssh_gateway", "serve", "--config", str(self.config)],
+                [*self.wrapper, sys.executable, "-m", "pyssh_gateway", "serve", "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
