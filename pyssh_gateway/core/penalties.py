@@ -1,9 +1,9 @@
 """Penalties for sources of failed logins: what earns one, how they grow, whom they keep out, and what ends them.
 
-The values and the arithmetic are those of OpenSSH's PerSourcePenalties (since 9.8; srclimit.c, and servconf.c of
-10.3 for the defaults), with three differences. Silence earns none, so that health checks and port scans cost nobody
-anything. A login from a source ends its penalty. A source from which somebody has logged in lately is slowed down and
-not refused: others may be behind the same address. Pure.
+The values and the arithmetic are those of OpenSSH's PerSourcePenalties (since 9.8: srclimit.c, and servconf.c for the
+defaults), with three differences. Silence earns none, so that health checks and port scans cost nobody anything; by the
+hundred it slows down. A login from a source ends its penalty. A source from which somebody has logged in lately is
+slowed down and not refused: others may be behind the same address. Pure.
 """
 
 import heapq
@@ -32,6 +32,8 @@ class Offence(Enum):
     GRACE = "exceeded the login grace", 10.0
     NO_ATTEMPT = "connections without attempting authentication", 1.0
     """sshd's `noauth`."""
+    SILENCE = "connections without a word", 0.1
+    """Ten a second are free, for ever. It only ever slows down (`HASTE`)."""
 
     def __init__(self, reason: str, seconds: float) -> None:
         self.reason = reason
@@ -47,12 +49,12 @@ class Conduct(msgspec.Struct, frozen=True):
     grace_exceeded: bool = False
 
 
-def offence_of(conduct: Conduct) -> Offence | None:
-    """What a connection is penalised for, in sshd's order (child_reap in sshd.c); None for nothing."""
+def offence_of(conduct: Conduct) -> Offence:
+    """What a connection is penalised for, in sshd's order (child_reap in sshd.c)."""
     if conduct.crashed:
         return Offence.CRASH
     if not conduct.spoke:
-        return None
+        return Offence.SILENCE
     if conduct.grace_exceeded:
         return Offence.GRACE
     return Offence.FAILED if conduct.attempted else Offence.NO_ATTEMPT
@@ -68,6 +70,11 @@ class Rules(msgspec.Struct, frozen=True):
     least: float
     most: float
     exempt: tuple[str, ...]
+
+
+HASTE_LEAST, HASTE_MOST = 10.0, 60.0
+"""A hundred connections without a word at once slow their source down, for a minute at most. Each would otherwise write
+two lines into the log, as fast as it can be opened and closed."""
 
 
 class _Penalty:

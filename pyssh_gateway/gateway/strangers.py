@@ -20,7 +20,16 @@ from pyssh_gateway.config import Limits
 from pyssh_gateway.core.admission import NEEDED, Admission, Moves, Places
 from pyssh_gateway.core.familiar import MAX_STATE_BYTES, Familiar
 from pyssh_gateway.core.launch import Endpoints
-from pyssh_gateway.core.penalties import SLOW_SECONDS, Conduct, Penalties, Rules, offence_of
+from pyssh_gateway.core.penalties import (
+    HASTE_LEAST,
+    HASTE_MOST,
+    SLOW_SECONDS,
+    Conduct,
+    Offence,
+    Penalties,
+    Rules,
+    offence_of,
+)
 from pyssh_gateway.core.tally import RefusalTally
 from pyssh_gateway.events import AnyEvent, AuthAttempt, ConnectionRefused, InternalError, Record
 from pyssh_gateway.gateway.state_file import read_state, write_state
@@ -102,6 +111,7 @@ class Strangers:
         self._penalties = Penalties(
             Rules(limits.penalties, limits.penalty_min, limits.penalty_max, limits.penalty_exempt)
         )
+        self._haste = Penalties(Rules(limits.penalties, HASTE_LEAST, HASTE_MOST, limits.penalty_exempt))
         self._familiar = Familiar(read_state(state, MAX_STATE_BYTES))
         self._tally = RefusalTally()
         self._strangers: dict[str, _Stranger] = {}
@@ -130,14 +140,15 @@ class Strangers:
             self.refuse(arrival, penalty)
             return
         self._strangers[arrival.conn] = _Stranger(arrival)
+        slowed = penalty is not None or self._haste.check(peer, now) is not None
         moves = self._admission.arrive(
             arrival.conn,
             peer,
             now,
             roll=secrets.randbelow(100),
             spoken=self._has_spoken,
-            known=known and penalty is None,
-            delay=0.0 if penalty is None else SLOW_SECONDS,
+            known=known and not slowed,
+            delay=SLOW_SECONDS if slowed else 0.0,
         )
         self._make(moves)
 
@@ -199,8 +210,9 @@ class Strangers:
             if self._familiar.logged_in(peer, self._clock()):
                 with suppress(OSError):  # a full disk: it is remembered for as long as this process lives
                     write_state(self._state, self._familiar.encode())
-        elif self._is_open and (offence := offence_of(stranger.conduct)) is not None:
-            self._penalties.penalise(peer, offence, now)
+        elif self._is_open:
+            offence = offence_of(stranger.conduct)
+            (self._haste if offence is Offence.SILENCE else self._penalties).penalise(peer, offence, now)
         self._admission.leave(conn)
         self._make(self._admission.look(now, self._has_spoken))
 
@@ -212,10 +224,10 @@ class Strangers:
 
     def stop(self) -> None:
         """Nobody is let in any more: those that wait are refused, and the log gets what has been counted."""
-        self._is_open = False
         for conn in self._admission.waiting:
             self._admission.leave(conn)
             self._give_up(conn, "the server is stopping")
+        self._is_open = False
         for event in self._tally.rest(self._loop.time()):
             self._publish(event)
 
@@ -230,11 +242,17 @@ class Strangers:
                 stranger.guest.cut_off(NEEDED)
         for conn, reason in moves.refuse:
             self._give_up(conn, reason)
+        now = self._loop.time()
+        gone = [conn for conn in moves.serve if self._has_gone(conn)]
+        for conn in gone:
+            self._admission.leave(conn)
+            self._give_up(conn, "it has gone before its turn")
         for conn in moves.serve:
-            self._serve(self._strangers[conn].arrival)
+            if conn not in gone:
+                self._serve(self._strangers[conn].arrival)
         if self._look is not None:
             self._look.cancel()
-        at = self._admission.next_look(self._loop.time())
+        at = now if gone else self._admission.next_look(now)
         self._look = None if at is None else self._loop.call_at(at, self._look_again)
 
     def _look_again(self) -> None:
@@ -245,10 +263,20 @@ class Strangers:
 
     def _has_spoken(self, conn: str) -> bool:
         """Whether a connection that waits has sent something, which stays where it is."""
+        return bool(self._peek(conn))
+
+    def _has_gone(self, conn: str) -> bool:
+        """Whether a connection was closed without having sent anything."""
+        return self._peek(conn) == b""
+
+    def _peek(self, conn: str) -> bytes | None:
+        """What would be read of a connection that is not served yet; None: nothing so far."""
         try:
-            return bool(self._strangers[conn].arrival.accepted.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        except OSError:  # nothing yet, or it is gone
-            return False
+            return self._strangers[conn].arrival.accepted.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
 
     def _set_grace(self, stranger: _Stranger, seconds: float) -> None:
         if stranger.timer is not None:

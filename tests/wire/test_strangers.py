@@ -243,8 +243,10 @@ def test_silence_earns_no_penalty(make_server: MakeServer, user_key: KeyPair) ->
         with ExitStack() as stack:
             for peer in [stack.enter_context(PlainPeer(server.port, "127.0.0.9")) for _ in range(EACH)]:
                 assert peer.is_closed()
+    mark = server.mark()
     assert Client(server, user_key.private).run("true", "-b", "127.0.0.9").status == 0
-    assert not server.find("connection.refused")
+    assert not server.find("connection.refused", mark)
+    assert {event["reason"] for event in server.find("connection.refused")} <= {"it has gone before its turn"}
 
 
 def test_dawdling_earns_one(make_server: MakeServer) -> None:
@@ -288,6 +290,22 @@ def test_the_rest_is_told_without_a_stop(make_server: MakeServer, wrong_key: asy
     told = server.wait_for("connection.refused", count=9)
     assert (told["peer"], told["count"], told["reason"]) == ("127.0.0.9", 12, "penalty: failed authentication")
     assert 10 <= told["seconds"] < 60
+
+
+@pytest.mark.slow
+def test_a_flood_of_silent_connections_does_not_fill_the_log(make_server: MakeServer) -> None:
+    """What connects and goes, as fast as it can, is slowed down and counted together; nobody else notices."""
+    server = make_server({"limits": STRICT})
+    for _ in range(1000):
+        PlainPeer(server.port, "127.0.0.9").socket.close()
+    with PlainPeer(server.port, ELSEWHERE) as peer:
+        assert peer.read_line().startswith(b"SSH-2.0-")
+    server.stop()
+    opened = server.find("connection.opened", peer="127.0.0.9")
+    refused = server.find("connection.refused")
+    assert len(opened) + sum(event["count"] for event in refused) == 1000
+    assert len(opened) < 500
+    assert len(refused) < 20
 
 
 # -- the grace ------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pyssh_gateway.core.limits import source_of
-from pyssh_gateway.core.penalties import Conduct, Offence, Penalties, Rules, offence_of
+from pyssh_gateway.core.penalties import HASTE_LEAST, HASTE_MOST, Conduct, Offence, Penalties, Rules, offence_of
 
 RULES = Rules(enabled=True, least=15.0, most=600.0, exempt=("10.0.0.0/8",))
 PEER = "192.0.2.1"
@@ -27,8 +27,8 @@ def ends(penalties: Penalties, peer: str = PEER) -> int:
 @pytest.mark.parametrize(
     ("conduct", "offence"),
     [
-        (Conduct(), None),
-        (Conduct(grace_exceeded=True), None),
+        (Conduct(), Offence.SILENCE),
+        (Conduct(grace_exceeded=True), Offence.SILENCE),
         (Conduct(spoke=True), Offence.NO_ATTEMPT),
         (Conduct(spoke=True, attempted=True), Offence.FAILED),
         (Conduct(spoke=True, grace_exceeded=True), Offence.GRACE),
@@ -36,8 +36,8 @@ def ends(penalties: Penalties, peer: str = PEER) -> int:
         (Conduct(spoke=True, attempted=True, crashed=True), Offence.CRASH),
     ],
 )
-def test_what_earns_a_penalty(conduct: Conduct, offence: Offence | None) -> None:
-    """As sshd has it, but for silence, which earns none however long it lasts."""
+def test_what_earns_a_penalty(conduct: Conduct, offence: Offence) -> None:
+    """As sshd has it, but for silence, which is something else however long it lasts."""
     assert offence_of(conduct) == offence
 
 
@@ -48,6 +48,18 @@ def test_what_earns_a_penalty(conduct: Conduct, offence: Offence | None) -> None
 def test_the_values_are_sshds(offence: Offence, seconds: float) -> None:
     """sshd_config(5), PerSourcePenalties."""
     assert offence.seconds == seconds
+
+
+def test_ten_silent_connections_a_second_are_free() -> None:
+    """A health check may come as often as it likes; a hundred at once are noticed."""
+    haste = Penalties(Rules(enabled=True, least=HASTE_LEAST, most=HASTE_MOST, exempt=()))
+    for number in range(1000):
+        haste.penalise(PEER, Offence.SILENCE, number / 10)
+        assert haste.check(PEER, number / 10) is None
+    for _ in range(101):
+        haste.penalise(PEER, Offence.SILENCE, 100)
+    assert haste.check(PEER, 100) is not None
+    assert haste.check(PEER, 120) is None
 
 
 def test_an_agent_full_of_wrong_keys_keeps_nobody_out() -> None:
