@@ -5,7 +5,6 @@ Who gets in when there are many is the business of `strangers`.
 
 import asyncio
 import errno
-import resource
 import secrets
 import socket
 import traceback
@@ -20,7 +19,7 @@ from pyssh_gateway.core.steering import CipherSteering
 from pyssh_gateway.events import AnyEvent, ConnectionOpened, InternalError, Record
 from pyssh_gateway.gateway.connection import Connection
 from pyssh_gateway.gateway.server import Client, Services
-from pyssh_gateway.gateway.strangers import Arrival, Strangers
+from pyssh_gateway.gateway.strangers import Arrival, Strangers, descriptor_limit
 from pyssh_gateway.gateway.transport import Services as TransportServices
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ class Listener:
 
     def _accept(self) -> None:
         """Take what waits in the kernel's queue, a few at a time, so that a flood does not starve who is on."""
-        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        limit = descriptor_limit()
         for _ in range(ACCEPTED_AT_ONCE):
             try:
                 accepted, address = self._socket.accept()
@@ -132,11 +131,8 @@ class Listener:
         local, local_port = accepted.getsockname()[:2]
         endpoints = Endpoints(plain(address[0]), address[1], plain(local), local_port)
         arrival = Arrival(secrets.token_hex(5), accepted, endpoints)
-        penalty = None if self._proxies is not None else self._strangers.penalty(endpoints.peer)
-        if penalty is not None:
-            self._strangers.refuse(arrival, penalty)
         # The kernel gives the lowest number that is free, so as many descriptors are in use at least.
-        elif accepted.fileno() >= limit - min(RESERVED_DESCRIPTORS, limit // 8):
+        if accepted.fileno() >= limit - min(RESERVED_DESCRIPTORS, limit // 8):
             self._strangers.refuse(arrival, f"{accepted.fileno()} of {limit} descriptors are in use")
         elif self._proxies is None:
             self._strangers.arrive(arrival)

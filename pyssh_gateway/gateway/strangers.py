@@ -8,6 +8,7 @@ import asyncio
 import resource
 import secrets
 import socket
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -99,7 +100,7 @@ class Strangers:
         self._clock = clock
         self._state = state
         self._limits = limits
-        full = min(limits.unauthenticated, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // STRANGERS_SHARE)
+        full = min(limits.unauthenticated, descriptor_limit() // STRANGERS_SHARE)
         self._admission = Admission(
             Places(
                 full=full,
@@ -125,11 +126,6 @@ class Strangers:
         return self._admission.total
 
     # -- coming -------------------------------------------------------------------------------------------------
-
-    def penalty(self, peer: str) -> str | None:
-        """Why connections from `peer` are not even looked at, if that is so."""
-        reason = self._penalties.check(peer, self._loop.time())
-        return None if reason is None or self._familiar.knows(peer, self._clock()) else reason
 
     def arrive(self, arrival: Arrival) -> None:
         """Serve a new connection, have it wait, or refuse it; or have another one give way to it."""
@@ -294,3 +290,9 @@ class Strangers:
             self._publish(event)
         due = self._tally.next_due()
         self._count = None if due is None else self._loop.call_at(due, self._tell)
+
+
+def descriptor_limit() -> int:
+    """How many descriptors this process may have."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
