@@ -296,7 +296,7 @@ def test_the_rest_is_told_without_a_stop(make_server: MakeServer, wrong_key: asy
 
 @pytest.mark.slow
 def test_a_flood_of_silent_connections_does_not_fill_the_log(make_server: MakeServer) -> None:
-    """What connects and goes, as fast as it can, is slowed down and counted together; nobody else notices."""
+    """What connects and goes, as fast as it can, is not served when it has gone, but counted; nobody else notices."""
     server = make_server({"limits": STRICT})
     for _ in range(1000):
         PlainPeer(server.port, "127.0.0.9").socket.close()
@@ -308,6 +308,18 @@ def test_a_flood_of_silent_connections_does_not_fill_the_log(make_server: MakeSe
     assert len(opened) + sum(event["count"] for event in refused) == 1000
     assert len(opened) < 500
     assert len(refused) < 20
+
+
+def test_silent_connections_by_the_hundred_slow_their_source_down(make_server: MakeServer) -> None:
+    """Those that wait for the greeting and go write two lines each, so there are only a few a second of them."""
+    server = make_server({"limits": STRICT | {"unauthenticated": 200, "unauthenticated_per_source": 200}})
+    assert served_in_order(server, "127.0.0.9", ELSEWHERE) == ["127.0.0.9", ELSEWHERE]
+    mark = server.mark()
+    with ExitStack() as stack:
+        for peer in [stack.enter_context(PlainPeer(server.port, "127.0.0.9")) for _ in range(150)]:
+            assert peer.read_line().startswith(b"SSH-2.0-")
+    server.wait_for("connection.closed", since=mark, count=150)
+    assert served_in_order(server, "127.0.0.9", ELSEWHERE) == [ELSEWHERE, "127.0.0.9"]
 
 
 # -- the grace ------------------------------------------------------------------------------------------------------
