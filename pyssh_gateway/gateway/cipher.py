@@ -49,6 +49,16 @@ class GcmCipher(GCMEncryption):
             self._aead.encrypt_into(self._next_nonce(), view[4:-TAG_BYTES], view[:4], view[4:])
         return packet
 
+    def open(self, packet: memoryview) -> bytes | None:
+        """What follows the length field of a whole binary packet, decrypted; None if the tag is wrong.
+
+        Into new bytes, which the message keeps: as fast as `decrypt_into` the same place, and then a copy is due.
+        """
+        try:
+            return self._aead.decrypt(self._next_nonce(), packet[4:], packet[:4])
+        except InvalidTag:
+            return None
+
     def encrypt_packet(self, seq: int, header: bytes, packet: bytes) -> tuple[bytes, bytes]:
         """asyncssh's interface for sending, for completeness; our connection uses `seal`."""
         sealed = self._aead.encrypt(self._next_nonce(), packet, header)

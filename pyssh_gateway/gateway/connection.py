@@ -178,8 +178,8 @@ class Connection(Transport):
             getattr(self, f"_process_{map_handler_name(name)}_global_request") if name in GLOBAL_REQUESTS else None
         )
         self._global_request_queue.append((handler, packet, want_reply))
-        if len(self._global_request_queue) > MAX_GLOBAL_REQUESTS and self._transport is not None:
-            self._transport.pause_reading()
+        if len(self._global_request_queue) > MAX_GLOBAL_REQUESTS:
+            self.hold_input("global requests")
         if len(self._global_request_queue) == 1:
             self._service_next_global_request()
 
@@ -198,8 +198,8 @@ class Connection(Transport):
                     self._report_global_response(False)
         finally:
             self._serving_global = False
-        if not self._global_request_queue and self._transport is not None:
-            self._transport.resume_reading()
+        if not self._global_request_queue:
+            self.release_input("global requests")
 
     def _report_global_response(self, result: bool | bytes) -> None:
         """Answer the request at the head of the queue, and go on with the next."""

@@ -1,0 +1,255 @@
+"""The receiving half of a transport: bytes from the socket, packets in turns, each to its handler.
+
+asyncssh keeps what it has read in `bytes` that it copies twice for every packet, and serves all packets of a read
+before anybody else has a turn: 100,000 tiny packets held up everybody for seconds. Here a packet costs what is in it,
+and a connection has a budget for each turn of the loop.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable
+from functools import partial
+
+import asyncssh
+from asyncssh.connection import SSHServerConnection, SSHServerConnectionOptions
+from asyncssh.constants import (
+    MSG_CHANNEL_FIRST,
+    MSG_CHANNEL_LAST,
+    MSG_DEBUG,
+    MSG_IGNORE,
+    MSG_KEX_FIRST,
+    MSG_KEX_LAST,
+    MSG_NEWKEYS,
+    MSG_UNIMPLEMENTED,
+    MSG_USERAUTH_FIRST,
+    MSG_USERAUTH_LAST,
+)
+from asyncssh.packet import PacketDecodeError, SSHPacketHandler, UInt32
+
+from pyssh_gateway.gateway import turns
+from pyssh_gateway.gateway.packets import Message, PacketReader
+from pyssh_gateway.gateway.turns import Turns
+
+EARLY_READ_BYTES = 16 * 1024
+"""One read before authentication: what a stranger can have us keep beside an unfinished packet."""
+
+READ_BYTES = 256 * 1024
+"""One read after authentication, and so the bytes of a turn: asyncio's own size. Full packets take 0.3 ms."""
+
+KEEPALIVE_SLACK_SECONDS = 0.1
+"""How much earlier than said a keepalive may be sent: the timer is not set anew for each read of a transfer."""
+
+_LONGEST_GREETING = 8192
+"""As much as asyncssh looks at for the end of an identification line (RFC 4253 section 4.2 has 255 bytes)."""
+
+
+class Receiving(SSHServerConnection, asyncio.BufferedProtocol):
+    """A connection's input. What is received is served in its order, one packet after the other."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, options: SSHServerConnectionOptions) -> None:
+        super().__init__(loop, options)
+        self.bytes_in = 0
+        self._reader = PacketReader()
+        self._read_bytes = EARLY_READ_BYTES
+        self._identified = False
+        self._handler_waits = False
+        self._input_turns = Turns(loop, self._take_turn)
+        self._held: set[str] = set()
+        self._reading_paused = False
+        self._keepalive_set_at = float("-inf")
+
+    # -- the socket ---------------------------------------------------------------------------------------------
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where asyncio is to read to."""
+        return self._reader.room(self._read_bytes)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes from the peer."""
+        self.bytes_in += nbytes
+        self._reader.received(nbytes)
+        if self._transport is None:  # closed: what still comes is only taken so that the peer reads our last words
+            self._reader.clear()
+            return
+        if not self._may_go_on():
+            return
+        self._reset_keepalive_timer()
+        if not self._input_turns.is_due:
+            self._take_turn()
+
+    def _may_go_on(self) -> bool:
+        """Whether the peer is still listened to after what it has sent; the subclass's limits."""
+        return True
+
+    def _reset_keepalive_timer(self) -> None:
+        now = self._loop.time()
+        if self._auth_complete and now - self._keepalive_set_at >= KEEPALIVE_SLACK_SECONDS:
+            self._keepalive_set_at = now
+            super()._reset_keepalive_timer()
+
+    def hold_input(self, reason: str) -> None:
+        """Take no more packets, and do not read, until `release_input` has been called for each reason."""
+        self._held.add(reason)
+        self._pause_or_resume_reading()
+
+    def release_input(self, reason: str) -> None:
+        """Go on where `hold_input` stopped, in a turn of its own."""
+        if reason in self._held:
+            self._held.discard(reason)
+            if not self._held:
+                self._input_turns.next()
+                self._pause_or_resume_reading()
+
+    def _pause_or_resume_reading(self) -> None:
+        """Read while there is nothing that could be served first: what was read is bounded by that."""
+        if self._transport is None:
+            return
+        waiting = self._reader.waiting_bytes
+        paused = bool(self._held or self._input_turns.is_due or (self._handler_waits and waiting >= self._read_bytes))
+        if paused != self._reading_paused:
+            self._reading_paused = paused
+            if paused:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    # -- turns --------------------------------------------------------------------------------------------------
+
+    def _take_turn(self) -> None:
+        """Serve packets until the budget of this turn is used up; the rest comes after everybody else's turn."""
+        try:
+            self._serve()
+        except asyncssh.DisconnectError as error:
+            self._send_disconnect(error.code, error.reason, error.lang)
+            self._force_close(error)
+        except Exception:  # noqa: BLE001 - whatever a handler raises ends this connection, and is reported
+            self.internal_error()
+        if self._transport is None:
+            self._input_is_over()
+        else:
+            self._reader.rest()
+            self._pause_or_resume_reading()
+
+    def _serve(self) -> None:
+        reader = self._reader
+        deadline = self._loop.time() + turns.SECONDS
+        for _ in range(turns.PACKETS):
+            if self._transport is None or self._handler_waits or self._held:
+                return
+            message = reader.next(self._recv_seq) if self._identified or self._take_identification() else None
+            if message is None:
+                self._input_turns.done()
+                return
+            self._dispatch(message)
+            if self._loop.time() > deadline:
+                self._input_turns.next()
+                return
+        if reader.waiting_bytes:
+            self._input_turns.used_up()
+
+    def _take_identification(self) -> bool:
+        """The identification line (RFC 4253 section 4.2), which asyncssh judges and answers; whether to go on."""
+        self._inpbuf = self._reader.peek(_LONGEST_GREETING)
+        if not self._inpbuf:
+            return False
+        before = len(self._inpbuf)
+        self._identified = self._recv_version() and self._transport is not None
+        self._reader.skip(before - len(self._inpbuf))
+        self._inpbuf = b""
+        return self._identified
+
+    # -- messages -----------------------------------------------------------------------------------------------
+
+    def _dispatch(self, message: Message) -> None:
+        """Hand a message to its handler, by the rules of asyncssh's method that this replaces (`_recv_packet`)."""
+        number, sequence = message.number, self._recv_seq
+        handler = self._handler_of(number, message)
+        if handler is not None:
+            try:
+                result = handler.process_packet(number, sequence, message)
+            except PacketDecodeError as error:
+                raise asyncssh.ProtocolError(str(error)) from None
+            if result is not True and inspect.isawaitable(result):
+                self._wait_for(result, number, sequence)
+                return
+            if not result:
+                if self._strict_kex and not self._recv_encryption:
+                    raise asyncssh.ProtocolError(
+                        f"Strict key exchange violation: unexpected packet type {number} received"
+                    )
+                self.send_packet(MSG_UNIMPLEMENTED, UInt32(sequence))
+        self._finish(number, sequence)
+
+    def _handler_of(self, number: int, message: Message) -> SSHPacketHandler | None:
+        """The object that handles messages of this number now; None if this one is to be passed over.
+
+        Raises `ProtocolError` if there may be no such message now.
+        """
+        if MSG_KEX_FIRST <= number <= MSG_KEX_LAST:
+            if self._kex is None:
+                raise asyncssh.ProtocolError("Key exchange not in progress")
+            if self._ignore_first_kex:
+                self._ignore_first_kex = False
+                return None
+            return self._kex
+        if not self._recv_encryption:
+            self._check_unencrypted(number)
+        if MSG_USERAUTH_FIRST <= number <= MSG_USERAUTH_LAST:
+            if self._auth is None:
+                raise asyncssh.ProtocolError("Authentication not in progress")
+            return self._auth
+        if number > MSG_USERAUTH_LAST and not self._auth_complete:
+            raise asyncssh.ProtocolError("Invalid request before authentication was complete")
+        if MSG_CHANNEL_FIRST <= number <= MSG_CHANNEL_LAST:
+            return self._channel_of(message)
+        return self
+
+    def _check_unencrypted(self, number: int) -> None:
+        """What may not come before the first key exchange is over."""
+        if self._strict_kex and MSG_IGNORE <= number <= MSG_DEBUG:
+            raise asyncssh.ProtocolError(f"Strict key exchange violation: unexpected packet type {number} received")
+        if number > MSG_KEX_LAST and not (MSG_USERAUTH_FIRST <= number <= MSG_USERAUTH_LAST):
+            raise asyncssh.ProtocolError("Invalid request before key exchange was complete")
+
+    def _channel_of(self, message: Message) -> SSHPacketHandler:
+        try:
+            channel = message.get_uint32()
+        except PacketDecodeError:
+            raise asyncssh.ProtocolError("Incomplete channel request received") from None
+        try:
+            return self._channels[channel]
+        except KeyError:
+            raise asyncssh.ProtocolError(f"Invalid channel number {channel} received") from None
+
+    def _wait_for(self, result: Awaitable[None], number: int, sequence: int) -> None:
+        """Serve no further packet until a handler that needs time has finished with this one."""
+        self._handler_waits = True
+        self.create_task(result).add_done_callback(partial(self._handler_is_done, number, sequence))
+
+    def _handler_is_done(self, number: int, sequence: int, _task: "asyncio.Task[None]") -> None:
+        self._handler_waits = False
+        self._finish(number, sequence)
+        self._take_turn()
+
+    def _finish(self, number: int, sequence: int) -> None:
+        """Go on to the next packet's number, and to its keys."""
+        if number > MSG_USERAUTH_LAST:
+            self._auth_final = True
+        if self._transport is None:
+            return
+        if sequence == 0xFFFFFFFF and not self._recv_encryption:
+            raise asyncssh.ProtocolError("Sequence rollover before kex complete")
+        self._recv_seq = sequence + 1 & 0xFFFFFFFF
+        if number == MSG_NEWKEYS:
+            self._reader.use(self._recv_encryption, self._recv_blocksize, self._recv_macsize)
+            if self._strict_kex:
+                self._recv_seq = 0
+
+    def _cleanup(self, exc: Exception | None) -> None:
+        """The connection is over: nothing of its input is kept."""
+        super()._cleanup(exc)
+        self._input_is_over()
+
+    def _input_is_over(self) -> None:
+        self._input_turns.cancel()
+        self._reader.clear()
