@@ -13,6 +13,7 @@ from bench.bulk import download, upload
 from bench.client import ClientFailed
 from bench.echo import echo
 from bench.figures import Figure, promises_broken, table
+from bench.floods import floods
 from bench.memory import memory
 from bench.processes import Deadline
 from bench.rig import FULL, QUICK, Effort, Rig, assembled
@@ -29,6 +30,7 @@ FIGURES: dict[str, Callable[[Rig], list[Figure]]] = {
     "upload": upload,
     "echo": echo,
     "memory": memory,
+    "floods": floods,
 }
 PROMISED = ("accept", "first")
 

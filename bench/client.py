@@ -30,7 +30,8 @@ class Client:
     """Runs `ssh` as `user` with the private key in `key`. `known_hosts` has each server's host key under its name."""
 
     def __init__(self, user: str, key: Path, known_hosts: Path) -> None:
-        self._user = user
+        self.user = user
+        self.key = key
         self._environ = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | {"TERM": "xterm"}
         self._options = [
             "-F",
@@ -53,7 +54,7 @@ class Client:
     def argv(self, server: Server, command: str | None, *options: str) -> list[str]:
         """The command line; `command` None is none at all."""
         where = _options(HostKeyAlias=server.name, Port=server.port)
-        host = f"{self._user}@127.0.0.1"
+        host = f"{self.user}@127.0.0.1"
         return ["ssh", *options, *self._options, *where, host, *([] if command is None else [command])]
 
     def run(
