@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 TAG_BYTES = 16
 _BLOCK_BYTES = 16
 _MIN_PADDING = 4
+_NO_TAG = bytes(TAG_BYTES)
+"""Where the tag will be."""
 
 
 class GcmCipher(GCMEncryption):
@@ -42,9 +44,8 @@ class GcmCipher(GCMEncryption):
         if padding < _MIN_PADDING:
             padding += _BLOCK_BYTES
         length += padding
-        packet = bytearray(b"".join((length.to_bytes(4, "big"), bytes((padding, message_type)), *parts)))
-        packet += os.urandom(padding)
-        packet += bytes(TAG_BYTES)
+        head = length.to_bytes(4, "big") + bytes((padding, message_type))
+        packet = bytearray(b"".join((head, *parts, os.urandom(padding), _NO_TAG)))
         with memoryview(packet) as view:
             self._aead.encrypt_into(self._next_nonce(), view[4:-TAG_BYTES], view[:4], view[4:])
         return packet

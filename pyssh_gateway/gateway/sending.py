@@ -56,11 +56,7 @@ class FairChannel(SSHChannel[bytes]):
             if not turns.may_send_data(self._go_on_sending):
                 break
             left -= 1
-            data, datatype = self._next_data()
-            if datatype is None:
-                self.send_packet(MSG_CHANNEL_DATA, _length(data), data)
-            else:
-                self.send_packet(MSG_CHANNEL_EXTENDED_DATA, UInt32(datatype), _length(data), data)
+            self._send_data(*self._next_data())
         self._pause_resume_writing()
         if not self._send_buf:
             if self._send_state == "eof_pending":
@@ -68,6 +64,31 @@ class FairChannel(SSHChannel[bytes]):
                 self._send_state = "eof"
             elif self._send_state == "close_pending":
                 self._close_send()
+
+    def write(self, data: bytes, datatype: int | None = None) -> None:
+        """Send what fits into one packet as it is, which is the rule; asyncssh's copies it first, for what may wait."""
+        if (
+            0 < len(data) <= min(self._send_window, self._send_pktsize)
+            and not self._send_buf
+            and self._send_state == "open"
+            and (datatype is None or datatype in self._write_datatypes)
+            and cast(DataTurns, self._conn).may_send_data(self._go_on_sending)
+        ):
+            self._send_window -= len(data)
+            self._send_data(data, datatype)
+        else:
+            super().write(data, datatype)
+
+    def _send_data(self, data: bytes, datatype: int | None) -> None:
+        """One packet of data, whose parts are only joined where they are encrypted."""
+        conn, number = self._conn, self._send_chan
+        if conn is None or number is None:
+            return
+        if datatype is None:
+            conn.send_packet(MSG_CHANNEL_DATA, UInt32(number) + UInt32(len(data)), data, handler=self)
+        else:
+            header = UInt32(number) + UInt32(datatype) + UInt32(len(data))
+            conn.send_packet(MSG_CHANNEL_EXTENDED_DATA, header, data, handler=self)
 
     def _next_data(self) -> tuple[bytes, int | None]:
         """Take what fits into one packet off what waits to be sent."""
@@ -107,7 +128,3 @@ class FairChannel(SSHChannel[bytes]):
         **SSHChannel._packet_handlers,  # noqa: SLF001 - the same
         MSG_CHANNEL_WINDOW_ADJUST: _process_window_adjust,
     }
-
-
-def _length(data: bytes) -> bytes:
-    return len(data).to_bytes(4, "big")
