@@ -124,11 +124,17 @@ PACKETS: dict[str, Callable[[int], Iterator[bytes]]] = {
     "signal": lambda channel: _forever(_request(channel, b"signal", text(b"WINCH"))),
     "data": lambda channel: _forever(bytes((DATA,)) + u32(channel) + text(b"x")),
     "nothing": lambda channel: _forever(bytes((DATA,)) + u32(channel) + text(b"")),
+    "connect": lambda _: _forever(
+        bytes((OPEN,))
+        + text(b"direct-tcpip")
+        + u32(0, 0, 1)
+        + text(HOST.encode())
+        + u32(1)
+        + text(HOST.encode())
+        + u32(1)
+    ),
 }
 """Kinds whose packets need no answer to go on; the number is the server's for the session's channel."""
-
-OTHERS = ("open", "split", "early")
-KINDS = (*PACKETS, *OTHERS)
 
 
 def _request(channel: int, name: bytes, rest: bytes) -> bytes:

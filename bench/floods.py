@@ -12,23 +12,30 @@ from contextlib import contextmanager
 from bench.client import CLIENT_SECONDS, read_until
 from bench.echo import ECHO, MILLISECONDS, key_seconds
 from bench.figures import Figure, percentile
-from bench.flooder import KINDS
 from bench.interrupts import held_back
 from bench.processes import Deadline
 from bench.rig import Rig
 from bench.servers import CHECKOUT, Server, gateway_environ
 
-KEYS = 60
-LOGINS = 3
+KEYS, LOGINS = 60, 3
 """Keys and logins during one flood: about a second's."""
 
 
 def floods(rig: Rig) -> list[Figure]:
-    """Keys and logins of a bystander beside each kind of flood, and beside none."""
+    """Keys and logins of a bystander beside the floods that ask most of a server, and beside none."""
+    return _measure(rig, USUAL)
+
+
+def every_flood(rig: Rig) -> list[Figure]:
+    """The same for each kind of flood."""
+    return _measure(rig, tuple(NAMES))
+
+
+def _measure(rig: Rig, kinds: tuple[str, ...]) -> list[Figure]:
     figures = []
     with rig.running():
         compare = rig.sshd_gives_terminals()
-        for kind in (None, *KINDS):
+        for kind in (None, *kinds):
 
             def measure(server: Server, kind: str | None = kind) -> tuple[list[float], list[float]]:
                 return _bystander(rig, server, kind)
@@ -67,10 +74,15 @@ NAMES = {
     "signal": "signal requests",
     "data": "single bytes",
     "nothing": "empty data",
+    "connect": "connections to a closed port",
     "open": "channels opened and closed",
     "split": "data in packets of one byte",
     "early": "packets before authentication",
 }
+"""The kinds of `bench.flooder`, and what they are called in the table."""
+
+USUAL = ("ignore", "keepalive", "window-adjust", "split", "early")
+"""Of several that cost a server the same, one."""
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from asyncssh.connection import SSHServerConnection, SSHServerConnectionOptions
 from asyncssh.constants import (
     MSG_CHANNEL_FIRST,
     MSG_CHANNEL_LAST,
+    MSG_CHANNEL_OPEN,
     MSG_DEBUG,
     MSG_IGNORE,
     MSG_KEX_FIRST,
@@ -35,6 +36,10 @@ EARLY_READ_BYTES = 16 * 1024
 
 READ_BYTES = 256 * 1024
 """One read after authentication, and so the bytes of a turn: asyncio's own size. Full packets take 0.3 ms."""
+
+COSTS = {MSG_CHANNEL_OPEN: 8}
+"""What counts as more than one packet in a turn's budget: to open a channel takes tasks, and maybe a socket, most of it
+after its packet was served."""
 
 KEEPALIVE_SLACK_SECONDS = 0.1
 """How much earlier than said a keepalive may be sent: the timer is not set anew for each read of a transfer."""
@@ -133,7 +138,8 @@ class Receiving(SSHServerConnection, asyncio.BufferedProtocol):
     def _serve(self) -> None:
         reader = self._reader
         deadline = self._loop.time() + turns.SECONDS
-        for _ in range(turns.PACKETS):
+        left = turns.PACKETS
+        while left > 0:
             if self._transport is None or self._handler_waits or self._held:
                 return
             message = reader.next(self._recv_seq) if self._identified or self._take_identification() else None
@@ -141,6 +147,7 @@ class Receiving(SSHServerConnection, asyncio.BufferedProtocol):
                 self._input_turns.done()
                 return
             self._dispatch(message)
+            left -= COSTS.get(message.number, 1)
             if self._loop.time() > deadline:
                 self._input_turns.next()
                 return
