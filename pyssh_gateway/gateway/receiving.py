@@ -48,6 +48,10 @@ _LONGEST_GREETING = 8192
 """As much as asyncssh looks at for the end of an identification line (RFC 4253 section 4.2 has 255 bytes)."""
 
 
+_THROWN_AWAY = memoryview(bytearray(EARLY_READ_BYTES))
+"""Where every closed connection reads to: what still comes is only taken so that the peer reads our last words."""
+
+
 class Receiving(SSHServerConnection, asyncio.BufferedProtocol):
     """A connection's input. What is received is served in its order, one packet after the other."""
 
@@ -67,15 +71,16 @@ class Receiving(SSHServerConnection, asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where asyncio is to read to."""
+        if self._transport is None:
+            return _THROWN_AWAY
         return self._reader.room(self._read_bytes)
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes from the peer."""
         self.bytes_in += nbytes
-        self._reader.received(nbytes)
-        if self._transport is None:  # closed: what still comes is only taken so that the peer reads our last words
-            self._reader.clear()
+        if self._transport is None:
             return
+        self._reader.received(nbytes)
         if not self._may_go_on():
             return
         self._reset_keepalive_timer()
@@ -258,5 +263,5 @@ class Receiving(SSHServerConnection, asyncio.BufferedProtocol):
         self._input_is_over()
 
     def _input_is_over(self) -> None:
-        self._input_turns.cancel()
+        self._input_turns.end()
         self._reader.clear()

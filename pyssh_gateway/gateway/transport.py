@@ -283,7 +283,7 @@ class Transport(Receiving):
         self._flush()
         self._transport = None
         self._with_data.clear()
-        self._data_turns.cancel()
+        self._data_turns.end()
         transport.resume_reading()  # what still comes is thrown away
         if self._peer_gone or transport.is_closing():
             transport.abort()

@@ -64,8 +64,9 @@ class Turns:
         """There is nothing more to do."""
         self._used_up = 0
 
-    def cancel(self) -> None:
-        """No further turn."""
+    def end(self) -> None:
+        """No further turn, ever. `go_on` is forgotten: it leads back to the connection, which is to be freed now."""
+        self._go_on = _nothing
         if self._next is not None:
             self._next.cancel()
             self._next = None
@@ -73,3 +74,7 @@ class Turns:
     def _run(self) -> None:
         self._next = None
         self._go_on()
+
+
+def _nothing() -> None:
+    pass

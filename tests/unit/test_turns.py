@@ -123,8 +123,9 @@ def test_no_turn_after_the_end() -> None:
     loop = Clock()
     turns = Turns(loop, lambda: pytest.fail("a turn"))
     turns.used_up()
-    turns.cancel()
+    turns.end()
     assert not turns.is_due
+    turns.next()
     seen: list[int] = []
     loop.call_soon(lambda: loop.call_soon(seen.append, 1))
     run(loop, lambda: bool(seen))
