@@ -139,7 +139,7 @@ class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accept_env: tuple[Annotated[str, values.env_pattern], ...] = ACCEPTED_ENV
     keepalive: Annotated[Duration | None, values.duration_or_off] = Duration(30)
     keepalive_misses: Annotated[int, values.whole_number(1, _MAX_MISSES)] = 10
-    linger: Annotated[Duration | None, values.duration_or_off] = Duration(2)
+    linger: Annotated[Duration | None, values.duration_or_off] = None
     banner: Annotated[bool, values.yes_or_no] = True
 
 

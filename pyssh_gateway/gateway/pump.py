@@ -66,6 +66,12 @@ class Source:
             self.ended = True
             os.close(self._descriptor)
 
+    def leave(self) -> int | None:
+        """Stop reading; the descriptor, which is the caller's from now on, or None if it is closed already."""
+        self.set_reading(False)
+        left, self.ended = None if self.ended else self._descriptor, True
+        return left
+
     def _read(self) -> None:
         self.read_now()
 
@@ -173,6 +179,15 @@ class Sink:
             self._on_room = lambda: None  # whoever ends it so is gone
             self._patience = seconds
             self._deadline = self._loop.call_later(seconds, self.close)
+
+    def refuse(self) -> None:
+        """Close the descriptor now, as if its reader had: what waits or still comes is thrown away."""
+        if not self.closed:
+            waited = bool(self._waiting)
+            self.close()
+            self._on_refused()
+            if waited:
+                self._on_room()
 
     def close(self) -> None:
         """Close the descriptor now."""

@@ -33,6 +33,10 @@ EOF_GRACE_SECONDS = 0.05
 """How long an EOF waits for the exit status, which comes another way and some clients want first. A process that closes
 its output and lives on is the exception; its EOF is passed on after this."""
 
+EXIT_GRACE_SECONDS = 0.05
+"""How long the exit waits for the output's end, so that clients usually hear of it last. sshd tells of it at once. It
+also waits for a client that does not take what is there."""
+
 DRAIN_BYTES = 128 * 1024
 """How much is read from a pty after its process has ended. The kernel holds at most 64 KiB for a pty; what comes beyond
 is a background process's, and sshd cuts that off, too."""
@@ -61,6 +65,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._file_events: FileEvents | None = None
         self._exit: Exited | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._exit_timer: asyncio.TimerHandle | None = None
+        self._exit_told = False
         self._forget_network: Callable[[], None] = lambda: None
         self._flow = Flow(self._flow_changed)
         self._drain_left = DRAIN_BYTES
@@ -369,7 +375,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._linger()
 
     def _linger(self) -> None:
-        """The process has ended, but somebody has its output open: wait until that has been silent long enough."""
+        """The process has ended, but somebody has its output open: wait for its end, or until it is silent for long."""
+        if self._exit_timer is None and not self._exit_told:
+            self._exit_timer = self._loop.call_later(EXIT_GRACE_SECONDS, self._tell_exit_early)
         seconds = self._context.rules.linger
         if seconds is not None:
             self._timer = self._loop.call_later(seconds, self._give_up_output)
@@ -394,14 +402,27 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._finished or self._lost or self._exit is None or not self._channel.drained:
             return
         self._finished = True
-        if self._exit.signal is not None:
-            self._channel.report_signal(ssh_name(self._exit.signal), self._exit.core_dumped)
-        else:
-            self._channel.report_exit(self._exit.status or 0)
+        self._tell_exit(self._exit)
         if not self._output_refused:  # who has said that it takes no more is not told that no more comes
             self._channel.write_eof()
         self._channel.close()
         self._release("exited, output left open" if self._left_open else "exited")
+
+    def _tell_exit(self, exit_: Exited) -> None:
+        if self._exit_told:
+            return
+        self._exit_told = True
+        if exit_.signal is not None:
+            self._channel.report_signal(ssh_name(exit_.signal), exit_.core_dumped)
+        else:
+            self._channel.report_exit(exit_.status or 0)
+
+    def _tell_exit_early(self) -> None:
+        """As sshd (session.c, session_exit_message): nobody takes input any more, whatever becomes of the output."""
+        self._exit_timer = None
+        if self._exit is not None and self._streams is not None and self._flow.is_open:
+            self._tell_exit(self._exit)
+            self._streams.refuse_input()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The channel is gone, by our hand or the client's: let go of everything."""
@@ -419,8 +440,13 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._released = True
         context, exit_ = self._context, self._exit
         self._cancel_timer()
+        if self._exit_timer is not None:
+            self._exit_timer.cancel()
         self._forget_network()
         if self._streams is not None:
+            if (self._left_open or self._stopping) and not self._streams.is_pty:
+                # It is we who end it: whoever writes on must not die of that.
+                context.spawner.drains.take(context.user, self._streams.leave_outputs())
             self._streams.close(INPUT_SECONDS if reason == "channel closed" else 0)
         context.publish(
             SessionClosed(

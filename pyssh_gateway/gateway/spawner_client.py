@@ -13,6 +13,7 @@ from pyssh_gateway.config import Service
 from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES
 from pyssh_gateway.core.background import Sample
 from pyssh_gateway.core.launch import Account, LaunchPlan
+from pyssh_gateway.gateway.drains import Drains
 from pyssh_gateway.gateway.request_socket import RequestSocket, Unanswered
 from pyssh_gateway.spawner import protocol
 
@@ -48,6 +49,7 @@ class SpawnerClient:
     """Asks the spawner for processes and files. `on_lost` is called once when the spawner is gone.
 
     `on_news` is called with what only the spawner knows of: steps of the boot; starts, ends and lines of services.
+    `drains` takes the outputs of processes that outlive their channels.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class SpawnerClient:
     ) -> None:
         self._exits: dict[int, OnExit] = {}
         self._tell = on_news
+        self.drains = Drains(loop)
         self._requests: RequestSocket[protocol.Report] = RequestSocket(
             control,
             loop,
@@ -69,8 +72,9 @@ class SpawnerClient:
         )
 
     def close(self) -> None:
-        """Stop listening to the spawner."""
+        """Stop listening to the spawner, and let go of the outputs that are kept."""
         self._requests.close()
+        self.drains.close()
 
     async def spawn(self, plan: LaunchPlan, on_exit: OnExit) -> Spawned:
         """Start `plan`; `on_exit` is called once, never before this has returned. Raises `SpawnRefused`."""

@@ -88,6 +88,14 @@ class Streams:
         """No more input will come."""
         self._sink.end()
 
+    def refuse_input(self) -> None:
+        """Nobody reads the input any more, whoever may still hold it."""
+        self._sink.refuse()
+
+    def leave_outputs(self) -> list[int]:
+        """Stop reading the outputs of a process without a terminal. Those still open are the caller's from now on."""
+        return [descriptor for source in self._sources if (descriptor := source.leave()) is not None]
+
     def resize(self, columns: int, rows: int, width: int, height: int) -> None:
         """The client's window has another size."""
         if self._master is not None:
