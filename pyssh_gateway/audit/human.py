@@ -224,7 +224,9 @@ def _person(identity: ev.Identity) -> str:
 
 def _opened(event: ev.SessionOpened) -> str:
     tty = event.tty and f"on {event.tty} ({event.term})"
-    return _join(_join(event.session, event.user, event.kind, event.command, tty, sep=" "), f"pid {event.pid}")
+    instead = event.requested and f"instead of {event.requested}"
+    what = _join(event.session, event.user, event.kind, event.command, tty, sep=" ")
+    return _join(_join(what, instead, sep=", "), f"pid {event.pid}")
 
 
 def _outcome(event: ev.SessionClosed) -> str:

@@ -59,6 +59,10 @@ MAX_ENV_TOTAL = 64 * 1024
 """Bytes of names and values taken from one client; with a command of 128 KiB that fits the spawner's messages."""
 
 
+Kind = Literal["shell", "exec", "subsystem"]
+"""What a client may ask a session for (RFC 4254 section 6.5)."""
+
+
 class Account(msgspec.Struct, frozen=True):
     """A passwd entry."""
 
@@ -88,7 +92,7 @@ class SessionRequest(msgspec.Struct, frozen=True):
     what a login shell's user is told first. `user_rc`: the account's own rc file counts.
     """
 
-    kind: Literal["shell", "exec", "subsystem"]
+    kind: Kind
     command: bytes | None
     terminal: Terminal | None
     env: Mapping[bytes, bytes]

@@ -99,7 +99,10 @@ class RequestDenied(Event, frozen=True, kw_only=True, tag="request.denied"):
 
 
 class SessionOpened(Event, frozen=True, kw_only=True, tag="session.opened"):
-    """A process runs for a session channel. `tty` is empty without a pty."""
+    """A process runs for a session channel. `tty` is empty without a pty.
+
+    `requested` is what the client asked for, if a forced command runs in its place.
+    """
 
     conn: str
     session: str
@@ -109,6 +112,7 @@ class SessionOpened(Event, frozen=True, kw_only=True, tag="session.opened"):
     tty: str
     term: str
     pid: int
+    requested: str = ""
     identity: Identity | None = None
 
 
@@ -128,12 +132,12 @@ class SessionClosed(Event, frozen=True, kw_only=True, tag="session.closed"):
 
 
 class FileOperation(Event, frozen=True, kw_only=True, tag="sftp.operation"):
-    """Something was done to a file over SFTP, or was tried.
+    """Something was done to a file over SFTP or scp's old protocol, or was tried.
 
     `operation` is file.closed, file.open_failed, file.removed, file.renamed, directory.made, directory.removed,
     link.made, attributes.set, or events.lost (`detail` counts them) and events.invalid. `outcome` is ok, an error's
     name (ENOENT), or unfinished for a file that was open when the client went. `detail` says how a file was opened,
-    which attributes were set, or a link's kind.
+    which attributes were set, or a link's kind; of a copy by scp's old protocol, in which direction.
     """
 
     conn: str

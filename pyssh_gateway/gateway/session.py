@@ -8,7 +8,7 @@ import asyncio
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Literal, cast
+from typing import TYPE_CHECKING, cast
 
 import asyncssh
 import msgspec
@@ -18,14 +18,17 @@ from pyssh_gateway.core.control import SessionReport
 from pyssh_gateway.core.usage import Counters
 from pyssh_gateway.events import RequestDenied, SessionClosed, SessionOpened
 from pyssh_gateway.gateway.channel import SessionChannel
-from pyssh_gateway.gateway.file_events import FileEvents
+from pyssh_gateway.gateway.file_events import FileEvents, Say, saying
 from pyssh_gateway.gateway.pump import Flow
 from pyssh_gateway.gateway.session_context import SessionContext
+from pyssh_gateway.gateway.session_request import Asked, request_of
 from pyssh_gateway.gateway.spawner_client import Spawned, SpawnRefused
 from pyssh_gateway.gateway.streams import PROCESS_STREAMS, Streams
 from pyssh_gateway.signal_names import SIGNAL_NAMES, ssh_name
-from pyssh_gateway.spawner import sftp_command
 from pyssh_gateway.spawner.protocol import Exited, close_all
+
+if TYPE_CHECKING:
+    from pyssh_gateway.gateway.scp_events import ScpEvents
 
 __all__ = ["Session", "SessionContext"]
 
@@ -63,6 +66,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._opened_at = 0.0
         self._streams: Streams | None = None
         self._file_events: FileEvents | None = None
+        self._copy: ScpEvents | None = None
         self._exit: Exited | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._exit_timer: asyncio.TimerHandle | None = None
@@ -140,35 +144,14 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     # -- the process --------------------------------------------------------------------------------------------
 
-    def _launch(self, kind: Literal["shell", "exec", "subsystem"], command: bytes | None) -> bool:
-        display, forced = self._channel.x11, self._context.rules.force_command
-        extra = self._context.rules.env | launch.server_env(
-            session=self._context.session,
-            identity=self._context.identity.facts,
-            agent=self._context.agent_path(),
-            display=display.name if display is not None else b"",
-            original=(sftp_command.for_shell() if kind == "subsystem" else command) if forced is not None else None,
-        )
-        user_rc = self._context.rules.user_rc and kind != "subsystem"  # asked for, whatever is forced in its place
-        if forced is not None:
-            kind, command = launch.forced_to(forced, self._terminal)
-        self._kind = kind
-        request = launch.SessionRequest(
-            kind,
-            command,
-            self._terminal,
-            self._channel.env,
-            extra,
-            xauth=display.xauth if display is not None else b"",
-            banner=self._context.banner() if command is None else b"",
-            rc_input=display.for_rc if display is not None else b"",
-            user_rc=user_rc,
-        )
-        self._channel.get_connection().create_task(self._start(request))
+    def _launch(self, kind: launch.Kind, command: bytes | None) -> bool:
+        asked = request_of(kind, command, context=self._context, channel=self._channel, terminal=self._terminal)
+        self._kind = asked.request.kind
+        self._channel.get_connection().create_task(self._start(asked))
         return None  # type: ignore[return-value]  # asyncssh leaves the request open then; `_start` answers it
 
-    async def _start(self, request: launch.SessionRequest) -> None:
-        context = self._context
+    async def _start(self, asked: Asked) -> None:
+        context, request = self._context, asked.request
         try:
             account = await context.spawner.find_account(context.user)
             plan = launch.plan(request, account, context.endpoints, context.system_env())
@@ -187,8 +170,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
             tty=process.tty,
             term=request.terminal.term if request.terminal is not None else "",
             pid=process.pid,
+            requested=asked.instead_of,
         )
         context.publish(self.opened)
+        if request.command is not None and request.kind == "exec" and not process.tty:
+            self._follow_copy(self.opened, plan.cwd)
         if self._lost:  # the client left while the process was being started
             self._release("channel closed")
         else:
@@ -215,19 +201,26 @@ class Session(asyncssh.SSHServerSession[bytes]):
             close_all(process.descriptors)
             raise SpawnRefused(f"no descriptors are left: {error.strerror}") from error
         for events in process.descriptors[PROCESS_STREAMS:]:
-            self._file_events = FileEvents(
-                self._loop,
-                events,
-                conn=context.conn,
-                session=context.session,
-                user=context.user,
-                publish=context.publish,
-            )
+            self._file_events = FileEvents(self._loop, events, self._say_file())
         self._process = process
         self._opened_at = context.now()
         if self._output_refused:
             self._streams.close_output()
         self._streams.write(self._early_input)
+
+    def _say_file(self) -> Say:
+        context = self._context
+        return saying(context.publish, conn=context.conn, session=context.session, user=context.user)
+
+    def _follow_copy(self, told: SessionOpened, home: bytes) -> None:
+        """Read along if it is a copy by scp's old protocol, or may be one that a forced command serves."""
+        command = told.requested.removeprefix("exec ") or told.command
+        if "scp" in command:
+            from pyssh_gateway.gateway import scp_events  # late: most copies go by SFTP
+
+            asked = scp_events.asked(command.encode("utf-8", "surrogateescape"))
+            if asked is not None:
+                self._copy = scp_events.ScpEvents(asked, home, self._say_file(), told=not told.requested)
 
     @property
     def exit_is_due(self) -> bool:
@@ -296,6 +289,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Input for the process."""
         self.bytes_in += len(data)
+        if self._copy is not None:
+            self._copy.from_client(data)
         if self._streams is None:
             self._early_input += data  # of a client that has closed the channel already; at most its window
         elif not self._streams.write(data):
@@ -341,6 +336,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if not self._channel.takes_data:  # the client has closed it, and the session is about to be told
             return
         self.bytes_out += len(data)
+        if self._copy is not None and datatype is None:
+            self._copy.from_server(data)
         self._channel.write(data, datatype)
         if self._timer is not None:  # output after the exit: the silence begins again
             self._cancel_timer()
@@ -443,6 +440,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._exit_timer is not None:
             self._exit_timer.cancel()
         self._forget_network()
+        if self._copy is not None:
+            self._copy.end()
         if self._streams is not None:
             if (self._left_open or self._stopping) and not self._streams.is_pty:
                 # It is we who end it: whoever writes on must not die of that.
