@@ -149,7 +149,9 @@ def listen(endpoint: tuple[str, int]) -> socket.socket:
 
 def login_problems(config: "Config") -> list[str]:
     """What is wrong with the accounts and key files that `config` names, a line each."""
-    from pyssh_gateway.spawner.key_files import open_trusted  # late: nothing before the bind needs it
+    # Late: nothing before the bind needs them.
+    from pyssh_gateway.core.sftp_options import problem_of
+    from pyssh_gateway.spawner.key_files import open_trusted
 
     me = pwd.getpwuid(os.geteuid())
     made_at_boot = {account.user for account in config.boot.account} if me.pw_uid == 0 else set()
@@ -159,6 +161,8 @@ def login_problems(config: "Config") -> list[str]:
         problems.append("nobody may log in: add a [[login]] with user and keys to the configuration")
     for index, login in enumerate(config.login):
         where = f"login[{index}]"
+        if problem := problem_of(login.force_command.encode("utf-8", "surrogateescape")):
+            problems.append(f"{where}.force_command: {problem}")
         try:
             entry = pwd.getpwnam(login.user)
         except KeyError:

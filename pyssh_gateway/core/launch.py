@@ -12,6 +12,8 @@ from typing import Literal
 import msgspec
 
 from pyssh_gateway.config import ACCEPTED_ENV
+from pyssh_gateway.core.sftp_options import SftpOptions, SftpOptionsError, is_internal_sftp
+from pyssh_gateway.core.sftp_options import parse as parse_sftp
 
 USER_PATH = b"/usr/local/bin:/usr/bin:/bin:/usr/games"
 """PATH without an /etc/environment: what Debian's and Ubuntu's sshd set for accounts."""
@@ -89,7 +91,8 @@ class SessionRequest(msgspec.Struct, frozen=True):
 
     `env` is what the client set, `extra_env` what the server adds; the latter wins over all else. `xauth` are commands
     for xauth(1) that make a forwarded display usable, `rc_input` the line that says the same to an rc file. `banner` is
-    what a login shell's user is told first. `user_rc`: the account's own rc file counts.
+    what a login shell's user is told first. `user_rc`: the account's own rc file counts. `sftp`: SFTP is not only asked
+    for, but forced, with these options. `refusal` is said instead of running anything.
     """
 
     kind: Kind
@@ -101,6 +104,8 @@ class SessionRequest(msgspec.Struct, frozen=True):
     banner: bytes = b""
     rc_input: bytes = b""
     user_rc: bool = False
+    sftp: SftpOptions | None = None
+    refusal: bytes = b""
 
 
 class Endpoints(msgspec.Struct, frozen=True):
@@ -118,7 +123,8 @@ class LaunchPlan(msgspec.Struct, frozen=True):
     `greet`: show the message of the day and `banner`, unless the account has a ~/.hushlogin. `builtin` names a server
     of our own that runs as the account in the place of a program: "sftp". `peer` is for the machine's login records.
     Before, ~/.ssh/rc is run if `user_rc`, or /etc/ssh/sshrc, with `rc_input`; where there is neither, `xauth` is said
-    to xauth(1).
+    to xauth(1). With `sftp` the SFTP server is served whatever the account's shell is. With a `refusal` nothing is run:
+    it is said on standard output, or where that is SFTP's, on standard error, and the exit status is 1.
     """
 
     user: str
@@ -134,17 +140,32 @@ class LaunchPlan(msgspec.Struct, frozen=True):
     banner: bytes = b""
     rc_input: bytes = b""
     user_rc: bool = False
+    sftp: SftpOptions | None = None
+    refusal: bytes = b""
 
 
-INTERNAL_SFTP = b"internal-sftp"
-"""The forced command that means the SFTP server and no program (sshd_config(5), ForceCommand)."""
+SFTP_ONLY = b"This service allows sftp connections only.\n"
+"""What anybody is told by a forced internal-sftp who asks for anything else: sshd's words (session.c, do_child)."""
 
 
-def forced_to(command: bytes, terminal: Terminal | None) -> tuple[Literal["exec", "subsystem"], bytes]:
-    """What a forced command starts: kind and command of a `SessionRequest`."""
-    if command == INTERNAL_SFTP and terminal is None:
-        return "subsystem", b"sftp"
-    return "exec", command
+class Forced(msgspec.Struct, frozen=True):
+    """What a forced command starts; the fields are a `SessionRequest`'s."""
+
+    kind: Kind
+    sftp: SftpOptions | None = None
+    refusal: bytes = b""
+
+
+def forced_to(command: bytes, kind: Kind) -> Forced:
+    """What a forced command starts where a client asks for `kind` (session.c, do_exec)."""
+    if not is_internal_sftp(command):
+        return Forced("exec")
+    if kind != "subsystem":
+        return Forced("exec", refusal=SFTP_ONLY)
+    try:
+        return Forced("subsystem", sftp=parse_sftp(command))
+    except SftpOptionsError as error:
+        return Forced("subsystem", refusal=f"The forced command can't be obeyed: {error}\n".encode())
 
 
 def server_env(
@@ -190,6 +211,8 @@ def plan(
         banner=request.banner if greet else b"",
         rc_input=request.rc_input,
         user_rc=request.user_rc and request.kind != "subsystem",
+        sftp=request.sftp,
+        refusal=request.refusal,
     )
 
 

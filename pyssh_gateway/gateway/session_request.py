@@ -35,12 +35,12 @@ def request_of(
         original=(sftp_command.for_shell() if kind == "subsystem" else command) if forced is not None else None,
     )
     user_rc = rules.user_rc and kind != "subsystem"  # asked for, whatever is forced in its place
-    instead_of = ""
+    instead_of, starts = "", launch.Forced(kind)
     if forced is not None:
         instead_of = kind if command is None else f"{kind} {command.decode('utf-8', 'surrogateescape')}"
-        kind, command = launch.forced_to(forced, terminal)
+        starts, command = launch.forced_to(forced, kind), forced
     request = SessionRequest(
-        kind,
+        starts.kind,
         command,
         terminal,
         channel.env,
@@ -49,5 +49,7 @@ def request_of(
         banner=context.banner() if command is None else b"",
         rc_input=display.for_rc if display is not None else b"",
         user_rc=user_rc,
+        sftp=starts.sftp,
+        refusal=starts.refusal,
     )
     return Asked(request, instead_of)
