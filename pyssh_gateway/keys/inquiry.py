@@ -6,7 +6,6 @@ happens when there is no answer, is for keys.keyring.
 """
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Literal
@@ -16,6 +15,7 @@ import msgspec
 from pyssh_gateway import config
 from pyssh_gateway.core.authorized_keys import AuthorizedKey, parse
 from pyssh_gateway.core.freshness import judge_account
+from pyssh_gateway.core.person_names import visible_name
 from pyssh_gateway.keys import github
 from pyssh_gateway.keys.answers import MAX_HOLD, FetchError
 from pyssh_gateway.keys.copies import Copy
@@ -44,9 +44,6 @@ MAX_DOUBTS = 5
 SECOND_LOOK = 60.0
 """Seconds after which a source that says that it is not there any more is asked again, before it is believed; and one
 whose keys all wait until it is certain whose they are."""
-
-MAX_PERSON = 128
-"""Characters of a person's name that is taken from a key's comment."""
 
 
 class AccountChangedError(Exception):
@@ -130,7 +127,7 @@ def _people(source: Source, copy: Copy) -> tuple[tuple[str, int | None, bytes], 
 
 def _owned(key: AuthorizedKey, person: str, account_id: int | None) -> AuthorizedKey:
     if not person and key.comment:
-        person = "file:" + re.sub(r"[^!-~]", "_", key.comment)[:MAX_PERSON]
+        person = f"file:{visible_name(key.comment)}"
     return msgspec.structs.replace(key, person=person or key.source, person_id=account_id)
 
 
