@@ -24,7 +24,16 @@ _RESET = "\x1b[0m"
 _DIM = "\x1b[2m"
 
 
-StayEvent = ev.ClientQuiet | ev.ClientUsed | ev.HoldStarted | ev.HoldEnded | ev.BackgroundWork | ev.ScheduleEntered
+StayEvent = (
+    ev.ClientQuiet
+    | ev.ClientUsed
+    | ev.HoldStarted
+    | ev.HoldEnded
+    | ev.BackgroundWork
+    | ev.TerminalUsed
+    | ev.TerminalQuiet
+    | ev.ScheduleEntered
+)
 """What keeps the machine up."""
 
 MachineEvent = ev.MachineResumed | ev.StopStep | ev.BootStep | ev.ServiceStarted | ev.ServiceEnded | ev.ServiceOutput
@@ -169,6 +178,10 @@ def _describe_stay(event: StayEvent) -> tuple[str, Tone, str]:
         case ev.BackgroundWork():
             held = f"holds the machine for {_duration(event.seconds)}" if event.seconds else "has stopped"
             return "work", Tone.WATCH, f"{event.what} {held}"
+        case ev.TerminalUsed():
+            return "terminal", Tone.WATCH, f"{event.what} and keeps the machine up"
+        case ev.TerminalQuiet():
+            return "terminal", Tone.PLAIN, f"{event.what}: no more, or not looked at while somebody is on"
         case ev.ScheduleEntered():
             return "schedule", Tone.WATCH, f"{event.what}: the machine stays up for {_duration(event.seconds)}"
     assert_never(event)

@@ -45,7 +45,8 @@ _TICK = 0.01
 class Process(msgspec.Struct, frozen=True, array_like=True):
     """A process as it stands. `started` is in seconds since the boot and tells it from a later one of the same `pid`.
 
-    `cpu` is in seconds, `io` in bytes from and to disks; both with what the children used that it has waited for.
+    `cpu` is in seconds, `io` in bytes from and to disks; both with what the children used that it has waited for. `tty`
+    is its terminal below /dev, if that is a pty.
     """
 
     pid: int
@@ -55,6 +56,7 @@ class Process(msgspec.Struct, frozen=True, array_like=True):
     name: str
     cpu: float
     io: int
+    tty: str = ""
 
 
 class Sample(msgspec.Struct, frozen=True):

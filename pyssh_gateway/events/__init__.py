@@ -47,6 +47,8 @@ from pyssh_gateway.events.machine import (
     ServiceOutput,
     ServiceStarted,
     StopStep,
+    TerminalQuiet,
+    TerminalUsed,
 )
 from pyssh_gateway.events.server import (
     GatewayCrashed,
@@ -98,6 +100,8 @@ __all__ = [
     "SessionClosed",
     "SessionOpened",
     "StopStep",
+    "TerminalQuiet",
+    "TerminalUsed",
 ]
 
 AnyEvent = (
@@ -127,6 +131,8 @@ AnyEvent = (
     | HoldStarted
     | HoldEnded
     | BackgroundWork
+    | TerminalUsed
+    | TerminalQuiet
     | ScheduleEntered
     | MachineResumed
     | StopStep

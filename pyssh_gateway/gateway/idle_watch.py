@@ -28,6 +28,7 @@ from pyssh_gateway.events import (
 from pyssh_gateway.gateway.background import BackgroundWatch
 from pyssh_gateway.gateway.listener import Listener
 from pyssh_gateway.gateway.registry import Registry
+from pyssh_gateway.gateway.terminals import TerminalWatch
 
 LAST_LOOK_SECONDS = 0.25
 """How long a stop waits for those who are just logging in. They get in, or are refused cleanly; scanners, who never
@@ -76,6 +77,19 @@ class IdleWatch:
                 settings, settings.timeout, tracker=self.tracker, sample=sample, publish=publish, now=now
             )
 
+        self._terminals: TerminalWatch | None = None
+        if settings.timeout is not None:
+            self._terminals = TerminalWatch(
+                settings,
+                settings.timeout,
+                tracker=self.tracker,
+                sample=sample,
+                ours=lambda: [session.opened.tty for session in registry.sessions if session.opened is not None],
+                publish=publish,
+                now=now,
+                clock=clock,
+            )
+
     def observe(self, record: Record) -> None:
         """An event: it may change whether the machine is needed."""
         self._see_clock_jump()  # first: what this event says is said on the clock as it is now
@@ -85,6 +99,8 @@ class IdleWatch:
             self._changed.set()
             if self._background is not None:
                 self._background.observe()
+            if self._terminals is not None:
+                self._terminals.observe()
 
     async def run(self) -> None:
         """Watch until the machine may stop."""
@@ -96,6 +112,8 @@ class IdleWatch:
                 helpers.append(watches.create_task(self._watch_schedule(), name="schedule"))
             if self._background is not None:
                 helpers.append(watches.create_task(self._background.run(), name="background"))
+            if self._terminals is not None:
+                helpers.append(watches.create_task(self._terminals.run(), name="terminals"))
             await self._watch()
             for helper in helpers:
                 helper.cancel()
@@ -158,6 +176,8 @@ class IdleWatch:
     async def _last_look(self, idle: float, why: str) -> bool:
         """Close the door, and see whether somebody is just coming in. True: nobody was, and the machine may stop."""
         self._look_at_usage()
+        if self._terminals is not None:
+            await self._terminals.look()
         if self.tracker.in_use:
             return False
         listener = self._listener()

@@ -11,6 +11,7 @@ import struct
 import time
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
+from pathlib import Path
 
 import msgspec
 
@@ -140,6 +141,19 @@ def record_logout(*, pid: int, tty: str, when: float, files: Files | None = None
             _append_wtmp(files.wtmp, entry.packed(form))
 
     return _problems(leave, append)
+
+
+def hosts(path: Path) -> dict[str, str]:
+    """Where each line that is in use is used from, by the records in the utmp file at `path`. Raises `OSError`."""
+    form = layout(os.uname().machine)
+    with path.open("rb") as file:
+        content = file.read(MAX_UTMP_BYTES)
+    found = {}
+    for place in range(0, len(content) - form.utmp.size + 1, form.utmp.size):
+        kind, _, line, _, _, host, *_ = form.utmp.unpack_from(content, place)
+        if kind == _USER_PROCESS:
+            found[line.rstrip(b"\0").decode(errors="replace")] = host.rstrip(b"\0").decode(errors="replace")
+    return found
 
 
 def claim_session(uid: int, path: str = "/proc/self/loginuid") -> str:

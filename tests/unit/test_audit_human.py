@@ -145,6 +145,8 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
     ev.HoldStarted(hold="h1", user="amos", seconds=7200.0, reason="training run", pid=0),
     ev.HoldEnded(hold="h1", user="amos", why="released"),
     ev.BackgroundWork(seconds=30.0, what="make, cc1plus of amos"),
+    ev.TerminalUsed(what="amos is at pts/3 (mosh-server)"),
+    ev.TerminalQuiet(what="amos is at pts/3 (mosh-server)"),
     ev.ScheduleEntered(seconds=3600.0, what="mon-fri 08:00-18:00"),
     ev.MachineResumed(seconds=3600.0),
     ev.StopStep(step="suspend", outcome="ok", seconds=0.25),
@@ -199,6 +201,8 @@ quiet    amos on c1 is used again
 hold     h1 by amos for 2h00m: training run
 hold     h1 by amos ended: released
 work     make, cc1plus of amos holds the machine for 30s
+terminal amos is at pts/3 (mosh-server) and keeps the machine up
+terminal amos is at pts/3 (mosh-server): no more, or not looked at while somebody is on
 schedule mon-fri 08:00-18:00: the machine stays up for 1h00m
 resumed  the machine was away for 1h00m
 stop     suspend: ok after 0.25s

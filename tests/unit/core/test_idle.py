@@ -24,6 +24,8 @@ from pyssh_gateway.events import (
     ScheduleEntered,
     ServerStopping,
     StopStep,
+    TerminalQuiet,
+    TerminalUsed,
 )
 
 PEER = "203.0.113.9"
@@ -283,6 +285,18 @@ def test_the_idle_time_begins_when_a_hold_ended() -> None:
     tracker = tracker_of(10)
     tracker.observe(held("h1", 100), 0)
     assert drive(tracker, 111) == [Stop(11, "nobody has logged in for 11 s")]
+
+
+def test_somebody_at_a_terminal_keeps_the_machine() -> None:
+    """Protects people on mosh: they are a reason by name, without an end, and the idle time begins after them."""
+    tracker = tracker_of(10)
+    tracker.observe(TerminalUsed(what="amos is at pts/3 (mosh-server)"), 5)
+    assert [(reason.kind, reason.text, reason.until) for reason in tracker.reasons(100)] == [
+        ("terminal", "amos is at pts/3 (mosh-server)", None)
+    ]
+    assert tracker.stops_in(100) is None
+    tracker.observe(TerminalQuiet(what="amos is at pts/3 (mosh-server)"), 100)
+    assert tracker.stops_in(100) == 10
 
 
 def test_background_work_and_hours_keep_the_machine() -> None:
