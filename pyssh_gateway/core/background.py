@@ -113,6 +113,15 @@ def work_between(before: Sample, after: Sample, percent: float) -> Work | None:
     return Work(cpu, io, names, uids)
 
 
+def busy_terminals(before: Sample, after: Sample, percent: float) -> frozenset[str]:
+    """The terminals whose processes have used more than `percent` of one processor between the two samples."""
+    seconds = after.at - before.at
+    used: defaultdict[str, float] = defaultdict(float)
+    for process, cpu, _ in _shares(before, after):
+        used[process.tty] += cpu
+    return frozenset(tty for tty, cpu in used.items() if tty and seconds > 0 and cpu / seconds * 100 > percent)
+
+
 def _shares(before: Sample, after: Sample) -> list[tuple[Process, float, int]]:
     """Processor seconds and bytes of each process of the second sample since the first one."""
     had = {process.pid: process for process in before.processes}

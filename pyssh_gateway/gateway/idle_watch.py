@@ -11,7 +11,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from pyssh_gateway import config
-from pyssh_gateway.core.background import Sample
+from pyssh_gateway.core.background import Sample, busy_terminals
 from pyssh_gateway.core.idle import IdlePolicy, IdleTracker, Stay, Stop, Tick, Warn
 from pyssh_gateway.core.schedule import Hours, next_start, parse_hours, up_until
 from pyssh_gateway.core.usage import Usage
@@ -28,6 +28,7 @@ from pyssh_gateway.events import (
 from pyssh_gateway.gateway.background import BackgroundWatch
 from pyssh_gateway.gateway.listener import Listener
 from pyssh_gateway.gateway.registry import Registry
+from pyssh_gateway.gateway.spawner_client import SpawnRefused
 from pyssh_gateway.gateway.terminals import TerminalWatch
 
 LAST_LOOK_SECONDS = 0.25
@@ -36,6 +37,9 @@ log in, can delay the stop by no more than this."""
 
 CLOCK_JUMP_SECONDS = 5.0
 """A difference between the two clocks' progress that is no adjustment: the machine was suspended, or its clock set."""
+
+OLD_LOOKS = 3
+"""So many windows after a look at the processes, what they have used since says nothing about the last window."""
 
 MAX_SCHEDULE_SLEEP = 3600.0
 """Seconds after which the hours are looked at again, whatever they were: clocks are set, and summer time begins."""
@@ -69,6 +73,9 @@ class IdleWatch:
         self.tracker = IdleTracker(policy_of(settings), now())
         self._changed = asyncio.Event()
         self._usage = Usage(settings.client_idle) if settings.client_idle is not None else None
+        self._sample = sample
+        self._looked_at: Sample | None = None
+        self._at_work: frozenset[str] = frozenset()
         self._skew = clock() - now()
         self._jumped = 0.0
         self._background: BackgroundWatch | None = None
@@ -127,6 +134,7 @@ class IdleWatch:
                 case Tick(idle=idle, remaining=remaining):
                     self._publish(IdleTick(idle=idle, remaining=remaining, message=f"Idle for {idle}s"))
                 case Warn(seconds=seconds):
+                    await self._look_at_work()
                     self._look_at_usage()  # a terminal that has just been opened is not told that nobody is here
                     if not self.tracker.in_use:
                         self._warn(seconds)
@@ -175,6 +183,7 @@ class IdleWatch:
 
     async def _last_look(self, idle: float, why: str) -> bool:
         """Close the door, and see whether somebody is just coming in. True: nobody was, and the machine may stop."""
+        await self._look_at_work()
         self._look_at_usage()
         if self._terminals is not None:
             await self._terminals.look()
@@ -203,13 +212,38 @@ class IdleWatch:
     async def _watch_usage(self, usage: Usage) -> None:
         while True:
             await asyncio.sleep(usage.window)
+            await self._look_at_work()
             self._look_at_usage()
+
+    async def _look_at_work(self) -> None:
+        """Whether programs work at the terminals that have been written to; the processes are looked at only then."""
+        self._at_work = frozenset()
+        if self._usage is None:
+            return
+        clients = {client.id: client for client in self._registry.clients if client.user}
+        shown = self._usage.shows({conn: client.counters for conn, client in clients.items()})
+        if not shown:
+            return
+        before = self._looked_at
+        with suppress(SpawnRefused):  # nobody knows: then it is no use
+            self._looked_at = await self._sample()
+        if before is None or self._looked_at is None or self._looked_at.at - before.at > OLD_LOOKS * self._usage.window:
+            return  # the next window is judged
+        busy = busy_terminals(before, self._looked_at, self._settings.background_cpu)
+        self._at_work = frozenset(
+            conn
+            for conn in shown
+            for session in clients[conn].sessions.values()
+            if session.opened is not None and session.opened.tty.removeprefix("/dev/") in busy
+        )
 
     def _look_at_usage(self) -> None:
         if self._usage is None:
             return
         clients = {client.id: client for client in self._registry.clients if client.user}
-        quiet, used = self._usage.look({conn: client.counters for conn, client in clients.items()}, self._now())
+        counters = {conn: client.counters for conn, client in clients.items()}
+        quiet, used = self._usage.look(counters, self._now(), self._at_work)
+        self._at_work = frozenset()
         for conn, seconds in quiet:
             client = clients[conn]
             self._publish(ClientQuiet(conn=conn, user=client.user, seconds=round(seconds, 1), identity=client.identity))

@@ -394,4 +394,6 @@ class Client(asyncssh.SSHServer):
 
 
 def _sum(one: Counters, other: Counters) -> Counters:
-    return Counters(one.typed + other.typed, one.worked + other.worked, one.opened + other.opened)
+    return Counters(
+        one.typed + other.typed, one.worked + other.worked, one.opened + other.opened, one.shown + other.shown
+    )

@@ -63,6 +63,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self.opened: SessionOpened | None = None
         self.bytes_in = 0
         self.bytes_out = 0
+        self._seen = 0
+        self._shown = 0
         self._opened_at = 0.0
         self._streams: Streams | None = None
         self._file_events: FileEvents | None = None
@@ -255,10 +257,17 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """What counts as use: that it began, keys typed, requests for files, or bytes through a program, both ways."""
         opened = 1 if self._kind else 0
         if self._terminal is not None:
-            return Counters(typed=self.bytes_in, opened=opened)
+            return Counters(typed=self.bytes_in, opened=opened, shown=self._shown_so_far())
         if self._kind == "subsystem":  # there is none but SFTP
             return Counters(typed=self.bytes_in, worked=self.bytes_out, opened=opened)
         return Counters(worked=self.bytes_in + self.bytes_out, opened=opened)
+
+    def _shown_so_far(self) -> int:
+        """Output while the terminal was in line mode: by how it is now, as long as nobody asks more often."""
+        fresh, self._seen = self.bytes_out - self._seen, self.bytes_out
+        if fresh and self._streams is not None and self._streams.takes_lines:
+            self._shown += fresh
+        return self._shown
 
     def report(self) -> SessionReport | None:
         """What runs, for whoever asks; None while nothing does."""

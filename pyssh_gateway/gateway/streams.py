@@ -102,6 +102,16 @@ class Streams:
             with suppress(OSError):
                 set_size(self._master, columns, rows, width, height)
 
+    @property
+    def takes_lines(self) -> bool:
+        """Whether programs get what is typed by the line (ICANON of termios(3)); the master shows the slave's modes."""
+        if self._master is None:
+            return False
+        try:
+            return bool(termios.tcgetattr(self._master)[3] & termios.ICANON)
+        except termios.error:
+            return False
+
     def send_break(self) -> bool:
         """A break on the terminal's line, whose length means nothing to a pty; False without a terminal."""
         if self._master is None:
