@@ -91,7 +91,7 @@ class IdleWatch:
                 settings.timeout,
                 tracker=self.tracker,
                 sample=sample,
-                ours=lambda: [session.opened.tty for session in registry.sessions if session.opened is not None],
+                ours=lambda: [session.record.tty for session in registry.sessions],
                 publish=publish,
                 now=now,
                 clock=clock,
@@ -234,7 +234,7 @@ class IdleWatch:
             conn
             for conn in shown
             for session in clients[conn].sessions.values()
-            if session.opened is not None and session.opened.tty.removeprefix("/dev/") in busy
+            if session.record.tty.removeprefix("/dev/") in busy
         )
 
     def _look_at_usage(self) -> None:

@@ -270,7 +270,7 @@ class Client(asyncssh.SSHServer):
             identity=self.identity,
             peer=self._endpoints.peer,
             since=self._services.clock() - (self._services.now() - self._opened_at),
-            sessions=tuple(filter(None, (session.report() for session in self.sessions.values()))),
+            sessions=tuple(filter(None, (session.record.report() for session in self.sessions.values()))),
             bytes_in=bytes_in,
             bytes_out=bytes_out,
         )

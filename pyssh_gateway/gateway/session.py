@@ -8,27 +8,24 @@ import asyncio
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import asyncssh
 import msgspec
 
 from pyssh_gateway.core import launch
-from pyssh_gateway.core.control import SessionReport
 from pyssh_gateway.core.usage import Counters
-from pyssh_gateway.events import RequestDenied, SessionClosed, SessionOpened
+from pyssh_gateway.events import RequestDenied, SessionOpened
 from pyssh_gateway.gateway.channel import SessionChannel
-from pyssh_gateway.gateway.file_events import FileEvents, Say, saying
+from pyssh_gateway.gateway.file_events import FileEvents
 from pyssh_gateway.gateway.pump import Flow
 from pyssh_gateway.gateway.session_context import SessionContext
+from pyssh_gateway.gateway.session_record import SessionRecord
 from pyssh_gateway.gateway.session_request import Asked, request_of
 from pyssh_gateway.gateway.spawner_client import Spawned, SpawnRefused
 from pyssh_gateway.gateway.streams import PROCESS_STREAMS, Streams
 from pyssh_gateway.signal_names import SIGNAL_NAMES, ssh_name
 from pyssh_gateway.spawner.protocol import Exited, close_all
-
-if TYPE_CHECKING:
-    from pyssh_gateway.gateway.scp_events import ScpEvents
 
 __all__ = ["Session", "SessionContext"]
 
@@ -49,10 +46,11 @@ INPUT_SECONDS = 5.0
 
 
 class Session(asyncssh.SSHServerSession[bytes]):
-    """One session channel's requests, process and bytes. `opened` is what was told of it when its process was there."""
+    """One session channel's requests, process and bytes. `record` is what it did so far."""
 
     def __init__(self, context: SessionContext, loop: asyncio.AbstractEventLoop) -> None:
         self._context = context
+        self.record = SessionRecord(context)
         self._loop = loop
         self._channel: SessionChannel
         self._open = False
@@ -60,15 +58,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._terminal: launch.Terminal | None = None
         self._kind = ""
         self._process: Spawned | None = None
-        self.opened: SessionOpened | None = None
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self._seen = 0
-        self._shown = 0
-        self._opened_at = 0.0
         self._streams: Streams | None = None
         self._file_events: FileEvents | None = None
-        self._copy: ScpEvents | None = None
         self._exit: Exited | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._exit_timer: asyncio.TimerHandle | None = None
@@ -128,7 +119,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """`signal`: to the process group, with the user's rights."""
         if self._process is None or self._exit is not None or name not in SIGNAL_NAMES:
             return False
-        told = self.opened
+        told = self.record.opened
         # As sshd (session.c, session_signal_req): who may only start a wrapper must not end it in the middle.
         if self._context.rules.force_command is not None or (told is not None and told.kind == "subsystem"):
             self._deny(f"signal {name}", "a forced command or a subsystem is not signalled")
@@ -163,7 +154,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._deny(request.kind, str(error))
             self._channel.answer(granted=False)
             return
-        self.opened = SessionOpened(
+        told = SessionOpened(
             conn=context.conn,
             session=context.session,
             user=context.user,
@@ -174,9 +165,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
             pid=process.pid,
             requested=asked.instead_of,
         )
-        context.publish(self.opened)
-        if request.command is not None and request.kind == "exec" and not process.tty:
-            self._follow_copy(self.opened, plan.cwd)
+        self.record.begins(told, plan.cwd)
         if self._lost:  # the client left while the process was being started
             self._release("channel closed")
         else:
@@ -187,7 +176,6 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
         Closes them and raises `SpawnRefused` if there are no descriptors left.
         """
-        context = self._context
         try:
             self._streams = Streams(
                 self._loop,
@@ -203,26 +191,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
             close_all(process.descriptors)
             raise SpawnRefused(f"no descriptors are left: {error.strerror}") from error
         for events in process.descriptors[PROCESS_STREAMS:]:
-            self._file_events = FileEvents(self._loop, events, self._say_file())
+            self._file_events = FileEvents(self._loop, events, self.record.say_file)
         self._process = process
-        self._opened_at = context.now()
         if self._output_refused:
             self._streams.close_output()
         self._streams.write(self._early_input)
-
-    def _say_file(self) -> Say:
-        context = self._context
-        return saying(context.publish, conn=context.conn, session=context.session, user=context.user)
-
-    def _follow_copy(self, told: SessionOpened, home: bytes) -> None:
-        """Read along if it is a copy by scp's old protocol, or may be one that a forced command serves."""
-        command = told.requested.removeprefix("exec ") or told.command
-        if "scp" in command:
-            from pyssh_gateway.gateway import scp_events  # late: most copies go by SFTP
-
-            asked = scp_events.asked(command.encode("utf-8", "surrogateescape"))
-            if asked is not None:
-                self._copy = scp_events.ScpEvents(asked, home, self._say_file(), told=not told.requested)
 
     @property
     def exit_is_due(self) -> bool:
@@ -254,30 +227,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     @property
     def counters(self) -> Counters:
-        """What counts as use: that it began, keys typed, requests for files, or bytes through a program, both ways."""
-        opened = 1 if self._kind else 0
-        if self._terminal is not None:
-            return Counters(typed=self.bytes_in, opened=opened, shown=self._shown_so_far())
-        if self._kind == "subsystem":  # there is none but SFTP
-            return Counters(typed=self.bytes_in, worked=self.bytes_out, opened=opened)
-        return Counters(worked=self.bytes_in + self.bytes_out, opened=opened)
+        """What counts as use."""
+        return self.record.counters(self._kind, self._takes_lines if self._terminal is not None else None)
 
-    def _shown_so_far(self) -> int:
-        """Output while the terminal was in line mode: by how it is now, as long as nobody asks more often."""
-        fresh, self._seen = self.bytes_out - self._seen, self.bytes_out
-        if fresh and self._streams is not None and self._streams.takes_lines:
-            self._shown += fresh
-        return self._shown
-
-    def report(self) -> SessionReport | None:
-        """What runs, for whoever asks; None while nothing does."""
-        told = self.opened
-        if told is None:
-            return None
-        seconds = self._context.now() - self._opened_at
-        return SessionReport(
-            told.session, told.kind, told.command, told.tty, self.bytes_in, self.bytes_out, told.pid, seconds
-        )
+    def _takes_lines(self) -> bool:
+        return self._streams is not None and self._streams.takes_lines
 
     def announce(self, text: str) -> None:
         """Say something on a pty's screen; a session without one carries a program's data and is left alone."""
@@ -297,9 +251,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Input for the process."""
-        self.bytes_in += len(data)
-        if self._copy is not None:
-            self._copy.from_client(data)
+        self.record.came(data)
         if self._streams is None:
             self._early_input += data  # of a client that has closed the channel already; at most its window
         elif not self._streams.write(data):
@@ -344,9 +296,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def _output(self, data: bytes, datatype: int | None) -> None:
         if not self._channel.takes_data:  # the client has closed it, and the session is about to be told
             return
-        self.bytes_out += len(data)
-        if self._copy is not None and datatype is None:
-            self._copy.from_server(data)
+        self.record.went(data, datatype)
         self._channel.write(data, datatype)
         if self._timer is not None:  # output after the exit: the silence begins again
             self._cancel_timer()
@@ -394,10 +344,10 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def _drain_pty(self) -> None:
         """The process has ended, so what is in the pty is all that counts, whoever else may hold it (sshd agrees)."""
-        before = self.bytes_out
+        before = self.record.bytes_out
         while self._streams is not None and self._streams.read_now():
-            self._drain_left -= self.bytes_out - before
-            before = self.bytes_out
+            self._drain_left -= self.record.bytes_out - before
+            before = self.record.bytes_out
             if self._drain_left <= 0:
                 break
             if not self._flow.is_open:
@@ -449,26 +399,12 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._exit_timer is not None:
             self._exit_timer.cancel()
         self._forget_network()
-        if self._copy is not None:
-            self._copy.end()
         if self._streams is not None:
             if (self._left_open or self._stopping) and not self._streams.is_pty:
                 # It is we who end it: whoever writes on must not die of that.
                 context.spawner.drains.take(context.user, self._streams.leave_outputs())
             self._streams.close(INPUT_SECONDS if reason == "channel closed" else 0)
-        context.publish(
-            SessionClosed(
-                conn=context.conn,
-                session=context.session,
-                user=context.user,
-                reason="server stopped" if self._stopping and exit_ is None else reason,
-                exit_status=exit_.status if exit_ is not None else None,
-                exit_signal=ssh_name(exit_.signal) if exit_ is not None and exit_.signal is not None else None,
-                bytes_in=self.bytes_in,
-                bytes_out=self.bytes_out,
-                seconds=round(context.now() - self._opened_at, 3),
-            )
-        )
+        self.record.ends("server stopped" if self._stopping and exit_ is None else reason, exit_)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
