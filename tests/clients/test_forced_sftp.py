@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients.test_machine_rules import admin
 from tests.conftest import KeyPair, MakeServer
 from tests.support.client import Client, Result, client_environment
 from tests.support.commands import as_root
@@ -57,12 +58,12 @@ def test_others_are_told(forced: Client, asked: list[str]) -> None:
 @pytest.mark.alone
 def test_the_shell_is_not_asked(forced: Client, account: pwd.struct_passwd, scratch: Path) -> None:
     """Protects accounts for copies alone, which have nologin for a shell: as with sshd, what is forced is served."""
-    subprocess.run(["usermod", "--shell", "/usr/sbin/nologin", account.pw_name], check=True, timeout=PATIENCE)
+    admin("usermod", "--shell", "/usr/sbin/nologin", account.pw_name)
     try:
         done = sftp(forced, "pwd\n")
         assert (done.status, str(scratch).encode() in done.stdout) == (0, True)
     finally:
-        subprocess.run(["usermod", "--shell", account.pw_shell, account.pw_name], check=True, timeout=PATIENCE)
+        admin("usermod", "--shell", account.pw_shell, account.pw_name)
 
 
 def test_a_key_that_can_not_be_obeyed(make_server: MakeServer, user_key: KeyPair, tmp_path: Path) -> None:
