@@ -94,7 +94,12 @@ class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Where GitHub's API is: that of github.com, or that of the Enterprise Server that `github_url` names."""
         if self.github_api_url:
             return self.github_api_url
-        return GITHUB_API_URL if self.github_url == GITHUB_URL else f"{self.github_url}/api/v3"
+        return f"{self.github_url}/api/v3" if self.github_is_own else GITHUB_API_URL
+
+    @property
+    def github_is_own(self) -> bool:
+        """Whether `github_url` names an Enterprise Server, which may hide its pages of keys. github.com never does."""
+        return self.github_url != GITHUB_URL
 
 
 class HostKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

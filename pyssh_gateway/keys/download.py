@@ -17,10 +17,12 @@ import msgspec
 from pyssh_gateway import __version__
 from pyssh_gateway.config import Secret, check_source_spec, format_duration
 from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES
+from pyssh_gateway.core.redirects import is_same_name
 from pyssh_gateway.keys.answers import (
     NO_VALIDATORS,
     Answer,
     FetchError,
+    RedirectedError,
     Validators,
     hold_of,
     next_page_of,
@@ -35,9 +37,10 @@ if TYPE_CHECKING:
 __all__ = ["MAX_REDIRECTS", "FetchError", "Request", "download", "fetch_url", "no_answer"]
 
 MAX_REDIRECTS = 3
-"""Redirects followed, on one host: /name to /Name and back to a path is two; a loop is cut off soon."""
+"""Redirects followed, all to the same name: /name to /Name to /Name/ is two; a loop is cut off soon."""
 
 _READ_BYTES = 64 * 1024
+_SHOWN = 200  # characters of an address that a server redirects to: a path of some length
 _OK = 200
 _NOT_MODIFIED = 304
 _GONE = frozenset({404, 410})
@@ -49,12 +52,14 @@ _HEADERS = {"User-Agent": f"pyssh-gateway/{__version__}", "Accept": "text/plain"
 class Request(msgspec.Struct, frozen=True):
     """What is asked of whom. `what` is what is wanted there, for people.
 
-    `validators` make the question conditional. `token` is sent with it, to this server and to no other. `headers` come
+    `any_case`: a redirect to the same address in other capitals leads to the same thing. `validators` make the question
+    conditional. `token` is sent with it, to this server and to no other. `headers` come
     in the place of, or beside, the usual ones. `meanings` says what a status means here.
     """
 
     url: str
     what: str = "keys"
+    any_case: bool = False
     validators: Validators = NO_VALIDATORS
     token: Secret = Secret()
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
@@ -133,7 +138,7 @@ def _follow(request: Request, remaining: Callable[[], float], unix_time: Callabl
                 if response.status not in _REDIRECTS:
                     answer = _read_answer(response, request, validators, unix_time)
                     return msgspec.structs.replace(answer, validators=NO_VALIDATORS) if hops else answer
-                url = _redirected(url, response.getheader("Location", ""))
+                url = _redirected(request, url, response.getheader("Location", ""))
                 validators = NO_VALIDATORS
     raise FetchError(f"redirected more than {MAX_REDIRECTS} times")
 
@@ -192,10 +197,13 @@ def _header_of(response: "HTTPResponse") -> Callable[[str], str]:
     return lambda name: response.getheader(name, "").strip()
 
 
-def _redirected(url: str, location: str) -> str:
+def _redirected(request: Request, url: str, location: str) -> str:
     target = urljoin(url, location)
     if not location or not same_origin(url, target):
-        raise FetchError(f"redirected to another place, which is not followed: {location[:200]!a}")
+        raise RedirectedError(f"redirected to another place, which is not followed: {location[:_SHOWN]!a}")
+    if not is_same_name(_target(request.url), _target(target), any_case=request.any_case):
+        shown = _target(target)[:_SHOWN]
+        raise RedirectedError(f"redirected to another address, which is not followed: {shown!a}", _target(target))
     return target
 
 

@@ -27,6 +27,10 @@ ERRORS = {
 }
 
 
+OTHER = 8
+"""The number of the account that has the login while its owner has not; and that of the one beside it, `other`."""
+
+
 class Machine(RuleBasedStateMachine):
     """An account at a GitHub that fails, whoever has it, and a keyring that decides who gets in.
 
@@ -42,6 +46,7 @@ class Machine(RuleBasedStateMachine):
         self.github.__enter__()
         self.page, self.api_works = "keys", True
         self.owner = self.trusted = 7
+        self.other = OTHER
         self.listed = self.said = self.in_force = listed
         self.show()
         self.ring = Ring(self.store, self.github.url)
@@ -59,28 +64,34 @@ class Machine(RuleBasedStateMachine):
 
     def show(self) -> None:
         """Make GitHub answer as things are now."""
-        answers = {"keys": gh.keys(*sorted(self.listed)), "404": gh.status(404), **ERRORS}
+        keys = gh.keys(*sorted(self.listed))
+        answers = {"keys": keys, "404": gh.status(404), "redirect": gh.redirect("/other.keys"), **ERRORS}
         self.github.script("example", answers[self.page])
+        self.github.script("other", keys)
         self.github.account("example", self.owner)
-        self.github.script(api_path("users/example"), *([] if self.api_works else [gh.status(500)]))
+        self.github.account("other", self.other)
+        for login in ("example", "other"):
+            self.github.script(api_path(f"users/{login}"), *([] if self.api_works else [gh.status(500)]))
 
     @rule(
         seconds=st.sampled_from([1.0, 1.0, SECOND_LOOK, SECOND_LOOK, HOUR, DAY, MAX_STALE + 1]),
         listed=KEYS,
-        page=st.sampled_from(["keys", "keys", "keys", "404", "404", *ERRORS]),
+        page=st.sampled_from(["keys", "keys", "keys", "404", "404", "redirect", "redirect", *ERRORS]),
         api_works=st.sampled_from([True, True, False]),
-        owner=st.sampled_from([7, 7, 7, 8]),
+        owners=st.tuples(st.sampled_from([7, 7, 7, OTHER]), st.sampled_from([7, OTHER])),
     )
-    def look(self, seconds: float, listed: frozenset[str], page: str, api_works: bool, owner: int) -> None:
+    def look(self, seconds: float, listed: frozenset[str], page: str, api_works: bool, owners: tuple[int, int]) -> None:
         """Time passes, all kinds of things happen at GitHub, and then the source is asked."""
         self.ring.now += seconds
         self.only_as_long_as_it_is_fresh()
-        self.listed, self.page, self.api_works, self.owner = listed, page, api_works, owner
+        self.listed, self.page, self.api_works, (self.owner, self.other) = listed, page, api_works, owners
         self.show()
         self.ring.keyring.want((parse_source(SPEC),))
         self.ring.run(0)
         if self.page == "keys":
             self.hear(self.ring.now)
+        elif self.page == "redirect" and self.api_works and self.other == self.trusted:
+            self.hear_by_another_name(self.ring.now)
         elif self.page == "404" and self.in_force:
             self.hear_that_it_is_gone(self.ring.now)
 
@@ -97,6 +108,12 @@ class Machine(RuleBasedStateMachine):
         else:
             self.in_force &= self.listed
         self.gone_at, self.heard_at = None, now
+
+    def hear_by_another_name(self, now: float) -> None:
+        """The account has another name, and its number was seen there: all that it lists counts."""
+        self.said = self.in_force = self.listed
+        self.confirmed_at = self.heard_at = now
+        self.gone_at, self.taken_over = None, False
 
     def hear_that_it_is_gone(self, now: float) -> None:
         """It is believed at the second look, if that is late enough."""
