@@ -15,6 +15,7 @@ from pyssh_gateway.core.authorized_keys import AccountKeys, AuthorizedKey, KeySn
 from pyssh_gateway.core.certificate_options import granted as granted_by
 from pyssh_gateway.core.certificate_options import merged
 from pyssh_gateway.core.certificates import Certificate, CertificateError
+from pyssh_gateway.core.freshness import age_of
 from pyssh_gateway.core.key_options import NO_OPTIONS, KeyOptions
 from pyssh_gateway.core.source_match import matches
 from pyssh_gateway.events import Identity
@@ -274,8 +275,10 @@ def _stale(source: str, snapshot: KeySnapshot, now: float) -> str:
     fetched = snapshot.fetched.get(source)
     if fetched is None:
         return f"the keys of {source} were never confirmed"
-    if now - fetched <= snapshot.max_stale:
+    if age_of(fetched, now) <= snapshot.max_stale:
         return ""
+    if fetched > now:
+        return f"the keys of {source} are dated {_age(fetched - now)} in the future, so nobody knows how old they are"
     limit = format_duration(snapshot.max_stale)
     return f"the keys of {source} were last confirmed {_age(now - fetched)} ago, more than max_stale ({limit})"
 

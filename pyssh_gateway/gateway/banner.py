@@ -31,7 +31,12 @@ def start_banner(
         if source.failure:
             kept = f"{source.accepted} keys from before stay in force" if source.accepted else "nobody gets in by it"
             kept = "what it said last is too old, nobody gets in by it" if source.stale else kept
+            kept = "what it said last is dated in the future, nobody gets in by it" if source.ahead else kept
             lines.append(f"  ! {source.spec}: {source.failure}; {kept}")
+        elif source.ahead:
+            lines.append(
+                f"  ! {source.spec}: its last good copy is dated in the future, nobody gets in by it until it answers"
+            )
         elif source.origin == "none":
             lines.append(f"  ! {source.spec}: has not answered yet")
         elif not source.accepted:

@@ -15,7 +15,7 @@ import msgspec
 
 from pyssh_gateway import config
 from pyssh_gateway.core.authorized_keys import AuthorizedKey, parse
-from pyssh_gateway.core.freshness import judge_account
+from pyssh_gateway.core.freshness import age_of, judge_account
 from pyssh_gateway.keys import github
 from pyssh_gateway.keys.answers import MAX_HOLD, FetchError
 from pyssh_gateway.keys.copies import Copy
@@ -306,7 +306,7 @@ class Inquirer:
         """Why a member's keys from before don't count any more; empty if they do."""
         if error.gone and old.gone_since is not None and now - old.gone_since >= SECOND_LOOK:
             return ", and so it was a minute before: their keys are revoked"
-        return "; the keys from before are too old" if now - old.as_of > self._settings.max_stale else ""
+        return "; the keys from before are too old" if age_of(old.as_of, now) > self._settings.max_stale else ""
 
     async def _member(self, member: github.Member) -> bytes | FetchError:
         """What the account of a team's member has."""

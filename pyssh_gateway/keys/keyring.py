@@ -18,7 +18,7 @@ import msgspec
 
 from pyssh_gateway import config
 from pyssh_gateway.core.authorized_keys import KeySnapshot
-from pyssh_gateway.core.freshness import LookBudget
+from pyssh_gateway.core.freshness import LookBudget, age_of
 from pyssh_gateway.events import AccountChanged, AnyEvent, InternalError, KeysFailed, KeysLoaded
 from pyssh_gateway.keys.answers import FetchError
 from pyssh_gateway.keys.copies import Copy
@@ -300,7 +300,7 @@ class Keyring:
                 standing.source,
                 standing.known,
                 trusted=standing.trusted,
-                check=now - confirmed >= self._check_interval,
+                check=age_of(confirmed, now) >= self._check_interval,
                 now=now,
             )
         except AccountChangedError as error:

@@ -10,6 +10,7 @@ import msgspec
 
 from pyssh_gateway import config
 from pyssh_gateway.core.authorized_keys import AccountKeys, AuthorizedKey
+from pyssh_gateway.core.freshness import age_of
 from pyssh_gateway.keys.answers import FetchError
 from pyssh_gateway.keys.copies import Copy
 from pyssh_gateway.keys.inquiry import Known
@@ -21,7 +22,8 @@ class SourceStatus(msgspec.Struct, frozen=True):
 
     `failure` says why the last question had no usable answer and is empty if it had; `pinned` is the account's number
     in the configuration, `remembered` the one that was seen first; `stale`: too old to let anybody in; `next_look` is
-    in seconds from now.
+    in seconds from now. `ahead` is by how many seconds the time of that answer lies in the future, if that is more than
+    clocks may differ by: then it is stale, whatever `age` says.
     """
 
     spec: str
@@ -35,6 +37,7 @@ class SourceStatus(msgspec.Struct, frozen=True):
     remembered: int | None = None
     stale: bool = False
     next_look: float | None = None
+    ahead: float = 0.0
 
 
 class Standing:
@@ -111,12 +114,14 @@ class Standing:
         self.failure = revoked if repeated else f"{revoked}; {reason}" if revoked else reason
 
     def age(self, now: float) -> float:
-        """Seconds since the last answer; not below zero: a clock that was set back makes no key younger than now."""
-        return max(0.0, now - self.known.fetched) if self.known is not None else float("inf")
+        """Seconds since the last answer; infinity if there was none, or if its time is still to come."""
+        return age_of(self.known.fetched, now) if self.known is not None else float("inf")
 
     def unasked(self, now: float) -> float:
         """Seconds since the last answer, or since the last question if that is later: it may have had none."""
-        return min(self.age(now), max(0.0, now - self.asked_at)) if self.asked else self.age(now)
+        # A question of later than now: the clock has been set back since.
+        asked = now - self.asked_at if self.asked and now >= self.asked_at else float("inf")
+        return min(self.age(now), asked)
 
     def check_pins(self) -> None:
         """Refuse to ask, if it is not known any more which account was trusted. Raises FetchError."""
@@ -129,7 +134,8 @@ class Standing:
             return None
         copy, saved = msgspec.structs.replace(self.known.copy, gone_since=self.gone_since), self.saved
         same = saved is not None and msgspec.structs.replace(saved, fetched=copy.fetched) == copy
-        if same and saved is not None and copy.fetched - saved.fetched < again:
+        # A copy of later than the answer is one that a wrong clock dated, and stale at the next start.
+        if same and saved is not None and 0.0 <= copy.fetched - saved.fetched < again:
             return None
         return copy
 
@@ -145,18 +151,21 @@ class Standing:
     def status(self, users: tuple[str, ...], now: float, max_stale: float) -> SourceStatus:
         """For people."""
         known = self.known
+        age = self.age(now)
+        is_ahead = known is not None and age == float("inf")
         return SourceStatus(
             spec=self.source.spec,
             users=users,
             accepted=len(known.keys) if known is not None else 0,
             refused=known.refused if known is not None else 0,
             origin=known.origin if known is not None else "none",
-            age=self.age(now) if known is not None else None,
+            age=(0.0 if is_ahead else age) if known is not None else None,
             failure=self.failure,
             pinned=self.source.pinned_id,
             remembered=self.remembered,
-            stale=known is not None and self.age(now) > max_stale,
+            stale=known is not None and age > max_stale,
             next_look=max(0.0, self.due - now),
+            ahead=known.fetched - now if known is not None and is_ahead else 0.0,
         )
 
 

@@ -67,6 +67,12 @@ def test_a_server_that_stays_says_so() -> None:
     assert "does not stop by itself" in banner(1, status(1), idle=None)
 
 
+def test_a_copy_of_the_future_is_said_to_let_in_nobody() -> None:
+    """The first screen does not promise a login by keys whose age nobody knows."""
+    ahead = SourceStatus("github:example", ("amos",), 1, 0, "last-good", 0.0, "", stale=True, ahead=86_400.0)
+    assert "! github:example: its last good copy is dated in the future, nobody gets in by it" in banner(1, ahead)
+
+
 def test_a_source_that_is_still_asked_is_no_empty_one() -> None:
     """Protects the first look: what has not answered yet is not said to have no keys."""
     pending = SourceStatus("github:example", ("amos",), 0, 0, "none", None, "")

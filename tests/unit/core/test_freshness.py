@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyssh_gateway.core.freshness import (
+    CLOCK_SKEW,
     LOOK_SECONDS,
     LOOKS,
     LOOKS_PER_PEER,
@@ -13,6 +14,7 @@ from pyssh_gateway.core.freshness import (
     PEER_SECONDS,
     LookBudget,
     Verdict,
+    age_of,
     judge_account,
 )
 
@@ -22,6 +24,16 @@ PEER = "192.0.2.1"
 def looks(budget: LookBudget, peers: list[str], now: float = 0.0) -> int:
     """How many of the attempts of `peers`, each with another key, may look."""
     return sum(budget.take(peer, f"SHA256:{number}", now) for number, peer in enumerate(peers))
+
+
+@given(st.floats(0, 1e10), st.floats(0, 1e10))
+def test_the_future_is_older_than_anything(then: float, now: float) -> None:
+    """A time that is still to come counts for nothing, but for what clocks may differ by."""
+    age = age_of(then, now)
+    if then <= now:
+        assert age == now - then
+    else:
+        assert age == (0.0 if then - now <= CLOCK_SKEW else float("inf"))
 
 
 def test_one_peer_s_looks_run_out() -> None:
