@@ -10,7 +10,7 @@ import pwd
 import socket
 import sys
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping
 
 from pyssh_gateway import config_source, socket_activation
 
@@ -74,16 +74,21 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
     from pyssh_gateway import config as config_module  # late: msgspec
 
     identity = ""
+    passed_over: Collection[str] = ()
     try:
         config = config_module.parse(raw)
         if options.trial and not config.login:
             login, identity = _trial_login(options, config.keys_dir)
             config = config_module.parse(config_source.read(options.config, environ, overrides | {"login": [login]}))
-        problems += login_problems(config) + place_problems(config)
+        missing = missing_key_files(config)
+        passed_over = missing if others_let_in(config, missing) else ()
+        problems += login_problems(config, passed_over) + place_problems(config)
     except (config_source.ConfigError, CannotStart) as error:
         problems += error.problems
     if problems or listening is None:
         raise CannotStart(*problems)
+    for path in passed_over:
+        say(f"! key file {path} is not there: NOBODY GETS IN BY IT until it is; it is passed over for the others' sake")
     return _supervise(config, listening, identity, environ)
 
 
@@ -147,8 +152,8 @@ def listen(endpoint: tuple[str, int]) -> socket.socket:
     return sock
 
 
-def login_problems(config: "Config") -> list[str]:
-    """What is wrong with the accounts and key files that `config` names, a line each."""
+def login_problems(config: "Config", passed_over: Collection[str] = ()) -> list[str]:
+    """What is wrong with the accounts and key files that `config` names, a line each, but for files `passed_over`."""
     from pyssh_gateway.spawner.key_files import open_trusted  # late: nothing before the bind needs it
 
     me = pwd.getpwuid(os.geteuid())
@@ -171,11 +176,34 @@ def login_problems(config: "Config") -> list[str]:
             problems.append(f"{where}.user: started by {me.pw_name}, only {me.pw_name} can log in, not {login.user}")
     # Whose a file is, or whether it is in a home, can't be said of accounts that are to come: then it is said later.
     for path, users in key_files(config).items() if not coming else ():
+        if path in passed_over:
+            continue
         try:
             os.close(open_trusted(path, users))
         except OSError as error:
             problems.append(f"key file {path} can't be read: {error.strerror or error}")
     return problems
+
+
+def missing_key_files(config: "Config") -> tuple[str, ...]:
+    """The key files that are not there. One that is there and can't be trusted is another matter."""
+    from pyssh_gateway.spawner.key_files import open_trusted  # late: nothing before the bind needs it
+
+    missing = []
+    for path, users in key_files(config).items():
+        try:
+            os.close(open_trusted(path, users))
+        except FileNotFoundError:
+            missing.append(path)
+        except OSError:
+            continue  # `login_problems` says what is wrong with it
+    return tuple(missing)
+
+
+def others_let_in(config: "Config", missing: Collection[str]) -> bool:
+    """Whether somebody could get in without the key files `missing`: then a start without them is better than none."""
+    specs = [spec for login in config.login for spec in login.keys]
+    return any(kind not in {"file", "ca"} or path not in missing for kind, _, path in (s.partition(":") for s in specs))
 
 
 def place_problems(config: "Config") -> list[str]:

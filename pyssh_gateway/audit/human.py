@@ -121,6 +121,8 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
         case ev.ConnectionRevoked():
             then = "stays on" if event.seconds is None else f"is off in {_duration(event.seconds)}"
             return "revoked", Tone.BAD, f"{event.user} on {event.conn} {then}: {event.reason}"
+        case ev.ConnectionReinstated():
+            return "revoked", Tone.GOOD, f"{event.user} on {event.conn} stays on after all: {event.reason}"
         case ev.RequestDenied():
             return "denied", Tone.BAD, f"{event.user} on {event.conn}: {event.request}: {event.reason}"
         case ev.SessionOpened():

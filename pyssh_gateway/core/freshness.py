@@ -61,6 +61,21 @@ class Bucket:
         self._left -= 1.0
 
 
+class Patience:
+    """How long a connection has waited for news of keys, for all that it has offered, and whether it had any asked for.
+
+    An agent with five keys is one person, who waits once.
+    """
+
+    def __init__(self) -> None:
+        self.waited = 0.0
+        self.has_looked = False
+
+    def left(self, limit: float) -> float:
+        """Seconds that it may wait for still, of `limit` in all."""
+        return max(0.0, limit - self.waited)
+
+
 class LookBudget:
     """Decides whether an unknown key is reason enough to ask the sources again, before it is refused.
 

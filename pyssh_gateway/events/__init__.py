@@ -17,6 +17,7 @@ from pyssh_gateway.events.connections import (
     ConnectionClosed,
     ConnectionOpened,
     ConnectionRefused,
+    ConnectionReinstated,
     ConnectionRevoked,
     FileOperation,
     ForwardClosed,
@@ -68,6 +69,7 @@ __all__ = [
     "ConnectionClosed",
     "ConnectionOpened",
     "ConnectionRefused",
+    "ConnectionReinstated",
     "ConnectionRevoked",
     "ControlRequest",
     "Event",
@@ -115,6 +117,7 @@ AnyEvent = (
     | ConnectionAuthenticated
     | ConnectionClosed
     | ConnectionRevoked
+    | ConnectionReinstated
     | RequestDenied
     | SessionOpened
     | SessionClosed

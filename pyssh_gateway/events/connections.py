@@ -88,6 +88,16 @@ class ConnectionRevoked(Event, frozen=True, kw_only=True, tag="connection.revoke
     identity: Identity
 
 
+class ConnectionReinstated(Event, frozen=True, kw_only=True, tag="connection.reinstated"):
+    """The key that a connection was authenticated with is authorised again, before the connection was closed."""
+
+    conn: str
+    peer: str
+    user: str
+    reason: str
+    identity: Identity
+
+
 class RequestDenied(Event, frozen=True, kw_only=True, tag="request.denied"):
     """An authenticated client asked for something that it may not have, or that is not served."""
 

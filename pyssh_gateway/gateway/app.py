@@ -156,10 +156,11 @@ class Gateway:
             rules=rules_for(config),
             publish=self.bus.publish,
             snapshot=lambda: self._keyring.snapshot,
-            read_files=self._keyring.read_files,
-            look_again=self._keyring.look_again,
-            key_used=self._keyring.used,
-            turned_away=self._keyring.turned_away,
+            read_files=self._keyring.looks.read_files,
+            look_again=self._keyring.looks.look_again,
+            look_up=self._keyring.looks.look_up,
+            key_used=self._keyring.looks.used,
+            turned_away=self._keyring.looks.turned_away,
             end_revoked=config.keys.on_revoke == "end",
             system_env=lambda: read_system_environment(facts.timezone) | place,
             banner=self._login_banner.text,
@@ -249,7 +250,7 @@ class Gateway:
     def _let_in(self) -> None:
         """Let in whom the last good copies let in: they need not wait for the sources of which nothing is known.
 
-        Those of key files count only if the files can't be read: `Keyring.read_files` is before every decision.
+        Those of key files count only if the files can't be read: `Looks.read_files` is before every decision.
         """
         self._end_early = self.bus.subscribe(self._early.append)
         for subscriber in (self._observe, self._login_banner.observe, self._holds.observe):
@@ -319,7 +320,7 @@ class Gateway:
             self._somebody.set()
         if isinstance(record.event, MachineResumed):
             self._keyring.want_all()
-        if isinstance(record.event, KeysLoaded) and record.event.removed:
+        if isinstance(record.event, KeysLoaded) and record.event.changed:
             self._loop.call_soon(self._recheck_keys)  # not now: every subscriber is to see this event first
 
     def _recheck_keys(self) -> None:

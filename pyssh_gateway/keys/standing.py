@@ -11,10 +11,14 @@ import msgspec
 from pyssh_gateway import config
 from pyssh_gateway.core.authorized_keys import AccountKeys, AuthorizedKey
 from pyssh_gateway.core.freshness import age_of
+from pyssh_gateway.events import KeysLoaded
 from pyssh_gateway.keys.answers import FetchError
 from pyssh_gateway.keys.copies import Copy
 from pyssh_gateway.keys.inquiry import Known
-from pyssh_gateway.keys.sources import Source
+from pyssh_gateway.keys.sources import LOCAL_KINDS, Source
+
+MAX_CHANGES = 20
+"""Fingerprints of keys that came or went in one event."""
 
 
 class SourceStatus(msgspec.Struct, frozen=True):
@@ -45,6 +49,8 @@ class Standing:
 
     `asked_at` is when it was asked last (at first: made), `due` when it is to be asked next, `learn_due` when its
     account's number is to be asked for, `gone_since` when it first said after `known` that it is not there any more.
+    `unconfirmed`: a single answer of a server took away all keys of somebody, and none that came after it has confirmed
+    that; `second_look` is when it is asked for that, beside what is planned.
     """
 
     def __init__(self, source: Source, now: float) -> None:
@@ -57,6 +63,8 @@ class Standing:
         self.due = now
         self.learn_due = now
         self.gone_since: float | None = None
+        self.second_look: float | None = None
+        self.unconfirmed = False
         self.remembered: int | None = None
         self.pins_lost = ""
         self.saved: Copy | None = None
@@ -84,7 +92,16 @@ class Standing:
 
     def is_due(self, now: float) -> bool:
         """Whether to ask now: it is time, or the clock has been set back since, so that nobody knows when it is."""
-        return self.due <= now or now < self.asked_at
+        return self.next_due <= now or now < self.asked_at
+
+    @property
+    def next_due(self) -> float:
+        """When it is to be asked next, for whatever reason."""
+        return self.due if self.second_look is None else min(self.due, self.second_look)
+
+    def due_after(self, now: float, interval: float) -> float:
+        """When it is due again that is asked now: `interval` later, or as planned if this is only the second look."""
+        return self.due if self.second_look is not None and self.second_look <= now < self.due else now + interval
 
     def begin(self, now: float, due: float) -> None:
         """It is asked now, and should be again at `due`."""
@@ -93,9 +110,16 @@ class Standing:
             self.learn_due = now
         self.asked_at = now
         self.due = due
+        self.second_look = None
 
     def heard(self, known: Known, doubt: str) -> None:
         """There was a usable answer, about which `doubt` says what is wrong, if anything is."""
+        before = self.known.keys if self.known is not None else ()
+        gone = {key.person for key in before} - {key.person for key in known.keys}
+        if gone and self.source.kind not in LOCAL_KINDS and not known.revoked:
+            self.unconfirmed = True
+        elif not doubt:
+            self.unconfirmed = False
         self.known = known
         self.failed(doubt)
         self.fruitless = 0
@@ -164,9 +188,25 @@ class Standing:
             pinned=self.source.pinned_id,
             remembered=self.remembered,
             stale=known is not None and age > max_stale,
-            next_look=max(0.0, self.due - now),
+            next_look=max(0.0, self.next_due - now),
             ahead=known.fetched - now if known is not None and is_ahead else 0.0,
         )
+
+
+def loaded(source: Source, before: tuple[AuthorizedKey, ...], known: Known) -> KeysLoaded:
+    """What is to be told of an answer that is in force now, where the keys `before` were."""
+    added = dict.fromkeys(key.fingerprint for key in known.keys if key not in before)
+    removed = dict.fromkeys(key.fingerprint for key in before if key not in known.keys)
+    return KeysLoaded(
+        source=source.spec,
+        origin=known.origin,
+        accepted=len(known.keys),
+        refused=known.refused,
+        changed=bool(added or removed),
+        refusals=known.refusals,
+        added=tuple(added)[:MAX_CHANGES],
+        removed=tuple(removed)[:MAX_CHANGES],
+    )
 
 
 class Grants:

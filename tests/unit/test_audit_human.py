@@ -91,6 +91,13 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
         seconds=10.0,
         identity=AMOS,
     ),
+    ev.ConnectionReinstated(
+        conn="c1",
+        peer="203.0.113.5",
+        user="amos",
+        reason=f"the key {SHA} of github:example is back",
+        identity=AMOS,
+    ),
     ev.RequestDenied(conn="c1", user="amos", request="x11-req", reason="not served", identity=AMOS),
     ev.SessionOpened(
         conn="c1",
@@ -187,6 +194,7 @@ auth     denied root from 203.0.113.5 on c1 by publickey: unknown account (ssh-e
 login    amos from 203.0.113.5 on c1 in 0.07s with {SHA} of github:example#583231; OpenSSH_9.9, aes256-gcm@openssh.com
 closed   c1 amos from 203.0.113.5 after 3m02s: the client disconnected; 5.2 KiB in, 1.1 MiB out
 revoked  amos on c1 is off in 10s: the key {SHA} of github:example has been revoked
+revoked  amos on c1 stays on after all: the key {SHA} of github:example is back
 denied   amos on c1: x11-req: not served
 session  c1.1 amos exec make on /dev/pts/0 (xterm), pid 12
 ended    c1.1 amos exit 7 after 3.21s: the process ended; 12 B in, 20.0 KiB out
@@ -243,6 +251,7 @@ idle     Stopping machine. Goodbye!"""
         (ev.ServiceStarted, {"restarts": 0}, "dockerd runs as pid 20"),
         (ev.ServiceEnded, {"again": None}, "ended with exit code 1 and is not started again"),
         (ev.ConnectionRevoked, {"seconds": None}, "amos on c1 stays on: the key"),
+        (ev.ConnectionReinstated, {}, "amos on c1 stays on after all: the key"),
         (ev.ConnectionAuthenticated, {"identity": ev.Identity("file:amos", None, SHA)}, f"{SHA} of file:amos; OpenSSH"),
         (ev.ServerStopped, {"message": ""}, "idle, exit code 0"),
     ],

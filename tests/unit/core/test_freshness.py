@@ -13,6 +13,7 @@ from pyssh_gateway.core.freshness import (
     MAX_PEERS,
     PEER_SECONDS,
     LookBudget,
+    Patience,
     Verdict,
     age_of,
     judge_account,
@@ -141,3 +142,11 @@ def test_never_more_than_the_rate(attempts: list[tuple[str, float]]) -> None:
 def test_whose_account_it_is(expected: int | None, found: int | None, changed: bool, verdict: Verdict) -> None:
     """Protects: a name that somebody else has taken lets nobody in, and an outage locks nobody out."""
     assert judge_account(expected=expected, found=found, changed=changed) == verdict
+
+
+def test_patience_runs_out() -> None:
+    """What a connection has waited is taken off what it may wait, whatever the limit is at the time."""
+    patience = Patience()
+    assert patience.left(2.0) == 2.0
+    patience.waited = 1.5
+    assert (patience.left(2.0), patience.left(5.0), patience.left(1.0)) == (0.5, 3.5, 0.0)
