@@ -45,7 +45,9 @@ def _lines(reply: StatusReply, now: float) -> list[str]:
 
 
 def _host_key(key: HostKeyReport) -> str:
-    remark = "  announced, not in use yet" if key.next else ""
+    remark = "  announced, not in use yet" if key.next else "  new since the start" if key.new else ""
+    if key.was_empty:
+        remark += ", as its file was empty: clients that know another one are warned"
     return f"  host key {key.fingerprint}  {short_name(key.key_type)}{remark}"
 
 

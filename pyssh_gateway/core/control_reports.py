@@ -73,11 +73,16 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class HostKeyReport(msgspec.Struct, frozen=True):
-    """A key of the server; `next`: announced to clients and not in use yet."""
+    """A key of the server; `next`: announced to clients and not in use yet; `new`: it was made at this start.
+
+    `was_empty`: it was made because there was nothing in its file.
+    """
 
     key_type: str
     fingerprint: str
     next: bool
+    new: bool = False
+    was_empty: bool = False
 
 
 class SessionReport(msgspec.Struct, frozen=True):

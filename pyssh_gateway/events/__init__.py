@@ -51,6 +51,7 @@ from pyssh_gateway.events.machine import (
 )
 from pyssh_gateway.events.server import (
     GatewayCrashed,
+    HostKeyCreated,
     InternalError,
     ServerStarted,
     ServerStopped,
@@ -80,6 +81,7 @@ __all__ = [
     "GatewayCrashed",
     "HoldEnded",
     "HoldStarted",
+    "HostKeyCreated",
     "Identity",
     "IdleReached",
     "IdleTick",
@@ -104,6 +106,7 @@ __all__ = [
 
 AnyEvent = (
     ServerStarted
+    | HostKeyCreated
     | ServerStopping
     | ServerStopped
     | GatewayCrashed

@@ -1,5 +1,7 @@
 """What can happen to the server itself."""
 
+from typing import Literal
+
 from pyssh_gateway.events.base import Event
 
 
@@ -14,6 +16,15 @@ class ServerStarted(Event, frozen=True, kw_only=True, tag="server.started"):
     host_keys: tuple[str, ...]
     users: tuple[str, ...]
     idle_timeout: float | None
+
+
+class HostKeyCreated(Event, frozen=True, kw_only=True, tag="host_key.created"):
+    """The server made itself a key at its start, because there was none: no file, or an empty one."""
+
+    key_type: str
+    fingerprint: str
+    path: str
+    reason: Literal["missing", "empty"]
 
 
 class ServerStopping(Event, frozen=True, kw_only=True, tag="server.stopping"):

@@ -24,6 +24,7 @@ from pyssh_gateway.event_bus import EventBus
 from pyssh_gateway.events import (
     ConnectionAuthenticated,
     GatewayCrashed,
+    HostKeyCreated,
     InternalError,
     KeysLoaded,
     MachineResumed,
@@ -311,6 +312,16 @@ class Gateway:
                 idle_timeout=config.idle.timeout,
             )
         )
+        for key in self._host_keys:
+            if key.created:
+                self.bus.publish(
+                    HostKeyCreated(
+                        key_type=key.key_type,
+                        fingerprint=key.fingerprint,
+                        path=str(key.path),
+                        reason="empty" if key.was_empty else "missing",
+                    )
+                )
 
     # -- watch --------------------------------------------------------------------------------------------------
 

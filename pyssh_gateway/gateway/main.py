@@ -116,8 +116,19 @@ def _enter_store(store: Path, account: pwd.struct_passwd | None) -> None:
             found = os.fstat(descriptor)
             if found.st_uid not in {0, account.pw_uid} or found.st_mode & _OTHERS_MAY_WRITE:
                 raise OSError(f"{store} belongs to somebody else, or others may write there: remove it")
-            os.fchown(descriptor, account.pw_uid, account.pw_gid)
+            if (found.st_uid, found.st_gid) != (account.pw_uid, account.pw_gid):
+                _give_to(account, descriptor, store)
         os.fchdir(descriptor)
+
+
+def _give_to(account: pwd.struct_passwd, descriptor: int, store: Path) -> None:
+    try:
+        os.fchown(descriptor, account.pw_uid, account.pw_gid)
+    except OSError as error:
+        raise OSError(
+            f"can't give {store} to {account.pw_name}, the account of the network side: {error.strerror}; put keys_dir "
+            f"on a file system that has owners, or mount it so that this directory is uid {account.pw_uid}'s"
+        ) from error
 
 
 @contextmanager

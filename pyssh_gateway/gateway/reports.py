@@ -73,7 +73,10 @@ class Reporter(msgspec.Struct, frozen=True):
             since=self.since,
             address=address,
             port=port,
-            host_keys=tuple(control.HostKeyReport(key.key_type, key.fingerprint, key.next) for key in self.host_keys),
+            host_keys=tuple(
+                control.HostKeyReport(key.key_type, key.fingerprint, key.next, key.created, key.was_empty)
+                for key in self.host_keys
+            ),
             connections=tuple(
                 report if _may_see(asker, report) else msgspec.structs.replace(report, sessions=())
                 for report in self._connections()

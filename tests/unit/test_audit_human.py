@@ -32,6 +32,7 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
         users=("amos",),
         idle_timeout=60.0,
     ),
+    ev.HostKeyCreated(key_type="ssh-ed25519", fingerprint=SHA, path="/data/keys/ssh_host_ed25519_key", reason="empty"),
     ev.ServerStopping(reason="signal", detail="SIGTERM", connections=1, sessions=2),
     ev.ServerStopped(reason="idle", exit_code=0, message="Stopping machine. Goodbye!"),
     ev.GatewayCrashed(pid=7, cause="killed by SIGSEGV", sessions=2),
@@ -178,6 +179,7 @@ def test_lines_for_people() -> None:
         "\n".join(line.removeprefix("03:04:05Z ") for line in shown)
         == f"""\
 start    accepting on 0.0.0.0:2222 for amos; stops when idle for 1m (version 0.1.0, pid 7)
+host key new ssh-ed25519 {SHA} in /data/keys/ssh_host_ed25519_key: the file was empty; clients of before will be warned
 stopping no longer accepting (signal, SIGTERM); 1 connection, 2 sessions open
 stopped  Stopping machine. Goodbye!
 crash    gateway process 7 died: killed by SIGSEGV; 2 sessions ended with it
@@ -228,6 +230,7 @@ idle     Stopping machine. Goodbye!"""
             {"idle_timeout": None, "generation": 2},
             "never stops by itself (version 0.1.0, pid 7, start 2)",
         ),
+        (ev.HostKeyCreated, {"reason": "missing"}, "in /data/keys/ssh_host_ed25519_key: there was none"),
         (
             ev.KeysLoaded,
             {"origin": "last-good", "changed": False, "refused": 0, "refusals": ()},
