@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 DEFAULT_PATH = "/etc/pyssh-gateway/config.toml"
 PREFIX = "PYSSH_GATEWAY_"
 PATH_VARIABLE = "PYSSH_GATEWAY_CONFIG"
+# Everybody's variables that are defaults of a key, the first one of them that is set: curl reads them in this order.
+PROXY_VARIABLES = {"https_proxy": ("https_proxy", "HTTPS_PROXY"), "no_proxy": ("no_proxy", "NO_PROXY")}
 
 # Fly's own service holds port 22 on the machine's private address, so 22 is mapped to this one at the edge. IPv4 only:
 # there, neighbours on the private IPv6 network cannot reach the port.
@@ -66,7 +68,9 @@ def read(
     overrides: Mapping[str, object],
     default_path: str = DEFAULT_PATH,
 ) -> RawConfig:
-    """Merge the file, then `PYSSH_GATEWAY_*` from `environ`, then `overrides`; the later one wins.
+    """Merge `HTTPS_PROXY` and `NO_PROXY` from `environ`, then the file, then `PYSSH_GATEWAY_*`, then `overrides`.
+
+    The later one wins.
 
     The file is `path` (--config), else what PYSSH_GATEWAY_CONFIG names, else `default_path` if it exists. `overrides`
     maps dotted paths to scalars or lists; None means that the option was not given. Raises ConfigError with every
@@ -83,6 +87,7 @@ def read(
     if chosen is not None:
         _note_origins(values, "", printable(chosen), origins)
 
+    _put_proxies(values, origins, environ)
     for name in sorted(environ):
         if name.startswith(PREFIX) and name != PATH_VARIABLE:
             keys = name.removeprefix(PREFIX).lower().split("__")
@@ -203,6 +208,15 @@ def _note_origins(table: dict[str, object], path: str, origin: str, origins: dic
         origins[below] = origin
         if isinstance(value, dict) and depth < MAX_DEPTH:
             _note_origins(value, below, origin, origins, depth + 1)
+
+
+def _put_proxies(values: dict[str, object], origins: dict[str, str], environ: Mapping[str, str]) -> None:
+    """Set what the file does not say of proxies as the environment has it for all programs."""
+    keys = values.get("keys", {})
+    for key, names in PROXY_VARIABLES.items():
+        name = next((name for name in names if environ.get(name)), None)
+        if name is not None and isinstance(keys, dict) and key not in keys:
+            _put(values, origins, ["keys", key], environ[name], _ENVIRONMENT + name)
 
 
 def _put(values: dict[str, object], origins: dict[str, str], keys: list[str], value: object, origin: str) -> str | None:

@@ -88,6 +88,8 @@ class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     codeberg_url: Annotated[str, values.base_url] = "https://codeberg.org"
     launchpad_url: Annotated[str, values.base_url] = "https://launchpad.net"
     sourcehut_url: Annotated[str, values.base_url] = "https://meta.sr.ht"
+    https_proxy: Annotated[Secret, machine_values.http_proxy] = Secret()
+    no_proxy: Annotated[str, machine_values.no_proxy] = ""
 
     @property
     def github_api(self) -> str:

@@ -24,7 +24,6 @@ from pyssh_gateway.event_bus import EventBus
 from pyssh_gateway.events import (
     ConnectionAuthenticated,
     GatewayCrashed,
-    HostKeyCreated,
     InternalError,
     KeysLoaded,
     MachineResumed,
@@ -45,7 +44,7 @@ from pyssh_gateway.gateway.reports import Reporter
 from pyssh_gateway.gateway.server import Services
 from pyssh_gateway.gateway.socket_client import SocketMakers
 from pyssh_gateway.gateway.spawner_client import SpawnerClient
-from pyssh_gateway.keys.host_keys import HostKey
+from pyssh_gateway.keys.host_keys import HostKey, made_at_start
 from pyssh_gateway.keys.keyring import Keyring
 from pyssh_gateway.spawner.supervisor import Crash
 
@@ -312,16 +311,8 @@ class Gateway:
                 idle_timeout=config.idle.timeout,
             )
         )
-        for key in self._host_keys:
-            if key.created:
-                self.bus.publish(
-                    HostKeyCreated(
-                        key_type=key.key_type,
-                        fingerprint=key.fingerprint,
-                        path=str(key.path),
-                        reason="empty" if key.was_empty else "missing",
-                    )
-                )
+        for event in made_at_start(self._host_keys):
+            self.bus.publish(event)
 
     # -- watch --------------------------------------------------------------------------------------------------
 

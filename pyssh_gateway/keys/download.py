@@ -1,7 +1,7 @@
 """One bounded download of a text of keys over HTTP: all of it within a deadline and a size, or the reason why not.
 
 http.client and not urllib.request does the work, because it lets us put one deadline under all reads (see
-keys.connections). It also uses no proxy, cookie or password and follows no redirect by itself. This module knows HTTP;
+keys.connections). It also uses no cookie or password, and no proxy or redirect by itself. This module knows HTTP;
 it does not know what a key is or which source it serves.
 """
 
@@ -28,7 +28,7 @@ from pyssh_gateway.keys.answers import (
     next_page_of,
     validators_of,
 )
-from pyssh_gateway.keys.connections import connected, same_origin
+from pyssh_gateway.keys.connections import Proxies, connected, same_origin
 from pyssh_gateway.keys.threads import in_daemon_thread
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Request(msgspec.Struct, frozen=True):
     """What is asked of whom. `what` is what is wanted there, for people.
 
     `any_case`: a redirect to the same address in other capitals leads to the same thing. `validators` make the question
-    conditional. `token` is sent with it, to this server and to no other. `headers` come
+    conditional. `token` is sent with it, to this server and to no other. `proxies` are those on the way. `headers` come
     in the place of, or beside, the usual ones. `meanings` says what a status means here.
     """
 
@@ -62,6 +62,7 @@ class Request(msgspec.Struct, frozen=True):
     any_case: bool = False
     validators: Validators = NO_VALIDATORS
     token: Secret = Secret()
+    proxies: Proxies = Proxies()
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     meanings: Mapping[int, str] = msgspec.field(default_factory=dict)
 
@@ -132,7 +133,7 @@ def _follow(request: Request, remaining: Callable[[], float], unix_time: Callabl
     # What an address was answered with is said to that address only, not to one that it redirects to.
     validators = request.validators
     for hops in range(MAX_REDIRECTS + 1):
-        with connected(url, remaining) as connection:
+        with connected(url, remaining, request.proxies) as connection:
             connection.request("GET", _target(url), headers=_headers(request, validators))
             with connection.getresponse() as response:
                 if response.status not in _REDIRECTS:

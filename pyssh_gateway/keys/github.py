@@ -16,7 +16,7 @@ import msgspec
 from pyssh_gateway import config
 from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES, is_key_line
 from pyssh_gateway.keys.answers import Answer, FetchError
-from pyssh_gateway.keys.connections import same_origin
+from pyssh_gateway.keys.connections import Proxies, same_origin
 from pyssh_gateway.keys.download import Request, download
 
 PAGE_SIZE = 100
@@ -173,7 +173,15 @@ async def _check_sight(org: str, settings: config.Keys, now: Callable[[], float]
 
 
 async def _ask(url: str, settings: config.Keys, meanings: dict[int, str], now: Callable[[], float]) -> Answer:
-    request = Request(url, what="JSON", any_case=True, token=settings.github_token, headers=_HEADERS, meanings=meanings)
+    request = Request(
+        url,
+        what="JSON",
+        any_case=True,
+        token=settings.github_token,
+        proxies=Proxies(settings.https_proxy, settings.no_proxy),
+        headers=_HEADERS,
+        meanings=meanings,
+    )
     return await download(request, settings.timeout, now=now)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pyssh_gateway.core.authorized_keys import MIN_RSA_BITS, fingerprint
+from pyssh_gateway.events import HostKeyCreated
 from pyssh_gateway.keys.files import (
     UntrustedFileError,
     create_file,
@@ -86,6 +87,20 @@ def public_path(path: Path) -> Path:
 def load_or_create(keys_dir: Path, kinds: Sequence[str]) -> tuple[HostKey, ...]:
     """The host keys of these kinds in `keys_dir`, in that order; missing ones are made. Raises HostKeyError."""
     return tuple(_load_or_create(key_path(keys_dir, kind), kind) for kind in dict.fromkeys(kinds))
+
+
+def made_at_start(keys: Sequence[HostKey]) -> tuple[HostKeyCreated, ...]:
+    """What is to be told of the keys that did not exist before this start."""
+    return tuple(
+        HostKeyCreated(
+            key_type=key.key_type,
+            fingerprint=key.fingerprint,
+            path=str(key.path),
+            reason="empty" if key.was_empty else "missing",
+        )
+        for key in keys
+        if key.created
+    )
 
 
 def load_next(keys_dir: Path, kinds: Sequence[str]) -> tuple[HostKey, ...]:

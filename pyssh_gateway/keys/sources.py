@@ -17,7 +17,7 @@ from pyssh_gateway.config_values import source_spec
 from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES
 from pyssh_gateway.core.redirects import login_of
 from pyssh_gateway.keys.answers import NO_VALIDATORS, Answer, FetchError, RedirectedError, Validators
-from pyssh_gateway.keys.connections import origin
+from pyssh_gateway.keys.connections import Proxies, origin
 from pyssh_gateway.keys.download import Request, download, no_answer
 from pyssh_gateway.keys.threads import in_daemon_thread
 
@@ -140,7 +140,14 @@ async def fetch(
         what += " (GitLab shows its sign-in page if there is no such account)"
     any_case = source.kind != "url"
     meanings = {404: missing, 410: missing}
-    request = Request(url, what=what, any_case=any_case, validators=validators, meanings=meanings)
+    request = Request(
+        url,
+        what=what,
+        any_case=any_case,
+        validators=validators,
+        proxies=Proxies(settings.https_proxy, settings.no_proxy),
+        meanings=meanings,
+    )
     try:
         return await download(request, settings.timeout, now=now)
     except RedirectedError as error:
