@@ -10,7 +10,6 @@ from typing import Any, Protocol, cast
 import asyncssh
 from asyncssh.channel import (
     SSHAgentChannel,
-    SSHChannel,
     SSHServerChannel,
     SSHTCPChannel,
     SSHUNIXChannel,
@@ -20,6 +19,7 @@ from asyncssh.packet import SSHPacket, UInt32
 
 from pyssh_gateway.core.forwarding import X11Display
 from pyssh_gateway.core.launch import MAX_ENV_TOTAL, MAX_ENV_VARIABLES, Terminal, accepts_env
+from pyssh_gateway.gateway.lenient import LenientChannel
 
 WINDOW_BYTES = 2 * 1024 * 1024
 """How much a client may send ahead of what its process has read. sshd's is 2 MiB, too (channels.h)."""
@@ -73,7 +73,7 @@ class SessionEvents(Protocol):
         """`signal`: whether the signal, named without SIG, was sent."""
 
 
-class PromptClose(SSHChannel[bytes]):
+class PromptClose(LenientChannel):
     """A channel that ends when its peer closes it, whether or not its input has been taken."""
 
     def _process_close(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
@@ -98,7 +98,7 @@ class PromptClose(SSHChannel[bytes]):
         return self._send_state == "open"
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
-        **SSHChannel._packet_handlers,  # noqa: SLF001 - the same
+        **LenientChannel._packet_handlers,  # noqa: SLF001 - the same
         asyncssh.constants.MSG_CHANNEL_CLOSE: _process_close,
     }
 
@@ -211,6 +211,8 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
 
         OpenSSH's does with a shared connection: it closes as soon as both sides have said EOF, or end of write.
         """
+        if self._closed_by_peer:
+            return
         exit_is_due = self._events.exit_is_due
         self._closed_by_peer = True
         if exit_is_due:

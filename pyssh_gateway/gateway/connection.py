@@ -8,7 +8,7 @@ import asyncio
 from typing import Any, Protocol, cast
 
 import asyncssh
-from asyncssh.connection import SSHServerConnection, SSHServerConnectionOptions
+from asyncssh.connection import SSHServerConnectionOptions
 from asyncssh.constants import (
     DISC_PROTOCOL_ERROR,
     MSG_CHANNEL_OPEN,
@@ -207,7 +207,7 @@ class Connection(Transport):
         super()._report_global_response(result)
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
-        **SSHServerConnection._packet_handlers,  # noqa: SLF001 - the same
+        **Transport._packet_handlers,  # noqa: SLF001 - the same
         MSG_USERAUTH_REQUEST: _process_userauth_request,
         MSG_CHANNEL_OPEN: _process_channel_open,
         MSG_GLOBAL_REQUEST: _process_global_request,

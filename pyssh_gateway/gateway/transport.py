@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import asyncssh
 import msgspec
-from asyncssh.connection import SSHServerConnection, SSHServerConnectionOptions
+from asyncssh.connection import SSHServerConnectionOptions
 from asyncssh.constants import (
     MSG_CHANNEL_DATA,
     MSG_CHANNEL_EXTENDED_DATA,
@@ -34,6 +34,7 @@ from asyncssh.packet import PacketDecodeError
 
 from pyssh_gateway.gateway.algorithms import GCM_CIPHERS
 from pyssh_gateway.gateway.cipher import GcmCipher
+from pyssh_gateway.gateway.dispatch import Dispatch
 
 EARLY_READ_BYTES = 16 * 1024
 """One read before authentication. asyncssh copies what is left of its input buffer for every packet in it, so a peer
@@ -77,7 +78,7 @@ class Services(msgspec.Struct, frozen=True):
     negotiation_failed: Callable[[], None]
 
 
-class Transport(SSHServerConnection):
+class Transport(Dispatch):
     """One client's transport; `connection.Connection` is built upon it."""
 
     def __init__(
@@ -100,6 +101,8 @@ class Transport(SSHServerConnection):
         self._same_first_kex = False
         self.client_host_key_algs: tuple[bytes, ...] = ()
         self._on_writable: set[Callable[[bool], None]] = set()
+        # OpenSSH's PROTOCOL section 1.9: its clients hide the times of keystrokes only from who answers PING.
+        self._extensions_to_send[b"ping@openssh.com"] = b"0"
 
     # -- the socket ---------------------------------------------------------------------------------------------
 

@@ -240,14 +240,17 @@ def test_malformed_data_is_the_peers_error(server: Server, user_key: KeyPair, pk
     play(server, user_key, scenario)
 
 
-def test_data_after_the_end_of_data_ends_the_connection(server: Server, user_key: KeyPair) -> None:
-    """RFC 4254 section 5.3: after EOF there is no more."""
+def test_data_after_the_end_of_data_is_thrown_away(server: Server, user_key: KeyPair) -> None:
+    """RFC 4254 section 5.3: after EOF there is no more. sshd throws away what comes all the same, and goes on."""
 
     async def scenario(client: RawClient) -> None:
-        channel = await client.started(b"sleep 20")
+        channel = await client.started(b"cat; sleep 1000")
         client.say(CHANNEL_EOF, u32(channel))
         client.say(CHANNEL_DATA, u32(channel), text(b"more"))
-        await client.is_cut_off()
+        client.say(CHANNEL_EOF, u32(channel))
+        assert await client.is_alive()
+        client.say(CHANNEL_CLOSE, u32(channel))
+        assert (await client.finish(channel))[0] == b""
 
     play(server, user_key, scenario)
 
