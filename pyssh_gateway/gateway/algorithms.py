@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from asyncssh.connection import SSHServerConnectionOptions
 
 from pyssh_gateway.config import Config
+from pyssh_gateway.core.steering import GCM_CIPHERS
 from pyssh_gateway.gateway import host_key_signing
 from pyssh_gateway.keys.host_keys import HostKey
 
@@ -17,7 +18,6 @@ KEX_ALGORITHMS = (
     "ecdh-sha2-nistp384",
     "ecdh-sha2-nistp521",
 )
-GCM_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 CIPHERS = (*GCM_CIPHERS, "chacha20-poly1305@openssh.com", "aes256-ctr", "aes192-ctr", "aes128-ctr")
 MACS = (
     "hmac-sha2-256-etm@openssh.com",

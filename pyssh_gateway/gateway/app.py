@@ -18,7 +18,6 @@ from pyssh_gateway.config import Config, Listen
 from pyssh_gateway.core.launch import parse_environment
 from pyssh_gateway.core.limits import Admission
 from pyssh_gateway.core.login_rules import rules_for
-from pyssh_gateway.core.steering import CipherSteering
 from pyssh_gateway.core.stopping import Clocks
 from pyssh_gateway.event_bus import EventBus
 from pyssh_gateway.events import (
@@ -44,6 +43,7 @@ from pyssh_gateway.gateway.reports import Reporter
 from pyssh_gateway.gateway.server import Services
 from pyssh_gateway.gateway.socket_client import SocketMakers
 from pyssh_gateway.gateway.spawner_client import SpawnerClient
+from pyssh_gateway.gateway.steering_state import KeptSteering
 from pyssh_gateway.keys.host_keys import HostKey
 from pyssh_gateway.keys.keyring import Keyring
 from pyssh_gateway.spawner.supervisor import Crash
@@ -197,7 +197,7 @@ class Gateway:
             options=algorithms.options(host_keys, config),
             services=services,
             admission=self._admission,
-            steering=CipherSteering(has_aes=processor_has_aes()),
+            steering=KeptSteering(has_aes=processor_has_aes()),
             publish=self.bus.publish,
             proxies=_proxies(config.listen, loop),
         )

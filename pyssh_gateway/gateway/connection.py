@@ -34,7 +34,8 @@ from pyssh_gateway.gateway.channel import (
 )
 from pyssh_gateway.gateway.forwarding import Forwarding
 from pyssh_gateway.gateway.host_key_signing import prove, rsa_signature
-from pyssh_gateway.gateway.transport import Services, Transport
+from pyssh_gateway.gateway.key_exchange import Services
+from pyssh_gateway.gateway.transport import Transport
 
 MAX_GLOBAL_REQUESTS = 64
 """Requests that may wait for an earlier global request before the connection is not read any more."""

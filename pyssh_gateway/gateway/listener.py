@@ -17,8 +17,8 @@ from pyssh_gateway.core.limits import Admission, plain, source_of
 from pyssh_gateway.core.steering import CipherSteering
 from pyssh_gateway.events import AnyEvent, ConnectionOpened, ConnectionRefused, InternalError
 from pyssh_gateway.gateway.connection import Connection
+from pyssh_gateway.gateway.key_exchange import Services as TransportServices
 from pyssh_gateway.gateway.server import Client, Services
-from pyssh_gateway.gateway.transport import Services as TransportServices
 
 if TYPE_CHECKING:
     from pyssh_gateway.gateway.proxied import Proxies
@@ -245,8 +245,11 @@ class Listener:
         client = Client(conn_id, arrival.endpoints, self._services, self.loop)
         services = TransportServices(
             login_attempts=self._services.limits.auth_attempts,
-            steer_to_gcm=lambda version: self._steering.offer_only_gcm(version, peer),
+            only_gcm=lambda version, ciphers: self._steering.offer_only_gcm(version, peer, ciphers),
+            wait=self._steering.wait,
             negotiation_failed=lambda: self._steering.failed(peer),
+            logged_in=lambda version, ciphers: self._steering.logged_in(version, peer, ciphers),
+            is_direct=not arrival.proxy,
         )
         try:
             await self.loop.connect_accepted_socket(

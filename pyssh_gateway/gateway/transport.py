@@ -16,7 +16,6 @@ from contextlib import suppress
 from typing import Any, cast
 
 import asyncssh
-import msgspec
 from asyncssh.connection import SSHServerConnectionOptions
 from asyncssh.constants import (
     MSG_CHANNEL_DATA,
@@ -32,9 +31,8 @@ from asyncssh.constants import (
 from asyncssh.encryption import Encryption, GCMEncryption
 from asyncssh.packet import PacketDecodeError
 
-from pyssh_gateway.gateway.algorithms import GCM_CIPHERS
 from pyssh_gateway.gateway.cipher import GcmCipher
-from pyssh_gateway.gateway.dispatch import Dispatch
+from pyssh_gateway.gateway.key_exchange import KeyExchange, Services
 
 EARLY_READ_BYTES = 16 * 1024
 """One read before authentication. asyncssh copies what is left of its input buffer for every packet in it, so a peer
@@ -63,22 +61,11 @@ thousandth of it while not reading."""
 
 DATA_MESSAGES = frozenset({MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA})
 
-_FIRST_KEX_FOLLOWS = -5
-"""Where a KEXINIT has `first_kex_packet_follows`: before its last field, a reserved uint32 (RFC 4253 section 7.1)."""
-
 _UNDECODABLE = (PacketDecodeError, UnicodeDecodeError)
 """What a malformed message leads to. Before authentication it may be any ValueError: of a key, or a curve's point."""
 
 
-class Services(msgspec.Struct, frozen=True):
-    """What a connection needs from its listener. `steer_to_gcm` decides by the client's identification line."""
-
-    login_attempts: int
-    steer_to_gcm: Callable[[bytes], bool]
-    negotiation_failed: Callable[[], None]
-
-
-class Transport(Dispatch):
+class Transport(KeyExchange):
     """One client's transport; `connection.Connection` is built upon it."""
 
     def __init__(
@@ -87,22 +74,17 @@ class Transport(Dispatch):
         options: SSHServerConnectionOptions,
         services: Services,
     ) -> None:
-        super().__init__(loop, options)
+        super().__init__(loop, options, services)
         self.bytes_in = 0
         self.bytes_out = 0
         self.writing_paused = False
-        self._services = services
         self._socket: socket.socket | None = None
         self._outbox = bytearray()
         self._flush_scheduled = False
         self._network_full = False
         self._answers_waiting = 0
         self._peer_gone = False
-        self._same_first_kex = False
-        self.client_host_key_algs: tuple[bytes, ...] = ()
         self._on_writable: set[Callable[[bool], None]] = set()
-        # OpenSSH's PROTOCOL section 1.9: its clients hide the times of keystrokes only from who answers PING.
-        self._extensions_to_send[b"ping@openssh.com"] = b"0"
 
     # -- the socket ---------------------------------------------------------------------------------------------
 
@@ -138,6 +120,7 @@ class Transport(Dispatch):
 
     def authenticated(self) -> None:
         """The peer is known from here on: read as much as there is."""
+        self.report_ciphers()
         if self._transport is not None:
             self._transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # of asyncio's selector transports
 
@@ -282,39 +265,9 @@ class Transport(Dispatch):
 
     # -- key exchange -------------------------------------------------------------------------------------------
 
-    def _send_kexinit(self) -> None:
-        """Offer the ciphers that suit the client.
-
-        The client's order decides (RFC 4253 section 7.1) and OpenSSH's puts ciphers first that cost us a multiple of
-        AES-GCM, so those are not offered to a client that surely has AES-GCM.
-        """
-        if not self._session_id and self._services.steer_to_gcm(self._client_version):
-            self._enc_algs = [cipher.encode() for cipher in GCM_CIPHERS]
-        super()._send_kexinit()
+    def _send_kexinit_now(self) -> None:
+        super()._send_kexinit_now()
         self._tell_writable()
-
-    def _choose_alg(self, alg_type: str, local_algs: Any, remote_algs: Any) -> bytes:
-        """RFC 4253 section 7.1; remembers that a client was offered too little, so that its next try gets it all."""
-        if alg_type == "key exchange":
-            self._same_first_kex = bool(remote_algs) and local_algs[0] == remote_algs[0]
-        try:
-            return super()._choose_alg(alg_type, local_algs, remote_algs)
-        except asyncssh.KeyExchangeFailed:
-            if alg_type == "encryption":
-                self._services.negotiation_failed()
-            raise
-
-    def choose_server_host_key(self, peer_host_key_algs: Any) -> bool:
-        """Judge a guessed key exchange packet, which asyncssh does by the chosen algorithm alone.
-
-        RFC 4253 section 7: the guess was wrong, and its packet is ignored, unless both sides' lists for key exchange
-        and for host keys begin with the same entry. dropbear guesses, and sends the packet again if it was wrong.
-        """
-        guessed = bool(self._client_kexinit[_FIRST_KEX_FOLLOWS])
-        same_first_key = peer_host_key_algs[:1] == list(self._server_host_key_algs or [])[:1]
-        self._ignore_first_kex = guessed and not (self._same_first_kex and same_first_key)
-        self.client_host_key_algs = tuple(peer_host_key_algs)
-        return super().choose_server_host_key(peer_host_key_algs)
 
     def send_newkeys(self, k: bytes, h: bytes) -> None:
         """Switch to the new keys, with our own cipher where we have one."""

@@ -22,16 +22,30 @@ from asyncssh.channel import SSHChannel, SSHServerChannel
 from asyncssh.connection import SSHConnection, SSHServerConnection, SSHServerConnectionOptions
 from asyncssh.encryption import GCMEncryption, get_encryption
 
-from pyssh_gateway.gateway import channel, cipher, connection, server, session, transport
+from pyssh_gateway.gateway import (
+    channel,
+    cipher,
+    connection,
+    dispatch,
+    key_exchange,
+    lenient,
+    server,
+    session,
+    transport,
+)
 
 SIGNATURES = {
     "SSHConnection.__init__": "self, loop, options, acceptor, error_handler, wait, server",
     "SSHConnection._choose_alg": "self, alg_type, local_algs, remote_algs",
     "SSHConnection._cleanup": "self, exc",
+    "SSHConnection._finish_recv_packet": "self, pkttype, seq, _task, is_async",
     "SSHConnection._force_close": "self, exc",
+    "SSHConnection._process_global_response": "self, pkttype, _pktid, packet",
     "SSHConnection._process_kexinit": "self, _pkttype, _pktid, packet",
     "SSHConnection._process_newkeys": "self, _pkttype, _pktid, packet",
+    "SSHConnection._process_service_request": "self, _pkttype, _pktid, packet",
     "SSHConnection._process_userauth_request": "self, _pkttype, _pktid, packet",
+    "SSHConnection._recv_packet": "self",
     "SSHConnection._report_global_response": "self, result",
     "SSHServerConnection._process_hostkeys_prove_00_at_openssh_dot_com_global_request": "self, packet",
     "SSHServerConnection.choose_server_host_key": "self, peer_host_key_algs",
@@ -60,7 +74,11 @@ SIGNATURES = {
     "SSHChannel._close_send": "self",
     "SSHChannel._discard_recv": "self",
     "SSHChannel._process_close": "self, _pkttype, _pktid, packet",
+    "SSHChannel._process_data": "self, _pkttype, _pktid, packet",
+    "SSHChannel._process_eof": "self, _pkttype, _pktid, packet",
+    "SSHChannel._process_extended_data": "self, _pkttype, _pktid, packet",
     "SSHChannel._process_request": "self, _pkttype, _pktid, packet",
+    "SSHChannel._process_window_adjust": "self, _pkttype, _pktid, packet",
     "SSHChannel._report_response": "self, result",
     "SSHChannel._send_request": "self, request, args, want_reply",
     "SSHChannel._service_next_request": "self",
@@ -108,8 +126,11 @@ def _overrides(ours: type, theirs: type) -> set[str]:
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
+        (dispatch.Dispatch, SSHServerConnection),
+        (key_exchange.KeyExchange, SSHServerConnection),
         (transport.Transport, SSHServerConnection),
         (connection.Connection, SSHServerConnection),
+        (lenient.LenientChannel, SSHChannel),
         (channel.SessionChannel, SSHServerChannel),
         (cipher.GcmCipher, GCMEncryption),
         (server.Client, asyncssh.SSHServer),
@@ -154,8 +175,11 @@ def test_the_packet_tables_are_whole() -> None:
 @pytest.mark.parametrize(
     ("module", "kinds"),
     [
+        (dispatch, (SSHServerConnection,)),
+        (key_exchange, (SSHServerConnection,)),
         (transport, (SSHServerConnection,)),
         (connection, (SSHServerConnection,)),
+        (lenient, (SSHChannel,)),
         (channel, (SSHServerChannel,)),
         (cipher, (GCMEncryption, asyncssh.crypto.cipher.GCMCipher)),
     ],
