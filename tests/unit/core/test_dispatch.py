@@ -61,6 +61,9 @@ LOGGED_IN = Moment(has_keys=True, authenticated=True)
     ("number", "moment", "expected"),
     [
         (0, LOGGED_IN, Route.VIOLATION),
+        (1, Moment(has_keys=False), Route.CONNECTION),
+        (2, Moment(has_keys=False, strict=True), Route.VIOLATION),
+        (2, KEYED, Route.CONNECTION),
         (2, LOGGED_IN, Route.CONNECTION),
         (2, Moment(has_keys=False), Route.CONNECTION),
         (6, Moment(has_keys=False), Route.REFUSE),
