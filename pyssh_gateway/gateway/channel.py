@@ -10,7 +10,6 @@ from typing import Any, Protocol, cast
 import asyncssh
 from asyncssh.channel import (
     SSHAgentChannel,
-    SSHChannel,
     SSHServerChannel,
     SSHTCPChannel,
     SSHUNIXChannel,
@@ -20,12 +19,7 @@ from asyncssh.packet import SSHPacket, UInt32
 
 from pyssh_gateway.core.forwarding import X11Display
 from pyssh_gateway.core.launch import MAX_ENV_TOTAL, MAX_ENV_VARIABLES, Terminal, accepts_env
-
-WINDOW_BYTES = 2 * 1024 * 1024
-"""How much a client may send ahead of what its process has read. sshd's is 2 MiB, too (channels.h)."""
-
-PACKET_BYTES = 32 * 1024
-"""The largest data packet that we ask for: sshd's, which every client is used to."""
+from pyssh_gateway.gateway.windowed import PACKET_BYTES, WINDOW_BYTES, WindowedChannel
 
 MAX_WAITING_REQUESTS = 64
 """Requests that may wait while a process is being started. A client sends about four ahead."""
@@ -73,7 +67,7 @@ class SessionEvents(Protocol):
         """`signal`: whether the signal, named without SIG, was sent."""
 
 
-class PromptClose(SSHChannel[bytes]):
+class PromptClose(WindowedChannel):
     """A channel that ends when its peer closes it, whether or not its input has been taken."""
 
     def _process_close(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
@@ -90,7 +84,7 @@ class PromptClose(SSHChannel[bytes]):
         if self._session is not None:
             for data, datatype in self._recv_buf:
                 self._session.data_received(data, datatype)
-        self._recv_buf.clear()
+        self.discard_input()
 
     @property
     def takes_data(self) -> bool:
@@ -98,7 +92,7 @@ class PromptClose(SSHChannel[bytes]):
         return self._send_state == "open"
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
-        **SSHChannel._packet_handlers,  # noqa: SLF001 - the same
+        **WindowedChannel._packet_handlers,  # noqa: SLF001 - the same
         asyncssh.constants.MSG_CHANNEL_CLOSE: _process_close,
     }
 
@@ -224,6 +218,7 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
             super()._process_close(pkttype, pktid, packet)
 
     def _process_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        self.heard()
         if len(self._request_queue) >= MAX_WAITING_REQUESTS:
             raise asyncssh.ProtocolError("Too many channel requests")
         super()._process_request(pkttype, pktid, packet)

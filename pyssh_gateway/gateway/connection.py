@@ -20,9 +20,8 @@ from asyncssh.packet import SSHPacket, UInt32
 
 from pyssh_gateway.core.forwarding import X11Display
 from pyssh_gateway.core.limits import AttemptBudget
+from pyssh_gateway.core.windows import Budget, Line
 from pyssh_gateway.gateway.channel import (
-    PACKET_BYTES,
-    WINDOW_BYTES,
     AgentChannel,
     SessionChannel,
     TcpChannel,
@@ -32,6 +31,7 @@ from pyssh_gateway.gateway.channel import (
 from pyssh_gateway.gateway.forwarding import Forwarding
 from pyssh_gateway.gateway.host_key_signing import prove, rsa_signature
 from pyssh_gateway.gateway.transport import Services, Transport
+from pyssh_gateway.gateway.windowed import PACKET_BYTES, WINDOW_BYTES
 
 MAX_GLOBAL_REQUESTS = 64
 """Global requests that may wait for an earlier one before the connection is not read any more."""
@@ -59,6 +59,7 @@ class Owner(Protocol):
     """What a connection asks of its owner, `server.Client`, beside asyncssh's callbacks."""
 
     forwarding: Forwarding
+    budget: Budget
 
     async def public_key_request(self, blob: bytes, message: bytes, signature: bytes) -> bool:
         """Decide a `publickey` request."""
@@ -82,6 +83,7 @@ class Connection(Transport):
         self.wire_user = b""
         self.wire_algorithm = ""
         self.no_more_sessions = False
+        self.line = Line()
         self._budget = AttemptBudget(services.login_attempts)
         self._method = ""
         self._user_of_first_request: bytes | None = None
@@ -138,6 +140,11 @@ class Connection(Transport):
         return self._session_id
 
     # -- channels -----------------------------------------------------------------------------------------------
+
+    @property
+    def budget(self) -> Budget:
+        """What all channels of the account may hold, on whichever connection."""
+        return self._client.budget
 
     def create_server_channel(self, *_args: object, **_kwargs: object) -> SessionChannel:
         """Our channel, whatever asyncssh would have made."""

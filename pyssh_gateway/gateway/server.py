@@ -24,6 +24,7 @@ from pyssh_gateway.core.control import ConnectionReport
 from pyssh_gateway.core.launch import Endpoints
 from pyssh_gateway.core.login_rules import LoginRules, restrict
 from pyssh_gateway.core.usage import Counters
+from pyssh_gateway.core.windows import Budgets
 from pyssh_gateway.events import (
     AnyEvent,
     AuthAttempt,
@@ -79,6 +80,7 @@ class Services(msgspec.Struct, frozen=True):
     released: Callable[[str], None]
     banner: Callable[[str], bytes]
     end_revoked: bool = True
+    budgets: Budgets = msgspec.field(default_factory=Budgets)
     now: Callable[[], float] = time.monotonic
     clock: Callable[[], float] = time.time
 
@@ -219,6 +221,7 @@ class Client(asyncssh.SSHServer):
             self._connection.abort()
             raise asyncssh.PermissionDenied("authenticated without a key")
         self.user = self._connection.wire_user.decode("ascii")
+        self.budget = self._services.budgets.of(self.user)
         self._rules = restrict(self._services.rules[self.user], accepted.options)
         self.forwarding = Forwarding(
             ForwardContext(

@@ -172,6 +172,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._deny(request.kind, str(error))
             self._channel.answer(granted=False)
             return
+        finally:
+            self._take_early_input()  # if the process was refused, for nobody
         self.opened = SessionOpened(
             conn=context.conn,
             session=context.session,
@@ -204,6 +206,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
                 at_end=self._progress,
                 on_room=self._channel.resume_reading,
                 on_refused=self._input_refused,
+                hold=self._channel.hold,
             )
         except OSError as error:
             close_all(process.descriptors)
@@ -221,7 +224,12 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._opened_at = context.now()
         if self._output_refused:
             self._streams.close_output()
-        self._streams.write(self._early_input)
+        self._streams.write(self._take_early_input())
+
+    def _take_early_input(self) -> bytes:
+        data, self._early_input = self._early_input, b""
+        self._channel.hold(-len(data))
+        return data
 
     @property
     def exit_is_due(self) -> bool:
@@ -292,6 +300,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self.bytes_in += len(data)
         if self._streams is None:
             self._early_input += data  # of a client that has closed the channel already; at most its window
+            self._channel.hold(len(data))
         elif not self._streams.write(data):
             self._channel.pause_reading()
 

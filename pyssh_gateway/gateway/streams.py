@@ -21,7 +21,8 @@ class Streams:
     """Owns a pty's master, or the pipes of standard input, output and error, until it is closed.
 
     `deliver` gets output and the kind of data that it is in SSH, `at_end` is called when an output has ended, `on_room`
-    when input that had to wait has been written, `on_refused` when the process has closed its input.
+    when input that had to wait has been written, `on_refused` when the process has closed its input. `hold` is told how
+    many bytes of input more (or fewer) wait.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Streams:
         at_end: Callable[[], None],
         on_room: Callable[[], None],
         on_refused: Callable[[], None],
+        hold: Callable[[int], None],
     ) -> None:
         """Take `descriptors` over, or leave them alone and raise `OSError`: there are no descriptors left."""
         self.is_pty = is_pty
@@ -46,7 +48,7 @@ class Streams:
         else:
             writing, stdout, stderr = descriptors
             outputs = [(stdout, None), (stderr, STDERR)]
-        self._sink = Sink(loop, writing, on_room, on_refused=on_refused)
+        self._sink = Sink(loop, writing, on_room, on_refused=on_refused, hold=hold)
         self._sources = [
             Source(
                 loop,

@@ -22,7 +22,7 @@ from asyncssh.channel import SSHChannel, SSHServerChannel
 from asyncssh.connection import SSHConnection, SSHServerConnection, SSHServerConnectionOptions
 from asyncssh.encryption import GCMEncryption, get_encryption
 
-from pyssh_gateway.gateway import channel, cipher, connection, server, session, transport
+from pyssh_gateway.gateway import channel, cipher, connection, server, session, transport, windowed
 
 SIGNATURES = {
     "SSHConnection.__init__": "self, loop, options, acceptor, error_handler, wait, server",
@@ -56,15 +56,20 @@ SIGNATURES = {
     "SSHServerConnection.create_server_channel": "self, encoding, errors, window, max_pktsize",
     "SSHServerConnection.reload_config": "self",
     "SSHServerConnection.validate_public_key": "self, username, key_data, msg, signature",
+    "SSHChannel._accept_data": "self, data, datatype",
     "SSHChannel._cleanup": "self, exc",
     "SSHChannel._close_send": "self",
+    "SSHChannel._deliver_data": "self, data, datatype",
     "SSHChannel._discard_recv": "self",
+    "SSHChannel._finish_open_request": "self, result",
     "SSHChannel._process_close": "self, _pkttype, _pktid, packet",
+    "SSHChannel._process_eof": "self, _pkttype, _pktid, packet",
     "SSHChannel._process_request": "self, _pkttype, _pktid, packet",
     "SSHChannel._report_response": "self, result",
     "SSHChannel._send_request": "self, request, args, want_reply",
     "SSHChannel._service_next_request": "self",
     "SSHChannel.close": "self",
+    "SSHChannel.resume_reading": "self",
     "SSHChannel.set_write_buffer_limits": "self, high, low",
     "SSHChannel.write": "self, data, datatype",
     "SSHChannel.write_eof": "self",
@@ -111,6 +116,7 @@ def _overrides(ours: type, theirs: type) -> set[str]:
         (transport.Transport, SSHServerConnection),
         (connection.Connection, SSHServerConnection),
         (channel.SessionChannel, SSHServerChannel),
+        (windowed.WindowedChannel, SSHChannel),
         (cipher.GcmCipher, GCMEncryption),
         (server.Client, asyncssh.SSHServer),
         (session.Session, asyncssh.SSHServerSession),
@@ -157,6 +163,7 @@ def test_the_packet_tables_are_whole() -> None:
         (transport, (SSHServerConnection,)),
         (connection, (SSHServerConnection,)),
         (channel, (SSHServerChannel,)),
+        (windowed, (SSHChannel,)),
         (cipher, (GCMEncryption, asyncssh.crypto.cipher.GCMCipher)),
     ],
 )
