@@ -33,6 +33,7 @@ from pyssh_gateway.events import (
 from pyssh_gateway.gateway import algorithms
 from pyssh_gateway.gateway.banner import start_banner
 from pyssh_gateway.gateway.control import ControlServer
+from pyssh_gateway.gateway.heap import Heap
 from pyssh_gateway.gateway.holds import Holds
 from pyssh_gateway.gateway.idle_watch import IdleWatch
 from pyssh_gateway.gateway.jobs import SpawnerJobs
@@ -252,7 +253,8 @@ class Gateway:
         Those of key files count only if the files can't be read: `Keyring.read_files` is before every decision.
         """
         self._end_early = self.bus.subscribe(self._early.append)
-        for subscriber in (self._observe, self._login_banner.observe, self._holds.observe):
+        heap = Heap(self._loop)
+        for subscriber in (self._observe, self._login_banner.observe, self._holds.observe, heap.observe):
             self.bus.subscribe(subscriber)
         self._holds.open()
         for crash in self._facts.crashes[-1:]:

@@ -32,7 +32,7 @@ CLOSE_LOG_SECONDS = 0.5
 """How long the last lines may take to get to standard output."""
 
 LATE_MODULES = (
-    *("concurrent.futures.thread", "difflib", "encodings.idna", "http.client", "ssl", "urllib.request"),
+    *("concurrent.futures.thread", "ctypes", "difflib", "encodings.idna", "http.client", "ssl", "urllib.request"),
     "pyssh_gateway.gateway.proxied",
 )
 """What is imported only when it is needed. Started from root's home directory, an account without rights can't read the
