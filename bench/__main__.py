@@ -11,6 +11,7 @@ from typing import NamedTuple
 from bench import interrupts, machine
 from bench.bulk import download, upload
 from bench.client import ClientFailed
+from bench.distance import distance
 from bench.echo import echo
 from bench.figures import Figure, promises_broken, table
 from bench.memory import memory
@@ -28,6 +29,7 @@ FIGURES: dict[str, Callable[[Rig], list[Figure]]] = {
     "download": download,
     "upload": upload,
     "echo": echo,
+    "distance": distance,
     "memory": memory,
 }
 PROMISED = ("accept", "first")

@@ -4,14 +4,13 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from bench.interrupts import held_back
 from bench.processes import Deadline
-from bench.servers import Server
 
 CLIENT_SECONDS = 60.0
 """When a client that should have ended has hung: ten times what the slowest transfer takes on a small machine."""
@@ -24,6 +23,22 @@ _PASSED_ON = ("PATH", "HOME", "TMPDIR")
 
 class ClientFailed(Exception):
     """A client ended with another status than 0."""
+
+
+class Reachable(Protocol):
+    """A server, or one at the other end of a line."""
+
+    @property
+    def name(self) -> str:
+        """By which its host key is known."""
+
+    @property
+    def port(self) -> int:
+        """Where it is reached, on 127.0.0.1."""
+
+    @property
+    def last_words(self) -> Callable[[], str]:
+        """The end of what it wrote."""
 
 
 class Client:
@@ -50,14 +65,14 @@ class Client:
             ),
         ]
 
-    def argv(self, server: Server, command: str | None, *options: str) -> list[str]:
+    def argv(self, server: Reachable, command: str | None, *options: str) -> list[str]:
         """The command line; `command` None is none at all."""
         where = _options(HostKeyAlias=server.name, Port=server.port)
         host = f"{self._user}@127.0.0.1"
         return ["ssh", *options, *self._options, *where, host, *([] if command is None else [command])]
 
     def run(
-        self, server: Server, command: str | None, *options: str, stdin: IO[bytes] | None = None
+        self, server: Reachable, command: str | None, *options: str, stdin: IO[bytes] | None = None
     ) -> tuple[float, bytes]:
         """Run `ssh` to its end; how long it took, and its standard error. Its output goes to /dev/null."""
         begun = time.perf_counter()
@@ -80,7 +95,7 @@ class Client:
 
     @contextmanager
     def session(
-        self, server: Server, command: str | None, *options: str, stdout: int = subprocess.PIPE
+        self, server: Reachable, command: str | None, *options: str, stdout: int = subprocess.PIPE
     ) -> Iterator[subprocess.Popen[bytes]]:
         """A client that runs until the context ends."""
         process = subprocess.Popen(
