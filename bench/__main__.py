@@ -8,11 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import interrupts, machine
-from bench.bulk import download, upload
+from bench import files, interrupts, machine
+from bench.bulk import download, terminal, upload
 from bench.client import ClientFailed
+from bench.distance import distance
 from bench.echo import echo
 from bench.figures import Figure, promises_broken, table
+from bench.floods import every_flood, floods
+from bench.forward import forward
 from bench.memory import memory
 from bench.processes import Deadline
 from bench.rig import FULL, QUICK, Effort, Rig, assembled
@@ -27,9 +30,18 @@ FIGURES: dict[str, Callable[[Rig], list[Figure]]] = {
     "shared": shared,
     "download": download,
     "upload": upload,
+    "terminal": terminal,
+    "forward": forward,
+    "sftp": files.large,
+    "small-files": files.small,
     "echo": echo,
+    "distance": distance,
     "memory": memory,
+    "floods": floods,
 }
+MORE: dict[str, Callable[[Rig], list[Figure]]] = {"every-flood": every_flood}
+"""What takes too long to be measured unless asked for."""
+
 PROMISED = ("accept", "first")
 
 BROKEN = 1
@@ -74,7 +86,9 @@ def main(arguments: list[str]) -> int:
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="pyssh-gateway beside OpenSSH's sshd.")
     parser.add_argument("--quick", action="store_true", help="few repetitions: under a minute")
-    parser.add_argument("--only", action="append", choices=FIGURES, help="this one; may be given several times")
+    parser.add_argument(
+        "--only", action="append", choices=[*FIGURES, *MORE], help="this one; may be given several times"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample to this file, too")
     parser.add_argument(
         "--check",
@@ -93,10 +107,10 @@ def _prepare(run: Run) -> None:
 
 
 def _measure(run: Run, names: Sequence[str], effort: Effort) -> None:
-    """Measure `names`, in the order of `FIGURES`; look before each of them how busy the machine is without us."""
+    """Measure `names`, in their own order; look before each of them how busy the machine is without us."""
     busy = 0.0
     with assembled(effort, run.notes) as rig:
-        for name, measure in FIGURES.items():
+        for name, measure in (FIGURES | MORE).items():
             if name in names:
                 busy = max(busy, machine.busy_percent())
                 run.facts["otherwise busy"] = f"{busy:.0f} % at most"

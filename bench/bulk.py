@@ -1,18 +1,17 @@
-"""What moving much data costs: wall time, and the CPU time of the server."""
+"""Much data through a session: into a command, out of one, and out of a terminal."""
 
-import os
-import re
 import subprocess
 from collections.abc import Callable
-from contextlib import ExitStack
-from typing import NamedTuple
 
-from bench.cpu import CpuMeter, cpu_meter
+from bench.cost import Moved, command_seconds, metered
 from bench.figures import Figure
 from bench.rig import Rig
 from bench.servers import Server
 
 SIZE = 512 * 1024 * 1024
+
+TERMINAL_SIZE = 64 * 1024 * 1024
+"""What is written to a terminal: a thousand times a long build's output. A pty gives at most 4 KiB a read."""
 
 CIPHERS = (("client's own cipher", ()), ("aes128-gcm", ("-c", "aes128-gcm@openssh.com")))
 
@@ -20,20 +19,10 @@ CIPHERS = (("client's own cipher", ()), ("aes128-gcm", ("-c", "aes128-gcm@openss
 DOWNLOAD = f"exec sh -c 'head -c {SIZE} /dev/zero && times >&2'"
 UPLOAD = "exec sh -c 'cat >/dev/null && times >&2'"
 
+# A terminal carries both outputs, so what `head` has used is not told apart here; it is the same with both servers.
+FLOOD = f"stty raw; exec head -c {TERMINAL_SIZE} /dev/zero"
+
 Transfer = Callable[[Server, tuple[str, ...]], tuple[float, bytes]]
-
-
-class Cost(NamedTuple):
-    """Seconds by the clock, and CPU seconds of the server."""
-
-    wall: float
-    cpu: float
-
-
-NO_CONTROL_GROUP = (
-    "No control group can be made here, so our CPU time is from /proc, and sshd's can't be known: its processes end "
-    "without being waited for. Run as root to see it."
-)
 
 
 def download(rig: Rig) -> list[Figure]:
@@ -42,7 +31,7 @@ def download(rig: Rig) -> list[Figure]:
     def transfer(server: Server, options: tuple[str, ...]) -> tuple[float, bytes]:
         return rig.client.run(server, DOWNLOAD, *options)
 
-    return _measure(rig, "download", transfer)
+    return _with_each_cipher(rig, "download", transfer)
 
 
 def upload(rig: Rig) -> list[Figure]:
@@ -52,40 +41,30 @@ def upload(rig: Rig) -> list[Figure]:
         with subprocess.Popen(["head", "-c", str(SIZE), "/dev/zero"], stdout=subprocess.PIPE) as source:
             return rig.client.run(server, UPLOAD, *options, stdin=source.stdout)
 
-    return _measure(rig, "upload", transfer)
+    return _with_each_cipher(rig, "upload", transfer)
 
 
-def command_seconds(times: bytes) -> float:
-    """The CPU seconds that the shell's `times` has reported: of the shell and its children, user and system."""
-    return sum(60 * int(minutes) + float(seconds) for minutes, seconds in re.findall(rb"(\d+)m([\d.]+)s", times))
+def terminal(rig: Rig) -> list[Figure]:
+    """64 MiB from a command on a terminal to the client's /dev/null."""
+
+    def move(server: Server) -> Moved:
+        wall, _ = rig.client.run(server, FLOOD, "-tt")
+        return Moved(wall)
+
+    with metered(rig) as cost:
+        if not rig.sshd_gives_terminals():
+            return []
+        return cost.figures(f"pty flood {TERMINAL_SIZE >> 20} MiB", move)
 
 
-def _measure(rig: Rig, direction: str, transfer: Transfer) -> list[Figure]:
+def _with_each_cipher(rig: Rig, direction: str, transfer: Transfer) -> list[Figure]:
     figures = []
-    with ExitStack() as stack:
-        meters: dict[str, CpuMeter] = {
-            server.name: stack.enter_context(cpu_meter(f"pyssh-bench-{os.getpid()}-{server.name}"))
-            for server in (rig.ours, rig.sshd)
-        }
-        stack.enter_context(rig.running())
-        for server in (rig.ours, rig.sshd):
-            meters[server.name].add(server.pid)
-        exact = all(meter.is_exact for meter in meters.values())
-        if not exact:
-            rig.note(NO_CONTROL_GROUP)
+    with metered(rig) as cost:
         for cipher, options in CIPHERS:
 
-            def measure(server: Server, options: tuple[str, ...] = options) -> Cost:
-                meter = meters[server.name]
-                before = meter.seconds()
+            def move(server: Server, options: tuple[str, ...] = options) -> Moved:
                 wall, times = transfer(server, options)
-                return Cost(wall, meter.seconds() - before - command_seconds(times))
+                return Moved(wall, command_seconds(times))
 
-            ours, sshd = rig.in_turns(rig.effort.transfers, measure)
-            name = f"{direction} {SIZE >> 20} MiB, {cipher}"
-            cpu = tuple(cost.cpu for cost in ours), tuple(cost.cpu for cost in sshd) if exact else ()
-            figures += [
-                Figure(f"{name}: wall", "s", tuple(cost.wall for cost in ours), tuple(cost.wall for cost in sshd)),
-                Figure(f"{name}: server CPU", "s", *cpu),
-            ]
+            figures += cost.figures(f"{direction} {SIZE >> 20} MiB, {cipher}", move)
     return figures

@@ -4,14 +4,13 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from bench.interrupts import held_back
 from bench.processes import Deadline
-from bench.servers import Server
 
 CLIENT_SECONDS = 60.0
 """When a client that should have ended has hung: ten times what the slowest transfer takes on a small machine."""
@@ -26,11 +25,28 @@ class ClientFailed(Exception):
     """A client ended with another status than 0."""
 
 
+class Reachable(Protocol):
+    """A server, or one at the other end of a line."""
+
+    @property
+    def name(self) -> str:
+        """By which its host key is known."""
+
+    @property
+    def port(self) -> int:
+        """Where it is reached, on 127.0.0.1."""
+
+    @property
+    def last_words(self) -> Callable[[], str]:
+        """The end of what it wrote."""
+
+
 class Client:
     """Runs `ssh` as `user` with the private key in `key`. `known_hosts` has each server's host key under its name."""
 
     def __init__(self, user: str, key: Path, known_hosts: Path) -> None:
-        self._user = user
+        self.user = user
+        self.key = key
         self._environ = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | {"TERM": "xterm"}
         self._options = [
             "-F",
@@ -50,14 +66,14 @@ class Client:
             ),
         ]
 
-    def argv(self, server: Server, command: str | None, *options: str) -> list[str]:
+    def argv(self, server: Reachable, command: str | None, *options: str) -> list[str]:
         """The command line; `command` None is none at all."""
         where = _options(HostKeyAlias=server.name, Port=server.port)
-        host = f"{self._user}@127.0.0.1"
+        host = f"{self.user}@127.0.0.1"
         return ["ssh", *options, *self._options, *where, host, *([] if command is None else [command])]
 
     def run(
-        self, server: Server, command: str | None, *options: str, stdin: IO[bytes] | None = None
+        self, server: Reachable, command: str | None, *options: str, stdin: IO[bytes] | None = None
     ) -> tuple[float, bytes]:
         """Run `ssh` to its end; how long it took, and its standard error. Its output goes to /dev/null."""
         begun = time.perf_counter()
@@ -71,16 +87,37 @@ class Client:
             check=False,
         )
         seconds = time.perf_counter() - begun
+        self._check("ssh", server, repr(command), ended)
+        return seconds, ended.stderr
+
+    @staticmethod
+    def _check(program: str, server: Reachable, what: str, ended: subprocess.CompletedProcess[bytes]) -> None:
         if ended.returncode != 0:
             raise ClientFailed(
-                f"ssh to {server.name} for {command!r} ended with {ended.returncode}: "
+                f"{program} to {server.name} for {what} ended with {ended.returncode}: "
                 f"{ended.stderr.decode(errors='backslashreplace').strip()}\n{server.last_words()}"
             )
-        return seconds, ended.stderr
+
+    def sftp(self, server: Reachable, commands: list[str]) -> float:
+        """Run `sftp` with these commands to its end; how long it took."""
+        where = _options(HostKeyAlias=server.name, Port=server.port)
+        begun = time.perf_counter()
+        ended = subprocess.run(
+            ["sftp", "-q", "-b", "-", *self._options, *where, f"{self.user}@127.0.0.1"],
+            input="".join(f"{command}\n" for command in commands).encode(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=self._environ,
+            timeout=CLIENT_SECONDS,
+            check=False,
+        )
+        seconds = time.perf_counter() - begun
+        self._check("sftp", server, repr(commands), ended)
+        return seconds
 
     @contextmanager
     def session(
-        self, server: Server, command: str | None, *options: str, stdout: int = subprocess.PIPE
+        self, server: Reachable, command: str | None, *options: str, stdout: int = subprocess.PIPE
     ) -> Iterator[subprocess.Popen[bytes]]:
         """A client that runs until the context ends."""
         process = subprocess.Popen(

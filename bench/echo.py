@@ -57,14 +57,15 @@ def _block(rig: Rig, server: Server, downloads: int) -> list[float]:
         for _ in range(downloads):
             session = rig.client.session(server, "cat /dev/zero", stdout=subprocess.DEVNULL)
             _wait_until_flowing(stack.enter_context(session))
-        return [_key(terminal) * MILLISECONDS for _ in range(rig.effort.keystrokes)]
+        return [key_seconds(terminal) * MILLISECONDS for _ in range(rig.effort.keystrokes)]
 
 
 def _wait_until_flowing(download: subprocess.Popen[bytes]) -> None:
     wait_for(lambda: written_bytes(download.pid) > FLOWING_BYTES, CLIENT_SECONDS, "flowing download")
 
 
-def _key(terminal: subprocess.Popen[bytes]) -> float:
+def key_seconds(terminal: subprocess.Popen[bytes]) -> float:
+    """From a key to its echo."""
     time.sleep(PAUSE_SECONDS)  # as somebody types: keys do not follow one another at once
     assert terminal.stdin is not None
     begun = time.perf_counter()

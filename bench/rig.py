@@ -28,10 +28,34 @@ class Effort(NamedTuple):
     blocks: int
     keystrokes: int
     fleets: int
+    floods: int
+    distant: int
 
 
-FULL = Effort(starts=15, logins=30, batches=5, commands=50, transfers=5, blocks=5, keystrokes=200, fleets=3)
-QUICK = Effort(starts=5, logins=8, batches=1, commands=15, transfers=1, blocks=2, keystrokes=100, fleets=1)
+FULL = Effort(
+    starts=15,
+    logins=30,
+    batches=5,
+    commands=50,
+    transfers=5,
+    blocks=5,
+    keystrokes=200,
+    fleets=3,
+    floods=2,
+    distant=3,
+)
+QUICK = Effort(
+    starts=5,
+    logins=8,
+    batches=1,
+    commands=15,
+    transfers=1,
+    blocks=2,
+    keystrokes=100,
+    fleets=1,
+    floods=1,
+    distant=1,
+)
 
 
 @dataclass(frozen=True)

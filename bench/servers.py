@@ -35,6 +35,9 @@ HOST_KEY = "ssh_host_ed25519_key"
 PRIVILEGE_SEPARATION = Path("/run/sshd")
 """Debian's and its descendants'; other builds have theirs in their package."""
 
+SFTP_SERVER = Path("/usr/lib/openssh/sftp-server")
+"""Debian's, and what its configuration names; upstream's names the server that is built in."""
+
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 _LAST_WORDS = 2000
 
@@ -148,6 +151,7 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 # Many logins at once are part of the measurement.
 MaxStartups 100
+Subsystem sftp {_sftp_server()}
 """
     )
     argv = [path, "-D", "-e", "-f", str(config), "-p", str(port)]
@@ -206,6 +210,11 @@ def privilege_separation_directory() -> Iterator[None]:
     finally:
         if missing:
             PRIVILEGE_SEPARATION.rmdir()
+
+
+def _sftp_server() -> str:
+    """What sshd serves files with: the program that its package configures, or the one that is built in."""
+    return str(SFTP_SERVER) if SFTP_SERVER.exists() else "internal-sftp"
 
 
 def _handles(pids: list[int]) -> list[int]:

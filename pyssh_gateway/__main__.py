@@ -56,7 +56,8 @@ def main() -> int:
 def _serve(arguments: list[str]) -> int:
     """`serve`, its few options read by hand: argparse would cost a third of the time that binding the port takes."""
     from pyssh_gateway.config_source import ConfigError
-    from pyssh_gateway.serve import CannotStart, Options, serve
+    from pyssh_gateway.listening import CannotStart
+    from pyssh_gateway.serve import Options, serve
 
     values: dict[str, str | None] = {"--config": None, "--port": None, "--user": None, "--github": None}
     trial = False

@@ -118,12 +118,25 @@ class _Parser:
         return kind(**made) if len(self.problems) == before else None
 
     def check_limits(self) -> None:
-        """One source cannot hold more places than there are."""
+        """One source cannot hold more places than there are, and what begins ends later."""
         path = "limits.unauthenticated_per_source"
         each, every = self._fit.get(path), self._fit.get("limits.unauthenticated")
         if isinstance(each, int) and isinstance(every, int) and each > every:
             origin = self._origins.get(path, "the default")
             self._refuse(path, f"at most limits.unauthenticated, which is {every}", each, origin)
+        self._check_order("early_drop_start", "unauthenticated")
+        self._check_order("penalty_min", "penalty_max")
+
+    def _check_order(self, low: str, high: str) -> None:
+        """Of the limits, `low` is at most `high`, unless it is the default, which gives way."""
+        path = f"limits.{low}"
+        least, most = self._fit.get(path), self._fit.get(f"limits.{high}")
+        if not isinstance(least, int | float) or not isinstance(most, int | float) or least <= most:
+            return
+        if least != getattr(Limits(), low):
+            limit, given = (format_duration(each) if isinstance(each, Duration) else each for each in (most, least))
+            origin = self._origins.get(path, self._origins.get("limits", ""))
+            self._refuse(path, f"at most limits.{high}, which is {limit}", given, origin)
 
     def check_together(self, config: Config) -> None:
         """Settings that say nothing without another."""

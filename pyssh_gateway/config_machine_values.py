@@ -1,4 +1,4 @@
-"""How the values are written that are about the machine: networks, hours, places, commands, where figures are served.
+"""How the values are written that are about the machine: networks, proxies, hours, commands, where figures are served.
 
 Readers, as in `config_values`.
 """
@@ -7,10 +7,13 @@ import re
 from ipaddress import ip_network
 
 from pyssh_gateway.config_source import is_ip_address
-from pyssh_gateway.config_values import UnfitError, command, socket_path
+from pyssh_gateway.config_values import Secret, UnfitError, command, socket_path
 
 _DAY = "(?:mon|tue|wed|thu|fri|sat|sun)"
 _HOURS = rf"(?:{_DAY}(?:-{_DAY})? )?([0-9]{{2}}):([0-9]{{2}})-([0-9]{{2}}):([0-9]{{2}})"
+
+# More hosts than anybody lists; the whole environment may have two megabytes.
+MAX_NO_PROXY = 16 * 1024
 
 
 def network(value: object) -> str:
@@ -19,6 +22,38 @@ def network(value: object) -> str:
         return str(ip_network(value)) if isinstance(value, str) and "%" not in value else _no_network()
     except ValueError:
         return _no_network()
+
+
+def http_proxy(value: object) -> Secret:
+    """Read the address of an HTTP proxy, which may have a password in it; empty for none."""
+    text = value if isinstance(value, str) else "\0"
+    text = f"http://{text}" if text and "://" not in text else text
+    if text and not _is_proxy(text):
+        raise UnfitError('an HTTP proxy such as "http://proxy.example:3128" (with "user:password@" if it wants them)')
+    return Secret(text)
+
+
+def no_proxy(value: object) -> str:
+    """Read which hosts are reached without a proxy, as NO_PROXY has them."""
+    if not isinstance(value, str) or not value.isprintable() or len(value) > MAX_NO_PROXY:
+        raise UnfitError('hosts and networks with commas between them, such as "localhost,.example.com,10.0.0.0/8"')
+    return value
+
+
+def _is_proxy(url: str) -> bool:
+    """Whether `url` names a proxy that is asked over plain HTTP; what goes through it is encrypted."""
+    from urllib.parse import urlsplit  # late: for those who have one
+
+    if not re.fullmatch(r"[!-~]{1,1024}", url) or "\\" in url:
+        return False
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    return (
+        parts.scheme == "http" and bool(parts.hostname) and parts.path in {"", "/"} and not parts.query + parts.fragment
+    )
 
 
 def hours(value: object) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 DEFAULT_PATH = "/etc/pyssh-gateway/config.toml"
 PREFIX = "PYSSH_GATEWAY_"
 PATH_VARIABLE = "PYSSH_GATEWAY_CONFIG"
+# Everybody's variables that are defaults of a key, the first one of them that is set: curl reads them in this order.
+PROXY_VARIABLES = {"https_proxy": ("https_proxy", "HTTPS_PROXY"), "no_proxy": ("no_proxy", "NO_PROXY")}
 
 # Fly's own service holds port 22 on the machine's private address, so 22 is mapped to this one at the edge. IPv4 only:
 # there, neighbours on the private IPv6 network cannot reach the port.
@@ -21,10 +23,19 @@ DEFAULT_PORT = 2222
 MAX_FILE_BYTES = 1024 * 1024
 # No key is deeper than login[0].keys. Without a bound, a header of a million dots would cost its square in paths.
 MAX_DEPTH = 4
+MAX_PORT = 65535
+# More than anybody has a reason for: each is a descriptor.
+MAX_ENDPOINTS = 64
 # Enough of a value or name to recognise it in an error.
 MAX_SHOWN = 60
 # More digits than any number here may have, and few enough for int() to take at once.
 MAX_DIGITS = 18
+
+Endpoint = tuple[str, int]
+"""An address and a port."""
+
+_LISTS_AS_TEXT = frozenset({"listen.address"})
+"""Lists that the environment can set, too: with commas."""
 
 _ENVIRONMENT = "environment "
 _COMMAND_LINE = "command line"
@@ -66,7 +77,9 @@ def read(
     overrides: Mapping[str, object],
     default_path: str = DEFAULT_PATH,
 ) -> RawConfig:
-    """Merge the file, then `PYSSH_GATEWAY_*` from `environ`, then `overrides`; the later one wins.
+    """Merge `HTTPS_PROXY` and `NO_PROXY` from `environ`, then the file, then `PYSSH_GATEWAY_*`, then `overrides`.
+
+    The later one wins.
 
     The file is `path` (--config), else what PYSSH_GATEWAY_CONFIG names, else `default_path` if it exists. `overrides`
     maps dotted paths to scalars or lists; None means that the option was not given. Raises ConfigError with every
@@ -83,6 +96,7 @@ def read(
     if chosen is not None:
         _note_origins(values, "", printable(chosen), origins)
 
+    _put_proxies(values, origins, environ)
     for name in sorted(environ):
         if name.startswith(PREFIX) and name != PATH_VARIABLE:
             keys = name.removeprefix(PREFIX).lower().split("__")
@@ -101,20 +115,59 @@ def read(
     return RawConfig(values, origins, chosen)
 
 
-def listen_address(raw: RawConfig) -> tuple[str, int] | None:
-    """The address and port to bind, or None if `config.parse` will refuse them."""
+def listen_endpoints(raw: RawConfig) -> tuple[Endpoint, ...] | None:
+    """The addresses and ports to bind, or None if `config.parse` will refuse them."""
     listen = raw.values.get("listen", {})
     if not isinstance(listen, dict):
         return None
-    address = listen.get("address", DEFAULT_ADDRESS)
     port = listen.get("port", DEFAULT_PORT)
     if isinstance(port, str) and is_text(raw.origins.get("listen.port", "")):
         port = whole_number(port)
-    if not isinstance(address, str) or not is_ip_address(address):
+    if type(port) is not int or not 0 <= port <= MAX_PORT:
         return None
-    if type(port) is not int or not 0 <= port <= 65535:
+    return endpoints_of(listen.get("address", DEFAULT_ADDRESS), port)
+
+
+def endpoints_of(value: object, port: int) -> tuple[Endpoint, ...] | None:
+    """What a `listen.address` names, None if it can't be used; `port` is for addresses that have none.
+
+    It is an address, or a list of such as `0.0.0.0:2222` and `[::]:2222`, which may be one text with commas.
+    """
+    texts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not 0 < len(texts) <= MAX_ENDPOINTS:
         return None
-    return address, port
+    found = [endpoint for text in texts if (endpoint := _endpoint(text)) is not None]
+    fixed = [endpoint for endpoint in found if endpoint[1] != 0]  # a free port is another one each time
+    if len(found) < len(texts) or len(set(fixed)) < len(fixed):
+        return None
+    return tuple((address, port if own is None else own) for address, own in found)
+
+
+def _endpoint(text: object) -> tuple[str, int | None] | None:
+    """`address`, `address:port`, `[IPv6]` or `[IPv6]:port`; an IPv6 address without brackets has no port."""
+    if not isinstance(text, str):
+        return None
+    text = text.strip(" ")
+    if is_ip_address(text):
+        return text, None
+    port = None
+    address, colon, digits = text.rpartition(":")
+    if text.endswith("]"):
+        address, colon, digits = text, "", ""
+    if colon:
+        port = whole_number(digits)
+        if port is None or port > MAX_PORT:
+            return None
+    if address.startswith("[") and address.endswith("]") and ":" in address:
+        address = address[1:-1]
+    elif ":" in address:
+        return None
+    return (address, port) if is_ip_address(address) else None
+
+
+def shown_endpoint(address: str, port: int) -> str:
+    """An address and a port, as people write them."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def is_ip_address(text: str) -> bool:
@@ -205,6 +258,15 @@ def _note_origins(table: dict[str, object], path: str, origin: str, origins: dic
             _note_origins(value, below, origin, origins, depth + 1)
 
 
+def _put_proxies(values: dict[str, object], origins: dict[str, str], environ: Mapping[str, str]) -> None:
+    """Set what the file does not say of proxies as the environment has it for all programs."""
+    keys = values.get("keys", {})
+    for key, names in PROXY_VARIABLES.items():
+        name = next((name for name in names if environ.get(name)), None)
+        if name is not None and isinstance(keys, dict) and key not in keys:
+            _put(values, origins, ["keys", key], environ[name], _ENVIRONMENT + name)
+
+
 def _put(values: dict[str, object], origins: dict[str, str], keys: list[str], value: object, origin: str) -> str | None:
     """Set the value at `keys`, making tables on the way. Returns the problem, if there is one."""
     if "" in keys or len(keys) > MAX_DEPTH:
@@ -221,7 +283,7 @@ def _put(values: dict[str, object], origins: dict[str, str], keys: list[str], va
     path = join(path, key)
     if isinstance(table.get(key), dict):
         return f"{path}: is a table, only the keys in it can be set"
-    if isinstance(table.get(key), list) and origin != _COMMAND_LINE:
+    if isinstance(table.get(key), list) and origin != _COMMAND_LINE and path not in _LISTS_AS_TEXT:
         return f"{path}: is a list, which only the file can set"
     table[key] = value
     origins[path] = origin

@@ -27,6 +27,13 @@ KEY_TYPES = (
 )
 """Types of keys that may log in. RSA keys sign with SHA-2 only."""
 
+PRIVATE_NETWORKS = (
+    *("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"),
+    *("fc00::/7", "fe80::/10"),
+)
+"""Private addresses (RFC 1918, 6598, 3927, 4193 and 4291). Connections from there are often other people's, whom a
+bridge, a balancer or a proxy without a header brings: a penalty for one would keep out all of them."""
+
 GITHUB_URL = "https://github.com"
 GITHUB_API_URL = "https://api.github.com"
 
@@ -42,6 +49,8 @@ _MAX_GRACE = 600
 _MAX_ATTEMPTS = 100
 # Fly's proxy opens at most 2,048 connections per app and edge; a few edges fit.
 _MAX_UNAUTHENTICATED = 10_000
+# A day: whoever is kept out for longer has to be kept out by a firewall.
+_MAX_PENALTY = 86400
 # OpenSSH's MaxSessions is 10. Each is a process and up to three descriptors.
 _MAX_SESSIONS = 1_000
 # OpenSSH's ClientAliveCountMax is 3 of no interval; a day of silence at any sensible interval is within this.
@@ -51,7 +60,7 @@ _MAX_MISSES = 10_000
 class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where connections arrive."""
 
-    address: Annotated[str, values.ip_address] = DEFAULT_ADDRESS
+    address: Annotated[str | tuple[str, ...], values.listen_address] = DEFAULT_ADDRESS
     port: Annotated[int, values.whole_number(0, 65535)] = DEFAULT_PORT
     # npm's ssh2, and the editors that are built on it, refuse unix-socket forwarding to anything but OpenSSH.
     identification: Annotated[str, values.identification] = "OpenSSH_9.9 pyssh-gateway"
@@ -62,7 +71,7 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One Unix account that people may log in to, and where their keys come from."""
 
-    user: Annotated[str, values.account_name]
+    user: Annotated[str, values.existing_account]
     keys: Annotated[tuple[Annotated[str, values.source_spec], ...], msgspec.Meta(min_length=1)]
     forwarding: Annotated[str, values.choice("all", "local", "none")] = "all"
     permit_open: tuple[Annotated[str, values.host_and_port], ...] = ()
@@ -88,13 +97,20 @@ class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     codeberg_url: Annotated[str, values.base_url] = "https://codeberg.org"
     launchpad_url: Annotated[str, values.base_url] = "https://launchpad.net"
     sourcehut_url: Annotated[str, values.base_url] = "https://meta.sr.ht"
+    https_proxy: Annotated[Secret, machine_values.http_proxy] = Secret()
+    no_proxy: Annotated[str, machine_values.no_proxy] = ""
 
     @property
     def github_api(self) -> str:
         """Where GitHub's API is: that of github.com, or that of the Enterprise Server that `github_url` names."""
         if self.github_api_url:
             return self.github_api_url
-        return GITHUB_API_URL if self.github_url == GITHUB_URL else f"{self.github_url}/api/v3"
+        return f"{self.github_url}/api/v3" if self.github_is_own else GITHUB_API_URL
+
+    @property
+    def github_is_own(self) -> bool:
+        """Whether `github_url` names an Enterprise Server, which may hide its pages of keys. github.com never does."""
+        return self.github_url != GITHUB_URL
 
 
 class HostKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,10 +140,17 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a peer may ask of us."""
 
     login_grace: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_GRACE)] = Duration(30)
+    signature_grace: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_GRACE)] = Duration(120)
     auth_attempts: Annotated[int, values.whole_number(1, _MAX_ATTEMPTS)] = 6
     unauthenticated: Annotated[int, values.whole_number(1, _MAX_UNAUTHENTICATED)] = 100
     unauthenticated_per_source: Annotated[int, values.whole_number(1, _MAX_UNAUTHENTICATED)] = 10
     sessions_per_connection: Annotated[int, values.whole_number(1, _MAX_SESSIONS)] = 64
+    early_drop_start: Annotated[int, values.whole_number(1, _MAX_UNAUTHENTICATED)] = 10
+    early_drop_rate: Annotated[int, values.whole_number(1, 100)] = 30
+    penalties: Annotated[bool, values.yes_or_no] = True
+    penalty_min: Annotated[Duration, values.duration(0, _MAX_PENALTY)] = Duration(15)
+    penalty_max: Annotated[Duration, values.duration(values.SECOND, _MAX_PENALTY)] = Duration(600)
+    penalty_exempt: tuple[Annotated[str, machine_values.network], ...] = PRIVATE_NETWORKS
 
 
 class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -139,7 +162,7 @@ class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accept_env: tuple[Annotated[str, values.env_pattern], ...] = ACCEPTED_ENV
     keepalive: Annotated[Duration | None, values.duration_or_off] = Duration(30)
     keepalive_misses: Annotated[int, values.whole_number(1, _MAX_MISSES)] = 10
-    linger: Annotated[Duration | None, values.duration_or_off] = Duration(2)
+    linger: Annotated[Duration | None, values.duration_or_off] = None
     banner: Annotated[bool, values.yes_or_no] = True
 
 
@@ -181,7 +204,7 @@ class Directory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A directory that is there after boot, with this owner and mode."""
 
     path: Annotated[str, machine_values.absolute_path]
-    owner: Annotated[str, values.account_name] = "root"
+    owner: Annotated[str, values.existing_account] = "root"
     mode: Annotated[str, machine_values.file_mode] = "0755"
 
 
@@ -200,7 +223,7 @@ class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Annotated[str, values.account_name]
     command: Annotated[str, machine_values.nonempty_command]
-    user: Annotated[str, values.account_name] = "root"
+    user: Annotated[str, values.existing_account] = "root"
     stop_timeout: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_DRAIN)] = Duration(5)
 
 
@@ -234,7 +257,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     boot: Boot = Boot()
     metrics: Metrics = Metrics()
     log: Log = Log()
-    account: Annotated[str, values.account_name] = "pyssh-gateway"
+    account: Annotated[str, values.existing_account] = "pyssh-gateway"
     control: Annotated[str, values.socket_path] = "auto"
     keys_dir: Annotated[str, values.directory] = "keys"
     audit_dir: Annotated[str, values.directory] = "audit"

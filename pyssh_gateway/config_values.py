@@ -6,8 +6,9 @@ reads nor where the value came from: `config` puts the sentence together.
 
 import re
 from collections.abc import Callable
+from typing import cast
 
-from pyssh_gateway.config_source import MAX_DIGITS, is_ip_address, quoted
+from pyssh_gateway.config_source import MAX_DIGITS, endpoints_of, is_ip_address, quoted
 
 # re.ASCII, or \d would take any script's digits.
 _NUMBER = r"\d+(?:\.\d+)?"
@@ -69,6 +70,11 @@ _SPECS = (
     '"github:<login>", "github-team:<organisation>/<team>", "gitlab:<login>", "codeberg:<login>", "launchpad:<login>", '
     '"sourcehut:<login>", "url:https://...", "file:<absolute path>" or "ca:<absolute path>"'
 )
+
+# Not: what separates fields in passwd(5) or is part of a path, control characters, and what a program would take for an
+# option. ASCII, because a name has to be the very bytes that a client sends (core.policy). LOGIN_NAME_MAX is 256, NUL
+# included.
+_EXISTING_NAME = r"(?![ -])[ -.0-9;-~]{1,255}(?<! )"
 
 # POSIX's portable characters for user names (XBD 3.437), at most 32 as in Linux's useradd; all digits would be
 # taken for a uid by chown and others.
@@ -249,18 +255,35 @@ def identification(value: object) -> str:
     return value
 
 
+def existing_account(value: object) -> str:
+    """Read the name of an account that is there already, by whatever name the machine has it (getpwnam(3)).
+
+    Directories have names such as `joe@corp.example`. Whether it exists is for the caller to find out.
+    """
+    if not isinstance(value, str) or not re.fullmatch(_EXISTING_NAME, value):
+        raise UnfitError("the name of a Unix account (ASCII without slash and colon, no hyphen in front)")
+    return value
+
+
 def account_name(value: object) -> str:
-    """Read the name of a Unix account. Whether the account exists is for whoever uses it to find out."""
+    """Read the name of an account that is to be made."""
     if not isinstance(value, str) or not re.fullmatch(_ACCOUNT_NAME, value, re.ASCII):
         raise UnfitError("the name of a Unix account (letters, digits, dots, hyphens and underscores, at most 32)")
     return value
 
 
-def ip_address(value: object) -> str:
-    """Read an address to listen on. Names are refused: looking one up would delay the first connection."""
-    if not isinstance(value, str) or not is_ip_address(value):
+def listen_address(value: object) -> str | tuple[str, ...]:
+    """Read an address to listen on, or a list of addresses with or without ports; from the environment, with commas.
+
+    Names are refused: looking one up would delay the first connection.
+    """
+    if isinstance(value, str) and is_ip_address(value):
+        return value
+    if endpoints_of(value, 0) is None:
+        if isinstance(value, list | tuple) or (isinstance(value, str) and "," in value):
+            raise UnfitError('addresses such as "0.0.0.0:2222" and "[::]:2222", each once')
         raise UnfitError("an IPv4 or IPv6 address such as 0.0.0.0 or ::")
-    return value
+    return tuple(text.strip(" ") for text in (value.split(",") if isinstance(value, str) else cast(list[str], value)))
 
 
 def directory(value: object) -> str:

@@ -16,8 +16,9 @@ RUN_DIRECTORY = "/run/pyssh-gateway"
 
 FILE_NAME = "control.sock"
 
-BACKLOG = 16
-"""Askers that the kernel holds until the gateway takes them."""
+BACKLOG = 128
+"""Askers that the kernel holds until the gateway takes them, which is at once. Anybody can connect, so there is room
+for those who may ask beside those who may not."""
 
 CONNECT_SECONDS = 5.0
 """How long to wait for a server whose askers queue. It answers within milliseconds, unless it is gone."""
@@ -34,6 +35,10 @@ ROOT = 0
 
 class ControlSocketError(Exception):
     """There is no control socket to be had. The message is one line for a person."""
+
+
+class AnotherListens(ControlSocketError):
+    """A server that runs has the place."""
 
 
 class NobodyListens(ControlSocketError):
@@ -99,7 +104,7 @@ def _prepare(path: Path) -> None:
         probe.setblocking(False)  # a queue that is full is a server's, too
         refused = probe.connect_ex(str(path)) == errno.ECONNREFUSED
     if not refused:
-        raise ControlSocketError(f"can't listen at {path}: another server does")
+        raise AnotherListens(f"can't listen at {path}: another server does")
     path.unlink()
 
 

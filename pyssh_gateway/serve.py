@@ -7,23 +7,26 @@ wrong is found and said before the gateway is forked: then either everything run
 import gc
 import os
 import pwd
+import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping
 
-from pyssh_gateway import config_source, socket_activation
+from pyssh_gateway import config_source
+from pyssh_gateway.listening import CannotStart, listen_once, open_sockets, say
+from pyssh_gateway.spawner.hang_up import Terminal
 
 TYPE_CHECKING = False  # type checkers know the name; importing it would take longer than binding the socket
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
     from pyssh_gateway.config import Config
+    from pyssh_gateway.spawner.crashes import Crash
+    from pyssh_gateway.spawner.reload import Reread
+    from pyssh_gateway.spawner.requests import Permissions
     from pyssh_gateway.spawner.stop_commands import StopCommands
-    from pyssh_gateway.spawner.supervisor import Crash
-
-BACKLOG = 1024
-"""Connections that the kernel holds until the gateway accepts them (its own limit, net.core.somaxconn, is 4096)."""
 
 _EVERYBODY_MAY_WRITE = 0o002
 
@@ -31,14 +34,6 @@ _X509 = "asyncssh.crypto.x509"
 
 USAGE_ERROR = 2
 """Exit code for a configuration or a machine on which we can't start."""
-
-
-class CannotStart(Exception):
-    """Why the server can't start; `problems` has one line for each reason."""
-
-    def __init__(self, *problems: str) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 class Options:
@@ -60,31 +55,49 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
     What `environ` says about sockets that we were started with is removed from it: it is for nobody after us.
     """
     keep_standard_descriptors()
-    keep_stop_signals()
+    keep_signals()
+    terminal = Terminal()
     overrides = {} if options.port is None else {"listen.port": options.port}
     raw = config_source.read(options.config, environ, overrides)
-    endpoint = config_source.listen_address(raw)
     problems: list[str] = []
-    listening = None
+    listening: list[socket.socket] = []
+    login: dict[str, object] | None = None
     try:
-        listening = inherited(environ) or (None if endpoint is None else listen(endpoint))
+        listening = open_sockets(config_source.listen_endpoints(raw), environ)
     except CannotStart as error:  # said together with whatever else is wrong
         problems += error.problems
 
     from pyssh_gateway import config as config_module  # late: msgspec
 
     identity = ""
+    passed_over: Collection[str] = ()
     try:
         config = config_module.parse(raw)
         if options.trial and not config.login:
             login, identity = _trial_login(options, config.keys_dir)
             config = config_module.parse(config_source.read(options.config, environ, overrides | {"login": [login]}))
-        problems += login_problems(config) + place_problems(config)
+        found, passed_over = start_problems(config)
+        problems += found
     except (config_source.ConfigError, CannotStart) as error:
         problems += error.problems
-    if problems or listening is None:
+    if problems or not listening:
         raise CannotStart(*problems)
-    return _supervise(config, listening, identity, environ)
+    for path in passed_over:
+        say(f"! key file {path} is not there: NOBODY GETS IN BY IT until it is; it is passed over for the others' sake")
+
+    def reread(in_force: "Config") -> "Reread":
+        from pyssh_gateway import reread  # late: few ever do
+
+        return reread.read_again(
+            options.config,
+            environ,
+            overrides,
+            trial_login=login,
+            problems_of=lambda config: start_problems(config)[0],
+            in_force=in_force,
+        )
+
+    return _supervise(config, listening, identity, environ, terminal=terminal, reread=reread)
 
 
 def keep_standard_descriptors() -> None:
@@ -94,15 +107,15 @@ def keep_standard_descriptors() -> None:
     os.close(descriptor)
 
 
-def keep_stop_signals() -> None:
-    """As the first process of a container, keep a stop signal that comes now until the spawner has a handler for it.
+def keep_signals() -> None:
+    """Keep signals that come now until the spawner has handlers for them.
 
-    The kernel drops signals that such a process neither handles nor blocks, and the platform would wait in vain.
+    A SIGHUP, which asks a server to read its configuration again, would end one that is still starting. And of the
+    first process of a container, the kernel drops all signals that it neither handles nor blocks: the platform that
+    has sent a stop signal would wait in vain.
     """
-    if os.getpid() == 1:
-        import signal  # late: containers without an init only
-
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+    others = {signal.SIGTERM, signal.SIGINT} if os.getpid() == 1 else set()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, *others})
 
 
 def _trial_login(options: Options, keys_dir: str) -> tuple[dict[str, object], str]:
@@ -120,36 +133,18 @@ def _trial_login(options: Options, keys_dir: str) -> tuple[dict[str, object], st
     return tried.login, tried.identity
 
 
-def inherited(environ: MutableMapping[str, str]) -> socket.socket | None:
-    """The listening socket that we were started with (systemd), if any; where it listens is not for us to say then."""
-    try:
-        sock = socket_activation.take(environ, os.getpid())
-    except socket_activation.ActivationError as error:
-        raise CannotStart(str(error)) from None
-    if sock is not None:
-        address, port = sock.getsockname()[:2]
-        say(f"accepts connections at {address}:{port}, on the socket that it was started with")
-    return sock
+def start_problems(config: "Config") -> tuple[list[str], Collection[str]]:
+    """Why the server can't be started with `config`, a line each, and the key files that are passed over."""
+    missing = missing_key_files(config)
+    passed_over = missing if others_let_in(config, missing) else ()
+    return login_problems(config, passed_over) + place_problems(config), passed_over
 
 
-def listen(endpoint: tuple[str, int]) -> socket.socket:
-    """A listening socket; from here on a client's connection succeeds."""
-    address, port = endpoint
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(endpoint)
-        sock.listen(BACKLOG)
-    except OSError as error:
-        sock.close()
-        raise CannotStart(f"can't listen on {address}:{port}: {error.strerror}") from None
-    return sock
-
-
-def login_problems(config: "Config") -> list[str]:
-    """What is wrong with the accounts and key files that `config` names, a line each."""
-    from pyssh_gateway.spawner.key_files import open_trusted  # late: nothing before the bind needs it
+def login_problems(config: "Config", passed_over: Collection[str] = ()) -> list[str]:
+    """What is wrong with the accounts and key files that `config` names, a line each, but for files `passed_over`."""
+    # Late: nothing before the bind needs them.
+    from pyssh_gateway.core.sftp_options import problem_of
+    from pyssh_gateway.spawner.key_files import open_trusted
 
     me = pwd.getpwuid(os.geteuid())
     made_at_boot = {account.user for account in config.boot.account} if me.pw_uid == 0 else set()
@@ -159,6 +154,8 @@ def login_problems(config: "Config") -> list[str]:
         problems.append("nobody may log in: add a [[login]] with user and keys to the configuration")
     for index, login in enumerate(config.login):
         where = f"login[{index}]"
+        if problem := problem_of(login.force_command.encode("utf-8", "surrogateescape")):
+            problems.append(f"{where}.force_command: {problem}")
         try:
             entry = pwd.getpwnam(login.user)
         except KeyError:
@@ -171,11 +168,34 @@ def login_problems(config: "Config") -> list[str]:
             problems.append(f"{where}.user: started by {me.pw_name}, only {me.pw_name} can log in, not {login.user}")
     # Whose a file is, or whether it is in a home, can't be said of accounts that are to come: then it is said later.
     for path, users in key_files(config).items() if not coming else ():
+        if path in passed_over:
+            continue
         try:
             os.close(open_trusted(path, users))
         except OSError as error:
             problems.append(f"key file {path} can't be read: {error.strerror or error}")
     return problems
+
+
+def missing_key_files(config: "Config") -> tuple[str, ...]:
+    """The key files that are not there. One that is there and can't be trusted is another matter."""
+    from pyssh_gateway.spawner.key_files import open_trusted  # late: nothing before the bind needs it
+
+    missing = []
+    for path, users in key_files(config).items():
+        try:
+            os.close(open_trusted(path, users))
+        except FileNotFoundError:
+            missing.append(path)
+        except OSError:
+            continue  # `login_problems` says what is wrong with it
+    return tuple(missing)
+
+
+def others_let_in(config: "Config", missing: Collection[str]) -> bool:
+    """Whether somebody could get in without the key files `missing`: then a start without them is better than none."""
+    specs = [spec for login in config.login for spec in login.keys]
+    return any(kind not in {"file", "ca"} or path not in missing for kind, _, path in (s.partition(":") for s in specs))
 
 
 def place_problems(config: "Config") -> list[str]:
@@ -198,9 +218,32 @@ def place_problems(config: "Config") -> list[str]:
             ZoneInfo(config.idle.timezone)
         except (ZoneInfoNotFoundError, OSError):
             problems.append(f"idle.timezone: this machine does not know {config.idle.timezone}: install tzdata")
-    if os.geteuid() == 0 and (config.account == "root" or config.account in {login.user for login in config.login}):
-        problems.append(f"account: the network side can't run as {config.account}: name an account of its own")
+    if os.geteuid() == 0:
+        problems += account_problems(config)
     return problems
+
+
+def account_problems(config: "Config") -> list[str]:
+    """Why the network side can't run as its account: that is somebody else's, by this name or by another of the uid."""
+    from pyssh_gateway.spawner.process import gateway_account  # late: nothing before the bind needs it
+
+    others = {"root", *(login.user for login in config.login)}
+    if config.account in others:
+        return [f"account: the network side can't run as {config.account}: name an account of its own"]
+    try:
+        account = gateway_account(config.account)
+    except KeyError:
+        return [f"account: there is no account {config.account} on this machine: make it"]
+    for name in sorted(others):
+        try:
+            uid = pwd.getpwnam(name).pw_uid
+        except KeyError:
+            continue  # made at boot, with a uid that nobody has
+        if uid == account.pw_uid:
+            stands_in = "" if account.pw_name == config.account else f", which stands in for {config.account}"
+            problem = f"can't run as {account.pw_name}{stands_in}: its uid, {uid}, is that of {name} as well"
+            return [f"account: the network side {problem}; make an account of its own"]
+    return []
 
 
 def host_key_place_problems(config: "Config") -> list[str]:
@@ -258,48 +301,33 @@ def stop_commands(config: "Config", environ: Mapping[str, str]) -> "StopCommands
     )
 
 
-def bind_control(config: "Config") -> socket.socket | None:
-    """The socket at which people on the machine ask; without it everything else works, so that is no reason to stop."""
-    from pyssh_gateway import control_socket  # late: nothing before the bind needs it
-
-    path = control_socket.server_path(config.control, config.keys_dir)
-    if path is None:
-        return None
-    try:
-        return control_socket.bind_control(path)
-    except control_socket.ControlSocketError as error:
-        say(f"{error}; pyssh-gateway status and keys will not reach this server (set control to another path)")
-        return None
-
-
-def bind_metrics(config: "Config") -> socket.socket | None:
-    """The socket at which figures are served, if they are. As with `bind_control`, nothing else needs it."""
-    place = config.metrics.listen
-    if place == "off":
-        return None
-    from pyssh_gateway import control_socket  # late: nothing before the bind needs it
-
-    try:
-        if place.startswith("/"):
-            return control_socket.bind_control(place)
-        address, _, port = place.rpartition(":")
-        return listen((address.removeprefix("[").removesuffix("]"), int(port)))
-    except (control_socket.ControlSocketError, CannotStart) as error:
-        say(f"metrics.listen: {error}; there will be no figures (set it to another place)")
-        return None
-
-
-def _supervise(config: "Config", listening: socket.socket, identity: str, environ: MutableMapping[str, str]) -> int:
-    from pyssh_gateway.spawner import boot
+def _supervise(
+    config: "Config",
+    listening: list[socket.socket],
+    identity: str,
+    environ: MutableMapping[str, str],
+    *,
+    terminal: Terminal,
+    reread: "Callable[[Config], Reread]",
+) -> int:
+    from pyssh_gateway import beside_sockets
+    from pyssh_gateway.spawner import boot, oom
 
     users = frozenset(login.user for login in config.login)
-    booting = boot.begin(config.boot, users)  # beside the imports, which take longer
-    asking, metrics = bind_control(config), bind_metrics(config)
+    try:
+        booting = boot.begin(config.boot, users)  # beside the imports, which take longer
+    except OSError as error:
+        raise CannotStart(f"boot: can't start a process: {error.strerror}") from None
+    sockets = beside_sockets.begin(config, listen_once, say)
     gateway = import_gateway()
 
+    from pathlib import Path
+
+    from pyssh_gateway import control_socket
     from pyssh_gateway.audit import human
-    from pyssh_gateway.gateway.app import Facts
-    from pyssh_gateway.spawner.requests import Permissions
+    from pyssh_gateway.audit.log_file import LogPlace
+    from pyssh_gateway.gateway.facts import Facts
+    from pyssh_gateway.spawner.reload import Reloading
     from pyssh_gateway.spawner.supervisor import Supervisor
 
     wants_human = human.wants_human(1, config.log.format)
@@ -315,15 +343,41 @@ def _supervise(config: "Config", listening: socket.socket, identity: str, enviro
     def run(control: socket.socket, generation: int, crashes: "tuple[Crash, ...]") -> int:
         import msgspec
 
-        now = msgspec.structs.replace(facts, generation=generation, crashes=crashes)
-        return int(gateway.run_gateway(now, listening, asking, metrics, control))
+        place = control_socket.server_path(config.control, config.keys_dir) if sockets.expects("control") else None
+        now = msgspec.structs.replace(
+            facts, config=reloading.config, generation=generation, crashes=crashes, control=place
+        )
+        return int(
+            gateway.run_gateway(now, listening, sockets.bound.get("control"), sockets.bound.get("metrics"), control)
+        )
 
-    permissions = Permissions(
-        frozenset(login.user for login in config.login), key_files(config), stop_commands(config, environ)
+    reloading = Reloading(
+        config,
+        read=reread,
+        permissions_of=lambda config: permissions(config, environ),
+        open_log=LogPlace(Path(config.audit_dir)).open,
     )
     gc.collect()
     gc.freeze()  # what is here stays: the collector then leaves the pages alone that all the forks share
-    return Supervisor(run, permissions, config.stop.drain, services=config.boot.service, booting=booting).run()
+    return Supervisor(
+        run,
+        reloading.permissions,
+        config.stop.drain,
+        terminal=terminal,
+        reloading=reloading,
+        services=config.boot.service,
+        booting=booting,
+        late=sockets,
+        oom_score=oom.protect(),
+    ).run()
+
+
+def permissions(config: "Config", environ: Mapping[str, str]) -> "Permissions":
+    """What the network side may ask for under `config`."""
+    from pyssh_gateway.spawner.requests import Permissions
+
+    users = frozenset(login.user for login in config.login)
+    return Permissions(users, key_files(config), stop_commands(config, environ))
 
 
 def import_gateway() -> "ModuleType":
@@ -346,8 +400,3 @@ def import_gateway() -> "ModuleType":
         del sys.modules[_X509]
         ctypes.util.find_library = find_library
     return main
-
-
-def say(text: str) -> None:
-    """A line for the person who started us."""
-    os.write(2, f"pyssh-gateway: {text}\n".encode(errors="backslashreplace"))

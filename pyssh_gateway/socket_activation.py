@@ -20,7 +20,7 @@ MAX_SHOWN = 60
 """Enough of a value to recognise it in an error."""
 
 PREFERRED_NAME = "ssh"
-"""The name (FileDescriptorName= in a .socket unit) of the socket that is taken when there are several."""
+"""The name (FileDescriptorName= in a .socket unit) of the sockets that are taken when there are others, too."""
 
 VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 """All that the protocol sets. Nobody else is to see them: a program that believed them would take our descriptors."""
@@ -42,24 +42,24 @@ class InheritedSocket(socket.socket):
         """Nothing: see above."""
 
 
-def take(environ: MutableMapping[str, str], pid: int) -> InheritedSocket | None:
-    """The socket that the process `pid`, which is us, is to accept connections from; None: it was given none.
+def take(environ: MutableMapping[str, str], pid: int) -> tuple[InheritedSocket, ...]:
+    """The sockets that the process `pid`, which is us, is to accept connections from; none: it was given none.
 
-    Of several, the one named "ssh", else the first; the others are closed here. The variables are removed from
+    Of several, those named "ssh", or all if none is; the others are closed here. The variables are removed from
     `environ` whether they were meant for us or for a process before us. Raises ActivationError.
     """
     given = {name: environ.pop(name, "") for name in VARIABLES}
     if given["LISTEN_PID"] != str(pid) or not given["LISTEN_FDS"]:
-        return None
+        return ()
     count = _count(given["LISTEN_FDS"])
-    names = given["LISTEN_FDNAMES"].split(":")
-    chosen = FIRST_DESCRIPTOR
-    if PREFERRED_NAME in names[:count]:
-        chosen += names.index(PREFERRED_NAME)
-    for descriptor in range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + count):
-        if descriptor != chosen:
+    names = given["LISTEN_FDNAMES"].split(":")[:count]
+    descriptors = range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + count)
+    named = [FIRST_DESCRIPTOR + index for index, name in enumerate(names) if name == PREFERRED_NAME]
+    chosen = named or list(descriptors)
+    for descriptor in descriptors:
+        if descriptor not in chosen:
             _close(descriptor)
-    return _listening(chosen)
+    return tuple(_listening(descriptor) for descriptor in chosen)
 
 
 def _count(text: str) -> int:

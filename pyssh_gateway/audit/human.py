@@ -24,8 +24,20 @@ _RESET = "\x1b[0m"
 _DIM = "\x1b[2m"
 
 
-StayEvent = ev.ClientQuiet | ev.ClientUsed | ev.HoldStarted | ev.HoldEnded | ev.BackgroundWork | ev.ScheduleEntered
+StayEvent = (
+    ev.ClientQuiet
+    | ev.ClientUsed
+    | ev.HoldStarted
+    | ev.HoldEnded
+    | ev.BackgroundWork
+    | ev.TerminalUsed
+    | ev.TerminalQuiet
+    | ev.ScheduleEntered
+)
 """What keeps the machine up."""
+
+UpkeepEvent = ev.ConfigReloaded | ev.ConfigRejected | ev.AuditReopened | ev.AuditLost
+"""What is done to the server while it runs."""
 
 MachineEvent = ev.MachineResumed | ev.StopStep | ev.BootStep | ev.ServiceStarted | ev.ServiceEnded | ev.ServiceOutput
 """What is done to it."""
@@ -80,6 +92,14 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
     match event:
         case ev.ServerStarted():
             return "start", Tone.GOOD, _started(event)
+        case ev.HostKeyCreated():
+            why = (
+                "there was none"
+                if event.reason == "missing"
+                else "the file was empty; clients of before will be warned"
+            )
+            tone = Tone.GOOD if event.reason == "missing" else Tone.BAD
+            return "host key", tone, f"new {event.key_type} {event.fingerprint} in {event.path}: {why}"
         case ev.ServerStopping():
             why = _join(event.reason, event.detail)
             still = f"{_count(event.connections, 'connection')}, {_count(event.sessions, 'session')} open"
@@ -106,7 +126,7 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
                 _join(f"{event.conn} from {_address(event.peer, event.peer_port)}", via, sep=" "),
             )
         case ev.ConnectionRefused():
-            return "refused", Tone.WATCH, f"{_address(event.peer, event.peer_port)}: {event.reason}"
+            return "refused", Tone.WATCH, _refused(event)
         case ev.AuthAttempt():
             tone = {"accepted": Tone.GOOD, "offered": Tone.QUIET, "denied": Tone.BAD}[event.result]
             return "auth", tone, _attempt(event)
@@ -121,6 +141,8 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
         case ev.ConnectionRevoked():
             then = "stays on" if event.seconds is None else f"is off in {_duration(event.seconds)}"
             return "revoked", Tone.BAD, f"{event.user} on {event.conn} {then}: {event.reason}"
+        case ev.ConnectionReinstated():
+            return "revoked", Tone.GOOD, f"{event.user} on {event.conn} stays on after all: {event.reason}"
         case ev.RequestDenied():
             return "denied", Tone.BAD, f"{event.user} on {event.conn}: {event.request}: {event.reason}"
         case ev.SessionOpened():
@@ -149,6 +171,8 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
             return "idle", Tone.WATCH, event.message
         case ev.MachineResumed() | ev.StopStep() | ev.BootStep():
             return _describe_machine(event)
+        case ev.ConfigReloaded() | ev.ConfigRejected() | ev.AuditReopened() | ev.AuditLost():
+            return _describe_upkeep(event)
         case ev.ServiceStarted() | ev.ServiceEnded() | ev.ServiceOutput():
             return _describe_machine(event)
         case _:
@@ -169,8 +193,27 @@ def _describe_stay(event: StayEvent) -> tuple[str, Tone, str]:
         case ev.BackgroundWork():
             held = f"holds the machine for {_duration(event.seconds)}" if event.seconds else "has stopped"
             return "work", Tone.WATCH, f"{event.what} {held}"
+        case ev.TerminalUsed():
+            return "terminal", Tone.WATCH, f"{event.what} and keeps the machine up"
+        case ev.TerminalQuiet():
+            return "terminal", Tone.PLAIN, f"{event.what}: no more, or not looked at while somebody is on"
         case ev.ScheduleEntered():
             return "schedule", Tone.WATCH, f"{event.what}: the machine stays up for {_duration(event.seconds)}"
+    assert_never(event)
+
+
+def _describe_upkeep(event: UpkeepEvent) -> tuple[str, Tone, str]:
+    match event:
+        case ev.ConfigReloaded():
+            changed = ", ".join(event.changed) if event.changed else "nothing"
+            restart = event.restart and f"not before a restart: {', '.join(event.restart)}"
+            return "config", Tone.WATCH if event.restart else Tone.GOOD, _join(f"changed: {changed}", restart, sep="; ")
+        case ev.ConfigRejected():
+            return "config", Tone.BAD, f"can't be used, the old one stays in force: {'; '.join(event.problems)}"
+        case ev.AuditReopened():
+            return "log", Tone.GOOD, "the file was moved or deleted; this is a new one"
+        case ev.AuditLost():
+            return "log", Tone.BAD, f"can't be opened anew, and goes on where it was: {event.reason}"
     assert_never(event)
 
 
@@ -199,7 +242,8 @@ def _started(event: ev.ServerStarted) -> str:
     if event.idle_timeout is not None:
         stop = f"stops when idle for {_duration(event.idle_timeout)}"
     which = _join(f"version {event.version}", f"pid {event.pid}", event.generation > 1 and f"start {event.generation}")
-    return f"accepting on {_address(event.address, event.port)} for {', '.join(event.users)}; {stop} ({which})"
+    where = ", ".join(event.addresses) or _address(event.address, event.port)
+    return f"accepting on {where} for {', '.join(event.users)}; {stop} ({which})"
 
 
 def _keys(event: ev.KeysLoaded) -> str:
@@ -210,6 +254,12 @@ def _keys(event: ev.KeysLoaded) -> str:
         "changed" if event.changed else "unchanged",
     )
     return "; ".join([text, *event.refusals[:SHOWN_REFUSALS]])
+
+
+def _refused(event: ev.ConnectionRefused) -> str:
+    text = f"{_address(event.peer, event.peer_port)}: {event.reason}"
+    more = f"{_count(event.count, 'more connection')} within {_duration(event.seconds)}, the last from"
+    return f"{more} {text}" if event.seconds else text
 
 
 def _attempt(event: ev.AuthAttempt) -> str:
@@ -224,7 +274,9 @@ def _person(identity: ev.Identity) -> str:
 
 def _opened(event: ev.SessionOpened) -> str:
     tty = event.tty and f"on {event.tty} ({event.term})"
-    return _join(_join(event.session, event.user, event.kind, event.command, tty, sep=" "), f"pid {event.pid}")
+    instead = event.requested and f"instead of {event.requested}"
+    what = _join(event.session, event.user, event.kind, event.command, tty, sep=" ")
+    return _join(_join(what, instead, sep=", "), f"pid {event.pid}")
 
 
 def _outcome(event: ev.SessionClosed) -> str:

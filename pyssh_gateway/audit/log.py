@@ -6,9 +6,7 @@ said to be. Writing never decides anything: whatever fails here is reported and 
 """
 
 import contextlib
-import errno
 import os
-import stat
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,27 +17,21 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from pyssh_gateway.audit.human import human_gap, human_line
+from pyssh_gateway.audit.log_file import FILE_NAME, AuditLogError, LogPlace, OpenFile
 from pyssh_gateway.audit.output import LineFeed, LineWriter
 from pyssh_gateway.audit.printable import printable_event
 from pyssh_gateway.events import Record
 
-FILE_NAME = "events.jsonl"
-# The log names accounts, addresses and command lines: the owner writes, the group may be given to those who read.
-FILE_MODE = 0o640
-DIRECTORY_MODE = 0o750
+__all__ = ["FILE_NAME", "AuditLog", "AuditLogError", "OnProblem"]
 
 OnProblem = Callable[[str], None]
-
-
-class AuditLogError(Exception):
-    """The log cannot be opened. The message is one line for the person who starts the server."""
 
 
 class AuditLog:
     """The bus subscriber that writes the log. Made by `open`; its methods belong to one thread."""
 
-    def __init__(self, file: int, outputs: "_Outputs", render: "_Render", problems: "_Problems") -> None:
-        self._file: int | None = file
+    def __init__(self, file: OpenFile, outputs: "_Outputs", render: "_Render", problems: "_Problems") -> None:
+        self._file: OpenFile | None = file
         self._outputs = outputs
         self._problems = problems
         # Everything is given here: structlog's global configuration is neither read nor changed.
@@ -61,10 +53,10 @@ class AuditLog:
         problem, in the thread that logs; it must not block.
         """
         path = audit_dir / FILE_NAME
-        file = _open_file(audit_dir)
+        file = OpenFile(LogPlace(audit_dir).open())
         problems = _Problems(on_problem)
         render = _Render(human=human, colour=colour)
-        outputs = _Outputs(path, LineWriter(file, torn=_ends_mid_line(file)), LineFeed(stdout_fd), render, problems)
+        outputs = _Outputs(path, _writer(file), LineFeed(stdout_fd), render, problems)
         return cls(file, outputs, render, problems)
 
     def __call__(self, record: Record) -> None:
@@ -77,6 +69,31 @@ class AuditLog:
             self._logger.info(name, record=record)
         except Exception as error:  # noqa: BLE001 - a line that cannot be made must not change who may log in
             self._problems.report("line", f"audit log: event {record.seq}, {name}, is not logged: {error!r}")
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file is still where it was opened; not if somebody has moved or deleted it."""
+        return self._file is None or self._file.is_in_place()
+
+    def reopen(self, descriptor: int) -> bool:
+        """Write to `descriptor`, which is the log's file as it was opened anew, from now on.
+
+        False: it is the same file as before, and nothing changes. The lines that were written to a file that nobody
+        can read any more are in the new one, too.
+        """
+        before = self._file
+        if before is None or before.is_same(descriptor):
+            os.close(descriptor)
+            return False
+        after = OpenFile(descriptor)
+        try:
+            before.rescue(descriptor)
+        except OSError as error:
+            self._problems.report("rescue", f"audit log: lines of the file that is gone are lost: {error.strerror}")
+        self._file = after
+        self._outputs.write_to(_writer(after))
+        os.close(before.descriptor)
+        return True
 
     @property
     def lost(self) -> dict[str, int]:
@@ -92,10 +109,10 @@ class AuditLog:
             return
         file, self._file = self._file, None
         try:
-            os.fsync(file)
+            os.fsync(file.descriptor)
         except OSError as error:
             self._problems.report("fsync", f"audit log: the last lines may not be on disk: {error.strerror}")
-        os.close(file)
+        os.close(file.descriptor)
         self._outputs.finish(deadline)
 
 
@@ -171,6 +188,10 @@ class _Outputs:
         self._stdout.offer(view, gap=self._render.gap(time, self._stdout.dropped))
         self._report_stdout()
 
+    def write_to(self, file: LineWriter) -> None:
+        """Write to another file from now on."""
+        self._file = file
+
     @property
     def lost(self) -> dict[str, int]:
         """As `AuditLog.lost`."""
@@ -193,40 +214,8 @@ class _Outputs:
             self._problems.report(("stdout", code), text)
 
 
-def _open_file(audit_dir: Path) -> int:
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        audit_dir.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
-        file = os.open(audit_dir / FILE_NAME, flags, FILE_MODE)
-    except (FileExistsError, NotADirectoryError):
-        raise AuditLogError(f"audit_dir {audit_dir}: not a directory; set audit_dir to one") from None
-    except OSError as error:
-        # O_NOFOLLOW answers ELOOP. We may be root here, and whoever can write to the directory could point the link at
-        # any file of the system.
-        if error.errno == errno.ELOOP:
-            raise _not_a_file(audit_dir) from None
-        text = f"audit_dir {audit_dir}: cannot write {FILE_NAME} there: {error.strerror}"
-        raise AuditLogError(f"{text}; make it writable for this account, or set audit_dir to another one") from error
-    found = os.fstat(file)
-    # A second name would make the file one of somebody else's, that we as root would write into.
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or found.st_uid not in {0, os.geteuid()}:
-        os.close(file)
-        raise _not_a_file(audit_dir)
-    return file
-
-
-def _not_a_file(audit_dir: Path) -> AuditLogError:
-    text = f"audit_dir {audit_dir}: {FILE_NAME} there is not a plain file (links are not followed)"
-    return AuditLogError(f"{text}; move it away, or set audit_dir to another directory")
-
-
-def _ends_mid_line(file: int) -> bool:
-    """Whether the last process that wrote here was cut off within a line (or may have been: a bad block)."""
-    size = os.fstat(file).st_size
-    try:
-        return size > 0 and os.pread(file, 1, size - 1) != b"\n"
-    except OSError:
-        return True
+def _writer(file: OpenFile) -> LineWriter:
+    return LineWriter(file.descriptor, torn=file.ends_mid_line)
 
 
 def _name(record: Record) -> str:

@@ -31,7 +31,8 @@ def status(given: argparse.Namespace, places: Sequence[str]) -> int:
 
 def _lines(reply: StatusReply, now: float) -> list[str]:
     running = text.time_span(max(0.0, now - reply.since))
-    lines = [f"pyssh-gateway {reply.version} listens on {reply.address}:{reply.port}, pid {reply.pid}, for {running}"]
+    where = ", ".join(reply.addresses) or f"{reply.address}:{reply.port}"
+    lines = [f"pyssh-gateway {reply.version} listens on {where}, pid {reply.pid}, for {running}"]
     lines += [_host_key(key) for key in reply.host_keys]
     lines.append("")
     for one in reply.connections:
@@ -45,7 +46,9 @@ def _lines(reply: StatusReply, now: float) -> list[str]:
 
 
 def _host_key(key: HostKeyReport) -> str:
-    remark = "  announced, not in use yet" if key.next else ""
+    remark = "  announced, not in use yet" if key.next else "  new since the start" if key.new else ""
+    if key.was_empty:
+        remark += ", as its file was empty: clients that know another one are warned"
     return f"  host key {key.fingerprint}  {short_name(key.key_type)}{remark}"
 
 

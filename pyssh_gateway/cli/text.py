@@ -105,7 +105,12 @@ def _source(report: SourceReport) -> list[str]:
         facts.append("nothing is known of it yet, nobody gets in by it")
     else:
         copy = " from the last good copy" if report.origin == "last-good" else ""
-        facts.append(f"{number(report.accepted, 'key')}{copy}, confirmed {time_span(report.age)} ago")
+        when = (
+            f"dated {time_span(report.ahead)} in the future"
+            if report.ahead
+            else f"confirmed {time_span(report.age)} ago"
+        )
+        facts.append(f"{number(report.accepted, 'key')}{copy}, {when}")
     if report.refused:
         facts.append(f"{number(report.refused, 'line')} refused")
     if report.next_look is not None:
@@ -115,7 +120,9 @@ def _source(report: SourceReport) -> list[str]:
         lines.append(f"account {report.pinned}, as configured")
     elif report.remembered is not None:
         lines.append(f"account {report.remembered}, the one seen first")
-    if report.stale:
+    if report.ahead:
+        lines.append("the clock was wrong then or is now: nobody gets in by it until it answers again")
+    elif report.stale:
         lines.append("too old: nobody gets in by it until it answers again (keys.max_stale)")
     if report.failure:
         lines.append(f"problem: {report.failure}")

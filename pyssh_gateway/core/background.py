@@ -45,7 +45,8 @@ _TICK = 0.01
 class Process(msgspec.Struct, frozen=True, array_like=True):
     """A process as it stands. `started` is in seconds since the boot and tells it from a later one of the same `pid`.
 
-    `cpu` is in seconds, `io` in bytes from and to disks; both with what the children used that it has waited for.
+    `cpu` is in seconds, `io` in bytes from and to disks; both with what the children used that it has waited for. `tty`
+    is its terminal below /dev, if that is a pty.
     """
 
     pid: int
@@ -55,6 +56,7 @@ class Process(msgspec.Struct, frozen=True, array_like=True):
     name: str
     cpu: float
     io: int
+    tty: str = ""
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -109,6 +111,15 @@ def work_between(before: Sample, after: Sample, percent: float) -> Work | None:
     names = tuple(dict.fromkeys(process.name for process in busiest))[:NAMES]
     uids = tuple(dict.fromkeys(process.uid for process in busiest if process.name in names))
     return Work(cpu, io, names, uids)
+
+
+def busy_terminals(before: Sample, after: Sample, percent: float) -> frozenset[str]:
+    """The terminals whose processes have used more than `percent` of one processor between the two samples."""
+    seconds = after.at - before.at
+    used: defaultdict[str, float] = defaultdict(float)
+    for process, cpu, _ in _shares(before, after):
+        used[process.tty] += cpu
+    return frozenset(tty for tty, cpu in used.items() if tty and seconds > 0 and cpu / seconds * 100 > percent)
 
 
 def _shares(before: Sample, after: Sample) -> list[tuple[Process, float, int]]:

@@ -11,6 +11,7 @@ import msgspec
 
 from pyssh_gateway.core.certificates import Certificate, CertificateError, Reader, shown
 from pyssh_gateway.core.key_options import KeyOptions
+from pyssh_gateway.core.sftp_options import problem_of
 
 MAX_NETWORKS = 64
 """Entries of source-address. Each costs 40 µs to read and to match, and whoever knocks may have us do it."""
@@ -43,6 +44,8 @@ def granted(certificate: Certificate) -> KeyOptions:
         match name:
             case b"force-command":
                 command = _value(name, data)
+                if problem := problem_of(command):
+                    raise CertificateError(f"its force-command can't be obeyed: {problem}")
             case b"source-address":
                 source = _networks(_value(name, data))
             case b"verify-required":

@@ -217,7 +217,8 @@ class StatusReply(Reply, frozen=True, tag="status"):
     """The server and who is on.
 
     `authenticating` counts those who have not logged in yet; `sources` are the ones with problems. Who may not ask
-    everything is told of others' connections without what runs on them, and of no sources.
+    everything is told of others' connections without what runs on them, and of no sources. It listens at `address` and
+    `port`, and whatever else is in `addresses`.
     """
 
     version: str
@@ -230,6 +231,7 @@ class StatusReply(Reply, frozen=True, tag="status"):
     authenticating: int
     idle: IdleReport
     sources: tuple[SourceReport, ...]
+    addresses: tuple[str, ...] = ()
 
 
 class SessionsReply(Reply, frozen=True, tag="sessions"):

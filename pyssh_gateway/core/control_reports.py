@@ -40,7 +40,8 @@ class SourceReport(msgspec.Struct, frozen=True):
     `origin` is "none", "fetched" or "last-good"; `age` seconds have passed since it was last known to say this, None if
     it never was; `failure` says why the last look failed, empty if it did not; `pinned` is the account number that the
     configuration names, `remembered` the one that was seen first; `stale`: too old, nobody gets in by it any more;
-    `next_look` seconds from now it is asked again, None if that is not planned.
+    `next_look` seconds from now it is asked again, None if that is not planned. `ahead` is by how many seconds the time
+    of what it said lies in the future, 0 if it does not: such an answer is stale.
     """
 
     spec: str
@@ -54,6 +55,7 @@ class SourceReport(msgspec.Struct, frozen=True):
     remembered: int | None
     stale: bool
     next_look: float | None
+    ahead: float = 0.0
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -71,11 +73,16 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class HostKeyReport(msgspec.Struct, frozen=True):
-    """A key of the server; `next`: announced to clients and not in use yet."""
+    """A key of the server; `next`: announced to clients and not in use yet; `new`: it was made at this start.
+
+    `was_empty`: it was made because there was nothing in its file.
+    """
 
     key_type: str
     fingerprint: str
     next: bool
+    new: bool = False
+    was_empty: bool = False
 
 
 class SessionReport(msgspec.Struct, frozen=True):

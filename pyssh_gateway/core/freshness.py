@@ -1,7 +1,7 @@
-"""When a key that nobody knows is worth a question to the sources, and what a changed account may still do.
+"""How old an answer is, when an unknown key is worth a question to the sources, and what a changed account may do.
 
 A key that was added at GitHub a moment ago has to work, and a thousand scanners must not make us ask a thousand times.
-Pure: time comes in as seconds of any steady clock.
+Pure: time comes in as seconds of any clock.
 """
 
 from collections import OrderedDict
@@ -27,6 +27,20 @@ MAX_BYSTANDERS = 1024
 """Keys remembered that were only offered before the right one; an agent holds a handful."""
 
 
+CLOCK_SKEW = 300.0
+"""Seconds that a time which was written down may be ahead of the clock. A machine that has just started is put right by
+NTP a moment later, mostly by less than that; Kerberos lets clocks differ by as much (krb5.conf(5), clockskew)."""
+
+
+def age_of(then: float, now: float) -> float:
+    """Seconds from `then`, a time that was written down, to `now`; infinity if that is still to come.
+
+    What is from the future was written by a wrong clock, before the clock was set back, or by somebody who would like
+    it to count for ever: nobody knows how old it is, so it is too old for everything.
+    """
+    return float("inf") if then - now > CLOCK_SKEW else max(0.0, now - then)
+
+
 class Bucket:
     """So many at once, and one more after each `seconds`."""
 
@@ -45,6 +59,21 @@ class Bucket:
     def take(self) -> None:
         """Use one up."""
         self._left -= 1.0
+
+
+class Patience:
+    """How long a connection has waited for news of keys, for all that it has offered, and whether it had any asked for.
+
+    An agent with five keys is one person, who waits once.
+    """
+
+    def __init__(self) -> None:
+        self.waited = 0.0
+        self.has_looked = False
+
+    def left(self, limit: float) -> float:
+        """Seconds that it may wait for still, of `limit` in all."""
+        return max(0.0, limit - self.waited)
 
 
 class LookBudget:

@@ -26,6 +26,8 @@ from pyssh_gateway.events import (
     ScheduleEntered,
     ServerStopping,
     StopStep,
+    TerminalQuiet,
+    TerminalUsed,
 )
 
 TICK_SECONDS = 5
@@ -37,7 +39,7 @@ WARNINGS = (60, 10)
 CRASHED = "crashed"
 """Under which name they are waited for whom a crash has cut off. A lost client's has a space in it."""
 
-Kind = Literal["connection", "hold", "background", "schedule", "lost", "boot"]
+Kind = Literal["connection", "hold", "terminal", "background", "schedule", "lost", "boot"]
 
 
 class IdlePolicy(msgspec.Struct, frozen=True):
@@ -111,6 +113,7 @@ class IdleTracker:
     def observe(self, event: AnyEvent, now: float) -> None:
         """Take note of `event`, which happened at `now`."""
         self._observe_client(event, now)
+        self._observe_left_behind(event, now)
         self._observe_machine(event, now)
 
     def fall_behind(self, seconds: float, now: float) -> None:
@@ -123,6 +126,20 @@ class IdleTracker:
                 self._needed[name] = msgspec.structs.replace(reason, until=reason.until - seconds)
         self._expire(now)
         self._begin_idle(now)
+
+    def follow(self, policy: IdlePolicy, *, usage: bool, schedule: bool, background: bool, now: float) -> None:
+        """Go by other rules from now on. What is false has changed with them, and what it said before counts no more.
+
+        `usage`: who is not used; `schedule`: the hours in which the machine stays up; `background`: what works in it.
+        """
+        self._policy = policy
+        if not usage:
+            for conn in tuple(self._quiet):
+                self._need(conn, self._quiet.pop(conn), now)
+        if not schedule:
+            self._need_no_more("schedule", now)
+        if not background:
+            self._need_no_more("background", now)
 
     def _observe_client(self, event: AnyEvent, now: float) -> None:
         match event:
@@ -149,6 +166,20 @@ class IdleTracker:
             case _:
                 pass
 
+    def _observe_left_behind(self, event: AnyEvent, now: float) -> None:
+        match event:
+            case TerminalUsed(what=what):
+                self._need("terminal", Reason("terminal", what, None), now)
+            case TerminalQuiet():
+                self._need_no_more("terminal", now)
+            case BackgroundWork(seconds=seconds, what=what):
+                if seconds:
+                    self._need("background", Reason("background", what, now + seconds), now)
+                else:
+                    self._need_no_more("background", now)
+            case _:
+                pass
+
     def _observe_machine(self, event: AnyEvent, now: float) -> None:
         match event:
             case HoldStarted(hold=hold, seconds=seconds, user=user, reason=reason):
@@ -163,11 +194,6 @@ class IdleTracker:
                 self._begin_idle(now)
             case HoldEnded(hold=hold):
                 self._need_no_more(hold, now)
-            case BackgroundWork(seconds=seconds, what=what):
-                if seconds:
-                    self._need("background", Reason("background", what, now + seconds), now)
-                else:
-                    self._need_no_more("background", now)
             case GatewayCrashed():
                 self._anybody = True  # nobody knows who was on; whom it cut off is not to be taken for a scanner
                 if self._policy.lost_grace:

@@ -12,6 +12,7 @@ import msgspec
 
 from pyssh_gateway.core import source_match
 from pyssh_gateway.core.forwarding import MAX_HOST
+from pyssh_gateway.core.sftp_options import problem_of
 
 MAX_OPTIONS = 1024
 """Options of one line. It is sshd's bound for `environment=` (SSH_AUTHOPT_ENV_MAX, OpenSSH's auth-options.h); of
@@ -147,6 +148,8 @@ def _with_value(options: KeyOptions, name: str, value: bytes) -> KeyOptions:
 def _command(options: KeyOptions, value: bytes) -> KeyOptions:
     if options.command is not None:
         raise KeyOptionsError("there are two command=")
+    if problem := problem_of(value):
+        raise KeyOptionsError(f"command= can't be obeyed: {problem}")
     return msgspec.structs.replace(options, command=value)
 
 

@@ -7,11 +7,13 @@ and values are bytes, as the wire and the kernel have them.
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from pyssh_gateway.config import ACCEPTED_ENV
+from pyssh_gateway.core.sftp_options import SftpOptions, SftpOptionsError, is_internal_sftp
+from pyssh_gateway.core.sftp_options import parse as parse_sftp
 
 USER_PATH = b"/usr/local/bin:/usr/bin:/bin:/usr/games"
 """PATH without an /etc/environment: what Debian's and Ubuntu's sshd set for accounts."""
@@ -59,25 +61,36 @@ MAX_ENV_TOTAL = 64 * 1024
 """Bytes of names and values taken from one client; with a command of 128 KiB that fits the spawner's messages."""
 
 
+Kind = Literal["shell", "exec", "subsystem"]
+"""What a client may ask a session for (RFC 4254 section 6.5)."""
+
+
 class Account(msgspec.Struct, frozen=True):
-    """A passwd entry."""
+    """A passwd entry. `login` is the name that it was found by, if that is another one: directories know aliases."""
 
     name: str
     uid: int
     gid: int
     home: str
     shell: str
+    login: str = ""
+
+
+Uint32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+"""A number as the wire has it (RFC 4251 section 5). What is decoded is checked against it."""
+
+Byte = Annotated[int, msgspec.Meta(ge=0, lt=2**8)]
 
 
 class Terminal(msgspec.Struct, frozen=True):
     """A `pty-req` (RFC 4254 section 6.2). `modes` are (opcode, value) pairs of section 8; pixels may be 0."""
 
     term: str
-    columns: int
-    rows: int
-    width: int
-    height: int
-    modes: tuple[tuple[int, int], ...]
+    columns: Uint32
+    rows: Uint32
+    width: Uint32
+    height: Uint32
+    modes: tuple[tuple[Byte, Uint32], ...]
 
 
 class SessionRequest(msgspec.Struct, frozen=True):
@@ -85,10 +98,11 @@ class SessionRequest(msgspec.Struct, frozen=True):
 
     `env` is what the client set, `extra_env` what the server adds; the latter wins over all else. `xauth` are commands
     for xauth(1) that make a forwarded display usable, `rc_input` the line that says the same to an rc file. `banner` is
-    what a login shell's user is told first. `user_rc`: the account's own rc file counts.
+    what a login shell's user is told first. `user_rc`: the account's own rc file counts. `sftp`: SFTP is not only asked
+    for, but forced, with these options. `refusal` is said instead of running anything.
     """
 
-    kind: Literal["shell", "exec", "subsystem"]
+    kind: Kind
     command: bytes | None
     terminal: Terminal | None
     env: Mapping[bytes, bytes]
@@ -97,6 +111,8 @@ class SessionRequest(msgspec.Struct, frozen=True):
     banner: bytes = b""
     rc_input: bytes = b""
     user_rc: bool = False
+    sftp: SftpOptions | None = None
+    refusal: bytes = b""
 
 
 class Endpoints(msgspec.Struct, frozen=True):
@@ -114,7 +130,8 @@ class LaunchPlan(msgspec.Struct, frozen=True):
     `greet`: show the message of the day and `banner`, unless the account has a ~/.hushlogin. `builtin` names a server
     of our own that runs as the account in the place of a program: "sftp". `peer` is for the machine's login records.
     Before, ~/.ssh/rc is run if `user_rc`, or /etc/ssh/sshrc, with `rc_input`; where there is neither, `xauth` is said
-    to xauth(1).
+    to xauth(1). With `sftp` the SFTP server is served whatever the account's shell is. With a `refusal` nothing is run:
+    it is said on standard output, or where that is SFTP's, on standard error, and the exit status is 1.
     """
 
     user: str
@@ -130,17 +147,32 @@ class LaunchPlan(msgspec.Struct, frozen=True):
     banner: bytes = b""
     rc_input: bytes = b""
     user_rc: bool = False
+    sftp: SftpOptions | None = None
+    refusal: bytes = b""
 
 
-INTERNAL_SFTP = b"internal-sftp"
-"""The forced command that means the SFTP server and no program (sshd_config(5), ForceCommand)."""
+SFTP_ONLY = b"This service allows sftp connections only.\n"
+"""What anybody is told by a forced internal-sftp who asks for anything else: sshd's words (session.c, do_child)."""
 
 
-def forced_to(command: bytes, terminal: Terminal | None) -> tuple[Literal["exec", "subsystem"], bytes]:
-    """What a forced command starts: kind and command of a `SessionRequest`."""
-    if command == INTERNAL_SFTP and terminal is None:
-        return "subsystem", b"sftp"
-    return "exec", command
+class Forced(msgspec.Struct, frozen=True):
+    """What a forced command starts; the fields are a `SessionRequest`'s."""
+
+    kind: Kind
+    sftp: SftpOptions | None = None
+    refusal: bytes = b""
+
+
+def forced_to(command: bytes, kind: Kind) -> Forced:
+    """What a forced command starts where a client asks for `kind` (session.c, do_exec)."""
+    if not is_internal_sftp(command):
+        return Forced("exec")
+    if kind != "subsystem":
+        return Forced("exec", refusal=SFTP_ONLY)
+    try:
+        return Forced("subsystem", sftp=parse_sftp(command))
+    except SftpOptionsError as error:
+        return Forced("subsystem", refusal=f"The forced command can't be obeyed: {error}\n".encode())
 
 
 def server_env(
@@ -173,7 +205,7 @@ def plan(
     argv = (b"-" + name,) if request.command is None else (name, b"-c", request.command)
     greet = request.command is None and request.terminal is not None
     return LaunchPlan(
-        user=account.name,
+        user=account.login or account.name,
         executable=shell,
         argv=argv,
         env=_environment(request, account, shell, endpoints, system_env),
@@ -186,6 +218,8 @@ def plan(
         banner=request.banner if greet else b"",
         rc_input=request.rc_input,
         user_rc=request.user_rc and request.kind != "subsystem",
+        sftp=request.sftp,
+        refusal=request.refusal,
     )
 
 

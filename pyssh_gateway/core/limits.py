@@ -28,51 +28,20 @@ def plain(address: str) -> str:
     return mapped if "." in mapped else address
 
 
-class Admission:
-    """Counts the connections that have not authenticated, in all and by source (sshd's MaxStartups).
+def early_drop(count: int, *, start: int, rate: int, full: int, roll: int) -> bool:
+    """Whether random early drop (sshd's MaxStartups `start:rate:full`) asks for a place when `count` are taken.
 
-    A source that has as many as it may have at a time waits its turn: fifty windows that an editor opens at once are no
-    attack. What waits counts towards the total.
+    From `start` on it does so in `rate` percent of the cases, in more of them the more places are taken, and always at
+    `full`. `roll` is a random whole number from 0 to 99. The arithmetic is that of should_drop_connection (sshd.c).
     """
-
-    def __init__(self, total: int, per_source: int) -> None:
-        self._limit = total
-        self._per_source = per_source
-        self._total = 0
-        self._served: dict[str, int] = {}
-
-    @property
-    def total(self) -> int:
-        """How many connections are being served or wait."""
-        return self._total
-
-    def arrive(self) -> str | None:
-        """Count a new connection, or say why there is no room for it (None: there is)."""
-        if self._total >= self._limit:
-            return f"{self._total} unauthenticated connections already"
-        self._total += 1
-        return None
-
-    def serve(self, peer: str) -> bool:
-        """Whether it is the turn of a connection from `peer` that has arrived; it counts as served then."""
-        source = source_of(peer)
-        served = self._served.get(source, 0)
-        if served >= self._per_source:
-            return False
-        self._served[source] = served + 1
+    if count >= full:
         return True
-
-    def give_up(self) -> None:
-        """A connection that waited for its turn has gone."""
-        self._total -= 1
-
-    def release(self, peer: str) -> None:
-        """A connection from `peer` that was served has authenticated or gone."""
-        source = source_of(peer)
-        self._total -= 1
-        self._served[source] -= 1
-        if not self._served[source]:
-            del self._served[source]
+    if count < start:
+        return False
+    if rate >= 100:
+        return True
+    percent = (100 - rate) * (count - start) // (full - start) + rate
+    return roll < percent
 
 
 class AttemptBudget:

@@ -15,7 +15,9 @@ from pyssh_gateway.core.authorized_keys import AccountKeys, AuthorizedKey, KeySn
 from pyssh_gateway.core.certificate_options import granted as granted_by
 from pyssh_gateway.core.certificate_options import merged
 from pyssh_gateway.core.certificates import Certificate, CertificateError
+from pyssh_gateway.core.freshness import age_of
 from pyssh_gateway.core.key_options import NO_OPTIONS, KeyOptions
+from pyssh_gateway.core.person_names import visible_name
 from pyssh_gateway.core.source_match import matches
 from pyssh_gateway.events import Identity
 
@@ -39,9 +41,6 @@ SECURITY_KEYS = frozenset({"sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256
 TOUCHED = 0x01
 VERIFIED = 0x04
 """What a security key signs beside the data (PROTOCOL.u2f): somebody touched it; it knew who (a PIN, a fingerprint)."""
-
-MAX_PERSON = 128
-"""Characters of a person's name that a certificate gives: it is in every event."""
 
 
 class Proof(msgspec.Struct, frozen=True):
@@ -274,8 +273,10 @@ def _stale(source: str, snapshot: KeySnapshot, now: float) -> str:
     fetched = snapshot.fetched.get(source)
     if fetched is None:
         return f"the keys of {source} were never confirmed"
-    if now - fetched <= snapshot.max_stale:
+    if age_of(fetched, now) <= snapshot.max_stale:
         return ""
+    if fetched > now:
+        return f"the keys of {source} are dated {_age(fetched - now)} in the future, so nobody knows how old they are"
     limit = format_duration(snapshot.max_stale)
     return f"the keys of {source} were last confirmed {_age(now - fetched)} ago, more than max_stale ({limit})"
 
@@ -289,8 +290,8 @@ def _identity(line: AuthorizedKey, offer: _Offer) -> Identity:
     certificate = offer.certificate
     if certificate is None:
         return Identity(line.person or line.source, line.person_id, offer.fingerprint)
-    name = "".join(c if c.isprintable() and not c.isspace() else "_" for c in certificate.key_id[:MAX_PERSON])
-    return Identity(f"ca:{name or f'serial-{certificate.serial}'}"[:MAX_PERSON], None, offer.fingerprint)
+    name = visible_name(certificate.key_id) or f"serial-{certificate.serial}"
+    return Identity(f"ca:{name}", None, offer.fingerprint)
 
 
 def _shown(text: str) -> str:

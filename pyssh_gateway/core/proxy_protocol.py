@@ -10,7 +10,7 @@ nor what becomes of one that is refused.
 import re
 import struct
 from functools import cache, lru_cache
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
 
 import msgspec
@@ -38,14 +38,17 @@ Accepted = Literal["v1", "v2", "any"]
 _LINE_START = b"PROXY "
 _SHORTEST_LINE = len(b"PROXY UNKNOWN\r\n")
 _LINE_KINDS = (b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN ", b"PROXY UNKNOWN\r")
-_SHORTEST_FIELDS = {b"TCP4": (7, 7, 1, 1), b"TCP6": (2, 2, 1, 1)}
-"""Bytes of `0.0.0.0` or `::`, twice, and of two ports."""
+_SHORTEST_FIELDS = {b"TCP4": (7, 2, 1, 1), b"TCP6": (2, 2, 1, 1)}
+"""Bytes of `0.0.0.0` or `::`, of the other end's, and of two ports."""
 
 # `[0-9.]` and the like are not yet addresses: `ipaddress` says what is one. But it takes zones, which these leave out.
 _PORT = rb"(0|[1-9][0-9]{0,4})"
 _UNKNOWN = re.compile(rb"PROXY UNKNOWN(?: [^\n]*)?\r\n")
-_TCP4 = re.compile(rb"PROXY TCP4 ([0-9.]{7,15}) ([0-9.]{7,15}) " + _PORT + b" " + _PORT + b"\r\n")
-_TCP6 = re.compile(rb"PROXY TCP6 ([0-9A-Fa-f.:]{2,39}) ([0-9A-Fa-f.:]{2,39}) " + _PORT + b" " + _PORT + b"\r\n")
+# The family is that of the source. nginx, which may know the client from a header itself (realip), writes its own end
+# of the connection behind it, of whatever family that is (ngx_proxy_protocol.c, ngx_proxy_protocol_write).
+_OTHER_END = rb"([0-9A-Fa-f.:]{2,39}) "
+_TCP4 = re.compile(rb"PROXY TCP4 ([0-9.]{7,15}) " + _OTHER_END + _PORT + b" " + _PORT + b"\r\n")
+_TCP6 = re.compile(rb"PROXY TCP6 ([0-9A-Fa-f.:]{2,39}) " + _OTHER_END + _PORT + b" " + _PORT + b"\r\n")
 
 _FIXED = struct.Struct("!12sBBH")
 """Version 2 as far as every header has it: signature, version and command, family and protocol, bytes that follow."""
@@ -212,7 +215,7 @@ def _parse_line(line: bytes) -> Header:
             return Header(
                 1,
                 source=(_text(family(source)), _port(source_port)),
-                destination=(_text(family(destination)), _port(destination_port)),
+                destination=(_text(ip_address(destination)), _port(destination_port)),
             )
         except ValueError:
             break

@@ -1,31 +1,149 @@
 """Which ciphers to offer to whom.
 
 The client's order decides (RFC 4253 section 7.1). OpenSSH's puts chacha20-poly1305 first, and before 10.0 AES-CTR
-before AES-GCM; both cost this server a multiple of AES-GCM where the processor has AES instructions. An OpenSSH client
-has AES-GCM unless its user took it away, so it is offered nothing else. If that turns out wrong for a client, its
-address is remembered and gets the full list from then on.
+before AES-GCM; both cost this server a multiple of AES-GCM where the processor has AES instructions. So an OpenSSH
+client that has AES-GCM is offered nothing else.
+
+Whether it has is in its KEXINIT, which OpenSSH sends when it has our identification. Where the network is so near that
+this costs nothing, ours waits for it; a client that is farther away is taken to have AES-GCM unless its user took it
+away. If that turns out wrong, the connection fails, and the source is remembered and gets the full list from then on:
+by this process at once, and on disk when somebody has logged in from there, so that strangers can write nothing.
 """
+
+import struct
+from ipaddress import ip_address
+
+import msgspec
 
 from pyssh_gateway.core.limits import source_of
 
+GCM_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+
 MAX_REMEMBERED = 1024
-"""Addresses that are remembered; the oldest goes first. Who fills the list makes others try twice, no more."""
+"""Sources that are remembered, of those that have logged in and of the others; the oldest goes first. A stranger that
+fills the list of the others makes a client in it fail once more, and keeps nobody out."""
+
+MAX_STATE_BYTES = 64 * 1024
+"""What `encode` writes at most: a source is shorter than 64 bytes."""
+
+NEAR_SECONDS = 0.001
+"""A round trip that is not worth saving: the network of a building takes half of it, and people notice fifty times as
+much."""
+
+WAIT_SECONDS = 0.005
+"""How long our KEXINIT waits for that of a client that is near. OpenSSH's takes it a millisecond on an idle machine;
+one that takes longer is busy itself and loses nothing, and a proxy that the kernel takes for the client costs this."""
+
+_RTT_OFFSET, _MIN_RTT_OFFSET = 68, 148
+"""tcpi_rtt and tcpi_min_rtt in `struct tcp_info` (linux/tcp.h), which only ever grows at its end. Microseconds."""
+
+_COOKIE_BYTES = 16
+_CIPHER_LISTS = (2, 3)
+"""Of the lists of a KEXINIT (RFC 4253 section 7.1): the ciphers from the client to the server, and back."""
+
+
+class Ciphers(msgspec.Struct, frozen=True):
+    """Which ciphers a client has, for the way to the server and for the way back."""
+
+    to_server: frozenset[str]
+    to_client: frozenset[str]
+
+    @property
+    def has_gcm(self) -> bool:
+        """Whether AES-GCM alone is enough for it."""
+        return not (self.to_server.isdisjoint(GCM_CIPHERS) or self.to_client.isdisjoint(GCM_CIPHERS))
+
+
+def ciphers_of(kexinit: bytes) -> Ciphers | None:
+    """What a KEXINIT names, without its message number; None if it is malformed."""
+    lists, rest = [], kexinit[_COOKIE_BYTES:]
+    for _ in range(_CIPHER_LISTS[-1] + 1):
+        end = 4 + int.from_bytes(rest[:4], "big")
+        if len(rest) < end:
+            return None
+        lists.append(frozenset(rest[4:end].decode("ascii", "replace").split(",")))
+        rest = rest[end:]
+    return Ciphers(*(lists[number] for number in _CIPHER_LISTS))
+
+
+def round_trip(tcp_info: bytes) -> float | None:
+    """The shortest round trip that the kernel has seen on a connection, in seconds; None if it has seen none.
+
+    The shortest, because a client that delays its acknowledgements makes the others longer than they are.
+    """
+    measured = [
+        struct.unpack_from("=I", tcp_info, offset)[0]
+        for offset in (_RTT_OFFSET, _MIN_RTT_OFFSET)
+        if len(tcp_info) >= offset + 4
+    ]
+    if not measured or not measured[0]:  # no sample yet
+        return None
+    return float(min(measured)) / 1e6
 
 
 class CipherSteering:
-    """`has_aes`: whether the processor has AES instructions."""
+    """`has_aes`: whether the processor has AES instructions. `kept` is what `encode` wrote in an earlier life."""
 
-    def __init__(self, has_aes: bool) -> None:
+    def __init__(self, has_aes: bool, kept: bytes = b"") -> None:
         self._has_aes = has_aes
-        self._full_list: dict[str, None] = {}
+        self._known: dict[str, None] = dict.fromkeys(decode(kept))
+        self._failed: dict[str, None] = {}
 
-    def offer_only_gcm(self, identification: bytes, peer: str) -> bool:
-        """Whether to offer AES-GCM alone to the client at `peer` that sent this identification line."""
-        is_openssh = identification.startswith(b"SSH-2.0-OpenSSH_")
-        return self._has_aes and is_openssh and source_of(peer) not in self._full_list
+    def offer_only_gcm(self, identification: bytes, peer: str, ciphers: Ciphers | None = None) -> bool:
+        """Whether to offer AES-GCM alone to the client at `peer` that sent this identification line.
+
+        `ciphers` are those of its KEXINIT, None if that has not come yet.
+        """
+        if not self._steers(identification):
+            return False
+        if ciphers is not None:
+            return ciphers.has_gcm
+        return source_of(peer) not in self._known and source_of(peer) not in self._failed
+
+    def wait(self, identification: bytes, seconds: float | None) -> float:
+        """How long our KEXINIT is to wait for the client's, `seconds` of round trip away (None: nobody knows).
+
+        Not at all is to look at what has come already, and at that before ours is sent.
+        """
+        near = seconds is not None and seconds < NEAR_SECONDS
+        return WAIT_SECONDS if near and self._steers(identification) else 0.0
+
+    def _steers(self, identification: bytes) -> bool:
+        return self._has_aes and identification.startswith(b"SSH-2.0-OpenSSH_")
 
     def failed(self, peer: str) -> None:
         """The client at `peer` found no cipher in what it was offered."""
-        self._full_list[source_of(peer)] = None
-        if len(self._full_list) > MAX_REMEMBERED:
-            del self._full_list[next(iter(self._full_list))]
+        _remember(self._failed, source_of(peer))
+
+    def logged_in(self, identification: bytes, peer: str, ciphers: Ciphers | None) -> bool:
+        """Somebody has logged in with these ciphers at hand; whether there is something new to be kept."""
+        source = source_of(peer)
+        if not self._steers(identification) or ciphers is None or ciphers.has_gcm or source in self._known:
+            return False
+        _remember(self._known, source)
+        return True
+
+    def encode(self) -> bytes:
+        """What is to be kept for the next start: a line for each source."""
+        return "".join(f"{source}\n" for source in self._known).encode("ascii", "ignore")
+
+
+def decode(kept: bytes) -> list[str]:
+    """The sources that `kept` names. A line that names none is passed over: the others are as good as before."""
+    lines = kept.decode("ascii", "replace").splitlines()
+    return [line for line in lines if _is_source(line)][-MAX_REMEMBERED:]
+
+
+def _is_source(line: str) -> bool:
+    address = line.partition("/")[0]
+    try:
+        ip_address(address)
+    except ValueError:
+        return False
+    return source_of(address) == line
+
+
+def _remember(sources: dict[str, None], source: str) -> None:
+    sources[source] = None
+    if len(sources) > MAX_REMEMBERED:
+        del sources[next(iter(sources))]

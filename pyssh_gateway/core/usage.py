@@ -2,11 +2,16 @@
 
 An editor that is left open sends a heartbeat every few seconds for as long as it lives; that is no use. It goes
 through a forward, or through a command that runs already: of these only more than a trickle counts. No heartbeat is
-typed, asks for files over SFTP, or opens a session: of those everything counts. Pure: it is given counters, and how
+typed, asks for files over SFTP, or opens a session: of those everything counts.
+
+What a program writes to a terminal counts like what it writes without one, but only while the programs there work, and
+only in the terminal's line mode, in which a build and its like run. A monitor such as htop, an editor or a pager takes
+the terminal key by key and paints it anew, which is no use however long it goes on. Pure: it is given counters, and how
 much they have moved in a window of time says whether there was use in it.
 """
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 
 import msgspec
 
@@ -25,12 +30,14 @@ class Counters(msgspec.Struct, frozen=True):
     """What a client has done since it came.
 
     `typed` is bytes that were typed into terminals, or sent by SFTP clients, whose every byte asks for something;
-    `worked` is bytes through everything else; `opened` is how often a shell, command or subsystem was asked for.
+    `worked` is bytes through everything else; `opened` is how often a shell, command or subsystem was asked for;
+    `shown` is bytes that programs have written to terminals in line mode.
     """
 
     typed: int = 0
     worked: int = 0
     opened: int = 0
+    shown: int = 0
 
 
 class Usage:
@@ -47,12 +54,22 @@ class Usage:
         """Seconds from one look to the next."""
         return min(WINDOW_SECONDS, self._client_idle / WINDOWS_IN_IDLE)
 
-    def look(self, clients: Mapping[str, Counters], now: float) -> tuple[list[tuple[str, float]], list[str]]:
-        """Who has become quiet (with the seconds since their last use), and who is used again, since the last look."""
+    def shows(self, clients: Mapping[str, Counters]) -> frozenset[str]:
+        """Whose terminals have been written to since the last look, so that it counts if the programs there work."""
+        return frozenset(conn for conn, counters in clients.items() if _is_shown(self._last.get(conn), counters))
+
+    def look(
+        self, clients: Mapping[str, Counters], now: float, at_work: AbstractSet[str] = frozenset()
+    ) -> tuple[list[tuple[str, float]], list[str]]:
+        """Who has become quiet (with the seconds since their last use), and who is used again, since the last look.
+
+        The programs at the terminals of `at_work` have worked.
+        """
         quiet, used = [], []
         for conn, counters in clients.items():
             before = self._last.get(conn)
-            if before is None or _is_use(before, counters):
+            is_working = conn in at_work and _is_shown(before, counters)
+            if before is None or is_working or _is_use(before, counters):
                 self._used_at[conn] = now
                 if conn in self._quiet:
                     self._quiet.discard(conn)
@@ -72,6 +89,10 @@ class Usage:
         if conn in self._quiet or conn not in self._used_at:
             return None
         return max(0.0, self._used_at[conn] + self._client_idle - now)
+
+
+def _is_shown(before: Counters | None, after: Counters) -> bool:
+    return before is not None and after.shown - before.shown > TRICKLE_BYTES
 
 
 def _is_use(before: Counters, after: Counters) -> bool:

@@ -17,6 +17,7 @@ from pyssh_gateway.events.connections import (
     ConnectionClosed,
     ConnectionOpened,
     ConnectionRefused,
+    ConnectionReinstated,
     ConnectionRevoked,
     FileOperation,
     ForwardClosed,
@@ -47,9 +48,16 @@ from pyssh_gateway.events.machine import (
     ServiceOutput,
     ServiceStarted,
     StopStep,
+    TerminalQuiet,
+    TerminalUsed,
 )
 from pyssh_gateway.events.server import (
+    AuditLost,
+    AuditReopened,
+    ConfigRejected,
+    ConfigReloaded,
     GatewayCrashed,
+    HostKeyCreated,
     InternalError,
     ServerStarted,
     ServerStopped,
@@ -59,15 +67,20 @@ from pyssh_gateway.events.server import (
 __all__ = [
     "AccountChanged",
     "AnyEvent",
+    "AuditLost",
+    "AuditReopened",
     "AuthAttempt",
     "BackgroundWork",
     "BootStep",
     "ClientQuiet",
     "ClientUsed",
+    "ConfigRejected",
+    "ConfigReloaded",
     "ConnectionAuthenticated",
     "ConnectionClosed",
     "ConnectionOpened",
     "ConnectionRefused",
+    "ConnectionReinstated",
     "ConnectionRevoked",
     "ControlRequest",
     "Event",
@@ -78,6 +91,7 @@ __all__ = [
     "GatewayCrashed",
     "HoldEnded",
     "HoldStarted",
+    "HostKeyCreated",
     "Identity",
     "IdleReached",
     "IdleTick",
@@ -98,12 +112,19 @@ __all__ = [
     "SessionClosed",
     "SessionOpened",
     "StopStep",
+    "TerminalQuiet",
+    "TerminalUsed",
 ]
 
 AnyEvent = (
     ServerStarted
+    | HostKeyCreated
     | ServerStopping
     | ServerStopped
+    | ConfigReloaded
+    | ConfigRejected
+    | AuditReopened
+    | AuditLost
     | GatewayCrashed
     | InternalError
     | KeysLoaded
@@ -115,6 +136,7 @@ AnyEvent = (
     | ConnectionAuthenticated
     | ConnectionClosed
     | ConnectionRevoked
+    | ConnectionReinstated
     | RequestDenied
     | SessionOpened
     | SessionClosed
@@ -127,6 +149,8 @@ AnyEvent = (
     | HoldStarted
     | HoldEnded
     | BackgroundWork
+    | TerminalUsed
+    | TerminalQuiet
     | ScheduleEntered
     | MachineResumed
     | StopStep

@@ -7,6 +7,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
     """Something that happened. The tag is the event's stable, dotted name."""
 
 
+_VOUCHED = frozenset({"github", "gitlab", "codeberg", "launchpad", "sourcehut", "ca"})
+"""Kinds of sources that say themselves whose keys they have."""
+
+
 class Identity(msgspec.Struct, frozen=True):
     """Which person it was, on whatever account.
 
@@ -17,6 +21,17 @@ class Identity(msgspec.Struct, frozen=True):
     person: str
     id: int | None
     fingerprint: str
+
+    @property
+    def known_by(self) -> str:
+        """What makes this the same person: the number or name of an account, an authority's word, or else the key.
+
+        A comment in a file is nobody's word: two keys with one are two people. So are keys of one web address.
+        """
+        kind = self.person.partition(":")[0]
+        if self.id is not None:
+            return f"{kind}#{self.id}"
+        return self.person if kind in _VOUCHED else self.fingerprint
 
     @property
     def facts(self) -> str:

@@ -20,11 +20,17 @@ class ConnectionOpened(Event, frozen=True, kw_only=True, tag="connection.opened"
 
 
 class ConnectionRefused(Event, frozen=True, kw_only=True, tag="connection.refused"):
-    """A TCP connection was closed at once: too many unauthenticated ones, no PROXY header, or a stop."""
+    """A TCP connection was closed unserved: too many unauthenticated ones, a penalty, no PROXY header, or a stop.
+
+    `count` connections of one source within `seconds`, of which this was the last: after the first few of a source,
+    refusals are counted together.
+    """
 
     peer: str
     peer_port: int
     reason: str
+    count: int = 1
+    seconds: float = 0.0
 
 
 class AuthAttempt(Event, frozen=True, kw_only=True, tag="auth.attempt"):
@@ -88,6 +94,16 @@ class ConnectionRevoked(Event, frozen=True, kw_only=True, tag="connection.revoke
     identity: Identity
 
 
+class ConnectionReinstated(Event, frozen=True, kw_only=True, tag="connection.reinstated"):
+    """The key that a connection was authenticated with is authorised again, before the connection was closed."""
+
+    conn: str
+    peer: str
+    user: str
+    reason: str
+    identity: Identity
+
+
 class RequestDenied(Event, frozen=True, kw_only=True, tag="request.denied"):
     """An authenticated client asked for something that it may not have, or that is not served."""
 
@@ -99,7 +115,10 @@ class RequestDenied(Event, frozen=True, kw_only=True, tag="request.denied"):
 
 
 class SessionOpened(Event, frozen=True, kw_only=True, tag="session.opened"):
-    """A process runs for a session channel. `tty` is empty without a pty."""
+    """A process runs for a session channel. `tty` is empty without a pty.
+
+    `requested` is what the client asked for, if a forced command runs in its place.
+    """
 
     conn: str
     session: str
@@ -109,6 +128,7 @@ class SessionOpened(Event, frozen=True, kw_only=True, tag="session.opened"):
     tty: str
     term: str
     pid: int
+    requested: str = ""
     identity: Identity | None = None
 
 
@@ -128,12 +148,12 @@ class SessionClosed(Event, frozen=True, kw_only=True, tag="session.closed"):
 
 
 class FileOperation(Event, frozen=True, kw_only=True, tag="sftp.operation"):
-    """Something was done to a file over SFTP, or was tried.
+    """Something was done to a file over SFTP or scp's old protocol, or was tried.
 
     `operation` is file.closed, file.open_failed, file.removed, file.renamed, directory.made, directory.removed,
     link.made, attributes.set, or events.lost (`detail` counts them) and events.invalid. `outcome` is ok, an error's
     name (ENOENT), or unfinished for a file that was open when the client went. `detail` says how a file was opened,
-    which attributes were set, or a link's kind.
+    which attributes were set, or a link's kind; of a copy by scp's old protocol, in which direction.
     """
 
     conn: str

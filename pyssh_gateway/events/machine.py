@@ -47,6 +47,18 @@ class BackgroundWork(Event, frozen=True, kw_only=True, tag="background.work"):
     what: str
 
 
+class TerminalUsed(Event, frozen=True, kw_only=True, tag="terminal.used"):
+    """Somebody is at a terminal that no connection leads to (mosh): `what` says who, and at which ones."""
+
+    what: str
+
+
+class TerminalQuiet(Event, frozen=True, kw_only=True, tag="terminal.quiet"):
+    """Nobody is at such a terminal any more, or somebody else keeps the machine up, and nobody looks."""
+
+    what: str
+
+
 class ScheduleEntered(Event, frozen=True, kw_only=True, tag="schedule.entered"):
     """It is one of the hours in which the machine stays up, `what`, for `seconds` more."""
 

@@ -1,10 +1,15 @@
 """What can happen to the server itself."""
 
+from typing import Literal
+
 from pyssh_gateway.events.base import Event
 
 
 class ServerStarted(Event, frozen=True, kw_only=True, tag="server.started"):
-    """The gateway accepts connections. `host_keys` are SHA256 fingerprints; `generation` counts gateway processes."""
+    """The gateway accepts connections, at `address` and `port` and whatever else is in `addresses`.
+
+    `host_keys` are SHA256 fingerprints; `generation` counts gateway processes.
+    """
 
     version: str
     address: str
@@ -14,6 +19,16 @@ class ServerStarted(Event, frozen=True, kw_only=True, tag="server.started"):
     host_keys: tuple[str, ...]
     users: tuple[str, ...]
     idle_timeout: float | None
+    addresses: tuple[str, ...] = ()
+
+
+class HostKeyCreated(Event, frozen=True, kw_only=True, tag="host_key.created"):
+    """The server made itself a key at its start, because there was none: no file, or an empty one."""
+
+    key_type: str
+    fingerprint: str
+    path: str
+    reason: Literal["missing", "empty"]
 
 
 class ServerStopping(Event, frozen=True, kw_only=True, tag="server.stopping"):
@@ -31,6 +46,34 @@ class ServerStopped(Event, frozen=True, kw_only=True, tag="server.stopped"):
     reason: str
     exit_code: int
     message: str = ""
+
+
+class ConfigReloaded(Event, frozen=True, kw_only=True, tag="config.reloaded"):
+    """The configuration was read again, and is in force.
+
+    `changed` are the keys that are different now, `restart` those that will be when the server is started again.
+    `users` are the accounts that people may log in to.
+    """
+
+    changed: tuple[str, ...]
+    restart: tuple[str, ...]
+    users: tuple[str, ...]
+
+
+class ConfigRejected(Event, frozen=True, kw_only=True, tag="config.rejected"):
+    """The configuration was read again and can't be used: what was in force stays. `problems` has all that is wrong."""
+
+    problems: tuple[str, ...]
+
+
+class AuditReopened(Event, frozen=True, kw_only=True, tag="audit.reopened"):
+    """The log's file was moved or deleted, and this is the first line of the new one."""
+
+
+class AuditLost(Event, frozen=True, kw_only=True, tag="audit.lost"):
+    """The log's file is not where it should be, and there can't be a new one: lines go on to the old one."""
+
+    reason: str
 
 
 class GatewayCrashed(Event, frozen=True, kw_only=True, tag="gateway.crashed"):

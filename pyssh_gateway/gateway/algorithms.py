@@ -1,10 +1,13 @@
 """Which algorithms are offered, and asyncssh's settings: nothing that is not said here is on."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from asyncssh.connection import SSHServerConnectionOptions
 
 from pyssh_gateway.config import Config
+from pyssh_gateway.core.steering import GCM_CIPHERS
 from pyssh_gateway.gateway import host_key_signing
 from pyssh_gateway.keys.host_keys import HostKey
 
@@ -17,7 +20,6 @@ KEX_ALGORITHMS = (
     "ecdh-sha2-nistp384",
     "ecdh-sha2-nistp521",
 )
-GCM_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 CIPHERS = (*GCM_CIPHERS, "chacha20-poly1305@openssh.com", "aes256-ctr", "aes192-ctr", "aes128-ctr")
 MACS = (
     "hmac-sha2-256-etm@openssh.com",
@@ -57,7 +59,7 @@ def options(host_keys: Sequence[HostKey], config: Config) -> SSHServerConnection
         gss_host=None,  # the default looks our name up in the DNS
         gss_kex=False,
         gss_auth=False,
-        login_timeout=config.limits.login_grace,
+        login_timeout=0,  # gateway.strangers has the clock
         keepalive_interval=config.session.keepalive or 0,
         keepalive_count_max=config.session.keepalive_misses,
         agent_forwarding=False,
@@ -69,3 +71,10 @@ def options(host_keys: Sequence[HostKey], config: Config) -> SSHServerConnection
     # What asyncssh has made of the keys has SHA-1 in it, and for key exchange also those that are only announced.
     made.server_host_keys, made.all_server_host_keys = offered, announced
     return made
+
+
+def processor_has_aes() -> bool:
+    """Whether the processor has AES instructions; false when it can't be known."""
+    with suppress(OSError), Path("/proc/cpuinfo").open("rb") as file:
+        return b" aes" in file.read(8192)  # the first processor's flags (x86) or features (Arm) are within this
+    return False

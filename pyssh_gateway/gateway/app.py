@@ -2,23 +2,21 @@
 
 import asyncio
 import os
-import select
 import signal
 import socket
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from pyssh_gateway import __version__
 from pyssh_gateway.audit.log import AuditLog
-from pyssh_gateway.config import Config, Listen
-from pyssh_gateway.core.launch import parse_environment
-from pyssh_gateway.core.limits import Admission
+from pyssh_gateway.config import Config
+from pyssh_gateway.config_source import shown_endpoint
 from pyssh_gateway.core.login_rules import rules_for
-from pyssh_gateway.core.steering import CipherSteering
 from pyssh_gateway.core.stopping import Clocks
 from pyssh_gateway.event_bus import EventBus
 from pyssh_gateway.events import (
@@ -32,52 +30,34 @@ from pyssh_gateway.events import (
 )
 from pyssh_gateway.gateway import algorithms
 from pyssh_gateway.gateway.banner import start_banner
+from pyssh_gateway.gateway.complaining import STDERR, complain
 from pyssh_gateway.gateway.control import ControlServer
+from pyssh_gateway.gateway.facts import Facts
+from pyssh_gateway.gateway.heap import Heap
 from pyssh_gateway.gateway.holds import Holds
 from pyssh_gateway.gateway.idle_watch import IdleWatch
 from pyssh_gateway.gateway.jobs import SpawnerJobs
 from pyssh_gateway.gateway.leaving import Leaving, StopReason
-from pyssh_gateway.gateway.listener import Listener
+from pyssh_gateway.gateway.listener import Listener, proxies_of
+from pyssh_gateway.gateway.log_keeping import LogKeeper
 from pyssh_gateway.gateway.login_banner import LoginBanner
+from pyssh_gateway.gateway.places import Places
 from pyssh_gateway.gateway.registry import Registry
+from pyssh_gateway.gateway.reloading import Reloading
 from pyssh_gateway.gateway.reports import Reporter
 from pyssh_gateway.gateway.server import Services
 from pyssh_gateway.gateway.socket_client import SocketMakers
 from pyssh_gateway.gateway.spawner_client import SpawnerClient
-from pyssh_gateway.keys.host_keys import HostKey
+from pyssh_gateway.gateway.steering_state import KeptSteering
+from pyssh_gateway.gateway.system_environment import read_system_environment
+from pyssh_gateway.keys.host_keys import HostKey, made_at_start
 from pyssh_gateway.keys.keyring import Keyring
-from pyssh_gateway.spawner.supervisor import Crash
 
 if TYPE_CHECKING:
-    from pyssh_gateway.core.proxy_protocol import Accepted
     from pyssh_gateway.gateway.metrics import MetricsServer
-    from pyssh_gateway.gateway.proxied import Proxies
-
-STDERR = 2
 
 CONTROL_VARIABLE = b"PYSSH_CONTROL"
 """Where a session's `pyssh-gateway hold` and the like find the server."""
-
-SYSTEM_ENVIRONMENT = (Path("/etc/environment"), Path("/etc/default/locale"))
-"""What pam_env sets for every login on Debian and Ubuntu; a later file wins."""
-
-
-class Facts(msgspec.Struct, frozen=True):
-    """What the gateway is given by the process that started it.
-
-    `human` and `colour` say what goes to standard output. `identity` is the private key that the banner names,
-    if any; `generation` counts gateway processes from 1, and `crashes` are the ends of earlier ones. `started` is the
-    Unix time of the first one. `timezone` is the TZ that the server was started with, None for none.
-    """
-
-    config: Config
-    human: bool
-    colour: bool
-    identity: str = ""
-    generation: int = 1
-    crashes: tuple[Crash, ...] = ()
-    started: float = 0.0
-    timezone: str | None = None
 
 
 class Gateway:
@@ -88,7 +68,7 @@ class Gateway:
         facts: Facts,
         *,
         host_keys: tuple[HostKey, ...],
-        listening: socket.socket,
+        listening: Sequence[socket.socket],
         control: socket.socket,
         audit: AuditLog,
         asking: socket.socket | None,
@@ -101,14 +81,23 @@ class Gateway:
         self._facts = facts
         self._audit = audit
         self._loop = loop
-        self._listening = listening
+        self._endpoints = tuple(sock.getsockname()[:2] for sock in listening)
         self._stop: asyncio.Future[StopReason] = loop.create_future()
         self._somebody = asyncio.Event()
         self._early: list[Record] = []
+        self._recheck_due = False
         self.bus = EventBus(time.time, complain)
         self._registry = Registry()
+        self._places = Places()
         self._spawner = SpawnerClient(
-            control, loop, on_lost=lambda: self._leave("signal", "the spawner is gone"), on_news=self.bus.publish
+            control,
+            loop,
+            on_lost=self._spawner_lost,
+            on_news=self.bus.publish,
+            on_reread=lambda: self._reloading.due(),  # noqa: PLW0108 - it is made below
+        )
+        self._log_keeper = LogKeeper(
+            audit, open_log=self._spawner.open_log, publish=self.bus.publish, complain=complain, loop=loop
         )
         self._keyring = Keyring(
             config.login, config.keys, Path(), publish=self.bus.publish, read_file=self._spawner.read_keys
@@ -145,10 +134,9 @@ class Gateway:
             going=lambda: self._leaving.going,
         )
         self._login_banner = LoginBanner(config, fresh=fresh, since=facts.started or time.time(), clock=time.time)
-        self._admission = Admission(config.limits.unauthenticated, config.limits.unauthenticated_per_source)
         # A session's commands ask there; they may not be able to read the configuration.
-        place = {} if asking is None else {CONTROL_VARIABLE: os.fsencode(asking.getsockname())}
-        services = Services(
+        place = {} if facts.control is None else {CONTROL_VARIABLE: os.fsencode(facts.control)}
+        self._services = Services(
             limits=config.limits,
             registry=self._registry,
             spawner=self._spawner,
@@ -156,21 +144,22 @@ class Gateway:
             rules=rules_for(config),
             publish=self.bus.publish,
             snapshot=lambda: self._keyring.snapshot,
-            read_files=self._keyring.read_files,
-            look_again=self._keyring.look_again,
-            key_used=self._keyring.used,
-            turned_away=self._keyring.turned_away,
+            read_files=self._keyring.looks.read_files,
+            look_again=self._keyring.looks.look_again,
+            look_up=self._keyring.looks.look_up,
+            key_used=self._keyring.looks.used,
+            turned_away=self._keyring.looks.turned_away,
             end_revoked=config.keys.on_revoke == "end",
             system_env=lambda: read_system_environment(facts.timezone) | place,
             banner=self._login_banner.text,
-            released=lambda peer: self._listener.released(peer),  # noqa: PLW0108 - the listener is made below
+            released=lambda conn: self._listener.released(conn),  # noqa: PLW0108 - the listener is made below
         )
-        reporter = Reporter(
+        self._reporter = Reporter(
             keyring=self._keyring,
             registry=self._registry,
             idle=self._watch.tracker,
             host_keys=host_keys,
-            endpoint=listening.getsockname()[:2],
+            endpoints=self._endpoints,
             settings=config.idle,
             holds=self._holds,
             start=self._login_banner,
@@ -179,27 +168,28 @@ class Gateway:
             clock=time.time,
             now=loop.time,
         )
-        self._control = (
-            None
-            if asking is None
-            else ControlServer(
-                asking,
-                handlers=reporter.handlers,
-                owner=owner,
-                users={login.user for login in config.login},
-                publish=self.bus.publish,
-            )
-        )
-        self._metrics = None if metrics is None else self._metrics_at(metrics)
+        self._owner = owner
+        self._control: ControlServer | None = None
+        if facts.control is not None:
+            self._places.add("control", asking, self._control_server)
+        if config.metrics.listen != "off":
+            self._places.add("metrics", metrics, self._metrics_server())
+        self._proxies = proxies_of(config.listen, loop)
         self._listener = Listener(
             listening,
             loop=loop,
             options=algorithms.options(host_keys, config),
-            services=services,
-            admission=self._admission,
-            steering=CipherSteering(has_aes=processor_has_aes()),
+            services=self._services,
+            steering=KeptSteering(has_aes=algorithms.processor_has_aes()),
             publish=self.bus.publish,
-            proxies=_proxies(config.listen, loop),
+            proxies=self._proxies,
+        )
+        self._reloading = Reloading(
+            take=self._spawner.take_config,
+            apply=self._reconfigure,
+            ask_keys=self._keyring.want_all,
+            reopen_log=self._log_keeper.reopen,
+            publish=self.bus.publish,
         )
 
     async def run(self) -> int:
@@ -207,28 +197,41 @@ class Gateway:
         self._loop.set_exception_handler(self._unhandled)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._leave, "signal", signal.Signals(number).name)
+        self._loop.add_signal_handler(signal.SIGHUP, self._spawner.ask_reload)
         async with asyncio.TaskGroup() as tasks:
             listening = tasks.create_task(self._listener.run(), name="listener")
             self._let_in()
-            running = [tasks.create_task(self._keyring.run(), name="keyring")]
+            keyring = tasks.create_task(self._keyring.run(), name="keyring")
             await self._first_answers()
             self._announce()
-            if self._control is not None:
-                running.append(tasks.create_task(self._control.run(), name="control"))
-            if self._metrics is not None:
-                running.append(tasks.create_task(self._metrics.run(), name="metrics"))
+            self._places.start(tasks, self._spawner)
+            running = [keyring, tasks.create_task(self._log_keeper.run(), name="log")]
+            running.append(tasks.create_task(self._reloading.run(), name="reloading"))
             reason = await self._until_stop(tasks)
             for task in running:
                 task.cancel()
+            self._places.stop()
             if reason is not None:
                 await self._leaving.leave(reason)
             listening.cancel()
         self._holds.close()
+        await self._log_keeper.finish()
         self._spawner.close()
         return 0
 
-    def _metrics_at(self, listening: socket.socket) -> "MetricsServer":
-        """What serves figures at `listening`; they are counted from now on."""
+    def _control_server(self, listening: socket.socket) -> ControlServer:
+        """What answers people on the machine at a socket, by the configuration in force."""
+        self._control = ControlServer(
+            listening,
+            handlers=self._reporter.handlers,
+            owner=self._owner,
+            users={login.user for login in self._facts.config.login},
+            publish=self.bus.publish,
+        )
+        return self._control
+
+    def _metrics_server(self) -> "Callable[[socket.socket], MetricsServer]":
+        """What makes the server of figures at a socket; they are counted from now on."""
         from pyssh_gateway.gateway.figures import Figures, exposition  # late: few want them
         from pyssh_gateway.gateway.metrics import MetricsServer
 
@@ -242,17 +245,27 @@ class Gateway:
             now=self._loop.time,
         )
         self.bus.subscribe(figures.observe)
-        return MetricsServer(listening, render=lambda: exposition(figures.families()), publish=self.bus.publish)
+        return lambda listening: MetricsServer(
+            listening, render=lambda: exposition(figures.families()), publish=self.bus.publish
+        )
 
     # -- start --------------------------------------------------------------------------------------------------
 
     def _let_in(self) -> None:
         """Let in whom the last good copies let in: they need not wait for the sources of which nothing is known.
 
-        Those of key files count only if the files can't be read: `Keyring.read_files` is before every decision.
+        Those of key files count only if the files can't be read: `Looks.read_files` is before every decision.
         """
         self._end_early = self.bus.subscribe(self._early.append)
-        for subscriber in (self._observe, self._login_banner.observe, self._holds.observe):
+        heap = Heap(self._loop)
+        subscribers = (
+            self._observe,
+            self._login_banner.observe,
+            self._holds.observe,
+            self._listener.observe,
+            heap.observe,
+        )
+        for subscriber in subscribers:
             self.bus.subscribe(subscriber)
         self._holds.open()
         for crash in self._facts.crashes[-1:]:
@@ -280,11 +293,11 @@ class Gateway:
     def _announce(self) -> None:
         """Say who may log in, and from now on what happens."""
         config = self._facts.config
-        address, port = self._listening.getsockname()[:2]
+        address, port = self._endpoints[0]
         if self._facts.generation == 1:
             banner = start_banner(
                 config,
-                (address, port),
+                self._endpoints,
                 self._host_keys,
                 snapshot=self._keyring.snapshot,
                 sources=self._keyring.describe(),
@@ -298,11 +311,13 @@ class Gateway:
             self._audit(record)
         self._early.clear()
         self.bus.subscribe(self._audit)
+        self.bus.subscribe(self._log_keeper.observe)
         self.bus.publish(
             ServerStarted(
                 version=__version__,
                 address=address,
                 port=port,
+                addresses=tuple(shown_endpoint(*endpoint) for endpoint in self._endpoints),
                 pid=os.getpid(),
                 generation=self._facts.generation,
                 host_keys=tuple(key.fingerprint for key in self._host_keys),
@@ -310,6 +325,37 @@ class Gateway:
                 idle_timeout=config.idle.timeout,
             )
         )
+        for event in made_at_start(self._host_keys):
+            self.bus.publish(event)
+
+    def _reconfigure(self, config: Config) -> None:
+        """Put in force what can change while we run (`core.reload`). Who is on has to be let in by it, too."""
+        before, self._facts = self._facts.config, msgspec.structs.replace(self._facts, config=config)
+        self._keyring.reconfigure(config.login, config.keys)
+        self._services = msgspec.structs.replace(
+            self._services,
+            limits=config.limits,
+            rules=rules_for(config),
+            end_revoked=config.keys.on_revoke == "end",
+        )
+        for client in self._registry.clients:
+            client.reconfigure(self._services)
+        if config.listen != before.listen:
+            self._proxies = proxies_of(config.listen, self._loop)
+        self._listener.reconfigure(algorithms.options(self._host_keys, config), self._services, self._proxies)
+        self._watch.reconfigure(config.idle)
+        self._leaving.reconfigure(config.stop)
+        self._holds.limit_to(float(config.idle.hold_max))
+        self._login_banner.reconfigure(config)
+        self._reporter = msgspec.structs.replace(self._reporter, settings=config.idle)
+        if self._control is not None:
+            self._control.reconfigure(self._reporter.handlers, {login.user for login in config.login})
+        for client in self._registry.clients:
+            if client.user not in self._services.rules:
+                client.recheck_key()
+        # The others when every new source has said whose keys it has: they may be those of one that is gone.
+        self._recheck_due = True
+        self._recheck_when_known()
 
     # -- watch --------------------------------------------------------------------------------------------------
 
@@ -319,14 +365,25 @@ class Gateway:
             self._somebody.set()
         if isinstance(record.event, MachineResumed):
             self._keyring.want_all()
-        if isinstance(record.event, KeysLoaded) and record.event.removed:
+        if isinstance(record.event, KeysLoaded) and record.event.changed:
             self._loop.call_soon(self._recheck_keys)  # not now: every subscriber is to see this event first
+        elif isinstance(record.event, KeysLoaded) and self._recheck_due:
+            self._loop.call_soon(self._recheck_when_known)
+
+    def _recheck_when_known(self) -> None:
+        if self._recheck_due and not self._keyring.missing():
+            self._recheck_due = False
+            self._recheck_keys()
 
     def _recheck_keys(self) -> None:
         for client in self._registry.clients:
             client.recheck_key()
 
     # -- stop ---------------------------------------------------------------------------------------------------
+
+    def _spawner_lost(self) -> None:
+        self._places.give_up()  # the next server may be waiting for them
+        self._leave("signal", "the spawner is gone")
 
     def _leave(self, name: str, detail: str) -> None:
         if name == "signal":
@@ -358,41 +415,3 @@ class Gateway:
         error = context.get("exception")
         text = f"{context.get('message')}: {error!r}" if error is not None else str(context.get("message"))
         self.bus.publish(InternalError(where="event loop", error=text))
-
-
-def _proxies(listen: Listen, loop: asyncio.AbstractEventLoop) -> "Proxies | None":
-    """Whose PROXY headers are read; None: clients connect by themselves."""
-    if listen.proxy_protocol == "off":
-        return None
-    from pyssh_gateway.gateway.proxied import Proxies  # late: only who is behind a proxy needs it
-
-    return Proxies(listen.trusted_proxies, cast("Accepted", listen.proxy_protocol), loop)
-
-
-def complain(text: str) -> None:
-    """Say something that can't go into the log, on standard error, unless nobody reads that: we can't wait for it."""
-    ready = select.poll()
-    ready.register(STDERR, select.POLLOUT)
-    if ready.poll(0):
-        with suppress(OSError):
-            os.write(STDERR, f"pyssh-gateway: {text.rstrip()}\n".encode(errors="backslashreplace"))
-
-
-def read_system_environment(timezone: str | None) -> dict[bytes, bytes]:
-    """The variables that the machine sets for every login. The files are read for each session: they change.
-
-    `timezone` is the server's own TZ, the one variable of its own that sshd passes on (session.c, do_setup_env): an
-    image that sets it means everything that runs there. The files win over it, as pam_env's variables do in sshd.
-    """
-    env = {} if timezone is None else {b"TZ": os.fsencode(timezone)}
-    for path in SYSTEM_ENVIRONMENT:
-        with suppress(OSError):
-            env |= parse_environment(path.read_bytes())
-    return env
-
-
-def processor_has_aes() -> bool:
-    """Whether the processor has AES instructions; false when it can't be known."""
-    with suppress(OSError), Path("/proc/cpuinfo").open("rb") as file:
-        return b" aes" in file.read(8192)  # the first processor's flags (x86) or features (Arm) are within this
-    return False

@@ -93,7 +93,7 @@ class BackgroundWatch:
 
     def _reasons(self) -> list[Reason]:
         """Why the machine is up without us. Who is only waited for does not keep it from being watched."""
-        others = {"connection", "hold", "schedule"}
+        others = {"connection", "hold", "schedule", "terminal"}
         return [reason for reason in self._tracker.reasons(self._now()) if reason.kind in others]
 
     async def _until_change(self, until: float | None) -> None:

@@ -1,6 +1,7 @@
 """What a person sees first: who may log in, with what, how, and when it ends."""
 
 from pyssh_gateway.config import Config, format_duration
+from pyssh_gateway.config_source import Endpoint, shown_endpoint
 from pyssh_gateway.core.authorized_keys import AccountKeys, KeySnapshot
 from pyssh_gateway.core.randomart import short_name
 from pyssh_gateway.keys.host_keys import HostKey
@@ -14,7 +15,7 @@ _ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
 
 def start_banner(
     config: Config,
-    endpoint: tuple[str, int],
+    endpoints: tuple[Endpoint, ...],
     host_keys: tuple[HostKey, ...],
     *,
     snapshot: KeySnapshot,
@@ -22,8 +23,8 @@ def start_banner(
     identity: str,
 ) -> str:
     """The text, ready to print. `identity` is a private key that the command has to name, or empty."""
-    address, port = endpoint
-    lines = ["", f"pyssh-gateway listens on {address}:{port}", ""]
+    address, port = endpoints[0]
+    lines = ["", f"pyssh-gateway listens on {', '.join(shown_endpoint(*endpoint) for endpoint in endpoints)}", ""]
     for login in config.login:
         lines.append(f"  {login.user} may log in with")
         lines += [f"    {line}" for line in _keys(snapshot.accounts[login.user])]
@@ -31,7 +32,12 @@ def start_banner(
         if source.failure:
             kept = f"{source.accepted} keys from before stay in force" if source.accepted else "nobody gets in by it"
             kept = "what it said last is too old, nobody gets in by it" if source.stale else kept
+            kept = "what it said last is dated in the future, nobody gets in by it" if source.ahead else kept
             lines.append(f"  ! {source.spec}: {source.failure}; {kept}")
+        elif source.ahead:
+            lines.append(
+                f"  ! {source.spec}: its last good copy is dated in the future, nobody gets in by it until it answers"
+            )
         elif source.origin == "none":
             lines.append(f"  ! {source.spec}: has not answered yet")
         elif not source.accepted:
@@ -51,6 +57,8 @@ def start_banner(
 
 def _host_key(key: HostKey) -> str:
     remark = " (announced, not in use yet)" if key.next else " (new)" if key.created else ""
+    if key.was_empty:
+        remark = f" (NEW HOST KEY: {key.path} was empty; clients that know another one will be warned)"
     return f"{short_name(key.key_type):<8} {key.fingerprint}{remark}"
 
 

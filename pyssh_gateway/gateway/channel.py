@@ -10,22 +10,18 @@ from typing import Any, Protocol, cast
 import asyncssh
 from asyncssh.channel import (
     SSHAgentChannel,
-    SSHChannel,
     SSHServerChannel,
     SSHTCPChannel,
     SSHUNIXChannel,
     SSHX11Channel,
 )
+from asyncssh.constants import EXTENDED_DATA_STDERR
 from asyncssh.packet import SSHPacket, UInt32
 
+from pyssh_gateway.audit.printable import printable
 from pyssh_gateway.core.forwarding import X11Display
 from pyssh_gateway.core.launch import MAX_ENV_TOTAL, MAX_ENV_VARIABLES, Terminal, accepts_env
-
-WINDOW_BYTES = 2 * 1024 * 1024
-"""How much a client may send ahead of what its process has read. sshd's is 2 MiB, too (channels.h)."""
-
-PACKET_BYTES = 32 * 1024
-"""The largest data packet that we ask for: sshd's, which every client is used to."""
+from pyssh_gateway.gateway.windowed import PACKET_BYTES, WINDOW_BYTES, WindowedChannel
 
 MAX_WAITING_REQUESTS = 64
 """Requests that may wait while a process is being started. A client sends about four ahead."""
@@ -73,7 +69,7 @@ class SessionEvents(Protocol):
         """`signal`: whether the signal, named without SIG, was sent."""
 
 
-class PromptClose(SSHChannel[bytes]):
+class PromptClose(WindowedChannel):
     """A channel that ends when its peer closes it, whether or not its input has been taken."""
 
     def _process_close(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
@@ -90,7 +86,7 @@ class PromptClose(SSHChannel[bytes]):
         if self._session is not None:
             for data, datatype in self._recv_buf:
                 self._session.data_received(data, datatype)
-        self._recv_buf.clear()
+        self.discard_input()
 
     @property
     def takes_data(self) -> bool:
@@ -98,7 +94,7 @@ class PromptClose(SSHChannel[bytes]):
         return self._send_state == "open"
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
-        **SSHChannel._packet_handlers,  # noqa: SLF001 - the same
+        **WindowedChannel._packet_handlers,  # noqa: SLF001 - the same
         asyncssh.constants.MSG_CHANNEL_CLOSE: _process_close,
     }
 
@@ -172,6 +168,23 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
         if self._request_queue:
             self._report_response(granted)
 
+    def turn_away(self, reason: str, status: int, *, in_terminal: bool) -> None:
+        """Answer the request that the session left open, for which there is no process: `reason`, and `status`.
+
+        sshd fails the request, and its client then says "exec request failed" and nothing else; those refusals for
+        which it has words (nologin) it says like this. `in_terminal`: the client's terminal is in raw mode.
+        """
+        self.answer(granted=True)
+        if self.takes_data:
+            text = f"pyssh-gateway: {printable(reason)}"
+            if in_terminal:
+                self.write(f"{text}\r\n".encode())
+            else:
+                self.write(f"{text}\n".encode(), EXTENDED_DATA_STDERR)
+        self.report_exit(status)
+        self.write_eof()
+        self.close()
+
     def report_exit(self, status: int) -> None:
         """`exit-status` (RFC 4254 section 6.10)."""
         if not self.is_closed:
@@ -211,6 +224,8 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
 
         OpenSSH's does with a shared connection: it closes as soon as both sides have said EOF, or end of write.
         """
+        if self._closed_by_peer:
+            return
         exit_is_due = self._events.exit_is_due
         self._closed_by_peer = True
         if exit_is_due:
@@ -224,6 +239,7 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
             super()._process_close(pkttype, pktid, packet)
 
     def _process_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        self.heard()
         if len(self._request_queue) >= MAX_WAITING_REQUESTS:
             raise asyncssh.ProtocolError("Too many channel requests")
         super()._process_request(pkttype, pktid, packet)

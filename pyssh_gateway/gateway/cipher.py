@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 TAG_BYTES = 16
 _BLOCK_BYTES = 16
 _MIN_PADDING = 4
+_NO_TAG = bytes(TAG_BYTES)
+"""Where the tag will be."""
 
 
 class GcmCipher(GCMEncryption):
@@ -42,12 +44,21 @@ class GcmCipher(GCMEncryption):
         if padding < _MIN_PADDING:
             padding += _BLOCK_BYTES
         length += padding
-        packet = bytearray(b"".join((length.to_bytes(4, "big"), bytes((padding, message_type)), *parts)))
-        packet += os.urandom(padding)
-        packet += bytes(TAG_BYTES)
+        head = length.to_bytes(4, "big") + bytes((padding, message_type))
+        packet = bytearray(b"".join((head, *parts, os.urandom(padding), _NO_TAG)))
         with memoryview(packet) as view:
             self._aead.encrypt_into(self._next_nonce(), view[4:-TAG_BYTES], view[:4], view[4:])
         return packet
+
+    def open(self, packet: memoryview) -> bytes | None:
+        """What follows the length field of a whole binary packet, decrypted; None if the tag is wrong.
+
+        Into new bytes, which the message keeps: as fast as `decrypt_into` the same place, and then a copy is due.
+        """
+        try:
+            return self._aead.decrypt(self._next_nonce(), packet[4:], packet[:4])
+        except InvalidTag:
+            return None
 
     def encrypt_packet(self, seq: int, header: bytes, packet: bytes) -> tuple[bytes, bytes]:
         """asyncssh's interface for sending, for completeness; our connection uses `seal`."""

@@ -5,10 +5,12 @@ something else than sshd.
 """
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, cast
 
 import asyncssh
-from asyncssh.connection import SSHServerConnection, SSHServerConnectionOptions
+from asyncssh.connection import SSHServerConnectionOptions
 from asyncssh.constants import (
     DISC_PROTOCOL_ERROR,
     MSG_CHANNEL_OPEN,
@@ -18,11 +20,11 @@ from asyncssh.constants import (
 from asyncssh.misc import map_handler_name
 from asyncssh.packet import SSHPacket, UInt32
 
+from pyssh_gateway.core.dispatch import CHANNEL_CLOSE, CHANNEL_REQUEST
 from pyssh_gateway.core.forwarding import X11Display
 from pyssh_gateway.core.limits import AttemptBudget
+from pyssh_gateway.core.windows import Budget, Line
 from pyssh_gateway.gateway.channel import (
-    PACKET_BYTES,
-    WINDOW_BYTES,
     AgentChannel,
     SessionChannel,
     TcpChannel,
@@ -31,10 +33,15 @@ from pyssh_gateway.gateway.channel import (
 )
 from pyssh_gateway.gateway.forwarding import Forwarding
 from pyssh_gateway.gateway.host_key_signing import prove, rsa_signature
-from pyssh_gateway.gateway.transport import Services, Transport
+from pyssh_gateway.gateway.key_exchange import Services
+from pyssh_gateway.gateway.transport import Transport
+from pyssh_gateway.gateway.windowed import PACKET_BYTES, WINDOW_BYTES
 
 MAX_GLOBAL_REQUESTS = 64
-"""Global requests that may wait for an earlier one before the connection is not read any more."""
+"""Requests that may wait for an earlier global request before the connection is not read any more."""
+
+IN_TURN = frozenset({CHANNEL_REQUEST, CHANNEL_CLOSE})
+"""What waits on an open channel; a close comes after the requests before it, or what they start would never run."""
 
 MAX_PROOFS = 32
 """Signatures with host keys that a connection may ask for. Clients ask once for each key that they do not know, and one
@@ -59,6 +66,7 @@ class Owner(Protocol):
     """What a connection asks of its owner, `server.Client`, beside asyncssh's callbacks."""
 
     forwarding: Forwarding
+    budget: Budget
 
     async def public_key_request(self, blob: bytes, message: bytes, signature: bytes) -> bool:
         """Decide a `publickey` request."""
@@ -82,6 +90,7 @@ class Connection(Transport):
         self.wire_user = b""
         self.wire_algorithm = ""
         self.no_more_sessions = False
+        self.line = Line()
         self._budget = AttemptBudget(services.login_attempts)
         self._method = ""
         self._user_of_first_request: bytes | None = None
@@ -139,6 +148,11 @@ class Connection(Transport):
 
     # -- channels -----------------------------------------------------------------------------------------------
 
+    @property
+    def budget(self) -> Budget:
+        """What all channels of the account may hold, on whichever connection."""
+        return self._client.budget
+
     def create_server_channel(self, *_args: object, **_kwargs: object) -> SessionChannel:
         """Our channel, whatever asyncssh would have made."""
         return SessionChannel(self, self._loop)
@@ -160,6 +174,17 @@ class Connection(Transport):
         return AgentChannel(self, self._loop, None, "strict", WINDOW_BYTES, PACKET_BYTES)
 
     def _process_channel_open(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        """Open a channel when everything that was asked for before is there: it may lead to a port of a -R."""
+        self._in_turn(partial(self._open_channel, pkttype, pktid), packet)
+
+    def _serve_channel(self, number: int, sequence: int, packet: SSHPacket) -> object:
+        """The same for requests on channels: a command may use such a port at once. What else comes does not wait."""
+        if number not in IN_TURN or not self._global_request_queue:
+            return super()._serve_channel(number, sequence, packet)
+        self._in_turn(partial(super()._serve_channel, number, sequence), packet)
+        return None
+
+    def _open_channel(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
         """RFC 4254 section 5.1: an unknown type is refused."""
         peek = SSHPacket(packet.get_remaining_payload())
         kind, channel = peek.get_string().decode("ascii", "replace"), peek.get_uint32()
@@ -177,9 +202,25 @@ class Connection(Transport):
         handler = (
             getattr(self, f"_process_{map_handler_name(name)}_global_request") if name in GLOBAL_REQUESTS else None
         )
+        self._queue(handler, packet, want_reply)
+
+    def _in_turn(self, serve: Callable[[SSHPacket], object], packet: SSHPacket) -> None:
+        """Serve what is no global request after those that came before it; now, if none is waiting."""
+
+        def served(packet: SSHPacket) -> None:
+            serve(packet)
+            self._report_global_response(True)
+
+        if self._global_request_queue:
+            self._queue(served, packet, want_reply=False)
+        else:
+            serve(packet)
+
+    def _queue(self, handler: Callable[[SSHPacket], None] | None, packet: SSHPacket, want_reply: bool) -> None:
+        """Put something at the end of what is served in its order, and serve it if it is the only thing there."""
         self._global_request_queue.append((handler, packet, want_reply))
-        if len(self._global_request_queue) > MAX_GLOBAL_REQUESTS and self._transport is not None:
-            self._transport.pause_reading()
+        if len(self._global_request_queue) > MAX_GLOBAL_REQUESTS:
+            self.hold_input("global requests")
         if len(self._global_request_queue) == 1:
             self._service_next_global_request()
 
@@ -189,7 +230,11 @@ class Connection(Transport):
             return
         self._serving_global = True
         try:
-            while self._global_request_queue and self._global_request_queue[0] is not self._slow_global:
+            while (
+                self._transport is not None
+                and self._global_request_queue
+                and self._global_request_queue[0] is not self._slow_global
+            ):
                 self._slow_global = self._global_request_queue[0]
                 handler, packet, _ = self._slow_global
                 if callable(handler):
@@ -198,8 +243,8 @@ class Connection(Transport):
                     self._report_global_response(False)
         finally:
             self._serving_global = False
-        if not self._global_request_queue and self._transport is not None:
-            self._transport.resume_reading()
+        if not self._global_request_queue:
+            self.release_input("global requests")
 
     def _report_global_response(self, result: bool | bytes) -> None:
         """Answer the request at the head of the queue, and go on with the next."""
@@ -207,7 +252,7 @@ class Connection(Transport):
         super()._report_global_response(result)
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
-        **SSHServerConnection._packet_handlers,  # noqa: SLF001 - the same
+        **Transport._packet_handlers,  # noqa: SLF001 - the same
         MSG_USERAUTH_REQUEST: _process_userauth_request,
         MSG_CHANNEL_OPEN: _process_channel_open,
         MSG_GLOBAL_REQUEST: _process_global_request,

@@ -24,15 +24,22 @@ MAX_ASKERS = 16
 """Connections at a time. A person asks one thing after the other, and scripts are not many."""
 
 MAX_OTHERS = 40
-"""The same for accounts that may not ask everything, so that they can't take the places of those who may. A script that
-begins as many holds as an account may have gets them all."""
+"""The same for each account that people may log in to. A script that begins as many holds as an account may have gets
+them all, and no account takes another's places."""
+
+MAX_STRANGERS = 4
+"""The same for all accounts together that may ask nothing, one place each: they are told so, and take nobody's place.
+What comes on top is closed at once."""
+
+STRANGER_SECONDS = 1.0
+"""How long the request of such an account may take to arrive. It sends it at once, if it means to ask."""
 
 OTHERS_AT_ONCE = 8
-"""How many of these are served at a time; the rest wait their turn."""
+"""How many of one account's requests are answered at a time; the rest wait their turn."""
 
 OTHERS_PAUSE_SECONDS = 0.05
 """How long such a turn lasts after the answer. Each answer is a line in the log, and these are then 160 in a second at
-most, whatever runs in a loop there."""
+most for an account, whatever runs in a loop there."""
 
 READ_SECONDS = 5.0
 """How long a request may take to arrive, and a reply to be taken: both sides are on this machine."""
@@ -75,6 +82,14 @@ class Handlers(msgspec.Struct, frozen=True):
     release: Callable[[control.Release, Asker], control.ReleasedReply]
 
 
+class _Places:
+    """How many connections an account has, and whose turn of them it is."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.turns = asyncio.Semaphore(OTHERS_AT_ONCE)
+
+
 class ControlServer:
     """Answers at `listening` while `run` runs.
 
@@ -98,8 +113,14 @@ class ControlServer:
         self._publish = publish
         self._refusal_seconds = refusal_seconds
         self._askers = 0
-        self._others = 0
-        self._turns = asyncio.Semaphore(OTHERS_AT_ONCE)
+        # An account stays here when it has left, for its turns to last: there are no more than `users`.
+        self._others: dict[int, _Places] = {}
+        self._strangers: set[int] = set()
+
+    def reconfigure(self, handlers: Handlers, users: Collection[str]) -> None:
+        """Answer what is asked from now on by these."""
+        self._handlers = handlers
+        self._users = users
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -117,32 +138,54 @@ class ControlServer:
             pid, uid = peer_of(sock)
             asker = Asker(pid, uid, account_name(uid), control.may_ask_everything(uid, self._owner))
             if asker.may_ask_everything:
-                if self._askers < MAX_ASKERS:
-                    self._askers += 1
-                    try:
-                        await self._converse(sock, asker)
-                    finally:
-                        self._askers -= 1
-            elif self._others < MAX_OTHERS:
-                self._others += 1
-                try:
-                    await self._turns.acquire()
-                    try:
-                        await self._converse(sock, asker)
-                    finally:
-                        asyncio.get_running_loop().call_later(OTHERS_PAUSE_SECONDS, self._turns.release)
-                finally:
-                    self._others -= 1
+                await self._serve_anything(sock, asker)
+            elif asker.user in self._users:
+                await self._serve_login(sock, asker)
+            else:
+                await self._serve_stranger(sock, asker)
 
-    async def _converse(self, sock: socket.socket, asker: Asker) -> None:
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(READ_SECONDS):
-            line = await _read_line(sock)
-        if line is None:
+    async def _serve_anything(self, sock: socket.socket, asker: Asker) -> None:
+        if self._askers >= MAX_ASKERS:
             return
+        self._askers += 1
+        try:
+            line = await _read_line(sock, READ_SECONDS)
+            if line is not None:
+                await self._converse(sock, line, asker)
+        finally:
+            self._askers -= 1
+
+    async def _serve_login(self, sock: socket.socket, asker: Asker) -> None:
+        places = self._others.setdefault(asker.uid, _Places())
+        if places.taken >= MAX_OTHERS:
+            return
+        places.taken += 1
+        try:
+            line = await _read_line(sock, READ_SECONDS)  # before the turn: who says nothing has none
+            if line is not None:
+                await places.turns.acquire()
+                try:
+                    await self._converse(sock, line, asker)
+                finally:
+                    asyncio.get_running_loop().call_later(OTHERS_PAUSE_SECONDS, places.turns.release)
+        finally:
+            places.taken -= 1
+
+    async def _serve_stranger(self, sock: socket.socket, asker: Asker) -> None:
+        if asker.uid in self._strangers or len(self._strangers) >= MAX_STRANGERS:
+            return
+        self._strangers.add(asker.uid)
+        try:
+            line = await _read_line(sock, STRANGER_SECONDS)
+            if line is not None:
+                await self._converse(sock, line, asker)
+        finally:
+            self._strangers.discard(asker.uid)
+
+    async def _converse(self, sock: socket.socket, line: bytes, asker: Asker) -> None:
         reply = await self._reply(line, asker)
         async with asyncio.timeout(READ_SECONDS):
-            await loop.sock_sendall(sock, reply)
+            await asyncio.get_running_loop().sock_sendall(sock, reply)
 
     async def _reply(self, line: bytes, asker: Asker) -> bytes:
         """The reply to a request, as a line; the log has been told of it before the asker is."""
@@ -211,13 +254,17 @@ def _line(reply: AnyReply) -> bytes:
     return control.encode_clean(reply, printable)
 
 
-async def _read_line(sock: socket.socket) -> bytes | None:
-    """The request without its line feed; longer than it may be, it is cut off. None: the asker has gone."""
+async def _read_line(sock: socket.socket, seconds: float) -> bytes | None:
+    """The request without its line feed; longer than it may be, it is cut off. None: the asker has gone.
+
+    Raises `TimeoutError` if it is not there within `seconds`.
+    """
     loop = asyncio.get_running_loop()
     data = bytearray()
-    while b"\n" not in data and len(data) <= control.MAX_REQUEST_BYTES:
-        received = await loop.sock_recv(sock, control.MAX_REQUEST_BYTES + 1 - len(data))
-        if not received:
-            return None
-        data += received
+    async with asyncio.timeout(seconds):
+        while b"\n" not in data and len(data) <= control.MAX_REQUEST_BYTES:
+            received = await loop.sock_recv(sock, control.MAX_REQUEST_BYTES + 1 - len(data))
+            if not received:
+                return None
+            data += received
     return bytes(data.partition(b"\n")[0])

@@ -89,8 +89,8 @@ class Figures:
                 self._attempts["accepted", ""] += 1
             case ConnectionAuthenticated(user=user, source=source):
                 self._logins[user, source] += 1
-            case ConnectionRefused():
-                self._refused += 1
+            case ConnectionRefused(count=count):
+                self._refused += count
             case ConnectionClosed(bytes_in=bytes_in, bytes_out=bytes_out):
                 self._bytes_in += bytes_in
                 self._bytes_out += bytes_out
@@ -139,8 +139,8 @@ class Figures:
 
     def _keys(self) -> Iterator[Family]:
         sources = self._sources()
-        ages: Values = {(source.spec,): source.age for source in sources if source.age is not None}
-        about = "Seconds since the source last confirmed its keys; missing: it never has."
+        ages: Values = {(source.spec,): source.age for source in sources if source.age is not None and not source.ahead}
+        about = "Seconds since the source last confirmed its keys; missing: it never has, or nobody knows when."
         yield Family("gauge", "key_age_seconds", about, ("source",), ages)
         keys: Values = {(source.spec,): source.accepted for source in sources}
         yield Family("gauge", "keys", "Keys of the source that may log in.", ("source",), keys)

@@ -6,6 +6,7 @@ The process runs as the user, so nothing that it says is taken on trust: what is
 import asyncio
 import os
 from collections.abc import Callable
+from typing import Protocol
 
 from pyssh_gateway.events import FileOperation, OnesEvent
 from pyssh_gateway.gateway.pump import READ_BYTES, Source
@@ -15,23 +16,59 @@ MAX_LAST_READS = 64
 """Reads after the process has ended: its pipe holds at most 1 MiB (`process.PIPE_BYTES`), and one read takes 32 KiB."""
 
 
+class Say(Protocol):
+    """Publishes what was done to a file in one session."""
+
+    def __call__(
+        self,
+        operation: str,
+        path: bytes = b"",
+        target: bytes = b"",
+        *,
+        detail: str = "",
+        bytes_read: int = 0,
+        bytes_written: int = 0,
+        outcome: str = "ok",
+    ) -> None:
+        """See `FileOperation`."""
+
+
+def saying(publish: Callable[[OnesEvent], None], *, conn: str, session: str, user: str) -> Say:
+    """What says it of this session."""
+
+    def say(
+        operation: str,
+        path: bytes = b"",
+        target: bytes = b"",
+        *,
+        detail: str = "",
+        bytes_read: int = 0,
+        bytes_written: int = 0,
+        outcome: str = "ok",
+    ) -> None:
+        publish(
+            FileOperation(
+                conn=conn,
+                session=session,
+                user=user,
+                operation=operation,
+                path=os.fsdecode(path),
+                target=os.fsdecode(target),
+                detail=detail,
+                bytes_read=bytes_read,
+                bytes_written=bytes_written,
+                outcome=outcome,
+            )
+        )
+
+    return say
+
+
 class FileEvents:
     """Reads `descriptor`, which it owns, until it is told that the process has ended."""
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        descriptor: int,
-        *,
-        conn: str,
-        session: str,
-        user: str,
-        publish: Callable[[OnesEvent], None],
-    ) -> None:
-        self._conn = conn
-        self._session = session
-        self._user = user
-        self._publish = publish
+    def __init__(self, loop: asyncio.AbstractEventLoop, descriptor: int, say: Say) -> None:
+        self._say = say
         self._buffer = b""
         self._source = Source(loop, descriptor, deliver=self._take, at_end=lambda: None, size=READ_BYTES, is_pty=False)
         self._source.set_reading(True)
@@ -81,29 +118,3 @@ class FileEvents:
                 self._say("attributes.set", event.path, detail=" ".join(event.which), outcome=event.outcome)
             case sftp_events.EventsLost():
                 self._say("events.lost", detail=str(event.count))
-
-    def _say(
-        self,
-        operation: str,
-        path: bytes = b"",
-        target: bytes = b"",
-        *,
-        detail: str = "",
-        bytes_read: int = 0,
-        bytes_written: int = 0,
-        outcome: str = "ok",
-    ) -> None:
-        self._publish(
-            FileOperation(
-                conn=self._conn,
-                session=self._session,
-                user=self._user,
-                operation=operation,
-                path=os.fsdecode(path),
-                target=os.fsdecode(target),
-                detail=detail,
-                bytes_read=bytes_read,
-                bytes_written=bytes_written,
-                outcome=outcome,
-            )
-        )

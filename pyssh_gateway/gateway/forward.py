@@ -55,7 +55,7 @@ class Forward(asyncssh.SSHTCPSession[bytes]):
         self._target = target
         self._on_released = on_released
         self._channel: PromptClose | None = None
-        self._sink = Sink(loop, writing, self._room, self._stop_sending)
+        self._sink = Sink(loop, writing, self._room, self._stop_sending, hold=self._hold)
         self._source = Source(loop, reading, deliver=self._deliver, at_end=self._ended, size=READ_BYTES, is_pty=False)
         self._forget_network: Callable[[], None] = lambda: None
         self._flow = Flow(self._source.set_reading)
@@ -151,6 +151,10 @@ class Forward(asyncssh.SSHTCPSession[bytes]):
         if self._channel is not None:
             self._channel.resume_reading()
         self._close_if_over()
+
+    def _hold(self, count: int) -> None:
+        if self._channel is not None:  # nothing waits before there is one
+            self._channel.hold(count)
 
     def _close_if_over(self) -> None:
         """Close the channel once nothing can go either way any more."""

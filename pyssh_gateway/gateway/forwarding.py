@@ -92,11 +92,12 @@ class Forwarding:
         self._listeners.clear()
         self._agent = None
 
-    def revoke(self, reason: str) -> None:
-        """Open nothing more, for `reason`, and stop listening. What is open goes on until the connection ends."""
+    def revoke(self, reason: str | None) -> None:
+        """Open nothing more, for `reason`; with None, do so again. What is open goes on until the connection ends.
+
+        Listeners stay, and drop whoever comes: a port that is given up may be another's when it is wanted back.
+        """
         self._revoked = reason
-        for where in tuple(self._listeners):
-            self.cancel(where)
 
     # -- from the client outwards -------------------------------------------------------------------------------
 
@@ -279,7 +280,7 @@ class Forwarding:
                         EXHAUSTED_PAUSE_SECONDS, self._accept_again, listening, kind, target, open_channel
                     )
                 return
-            if self._forwards >= MAX_FORWARDS or self._offers >= MAX_OFFERS:
+            if self._revoked is not None or self._forwards >= MAX_FORWARDS or self._offers >= MAX_OFFERS:
                 sock.close()
                 continue
             self._forwards += 1

@@ -78,6 +78,10 @@ class Holds:
             with suppress(OSError):
                 self._state.unlink()
 
+    def limit_to(self, seconds: float) -> None:
+        """Grant none that is longer from now on."""
+        self._limit = seconds
+
     def close(self) -> None:
         """Let go of timers and descriptors; what is written down stays."""
         for timer in self._timers.values():

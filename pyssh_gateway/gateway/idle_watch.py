@@ -11,7 +11,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from pyssh_gateway import config
-from pyssh_gateway.core.background import Sample
+from pyssh_gateway.core.background import Sample, busy_terminals
 from pyssh_gateway.core.idle import IdlePolicy, IdleTracker, Stay, Stop, Tick, Warn
 from pyssh_gateway.core.schedule import Hours, next_start, parse_hours, up_until
 from pyssh_gateway.core.usage import Usage
@@ -28,6 +28,8 @@ from pyssh_gateway.events import (
 from pyssh_gateway.gateway.background import BackgroundWatch
 from pyssh_gateway.gateway.listener import Listener
 from pyssh_gateway.gateway.registry import Registry
+from pyssh_gateway.gateway.spawner_client import SpawnRefused
+from pyssh_gateway.gateway.terminals import TerminalWatch
 
 LAST_LOOK_SECONDS = 0.25
 """How long a stop waits for those who are just logging in. They get in, or are refused cleanly; scanners, who never
@@ -35,6 +37,9 @@ log in, can delay the stop by no more than this."""
 
 CLOCK_JUMP_SECONDS = 5.0
 """A difference between the two clocks' progress that is no adjustment: the machine was suspended, or its clock set."""
+
+OLD_LOOKS = 3
+"""So many windows after a look at the processes, what they have used since says nothing about the last window."""
 
 MAX_SCHEDULE_SLEEP = 3600.0
 """Seconds after which the hours are looked at again, whatever they were: clocks are set, and summer time begins."""
@@ -58,7 +63,7 @@ class IdleWatch:
         now: Callable[[], float],
         clock: Callable[[], float],
     ) -> None:
-        self._settings = settings
+        self._settings = self._next_settings = settings
         self._registry = registry
         self._listener = listener
         self._publish = publish
@@ -67,14 +72,66 @@ class IdleWatch:
         self._clock = clock
         self.tracker = IdleTracker(policy_of(settings), now())
         self._changed = asyncio.Event()
-        self._usage = Usage(settings.client_idle) if settings.client_idle is not None else None
+        self._sample = sample
+        self._looked_at: Sample | None = None
+        self._at_work: frozenset[str] = frozenset()
         self._skew = clock() - now()
         self._jumped = 0.0
+        self._usage: Usage | None = None
         self._background: BackgroundWatch | None = None
+        self._terminals: TerminalWatch | None = None
+        self._set_up_watches()
+
+    def _set_up_watches(self) -> None:
+        """What looks at that which no event tells, if the settings ask for it."""
+        settings = self._settings
+        self._usage = Usage(settings.client_idle) if settings.client_idle is not None else None
+        self._background = None
         if settings.background == "cpu" and settings.timeout is not None:
             self._background = BackgroundWatch(
-                settings, settings.timeout, tracker=self.tracker, sample=sample, publish=publish, now=now
+                settings,
+                settings.timeout,
+                tracker=self.tracker,
+                sample=self._sample,
+                publish=self._publish,
+                now=self._now,
             )
+        self._terminals = None
+        if settings.timeout is not None:
+            self._terminals = TerminalWatch(
+                settings,
+                settings.timeout,
+                tracker=self.tracker,
+                sample=self._sample,
+                ours=self._terminals_of_sessions,
+                publish=self._publish,
+                now=self._now,
+                clock=self._clock,
+            )
+
+    def _terminals_of_sessions(self) -> list[str]:
+        """The terminals of sessions: their use is counted by what passes."""
+        return [session.record.tty for session in self._registry.sessions]
+
+    def reconfigure(self, settings: config.Idle) -> None:
+        """Watch by other settings from now on; if nobody watches now, from when somebody does."""
+        self._next_settings = settings
+        self._changed.set()
+
+    def _adopt(self) -> None:
+        """Begin with the settings that were given last."""
+        before, settings = self._settings, self._next_settings
+        if settings == before:
+            return
+        self._settings = settings
+        self._set_up_watches()
+        self.tracker.follow(
+            policy_of(settings),
+            usage=settings.client_idle == before.client_idle,
+            schedule=(settings.schedule, settings.timezone) == (before.schedule, before.timezone),
+            background=self._background is not None,
+            now=self._now(),
+        )
 
     def observe(self, record: Record) -> None:
         """An event: it may change whether the machine is needed."""
@@ -85,9 +142,18 @@ class IdleWatch:
             self._changed.set()
             if self._background is not None:
                 self._background.observe()
+            if self._terminals is not None:
+                self._terminals.observe()
 
     async def run(self) -> None:
         """Watch until the machine may stop."""
+        stop = False
+        while not stop:
+            self._adopt()
+            stop = await self._run_watches()
+
+    async def _run_watches(self) -> bool:
+        """Watch by the settings in force. True: the machine may stop; False: there are other settings."""
         async with asyncio.TaskGroup() as watches:
             helpers = []
             if self._usage is not None:
@@ -96,19 +162,23 @@ class IdleWatch:
                 helpers.append(watches.create_task(self._watch_schedule(), name="schedule"))
             if self._background is not None:
                 helpers.append(watches.create_task(self._background.run(), name="background"))
-            await self._watch()
+            if self._terminals is not None:
+                helpers.append(watches.create_task(self._terminals.run(), name="terminals"))
+            stop = await self._watch()
             for helper in helpers:
                 helper.cancel()
+        return stop
 
-    async def _watch(self) -> None:
-        """Sleep until the tracker's next deadline or the next change; return when the machine may stop."""
-        while True:
+    async def _watch(self) -> bool:
+        """Sleep until the tracker's next deadline or the next change. True: the machine may stop; False: see above."""
+        while self._next_settings == self._settings:
             self._changed.clear()
             self._tell_clock_jump()
             match self.tracker.poll(self._now()):
                 case Tick(idle=idle, remaining=remaining):
                     self._publish(IdleTick(idle=idle, remaining=remaining, message=f"Idle for {idle}s"))
                 case Warn(seconds=seconds):
+                    await self._look_at_work()
                     self._look_at_usage()  # a terminal that has just been opened is not told that nobody is here
                     if not self.tracker.in_use:
                         self._warn(seconds)
@@ -118,7 +188,8 @@ class IdleWatch:
                             await self._changed.wait()
                 case Stop(idle=idle, why=why):
                     if await self._last_look(idle, why):
-                        return
+                        return True
+        return False
 
     def resumed(self, seconds: float) -> None:
         """The machine was suspended, at our own wish, and is back after `seconds`, which our clock may have seen."""
@@ -157,7 +228,10 @@ class IdleWatch:
 
     async def _last_look(self, idle: float, why: str) -> bool:
         """Close the door, and see whether somebody is just coming in. True: nobody was, and the machine may stop."""
+        await self._look_at_work()
         self._look_at_usage()
+        if self._terminals is not None:
+            await self._terminals.look()
         if self.tracker.in_use:
             return False
         listener = self._listener()
@@ -183,13 +257,38 @@ class IdleWatch:
     async def _watch_usage(self, usage: Usage) -> None:
         while True:
             await asyncio.sleep(usage.window)
+            await self._look_at_work()
             self._look_at_usage()
+
+    async def _look_at_work(self) -> None:
+        """Whether programs work at the terminals that have been written to; the processes are looked at only then."""
+        self._at_work = frozenset()
+        if self._usage is None:
+            return
+        clients = {client.id: client for client in self._registry.clients if client.user}
+        shown = self._usage.shows({conn: client.counters for conn, client in clients.items()})
+        if not shown:
+            return
+        before = self._looked_at
+        with suppress(SpawnRefused):  # nobody knows: then it is no use
+            self._looked_at = await self._sample()
+        if before is None or self._looked_at is None or self._looked_at.at - before.at > OLD_LOOKS * self._usage.window:
+            return  # the next window is judged
+        busy = busy_terminals(before, self._looked_at, self._settings.background_cpu)
+        self._at_work = frozenset(
+            conn
+            for conn in shown
+            for session in clients[conn].sessions.values()
+            if session.record.tty.removeprefix("/dev/") in busy
+        )
 
     def _look_at_usage(self) -> None:
         if self._usage is None:
             return
         clients = {client.id: client for client in self._registry.clients if client.user}
-        quiet, used = self._usage.look({conn: client.counters for conn, client in clients.items()}, self._now())
+        counters = {conn: client.counters for conn, client in clients.items()}
+        quiet, used = self._usage.look(counters, self._now(), self._at_work)
+        self._at_work = frozenset()
         for conn, seconds in quiet:
             client = clients[conn]
             self._publish(ClientQuiet(conn=conn, user=client.user, seconds=round(seconds, 1), identity=client.identity))

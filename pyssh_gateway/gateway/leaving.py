@@ -58,7 +58,7 @@ class Leaving:
         resumed: Callable[[float], None],
         stop_services: Callable[[], Awaitable[None]],
     ) -> None:
-        self._settings = settings
+        self._settings = self._next_settings = settings
         self._registry = registry
         self._listener = listener
         self._bus = bus
@@ -71,6 +71,10 @@ class Leaving:
         self._going = False
         bus.subscribe(self._observe)
         self._steps = Steps(settings, starter, publish=bus.publish, clocks=clocks)
+
+    def reconfigure(self, settings: Stop) -> None:
+        """Go by other settings from the next stop on."""
+        self._next_settings = settings
 
     def hurry(self) -> None:
         """A signal has come: whatever is being done has as long as everything has after a signal."""
@@ -135,7 +139,9 @@ class Leaving:
 
     async def _see_off(self, reason: StopReason) -> None:
         """Refuse newcomers, let those who are on finish within their time, say goodbye, run the hooks."""
-        settings, began = self._settings, self._clocks().steady
+        self._settings = settings = self._next_settings
+        self._steps.reconfigure(settings)
+        began = self._clocks().steady
         self._listener().stop()
         action = settings.action if reason.name == "idle" else "exit"
         self._bus.publish(

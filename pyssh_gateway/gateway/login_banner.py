@@ -32,8 +32,8 @@ STATE_FILE = Path("logins.json")
 MAX_PEOPLE = 1000
 """Whose last login is remembered; who has not been here for longest is forgotten first."""
 
-MAX_STATE_BYTES = 512 * 1024
-"""Of the file: 500 bytes for each of them, where a name of GitHub's and an address take 100."""
+MAX_STATE_BYTES = 1024 * 1024
+"""Of the file: a thousand bytes for each of them, where a key and an address take 100, and `MAX_NAME` at most 900."""
 
 MAX_NAME = 200
 """Characters of a person's name that count here: a certificate may give them a long one."""
@@ -71,6 +71,10 @@ class LoginBanner:
             if not fresh:
                 self.since, self.woken_by = kept.since, kept.woken_by
 
+    def reconfigure(self, config: Config) -> None:
+        """Go by another configuration from now on."""
+        self._config = config
+
     def observe(self, record: Record) -> None:
         """Somebody came, logged in, or went."""
         match record.event:
@@ -78,7 +82,7 @@ class LoginBanner:
                 self.woken_by = self.woken_by or peer
                 self._came_first = self._came_first or peer
             case ConnectionAuthenticated(conn=conn, peer=peer, identity=identity):
-                name = _name(identity)
+                name = identity.known_by[:MAX_NAME]
                 self._before[conn] = (identity, self._people.pop(name, None))
                 self._people[name] = LastLogin(record.time, peer)
                 while len(self._people) > MAX_PEOPLE:
@@ -116,8 +120,3 @@ class LoginBanner:
     def _write(self) -> None:
         with suppress(OSError):  # a full disk keeps nobody out
             write_state(self._state, msgspec.json.encode(_State(self.since, self.woken_by, self._people)))
-
-
-def _name(identity: Identity) -> str:
-    number = "" if identity.id is None else f"#{identity.id}"
-    return f"{identity.person[:MAX_NAME]}{number}"

@@ -9,7 +9,7 @@ import os
 import pwd
 import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -17,22 +17,21 @@ from pathlib import Path
 import asyncssh
 
 from pyssh_gateway.audit.log import AuditLog, AuditLogError
-from pyssh_gateway.gateway.app import Facts, Gateway, complain
+from pyssh_gateway.gateway.app import Gateway
+from pyssh_gateway.gateway.complaining import complain
+from pyssh_gateway.gateway.facts import Facts
 from pyssh_gateway.keys.copies import FETCHED_DIRECTORY
 from pyssh_gateway.keys.host_keys import HostKeyError, load_next, load_or_create
-from pyssh_gateway.spawner.process import become
+from pyssh_gateway.spawner.process import become, gateway_account
 from pyssh_gateway.spawner.supervisor import UNUSABLE
 
 _OTHERS_MAY_WRITE = 0o022
-
-FALLBACK_ACCOUNT = "nobody"
-"""The account to run as when root started us and the configured one does not exist."""
 
 CLOSE_LOG_SECONDS = 0.5
 """How long the last lines may take to get to standard output."""
 
 LATE_MODULES = (
-    *("concurrent.futures.thread", "difflib", "encodings.idna", "http.client", "ssl", "urllib.request"),
+    *("concurrent.futures.thread", "ctypes", "difflib", "encodings.idna", "http.client", "ssl", "urllib.request"),
     "pyssh_gateway.gateway.proxied",
 )
 """What is imported only when it is needed. Started from root's home directory, an account without rights can't read the
@@ -44,7 +43,7 @@ METRICS_MODULES = ("prometheus_client", "pyssh_gateway.gateway.figures", "pyssh_
 
 def run_gateway(
     facts: Facts,
-    listening: socket.socket,
+    listening: Sequence[socket.socket],
     asking: socket.socket | None,
     metrics: socket.socket | None,
     control: socket.socket,
@@ -116,8 +115,19 @@ def _enter_store(store: Path, account: pwd.struct_passwd | None) -> None:
             found = os.fstat(descriptor)
             if found.st_uid not in {0, account.pw_uid} or found.st_mode & _OTHERS_MAY_WRITE:
                 raise OSError(f"{store} belongs to somebody else, or others may write there: remove it")
-            os.fchown(descriptor, account.pw_uid, account.pw_gid)
+            if (found.st_uid, found.st_gid) != (account.pw_uid, account.pw_gid):
+                _give_to(account, descriptor, store)
         os.fchdir(descriptor)
+
+
+def _give_to(account: pwd.struct_passwd, descriptor: int, store: Path) -> None:
+    try:
+        os.fchown(descriptor, account.pw_uid, account.pw_gid)
+    except OSError as error:
+        raise OSError(
+            f"can't give {store} to {account.pw_name}, the account of the network side: {error.strerror}; put keys_dir "
+            f"on a file system that has owners, or mount it so that this directory is uid {account.pw_uid}'s"
+        ) from error
 
 
 @contextmanager
@@ -127,14 +137,6 @@ def closing_descriptor(descriptor: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def gateway_account(name: str) -> pwd.struct_passwd:
-    """The unprivileged account that the gateway runs as; KeyError if not even the fallback exists."""
-    try:
-        return pwd.getpwnam(name)
-    except KeyError:
-        return pwd.getpwnam(FALLBACK_ACCOUNT)
 
 
 def _modules_readable(uid: int) -> bool:

@@ -3,7 +3,7 @@
 Out of a descriptor: one read for each turn of the loop, handed on at once; while the channel takes no more, the
 descriptor is not read, and the kernel blocks its writer. Into a descriptor: written at once; what the kernel does not
 take is kept (never more than the channel's window, since reading of the channel is paused meanwhile) and written when
-there is room.
+there is room. It counts against the account's budget, which outlives the channel.
 """
 
 import asyncio
@@ -66,6 +66,12 @@ class Source:
             self.ended = True
             os.close(self._descriptor)
 
+    def leave(self) -> int | None:
+        """Stop reading; the descriptor, which is the caller's from now on, or None if it is closed already."""
+        self.set_reading(False)
+        left, self.ended = None if self.ended else self._descriptor, True
+        return left
+
     def _read(self) -> None:
         self.read_now()
 
@@ -125,7 +131,7 @@ class Sink:
     """Writes a descriptor that it owns.
 
     `on_room` is called when all that had to wait has been written, `at_end` before the descriptor is closed, and
-    `on_refused` once, if nobody reads the other side any more.
+    `on_refused` once, if nobody reads the other side any more. `hold` is told how many bytes more (or fewer) wait.
     """
 
     def __init__(
@@ -134,10 +140,13 @@ class Sink:
         descriptor: int,
         on_room: Callable[[], None],
         at_end: Callable[[], None] = lambda: None,
+        *,
         on_refused: Callable[[], None] = lambda: None,
+        hold: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._loop = loop
         self._descriptor = descriptor
+        self._hold = hold
         self._on_room = on_room
         self._at_end = at_end
         self._on_refused = on_refused
@@ -162,6 +171,7 @@ class Sink:
             data = data[written:]
             self._loop.add_writer(self._descriptor, self._flush)
         self._waiting += data
+        self._hold(len(data))
         return False
 
     def end(self, seconds: float | None = None) -> None:
@@ -174,11 +184,21 @@ class Sink:
             self._patience = seconds
             self._deadline = self._loop.call_later(seconds, self.close)
 
+    def refuse(self) -> None:
+        """Close the descriptor now, as if its reader had: what waits or still comes is thrown away."""
+        if not self.closed:
+            waited = bool(self._waiting)
+            self.close()
+            self._on_refused()
+            if waited:
+                self._on_room()
+
     def close(self) -> None:
         """Close the descriptor now."""
         if not self.closed:
             self.closed = True
             self._loop.remove_writer(self._descriptor)
+            self._hold(-len(self._waiting))
             self._waiting.clear()
             if self._deadline is not None:
                 self._deadline.cancel()
@@ -201,6 +221,7 @@ class Sink:
             self._on_room()
             return
         del self._waiting[:written]
+        self._hold(-written)
         if self._deadline is not None and written:
             self._deadline.cancel()
             self._deadline = self._loop.call_later(self._patience, self.close)

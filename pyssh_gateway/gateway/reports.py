@@ -10,6 +10,7 @@ import msgspec
 
 from pyssh_gateway import __version__
 from pyssh_gateway.config import Idle
+from pyssh_gateway.config_source import Endpoint, shown_endpoint
 from pyssh_gateway.core import control, explain
 from pyssh_gateway.core.idle import IdleTracker
 from pyssh_gateway.core.key_report import login_reports, verdicts
@@ -39,7 +40,7 @@ class Reporter(msgspec.Struct, frozen=True):
     holds: Holds
     start: LoginBanner
     host_keys: tuple[HostKey, ...]
-    endpoint: tuple[str, int]
+    endpoints: tuple[Endpoint, ...]
     pid: int
     since: float
     clock: Callable[[], float]
@@ -65,7 +66,7 @@ class Reporter(msgspec.Struct, frozen=True):
 
     def status(self, asker: Asker) -> control.StatusReply:
         """The server and who is on."""
-        address, port = self.endpoint
+        address, port = self.endpoints[0]
         sources = self._sources() if asker.may_ask_everything else ()
         return control.StatusReply(
             version=__version__,
@@ -73,7 +74,11 @@ class Reporter(msgspec.Struct, frozen=True):
             since=self.since,
             address=address,
             port=port,
-            host_keys=tuple(control.HostKeyReport(key.key_type, key.fingerprint, key.next) for key in self.host_keys),
+            addresses=tuple(shown_endpoint(*endpoint) for endpoint in self.endpoints),
+            host_keys=tuple(
+                control.HostKeyReport(key.key_type, key.fingerprint, key.next, key.created, key.was_empty)
+                for key in self.host_keys
+            ),
             connections=tuple(
                 report if _may_see(asker, report) else msgspec.structs.replace(report, sessions=())
                 for report in self._connections()

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 from pyssh_gateway.spawner import protocol
@@ -43,7 +43,8 @@ class RequestSocket(Generic[Report]):
         self._on_lost = on_lost
         self._last_number = 0
         self._answers: dict[int, asyncio.Future[Answer[Report]]] = {}
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[tuple[bytes, Hashable]] = deque()
+        self._keys: set[Hashable] = set()
         self.closed = False
         sock.setblocking(False)
         loop.add_reader(sock, self._read)
@@ -83,19 +84,29 @@ class RequestSocket(Generic[Report]):
         finally:
             del self._answers[number]
 
-    def send(self, packet: bytes) -> None:
-        """Send a request that has no answer."""
+    def send(self, packet: bytes, key: Hashable = None) -> None:
+        """Send a request that has no answer.
+
+        Of those with the same `key` only one waits for room: it says all that the others would. So there are at most as
+        many as there are keys, and they don't count among the others that wait.
+        """
         if self.closed:
             raise Unanswered("the process that is asked is gone")
-        if len(self._queue) >= MAX_QUEUED:
-            raise Unanswered("too many requests are waiting")
-        self._queue.append(packet)
+        if key is None:
+            if len(self._queue) - len(self._keys) >= MAX_QUEUED:
+                raise Unanswered("too many requests are waiting")
+        elif key in self._keys:
+            return
+        else:
+            self._keys.add(key)
+        self._queue.append((packet, key))
         self._flush()
 
     def _flush(self) -> None:
         while self._queue:
+            packet, key = self._queue[0]
             try:
-                self._socket.send(self._queue[0])
+                self._socket.send(packet)
             except BlockingIOError:
                 self._loop.add_writer(self._socket, self._flush)
                 return
@@ -103,6 +114,7 @@ class RequestSocket(Generic[Report]):
                 self._lost()
                 return
             self._queue.popleft()
+            self._keys.discard(key)
         self._loop.remove_writer(self._socket)
 
     def _read(self) -> None:

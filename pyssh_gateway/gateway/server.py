@@ -21,15 +21,16 @@ from pyssh_gateway.core import policy
 from pyssh_gateway.core.authorized_keys import KeySnapshot, fingerprint
 from pyssh_gateway.core.compat import takes_eow
 from pyssh_gateway.core.control import ConnectionReport
+from pyssh_gateway.core.freshness import Patience
 from pyssh_gateway.core.launch import Endpoints
 from pyssh_gateway.core.login_rules import LoginRules, restrict
 from pyssh_gateway.core.usage import Counters
+from pyssh_gateway.core.windows import Budgets
 from pyssh_gateway.events import (
     AnyEvent,
     AuthAttempt,
     ConnectionAuthenticated,
     ConnectionClosed,
-    ConnectionRevoked,
     Identity,
     InternalError,
     OnesEvent,
@@ -41,27 +42,23 @@ from pyssh_gateway.gateway.endings import end_reason, was_lost
 from pyssh_gateway.gateway.forward import ForwardContext
 from pyssh_gateway.gateway.forwarding import Forwarding
 from pyssh_gateway.gateway.registry import Registry
+from pyssh_gateway.gateway.revocation import KEY_REVOKED, REVOKED_SECONDS, Opened, Revocation
 from pyssh_gateway.gateway.session import Session, SessionContext
 from pyssh_gateway.gateway.signatures import certificate_verified, read_proof, verified
 from pyssh_gateway.gateway.socket_client import SocketMakers
 from pyssh_gateway.gateway.spawner_client import SpawnerClient
-
-REVOKED_SECONDS = 10.0
-"""How long somebody whose key has been revoked is still on: long enough to read why, and to save a file."""
-
-KEY_REVOKED = "the key that this connection was opened with has been revoked"
-"""Why they get nothing new in that time."""
 
 MAX_ALGORITHM = 64
 """Characters kept of an algorithm's name that nobody has accepted (RFC 4251 section 6 has no longer ones)."""
 
 
 class Services(msgspec.Struct, frozen=True):
-    """What every client needs of the gateway. `released` is called once, when a peer has authenticated or gone.
+    """What every client needs of the gateway. `released` is called once, when one has authenticated or gone.
 
     `read_files` returns when it is known what the key files say; `look_again` (peer, fingerprint) when it is not worth
-    waiting any longer for news of a key; `key_used` (source, fingerprints offered in vain) is told who got in by what;
-    `banner` (connection) makes what a login shell shows first. `clock` is Unix time.
+    waiting any longer for news of a key, or when the connection has waited enough; `look_up` (source) when a key that
+    is gone from there was looked up again, with whether that is certain; `key_used` (source, fingerprints offered in
+    vain) is told who got in by what; `banner` (connection) makes what a login shell shows first. `clock` is Unix time.
     """
 
     limits: Limits
@@ -71,14 +68,16 @@ class Services(msgspec.Struct, frozen=True):
     rules: Mapping[str, LoginRules]
     publish: Callable[[AnyEvent], None]
     snapshot: Callable[[], KeySnapshot]
-    read_files: Callable[[], Awaitable[None]]
-    look_again: Callable[[str, str], Awaitable[None]]
+    read_files: Callable[[Patience], Awaitable[None]]
+    look_again: Callable[[str, str, Patience], Awaitable[None]]
+    look_up: Callable[[str], Awaitable[bool]]
     key_used: Callable[[str, str, tuple[str, ...]], None]
     turned_away: Callable[[str, tuple[str, ...]], None]
     system_env: Callable[[], dict[bytes, bytes]]
     released: Callable[[str], None]
     banner: Callable[[str], bytes]
     end_revoked: bool = True
+    budgets: Budgets = msgspec.field(default_factory=Budgets)
     now: Callable[[], float] = time.monotonic
     clock: Callable[[], float] = time.time
 
@@ -100,8 +99,9 @@ class Client(asyncssh.SSHServer):
         self._cut_off = False
         self._counted = Counters()
         self._in_vain: tuple[str, ...] = ()
-        self._revoked = False
-        self._ending: asyncio.TimerHandle | None = None
+        # Each of its own: servers that do not answer must not keep a key file, which does, from being read.
+        self._file_patience, self._look_patience = Patience(), Patience()
+        self._revocation: Revocation
         self._rules: LoginRules
         self._close_reason = ""
         self.forwarding: Forwarding
@@ -117,12 +117,11 @@ class Client(asyncssh.SSHServer):
         """The connection is gone; its sessions have been told."""
         registry = self._services.registry
         registry.remove(self)
-        if self._ending is not None:
-            self._ending.cancel()
         if not self.user:
-            self._services.released(self._endpoints.peer)
+            self._services.released(self.id)
             self._services.turned_away(self._endpoints.peer, self._in_vain)
         else:
+            self._revocation.close()
             self.forwarding.close()
             if not registry.is_on(self.user):
                 self._services.sockets.end(self.user)
@@ -169,10 +168,10 @@ class Client(asyncssh.SSHServer):
             proof=read_proof(signature) if message else None,
             peer=self._endpoints.peer,
         )
-        await self._services.read_files()
+        await self._services.read_files(self._file_patience)
         outcome = self._decide(attempt)
         if isinstance(outcome, policy.Deny) and not outcome.final:
-            await self._services.look_again(attempt.peer, fingerprint(blob))
+            await self._services.look_again(attempt.peer, fingerprint(blob), self._look_patience)
             outcome = self._decide(attempt)
         # From here to the answer nothing awaits: what was decided is what holds.
         if isinstance(outcome, policy.Deny):
@@ -218,7 +217,12 @@ class Client(asyncssh.SSHServer):
         if accepted is None:  # there is no other way to succeed; if there were, it would be a hole
             self._connection.abort()
             raise asyncssh.PermissionDenied("authenticated without a key")
-        self.user = self._connection.wire_user.decode("ascii")
+        user = self._connection.wire_user.decode("ascii")
+        if user not in self._services.rules:  # the configuration was read again since the decision
+            self._connection.abort()
+            raise asyncssh.PermissionDenied("the account may not log in any more")
+        self.user = user
+        self.budget = self._services.budgets.of(self.user)
         self._rules = restrict(self._services.rules[self.user], accepted.options)
         self.forwarding = Forwarding(
             ForwardContext(
@@ -234,8 +238,26 @@ class Client(asyncssh.SSHServer):
             ),
             self._loop,
         )
+        self._revocation = Revocation(
+            Opened(
+                conn=self.id,
+                peer=self._endpoints.peer,
+                user=self.user,
+                identity=accepted.identity,
+                holds=lambda: policy.still_holds(self.user, accepted, self._services.snapshot()),
+                why_not=lambda: self._why_revoked(accepted.identity),
+                look_up=lambda: self._services.look_up(accepted.key.source),
+                publish=self._services.publish,
+                announce=self._announce,
+                revoke=self.forwarding.revoke,
+                end=self.disconnect,
+            ),
+            lambda: REVOKED_SECONDS if self._services.end_revoked else None,
+            self._loop,
+            self._connection.create_task,
+        )
         self._connection.authenticated()
-        self._services.released(self._endpoints.peer)
+        self._services.released(self.id)
         self._services.publish(
             ConnectionAuthenticated(
                 conn=self.id,
@@ -270,37 +292,28 @@ class Client(asyncssh.SSHServer):
             identity=self.identity,
             peer=self._endpoints.peer,
             since=self._services.clock() - (self._services.now() - self._opened_at),
-            sessions=tuple(filter(None, (session.report() for session in self.sessions.values()))),
+            sessions=tuple(filter(None, (session.record.report() for session in self.sessions.values()))),
             bytes_in=bytes_in,
             bytes_out=bytes_out,
         )
 
+    def reconfigure(self, services: Services) -> None:
+        """Go by another configuration from now on. Who is on keeps the rules that they logged in under, as in sshd."""
+        self._services = services
+
     def recheck_key(self) -> None:
         """The keys have changed: see whether the one that let this client in is still good, and act if it is not."""
-        accepted = self._accepted
-        if accepted is None or not self.user or self._revoked:
-            return
-        if policy.still_holds(self.user, accepted, self._services.snapshot()):
-            return
-        reason = f"the key {accepted.identity.fingerprint} of {accepted.identity.person} has been revoked"
-        seconds = REVOKED_SECONDS if self._services.end_revoked else None
-        self._revoked = True
-        self._services.publish(
-            ConnectionRevoked(
-                conn=self.id,
-                peer=self._endpoints.peer,
-                user=self.user,
-                reason=reason,
-                seconds=seconds,
-                identity=accepted.identity,
-            )
-        )
-        if seconds is None:
-            return
+        if self.user:
+            self._revocation.check()
+
+    def _why_revoked(self, identity: Identity) -> str:
+        if self.user not in self._services.rules:  # the configuration was read again
+            return f"nobody may log in as {self.user} any more"
+        return f"the key {identity.fingerprint} of {identity.person} has been revoked"
+
+    def _announce(self, text: str) -> None:
         for session in self.sessions.values():
-            session.announce(f"pyssh-gateway: {reason}. This connection ends in {seconds:.0f} s.")
-        self.forwarding.revoke(KEY_REVOKED)
-        self._ending = self._loop.call_later(seconds, self.disconnect, "The key that you logged in with was revoked")
+            session.announce(f"pyssh-gateway: {text}")
 
     def _tell(self, event: OnesEvent) -> None:
         """Publish what happens on this connection, with who it is."""
@@ -339,7 +352,7 @@ class Client(asyncssh.SSHServer):
         """A session channel, if the connection may have one more."""
         if self._connection.no_more_sessions:
             self._refuse("session", "the client said that it would open no more sessions")
-        if self._ending is not None:
+        if self._revocation.is_ending:
             self._refuse("session", KEY_REVOKED)
         limit = self._services.limits.sessions_per_connection
         running = sum(not session.is_over for session in self.sessions.values())
@@ -394,4 +407,6 @@ class Client(asyncssh.SSHServer):
 
 
 def _sum(one: Counters, other: Counters) -> Counters:
-    return Counters(one.typed + other.typed, one.worked + other.worked, one.opened + other.opened)
+    return Counters(
+        one.typed + other.typed, one.worked + other.worked, one.opened + other.opened, one.shown + other.shown
+    )

@@ -8,23 +8,24 @@ import asyncio
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Literal, cast
+from typing import cast
 
 import asyncssh
 import msgspec
 
 from pyssh_gateway.core import launch
-from pyssh_gateway.core.control import SessionReport
 from pyssh_gateway.core.usage import Counters
-from pyssh_gateway.events import RequestDenied, SessionClosed, SessionOpened
+from pyssh_gateway.events import RequestDenied, SessionOpened
 from pyssh_gateway.gateway.channel import SessionChannel
 from pyssh_gateway.gateway.file_events import FileEvents
 from pyssh_gateway.gateway.pump import Flow
 from pyssh_gateway.gateway.session_context import SessionContext
+from pyssh_gateway.gateway.session_record import SessionRecord
+from pyssh_gateway.gateway.session_request import Asked, request_of
 from pyssh_gateway.gateway.spawner_client import Spawned, SpawnRefused
 from pyssh_gateway.gateway.streams import PROCESS_STREAMS, Streams
 from pyssh_gateway.signal_names import SIGNAL_NAMES, ssh_name
-from pyssh_gateway.spawner import sftp_command
+from pyssh_gateway.spawner.accounts import NOLOGIN_EXIT_STATUS
 from pyssh_gateway.spawner.protocol import Exited, close_all
 
 __all__ = ["Session", "SessionContext"]
@@ -32,6 +33,10 @@ __all__ = ["Session", "SessionContext"]
 EOF_GRACE_SECONDS = 0.05
 """How long an EOF waits for the exit status, which comes another way and some clients want first. A process that closes
 its output and lives on is the exception; its EOF is passed on after this."""
+
+EXIT_GRACE_SECONDS = 0.05
+"""How long the exit waits for the output's end, so that clients usually hear of it last. sshd tells of it at once. It
+also waits for a client that does not take what is there."""
 
 DRAIN_BYTES = 128 * 1024
 """How much is read from a pty after its process has ended. The kernel holds at most 64 KiB for a pty; what comes beyond
@@ -42,10 +47,11 @@ INPUT_SECONDS = 5.0
 
 
 class Session(asyncssh.SSHServerSession[bytes]):
-    """One session channel's requests, process and bytes. `opened` is what was told of it when its process was there."""
+    """One session channel's requests, process and bytes. `record` is what it did so far."""
 
     def __init__(self, context: SessionContext, loop: asyncio.AbstractEventLoop) -> None:
         self._context = context
+        self.record = SessionRecord(context)
         self._loop = loop
         self._channel: SessionChannel
         self._open = False
@@ -53,14 +59,12 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._terminal: launch.Terminal | None = None
         self._kind = ""
         self._process: Spawned | None = None
-        self.opened: SessionOpened | None = None
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self._opened_at = 0.0
         self._streams: Streams | None = None
         self._file_events: FileEvents | None = None
         self._exit: Exited | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._exit_timer: asyncio.TimerHandle | None = None
+        self._exit_told = False
         self._forget_network: Callable[[], None] = lambda: None
         self._flow = Flow(self._flow_changed)
         self._drain_left = DRAIN_BYTES
@@ -116,7 +120,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """`signal`: to the process group, with the user's rights."""
         if self._process is None or self._exit is not None or name not in SIGNAL_NAMES:
             return False
-        told = self.opened
+        told = self.record.opened
         # As sshd (session.c, session_signal_req): who may only start a wrapper must not end it in the middle.
         if self._context.rules.force_command is not None or (told is not None and told.kind == "subsystem"):
             self._deny(f"signal {name}", "a forced command or a subsystem is not signalled")
@@ -134,35 +138,14 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     # -- the process --------------------------------------------------------------------------------------------
 
-    def _launch(self, kind: Literal["shell", "exec", "subsystem"], command: bytes | None) -> bool:
-        display, forced = self._channel.x11, self._context.rules.force_command
-        extra = self._context.rules.env | launch.server_env(
-            session=self._context.session,
-            identity=self._context.identity.facts,
-            agent=self._context.agent_path(),
-            display=display.name if display is not None else b"",
-            original=(sftp_command.for_shell() if kind == "subsystem" else command) if forced is not None else None,
-        )
-        user_rc = self._context.rules.user_rc and kind != "subsystem"  # asked for, whatever is forced in its place
-        if forced is not None:
-            kind, command = launch.forced_to(forced, self._terminal)
-        self._kind = kind
-        request = launch.SessionRequest(
-            kind,
-            command,
-            self._terminal,
-            self._channel.env,
-            extra,
-            xauth=display.xauth if display is not None else b"",
-            banner=self._context.banner() if command is None else b"",
-            rc_input=display.for_rc if display is not None else b"",
-            user_rc=user_rc,
-        )
-        self._channel.get_connection().create_task(self._start(request))
+    def _launch(self, kind: launch.Kind, command: bytes | None) -> bool:
+        asked = request_of(kind, command, context=self._context, channel=self._channel, terminal=self._terminal)
+        self._kind = asked.request.kind
+        self._channel.get_connection().create_task(self._start(asked))
         return None  # type: ignore[return-value]  # asyncssh leaves the request open then; `_start` answers it
 
-    async def _start(self, request: launch.SessionRequest) -> None:
-        context = self._context
+    async def _start(self, asked: Asked) -> None:
+        context, request = self._context, asked.request
         try:
             account = await context.spawner.find_account(context.user)
             plan = launch.plan(request, account, context.endpoints, context.system_env())
@@ -170,9 +153,12 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._attach(process)
         except SpawnRefused as error:
             self._deny(request.kind, str(error))
-            self._channel.answer(granted=False)
+            self._finished = True  # what comes now is for no process
+            self._channel.turn_away(str(error), NOLOGIN_EXIT_STATUS, in_terminal=self._terminal is not None)
             return
-        self.opened = SessionOpened(
+        finally:
+            self._take_early_input()  # if the process was refused, for nobody
+        told = SessionOpened(
             conn=context.conn,
             session=context.session,
             user=context.user,
@@ -181,8 +167,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
             tty=process.tty,
             term=request.terminal.term if request.terminal is not None else "",
             pid=process.pid,
+            requested=asked.instead_of,
         )
-        context.publish(self.opened)
+        self.record.begins(told, plan.cwd)
         if self._lost:  # the client left while the process was being started
             self._release("channel closed")
         else:
@@ -193,7 +180,6 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
         Closes them and raises `SpawnRefused` if there are no descriptors left.
         """
-        context = self._context
         try:
             self._streams = Streams(
                 self._loop,
@@ -204,24 +190,22 @@ class Session(asyncssh.SSHServerSession[bytes]):
                 at_end=self._progress,
                 on_room=self._channel.resume_reading,
                 on_refused=self._input_refused,
+                hold=self._channel.hold,
             )
         except OSError as error:
             close_all(process.descriptors)
             raise SpawnRefused(f"no descriptors are left: {error.strerror}") from error
         for events in process.descriptors[PROCESS_STREAMS:]:
-            self._file_events = FileEvents(
-                self._loop,
-                events,
-                conn=context.conn,
-                session=context.session,
-                user=context.user,
-                publish=context.publish,
-            )
+            self._file_events = FileEvents(self._loop, events, self.record.say_file)
         self._process = process
-        self._opened_at = context.now()
         if self._output_refused:
             self._streams.close_output()
-        self._streams.write(self._early_input)
+        self._streams.write(self._take_early_input())
+
+    def _take_early_input(self) -> bytes:
+        data, self._early_input = self._early_input, b""
+        self._channel.hold(-len(data))
+        return data
 
     @property
     def exit_is_due(self) -> bool:
@@ -253,23 +237,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     @property
     def counters(self) -> Counters:
-        """What counts as use: that it began, keys typed, requests for files, or bytes through a program, both ways."""
-        opened = 1 if self._kind else 0
-        if self._terminal is not None:
-            return Counters(typed=self.bytes_in, opened=opened)
-        if self._kind == "subsystem":  # there is none but SFTP
-            return Counters(typed=self.bytes_in, worked=self.bytes_out, opened=opened)
-        return Counters(worked=self.bytes_in + self.bytes_out, opened=opened)
+        """What counts as use."""
+        return self.record.counters(self._kind, self._takes_lines if self._terminal is not None else None)
 
-    def report(self) -> SessionReport | None:
-        """What runs, for whoever asks; None while nothing does."""
-        told = self.opened
-        if told is None:
-            return None
-        seconds = self._context.now() - self._opened_at
-        return SessionReport(
-            told.session, told.kind, told.command, told.tty, self.bytes_in, self.bytes_out, told.pid, seconds
-        )
+    def _takes_lines(self) -> bool:
+        return self._streams is not None and self._streams.takes_lines
 
     def announce(self, text: str) -> None:
         """Say something on a pty's screen; a session without one carries a program's data and is left alone."""
@@ -289,9 +261,12 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Input for the process."""
-        self.bytes_in += len(data)
+        self.record.came(data)
+        if self._finished:
+            return
         if self._streams is None:
             self._early_input += data  # of a client that has closed the channel already; at most its window
+            self._channel.hold(len(data))
         elif not self._streams.write(data):
             self._channel.pause_reading()
 
@@ -334,7 +309,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def _output(self, data: bytes, datatype: int | None) -> None:
         if not self._channel.takes_data:  # the client has closed it, and the session is about to be told
             return
-        self.bytes_out += len(data)
+        self.record.went(data, datatype)
         self._channel.write(data, datatype)
         if self._timer is not None:  # output after the exit: the silence begins again
             self._cancel_timer()
@@ -369,7 +344,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._linger()
 
     def _linger(self) -> None:
-        """The process has ended, but somebody has its output open: wait until that has been silent long enough."""
+        """The process has ended, but somebody has its output open: wait for its end, or until it is silent for long."""
+        if self._exit_timer is None and not self._exit_told:
+            self._exit_timer = self._loop.call_later(EXIT_GRACE_SECONDS, self._tell_exit_early)
         seconds = self._context.rules.linger
         if seconds is not None:
             self._timer = self._loop.call_later(seconds, self._give_up_output)
@@ -380,10 +357,10 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def _drain_pty(self) -> None:
         """The process has ended, so what is in the pty is all that counts, whoever else may hold it (sshd agrees)."""
-        before = self.bytes_out
+        before = self.record.bytes_out
         while self._streams is not None and self._streams.read_now():
-            self._drain_left -= self.bytes_out - before
-            before = self.bytes_out
+            self._drain_left -= self.record.bytes_out - before
+            before = self.record.bytes_out
             if self._drain_left <= 0:
                 break
             if not self._flow.is_open:
@@ -394,14 +371,27 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._finished or self._lost or self._exit is None or not self._channel.drained:
             return
         self._finished = True
-        if self._exit.signal is not None:
-            self._channel.report_signal(ssh_name(self._exit.signal), self._exit.core_dumped)
-        else:
-            self._channel.report_exit(self._exit.status or 0)
+        self._tell_exit(self._exit)
         if not self._output_refused:  # who has said that it takes no more is not told that no more comes
             self._channel.write_eof()
         self._channel.close()
         self._release("exited, output left open" if self._left_open else "exited")
+
+    def _tell_exit(self, exit_: Exited) -> None:
+        if self._exit_told:
+            return
+        self._exit_told = True
+        if exit_.signal is not None:
+            self._channel.report_signal(ssh_name(exit_.signal), exit_.core_dumped)
+        else:
+            self._channel.report_exit(exit_.status or 0)
+
+    def _tell_exit_early(self) -> None:
+        """As sshd (session.c, session_exit_message): nobody takes input any more, whatever becomes of the output."""
+        self._exit_timer = None
+        if self._exit is not None and self._streams is not None and self._flow.is_open:
+            self._tell_exit(self._exit)
+            self._streams.refuse_input()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The channel is gone, by our hand or the client's: let go of everything."""
@@ -419,22 +409,15 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._released = True
         context, exit_ = self._context, self._exit
         self._cancel_timer()
+        if self._exit_timer is not None:
+            self._exit_timer.cancel()
         self._forget_network()
         if self._streams is not None:
+            if (self._left_open or self._stopping) and not self._streams.is_pty:
+                # It is we who end it: whoever writes on must not die of that.
+                context.spawner.drains.take(context.user, self._streams.leave_outputs())
             self._streams.close(INPUT_SECONDS if reason == "channel closed" else 0)
-        context.publish(
-            SessionClosed(
-                conn=context.conn,
-                session=context.session,
-                user=context.user,
-                reason="server stopped" if self._stopping and exit_ is None else reason,
-                exit_status=exit_.status if exit_ is not None else None,
-                exit_signal=ssh_name(exit_.signal) if exit_ is not None and exit_.signal is not None else None,
-                bytes_in=self.bytes_in,
-                bytes_out=self.bytes_out,
-                seconds=round(context.now() - self._opened_at, 3),
-            )
-        )
+        self.record.ends("server stopped" if self._stopping and exit_ is None else reason, exit_)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

@@ -4,8 +4,9 @@ import asyncio
 import os
 import pwd
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -13,15 +14,30 @@ from pyssh_gateway.config import Service
 from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES
 from pyssh_gateway.core.background import Sample
 from pyssh_gateway.core.launch import Account, LaunchPlan
+from pyssh_gateway.gateway.drains import Drains
 from pyssh_gateway.gateway.request_socket import RequestSocket, Unanswered
-from pyssh_gateway.spawner import protocol
+from pyssh_gateway.spawner import late_sockets, protocol
+from pyssh_gateway.spawner.reload import Reread, decode
 
 ANSWER_SECONDS = 10.0
 """A fork takes milliseconds; a machine that needs longer than this for one is not going to serve a shell."""
 
+START_SECONDS = 20.0
+"""How long the start of a process may take, of `STARTS_AT_ONCE`: the account may stop those that are on their way, and
+the spawner gives each of them `process.READY_SECONDS` before the next has its place."""
+
+STARTS_AT_ONCE = 8
+"""Processes of one account that the spawner is asked for at a time; it starts some of them side by side, and has the
+next at hand when one is ready. The account's others wait here, in its own queue, and nobody else's behind them."""
+
+TURN_SECONDS = 120.0
+"""How long a process may wait for its turn: then the account has thousands on their way, or stops them all."""
 
 STOP_SECONDS_MORE = 5.0
 """How much longer than its services may take the spawner may need to say that they have ended."""
+
+SOCKET_SECONDS = late_sockets.PATIENCE_SECONDS + ANSWER_SECONDS
+"""How long to wait for a socket that another server has: as long as the spawner tries."""
 
 
 class SpawnRefused(Exception):
@@ -47,7 +63,9 @@ StartRequest = protocol.Spawn | protocol.MakeSockets | protocol.RunHook | protoc
 class SpawnerClient:
     """Asks the spawner for processes and files. `on_lost` is called once when the spawner is gone.
 
-    `on_news` is called with what only the spawner knows of: steps of the boot; starts, ends and lines of services.
+    `on_news` is called with what only the spawner knows of: steps of the boot; starts, ends and lines of services;
+    `on_reread` when it has read the configuration again. `drains` takes the outputs of processes that outlive their
+    channels.
     """
 
     def __init__(
@@ -56,31 +74,38 @@ class SpawnerClient:
         loop: asyncio.AbstractEventLoop,
         on_lost: Callable[[], None],
         on_news: OnNews = lambda _event: None,
+        on_reread: Callable[[], None] = lambda: None,
     ) -> None:
         self._exits: dict[int, OnExit] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._tell = on_news
+        self._on_reread = on_reread
+        self.drains = Drains(loop)
         self._requests: RequestSocket[protocol.Report] = RequestSocket(
             control,
             loop,
             decode=protocol.decode_report,
-            number_of=lambda report: None if isinstance(report, protocol.Exited | protocol.News) else report.id,
+            number_of=_number_of,
             on_news=self._on_news,
             on_lost=on_lost,
         )
 
     def close(self) -> None:
-        """Stop listening to the spawner."""
+        """Stop listening to the spawner, and let go of the outputs that are kept."""
         self._requests.close()
+        self.drains.close()
 
     async def spawn(self, plan: LaunchPlan, on_exit: OnExit) -> Spawned:
         """Start `plan`; `on_exit` is called once, never before this has returned. Raises `SpawnRefused`."""
-        number = self._requests.new_number()
-        return await self._start(protocol.Spawn(number, plan), on_exit)
+        async with self._turn(plan.user):
+            number = self._requests.new_number()
+            return await self._start(protocol.Spawn(number, plan), on_exit)
 
     async def make_sockets(self, user: str, on_exit: OnExit) -> Spawned:
         """Start the process that makes sockets as `user`; its one descriptor is the socket to talk to it."""
-        number = self._requests.new_number()
-        return await self._start(protocol.MakeSockets(number, user), on_exit)
+        async with self._turn(user):
+            number = self._requests.new_number()
+            return await self._start(protocol.MakeSockets(number, user), on_exit)
 
     async def run_hook(self, index: int, on_exit: OnExit) -> Spawned:
         """Run a command of the configuration (see `protocol.RunHook`); its one descriptor is its output."""
@@ -97,7 +122,8 @@ class SpawnerClient:
         try:
             return find_account(user)
         except SpawnRefused:
-            await self._ask(protocol.AwaitAccount(self._requests.new_number(), user))
+            async with self._turn(user):
+                await self._ask(protocol.AwaitAccount(self._requests.new_number(), user))
         return find_account(user)
 
     async def stop_services(self, services: tuple[Service, ...]) -> None:
@@ -115,7 +141,7 @@ class SpawnerClient:
         """Send signal `number` to the process group of `spawned`; nothing happens if it has ended."""
         if spawned.id in self._exits:
             try:
-                self._requests.send(protocol.encode(protocol.Signal(spawned.id, number)))
+                self._requests.send(protocol.encode(protocol.Signal(spawned.id, number)), key=(spawned.id, number))
             except Unanswered as error:
                 raise SpawnRefused(str(error)) from error
 
@@ -141,6 +167,14 @@ class SpawnerClient:
             os.close(descriptors[0])
         return content
 
+    async def await_socket(self, name: protocol.SocketName) -> socket.socket:
+        """The listening socket `name`, when the server that had it at our start has left it. Raises `SpawnRefused`."""
+        number = self._requests.new_number()
+        report, descriptors = await self._ask(protocol.AwaitSocket(number, name), SOCKET_SECONDS)
+        if not descriptors:
+            raise SpawnRefused(_reason(report))
+        return socket.socket(fileno=descriptors[0])
+
     async def sample_activity(self) -> Sample:
         """What the processes of sessions have used so far. Raises `SpawnRefused`."""
         report, _ = await self._ask(protocol.SampleActivity(self._requests.new_number()))
@@ -148,10 +182,50 @@ class SpawnerClient:
             raise SpawnRefused(_reason(report))
         return report.sample
 
+    @asynccontextmanager
+    async def _turn(self, user: str) -> AsyncIterator[None]:
+        """Wait until it is `user`'s next request's turn. Raises `SpawnRefused`."""
+        turns = self._turns.setdefault(user, asyncio.Semaphore(STARTS_AT_ONCE))
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                await turns.acquire()
+        except TimeoutError:
+            raise SpawnRefused(f"too many processes of {user} are being started") from None
+        try:
+            yield
+        finally:
+            turns.release()
+
+    def ask_reload(self) -> None:
+        """Have the spawner read the configuration again; `on_reread` is called when it has."""
+        with suppress(Unanswered):
+            self._requests.send(protocol.encode(protocol.Reload(self._requests.new_number())))
+
+    async def take_config(self) -> Reread:
+        """What came of that. Raises `SpawnRefused`."""
+        descriptor = await self._open(protocol.TakeConfig(self._requests.new_number()))
+        try:
+            return decode(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+        except ValueError as error:
+            raise SpawnRefused(f"the spawner's configuration can't be read: {error}") from error
+        finally:
+            os.close(descriptor)
+
+    async def open_log(self) -> int:
+        """The log's file, opened where it should be; the descriptor is the caller's. Raises `SpawnRefused`."""
+        return await self._open(protocol.OpenLog(self._requests.new_number()))
+
+    async def _open(self, request: protocol.TakeConfig | protocol.OpenLog) -> int:
+        report, descriptors = await self._ask(request)
+        if not isinstance(report, protocol.Opened) or len(descriptors) != 1:
+            protocol.close_all(descriptors)
+            raise SpawnRefused(_reason(report))
+        return descriptors[0]
+
     async def _start(self, request: StartRequest, on_exit: OnExit) -> Spawned:
         self._exits[request.id] = on_exit
         try:
-            report, descriptors = await self._ask(request)
+            report, descriptors = await self._ask(request, START_SECONDS)
         except BaseException:
             del self._exits[request.id]
             raise
@@ -178,6 +252,13 @@ class SpawnerClient:
             on_exit = self._exits.pop(report.id, None)
             if on_exit is not None:
                 on_exit(report)
+        elif isinstance(report, protocol.Reread):
+            self._on_reread()
+
+
+def _number_of(report: protocol.Report) -> int | None:
+    """Which request is answered; None: it answers nothing."""
+    return None if isinstance(report, protocol.Exited | protocol.News | protocol.Reread) else report.id
 
 
 def _reason(report: protocol.Report) -> str:
@@ -190,4 +271,4 @@ def find_account(user: str) -> Account:
         entry = pwd.getpwnam(user)
     except KeyError:
         raise SpawnRefused(f"there is no account {user} on this machine") from None
-    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, entry.pw_shell)
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, entry.pw_shell, user)

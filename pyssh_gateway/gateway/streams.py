@@ -21,7 +21,8 @@ class Streams:
     """Owns a pty's master, or the pipes of standard input, output and error, until it is closed.
 
     `deliver` gets output and the kind of data that it is in SSH, `at_end` is called when an output has ended, `on_room`
-    when input that had to wait has been written, `on_refused` when the process has closed its input.
+    when input that had to wait has been written, `on_refused` when the process has closed its input. `hold` is told how
+    many bytes of input more (or fewer) wait.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Streams:
         at_end: Callable[[], None],
         on_room: Callable[[], None],
         on_refused: Callable[[], None],
+        hold: Callable[[int], None],
     ) -> None:
         """Take `descriptors` over, or leave them alone and raise `OSError`: there are no descriptors left."""
         self.is_pty = is_pty
@@ -46,7 +48,7 @@ class Streams:
         else:
             writing, stdout, stderr = descriptors
             outputs = [(stdout, None), (stderr, STDERR)]
-        self._sink = Sink(loop, writing, on_room, on_refused=on_refused)
+        self._sink = Sink(loop, writing, on_room, on_refused=on_refused, hold=hold)
         self._sources = [
             Source(
                 loop,
@@ -88,11 +90,29 @@ class Streams:
         """No more input will come."""
         self._sink.end()
 
+    def refuse_input(self) -> None:
+        """Nobody reads the input any more, whoever may still hold it."""
+        self._sink.refuse()
+
+    def leave_outputs(self) -> list[int]:
+        """Stop reading the outputs of a process without a terminal. Those still open are the caller's from now on."""
+        return [descriptor for source in self._sources if (descriptor := source.leave()) is not None]
+
     def resize(self, columns: int, rows: int, width: int, height: int) -> None:
         """The client's window has another size."""
         if self._master is not None:
             with suppress(OSError):
                 set_size(self._master, columns, rows, width, height)
+
+    @property
+    def takes_lines(self) -> bool:
+        """Whether programs get what is typed by the line (ICANON of termios(3)); the master shows the slave's modes."""
+        if self._master is None:
+            return False
+        try:
+            return bool(termios.tcgetattr(self._master)[3] & termios.ICANON)
+        except termios.error:
+            return False
 
     def send_break(self) -> bool:
         """A break on the terminal's line, whose length means nothing to a pty; False without a terminal."""

@@ -1,9 +1,9 @@
-"""The transport (RFC 4253): the socket, packets, backpressure and the end of a connection; the fast path.
+"""The transport (RFC 4253): the socket, sending, backpressure and the end of a connection; the fast path.
 
-This module, `connection` and `channel` override asyncssh's private methods; the dependency is pinned to the minor
-version for their sake, and tests/wire/test_transport_contract.py fails when one of them goes away. What is in here is
-measured or cited: a login costs one delayed ACK less (QUICKACK), a packet one system call and two cipher objects less,
-and a peer that has not authenticated can't make us buffer more than a login needs.
+This module, `receiving`, `sending`, `connection` and `channel` override asyncssh's private methods; the dependency is
+pinned to the minor version for their sake, and tests/wire/test_transport_contract.py fails when one of them goes away.
+What is in here is measured or cited: a login costs one delayed ACK less (QUICKACK), a packet one system call and two
+cipher objects less, and a peer that has not authenticated can't make us buffer more than a login needs.
 """
 
 import asyncio
@@ -16,8 +16,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 import asyncssh
-import msgspec
-from asyncssh.connection import SSHServerConnection, SSHServerConnectionOptions
+from asyncssh.connection import SSHServerConnectionOptions
 from asyncssh.constants import (
     MSG_CHANNEL_DATA,
     MSG_CHANNEL_EXTENDED_DATA,
@@ -32,19 +31,15 @@ from asyncssh.constants import (
 from asyncssh.encryption import Encryption, GCMEncryption
 from asyncssh.packet import PacketDecodeError
 
-from pyssh_gateway.gateway.algorithms import GCM_CIPHERS
+from pyssh_gateway.gateway import turns
 from pyssh_gateway.gateway.cipher import GcmCipher
-
-EARLY_READ_BYTES = 16 * 1024
-"""One read before authentication. asyncssh copies what is left of its input buffer for every packet in it, so a peer
-that sends many tiny packets costs time by the square of the read: 9-18 s for other logins with asyncio's 256 KiB."""
+from pyssh_gateway.gateway.key_exchange import KeyExchange, Services
+from pyssh_gateway.gateway.receiving import READ_BYTES
+from pyssh_gateway.gateway.turns import Turns
 
 EARLY_TOTAL_BYTES = 512 * 1024
 """All that a peer may send before it has authenticated. A login with six certificates and the largest RSA keys needs
 a tenth of it."""
-
-READ_BYTES = 256 * 1024
-"""One read after authentication: asyncio's own size."""
 
 SEND_HIGH_WATER = 256 * 1024
 """When this much waits for the network, descriptors are not read any more: the kernel then blocks their writers."""
@@ -62,22 +57,11 @@ thousandth of it while not reading."""
 
 DATA_MESSAGES = frozenset({MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA})
 
-_FIRST_KEX_FOLLOWS = -5
-"""Where a KEXINIT has `first_kex_packet_follows`: before its last field, a reserved uint32 (RFC 4253 section 7.1)."""
-
 _UNDECODABLE = (PacketDecodeError, UnicodeDecodeError)
 """What a malformed message leads to. Before authentication it may be any ValueError: of a key, or a curve's point."""
 
 
-class Services(msgspec.Struct, frozen=True):
-    """What a connection needs from its listener. `steer_to_gcm` decides by the client's identification line."""
-
-    login_attempts: int
-    steer_to_gcm: Callable[[bytes], bool]
-    negotiation_failed: Callable[[], None]
-
-
-class Transport(SSHServerConnection):
+class Transport(KeyExchange):
     """One client's transport; `connection.Connection` is built upon it."""
 
     def __init__(
@@ -86,43 +70,42 @@ class Transport(SSHServerConnection):
         options: SSHServerConnectionOptions,
         services: Services,
     ) -> None:
-        super().__init__(loop, options)
-        self.bytes_in = 0
+        super().__init__(loop, options, services)
         self.bytes_out = 0
         self.writing_paused = False
-        self._services = services
         self._socket: socket.socket | None = None
         self._outbox = bytearray()
         self._flush_scheduled = False
         self._network_full = False
         self._answers_waiting = 0
+        self._data_packets_left = turns.PACKETS
+        self._data_turns = Turns(loop, self._next_data_turn)
+        self._with_data: dict[Callable[[], None], None] = {}  # in the order of their turns
+        self._has_spoken = False
         self._peer_gone = False
-        self._same_first_kex = False
-        self.client_host_key_algs: tuple[bytes, ...] = ()
         self._on_writable: set[Callable[[bool], None]] = set()
 
     # -- the socket ---------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the socket over: small reads and immediate ACKs until the peer has authenticated."""
+        """Take the socket over: immediate ACKs until the peer has authenticated."""
         stream = cast(asyncio.Transport, transport)
         stream.set_write_buffer_limits(high=SEND_HIGH_WATER)
-        stream.max_size = EARLY_READ_BYTES  # type: ignore[attr-defined]  # of asyncio's selector transports
         self._socket = transport.get_extra_info("socket")
         self._acknowledge_at_once()
         super().connection_made(transport)
 
-    def data_received(self, data: bytes, datatype: int | None = None) -> None:
-        """Bytes from the peer; before authentication they are counted against what a login needs."""
-        self.bytes_in += len(data)
-        if self._transport is None:  # closed: what still comes is only taken so that the peer reads our last words
-            return
+    def _may_go_on(self) -> bool:
+        """Before authentication what a peer sends is counted against what a login needs."""
+        if not self._has_spoken:
+            self._has_spoken = True
+            self.services.spoke()
         if not self._auth_complete:
             self._acknowledge_at_once()
             if self.bytes_in > EARLY_TOTAL_BYTES:
                 self._force_close(asyncssh.ProtocolError("too much data before authentication"))
-                return
-        super().data_received(data, datatype)
+                return False
+        return True
 
     def _acknowledge_at_once(self) -> None:
         """Acknowledge without delay: the client has Nagle's algorithm on during the handshake and waits for our ACK.
@@ -135,8 +118,8 @@ class Transport(SSHServerConnection):
 
     def authenticated(self) -> None:
         """The peer is known from here on: read as much as there is."""
-        if self._transport is not None:
-            self._transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # of asyncio's selector transports
+        self.report_ciphers()
+        self._read_bytes = READ_BYTES
 
     # -- sending ------------------------------------------------------------------------------------------------
 
@@ -208,6 +191,42 @@ class Transport(SSHServerConnection):
             data, self._outbox = self._outbox, bytearray()
             self.bytes_out += len(data)
             self._transport.write(data)
+        if not self._with_data:
+            self._data_packets_left = turns.PACKETS
+            self._data_turns.done()
+
+    def may_send_data(self, go_on: Callable[[], None]) -> bool:
+        """Whether one more data packet may be sent now; if not, `go_on` is called when its turn comes.
+
+        Data waits in its channel, where it is bounded, while the network is full, and while others had no turn.
+        """
+        if self.writing_paused or not self._data_packets_left:
+            self.yield_data(go_on)
+            return False
+        self._data_packets_left -= 1
+        return True
+
+    def yield_data(self, go_on: Callable[[], None]) -> None:
+        """Have `go_on` called when other channels that have data had their turn."""
+        self._with_data[go_on] = None
+        if not self.writing_paused:
+            self._data_turns.used_up()
+
+    def drop_data(self, go_on: Callable[[], None]) -> None:
+        """There is no more data to send, whatever was said before."""
+        self._with_data.pop(go_on, None)
+
+    def _next_data_turn(self) -> None:
+        self._data_packets_left = turns.PACKETS
+        self._let_data_go()
+
+    def _let_data_go(self) -> None:
+        while self._with_data and self._data_packets_left and not self.writing_paused:
+            go_on = next(iter(self._with_data))
+            del self._with_data[go_on]
+            go_on()
+        if self._with_data and not self.writing_paused:
+            self._data_turns.used_up()
 
     def _count_answer(self, size: int) -> None:
         """Sources stop when nothing can be sent; answers can't, so a peer that asks and never reads is cut off."""
@@ -235,6 +254,7 @@ class Transport(SSHServerConnection):
         self._answers_waiting = 0
         for callback in tuple(self._on_writable):
             callback(not paused)
+        self._let_data_go()
 
     def on_writable(self, callback: Callable[[bool], None]) -> Callable[[], None]:
         """Have `callback` told when the network stops (also now, if it has) or starts taking data; returns the end."""
@@ -252,6 +272,9 @@ class Transport(SSHServerConnection):
             return
         self._flush()
         self._transport = None
+        self._with_data.clear()
+        self._data_turns.end()
+        transport.resume_reading()  # what still comes is thrown away
         if self._peer_gone or transport.is_closing():
             transport.abort()
         else:
@@ -260,6 +283,13 @@ class Transport(SSHServerConnection):
                 transport.write_eof()
             self._loop.call_later(CLOSE_SECONDS if self._auth_complete else EARLY_CLOSE_SECONDS, transport.abort)
         self._loop.call_soon(self._cleanup, exc)
+
+    def cut_off(self, reason: str) -> None:
+        """End a connection on which nobody has authenticated, at once: its descriptor is needed for others."""
+        transport = self._transport
+        if transport is not None:
+            self._force_close(asyncssh.ConnectionLost(reason))
+            transport.abort()
 
     def eof_received(self) -> None:
         """The peer has closed its side; nobody speaks SSH into one half of a connection."""
@@ -279,39 +309,9 @@ class Transport(SSHServerConnection):
 
     # -- key exchange -------------------------------------------------------------------------------------------
 
-    def _send_kexinit(self) -> None:
-        """Offer the ciphers that suit the client.
-
-        The client's order decides (RFC 4253 section 7.1) and OpenSSH's puts ciphers first that cost us a multiple of
-        AES-GCM, so those are not offered to a client that surely has AES-GCM.
-        """
-        if not self._session_id and self._services.steer_to_gcm(self._client_version):
-            self._enc_algs = [cipher.encode() for cipher in GCM_CIPHERS]
-        super()._send_kexinit()
+    def _send_kexinit_now(self) -> None:
+        super()._send_kexinit_now()
         self._tell_writable()
-
-    def _choose_alg(self, alg_type: str, local_algs: Any, remote_algs: Any) -> bytes:
-        """RFC 4253 section 7.1; remembers that a client was offered too little, so that its next try gets it all."""
-        if alg_type == "key exchange":
-            self._same_first_kex = bool(remote_algs) and local_algs[0] == remote_algs[0]
-        try:
-            return super()._choose_alg(alg_type, local_algs, remote_algs)
-        except asyncssh.KeyExchangeFailed:
-            if alg_type == "encryption":
-                self._services.negotiation_failed()
-            raise
-
-    def choose_server_host_key(self, peer_host_key_algs: Any) -> bool:
-        """Judge a guessed key exchange packet, which asyncssh does by the chosen algorithm alone.
-
-        RFC 4253 section 7: the guess was wrong, and its packet is ignored, unless both sides' lists for key exchange
-        and for host keys begin with the same entry. dropbear guesses, and sends the packet again if it was wrong.
-        """
-        guessed = bool(self._client_kexinit[_FIRST_KEX_FOLLOWS])
-        same_first_key = peer_host_key_algs[:1] == list(self._server_host_key_algs or [])[:1]
-        self._ignore_first_kex = guessed and not (self._same_first_kex and same_first_key)
-        self.client_host_key_algs = tuple(peer_host_key_algs)
-        return super().choose_server_host_key(peer_host_key_algs)
 
     def send_newkeys(self, k: bytes, h: bytes) -> None:
         """Switch to the new keys, with our own cipher where we have one."""

@@ -75,6 +75,17 @@ class FetchError(Exception):
         self.retry_after = retry_after
 
 
+class RedirectedError(FetchError):
+    """The server redirects to an address that is not followed.
+
+    `target` is its path and query on the same server; empty if it is on another one.
+    """
+
+    def __init__(self, reason: str, target: str = "") -> None:
+        super().__init__(reason)
+        self.target = target
+
+
 def validators_of(header: Header) -> Validators:
     """What to ask with next time. What is too long, or has characters that no request may have, is not kept."""
     return Validators(_fit_validator(header("ETag")), _fit_validator(header("Last-Modified")))

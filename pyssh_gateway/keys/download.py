@@ -1,7 +1,7 @@
 """One bounded download of a text of keys over HTTP: all of it within a deadline and a size, or the reason why not.
 
 http.client and not urllib.request does the work, because it lets us put one deadline under all reads (see
-keys.connections). It also uses no proxy, cookie or password and follows no redirect by itself. This module knows HTTP;
+keys.connections). It also uses no cookie or password, and no proxy or redirect by itself. This module knows HTTP;
 it does not know what a key is or which source it serves.
 """
 
@@ -17,16 +17,18 @@ import msgspec
 from pyssh_gateway import __version__
 from pyssh_gateway.config import Secret, check_source_spec, format_duration
 from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES
+from pyssh_gateway.core.redirects import is_same_name
 from pyssh_gateway.keys.answers import (
     NO_VALIDATORS,
     Answer,
     FetchError,
+    RedirectedError,
     Validators,
     hold_of,
     next_page_of,
     validators_of,
 )
-from pyssh_gateway.keys.connections import connected, same_origin
+from pyssh_gateway.keys.connections import Proxies, connected, same_origin
 from pyssh_gateway.keys.threads import in_daemon_thread
 
 if TYPE_CHECKING:
@@ -35,9 +37,10 @@ if TYPE_CHECKING:
 __all__ = ["MAX_REDIRECTS", "FetchError", "Request", "download", "fetch_url", "no_answer"]
 
 MAX_REDIRECTS = 3
-"""Redirects followed, on one host: /name to /Name and back to a path is two; a loop is cut off soon."""
+"""Redirects followed, all to the same name: /name to /Name to /Name/ is two; a loop is cut off soon."""
 
 _READ_BYTES = 64 * 1024
+_SHOWN = 200  # characters of an address that a server redirects to: a path of some length
 _OK = 200
 _NOT_MODIFIED = 304
 _GONE = frozenset({404, 410})
@@ -49,14 +52,17 @@ _HEADERS = {"User-Agent": f"pyssh-gateway/{__version__}", "Accept": "text/plain"
 class Request(msgspec.Struct, frozen=True):
     """What is asked of whom. `what` is what is wanted there, for people.
 
-    `validators` make the question conditional. `token` is sent with it, to this server and to no other. `headers` come
+    `any_case`: a redirect to the same address in other capitals leads to the same thing. `validators` make the question
+    conditional. `token` is sent with it, to this server and to no other. `proxies` are those on the way. `headers` come
     in the place of, or beside, the usual ones. `meanings` says what a status means here.
     """
 
     url: str
     what: str = "keys"
+    any_case: bool = False
     validators: Validators = NO_VALIDATORS
     token: Secret = Secret()
+    proxies: Proxies = Proxies()
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     meanings: Mapping[int, str] = msgspec.field(default_factory=dict)
 
@@ -127,13 +133,13 @@ def _follow(request: Request, remaining: Callable[[], float], unix_time: Callabl
     # What an address was answered with is said to that address only, not to one that it redirects to.
     validators = request.validators
     for hops in range(MAX_REDIRECTS + 1):
-        with connected(url, remaining) as connection:
+        with connected(url, remaining, request.proxies) as connection:
             connection.request("GET", _target(url), headers=_headers(request, validators))
             with connection.getresponse() as response:
                 if response.status not in _REDIRECTS:
                     answer = _read_answer(response, request, validators, unix_time)
                     return msgspec.structs.replace(answer, validators=NO_VALIDATORS) if hops else answer
-                url = _redirected(url, response.getheader("Location", ""))
+                url = _redirected(request, url, response.getheader("Location", ""))
                 validators = NO_VALIDATORS
     raise FetchError(f"redirected more than {MAX_REDIRECTS} times")
 
@@ -192,10 +198,13 @@ def _header_of(response: "HTTPResponse") -> Callable[[str], str]:
     return lambda name: response.getheader(name, "").strip()
 
 
-def _redirected(url: str, location: str) -> str:
+def _redirected(request: Request, url: str, location: str) -> str:
     target = urljoin(url, location)
     if not location or not same_origin(url, target):
-        raise FetchError(f"redirected to another place, which is not followed: {location[:200]!a}")
+        raise RedirectedError(f"redirected to another place, which is not followed: {location[:_SHOWN]!a}")
+    if not is_same_name(_target(request.url), _target(target), any_case=request.any_case):
+        shown = _target(target)[:_SHOWN]
+        raise RedirectedError(f"redirected to another address, which is not followed: {shown!a}", _target(target))
     return target
 
 

@@ -4,9 +4,26 @@ This module does not know what is in the files.
 """
 
 import contextlib
+import errno
+import fcntl
 import os
 import stat
+import time
+from collections.abc import Iterator
 from pathlib import Path
+
+LOCK_SECONDS = 10.0
+"""How long a process waits for another one that puts a file into the same directory, which takes milliseconds."""
+
+_LOCK_POLL_SECONDS = 0.01
+
+# What link(2) fails with where it can't be: vfat and sshfs say EPERM, SMB and 9p EOPNOTSUPP, some FUSE programs ENOSYS,
+# a security module EACCES, and a directory that has all the links that it may have EMLINK.
+_NO_LINKS = frozenset(
+    {errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL, errno.EXDEV}
+)
+# What a file system says to something that it does not have at all, such as locks, modes, or fsync(2) of a directory.
+_UNKNOWN_THERE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EBADF})
 
 
 class UntrustedFileError(Exception):
@@ -27,14 +44,76 @@ def replace_file(path: Path, data: bytes, mode: int) -> None:
 def create_file(path: Path, data: bytes, mode: int) -> None:
     """Put `data` at `path` if nothing is there; of several who try at once, one does. Raises FileExistsError, OSError.
 
-    A link, because it is the one step that fails if the name is taken and shows nobody a half-written file.
+    A link, because it is the one step that fails if the name is taken and shows nobody a half-written file. Where there
+    are no links, the file is renamed, while the directory is locked.
     """
     temporary = _write_temporary(path, data, mode)
     try:
-        path.hardlink_to(temporary)
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            with _locked(path.parent):
+                if os.path.lexists(path):
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+                temporary.rename(path)
     finally:
         _remove(temporary)
     _sync_directory(path.parent)
+
+
+def replace_empty_file(path: Path, data: bytes, mode: int) -> bool:
+    """Put `data` at `path` if there is an empty file; of several who try at once, one does. Raises OSError.
+
+    Returns whether it did: what somebody has put there meanwhile stays.
+    """
+    with _locked(path.parent):
+        if not is_blank(path.read_bytes()):
+            return False
+        replace_file(path, data, mode)
+        return True
+
+
+def is_blank(data: bytes) -> bool:
+    """Whether a file says nothing: a power cut leaves it without any byte, or with zeros (XFS) in their place."""
+    return not data.strip(b"\0 \t\r\n")
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory, for its owner only, and those above it that are missing, durably. Raises OSError."""
+    missing = [directory for directory in (path, *path.parents) if not directory.exists()]
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for directory in missing:
+        _sync_directory(directory.parent)
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Alone among those who lock `directory`, as far as its file system knows locks. Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise OSError(
+                        errno.EBUSY, f"another process has locked the directory for {LOCK_SECONDS:.0f} s"
+                    ) from None
+                time.sleep(_LOCK_POLL_SECONDS)
+            except OSError as error:
+                if error.errno not in _UNKNOWN_THERE:
+                    raise
+                break
+            else:
+                break
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_trusted(path: Path, *, limit: int, forbidden_mode: int, purpose: str) -> bytes:
@@ -76,7 +155,7 @@ def _write_temporary(path: Path, data: bytes, mode: int) -> Path:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)  # whatever the umask is
+            _set_mode(descriptor, mode)
             file.write(data)
             file.flush()
             os.fsync(descriptor)
@@ -84,6 +163,19 @@ def _write_temporary(path: Path, data: bytes, mode: int) -> Path:
         _remove(temporary)
         raise
     return temporary
+
+
+def _set_mode(descriptor: int, mode: int) -> None:
+    """Give a new file its mode, whatever the umask is. Raises OSError if it would stay open to more people."""
+    try:
+        os.fchmod(descriptor, mode)
+    except OSError as error:
+        # SMB and vfat have one mode for all files.
+        if stat.S_IMODE(os.fstat(descriptor).st_mode) & ~mode:
+            reason = (
+                f"{error.strerror} (the file system keeps no modes: mount it so that files have {mode:04o} or less)"
+            )
+            raise OSError(error.errno, reason) from error
 
 
 def _remove(path: Path) -> None:
@@ -96,5 +188,8 @@ def _sync_directory(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNKNOWN_THERE:  # SMB and others keep names in their own way
+            raise
     finally:
         os.close(descriptor)

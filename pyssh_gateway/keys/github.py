@@ -1,7 +1,8 @@
 """What GitHub's API knows that a page of keys does not say: the number of an account, and who is in a team.
 
-An account's number stays when it is renamed and is never given to anybody else, which its name may be. This module does
-not know which numbers are trusted, and fetches no keys.
+An account's number stays when it is renamed and is never given to anybody else, which its name may be. An Enterprise
+Server in private mode shows no page of keys: there, the API has the keys as well. This module does not know which
+numbers are trusted.
 """
 
 import datetime as dt
@@ -15,19 +16,28 @@ import msgspec
 from pyssh_gateway import config
 from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES, is_key_line
 from pyssh_gateway.keys.answers import Answer, FetchError
-from pyssh_gateway.keys.connections import same_origin
+from pyssh_gateway.keys.connections import Proxies, same_origin
 from pyssh_gateway.keys.download import Request, download
 
 PAGE_SIZE = 100
-"""Members on a page: the most that the API gives."""
+"""Members, or keys, on a page: the most that the API gives."""
 
 MAX_PAGES = 5
-"""Pages read of one team. Each member is a download more at every refresh, and `core.authorized_keys.MAX_KEYS_BYTES`
-holds the keys of so many."""
+"""Pages read of one team, or of one account's keys. Each member is a download more at every refresh, and
+`core.authorized_keys.MAX_KEYS_BYTES` holds the keys of so many."""
 
 _HEADERS = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
 
 _UNAUTHORISED = "GitHub does not accept keys.github_token: it may have expired"
+_UNKNOWN_ASKER = (
+    "GitHub's API answers only to those who show a token: set keys.github_token (PYSSH_GATEWAY_KEYS__GITHUB_TOKEN) to "
+    "one of any account there"
+)
+PRIVATE = (
+    "a GitHub Enterprise Server in private mode shows keys only to those who are signed in: set keys.github_token "
+    "(PYSSH_GATEWAY_KEYS__GITHUB_TOKEN) to a token of any account there, and its API is asked for them"
+)
+"""What to do about a server that redirects those who ask for keys to its login page."""
 _UNASKED = (
     "GitHub tells who is in a team only to those who know a token of the organisation: set keys.github_token "
     "(PYSSH_GATEWAY_KEYS__GITHUB_TOKEN) to one with read:org, or with read access to the organisation's members"
@@ -51,6 +61,12 @@ class Member(msgspec.Struct, frozen=True):
     id: AccountId
 
 
+class _Key(msgspec.Struct, frozen=True):
+    """A key as the API shows it: one line of type and base64."""
+
+    key: str
+
+
 class Old(msgspec.Struct, frozen=True):
     """Since when a member's keys are known, and since when that member's page says that there is no such account.
 
@@ -69,7 +85,7 @@ async def account_id(login: str, settings: config.Keys, *, now: Callable[[], flo
 
     Not a conditional question: without a token, GitHub counts those as well.
     """
-    meanings = {404: "no such account", 410: "no such account", 401: _UNAUTHORISED}
+    meanings = {404: "no such account", 410: "no such account", 401: _unauthorised(settings)}
     answer = await _ask(f"{settings.github_api}/users/{login}", settings, meanings, now)
     member = _decode(answer, Member)
     if member.login.lower() != login.lower():
@@ -85,22 +101,62 @@ async def team_members(
         raise FetchError(_UNASKED)
     meanings = {404: "no such team", 410: "no such team", 401: _UNAUTHORISED}
     url = f"{settings.github_api}/orgs/{org}/teams/{team}/members?per_page={PAGE_SIZE}"
-    members: dict[int, Member] = {}
+    try:
+        listed = await _list(
+            url, tuple[Member, ...], words=("the team", "members"), settings=settings, meanings=meanings, now=now
+        )
+    except FetchError as error:
+        if error.gone:
+            await _check_sight(org, settings, now)
+        raise
+    # Somebody who joins meanwhile moves others to the next page, where they are a second time.
+    members = {member.id: _checked(member) for member in listed}
+    return tuple(members[number] for number in sorted(members))
+
+
+async def account_keys(login: str, settings: config.Keys, *, now: Callable[[], float] = time.time) -> bytes:
+    """The keys of an account, by the API, as lines; every page within `settings.timeout`. Raises FetchError.
+
+    For an Enterprise Server that hides its pages of keys, and shows them to those who have a token.
+    """
+    meanings = {404: "no such account", 410: "no such account", 401: _UNAUTHORISED}
+    url = f"{settings.github_api}/users/{login}/keys?per_page={PAGE_SIZE}"
+    listed = await _list(
+        url, tuple[_Key, ...], words=("the account", "keys"), settings=settings, meanings=meanings, now=now
+    )
+    if any("\n" in one.key or "\r" in one.key for one in listed):
+        raise FetchError("GitHub's API shows a key that is more than a line")
+    return "".join(f"{one.key}\n" for one in listed).encode("utf-8", "replace")
+
+
+async def _list(
+    url: str,
+    kind: type[tuple[_T, ...]],
+    *,
+    words: tuple[str, str],
+    settings: config.Keys,
+    meanings: dict[int, str],
+    now: Callable[[], float],
+) -> list[_T]:
+    """All that the API lists at `url`, page by page. Raises FetchError, also if it is more than MAX_PAGES.
+
+    `words` are for people: who has a list of what.
+    """
+    whose, what = words
+    found: list[_T] = []
     for _ in range(MAX_PAGES):
-        try:
-            answer = await _ask(url, settings, meanings, now)
-        except FetchError as error:
-            if error.gone:
-                await _check_sight(org, settings, now)
-            raise
-        # Somebody who joins meanwhile moves others to the next page, where they are a second time.
-        members |= {member.id: _checked(member) for member in _decode(answer, tuple[Member, ...])}
+        answer = await _ask(url, settings, meanings, now)
+        found += _decode(answer, kind)
         if not answer.next_page:
-            return tuple(members[number] for number in sorted(members))
+            return found
         if config.check_source_spec(f"url:{answer.next_page}") is not None or not same_origin(url, answer.next_page):
-            raise FetchError("GitHub's API continues the list of members at another place, which is not followed")
+            raise FetchError(f"GitHub's API continues the list of {what} at another place, which is not followed")
         url = answer.next_page
-    raise FetchError(f"the team has more than {MAX_PAGES * PAGE_SIZE} members, which is more than are asked for")
+    raise FetchError(f"{whose} has more than {MAX_PAGES * PAGE_SIZE} {what}, which is more than are asked for")
+
+
+def _unauthorised(settings: config.Keys) -> str:
+    return _UNAUTHORISED if settings.github_token else _UNKNOWN_ASKER
 
 
 async def _check_sight(org: str, settings: config.Keys, now: Callable[[], float]) -> None:
@@ -117,7 +173,15 @@ async def _check_sight(org: str, settings: config.Keys, now: Callable[[], float]
 
 
 async def _ask(url: str, settings: config.Keys, meanings: dict[int, str], now: Callable[[], float]) -> Answer:
-    request = Request(url, what="JSON", token=settings.github_token, headers=_HEADERS, meanings=meanings)
+    request = Request(
+        url,
+        what="JSON",
+        any_case=True,
+        token=settings.github_token,
+        proxies=Proxies(settings.https_proxy, settings.no_proxy),
+        headers=_HEADERS,
+        meanings=meanings,
+    )
     return await download(request, settings.timeout, now=now)
 
 

@@ -17,6 +17,7 @@ from pyssh_gateway.keys.host_keys import (
     COMMENT,
     KINDS,
     NEXT_SUFFIX,
+    EmptyKeyError,
     HostKey,
     HostKeyError,
     check_strength,
@@ -78,11 +79,9 @@ def prepare_next(keys_dir: Path, kinds: Sequence[str]) -> tuple[Change, ...]:
     for kind in kinds:
         path = _next_path(keys_dir, kind)
         try:
-            create_key_pair(path, COMMENT, kind)
+            done = create_key_pair(path, COMMENT, kind)
         except FileExistsError:
-            done = False
-        else:
-            done = True
+            done = _is_empty(path, kind) and create_key_pair(path, COMMENT, kind, in_place_of_empty=True)
         changes.append(Change(kind, path, _waiting(keys_dir, kind).fingerprint, done))
     return tuple(changes)
 
@@ -214,8 +213,19 @@ def _read(path: Path, kind: str) -> _Found | None:
 def _present(path: Path, kind: str) -> HostKey | None:
     try:
         return load(path, kind)
-    except FileNotFoundError:
+    except (FileNotFoundError, EmptyKeyError):
         return None
+
+
+def _is_empty(path: Path, kind: str) -> bool:
+    """Whether there is a file without a key, as a power cut leaves it. Raises HostKeyError."""
+    try:
+        load(path, kind)
+    except EmptyKeyError:
+        return True
+    except FileNotFoundError:
+        pass
+    return False
 
 
 def _check_owner(keys_dir: Path) -> None:
@@ -233,7 +243,10 @@ def _check_owner(keys_dir: Path) -> None:
 
 
 def _store(path: Path, key: _Found) -> None:
+    empty = _is_empty(path, key.kind)
     try:
-        store_key_pair(path, key.private_pem, key.public_blob, COMMENT)
+        if store_key_pair(path, key.private_pem, key.public_blob, COMMENT, in_place_of_empty=empty):
+            return
     except FileExistsError:
-        raise HostKeyError(f"{path} has come into being meanwhile: run this again") from None
+        pass
+    raise HostKeyError(f"{path} has come into being meanwhile: run this again")

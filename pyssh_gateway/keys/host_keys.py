@@ -6,6 +6,7 @@ what changes the server's on purpose.
 """
 
 import binascii
+import errno
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pyssh_gateway.core.authorized_keys import MIN_RSA_BITS, fingerprint
-from pyssh_gateway.keys.files import UntrustedFileError, create_file, read_trusted, replace_file
+from pyssh_gateway.events import HostKeyCreated
+from pyssh_gateway.keys.files import (
+    UntrustedFileError,
+    create_file,
+    is_blank,
+    make_directory,
+    read_trusted,
+    replace_empty_file,
+    replace_file,
+)
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.serialization import SSHPrivateKeyTypes
@@ -31,6 +41,7 @@ RSA_BITS = 3072
 COMMENT = "pyssh-gateway host key"
 
 MAX_KEY_BYTES = 64 * 1024  # an ed25519 key takes 400 bytes; the largest RSA key 13 KiB
+_NOT_WRITABLE = frozenset({errno.EACCES, errno.EROFS})
 GROUP_OR_OTHERS = 0o077  # the bits that OpenSSH's sshkey_perm_ok refuses
 
 
@@ -38,10 +49,15 @@ class HostKeyError(Exception):
     """A key cannot be used or made. The message is one line: what is wrong, where, what to do."""
 
 
+class EmptyKeyError(HostKeyError):
+    """There is a file, and nothing in it."""
+
+
 class HostKey(msgspec.Struct, frozen=True):
     """A key of the server. `private_pem` is in OpenSSH's format; `created`: it did not exist before this start.
 
-    `next`: it is announced and not used yet.
+    `was_empty`: there was a file without a key in the place of the created one. `next`: it is announced and not used
+    yet.
     """
 
     path: Path
@@ -50,6 +66,7 @@ class HostKey(msgspec.Struct, frozen=True):
     fingerprint: str
     created: bool
     next: bool = False
+    was_empty: bool = False
 
     @property
     def key_type(self) -> str:
@@ -72,6 +89,20 @@ def load_or_create(keys_dir: Path, kinds: Sequence[str]) -> tuple[HostKey, ...]:
     return tuple(_load_or_create(key_path(keys_dir, kind), kind) for kind in dict.fromkeys(kinds))
 
 
+def made_at_start(keys: Sequence[HostKey]) -> tuple[HostKeyCreated, ...]:
+    """What is to be told of the keys that did not exist before this start."""
+    return tuple(
+        HostKeyCreated(
+            key_type=key.key_type,
+            fingerprint=key.fingerprint,
+            path=str(key.path),
+            reason="empty" if key.was_empty else "missing",
+        )
+        for key in keys
+        if key.created
+    )
+
+
 def load_next(keys_dir: Path, kinds: Sequence[str]) -> tuple[HostKey, ...]:
     """The keys that are to follow the host keys of these kinds, as far as there are any. Raises HostKeyError.
 
@@ -84,7 +115,7 @@ def load_next(keys_dir: Path, kinds: Sequence[str]) -> tuple[HostKey, ...]:
         try:
             key = load(path.with_name(path.name + NEXT_SUFFIX), kind)
             in_use = read_private(path, GROUP_OR_OTHERS)
-        except FileNotFoundError:
+        except (FileNotFoundError, EmptyKeyError):  # nobody has learned a key that is not there
             continue
         if key.private_pem != in_use:  # else it follows already, and cleaning up was interrupted
             keys.append(msgspec.structs.replace(key, next=True))
@@ -92,52 +123,57 @@ def load_next(keys_dir: Path, kinds: Sequence[str]) -> tuple[HostKey, ...]:
 
 
 def _load_or_create(path: Path, kind: str) -> HostKey:
+    was_empty = False
     try:
         return load(path, kind)
     except FileNotFoundError:
         pass
+    except EmptyKeyError:  # nothing is lost by another one, which is
+        was_empty = True
     try:
-        create_key_pair(path, COMMENT, kind)
+        created = create_key_pair(path, COMMENT, kind, in_place_of_empty=was_empty)
     except FileExistsError:
         created = False  # another server was faster; its key is the one
-    else:
-        created = True
     try:
-        return msgspec.structs.replace(load(path, kind), created=created)
+        return msgspec.structs.replace(load(path, kind), created=created, was_empty=created and was_empty)
     except FileNotFoundError:
         raise HostKeyError(f"{path}: the file is gone again, or it is a link to nothing: remove it") from None
 
 
-def create_key_pair(path: Path, comment: str, kind: str = "ed25519") -> None:
+def create_key_pair(path: Path, comment: str, kind: str = "ed25519", *, in_place_of_empty: bool = False) -> bool:
     """Make a key pair without passphrase: the private key at `path`, the public one beside it in `.pub`.
 
     Raises FileExistsError if there is something at `path`, which is left alone, and HostKeyError if it cannot be
-    written. The directory is made, for its owner only, if it is missing.
+    written. With `in_place_of_empty` there is a file without a key, which is replaced; returns whether there still was.
+    The directory is made, for its owner only, if it is missing.
     """
     # Late: whoever only reads people's keys does not pay for it.
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     key = _generate(kind)
     private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-    store_key_pair(path, private, public_blob(key), comment)
+    return store_key_pair(path, private, public_blob(key), comment, in_place_of_empty=in_place_of_empty)
 
 
-def store_key_pair(path: Path, private: bytes, blob: bytes, comment: str) -> None:
-    """Put a key pair at `path`; `blob` is the public key. Raises as `create_key_pair` does."""
+def store_key_pair(path: Path, private: bytes, blob: bytes, comment: str, *, in_place_of_empty: bool = False) -> bool:
+    """Put a key pair at `path`; `blob` is the public key. Returns and raises as `create_key_pair` does."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(path.parent)
     except OSError as error:
         raise HostKeyError(f"cannot make the directory {path.parent}: {error.strerror}") from error
     try:
-        create_file(path, private, 0o600)
+        if not in_place_of_empty:
+            create_file(path, private, 0o600)
+        elif not replace_empty_file(path, private, 0o600):
+            return False
         # After the private key, or the loser of a race would put its own public key beside the winner's.
         replace_file(public_path(path), public_line(blob, comment), 0o644)
     except FileExistsError:
         raise
     except OSError as error:
-        raise HostKeyError(
-            f"cannot write a new key to {path}: {error.strerror} (keys_dir has to be writable)"
-        ) from error
+        advice = " (keys_dir has to be writable)" if error.errno in _NOT_WRITABLE else ""
+        raise HostKeyError(f"cannot write a new key to {path}: {error.strerror}{advice}") from error
+    return True
 
 
 def _generate(kind: str) -> "SSHPrivateKeyTypes":
@@ -156,6 +192,11 @@ def _generate(kind: str) -> "SSHPrivateKeyTypes":
 def load(path: Path, kind: str) -> HostKey:
     """The key of that kind at `path`. Raises FileNotFoundError, HostKeyError."""
     pem = read_private(path, GROUP_OR_OTHERS)
+    if is_blank(pem):
+        raise EmptyKeyError(
+            f"{path} is empty, as a power cut may leave a file: unless the key is put back there, the next start makes "
+            f"a new one (clients will have to accept it)"
+        )
     key = parse_private(path, pem, ours=True)
     if key is None or not pem.startswith(b"-----BEGIN OPENSSH") or not is_kind(key, kind):
         raise HostKeyError(

@@ -6,7 +6,6 @@ happens when there is no answer, is for keys.keyring.
 """
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Literal
@@ -15,7 +14,8 @@ import msgspec
 
 from pyssh_gateway import config
 from pyssh_gateway.core.authorized_keys import AuthorizedKey, parse
-from pyssh_gateway.core.freshness import judge_account
+from pyssh_gateway.core.freshness import age_of, judge_account
+from pyssh_gateway.core.person_names import visible_name
 from pyssh_gateway.keys import github
 from pyssh_gateway.keys.answers import MAX_HOLD, FetchError
 from pyssh_gateway.keys.copies import Copy
@@ -23,6 +23,7 @@ from pyssh_gateway.keys.sources import (
     NO_VALIDATORS,
     Answer,
     ReadFile,
+    RedirectedError,
     Source,
     Validators,
     fetch,
@@ -30,6 +31,7 @@ from pyssh_gateway.keys.sources import (
     origin_of,
     parse_source,
     person_of,
+    renamed_to,
 )
 
 MAX_FETCHES = 8
@@ -45,9 +47,6 @@ SECOND_LOOK = 60.0
 """Seconds after which a source that says that it is not there any more is asked again, before it is believed; and one
 whose keys all wait until it is certain whose they are."""
 
-MAX_PERSON = 128
-"""Characters of a person's name that is taken from a key's comment."""
-
 
 class AccountChangedError(Exception):
     """The account with this name has the number `found` and not the one that is trusted."""
@@ -62,7 +61,8 @@ class Known(msgspec.Struct, frozen=True):
     """What a source said when it gave its last usable answer, at `fetched` (Unix seconds).
 
     `account_id` is the number of the GitHub account that it was said by, where that is known, and `confirmed` when that
-    was last seen at its name. `doubt` says why keys that the source has now do not count yet; empty if all do.
+    was last seen at its name. `doubt` says what is wrong with the source all the same: why keys that it has now do not
+    count yet, or that the account has another name; empty if nothing is.
     `revoked` says why the source lets nobody in any more; empty if it may.
     """
 
@@ -87,6 +87,17 @@ class Known(msgspec.Struct, frozen=True):
     def copy(self) -> Copy:
         """What is kept on disk of it."""
         return Copy(self.text, self.fetched, self.validators, self.account_id, self.revoked)
+
+
+class _Page(msgspec.Struct, frozen=True):
+    """What is shown of an account's keys. `number` is that of the account, where a redirect had it asked for already.
+
+    `remark` says what somebody should put right in the configuration, if anything.
+    """
+
+    answer: Answer
+    number: int | None = None
+    remark: str = ""
 
 
 def known_from(source: Source, copy: Copy, origin: Literal["fetched", "last-good"] = "last-good") -> Known:
@@ -130,7 +141,7 @@ def _people(source: Source, copy: Copy) -> tuple[tuple[str, int | None, bytes], 
 
 def _owned(key: AuthorizedKey, person: str, account_id: int | None) -> AuthorizedKey:
     if not person and key.comment:
-        person = "file:" + re.sub(r"[^!-~]", "_", key.comment)[:MAX_PERSON]
+        person = f"file:{visible_name(key.comment)}"
     return msgspec.structs.replace(key, person=person or key.source, person_id=account_id)
 
 
@@ -153,7 +164,8 @@ class Inquirer:
         """
         if source.kind == "github-team":
             return await self._ask_team(source, known, now)
-        answer = await self._fetch(source, known.validators if known is not None else NO_VALIDATORS)
+        page = await self._page(source, known.validators if known is not None else NO_VALIDATORS, trusted)
+        answer = page.answer
         if answer.text is None:
             if known is None:
                 raise FetchError("the answer is that nothing has changed, but nothing was known")
@@ -162,16 +174,16 @@ class Inquirer:
             heard = await _read(source, Copy(answer.text, now, answer.validators, trusted))
         if source.kind != "github":
             return heard
-        return await self._judge(source, known, heard, trusted=trusted, check=check)
+        return await self._judge(source, known, heard, page, trusted=trusted, check=check)
 
     async def _judge(
-        self, source: Source, known: Known | None, heard: Known, *, trusted: int | None, check: bool
+        self, source: Source, known: Known | None, heard: Known, page: _Page, *, trusted: int | None, check: bool
     ) -> Known:
         """What counts of what an account's name leads to now."""
         before = known.blobs if known is not None else frozenset()
         changed = bool(heard.blobs - before)
-        found, doubt = None, ""
-        if trusted is not None and (changed or check):
+        found, doubt = page.number, page.remark
+        if trusted is not None and found is None and (changed or check):
             try:
                 found = await self.account_id(source)
             except FetchError as error:
@@ -183,7 +195,9 @@ class Inquirer:
         owned = tuple(msgspec.structs.replace(key, person_id=trusted) for key in heard.keys)
         # That it is somebody else's account holds until it is known to be the right one: no answer does not undo it.
         revoked = known.revoked if known is not None and trusted is not None and found is None else ""
-        heard = msgspec.structs.replace(heard, keys=owned, account_id=trusted, confirmed=confirmed, revoked=revoked)
+        heard = msgspec.structs.replace(
+            heard, keys=owned, account_id=trusted, confirmed=confirmed, revoked=revoked, doubt=page.remark
+        )
         if verdict == "trust" and not revoked:
             return heard
         kept = tuple(key for key in heard.keys if key.blob in before)
@@ -208,6 +222,49 @@ class Inquirer:
                 if server and error.retry_after is not None:
                     self._held_back[server] = self._now() + error.retry_after
                 raise
+
+    async def _page(self, source: Source, validators: Validators, trusted: int | None) -> _Page:
+        """What the page of a source says, or, of an account that has none to show, GitHub's API."""
+        try:
+            return _Page(await self._fetch(source, validators))
+        except RedirectedError as error:
+            if source.kind != "github":
+                raise
+            login = renamed_to(source, self._settings, error.target)
+            if login:
+                return await self._renamed(login, trusted)
+            if not self._settings.github_is_own:
+                raise
+            if not self._settings.github_token:
+                raise FetchError(f"{error.reason}; {github.PRIVATE}") from error
+        async with self._turn(self._settings.github_api):
+            return _Page(Answer(await github.account_keys(source.value, self._settings, now=self._now)))
+
+    async def _renamed(self, login: str, trusted: int | None) -> _Page:
+        """The keys of the account `login`, to which that with the number `trusted` is redirected, if it is the same.
+
+        Raises FetchError while that is not certain: then nobody new gets in, and the keys from before stay, as in an
+        outage.
+        """
+        where = f"redirected to the keys of another account, {login}"
+        advice = f"if the account was renamed, name github:{login} in the configuration"
+        if trusted is None:
+            raise FetchError(f"{where}, and nobody knows the number of the one that is meant: {advice}")
+        renamed = parse_source(f"github:{login}")
+        try:
+            # First the keys and then the number, or they could be those of somebody who takes the name in between.
+            answer = await self._fetch(renamed, NO_VALIDATORS)
+            found = await self.account_id(renamed)
+        except FetchError as error:
+            reason = f"{where}, which wait until it is certain that it is still number {trusted}: {error.reason}"
+            raise FetchError(reason, retry_after=error.retry_after) from error
+        if found != trusted:
+            raise FetchError(f"{where}, which is number {found}, and trusted is number {trusted}: they do not count")
+        # Validators belong to the address that gave them.
+        answer = msgspec.structs.replace(answer, validators=NO_VALIDATORS)
+        return _Page(
+            answer, found, f"account {trusted} is called {login} now: name github:{login} in the configuration"
+        )
 
     async def _fetch(self, source: Source, validators: Validators) -> Answer:
         async with self._turn(origin_of(source, self._settings)):
@@ -246,13 +303,14 @@ class Inquirer:
         """Why a member's keys from before don't count any more; empty if they do."""
         if error.gone and old.gone_since is not None and now - old.gone_since >= SECOND_LOOK:
             return ", and so it was a minute before: their keys are revoked"
-        return "; the keys from before are too old" if now - old.as_of > self._settings.max_stale else ""
+        return "; the keys from before are too old" if age_of(old.as_of, now) > self._settings.max_stale else ""
 
     async def _member(self, member: github.Member) -> bytes | FetchError:
         """What the account of a team's member has."""
         validators, text = self._members.get(member, (NO_VALIDATORS, b""))
         try:
-            answer = await self._fetch(parse_source(f"github:{member.login}"), validators)
+            page = await self._page(parse_source(f"github:{member.login}"), validators, member.id)
+            answer = page.answer
             if answer.text is not None:
                 text = github.key_lines(answer.text)  # nonsense is no answer, and this member's failure alone
         except FetchError as error:

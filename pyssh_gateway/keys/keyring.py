@@ -10,7 +10,7 @@ import asyncio
 import random as random_module
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,14 +18,15 @@ import msgspec
 
 from pyssh_gateway import config
 from pyssh_gateway.core.authorized_keys import KeySnapshot
-from pyssh_gateway.core.freshness import LookBudget
-from pyssh_gateway.events import AccountChanged, AnyEvent, InternalError, KeysFailed, KeysLoaded
+from pyssh_gateway.core.freshness import age_of
+from pyssh_gateway.events import AccountChanged, AnyEvent, InternalError, KeysFailed
 from pyssh_gateway.keys.answers import FetchError
 from pyssh_gateway.keys.copies import Copy
 from pyssh_gateway.keys.inquiry import SECOND_LOOK, AccountChangedError, Inquirer, Known, known_from
 from pyssh_gateway.keys.keeping import Keeper, KeepingError
+from pyssh_gateway.keys.looks import Looks
 from pyssh_gateway.keys.sources import LOCAL_KINDS, NO_VALIDATORS, ReadFile, Source, fetch, parse_source
-from pyssh_gateway.keys.standing import Grants, SourceStatus, Standing
+from pyssh_gateway.keys.standing import Grants, SourceStatus, Standing, loaded
 
 FIRST_REFRESH_DELAY = 2.0
 """Seconds to the first refresh when last-good keys are known: someone is waiting for the login that started the
@@ -42,22 +43,21 @@ same. GitHub's API allows 60 questions an hour without a token, for all machines
 JITTER = 0.1
 """Share of the interval by which it varies, so that machines started together do not ask together for ever."""
 
-LOOK_PATIENCE = 2.0
-"""Seconds that an unknown key waits for a new look at the sources."""
+FILE_SECOND_LOOK = 1.0
+"""Seconds after which a key file that has lost all its keys is read again, before that is believed: editors and tools
+empty a file and then write it. Logins wait for it."""
 
-FILE_SECONDS = 1.0
-"""Seconds for which what was read in a key file holds. sshd reads it at every attempt; here a login (an offer, then a
-signature) reads it once, and a thousand strangers a second do not have it read a thousand times."""
-
-MAX_CHANGES = 20
-"""Fingerprints of keys that came or went in one event."""
+EMPTY_SECOND_LOOK = 5.0
+"""Seconds after which a server that has taken away all keys of somebody is asked again. The keys let in nobody
+meanwhile, and what they opened ends later than that (`gateway.revocation.REVOKED_SECONDS`)."""
 
 
 class Keyring:
     """Holds the keys of everybody who may log in, as one `snapshot` that is replaced whole.
 
-    `store` is the directory of the last-good copies. `now` is Unix time, because copies outlive the process; `sleep`
-    and `random` (uniform in [0, 1)) pace `run`. Raises SourceError if a login names a source that is none.
+    `looks` is for those who want to get in. `store` is the directory of the last-good copies. `now` is Unix time,
+    because copies outlive the process; `sleep` and `random` (uniform in [0, 1)) pace `run`. Raises SourceError if a
+    login names a source that is none.
     """
 
     def __init__(
@@ -81,13 +81,13 @@ class Keyring:
         self._inquirer = Inquirer(settings, read_file, now)
         self._files = Inquirer(settings, read_file, now)  # its own: no file waits behind servers that do not answer
         self._read_file = read_file
-        self._looks = LookBudget(now())
         self._grants = Grants(logins, parse_source)
         self._standings = {source: Standing(source, now()) for source in self._grants.sources}
         self._asking: dict[Source, asyncio.Event] = {}
         self._in_passing: set[Source] = set()
         self._queue: list[Standing] = []
         self._wanted = asyncio.Event()
+        self.looks = Looks(self._standings, self._asking, self._in_passing, want=self.want, settings=settings, now=now)
         self.snapshot = self._build_snapshot()
 
     # -- the start ----------------------------------------------------------------------------------------------
@@ -97,11 +97,31 @@ class Keyring:
 
         Key files are due all the same, and read before anybody is let in (`read_files`).
         """
-        for standing, known in self._keeper.load(self._standings.values()):
+        self._load(self._standings.values())
+
+    def _load(self, standings: Iterable[Standing]) -> None:
+        for standing, known in self._keeper.load(standings):
             if standing.source.kind not in LOCAL_KINDS:
                 standing.due = self._now() + FIRST_REFRESH_DELAY
             self._put_in_force(standing, known)
             standing.resume(self._now())
+
+    def reconfigure(self, logins: Sequence[config.Login], settings: config.Keys) -> None:
+        """Let in whom these name, from now on. What is known of sources that stay, stays."""
+        if settings != self._settings:
+            self._settings = settings
+            self._inquirer = Inquirer(settings, self._read_file, self._now)
+            self._files = Inquirer(settings, self._read_file, self._now)
+        self._grants = Grants(logins, parse_source)
+        before, now = self._standings, self._now()
+        self._standings = {source: before.get(source) or Standing(source, now) for source in self._grants.sources}
+        for standing in [standing for standing in self._queue if standing.source not in self._standings]:
+            self._queue.remove(standing)
+            self._asking.pop(standing.source).set()
+        self.looks.reconfigure(self._standings, settings)
+        self.snapshot = self._build_snapshot()
+        self._load([standing for source, standing in self._standings.items() if source not in before])
+        self._wanted.set()
 
     def missing(self) -> tuple[Source, ...]:
         """The sources of which nothing is known yet: neither an answer nor a copy."""
@@ -115,56 +135,6 @@ class Keyring:
         )
 
     # -- who wants a newer answer -------------------------------------------------------------------------------
-
-    async def look_again(self, peer: str, offered: str) -> None:
-        """Somebody offers a key (a fingerprint) that nobody knows: see whether it is there by now, if that is worth it.
-
-        Returns after `LOOK_PATIENCE` seconds at most, or, while a source has not been asked at all yet, after the time
-        that it has for its answer. What it does depends on neither the account nor the key being known: the time that
-        it takes would tell.
-        """
-        patience = LOOK_PATIENCE
-        if any(not standing.asked and standing.known is None for standing in self._standings.values()):
-            patience = self._settings.timeout
-        elif self._looks.is_bystander(peer, offered):
-            return
-        elif len(self._asking) < len(self._standings) and self._looks.take(peer, offered, self._now()):
-            self.want(tuple(self._standings))
-        # What is being asked already, whoever wanted it, is waited for: that costs no question more.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(patience):
-                await self.settled()
-
-    async def read_files(self) -> None:
-        """Somebody wants to log in: see what the key files say, if that was not seen within `FILE_SECONDS`.
-
-        All files are read, whoever it is: the time must not tell which accounts there are. Returns after
-        `LOOK_PATIENCE` seconds at most; a file that does not answer by then counts as it did before.
-        """
-        now = self._now()
-        files = [standing for source, standing in self._standings.items() if source.kind in LOCAL_KINDS]
-        for standing in files:
-            is_fresh = standing.asked and 0.0 <= now - standing.asked_at < FILE_SECONDS
-            if standing.source not in self._asking and not is_fresh:
-                if not standing.is_due(now):
-                    self._in_passing.add(standing.source)
-                self.want((standing.source,))
-        reading = [self._asking[standing.source] for standing in files if standing.source in self._asking]
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_PATIENCE):
-                for done in reading:
-                    await done.wait()
-
-    def turned_away(self, peer: str, in_vain: tuple[str, ...]) -> None:
-        """Somebody has left without getting in, who had offered these keys (fingerprints)."""
-        self._looks.were_meant(peer, in_vain)
-
-    def used(self, spec: str, peer: str, in_vain: tuple[str, ...]) -> None:
-        """A key of the source `spec` has let `peer` in, who had offered the keys `in_vain` (fingerprints) before."""
-        self._looks.stood_by(peer, in_vain)
-        for source, standing in self._standings.items():
-            if source.spec == spec and standing.unasked(self._now()) >= self._settings.revalidate:
-                self.want((source,))
 
     def want(self, sources: Sequence[Source]) -> None:
         """Have `run` ask these now; those that are being asked already are not asked twice."""
@@ -252,7 +222,7 @@ class Keyring:
     def _until_due(self) -> float:
         """Seconds until the next question; a source that is being asked says itself when it is next."""
         idle = [standing for source, standing in self._standings.items() if source not in self._asking]
-        times = [standing.due for standing in idle]
+        times = [standing.next_due for standing in idle]
         times += [standing.learn_due for standing in idle if standing.wants_account]
         # A clock that is set back makes what was planned look far away: it is looked at again in time.
         longest = self._settings.refresh * (1 + JITTER)
@@ -291,28 +261,36 @@ class Keyring:
 
     async def _ask_and_judge(self, standing: Standing) -> None:
         now = self._now()
-        standing.begin(now, standing.due if standing.source in self._in_passing else now + self._interval())
+        in_passing = standing.source in self._in_passing
+        standing.begin(now, standing.due if in_passing else standing.due_after(now, self._interval()))
         confirmed = standing.known.confirmed if standing.known is not None else 0.0
         try:
             standing.check_pins()
             inquirer = self._files if standing.source.kind in LOCAL_KINDS else self._inquirer
-            known = await self._unchanged(standing, now) or await inquirer.ask(
-                standing.source,
-                standing.known,
-                trusted=standing.trusted,
-                check=now - confirmed >= self._check_interval,
-                now=now,
-            )
+            check = age_of(confirmed, now) >= self._check_interval
+            known = await self._question(standing, inquirer, check=check, now=now)
+            if standing.source.kind in LOCAL_KINDS and standing.blobs and not known.keys:
+                await asyncio.sleep(FILE_SECOND_LOOK)
+                known = await self._question(standing, inquirer, check=check, now=self._now())
         except AccountChangedError as error:
             self._disown(standing, error)
         except FetchError as error:
             await self._failed(standing, error)
         else:
+            was_unconfirmed = standing.unconfirmed
             self._put_in_force(standing, known, known.doubt)
+            if standing.unconfirmed and not was_unconfirmed:
+                standing.second_look = now + EMPTY_SECOND_LOOK
             if known.doubt:
                 if not known.keys:  # nobody gets in by it: that is not left so for a whole interval
                     standing.due = min(standing.due, now + SECOND_LOOK)
                 self._report_failure(standing, standing.failure)
+
+    async def _question(self, standing: Standing, inquirer: Inquirer, *, check: bool, now: float) -> Known:
+        """What a source says now. Raises FetchError and AccountChangedError."""
+        return await self._unchanged(standing, now) or await inquirer.ask(
+            standing.source, standing.known, trusted=standing.trusted, check=check, now=now
+        )
 
     async def _unchanged(self, standing: Standing, now: float) -> Known | None:
         """What is known of a key file, if that still says the same: a long one is not parsed for every login.
@@ -418,20 +396,7 @@ class Keyring:
         self.snapshot = self._build_snapshot()
         if is_known:
             return
-        added = dict.fromkeys(key.fingerprint for key in known.keys if key not in before)
-        removed = dict.fromkeys(key.fingerprint for key in before if key not in known.keys)
-        self._publish(
-            KeysLoaded(
-                source=standing.source.spec,
-                origin=known.origin,
-                accepted=len(known.keys),
-                refused=known.refused,
-                changed=bool(added or removed),
-                refusals=known.refusals,
-                added=tuple(added)[:MAX_CHANGES],
-                removed=tuple(removed)[:MAX_CHANGES],
-            )
-        )
+        self._publish(loaded(standing.source, before, known))
 
     async def _keep(self, standing: Standing) -> None:
         try:

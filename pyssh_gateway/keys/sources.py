@@ -8,14 +8,16 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
 from pyssh_gateway import config
 from pyssh_gateway.config_values import source_spec
 from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES
-from pyssh_gateway.keys.answers import NO_VALIDATORS, Answer, FetchError, Validators
-from pyssh_gateway.keys.connections import origin
+from pyssh_gateway.core.redirects import login_of
+from pyssh_gateway.keys.answers import NO_VALIDATORS, Answer, FetchError, RedirectedError, Validators
+from pyssh_gateway.keys.connections import Proxies, origin
 from pyssh_gateway.keys.download import Request, download, no_answer
 from pyssh_gateway.keys.threads import in_daemon_thread
 
@@ -25,6 +27,7 @@ __all__ = [
     "Answer",
     "FetchError",
     "ReadFile",
+    "RedirectedError",
     "Source",
     "SourceError",
     "Validators",
@@ -33,6 +36,7 @@ __all__ = [
     "origin_of",
     "parse_source",
     "person_of",
+    "renamed_to",
     "url_of",
 ]
 
@@ -122,7 +126,8 @@ async def fetch(
     """The whole text of `source`, at most MAX_KEYS_BYTES, within `settings.timeout`. Raises FetchError.
 
     Over HTTP, `validators` of an earlier answer make the question conditional. `now` is Unix time. A team has no text
-    of its own: keys.github has its members.
+    of its own: keys.github has its members. A redirect to another name is a RedirectedError: the account was renamed,
+    or the name is somebody else's, and a page of keys does not say which.
     """
     if source.kind in {"file", "ca"}:
         return Answer(await _fetch_file(source.value, read_file, settings.timeout))
@@ -133,8 +138,40 @@ async def fetch(
     what = "keys"
     if source.kind == "gitlab":  # it has no 404 for who is not signed in: that might become a page that can be seen
         what += " (GitLab shows its sign-in page if there is no such account)"
-    request = Request(url, what=what, validators=validators, meanings={404: missing, 410: missing})
-    return await download(request, settings.timeout, now=now)
+    any_case = source.kind != "url"
+    meanings = {404: missing, 410: missing}
+    request = Request(
+        url,
+        what=what,
+        any_case=any_case,
+        validators=validators,
+        proxies=Proxies(settings.https_proxy, settings.no_proxy),
+        meanings=meanings,
+    )
+    try:
+        return await download(request, settings.timeout, now=now)
+    except RedirectedError as error:
+        raise RedirectedError(_not_followed(source, error), error.target) from error
+
+
+def renamed_to(source: Source, settings: config.Keys, target: str) -> str:
+    """The GitHub login whose keys are at `target`, to which those of `source` are redirected; empty if it is none."""
+    base = urlsplit(settings.github_url).path
+    login = login_of(target.removeprefix(base))
+    fits = (
+        source.kind == "github" and login and config.check_source_spec(f"github:{login}") is None and "#" not in login
+    )
+    return login if fits else ""
+
+
+def _not_followed(source: Source, error: RedirectedError) -> str:
+    if source.kind == "url":
+        return f"{error.reason}: if the keys are there now, name that address in the configuration"
+    if not error.target or source.kind == "github":  # of a renamed account keys.inquiry knows more
+        return error.reason
+    if source.kind == "gitlab" and error.target.startswith("/users/sign_in"):
+        return "redirected to GitLab's sign-in page, which it shows if there is no such account"
+    return f"{error.reason}: if the account was renamed, name the new one in the configuration"
 
 
 async def _fetch_file(path: str, read_file: ReadFile, seconds: float) -> bytes:

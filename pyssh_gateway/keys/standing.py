@@ -10,10 +10,15 @@ import msgspec
 
 from pyssh_gateway import config
 from pyssh_gateway.core.authorized_keys import AccountKeys, AuthorizedKey
+from pyssh_gateway.core.freshness import age_of
+from pyssh_gateway.events import KeysLoaded
 from pyssh_gateway.keys.answers import FetchError
 from pyssh_gateway.keys.copies import Copy
 from pyssh_gateway.keys.inquiry import Known
-from pyssh_gateway.keys.sources import Source
+from pyssh_gateway.keys.sources import LOCAL_KINDS, Source
+
+MAX_CHANGES = 20
+"""Fingerprints of keys that came or went in one event."""
 
 
 class SourceStatus(msgspec.Struct, frozen=True):
@@ -21,7 +26,8 @@ class SourceStatus(msgspec.Struct, frozen=True):
 
     `failure` says why the last question had no usable answer and is empty if it had; `pinned` is the account's number
     in the configuration, `remembered` the one that was seen first; `stale`: too old to let anybody in; `next_look` is
-    in seconds from now.
+    in seconds from now. `ahead` is by how many seconds the time of that answer lies in the future, if that is more than
+    clocks may differ by: then it is stale, whatever `age` says.
     """
 
     spec: str
@@ -35,6 +41,7 @@ class SourceStatus(msgspec.Struct, frozen=True):
     remembered: int | None = None
     stale: bool = False
     next_look: float | None = None
+    ahead: float = 0.0
 
 
 class Standing:
@@ -42,6 +49,8 @@ class Standing:
 
     `asked_at` is when it was asked last (at first: made), `due` when it is to be asked next, `learn_due` when its
     account's number is to be asked for, `gone_since` when it first said after `known` that it is not there any more.
+    `unconfirmed`: a single answer of a server took away all keys of somebody, and none that came after it has confirmed
+    that; `second_look` is when it is asked for that, beside what is planned.
     """
 
     def __init__(self, source: Source, now: float) -> None:
@@ -54,6 +63,8 @@ class Standing:
         self.due = now
         self.learn_due = now
         self.gone_since: float | None = None
+        self.second_look: float | None = None
+        self.unconfirmed = False
         self.remembered: int | None = None
         self.pins_lost = ""
         self.saved: Copy | None = None
@@ -81,7 +92,16 @@ class Standing:
 
     def is_due(self, now: float) -> bool:
         """Whether to ask now: it is time, or the clock has been set back since, so that nobody knows when it is."""
-        return self.due <= now or now < self.asked_at
+        return self.next_due <= now or now < self.asked_at
+
+    @property
+    def next_due(self) -> float:
+        """When it is to be asked next, for whatever reason."""
+        return self.due if self.second_look is None else min(self.due, self.second_look)
+
+    def due_after(self, now: float, interval: float) -> float:
+        """When it is due again that is asked now: `interval` later, or as planned if this is only the second look."""
+        return self.due if self.second_look is not None and self.second_look <= now < self.due else now + interval
 
     def begin(self, now: float, due: float) -> None:
         """It is asked now, and should be again at `due`."""
@@ -90,9 +110,16 @@ class Standing:
             self.learn_due = now
         self.asked_at = now
         self.due = due
+        self.second_look = None
 
     def heard(self, known: Known, doubt: str) -> None:
         """There was a usable answer, about which `doubt` says what is wrong, if anything is."""
+        before = self.known.keys if self.known is not None else ()
+        gone = {key.person for key in before} - {key.person for key in known.keys}
+        if gone and self.source.kind not in LOCAL_KINDS and not known.revoked:
+            self.unconfirmed = True
+        elif not doubt:
+            self.unconfirmed = False
         self.known = known
         self.failed(doubt)
         self.fruitless = 0
@@ -111,12 +138,14 @@ class Standing:
         self.failure = revoked if repeated else f"{revoked}; {reason}" if revoked else reason
 
     def age(self, now: float) -> float:
-        """Seconds since the last answer; not below zero: a clock that was set back makes no key younger than now."""
-        return max(0.0, now - self.known.fetched) if self.known is not None else float("inf")
+        """Seconds since the last answer; infinity if there was none, or if its time is still to come."""
+        return age_of(self.known.fetched, now) if self.known is not None else float("inf")
 
     def unasked(self, now: float) -> float:
         """Seconds since the last answer, or since the last question if that is later: it may have had none."""
-        return min(self.age(now), max(0.0, now - self.asked_at)) if self.asked else self.age(now)
+        # A question of later than now: the clock has been set back since.
+        asked = now - self.asked_at if self.asked and now >= self.asked_at else float("inf")
+        return min(self.age(now), asked)
 
     def check_pins(self) -> None:
         """Refuse to ask, if it is not known any more which account was trusted. Raises FetchError."""
@@ -129,7 +158,8 @@ class Standing:
             return None
         copy, saved = msgspec.structs.replace(self.known.copy, gone_since=self.gone_since), self.saved
         same = saved is not None and msgspec.structs.replace(saved, fetched=copy.fetched) == copy
-        if same and saved is not None and copy.fetched - saved.fetched < again:
+        # A copy of later than the answer is one that a wrong clock dated, and stale at the next start.
+        if same and saved is not None and 0.0 <= copy.fetched - saved.fetched < again:
             return None
         return copy
 
@@ -145,19 +175,38 @@ class Standing:
     def status(self, users: tuple[str, ...], now: float, max_stale: float) -> SourceStatus:
         """For people."""
         known = self.known
+        age = self.age(now)
+        is_ahead = known is not None and age == float("inf")
         return SourceStatus(
             spec=self.source.spec,
             users=users,
             accepted=len(known.keys) if known is not None else 0,
             refused=known.refused if known is not None else 0,
             origin=known.origin if known is not None else "none",
-            age=self.age(now) if known is not None else None,
+            age=(0.0 if is_ahead else age) if known is not None else None,
             failure=self.failure,
             pinned=self.source.pinned_id,
             remembered=self.remembered,
-            stale=known is not None and self.age(now) > max_stale,
-            next_look=max(0.0, self.due - now),
+            stale=known is not None and age > max_stale,
+            next_look=max(0.0, self.next_due - now),
+            ahead=known.fetched - now if known is not None and is_ahead else 0.0,
         )
+
+
+def loaded(source: Source, before: tuple[AuthorizedKey, ...], known: Known) -> KeysLoaded:
+    """What is to be told of an answer that is in force now, where the keys `before` were."""
+    added = dict.fromkeys(key.fingerprint for key in known.keys if key not in before)
+    removed = dict.fromkeys(key.fingerprint for key in before if key not in known.keys)
+    return KeysLoaded(
+        source=source.spec,
+        origin=known.origin,
+        accepted=len(known.keys),
+        refused=known.refused,
+        changed=bool(added or removed),
+        refusals=known.refusals,
+        added=tuple(added)[:MAX_CHANGES],
+        removed=tuple(removed)[:MAX_CHANGES],
+    )
 
 
 class Grants:

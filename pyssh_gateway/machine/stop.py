@@ -115,6 +115,10 @@ class Steps:
         self._latest = float("inf")
         self._running: asyncio.Timeout | None = None
 
+    def reconfigure(self, settings: Stop) -> None:
+        """Go by other settings from now on; not while a stop is under way."""
+        self._settings = settings
+
     def hurry(self, seconds: float) -> None:
         """The platform wants us gone: no step may take longer than `seconds` from now on, all together."""
         self._latest = min(self._latest, self._now + seconds)

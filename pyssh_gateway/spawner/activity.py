@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from pyssh_gateway.core.background import Process, Sample
+from pyssh_gateway.core.terminals import line_of
 
 PROC = "/proc"
 
@@ -18,8 +19,8 @@ MAX_LOOKED_AT = 16_384
 spawner meanwhile. Half of what a machine has by default (kernel.pid_max, 32768)."""
 
 MAX_PROCESSES = 2_000
-"""How many are told of. A process is at most 90 bytes in a message, of which there may be 256 KiB. Those nearest to the
-spawner come first: what the others use shows at them when it ends."""
+"""How many are told of. A process is at most 100 bytes in a message, of which there may be 256 KiB. Those nearest to
+the spawner come first: what the others use shows at them when it ends."""
 
 _STAT_BYTES = 1024
 """More than a line of /proc/PID/stat has: 52 numbers and a name of 15 bytes."""
@@ -30,7 +31,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 class _Stat:
     """The line of a process in /proc/PID/stat."""
 
-    __slots__ = ("cpu", "name", "parent", "pid", "started")
+    __slots__ = ("cpu", "name", "parent", "pid", "started", "tty")
 
     def __init__(self, pid: int, line: bytes) -> None:
         # The name is in parentheses and may contain anything, parentheses and spaces included.
@@ -39,6 +40,7 @@ class _Stat:
         self.pid = pid
         self.name = head.partition(b"(")[2].decode(errors="replace")
         self.parent = int(fields[1])
+        self.tty = line_of(int(fields[4]))
         # utime, stime, and the same of the children that were waited for: cutime, cstime.
         self.cpu = sum(map(int, fields[11:15])) / _TICKS
         self.started = int(fields[19]) / _TICKS
@@ -73,6 +75,7 @@ def _process(stat: _Stat) -> Process:
         name=stat.name,
         cpu=stat.cpu,
         io=_io_bytes(_read(f"{PROC}/{stat.pid}/io")),
+        tty=stat.tty,
     )
 
 

@@ -8,6 +8,8 @@ numbers that its home directory belongs to, so that its files stay its own; and 
 import grp
 import os
 import pwd
+import select
+import signal
 import subprocess
 from collections.abc import Iterable
 from contextlib import suppress
@@ -24,6 +26,10 @@ PROGRAM_SECONDS = 30
 
 FIRST_UID, LAST_UID = 1000, 60000
 """The numbers of people's accounts: UID_MIN and UID_MAX of login.defs(5), as shadow and Debian have them."""
+
+FILL_SECONDS = 30.0
+"""How long the copy of the skeleton may take: a few files. An account that is there already, with an empty home, may
+have processes that stop it."""
 
 HOME_MODE = 0o700
 """What shadow's authors recommend (HOME_MODE in login.defs(5)): nobody else reads one's files unless one lets them."""
@@ -162,8 +168,20 @@ def _fill(home: int, entry: pwd.struct_passwd) -> bool:
             code = 0
         finally:
             os._exit(code)
-    _, status = os.waitpid(child, 0)
-    return status == 0
+    return ended_well(child)
+
+
+def ended_well(child: int) -> bool:
+    """Wait for a process that has become an account, which may stop it: nobody else's boot waits for that for ever."""
+    watched = os.pidfd_open(child)
+    try:
+        ended = select.poll()
+        ended.register(watched, select.POLLIN)
+        if not ended.poll(FILL_SECONDS * 1000):
+            os.kill(child, signal.SIGKILL)
+    finally:
+        os.close(watched)
+    return os.waitpid(child, 0)[1] == 0
 
 
 def _set_sudo(account: Account, entry: pwd.struct_passwd) -> bool:

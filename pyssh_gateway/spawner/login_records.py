@@ -8,16 +8,11 @@ import fcntl
 import os
 import stat
 import struct
-import time
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
+from pathlib import Path
 
 import msgspec
-
-LOCK_ATTEMPTS = 5
-LOCK_PAUSE_SECONDS = 0.002
-"""Writers hold these locks for microseconds. But everybody may read the files, hence hold a read lock for ever: ten
-milliseconds are what the spawner, which serves everybody, can spare."""
 
 MAX_UTMP_BYTES = 4 * 1024 * 1024
 """A utmp over this size, ten thousand lines, is broken: a machine has 4096 ptys (/proc/sys/kernel/pty/max)."""
@@ -142,6 +137,19 @@ def record_logout(*, pid: int, tty: str, when: float, files: Files | None = None
     return _problems(leave, append)
 
 
+def hosts(path: Path) -> dict[str, str]:
+    """Where each line that is in use is used from, by the records in the utmp file at `path`. Raises `OSError`."""
+    form = layout(os.uname().machine)
+    with path.open("rb") as file:
+        content = file.read(MAX_UTMP_BYTES)
+    found = {}
+    for place in range(0, len(content) - form.utmp.size + 1, form.utmp.size):
+        kind, _, line, _, _, host, *_ = form.utmp.unpack_from(content, place)
+        if kind == _USER_PROCESS:
+            found[line.rstrip(b"\0").decode(errors="replace")] = host.rstrip(b"\0").decode(errors="replace")
+    return found
+
+
 def claim_session(uid: int, path: str = "/proc/self/loginuid") -> str:
     """Tell the kernel that this process and those that it starts are of a login of `uid`, as pam_loginuid does.
 
@@ -159,6 +167,21 @@ def claim_session(uid: int, path: str = "/proc/self/loginuid") -> str:
     except OSError as error:
         return f"can't write {path}: {error.strerror}"
     return ""
+
+
+def are_locked(files: Files) -> bool:
+    """Whether another process has a lock on utmp or wtmp at this moment, so that a record had better come later."""
+    for path in (files.utmp, files.wtmp):
+        try:
+            descriptor = _open(path, os.O_RDWR)
+        except (OSError, _RecordError):
+            continue  # whoever writes there is told why it can't be
+        try:
+            if not _lock(descriptor):
+                return True
+        finally:
+            os.close(descriptor)
+    return False
 
 
 def line_id(line: bytes) -> bytes:
@@ -258,16 +281,12 @@ def _open(path: str, flags: int) -> int:
 
 
 def _lock(descriptor: int) -> bool:
-    """The lock that glibc's utmp functions take on the whole file, if it can be had at once or soon."""
-    for attempt in range(LOCK_ATTEMPTS):
-        if attempt:
-            time.sleep(LOCK_PAUSE_SECONDS)
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            continue
-        return True
-    return False
+    """The lock that glibc's utmp functions take on the whole file, if it can be had at once."""
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _pwrite(path: str, descriptor: int, record: bytes, place: int) -> None:

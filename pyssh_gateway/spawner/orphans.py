@@ -1,6 +1,5 @@
 """Processes whose parents have gone: they become ours, and may still be known."""
 
-import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,10 +21,13 @@ def adopt() -> None:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def marked_children(variable: bytes) -> set[int]:
-    """Those of our children that were started with `variable` in their environment (proc(5): children, environ)."""
+def marked_children(variable: bytes, parent: int) -> set[int]:
+    """The children of `parent` that were started with `variable` in their environment (proc(5): children, environ).
+
+    Looking may take as long as they like: it is not for the spawner itself.
+    """
     try:
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     except OSError:  # a kernel without it
         return set()
     return {int(pid) for pid in children if _has(pid, variable)}

@@ -10,7 +10,6 @@ import grp
 import os
 import pwd
 import resource
-import select
 import signal
 import socket
 import time
@@ -20,8 +19,8 @@ from typing import NoReturn
 
 import msgspec
 
-from pyssh_gateway.core.launch import LaunchPlan
-from pyssh_gateway.spawner import accounts, login_records, program
+from pyssh_gateway.core.launch import LaunchPlan, Terminal
+from pyssh_gateway.spawner import accounts, login_records, oom, program
 from pyssh_gateway.spawner.protocol import socket_pair
 from pyssh_gateway.spawner.sockets import SocketMaker
 from pyssh_gateway.spawner.terminal import open_pty
@@ -30,9 +29,12 @@ PIPE_BYTES = 1024 * 1024
 """Room in the pipes of a session: the largest that an unprivileged process gets (pipe(7)). Bulk data then takes a
 sixteenth of the wake-ups that the default 64 KiB costs."""
 
-READY_SECONDS = 5
-"""How long a child may take to become the account. It reads the group database, which may be on a network; nobody
-else's session has to wait for that for longer."""
+READY_SECONDS = 5.0
+"""How long a child may take to become the account, before its session counts as started all the same: it reads the
+group database, which may be on a network, and the account may stop it. Nobody else's session waits for that."""
+
+FALLBACK_ACCOUNT = "nobody"
+"""The account to run as when root started us and the configured one does not exist."""
 
 SECONDS_A_DAY = 86400
 
@@ -42,6 +44,21 @@ _UMASK = 0o022
 
 class SpawnError(Exception):
     """The process can't be started; the text says why."""
+
+
+class Inherited(msgspec.Struct, frozen=True):
+    """What the server was started with and has changed for itself; what it starts for others gets it back.
+
+    `open_files` is the RLIMIT_NOFILE, `oom_score` the value of `oom` (None: it was not changed).
+    """
+
+    open_files: tuple[int, int]
+    oom_score: int | None = None
+
+    def restore(self) -> None:
+        """In a forked child, with the server's rights still: the second can't be had back later (proc(5))."""
+        resource.setrlimit(resource.RLIMIT_NOFILE, self.open_files)
+        oom.restore(self.oom_score)
 
 
 class Child(msgspec.Struct, frozen=True):
@@ -62,10 +79,21 @@ class Child(msgspec.Struct, frozen=True):
         return bool(self.tty) or len(self.descriptors) > 1
 
 
-def start(plan: LaunchPlan, *, open_files: tuple[int, int]) -> Child:
+class Starting(msgspec.Struct, frozen=True):
+    """A process that has been forked and is on its way to become what it is to be.
+
+    Until `ready` (a descriptor to poll, whose end comes when it is, or is dead) it may lead no process group yet and be
+    root: it must not be signalled. The account may stop it at any moment, so nobody waits for that end.
+    """
+
+    child: Child
+    ready: int
+
+
+def start(plan: LaunchPlan, *, inherited: Inherited) -> Starting:
     """Start the process that `plan` describes, as `plan.user`.
 
-    `open_files` is the RLIMIT_NOFILE that the process gets: the one that the spawner itself was started with.
+    `inherited` is what it gets back.
     """
     entry = _entry(plan.user)
     ours: list[int] = []
@@ -82,33 +110,35 @@ def start(plan: LaunchPlan, *, open_files: tuple[int, int]) -> Child:
                 ours.append(reader)
                 theirs.append(writer)
         else:
-            uid = entry.pw_uid if os.geteuid() == 0 else -1
-            master, slave, tty = open_pty(plan.terminal, uid, _tty_group(entry.pw_gid))
+            master, slave, tty = _terminal(plan.terminal, entry)
             ours, theirs = [master], [slave] * 3
-        pid = _fork_child(entry, theirs, open_files, lambda: program.run(plan, entry, tty))
+        pid, ready = _fork_child(entry, theirs, inherited, lambda: program.run(plan, entry, tty))
     except OSError as error:
-        _close(ours)
+        close(ours)
         raise SpawnError(f"can't start a process: {error.strerror}") from error
+    except BaseException:
+        close(ours)
+        raise
     finally:
-        _close(theirs)
-    return Child(pid, entry.pw_name, entry.pw_uid, tty, ours)
+        close(theirs)
+    return Starting(Child(pid, entry.pw_name, entry.pw_uid, tty, ours), ready)
 
 
-def start_socket_maker(user: str, *, open_files: tuple[int, int]) -> Child:
+def start_socket_maker(user: str, *, inherited: Inherited) -> Starting:
     """Start the process that makes sockets as `user`; its one descriptor is the socket to talk to it."""
     entry = _entry(user)
-    ours, theirs = socket_pair()
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
-        stdio = [null, null, null, theirs.fileno()]
-        pid = _fork_child(entry, stdio, open_files, lambda: SocketMaker(socket.socket(fileno=3)).run())
+        ours, theirs = socket_pair()
+        with ours, theirs:
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                stdio = [null, null, null, theirs.fileno()]
+                pid, ready = _fork_child(entry, stdio, inherited, lambda: SocketMaker(socket.socket(fileno=3)).run())
+            finally:
+                os.close(null)
+            return Starting(Child(pid, entry.pw_name, entry.pw_uid, "", [ours.detach()]), ready)
     except OSError as error:
-        ours.close()
         raise SpawnError(f"can't start a process: {error.strerror}") from error
-    finally:
-        theirs.close()
-        os.close(null)
-    return Child(pid, entry.pw_name, entry.pw_uid, "", [ours.detach()])
 
 
 def _entry(user: str) -> pwd.struct_passwd:
@@ -120,6 +150,15 @@ def _entry(user: str) -> pwd.struct_passwd:
     if os.geteuid() not in {0, entry.pw_uid}:
         raise SpawnError(f"the server does not run as root, so it can't start a process as {user}")
     return entry
+
+
+def _terminal(wanted: Terminal, entry: pwd.struct_passwd) -> tuple[int, int, str]:
+    """A pty for the account: master, slave and the slave's path."""
+    uid = entry.pw_uid if os.geteuid() == 0 else -1
+    try:
+        return open_pty(wanted, uid, _tty_group(entry.pw_gid))
+    except OSError as error:
+        raise SpawnError(f"there is no terminal to be had: {error.strerror}; ssh -T does without one") from error
 
 
 def _pipe(entry: pwd.struct_passwd) -> tuple[int, int]:
@@ -160,33 +199,36 @@ def default_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _fork_child(
-    entry: pwd.struct_passwd, descriptors: list[int], open_files: tuple[int, int], run: Callable[[], object]
-) -> int:
-    """Fork a process for the account that gets `descriptors` as 0, 1, 2 and on and does `run`; its pid.
-
-    Returns when the child leads a process group and is the account, or a signal that the account sends at once would
-    find nobody, or find root.
-    """
+def begin(child: Callable[[int], NoReturn]) -> tuple[int, int]:
+    """Fork `child`, which gets a descriptor to close when it is ready; its pid, and what to poll for that."""
     waiting, ready = os.pipe2(os.O_CLOEXEC)
     try:
         pid = fork()
         if pid == 0:
-            _in_child(entry, descriptors, open_files, run, ready)
+            child(ready)
+    except BaseException:
+        os.close(waiting)
+        raise
     finally:
         os.close(ready)
-        # The end of the pipe comes when the child has closed its side: in a moment, or with its death.
-        ready_or_dead = select.poll()
-        ready_or_dead.register(waiting, select.POLLIN)
-        ready_or_dead.poll(READY_SECONDS * 1000)
-        os.close(waiting)
-    return pid
+    return pid, waiting
+
+
+def _fork_child(
+    entry: pwd.struct_passwd, descriptors: list[int], inherited: Inherited, run: Callable[[], object]
+) -> tuple[int, int]:
+    """Fork a process for the account that gets `descriptors` as 0, 1, 2 and on and does `run`; as `begin`.
+
+    It is ready when it leads a process group and is the account, or a signal that the account sends at once would find
+    nobody, or find root.
+    """
+    return begin(lambda ready: _in_child(entry, descriptors, inherited, run, ready))
 
 
 def _in_child(
     entry: pwd.struct_passwd,
     descriptors: list[int],
-    open_files: tuple[int, int],
+    inherited: Inherited,
     run: Callable[[], object],
     ready: int,
 ) -> NoReturn:
@@ -204,7 +246,7 @@ def _in_child(
             os.dup2(descriptor, target)
         os.closerange(len(descriptors), ready)
         os.closerange(ready + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-        resource.setrlimit(resource.RLIMIT_NOFILE, open_files)
+        inherited.restore()
         os.umask(_UMASK)
         refusal = accounts.refusal(entry, today=int(time.time() // SECONDS_A_DAY))
         if os.geteuid() == 0:
@@ -236,33 +278,22 @@ def become(uid: int, gid: int) -> None:
         raise PermissionError("the process kept rights that it should have lost")
 
 
-def send_signal(child: Child, number: int) -> None:
-    """Send signal `number` to the child's process group, with the account's rights and not with the server's.
-
-    What the account may not signal (a sudo in the foreground) is not signalled: sshd's session process, which is the
-    user, can't either.
-    """
-    if os.geteuid() != 0:
-        _kill_group(child.pid, number)
-        return
-    helper = fork()
-    if helper == 0:
-        try:
-            os.setgroups([])
-            become(child.uid, child.uid)
-            _kill_group(child.pid, number)
-        finally:
-            os._exit(0)
-    os.waitpid(helper, 0)
+def gateway_account(name: str) -> pwd.struct_passwd:
+    """The unprivileged account that the gateway runs as; KeyError if not even the fallback exists."""
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        return pwd.getpwnam(FALLBACK_ACCOUNT)
 
 
 def hang_up(child: Child) -> None:
     """End a pty's process group as a lost line would: SIGHUP, and SIGCONT so that stopped jobs notice."""
-    _kill_group(child.pid, signal.SIGHUP)
-    _kill_group(child.pid, signal.SIGCONT)
+    signal_group(child.pid, signal.SIGHUP)
+    signal_group(child.pid, signal.SIGCONT)
 
 
-def _kill_group(group: int, number: int) -> None:
+def signal_group(group: int, number: int) -> None:
+    """Send `number` to the process group, with the rights that we have."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
 
@@ -274,6 +305,7 @@ def _tty_group(fallback: int) -> int:
         return fallback
 
 
-def _close(descriptors: list[int]) -> None:
+def close(descriptors: list[int]) -> None:
+    """Close every one of `descriptors`, in which some may be more than once."""
     for descriptor in set(descriptors):
         os.close(descriptor)

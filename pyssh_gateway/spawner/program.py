@@ -43,6 +43,9 @@ def run(plan: LaunchPlan, entry: pwd.struct_passwd, tty: str) -> None:
     """Become the program of `plan`. The process is the user already."""
     if tty:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    if plan.refusal:
+        os.write(2 if plan.builtin else 1, plan.refusal)
+        os._exit(CANNOT_EXEC)
     _enter(plan.cwd)
     # A home that can't be entered has no file.
     if plan.greet and not os.access(f"{entry.pw_dir}/.hushlogin", os.F_OK):
@@ -52,6 +55,8 @@ def run(plan: LaunchPlan, entry: pwd.struct_passwd, tty: str) -> None:
     _prepare(plan, env)
     argv = plan.argv
     if plan.builtin == "sftp":
+        if plan.sftp is not None:
+            os._exit(sftp.serve(0, 1, 3, plan.sftp))
         if accounts.may_run_builtin(entry.pw_shell):
             os._exit(sftp.serve(0, 1, 3))
         # The shell decides, as with sshd: it runs a server, does something else or refuses, in its own words. The

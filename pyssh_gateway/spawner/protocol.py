@@ -9,6 +9,7 @@ what happens at boot and to services, which the gateway puts into its log.
 import array
 import os
 import socket
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -29,64 +30,102 @@ SOCKET_BUFFER = 2 * MAX_MESSAGE
 """Asked of the kernel for both ends; a send that finds no room waits for the other side."""
 
 
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""A request's id. The spawner does not count with it."""
+
+SignalNumber = Annotated[int, msgspec.Meta(ge=1, le=64)]
+"""A signal (signal(7)): up to SIGRTMAX. 0 is none."""
+
+
 class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
     """Gateway: start this process. Answered by `Spawned` with descriptors, or by `Refused`."""
 
-    id: int
+    id: Number
     plan: LaunchPlan
 
 
 class Signal(msgspec.Struct, frozen=True, tag="signal"):
     """Gateway: send `number` to the process group that was started by request `id`, with its account's rights."""
 
-    id: int
-    number: int
+    id: Number
+    number: SignalNumber
 
 
 class ReadKeys(msgspec.Struct, frozen=True, tag="read-keys"):
     """Gateway: open `path`, a key file that the configuration names. Answered by `KeysOpened` or `Refused`."""
 
-    id: int
+    id: Number
     path: str
 
 
 class MakeSockets(msgspec.Struct, frozen=True, tag="make-sockets"):
     """Gateway: start the process that makes sockets as `user`, see `socket_protocol`. Answered as `Spawn` is."""
 
-    id: int
+    id: Number
     user: str
 
 
 class RunHook(msgspec.Struct, frozen=True, tag="run-hook"):
     """Gateway: run the command `index` of those that the configuration has for a stop. Answered as `Spawn` is."""
 
-    id: int
-    index: int
+    id: Number
+    index: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 
 
 class Suspend(msgspec.Struct, frozen=True, tag="suspend"):
     """Gateway: ask the platform to suspend the machine. Answered as `Spawn` is."""
 
-    id: int
+    id: Number
 
 
 class SampleActivity(msgspec.Struct, frozen=True, tag="sample-activity"):
     """Gateway: see what the processes of sessions have used, those included that outlived theirs. See `Activity`."""
 
-    id: int
+    id: Number
 
 
 class AwaitAccount(msgspec.Struct, frozen=True, tag="await-account"):
     """Gateway: say when `user`, which may be about to be made, is as it will be. Answered by `Done` or `Refused`."""
 
-    id: int
+    id: Number
     user: str
+
+
+SocketName = Literal["control", "metrics"]
+
+
+class AwaitSocket(msgspec.Struct, frozen=True, tag="await-socket"):
+    """Gateway: pass the listening socket `name` when it can be had, which another server had at the start.
+
+    Answered by `SocketBound` or `Refused`.
+    """
+
+    id: Number
+    name: SocketName
 
 
 class StopServices(msgspec.Struct, frozen=True, tag="stop-services"):
     """Gateway: nobody needs the services any more. Answered by `Done` when the last of them has ended."""
 
-    id: int
+    id: Number
+
+
+class Reload(msgspec.Struct, frozen=True, tag="reload"):
+    """Gateway: somebody has sent it the signal that is meant for the spawner: read the configuration again."""
+
+    id: Number
+
+
+class TakeConfig(msgspec.Struct, frozen=True, tag="take-config"):
+    """Gateway: what came of reading it last? Answered by `Opened`, a file with a `reload.Reread`, or by `Refused`."""
+
+    id: Number
+
+
+class OpenLog(msgspec.Struct, frozen=True, tag="open-log"):
+    """Gateway: open the log anew, where the configuration has it. Answered by `Opened` or `Refused`."""
+
+    id: Number
 
 
 class Spawned(msgspec.Struct, frozen=True, tag="spawned"):
@@ -124,6 +163,22 @@ class KeysOpened(msgspec.Struct, frozen=True, tag="keys-opened"):
     id: int
 
 
+class SocketBound(msgspec.Struct, frozen=True, tag="socket-bound"):
+    """Spawner: it can be had now. Descriptor: the listening socket."""
+
+    id: int
+
+
+class Opened(msgspec.Struct, frozen=True, tag="opened"):
+    """Spawner: here it is. Descriptor: what was asked for."""
+
+    id: int
+
+
+class Reread(msgspec.Struct, frozen=True, tag="reread"):
+    """Spawner: the configuration has been read again; `TakeConfig` tells what came of it. Answers nothing."""
+
+
 class Activity(msgspec.Struct, frozen=True, tag="activity"):
     """Spawner: what they have used so far."""
 
@@ -147,8 +202,22 @@ class News(msgspec.Struct, frozen=True, tag="news"):
     events: tuple[SpawnerEvent, ...]
 
 
-Request = Spawn | MakeSockets | Signal | ReadKeys | RunHook | Suspend | SampleActivity | AwaitAccount | StopServices
-Report = Spawned | Refused | Exited | KeysOpened | Activity | Done | News
+Request = (
+    Spawn
+    | MakeSockets
+    | Signal
+    | ReadKeys
+    | RunHook
+    | Suspend
+    | SampleActivity
+    | AwaitAccount
+    | AwaitSocket
+    | StopServices
+    | Reload
+    | TakeConfig
+    | OpenLog
+)
+Report = Spawned | Refused | Exited | KeysOpened | SocketBound | Opened | Activity | Done | News | Reread
 
 _encoder = msgspec.msgpack.Encoder()
 _request_decoder = msgspec.msgpack.Decoder(Request)

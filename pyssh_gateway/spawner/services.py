@@ -75,10 +75,10 @@ class _Run:
 class Services:
     """All services of the configuration, in its order. Times are `time.monotonic()`'s."""
 
-    def __init__(self, wanted: Iterable[Service], tell: Tell, open_files: tuple[int, int]) -> None:
+    def __init__(self, wanted: Iterable[Service], tell: Tell, inherited: process.Inherited) -> None:
         self._runs = [_Run(service) for service in wanted]
         self._tell = tell
-        self._open_files = open_files
+        self._inherited = inherited
         self._stopping = False
 
     def __bool__(self) -> bool:
@@ -101,10 +101,10 @@ class Services:
         """The descriptors to read when they can be read."""
         return [run.pipe for run in self._runs if run.pipe >= 0 and not run.lines.full]
 
-    def processes(self) -> set[int]:
-        """The services' processes of which we are the parent: those that we started, and what they have left to us."""
+    def processes(self, parent: int) -> set[int]:
+        """The services' processes that are children of `parent`, the spawner: those started, and what these left."""
         ours = {run.pid for run in self._runs if run.pid}
-        return ours | orphans.marked_children(MARK) if self._runs else ours
+        return ours | orphans.marked_children(MARK, parent) if self._runs else ours
 
     @property
     def stop_seconds(self) -> float:
@@ -197,7 +197,7 @@ class Services:
             self._tell(ServiceEnded(service=service.name, pid=0, cause=cause, again=None))
             return
         try:
-            run.pid, run.pipe = _fork_service(service, entry, self._open_files)
+            run.pid, run.pipe = _fork_service(service, entry, self._inherited)
         except OSError as error:
             self._failed(run, now, f"can't start a process: {error.strerror}")
             return
@@ -268,7 +268,7 @@ class Services:
             self._tell(ServiceOutput(service=run.service.name, line=line))
 
 
-def _fork_service(service: Service, entry: pwd.struct_passwd, open_files: tuple[int, int]) -> tuple[int, int]:
+def _fork_service(service: Service, entry: pwd.struct_passwd, inherited: process.Inherited) -> tuple[int, int]:
     """Start `service` as the account; its pid and the end of the pipe that has its output. Raises OSError."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
@@ -277,7 +277,7 @@ def _fork_service(service: Service, entry: pwd.struct_passwd, open_files: tuple[
             os.fchown(writer, entry.pw_uid, entry.pw_gid)
         pid = process.fork()
         if pid == 0:
-            _in_child(service, entry, writer, open_files)
+            _in_child(service, entry, writer, inherited)
     except BaseException:
         os.close(reader)
         raise
@@ -286,7 +286,7 @@ def _fork_service(service: Service, entry: pwd.struct_passwd, open_files: tuple[
     return pid, reader
 
 
-def _in_child(service: Service, entry: pwd.struct_passwd, output: int, open_files: tuple[int, int]) -> NoReturn:
+def _in_child(service: Service, entry: pwd.struct_passwd, output: int, inherited: process.Inherited) -> NoReturn:
     """Become the account and then the service, with nothing of the server's, as `process` does it for sessions.
 
     Accounts of services have no shell and may have expired, which counts for logins alone.
@@ -300,7 +300,7 @@ def _in_child(service: Service, entry: pwd.struct_passwd, output: int, open_file
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-        resource.setrlimit(resource.RLIMIT_NOFILE, open_files)
+        inherited.restore()
         os.umask(_UMASK)
         os.chdir("/")
         if os.geteuid() == 0:

@@ -8,15 +8,18 @@ user, who may not be able to read the server's files.
 """
 
 import os
+import pwd
 import resource
 import signal
 import time
 from contextlib import suppress
 
+from pyssh_gateway.core.sftp_options import NO_OPTIONS, SftpOptions, expanded
 from pyssh_gateway.spawner import sftp_wire as wire
 from pyssh_gateway.spawner.sftp_events import EventSender
 from pyssh_gateway.spawner.sftp_extensions import Extensions
 from pyssh_gateway.spawner.sftp_files import Handles
+from pyssh_gateway.spawner.sftp_names import expand_tilde
 from pyssh_gateway.spawner.sftp_requests import Handler, Requests
 from pyssh_gateway.spawner.sftp_stream import PacketReader, ReplyWriter
 
@@ -33,11 +36,11 @@ BROKEN = 1
 """Exit status when the client spoke no SFTP, or its descriptors failed."""
 
 
-def serve(stdin: int, stdout: int, events: int) -> int:
+def serve(stdin: int, stdout: int, events: int, options: SftpOptions = NO_OPTIONS) -> int:
     """Speak SFTP version 3 on `stdin` and `stdout` until the client has gone; the exit status.
 
     What is done to files is reported on the pipe `events` (see `sftp_events`). The rights, the working directory (the
-    home directory) and the umask are the process's own.
+    home directory) and the umask are the process's own, unless `options`, a forced command's, say otherwise.
     """
     # A client that is gone, or a file that would exceed RLIMIT_FSIZE, are errors to be handled, not a sudden death
     # that would leave open files unreported.
@@ -45,8 +48,12 @@ def serve(stdin: int, stdout: int, events: int) -> int:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     for descriptor in (stdin, stdout):
         os.set_blocking(descriptor, True)
+    if options.umask is not None:
+        os.umask(options.umask)
+    if options.directory is not None:
+        _enter(options.directory)
     sender = EventSender(events)
-    requests = Requests(Handles(_handle_limit()), sender, time.time)
+    requests = Requests(Handles(_handle_limit()), sender, time.time, options)
     try:
         _converse(PacketReader(stdin), ReplyWriter(stdout), requests, Extensions(requests, stdout))
     except wire.MalformedError as error:
@@ -61,6 +68,16 @@ def serve(stdin: int, stdout: int, events: int) -> int:
         requests.close_all()
         sender.finish()
     return GONE
+
+
+def _enter(directory: bytes) -> None:
+    """Go where a client is to start. Where it can't, it starts at home, as sshd has it."""
+    try:
+        entry = pwd.getpwuid(os.getuid())
+        home = os.fsencode(entry.pw_dir)
+        os.chdir(expanded(expand_tilde(directory), user=entry.pw_name, uid=entry.pw_uid, home=home))
+    except (OSError, KeyError, ValueError) as error:
+        _complain(f"can't start in {os.fsdecode(directory)}: {getattr(error, 'strerror', None) or error}")
 
 
 def _converse(reader: PacketReader, writer: ReplyWriter, requests: Requests, extensions: Extensions) -> None:
@@ -107,4 +124,4 @@ def _handle_limit() -> int:
 
 def _complain(text: str) -> None:
     with suppress(OSError):
-        os.write(2, f"pyssh-gateway: sftp: {text}\n".encode())
+        os.write(2, f"pyssh-gateway: sftp: {text}\n".encode(errors="surrogateescape"))

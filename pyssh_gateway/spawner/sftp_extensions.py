@@ -7,6 +7,7 @@ from pyssh_gateway.spawner import sftp_events as events
 from pyssh_gateway.spawner import sftp_files as files
 from pyssh_gateway.spawner import sftp_names as naming
 from pyssh_gateway.spawner import sftp_wire as wire
+from pyssh_gateway.spawner.sftp_permissions import permits_extension, refused
 from pyssh_gateway.spawner.sftp_requests import DONE, Handler, Requests
 
 COPY_BYTES = 256 * 1024
@@ -20,6 +21,7 @@ class Extensions:
         self._requests = requests
         self._handles = requests.handles
         self._stdout = stdout
+        self._options = requests.options
         self._handlers: dict[bytes, tuple[bytes, Handler]] = {
             b"posix-rename@openssh.com": (b"1", self._posix_rename),
             b"statvfs@openssh.com": (b"2", self._statvfs),
@@ -36,14 +38,19 @@ class Extensions:
 
     def announced(self) -> bytes:
         """The names and versions of the extensions, as the VERSION packet lists them."""
-        return b"".join(wire.string(name) + wire.string(version) for name, (version, _) in self._handlers.items())
+        return b"".join(
+            wire.string(name) + wire.string(version)
+            for name, (version, _) in self._handlers.items()
+            if permits_extension(self._options, name)
+        )
 
     def answer(self, fields: wire.Fields) -> wire.Reply:
         """Do the extended request in `fields`."""
-        found = self._handlers.get(fields.string())
+        name = fields.string()
+        found = self._handlers.get(name)
         if found is None:
             raise wire.Refusal(wire.FX_OP_UNSUPPORTED, "Operation unsupported")
-        return found[1](fields)
+        return found[1](fields) if permits_extension(self._options, name) else refused(fields)
 
     def _posix_rename(self, fields: wire.Fields) -> wire.Reply:
         return self._requests.rename(fields, os.rename)

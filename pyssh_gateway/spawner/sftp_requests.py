@@ -7,13 +7,16 @@ client was tried with. The extensions are in `sftp_extensions`.
 # The names of files are bytes here, which pathlib does not take.
 # ruff: noqa: PTH102, PTH106, PTH108, PTH109, PTH115, PTH116, PTH118, PTH211
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from pyssh_gateway.core.sftp_options import NO_OPTIONS, SftpOptions
 from pyssh_gateway.spawner import sftp_events as events
 from pyssh_gateway.spawner import sftp_files as files
 from pyssh_gateway.spawner import sftp_names as naming
+from pyssh_gateway.spawner import sftp_permissions as permissions
 from pyssh_gateway.spawner import sftp_wire as wire
 
 LISTING_ENTRIES = 100
@@ -25,7 +28,7 @@ LISTING_BYTES = 64 * 1024
 DONE = wire.status(wire.FX_OK, "Success")
 END_OF_FILE = wire.status(wire.FX_EOF, "End of file")
 
-Handler = Callable[[wire.Fields], wire.Reply]
+Handler = permissions.Handler
 
 _DEFAULT_FILE_MODE = 0o666
 _DEFAULT_DIRECTORY_MODE = 0o777
@@ -34,17 +37,27 @@ _DATA_AT = 4
 
 
 class Requests:
-    """The requests of one client, and what it has open. Each handler takes a request's fields, the id already read."""
+    """The requests of one client, and what it has open. Each handler takes a request's fields, the id already read.
 
-    def __init__(self, handles: files.Handles, sender: events.EventSender, now: Callable[[], float]) -> None:
+    `options` are a forced command's, of which the working directory and the umask have been seen to.
+    """
+
+    def __init__(
+        self,
+        handles: files.Handles,
+        sender: events.EventSender,
+        now: Callable[[], float],
+        options: SftpOptions = NO_OPTIONS,
+    ) -> None:
         self.handles = handles
+        self.options = options
         self._sender = sender
         self._now = now
         self.accounts = naming.Accounts()
         self._home = _working_directory()
         self._data = bytearray(_DATA_AT + wire.MAX_DATA)
         self._data_view = memoryview(self._data)
-        self.handlers: dict[int, Handler] = {
+        handlers: dict[int, Handler] = {
             wire.FXP_OPEN: self._open,
             wire.FXP_CLOSE: self._close,
             wire.FXP_READ: self._read,
@@ -64,6 +77,7 @@ class Requests:
             wire.FXP_READLINK: self._readlink,
             wire.FXP_SYMLINK: self._symlink,
         }
+        self.handlers = permissions.limited(handlers, options)
 
     def close_all(self) -> None:
         """Close what the client left open, and report it."""
@@ -112,6 +126,8 @@ class Requests:
         flags = fields.u32()
         mode = fields.attributes().mode
         try:
+            if not permissions.may_open(self.options, flags):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             self.handles.reserve()
             system = files.open_flags(flags)
             descriptor = os.open(path, system, _DEFAULT_FILE_MODE if mode is None else mode)

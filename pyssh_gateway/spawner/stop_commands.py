@@ -6,7 +6,6 @@ end is the gateway's; the spawner reads none of it, and an answer from the netwo
 
 import os
 import resource
-import select
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,15 +14,12 @@ from typing import NoReturn
 import msgspec
 
 from pyssh_gateway.spawner import process
-from pyssh_gateway.spawner.process import Child, SpawnError
+from pyssh_gateway.spawner.process import Child, Inherited, SpawnError, Starting
 
 SHELL = "/bin/sh"
 
 CANNOT_RUN = 126
 """Exit status when a command can't be run at all: the shell's."""
-
-READY_SECONDS = 5
-"""How long a child may take to lead a process group; it only makes a few system calls until then."""
 
 ANSWER_SECONDS = 30
 """When nobody waits for the API's answer any more, whatever has become of the gateway that asked."""
@@ -51,47 +47,39 @@ class StopCommands(msgspec.Struct, frozen=True):
     no_suspend: str = "it was not set up"
 
 
-def start_command(stop: StopCommands, index: int, *, open_files: tuple[int, int]) -> Child:
+def start_command(stop: StopCommands, index: int, *, inherited: Inherited) -> Starting:
     """Start the command of that index; its one descriptor has its output and its errors. Raises SpawnError."""
     if not 0 <= index < len(stop.commands):
         raise SpawnError(f"the configuration has no command {index} for a stop")
     argv = [SHELL, "-c", stop.commands[index]]
-    return _start(lambda: os.execve(SHELL, argv, dict(stop.environ)), open_files)
+    return _start(lambda: os.execve(SHELL, argv, dict(stop.environ)), inherited)
 
 
-def start_suspend(stop: StopCommands, *, open_files: tuple[int, int]) -> Child:
+def start_suspend(stop: StopCommands, *, inherited: Inherited) -> Starting:
     """Send the request; the one descriptor has the answer as it came, or a line that says what failed."""
     if not stop.request:
         raise SpawnError(stop.no_suspend)
-    return _start(lambda: _send(stop.api, stop.request), open_files)
+    return _start(lambda: _send(stop.api, stop.request), inherited)
 
 
-def _start(run: Callable[[], object], open_files: tuple[int, int]) -> Child:
-    """Fork a process group that does `run` with its output in a pipe."""
-    descriptors: list[int] = []
+def _start(run: Callable[[], object], inherited: Inherited) -> Starting:
+    """Fork a process group that does `run` with its output in a pipe. It is ready when it leads that group."""
     try:
         reader, writer = os.pipe2(os.O_CLOEXEC)
-        descriptors += [reader, writer]
-        waiting, ready = os.pipe2(os.O_CLOEXEC)
-        descriptors += [waiting, ready]
-        pid = process.fork()
-        if pid == 0:
-            _in_child(run, writer, open_files)
-        # Its signal would find no group before. The end of this pipe comes when the child has closed everything.
-        os.close(descriptors.pop())
-        leads = select.poll()
-        leads.register(waiting, select.POLLIN)
-        leads.poll(READY_SECONDS * 1000)
-        descriptors.remove(reader)
+        try:
+            # The end of what is polled comes when the child has closed all that is not its own.
+            pid, ready = process.begin(lambda _ready: _in_child(run, writer, inherited))
+        except BaseException:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
     except OSError as error:
         raise SpawnError(f"can't start a process: {error.strerror}") from error
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
-    return Child(pid, "", os.geteuid(), "", [reader])
+    return Starting(Child(pid, "", os.geteuid(), "", [reader]), ready)
 
 
-def _in_child(run: Callable[[], object], output: int, open_files: tuple[int, int]) -> NoReturn:
+def _in_child(run: Callable[[], object], output: int, inherited: Inherited) -> NoReturn:
     """Everything after the fork. A forked copy of the spawner never gets out of here."""
     code = CANNOT_RUN
     try:
@@ -103,7 +91,7 @@ def _in_child(run: Callable[[], object], output: int, open_files: tuple[int, int
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.close(null)
-        resource.setrlimit(resource.RLIMIT_NOFILE, open_files)
+        inherited.restore()
         os.umask(_UMASK)
         os.chdir("/")
         run()

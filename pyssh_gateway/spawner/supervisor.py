@@ -1,7 +1,8 @@
 """The spawner's life: it keeps a gateway running, does what the gateway asks, reaps, and ends with it.
 
 Single-threaded and without an event loop, because it forks. It sleeps in one poll(2) on the gateway's socket, the
-signal pipe and what services write, and makes no system call while nothing happens.
+signal pipe, the processes that are starting and what services write, and makes no system call while nothing happens.
+It never waits anywhere else, least of all for what a user's process or the gateway does.
 
 Where it is the first process of a machine or a container, it is all that an init has to be: it reaps what others leave
 behind, and stop signals reach it although the kernel keeps them from a first process that has no handlers.
@@ -12,33 +13,33 @@ import resource
 import select
 import signal
 import socket
-import struct
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
-
-import msgspec
+from typing import NoReturn, TypeVar
 
 from pyssh_gateway.config import Service
 from pyssh_gateway.events import BootStep
 from pyssh_gateway.signal_names import unix_name
-from pyssh_gateway.spawner import activity, orphans, process, protocol
+from pyssh_gateway.spawner import gateway_process, oom, orphans, process, protocol
 from pyssh_gateway.spawner.booting import Booting
+from pyssh_gateway.spawner.crashes import CRASH_PERIOD_SECONDS, Crash, Crashes
+from pyssh_gateway.spawner.gateway_process import CRASHED
+from pyssh_gateway.spawner.hang_up import Terminal
+from pyssh_gateway.spawner.late_sockets import LateSockets
+from pyssh_gateway.spawner.link import Link
 from pyssh_gateway.spawner.news import News
+from pyssh_gateway.spawner.outbox import STUCK_SECONDS
+from pyssh_gateway.spawner.reaping import next_ended
+from pyssh_gateway.spawner.reload import Reloading
 from pyssh_gateway.spawner.requests import Permissions, Requests
+from pyssh_gateway.spawner.sampling import Sampler
 from pyssh_gateway.spawner.services import Services
-
-MAX_CRASHES = 5
-CRASH_PERIOD_SECONDS = 60.0
-"""A gateway that dies more often than `MAX_CRASHES` times in this period will not get better by starting it again; the
-platform is better placed to decide, so the spawner gives up."""
 
 STOP_MARGIN_SECONDS = 2.0
 """How much longer than its drain time the gateway may take to leave before it is killed."""
-
-SEND_SECONDS = 5
-"""How long the gateway may leave a report unread before it counts as stuck: its loop never blocks on purpose."""
 
 SAME_SIGNAL_SECONDS = 0.2
 """Stop signals that arrive within this time of the first are the same wish: what is sent to a whole process group comes
@@ -56,23 +57,15 @@ MAX_HELD = 1000
 
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
-CRASHED = 1
-"""The spawner's exit code when the gateway could not be kept running."""
-
 UNUSABLE = 2
 """The gateway's exit code for what starting it again won't change: the machine or the configuration is wrong."""
 
 
-class Crash(msgspec.Struct, frozen=True):
-    """How the gateway before this one ended, for the log."""
-
-    pid: int
-    cause: str
-    sessions: int
-
-
 RunGateway = Callable[[socket.socket, int, tuple[Crash, ...]], int]
 """The gateway's body: its end of the socket pair, its generation (from 1) and the crashes before it -> exit code."""
+
+
+AnyRequest = TypeVar("AnyRequest", bound=protocol.Request)
 
 
 class Supervisor:
@@ -84,27 +77,37 @@ class Supervisor:
         permissions: Permissions,
         drain: float,
         *,
+        terminal: Terminal,
+        reloading: Reloading,
         services: tuple[Service, ...] = (),
         booting: Booting | None = None,
+        late: LateSockets | None = None,
+        oom_score: int | None = None,
     ) -> None:
         self._run_gateway = run_gateway
         self._permissions = permissions
         self._stop_within = drain + STOP_MARGIN_SECONDS
-        self._open_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+        inherited = process.Inherited(resource.getrlimit(resource.RLIMIT_NOFILE), oom_score)
+        self._oom_score = oom_score
         self._generation = 0
-        self._crashes: list[tuple[float, Crash]] = []
+        self._crashes = Crashes()
+        self._start_at: float | None = None
         self._stop_asked_at: float | None = None
         self._kill_at: float | None = None
         self._gateway = 0
-        self._control: socket.socket | None = None
         self._signals, self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._requests = Requests(permissions, self._open_files, report=self._report, say=self._say)
+        sampler = Sampler(self._not_sessions, lambda: self._link)
+        self._requests = Requests(permissions, inherited, report=self._report, say=say, sampler=sampler)
+        self._late = late or LateSockets({}, {}, say)
+        self._terminal, self._reloading = terminal, reloading
+        reloading.on_outcome = self._reread
         # -- boot and services
         self._news = News()
+        self._link = Link.closed(self._news)
         self._booting = booting
         self._boot_until = 0.0
         self._held: list[protocol.Request] = []
-        self._services = Services(services, self._news.add, self._open_files)
+        self._services = Services(services, self._news.add, inherited)
         self._services_at: float | None = None
         self._stop_request: int | None = None
         self._code: int | None = None
@@ -120,45 +123,58 @@ class Supervisor:
         self._boot_until = now + BOOT_SECONDS
         if self._services:
             self._services_at = now + SERVICES_AFTER_SECONDS
-        self._start_gateway()
+        self._start_at = now
+        self._tick()
         while self._code is None or self._services.running:
             self._wait()
             code = self._handle_signals()
             if code is not None:
                 self._code = code
                 self._stop_services()
+                self._reloading.close()
+            self._take_turns()
             self._tick()
+        self._requests.finish()
         return self._code
 
     def _wait(self) -> None:
         """Sleep until something arrives (a signal, a request, what a service wrote) or is due, and take it."""
-        poller = select.poll()
-        poller.register(self._signals, select.POLLIN)
-        control, booting = self._control, self._booting
-        if control is not None:
-            poller.register(control, select.POLLIN | (select.POLLOUT if self._news.waiting else 0))
-        if booting is not None:
-            poller.register(booting, select.POLLIN)
+        link, booting, pending = self._link, self._booting, self._requests.pending
         # Without room for their lines they wait in the pipe, and then the service does.
         pipes = [] if self._news.full and self._code is None else self._services.pipes
-        for pipe in pipes:
-            poller.register(pipe, select.POLLIN)
-        next_at = self._next_at()
-        timeout = None if next_at is None else max(0.0, next_at - time.monotonic()) * 1000
-        for descriptor, happened in poller.poll(timeout):
-            if control is not None and descriptor == control.fileno():
+        poller = select.poll()
+        for descriptor in (self._signals, *pending, *pipes):
+            poller.register(descriptor, select.POLLIN)
+        if link.is_open:
+            poller.register(link, link.events)
+        if booting is not None:
+            poller.register(booting, select.POLLIN)
+        for descriptor, happened in poller.poll(self._timeout()):
+            if descriptor == link.fileno():
                 if happened & select.POLLOUT:
-                    self._news.send(control)
+                    link.send_more()
                 if happened & ~select.POLLOUT:
-                    self._serve(control)
+                    self._serve(link)
+            elif descriptor in pending:
+                self._requests.ready(descriptor)
             elif booting is not None and descriptor == booting.fileno():
                 self._hear_of_boot(booting)
             elif descriptor in pipes:
                 self._services.read(descriptor, time.monotonic())
 
+    def _timeout(self) -> float | None:
+        """How long to sleep at most, in milliseconds."""
+        if self._requests.has_turns:
+            return 0
+        next_at = self._next_at()
+        return None if next_at is None else max(0.0, next_at - time.monotonic()) * 1000
+
     def _next_at(self) -> float | None:
         """When there is something to do although nothing has happened."""
-        times = [self._kill_at if self._gateway else None, self._services.next_at()]
+        times = [self._services.next_at(), self._requests.next_at(), self._late.next_at(), self._start_at]
+        times.append(self._reloading.next_at())
+        if self._gateway:
+            times += [self._kill_at, self._link.stuck_at]
         if self._services_at is not None:
             times.append(self._services_at if self._booting is None else max(self._services_at, self._boot_until))
         return min((at for at in times if at is not None), default=None)
@@ -167,17 +183,25 @@ class Supervisor:
         """Do what is due."""
         now = time.monotonic()
         if self._gateway and self._kill_at is not None and now >= self._kill_at:
-            self._say("the gateway did not stop in time; killing it")
+            say("the gateway did not stop in time; killing it")
             self._kill_at = None
             self._signal_gateway(signal.SIGKILL)
+        if self._link.stuck_at is not None and now >= self._link.stuck_at:
+            self._link.drop()
+            self._kill_gateway(f"it has not read a report for {STUCK_SECONDS:.0f} s")
+        if self._start_at is not None and now >= self._start_at:
+            self._start_at = None
+            self._start_gateway(now)
+        self._requests.tick(now)
+        self._late.tick(now)
+        self._reloading.tick(now)
         if self._services_at is None:
             self._services.tick(now)
         elif now >= self._services_at and (self._booting is None or now >= self._boot_until):
             self._services_at = None
             self._services.start(now)
         if self._stop_request is not None and not self._services.running:
-            if self._control is not None:
-                self._news.send(self._control)  # how they ended comes before that they have
+            self._link.send_more()  # how they ended comes before that they have
             self._report(protocol.Done(self._stop_request))
             self._stop_request = None
 
@@ -203,6 +227,13 @@ class Supervisor:
         if self._kill_at is not None:
             self._kill_at += self._services.stop_seconds
 
+    def _reread(self) -> None:
+        """The configuration has been read again: what the gateway may ask for goes by it, and the gateway is told."""
+        self._permissions = self._reloading.permissions
+        self._requests.permit(self._permissions)
+        self._stop_within = self._reloading.config.stop.drain + STOP_MARGIN_SECONDS
+        self._report(protocol.Reread())
+
     # -- the gateway ------------------------------------------------------------------------------------------------
 
     def _handle_signals(self) -> int | None:
@@ -212,76 +243,101 @@ class Supervisor:
         except BlockingIOError:
             return None
         for number in arrived:
-            if number in STOP_SIGNALS:
-                now = time.monotonic()
+            now = time.monotonic()
+            if number == signal.SIGHUP and not self._terminal.is_gone():
+                self._reloading.ask(now)
+            elif number in STOP_SIGNALS:
+                self._reloading.close()
                 if self._stop_asked_at is None:
                     self._stop_asked_at = now
                     self._kill_at = now + self._stop_within
                     if self._services.stopping:
                         self._kill_at += self._services.stop_seconds
                     self._signal_gateway(signal.SIGTERM)
+                    if self._start_at is not None:  # there is none, and none can be started at present
+                        self._start_at = None
+                        return 0
                 elif now - self._stop_asked_at > SAME_SIGNAL_SECONDS:
                     self._signal_gateway(signal.SIGKILL)
                     self._services.kill()
                     return 128 + number
         return self._reap()
 
-    def _start_gateway(self) -> None:
+    def _start_gateway(self, now: float) -> None:
+        """Fork the next gateway. If that can't be now, it is tried again, for as long as makes sense."""
+        try:
+            with suppress(OSError):  # somebody who closed our output does not keep the gateway away
+                sys.stdout.flush()
+                sys.stderr.flush()
+            ours, theirs = protocol.socket_pair()
+            try:
+                pid = process.fork()
+            except BaseException:
+                ours.close()
+                theirs.close()
+                raise
+        except OSError as error:
+            self._start_at = self._crashes.not_started(now)
+            then = "giving up" if self._start_at is None else "trying again"
+            say(f"can't start the gateway: {error.strerror}; {then}")
+            if self._start_at is None:
+                self._code = CRASHED
+                self._stop_services()
+            return
         self._generation += 1
-        ours, theirs = protocol.socket_pair()
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_SECONDS, 0))
-        sys.stdout.flush()
-        sys.stderr.flush()
-        pid = process.fork()
         if pid == 0:
             self._become_gateway(ours, theirs)
+        self._crashes.started()
         theirs.close()
-        self._gateway, self._control = pid, ours
+        self._gateway, self._link = pid, Link(ours, self._news)
 
-    def _become_gateway(self, ours: socket.socket, theirs: socket.socket) -> None:
-        """The forked gateway: out of the terminal's process group, so that Ctrl-C reaches the spawner alone."""
-        code = CRASHED
-        try:
-            process.default_signals()
-            signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python has it: a peer that is gone is an error to handle
-            os.setsid()
-            os.close(self._signals)
-            os.close(self._wakeup)
+    def _become_gateway(self, ours: socket.socket, theirs: socket.socket) -> NoReturn:
+        """In the forked process: let go of all that is the spawner's."""
+
+        def run() -> int:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can pass it on
+            oom.for_gateway(self._oom_score)
+            ours.close()
             self._services.forget()
             if self._booting is not None:
                 self._booting.close()
-            ours.close()
-            code = self._run_gateway(theirs, self._generation, tuple(crash for _, crash in self._crashes))
-        except BaseException:  # noqa: BLE001 - whatever it was, a gateway must not go on as a second spawner
-            sys.excepthook(*sys.exc_info())
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+            for descriptor in (self._signals, self._wakeup):
+                os.close(descriptor)
+            return self._run_gateway(theirs, self._generation, self._crashes.latest)
 
-    def _serve(self, control: socket.socket) -> None:
-        """Answer one request."""
+        gateway_process.be(run)
+
+    def _serve(self, link: Link) -> None:
+        """Take the requests that have come: what starts a process waits for its turn, the rest is answered."""
         try:
-            packet, descriptors = protocol.receive(control)
-            protocol.close_all(descriptors)
-            request = protocol.decode_request(packet) if packet else None
-        except ConnectionError:  # it has left without reading all that we had to say
-            request = None
+            requests, there = link.receive()
         except protocol.ProtocolError as error:
             self._kill_gateway(str(error))
             return
-        if request is None:  # the gateway is gone, or about to be, with its log to write; the reaping says how
-            control.close()
-            self._control = None
-            return
-        self._answer(request)
+        for request in requests:
+            self._answer(request)
+        if not there:  # the gateway is gone, or about to be, with its log to write; the reaping says how
+            link.close()
 
     def _answer(self, request: protocol.Request) -> None:
         """Do what the gateway asks, now or when what that needs is there."""
+        self._guarded(request, self._do)
+
+    def _guarded(self, request: AnyRequest, do: Callable[[AnyRequest], None]) -> None:
+        """Serve `request`. One that leads to a bug of ours costs itself and nothing else."""
         try:
-            self._do(request)
-        except protocol.ProtocolError as error:
-            self._kill_gateway(str(error))
+            do(request)
+        except Exception:  # noqa: BLE001 - whatever it was, others' sessions and the next requests go on
+            say(f"internal error in a request ({type(request).__name__}):\n{traceback.format_exc()}")
+            if not isinstance(request, protocol.Signal):
+                self._report(protocol.Refused(request.id, "internal error; the server's standard error has more"))
+
+    def _take_turns(self) -> None:
+        """Start one process for each account that waits for one and may have it now."""
+        for request in self._requests.next_round():
+            self._guarded(request, self._requests.do)
+            if isinstance(request, protocol.Spawn) and self._services_at is not None:
+                self._services_at = time.monotonic()
 
     def _do(self, request: protocol.Request) -> None:
         if self._booting is not None and self._booting.delays(request, self._permissions.users):
@@ -293,51 +349,41 @@ class Supervisor:
         match request:
             case protocol.AwaitAccount(id=number):
                 self._report(protocol.Done(number))
+            case protocol.AwaitSocket():
+                self._late.ask(request, self._report)
             case protocol.StopServices(id=number):
                 self._stop_request = number
                 self._stop_services()
-            case protocol.SampleActivity(id=number):
-                self._report(protocol.Activity(number, activity.sample(os.getpid(), self._not_sessions())))
+            case protocol.Reload():
+                self._reloading.ask(time.monotonic())
+            case protocol.TakeConfig() | protocol.OpenLog():
+                self._reloading.answer(request, self._report)
             case _:
                 self._requests.answer(request)
-                if isinstance(request, protocol.Spawn) and self._services_at is not None:
-                    self._services_at = time.monotonic()
 
-    def _not_sessions(self) -> set[int]:
+    def _not_sessions(self, spawner: int) -> set[int]:
         """Our children that run for no session: the gateway, the makers of sockets, services, what works at boot."""
         booting = set() if self._booting is None else {self._booting.pid}
-        return {self._gateway} | booting | self._services.processes() | self._requests.not_sessions()
+        return {self._gateway} | booting | self._services.processes(spawner) | self._requests.not_sessions()
 
     def _report(self, report: protocol.Report, descriptors: list[int] | None = None) -> None:
-        """Send `report`, waiting for room if the gateway is busy; one that is gone needs none."""
-        if self._control is None:
-            return
-        try:
-            socket.send_fds(self._control, [protocol.encode(report)], descriptors or [])
-        except BlockingIOError:
-            self._kill_gateway(f"it has not read a report for {SEND_SECONDS} s")
-        except OSError:  # the gateway is gone, or too many descriptors are on their way
-            pass
+        self._link.report(report, descriptors or [])
 
     def _reap(self) -> int | None:
         """Collect every child that has ended; the exit code if the gateway ended and no other is to follow it."""
         gateway, gateway_status = self._gateway, None
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                break
-            if pid == 0:
-                break
+        while (ended := next_ended(self._requests.signals, time.monotonic())) is not None:
+            pid, status = ended
             if pid == self._gateway:
                 gateway_status = status
                 self._gateway = 0
-            elif not self._requests.reaped(pid, status):
+            elif not self._requests.reaped(pid, status) and not self._reloading.reaped(pid, status):
                 self._services.reaped(pid, status, time.monotonic())
         return None if gateway_status is None else self._gateway_ended(gateway, gateway_status)
 
     def _gateway_ended(self, pid: int, status: int) -> int | None:
         self._held.clear()
+        self._late.forget()
         self._stop_request = None
         code = os.waitstatus_to_exitcode(status)
         if code in {0, UNUSABLE} or self._stop_asked_at is not None:
@@ -346,23 +392,19 @@ class Supervisor:
         now = time.monotonic()
         cause = f"exit code {code}" if code > 0 else unix_name(-code)
         crash = Crash(pid, cause, self._requests.sessions_of_a_crash())
-        self._crashes = [entry for entry in self._crashes if now - entry[0] < CRASH_PERIOD_SECONDS]
-        self._crashes.append((now, crash))
-        self._say(f"the gateway (pid {crash.pid}) ended with {cause}; ending its {crash.sessions} sessions")
+        say(f"the gateway (pid {crash.pid}) ended with {cause}; ending its {crash.sessions} sessions")
         self._requests.forget(hang_up=True)
-        if self._control is not None:
-            self._control.close()
-            self._control = None
-        if len(self._crashes) > MAX_CRASHES:
-            self._say(f"that was crash {len(self._crashes)} within {CRASH_PERIOD_SECONDS:.0f} s; giving up")
+        self._link.close()
+        if self._crashes.add(crash, now):
+            say(f"that was crash {len(self._crashes.latest)} within {CRASH_PERIOD_SECONDS:.0f} s; giving up")
             return CRASHED
-        self._start_gateway()
+        self._start_at = now
         if self._services_at is None:
             self._services.keep_running(now)  # the gateway may have had them stopped
         return None
 
     def _kill_gateway(self, why: str) -> None:
-        self._say(f"killing the gateway: {why}")
+        say(f"killing the gateway: {why}")
         self._signal_gateway(signal.SIGKILL)
 
     def _signal_gateway(self, number: int) -> None:
@@ -370,8 +412,8 @@ class Supervisor:
             with suppress(ProcessLookupError):
                 os.kill(self._gateway, number)
 
-    @staticmethod
-    def _say(text: str) -> None:
-        """The spawner has no log of its own: what it has to say goes to standard error, a line at a time."""
-        with suppress(OSError):
-            os.write(2, f"pyssh-gateway: {text}\n".encode())
+
+def say(text: str) -> None:
+    """The spawner has no log of its own: what it has to say goes to standard error, a line at a time."""
+    with suppress(OSError):
+        os.write(2, f"pyssh-gateway: {text}\n".encode(errors="backslashreplace"))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.conftest import KeyPair
+from tests.support.account import other_account
 from tests.support.server import DEFAULTS, Settings, to_toml
 from tests.support.waiting import PATIENCE
 
@@ -51,7 +52,7 @@ class Machine(NamedTuple):
 @pytest.fixture
 def machine(tmp_path: Path, account: pwd.struct_passwd, user_key: KeyPair) -> Machine:
     """A machine on which a server would start."""
-    places = {"keys_dir": str(tmp_path / "keys"), "audit_dir": str(tmp_path / "audit")}
+    places = {name: str(tmp_path / name.removesuffix("_dir")) for name in ("keys_dir", "audit_dir", "control")}
     login = [{"user": account.pw_name, "keys": [f"file:{user_key.public}"]}]
     return Machine(tmp_path, DEFAULTS | places | {"login": login})
 
@@ -227,3 +228,25 @@ def test_nothing_is_left_of_a_failed_start(machine: Machine) -> None:
     machine.settings["login"][0]["user"] = "no-such-account"
     machine.serve()
     assert [path.name for path in machine.directory.iterdir()] == ["config.toml"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two accounts")
+@pytest.mark.parametrize("whose", ["root's", "a login's"])
+def test_another_name_of_the_same_uid_is_the_same_account(
+    machine: Machine, account: pwd.struct_passwd, whose: str
+) -> None:
+    """Protects the boundary between the two sides: accounts are told apart by their uid, as the kernel does."""
+    uid, name = (0, "root") if whose == "root's" else (account.pw_uid, account.pw_name)
+    with other_account("alias", "--non-unique", "--uid", str(uid)) as alias:
+        changed = Machine(machine.directory, machine.settings | {"account": alias.pw_name})
+        assert_one_line(
+            changed.serve(), "account:", f"can't run as {alias.pw_name}", f"its uid, {uid}, is that of {name}"
+        )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two accounts")
+def test_the_account_that_stands_in_is_nobody_that_logs_in(machine: Machine, user_key: KeyPair) -> None:
+    """Protects the boundary where the network side's own account is missing: `nobody` may be a login's."""
+    login = [{"user": "nobody", "keys": [f"file:{user_key.public}"]}]
+    refusal = Machine(machine.directory, machine.settings | {"login": login}).serve()
+    assert_one_line(refusal, "can't run as nobody, which stands in for pyssh-gateway", "make an account of its own")

@@ -10,6 +10,8 @@ import pytest
 
 from tests.conftest import KeyPair, MakeServer
 from tests.support.client import Client
+from tests.support.commands import as_root
+from tests.support.linkless import without_links
 from tests.support.server import Server
 from tests.support.waiting import PATIENCE
 
@@ -116,3 +118,38 @@ def test_the_next_host_key_is_learned_before_it_is_used(make_server: MakeServer,
     server.known_hosts.write_text(learned.replace(f"]:{port} ", f"]:{server.port} "))
     assert client.run(LONG_ENOUGH, *LEARN).status == 0
     assert old not in server.known_hosts.read_text(), "the client forgets the old key when it is announced no more"
+
+
+def test_a_power_cut_that_empties_the_key_stops_no_start(make_server: MakeServer, user_key: KeyPair) -> None:
+    """A machine whose host key file is empty gets a new key, and says so: on the screen, in the log and in `check`."""
+    server = make_server()
+    path = server.keys_dir / "ssh_host_ed25519_key"
+    assert server.find("host_key.created")[0]["reason"] == "missing"
+    assert server.stop() == 0
+    path.write_bytes(b"")
+    client = Client(server, user_key.private)
+    assert f"! {path} is empty, as a power cut may leave a file" in as_root(client, "check").stdout
+    server.start()
+    created = server.wait_for("host_key.created")
+    assert (created["reason"], created["path"]) == ("empty", str(path))
+    assert f"NEW HOST KEY: {path} was empty; clients that know another one will be warned" in server.stderr
+    assert client.run("exit 3").status == 3
+    assert server.stop() == 0
+    server.start()
+    assert not server.find("host_key.created")
+    assert "NEW HOST KEY" not in server.stderr
+
+
+def test_keys_dir_may_be_where_there_are_no_links(make_server: MakeServer, user_key: KeyPair, tmp_path: Path) -> None:
+    """A server whose keys_dir is on a share serves as any other, and keeps its key."""
+    with without_links(tmp_path) as mount:
+        server = make_server({"keys_dir": str(mount / "keys")}, start=False)
+        server.keys_dir = mount / "keys"
+        fingerprints = []
+        for _ in range(2):
+            server.start()
+            fingerprints.append(server.find("server.started")[0]["host_keys"])
+            assert Client(server, user_key.private).run("exit 3").status == 3
+            assert server.stop() == 0
+        assert fingerprints[0] == fingerprints[1]
+        assert list((mount / "keys" / "fetched").glob("file-*.keys"))

@@ -54,7 +54,7 @@ def people(make_key: Callable[..., KeyPair]) -> dict[str, Person]:
         "amos": Person(keys[0], "github:amos", AMOS),
         "bea": Person(keys[1], "github:bea", BEA),
         "carl": Person(keys[2], "file:carl@laptop", None),
-        "dora": Person(keys[3], "file:dora's_old_key", None),
+        "dora": Person(keys[3], "file:dora's␣old␣key", None),
     }
 
 

@@ -87,6 +87,22 @@ def test_who_comes_during_a_stop_waits_for_the_next_server(make_activated: MakeA
     assert served(late) == "served\n"
 
 
+def test_each_of_several_sockets_is_served(make_activated: MakeActivated, user_key: KeyPair) -> None:
+    """Protects a unit with several `ListenStream=` lines: a connection at each is served, and none of them is shut."""
+    server = make_activated({"idle": {"timeout": "1s"}})
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        server.others = (other,)
+        ports = [server.port, other.getsockname()[1]]
+        server.start()
+        assert server.find("server.started", addresses=[f"127.0.0.1:{port}" for port in ports])
+        for port in ports:
+            server.port = port
+            assert served(Client(server, user_key.private).popen("echo served", *FIRST)) == "served\n"
+        assert server.wait() == 0
+        for port in ports:
+            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
+
+
 def test_sessions_see_nothing_of_the_socket(make_activated: MakeActivated, user_key: KeyPair) -> None:
     """Protects the socket from users: neither it nor a variable that speaks of it gets into a session."""
     server = make_activated()

@@ -13,6 +13,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from tests.conftest import KeyPair, MakeServer
 from tests.support import processes
 from tests.support.client import Client, client_environment
 from tests.support.forwards import dial, exchange_at_once, free_port, socks5
@@ -191,9 +192,10 @@ def test_client_side_install(client: Client, scratch: Path, tmp_path: Path, file
         assert sums[0] == sums[1]
 
 
-@pytest.mark.parametrize("output", ["log", "channel"])
-def test_open_remote_ssh(client: Client, started: Path, output: str) -> None:
+@pytest.mark.parametrize(("output", "linger"), [("log", "off"), ("channel", "1s")])
+def test_open_remote_ssh(make_server: MakeServer, user_key: KeyPair, started: Path, output: str, linger: str) -> None:
     """Protects open-remote-ssh: exec by exec, it waits for each channel's close although the server goes on."""
+    client = Client(make_server({"session": {"linger": linger}}), user_key.private)
     encoded = base64.b64encode(install_script(MARKER, started, output=output).encode()).decode()
 
     async def go() -> None:

@@ -81,3 +81,28 @@ def scratch_directory(account: pwd.struct_passwd) -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def other_account(role: str, *options: str) -> Iterator[pwd.struct_passwd]:
+    """One more account, of this process alone: for somebody who may stop or kill all that is theirs. For root only.
+
+    `options` are useradd's. Whatever still runs as it afterwards is killed, unless another account has its uid.
+    """
+    name = f"pyssh-{role}-{os.getpid()}"
+    _admin_in_turn("useradd", "--create-home", "--shell", "/bin/bash", "--comment", COMMENT, *options, name)
+    entry = pwd.getpwnam(name)
+    try:
+        yield entry
+    finally:
+        if "--non-unique" not in options:
+            subprocess.run(["pkill", "-KILL", "-u", str(entry.pw_uid)], check=False, timeout=PATIENCE)
+        _admin_in_turn("userdel", "--remove", "--force", name)
+
+
+def _admin_in_turn(program: str, *arguments: str) -> None:
+    """Run a program that locks the account files, after the test runs that do so just now."""
+    LOCKS.mkdir(exist_ok=True)
+    with (LOCKS / "changing").open("w") as changing:
+        fcntl.flock(changing, fcntl.LOCK_EX)
+        _admin(program, *arguments)

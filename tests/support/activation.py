@@ -1,9 +1,10 @@
 """A server that is started with a listening socket, in the way of sd_listen_fds(3).
 
-As a program (`python -m`), it is the moment between systemd's fork and its exec: `DESCRIPTOR COMMAND...` becomes
-COMMAND, with that descriptor as its number 3 and the variables that say so.
+As a program (`python -m`), it is the moment between systemd's fork and its exec: `DESCRIPTORS COMMAND...` becomes
+COMMAND, with these descriptors as its number 3 and on, and the variables that say so.
 """
 
+import fcntl
 import os
 import select
 import socket
@@ -25,6 +26,8 @@ class Activated(Server):
     """
 
     listening: socket.socket
+    others: tuple[socket.socket, ...] = ()
+    """More sockets that it is passed."""
 
     def open_socket(self, sock: socket.socket | None = None) -> None:
         """Listen on a free port of this machine, or pass `sock` instead, whatever it is."""
@@ -33,8 +36,8 @@ class Activated(Server):
 
     def launch(self) -> None:
         """Start the server, whether or not anybody waits for it."""
-        descriptor = self.listening.fileno()
-        self.launch_by(sys.executable, "-m", __name__, str(descriptor), passed=(descriptor,))
+        descriptors = tuple(sock.fileno() for sock in (self.listening, *self.others))
+        self.launch_by(sys.executable, "-m", __name__, ",".join(map(str, descriptors)), passed=descriptors)
 
     def launch_by(self, *prefix: str, passed: tuple[int, ...] = ()) -> None:
         """Start the server by way of another program, of whose command line `prefix` is the beginning."""
@@ -65,12 +68,16 @@ class Activated(Server):
         until(lambda: text in self.stderr, what=f"{text!r} on standard error")
 
 
-def become(descriptor: int, command: list[str]) -> None:
-    """Be `command`, with `descriptor` as its number 3."""
-    os.dup2(descriptor, 3)
-    variables = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "pyssh-gateway.socket"}
+def become(descriptors: list[int], command: list[str]) -> None:
+    """Be `command`, with `descriptors` as its number 3 and on."""
+    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 3 + len(descriptors)) for descriptor in descriptors]
+    for index, descriptor in enumerate(moved):
+        os.dup2(descriptor, 3 + index)
+    os.closerange(3 + len(descriptors), max(moved) + 1)
+    names = ":".join(["pyssh-gateway.socket"] * len(descriptors))
+    variables = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(descriptors)), "LISTEN_FDNAMES": names}
     os.execvpe(command[0], command, os.environ | variables)
 
 
 if __name__ == "__main__":
-    become(int(sys.argv[1]), sys.argv[2:])
+    become([int(number) for number in sys.argv[1].split(",")], sys.argv[2:])

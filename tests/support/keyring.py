@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
 
 from pyssh_gateway import config
@@ -57,7 +58,8 @@ def play(story: Coroutine[Any, Any, T]) -> T:
 class Ring:
     """A keyring in a directory, its events, and a clock that the test sets.
 
-    `live`: `Keyring.run` paces itself, by the real time, as in the gateway; see `running`.
+    `live`: `Keyring.run` paces itself, by the real time, as in the gateway; see `running`. `settings` has what else is
+    configured.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Ring:
         now: float = NOW,
         token: str = "",
         live: bool = False,
+        settings: config.Keys | None = None,
     ) -> None:
         self.events: list[AnyEvent] = []
         self.now = now
@@ -80,7 +83,8 @@ class Ring:
         self._rounds = 0
         self._wakes = 0
         self._runner: asyncio.Task[None] | None = None
-        keys = config.Keys(
+        keys = msgspec.structs.replace(
+            settings or config.Keys(),
             timeout=config.Duration(timeout),
             github_url=github_url,
             github_token=config.Secret(token),

@@ -27,6 +27,8 @@ DEFAULTS: Settings = {
     "listen": {"address": "127.0.0.1", "port": 0},
     "idle": {"timeout": "off"},
     "log": {"format": "json"},
+    # Logins that fail on purpose come from loopback by the dozen; what they cost is the business of a few tests.
+    "limits": {"penalty_exempt": ["127.0.0.0/8", "::1"]},
     # A name that no machine has, so that started by root the network side runs as the fallback account everywhere.
     "account": "pyssh-gateway",
 }
@@ -58,6 +60,8 @@ class Server:
         self.known_hosts = directory / "known_hosts"
         self.lines: list[bytes] = []
         self.events: list[EventFields] = []
+        self.wrapper: list[str] = []
+        """What the server is started through, such as `prlimit`: a program that becomes the one that follows it."""
         self.port = 0
         self.gateway_pid = 0
         self.exit_code: int | None = None
@@ -77,7 +81,13 @@ class Server:
             "control": str(directory / "control.sock"),
         }
         logins = {"login": [{"user": login, "keys": keys} | (login_settings or {})]}
-        self.config.write_text(to_toml(_merged(DEFAULTS | places | logins, settings or {})))
+        self.settings = _merged(DEFAULTS | places | logins, settings or {})
+        """What the configuration file says."""
+        self.config.write_text(to_toml(self.settings))
+
+    def write_config(self, changes: Settings) -> None:
+        """Have the configuration file say what it said at first, with `changes`; a list is replaced as a whole."""
+        self.config.write_text(to_toml(_merged(self.settings, changes)))
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -110,7 +120,7 @@ class Server:
         self.launched_at = time.time()
         with (self.directory / "stderr").open("wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", "pyssh_gateway", "serve", "--config", str(self.config)],
+                [*self.wrapper, sys.executable, "-m", "pyssh_gateway", "serve", "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,

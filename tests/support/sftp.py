@@ -22,13 +22,15 @@ MEMORY_KIB = 4096
 CHILD = f"""
 import os, resource, sys
 sys.path.insert(0, {str(ROOT)!r})
+from pyssh_gateway.core.sftp_options import parse
 from pyssh_gateway.spawner.sftp import serve
 
 class NoImports:
     def find_spec(self, name, path=None, target=None):
         raise ImportError(name + " was imported after the process had become the user")
 
-events, uid = map(int, sys.argv[1:])
+events, uid = map(int, sys.argv[1:3])
+options = parse(os.fsencode(" ".join(["internal-sftp", *sys.argv[3:]])))
 os.umask(0o022)
 if uid:
     resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 20,) * 2)  # for tests that write at random
@@ -42,7 +44,7 @@ sys.path.clear()
 used = int(open("/proc/self/status").read().split("VmData:")[1].split()[0])
 resource.setrlimit(resource.RLIMIT_DATA, ((used + {MEMORY_KIB}) * 1024,) * 2)
 sys.meta_path.insert(0, NoImports())
-status = serve(0, 1, events)
+status = serve(0, 1, events, options)
 del sys.meta_path[0]
 sys.exit(status)
 """
@@ -55,12 +57,13 @@ The limit on memory makes every test show that the session stays within it.
 class Server:
     """A running SFTP server with a client's ends of its pipes. With `openssh`, OpenSSH's own for comparison.
 
-    Made with `serving`, which ends it.
+    `options` are those of internal-sftp. Made with `serving`, which ends it.
     """
 
-    def __init__(self, directory: Path, *, uid: int, openssh: bool) -> None:
+    def __init__(self, directory: Path, *, uid: int, openssh: bool, options: tuple[str, ...] = ()) -> None:
         self._events, writer = os.pipe2(os.O_CLOEXEC)
-        argv = [str(OPENSSH_SERVER)] if openssh else [sys.executable, "-c", CHILD, str(writer), str(uid)]
+        ours = [sys.executable, "-c", CHILD, str(writer), str(uid)]
+        argv = [*([str(OPENSSH_SERVER)] if openssh else ours), *options]
         self.process = subprocess.Popen(
             argv,
             cwd=directory,
@@ -177,9 +180,11 @@ class Server:
 
 
 @contextmanager
-def serving(directory: Path, *, uid: int = 0, openssh: bool = False, greet: bool = True) -> Iterator[Server]:
+def serving(
+    directory: Path, *, uid: int = 0, openssh: bool = False, greet: bool = True, options: tuple[str, ...] = ()
+) -> Iterator[Server]:
     """A server that works in `directory`, as `uid` if that is not 0, and has been greeted."""
-    server = Server(directory, uid=uid, openssh=openssh)
+    server = Server(directory, uid=uid, openssh=openssh, options=options)
     try:
         if greet:
             server.greet()

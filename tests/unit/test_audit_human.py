@@ -31,9 +31,19 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
         host_keys=(SHA,),
         users=("amos",),
         idle_timeout=60.0,
+        addresses=("0.0.0.0:2222",),
     ),
+    ev.HostKeyCreated(key_type="ssh-ed25519", fingerprint=SHA, path="/data/keys/ssh_host_ed25519_key", reason="empty"),
     ev.ServerStopping(reason="signal", detail="SIGTERM", connections=1, sessions=2),
     ev.ServerStopped(reason="idle", exit_code=0, message="Stopping machine. Goodbye!"),
+    ev.ConfigReloaded(changed=("login", "idle.timeout"), restart=("listen.port",), users=("amos", "build")),
+    ev.ConfigRejected(
+        problems=(
+            'limits.login_grace: expected a duration from 1ms to 10m, got "soon" (from /etc/pyssh-gateway/config.toml)',
+        )
+    ),
+    ev.AuditReopened(),
+    ev.AuditLost(reason="audit_dir /data/audit: not a directory; set audit_dir to one"),
     ev.GatewayCrashed(pid=7, cause="killed by SIGSEGV", sessions=2),
     ev.InternalError(where="session", error="Traceback (most recent call last):\n  ...\nKeyError: 's1'", conn="c1"),
     ev.KeysLoaded(
@@ -91,6 +101,13 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
         seconds=10.0,
         identity=AMOS,
     ),
+    ev.ConnectionReinstated(
+        conn="c1",
+        peer="203.0.113.5",
+        user="amos",
+        reason=f"the key {SHA} of github:example is back",
+        identity=AMOS,
+    ),
     ev.RequestDenied(conn="c1", user="amos", request="x11-req", reason="not served", identity=AMOS),
     ev.SessionOpened(
         conn="c1",
@@ -145,6 +162,8 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
     ev.HoldStarted(hold="h1", user="amos", seconds=7200.0, reason="training run", pid=0),
     ev.HoldEnded(hold="h1", user="amos", why="released"),
     ev.BackgroundWork(seconds=30.0, what="make, cc1plus of amos"),
+    ev.TerminalUsed(what="amos is at pts/3 (mosh-server)"),
+    ev.TerminalQuiet(what="amos is at pts/3 (mosh-server)"),
     ev.ScheduleEntered(seconds=3600.0, what="mon-fri 08:00-18:00"),
     ev.MachineResumed(seconds=3600.0),
     ev.StopStep(step="suspend", outcome="ok", seconds=0.25),
@@ -171,8 +190,14 @@ def test_lines_for_people() -> None:
         "\n".join(line.removeprefix("03:04:05Z ") for line in shown)
         == f"""\
 start    accepting on 0.0.0.0:2222 for amos; stops when idle for 1m (version 0.1.0, pid 7)
+host key new ssh-ed25519 {SHA} in /data/keys/ssh_host_ed25519_key: the file was empty; clients of before will be warned
 stopping no longer accepting (signal, SIGTERM); 1 connection, 2 sessions open
 stopped  Stopping machine. Goodbye!
+config   changed: login, idle.timeout; not before a restart: listen.port
+config   can't be used, the old one stays in force: limits.login_grace: expected a duration from 1ms \
+to 10m, got "soon" (from /etc/pyssh-gateway/config.toml)
+log      the file was moved or deleted; this is a new one
+log      can't be opened anew, and goes on where it was: audit_dir /data/audit: not a directory; set audit_dir to one
 crash    gateway process 7 died: killed by SIGSEGV; 2 sessions ended with it
 bug      session on c1
           | Traceback (most recent call last):
@@ -187,6 +212,7 @@ auth     denied root from 203.0.113.5 on c1 by publickey: unknown account (ssh-e
 login    amos from 203.0.113.5 on c1 in 0.07s with {SHA} of github:example#583231; OpenSSH_9.9, aes256-gcm@openssh.com
 closed   c1 amos from 203.0.113.5 after 3m02s: the client disconnected; 5.2 KiB in, 1.1 MiB out
 revoked  amos on c1 is off in 10s: the key {SHA} of github:example has been revoked
+revoked  amos on c1 stays on after all: the key {SHA} of github:example is back
 denied   amos on c1: x11-req: not served
 session  c1.1 amos exec make on /dev/pts/0 (xterm), pid 12
 ended    c1.1 amos exit 7 after 3.21s: the process ended; 12 B in, 20.0 KiB out
@@ -199,6 +225,8 @@ quiet    amos on c1 is used again
 hold     h1 by amos for 2h00m: training run
 hold     h1 by amos ended: released
 work     make, cc1plus of amos holds the machine for 30s
+terminal amos is at pts/3 (mosh-server) and keeps the machine up
+terminal amos is at pts/3 (mosh-server): no more, or not looked at while somebody is on
 schedule mon-fri 08:00-18:00: the machine stays up for 1h00m
 resumed  the machine was away for 1h00m
 stop     suspend: ok after 0.25s
@@ -220,6 +248,7 @@ idle     Stopping machine. Goodbye!"""
             {"idle_timeout": None, "generation": 2},
             "never stops by itself (version 0.1.0, pid 7, start 2)",
         ),
+        (ev.HostKeyCreated, {"reason": "missing"}, "in /data/keys/ssh_host_ed25519_key: there was none"),
         (
             ev.KeysLoaded,
             {"origin": "last-good", "changed": False, "refused": 0, "refusals": ()},
@@ -235,6 +264,11 @@ idle     Stopping machine. Goodbye!"""
             {"reason": "", "key_type": "", "fingerprint": ""},
             "denied root from 203.0.113.5 on c1 by publickey",
         ),
+        (
+            ev.ConnectionRefused,
+            {"count": 1900, "seconds": 20.0},
+            "1900 more connections within 20s, the last from [2001:db8::5]:50023: too many unauthenticated connections",
+        ),
         (ev.SessionOpened, {"tty": "", "command": "", "kind": "shell"}, "c1.1 amos shell, pid 12"),
         (ev.SessionClosed, {"exit_status": None, "exit_signal": "KILL"}, "killed by KILL"),
         (ev.SessionClosed, {"exit_status": None, "bytes_out": 2**50}, "left its process running after 3.21s"),
@@ -243,7 +277,9 @@ idle     Stopping machine. Goodbye!"""
         (ev.ServiceStarted, {"restarts": 0}, "dockerd runs as pid 20"),
         (ev.ServiceEnded, {"again": None}, "ended with exit code 1 and is not started again"),
         (ev.ConnectionRevoked, {"seconds": None}, "amos on c1 stays on: the key"),
+        (ev.ConnectionReinstated, {}, "amos on c1 stays on after all: the key"),
         (ev.ConnectionAuthenticated, {"identity": ev.Identity("file:amos", None, SHA)}, f"{SHA} of file:amos; OpenSSH"),
+        (ev.ConfigReloaded, {"changed": (), "restart": ()}, "config   changed: nothing"),
         (ev.ServerStopped, {"message": ""}, "idle, exit code 0"),
     ],
 )

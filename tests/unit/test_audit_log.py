@@ -35,6 +35,7 @@ STARTED = ev.ServerStarted(
     host_keys=("SHA256:example",),
     users=("amos",),
     idle_timeout=60.0,
+    addresses=("0.0.0.0:2222",),
 )
 TICK = ev.IdleTick(idle=5, remaining=55, message="Idle for 5s")
 
@@ -109,7 +110,8 @@ def test_a_line_is_the_documented_json(directory: Path) -> None:
     bench.log(record(command("make test")))
     line = (
         b'{"ts":"2026-01-02T03:04:05.678901Z","seq":1,"event":"session.opened","conn":"c1","session":"c1.1",'
-        b'"user":"amos","kind":"exec","command":"make test","tty":"","term":"","pid":1,"identity":null}\n'
+        b'"user":"amos","kind":"exec","command":"make test","tty":"","term":"","pid":1,"requested":"",'
+        b'"identity":null}\n'
     )
     assert bench.file() == line
     assert bench.finish() == [line]

@@ -28,7 +28,9 @@ def banner(
     """The text for one account."""
     config = Config(login=(LOGIN,), idle=Idle(timeout=None if idle is None else Duration(idle)))
     snapshot = KeySnapshot({"amos": AccountKeys({bytes([number]): (key(number),) for number in range(keys)})})
-    return start_banner(config, (address, 2222), (HOST_KEY,), snapshot=snapshot, sources=(source,), identity=identity)
+    return start_banner(
+        config, ((address, 2222),), (HOST_KEY,), snapshot=snapshot, sources=(source,), identity=identity
+    )
 
 
 def test_it_says_who_with_what_how_and_until_when() -> None:
@@ -65,6 +67,12 @@ def test_many_keys_do_not_push_the_rest_away() -> None:
 def test_a_server_that_stays_says_so() -> None:
     """Nobody waits for a stop that does not come."""
     assert "does not stop by itself" in banner(1, status(1), idle=None)
+
+
+def test_a_copy_of_the_future_is_said_to_let_in_nobody() -> None:
+    """The first screen does not promise a login by keys whose age nobody knows."""
+    ahead = SourceStatus("github:example", ("amos",), 1, 0, "last-good", 0.0, "", stale=True, ahead=86_400.0)
+    assert "! github:example: its last good copy is dated in the future, nobody gets in by it" in banner(1, ahead)
 
 
 def test_a_source_that_is_still_asked_is_no_empty_one() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.bulk import command_seconds
+from bench.cost import command_seconds
 from bench.figures import (
     ACCEPT,
     FIRST_COMMAND,

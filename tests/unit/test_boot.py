@@ -3,6 +3,7 @@
 import grp
 import os
 import pwd
+import signal
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pyssh_gateway.config import Account, Boot, Directory, Link
-from pyssh_gateway.spawner import boot, boot_accounts
+from pyssh_gateway.spawner import boot, boot_accounts, process
 from pyssh_gateway.spawner.boot import NEEDS_ROOT, OK, UNCHANGED, make_directory, make_link
 from pyssh_gateway.spawner.boot_accounts import FIRST_UID, HOME_MODE, SUDOERS, make_account
 from pyssh_gateway.spawner.booting import Step
@@ -295,3 +296,16 @@ def test_without_root_it_is_said() -> None:
     done = steps(Boot(link=(Link(path="/tmp/x", target="/tmp/y"),), account=(Account(user="nobody"),)))
     assert {step.outcome for step in done} == {NEEDS_ROOT}
     assert not Path("/tmp/x").is_symlink()
+
+
+def test_a_copy_that_is_stopped_holds_up_no_boot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects the accounts that come after: what has become an account, which may stop it, is waited for so long."""
+    child = process.fork()
+    if child == 0:
+        process.default_signals()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        os._exit(0)
+    monkeypatch.setattr(boot_accounts, "FILL_SECONDS", 0.05)
+    assert not boot_accounts.ended_well(child)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(child, 0)

@@ -77,6 +77,14 @@ def test_an_account_that_nobody_gets_in_to_is_told() -> None:
             ],
         ),
         (
+            {"stale": True, "age": 0.0, "ahead": 86_400.0, "origin": "last-good"},
+            [
+                "! github:example",
+                "    2 keys from the last good copy, dated 1d in the future",
+                "    the clock was wrong then or is now: nobody gets in by it until it answers again",
+            ],
+        ),
+        (
             {"stale": True, "failure": "timed out"},
             [
                 "! github:example",

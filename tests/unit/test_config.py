@@ -26,7 +26,7 @@ from pyssh_gateway.config import (
     format_duration,
     parse,
 )
-from pyssh_gateway.config_source import listen_address, read
+from pyssh_gateway.config_source import endpoints_of, listen_endpoints, read
 
 FILE = "/etc/pyssh-gateway/config.toml"
 DOCUMENT = Path(config_module.__file__).parents[1] / "docs" / "configuration.md"
@@ -195,12 +195,16 @@ def test_every_mistake_is_listed_at_once() -> None:
     """)
     raw.origins["listen.port"] = "environment PYSSH_GATEWAY_LISTEN__PORT"
     raw.values["listen"] = {"address": "localhost", "port": "ssh"}
-    known = "login_grace, auth_attempts, unauthenticated, unauthenticated_per_source, sessions_per_connection"
+    known = (
+        "login_grace, signature_grace, auth_attempts, unauthenticated, unauthenticated_per_source, "
+        "sessions_per_connection, early_drop_start, early_drop_rate, "
+        "penalties, penalty_min, penalty_max, penalty_exempt"
+    )
     source = (
         '"github:<login>", "github-team:<organisation>/<team>", "gitlab:<login>", "codeberg:<login>", '
         '"launchpad:<login>", "sourcehut:<login>", "url:https://...", "file:<absolute path>" or "ca:<absolute path>"'
     )
-    account = "the name of a Unix account (letters, digits, dots, hyphens and underscores, at most 32)"
+    account = "the name of a Unix account (ASCII without slash and colon, no hyphen in front)"
     at_most = "at most limits.unauthenticated, which is 5"
     assert problems_in(raw) == [
         f'idel: unknown key, did you mean "idle"? (from {FILE})',
@@ -273,6 +277,18 @@ def test_more_places_per_source_than_places_is_a_mistake() -> None:
     assert parse(from_file("limits.unauthenticated = 20\nlimits.unauthenticated_per_source = 20"))
 
 
+def test_what_begins_ends_later() -> None:
+    """Early drop begins before the places run out, and penalties count before they stop growing; defaults give way."""
+    (line,) = problems_in(from_file("limits.unauthenticated = 20\nlimits.early_drop_start = 21"))
+    assert (
+        line == f"limits.early_drop_start: expected at most limits.unauthenticated, which is 20, got 21 (from {FILE})"
+    )
+    (line,) = problems_in(from_file("limits.penalty_max = '1m'\nlimits.penalty_min = '61s'"))
+    assert line.startswith('limits.penalty_min: expected at most limits.penalty_max, which is 1m, got "1m1s"')
+    assert parse(from_file("limits.unauthenticated_per_source = 5\nlimits.unauthenticated = 5"))
+    assert parse(from_file("limits.penalty_max = '5s'"))
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -343,7 +359,8 @@ def test_whatever_is_configured_is_a_config_or_printable_problems(raw: RawConfig
 
 
 PORTS = st.integers(-1, 70000) | st.integers().map(str) | SCALARS
-ADDRESSES = st.ip_addresses().map(str) | st.from_regex(r"[0-9a-f.:%]{1,12}", fullmatch=True) | SCALARS
+PLAIN_ADDRESSES = st.ip_addresses().map(str) | st.from_regex(r"[0-9a-f.:%,\[\]]{1,12}", fullmatch=True) | SCALARS
+ADDRESSES = PLAIN_ADDRESSES | st.lists(PLAIN_ADDRESSES, max_size=3)
 
 
 @given(
@@ -358,9 +375,9 @@ def test_the_address_that_is_bound_early_is_the_one_that_is_configured(
     try:
         checked = parse(raw).listen
     except ConfigError:
-        assert listen_address(raw) is None
+        assert listen_endpoints(raw) is None
     else:
-        assert listen_address(raw) == (checked.address, checked.port)
+        assert listen_endpoints(raw) == endpoints_of(checked.address, checked.port)
 
 
 def documented_default(value: object) -> str:

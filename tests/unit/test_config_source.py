@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pyssh_gateway import config_source
-from pyssh_gateway.config_source import ConfigError, RawConfig, listen_address, read
+from pyssh_gateway.config_source import ConfigError, RawConfig, listen_endpoints, read, shown_endpoint
 
 ROOT = Path(config_source.__file__).parents[1]
 
@@ -57,8 +59,8 @@ def test_importing_it_imports_nothing_heavy() -> None:
 def test_a_machine_without_a_file_never_imports_tomllib() -> None:
     """The first connection to a machine configured by its environment does not pay for a parser that it doesn't use."""
     code = (
-        "from pyssh_gateway.config_source import listen_address, read\n"
-        "listen_address(read(None, {'PYSSH_GATEWAY_LISTEN__PORT': '22'}, {}, '/nonexistent'))"
+        "from pyssh_gateway.config_source import listen_endpoints, read\n"
+        "listen_endpoints(read(None, {'PYSSH_GATEWAY_LISTEN__PORT': '22'}, {}, '/nonexistent'))"
     )
     assert not imported_by(code) & {"msgspec", "tomllib", "typing"}
 
@@ -217,13 +219,36 @@ def raw_listen(listen: object, origin: str = "/config.toml") -> RawConfig:
 
 
 @pytest.mark.parametrize(
-    ("listen", "address"),
+    ("listen", "endpoints"),
     [
-        ({}, ("0.0.0.0", 2222)),
-        ({"port": 0}, ("0.0.0.0", 0)),
-        ({"port": 65535}, ("0.0.0.0", 65535)),
-        ({"address": "::1"}, ("::1", 2222)),
-        ({"address": "127.0.0.1", "port": 22}, ("127.0.0.1", 22)),
+        ({}, [("0.0.0.0", 2222)]),
+        ({"port": 0}, [("0.0.0.0", 0)]),
+        ({"port": 65535}, [("0.0.0.0", 65535)]),
+        ({"address": "::1"}, [("::1", 2222)]),
+        ({"address": "127.0.0.1", "port": 22}, [("127.0.0.1", 22)]),
+        ({"address": ["0.0.0.0:22", "[::]:22"], "port": 7}, [("0.0.0.0", 22), ("::", 22)]),
+        (
+            {"address": ["0.0.0.0", "::", "[::1]", "[::1]:7"]},
+            [("0.0.0.0", 2222), ("::", 2222), ("::1", 2222), ("::1", 7)],
+        ),
+        ({"address": "0.0.0.0:22,[::]:22, 127.0.0.1"}, [("0.0.0.0", 22), ("::", 22), ("127.0.0.1", 2222)]),
+        ({"address": "127.0.0.1:7"}, [("127.0.0.1", 7)]),
+        ({"address": ["127.0.0.1:0", "127.0.0.1:0"]}, [("127.0.0.1", 0), ("127.0.0.1", 0)]),
+        ({"address": []}, None),
+        ({"address": ["127.0.0.1:22", "127.0.0.1:22"]}, None),
+        ({"address": ["127.0.0.1", "127.0.0.1"]}, None),
+        ({"address": ["127.0.0.1", 22]}, None),
+        ({"address": ["localhost:22"]}, None),
+        ({"address": ["127.0.0.1:"]}, None),
+        ({"address": ["127.0.0.1:65536"]}, None),
+        ({"address": ["127.0.0.1:+1"]}, None),
+        ({"address": ["[127.0.0.1]:22"]}, None),
+        ({"address": ["[::1"]}, None),
+        ({"address": ["::1]:22"]}, None),
+        ({"address": ["[::1]22"]}, None),
+        ({"address": ["[]:22"]}, None),
+        ({"address": "127.0.0.1,"}, None),
+        ({"address": ["127.0.0.1"] * 65, "port": 0}, None),
         ("ssh", None),
         ({"port": 65536}, None),
         ({"port": -1}, None),
@@ -241,20 +266,36 @@ def raw_listen(listen: object, origin: str = "/config.toml") -> RawConfig:
     ],
 )
 def test_the_listening_address_is_known_before_anything_is_checked(
-    listen: object, address: tuple[str, int] | None
+    listen: object, endpoints: list[tuple[str, int]] | None
 ) -> None:
     """What cannot be bound as it stands is left to the full check, and never looked up in the DNS."""
-    assert listen_address(raw_listen(listen)) == address
+    assert listen_endpoints(raw_listen(listen)) == (None if endpoints is None else tuple(endpoints))
 
 
 def test_without_a_listen_table_the_default_address_is_bound() -> None:
     """An unconfigured server is reachable as early as a configured one."""
-    assert listen_address(RawConfig({}, {}, None)) == ("0.0.0.0", 2222)
+    assert listen_endpoints(RawConfig({}, {}, None)) == (("0.0.0.0", 2222),)
 
 
 @pytest.mark.parametrize("origin", ["environment PYSSH_GATEWAY_LISTEN__PORT", "command line"])
 @pytest.mark.parametrize(("text", "port"), [("2022", 2022), ("x", None), ("\u0662", None), ("9" * 20, None)])
 def test_a_port_from_the_environment_is_a_number_in_digits(origin: str, text: str, port: int | None) -> None:
     """The environment has no numbers, only text; a port is no less a port for that."""
-    expected = None if port is None else ("0.0.0.0", port)
-    assert listen_address(raw_listen({"port": text}, origin)) == expected
+    expected = None if port is None else (("0.0.0.0", port),)
+    assert listen_endpoints(raw_listen({"port": text}, origin)) == expected
+
+
+@given(st.lists(st.tuples(st.ip_addresses().map(str), st.integers(1, 65535)), min_size=1, max_size=8, unique=True))
+def test_what_is_shown_is_what_is_read(endpoints: list[tuple[str, int]]) -> None:
+    """Protects who copies an address from the log into the file: any list of them means the same ones again."""
+    texts = [shown_endpoint(*endpoint) for endpoint in endpoints]
+    assert listen_endpoints(raw_listen({"address": texts})) == tuple(endpoints)
+    assert listen_endpoints(raw_listen({"address": ",".join(texts)})) == tuple(endpoints)
+
+
+def test_environment_can_set_a_list_of_addresses(write: WriteFile) -> None:
+    """Protects an image's user: the file's list of addresses is overridden by one variable, with commas."""
+    path = write('[listen]\naddress = ["0.0.0.0:22", "[::]:22"]\n')
+    assert listen_endpoints(read(path, {}, {})) == (("0.0.0.0", 22), ("::", 22))
+    environ = {"PYSSH_GATEWAY_LISTEN__ADDRESS": "127.0.0.1:7,[::1]:7"}
+    assert listen_endpoints(read(path, environ, {})) == (("127.0.0.1", 7), ("::1", 7))

@@ -323,9 +323,26 @@ def test_a_choice_names_its_alternatives() -> None:
             read(wrong)
 
 
+@pytest.mark.parametrize(
+    "name", ["amos", "joe@corp.example", r"CORP\joe", "joe smith", "1000", ".x", "$svc", "~", "a" * 255]
+)
+def test_accounts_that_exist_have_the_names_that_they_have(name: str) -> None:
+    """What a directory calls its people is not for us to judge."""
+    assert values.existing_account(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "-rf", " a", "a ", "a:b", "a/b", "a\n", "a\tb", "a\0", "\x7f", "\u00e9", "a" * 256, 1000, None]
+)
+def test_what_no_account_can_be_called_is_refused(name: object) -> None:
+    """No option, path or passwd field separator passes for a name, and none that no client could ask for."""
+    with pytest.raises(UnfitError, match=r"^the name of a Unix account"):
+        values.existing_account(name)
+
+
 @pytest.mark.parametrize("name", ["amos", "_apt", "Build.Bot-2", "1password", "a" * 32])
 def test_account_names_are_what_unix_has(name: str) -> None:
-    """Every name that common systems create is accepted."""
+    """Every name that common systems create can be made."""
     assert values.account_name(name) == name
 
 
@@ -351,10 +368,21 @@ def test_what_cannot_be_a_directory_is_refused(path: object) -> None:
 
 def test_an_address_is_a_literal() -> None:
     """A name is refused: resolving it could hold up the start."""
-    assert values.ip_address("::") == "::"
-    for wrong in ("localhost", "[::]", "", 0):
+    assert values.listen_address("::") == "::"
+    for wrong in ("localhost", "[::", "", 0):
         with pytest.raises(UnfitError, match=r"^an IPv4 or IPv6 address"):
-            values.ip_address(wrong)
+            values.listen_address(wrong)
+
+
+def test_several_addresses_are_a_list_or_have_commas() -> None:
+    """The environment has no lists; a mistake in one of several shows how they are written."""
+    both = ("0.0.0.0:22", "[::]:22")
+    assert values.listen_address(list(both)) == both
+    assert values.listen_address("0.0.0.0:22, [::]:22") == both
+    assert values.listen_address("[::]") == ("[::]",)
+    for wrong in (["localhost:22"], [], ["::1", "::1"], "127.0.0.1,", [22]):
+        with pytest.raises(UnfitError, match=r'^addresses such as "0\.0\.0\.0:2222" and "\[::\]:2222", each once$'):
+            values.listen_address(wrong)
 
 
 @pytest.mark.parametrize(

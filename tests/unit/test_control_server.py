@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import pwd
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -61,6 +62,9 @@ FOR_LOGINS = {"status", "sessions", "why", "hold", "release"}
 """What accounts that people log in to may ask, by the names in the log."""
 ASK_STATUS = control.encode_request(Status())
 
+DAEMON = pwd.getpwnam("daemon")
+"""Another account that is on every machine."""
+
 Scenario = Callable[["Asking"], Awaitable[None]]
 
 
@@ -98,12 +102,12 @@ class Asking:
         self.events.append(event)
         self.told.set()
 
-    async def connect(self, *, as_stranger: bool = False) -> socket.socket:
-        """A connection, from an account that may ask or from one that may not."""
+    async def connect(self, *, as_stranger: bool = False, uid: int = NOBODY) -> socket.socket:
+        """A connection, from an account that may ask or, `as_stranger`, from the account `uid`."""
         sock = socket.socket(socket.AF_UNIX)
         sock.setblocking(False)
         # The kernel notes who connects; connecting to a queue that has room takes no time.
-        with acting_as(NOBODY) if as_stranger else contextlib.nullcontext():
+        with acting_as(uid) if as_stranger else contextlib.nullcontext():
             await asyncio.get_running_loop().sock_connect(sock, self.path)
         return sock
 
@@ -421,4 +425,43 @@ def test_others_cannot_take_the_places_of_those_who_may_ask(play: Play) -> None:
         for sock in held:
             sock.close()
 
+    play(scenario, owner=12345, users=(NOBODYS_NAME,))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
+@pytest.mark.parametrize("holder_may_log_in", [False, True])
+def test_nobody_keeps_an_account_that_may_log_in_from_asking(
+    play: Play, monkeypatch: pytest.MonkeyPatch, holder_may_log_in: bool
+) -> None:
+    """Protects `hold` and `status` from another account that connects as often as it can and says nothing."""
+    users = (DAEMON.pw_name, NOBODYS_NAME) if holder_may_log_in else (DAEMON.pw_name,)
+
+    async def scenario(asking: Asking) -> None:
+        idle = [await asking.connect(as_stranger=True) for _ in range(server.MAX_OTHERS + 10)]
+        with await asking.connect(as_stranger=True, uid=DAEMON.pw_uid) as sock:
+            await asyncio.get_running_loop().sock_sendall(sock, ASK_STATUS)
+            assert control.decode_reply(await read_all(sock)) == STATUS
+        for one in idle:
+            one.close()
+
+    for name in ("READ_SECONDS", "STRANGER_SECONDS"):  # those that say nothing are not cut off in this test
+        monkeypatch.setattr(server, name, 3600.0)
+    play(scenario, owner=12345, users=users)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
+def test_an_account_that_may_ask_nothing_has_one_place(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects descriptors: further connections of such an account are closed at once, and the one soon after."""
+
+    async def scenario(asking: Asking) -> None:
+        first, *others = [await asking.connect(as_stranger=True) for _ in range(10)]
+        for sock in others:
+            assert await read_all(sock) == b""
+            sock.close()
+        assert await read_all(first) == b""
+        first.close()
+        assert asking.events == []
+        assert await asking.ask(ASK_STATUS, as_stranger=True) == RefusedReply(REFUSAL)
+
+    monkeypatch.setattr(server, "READ_SECONDS", 3600.0)
     play(scenario, owner=12345)

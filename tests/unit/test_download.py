@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,11 @@ def test_gives_a_whole_text(github: FakeGitHub, answer: gh.Answer, text: bytes) 
         (gh.redirect("//other.example/example.keys"), "redirected to another place"),
         (gh.redirect("file:///etc/passwd"), "redirected to another place"),
         (gh.redirect("http://127.0.0.1:none/"), "does not answer in proper HTTP"),
-        (gh.redirect("/a b"), "does not answer in proper HTTP (InvalidURL)"),
+        (gh.redirect("/a b"), "redirected to another address, which is not followed: '/a b'"),
+        (gh.redirect("/other.keys"), "redirected to another address, which is not followed: '/other.keys'"),
+        (gh.redirect("/users/example.keys"), "redirected to another address"),
+        (gh.redirect("/example.keys?page=2"), "redirected to another address"),
+        (gh.redirect("/%65xample.keys"), "redirected to another address"),
     ],
 )
 def test_says_why_an_answer_is_not_usable(github: FakeGitHub, answer: gh.Answer, reason: str) -> None:
@@ -153,20 +158,31 @@ def test_says_what_404_means_for_other_addresses(github: FakeGitHub) -> None:
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("absolute", [True, False])
 def test_follows_redirects_within_the_server(github: FakeGitHub, code: int, absolute: bool) -> None:
-    """Protects: a server that has moved a path, or spells a login differently, still works."""
-    github.script("example", gh.redirect(f"{github.url if absolute else ''}/users/Example.keys?x=1", code))
-    github.script("users/Example", gh.keys(KEY))
+    """A server that spells a login differently still works, by whatever redirect it says so."""
+    github.script("example", gh.redirect(f"{github.url if absolute else ''}/Example.keys", code))
+    github.script("Example", gh.keys(KEY))
     assert get(github) == f"{KEY}\n".encode()
 
 
 def test_follows_three_redirects_and_no_more(github: FakeGitHub) -> None:
     """Protects: the bound on redirects, from both sides."""
-    for step in range(MAX_REDIRECTS):
-        github.script(f"{step}", gh.redirect(f"/{step + 1}.keys"))
-    github.script(f"{MAX_REDIRECTS}", gh.keys(KEY))
-    assert get(github, spec="github:0") == f"{KEY}\n".encode()
-    github.script("example", gh.redirect("/0.keys"))
+    names = ("example", "Example", "eXample", "exAmple", "exaMple")
+    for name, following in pairwise(names):
+        github.script(name, gh.redirect(f"/{following}.keys"))
+    github.script(names[-1], gh.keys(KEY))
+    assert get(github, spec=f"github:{names[1]}") == f"{KEY}\n".encode()
+    assert len(names) == MAX_REDIRECTS + 2
     assert failure(github) == f"redirected more than {MAX_REDIRECTS} times"
+
+
+def test_an_address_is_no_name(github: FakeGitHub) -> None:
+    """Of an address in the configuration, capitals are another address; a slash at its end is the same."""
+    github.script("team", gh.redirect("/Team"))
+    github.script("Team", gh.keys(KEY))
+    assert "if the keys are there now, name that address" in failure(github, spec=f"url:{github.url}/team")
+    github.script("team", gh.redirect("/team/"))
+    github.script("team/", gh.keys(KEY))
+    assert get(github, spec=f"url:{github.url}/team") == f"{KEY}\n".encode()
 
 
 def test_never_asks_another_server(github: FakeGitHub) -> None:
@@ -257,8 +273,8 @@ def test_fetches_over_https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with https_github(tmp_path) as (github, trusted):
         monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
         assert get(github) == f"{KEY}\n".encode()
-        github.script("example", gh.redirect(f"{github.url}/other.keys"))
-        github.script("other", gh.keys(KEY))
+        github.script("example", gh.redirect(f"{github.url}/EXAMPLE.keys"))
+        github.script("EXAMPLE", gh.keys(KEY))
         assert get(github) == f"{KEY}\n".encode()
         github.script("example", gh.truncated(KEY))
         assert "cut off" in failure(github)

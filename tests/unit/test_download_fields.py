@@ -19,7 +19,7 @@ DATE = "Mon, 21 Sep 2026 14:00:00 GMT"
 
 def ask(github: FakeGitHub, validators: Validators = NO_VALIDATORS) -> Answer:
     """What the page of an account's keys answers; it is NOW."""
-    request = Request(f"{github.url}/example.keys", validators=validators)
+    request = Request(f"{github.url}/example.keys", any_case=True, validators=validators)
     return asyncio.run(download(request, PATIENCE, now=lambda: NOW))
 
 
@@ -76,10 +76,10 @@ def test_nothing_new_to_a_question_that_was_not_conditional_is_an_error(github: 
 
 def test_validators_belong_to_the_address_that_gave_them(github: FakeGitHub) -> None:
     """Protects: "nothing new" of the place that a redirect leads to is not taken for the place that was asked."""
-    github.script("example", gh.redirect("/other.keys"))
-    github.script("other", gh.conditional(gh.keys(KEY), etag=TAG))
+    github.script("example", gh.redirect("/Example.keys"))
+    github.script("Example", gh.conditional(gh.keys(KEY), etag=TAG))
     assert ask(github, validators=Validators(TAG)) == Answer(f"{KEY}\n".encode(), NO_VALIDATORS)
-    assert "If-None-Match" not in github.headers_of["other"][0]
+    assert "If-None-Match" not in github.headers_of["Example"][0]
 
 
 def test_validators_that_no_request_could_have_are_not_kept(github: FakeGitHub) -> None:
@@ -120,9 +120,11 @@ def test_says_how_long_it_will_be_left_alone(github: FakeGitHub) -> None:
 
 def test_sends_a_token_and_what_else_is_asked_for(github: FakeGitHub) -> None:
     """Protects: the API is asked as it wants to be, and says who asks."""
-    github.script("example", gh.redirect("/other.keys"))
-    github.script("other", gh.with_headers(gh.raw(b"[]"), Link='<https://x/?page=2>; rel="next"'))
-    request = Request(f"{github.url}/example.keys", token=config.Secret("hush"), headers={"Accept": "text/x"})
+    github.script("example", gh.redirect("/Example.keys"))
+    github.script("Example", gh.with_headers(gh.raw(b"[]"), Link='<https://x/?page=2>; rel="next"'))
+    request = Request(
+        f"{github.url}/example.keys", any_case=True, token=config.Secret("hush"), headers={"Accept": "text/x"}
+    )
     assert asyncio.run(download(request, PATIENCE)).next_page == "https://x/?page=2"
     for headers in github.headers:
         assert (headers["Authorization"], headers["Accept"]) == ("Bearer hush", "text/x")

@@ -222,13 +222,14 @@ class TestFigures:
             SourceStatus("github:example", ("dev",), 3, 0, "fetched", 12.0, ""),
             SourceStatus("url:https://keys.example/a", ("dev",), 0, 0, "none", None, "no answer within 5 s"),
             SourceStatus("github:old", ("dev",), 1, 0, "last-good", 9e6, "", stale=True),
+            SourceStatus("github:ahead", ("dev",), 1, 0, "last-good", 0.0, "", stale=True, ahead=9e6),
         )
         read = gateway.read()
         ages = {labels: value for (name, labels), value in read.items() if name == f"{PREFIX}key_age_seconds"}
         assert ages == {frozenset({("source", "github:example")}): 12, frozenset({("source", "github:old")}): 9e6}
         assert gateway.value("keys", source="github:example") == 3
         failing = {dict(labels)["source"]: value for (name, labels), value in read.items() if "failing" in name}
-        assert failing == {"github:example": 0, "url:https://keys.example/a": 1, "github:old": 1}
+        assert failing == {"github:example": 0, "url:https://keys.example/a": 1, "github:old": 1, "github:ahead": 1}
 
     def test_events_and_lost_ones_are_counted(self, gateway: Gateway) -> None:
         """An alarm on internal errors, and on a log that has holes."""

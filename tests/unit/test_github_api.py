@@ -69,7 +69,10 @@ def test_an_account_that_is_not_there_is_gone(github: FakeGitHub) -> None:
     ("answer", "reason"),
     [
         (gh.status(500), "the server answered 500"),
-        (gh.status(401), r"GitHub does not accept keys\.github_token: it may have expired \(401\)"),
+        (
+            gh.status(401),
+            r"answers only to those who show a token: set keys\.github_token .* any account there \(401\)",
+        ),
         (gh.status(403), r"the server answered 403 \(Forbidden\)$"),
         (gh.html(), "got an HTML page instead of JSON"),
         (gh.truncated(), "cut off"),

@@ -8,7 +8,7 @@ import pytest
 from pyssh_gateway.config import Duration, Idle
 from pyssh_gateway.core.background import Sample
 from pyssh_gateway.event_bus import EventBus
-from pyssh_gateway.events import AnyEvent, HoldStarted, MachineResumed, Record
+from pyssh_gateway.events import AnyEvent, HoldStarted, MachineResumed, Record, ScheduleEntered
 from pyssh_gateway.gateway.idle_watch import IdleWatch
 from pyssh_gateway.gateway.listener import Listener
 from pyssh_gateway.gateway.registry import Registry
@@ -16,6 +16,9 @@ from tests.support.waiting import PATIENCE
 
 HOUR = 3600.0
 NOW = 1_795_000_000.0
+
+TURNS = 100
+"""Turns of the loop in which watches that are cancelled have ended, and others begun: each takes a few."""
 
 
 class Watched:
@@ -116,5 +119,28 @@ def test_a_jump_of_the_clock_is_told_once() -> None:
             watching.cancel()
         assert watched.resumed == [pytest.approx(HOUR, abs=1)]
         assert watched.left == pytest.approx(2 * HOUR, abs=PATIENCE)
+
+    run(test)
+
+
+def test_other_settings_are_watched_by_from_now_on() -> None:
+    """Protects a reload: hours that are added hold the machine at once, those that are taken away do not any more."""
+    always = "mon-sun 00:00-24:00"
+
+    async def test(watched: Watched) -> None:
+        entered = asyncio.Event()
+        watched.bus.subscribe(lambda record: entered.set() if isinstance(record.event, ScheduleEntered) else None)
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(watched.watch.run())
+            await asyncio.sleep(0)
+            watched.watch.reconfigure(Idle(timeout=Duration(60), schedule=(always,)))
+            await entered.wait()
+            assert [one.kind for one in watched.watch.tracker.reasons(watched.now())] == ["schedule"]
+            watched.watch.reconfigure(Idle(timeout=Duration(60), client_idle=Duration(60)))
+            watched.watch.reconfigure(Idle(timeout=Duration(120)))
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            assert watched.watch.tracker.stops_in(watched.now()) == pytest.approx(120, abs=PATIENCE)
+            watching.cancel()
 
     run(test)

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from pyssh_gateway import config
 from pyssh_gateway.core.authorized_keys import MAX_COMMENT, MAX_KEYS_BYTES
+from pyssh_gateway.core.person_names import visible_name
 from pyssh_gateway.keys.answers import FetchError, Validators
 from pyssh_gateway.keys.copies import Copies, Copy
-from pyssh_gateway.keys.inquiry import MAX_PERSON, AccountChangedError, Inquirer, Known, known_from
+from pyssh_gateway.keys.inquiry import AccountChangedError, Inquirer, Known, known_from
 from pyssh_gateway.keys.sources import parse_source
 from tests.support import github as gh
 from tests.support.github import FakeGitHub
@@ -73,8 +74,9 @@ def test_every_key_of_an_authority_s_file_is_one() -> None:
         ("url:https://keys.example/", "amos@laptop", "url:https://keys.example/"),
         ("file:/keys", "amos@laptop", "file:amos@laptop"),
         ("file:/keys", "", "file:/keys"),
-        ("file:/keys", "Amos Example\x1b[31m\u202e", "file:Amos_Example_[31m_"),
-        ("file:/keys", "x" * MAX_COMMENT, "file:" + "x" * MAX_PERSON),
+        ("file:/keys", "Amos Example\x1b[31m\u202e", "file:Amos␣Example<U+001B>[31m<U+202E>"),
+        ("file:/keys", "jörg@büro", "file:jörg@büro"),
+        ("file:/keys", "x" * MAX_COMMENT, f"file:{visible_name('x' * MAX_COMMENT)}"),
     ],
 )
 def test_whose_a_key_is(spec: str, comment: str, person: str) -> None:

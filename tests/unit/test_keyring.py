@@ -133,7 +133,7 @@ def test_says_whose_each_key_is(github: FakeGitHub, tmp_path: Path) -> None:
     ring.refresh()
     assert [ring.identity(name).person for name in (ALICE, BOB, CAROL)] == [
         "github:example",
-        "file:bob_smith_(laptop)",
+        "file:bob␣smith␣(laptop)",
         "file:/more",
     ]
     assert ring.identity(ALICE) == Identity("github:example", None, FINGERPRINTS[ALICE])

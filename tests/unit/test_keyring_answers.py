@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pyssh_gateway import config
 from pyssh_gateway.events import KeysFailed, KeysLoaded
 from pyssh_gateway.keys.copies import Copies, Copy
-from pyssh_gateway.keys.keyring import MAX_CHANGES
+from pyssh_gateway.keys.standing import MAX_CHANGES
 from tests.support import github as gh
 from tests.support.github import FakeGitHub
 from tests.support.key_lines import ed25519, rsa

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from pyssh_gateway import config
+from pyssh_gateway.core.freshness import Patience
 from pyssh_gateway.events import KeysFailed, KeysLoaded
-from pyssh_gateway.keys import keyring as keyring_module
+from pyssh_gateway.keys import looks as looks_module
 from pyssh_gateway.keys.inquiry import MAX_FETCHES
-from pyssh_gateway.keys.keyring import FILE_SECONDS
+from pyssh_gateway.keys.looks import FILE_SECONDS
 from tests.support import github as gh
 from tests.support.github import FakeGitHub
 from tests.support.keyring import ALICE, BOB, IMPATIENCE, REFRESH, Ring, copy_path, play
@@ -52,7 +53,7 @@ def test_after_a_start_the_file_counts_and_not_its_copy(tmp_path: Path) -> None:
 
     async def story() -> None:
         async with ring.running():
-            await ring.keyring.read_files()
+            await ring.keyring.looks.read_files()
             assert ring.lets_in() == {BOB}
             (key,) = ring.keyring.snapshot.find("dev", next(iter(ring.keyring.snapshot.accounts["dev"].keys)))
             assert not key.options.pty
@@ -69,7 +70,7 @@ def test_a_file_that_cannot_be_read_at_the_start_counts_as_it_did(tmp_path: Path
 
     async def story() -> None:
         async with ring.running():
-            await ring.keyring.read_files()
+            await ring.keyring.looks.read_files()
 
     play(story())
     assert ring.lets_in() == {ALICE}
@@ -86,17 +87,17 @@ def test_each_login_is_decided_by_the_file_as_it_is(tmp_path: Path) -> None:
             ring.reads.clear()
             ring.write(ALICE)
             ring.now += FILE_SECONDS * 0.9
-            await ring.keyring.read_files()
+            await ring.keyring.looks.read_files()
             assert ring.reads == []
             ring.now += FILE_SECONDS * 0.1
             async with asyncio.TaskGroup() as attempts:
                 for _ in range(100):
-                    attempts.create_task(ring.keyring.read_files())
+                    attempts.create_task(ring.keyring.looks.read_files())
             assert ring.lets_in() == {ALICE}
             # Once to see that it is another one, once to know it; the other login's file, whoever asks, once.
             assert sorted(ring.reads) == ["/authorities", "/keys", "/keys"]
             ring.now -= 60  # a clock that is set back makes nothing fresh
-            await ring.keyring.read_files()
+            await ring.keyring.looks.read_files()
             assert len(ring.reads) > 3
             await ring.quiet()
 
@@ -110,7 +111,7 @@ def test_strangers_do_not_fill_the_log_with_readings(tmp_path: Path) -> None:
     async def read() -> list[object]:
         ring.now += FILE_SECONDS
         told = len(ring.events)
-        await ring.keyring.read_files()
+        await ring.keyring.looks.read_files()
         await ring.quiet()
         return [event for event in ring.events[told:] if getattr(event, "source", "") == "file:/keys"]
 
@@ -148,7 +149,7 @@ def test_a_file_that_does_not_answer_holds_up_a_login_for_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Protects: a mount that hangs costs a login the time of a look, and what was known counts."""
-    monkeypatch.setattr(keyring_module, "LOOK_PATIENCE", IMPATIENCE)
+    monkeypatch.setattr(looks_module, "LOOK_PATIENCE", IMPATIENCE)
     FileRing(tmp_path, ALICE).refresh()
     ring = FileRing(tmp_path, BOB)
     ring.keyring.load_last_good()
@@ -158,12 +159,33 @@ def test_a_file_that_does_not_answer_holds_up_a_login_for_seconds(
         loop = asyncio.get_running_loop()
         async with ring.running():
             began = loop.time()
-            await ring.keyring.read_files()
+            await ring.keyring.looks.read_files()
             assert IMPATIENCE * 0.9 <= loop.time() - began < PATIENCE / 2
             assert ring.lets_in() == {ALICE}
             ring.gate.set()
-            await ring.keyring.read_files()
+            await ring.keyring.looks.read_files()
             assert ring.lets_in() == {BOB}
+            await ring.quiet()
+
+    play(story())
+
+
+def test_a_connection_waits_once_for_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mount that hangs costs an agent with twenty keys as much as one with a single key."""
+    monkeypatch.setattr(looks_module, "LOOK_PATIENCE", IMPATIENCE)
+    FileRing(tmp_path, ALICE).refresh()
+    ring = FileRing(tmp_path, BOB)
+    ring.keyring.load_last_good()
+
+    async def story() -> None:
+        ring.gate = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        async with ring.running():
+            patience, began = Patience(), loop.time()
+            for _ in range(20):
+                await ring.keyring.looks.read_files(patience)
+            assert IMPATIENCE * 0.9 <= loop.time() - began < IMPATIENCE * 10
+            ring.gate.set()
             await ring.quiet()
 
     play(story())
@@ -180,7 +202,7 @@ def test_a_file_does_not_wait_behind_servers(github: FakeGitHub, tmp_path: Path)
 
     async def story() -> None:
         async with ring.running():
-            await ring.keyring.read_files()
+            await ring.keyring.looks.read_files()
             assert ring.lets_in() == {BOB}
             gate.set()
             await ring.keyring.settled()

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pyssh_gateway import config
-from pyssh_gateway.core.freshness import LOOK_SECONDS, LOOKS, LOOKS_PER_PEER
-from pyssh_gateway.keys import keyring as keyring_module
+from pyssh_gateway.core.freshness import LOOK_SECONDS, LOOKS, LOOKS_PER_PEER, Patience
+from pyssh_gateway.keys import looks as looks_module
 from tests.support import github as gh
 from tests.support.github import FakeGitHub
 from tests.support.keyring import (
@@ -57,7 +57,7 @@ def test_a_key_that_was_added_a_moment_ago_gets_in(github: FakeGitHub, tmp_path:
         async with ring.running():
             assert ring.lets_in() == {ALICE}
             github.script("example", gh.keys(ALICE, BOB))
-            await ring.keyring.look_again(PEER, FINGERPRINTS[BOB])
+            await ring.keyring.looks.look_again(PEER, FINGERPRINTS[BOB])
             assert ring.lets_in() == {ALICE, BOB}
 
     play(story())
@@ -72,7 +72,7 @@ def test_all_sources_are_looked_at(github: FakeGitHub, tmp_path: Path) -> None:
         async with ring.running():
             await ring.keyring.refresh_all()
             github.script("admin", gh.keys(CAROL))
-            await ring.keyring.look_again(PEER, FINGERPRINTS[CAROL])
+            await ring.keyring.looks.look_again(PEER, FINGERPRINTS[CAROL])
             assert ring.lets_in() == {ALICE, CAROL}
             assert github.requests["example"] == 2
 
@@ -89,11 +89,11 @@ def test_a_thousand_unknown_keys_cause_a_handful_of_questions(
     async def story() -> None:
         async with ring.running():
             for number in range(MANY):
-                await ring.keyring.look_again(f"192.0.2.{number % peers}", f"SHA256:{number}")
+                await ring.keyring.looks.look_again(f"192.0.2.{number % peers}", f"SHA256:{number}")
             assert github.requests["example"] == most
             ring.now += LOOK_SECONDS
             for number in range(MANY):
-                await ring.keyring.look_again(f"198.51.100.{number % 250}", f"SHA256:{number}")
+                await ring.keyring.looks.look_again(f"198.51.100.{number % 250}", f"SHA256:{number}")
             assert github.requests["example"] <= most + 2
 
     play(story())
@@ -107,7 +107,7 @@ def test_a_thousand_at_once_share_one_question(github: FakeGitHub, tmp_path: Pat
     github.script("example", gh.held(gh.keys(BOB), gate))
 
     async def look(peer: str, offered: str) -> set[str]:
-        await ring.keyring.look_again(peer, offered)
+        await ring.keyring.looks.look_again(peer, offered)
         return ring.lets_in()
 
     async def story() -> None:
@@ -129,7 +129,7 @@ def test_a_thousand_at_once_share_one_question(github: FakeGitHub, tmp_path: Pat
 
 def test_a_look_has_an_end(github: FakeGitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Protects: a source that hangs holds up a login for seconds only; what the others say meanwhile counts."""
-    monkeypatch.setattr(keyring_module, "LOOK_PATIENCE", IMPATIENCE)
+    monkeypatch.setattr(looks_module, "LOOK_PATIENCE", IMPATIENCE)
     gate = threading.Event()
     github.script("admin", gh.keys(BOB))
     ring = Ring(tmp_path, github.url, BOTH, live=True)
@@ -141,7 +141,7 @@ def test_a_look_has_an_end(github: FakeGitHub, tmp_path: Path, monkeypatch: pyte
             github.script("example", gh.held(gh.empty(), gate))
             github.script("admin", gh.keys(CAROL))
             began = loop.time()
-            await ring.keyring.look_again(PEER, FINGERPRINTS[CAROL])
+            await ring.keyring.looks.look_again(PEER, FINGERPRINTS[CAROL])
             assert IMPATIENCE * 0.9 <= loop.time() - began < PATIENCE / 2
             assert ring.lets_in() == {ALICE, CAROL}
             gate.set()
@@ -152,15 +152,60 @@ def test_a_look_has_an_end(github: FakeGitHub, tmp_path: Path, monkeypatch: pyte
     assert github.requests["example"] == 2
 
 
+@pytest.mark.parametrize("copy", [True, False], ids=["with a copy", "without"])
+def test_a_connection_waits_once_for_all_its_keys(
+    github: FakeGitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copy: bool
+) -> None:
+    """An agent with twenty keys gets in as soon as one with a single key, while a source hangs.
+
+    That is after two seconds with a copy on the disk, and after `keys.timeout` without.
+    """
+    expected, other = (IMPATIENCE, PATIENCE) if copy else (PATIENCE, IMPATIENCE)
+    monkeypatch.setattr(looks_module, "LOOK_PATIENCE", expected if copy else other)
+    gate = threading.Event()
+    ring = known(tmp_path, github) if copy else Ring(tmp_path, github.url, live=True, timeout=IMPATIENCE)
+    github.script("example", gh.held(gh.keys(ALICE), gate))
+
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        async with ring.running():
+            ring.keyring.want(ring.keyring.missing())
+            patience, began = Patience(), loop.time()
+            for number in range(20):
+                await ring.keyring.looks.look_again(PEER, f"SHA256:{number}", patience)
+            assert IMPATIENCE * 0.9 <= loop.time() - began < IMPATIENCE * 10
+            gate.set()
+            await ring.keyring.settled()
+            await ring.quiet()
+
+    play(story())
+
+
+def test_a_connection_has_the_sources_asked_once(github: FakeGitHub, tmp_path: Path) -> None:
+    """An agent with many keys uses up one of its owner's looks, and the answer to it counts for all of them."""
+    ring = known(tmp_path, github)
+
+    async def story() -> None:
+        async with ring.running():
+            patience = Patience()
+            for number in range(20):
+                await ring.keyring.looks.look_again(PEER, f"SHA256:{number}", patience)
+            assert github.requests["example"] == 1
+            await ring.keyring.looks.look_again(PEER, "SHA256:next", Patience())
+            assert github.requests["example"] == 2
+
+    play(story())
+
+
 def test_the_first_answer_is_waited_for(github: FakeGitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Protects: the first login on a new machine waits for its keys, longer than for an ordinary look."""
-    monkeypatch.setattr(keyring_module, "LOOK_PATIENCE", 0.0)
+    monkeypatch.setattr(looks_module, "LOOK_PATIENCE", 0.0)
     gate = threading.Event()
     github.script("example", gh.held(gh.keys(ALICE), gate))
     ring = Ring(tmp_path, github.url)
 
     async def look(number: int) -> set[str]:
-        await ring.keyring.look_again(PEER, f"SHA256:{number}")
+        await ring.keyring.looks.look_again(PEER, f"SHA256:{number}")
         return ring.lets_in()
 
     async def story() -> None:
@@ -180,7 +225,7 @@ def test_the_first_answer_is_waited_for_until_its_deadline(
     github: FakeGitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Protects: a source that hangs at a first start holds up a login for `keys.timeout`, and the log says why."""
-    monkeypatch.setattr(keyring_module, "LOOK_PATIENCE", PATIENCE)
+    monkeypatch.setattr(looks_module, "LOOK_PATIENCE", PATIENCE)
     github.script("example", gh.hang())
     ring = Ring(tmp_path, github.url, timeout=IMPATIENCE)
 
@@ -190,7 +235,7 @@ def test_the_first_answer_is_waited_for_until_its_deadline(
             began = loop.time()
             tasks.create_task(ring.keyring.refresh(ring.keyring.missing()))
             await asyncio.sleep(0)
-            await ring.keyring.look_again(PEER, FINGERPRINTS[ALICE])
+            await ring.keyring.looks.look_again(PEER, FINGERPRINTS[ALICE])
             assert IMPATIENCE * 0.9 <= loop.time() - began < PATIENCE / 2
 
     play(story())
@@ -206,7 +251,7 @@ def test_a_source_that_never_answered_holds_up_nobody_later(github: FakeGitHub, 
         async with ring.running():
             await ring.keyring.refresh_all()
             for number in range(MANY):
-                await ring.keyring.look_again(PEER, f"SHA256:{number}")
+                await ring.keyring.looks.look_again(PEER, f"SHA256:{number}")
 
     play(story())
     assert github.requests["example"] == 1 + LOOKS_PER_PEER
@@ -222,7 +267,7 @@ def test_a_look_does_not_wait_for_the_first_refresh(github: FakeGitHub, tmp_path
 
     async def story() -> None:
         async with ring.running():
-            await ring.keyring.look_again(PEER, FINGERPRINTS[BOB])
+            await ring.keyring.looks.look_again(PEER, FINGERPRINTS[BOB])
             assert ring.lets_in() == {BOB}
 
     play(story())
@@ -235,12 +280,12 @@ def test_a_look_leaves_alone_who_wants_to_be(github: FakeGitHub, tmp_path: Path)
 
     async def story() -> None:
         async with ring.running():
-            await ring.keyring.look_again(PEER, "SHA256:1")
-            await ring.keyring.look_again(PEER, "SHA256:2")
+            await ring.keyring.looks.look_again(PEER, "SHA256:1")
+            await ring.keyring.looks.look_again(PEER, "SHA256:2")
             assert github.requests["example"] == 1
             assert ring.lets_in() == {ALICE}
             ring.now += 120
-            await ring.keyring.look_again(PEER, "SHA256:3")
+            await ring.keyring.looks.look_again(PEER, "SHA256:3")
             assert ring.lets_in() == {BOB}
 
     play(story())
@@ -254,14 +299,14 @@ def test_the_other_keys_of_an_agent_are_no_reason_to_look(github: FakeGitHub, tm
     async def story() -> None:
         async with ring.running():
             for offered in others:
-                await ring.keyring.look_again(PEER, offered)
+                await ring.keyring.looks.look_again(PEER, offered)
             assert github.requests["example"] == len(others)
-            ring.keyring.used(SPEC, PEER, others)
+            ring.keyring.looks.used(SPEC, PEER, others)
             ring.now += DAY
             for number in range(MANY):
-                await ring.keyring.look_again(PEER, others[number % 2])
+                await ring.keyring.looks.look_again(PEER, others[number % 2])
             assert github.requests["example"] == len(others)
-            await ring.keyring.look_again(PEER, "SHA256:new")
+            await ring.keyring.looks.look_again(PEER, "SHA256:new")
             assert github.requests["example"] == len(others) + 1
 
     play(story())
@@ -279,7 +324,7 @@ def test_a_key_that_is_used_is_looked_up_again(github: FakeGitHub, tmp_path: Pat
     async def story() -> None:
         async with ring.running():
             ring.now += age
-            ring.keyring.used(SPEC, PEER, ())
+            ring.keyring.looks.used(SPEC, PEER, ())
             assert ring.lets_in() == {ALICE}
             await ring.keyring.settled()
 
@@ -297,8 +342,8 @@ def test_only_the_source_of_the_key_is_looked_up_again(github: FakeGitHub, tmp_p
         async with ring.running():
             await ring.keyring.refresh_all()
             ring.now += MINUTE
-            ring.keyring.used("github:admin", PEER, ())
-            ring.keyring.used("github:nobody", PEER, ())
+            ring.keyring.looks.used("github:admin", PEER, ())
+            ring.keyring.looks.used("github:nobody", PEER, ())
             await ring.keyring.settled()
 
     play(story())
@@ -313,10 +358,10 @@ def test_a_crowd_that_logs_in_is_one_question(github: FakeGitHub, tmp_path: Path
         async with ring.running():
             ring.now += MINUTE
             for _ in range(MANY):
-                ring.keyring.used(SPEC, PEER, ())
+                ring.keyring.looks.used(SPEC, PEER, ())
             await ring.keyring.settled()
             for _ in range(MANY):
-                ring.keyring.used(SPEC, PEER, ())
+                ring.keyring.looks.used(SPEC, PEER, ())
             await ring.keyring.settled()
 
     play(story())

@@ -1,13 +1,16 @@
 """keys.keyring: over any order of answers, failures, changes of hands, restarts and time, against a few sets."""
 
+import math
 import shutil
 import tempfile
 from pathlib import Path
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from pyssh_gateway.core.freshness import CLOCK_SKEW, age_of
 from pyssh_gateway.keys.copies import Copies
 from pyssh_gateway.keys.inquiry import SECOND_LOOK
 from pyssh_gateway.keys.keeping import SAVE_AGAIN
@@ -16,7 +19,7 @@ from pyssh_gateway.keys.sources import parse_source
 from tests.support import github as gh
 from tests.support.github import FakeGitHub
 from tests.support.github_api import api_path
-from tests.support.keyring import ALICE, BOB, CAROL, DAY, HOUR, SPEC, Ring, play
+from tests.support.keyring import ALICE, BOB, CAROL, DAY, HOUR, MINUTE, SPEC, Ring, play
 
 KEYS = st.sampled_from([{ALICE}, {ALICE, BOB}, {BOB, CAROL}, {ALICE, BOB, CAROL}, set[str]()]).map(frozenset)
 MAX_STALE = 7 * DAY
@@ -25,6 +28,10 @@ ERRORS = {
     "HTML": gh.html(),
     "cut off": gh.truncated(CAROL),
 }
+
+
+OTHER = 8
+"""The number of the account that has the login while its owner has not; and that of the one beside it, `other`."""
 
 
 class Machine(RuleBasedStateMachine):
@@ -42,11 +49,13 @@ class Machine(RuleBasedStateMachine):
         self.github.__enter__()
         self.page, self.api_works = "keys", True
         self.owner = self.trusted = 7
+        self.other = OTHER
         self.listed = self.said = self.in_force = listed
         self.show()
         self.ring = Ring(self.store, self.github.url)
         self.ring.run(0)
         self.heard_at = self.confirmed_at = self.ring.now
+        self.asked_at = self.ring.now
         self.gone_at: float | None = None
         self.taken_over = False
         assert self.ring.status().remembered == self.trusted
@@ -59,35 +68,44 @@ class Machine(RuleBasedStateMachine):
 
     def show(self) -> None:
         """Make GitHub answer as things are now."""
-        answers = {"keys": gh.keys(*sorted(self.listed)), "404": gh.status(404), **ERRORS}
+        keys = gh.keys(*sorted(self.listed))
+        answers = {"keys": keys, "404": gh.status(404), "redirect": gh.redirect("/other.keys"), **ERRORS}
         self.github.script("example", answers[self.page])
+        self.github.script("other", keys)
         self.github.account("example", self.owner)
-        self.github.script(api_path("users/example"), *([] if self.api_works else [gh.status(500)]))
+        self.github.account("other", self.other)
+        for login in ("example", "other"):
+            self.github.script(api_path(f"users/{login}"), *([] if self.api_works else [gh.status(500)]))
 
     @rule(
         seconds=st.sampled_from([1.0, 1.0, SECOND_LOOK, SECOND_LOOK, HOUR, DAY, MAX_STALE + 1]),
         listed=KEYS,
-        page=st.sampled_from(["keys", "keys", "keys", "404", "404", *ERRORS]),
+        page=st.sampled_from(["keys", "keys", "keys", "404", "404", "redirect", "redirect", *ERRORS]),
         api_works=st.sampled_from([True, True, False]),
-        owner=st.sampled_from([7, 7, 7, 8]),
+        owners=st.tuples(st.sampled_from([7, 7, 7, OTHER]), st.sampled_from([7, OTHER])),
     )
-    def look(self, seconds: float, listed: frozenset[str], page: str, api_works: bool, owner: int) -> None:
+    def look(self, seconds: float, listed: frozenset[str], page: str, api_works: bool, owners: tuple[int, int]) -> None:
         """Time passes, all kinds of things happen at GitHub, and then the source is asked."""
         self.ring.now += seconds
         self.only_as_long_as_it_is_fresh()
-        self.listed, self.page, self.api_works, self.owner = listed, page, api_works, owner
+        if self.ring.now < self.asked_at:
+            self.gone_at = None  # nobody knows how long ago that was
+        self.asked_at = self.ring.now
+        self.listed, self.page, self.api_works, (self.owner, self.other) = listed, page, api_works, owners
         self.show()
         self.ring.keyring.want((parse_source(SPEC),))
         self.ring.run(0)
         if self.page == "keys":
             self.hear(self.ring.now)
+        elif self.page == "redirect" and self.api_works and self.other == self.trusted:
+            self.hear_by_another_name(self.ring.now)
         elif self.page == "404" and self.in_force:
             self.hear_that_it_is_gone(self.ring.now)
 
     def hear(self, now: float) -> None:
         """A list came: whose is it, as far as anybody can tell?"""
         right = self.owner == self.trusted
-        checked = bool(self.listed - self.in_force) or now - self.confirmed_at >= ACCOUNT_CHECK
+        checked = bool(self.listed - self.in_force) or age_of(self.confirmed_at, now) >= ACCOUNT_CHECK
         if right:
             self.said = self.listed
         if checked and self.api_works:
@@ -97,6 +115,12 @@ class Machine(RuleBasedStateMachine):
         else:
             self.in_force &= self.listed
         self.gone_at, self.heard_at = None, now
+
+    def hear_by_another_name(self, now: float) -> None:
+        """The account has another name, and its number was seen there: all that it lists counts."""
+        self.said = self.in_force = self.listed
+        self.confirmed_at = self.heard_at = now
+        self.gone_at, self.taken_over = None, False
 
     def hear_that_it_is_gone(self, now: float) -> None:
         """It is believed at the second look, if that is late enough."""
@@ -112,6 +136,24 @@ class Machine(RuleBasedStateMachine):
         copy = Copies(self.store).load(SPEC)
         confirmed = copy is not None and copy.account_id is not None and not copy.revoked
         self.confirmed_at = copy.fetched if copy is not None and confirmed else float("-inf")
+        self.asked_at = self.ring.now
+        if self.gone_at is not None and self.gone_at > self.ring.now:
+            self.gone_at = None
+
+    @rule(seconds=st.sampled_from([MINUTE, HOUR, DAY, 30 * DAY]))
+    def set_the_clock_back(self, seconds: float) -> None:
+        """Somebody puts the clock right, or wrong."""
+        self.ring.now -= seconds
+
+    @rule(ahead=st.sampled_from([HOUR, DAY, 10_000 * DAY]))
+    def restart_with_a_copy_of_the_future(self, ahead: float) -> None:
+        """The copy was dated by a wrong clock, or by somebody who would like it to count for ever."""
+        copies = Copies(self.store)
+        copy = copies.load(SPEC)
+        assert copy is not None
+        self.heard_at = math.floor(self.ring.now) + SAVE_AGAIN + ahead
+        copies.save(SPEC, msgspec.structs.replace(copy, fetched=self.heard_at))
+        self.restart()
 
     @precondition(lambda self: self.page == "keys" and self.api_works)
     @rule()
@@ -140,14 +182,15 @@ class Machine(RuleBasedStateMachine):
     def only_as_long_as_it_is_fresh(self) -> None:
         """Who should get in does, whatever has failed since, until that is stale, and then nobody does.
 
-        The disk may have the time of an answer that is up to SAVE_AGAIN older.
+        An answer of the future is as stale as one of long ago. The disk may have the time of an answer that is up to
+        SAVE_AGAIN older.
         """
         if not hasattr(self, "ring"):
             return
         age = self.ring.now - self.heard_at
-        if age <= MAX_STALE - SAVE_AGAIN:
+        if -CLOCK_SKEW <= age <= MAX_STALE - SAVE_AGAIN:
             assert self.ring.lets_in() == self.in_force
-        elif age > MAX_STALE:
+        elif age > MAX_STALE or age < -CLOCK_SKEW - SAVE_AGAIN:
             assert self.ring.lets_in() == set()
 
 

@@ -147,6 +147,16 @@ def test_a_member_s_old_keys_let_in_for_max_stale_and_not_longer(github: FakeGit
         ring.now += 6 * DAY
 
 
+def test_a_member_s_keys_of_the_future_do_not_stay(github: FakeGitHub, tmp_path: Path) -> None:
+    """Keys whose last answer is still to come, by the clock, are too old when their page fails."""
+    ring = team_ring(tmp_path, github)
+    ring.now -= DAY
+    github.script("amos", gh.status(500))
+    ring.refresh()
+    assert ring.lets_in() == {ALICE}
+    assert ring.status(TEAM).failure.endswith("(Internal Server Error); the keys from before are too old")
+
+
 def test_a_member_whose_account_is_gone_gets_a_second_look(github: FakeGitHub, tmp_path: Path) -> None:
     """Protects: a deleted account's keys end after two looks, also those of two runs; a hiccup takes none away."""
     ring = team_ring(tmp_path, github)

@@ -24,9 +24,11 @@ from pyssh_gateway.events import (
 from pyssh_gateway.gateway import login_banner
 from pyssh_gateway.gateway.login_banner import LoginBanner
 from pyssh_gateway.spawner import process, program
+from tests.support.spawning import INHERITED, ready
 
 NOW = 1_795_000_000.0
 AMOS = Identity("github:example", 583231, "SHA256:x")
+JORG, JURG = (Identity(name, None, f"SHA256:{name}") for name in ("file:jörg", "file:jürg"))
 DORA = Identity("file:dora@laptop", None, "SHA256:y")
 
 
@@ -94,6 +96,20 @@ def test_a_person_learns_of_their_last_login(life: Life) -> None:
     assert last.startswith("Last login of github:example: ")
     assert last.endswith(" from 203.0.113.9")
     assert life.gateway.text("a").decode().splitlines()[2] == first[2]  # a second shell reads the same
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (JORG, JURG),
+        (Identity("file:key", None, "SHA256:a"), Identity("file:key", None, "SHA256:b")),
+    ],
+)
+def test_two_keys_of_a_file_are_two_people(life: Life, one: Identity, other: Identity) -> None:
+    """Protects one person's last login from another's eyes: a comment, whatever it says, makes nobody the same."""
+    life.log_in("a", one, "203.0.113.9")
+    assert life.log_in("b", other, "::1")[2] == f"This is the first login of {other.person} that is known."
+    assert life.log_in("c", one, "::1")[2].endswith(" from 203.0.113.9")
 
 
 def test_it_is_remembered_over_stops(life: Life) -> None:
@@ -207,7 +223,7 @@ def shown(*, greet: bool) -> bytes:
         greet=greet,
         banner=BANNER,
     )
-    child = process.start(plan, open_files=(512, 1024))
+    child = ready(process.start(plan, inherited=INHERITED))
     data = b""
     try:
         while b"shell" not in data:

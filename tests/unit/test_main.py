@@ -79,8 +79,8 @@ def test_binding_needs_nothing_heavy() -> None:
     """The port is open before msgspec, asyncssh or anything like them has been imported: a client may be waiting."""
     script = (
         "import sys\n"
-        "from pyssh_gateway import serve\n"
-        "sock = serve.listen(('127.0.0.1', 0))\n"
+        "from pyssh_gateway import listening, serve\n"
+        "sock = listening.listen(('127.0.0.1', 0))\n"
         "heavy = {'msgspec', 'asyncssh', 'asyncio', 'structlog', 'cryptography', 'argparse', 'typing'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )

@@ -15,9 +15,10 @@ import pytest
 
 from pyssh_gateway.core.launch import LaunchPlan, Terminal
 from pyssh_gateway.spawner import program, sftp_command
-from pyssh_gateway.spawner.process import Child, SpawnError, become, hang_up, send_signal, start
+from pyssh_gateway.spawner.process import Child, SpawnError, become, hang_up, start
 from pyssh_gateway.spawner.program import CANNOT_EXEC
 from tests.support import leaks
+from tests.support.spawning import INHERITED, ready, send_signal
 from tests.support.waiting import PATIENCE
 
 IS_ROOT = os.geteuid() == 0
@@ -25,7 +26,6 @@ USER = pwd.getpwnam("nobody") if IS_ROOT else pwd.getpwuid(os.geteuid())
 """Whom the processes run as: somebody else, if we can."""
 
 TERMINAL = Terminal("xterm", 80, 24, 0, 0, ())
-OPEN_FILES = (512, 1024)
 
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can start processes as somebody else")
 started: list[Child] = []
@@ -58,7 +58,8 @@ def launch(script: str, *, terminal: Terminal | None = None, **changes: object) 
         "terminal": terminal,
         "greet": False,
     }
-    child = start(LaunchPlan(**(values | changes)), open_files=OPEN_FILES)  # type: ignore[arg-type]  # fields by name
+    plan = LaunchPlan(**(values | changes))  # type: ignore[arg-type]  # fields by name
+    child = ready(start(plan, inherited=INHERITED))
     started.append(child)
     return child
 

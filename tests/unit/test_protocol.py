@@ -47,7 +47,7 @@ plans = st.builds(
     greet=st.booleans(),
 )
 requests = st.one_of(
-    st.builds(Spawn, ids, plans), st.builds(Signal, ids, st.integers(-1, 100)), st.builds(ReadKeys, ids, names)
+    st.builds(Spawn, ids, plans), st.builds(Signal, ids, st.integers(1, 64)), st.builds(ReadKeys, ids, names)
 )
 reports = st.one_of(
     st.builds(Spawned, ids, st.integers(1, 2**22), names),

@@ -4,6 +4,7 @@ import asyncio
 import os
 import tty
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 
@@ -269,5 +270,44 @@ def test_closing_throws_away_what_waits() -> None:
         with pytest.raises(OSError, match="Bad file"):
             os.fstat(writer)
         os.close(reader)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("end", ["written", "refused", "closed"])
+def test_what_waits_is_counted_until_it_is_gone(end: str) -> None:
+    """The account's budget knows of each byte that waits for a reader, and of none any more that does not."""
+
+    async def scenario() -> None:
+        reader, writer = os.pipe()
+        held = [0]
+        room = asyncio.Event()
+
+        def hold(count: int) -> None:
+            held[0] += count
+
+        sink = Sink(asyncio.get_running_loop(), writer, room.set, hold=hold)
+        assert sink.write(b"key")
+        assert held == [0]
+        assert not sink.write(bytes(200_000))
+        assert not sink.write(bytes(100_000))
+        assert 200_000 < held[0] < 300_000
+        if end == "written":
+            os.set_blocking(reader, False)
+            while held[0]:
+                with suppress(BlockingIOError):
+                    os.read(reader, 65536)
+                await turns(1)
+            await room.wait()
+        elif end == "refused":
+            os.close(reader)
+            await room.wait()
+        else:
+            sink.close()
+        assert held == [0]
+        sink.close()
+        assert held == [0]
+        if end != "refused":
+            os.close(reader)
 
     run(scenario)

@@ -335,6 +335,32 @@ def test_requests_wait_for_room() -> None:
     asyncio.run(go())
 
 
+def test_requests_that_say_the_same_wait_once() -> None:
+    """Protects others' requests from a flood of signals: one of each kind waits for room, and takes nobody's place."""
+
+    async def go() -> None:
+        async with Pair() as pair:
+            with pytest.raises(Unanswered, match="too many requests"):
+                pair.fill()
+            sent = pair.filled
+            for _ in range(3 * MAX_QUEUED):
+                pair.requests.send(b"9999999:", key="a")
+                pair.requests.send(b"9999998:", key="b")
+            received: list[int] = []
+            pair.other.setblocking(False)
+            async with asyncio.timeout(PATIENCE):
+                while len(received) < sent + 2:
+                    try:
+                        received.append(int(pair.other.recv(20_000).partition(b":")[0]))
+                    except BlockingIOError:
+                        await asyncio.sleep(0)
+            assert received[sent:] == [9999999, 9999998]
+            pair.requests.send(b"again", key="a")
+            assert pair.other.recv(100) == b"again"
+
+    asyncio.run(go())
+
+
 def test_other_side_that_leaves_while_requests_wait() -> None:
     """Protects against a writer that stays on the loop for a socket that is gone."""
 

@@ -14,11 +14,11 @@ from pyssh_gateway.events import ServiceEnded, ServiceOutput, ServiceStarted
 from pyssh_gateway.spawner.protocol import ServiceEvent
 from pyssh_gateway.spawner.services import KILLED_SECONDS, MARK, Services
 from tests.support import leaks, processes
+from tests.support.spawning import INHERITED
 from tests.support.waiting import until
 
 IS_ROOT = os.geteuid() == 0
 ME = pwd.getpwuid(os.geteuid()).pw_name
-OPEN_FILES = (512, 1024)
 
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can start processes as somebody else")
 
@@ -29,7 +29,7 @@ class Loop:
     def __init__(self, *wanted: Service) -> None:
         self.now = 100.0
         self.events: list[ServiceEvent] = []
-        self.services = Services(wanted, self.events.append, OPEN_FILES)
+        self.services = Services(wanted, self.events.append, INHERITED)
         self._reaped: set[int] = set()
 
     def turn(self) -> None:
@@ -171,7 +171,7 @@ def test_what_a_service_leaves_behind_does_not_meet_the_next_run(run: Run, tmp_p
     pids = tmp_path / "pids"
     loop = run(service("one", f"(trap '' TERM; echo stays; while :; do sleep 0.1; done) & echo $! >{pids}; wait $!"))
     loop.until(lambda: "stays" in loop.lines("one"), "the process that stays")
-    stays = int(pids.read_text())
+    stays = int(until(lambda: pids.exists() and pids.read_text(), what="its number"))
     os.kill(loop.started("one")[0].pid, signal.SIGKILL)
     loop.until(loop.ended, "end")
     assert processes.is_running(stays)
@@ -283,7 +283,7 @@ def test_what_a_service_has_left_to_us_is_known(run: Run) -> None:
     try:
         marked = Path(f"/proc/{child}/environ")
         until(lambda: MARK in marked.read_bytes(), what="exec")
-        assert loop.services.processes() == {loop.started("one")[0].pid, child}
+        assert loop.services.processes(os.getpid()) == {loop.started("one")[0].pid, child}
     finally:
         for pid in (child, other):
             os.kill(pid, signal.SIGKILL)

@@ -55,14 +55,14 @@ def listening(family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
 
 def test_nothing_was_passed() -> None:
     """A start by hand binds its own socket."""
-    assert take({}, PID) is None
+    assert take({}, PID) == ()
 
 
 @pytest.mark.parametrize("pid", ["4712", "", "x", "04711"])
 def test_what_is_for_another_process_is_let_alone(passed: Pass, pid: str) -> None:
     """Variables that a parent left behind speak of descriptors that are not ours; they go, and nothing is closed."""
     environ = passed(listening()) | {"LISTEN_PID": pid}
-    assert take(environ, PID) is None
+    assert take(environ, PID) == ()
     assert environ == {"HOME": "/root"}
     assert is_open(FREE)
 
@@ -72,7 +72,7 @@ def test_the_socket_is_taken(passed: Pass) -> None:
     sock = listening()
     address = sock.getsockname()
     environ = passed(sock)
-    with_socket = take(environ, PID)
+    (with_socket,) = take(environ, PID)
     assert isinstance(with_socket, InheritedSocket)
     with with_socket:
         assert with_socket.getsockname() == address
@@ -84,8 +84,7 @@ def test_ipv6_will_do(passed: Pass) -> None:
     """A unit may listen on IPv6."""
     if not socket.has_ipv6:
         pytest.skip("this machine has no IPv6")
-    sock = take(passed(listening(socket.AF_INET6)), PID)
-    assert sock is not None
+    (sock,) = take(passed(listening(socket.AF_INET6)), PID)
     with sock:
         assert sock.family == socket.AF_INET6
 
@@ -93,24 +92,25 @@ def test_ipv6_will_do(passed: Pass) -> None:
 @pytest.mark.parametrize(
     ("names", "chosen"),
     [
-        (None, 0),
-        ("", 0),
-        ("a:b:c", 0),
-        ("a:b:ssh", 2),
-        ("a:ssh:ssh", 1),
-        ("ssh", 0),
-        ("a:b:c:ssh", 0),  # a fourth name for three sockets names nothing
+        (None, [0, 1, 2]),
+        ("", [0, 1, 2]),
+        ("a:b:c", [0, 1, 2]),
+        ("a:b:ssh", [2]),
+        ("a:ssh:ssh", [1, 2]),
+        ("ssh", [0]),
+        ("ssh:ssh:ssh", [0, 1, 2]),
+        ("a:b:c:ssh", [0, 1, 2]),  # a fourth name for three sockets names nothing
     ],
 )
-def test_of_several_the_one_named_ssh_else_the_first(passed: Pass, names: str | None, chosen: int) -> None:
-    """Which of several is taken is the unit's to say, and what is not used is not kept open."""
+def test_of_several_those_named_ssh_else_all(passed: Pass, names: str | None, chosen: list[int]) -> None:
+    """Which of several are taken is the unit's to say, and what is not used is not kept open."""
     sockets = [listening() for _ in range(3)]
     addresses = [sock.getsockname() for sock in sockets]
-    sock = take(passed(*sockets, names=names), PID)
-    assert sock is not None
-    with sock:
-        assert sock.getsockname() == addresses[chosen]
-        assert [is_open(FREE + index) for index in range(3)] == [index == chosen for index in range(3)]
+    taken = take(passed(*sockets, names=names), PID)
+    assert [sock.getsockname() for sock in taken] == [addresses[index] for index in chosen]
+    assert [is_open(FREE + index) for index in range(3)] == [index in chosen for index in range(3)]
+    for sock in taken:
+        sock.close()
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "65", "1000000000", "99999999999999999999", "1.5", "one", "\u0661"])
@@ -163,8 +163,7 @@ def test_shutting_it_down_leaves_it_to_its_owner(passed: Pass) -> None:
     ours = listening()
     theirs = ours.dup()
     with theirs:
-        sock = take(passed(ours), PID)
-        assert sock is not None
+        (sock,) = take(passed(ours), PID)
         with sock:
             sock.shutdown(socket.SHUT_RD)
         assert theirs.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)

@@ -180,7 +180,7 @@ def test_explains_gitlab_s_sign_in_page(github: FakeGitHub) -> None:
     """Protects: a mistyped GitLab login, which leads to a page, is understood as such."""
     github.script("example", gh.redirect("/users/sign_in"))
     github.script("users/sign_in", gh.html())
-    with pytest.raises(FetchError, match=r"HTML page instead of keys \(GitLab shows its sign-in page if") as caught:
+    with pytest.raises(FetchError, match=r"GitLab's sign-in page, which it shows if there is no") as caught:
         get(github, "gitlab:example")
     assert not caught.value.gone
 

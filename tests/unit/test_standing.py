@@ -7,6 +7,7 @@ import pytest
 
 from pyssh_gateway import config
 from pyssh_gateway.core.authorized_keys import AuthorizedKey
+from pyssh_gateway.core.freshness import CLOCK_SKEW
 from pyssh_gateway.keys.answers import FetchError, Validators
 from pyssh_gateway.keys.copies import Copy
 from pyssh_gateway.keys.inquiry import Known, known_from
@@ -79,10 +80,38 @@ def test_a_second_look_that_an_earlier_run_began_goes_on() -> None:
 
 
 def test_age_is_that_of_the_answer_in_force() -> None:
-    """Protects: what is not known at all is older than anything, and a clock that goes back makes nothing younger."""
-    assert standing_of().age(NOW) == float("inf")
+    """What is not known at all, or is from the future, is older than anything; clocks may differ by a little."""
+    forever = float("inf")
+    assert standing_of().age(NOW) == forever
     standing = standing_of(listed=ALICE)
-    assert [standing.age(NOW + seconds) for seconds in (-HOUR, 0, HOUR)] == [0, 0, HOUR]
+    times = (-HOUR, -CLOCK_SKEW - 1, -CLOCK_SKEW, 0, HOUR)
+    assert [standing.age(NOW + seconds) for seconds in times] == [forever, forever, 0, 0, HOUR]
+
+
+def test_what_is_from_the_future_is_shown_as_such() -> None:
+    """A person sees that a copy is stale because its time is wrong, and by how much."""
+    standing = standing_of(listed=ALICE)
+    shown = standing.status(("dev",), NOW - DAY, 7 * DAY)
+    assert (shown.stale, shown.ahead, shown.age) == (True, DAY, 0.0)
+    shown = standing.status(("dev",), NOW - CLOCK_SKEW, 7 * DAY)
+    assert (shown.stale, shown.ahead, shown.age) == (False, 0.0, 0.0)
+
+
+def test_a_clock_that_is_set_back_makes_a_question_old() -> None:
+    """A key that is used has its source asked, though the last question seems to be still to come."""
+    standing = standing_of(listed=ALICE)
+    standing.asked = True
+    assert [standing.unasked(NOW + seconds) for seconds in (0, MINUTE)] == [0, MINUTE]
+    assert standing.unasked(NOW - MINUTE) == 0.0  # the answer is of now, as far as anybody can tell
+    assert standing.unasked(NOW - DAY) == float("inf")
+
+
+def test_a_copy_of_the_future_is_written_again() -> None:
+    """The right time of an answer takes the place of a wrong one, or the next start without network lets in nobody."""
+    standing = standing_of(listed=ALICE)
+    assert standing.known is not None
+    standing.saved = msgspec.structs.replace(standing.known.copy, fetched=NOW + DAY)
+    assert standing.copy_to_save(HOUR) == standing.known.copy
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------

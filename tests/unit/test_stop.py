@@ -18,14 +18,14 @@ from pyssh_gateway.gateway.jobs import SpawnerJobs
 from pyssh_gateway.gateway.spawner_client import Spawned, SpawnerClient, SpawnRefused
 from pyssh_gateway.machine import fly
 from pyssh_gateway.machine.stop import Limits, Steps
-from pyssh_gateway.spawner.process import Child, SpawnError, send_signal
+from pyssh_gateway.spawner.process import Child, SpawnError, Starting
 from pyssh_gateway.spawner.protocol import Exited
 from pyssh_gateway.spawner.stop_commands import NOBODY, StopCommands, start_command, start_suspend
 from tests.support import fly_api, leaks, processes
 from tests.support.fly_api import FakeFlyApi
+from tests.support.spawning import INHERITED, ready, send_signal
 from tests.support.waiting import AT_ONCE, PATIENCE, until
 
-OPEN_FILES = (512, 1024)
 T = TypeVar("T")
 made: "list[HereSpawner]" = []
 
@@ -42,19 +42,19 @@ class HereSpawner:
 
     async def run_hook(self, index: int, on_exit: Callable[[Exited], None]) -> Spawned:
         """Start a command."""
-        return self._run(lambda: start_command(self._stop, index, open_files=OPEN_FILES), on_exit)
+        return self._run(lambda: start_command(self._stop, index, inherited=INHERITED), on_exit)
 
     async def suspend(self, on_exit: Callable[[Exited], None]) -> Spawned:
         """Send the request."""
-        return self._run(lambda: start_suspend(self._stop, open_files=OPEN_FILES), on_exit)
+        return self._run(lambda: start_suspend(self._stop, inherited=INHERITED), on_exit)
 
     def signal(self, spawned: Spawned, number: int) -> None:
         """Signal a process group."""
         send_signal(self._children[spawned.id], number)
 
-    def _run(self, start: Callable[[], Child], on_exit: Callable[[Exited], None]) -> Spawned:
+    def _run(self, start: Callable[[], Starting], on_exit: Callable[[Exited], None]) -> Spawned:
         try:
-            child = start()
+            child = ready(start())
         except SpawnError as error:
             raise SpawnRefused(str(error)) from error
         self._children[child.pid] = child
@@ -270,9 +270,9 @@ def test_only_what_is_configured_can_be_run() -> None:
     nothing = StopCommands(("true",), no_suspend="not on Fly.io")
     for index in (-1, 1, 2**40):
         with pytest.raises(SpawnError, match="no command"):
-            start_command(nothing, index, open_files=OPEN_FILES)
+            start_command(nothing, index, inherited=INHERITED)
     with pytest.raises(SpawnError, match=r"not on Fly\.io"):
-        start_suspend(nothing, open_files=OPEN_FILES)
+        start_suspend(nothing, inherited=INHERITED)
 
 
 # -- suspend ------------------------------------------------------------------------------------------------------

@@ -2,10 +2,8 @@
 
 import json
 import os
-import pwd
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,82 +13,16 @@ import msgspec
 import pytest
 
 from pyssh_gateway.config import Boot, Directory, Service
-from pyssh_gateway.core.launch import LaunchPlan, Terminal
 from pyssh_gateway.spawner import protocol
-from pyssh_gateway.spawner.supervisor import MAX_CRASHES, SAME_SIGNAL_SECONDS
+from pyssh_gateway.spawner.crashes import MAX_CRASHES
+from pyssh_gateway.spawner.reload import READ_SECONDS
+from pyssh_gateway.spawner.supervisor import SAME_SIGNAL_SECONDS
 from tests.support import processes
 from tests.support.account import scratch_directory
+from tests.support.supervising import USER, Start, lines, next_line, plan, requests, start
 from tests.support.waiting import PATIENCE, until
 
-TINY = Path(__file__).with_name("tiny_gateway.py")
-ROOT = Path(__file__).parents[2]
-USER = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
-
-Start = Callable[..., subprocess.Popen[str]]
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """Starts a supervisor with one of the tiny gateways; whatever is left of it is killed."""
-    made: list[subprocess.Popen[str]] = []
-
-    def begin(
-        *arguments: str,
-        users: str = USER.pw_name,
-        files: str = "",
-        boot: Boot | None = None,
-        late: str = "",
-        inside: tuple[str, ...] = (),
-    ) -> subprocess.Popen[str]:
-        environ = os.environ | {"PYTHONPATH": str(ROOT), "TINY_USERS": users, "TINY_FILES": files, "TINY_LATE": late}
-        if boot is not None:
-            environ["TINY_BOOT"] = msgspec.json.encode(boot, enc_hook=float).decode()
-        process = subprocess.Popen(
-            [*inside, sys.executable, str(TINY), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environ,
-        )
-        made.append(process)
-        return process
-
-    yield begin
-    for process in made:
-        if process.poll() is None:
-            process.kill()
-        process.communicate(timeout=PATIENCE)
-
-
-def lines(process: subprocess.Popen[str]) -> tuple[list[str], str, int]:
-    """Output, errors and exit code of a supervisor that ends by itself."""
-    out, err = process.communicate(timeout=PATIENCE)
-    return out.splitlines(), err, process.returncode
-
-
-def next_line(process: subprocess.Popen[str]) -> str:
-    """The next thing that a gateway says."""
-    assert process.stdout is not None
-    return process.stdout.readline().rstrip()
-
-
-def plan(script: str, *, user: str = USER.pw_name, terminal: bool = False) -> LaunchPlan:
-    """A shell script as `user`."""
-    pty = Terminal("xterm", 80, 24, 0, 0, ()) if terminal else None
-    return LaunchPlan(user, b"/bin/sh", (b"sh", b"-c", script.encode()), {}, b"/", pty, False)
-
-
-@pytest.fixture
-def requests(tmp_path: Path) -> Callable[..., str]:
-    """A file with requests for a tiny gateway."""
-
-    def write(*wanted: protocol.Request) -> str:
-        path = tmp_path / "requests.json"
-        path.write_bytes(msgspec.json.encode(wanted))
-        return str(path)
-
-    return write
+__all__ = ["requests", "start"]
 
 
 def reports(process: subprocess.Popen[str]) -> list[list[Any]]:
@@ -129,13 +61,76 @@ def test_crashes_without_end_end(start: Start) -> None:
     assert "giving up" in err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_signal_is_handed_on_once(start: Start, number: int) -> None:
     """Whichever it is, the gateway gets SIGTERM, leaves in its own time, and its code is the program's."""
     process = start("waits")
     assert next_line(process).startswith("ready")
     process.send_signal(number)
     assert lines(process) == (["stopping"], "", 0)
+
+
+def reread(process: subprocess.Popen[str]) -> list[Any]:
+    """What the gateway was told of a reading: the drain time in force, what changed, what was wrong."""
+    read: list[Any] = json.loads(next_line(process))
+    return read
+
+
+def test_a_hangup_has_the_configuration_read_again(start: Start, tmp_path: Path) -> None:
+    """Protects a change: what the gateway may ask for goes by the new file, before the gateway hears of it."""
+    config = tmp_path / "config"
+    config.write_text("7")
+    process = start("rereads", "7", config=config)
+    assert next_line(process) == "ready"
+    process.send_signal(signal.SIGHUP)
+    assert reread(process) == [7.0, ["stop.drain"], []]
+    assert next_line(process) == "there is no account drain-7 on this machine"
+    config.write_text("8")
+    process.send_signal(signal.SIGHUP)
+    assert reread(process)[0] == 8.0
+    assert next_line(process) == "drain-7 is not an account that may log in"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE)
+
+
+def test_a_reader_that_fails_changes_nothing(start: Start, tmp_path: Path) -> None:
+    """Protects the spawner from its parser: whatever a child of its dies of is told, and the old one stays."""
+    process = start("rereads", "0", config=tmp_path / "missing")
+    assert next_line(process) == "ready"
+    process.send_signal(signal.SIGHUP)
+    problem = "the configuration can't be read again: the process that read it failed (1)"
+    assert reread(process) == [None, [], [problem]]
+    assert next_line(process) == "drain-0 is not an account that may log in"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE)
+
+
+def test_a_reader_that_hangs_holds_up_nobody(start: Start, tmp_path: Path) -> None:
+    """Protects everybody from a disk that does not answer: meanwhile requests are served, and then it is given up."""
+    config = tmp_path / "fifo"
+    os.mkfifo(config)
+    process = start("rereads_and_asks", "0", config=config)
+    assert next_line(process) == "ready"
+    process.send_signal(signal.SIGHUP)
+    assert next_line(process) == "asked and answered"
+    problem = f"the configuration can't be read again: it could not be read within {READ_SECONDS} s"
+    assert reread(process) == [None, [], [problem]]
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE)
+
+
+def test_a_stop_does_not_wait_for_a_reader(start: Start, tmp_path: Path) -> None:
+    """Protects a platform's stop: a reading that is under way is given up, and nothing of it stays behind."""
+    config = tmp_path / "fifo"
+    os.mkfifo(config)
+    process = start("waits", config=config)
+    gateway = int(next_line(process).split()[1])
+    process.send_signal(signal.SIGHUP)
+    until(lambda: len(processes.descendants(process.pid)) == 2, what="the reader")
+    (reader,) = [child.pid for child in processes.descendants(process.pid) if child.pid != gateway]
+    process.send_signal(signal.SIGTERM)
+    assert lines(process) == (["stopping"], "", 0)
+    until(lambda: not processes.is_running(reader), what="its end")
 
 
 def test_signals_that_come_together_are_one_wish(start: Start) -> None:
@@ -186,7 +181,8 @@ def test_a_request_is_answered_and_its_exit_reported(start: Start, requests: Cal
         "asks", requests(protocol.Spawn(5, plan("exit 6")), protocol.Spawn(8, plan("kill -9 $$", terminal=True)))
     )
     answers = reports(process)
-    first, second = (answer for answer in answers if answer[0]["type"] == "spawned")
+    spawned = [answer for answer in answers if answer[0]["type"] == "spawned"]  # in the order in which they are ready
+    first, second = sorted(spawned, key=lambda answer: int(answer[0]["id"]))
     ends = [answer for answer in answers if answer[0]["type"] == "exited"]
     assert (first[0]["type"], first[0]["id"], first[0]["tty"], first[1]) == ("spawned", 5, "", 3)
     assert (second[0]["type"], second[0]["id"], second[1]) == ("spawned", 8, 1)

@@ -11,18 +11,24 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from pyssh_gateway.config import Boot
+from pyssh_gateway.config import Boot, Config, Duration
 from pyssh_gateway.events import ServiceOutput
 from pyssh_gateway.spawner import boot, process, protocol
 from pyssh_gateway.spawner.booting import Booting, Step
+from pyssh_gateway.spawner.crashes import Crash
+from pyssh_gateway.spawner.hang_up import Terminal
+from pyssh_gateway.spawner.outbox import STUCK_SECONDS
+from pyssh_gateway.spawner.reload import Reloading, Reread, decode
 from pyssh_gateway.spawner.requests import Permissions
-from pyssh_gateway.spawner.supervisor import Crash, RunGateway, Supervisor
+from pyssh_gateway.spawner.supervisor import RunGateway, Supervisor
 from tests.support import processes
 from tests.support.waiting import until
 
@@ -132,6 +138,30 @@ def garbage(control: socket.socket, generation: int, crashes: tuple[Crash, ...])
     return 0
 
 
+def asks_badly(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
+    """Send the packet of the file on the command line, which is no request; the next gateway only tells."""
+    say("generation", generation)
+    if generation == 1:
+        control.send(Path(sys.argv[2]).read_bytes())
+        signal.pause()
+    return 0
+
+
+def reads_nothing(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
+    """Ask for more than there is room for, and read none of the answers; leave at SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    awake = signals_wake()
+    control.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            control.send(protocol.encode(protocol.ReadKeys(1, "x" * 200_000)))
+            select.select([], [control], [], STUCK_SECONDS / 10)
+    say("full")
+    os.read(awake, 1)
+    say("stopping")
+    return 0
+
+
 def leaves_sessions(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
     """Start the sessions of the JSON file and crash; the next one tells what it hears of that, and ends at a signal."""
     say("generation", generation)
@@ -178,10 +208,45 @@ def hears(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -
                     return 0
 
 
+def rereads_and_asks(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
+    """The same, with a request as soon as a reader runs."""
+    spawner = os.getppid()
+
+    def ask() -> None:
+        until(lambda: len(processes.descendants(spawner)) > 1, what="the reader")
+        control.send(protocol.encode(protocol.AwaitAccount(3, "")))
+
+    threading.Thread(target=ask).start()
+    return rereads(control, generation, crashes)
+
+
+def rereads(control: socket.socket, generation: int, crashes: tuple[Crash, ...]) -> int:
+    """Each time that the configuration has been read again, print what came of it, and whether one may be `drain-N`."""
+    say("ready")
+    while True:
+        packet, descriptors = protocol.receive(control)
+        if not packet:
+            return 0
+        match protocol.decode_report(packet):
+            case protocol.Done():
+                say("asked and answered")
+            case protocol.Reread():
+                control.send(protocol.encode(protocol.TakeConfig(1)))
+            case protocol.Opened():
+                outcome = decode(os.pread(descriptors[0], 1 << 20, 0))
+                drain = None if outcome.config is None else outcome.config.stop.drain
+                say(json.dumps([drain, outcome.changed, outcome.problems]))
+                control.send(protocol.encode(protocol.MakeSockets(2, f"drain-{sys.argv[2]}")))
+            case protocol.Refused(reason=reason):
+                say(reason)
+        protocol.close_all(descriptors)
+
+
 GATEWAYS: dict[str, RunGateway] = {
     gateway.__name__: gateway
     for gateway in (
-        *(exits, crashes_at_first, crashes_always, waits, deaf, asks, leaves_unread, garbage, leaves_sessions, hears),
+        *(exits, crashes_at_first, crashes_always, waits, deaf, asks, asks_badly, reads_nothing, leaves_unread),
+        *(garbage, leaves_sessions, hears, rereads, rereads_and_asks),
     )
 }
 
@@ -194,8 +259,30 @@ def main(arguments: Sequence[str]) -> int:
     late = os.environ.get("TINY_LATE")
     booting = begin_late(Path(late)) if late else boot.begin(wanted, users)
     return Supervisor(
-        GATEWAYS[arguments[1]], Permissions(users, files), DRAIN, services=wanted.service, booting=booting
+        GATEWAYS[arguments[1]],
+        Permissions(users, files),
+        DRAIN,
+        terminal=Terminal(),
+        reloading=reloading(users),
+        services=wanted.service,
+        booting=booting,
     ).run()
+
+
+def reloading(users: frozenset[str]) -> Reloading:
+    """Reads the file that TINY_CONFIG names, which has a drain time, or waits for it if that is a FIFO."""
+    path = Path(os.environ.get("TINY_CONFIG", "/nowhere"))
+
+    def read(in_force: Config) -> Reread:
+        stop = msgspec.structs.replace(in_force.stop, drain=Duration(path.read_text()))
+        return Reread(msgspec.structs.replace(in_force, stop=stop), changed=("stop.drain",))
+
+    return Reloading(
+        Config(),
+        read=read,
+        permissions_of=lambda config: Permissions(users | {f"drain-{config.stop.drain:g}"}, {}),
+        open_log=lambda: os.open(os.environ["TINY_LOG"], os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600),
+    )
 
 
 def begin_late(path: Path) -> Booting:

@@ -4,9 +4,11 @@ import asyncio
 import socket
 import struct
 import time
+from contextlib import ExitStack
 
 import pytest
 
+from pyssh_gateway.core.admission import NEEDED
 from tests.conftest import KeyPair, MakeServer
 from tests.support.client import Client
 from tests.support.server import Server
@@ -80,7 +82,7 @@ def test_tiny_packets_do_not_hold_up_others(server: Server, client: Client) -> N
 def _holds(port: int, source: str) -> PlainPeer | None:
     """A connection that was admitted, or None if it was refused."""
     peer = PlainPeer(port, source)
-    if peer.read_line():
+    if peer.read_line().startswith(b"SSH-2.0-"):
         return peer
     peer.socket.close()
     return None
@@ -94,22 +96,24 @@ def _admitted(port: int, source: str) -> PlainPeer:
 
 def test_places_are_bounded_by_source_and_in_all(server: Server, client: Client) -> None:
     """One scanner can't take others' places, all of them together not more than there are; gone, they are free."""
-    held = [_admitted(server.port, "127.0.0.2") for _ in range(PER_SOURCE)]
-    mark = server.mark()
-    waiting = PlainPeer(server.port, "127.0.0.2")
-    assert client.run("true").status == 0, "a full source must not keep another one out"
-    refused = server.wait_for("connection.refused", since=mark)
-    assert refused["peer"] == "127.0.0.2"
-    assert not waiting.read_line(), "who has waited in vain is not served"
-    waiting.socket.close()
-    for source in range(3, 3 + TOTAL // PER_SOURCE - 1):
-        held += [_admitted(server.port, f"127.0.0.{source}") for _ in range(PER_SOURCE)]
-    assert len(held) == TOTAL
-    assert _holds(server.port, "127.0.0.99") is None
-    mark = server.mark()
-    for peer in held:
-        peer.socket.close()
-    server.wait_for("connection.closed", since=mark, count=TOTAL)
+    began = server.mark()
+    with ExitStack() as stack:
+        held = [stack.enter_context(_admitted(server.port, "127.0.0.2")) for _ in range(PER_SOURCE)]
+        waiting = stack.enter_context(PlainPeer(server.port, "127.0.0.2"))
+        assert client.run("true").status == 0, "a full source must not keep another one out"
+        assert waiting.read_line(), "one that says nothing gives way to another one of its source"
+        assert held[0].is_closed()
+        gone = server.wait_for("connection.closed", since=began, peer="127.0.0.2")
+        assert gone["reason"] == NEEDED
+        for source in range(3, 2 + TOTAL // PER_SOURCE):
+            for _ in range(PER_SOURCE):
+                stack.enter_context(_admitted(server.port, f"127.0.0.{source}"))
+        for _ in range(PER_SOURCE // 2):
+            stack.enter_context(_admitted(server.port, "127.0.0.99"))
+        opened = TOTAL + PER_SOURCE // 2 + 2
+        assert len(server.find("connection.opened", began)) == opened
+        assert len(server.find("connection.closed", began)) >= opened - TOTAL, "never more than there are"
+    server.wait_for("connection.closed", since=began, count=opened)
 
 
 def test_a_full_source_has_its_turns(server: Server) -> None:

@@ -38,8 +38,9 @@ MORE_TIMES = 4
 PROMPT_SECONDS = 1.5
 """How long an answer may take that nothing holds up any more; a look at the sources that is waited out takes 2 s."""
 
-SOMEBODY = "nobody"
-"""An account that every machine has, and that nobody logs in to: the other one, whose keys are not the first one's."""
+SOMEBODY = "daemon"
+"""An account that every machine has, and that nobody logs in to: the other one, whose keys are not the first one's. Not
+the one that the network side runs as here."""
 
 
 ELSEWHERE = "key that is to be used from elsewhere"

@@ -286,14 +286,14 @@ def test_a_pipelined_change_of_account_gains_nothing(server: Server, user_key: K
 
 
 def test_requests_after_success_are_ignored(server: Server, user_key: KeyPair) -> None:
-    """RFC 4252 section 5.1: once authenticated, further requests are ignored, until other messages have come."""
+    """RFC 4252 section 5.1: once authenticated, further requests are ignored, also after other messages, as by sshd."""
 
     async def scenario(client: RawClient) -> None:
         client.prove(client.key)
         client.userauth(b"none")
         assert await client.is_alive()
         client.userauth(b"none")
-        await client.is_cut_off()
+        assert await client.is_alive()
 
     mark = server.mark()
     play(server, user_key, scenario)
@@ -301,34 +301,34 @@ def test_requests_after_success_are_ignored(server: Server, user_key: KeyPair) -
 
 
 @pytest.mark.parametrize(
-    ("pkttype", "payload"),
+    ("pkttype", "payload", "next_heard"),
     [
-        pytest.param(CHANNEL_OPEN, text(b"session") + u32(0, 1000, 1000), id="channel open"),
-        pytest.param(80, text(b"tcpip-forward") + b"\1" + text(b"") + u32(0), id="global request"),
-        pytest.param(USERAUTH_SUCCESS, b"", id="success"),
-        pytest.param(USERAUTH_FAILURE, text(b"none") + b"\1", id="failure"),
-        pytest.param(USERAUTH_PK_OK, text(b"ssh-ed25519") + text(b""), id="pk ok"),
-        pytest.param(61, u32(0), id="info response"),
-        pytest.param(53, text(b"\xff") + text(b""), id="banner"),
-        pytest.param(USERAUTH_REQUEST, b"", id="empty request"),
-        pytest.param(USERAUTH_REQUEST, text(b"x"), id="cut off request"),
-        pytest.param(USERAUTH_REQUEST, text(b"x") + text(b"ssh-foo") + text(b"none"), id="other service"),
-        pytest.param(5, text(b"ssh-userauth"), id="service again"),
-        pytest.param(5, text(b"ssh-connection"), id="service connection"),
-        pytest.param(20, b"", id="empty kexinit"),
-        pytest.param(21, b"", id="newkeys"),
-        pytest.param(30, text(bytes(32)), id="kex init"),
+        pytest.param(CHANNEL_OPEN, text(b"session") + u32(0, 1000, 1000), USERAUTH_FAILURE, id="channel open"),
+        pytest.param(80, text(b"tcpip-forward") + b"\1" + text(b"") + u32(0), USERAUTH_FAILURE, id="global request"),
+        pytest.param(USERAUTH_SUCCESS, b"", USERAUTH_FAILURE, id="success"),
+        pytest.param(USERAUTH_FAILURE, text(b"none") + b"\1", USERAUTH_FAILURE, id="failure"),
+        pytest.param(USERAUTH_PK_OK, text(b"ssh-ed25519") + text(b""), USERAUTH_FAILURE, id="pk ok"),
+        pytest.param(61, u32(0), USERAUTH_FAILURE, id="info response"),
+        pytest.param(53, text(b"\xff") + text(b""), USERAUTH_FAILURE, id="banner"),
+        pytest.param(20, b"", USERAUTH_FAILURE, id="empty kexinit"),
+        pytest.param(21, b"", USERAUTH_FAILURE, id="newkeys"),
+        pytest.param(30, text(bytes(32)), USERAUTH_FAILURE, id="kex init"),
+        pytest.param(USERAUTH_REQUEST, b"", CLOSED, id="empty request"),
+        pytest.param(USERAUTH_REQUEST, text(b"x"), CLOSED, id="cut off request"),
+        pytest.param(USERAUTH_REQUEST, text(b"x") + text(b"ssh-foo") + text(b"none"), CLOSED, id="other service"),
+        pytest.param(5, text(b"ssh-connection"), CLOSED, id="service connection"),
     ],
 )
-def test_what_has_no_place_before_authentication_ends_the_connection(
-    server: Server, user_key: KeyPair, pkttype: int, payload: bytes
+def test_what_has_no_place_before_authentication_leads_nowhere(
+    server: Server, user_key: KeyPair, pkttype: int, payload: bytes, next_heard: int
 ) -> None:
-    """Before it is known who it is, a peer can authenticate and do nothing else (RFC 4252 section 6)."""
+    """Before it is known who it is, a peer can only authenticate (RFC 4252 section 6): the rest is refused, or ends it."""
 
     async def scenario(client: RawClient) -> None:
         client.say(pkttype, payload)
-        heard, _ = await client.hear(CLOSED, OPEN_CONFIRMATION, USERAUTH_SUCCESS)
-        assert heard == CLOSED
+        client.userauth(b"none")
+        heard, _ = await client.hear(USERAUTH_FAILURE, CLOSED, OPEN_CONFIRMATION, USERAUTH_SUCCESS)
+        assert heard == next_heard
 
     mark = server.mark()
     play(server, user_key, scenario, authenticate=False)

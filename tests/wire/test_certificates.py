@@ -70,7 +70,7 @@ def test_a_certificate_lets_its_person_in(trust: Trust) -> None:
     result = trust.ssh(certificate, "echo $PYSSH_IDENTITY")
     assert (result.status, result.stderr) == (0, b""), result
     person, fingerprint = result.stdout.decode().split()
-    assert person == "ca:amos_at_work"
+    assert person == "ca:amos␣at␣work"
     accepted = trust.server.wait_for("connection.authenticated", since=mark)
     assert accepted["identity"] == {"person": person, "id": None, "fingerprint": fingerprint}
     assert accepted["source"] == f"ca:{trust.main.public}"

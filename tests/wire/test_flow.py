@@ -21,6 +21,8 @@ from tests.wire.raw import (
     EXTENDED_DATA,
     GLOBAL_REQUEST,
     OPEN_FAILURE,
+    REQUEST_FAILURE,
+    REQUEST_SUCCESS,
     WINDOW_ADJUST,
     RawClient,
     connected,
@@ -190,15 +192,17 @@ def test_packets_without_data_are_harmless(server: Server, user_key: KeyPair) ->
     play(server, user_key, scenario)
 
 
-def test_a_window_that_overflows_is_no_catastrophe(server: Server, user_key: KeyPair) -> None:
-    """Adjusting a window beyond 2^32 is the peer's error (RFC 4254 section 5.2); the connection may end, no more."""
+def test_a_window_that_overflows_ends_the_connection(server: Server, user_key: KeyPair) -> None:
+    """A window is never more than 2^32 - 1 (RFC 4254 section 5.2); sshd cuts off whoever adjusts one beyond that."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.started(b"echo ready; sleep 5", window=0xFFFFFFFF)
         await client.hear(CHANNEL_DATA)
-        client.say(WINDOW_ADJUST, u32(channel, 0xFFFFFFFF))
+        client.say(WINDOW_ADJUST, u32(channel, len(b"ready\n")))  # as much as has been used: full again
         client.say(GLOBAL_REQUEST, text(b"keepalive@openssh.com"), b"\1")
-        await client.hear(CLOSED, 81)
+        await client.hear(REQUEST_SUCCESS, REQUEST_FAILURE)
+        client.say(WINDOW_ADJUST, u32(channel, 1))
+        assert "overflows" in str(await client.is_cut_off())
 
     play(server, user_key, scenario)
 
@@ -240,14 +244,17 @@ def test_malformed_data_is_the_peers_error(server: Server, user_key: KeyPair, pk
     play(server, user_key, scenario)
 
 
-def test_data_after_the_end_of_data_ends_the_connection(server: Server, user_key: KeyPair) -> None:
-    """RFC 4254 section 5.3: after EOF there is no more."""
+def test_data_after_the_end_of_data_is_thrown_away(server: Server, user_key: KeyPair) -> None:
+    """RFC 4254 section 5.3: after EOF there is no more. sshd throws away what comes all the same, and goes on."""
 
     async def scenario(client: RawClient) -> None:
-        channel = await client.started(b"sleep 20")
+        channel = await client.started(b"cat; sleep 1000")
         client.say(CHANNEL_EOF, u32(channel))
         client.say(CHANNEL_DATA, u32(channel), text(b"more"))
-        await client.is_cut_off()
+        client.say(CHANNEL_EOF, u32(channel))
+        assert await client.is_alive()
+        client.say(CHANNEL_CLOSE, u32(channel))
+        assert (await client.finish(channel))[0] == b""
 
     play(server, user_key, scenario)
 

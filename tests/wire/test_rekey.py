@@ -6,6 +6,7 @@ import hashlib
 import asyncssh
 import pytest
 
+from pyssh_gateway.gateway.algorithms import CIPHERS, MACS
 from tests.conftest import KeyPair
 from tests.support.client import Client
 from tests.support.server import Server
@@ -70,3 +71,19 @@ def test_a_rekey_in_an_idle_session(server: Server, client: Client, user_key: Ke
             await process.wait()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("cipher", "mac"),
+    [
+        *((cipher, MACS[0]) for cipher in CIPHERS if "ctr" not in cipher),  # which need no MAC
+        *((cipher, mac) for cipher in CIPHERS if "ctr" in cipher for mac in MACS),
+    ],
+)
+def test_openssh_rekeys_every_64_kib(server: Server, client: Client, cipher: str, mac: str) -> None:
+    """What the real client sends right behind its NEWKEYS is read with the new keys, for each cipher and MAC."""
+    data = DATA[: 1024 * 1024]
+    options = ("-o", "RekeyLimit=64K", "-o", f"Ciphers={cipher}", "-o", f"MACs={mac}")
+    client.run("true", *options)  # may fail, and teaches the server what this client lacks (core/steering.py)
+    result = client.run("cat", *options, input=data)
+    assert (result.status, hashlib.sha256(result.stdout).digest()) == (0, hashlib.sha256(data).digest()), result.stderr

@@ -22,25 +22,42 @@ from asyncssh.channel import SSHChannel, SSHServerChannel
 from asyncssh.connection import SSHConnection, SSHServerConnection, SSHServerConnectionOptions
 from asyncssh.encryption import GCMEncryption, get_encryption
 
-from pyssh_gateway.gateway import channel, cipher, connection, server, session, transport
+from pyssh_gateway.gateway import (
+    channel,
+    cipher,
+    connection,
+    dispatch,
+    key_exchange,
+    lenient,
+    packets,
+    receiving,
+    sending,
+    server,
+    session,
+    transport,
+    windowed,
+)
 
 SIGNATURES = {
     "SSHConnection.__init__": "self, loop, options, acceptor, error_handler, wait, server",
     "SSHConnection._choose_alg": "self, alg_type, local_algs, remote_algs",
     "SSHConnection._cleanup": "self, exc",
     "SSHConnection._force_close": "self, exc",
+    "SSHConnection._process_global_response": "self, pkttype, _pktid, packet",
     "SSHConnection._process_kexinit": "self, _pkttype, _pktid, packet",
     "SSHConnection._process_newkeys": "self, _pkttype, _pktid, packet",
+    "SSHConnection._process_service_request": "self, _pkttype, _pktid, packet",
     "SSHConnection._process_userauth_request": "self, _pkttype, _pktid, packet",
     "SSHConnection._report_global_response": "self, result",
     "SSHServerConnection._process_hostkeys_prove_00_at_openssh_dot_com_global_request": "self, packet",
     "SSHServerConnection.choose_server_host_key": "self, peer_host_key_algs",
+    "SSHConnection._recv_version": "self",
+    "SSHConnection._reset_keepalive_timer": "self",
     "SSHConnection._send": "self, data",
     "SSHConnection._send_deferred_packets": "self",
     "SSHConnection._send_kexinit": "self",
     "SSHConnection.connection_made": "self, transport",
     "SSHConnection.create_task": "self, coro, task_logger",
-    "SSHConnection.data_received": "self, data, datatype",
     "SSHConnection.disconnect": "self, code, reason, lang",
     "SSHConnection.internal_error": "self, exc_info, error_logger",
     "SSHConnection.pause_writing": "self",
@@ -56,15 +73,26 @@ SIGNATURES = {
     "SSHServerConnection.create_server_channel": "self, encoding, errors, window, max_pktsize",
     "SSHServerConnection.reload_config": "self",
     "SSHServerConnection.validate_public_key": "self, username, key_data, msg, signature",
+    "SSHChannel._accept_data": "self, data, datatype",
     "SSHChannel._cleanup": "self, exc",
     "SSHChannel._close_send": "self",
+    "SSHChannel._deliver_data": "self, data, datatype",
     "SSHChannel._discard_recv": "self",
+    "SSHChannel._finish_open_request": "self, result",
+    "SSHChannel._flush_send_buf": "self",
+    "SSHChannel._pause_resume_writing": "self",
     "SSHChannel._process_close": "self, _pkttype, _pktid, packet",
+    "SSHChannel._process_data": "self, _pkttype, _pktid, packet",
+    "SSHChannel._process_eof": "self, _pkttype, _pktid, packet",
+    "SSHChannel._process_extended_data": "self, _pkttype, _pktid, packet",
     "SSHChannel._process_request": "self, _pkttype, _pktid, packet",
+    "SSHChannel._process_window_adjust": "self, _pkttype, _pktid, packet",
     "SSHChannel._report_response": "self, result",
     "SSHChannel._send_request": "self, request, args, want_reply",
     "SSHChannel._service_next_request": "self",
     "SSHChannel.close": "self",
+    "SSHChannel.resume_reading": "self",
+    "SSHChannel.send_packet": "self, pkttype, args",
     "SSHChannel.set_write_buffer_limits": "self, high, low",
     "SSHChannel.write": "self, data, datatype",
     "SSHChannel.write_eof": "self",
@@ -108,9 +136,15 @@ def _overrides(ours: type, theirs: type) -> set[str]:
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
+        (receiving.Receiving, SSHServerConnection),
+        (dispatch.Dispatch, SSHServerConnection),
+        (key_exchange.KeyExchange, SSHServerConnection),
         (transport.Transport, SSHServerConnection),
         (connection.Connection, SSHServerConnection),
+        (sending.FairChannel, SSHServerChannel),
+        (lenient.LenientChannel, SSHChannel),
         (channel.SessionChannel, SSHServerChannel),
+        (windowed.WindowedChannel, SSHChannel),
         (cipher.GcmCipher, GCMEncryption),
         (server.Client, asyncssh.SSHServer),
         (session.Session, asyncssh.SSHServerSession),
@@ -154,9 +188,16 @@ def test_the_packet_tables_are_whole() -> None:
 @pytest.mark.parametrize(
     ("module", "kinds"),
     [
+        (dispatch, (SSHServerConnection,)),
+        (key_exchange, (SSHServerConnection,)),
         (transport, (SSHServerConnection,)),
+        (receiving, (SSHServerConnection,)),
+        (sending, (SSHServerChannel,)),
+        (packets, (asyncssh.packet.SSHPacket,)),
         (connection, (SSHServerConnection,)),
+        (lenient, (SSHChannel,)),
         (channel, (SSHServerChannel,)),
+        (windowed, (SSHChannel,)),
         (cipher, (GCMEncryption, asyncssh.crypto.cipher.GCMCipher)),
     ],
 )
@@ -188,10 +229,11 @@ def _names_of(kinds: tuple[type, ...]) -> set[str]:
 
 
 CONNECTION_STATE = (
-    "_auth", "_auth_complete", "_auth_in_progress", "_client_version", "_deferred_packets", "_enc_algs", "_inpbuf",
-    "_kex_complete", "_kexinit_sent", "_login_timer", "_next_recv_encryption", "_owner", "_protocol_factory",
-    "_rekey_bytes", "_rekey_bytes_sent", "_rekey_seconds", "_rekey_time", "_send_blocksize", "_send_enchdrlen",
-    "_send_encryption", "_send_seq", "_session_id", "_strict_kex", "_transport",
+    "_auth", "_auth_complete", "_auth_final", "_auth_in_progress", "_channels", "_client_version", "_deferred_packets",
+    "_enc_algs", "_ignore_first_kex", "_inpbuf", "_kex", "_kex_complete", "_kexinit_sent", "_login_timer",
+    "_next_recv_encryption", "_owner", "_protocol_factory", "_recv_blocksize", "_recv_encryption", "_recv_macsize",
+    "_recv_seq", "_rekey_bytes", "_rekey_bytes_sent", "_rekey_seconds", "_rekey_time", "_send_blocksize",
+    "_send_enchdrlen", "_send_encryption", "_send_seq", "_session_id", "_strict_kex", "_transport",
 )  # fmt: skip
 CHANNEL_STATE = (
     "_request_queue",
@@ -201,6 +243,7 @@ CHANNEL_STATE = (
     "_send_buf_len",
     "_send_pktsize",
     "_send_state",
+    "_send_window",
     "_session",
 )
 
@@ -245,3 +288,10 @@ def test_a_request_is_verified_and_decided_in_validate_public_key_only() -> None
     source = inspect.getsource(asyncssh.auth._ServerPublicKeyAuth._start)
     assert "validate_public_key(self._username, key_data," in source
     assert source.count("send_success") == 1
+
+
+def test_what_a_message_number_means_is_decided_as_by_asyncssh() -> None:
+    """`Receiving._handler_of` is `_recv_packet` without its copies: a rule that is added there has to be added here."""
+    source = inspect.getsource(SSHConnection._recv_packet)
+    assert source.count("elif ") == 6
+    assert source.count("exc_reason = ") == 9

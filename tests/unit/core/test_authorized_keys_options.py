@@ -64,6 +64,11 @@ def test_takes_no_options_from_others(options: bytes) -> None:
         (b"x\x1b[31m", ed25519(), "options: unknown option x"),
         (b"back\\slash", ed25519(), "options: unknown option back"),
         (b'command="a",command="a"', ed25519(), "options: there are two command="),
+        (
+            b'command="internal-sftp -u 8"',
+            ed25519(),
+            "options: command= can't be obeyed: internal-sftp -u: '8' is no mask of octal digits up to 777",
+        ),
         (b'from="10.0.0.1/8"', ed25519(), 'options: from=: "10.0.0.1/8" has bits set beyond its mask'),
         (b'principals="a"', ed25519(), "options: principals= goes with cert-authority"),
         (b"verify-required", ed25519(), "options: verify-required is for security keys, and ssh-ed25519 keys are none"),

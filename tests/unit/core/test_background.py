@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from pyssh_gateway.core.background import (
     Sample,
     Vigil,
     Work,
+    busy_terminals,
     interval,
     work_between,
 )
@@ -45,6 +47,21 @@ def process(
 def work(before: Iterable[Process], after: Iterable[Process]) -> Work | None:
     """What was done in ten seconds."""
     return work_between(Sample(START, tuple(before)), Sample(LATER, tuple(after)), PERCENT)
+
+
+def test_which_terminals_are_busy() -> None:
+    """What the processes of one terminal use counts together; a process without one is at none."""
+
+    def table(*used: float) -> tuple[Process, ...]:
+        lines = ("pts/1", "pts/1", "pts/2", "")
+        return tuple(
+            Process(5 + number, 1, 1.0, DEV, "make", cpu, 0, line)
+            for number, (cpu, line) in enumerate(zip(used, lines, strict=True))
+        )
+
+    before, after = Sample(START, table(1.0, 1.0, 1.0, 1.0)), Sample(LATER, table(1.6, 1.6, 1.6, 9.0))
+    assert busy_terminals(before, after, PERCENT) == {"pts/1"}
+    assert busy_terminals(before, msgspec.structs.replace(after, at=START), PERCENT) == frozenset()
 
 
 def test_a_busy_process_works() -> None:

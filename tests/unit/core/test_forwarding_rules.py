@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyssh_gateway.config import Config, Forwarding, Login, Session
+from pyssh_gateway.config import Config, Duration, Forwarding, Login, Session
 from pyssh_gateway.core.forwarding import (
     ANY_ADDRESS,
     LOOPBACK,
@@ -332,7 +332,7 @@ def test_rules_of_a_login() -> None:
                 set_env=("A=1=2", "B="),
             ),
         ),
-        session=Session(accept_env=("APP_*",)),
+        session=Session(accept_env=("APP_*",), linger=Duration(2)),
         forwarding=Forwarding(agent=False, x11=True, gateway_ports="yes", socket_mask="0117", socket_unlink=True),
     )
     assert rules_for(config) == {

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyssh_gateway.core.freshness import (
+    CLOCK_SKEW,
     LOOK_SECONDS,
     LOOKS,
     LOOKS_PER_PEER,
@@ -12,7 +13,9 @@ from pyssh_gateway.core.freshness import (
     MAX_PEERS,
     PEER_SECONDS,
     LookBudget,
+    Patience,
     Verdict,
+    age_of,
     judge_account,
 )
 
@@ -22,6 +25,16 @@ PEER = "192.0.2.1"
 def looks(budget: LookBudget, peers: list[str], now: float = 0.0) -> int:
     """How many of the attempts of `peers`, each with another key, may look."""
     return sum(budget.take(peer, f"SHA256:{number}", now) for number, peer in enumerate(peers))
+
+
+@given(st.floats(0, 1e10), st.floats(0, 1e10))
+def test_the_future_is_older_than_anything(then: float, now: float) -> None:
+    """A time that is still to come counts for nothing, but for what clocks may differ by."""
+    age = age_of(then, now)
+    if then <= now:
+        assert age == now - then
+    else:
+        assert age == (0.0 if then - now <= CLOCK_SKEW else float("inf"))
 
 
 def test_one_peer_s_looks_run_out() -> None:
@@ -129,3 +142,11 @@ def test_never_more_than_the_rate(attempts: list[tuple[str, float]]) -> None:
 def test_whose_account_it_is(expected: int | None, found: int | None, changed: bool, verdict: Verdict) -> None:
     """Protects: a name that somebody else has taken lets nobody in, and an outage locks nobody out."""
     assert judge_account(expected=expected, found=found, changed=changed) == verdict
+
+
+def test_patience_runs_out() -> None:
+    """What a connection has waited is taken off what it may wait, whatever the limit is at the time."""
+    patience = Patience()
+    assert patience.left(2.0) == 2.0
+    patience.waited = 1.5
+    assert (patience.left(2.0), patience.left(5.0), patience.left(1.0)) == (0.5, 3.5, 0.0)

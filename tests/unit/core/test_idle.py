@@ -24,6 +24,8 @@ from pyssh_gateway.events import (
     ScheduleEntered,
     ServerStopping,
     StopStep,
+    TerminalQuiet,
+    TerminalUsed,
 )
 
 PEER = "203.0.113.9"
@@ -283,6 +285,18 @@ def test_the_idle_time_begins_when_a_hold_ended() -> None:
     tracker = tracker_of(10)
     tracker.observe(held("h1", 100), 0)
     assert drive(tracker, 111) == [Stop(11, "nobody has logged in for 11 s")]
+
+
+def test_somebody_at_a_terminal_keeps_the_machine() -> None:
+    """Protects people on mosh: they are a reason by name, without an end, and the idle time begins after them."""
+    tracker = tracker_of(10)
+    tracker.observe(TerminalUsed(what="amos is at pts/3 (mosh-server)"), 5)
+    assert [(reason.kind, reason.text, reason.until) for reason in tracker.reasons(100)] == [
+        ("terminal", "amos is at pts/3 (mosh-server)", None)
+    ]
+    assert tracker.stops_in(100) is None
+    tracker.observe(TerminalQuiet(what="amos is at pts/3 (mosh-server)"), 100)
+    assert tracker.stops_in(100) == 10
 
 
 def test_background_work_and_hours_keep_the_machine() -> None:
@@ -575,3 +589,43 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
+
+
+def follow(tracker: IdleTracker, timeout: float | None, now: float, **kept: bool) -> None:
+    """Other rules; what is not named here stays."""
+    same = {"usage": True, "schedule": True, "background": True} | kept
+    tracker.follow(IdlePolicy(timeout), now=now, **same)
+
+
+def test_other_rules_count_from_when_they_are_given() -> None:
+    """Protects a machine whose timeout is changed while nobody is on: the idle time so far counts."""
+    tracker = tracker_of(None)
+    follow(tracker, 60, 100)
+    assert drive(tracker, 100) == [Stop(100, "nobody has logged in for 100 s")]
+    follow(tracker, 200, 100)
+    assert tracker.stops_in(100) == 100
+
+
+def test_who_was_quiet_is_needed_again_under_other_rules_of_use() -> None:
+    """Protects who is on: how long nobody may use a connection has changed, so nobody is known to be quiet."""
+    tracker = tracker_of(60)
+    tracker.observe(authenticated("c1"), 0)
+    tracker.observe(quiet("c1"), 10)
+    follow(tracker, 60, 20)
+    assert tracker.quiet
+    follow(tracker, 60, 20, usage=False)
+    assert not tracker.quiet
+    assert tracker.in_use
+
+
+def test_hours_and_work_that_are_not_asked_for_any_more_hold_nothing() -> None:
+    """Protects the bill: a schedule or a background rule that was taken away does not keep the machine up."""
+    tracker = tracker_of(60)
+    tracker.observe(ScheduleEntered(seconds=9999, what="mon-fri"), 0)
+    tracker.observe(BackgroundWork(seconds=9999, what="make"), 0)
+    follow(tracker, 60, 10)
+    assert [reason.kind for reason in tracker.reasons(10)] == ["schedule", "background"]
+    follow(tracker, 60, 10, schedule=False)
+    assert [reason.kind for reason in tracker.reasons(10)] == ["background"]
+    follow(tracker, 60, 10, background=False)
+    assert tracker.stops_in(10) == 60

@@ -19,6 +19,7 @@ from pyssh_gateway.core.launch import (
     parse_environment,
     plan,
 )
+from pyssh_gateway.core.sftp_options import NO_OPTIONS, SftpOptions
 
 AMOS = Account("amos", 1000, 1000, "/home/amos", "/usr/bin/zsh")
 ROOT = Account("root", 0, 0, "/root", "/bin/bash")
@@ -64,6 +65,13 @@ def test_the_shell_and_its_arguments(
 def test_the_directory(account: Account, directory: bytes) -> None:
     """Home, or the root for an account without one."""
     assert planned(account).cwd == directory
+
+
+def test_account_that_was_found_by_an_alias_is_asked_for_by_that() -> None:
+    """A directory's alias: the spawner permits the name of the configuration, the session sees the account's own."""
+    made = planned(Account("joe", 1003, 1003, "/home/joe", "/bin/sh", "joe@corp.example"))
+    assert made.user == "joe@corp.example"
+    assert (made.env[b"USER"], made.env[b"LOGNAME"]) == (b"joe", b"joe")
 
 
 def test_the_whole_environment() -> None:
@@ -288,7 +296,21 @@ def test_what_the_server_sets() -> None:
 
 def test_a_forced_sftp_server_is_ours() -> None:
     """Protects `command="internal-sftp"` of a key line made for sshd: it is no program that a shell could find."""
-    assert launch.forced_to(b"internal-sftp", None) == ("subsystem", b"sftp")
-    terminal = launch.Terminal("xterm", 80, 24, 0, 0, ())
-    assert launch.forced_to(b"internal-sftp", terminal) == ("exec", b"internal-sftp")
-    assert launch.forced_to(b"make", None) == ("exec", b"make")
+    assert launch.forced_to(b"internal-sftp", "subsystem") == launch.Forced("subsystem", NO_OPTIONS)
+    asked = launch.forced_to(b"internal-sftp -R", "subsystem")
+    assert asked == launch.Forced("subsystem", SftpOptions(read_only=True))
+    assert launch.forced_to(b"make", "subsystem") == launch.forced_to(b"make", "shell") == launch.Forced("exec")
+
+
+@pytest.mark.parametrize("kind", ["shell", "exec"])
+def test_a_forced_sftp_server_is_nothing_else(kind: launch.Kind) -> None:
+    """Protects keys for copies from being keys for commands, and their holders from waiting for an answer."""
+    forced = launch.forced_to(b"internal-sftp -u 002", kind)
+    assert forced == launch.Forced("exec", refusal=b"This service allows sftp connections only.\n")
+
+
+def test_a_forced_sftp_server_that_can_not_be_obeyed() -> None:
+    """Protects whoever restricted it by an option that is not known here: then nothing is served."""
+    forced = launch.forced_to(b"internal-sftp -Z", "subsystem")
+    assert (forced.kind, forced.sftp) == ("subsystem", None)
+    assert forced.refusal == b"The forced command can't be obeyed: internal-sftp has no option '-Z' here\n"

@@ -1,13 +1,12 @@
-"""What a peer may ask before we know who it is: sources, places, attempts."""
+"""What a peer may ask before we know who it is: sources, early drop, attempts."""
 
 from ipaddress import IPv6Address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from pyssh_gateway.core.limits import Admission, AttemptBudget, plain, source_of
+from pyssh_gateway.core.limits import AttemptBudget, early_drop, plain, source_of
 
 
 @pytest.mark.parametrize(
@@ -49,86 +48,19 @@ def test_nothing_breaks_it(peer: str) -> None:
     assert isinstance(source_of(peer), str)
 
 
-def test_a_full_server_says_so() -> None:
-    """The log tells how many connections there were when there was no room."""
-    admission = Admission(total=2, per_source=1)
-    assert [admission.arrive() for _ in range(2)] == [None, None]
-    assert admission.arrive() == "2 unauthenticated connections already"
-    assert admission.total == 2
+@pytest.mark.parametrize(
+    ("count", "percent"), [(0, 0), (9, 0), (10, 30), (11, 30), (12, 31), (55, 65), (99, 99), (100, 100), (101, 100)]
+)
+def test_early_drop_is_sshds(count: int, percent: int) -> None:
+    """MaxStartups 10:30:100 asks for a place in as many of a hundred cases as should_drop_connection (sshd.c) does."""
+    assert sum(early_drop(count, start=10, rate=30, full=100, roll=roll) for roll in range(100)) == percent
 
 
-def test_a_full_source_waits_its_turn() -> None:
-    """What is over a source's bound is not served before one of its others has gone, and keeps nobody else out."""
-    admission = Admission(total=4, per_source=1)
-    assert [admission.arrive() for _ in range(3)] == [None] * 3
-    assert admission.serve("192.0.2.1")
-    assert not admission.serve("192.0.2.1")
-    assert admission.serve("192.0.2.2")
-    admission.release("192.0.2.1")
-    assert admission.serve("192.0.2.1")
-
-
-PEERS = ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "", "x"]
-
-
-class AdmissionMachine(RuleBasedStateMachine):
-    """Any order of comings and goings: never more than the bounds, never a place lost, never one refused in vain."""
-
-    waiting = Bundle("waiting")
-    served = Bundle("served")
-    total, per_source = 6, 3
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.admission = Admission(self.total, self.per_source)
-        self.queue = 0
-        self.held: list[str] = []
-
-    @rule(target=waiting, peer=st.sampled_from(PEERS))
-    def come(self, peer: str) -> object:
-        """A connection."""
-        fits = len(self.held) + self.queue < self.total
-        assert (self.admission.arrive() is None) == fits
-        if not fits:
-            return multiple()
-        self.queue += 1
-        return peer
-
-    @rule(target=served, peer=consumes(waiting))
-    def turn(self, peer: str) -> object:
-        """It has its turn if its source has room, and leaves if not."""
-        mine = [other for other in self.held if source_of(other) == source_of(peer)]
-        fits = len(mine) < self.per_source
-        assert self.admission.serve(peer) == fits
-        self.queue -= 1
-        if not fits:
-            self.admission.give_up()
-            return multiple()
-        self.held.append(peer)
-        return peer
-
-    @rule(peer=consumes(served))
-    def go(self, peer: str) -> None:
-        """It has authenticated or gone."""
-        self.admission.release(peer)
-        self.held.remove(peer)
-
-    @invariant()
-    def counts(self) -> None:
-        """As many places are taken as there are connections."""
-        assert self.admission.total == len(self.held) + self.queue
-
-    def teardown(self) -> None:
-        """When all have gone, nothing is remembered."""
-        for peer in self.held:
-            self.admission.release(peer)
-        for _ in range(self.queue):
-            self.admission.give_up()
-        assert self.admission.total == 0
-        assert all(self.admission.serve("192.0.2.9") for _ in range(self.per_source))
-
-
-TestAdmission = AdmissionMachine.TestCase
+@pytest.mark.parametrize(("count", "drops"), [(9, False), (10, True), (11, True)])
+def test_at_a_rate_of_100_or_without_a_ramp_there_are_no_dice(count: int, drops: bool) -> None:
+    """sshd_config(5): with a rate of 100, or `start` equal to `full`, `start` is simply the limit."""
+    assert early_drop(count, start=10, rate=100, full=100, roll=99) == drops
+    assert early_drop(count, start=10, rate=1, full=10, roll=99) == drops
 
 
 def test_the_last_failure_ends_it() -> None:

@@ -87,6 +87,10 @@ def test_a_certificate_of_a_trusted_authority_gets_in(proof: Proof | None) -> No
             made_up(critical=option_list((b"force-command", string(b"a\0b")))),
             "this certificate can't be used: its option 'force-command' has a NUL in it",
         ),
+        (
+            made_up(critical=option_list((b"force-command", string(b"internal-sftp -Z")))),
+            "this certificate can't be used: its force-command can't be obeyed: internal-sftp has no option '-Z' here",
+        ),
         (made_up(after=b"\0"), "this certificate can't be used: it has bytes too many"),
         (
             made_up(signature=string(b"ssh-rsa") + string(b"\0")),

@@ -94,6 +94,10 @@ def reads(data: bytes, accepted: Accepted) -> int:
         ("TCP6 :: ::1 0 0", ("::", 0), ("::1", 0)),
         # Either case, and zeros in front of a group's digits: both are what the text allows.
         ("TCP6 2001:DB8::00aB 2021:cafe:0:0:0:0:0:0002 1 2", ("2001:db8::ab", 1), ("2021:cafe::2", 2)),
+        # As nginx writes a client that it knows from a header, and its own end of the connection.
+        ("TCP6 2001:db8::1 10.0.0.1 50350 22", ("2001:db8::1", 50350), ("10.0.0.1", 22)),
+        ("TCP4 203.0.113.9 2001:db8::2 50350 22", ("203.0.113.9", 50350), ("2001:db8::2", 22)),
+        ("TCP4 0.0.0.0 :: 0 0", ("0.0.0.0", 0), ("::", 0)),
         # As inet_ntop writes the address of a client that came over IPv4 to an IPv6 socket.
         ("TCP6 ::ffff:192.0.2.7 ::ffff:c000:201 1 2", ("::ffff:192.0.2.7", 1), ("::ffff:192.0.2.1", 2)),
         ("UNKNOWN", None, None),
@@ -118,7 +122,8 @@ def test_a_line_is_read(text: str, source: tuple[str, int] | None, destination: 
         *("TCP4 1.2.3.4 1.2.3.4 1 2 ", "TCP4 1.2.3.4 1.2.3.4 1 2 3", "TCP4 1.2.3.4 1.2.3.4 1"),
         *("TCP4 1.2.3.4\t1.2.3.4 1 2", "TCP4 1.2.3.4 \n 1.2.3.4 1 2", "TCP4 1.2.3.4 1.2.3.4 1 2\r"),
         *("TCP4 01.2.3.4 1.2.3.4 1 2", "TCP4 1.2.3.256 1.2.3.4 1 2", "TCP4 1.2.3 1.2.3.4 1 2"),
-        *("TCP4 ::1 ::1 1 2", "TCP6 1.2.3.4 1.2.3.4 1 2", "TCP6 1.2.3.4 ::1 1 2", "TCP6 ::1 1.2.3.4 1 2"),
+        *("TCP4 ::1 ::1 1 2", "TCP6 1.2.3.4 1.2.3.4 1 2", "TCP6 1.2.3.4 ::1 1 2", "TCP4 ::1 1.2.3.4 1 2"),
+        *("TCP6 ::1 1.2.3 1 2", "TCP6 ::1 01.2.3.4 1 2", "TCP4 1.2.3.4 12345678 1 2", "TCP4 1.2.3.4 ::1%eth0 1 2"),
         *("TCP6 1::2::3 ::1 1 2", "TCP6 ::12345 ::1 1 2", "TCP6 ::g ::1 1 2", "TCP6 1:2:3:4:5:6:7 ::1 1 2"),
         *("TCP6 fe80::1%eth0 ::1 1 2", "TCP6 [::1] ::1 1 2", "TCP6 ::1/64 ::1 1 2", "TCP6 : : 1 2"),
         *("TCP4 1.2.3.4 1.2.3.4 65536 2", "TCP4 1.2.3.4 1.2.3.4 1 99999", "TCP4 1.2.3.4 1.2.3.4 100000 2"),

@@ -34,6 +34,25 @@ def test_a_transfer_is_use() -> None:
     assert watch(Usage(60), steps) == []
 
 
+def test_output_in_a_terminal_is_use_while_its_programs_work() -> None:
+    """Protects the build that is watched: its output counts as it would without a terminal; a trickle does not."""
+    usage = Usage(60)
+    usage.look({"c1": Counters()}, 0)
+    assert usage.shows({"c1": Counters(shown=TRICKLE_BYTES), "new": Counters(shown=10**6)}) == frozenset()
+    for step in range(1, 20):
+        counters = {"c1": Counters(shown=(TRICKLE_BYTES + 1) * step)}
+        assert usage.shows(counters) == {"c1"}
+        assert usage.look(counters, 15.0 * step, {"c1"}) == ([], [])
+    still = {"c1": Counters(shown=(TRICKLE_BYTES + 1) * 19 + TRICKLE_BYTES)}
+    assert usage.look(still, 15.0 * 23, {"c1"}) == ([("c1", 60.0)], [])
+
+
+def test_output_alone_is_no_use() -> None:
+    """Protects the bill from a log that scrolls by: nothing works there."""
+    steps = [(15.0 * step, Counters(shown=10**6 * step)) for step in range(5)]
+    assert watch(Usage(60), steps) == [(60.0, "quiet for 60")]
+
+
 def test_a_session_is_use() -> None:
     """Protects who works by short commands: each session counts, although nothing goes through it and it is over."""
     usage = Usage(60)

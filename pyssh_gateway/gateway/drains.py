@@ -1,0 +1,91 @@
+"""Keeps the outputs of processes that nobody listens to any more, and throws away what comes.
+
+When the server ends a channel before everybody has closed its pipe, a process that still writes must neither die of
+SIGPIPE nor wait for a reader. This costs a descriptor and, however much is written, ten system calls a second.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import suppress
+
+PAUSE_SECONDS = 0.1
+"""After each look at an output that has something. Its writer gets rid of a pipe's worth (1 MiB) in that time, which is
+more than anybody logs, and a program that writes without end can't keep the gateway busy."""
+
+MOST_AT_ONCE = 1024 * 1024
+"""Bytes thrown away at a time: all that the pipe of a session holds (`process.PIPE_BYTES`)."""
+
+MAX_OUTPUTS = 256
+MAX_OUTPUTS_OF_USER = 64
+"""Outputs that are kept, in all and of one account. A command leaves two at most. The oldest gives way to a new one,
+and its writer gets SIGPIPE, as it would from sshd."""
+
+
+class Drains:
+    """The outputs that are kept. Each is let go of when everybody else has closed it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._null = -1
+        self._outputs: dict[int, str] = {}
+        self._pauses: dict[int, asyncio.TimerHandle] = {}
+
+    def __len__(self) -> int:
+        """How many outputs are kept."""
+        return len(self._outputs)
+
+    def take(self, user: str, descriptors: list[int]) -> None:
+        """Own these pipes of processes of `user`, and read them for nobody."""
+        if descriptors and self._null < 0:
+            try:
+                self._null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            except OSError:  # no descriptors are left: then their writers have to see that nobody reads
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                return
+        for descriptor in descriptors:
+            self._make_room(lambda owner: owner == user, MAX_OUTPUTS_OF_USER)
+            self._make_room(lambda _owner: True, MAX_OUTPUTS)
+            os.set_blocking(descriptor, False)
+            self._outputs[descriptor] = user
+            self._loop.add_reader(descriptor, self._look, descriptor)
+
+    def close(self) -> None:
+        """Let go of all of them: the gateway ends."""
+        for descriptor in list(self._outputs):
+            self._let_go(descriptor)
+        if self._null >= 0:
+            os.close(self._null)
+            self._null = -1
+
+    def _make_room(self, counts: Callable[[str], bool], most: int) -> None:
+        counted = [descriptor for descriptor, owner in self._outputs.items() if counts(owner)]
+        if len(counted) >= most:
+            self._let_go(counted[0])
+
+    def _look(self, descriptor: int) -> None:
+        try:
+            # Into /dev/null inside the kernel: nothing is copied.
+            moved = os.splice(descriptor, self._null, MOST_AT_ONCE, flags=os.SPLICE_F_NONBLOCK)
+        except BlockingIOError:
+            return
+        except OSError:  # no pipe, or broken
+            moved = 0
+        if not moved:
+            self._let_go(descriptor)
+            return
+        self._loop.remove_reader(descriptor)
+        self._pauses[descriptor] = self._loop.call_later(PAUSE_SECONDS, self._go_on, descriptor)
+
+    def _go_on(self, descriptor: int) -> None:
+        del self._pauses[descriptor]
+        self._loop.add_reader(descriptor, self._look, descriptor)
+
+    def _let_go(self, descriptor: int) -> None:
+        del self._outputs[descriptor]
+        if (pause := self._pauses.pop(descriptor, None)) is not None:
+            pause.cancel()
+        self._loop.remove_reader(descriptor)
+        with suppress(OSError):
+            os.close(descriptor)

@@ -1,0 +1,82 @@
+"""Reports on their way to the gateway: sent as fast as it reads, so that the spawner never waits for it.
+
+A gateway may be busy with what its clients send. While it is, the spawner goes on reaping, hearing signals and starting
+what has been asked for; a gateway that reads nothing at all for `STUCK_SECONDS` counts as stuck.
+"""
+
+import array
+import socket
+from collections import deque
+
+from pyssh_gateway.spawner import protocol
+
+STUCK_SECONDS = 5.0
+"""How long the gateway may leave a report unread before it counts as stuck: its loop never blocks on purpose."""
+
+ENOUGH = 256
+ENOUGH_BYTES = 1024 * 1024
+"""So many reports or bytes wait, and no new request is read: the gateway is to read its answers first."""
+
+
+class Outbox:
+    """The reports for one gateway, in order, with the descriptors that travel with them. Times are monotonic."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._waiting: deque[tuple[bytes, list[int]]] = deque()
+        self._bytes = 0
+        self._since = 0.0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anything is to be sent when there is room."""
+        return bool(self._waiting)
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that no new request should be read."""
+        return len(self._waiting) >= ENOUGH or self._bytes >= ENOUGH_BYTES
+
+    @property
+    def stuck_at(self) -> float | None:
+        """When the gateway counts as stuck, unless it reads something before."""
+        return self._since + STUCK_SECONDS if self._waiting else None
+
+    def send(self, packet: bytes, descriptors: list[int], now: float) -> None:
+        """Send `packet` with `descriptors`, which are closed afterwards, now or when there is room."""
+        if not self._waiting:
+            self._since = now
+        self._waiting.append((packet, descriptors))
+        self._bytes += len(packet)
+        self.flush(now)
+
+    def flush(self, now: float) -> None:
+        """Send as much as there is room for."""
+        while self._waiting:
+            packet, descriptors = self._waiting[0]
+            if not self._sent(packet, descriptors):
+                return
+            self._since = now
+            self._forget_first()
+
+    def close(self) -> None:
+        """Send nothing more, and close what would have travelled."""
+        while self._waiting:
+            self._forget_first()
+
+    def _forget_first(self) -> None:
+        packet, descriptors = self._waiting.popleft()
+        self._bytes -= len(packet)
+        protocol.close_all(descriptors)
+
+    def _sent(self, packet: bytes, descriptors: list[int]) -> bool:
+        """Whether it is out of the way: sent, or the gateway is gone and needs it no more."""
+        try:
+            # Not socket.send_fds, which does not pass its flags on.
+            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
+            self._control.sendmsg([packet], [rights] if descriptors else [], socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:  # it is gone, or too many descriptors are on their way (ETOOMANYREFS)
+            pass
+        return True

@@ -1,0 +1,213 @@
+"""Reading the configuration again while the server runs (SIGHUP), and opening the log anew.
+
+The file is the administrator's, but its disk may hang and a parser may fail in a way that nobody has thought of, so a
+short-lived child reads it. The child leaves what came of it in a memory file, and the spawner takes it from there when
+the child has ended or its time is over: it never waits for it.
+"""
+
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NoReturn
+
+import msgspec
+
+from pyssh_gateway.config import Config, Duration, Secret
+from pyssh_gateway.spawner import process, protocol
+from pyssh_gateway.spawner.requests import Permissions
+
+READ_SECONDS = 10
+"""How long the configuration, and the accounts and files that it names, may take to be read: a start that takes longer
+is no start either."""
+
+MAX_OUTCOME_BYTES = 16 * 1024 * 1024
+"""Sixteen times the largest configuration file."""
+
+
+class Reread(msgspec.Struct, frozen=True):
+    """What came of reading the configuration again.
+
+    `config` is in force from now on, None: the old one still is, and `problems` has a line for each reason. Of the keys
+    that differ from before, `changed` do so now, and `restart` when the server is started again.
+    """
+
+    config: Config | None
+    changed: tuple[str, ...] = ()
+    restart: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+Report = Callable[[protocol.Report, list[int]], None]
+
+
+class Reloading:
+    """Reads again when asked, and keeps what is in force.
+
+    `read` is run in the child: from the configuration in force to what came of reading it again. `permissions_of` says
+    what the gateway may ask for under a configuration, `open_log` opens the log where the configuration has it, or
+    raises `OSError`; both are quick. `on_outcome` is called when it has been read again.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        read: Callable[[Config], Reread],
+        permissions_of: Callable[[Config], Permissions],
+        open_log: Callable[[], int],
+    ) -> None:
+        self.config = config
+        self._read = read
+        self._permissions_of = permissions_of
+        self._open_log = open_log
+        self._child = 0
+        self._file = -1
+        self._until = 0.0
+        self._again = False
+        self._closed = False
+        self._outcome = _failed("nobody has asked for that")
+        self.on_outcome: Callable[[], None] = lambda: None
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def ask(self, now: float) -> None:
+        """Begin to read, or, if that is being done, do it once more afterwards: the file may have changed meanwhile."""
+        if self._closed:
+            return
+        if self._child:
+            self._again = True
+            return
+        try:
+            self._file = os.memfd_create("pyssh-gateway-config", os.MFD_CLOEXEC)
+            self._child = process.fork()
+        except OSError as error:
+            self._conclude(_failed(f"no process could be started to read it: {error.strerror}"), now)
+            return
+        if self._child == 0:
+            self._be_reader()
+        self._until = now + READ_SECONDS
+
+    def next_at(self) -> float | None:
+        """When the child's time is over; None: there is no child."""
+        return self._until if self._child else None
+
+    def tick(self, now: float) -> None:
+        """Give up a child whose time is over."""
+        if self._child and now >= self._until:
+            self._kill()
+            self._conclude(_failed(f"it could not be read within {READ_SECONDS} s"), now)
+
+    def reaped(self, pid: int, status: int) -> bool:
+        """The child `pid` has ended with `status`, as waitpid(2) gives it; whether it was the one that reads."""
+        if pid != self._child:
+            return False
+        self._conclude(self._result(status), time.monotonic())
+        return True
+
+    def close(self) -> None:
+        """The server ends: nobody reads any more."""
+        self._closed = True
+        if self._child:
+            self._kill()
+            self._forget()
+
+    def _conclude(self, outcome: Reread, now: float) -> None:
+        self._forget()
+        self._outcome = outcome
+        if outcome.config is not None:
+            self.config = outcome.config
+        self.on_outcome()
+        if self._again:
+            self._again = False
+            self.ask(now)
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self._child, signal.SIGKILL)
+
+    def _forget(self) -> None:
+        self._child = 0
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
+
+    def _result(self, status: int) -> Reread:
+        """What the child has left."""
+        size = os.fstat(self._file).st_size
+        if status == 0 and size <= MAX_OUTCOME_BYTES:
+            with suppress(ValueError, RecursionError):  # what can't be decoded is a ValueError of msgspec's
+                return decode(os.pread(self._file, size, 0))
+        return _failed(f"the process that read it failed ({os.waitstatus_to_exitcode(status)})")
+
+    def _be_reader(self) -> NoReturn:
+        """The child. It ends by itself soon after its time is over, if the spawner has not lived to end it."""
+        code = 1
+        try:
+            process.default_signals()
+            signal.alarm(2 * READ_SECONDS)
+            os.closerange(3, self._file)
+            os.closerange(self._file + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+            left = memoryview(encode(self._read(self.config)))
+            while left:
+                left = left[os.write(self._file, left) :]
+            code = 0
+        except BaseException as error:  # noqa: BLE001 - a forked copy of the spawner never gets out of here
+            with suppress(OSError):
+                os.write(2, f"pyssh-gateway: reading the configuration again: {error!r}\n".encode(errors="replace"))
+        finally:
+            os._exit(code)
+
+    # -- what follows from it -----------------------------------------------------------------------------------
+
+    @property
+    def permissions(self) -> Permissions:
+        """What the gateway may ask for under the configuration in force."""
+        return self._permissions_of(self.config)
+
+    def answer(self, request: protocol.OpenLog | protocol.TakeConfig, report: Report) -> None:
+        """Open the log, or hand over what came of reading the configuration last."""
+        try:
+            if isinstance(request, protocol.OpenLog):
+                descriptor = self._open_log()
+            else:
+                descriptor = os.memfd_create("pyssh-gateway-config", os.MFD_CLOEXEC)
+                os.truncate(descriptor, len(packet := encode(self._outcome)))
+                os.pwrite(descriptor, packet, 0)
+        except OSError as error:
+            report(protocol.Refused(request.id, str(error)), [])
+            return
+        report(protocol.Opened(request.id), [descriptor])
+
+
+def _failed(why: str) -> Reread:
+    return Reread(None, problems=(f"the configuration can't be read again: {why}",))
+
+
+def encode(outcome: Reread) -> bytes:
+    """As it travels between processes; descriptors carry it, as it may be larger than a message."""
+    return msgspec.msgpack.encode(outcome, enc_hook=_plain)
+
+
+def decode(packet: bytes) -> Reread:
+    """The reverse of `encode`. Raises ValueError."""
+    return _decoder.decode(packet)
+
+
+def _plain(value: object) -> object:
+    """The configuration's own kinds of numbers and texts, as ordinary ones."""
+    if isinstance(value, Duration):
+        return float(value)
+    if isinstance(value, Secret):
+        return str(value)
+    raise NotImplementedError(f"{type(value).__name__} is not of a configuration")
+
+
+def _special(kind: type, value: object) -> object:
+    """The reverse of `_plain`."""
+    return kind(value)
+
+
+_decoder = msgspec.msgpack.Decoder(Reread, dec_hook=_special)

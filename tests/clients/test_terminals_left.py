@@ -1,0 +1,68 @@
+"""People at terminals that no SSH connection leads to: real mosh, whose connection only starts it, and what is none."""
+
+import shlex
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.clients.test_background import leave
+from tests.clients.test_background import left_behind as left_behind  # noqa: PLC0414 - a fixture
+from tests.conftest import KeyPair, MakeServer
+from tests.support.client import Client, client_environment
+from tests.support.commands import as_root
+from tests.support.idle_stop import stops_after
+from tests.support.terminal import Terminal
+
+NEEDS_MOSH = pytest.mark.skipif(shutil.which("mosh-server") is None, reason="mosh is not installed")
+
+
+@contextmanager
+def mosh(client: Client, command: str = "echo READY; read line; echo bye") -> Iterator[Terminal]:
+    """A window of mosh's, whose shell runs `command`; it is up."""
+    ssh = shlex.join(["ssh", *client.options()])
+    argv = ["mosh", f"--ssh={ssh}", f"{client.server.login}@127.0.0.1", "--", "sh", "-c", command]
+    with Terminal(argv, client_environment(LANG="C.UTF-8")) as terminal:
+        terminal.expect("READY")
+        yield terminal
+
+
+@NEEDS_MOSH
+def test_somebody_on_mosh_keeps_the_machine_up(make_server: MakeServer, user_key: KeyPair) -> None:
+    """Protects from a stop under one's hands: mosh's SSH connection is gone, its person is not; and then it stops."""
+    client = Client(make_server({"idle": {"timeout": "2s", "boot_grace": "1m"}}), user_key.private)
+    with mosh(client) as terminal:
+        used = client.server.wait_for("terminal.used")
+        assert used["what"].startswith(f"{client.server.login} is at pts/")
+        assert used["what"].endswith(" (mosh-server)")
+        client.server.wait_for("connection.closed")
+        assert used["what"] in as_root(client, "why").stdout
+        terminal.send("x\n")
+        assert terminal.wait() == 0, terminal.screen
+    client.server.wait_for("terminal.quiet")
+    assert stops_after(client.server, "terminal.quiet", seconds=2)
+
+
+@NEEDS_MOSH
+def test_a_forgotten_mosh_does_not(make_server: MakeServer, user_key: KeyPair) -> None:
+    """Protects the bill: with `idle.client_idle`, a window in which nobody types is as good as none."""
+    settings = {"idle": {"timeout": "2s", "boot_grace": "1m", "client_idle": "1s"}}
+    client = Client(make_server(settings), user_key.private)
+    with mosh(client) as terminal:
+        client.server.wait_for("terminal.used")
+        client.server.wait_for("terminal.quiet")
+        assert client.server.wait() == 0
+        terminal.send("x\n")  # mosh itself needs no server of ours, and would stay for ever
+        assert terminal.wait() == 0, terminal.screen
+
+
+def test_a_terminal_that_nobody_is_at(make_server: MakeServer, user_key: KeyPair, left_behind: Path) -> None:
+    """Protects the bill from a detached screen or tmux: a terminal is there, and nothing has been typed since."""
+    if shutil.which("script") is None:
+        pytest.skip("no script(1) on this machine")
+    server = make_server({"idle": {"timeout": "2s", "boot_grace": "1m"}})
+    leave(server, user_key, "script -qfc 'sleep 1000' /dev/null", left_behind)
+    assert stops_after(server, seconds=2)
+    assert not server.find("terminal.used")

@@ -1,0 +1,46 @@
+"""What programs write to a terminal whose person only watches: a build's is use, a monitor's is not."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pyssh_gateway.core.usage import TRICKLE_BYTES
+from tests.conftest import KeyPair, MakeServer
+from tests.support.client import Client
+from tests.support.idle_stop import moment
+from tests.support.server import Server
+
+BUILD = "while :; do seq 2000; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; done"
+"""Works all the time and writes as much as a talkative build."""
+
+
+def serve(make_server: MakeServer) -> Server:
+    """A server that takes somebody who does nothing for gone soon. A busy machine gives a build a small share."""
+    idle = {"timeout": "1s", "boot_grace": "1m", "client_idle": "2s", "background_cpu": 1}
+    return make_server({"idle": idle})
+
+
+def test_a_build_that_is_watched_is_use(make_server: MakeServer, user_key: KeyPair, scratch: Path) -> None:
+    """Protects the build in a terminal like the one without: it counts until it ends, and its silence does not."""
+    server, done = serve(make_server), scratch / "done"
+    with Client(server, user_key.private).terminal() as terminal:
+        terminal.ask("echo rea''dy", "ready")
+        terminal.send(f"timeout 6 sh -c '{BUILD}'; touch {done}\n")
+        terminal.wait()
+    assert server.wait() == 0
+    (quiet,) = server.find("client.quiet")
+    assert moment(quiet) > done.stat().st_mtime
+
+
+@pytest.mark.skipif(shutil.which("htop") is None, reason="htop is not installed")
+def test_a_monitor_is_no_use(make_server: MakeServer, user_key: KeyPair) -> None:
+    """Protects the bill from an htop that is left open for the night, however much it works and writes."""
+    server = serve(make_server)
+    with Client(server, user_key.private).terminal("htop -d 1") as terminal:
+        terminal.expect("Load average")
+        terminal.wait()
+    assert server.wait() == 0
+    (quiet,) = server.find("client.quiet")
+    (closed,) = server.find("session.closed")
+    assert closed["bytes_out"] > (quiet["seconds"] / 0.5) * TRICKLE_BYTES

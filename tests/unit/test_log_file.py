@@ -1,0 +1,92 @@
+"""The log's file: found out when it moves, made again as it was, and what is rescued from one that was deleted."""
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from pyssh_gateway.audit.log_file import FILE_NAME, LogPlace, OpenFile
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> LogPlace:
+    """A place for the log that does not exist yet."""
+    return LogPlace(tmp_path / "audit")
+
+
+def test_file_is_in_place_until_it_is_moved(place: LogPlace, tmp_path: Path) -> None:
+    """Protects from a log that grows where nobody looks: a move, a deletion and a moved directory are seen."""
+    file = OpenFile(place.open())
+    path = tmp_path / "audit" / FILE_NAME
+    os.write(file.descriptor, b"line\n")
+    assert file.is_in_place()
+    path.rename(path.with_name("moved"))
+    assert not file.is_in_place()
+    path.with_name("moved").rename(path)
+    assert file.is_in_place()
+    path.parent.rename(tmp_path / "elsewhere")
+    assert not file.is_in_place()
+    shutil.rmtree(tmp_path / "elsewhere")
+    assert not file.is_in_place()
+    os.close(file.descriptor)
+
+
+def test_what_is_made_again_is_as_it_was(tmp_path: Path) -> None:
+    """Protects who may read the log: group and mode of the directory and of the file survive their removal."""
+    first = LogPlace(tmp_path / "audit")
+    os.close(first.open())
+    assert stat.S_IMODE((tmp_path / "audit").stat().st_mode) == 0o750
+    path = tmp_path / "audit" / FILE_NAME
+    path.chmod(0o604)
+    path.parent.chmod(0o705)
+    group = 1 if os.geteuid() == 0 else os.getegid()
+    os.chown(path, -1, group)
+    os.chown(path.parent, -1, group)
+    place = LogPlace(tmp_path / "audit")
+    shutil.rmtree(path.parent)
+    os.close(place.open())
+    is_kept = os.geteuid() == 0
+    for what, mode in ((path.parent, 0o705 if is_kept else 0o750), (path, 0o604 if is_kept else 0o640)):
+        assert (stat.S_IMODE(what.stat().st_mode), what.stat().st_gid) == (mode, group)
+
+
+def rescued(before: bytes, seen: bytes, after: bytes, *, deleted: bool, tmp_path: Path) -> bytes:
+    """What is copied of a file that had `before`, was seen with `seen` more, and got `after` since."""
+    place = LogPlace(tmp_path / "audit")
+    file = OpenFile(place.open())
+    os.write(file.descriptor, before)
+    os.write(file.descriptor, seen)
+    assert file.is_in_place()
+    path = tmp_path / "audit" / FILE_NAME
+    path.unlink() if deleted else path.rename(path.with_name("old"))
+    os.write(file.descriptor, after)
+    new = place.open()
+    file.rescue(new)
+    os.close(file.descriptor)
+    content = os.pread(new, 1 << 20, 0)
+    os.close(new)
+    return content
+
+
+def test_lines_since_the_last_look_are_rescued(tmp_path: Path) -> None:
+    """Protects what was written to a file that was deleted; one that was moved still has its lines."""
+    assert rescued(b"1\n", b"2\n", b"3\n4\n", deleted=True, tmp_path=tmp_path) == b"3\n4\n"
+    assert rescued(b"1\n", b"2\n", b"x" * 200_000, deleted=True, tmp_path=tmp_path / "a") == b"x" * 200_000
+    assert rescued(b"1\n", b"2\n", b"3\n4\n", deleted=False, tmp_path=tmp_path / "b") == b""
+
+
+def test_file_that_was_emptied_and_deleted_is_rescued_whole(place: LogPlace, tmp_path: Path) -> None:
+    """Protects the lines after a truncation: the file is shorter than it was seen, so all of it is new."""
+    file = OpenFile(place.open())
+    os.write(file.descriptor, b"long before\n")
+    assert file.is_in_place()
+    os.truncate(file.descriptor, 0)
+    os.write(file.descriptor, b"new\n")
+    (tmp_path / "audit" / FILE_NAME).unlink()
+    new = place.open()
+    file.rescue(new)
+    assert os.pread(new, 100, 0) == b"new\n"
+    os.close(new)
+    os.close(file.descriptor)

@@ -1,0 +1,119 @@
+"""Requests of one connection are served in the order in which they came, and nothing else waits for them."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.conftest import KeyPair
+from tests.support import processes
+from tests.support.forwards import free_port
+from tests.support.server import Server
+from tests.support.waiting import until
+from tests.wire.plain import text
+from tests.wire.raw import (
+    CHANNEL_CLOSE,
+    CHANNEL_DATA,
+    CHANNEL_FAILURE,
+    CHANNEL_OPEN,
+    CHANNEL_SUCCESS,
+    GLOBAL_REQUEST,
+    OPEN_CONFIRMATION,
+    OPEN_FAILURE,
+    REQUEST_FAILURE,
+    REQUEST_SUCCESS,
+    WINDOW_ADJUST,
+    RawClient,
+    play,
+    u32,
+)
+
+LISTENERS = 9
+
+
+def listen(client: RawClient, port: int) -> None:
+    """Ask for a listener, as -R does."""
+    client.say(GLOBAL_REQUEST, text(b"tcpip-forward"), b"\1", text(b"127.0.0.1") + u32(port))
+
+
+def connect(client: RawClient, port: int) -> None:
+    """Ask for a connection to a port of the machine, as -L does."""
+    target = text(b"127.0.0.1") + u32(port) + text(b"127.0.0.1") + u32(1)
+    client.say(CHANNEL_OPEN, text(b"direct-tcpip"), u32(50, 1 << 20, 32768), target)
+
+
+def test_a_channel_is_opened_after_the_listeners_before_it(server: Server, user_key: KeyPair) -> None:
+    """A connection to a port that was asked for before it is not refused, however long making the port takes."""
+    ports = [free_port() for _ in range(LISTENERS)]
+
+    async def scenario(client: RawClient) -> None:
+        for port in ports:
+            listen(client, port)
+        connect(client, ports[-1])
+        for _ in ports:
+            assert (await client.hear(REQUEST_SUCCESS, REQUEST_FAILURE, OPEN_FAILURE))[0] == REQUEST_SUCCESS
+        pkttype, _ = await client.hear(OPEN_CONFIRMATION, OPEN_FAILURE)
+        assert pkttype == OPEN_CONFIRMATION
+
+    play(server, user_key, scenario)
+
+
+def test_a_command_starts_after_the_listeners_before_it(server: Server, user_key: KeyPair) -> None:
+    """A command may connect at once to a port that its client has asked for before; also one that nobody waits for."""
+    ports = [free_port() for _ in range(LISTENERS)]
+
+    async def scenario(client: RawClient) -> None:
+        channel = await client.open_session()
+        for port in ports:
+            listen(client, port)
+        command = f"exec 3<>/dev/tcp/127.0.0.1/{ports[-1]} && echo connected".encode()
+        client.request(channel, b"exec", text(b"bash -c '" + command + b"'"), reply=False)
+        output, status = await client.finish(channel)
+        assert (output, status) == (b"connected\n", 0)
+
+    play(server, user_key, scenario)
+
+
+@contextmanager
+def stopped_maker(server: Server) -> Iterator[None]:
+    """While this lasts, what makes sockets for the account makes none."""
+    others = {server.gateway_pid, *(event["pid"] for event in server.find("session.opened"))}
+    children = [process for process in processes.descendants(server.pid) if process.parent == server.pid]
+    (maker,) = [process for process in children if process.pid not in others]
+    os.kill(maker.pid, signal.SIGSTOP)
+    try:
+        until(lambda: (processes.find(maker.pid) or maker).state == "T", what="stopped process")
+        yield
+    finally:
+        os.kill(maker.pid, signal.SIGCONT)
+
+
+def test_data_does_not_wait_for_a_slow_listener(server: Server, user_key: KeyPair) -> None:
+    """While a listener is being made, open channels go on; what was asked for after it comes after it, in order."""
+    first, second = free_port(), free_port()
+
+    async def scenario(client: RawClient) -> None:
+        listen(client, first)  # from here on there is somebody who makes sockets
+        await client.hear(REQUEST_SUCCESS)
+        running, later, closed = (
+            await client.started(b"exec cat", window=5),
+            *[await client.open_session() for _ in "12"],
+        )
+        with stopped_maker(server):
+            listen(client, second)
+            client.request(closed, b"nonsense")
+            client.say(CHANNEL_CLOSE, u32(closed))
+            client.request(later, b"exec", text(b"echo done"))
+            connect(client, second)
+            client.say(CHANNEL_DATA, u32(running), text(b"one two"))
+            assert (await client.hear(CHANNEL_DATA))[1][8:] == b"one t"
+            client.say(WINDOW_ADJUST, u32(running, 100))
+            assert (await client.hear(CHANNEL_DATA))[1][8:] == b"wo"
+            assert client.connection.heard.empty()
+        answers = (REQUEST_SUCCESS, CHANNEL_FAILURE, CHANNEL_CLOSE, CHANNEL_SUCCESS, OPEN_CONFIRMATION, OPEN_FAILURE)
+        heard = [(await client.hear(*answers))[0] for _ in range(5)]
+        assert heard[:3] == [REQUEST_SUCCESS, CHANNEL_FAILURE, CHANNEL_CLOSE]
+        assert set(heard[3:]) == {CHANNEL_SUCCESS, OPEN_CONFIRMATION}  # which do not wait for each other
+        client.say(CHANNEL_CLOSE, u32(running))
+
+    play(server, user_key, scenario)
