@@ -322,7 +322,7 @@ def test_requests_after_success_are_ignored(server: Server, user_key: KeyPair) -
 def test_what_has_no_place_before_authentication_leads_nowhere(
     server: Server, user_key: KeyPair, pkttype: int, payload: bytes, next_heard: int
 ) -> None:
-    """Before it is known who it is, a peer can only authenticate (RFC 4252 section 6): the rest is refused, or ends it."""
+    """Before it is known who it is, a peer can only authenticate (RFC 4252 section 6): the rest leads to nothing."""
 
     async def scenario(client: RawClient) -> None:
         client.say(pkttype, payload)
