@@ -124,12 +124,19 @@ def answer(address: Address, data: bytes) -> bytes:
         return read_all(sock)
 
 
+_GIVEN: set[int] = set()
+"""Ports that tests believe free, or meant for one thing: the kernel may give the same one again."""
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody listens on, and that was not given to another test of this process."""
+    while True:
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            port: int = sock.getsockname()[1]
+        if port not in _GIVEN:
+            _GIVEN.add(port)
+            return port
 
 
 def socks5(proxy: int, host: bytes, port: int) -> socket.socket:

@@ -25,7 +25,7 @@ async def client() -> AsyncIterator[tuple[SpawnerClient, socket.socket]]:
     ours, theirs = protocol.socket_pair()
     theirs.setblocking(False)
     one = SpawnerClient(ours, asyncio.get_running_loop(), on_lost=lambda: None)
-    with theirs:
+    with ours, theirs:
         yield one, theirs
         one.close()
 
