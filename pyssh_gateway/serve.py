@@ -70,7 +70,7 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
     from pyssh_gateway import config as config_module  # late: msgspec
 
     identity = ""
-    passed_over: Collection[str] = ()
+    passed_over: Mapping[str, str] = {}
     try:
         config = config_module.parse(raw)
         if options.trial and not config.login:
@@ -82,8 +82,8 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
         problems += error.problems
     if problems or not listening:
         raise CannotStart(*problems)
-    for path in passed_over:
-        say(f"! key file {path} is not there: NOBODY GETS IN BY IT until it is; it is passed over for the others' sake")
+    for path, why in passed_over.items():
+        say(f"! key file {path} {why}: NOBODY GETS IN BY IT until that changes; it is passed over for the others' sake")
 
     def reread(in_force: "Config") -> "Reread":
         from pyssh_gateway import reread  # late: few ever do
@@ -133,10 +133,13 @@ def _trial_login(options: Options, keys_dir: str) -> tuple[dict[str, object], st
     return tried.login, tried.identity
 
 
-def start_problems(config: "Config") -> tuple[list[str], Collection[str]]:
-    """Why the server can't be started with `config`, a line each, and the key files that are passed over."""
-    missing = missing_key_files(config)
-    passed_over = missing if others_let_in(config, missing) else ()
+def start_problems(config: "Config") -> tuple[list[str], Mapping[str, str]]:
+    """Why the server can't be started with `config`, a line each, and the key files passed over, with why.
+
+    Many a key file is an account's own, which must not be able to keep everybody else out by what it does to it.
+    """
+    unusable = unusable_key_files(config)
+    passed_over = unusable if others_let_in(config, unusable) else {}
     return login_problems(config, passed_over) + place_problems(config), passed_over
 
 
@@ -177,25 +180,30 @@ def login_problems(config: "Config", passed_over: Collection[str] = ()) -> list[
     return problems
 
 
-def missing_key_files(config: "Config") -> tuple[str, ...]:
-    """The key files that are not there. One that is there and can't be trusted is another matter."""
+def unusable_key_files(config: "Config") -> dict[str, str]:
+    """The key files that can't be read or trusted now, and what is wrong: the end of a sentence that names the file."""
     from pyssh_gateway.spawner.key_files import open_trusted  # late: nothing before the bind needs it
 
-    missing = []
+    there = {entry.pw_name for entry in pwd.getpwall()} if config.boot.account else set()
+    to_come = {account.user for account in config.boot.account} - there
+    unusable = {}
     for path, users in key_files(config).items():
         try:
             os.close(open_trusted(path, users))
         except FileNotFoundError:
-            missing.append(path)
-        except OSError:
-            continue  # `login_problems` says what is wrong with it
-    return tuple(missing)
+            unusable[path] = "is not there"
+        except OSError as error:
+            if not users & to_come:  # whose it is can't be said of accounts that are to come
+                unusable[path] = f"can't be read: {error.strerror or error}"
+    return unusable
 
 
-def others_let_in(config: "Config", missing: Collection[str]) -> bool:
-    """Whether somebody could get in without the key files `missing`: then a start without them is better than none."""
+def others_let_in(config: "Config", unusable: Collection[str]) -> bool:
+    """Whether somebody could get in without the key files `unusable`: then a start without them is better than none."""
     specs = [spec for login in config.login for spec in login.keys]
-    return any(kind not in {"file", "ca"} or path not in missing for kind, _, path in (s.partition(":") for s in specs))
+    return any(
+        kind not in {"file", "ca"} or path not in unusable for kind, _, path in (s.partition(":") for s in specs)
+    )
 
 
 def place_problems(config: "Config") -> list[str]:

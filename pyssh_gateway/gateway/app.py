@@ -23,6 +23,7 @@ from pyssh_gateway.events import (
     ConnectionAuthenticated,
     GatewayCrashed,
     InternalError,
+    KeysFailed,
     KeysLoaded,
     MachineResumed,
     Record,
@@ -353,7 +354,7 @@ class Gateway:
         for client in self._registry.clients:
             if client.user not in self._services.rules:
                 client.recheck_key()
-        # The others when every new source has said whose keys it has: they may be those of one that is gone.
+        # The others when every new source has been asked: its keys may be those of one that is gone.
         self._recheck_due = True
         self._recheck_when_known()
 
@@ -365,13 +366,14 @@ class Gateway:
             self._somebody.set()
         if isinstance(record.event, MachineResumed):
             self._keyring.want_all()
-        if isinstance(record.event, KeysLoaded) and record.event.changed:
-            self._loop.call_soon(self._recheck_keys)  # not now: every subscriber is to see this event first
-        elif isinstance(record.event, KeysLoaded) and self._recheck_due:
+        # Not now: every subscriber is to see this event first.
+        if isinstance(record.event, KeysLoaded | KeysFailed) and self._recheck_due:
             self._loop.call_soon(self._recheck_when_known)
+        elif isinstance(record.event, KeysLoaded) and record.event.changed:
+            self._loop.call_soon(self._recheck_keys)
 
     def _recheck_when_known(self) -> None:
-        if self._recheck_due and not self._keyring.missing():
+        if self._recheck_due and not self._keyring.unasked():
             self._recheck_due = False
             self._recheck_keys()
 

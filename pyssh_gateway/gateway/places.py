@@ -51,6 +51,7 @@ class Places:
 
     def __init__(self) -> None:
         self._places: list[_Place] = []
+        self._given_up = False
 
     def add(
         self, name: SocketName, listening: socket.socket | None, serve: Callable[[socket.socket], Answering]
@@ -59,7 +60,9 @@ class Places:
         self._places.append(_Place(name, listening, serve))
 
     def start(self, tasks: asyncio.TaskGroup, spawner: SpawnerClient) -> None:
-        """Serve at all of them."""
+        """Serve at all of them, unless they have been left already."""
+        if self._given_up:
+            return
         for place in self._places:
             place.task = tasks.create_task(place.run(spawner), name=place.name)
 
@@ -71,6 +74,7 @@ class Places:
 
     def give_up(self) -> None:
         """Leave them to another server, at once."""
+        self._given_up = True
         self.stop()
         for place in self._places:
             if place.task is None:

@@ -70,11 +70,16 @@ class Revocation:
         """Whether the connection is about to end, and opens nothing more."""
         return self._revoked and self._seconds is not None
 
+    @property
+    def _was_to_stay(self) -> bool:
+        """Whether it was to stay although its key is gone, which has changed meanwhile."""
+        return self._seconds is None and self._seconds_of() is not None
+
     def check(self) -> None:
         """The keys have changed: warn, or take the warning back."""
         if self._opened.holds():
             self._take_back()
-        elif not self._revoked:
+        elif not self._revoked or self._was_to_stay:
             self._revoked = True
             self._warn()
             self._give_up_at = self._loop.time() + UNCERTAIN_SECONDS

@@ -127,6 +127,10 @@ class Keyring:
         """The sources of which nothing is known yet: neither an answer nor a copy."""
         return tuple(source for source, standing in self._standings.items() if standing.known is None)
 
+    def unasked(self) -> tuple[Source, ...]:
+        """Those of them that have not been asked yet. One that has been may be missing for ever."""
+        return tuple(source for source in self.missing() if not self._standings[source].asked)
+
     def describe(self) -> tuple[SourceStatus, ...]:
         """How every source stands, in the order of the configuration."""
         return tuple(

@@ -95,7 +95,8 @@ class Looks:
         """A key that is gone from the source `spec` has opened a connection that is about to end: see if it is back.
 
         Returns after `LOOK_PATIENCE` seconds at most, with whether what is known then is certain: a server's single
-        answer that somebody has no keys is not, until there is a second one.
+        answer that somebody has no keys is not, until there is a second one. If the configuration has that source no
+        more, the key may have moved to a server that has not answered yet.
         """
         for source, standing in self._standings.items():
             if source.spec != spec:
@@ -108,7 +109,8 @@ class Looks:
             if (asked := self._asking.get(source)) is not None:
                 await _wait([asked], LOOK_PATIENCE, Patience())
             return not standing.unconfirmed
-        return True
+        servers = (standing for source, standing in self._standings.items() if source.kind not in LOCAL_KINDS)
+        return all(standing.known is not None for standing in servers)
 
     def turned_away(self, peer: str, in_vain: tuple[str, ...]) -> None:
         """Somebody has left without getting in, who had offered these keys (fingerprints)."""

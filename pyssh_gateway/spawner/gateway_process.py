@@ -16,8 +16,9 @@ def be(run: Callable[[], int]) -> NoReturn:
     """Do `run` and end with its exit code. Out of the terminal's process group: Ctrl-C reaches the spawner alone."""
     code = CRASHED
     try:
-        process.default_signals()
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python has it: a peer that is gone is an error to handle
+        # SIGPIPE as Python has it: a peer that is gone is an error to handle. SIGHUP until it can be passed on:
+        # somebody may send it to all processes of this program.
+        process.default_signals({signal.SIGPIPE, signal.SIGHUP})
         os.setsid()
         code = run()
     except BaseException:  # noqa: BLE001 - whatever it was, a gateway must not go on as a second spawner

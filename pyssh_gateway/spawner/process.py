@@ -13,7 +13,7 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import NoReturn
 
@@ -186,8 +186,8 @@ def fork() -> int:
     return pid
 
 
-def default_signals() -> None:
-    """In a forked child: let signals in again, with none of the spawner's handlers.
+def default_signals(ignored: Collection[int] = ()) -> None:
+    """In a forked child: let signals in again, with none of the spawner's handlers; `ignored` are thrown away.
 
     Python's ignoring of SIGPIPE and SIGXFSZ goes, too: exec would pass that on.
     """
@@ -196,6 +196,8 @@ def default_signals() -> None:
         # Most have the default already, and this runs while somebody waits for a shell.
         if signal.getsignal(number) not in {signal.SIG_DFL, None}:
             signal.signal(number, signal.SIG_DFL)
+    for each in ignored:
+        signal.signal(each, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

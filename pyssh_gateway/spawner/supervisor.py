@@ -295,7 +295,6 @@ class Supervisor:
         """In the forked process: let go of all that is the spawner's."""
 
         def run() -> int:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can pass it on
             oom.for_gateway(self._oom_score)
             ours.close()
             self._services.forget()

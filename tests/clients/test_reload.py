@@ -120,6 +120,23 @@ def test_key_whose_source_is_gone_ends(server: Server, user_key: KeyPair, make_k
         assert "has been revoked" in server.wait_for("connection.revoked")["reason"]
 
 
+@needs_accounts
+def test_key_whose_source_is_gone_ends_though_another_source_is_missing(
+    make_server: MakeServer, user_key: KeyPair, make_key: MakeKey
+) -> None:
+    """Protects the same from a key file of somebody else's that is not there, and may never be."""
+    stays = f"file:{make_key().public}"
+    server = make_server(start=False)
+    (login,) = server.settings["login"]
+    server.write_config({"login": [login | {"keys": [*login["keys"], stays]}]})
+    server.start()
+    with Client(server, user_key.private).terminal("echo on; read line") as terminal:
+        terminal.expect("on")
+        missing = {"user": "root", "keys": ["file:/nowhere/missing.pub"]}
+        Config(server).reload({"login": [login | {"keys": [stays]}, missing]})
+        assert "has been revoked" in server.wait_for("connection.revoked")["reason"]
+
+
 def test_file_with_a_mistake_changes_nothing(server: Server, user_key: KeyPair) -> None:
     """Protects from a typo: the old configuration stays in force, and all that is wrong is in the log."""
     client = Client(server, user_key.private)

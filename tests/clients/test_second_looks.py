@@ -1,6 +1,7 @@
 """Second looks: a key that is away for a moment, or a key file that is missing at the start, keeps nobody out."""
 
 import asyncio
+import os
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.support.client import Client
 from tests.support.commands import as_root
 from tests.support.forwards import Master, Target, dial, echo
 from tests.support.idle_stop import moment
+from tests.support.reloads import Config
 from tests.support.waiting import AT_ONCE, until
 from tests.wire.raw import USERAUTH_SUCCESS, connected
 
@@ -68,6 +70,25 @@ def test_a_missing_key_file_keeps_nobody_else_out(
     absent.parent.mkdir()
     absent.write_text(glass.public.read_text())
     until(lambda: Client(server, glass.private).run("exit 4").status == 4, what="login by the file")
+
+
+@pytest.mark.parametrize("harm", ["open to all", "a directory", "a pipe"])
+def test_an_account_cannot_keep_others_out_by_its_own_key_file(
+    make_server: MakeServer, user_key: KeyPair, tmp_path: Path, harm: str
+) -> None:
+    """What somebody has done to a key file of their own stops neither the start nor a reload."""
+    own = tmp_path / "own"
+    if harm == "a directory":
+        own.mkdir()
+    elif harm == "a pipe":
+        os.mkfifo(own)
+    else:
+        own.touch()
+        own.chmod(0o666)
+    server = make_server(login_settings={"keys": [f"file:{user_key.public}", f"file:{own}"]})
+    assert f"! key file {own} can't be read: " in server.stderr
+    assert Client(server, user_key.private).run("exit 3").status == 3
+    Config(server).reload()
 
 
 @pytest.mark.slow

@@ -308,3 +308,20 @@ def test_a_member_of_a_team_is_a_source_of_their_own(github: FakeGitHub, tmp_pat
             await ring.quiet()
 
     play(story())
+
+
+def test_a_key_of_a_source_that_is_no_more_may_have_moved_to_one_that_is_silent(
+    github: FakeGitHub, tmp_path: Path
+) -> None:
+    """Somebody whose key file was replaced by an account is not put out while that has not answered at all."""
+    github.script("example", gh.status(503), gh.keys(BOB))
+    ring = Ring(tmp_path, github.url, live=True)
+
+    async def story() -> None:
+        async with ring.running():
+            for certain in (False, True):
+                await ring.keyring.refresh_all()
+                assert not ring.keyring.unasked()
+                assert await ring.keyring.looks.look_up("file:/gone") == certain
+
+    play(story())

@@ -23,6 +23,7 @@ class Connection:
 
     def __init__(self, seconds: float | None = SOON) -> None:
         self.holds = True
+        self.seconds = seconds
         self.answers: list[tuple[bool, bool]] = [(False, True)]
         self.meanwhile: Callable[[], None] | None = None
         self.looked_up = 0
@@ -46,7 +47,9 @@ class Connection:
             revoke=self.reasons.append,
             end=self.end,
         )
-        self.revocation = Revocation(opened, lambda: seconds, loop, lambda work: self.tasks.add(loop.create_task(work)))
+        self.revocation = Revocation(
+            opened, lambda: self.seconds, loop, lambda work: self.tasks.add(loop.create_task(work))
+        )
 
     async def look_up(self) -> bool:
         """What the source says now."""
@@ -173,6 +176,22 @@ def test_a_connection_that_may_stay_does() -> None:
         connection.revocation.check()
         assert [type(event) for event in connection.events] == [ConnectionRevoked, ConnectionReinstated]
         assert (connection.reasons, connection.said, connection.tasks) == ([], [], set())
+
+    asyncio.run(story())
+
+
+def test_a_connection_that_might_stay_ends_when_the_configuration_says_so() -> None:
+    """After `on_revoke` was changed to "end", those stay on no longer whose keys were revoked before that."""
+
+    async def story() -> None:
+        connection = Connection(None)
+        connection.lose()
+        connection.seconds = SOON
+        connection.revocation.check()
+        connection.revocation.check()  # the time begins only once
+        await connection.settle()
+        assert connection.ended
+        assert [getattr(event, "seconds", "") for event in connection.events] == [None, SOON]
 
     asyncio.run(story())
 
