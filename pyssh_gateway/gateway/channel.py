@@ -226,7 +226,7 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
         """
         if self._closed_by_peer:
             return
-        exit_is_due = self._events.exit_is_due
+        exit_is_due = self._session is not None and self._events.exit_is_due  # else it is still being opened
         self._closed_by_peer = True
         if exit_is_due:
             packet.check_end()

@@ -157,7 +157,7 @@ def test_input_that_outlives_its_channel_still_counts(server: Server, user_key: 
 
 
 def test_input_for_no_process_does_not_count(server: Server, user_key: KeyPair, stuck: str) -> None:
-    """Protects an account's windows: data on sessions that ask for no process is held by nobody when they have ended."""
+    """Protects an account's windows: data on a session that asked for no process is held by nobody after its end."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.open_session()
