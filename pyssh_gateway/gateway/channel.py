@@ -21,10 +21,14 @@ from asyncssh.packet import SSHPacket, UInt32
 from pyssh_gateway.audit.printable import printable
 from pyssh_gateway.core.forwarding import X11Display
 from pyssh_gateway.core.launch import MAX_ENV_TOTAL, MAX_ENV_VARIABLES, Terminal, accepts_env
+from pyssh_gateway.gateway.packets import Message
 from pyssh_gateway.gateway.windowed import PACKET_BYTES, WINDOW_BYTES, WindowedChannel
 
 MAX_WAITING_REQUESTS = 64
 """Requests that may wait while a process is being started. A client sends about four ahead."""
+
+MAX_WAITING_REQUEST_BYTES = 256 * 1024
+"""So much of them may wait when one more comes: a packet may be as long, and no budget counts them."""
 
 SERVED_REQUESTS = frozenset(
     {
@@ -81,6 +85,13 @@ class PromptClose(WindowedChannel):
         super()._process_close(pkttype, pktid, packet)
         if self._recv_state == "close_pending":
             self._discard_recv()
+
+    def process_open_confirmation(self, send_chan: int, send_window: int, send_pktsize: int, packet: SSHPacket) -> None:
+        """The client has opened the channel; maybe when nobody waited for it any longer, who would never close it."""
+        given_up = self._open_waiter is not None and self._open_waiter.cancelled()
+        super().process_open_confirmation(send_chan, send_window, send_pktsize, packet)
+        if given_up:
+            self.close()
 
     def _hand_over(self) -> None:
         if self._session is not None:
@@ -226,7 +237,7 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
         """
         if self._closed_by_peer:
             return
-        exit_is_due = self._events.exit_is_due
+        exit_is_due = self._session is not None and self._events.exit_is_due  # else it is still being opened
         self._closed_by_peer = True
         if exit_is_due:
             packet.check_end()
@@ -240,7 +251,8 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
 
     def _process_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
         self.heard()
-        if len(self._request_queue) >= MAX_WAITING_REQUESTS:
+        waiting = sum(cast(Message, request).size for _, request, _ in self._request_queue)
+        if len(self._request_queue) >= MAX_WAITING_REQUESTS or waiting > MAX_WAITING_REQUEST_BYTES:
             raise asyncssh.ProtocolError("Too many channel requests")
         super()._process_request(pkttype, pktid, packet)
 

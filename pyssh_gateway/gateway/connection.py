@@ -34,11 +34,13 @@ from pyssh_gateway.gateway.channel import (
 from pyssh_gateway.gateway.forwarding import Forwarding
 from pyssh_gateway.gateway.host_key_signing import prove, rsa_signature
 from pyssh_gateway.gateway.key_exchange import Services
+from pyssh_gateway.gateway.packets import Message
 from pyssh_gateway.gateway.transport import Transport
 from pyssh_gateway.gateway.windowed import PACKET_BYTES, WINDOW_BYTES
 
 MAX_GLOBAL_REQUESTS = 64
-"""Requests that may wait for an earlier global request before the connection is not read any more."""
+MAX_GLOBAL_REQUEST_BYTES = 256 * 1024
+"""What may wait for an earlier global request before the connection is not read any more."""
 
 IN_TURN = frozenset({CHANNEL_REQUEST, CHANNEL_CLOSE})
 """What waits on an open channel; a close comes after the requests before it, or what they start would never run."""
@@ -219,7 +221,8 @@ class Connection(Transport):
     def _queue(self, handler: Callable[[SSHPacket], None] | None, packet: SSHPacket, want_reply: bool) -> None:
         """Put something at the end of what is served in its order, and serve it if it is the only thing there."""
         self._global_request_queue.append((handler, packet, want_reply))
-        if len(self._global_request_queue) > MAX_GLOBAL_REQUESTS:
+        waiting = sum(cast(Message, request).size for _, request, _ in self._global_request_queue)
+        if len(self._global_request_queue) > MAX_GLOBAL_REQUESTS or waiting > MAX_GLOBAL_REQUEST_BYTES:
             self.hold_input("global requests")
         if len(self._global_request_queue) == 1:
             self._service_next_global_request()

@@ -51,6 +51,11 @@ class Message(SSHPacket):
         self.number = packet[1]
         self._idx = 2
 
+    @property
+    def size(self) -> int:
+        """How many bytes of memory it keeps."""
+        return len(self._packet)
+
     def get_consumed_payload(self) -> bytes:
         """The payload up to here."""
         return self._packet[1 : self._idx]

@@ -262,7 +262,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Input for the process."""
         self.record.came(data)
-        if self._finished:
+        if self._finished or not self._kind:  # of a client that has closed the channel, and had asked for no process
             return
         if self._streams is None:
             self._early_input += data  # of a client that has closed the channel already; at most its window

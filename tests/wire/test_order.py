@@ -24,11 +24,15 @@ from tests.wire.raw import (
     REQUEST_SUCCESS,
     WINDOW_ADJUST,
     RawClient,
+    connected,
     play,
     u32,
 )
 
 LISTENERS = 9
+
+LONG = text(bytes(200 * 1024))
+"""What makes a request nearly as long as a packet may be."""
 
 
 def listen(client: RawClient, port: int) -> None:
@@ -115,5 +119,45 @@ def test_data_does_not_wait_for_a_slow_listener(server: Server, user_key: KeyPai
         assert heard[:3] == [REQUEST_SUCCESS, CHANNEL_FAILURE, CHANNEL_CLOSE]
         assert set(heard[3:]) == {CHANNEL_SUCCESS, OPEN_CONFIRMATION}  # which do not wait for each other
         client.say(CHANNEL_CLOSE, u32(running))
+
+    play(server, user_key, scenario)
+
+
+def test_requests_that_wait_are_bounded(server: Server, user_key: KeyPair) -> None:
+    """Protects memory: a client whose requests are long is not listened to while they wait for a slow one."""
+    first, second = free_port(), free_port()
+
+    async def scenario(client: RawClient) -> None:
+        listen(client, first)
+        await client.hear(REQUEST_SUCCESS)
+        running = await client.started(b"exec cat")
+        async with connected(server, user_key.private) as other:
+            with stopped_maker(server):
+                listen(client, second)
+                for _ in range(3):
+                    client.say(GLOBAL_REQUEST, text(b"nonsense"), b"\1", LONG)
+                client.say(CHANNEL_DATA, u32(running), text(b"data"))
+                assert await other.is_alive()
+                assert client.connection.heard.empty()
+            for expected in (REQUEST_SUCCESS, REQUEST_FAILURE, REQUEST_FAILURE, REQUEST_FAILURE, CHANNEL_DATA):
+                assert (await client.hear(REQUEST_SUCCESS, REQUEST_FAILURE, CHANNEL_DATA))[0] == expected
+        client.say(CHANNEL_CLOSE, u32(running))
+
+    play(server, user_key, scenario)
+
+
+def test_requests_that_wait_on_a_channel_are_bounded(server: Server, user_key: KeyPair) -> None:
+    """The same for those of one channel, which end the connection: no honest client sends so much ahead."""
+    port = free_port()
+
+    async def scenario(client: RawClient) -> None:
+        listen(client, port)
+        await client.hear(REQUEST_SUCCESS)
+        channel = await client.open_session()
+        with stopped_maker(server):
+            client.request(channel, b"auth-agent-req@openssh.com")
+            for _ in range(3):
+                client.request(channel, b"nonsense", LONG)
+            await client.is_cut_off()
 
     play(server, user_key, scenario)

@@ -156,6 +156,19 @@ def test_input_that_outlives_its_channel_still_counts(server: Server, user_key: 
     play(server, user_key, scenario)
 
 
+def test_input_for_no_process_does_not_count(server: Server, user_key: KeyPair, stuck: str) -> None:
+    """Protects an account's windows: data on a session that asked for no process is held by nobody after its end."""
+
+    async def scenario(client: RawClient) -> None:
+        channel = await client.open_session()
+        send(client, channel, FIRST_BYTES)
+        client.say(CHANNEL_CLOSE, u32(channel))
+        await client.hear(CHANNEL_CLOSE)
+        assert (await forward(client, stuck))[1] == FIRST_BYTES
+
+    play(server, user_key, scenario)
+
+
 def test_over_a_distance_the_window_grows_until_the_line_is_full(server: Server, user_key: KeyPair) -> None:
     """Protects distant uploads: given back after a few packets, and doubled while a round trip uses all of it."""
 
