@@ -83,7 +83,7 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
     if problems or not listening:
         raise CannotStart(*problems)
     for path in passed_over:
-        say(f"! key file {path} is not there: NOBODY GETS IN BY IT until it is; it is passed over for the others' sake")
+        say(f"! key file {path} is not there: NOBODY GETS IN BY IT until it is; other keys count meanwhile")
 
     def reread(in_force: "Config") -> "Reread":
         from pyssh_gateway import reread  # late: few ever do

@@ -93,11 +93,7 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
         case ev.ServerStarted():
             return "start", Tone.GOOD, _started(event)
         case ev.HostKeyCreated():
-            why = (
-                "there was none"
-                if event.reason == "missing"
-                else "the file was empty; clients of before will be warned"
-            )
+            why = "there was none" if event.reason == "missing" else "the file was empty; clients warn of the change"
             tone = Tone.GOOD if event.reason == "missing" else Tone.BAD
             return "host key", tone, f"new {event.key_type} {event.fingerprint} in {event.path}: {why}"
         case ev.ServerStopping():
