@@ -17,12 +17,12 @@ import msgspec
 MAX_LINE_BYTES = 16 * 1024
 """A longer record or text is none: scp.c's buffer (sink)."""
 
-MAX_AHEAD = 1000
+MAX_AHEAD = 100
 """So many records may wait for their answers. scp waits for each; programs that send one file without waiting have
-three."""
+three. Everybody waits while those that are answered together are told."""
 
-MAX_DEPTH_BYTES = 64 * 1024
-"""Of the names of the directories that are open: far over PATH_MAX."""
+MAX_DEPTH_BYTES = 4096
+"""Of the names of the directories that are open, with a slash each: PATH_MAX. Each file's path is made of them."""
 
 _FILE = re.compile(rb"C[0-7]{4} ([0-9]{1,20}) (.+)", re.DOTALL)
 _DIRECTORY = re.compile(rb"D[0-7]{4} [0-9]{1,20} (.+)", re.DOTALL)
@@ -121,6 +121,7 @@ class Copy:
         self._answer = bytearray()
         self._expected = deque([_Expected("ready")])
         self._directories: list[bytes] = []
+        self._depth = 0
         self._file: _File | None = None
         self.is_lost = False
 
@@ -208,10 +209,10 @@ class Copy:
             self._state = _State.DECIDING
         elif (match := _DIRECTORY.fullmatch(line)) is not None:
             self._directories.append(match[1])
+            self._depth += len(match[1]) + 1
             self._expect(_Expected("directory"))
         elif line == b"E":
-            if self._directories:
-                self._directories.pop()
+            self._leave_directory()
             self._expect(_Expected("other"))
         elif _TIMES.fullmatch(line) is not None:
             self._expect(_Expected("other"))
@@ -220,8 +221,12 @@ class Copy:
 
     def _expect(self, answer: _Expected) -> None:
         self._expected.append(answer)
-        if len(self._expected) > MAX_AHEAD or sum(map(len, self._directories)) > MAX_DEPTH_BYTES:
+        if len(self._expected) > MAX_AHEAD or self._depth > MAX_DEPTH_BYTES:
             self.is_lost = True
+
+    def _leave_directory(self) -> None:
+        if self._directories:
+            self._depth -= len(self._directories.pop()) + 1
 
     def _begin_data(self) -> None:
         self._state = _State.DATA if self._file is not None and self._file.size else _State.STATUS
@@ -263,7 +268,7 @@ class Copy:
             self._file = None
             self._state = _State.RECORD
         elif problem and answer.kind == "directory":
-            self._directories.pop()
+            self._leave_directory()
         elif problem and answer.kind == "ready":
             told.append(Copied(absolute(self._asked.words[0], self._home), b"", 0, problem, opened=False))
         elif answer.kind == "file" and not answer.passed:
