@@ -24,11 +24,16 @@ three. Everybody waits while those that are answered together are told."""
 MAX_DEPTH_BYTES = 4096
 """Of the names of the directories that are open, with a slash each: PATH_MAX. Each file's path is made of them."""
 
+MAX_WORDS = 64
+MAX_PATTERN_BYTES = 256
+"""A file's name is compared with so many words of the command, and with patterns of this length at most (NAME_MAX is
+255). A client may send a command of 128 KiB, and all of it would be compared for each file, while everybody waits."""
+
 _FILE = re.compile(rb"C[0-7]{4} ([0-9]{1,20}) (.+)", re.DOTALL)
 _DIRECTORY = re.compile(rb"D[0-7]{4} [0-9]{1,20} (.+)", re.DOTALL)
 _TIMES = re.compile(rb"T[0-9]{1,20} [0-9]{1,6} [0-9]{1,20} [0-9]{1,6}")
 
-_COMMAND = re.compile(rb"\s*(?:[^\s;&|<>()$`'\"]*/)?scp((?:\s+-[A-Za-z]+)+)(?:\s+--)?\s+(.*?)\s*", re.DOTALL)
+_COMMAND = re.compile(rb"\s*(?:[^\s;&|<>()$`'\"]*/)?scp((?:\s+-[A-Za-z]+)+)(?:\s+--)?\s+(\S.*)", re.DOTALL)
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -59,7 +64,7 @@ def split(command: bytes) -> tuple[bytes, bytes] | None:
     if match is None:
         return None
     flags = match[1].replace(b"-", b"").translate(None, b" \t\r\n\v\f")
-    return (flags, match[2]) if (b"t" in flags) != (b"f" in flags) and match[2] else None
+    return (flags, match[2].rstrip()) if (b"t" in flags) != (b"f" in flags) else None
 
 
 def absolute(path: bytes, home: bytes) -> bytes:
@@ -245,10 +250,10 @@ class Copy:
                 return into.rstrip(b"/") + b"/" + rest, b""
             return into, rest
         top = self._directories[0] if self._directories else name
-        for word in words:
+        for word in words[:MAX_WORDS]:
             directory, slash, pattern = word.rstrip(b"/").rpartition(b"/")
             # In Latin-1 every byte is one character.
-            if fnmatchcase(top.decode("latin-1"), pattern.decode("latin-1")):
+            if len(pattern) <= MAX_PATTERN_BYTES and fnmatchcase(top.decode("latin-1"), pattern.decode("latin-1")):
                 return absolute(directory + slash + rest, self._home), b""
         return rest, b""
 

@@ -1,5 +1,7 @@
 """What is read from a copy by scp's old protocol: files, whatever the peers do, and never an exception."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -208,6 +210,24 @@ def test_directories_that_were_left_do_not_count() -> None:
     refused = ((">", b"D0755 0 %s\n" % name), ("<", b"\1no\n"))
     told, lost = play(UPLOAD, ("<", b"\0"), *said * 20, *refused * 20, *ONE_FILE[3:])
     assert ([file.outcome for file in told], lost) == (["ok"], False)
+
+
+def test_a_command_of_blanks_is_read_at_once() -> None:
+    """Everybody waits while a command is looked at: the time that it takes grows with its length, not faster."""
+    blanks = b" " * 100_000  # a minute, where each blank is looked at once for each other
+    began = time.process_time()
+    assert scp_copy.split(b"scp -t x" + blanks + b"y" + blanks) == (b"t", b"x" + blanks + b"y")
+    assert scp_copy.split(b"scp -t " + blanks) is None
+    assert time.process_time() - began < 10
+
+
+def test_a_file_is_compared_with_few_and_short_words() -> None:
+    """What a command of any length asks for is not compared as a whole with each file's name."""
+    name = b"a" * (scp_copy.MAX_PATTERN_BYTES + 1)
+    said = ("<", b"\0"), (">", b"C0644 0 " + name + b"\n"), ("<", b"\0"), (">", b"\0"), ("<", b"\0")
+    for words in ((b"dir/" + name,), (*(b"b",) * scp_copy.MAX_WORDS, b"dir/a*")):
+        told, _ = play(Asked(source=True, words=words), *said)
+        assert [file.path for file in told] == [name]
 
 
 def test_a_sender_that_can_not_go_on_is_no_event_of_an_upload() -> None:
