@@ -83,7 +83,7 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
     if problems or not listening:
         raise CannotStart(*problems)
     for path, why in passed_over.items():
-        say(f"! key file {path} {why}: NOBODY GETS IN BY IT until that changes; it is passed over for the others' sake")
+        say(f"! key file {path} {why}: NOBODY GETS IN BY IT until that changes; other keys count meanwhile")
 
     def reread(in_force: "Config") -> "Reread":
         from pyssh_gateway import reread  # late: few ever do

@@ -93,11 +93,7 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
         case ev.ServerStarted():
             return "start", Tone.GOOD, _started(event)
         case ev.HostKeyCreated():
-            why = (
-                "there was none"
-                if event.reason == "missing"
-                else "the file was empty; clients of before will be warned"
-            )
+            why = "there was none" if event.reason == "missing" else "the file was empty; clients warn of the change"
             tone = Tone.GOOD if event.reason == "missing" else Tone.BAD
             return "host key", tone, f"new {event.key_type} {event.fingerprint} in {event.path}: {why}"
         case ev.ServerStopping():
@@ -196,7 +192,7 @@ def _describe_stay(event: StayEvent) -> tuple[str, Tone, str]:
         case ev.TerminalUsed():
             return "terminal", Tone.WATCH, f"{event.what} and keeps the machine up"
         case ev.TerminalQuiet():
-            return "terminal", Tone.PLAIN, f"{event.what}: no more, or not looked at while somebody is on"
+            return "terminal", Tone.PLAIN, f"no longer so, or not looked at while somebody is on: {event.what}"
         case ev.ScheduleEntered():
             return "schedule", Tone.WATCH, f"{event.what}: the machine stays up for {_duration(event.seconds)}"
     assert_never(event)
@@ -206,7 +202,7 @@ def _describe_upkeep(event: UpkeepEvent) -> tuple[str, Tone, str]:
     match event:
         case ev.ConfigReloaded():
             changed = ", ".join(event.changed) if event.changed else "nothing"
-            restart = event.restart and f"not before a restart: {', '.join(event.restart)}"
+            restart = event.restart and f"needs a restart: {', '.join(event.restart)}"
             return "config", Tone.WATCH if event.restart else Tone.GOOD, _join(f"changed: {changed}", restart, sep="; ")
         case ev.ConfigRejected():
             return "config", Tone.BAD, f"can't be used, the old one stays in force: {'; '.join(event.problems)}"

@@ -17,18 +17,23 @@ import msgspec
 MAX_LINE_BYTES = 16 * 1024
 """A longer record or text is none: scp.c's buffer (sink)."""
 
-MAX_AHEAD = 1000
+MAX_AHEAD = 100
 """So many records may wait for their answers. scp waits for each; programs that send one file without waiting have
-three."""
+three. Everybody waits while those that are answered together are told."""
 
-MAX_DEPTH_BYTES = 64 * 1024
-"""Of the names of the directories that are open: far over PATH_MAX."""
+MAX_DEPTH_BYTES = 4096
+"""Of the names of the directories that are open, with a slash each: PATH_MAX. Each file's path is made of them."""
+
+MAX_WORDS = 64
+MAX_PATTERN_BYTES = 256
+"""A file's name is compared with so many words of the command, and with patterns of this length at most (NAME_MAX is
+255). A client may send a command of 128 KiB, and all of it would be compared for each file, while everybody waits."""
 
 _FILE = re.compile(rb"C[0-7]{4} ([0-9]{1,20}) (.+)", re.DOTALL)
 _DIRECTORY = re.compile(rb"D[0-7]{4} [0-9]{1,20} (.+)", re.DOTALL)
 _TIMES = re.compile(rb"T[0-9]{1,20} [0-9]{1,6} [0-9]{1,20} [0-9]{1,6}")
 
-_COMMAND = re.compile(rb"\s*(?:[^\s;&|<>()$`'\"]*/)?scp((?:\s+-[A-Za-z]+)+)(?:\s+--)?\s+(.*?)\s*", re.DOTALL)
+_COMMAND = re.compile(rb"\s*(?:[^\s;&|<>()$`'\"]*/)?scp((?:\s+-[A-Za-z]+)+)(?:\s+--)?\s+(\S.*)", re.DOTALL)
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -59,7 +64,7 @@ def split(command: bytes) -> tuple[bytes, bytes] | None:
     if match is None:
         return None
     flags = match[1].replace(b"-", b"").translate(None, b" \t\r\n\v\f")
-    return (flags, match[2]) if (b"t" in flags) != (b"f" in flags) and match[2] else None
+    return (flags, match[2].rstrip()) if (b"t" in flags) != (b"f" in flags) else None
 
 
 def absolute(path: bytes, home: bytes) -> bytes:
@@ -121,6 +126,7 @@ class Copy:
         self._answer = bytearray()
         self._expected = deque([_Expected("ready")])
         self._directories: list[bytes] = []
+        self._depth = 0
         self._file: _File | None = None
         self.is_lost = False
 
@@ -208,10 +214,10 @@ class Copy:
             self._state = _State.DECIDING
         elif (match := _DIRECTORY.fullmatch(line)) is not None:
             self._directories.append(match[1])
+            self._depth += len(match[1]) + 1
             self._expect(_Expected("directory"))
         elif line == b"E":
-            if self._directories:
-                self._directories.pop()
+            self._leave_directory()
             self._expect(_Expected("other"))
         elif _TIMES.fullmatch(line) is not None:
             self._expect(_Expected("other"))
@@ -220,8 +226,12 @@ class Copy:
 
     def _expect(self, answer: _Expected) -> None:
         self._expected.append(answer)
-        if len(self._expected) > MAX_AHEAD or sum(map(len, self._directories)) > MAX_DEPTH_BYTES:
+        if len(self._expected) > MAX_AHEAD or self._depth > MAX_DEPTH_BYTES:
             self.is_lost = True
+
+    def _leave_directory(self) -> None:
+        if self._directories:
+            self._depth -= len(self._directories.pop()) + 1
 
     def _begin_data(self) -> None:
         self._state = _State.DATA if self._file is not None and self._file.size else _State.STATUS
@@ -240,10 +250,10 @@ class Copy:
                 return into.rstrip(b"/") + b"/" + rest, b""
             return into, rest
         top = self._directories[0] if self._directories else name
-        for word in words:
+        for word in words[:MAX_WORDS]:
             directory, slash, pattern = word.rstrip(b"/").rpartition(b"/")
             # In Latin-1 every byte is one character.
-            if fnmatchcase(top.decode("latin-1"), pattern.decode("latin-1")):
+            if len(pattern) <= MAX_PATTERN_BYTES and fnmatchcase(top.decode("latin-1"), pattern.decode("latin-1")):
                 return absolute(directory + slash + rest, self._home), b""
         return rest, b""
 
@@ -263,7 +273,7 @@ class Copy:
             self._file = None
             self._state = _State.RECORD
         elif problem and answer.kind == "directory":
-            self._directories.pop()
+            self._leave_directory()
         elif problem and answer.kind == "ready":
             told.append(Copied(absolute(self._asked.words[0], self._home), b"", 0, problem, opened=False))
         elif answer.kind == "file" and not answer.passed:

@@ -9,11 +9,16 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pyssh_gateway.events import FileOperation, OnesEvent
-from pyssh_gateway.gateway.pump import READ_BYTES, Source
+from pyssh_gateway.gateway.pump import Source
 from pyssh_gateway.spawner import sftp_events
+from pyssh_gateway.spawner.process import PIPE_BYTES
 
-MAX_LAST_READS = 64
-"""Reads after the process has ended: its pipe holds at most 1 MiB (`process.PIPE_BYTES`), and one read takes 32 KiB."""
+TURN_BYTES = 2048
+"""What is read in a turn of the loop: some forty events, which take 3 ms. Everybody waits meanwhile, and a client may
+have a server of ours say a hundred thousand a second; what does not fit into the pipe is counted (`events.lost`)."""
+
+MAX_LAST_READS = 32
+"""Reads at once after the process has ended, so that what it did is told before its end. A flood's rest comes later."""
 
 
 class Say(Protocol):
@@ -65,20 +70,29 @@ def saying(publish: Callable[[OnesEvent], None], *, conn: str, session: str, use
 
 
 class FileEvents:
-    """Reads `descriptor`, which it owns, until it is told that the process has ended."""
+    """Reads `descriptor`, which it owns, until the process has ended and all that it said has been read."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, descriptor: int, say: Say) -> None:
+        self._loop = loop
         self._say = say
         self._buffer = b""
-        self._source = Source(loop, descriptor, deliver=self._take, at_end=lambda: None, size=READ_BYTES, is_pty=False)
+        self._source = Source(loop, descriptor, deliver=self._take, at_end=lambda: None, size=TURN_BYTES, is_pty=False)
         self._source.set_reading(True)
 
     def finish(self) -> None:
         """The process has ended: what it said last is still in the pipe."""
         for _ in range(MAX_LAST_READS):
             if not self._source.read_now():
-                break
-        self._source.close()
+                self._source.close()
+                return
+        self._source.set_reading(False)
+        self._loop.call_soon(self._read_rest, PIPE_BYTES // TURN_BYTES)
+
+    def _read_rest(self, left: int) -> None:
+        if left and self._source.read_now():
+            self._loop.call_soon(self._read_rest, left - 1)
+        else:
+            self._source.close()
 
     def _take(self, data: bytes) -> None:
         try:

@@ -124,7 +124,12 @@ class IdleWatch:
         if settings == before:
             return
         self._settings = settings
+        usage = self._usage if settings.client_idle == before.client_idle else None
+        if self._terminals is not None:
+            self._terminals.forget()  # nobody else would say when that ends; the next one looks anew
         self._set_up_watches()
+        if usage is not None:  # it knows who is quiet, and so who is used again
+            self._usage = usage
         self.tracker.follow(
             policy_of(settings),
             usage=settings.client_idle == before.client_idle,

@@ -107,7 +107,7 @@ class Revocation:
             )
         )
         if self._seconds is not None:
-            opened.announce(f"{reason}. This connection ends in {self._seconds:.0f} s, unless that changes.")
+            opened.announce(f"{reason}. This connection ends in {self._seconds:.0f} s, unless the key comes back.")
             opened.revoke(KEY_REVOKED)
 
     def _take_back(self) -> None:

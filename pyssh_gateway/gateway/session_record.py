@@ -44,14 +44,15 @@ class SessionRecord:
         self.opened = told
         self._opened_at = self._context.now()
         self._context.publish(told)
-        # A copy by scp's old protocol, or one that a forced command may serve: it is read along.
-        command = told.requested.removeprefix("exec ") or told.command
-        if told.kind == "exec" and not told.tty and "scp" in command:
+        # A copy by scp's old protocol is read along. A forced command that is one decides about the files, whatever the
+        # client asked for; another one may serve what was asked for.
+        commands = (told.command, told.requested.removeprefix("exec "))
+        if told.kind == "exec" and not told.tty and any("scp" in command for command in commands):
             from pyssh_gateway.gateway import scp_events  # late: most copies go by SFTP
 
-            asked = scp_events.asked(command.encode("utf-8", "surrogateescape"))
-            if asked is not None:
-                self._copy = scp_events.ScpEvents(asked, home, self.say_file, told=not told.requested)
+            runs, requested = (scp_events.asked(command.encode("utf-8", "surrogateescape")) for command in commands)
+            if (asked := runs or requested) is not None:
+                self._copy = scp_events.ScpEvents(asked, home, self.say_file, told=runs is not None)
 
     def came(self, data: bytes) -> None:
         """Input for the process."""

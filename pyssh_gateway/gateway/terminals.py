@@ -55,7 +55,7 @@ class TerminalWatch:
         self._records = records
         self._changed = asyncio.Event()
         self._came = False
-        self._was_on = False
+        self._was_on = any(reason.kind == "connection" for reason in tracker.reasons(now()))
         self._since = clock()
         self._what = ""
 
@@ -106,15 +106,15 @@ class TerminalWatch:
             while self._now() < next_look:
                 await self._until_change(next_look)
                 if self._came:
-                    return self._forget()
+                    return self.forget()
             await self.look()
             while not self._what:
                 await self._until_change(None)
                 if self._came:
                     return None
 
-    def _forget(self) -> None:
-        """Somebody else keeps it up, and nobody looks any more."""
+    def forget(self) -> None:
+        """Nobody looks any more: somebody else keeps it up, or there are other settings."""
         before, self._what = self._what, ""
         if before:
             self._publish(TerminalQuiet(what=before))

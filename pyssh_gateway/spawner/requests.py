@@ -201,7 +201,7 @@ class Requests:
             descriptor = key_files.open_trusted(path, self._permissions.key_files[path])
         except OSError as error:
             missing = isinstance(error, FileNotFoundError)
-            self._report(protocol.Refused(number, f"can't read {path}: {error.strerror or error}", missing), [])
+            self._report(protocol.Refused(number, error.strerror or str(error), missing), [])
             return
         self._report(protocol.KeysOpened(number), [descriptor])
 

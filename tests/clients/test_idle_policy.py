@@ -17,6 +17,7 @@ from tests.support.client import Client, client_environment
 from tests.support.commands import as_root
 from tests.support.forwards import Master
 from tests.support.idle_stop import stops_after
+from tests.support.reloads import Config
 from tests.support.waiting import PATIENCE
 
 BEAT_SECONDS = 0.3
@@ -116,6 +117,16 @@ def test_short_commands_keep_the_machine(make_server: MakeServer, user_key: KeyP
             mark = server.mark()
             assert shared.run("true").status == 0
             server.wait_for("client.used", since=mark)
+
+
+def test_use_is_seen_after_a_reload(make_server: MakeServer, user_key: KeyPair, tmp_path: Path) -> None:
+    """Protects from a stop under one's hands: a client that was quiet before other settings came is used again."""
+    server = make_server({"idle": {"timeout": "1m", "client_idle": "1s"}})
+    with Master(Client(server, user_key.private), tmp_path) as shared:
+        server.wait_for("client.quiet")
+        Config(server).reload({"idle": {"timeout": "2m"}})
+        assert shared.run("true").status == 0
+        server.wait_for("client.used")
 
 
 def test_a_terminal_on_a_quiet_connection_is_warned(make_server: MakeServer, user_key: KeyPair, tmp_path: Path) -> None:

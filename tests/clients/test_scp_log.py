@@ -123,6 +123,16 @@ def test_a_wrapper_that_serves_scp_is_followed(
     assert operations(client.server) == [("file.closed", f"{scratch}/f", "", "scp write", 0, 3, "ok")]
 
 
+def test_a_forced_copy_is_told_as_it_is(
+    make_server: MakeServer, user_key: KeyPair, scratch: Path, tmp_path: Path
+) -> None:
+    """Protects the record from a client: where a forced command is the copy, that says which file it was."""
+    client = Client(make_server(login_settings={"force_command": f"scp -t {scratch}/"}), user_key.private)
+    (tmp_path / "f").write_bytes(b"abc")
+    assert scp(client, tmp_path / "f", "far:/somewhere/else") == 0
+    assert operations(client.server) == [("file.closed", f"{scratch}/f", "", "scp write", 0, 3, "ok")]
+
+
 def test_what_is_no_copy_is_said_once(server: Server, client: Client) -> None:
     """Something else that speaks on the channel, a greeting of an rc file for one, shows in the log as that."""
     since = server.mark()

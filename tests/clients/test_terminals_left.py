@@ -14,6 +14,7 @@ from tests.conftest import KeyPair, MakeServer
 from tests.support.client import Client, client_environment
 from tests.support.commands import as_root
 from tests.support.idle_stop import stops_after
+from tests.support.reloads import Config
 from tests.support.terminal import Terminal
 
 NEEDS_MOSH = pytest.mark.skipif(shutil.which("mosh-server") is None, reason="mosh is not installed")
@@ -43,6 +44,19 @@ def test_somebody_on_mosh_keeps_the_machine_up(make_server: MakeServer, user_key
         assert terminal.wait() == 0, terminal.screen
     client.server.wait_for("terminal.quiet")
     assert stops_after(client.server, "terminal.quiet", seconds=2)
+
+
+@NEEDS_MOSH
+def test_a_reload_does_not_keep_somebody_at_a_terminal_for_ever(make_server: MakeServer, user_key: KeyPair) -> None:
+    """Protects the bill: a watch by other settings looks anew, or nothing would say that the person has gone."""
+    client = Client(make_server({"idle": {"timeout": "2s", "boot_grace": "1m"}}), user_key.private)
+    with mosh(client) as terminal:
+        client.server.wait_for("terminal.used")
+        Config(client.server).reload({"idle": {"timeout": "3s"}})
+        client.server.wait_for("terminal.quiet")
+        terminal.send("x\n")
+        assert terminal.wait() == 0, terminal.screen
+    assert client.server.wait() == 0
 
 
 @NEEDS_MOSH

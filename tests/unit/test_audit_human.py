@@ -190,10 +190,10 @@ def test_lines_for_people() -> None:
         "\n".join(line.removeprefix("03:04:05Z ") for line in shown)
         == f"""\
 start    accepting on 0.0.0.0:2222 for amos; stops when idle for 1m (version 0.1.0, pid 7)
-host key new ssh-ed25519 {SHA} in /data/keys/ssh_host_ed25519_key: the file was empty; clients of before will be warned
+host key new ssh-ed25519 {SHA} in /data/keys/ssh_host_ed25519_key: the file was empty; clients warn of the change
 stopping no longer accepting (signal, SIGTERM); 1 connection, 2 sessions open
 stopped  Stopping machine. Goodbye!
-config   changed: login, idle.timeout; not before a restart: listen.port
+config   changed: login, idle.timeout; needs a restart: listen.port
 config   can't be used, the old one stays in force: limits.login_grace: expected a duration from 1ms \
 to 10m, got "soon" (from /etc/pyssh-gateway/config.toml)
 log      the file was moved or deleted; this is a new one
@@ -226,7 +226,7 @@ hold     h1 by amos for 2h00m: training run
 hold     h1 by amos ended: released
 work     make, cc1plus of amos holds the machine for 30s
 terminal amos is at pts/3 (mosh-server) and keeps the machine up
-terminal amos is at pts/3 (mosh-server): no more, or not looked at while somebody is on
+terminal no longer so, or not looked at while somebody is on: amos is at pts/3 (mosh-server)
 schedule mon-fri 08:00-18:00: the machine stays up for 1h00m
 resumed  the machine was away for 1h00m
 stop     suspend: ok after 0.25s

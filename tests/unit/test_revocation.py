@@ -92,7 +92,7 @@ def test_a_key_that_stays_away_ends_its_connection() -> None:
         assert isinstance(warned, ConnectionRevoked)
         assert (warned.seconds, warned.identity) == (SOON, AMOS)
         assert connection.said[0].startswith(f"{WHY}. This connection ends in")
-        assert connection.said[0].endswith("s, unless that changes.")
+        assert connection.said[0].endswith("s, unless the key comes back.")
         await connection.settle()
         assert connection.ended == ["The key that you logged in with was revoked"]
         assert connection.looked_up == 1

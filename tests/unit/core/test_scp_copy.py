@@ -1,5 +1,7 @@
 """What is read from a copy by scp's old protocol: files, whatever the peers do, and never an exception."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -177,7 +179,7 @@ def test_what_was_under_way_is_told(count: int) -> None:
         ((">", b"x" * (scp_copy.MAX_LINE_BYTES + 1)),),
         (("<", b"\1" + b"x" * (scp_copy.MAX_LINE_BYTES + 1)),),
         ((">", b"E\n" * (scp_copy.MAX_AHEAD + 1)),),
-        (("<", b"\0"), *((">", b"D0755 0 %s\n" % (b"d" * 10000)), ("<", b"\0")) * 7),
+        (("<", b"\0"), *((">", b"D0755 0 d\n"), ("<", b"\0")) * (scp_copy.MAX_DEPTH_BYTES // 2 + 1)),
         (("<", b"\0"), (">", b"C0644 5 f\nhe"), ("<", b"\1no\n")),
         (("<", b"\0"), (">", b"D0755 0 d\nC"), ("<", b"\1no\n")),
     ],
@@ -193,6 +195,39 @@ def test_what_is_no_copy_is_not_followed(said: tuple[Said, ...]) -> None:
         (copy.sender if side == ">" else copy.receiver)(data)
     copy.end()
     assert copy.sender(b"C0644 0 g\n\0") == copy.receiver(b"\0\0\0\0") == copy.end() == []
+
+
+def test_what_is_remembered_of_a_copy_costs_little() -> None:
+    """Everybody waits while a record is read along: a path is one that the kernel takes, and few wait for an answer."""
+    assert scp_copy.MAX_DEPTH_BYTES <= 4096
+    assert scp_copy.MAX_AHEAD <= 100
+
+
+def test_directories_that_were_left_do_not_count() -> None:
+    """A tree of any size is followed: only how deep it is has a limit."""
+    name = b"d" * 255
+    said = ((">", b"D0755 0 %s\nE\n" % name), ("<", b"\0\0"))
+    refused = ((">", b"D0755 0 %s\n" % name), ("<", b"\1no\n"))
+    told, lost = play(UPLOAD, ("<", b"\0"), *said * 20, *refused * 20, *ONE_FILE[3:])
+    assert ([file.outcome for file in told], lost) == (["ok"], False)
+
+
+def test_a_command_of_blanks_is_read_at_once() -> None:
+    """Everybody waits while a command is looked at: the time that it takes grows with its length, not faster."""
+    blanks = b" " * 100_000  # a minute, where each blank is looked at once for each other
+    began = time.process_time()
+    assert scp_copy.split(b"scp -t x" + blanks + b"y" + blanks) == (b"t", b"x" + blanks + b"y")
+    assert scp_copy.split(b"scp -t " + blanks) is None
+    assert time.process_time() - began < 10
+
+
+def test_a_file_is_compared_with_few_and_short_words() -> None:
+    """What a command of any length asks for is not compared as a whole with each file's name."""
+    name = b"a" * (scp_copy.MAX_PATTERN_BYTES + 1)
+    said = ("<", b"\0"), (">", b"C0644 0 " + name + b"\n"), ("<", b"\0"), (">", b"\0"), ("<", b"\0")
+    for words in ((b"dir/" + name,), (*(b"b",) * scp_copy.MAX_WORDS, b"dir/a*")):
+        told, _ = play(Asked(source=True, words=words), *said)
+        assert [file.path for file in told] == [name]
 
 
 def test_a_sender_that_can_not_go_on_is_no_event_of_an_upload() -> None:
