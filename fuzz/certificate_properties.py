@@ -1,15 +1,15 @@
 """What holds for any certificate, whatever is in it.
 
-The function takes raw bytes and raises AssertionError if a promise of `core.certificates`, `core.certificate_options`
-or `core.policy` is broken. The unit tests call it with what hypothesis makes up, `fuzz.certificates` with what atheris
-finds. This module needs neither.
+The function takes raw bytes and raises AssertionError if a promise of `core.access.certificates`,
+`core.access.certificate_options` or `core.access.policy` is broken. The unit tests call it with what hypothesis makes
+up, `fuzz.certificates` with what atheris finds. This module needs neither.
 """
 
-from pyssh_gateway.core.authorized_keys import AccountKeys, AuthorizedKey, KeySnapshot, fingerprint
-from pyssh_gateway.core.certificate_options import granted
-from pyssh_gateway.core.certificates import Certificate, CertificateError, certified, parse
-from pyssh_gateway.core.key_options import KeyOptions
-from pyssh_gateway.core.policy import SIGNATURE_ALGORITHMS, Accept, Attempt, Deny, decide
+from pyssh_gateway.core.access.authorized_keys import AccountKeys, AuthorizedKey, KeySnapshot, fingerprint
+from pyssh_gateway.core.access.certificate_options import granted
+from pyssh_gateway.core.access.certificates import Certificate, CertificateError, certified, parse
+from pyssh_gateway.core.access.key_options import KeyOptions
+from pyssh_gateway.core.access.policy import SIGNATURE_ALGORITHMS, Accept, Attempt, Deny, decide
 
 USER = "amos"
 NOW = 1_700_000_000.0

@@ -1,8 +1,9 @@
 """What holds for any key file, options field and list of patterns, whatever is in it.
 
-Each function takes raw bytes and raises AssertionError if a promise of `core.authorized_keys`, `core.key_options` or
-`core.source_match` is broken. The unit tests call them with what hypothesis makes up, `fuzz.authorized_keys` with what
-atheris finds. This module needs neither.
+Each function takes raw bytes and raises AssertionError if a promise of `core.access.authorized_keys`,
+`core.access.key_options` or
+`core.access.source_match` is broken. The unit tests call them with what hypothesis makes up, `fuzz.authorized_keys`
+with what atheris finds. This module needs neither.
 """
 
 import base64
@@ -12,8 +13,8 @@ from itertools import product
 
 import msgspec
 
-from pyssh_gateway.core import source_match
-from pyssh_gateway.core.authorized_keys import (
+from pyssh_gateway.core.access import source_match
+from pyssh_gateway.core.access.authorized_keys import (
     MAX_KEYS,
     MAX_LINE_BYTES,
     MAX_LINES,
@@ -22,7 +23,7 @@ from pyssh_gateway.core.authorized_keys import (
     ParsedKeys,
     parse,
 )
-from pyssh_gateway.core.key_options import MAX_OPTIONS, NO_OPTIONS, KeyOptions, KeyOptionsError, parse_options
+from pyssh_gateway.core.access.key_options import MAX_OPTIONS, NO_OPTIONS, KeyOptions, KeyOptionsError, parse_options
 
 SOURCE = "file:/keys"
 

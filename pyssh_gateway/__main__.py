@@ -46,7 +46,7 @@ def main() -> int:
 
             return run(arguments, os.environ)
         case ["sftp-server"]:  # named in SSH_ORIGINAL_COMMAND where the machine has none
-            from pyssh_gateway.spawner.sftp_command import serve
+            from pyssh_gateway.as_user.sftp.command import serve
 
             return serve()
         case _:
@@ -55,9 +55,9 @@ def main() -> int:
 
 def _serve(arguments: list[str]) -> int:
     """`serve`, its few options read by hand: argparse would cost a third of the time that binding the port takes."""
-    from pyssh_gateway.config_source import ConfigError
-    from pyssh_gateway.listening import CannotStart
-    from pyssh_gateway.serve import Options, serve
+    from pyssh_gateway.config.source import ConfigError
+    from pyssh_gateway.startup.listening import CannotStart
+    from pyssh_gateway.startup.serve import Options, serve
 
     values: dict[str, str | None] = {"--config": None, "--port": None, "--user": None, "--github": None}
     trial = False

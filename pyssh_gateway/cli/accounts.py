@@ -3,7 +3,7 @@
 import pwd
 import time
 
-from pyssh_gateway.spawner.accounts import refusal
+from pyssh_gateway.spawner.processes.account_rules import refusal
 
 DAY_SECONDS = 86400
 

@@ -7,11 +7,11 @@ import msgspec
 
 from pyssh_gateway.cli import offline, printing, text
 from pyssh_gateway.cli.accounts import closed
-from pyssh_gateway.cli.outcome import FINE, NO
-from pyssh_gateway.config import Config
+from pyssh_gateway.cli.exit_codes import FINE, NO
+from pyssh_gateway.config.types import Config
 from pyssh_gateway.core.control import LoginReport, SourceReport
 from pyssh_gateway.keys.host_keys import HostKeyError, key_path, load, load_next
-from pyssh_gateway.serve import login_problems, place_problems
+from pyssh_gateway.startup.serve import login_problems, place_problems
 
 
 class CheckReport(msgspec.Struct, frozen=True):

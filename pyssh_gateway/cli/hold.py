@@ -16,10 +16,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, cast
 
-from pyssh_gateway import config_source
 from pyssh_gateway.cli import streams
-from pyssh_gateway.cli.outcome import FINE, NO, WRONG_USAGE, Failed
-from pyssh_gateway.cli.reaching import converse, places, reach, read_config
+from pyssh_gateway.cli.exit_codes import FINE, NO, WRONG_USAGE, Failed
+from pyssh_gateway.cli.server_socket import converse, places, reach, read_config
+from pyssh_gateway.config import source
 from pyssh_gateway.core.plain_json import with_texts
 
 USAGE = """\
@@ -91,7 +91,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     except _WrongUsage as error:
         sys.stderr.write(f"pyssh-gateway: {_visible(str(error))}\n\n{USAGE}")
         return CANNOT_HOLD if failure == CANNOT_HOLD else WRONG_USAGE
-    except (Failed, config_source.ConfigError) as error:
+    except (Failed, source.ConfigError) as error:
         for reason in error.reasons if isinstance(error, Failed) else error.problems:
             _remark(reason)
         return failure
@@ -181,12 +181,12 @@ def _become(command: list[str]) -> NoReturn:
 
 
 def _seconds(text: str) -> float:
-    from pyssh_gateway import config_values  # late: `hold -- make` needs it not
+    from pyssh_gateway.config import values  # late: `hold -- make` needs it not
 
     try:
-        return float(config_values.duration(config_values.SECOND, config_values.YEAR)(text))
-    except config_values.UnfitError as unfit:
-        raise _WrongUsage(f"expected {unfit}, got {config_values.shown(text)}") from None
+        return float(values.duration(values.SECOND, values.YEAR)(text))
+    except values.UnfitError as unfit:
+        raise _WrongUsage(f"expected {unfit}, got {values.shown(text)}") from None
 
 
 def _at(when: float) -> str:

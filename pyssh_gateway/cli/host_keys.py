@@ -5,9 +5,10 @@ import time
 from pathlib import Path
 
 from pyssh_gateway.cli import printing
-from pyssh_gateway.cli.asking import ask
-from pyssh_gateway.cli.outcome import FINE, Failed
-from pyssh_gateway.config import Config, format_duration
+from pyssh_gateway.cli.exit_codes import FINE, Failed
+from pyssh_gateway.cli.request import ask
+from pyssh_gateway.config.types import Config
+from pyssh_gateway.config.values import format_duration
 from pyssh_gateway.core.control import Status, StatusReply
 from pyssh_gateway.keys import host_key_changes as changes
 from pyssh_gateway.keys.host_keys import KINDS, load_next

@@ -6,16 +6,16 @@ import ipaddress
 import sys
 from pathlib import Path
 
-from pyssh_gateway import config_values
 from pyssh_gateway.cli import printing, text
 from pyssh_gateway.cli.accounts import closed
-from pyssh_gateway.cli.asking import NoServer, ask
-from pyssh_gateway.cli.outcome import FINE, NO, Failed
-from pyssh_gateway.config import Config
+from pyssh_gateway.cli.exit_codes import FINE, NO, Failed
+from pyssh_gateway.cli.request import NoServer, ask
+from pyssh_gateway.config import values
+from pyssh_gateway.config.types import Config
 from pyssh_gateway.core import control
-from pyssh_gateway.core.authorized_keys import fingerprint
-from pyssh_gateway.core.certificates import type_of
-from pyssh_gateway.core.key_report import THIS_MACHINE
+from pyssh_gateway.core.access.authorized_keys import fingerprint
+from pyssh_gateway.core.access.certificates import type_of
+from pyssh_gateway.core.access.key_report import THIS_MACHINE
 
 _MAX_FILE_BYTES = 64 * 1024
 """The largest public key file: a certificate with hundreds of principals is a quarter of it."""
@@ -52,7 +52,7 @@ def test(given: argparse.Namespace, config: Config) -> int:
     """Whether a key would be let in, and why not."""
     blob = _read_public_key(given.file)
     if given.peer and not _is_address(given.peer):
-        raise Failed(f"--from takes an IP address, not {config_values.shown(given.peer)}")
+        raise Failed(f"--from takes an IP address, not {values.shown(given.peer)}")
     request = control.TryKey(blob, user=given.user, peer=given.peer)
     try:
         reply = ask(config, request, control.VerdictsReply)

@@ -3,11 +3,13 @@
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 
-from pyssh_gateway import config_source
 from pyssh_gateway.cli import check, host_keys, keys, printing, status, streams, why
-from pyssh_gateway.cli.outcome import FINE, NO, WRONG_USAGE, Failed
-from pyssh_gateway.cli.reaching import places, read_config
-from pyssh_gateway.config import Config, ConfigError, parse
+from pyssh_gateway.cli.exit_codes import FINE, NO, WRONG_USAGE, Failed
+from pyssh_gateway.cli.server_socket import places, read_config
+from pyssh_gateway.config import source
+from pyssh_gateway.config.parser import parse
+from pyssh_gateway.config.source import ConfigError
+from pyssh_gateway.config.types import Config
 from pyssh_gateway.keys.host_keys import HostKeyError
 
 Command = Callable[[argparse.Namespace, Config], int]
@@ -31,7 +33,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
             code = question(given, places(raw, given.config, environ))
         else:
             command: Command = given.command
-            code = command(given, parse(config_source.read(given.config, environ, {})))
+            code = command(given, parse(source.read(given.config, environ, {})))
         printing.flush()
     except ConfigError as error:
         problems, code = error.problems, WRONG_USAGE

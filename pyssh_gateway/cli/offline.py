@@ -15,17 +15,17 @@ from pathlib import Path
 
 import msgspec
 
-from pyssh_gateway.cli.outcome import Failed
-from pyssh_gateway.config import Config
+from pyssh_gateway.cli.exit_codes import Failed
+from pyssh_gateway.config.types import Config
 from pyssh_gateway.core import control
-from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES, KeySnapshot
-from pyssh_gateway.core.key_report import login_reports, verdicts
+from pyssh_gateway.core.access.authorized_keys import MAX_KEYS_BYTES, KeySnapshot
+from pyssh_gateway.core.access.key_report import login_reports, verdicts
 from pyssh_gateway.events import AnyEvent, KeysFailed, KeysLoaded
 from pyssh_gateway.keys.copies import FETCHED_DIRECTORY
 from pyssh_gateway.keys.keyring import Keyring
 from pyssh_gateway.keys.sources import LOCAL_KINDS, ReadFile, parse_source
-from pyssh_gateway.serve import key_files
 from pyssh_gateway.spawner.key_files import open_trusted
+from pyssh_gateway.startup.serve import key_files
 
 _MAX_COPIES = 10_000
 _MAX_COPY_BYTES = 8 * 1024 * 1024
@@ -59,7 +59,7 @@ def keys_reply(config: Config) -> control.KeysReply:
 
 def verdicts_reply(config: Config, request: control.TryKey) -> control.VerdictsReply:
     """Whether a key would be let in then. Raises Failed."""
-    from pyssh_gateway.gateway.signatures import certificate_verified  # late: asyncssh
+    from pyssh_gateway.ssh.signatures import certificate_verified  # late: asyncssh
 
     snapshot = look(config, ask_all=False).snapshot
     return control.VerdictsReply(verdicts(request, snapshot, time.time(), certificate_verified))

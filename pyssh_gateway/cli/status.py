@@ -5,8 +5,9 @@ import time
 from collections.abc import Sequence
 
 from pyssh_gateway.cli import printing, text
-from pyssh_gateway.cli.asking import ask_at
-from pyssh_gateway.cli.outcome import FINE
+from pyssh_gateway.cli.exit_codes import FINE
+from pyssh_gateway.cli.request import ask_at
+from pyssh_gateway.core.access.randomart import short_name
 from pyssh_gateway.core.control import (
     ConnectionReport,
     HoldReport,
@@ -16,7 +17,6 @@ from pyssh_gateway.core.control import (
     Status,
     StatusReply,
 )
-from pyssh_gateway.core.randomart import short_name
 
 
 def status(given: argparse.Namespace, places: Sequence[str]) -> int:

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Iterable
 
+from pyssh_gateway.core.access.randomart import randomart, short_name
 from pyssh_gateway.core.control import KeyReport, LoginReport, SourceReport, Verdict
-from pyssh_gateway.core.explain import time_span
-from pyssh_gateway.core.randomart import randomart, short_name
+from pyssh_gateway.core.idle.explain import time_span
 from pyssh_gateway.events import Identity
 
 __all__ = ["time_span"]

@@ -5,8 +5,8 @@ import time
 from collections.abc import Sequence
 
 from pyssh_gateway.cli import printing, status, text
-from pyssh_gateway.cli.asking import ask_at
-from pyssh_gateway.cli.outcome import FINE
+from pyssh_gateway.cli.exit_codes import FINE
+from pyssh_gateway.cli.request import ask_at
 from pyssh_gateway.core.control import Sessions, SessionsReply, StopReport, Why, WhyReply
 
 

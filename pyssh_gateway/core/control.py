@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from pyssh_gateway.core.authorized_keys import fingerprint
+from pyssh_gateway.core.access.authorized_keys import fingerprint
 from pyssh_gateway.core.control_reports import (
     ConnectionReport,
     HoldReport,

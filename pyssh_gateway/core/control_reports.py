@@ -112,7 +112,7 @@ class ConnectionReport(msgspec.Struct, frozen=True):
 
 
 class ReasonReport(msgspec.Struct, frozen=True):
-    """Why the machine is up. `kind` is one of `core.idle.Kind`; `ends_in` seconds, None: that is not known."""
+    """Why the machine is up. `kind` is one of `core.idle.tracker.Kind`; `ends_in` seconds, None: that is not known."""
 
     kind: str
     text: str

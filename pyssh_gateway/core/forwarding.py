@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from pyssh_gateway.core.source_match import wildcard
+from pyssh_gateway.core.access.source_match import wildcard
 
 ForwardingScope = Literal["all", "local", "none"]
 """`all`: both ways; `local`: only connections from here outwards (-L, -D, -W, -J); `none`: neither, and no agent."""

@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from pyssh_gateway.config import ACCEPTED_ENV
-from pyssh_gateway.core.sftp_options import SftpOptions, SftpOptionsError, is_internal_sftp
-from pyssh_gateway.core.sftp_options import parse as parse_sftp
+from pyssh_gateway.config.types import ACCEPTED_ENV
+from pyssh_gateway.core.transfers.sftp_options import SftpOptions, SftpOptionsError, is_internal_sftp
+from pyssh_gateway.core.transfers.sftp_options import parse as parse_sftp
 
 USER_PATH = b"/usr/local/bin:/usr/bin:/bin:/usr/games"
 """PATH without an /etc/environment: what Debian's and Ubuntu's sshd set for accounts."""

@@ -4,9 +4,9 @@ from typing import cast
 
 import msgspec
 
-from pyssh_gateway.config import Config
+from pyssh_gateway.config.types import Config
+from pyssh_gateway.core.access.key_options import KeyOptions
 from pyssh_gateway.core.forwarding import ForwardingRules, ForwardingScope, GatewayPorts
-from pyssh_gateway.core.key_options import KeyOptions
 
 _SERVERS_OWN = frozenset({b"SSH_CLIENT", b"SSH_CONNECTION", b"SSH_ORIGINAL_COMMAND", b"SSH_TTY"})
 _SERVERS_OWN_PREFIX = b"PYSSH_"

@@ -15,7 +15,7 @@ from typing import Literal
 
 import msgspec
 
-from pyssh_gateway.core import source_match
+from pyssh_gateway.core.access import source_match
 
 MAX_LINE_BYTES = 107
 """Version 1's longest line with its CRLF (section 2.1)."""

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from pyssh_gateway.config import Config
+from pyssh_gateway.config.types import Config
 
 NEEDS_RESTART = frozenset(
     {

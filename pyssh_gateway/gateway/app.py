@@ -14,11 +14,10 @@ import msgspec
 
 from pyssh_gateway import __version__
 from pyssh_gateway.audit.log import AuditLog
-from pyssh_gateway.config import Config
-from pyssh_gateway.config_source import shown_endpoint
+from pyssh_gateway.config.source import shown_endpoint
+from pyssh_gateway.config.types import Config
+from pyssh_gateway.core.idle.stopping import Clocks
 from pyssh_gateway.core.login_rules import rules_for
-from pyssh_gateway.core.stopping import Clocks
-from pyssh_gateway.event_bus import EventBus
 from pyssh_gateway.events import (
     ConnectionAuthenticated,
     GatewayCrashed,
@@ -29,33 +28,35 @@ from pyssh_gateway.events import (
     Record,
     ServerStarted,
 )
-from pyssh_gateway.gateway import algorithms
-from pyssh_gateway.gateway.banner import start_banner
-from pyssh_gateway.gateway.complaining import STDERR, complain
-from pyssh_gateway.gateway.control import ControlServer
-from pyssh_gateway.gateway.facts import Facts
-from pyssh_gateway.gateway.heap import Heap
-from pyssh_gateway.gateway.holds import Holds
-from pyssh_gateway.gateway.idle_watch import IdleWatch
-from pyssh_gateway.gateway.jobs import SpawnerJobs
-from pyssh_gateway.gateway.leaving import Leaving, StopReason
+from pyssh_gateway.events.bus import EventBus
 from pyssh_gateway.gateway.listener import Listener, proxies_of
-from pyssh_gateway.gateway.log_keeping import LogKeeper
-from pyssh_gateway.gateway.login_banner import LoginBanner
-from pyssh_gateway.gateway.places import Places
 from pyssh_gateway.gateway.registry import Registry
-from pyssh_gateway.gateway.reloading import Reloading
-from pyssh_gateway.gateway.reports import Reporter
 from pyssh_gateway.gateway.server import Services
-from pyssh_gateway.gateway.socket_client import SocketMakers
-from pyssh_gateway.gateway.spawner_client import SpawnerClient
-from pyssh_gateway.gateway.steering_state import KeptSteering
-from pyssh_gateway.gateway.system_environment import read_system_environment
+from pyssh_gateway.ipc.socket_client import SocketMakers
+from pyssh_gateway.ipc.spawner_client import SpawnerClient
 from pyssh_gateway.keys.host_keys import HostKey, made_at_start
 from pyssh_gateway.keys.keyring import Keyring
+from pyssh_gateway.monitor.complaining import STDERR, complain
+from pyssh_gateway.monitor.facts import Facts
+from pyssh_gateway.monitor.heap import Heap
+from pyssh_gateway.monitor.lifetime.holds import Holds
+from pyssh_gateway.monitor.lifetime.idle_watch import IdleWatch
+from pyssh_gateway.monitor.lifetime.shutdown import Leaving, StopReason
+from pyssh_gateway.monitor.lifetime.stop_jobs import SpawnerJobs
+from pyssh_gateway.monitor.log_keeping import LogKeeper
+from pyssh_gateway.monitor.reload import Reloading
+from pyssh_gateway.monitor.reporting.control import ControlServer
+from pyssh_gateway.monitor.reporting.login_banner import LoginBanner
+from pyssh_gateway.monitor.reporting.places import Places
+from pyssh_gateway.monitor.reporting.reports import Reporter
+from pyssh_gateway.monitor.reporting.start_banner import start_banner
+from pyssh_gateway.monitor.steering_state import KeptSteering
+from pyssh_gateway.monitor.system_environment import read_system_environment
+from pyssh_gateway.postauth.drains import Drains
+from pyssh_gateway.ssh import options
 
 if TYPE_CHECKING:
-    from pyssh_gateway.gateway.metrics import MetricsServer
+    from pyssh_gateway.monitor.reporting.metrics import MetricsServer
 
 CONTROL_VARIABLE = b"PYSSH_CONTROL"
 """Where a session's `pyssh-gateway hold` and the like find the server."""
@@ -89,6 +90,7 @@ class Gateway:
         self._recheck_due = False
         self.bus = EventBus(time.time, complain)
         self._registry = Registry()
+        self._drains = Drains(loop)
         self._places = Places()
         self._spawner = SpawnerClient(
             control,
@@ -141,6 +143,7 @@ class Gateway:
             limits=config.limits,
             registry=self._registry,
             spawner=self._spawner,
+            drains=self._drains,
             sockets=SocketMakers(self._spawner, loop, self._registry.is_on),
             rules=rules_for(config),
             publish=self.bus.publish,
@@ -179,9 +182,9 @@ class Gateway:
         self._listener = Listener(
             listening,
             loop=loop,
-            options=algorithms.options(host_keys, config),
+            options=options.options(host_keys, config),
             services=self._services,
-            steering=KeptSteering(has_aes=algorithms.processor_has_aes()),
+            steering=KeptSteering(has_aes=options.processor_has_aes()),
             publish=self.bus.publish,
             proxies=self._proxies,
         )
@@ -217,6 +220,7 @@ class Gateway:
             listening.cancel()
         self._holds.close()
         await self._log_keeper.finish()
+        self._drains.close()
         self._spawner.close()
         return 0
 
@@ -233,8 +237,8 @@ class Gateway:
 
     def _metrics_server(self) -> "Callable[[socket.socket], MetricsServer]":
         """What makes the server of figures at a socket; they are counted from now on."""
-        from pyssh_gateway.gateway.figures import Figures, exposition  # late: few want them
-        from pyssh_gateway.gateway.metrics import MetricsServer
+        from pyssh_gateway.monitor.reporting.figures import Figures, exposition  # late: few want them
+        from pyssh_gateway.monitor.reporting.metrics import MetricsServer
 
         awake_before, made = max(0.0, time.time() - (self._facts.started or time.time())), self._loop.time()
         figures = Figures(
@@ -343,7 +347,7 @@ class Gateway:
             client.reconfigure(self._services)
         if config.listen != before.listen:
             self._proxies = proxies_of(config.listen, self._loop)
-        self._listener.reconfigure(algorithms.options(self._host_keys, config), self._services, self._proxies)
+        self._listener.reconfigure(options.options(self._host_keys, config), self._services, self._proxies)
         self._watch.reconfigure(config.idle)
         self._leaving.reconfigure(config.stop)
         self._holds.limit_to(float(config.idle.hold_max))

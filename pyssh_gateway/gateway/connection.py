@@ -24,19 +24,13 @@ from pyssh_gateway.core.dispatch import CHANNEL_CLOSE, CHANNEL_REQUEST
 from pyssh_gateway.core.forwarding import X11Display
 from pyssh_gateway.core.limits import AttemptBudget
 from pyssh_gateway.core.windows import Budget, Line
-from pyssh_gateway.gateway.channel import (
-    AgentChannel,
-    SessionChannel,
-    TcpChannel,
-    UnixChannel,
-    X11Channel,
-)
-from pyssh_gateway.gateway.forwarding import Forwarding
-from pyssh_gateway.gateway.host_key_signing import prove, rsa_signature
-from pyssh_gateway.gateway.key_exchange import Services
-from pyssh_gateway.gateway.packets import Message
-from pyssh_gateway.gateway.transport import Transport
-from pyssh_gateway.gateway.windowed import PACKET_BYTES, WINDOW_BYTES
+from pyssh_gateway.postauth.channel import AgentChannel, SessionChannel, TcpChannel, UnixChannel, X11Channel
+from pyssh_gateway.postauth.forwarding import Forwarding
+from pyssh_gateway.ssh.host_key_signing import prove, rsa_signature
+from pyssh_gateway.ssh.key_exchange import Services
+from pyssh_gateway.ssh.packets import Message
+from pyssh_gateway.ssh.transport import Transport
+from pyssh_gateway.ssh.windowed import PACKET_BYTES, WINDOW_BYTES
 
 MAX_GLOBAL_REQUESTS = 64
 MAX_GLOBAL_REQUEST_BYTES = 256 * 1024

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, cast
 
 import asyncssh
 
-from pyssh_gateway.config import Listen
+from pyssh_gateway.config.types import Listen
 from pyssh_gateway.core.launch import Endpoints
 from pyssh_gateway.core.limits import plain
 from pyssh_gateway.core.steering import CipherSteering
 from pyssh_gateway.events import AnyEvent, ConnectionOpened, InternalError, Record
 from pyssh_gateway.gateway.connection import Connection
-from pyssh_gateway.gateway.key_exchange import Services as TransportServices
 from pyssh_gateway.gateway.server import Client, Services
-from pyssh_gateway.gateway.strangers import Arrival, Strangers, descriptor_limit
+from pyssh_gateway.monitor.strangers import Arrival, Strangers, descriptor_limit
+from pyssh_gateway.ssh.key_exchange import Services as TransportServices
 
 if TYPE_CHECKING:
     from pyssh_gateway.core.proxy_protocol import Accepted
-    from pyssh_gateway.gateway.proxied import Proxies
+    from pyssh_gateway.monitor.proxied import Proxies
 
 BACKLOG = 1024
 """Connections that the kernel holds until we accept them (its limit, net.core.somaxconn, is 4096)."""
@@ -235,6 +235,6 @@ def proxies_of(listen: Listen, loop: asyncio.AbstractEventLoop) -> "Proxies | No
     """Whose PROXY headers are read; None: clients connect by themselves."""
     if listen.proxy_protocol == "off":
         return None
-    from pyssh_gateway.gateway.proxied import Proxies  # late: only who is behind a proxy needs it
+    from pyssh_gateway.monitor.proxied import Proxies  # late: only who is behind a proxy needs it
 
     return Proxies(listen.trusted_proxies, cast("Accepted", listen.proxy_protocol), loop)

@@ -18,11 +18,11 @@ import asyncssh
 
 from pyssh_gateway.audit.log import AuditLog, AuditLogError
 from pyssh_gateway.gateway.app import Gateway
-from pyssh_gateway.gateway.complaining import complain
-from pyssh_gateway.gateway.facts import Facts
 from pyssh_gateway.keys.copies import FETCHED_DIRECTORY
 from pyssh_gateway.keys.host_keys import HostKeyError, load_next, load_or_create
-from pyssh_gateway.spawner.process import become, gateway_account
+from pyssh_gateway.monitor.complaining import complain
+from pyssh_gateway.monitor.facts import Facts
+from pyssh_gateway.spawner.processes.process import become, gateway_account
 from pyssh_gateway.spawner.supervisor import UNUSABLE
 
 _OTHERS_MAY_WRITE = 0o022
@@ -32,12 +32,16 @@ CLOSE_LOG_SECONDS = 0.5
 
 LATE_MODULES = (
     *("concurrent.futures.thread", "ctypes", "difflib", "encodings.idna", "http.client", "ssl", "urllib.request"),
-    "pyssh_gateway.gateway.proxied",
+    "pyssh_gateway.monitor.proxied",
 )
 """What is imported only when it is needed. Started from root's home directory, an account without rights can't read the
 modules any more when that time comes; they are imported before the drop then."""
 
-METRICS_MODULES = ("prometheus_client", "pyssh_gateway.gateway.figures", "pyssh_gateway.gateway.metrics")
+METRICS_MODULES = (
+    "prometheus_client",
+    "pyssh_gateway.monitor.reporting.figures",
+    "pyssh_gateway.monitor.reporting.metrics",
+)
 """The same, for who has `metrics.listen`."""
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pyssh_gateway.gateway.server import Client
-    from pyssh_gateway.gateway.session import Session
+    from pyssh_gateway.postauth.session import Session
 
 
 class Registry:

@@ -1,4 +1,4 @@
-"""One client, from its first byte to its last: asyncssh's callbacks, answered by `core.policy`, told to the bus.
+"""One client, from its first byte to its last: asyncssh's callbacks, answered by `core.access.policy`, told to the bus.
 
 A security decision in here never awaits: the snapshot that a key was found in is the one that it is judged by. Before
 it, the key files are read; and before it is said that nobody knows a key, there may be a new look at the sources, and
@@ -16,15 +16,15 @@ import asyncssh
 import msgspec
 from asyncssh.packet import String
 
-from pyssh_gateway.config import Limits
-from pyssh_gateway.core import policy
-from pyssh_gateway.core.authorized_keys import KeySnapshot, fingerprint
+from pyssh_gateway.config.types import Limits
+from pyssh_gateway.core.access import policy
+from pyssh_gateway.core.access.authorized_keys import KeySnapshot, fingerprint
+from pyssh_gateway.core.access.freshness import Patience
 from pyssh_gateway.core.compat import takes_eow
 from pyssh_gateway.core.control import ConnectionReport
-from pyssh_gateway.core.freshness import Patience
+from pyssh_gateway.core.idle.usage import Counters
 from pyssh_gateway.core.launch import Endpoints
 from pyssh_gateway.core.login_rules import LoginRules, restrict
-from pyssh_gateway.core.usage import Counters
 from pyssh_gateway.core.windows import Budgets
 from pyssh_gateway.events import (
     AnyEvent,
@@ -36,17 +36,18 @@ from pyssh_gateway.events import (
     OnesEvent,
     RequestDenied,
 )
-from pyssh_gateway.gateway.channel import SessionChannel
 from pyssh_gateway.gateway.connection import Connection
-from pyssh_gateway.gateway.endings import end_reason, was_lost
-from pyssh_gateway.gateway.forward import ForwardContext
-from pyssh_gateway.gateway.forwarding import Forwarding
 from pyssh_gateway.gateway.registry import Registry
-from pyssh_gateway.gateway.revocation import KEY_REVOKED, REVOKED_SECONDS, Opened, Revocation
-from pyssh_gateway.gateway.session import Session, SessionContext
-from pyssh_gateway.gateway.signatures import certificate_verified, read_proof, verified
-from pyssh_gateway.gateway.socket_client import SocketMakers
-from pyssh_gateway.gateway.spawner_client import SpawnerClient
+from pyssh_gateway.ipc.socket_client import SocketMakers
+from pyssh_gateway.ipc.spawner_client import SpawnerClient
+from pyssh_gateway.monitor.revocation import KEY_REVOKED, REVOKED_SECONDS, Opened, Revocation
+from pyssh_gateway.postauth.channel import SessionChannel
+from pyssh_gateway.postauth.drains import Drains
+from pyssh_gateway.postauth.forward import ForwardContext
+from pyssh_gateway.postauth.forwarding import Forwarding
+from pyssh_gateway.postauth.session import Session, SessionContext
+from pyssh_gateway.ssh.disconnects import end_reason, was_lost
+from pyssh_gateway.ssh.signatures import certificate_verified, read_proof, verified
 
 MAX_ALGORITHM = 64
 """Characters kept of an algorithm's name that nobody has accepted (RFC 4251 section 6 has no longer ones)."""
@@ -64,6 +65,7 @@ class Services(msgspec.Struct, frozen=True):
     limits: Limits
     registry: Registry
     spawner: SpawnerClient
+    drains: Drains
     sockets: SocketMakers
     rules: Mapping[str, LoginRules]
     publish: Callable[[AnyEvent], None]
@@ -368,6 +370,7 @@ class Client(asyncssh.SSHServer):
             identity=self._accepted.identity,  # type: ignore[union-attr]  # channels come after authentication
             endpoints=self._endpoints,
             spawner=self._services.spawner,
+            drains=self._services.drains,
             publish=self._tell,
             now=self._services.now,
             system_env=self._services.system_env,

@@ -17,9 +17,9 @@ from typing import Annotated
 
 import msgspec
 
-from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES
-from pyssh_gateway.keys.answers import NO_VALIDATORS, Validators
+from pyssh_gateway.core.access.authorized_keys import MAX_KEYS_BYTES
 from pyssh_gateway.keys.files import UntrustedFileError, read_trusted, replace_file
+from pyssh_gateway.keys.http_answer import NO_VALIDATORS, Validators
 
 # A path is at most 4 KiB (PATH_MAX), servers take URLs of 8 KiB; two validators and a reason, written as JSON, are 10.
 FETCHED_DIRECTORY = "fetched"

@@ -15,10 +15,10 @@ from urllib.parse import urljoin, urlsplit
 import msgspec
 
 from pyssh_gateway import __version__
-from pyssh_gateway.config import Secret, check_source_spec, format_duration
-from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES
-from pyssh_gateway.core.redirects import is_same_name
-from pyssh_gateway.keys.answers import (
+from pyssh_gateway.config.values import Secret, check_source_spec, format_duration
+from pyssh_gateway.core.access.authorized_keys import MAX_KEYS_BYTES
+from pyssh_gateway.core.access.redirects import is_same_name
+from pyssh_gateway.keys.http_answer import (
     NO_VALIDATORS,
     Answer,
     FetchError,
@@ -28,8 +28,8 @@ from pyssh_gateway.keys.answers import (
     next_page_of,
     validators_of,
 )
-from pyssh_gateway.keys.connections import Proxies, connected, same_origin
-from pyssh_gateway.keys.threads import in_daemon_thread
+from pyssh_gateway.keys.http_connection import Proxies, connected, same_origin
+from pyssh_gateway.system.threads import in_daemon_thread
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse

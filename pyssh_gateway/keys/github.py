@@ -13,18 +13,18 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from pyssh_gateway import config
-from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES, is_key_line
-from pyssh_gateway.keys.answers import Answer, FetchError
-from pyssh_gateway.keys.connections import Proxies, same_origin
+from pyssh_gateway.config import parser as config
+from pyssh_gateway.core.access.authorized_keys import MAX_KEYS_BYTES, is_key_line
 from pyssh_gateway.keys.download import Request, download
+from pyssh_gateway.keys.http_answer import Answer, FetchError
+from pyssh_gateway.keys.http_connection import Proxies, same_origin
 
 PAGE_SIZE = 100
 """Members, or keys, on a page: the most that the API gives."""
 
 MAX_PAGES = 5
 """Pages read of one team, or of one account's keys. Each member is a download more at every refresh, and
-`core.authorized_keys.MAX_KEYS_BYTES` holds the keys of so many."""
+`core.access.authorized_keys.MAX_KEYS_BYTES` holds the keys of so many."""
 
 _HEADERS = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from pyssh_gateway.config import format_duration
-from pyssh_gateway.core.authorized_keys import fingerprint
+from pyssh_gateway.config.values import format_duration
+from pyssh_gateway.core.access.authorized_keys import fingerprint
 from pyssh_gateway.keys.files import replace_file
 from pyssh_gateway.keys.host_keys import (
     COMMENT,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pyssh_gateway.core.authorized_keys import MIN_RSA_BITS, fingerprint
+from pyssh_gateway.core.access.authorized_keys import MIN_RSA_BITS, fingerprint
 from pyssh_gateway.events import HostKeyCreated
 from pyssh_gateway.keys.files import (
     UntrustedFileError,

@@ -12,13 +12,13 @@ from typing import Literal
 
 import msgspec
 
-from pyssh_gateway import config
-from pyssh_gateway.core.authorized_keys import AuthorizedKey, parse
-from pyssh_gateway.core.freshness import age_of, judge_account
-from pyssh_gateway.core.person_names import visible_name
+from pyssh_gateway.config import parser as config
+from pyssh_gateway.core.access.authorized_keys import AuthorizedKey, parse
+from pyssh_gateway.core.access.freshness import age_of, judge_account
+from pyssh_gateway.core.access.person_names import visible_name
 from pyssh_gateway.keys import github
-from pyssh_gateway.keys.answers import MAX_HOLD, FetchError
 from pyssh_gateway.keys.copies import Copy
+from pyssh_gateway.keys.http_answer import MAX_HOLD, FetchError
 from pyssh_gateway.keys.sources import (
     NO_VALIDATORS,
     Answer,

@@ -16,17 +16,17 @@ from pathlib import Path
 
 import msgspec
 
-from pyssh_gateway import config
-from pyssh_gateway.core.authorized_keys import KeySnapshot
-from pyssh_gateway.core.freshness import age_of
+from pyssh_gateway.config import parser as config
+from pyssh_gateway.core.access.authorized_keys import KeySnapshot
+from pyssh_gateway.core.access.freshness import age_of
 from pyssh_gateway.events import AccountChanged, AnyEvent, InternalError, KeysFailed
-from pyssh_gateway.keys.answers import FetchError
 from pyssh_gateway.keys.copies import Copy
+from pyssh_gateway.keys.http_answer import FetchError
 from pyssh_gateway.keys.inquiry import SECOND_LOOK, AccountChangedError, Inquirer, Known, known_from
-from pyssh_gateway.keys.keeping import Keeper, KeepingError
 from pyssh_gateway.keys.looks import Looks
+from pyssh_gateway.keys.persistence import Keeper, KeepingError
+from pyssh_gateway.keys.source_state import Grants, SourceStatus, Standing, loaded
 from pyssh_gateway.keys.sources import LOCAL_KINDS, NO_VALIDATORS, ReadFile, Source, fetch, parse_source
-from pyssh_gateway.keys.standing import Grants, SourceStatus, Standing, loaded
 
 FIRST_REFRESH_DELAY = 2.0
 """Seconds to the first refresh when last-good keys are known: someone is waiting for the login that started the
@@ -49,7 +49,7 @@ empty a file and then write it. Logins wait for it."""
 
 EMPTY_SECOND_LOOK = 5.0
 """Seconds after which a server that has taken away all keys of somebody is asked again. The keys let in nobody
-meanwhile, and what they opened ends later than that (`gateway.revocation.REVOKED_SECONDS`)."""
+meanwhile, and what they opened ends later than that (`monitor.revocation.REVOKED_SECONDS`)."""
 
 
 class Keyring:

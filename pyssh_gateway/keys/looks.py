@@ -8,10 +8,10 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
-from pyssh_gateway import config
-from pyssh_gateway.core.freshness import LookBudget, Patience
+from pyssh_gateway.config import parser as config
+from pyssh_gateway.core.access.freshness import LookBudget, Patience
+from pyssh_gateway.keys.source_state import Standing
 from pyssh_gateway.keys.sources import LOCAL_KINDS, Source
-from pyssh_gateway.keys.standing import Standing
 
 LOOK_PATIENCE = 2.0
 """Seconds that a connection waits for a new look at the sources, for all of its unknown keys together."""

@@ -1,7 +1,7 @@
 """Where people's keys come from: what a source is called, and how its text is got.
 
 `fetch` gives the text or says in one sentence why there is none; it never gives part of a text. What the text means
-is for core.authorized_keys, and which keys stay in force after a failure is for the keyring.
+is for core.access.authorized_keys, and which keys stay in force after a failure is for the keyring.
 """
 
 import asyncio
@@ -12,14 +12,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from pyssh_gateway import config
-from pyssh_gateway.config_values import source_spec
-from pyssh_gateway.core.authorized_keys import MAX_KEYS_BYTES
-from pyssh_gateway.core.redirects import login_of
-from pyssh_gateway.keys.answers import NO_VALIDATORS, Answer, FetchError, RedirectedError, Validators
-from pyssh_gateway.keys.connections import Proxies, origin
+from pyssh_gateway.config import parser as config
+from pyssh_gateway.config.values import source_spec
+from pyssh_gateway.core.access.authorized_keys import MAX_KEYS_BYTES
+from pyssh_gateway.core.access.redirects import login_of
 from pyssh_gateway.keys.download import Request, download, no_answer
-from pyssh_gateway.keys.threads import in_daemon_thread
+from pyssh_gateway.keys.http_answer import NO_VALIDATORS, Answer, FetchError, RedirectedError, Validators
+from pyssh_gateway.keys.http_connection import Proxies, origin
+from pyssh_gateway.system.threads import in_daemon_thread
 
 __all__ = [
     "LOCAL_KINDS",

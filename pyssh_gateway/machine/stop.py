@@ -11,8 +11,8 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from pyssh_gateway.config import Stop
-from pyssh_gateway.core.stopping import Clocks, away
+from pyssh_gateway.config.types import Stop
+from pyssh_gateway.core.idle.stopping import Clocks, away
 from pyssh_gateway.events import AnyEvent, StopStep
 from pyssh_gateway.machine import fly
 

@@ -9,8 +9,8 @@ import time
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from pyssh_gateway.core.background import Process, Sample
-from pyssh_gateway.core.terminals import line_of
+from pyssh_gateway.core.idle.background import Process, Sample
+from pyssh_gateway.core.idle.terminals import line_of
 
 PROC = "/proc"
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from pyssh_gateway.spawner import process
+from pyssh_gateway.spawner.processes import process
 
 CRASHED = 1
 """The exit code of a gateway with a bug, and the spawner's when it could not be kept running."""

@@ -8,14 +8,10 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 
-from pyssh_gateway.spawner import protocol
+from pyssh_gateway.ipc import spawner as protocol
 
 PAUSE_SECONDS = 0.25
 """How often to try: a person who asks for `status` right after a restart does not notice."""
-
-PATIENCE_SECONDS = 60.0
-"""How long to try. A gateway without its spawner closes its sockets at once, so what is still taken then belongs to a
-server that is meant to run."""
 
 
 MAX_ASKED = 8
@@ -50,9 +46,9 @@ class LateSockets:
 
     def begin(self, now: float) -> None:
         """Make those that can be had at once; `now` is of `time.monotonic()`."""
-        self._until = now + PATIENCE_SECONDS
+        self._until = now + protocol.SOCKET_PATIENCE_SECONDS
         for _, problem in self._try():
-            self._say(f"{problem}; trying for {PATIENCE_SECONDS:.0f} s to take it over")
+            self._say(f"{problem}; trying for {protocol.SOCKET_PATIENCE_SECONDS:.0f} s to take it over")
             self._due = now + PAUSE_SECONDS
 
     def expects(self, name: str) -> bool:

@@ -4,9 +4,10 @@ import select
 import socket
 import time
 
-from pyssh_gateway.spawner import process, protocol
-from pyssh_gateway.spawner.news import News
+from pyssh_gateway.ipc import spawner as protocol
+from pyssh_gateway.spawner.event_queue import News
 from pyssh_gateway.spawner.outbox import Outbox
+from pyssh_gateway.spawner.processes import process
 
 REQUESTS_AT_ONCE = 32
 """Requests read in one turn of the loop."""

@@ -8,7 +8,7 @@ import array
 import socket
 from collections import deque
 
-from pyssh_gateway.spawner import protocol
+from pyssh_gateway.ipc import spawner as protocol
 
 STUCK_SECONDS = 5.0
 """How long the gateway may leave a report unread before it counts as stuck: its loop never blocks on purpose."""

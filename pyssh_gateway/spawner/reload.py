@@ -13,10 +13,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
-import msgspec
-
-from pyssh_gateway.config import Config, Duration, Secret
-from pyssh_gateway.spawner import process, protocol
+from pyssh_gateway.config.types import Config
+from pyssh_gateway.ipc import spawner as protocol
+from pyssh_gateway.ipc.reread import Reread, decode, encode
+from pyssh_gateway.spawner.processes import process
 from pyssh_gateway.spawner.requests import Permissions
 
 READ_SECONDS = 10
@@ -25,19 +25,6 @@ is no start either."""
 
 MAX_OUTCOME_BYTES = 16 * 1024 * 1024
 """Sixteen times the largest configuration file."""
-
-
-class Reread(msgspec.Struct, frozen=True):
-    """What came of reading the configuration again.
-
-    `config` is in force from now on, None: the old one still is, and `problems` has a line for each reason. Of the keys
-    that differ from before, `changed` do so now, and `restart` when the server is started again.
-    """
-
-    config: Config | None
-    changed: tuple[str, ...] = ()
-    restart: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
 
 
 Report = Callable[[protocol.Report, list[int]], None]
@@ -184,30 +171,3 @@ class Reloading:
 
 def _failed(why: str) -> Reread:
     return Reread(None, problems=(f"the configuration can't be read again: {why}",))
-
-
-def encode(outcome: Reread) -> bytes:
-    """As it travels between processes; descriptors carry it, as it may be larger than a message."""
-    return msgspec.msgpack.encode(outcome, enc_hook=_plain)
-
-
-def decode(packet: bytes) -> Reread:
-    """The reverse of `encode`. Raises ValueError."""
-    return _decoder.decode(packet)
-
-
-def _plain(value: object) -> object:
-    """The configuration's own kinds of numbers and texts, as ordinary ones."""
-    if isinstance(value, Duration):
-        return float(value)
-    if isinstance(value, Secret):
-        return str(value)
-    raise NotImplementedError(f"{type(value).__name__} is not of a configuration")
-
-
-def _special(kind: type, value: object) -> object:
-    """The reverse of `_plain`."""
-    return kind(value)
-
-
-_decoder = msgspec.msgpack.Decoder(Reread, dec_hook=_special)

@@ -11,13 +11,15 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from pyssh_gateway.spawner import key_files, process, protocol
-from pyssh_gateway.spawner.login_recorder import LoginRecorder
-from pyssh_gateway.spawner.process import Child, Inherited, Starting
+from pyssh_gateway.ipc import spawner as protocol
+from pyssh_gateway.spawner import key_files
+from pyssh_gateway.spawner.processes import process
+from pyssh_gateway.spawner.processes.login_recorder import LoginRecorder
+from pyssh_gateway.spawner.processes.process import Child, Inherited, Starting
+from pyssh_gateway.spawner.processes.signalling import Signals
+from pyssh_gateway.spawner.processes.turns import Turns
 from pyssh_gateway.spawner.sampling import Sampler
-from pyssh_gateway.spawner.signalling import Signals
 from pyssh_gateway.spawner.stop_commands import StopCommands, start_command, start_suspend
-from pyssh_gateway.spawner.turns import Turns
 
 LAST_MOMENT_SECONDS = 0.25
 """A session that ended this shortly before its gateway crashed ended with it: the kernel closes a dying process's

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
-from pyssh_gateway.spawner import activity, process, protocol
+from pyssh_gateway.ipc import spawner as protocol
+from pyssh_gateway.spawner import activity
 from pyssh_gateway.spawner.link import Link
+from pyssh_gateway.spawner.processes import process
 
 SAMPLE_SECONDS = 8.0
 """How long a sample may take, which is a tenth of a second on a machine full of processes; the gateway waits for it a

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NoReturn
 
-from pyssh_gateway.config import Service
+from pyssh_gateway.config.types import Service
 from pyssh_gateway.core.launch import ROOT_PATH, USER_PATH
 from pyssh_gateway.core.restarts import next_delay
 from pyssh_gateway.core.service_output import ServiceOutput as Lines
 from pyssh_gateway.events import ServiceEnded, ServiceOutput, ServiceStarted
-from pyssh_gateway.signal_names import unix_name
-from pyssh_gateway.spawner import orphans, process
-from pyssh_gateway.spawner.protocol import ServiceEvent
+from pyssh_gateway.ipc.spawner import ServiceEvent
+from pyssh_gateway.spawner.processes import process, subreaper
+from pyssh_gateway.system.signals import unix_name
 
 READ_BYTES = 64 * 1024
 """One read of a service's output: a pipe's default size."""
@@ -104,7 +104,7 @@ class Services:
     def processes(self, parent: int) -> set[int]:
         """The services' processes that are children of `parent`, the spawner: those started, and what these left."""
         ours = {run.pid for run in self._runs if run.pid}
-        return ours | orphans.marked_children(MARK, parent) if self._runs else ours
+        return ours | subreaper.marked_children(MARK, parent) if self._runs else ours
 
     @property
     def stop_seconds(self) -> float:

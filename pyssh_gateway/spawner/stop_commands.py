@@ -13,8 +13,8 @@ from typing import NoReturn
 
 import msgspec
 
-from pyssh_gateway.spawner import process
-from pyssh_gateway.spawner.process import Child, Inherited, SpawnError, Starting
+from pyssh_gateway.spawner.processes import process
+from pyssh_gateway.spawner.processes.process import Child, Inherited, SpawnError, Starting
 
 SHELL = "/bin/sh"
 

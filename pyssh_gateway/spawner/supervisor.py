@@ -20,23 +20,25 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn, TypeVar
 
-from pyssh_gateway.config import Service
+from pyssh_gateway.config.types import Service
 from pyssh_gateway.events import BootStep
-from pyssh_gateway.signal_names import unix_name
-from pyssh_gateway.spawner import gateway_process, oom, orphans, process, protocol
-from pyssh_gateway.spawner.booting import Booting
+from pyssh_gateway.ipc import spawner as protocol
+from pyssh_gateway.spawner import gateway_process
+from pyssh_gateway.spawner.boot.progress import Booting
 from pyssh_gateway.spawner.crashes import CRASH_PERIOD_SECONDS, Crash, Crashes
+from pyssh_gateway.spawner.event_queue import News
 from pyssh_gateway.spawner.gateway_process import CRASHED
 from pyssh_gateway.spawner.hang_up import Terminal
 from pyssh_gateway.spawner.late_sockets import LateSockets
 from pyssh_gateway.spawner.link import Link
-from pyssh_gateway.spawner.news import News
 from pyssh_gateway.spawner.outbox import STUCK_SECONDS
-from pyssh_gateway.spawner.reaping import next_ended
+from pyssh_gateway.spawner.processes import oom, process, subreaper
+from pyssh_gateway.spawner.processes.reaping import next_ended
 from pyssh_gateway.spawner.reload import Reloading
 from pyssh_gateway.spawner.requests import Permissions, Requests
 from pyssh_gateway.spawner.sampling import Sampler
 from pyssh_gateway.spawner.services import Services
+from pyssh_gateway.system.signals import unix_name
 
 STOP_MARGIN_SECONDS = 2.0
 """How much longer than its drain time the gateway may take to leave before it is killed."""
@@ -118,7 +120,7 @@ class Supervisor:
         for number in (*STOP_SIGNALS, signal.SIGCHLD):
             signal.signal(number, lambda _number, _frame: None)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # those that `serve` has kept for us
-        orphans.adopt()
+        subreaper.adopt()
         now = time.monotonic()
         self._boot_until = now + BOOT_SECONDS
         if self._services:

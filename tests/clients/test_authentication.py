@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import asyncssh
 import pytest
 
-from pyssh_gateway.core.admission import NEEDED
+from pyssh_gateway.core.strangers.admission import NEEDED
 from tests.conftest import KeyPair, MakeServer
 from tests.support.client import Client, Result, client_environment
 from tests.support.server import Server

@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import KeyPair
 from tests.support.account import other_account
+from tests.support.places import ROOT
 from tests.support.server import DEFAULTS, Settings, to_toml
 from tests.support.waiting import PATIENCE
 
@@ -42,7 +43,7 @@ class Machine(NamedTuple):
             timeout=PATIENCE,
             check=False,
             env=os.environ | (environ or {}),
-            cwd=Path(__file__).parents[2],
+            cwd=ROOT,
             stdin=subprocess.DEVNULL,
         )
         assert "Traceback" not in ended.stderr

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from pyssh_gateway.spawner.boot_accounts import SUDOERS
+from pyssh_gateway.spawner.boot.accounts import SUDOERS
 from tests.conftest import KeyPair, MakeServer
 from tests.support import processes
 from tests.support.boot import remove, volume
 from tests.support.client import Client
+from tests.support.places import ROOT
 from tests.support.server import Server
 from tests.support.waiting import PATIENCE, until
 
@@ -193,7 +194,7 @@ def test_a_stop_signal_to_the_first_process_is_kept(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
     ) as outside:
         try:
             wait_for_port(port)

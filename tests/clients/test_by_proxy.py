@@ -7,7 +7,7 @@ from tests.conftest import KeyPair, MakeServer
 from tests.support import github as fake
 from tests.support.client import Client
 from tests.support.http_proxy import ConnectProxy
-from tests.unit.test_download import https_github
+from tests.unit.keys.test_download import https_github
 
 
 def test_keys_come_by_the_environment_s_proxy(make_server: MakeServer, user_key: KeyPair) -> None:

@@ -15,6 +15,7 @@ import pytest
 from tests.conftest import KeyPair
 from tests.support.client import Client
 from tests.support.github import FakeGitHub, keys
+from tests.support.places import ROOT
 from tests.support.server import Server
 from tests.support.waiting import PATIENCE
 
@@ -39,9 +40,7 @@ class Machine(NamedTuple):
     def command(self, *arguments: str) -> Asked:
         """Run a command for this server."""
         command = [sys.executable, "-m", "pyssh_gateway", *arguments, "--config", str(self.server.config)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=Path(__file__).parents[2]
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=ROOT)
         return Asked(done.returncode, done.stdout, done.stderr)
 
     def report(self, *arguments: str) -> Report:

@@ -15,7 +15,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from pyssh_gateway.spawner.signalling import HELPERS_PER_ACCOUNT
+from pyssh_gateway.spawner.processes.signalling import HELPERS_PER_ACCOUNT
 from tests.conftest import KeyPair
 from tests.support import processes
 from tests.support.account import other_account

@@ -3,11 +3,9 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
+from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_the_table_is_printed_when_processes_share_the_work() -> None:

@@ -16,14 +16,13 @@ from tests.conftest import KeyPair, MakeServer
 from tests.support import processes
 from tests.support.client import Client, client_environment
 from tests.support.forwards import free_port
+from tests.support.places import ROOT
 from tests.support.reloads import Config
 from tests.support.server import Server
 from tests.support.terminal import Terminal
 from tests.support.waiting import PATIENCE, listens, until
 
 MakeKey = Callable[..., KeyPair]
-
-ROOT = Path(__file__).parents[2]
 
 needs_accounts = pytest.mark.skipif(os.geteuid() != 0, reason="only root can let in to two accounts")
 

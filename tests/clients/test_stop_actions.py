@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from pyssh_gateway.gateway.holds import TOO_LATE
 from pyssh_gateway.machine.stop import SETTLE_SECONDS
+from pyssh_gateway.monitor.lifetime.holds import TOO_LATE
 from tests.conftest import KeyPair, MakeServer
 from tests.support import fly_api, processes
 from tests.support.client import Client

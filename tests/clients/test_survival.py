@@ -15,6 +15,7 @@ from tests.conftest import KeyPair, MakeServer
 from tests.support import processes
 from tests.support.account import other_account
 from tests.support.client import Client
+from tests.support.places import ROOT
 from tests.support.server import Server
 from tests.support.waiting import AT_ONCE, PATIENCE, until
 
@@ -67,9 +68,7 @@ def test_the_server_is_not_what_the_kernel_ends_first(
 def status(server: Server) -> "subprocess.CompletedProcess[str]":
     """What `pyssh-gateway status` says of the server of this configuration."""
     command = [sys.executable, "-m", "pyssh_gateway", "status", "--config", str(server.config), "--json"]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=Path(__file__).parents[2]
-    )
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=ROOT)
 
 
 def serves(server: Server) -> bool:

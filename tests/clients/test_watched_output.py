@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pyssh_gateway.core.usage import TRICKLE_BYTES
+from pyssh_gateway.core.idle.usage import TRICKLE_BYTES
 from tests.conftest import KeyPair, MakeServer
 from tests.support.client import Client
 from tests.support.idle_stop import moment

@@ -11,12 +11,10 @@ import socket
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
+from tests.support.places import ROOT
 from tests.support.server import Server
 from tests.support.waiting import PATIENCE, until
-
-ROOT = Path(__file__).parents[2]
 
 
 class Activated(Server):

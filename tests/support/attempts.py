@@ -1,9 +1,9 @@
 """Keys of every type, certificates for them, and the question whether they get in."""
 
-from pyssh_gateway.core.authorized_keys import KeySnapshot
-from pyssh_gateway.core.certificates import type_of
-from pyssh_gateway.core.key_options import KeyOptions
-from pyssh_gateway.core.policy import SIGNATURE_ALGORITHMS, Accept, Attempt, Deny, Proof, decide
+from pyssh_gateway.core.access.authorized_keys import KeySnapshot
+from pyssh_gateway.core.access.certificates import type_of
+from pyssh_gateway.core.access.key_options import KeyOptions
+from pyssh_gateway.core.access.policy import SIGNATURE_ALGORITHMS, Accept, Attempt, Deny, Proof, decide
 from tests.support.certificates import option_list
 from tests.support.key_lines import SK_ECDSA, SK_ED25519, blob, mpint, string
 from tests.support.snapshots import USER, line, snapshot

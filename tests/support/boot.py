@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pyssh_gateway.spawner.boot_accounts import SUDOERS
+from pyssh_gateway.spawner.boot.accounts import SUDOERS
 from tests.support.account import LOCKS
 from tests.support.waiting import PATIENCE
 

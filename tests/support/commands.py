@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.client import Client, client_environment
+from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE
-
-ROOT = Path(__file__).parents[2]
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 """For accounts that may not go where the tests' own interpreter is."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
-from pyssh_gateway.gateway.control import ControlServer, Handlers
+from pyssh_gateway.monitor.reporting.control import ControlServer, Handlers
 
 
 class AnsweringServer:

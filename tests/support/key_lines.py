@@ -3,11 +3,7 @@
 import base64
 import struct
 
-from pyssh_gateway.core.authorized_keys import (
-    AuthorizedKey,
-    ParsedKeys,
-    parse,
-)
+from pyssh_gateway.core.access.authorized_keys import AuthorizedKey, ParsedKeys, parse
 
 SOURCE = "github:example"
 

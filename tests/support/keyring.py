@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
-from pyssh_gateway import config
-from pyssh_gateway.core.authorized_keys import KeySnapshot, parse
-from pyssh_gateway.core.policy import Accept, Attempt, Deny, decide
+from pyssh_gateway.config import parser as config
+from pyssh_gateway.core.access.authorized_keys import KeySnapshot, parse
+from pyssh_gateway.core.access.policy import Accept, Attempt, Deny, decide
 from pyssh_gateway.events import AccountChanged, AnyEvent, Identity, KeysFailed
 from pyssh_gateway.keys.copies import Copies
 from pyssh_gateway.keys.keyring import Keyring
-from pyssh_gateway.keys.standing import SourceStatus
+from pyssh_gateway.keys.source_state import SourceStatus
 from tests.support import github as gh
 from tests.support.github import FakeGitHub
 from tests.support.waiting import PATIENCE

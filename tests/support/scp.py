@@ -5,13 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE
 
-ROOT = Path(__file__).parents[2]
 _FAR_SIDE = """#!{python}
 import os, resource, sys
 sys.path.insert(0, {root!r})
-from pyssh_gateway.spawner.scp import parse, serve
+from pyssh_gateway.as_user.scp.server import parse, serve
 
 class NoImports:
     def find_spec(self, name, path=None, target=None):

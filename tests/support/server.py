@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from tests.support import processes
+from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE
 
 Settings = dict[str, Any]
@@ -124,7 +125,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                cwd=Path(__file__).parents[2],
+                cwd=ROOT,
                 env=os.environ | self._environ,
             )
         assert process.stdout is not None

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pyssh_gateway.spawner import sftp_wire as wire
-from pyssh_gateway.spawner.sftp_events import FileEvent, decode
+from pyssh_gateway.as_user.sftp import wire
+from pyssh_gateway.ipc.file_events import FileEvent, decode
+from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE
 
-ROOT = Path(__file__).resolve().parents[2]
 OPENSSH_SERVER = Path("/usr/lib/openssh/sftp-server")
 NOBODY = 65534
 MEMORY_KIB = 4096
@@ -22,8 +22,8 @@ MEMORY_KIB = 4096
 CHILD = f"""
 import os, resource, sys
 sys.path.insert(0, {str(ROOT)!r})
-from pyssh_gateway.core.sftp_options import parse
-from pyssh_gateway.spawner.sftp import serve
+from pyssh_gateway.core.transfers.sftp_options import parse
+from pyssh_gateway.as_user.sftp.server import serve
 
 class NoImports:
     def find_spec(self, name, path=None, target=None):

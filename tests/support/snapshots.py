@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from pyssh_gateway.core.authorized_keys import AccountKeys, AuthorizedKey, KeySnapshot, fingerprint
-from pyssh_gateway.core.certificates import type_of
-from pyssh_gateway.core.key_options import NO_OPTIONS, KeyOptions
+from pyssh_gateway.core.access.authorized_keys import AccountKeys, AuthorizedKey, KeySnapshot, fingerprint
+from pyssh_gateway.core.access.certificates import type_of
+from pyssh_gateway.core.access.key_options import NO_OPTIONS, KeyOptions
 
 SOURCE = "github:example"
 USER = "amos"

@@ -4,9 +4,9 @@ import socket
 import threading
 from collections.abc import Callable
 
-from pyssh_gateway.spawner import socket_protocol as messages
-from pyssh_gateway.spawner.protocol import receive, socket_pair
-from pyssh_gateway.spawner.sockets import SocketMaker
+from pyssh_gateway.as_user.sockets import SocketMaker
+from pyssh_gateway.ipc import sockets as messages
+from pyssh_gateway.ipc.spawner import receive, socket_pair
 from tests.support.waiting import PATIENCE
 
 

@@ -4,8 +4,8 @@ import os
 import select
 import time
 
-from pyssh_gateway.spawner.process import Child, Inherited, Starting
-from pyssh_gateway.spawner.signalling import Signals
+from pyssh_gateway.spawner.processes.process import Child, Inherited, Starting
+from pyssh_gateway.spawner.processes.signalling import Signals
 from tests.support.waiting import PATIENCE, until
 
 OPEN_FILES = (512, 1024)

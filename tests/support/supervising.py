@@ -1,4 +1,4 @@
-"""A supervisor in a process of its own, with one of the gateways of `tests/unit/tiny_gateway.py`.
+"""A supervisor in a process of its own, with one of the gateways of `tests/unit/spawner/tiny_gateway.py`.
 
 `start` and `requests` are fixtures: a file of tests that imports them has them.
 """
@@ -13,13 +13,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pyssh_gateway.config import Boot
+from pyssh_gateway.config.types import Boot
 from pyssh_gateway.core.launch import LaunchPlan, Terminal
-from pyssh_gateway.spawner import protocol
+from pyssh_gateway.ipc import spawner as protocol
+from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE
 
-ROOT = Path(__file__).parents[2]
-TINY = ROOT / "tests/unit/tiny_gateway.py"
+TINY = ROOT / "tests/unit/spawner/tiny_gateway.py"
 USER = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
 
 Start = Callable[..., subprocess.Popen[str]]

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 import pyssh_gateway
-from pyssh_gateway import config, config_source, socket_activation
+from pyssh_gateway.config import parser as config
+from pyssh_gateway.config import source as config_source
 from pyssh_gateway.core import launch
+from pyssh_gateway.startup import socket_activation
+from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE
 
-ROOT = Path(__file__).parents[2]
 LOCKS = ("runtime", "dev", "lint", "build", "fuzz", "node")
 
 

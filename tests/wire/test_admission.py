@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from pyssh_gateway.core.admission import NEEDED
+from pyssh_gateway.core.strangers.admission import NEEDED
 from tests.conftest import KeyPair, MakeServer
 from tests.support.client import Client
 from tests.support.server import Server

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import asyncssh
 import pytest
 
-from pyssh_gateway.core.freshness import LOOKS
+from pyssh_gateway.core.access.freshness import LOOKS
 from tests.conftest import KeyPair, MakeServer
 from tests.support import github as fake
 from tests.support.server import Server

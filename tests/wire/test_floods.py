@@ -47,7 +47,7 @@ KEYS, LOGINS = 20, 3
 
 FORWARDS = 60
 READ = 32 * 1024
-"""gateway.pump.READ_BYTES: what is read from a socket at a time. In packets of one byte it is 1.2 MB."""
+"""postauth.pump.READ_BYTES: what is read from a socket at a time. In packets of one byte it is 1.2 MB."""
 
 BYSTANDER = "127.0.0.9"
 

@@ -31,7 +31,7 @@ from tests.wire.raw import (
 )
 
 WINDOW = 2 * 1024 * 1024
-"""gateway.channel.WINDOW_BYTES: what a client may send ahead."""
+"""postauth.channel.WINDOW_BYTES: what a client may send ahead."""
 
 PACKET = 32 * 1024
 HUGE_WINDOW = 300 * 1024 * 1024

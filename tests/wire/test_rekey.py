@@ -6,7 +6,7 @@ import hashlib
 import asyncssh
 import pytest
 
-from pyssh_gateway.gateway.algorithms import CIPHERS, MACS
+from pyssh_gateway.ssh.options import CIPHERS, MACS
 from tests.conftest import KeyPair
 from tests.support.client import Client
 from tests.support.server import Server

@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 import asyncssh
 import pytest
 
-from pyssh_gateway.core.certificates import certified
+from pyssh_gateway.core.access.certificates import certified
 from tests.conftest import KeyPair
 from tests.support.certificates import Authority, blob_of
 from tests.support.security_key import TOUCHED, VERIFIED, SecurityKey

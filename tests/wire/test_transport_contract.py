@@ -22,21 +22,9 @@ from asyncssh.channel import SSHChannel, SSHServerChannel
 from asyncssh.connection import SSHConnection, SSHServerConnection, SSHServerConnectionOptions
 from asyncssh.encryption import GCMEncryption, get_encryption
 
-from pyssh_gateway.gateway import (
-    channel,
-    cipher,
-    connection,
-    dispatch,
-    key_exchange,
-    lenient,
-    packets,
-    receiving,
-    sending,
-    server,
-    session,
-    transport,
-    windowed,
-)
+from pyssh_gateway.gateway import connection, server
+from pyssh_gateway.postauth import channel, session
+from pyssh_gateway.ssh import ciphers, dispatch, key_exchange, lenient, packets, receiving, sending, transport, windowed
 
 SIGNATURES = {
     "SSHConnection.__init__": "self, loop, options, acceptor, error_handler, wait, server",
@@ -145,7 +133,7 @@ def _overrides(ours: type, theirs: type) -> set[str]:
         (lenient.LenientChannel, SSHChannel),
         (channel.SessionChannel, SSHServerChannel),
         (windowed.WindowedChannel, SSHChannel),
-        (cipher.GcmCipher, GCMEncryption),
+        (ciphers.GcmCipher, GCMEncryption),
         (server.Client, asyncssh.SSHServer),
         (session.Session, asyncssh.SSHServerSession),
     ],
@@ -198,7 +186,7 @@ def test_the_packet_tables_are_whole() -> None:
         (lenient, (SSHChannel,)),
         (channel, (SSHServerChannel,)),
         (windowed, (SSHChannel,)),
-        (cipher, (GCMEncryption, asyncssh.crypto.cipher.GCMCipher)),
+        (ciphers, (GCMEncryption, asyncssh.crypto.cipher.GCMCipher)),
     ],
 )
 def test_every_private_attribute_that_we_use_is_set_by_asyncssh(module: ModuleType, kinds: tuple[type, ...]) -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyssh_gateway.config import Config, Duration, Forwarding, Login, Session
+from pyssh_gateway.config.types import Config, Forwarding, Login, Session
+from pyssh_gateway.config.values import Duration
 from pyssh_gateway.core.forwarding import (
     ANY_ADDRESS,
     LOOPBACK,

@@ -19,7 +19,7 @@ from pyssh_gateway.core.launch import (
     parse_environment,
     plan,
 )
-from pyssh_gateway.core.sftp_options import NO_OPTIONS, SftpOptions
+from pyssh_gateway.core.transfers.sftp_options import NO_OPTIONS, SftpOptions
 
 AMOS = Account("amos", 1000, 1000, "/home/amos", "/usr/bin/zsh")
 ROOT = Account("root", 0, 0, "/root", "/bin/bash")

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyssh_gateway.core.access.key_options import NO_OPTIONS, KeyOptions, parse_options
 from pyssh_gateway.core.forwarding import ForwardingRules
-from pyssh_gateway.core.key_options import NO_OPTIONS, KeyOptions, parse_options
 from pyssh_gateway.core.login_rules import LoginRules, restrict
 
 RULES = LoginRules(

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from pyssh_gateway.config import Config, Duration, Idle, Keys, Listen, Login, Secret
+from pyssh_gateway.config.types import Config, Idle, Keys, Listen, Login
+from pyssh_gateway.config.values import Duration, Secret
 from pyssh_gateway.core.reload import NEEDS_RESTART, settle
 
 AMOS = Login(user="amos", keys=("github:example",))

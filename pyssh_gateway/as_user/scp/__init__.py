@@ -1,0 +1,1 @@
+"""A server for scp's old protocol, for machines without scp."""

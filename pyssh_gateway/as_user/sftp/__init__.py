@@ -1,0 +1,1 @@
+"""The SFTP server: version 3 with OpenSSH's extensions."""

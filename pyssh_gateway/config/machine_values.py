@@ -1,0 +1,116 @@
+"""How the values are written that are about the machine: networks, proxies, hours, commands, where figures are served.
+
+Readers, as in `config_values`.
+"""
+
+import re
+from ipaddress import ip_network
+
+from pyssh_gateway.config.source import is_ip_address
+from pyssh_gateway.config.values import Secret, UnfitError, command, socket_path
+
+_DAY = "(?:mon|tue|wed|thu|fri|sat|sun)"
+_HOURS = rf"(?:{_DAY}(?:-{_DAY})? )?([0-9]{{2}}):([0-9]{{2}})-([0-9]{{2}}):([0-9]{{2}})"
+
+# More hosts than anybody lists; the whole environment may have two megabytes.
+MAX_NO_PROXY = 16 * 1024
+
+
+def network(value: object) -> str:
+    """Read an address or a network such as 172.16.0.0/12, without a zone: peers are compared without theirs."""
+    try:
+        return str(ip_network(value)) if isinstance(value, str) and "%" not in value else _no_network()
+    except ValueError:
+        return _no_network()
+
+
+def http_proxy(value: object) -> Secret:
+    """Read the address of an HTTP proxy, which may have a password in it; empty for none."""
+    text = value if isinstance(value, str) else "\0"
+    text = f"http://{text}" if text and "://" not in text else text
+    if text and not _is_proxy(text):
+        raise UnfitError('an HTTP proxy such as "http://proxy.example:3128" (with "user:password@" if it wants them)')
+    return Secret(text)
+
+
+def no_proxy(value: object) -> str:
+    """Read which hosts are reached without a proxy, as NO_PROXY has them."""
+    if not isinstance(value, str) or not value.isprintable() or len(value) > MAX_NO_PROXY:
+        raise UnfitError('hosts and networks with commas between them, such as "localhost,.example.com,10.0.0.0/8"')
+    return value
+
+
+def _is_proxy(url: str) -> bool:
+    """Whether `url` names a proxy that is asked over plain HTTP; what goes through it is encrypted."""
+    from urllib.parse import urlsplit  # late: for those who have one
+
+    if not re.fullmatch(r"[!-~]{1,1024}", url) or "\\" in url:
+        return False
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    return (
+        parts.scheme == "http" and bool(parts.hostname) and parts.path in {"", "/"} and not parts.query + parts.fragment
+    )
+
+
+def hours(value: object) -> str:
+    """Read hours of the week such as `mon-fri 08:00-18:00`."""
+    match = re.fullmatch(_HOURS, value) if isinstance(value, str) else None
+    if match is not None:
+        start_hour, start_minute, end_hour, end_minute = map(int, match.groups())
+        start, end = start_hour * 60 + start_minute, end_hour * 60 + end_minute
+        if start_minute < 60 and end_minute < 60 and start < end <= 24 * 60:
+            return match[0]
+    raise UnfitError('hours such as "mon-fri 08:00-18:00", "sat 09:00-12:00" or "22:00-24:00"')
+
+
+def timezone(value: object) -> str:
+    """Read the name of a time zone. Whether the machine knows it is for whoever uses it to find out."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+_-]*(/[A-Za-z0-9+_-]+)*", value):
+        raise UnfitError("the name of a time zone such as UTC or Europe/Berlin")
+    return value
+
+
+def absolute_path(value: object) -> str:
+    """Read an absolute path without `..`."""
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value or ".." in value.split("/"):
+        raise UnfitError("an absolute path without ..")
+    return value
+
+
+def optional_path(value: object) -> str:
+    """Read an absolute path; empty for none."""
+    return "" if value == "" else absolute_path(value)
+
+
+def file_mode(value: object) -> str:
+    """Read a file's mode, which stays the octal digits that it is written in."""
+    if not isinstance(value, str) or not re.fullmatch(r"[0-7]{3,4}", value, re.ASCII):
+        raise UnfitError('three or four octal digits as text, such as "0755"')
+    return value
+
+
+def nonempty_command(value: object) -> str:
+    """Read a command for a shell."""
+    if not command(value).strip():
+        raise UnfitError("a command")
+    return command(value)
+
+
+def metrics_address(value: object) -> str:
+    """Read where figures are served: `off`, `address:port`, or the path of a unix socket."""
+    if value == "off":
+        return "off"
+    if isinstance(value, str) and value.startswith("/"):
+        return socket_path(value)
+    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    if not is_ip_address(host.removeprefix("[").removesuffix("]")) or not port.isdigit() or int(port) > 65535:
+        raise UnfitError('"off", an address and a port such as 127.0.0.1:9100, or the absolute path of a socket')
+    return f"{host}:{port}"
+
+
+def _no_network() -> str:
+    raise UnfitError("an address, or a network such as 172.16.0.0/12 without bits beyond its mask")

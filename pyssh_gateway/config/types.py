@@ -1,0 +1,262 @@
+"""The configuration's types, with their defaults and limits.
+
+What is written at a field's type is the whole truth about it: the last item of a leaf's `Annotated` reads and checks
+the raw value. `docs/configuration.md` has the same for people, and the tests hold the two together.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+from pyssh_gateway.config import machine_values, values
+from pyssh_gateway.config.source import DEFAULT_ADDRESS, DEFAULT_PORT
+from pyssh_gateway.config.values import Duration, Secret
+
+ACCEPTED_ENV = ("LANG", "LC_*", "COLORTERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "GIT_*", "NO_COLOR")
+"""What a client may set by default (sshd's AcceptEnv): looks, language and git's settings; nothing that loads code."""
+
+KEY_TYPES = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "ssh-rsa",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+)
+"""Types of keys that may log in. RSA keys sign with SHA-2 only."""
+
+PRIVATE_NETWORKS = (
+    *("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"),
+    *("fc00::/7", "fe80::/10"),
+)
+"""Private addresses (RFC 1918, 6598, 3927, 4193 and 4291). Connections from there are often other people's, whom a
+bridge, a balancer or a proxy without a header brings: a penalty for one would keep out all of them."""
+
+GITHUB_URL = "https://github.com"
+GITHUB_API_URL = "https://api.github.com"
+
+# Fly's maximum kill_timeout: past it the machine is gone, whatever we still wait for.
+_MAX_DRAIN = 300
+# A source that takes longer is down, and the next refresh will ask it again.
+_MAX_FETCH = 60
+# Every refresh asks every source; faster would be a load on them and noticed by GitHub's rate limit.
+_MIN_REFRESH = 10
+# Time to find a security key in another room. It is the time for which a scanner can hold a place.
+_MAX_GRACE = 600
+# OpenSSH's MaxAuthTries is 6. Larger agents exist; guessing keys is hopeless at any number of attempts.
+_MAX_ATTEMPTS = 100
+# Fly's proxy opens at most 2,048 connections per app and edge; a few edges fit.
+_MAX_UNAUTHENTICATED = 10_000
+# A day: whoever is kept out for longer has to be kept out by a firewall.
+_MAX_PENALTY = 86400
+# OpenSSH's MaxSessions is 10. Each is a process and up to three descriptors.
+_MAX_SESSIONS = 1_000
+# OpenSSH's ClientAliveCountMax is 3 of no interval; a day of silence at any sensible interval is within this.
+_MAX_MISSES = 10_000
+
+
+class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where connections arrive."""
+
+    address: Annotated[str | tuple[str, ...], values.listen_address] = DEFAULT_ADDRESS
+    port: Annotated[int, values.whole_number(0, 65535)] = DEFAULT_PORT
+    # npm's ssh2, and the editors that are built on it, refuse unix-socket forwarding to anything but OpenSSH.
+    identification: Annotated[str, values.identification] = "OpenSSH_9.9 pyssh-gateway"
+    proxy_protocol: Annotated[str, values.choice("off", "v1", "v2", "any")] = "off"
+    trusted_proxies: tuple[Annotated[str, machine_values.network], ...] = ()
+
+
+class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One Unix account that people may log in to, and where their keys come from."""
+
+    user: Annotated[str, values.existing_account]
+    keys: Annotated[tuple[Annotated[str, values.source_spec], ...], msgspec.Meta(min_length=1)]
+    forwarding: Annotated[str, values.choice("all", "local", "none")] = "all"
+    permit_open: tuple[Annotated[str, values.host_and_port], ...] = ()
+    permit_listen: tuple[Annotated[str, values.host_and_port], ...] = ()
+    force_command: Annotated[str, values.command] = ""
+    set_env: tuple[Annotated[str, values.env_setting], ...] = ()
+    only_fingerprints: tuple[Annotated[str, values.fingerprint], ...] = ()
+    key_types: tuple[Annotated[str, values.choice(*KEY_TYPES)], ...] = ()
+
+
+class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How keys are fetched, how long they count, and what happens when they go."""
+
+    refresh: Annotated[Duration, values.duration(_MIN_REFRESH, values.YEAR)] = Duration(600)
+    revalidate: Annotated[Duration, values.duration(0, values.YEAR)] = Duration(60)
+    max_stale: Annotated[Duration, values.duration(values.MINUTE, values.YEAR)] = Duration(7 * 86400)
+    timeout: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_FETCH)] = Duration(5)
+    on_revoke: Annotated[str, values.choice("end", "keep")] = "end"
+    github_url: Annotated[str, values.base_url] = GITHUB_URL
+    github_api_url: Annotated[str, values.optional_base_url] = ""
+    github_token: Annotated[Secret, values.secret] = Secret()
+    gitlab_url: Annotated[str, values.base_url] = "https://gitlab.com"
+    codeberg_url: Annotated[str, values.base_url] = "https://codeberg.org"
+    launchpad_url: Annotated[str, values.base_url] = "https://launchpad.net"
+    sourcehut_url: Annotated[str, values.base_url] = "https://meta.sr.ht"
+    https_proxy: Annotated[Secret, machine_values.http_proxy] = Secret()
+    no_proxy: Annotated[str, machine_values.no_proxy] = ""
+
+    @property
+    def github_api(self) -> str:
+        """Where GitHub's API is: that of github.com, or that of the Enterprise Server that `github_url` names."""
+        if self.github_api_url:
+            return self.github_api_url
+        return f"{self.github_url}/api/v3" if self.github_is_own else GITHUB_API_URL
+
+    @property
+    def github_is_own(self) -> bool:
+        """Whether `github_url` names an Enterprise Server, which may hide its pages of keys. github.com never does."""
+        return self.github_url != GITHUB_URL
+
+
+class HostKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The server's own keys. The first type is the one that is shown; a missing key is made."""
+
+    types: Annotated[
+        tuple[Annotated[str, values.choice("ed25519", "ecdsa", "rsa")], ...], msgspec.Meta(min_length=1)
+    ] = ("ed25519",)
+
+
+class Idle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the machine is not needed. `timeout` None: never. `boot_grace` None: the same as `timeout`."""
+
+    timeout: Annotated[Duration | None, values.duration_or_off] = Duration(60)
+    boot_grace: Annotated[Duration | None, values.duration_or("timeout")] = None
+    client_idle: Annotated[Duration | None, values.duration_or_off] = None
+    lost_client_grace: Annotated[Duration, values.duration(0, values.YEAR)] = Duration(300)
+    background: Annotated[str, values.choice("ignore", "cpu")] = "ignore"
+    background_cpu: Annotated[int, values.whole_number(1, 100)] = 10
+    background_max: Annotated[Duration, values.duration(values.SECOND, values.YEAR)] = Duration(12 * 3600)
+    hold_max: Annotated[Duration, values.duration(values.SECOND, values.YEAR)] = Duration(12 * 3600)
+    schedule: tuple[Annotated[str, machine_values.hours], ...] = ()
+    timezone: Annotated[str, machine_values.timezone] = "UTC"
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a peer may ask of us."""
+
+    login_grace: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_GRACE)] = Duration(30)
+    signature_grace: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_GRACE)] = Duration(120)
+    auth_attempts: Annotated[int, values.whole_number(1, _MAX_ATTEMPTS)] = 6
+    unauthenticated: Annotated[int, values.whole_number(1, _MAX_UNAUTHENTICATED)] = 100
+    unauthenticated_per_source: Annotated[int, values.whole_number(1, _MAX_UNAUTHENTICATED)] = 10
+    sessions_per_connection: Annotated[int, values.whole_number(1, _MAX_SESSIONS)] = 64
+    early_drop_start: Annotated[int, values.whole_number(1, _MAX_UNAUTHENTICATED)] = 10
+    early_drop_rate: Annotated[int, values.whole_number(1, 100)] = 30
+    penalties: Annotated[bool, values.yes_or_no] = True
+    penalty_min: Annotated[Duration, values.duration(0, _MAX_PENALTY)] = Duration(15)
+    penalty_max: Annotated[Duration, values.duration(values.SECOND, _MAX_PENALTY)] = Duration(600)
+    penalty_exempt: tuple[Annotated[str, machine_values.network], ...] = PRIVATE_NETWORKS
+
+
+class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a session may bring along, when its client counts as gone, and when it is over.
+
+    `keepalive` None: the client is never asked. `linger` None: a session waits for its output's end, as sshd's does.
+    """
+
+    accept_env: tuple[Annotated[str, values.env_pattern], ...] = ACCEPTED_ENV
+    keepalive: Annotated[Duration | None, values.duration_or_off] = Duration(30)
+    keepalive_misses: Annotated[int, values.whole_number(1, _MAX_MISSES)] = 10
+    linger: Annotated[Duration | None, values.duration_or_off] = None
+    banner: Annotated[bool, values.yes_or_no] = True
+
+
+class Forwarding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is forwarded, for everybody. A login may have less (`login.forwarding`)."""
+
+    agent: Annotated[bool, values.yes_or_no] = True
+    x11: Annotated[bool, values.yes_or_no] = False
+    gateway_ports: Annotated[str, values.choice("no", "yes", "clientspecified")] = "no"
+    socket_mask: Annotated[str, values.mask] = "0177"
+    socket_unlink: Annotated[bool, values.yes_or_no] = False
+
+
+class Stop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the server leaves, and what becomes of the machine then."""
+
+    drain: Annotated[Duration, values.duration(0, _MAX_DRAIN)] = Duration(4)
+    action: Annotated[str, values.choice("exit", "suspend", "command")] = "exit"
+    command: Annotated[str, values.command] = ""
+    hooks: tuple[Annotated[str, values.command], ...] = ()
+    hook_timeout: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_DRAIN)] = Duration(10)
+    fly_api: Annotated[str, values.socket_path] = "auto"
+
+
+class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is written to standard output. `auto`: human on a terminal, JSON lines elsewhere."""
+
+    format: Annotated[str, values.choice("auto", "human", "json")] = "auto"
+
+
+class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A symbolic link that is made at boot: `path` leads to `target`, which is a directory that is made if missing."""
+
+    path: Annotated[str, machine_values.absolute_path]
+    target: Annotated[str, machine_values.absolute_path]
+
+
+class Directory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A directory that is there after boot, with this owner and mode."""
+
+    path: Annotated[str, machine_values.absolute_path]
+    owner: Annotated[str, values.existing_account] = "root"
+    mode: Annotated[str, machine_values.file_mode] = "0755"
+
+
+class Account(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A Unix account that is made at boot if it is missing. `home` empty: /home and its name."""
+
+    user: Annotated[str, values.account_name]
+    shell: Annotated[str, machine_values.absolute_path] = "/bin/bash"
+    groups: tuple[Annotated[str, values.account_name], ...] = ()
+    home: Annotated[str, machine_values.optional_path] = ""
+    sudo: Annotated[bool, values.yes_or_no] = False
+
+
+class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A program that runs as long as the server does."""
+
+    name: Annotated[str, values.account_name]
+    command: Annotated[str, machine_values.nonempty_command]
+    user: Annotated[str, values.existing_account] = "root"
+    stop_timeout: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_DRAIN)] = Duration(5)
+
+
+class Boot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the machine needs that nobody else starts: after the socket is open, and without making a login wait."""
+
+    link: tuple[Link, ...] = ()
+    directory: tuple[Directory, ...] = ()
+    account: tuple[Account, ...] = ()
+    service: tuple[Service, ...] = ()
+
+
+class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Figures for Prometheus."""
+
+    listen: Annotated[str, machine_values.metrics_address] = "off"
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything, parsed once."""
+
+    listen: Listen = Listen()
+    login: tuple[Login, ...] = ()
+    keys: Keys = Keys()
+    host_keys: HostKeys = HostKeys()
+    idle: Idle = Idle()
+    limits: Limits = Limits()
+    session: Session = Session()
+    forwarding: Forwarding = Forwarding()
+    stop: Stop = Stop()
+    boot: Boot = Boot()
+    metrics: Metrics = Metrics()
+    log: Log = Log()
+    account: Annotated[str, values.existing_account] = "pyssh-gateway"
+    control: Annotated[str, values.socket_path] = "auto"
+    keys_dir: Annotated[str, values.directory] = "keys"
+    audit_dir: Annotated[str, values.directory] = "audit"

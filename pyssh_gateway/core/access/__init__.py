@@ -1,0 +1,1 @@
+"""Who gets in: keys, their options, certificates, and what is decided by them."""

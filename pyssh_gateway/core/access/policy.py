@@ -1,0 +1,304 @@
+"""Who gets in.
+
+One pure decision over facts that were gathered before; it never awaits, so nothing can change under it. What it says is
+still to be proved: the signature of the request, and an authority's under a certificate, are verified by whoever asked.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import msgspec
+
+from pyssh_gateway.config.values import format_duration
+from pyssh_gateway.core.access import certificates
+from pyssh_gateway.core.access.authorized_keys import AccountKeys, AuthorizedKey, KeySnapshot, fingerprint
+from pyssh_gateway.core.access.certificate_options import granted as granted_by
+from pyssh_gateway.core.access.certificate_options import merged
+from pyssh_gateway.core.access.certificates import Certificate, CertificateError
+from pyssh_gateway.core.access.freshness import age_of
+from pyssh_gateway.core.access.key_options import NO_OPTIONS, KeyOptions
+from pyssh_gateway.core.access.person_names import visible_name
+from pyssh_gateway.core.access.source_match import matches
+from pyssh_gateway.events import Identity
+
+SIGNATURE_ALGORITHMS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "ssh-ed25519": frozenset({"ssh-ed25519"}),
+        "ecdsa-sha2-nistp256": frozenset({"ecdsa-sha2-nistp256"}),
+        "ecdsa-sha2-nistp384": frozenset({"ecdsa-sha2-nistp384"}),
+        "ecdsa-sha2-nistp521": frozenset({"ecdsa-sha2-nistp521"}),
+        # RFC 8332: an ssh-rsa key signs with SHA-2; the SHA-1 signature named "ssh-rsa" is not accepted.
+        "ssh-rsa": frozenset({"rsa-sha2-256", "rsa-sha2-512"}),
+        "sk-ssh-ed25519@openssh.com": frozenset({"sk-ssh-ed25519@openssh.com"}),
+        "sk-ecdsa-sha2-nistp256@openssh.com": frozenset({"sk-ecdsa-sha2-nistp256@openssh.com"}),
+    }
+)
+"""Key type -> the signature algorithms that prove possession of such a key, or that such an authority signs with."""
+
+SECURITY_KEYS = frozenset({"sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com"})
+"""Key types whose signatures say whether somebody was there."""
+
+TOUCHED = 0x01
+VERIFIED = 0x04
+"""What a security key signs beside the data (PROTOCOL.u2f): somebody touched it; it knew who (a PIN, a fingerprint)."""
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """What the signature of a request says of itself (RFC 4253 section 6.6), before anything is verified.
+
+    `flags` is what a security key signed beside the data (OpenSSH's PROTOCOL.u2f): bit 0 touched, bit 2 user verified;
+    None in the signature of any other key.
+    """
+
+    algorithm: str
+    flags: int | None = None
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """A `publickey` request (RFC 4252 section 7).
+
+    `user` is the account name as it was on the wire, `algorithm` the signature algorithm that the request names,
+    `blob` the public key or certificate. `proof` is None while the key is only offered. `peer` is the client's address.
+    """
+
+    user: bytes
+    algorithm: str
+    blob: bytes
+    proof: Proof | None
+    peer: str = ""
+
+
+class Accept(msgspec.Struct, frozen=True):
+    """The key may log in, once the signature has been verified (if there is one).
+
+    `key` is the line that let it in: the key's own, or that of the authority that signed `certificate`, whose signature
+    is to be verified, too. `signer` is the plain public key that the request's signature is to be verified with.
+    `options` are the line's and the certificate's together.
+    """
+
+    key: AuthorizedKey
+    options: KeyOptions
+    identity: Identity
+    signer: bytes
+    certificate: Certificate | None = None
+
+
+class Deny(msgspec.Struct, frozen=True):
+    """The request fails. `reason` is for the log and never for the peer.
+
+    `final`: the request is wrong by itself. Anything else may become right by a look at the sources, and gets one: else
+    the time that looking takes would tell which accounts and keys there are.
+    """
+
+    reason: str
+    final: bool = False
+
+
+class _Offer(msgspec.Struct, frozen=True):
+    """A request that is right by itself. `granted` are the options of the certificate, if it is one."""
+
+    attempt: Attempt
+    key_type: str
+    signer: bytes
+    fingerprint: str
+    certificate: Certificate | None
+    granted: KeyOptions
+
+
+def decide(attempt: Attempt, snapshot: KeySnapshot, now: float) -> Accept | Deny:
+    """Whether the request may succeed, by the keys in `snapshot`; `now` is Unix time in seconds. Never raises.
+
+    The order is the security property. What is wrong with the request by itself is said first: no look at the sources
+    would mend it, and the answer is the same for every account, existing or not. After that, who does not know a key of
+    the account's gets one and the same answer.
+    """
+    offer = _read(attempt, now)
+    if isinstance(offer, str):
+        return Deny(offer, final=True)
+
+    # The account's name has to be the very bytes that were sent: a library that normalises names (RFC 4013) turns other
+    # names into this one.
+    user = attempt.user.decode("ascii", "replace") if attempt.user.isascii() else ""
+    account = snapshot.accounts.get(user) if user else None
+    if account is None:
+        return Deny("unknown account")
+    lines = _lines(account, attempt.blob, offer.certificate)
+    if not lines:
+        what = "key is not known" if offer.certificate is None else "the certificate's authority is not known"
+        return Deny(what + _backend_error(account.failures))
+
+    narrowed = _narrowed(account, offer.key_type, offer.fingerprint)
+    if narrowed:
+        return Deny(narrowed)
+    denials: list[str] = []
+    for line in lines:  # one line's conditions don't hold: as in sshd, the next may let the key in
+        stale = _stale(line.source, snapshot, now)
+        verdict = stale + _backend_error(account.failures) if stale else _judge(line, offer, user, now)
+        if isinstance(verdict, Accept):
+            return verdict
+        denials.append(verdict)
+    return Deny(denials[0])
+
+
+def still_holds(user: str, accepted: Accept, snapshot: KeySnapshot) -> bool:
+    """Whether the key, or the authority, that let somebody in is still the account's.
+
+    For ending sessions when it is not: a source that does not answer, or a time that is over, ends none.
+    """
+    account = snapshot.accounts.get(user)
+    if account is None:
+        return False
+    certificate = accepted.certificate
+    key_type = accepted.key.key_type if certificate is None else certificate.key_type
+    if _narrowed(account, key_type, accepted.identity.fingerprint):
+        return False
+    return bool(_lines(account, accepted.signer, certificate))
+
+
+def _read(attempt: Attempt, now: float) -> _Offer | str:
+    """What is offered, judged by nothing but itself and the time, or what is wrong with it."""
+    named = certificates.type_of(attempt.blob)
+    key_type, signer, certificate, granted = named, attempt.blob, None, NO_OPTIONS
+    if named in certificates.CERTIFICATE_TYPES:
+        try:
+            certificate = certificates.parse(attempt.blob)
+            granted = granted_by(certificate)
+        except CertificateError as error:
+            return f"this certificate can't be used: {error}"
+        problem = _not_a_login(certificate, now)
+        if problem:
+            return problem
+        key_type, signer = certificate.key_type, certificate.public_blob
+
+    # Of a certificate the request names another algorithm than the signature: rsa-sha2-256-cert-v01@openssh.com and
+    # rsa-sha2-256. In the plain case they are the same (RFC 4252 section 7).
+    algorithms = SIGNATURE_ALGORITHMS.get(key_type, frozenset())
+    named_as = {name if certificate is None else certificates.certified(name): name for name in algorithms}
+    if not named_as:
+        return f"key type {_shown(named)} is not accepted" if named else "not a public key"
+    if attempt.algorithm not in named_as:
+        return f"signature algorithm {_shown(attempt.algorithm)} is not accepted for a {named} key"
+    if attempt.proof is not None and attempt.proof.algorithm != named_as[attempt.algorithm]:
+        return f"signature made with {_shown(attempt.proof.algorithm)}, request says {attempt.algorithm}"
+    return _Offer(attempt, key_type, signer, fingerprint(signer), certificate, granted)
+
+
+def _not_a_login(certificate: Certificate, now: float) -> str:
+    """Why nobody can log in with the certificate; empty if somebody may."""
+    if certificate.kind != certificates.USER:
+        return "this certificate is a host's, not a user's"
+    if certificate.signature_algorithm not in SIGNATURE_ALGORITHMS[certificate.ca_type]:
+        algorithm = _shown(certificate.signature_algorithm)
+        return f"the certificate is signed with {algorithm}, which is not accepted of a {certificate.ca_type} authority"
+    if now < certificate.valid_after:
+        return f"the certificate is not yet valid, for another {_age(certificate.valid_after - now)}"
+    if now >= certificate.valid_before:
+        return f"the certificate expired {_age(now - certificate.valid_before)} ago"
+    if not certificate.principals:  # "valid for any principal", by the document; nobody should be everybody
+        return "the certificate names no principals"
+    return ""
+
+
+def _lines(account: AccountKeys, blob: bytes, certificate: Certificate | None) -> tuple[AuthorizedKey, ...]:
+    """The lines about the key, or about the authority that is said to have signed the certificate."""
+    if certificate is None:
+        return account.keys.get(blob, ())
+    return account.authorities.get(certificate.ca_blob, ())
+
+
+def _narrowed(account: AccountKeys, key_type: str, key_fingerprint: str) -> str:
+    """Why the login's own settings exclude a key that a source has; empty if they don't."""
+    if account.key_types and key_type not in account.key_types:
+        return f"key_types of this login does not have {key_type}"
+    if account.only_fingerprints and key_fingerprint not in account.only_fingerprints:
+        return "only_fingerprints of this login does not have this key"
+    return ""
+
+
+def _judge(line: AuthorizedKey, offer: _Offer, user: str, now: float) -> Accept | str:
+    """Whether this line lets the key in, or why not. Each condition stands by itself; none is left out for another."""
+    options, certificate, peer = line.options, offer.certificate, offer.attempt.peer
+    if certificate is None and options.cert_authority:
+        return "the key is an authority's: it certifies, and does not log in"
+    if certificate is not None and not options.cert_authority:
+        return "the key that signed the certificate is not an authority's (cert-authority)"
+    if options.expires is not None and now > options.expires:
+        return f"the key expired {_age(now - options.expires)} ago (expiry-time)"
+    if options.source and not matches(options.source, peer):
+        return f"the key may not be used from {peer} (from)"
+    if certificate is not None:
+        problem = _not_certified(options, certificate, offer.granted, user, peer)
+        if problem:
+            return problem
+        options = merged(options, offer.granted)
+    problem = _not_present(options, offer)
+    if problem:
+        return problem
+    return Accept(line, options, _identity(line, offer), offer.signer, certificate)
+
+
+def _not_certified(line: KeyOptions, certificate: Certificate, granted: KeyOptions, user: str, peer: str) -> str:
+    """Why the certificate is not good for this account from there; empty if it is."""
+    wanted = line.principals or (user,)
+    if not any(principal in wanted for principal in certificate.principals):
+        return f"the certificate names none of {_shown(', '.join(wanted))} as a principal"
+    if granted.source and not matches(granted.source, peer):
+        return f"the certificate may not be used from {peer} (source-address)"
+    if line.command is not None and granted.command is not None and line.command != granted.command:
+        return "the certificate's forced command is not the authority's"
+    return ""
+
+
+def _not_present(options: KeyOptions, offer: _Offer) -> str:
+    """Why nobody has shown to be at the security key; empty if somebody has, or may yet: an offer shows nothing.
+
+    sshd ignores verify-required for other keys; who asked for it did not ask for that.
+    """
+    if offer.key_type not in SECURITY_KEYS:
+        return f"a {offer.key_type} key can't verify its user (verify-required)" if options.verify_required else ""
+    if offer.attempt.proof is None:
+        return ""
+    flags = offer.attempt.proof.flags or 0
+    if options.touch_required and not flags & TOUCHED:
+        return "the security key was not touched"
+    if options.verify_required and not flags & VERIFIED:
+        return "the security key did not verify its user (verify-required)"
+    return ""
+
+
+def _stale(source: str, snapshot: KeySnapshot, now: float) -> str:
+    """Why what a source once said does not count any more; empty if it does."""
+    if snapshot.max_stale is None:
+        return ""
+    fetched = snapshot.fetched.get(source)
+    if fetched is None:
+        return f"the keys of {source} were never confirmed"
+    if age_of(fetched, now) <= snapshot.max_stale:
+        return ""
+    if fetched > now:
+        return f"the keys of {source} are dated {_age(fetched - now)} in the future, so nobody knows how old they are"
+    limit = format_duration(snapshot.max_stale)
+    return f"the keys of {source} were last confirmed {_age(now - fetched)} ago, more than max_stale ({limit})"
+
+
+def _backend_error(failures: tuple[str, ...]) -> str:
+    """What is added to a reason where newer keys could not be had."""
+    return f"; backend error: {failures[0]}" if failures else ""
+
+
+def _identity(line: AuthorizedKey, offer: _Offer) -> Identity:
+    certificate = offer.certificate
+    if certificate is None:
+        return Identity(line.person or line.source, line.person_id, offer.fingerprint)
+    name = visible_name(certificate.key_id) or f"serial-{certificate.serial}"
+    return Identity(f"ca:{name}", None, offer.fingerprint)
+
+
+def _shown(text: str) -> str:
+    """As much of a text from the network as goes into a reason."""
+    return text[:64]
+
+
+def _age(seconds: float) -> str:
+    """Whole minutes for people; seconds where there is no minute."""
+    return format_duration(int(seconds) if seconds < 60 else seconds // 60 * 60)

@@ -1,0 +1,1 @@
+"""What keeps the machine up, and when it stops."""

@@ -1,0 +1,91 @@
+"""Whether somebody is at a terminal that no connection of ours leads to: mosh, whose SSH connection only starts it.
+
+Such a terminal belongs to what a session has left behind. A person shows by what they type: its device's access time is
+that of the last key that a program read from it (`w` shows idle times by it). Output shows nothing, a clock writes too.
+A login record shows a mosh client that is connected, where there are such records. Pure: it is given the terminals.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from pyssh_gateway.core.idle.background import Sample
+
+PAUSE_SECONDS = 300.0
+"""How long somebody may think without being taken for gone, where no other time is set (`idle.client_idle`): as long as
+a lost SSH client counts as on (`session.keepalive` times `session.keepalive_misses`)."""
+
+CLOCK_SECONDS = 8.0
+"""By how much a key may be later than the terminal's access time: the kernel does not show it more exactly (tty_io.c,
+tty_update_time)."""
+
+MOSH_SERVER = "mosh-server"
+
+_FIRST_PTS_MAJOR, _PTS_MAJORS = 136, 8
+"""UNIX98_PTY_SLAVE_MAJOR and UNIX98_PTY_MAJOR_COUNT of the kernel's major.h."""
+
+_BY_MOSH = re.compile(r".* via mosh \[([0-9]{1,10})\]")
+"""What mosh-server writes into the record's host while it hears from its client (mosh-server.cc). When it has not for
+half a minute, it writes "mosh [pid]"."""
+
+
+class Terminal(msgspec.Struct, frozen=True):
+    """A terminal: its name below /dev, whose it is, and the name of the program behind it.
+
+    `typed` is the time (Unix) of the last key, or while there was none, `made`, that of its making. `connected`: a
+    record says that its client is there.
+    """
+
+    line: str
+    uid: int
+    holder: str
+    typed: float
+    made: float
+    connected: bool = False
+
+
+def line_of(number: int) -> str:
+    """The terminal with the device number `number`, as /proc/PID/stat has it (tty_nr); empty if it is no pty."""
+    # MKDEV's 32 bits (kdev_t.h, new_encode_dev): minor numbers on both sides of the major one.
+    major, minor = number >> 8 & 0xFFF, number & 0xFF | number >> 12 & 0xFFF00
+    if not _FIRST_PTS_MAJOR <= major < _FIRST_PTS_MAJOR + _PTS_MAJORS:
+        return ""
+    return f"pts/{(major - _FIRST_PTS_MAJOR) * 256 + minor}"
+
+
+def left_behind(sample: Sample, ours: Iterable[str]) -> dict[str, tuple[int, str]]:
+    """The terminals of the sample's processes that are not `ours`: whose each is, and what is behind it."""
+    by_pid = {process.pid: process for process in sample.processes}
+    known, found = set(ours), dict[str, tuple[int, str]]()
+    for process in sorted(sample.processes, key=lambda one: one.started):
+        parent = by_pid.get(process.parent)
+        if process.tty and process.tty not in known | found.keys() and (parent is None or parent.tty != process.tty):
+            found[process.tty] = process.uid, parent.name if parent is not None else process.name
+    return found
+
+
+def connected_by_mosh(hosts: Mapping[str, str], sample: Sample) -> frozenset[str]:
+    """The terminals of which `hosts`, by line, says that a mosh client is there, if its server is in the sample."""
+    servers = {process.pid for process in sample.processes if process.name == MOSH_SERVER}
+    found = {line: _BY_MOSH.fullmatch(host) for line, host in hosts.items()}
+    return frozenset(line for line, match in found.items() if match is not None and int(match[1]) in servers)
+
+
+def used(
+    terminals: Iterable[Terminal], *, now: float, since: float, timeout: float, client_idle: float | None
+) -> tuple[Terminal, ...]:
+    """Those that somebody is at, at `now` (Unix time), who has not been on by a connection since `since`.
+
+    What was typed before that, came by the connection: a detached tmux is at nobody's hands. mosh's person need not
+    have typed anything yet.
+    """
+    pause = max(timeout, PAUSE_SECONDS) if client_idle is None else client_idle
+
+    def is_used(terminal: Terminal) -> bool:
+        if terminal.connected and client_idle is None:
+            return True
+        is_recent = now - terminal.typed < pause + CLOCK_SECONDS
+        return is_recent and (terminal.holder == MOSH_SERVER or terminal.typed > max(since, terminal.made))
+
+    return tuple(filter(is_used, terminals))

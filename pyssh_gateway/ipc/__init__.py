@@ -1,0 +1,1 @@
+"""The messages between processes, and the sockets by which they travel."""

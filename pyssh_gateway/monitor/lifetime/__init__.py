@@ -1,0 +1,1 @@
+"""How long the machine stays up, and how the server leaves."""

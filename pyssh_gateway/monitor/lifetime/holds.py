@@ -1,0 +1,242 @@
+"""Keeps the holds: grants and ends them, watches their processes, and has the next gateway take them over.
+
+What may be held is decided by `core.idle.holds`; that a hold keeps the machine up is the idle tracker's business, which
+hears of it as everybody does.
+"""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from pyssh_gateway.core import control
+from pyssh_gateway.core.idle import holds
+from pyssh_gateway.core.idle.holds import Hold, NotGranted, Wish
+from pyssh_gateway.events import AnyEvent, HoldEnded, HoldStarted, MachineResumed, Record
+from pyssh_gateway.monitor.reporting.control import Asker, Unanswerable
+from pyssh_gateway.monitor.state_file import read_state, write_state
+
+STATE_FILE = Path("holds.json")
+"""In the working directory, which is the gateway's own."""
+
+ID_BYTES = 3
+"""Six letters, to be typed. Of at most 128 holds two are hardly ever the same by chance, and then another is taken."""
+
+TOO_LATE = "the machine is about to sleep or to stop: ask again when it is back, or connect to wake it"
+
+EXPIRED, COMMAND_ENDED = "expired", "the command has ended"
+
+
+class Holds:
+    """All holds. `limit` is the longest time that one may last, in seconds; `clock` is Unix time.
+
+    `fresh`: this is the first gateway since the machine or the server was started, so that what an earlier one has
+    written down is over. `going` says whether the machine is about to sleep or to stop, whoever wants it up.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit: float,
+        fresh: bool,
+        publish: Callable[[AnyEvent], None],
+        clock: Callable[[], float],
+        loop: asyncio.AbstractEventLoop,
+        state: Path = STATE_FILE,
+        going: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._limit = limit
+        self._fresh = fresh
+        self._publish = publish
+        self._clock = clock
+        self._loop = loop
+        self._state = state
+        self._going = going
+        self._holds: dict[str, Hold] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._processes: dict[str, int] = {}
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Take over what an earlier gateway had granted, if it crashed; whoever is to hear of it listens by now."""
+        found = (
+            ()
+            if self._fresh
+            else holds.decode(read_state(self._state, holds.MAX_STATE_BYTES), limit=self._limit, now=self._clock())
+        )
+        for hold in found:
+            self._holds[hold.id] = hold
+            if hold.until <= self._clock():
+                self._end(hold, EXPIRED)
+            elif hold.pid and not self._watch_again(hold):
+                self._end(hold, COMMAND_ENDED)
+            else:
+                self._start(hold)
+        if self._fresh:
+            with suppress(OSError):
+                self._state.unlink()
+
+    def limit_to(self, seconds: float) -> None:
+        """Grant none that is longer from now on."""
+        self._limit = seconds
+
+    def close(self) -> None:
+        """Let go of timers and descriptors; what is written down stays."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        for id_ in tuple(self._processes):
+            self._unwatch(id_)
+
+    def observe(self, record: Record) -> None:
+        """The machine was away, and the loop's clock with it: ends are times of day, so they are closer now."""
+        if isinstance(record.event, MachineResumed):
+            # Not now: every subscriber is to have seen this event first.
+            self._loop.call_soon(self._set_timers)
+
+    # -- what is asked ------------------------------------------------------------------------------------------
+
+    def hold(self, request: control.HoldUp, asker: Asker) -> control.HeldReply:
+        """Hold the machine up. Raises Unanswerable."""
+        if self._going():  # nobody is promised what can't be kept any more
+            raise Unanswerable(TOO_LATE)
+        id_ = self._new_id()
+        if request.process:
+            self._watch(id_, asker.pid)
+        try:
+            granted = holds.grant(
+                Wish(
+                    uid=asker.uid,
+                    user=asker.user,
+                    reason=request.reason,
+                    seconds=request.seconds,
+                    pid=asker.pid if request.process else 0,
+                    started=(start_of(asker.pid) or 0) if request.process else 0,
+                ),
+                tuple(self._holds.values()),
+                limit=self._limit,
+                now=self._clock(),
+                id_=id_,
+            )
+        except NotGranted as refusal:
+            self._unwatch(id_)
+            raise Unanswerable(str(refusal)) from None
+        self._holds[id_] = granted
+        remark = self._write()  # first: what has been told of holds, whatever happens to us
+        self._start(granted)
+        return control.HeldReply(report_of(granted), remark)
+
+    def release(self, request: control.Release, asker: Asker) -> control.ReleasedReply:
+        """End holds before their time. Raises Unanswerable."""
+        try:
+            chosen = holds.to_release(
+                tuple(self._holds.values()),
+                uid=asker.uid,
+                any_account=asker.may_ask_everything,
+                hold=request.hold,
+                every=request.every,
+            )
+        except NotGranted as refusal:
+            raise Unanswerable(str(refusal)) from None
+        for hold in chosen:
+            self._end(hold, "released" if hold.uid == asker.uid else f"released by {asker.user}")
+        return control.ReleasedReply(tuple(report_of(hold) for hold in chosen))
+
+    def reports(self) -> tuple[control.HoldReport, ...]:
+        """Every hold."""
+        return tuple(report_of(hold) for hold in self._holds.values())
+
+    # -- their lives --------------------------------------------------------------------------------------------
+
+    def _start(self, hold: Hold) -> None:
+        self._set_timer(hold)
+        seconds = round(hold.until - self._clock(), 3)
+        self._publish(HoldStarted(hold=hold.id, user=hold.user, seconds=seconds, reason=hold.reason, pid=hold.pid))
+
+    def _end(self, hold: Hold, why: str) -> None:
+        del self._holds[hold.id]
+        timer = self._timers.pop(hold.id, None)
+        if timer is not None:
+            timer.cancel()
+        self._unwatch(hold.id)
+        self._write()
+        self._publish(HoldEnded(hold=hold.id, user=hold.user, why=why))
+
+    def _set_timer(self, hold: Hold) -> None:
+        earlier = self._timers.get(hold.id)
+        if earlier is not None:
+            earlier.cancel()
+        left = max(0.0, hold.until - self._clock())
+        self._timers[hold.id] = self._loop.call_later(left, self._end, hold, EXPIRED)
+
+    def _set_timers(self) -> None:
+        for hold in self._holds.values():
+            self._set_timer(hold)
+
+    def _write(self) -> str:
+        """Write the holds down; returns what went wrong. A hold that can't be written down is a hold all the same."""
+        try:
+            write_state(self._state, holds.encode(tuple(self._holds.values())))
+        except OSError as error:
+            return f"the hold could not be written down ({error.strerror}): a crash of the server would end it"
+        return ""
+
+    def _new_id(self) -> str:
+        while (id_ := secrets.token_hex(ID_BYTES)) in self._holds:
+            pass
+        return id_
+
+    # -- processes ----------------------------------------------------------------------------------------------
+
+    def _watch(self, id_: str, pid: int) -> None:
+        """Be told when the process ends. Raises Unanswerable."""
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            raise Unanswerable("the command has ended already") from None
+        except OSError as error:
+            raise Unanswerable(
+                f"the command can't be watched on this machine ({error.strerror}): hold for a time instead"
+            ) from None
+        self._processes[id_] = descriptor
+        # A pidfd is readable from the end of its process on (pidfd_open(2)).
+        self._loop.add_reader(descriptor, self._process_ended, id_)
+
+    def _watch_again(self, hold: Hold) -> bool:
+        """Whether the process of a hold that was taken over is still there, and is watched."""
+        try:
+            self._watch(hold.id, hold.pid)
+        except Unanswerable:
+            return False
+        # Only now that it is held by its descriptor: before, the number could have passed on to another process.
+        return holds.is_same_process(hold, start_of(hold.pid))
+
+    def _unwatch(self, id_: str) -> None:
+        descriptor = self._processes.pop(id_, None)
+        if descriptor is not None:
+            self._loop.remove_reader(descriptor)
+            os.close(descriptor)
+
+    def _process_ended(self, id_: str) -> None:
+        self._end(self._holds[id_], COMMAND_ENDED)
+
+
+def report_of(hold: Hold) -> control.HoldReport:
+    """What others are told of a hold."""
+    return control.HoldReport(hold.id, hold.user, hold.reason, hold.since, hold.until, hold.pid)
+
+
+def start_of(pid: int) -> int | None:
+    """When the process began, in clock ticks since the boot (proc_pid_stat(5), field 22); None if that can't be seen.
+
+    It tells a process from a later one that has got its number.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+        # The second field is the program's name, in parentheses, with whatever characters it likes in it.
+        return int(text.rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None

@@ -1,0 +1,328 @@
+"""Acts on the idle tracker: feeds it, sleeps until it wants to be asked again, warns, looks a last time, and leaves.
+
+Nothing in here polls but the looks at whether clients are used and at what sessions have left behind, and those only if
+`idle.client_idle` and `idle.background` ask for them.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from pyssh_gateway.config import parser as config
+from pyssh_gateway.core.idle.background import Sample, busy_terminals
+from pyssh_gateway.core.idle.schedule import Hours, next_start, parse_hours, up_until
+from pyssh_gateway.core.idle.tracker import IdlePolicy, IdleTracker, Stay, Stop, Tick, Warn
+from pyssh_gateway.core.idle.usage import Usage
+from pyssh_gateway.events import (
+    AnyEvent,
+    ClientQuiet,
+    ClientUsed,
+    IdleReached,
+    IdleTick,
+    MachineResumed,
+    Record,
+    ScheduleEntered,
+)
+from pyssh_gateway.ipc.spawner_client import SpawnRefused
+from pyssh_gateway.monitor.clients import Clients
+from pyssh_gateway.monitor.lifetime.background import BackgroundWatch
+from pyssh_gateway.monitor.lifetime.door import Door
+from pyssh_gateway.monitor.lifetime.terminals import TerminalWatch
+
+LAST_LOOK_SECONDS = 0.25
+"""How long a stop waits for those who are just logging in. They get in, or are refused cleanly; scanners, who never
+log in, can delay the stop by no more than this."""
+
+CLOCK_JUMP_SECONDS = 5.0
+"""A difference between the two clocks' progress that is no adjustment: the machine was suspended, or its clock set."""
+
+OLD_LOOKS = 3
+"""So many windows after a look at the processes, what they have used since says nothing about the last window."""
+
+MAX_SCHEDULE_SLEEP = 3600.0
+"""Seconds after which the hours are looked at again, whatever they were: clocks are set, and summer time begins."""
+
+
+class IdleWatch:
+    """Owns the tracker. `leave` is called when the machine may stop; `now` is the loop's clock, `clock` Unix time.
+
+    `sample` tells what the processes of sessions have used so far.
+    """
+
+    def __init__(
+        self,
+        settings: config.Idle,
+        *,
+        registry: Clients,
+        listener: Callable[[], Door],
+        publish: Callable[[AnyEvent], None],
+        leave: Callable[[str], None],
+        sample: Callable[[], Awaitable[Sample]],
+        now: Callable[[], float],
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = self._next_settings = settings
+        self._registry = registry
+        self._listener = listener
+        self._publish = publish
+        self._leave = leave
+        self._now = now
+        self._clock = clock
+        self.tracker = IdleTracker(policy_of(settings), now())
+        self._changed = asyncio.Event()
+        self._sample = sample
+        self._looked_at: Sample | None = None
+        self._at_work: frozenset[str] = frozenset()
+        self._skew = clock() - now()
+        self._jumped = 0.0
+        self._usage: Usage | None = None
+        self._background: BackgroundWatch | None = None
+        self._terminals: TerminalWatch | None = None
+        self._set_up_watches()
+
+    def _set_up_watches(self) -> None:
+        """What looks at that which no event tells, if the settings ask for it."""
+        settings = self._settings
+        self._usage = Usage(settings.client_idle) if settings.client_idle is not None else None
+        self._background = None
+        if settings.background == "cpu" and settings.timeout is not None:
+            self._background = BackgroundWatch(
+                settings,
+                settings.timeout,
+                tracker=self.tracker,
+                sample=self._sample,
+                publish=self._publish,
+                now=self._now,
+            )
+        self._terminals = None
+        if settings.timeout is not None:
+            self._terminals = TerminalWatch(
+                settings,
+                settings.timeout,
+                tracker=self.tracker,
+                sample=self._sample,
+                ours=self._terminals_of_sessions,
+                publish=self._publish,
+                now=self._now,
+                clock=self._clock,
+            )
+
+    def _terminals_of_sessions(self) -> list[str]:
+        """The terminals of sessions: their use is counted by what passes."""
+        return [session.tty for session in self._registry.sessions]
+
+    def reconfigure(self, settings: config.Idle) -> None:
+        """Watch by other settings from now on; if nobody watches now, from when somebody does."""
+        self._next_settings = settings
+        self._changed.set()
+
+    def _adopt(self) -> None:
+        """Begin with the settings that were given last."""
+        before, settings = self._settings, self._next_settings
+        if settings == before:
+            return
+        self._settings = settings
+        usage = self._usage if settings.client_idle == before.client_idle else None
+        if self._terminals is not None:
+            self._terminals.forget()  # nobody else would say when that ends; the next one looks anew
+        self._set_up_watches()
+        if usage is not None:  # it knows who is quiet, and so who is used again
+            self._usage = usage
+        self.tracker.follow(
+            policy_of(settings),
+            usage=settings.client_idle == before.client_idle,
+            schedule=(settings.schedule, settings.timezone) == (before.schedule, before.timezone),
+            background=self._background is not None,
+            now=self._now(),
+        )
+
+    def observe(self, record: Record) -> None:
+        """An event: it may change whether the machine is needed."""
+        self._see_clock_jump()  # first: what this event says is said on the clock as it is now
+        before = self.tracker.reasons(self._now())
+        self.tracker.observe(record.event, self._now())
+        if self.tracker.reasons(self._now()) != before:
+            self._changed.set()
+            if self._background is not None:
+                self._background.observe()
+            if self._terminals is not None:
+                self._terminals.observe()
+
+    async def run(self) -> None:
+        """Watch until the machine may stop."""
+        stop = False
+        while not stop:
+            self._adopt()
+            stop = await self._run_watches()
+
+    async def _run_watches(self) -> bool:
+        """Watch by the settings in force. True: the machine may stop; False: there are other settings."""
+        async with asyncio.TaskGroup() as watches:
+            helpers = []
+            if self._usage is not None:
+                helpers.append(watches.create_task(self._watch_usage(self._usage), name="usage"))
+            if self._settings.schedule:
+                helpers.append(watches.create_task(self._watch_schedule(), name="schedule"))
+            if self._background is not None:
+                helpers.append(watches.create_task(self._background.run(), name="background"))
+            if self._terminals is not None:
+                helpers.append(watches.create_task(self._terminals.run(), name="terminals"))
+            stop = await self._watch()
+            for helper in helpers:
+                helper.cancel()
+        return stop
+
+    async def _watch(self) -> bool:
+        """Sleep until the tracker's next deadline or the next change. True: the machine may stop; False: see above."""
+        while self._next_settings == self._settings:
+            self._changed.clear()
+            self._tell_clock_jump()
+            match self.tracker.poll(self._now()):
+                case Tick(idle=idle, remaining=remaining):
+                    self._publish(IdleTick(idle=idle, remaining=remaining, message=f"Idle for {idle}s"))
+                case Warn(seconds=seconds):
+                    await self._look_at_work()
+                    self._look_at_usage()  # a terminal that has just been opened is not told that nobody is here
+                    if not self.tracker.in_use:
+                        self._warn(seconds)
+                case Stay(until=until):
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout_at(until):
+                            await self._changed.wait()
+                case Stop(idle=idle, why=why):
+                    if await self._last_look(idle, why):
+                        return True
+        return False
+
+    def resumed(self, seconds: float) -> None:
+        """The machine was suspended, at our own wish, and is back after `seconds`, which our clock may have seen."""
+        self._take_clock_jump()
+        self._publish(MachineResumed(seconds=round(seconds, 1)))
+
+    def _tell_clock_jump(self) -> None:
+        jumped = self._take_clock_jump()
+        if jumped:
+            self._publish(MachineResumed(seconds=round(jumped, 1)))
+
+    def _take_clock_jump(self) -> float:
+        """By how much the time of day has jumped since this was asked last, in seconds; 0: adjustments at most."""
+        self._see_clock_jump()
+        self._skew = self._clock() - self._now()
+        jumped, self._jumped = self._jumped, 0.0
+        return jumped
+
+    def _see_clock_jump(self) -> None:
+        """Move the tracker's ends, which are times of day, if that has jumped. Its own clock may have stood still."""
+        skew = self._clock() - self._now()
+        jumped = skew - self._skew
+        if abs(jumped) > CLOCK_JUMP_SECONDS:
+            self._skew = skew
+            self._jumped += jumped
+            self.tracker.fall_behind(jumped, self._now())
+            self._changed.set()
+            if self._background is not None:
+                self._background.observe()
+
+    def _warn(self, seconds: float) -> None:
+        for session in self._registry.sessions:
+            session.announce(
+                f"pyssh-gateway: nobody is using this machine; it stops in {seconds:.0f} s. Press a key to keep it up."
+            )
+
+    async def _last_look(self, idle: float, why: str) -> bool:
+        """Close the door, and see whether somebody is just coming in. True: nobody was, and the machine may stop."""
+        await self._look_at_work()
+        self._look_at_usage()
+        if self._terminals is not None:
+            await self._terminals.look()
+        if self.tracker.in_use:
+            return False
+        listener = self._listener()
+        listener.stop()
+        await asyncio.sleep(0)  # who was accepted in this turn of the loop is counted in the next
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_LOOK_SECONDS):
+                while listener.unauthenticated and not self.tracker.in_use:
+                    await self._changed.wait()
+                    self._changed.clear()
+        self._look_at_usage()  # who is on may have come back in that time
+        # From here to `_leave` nothing awaits: who is not on now does not get on any more.
+        if self.tracker.in_use:
+            self._listener().resume()
+            self._publish(IdleReached(idle=round(idle, 3), outcome="stay", message="Somebody has just logged in"))
+            return False
+        self._publish(IdleReached(idle=round(idle, 3), outcome="stop", message="Stopping machine. Goodbye!"))
+        self._leave(why)
+        return True
+
+    # -- reasons that nothing tells by itself -------------------------------------------------------------------
+
+    async def _watch_usage(self, usage: Usage) -> None:
+        while True:
+            await asyncio.sleep(usage.window)
+            await self._look_at_work()
+            self._look_at_usage()
+
+    async def _look_at_work(self) -> None:
+        """Whether programs work at the terminals that have been written to; the processes are looked at only then."""
+        self._at_work = frozenset()
+        if self._usage is None:
+            return
+        clients = {client.id: client for client in self._registry.clients if client.user}
+        shown = self._usage.shows({conn: client.counters for conn, client in clients.items()})
+        if not shown:
+            return
+        before = self._looked_at
+        with suppress(SpawnRefused):  # nobody knows: then it is no use
+            self._looked_at = await self._sample()
+        if before is None or self._looked_at is None or self._looked_at.at - before.at > OLD_LOOKS * self._usage.window:
+            return  # the next window is judged
+        busy = busy_terminals(before, self._looked_at, self._settings.background_cpu)
+        self._at_work = frozenset(
+            conn
+            for conn in shown
+            for session in clients[conn].sessions.values()
+            if session.tty.removeprefix("/dev/") in busy
+        )
+
+    def _look_at_usage(self) -> None:
+        if self._usage is None:
+            return
+        clients = {client.id: client for client in self._registry.clients if client.user}
+        counters = {conn: client.counters for conn, client in clients.items()}
+        quiet, used = self._usage.look(counters, self._now(), self._at_work)
+        self._at_work = frozenset()
+        for conn, seconds in quiet:
+            client = clients[conn]
+            self._publish(ClientQuiet(conn=conn, user=client.user, seconds=round(seconds, 1), identity=client.identity))
+        for conn in used:
+            client = clients[conn]
+            self._publish(ClientUsed(conn=conn, user=client.user, identity=client.identity))
+
+    async def _watch_schedule(self) -> None:
+        hours = tuple(filter(None, map(parse_hours, self._settings.schedule)))
+        zone = ZoneInfo(self._settings.timezone)
+        while True:
+            wait = self._enter_schedule(hours, datetime.fromtimestamp(self._clock(), zone))
+            await asyncio.sleep(min(wait, MAX_SCHEDULE_SLEEP))
+
+    def _enter_schedule(self, hours: tuple[Hours, ...], local: datetime) -> float:
+        """Say so if it is one of the hours; returns the seconds after which to look again."""
+        if (now_up := up_until(hours, local)) is not None:
+            end, text = now_up
+            seconds = (end - local).total_seconds()
+            self._publish(ScheduleEntered(seconds=round(seconds, 1), what=text))
+            return seconds
+        start = next_start(hours, local)
+        return MAX_SCHEDULE_SLEEP if start is None else (start - local).total_seconds()
+
+
+def policy_of(settings: config.Idle) -> IdlePolicy:
+    """The tracker's rules, as configured."""
+    return IdlePolicy(
+        timeout=None if settings.timeout is None else float(settings.timeout),
+        boot_grace=None if settings.boot_grace is None else float(settings.boot_grace),
+        lost_grace=float(settings.lost_client_grace),
+    )

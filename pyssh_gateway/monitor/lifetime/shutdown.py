@@ -1,0 +1,207 @@
+"""How the server leaves, or lets the machine be suspended: clients are told, sessions end, hooks run, and then the act.
+
+The order is what keeps promises: nobody is let in any more before anybody is told; who is on is told why before the
+connection closes; every line of the log is in the file before the machine may be gone.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from pyssh_gateway.config.types import Stop
+from pyssh_gateway.core.idle.stopping import Clocks, Farewell, farewell, hook_seconds, session_seconds
+from pyssh_gateway.events import ConnectionOpened, HoldStarted, Record, ServerStopped, ServerStopping, StopStep
+from pyssh_gateway.events.bus import EventBus
+from pyssh_gateway.machine import history
+from pyssh_gateway.machine.stop import Starter, Steps
+from pyssh_gateway.monitor.clients import Clients
+from pyssh_gateway.monitor.lifetime.door import Door
+from pyssh_gateway.system.threads import in_daemon_thread
+
+FLUSH_SECONDS = 0.5
+"""How long the last bytes (disconnect messages) may take to leave once everything has been closed."""
+
+DISK_SECONDS = 1.0
+"""How long a disk may take for why we stop, and for what has been written before the machine may be gone. What comes
+later than that is not waited for."""
+
+
+class StopReason(msgspec.Struct, frozen=True):
+    """Why the gateway leaves: "idle", or "signal"."""
+
+    name: str
+    detail: str
+
+
+class Leaving:
+    """Does what a stop takes. `since` is the Unix time from which on the machine has been up.
+
+    `needed` says whether there is a reason to stay up after all; `resumed` is told for how many seconds it was away.
+    `stop_services` returns when they have ended, within a time of their own; a machine that sleeps keeps them.
+    """
+
+    def __init__(
+        self,
+        settings: Stop,
+        starter: Starter,
+        *,
+        registry: Clients,
+        listener: Callable[[], Door],
+        bus: EventBus,
+        clocks: Callable[[], Clocks],
+        since: float,
+        needed: Callable[[], bool],
+        resumed: Callable[[float], None],
+        stop_services: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._settings = self._next_settings = settings
+        self._registry = registry
+        self._listener = listener
+        self._bus = bus
+        self._clocks = clocks
+        self._since = since
+        self._needed = needed
+        self._resumed = resumed
+        self._stop_services = stop_services
+        self._came = False
+        self._going = False
+        bus.subscribe(self._observe)
+        self._steps = Steps(settings, starter, publish=bus.publish, clocks=clocks)
+
+    def reconfigure(self, settings: Stop) -> None:
+        """Go by other settings from the next stop on."""
+        self._next_settings = settings
+
+    def hurry(self) -> None:
+        """A signal has come: whatever is being done has as long as everything has after a signal."""
+        self._steps.hurry(self._settings.drain + FLUSH_SECONDS)
+
+    async def leave(self, reason: StopReason) -> None:
+        """Everything up to the last line of the log."""
+        await self._see_off(reason)
+        await self._stop_services()
+        if reason.name == "idle" and self._settings.action == "command":
+            await self._sync()  # what it does may leave us no time
+            await self._steps.run_command()
+        self._finish(reason)
+
+    async def suspend(self, reason: StopReason, interrupted: "asyncio.Future[StopReason]") -> bool:
+        """Have the machine suspended. True: it is back, and clients are let in again. False: we have to leave.
+
+        `interrupted` is why we have to leave in between.
+        """
+        await self._see_off(reason)
+        await self._sync()
+        self._came = False
+        if self._needed() and not interrupted.done():  # a hold, say: whoever asked for that was told that it counts
+            self._bus.publish(StopStep(step="suspend", outcome="not asked for: the machine is needed again", seconds=0))
+            self.open()
+            return True
+        self._going = True
+        gone = None if interrupted.done() else await self._steps.suspend(self, interrupted)
+        if gone is not None and not interrupted.done():
+            self._since = self._clocks().wall
+            self._resumed(gone)
+            return True
+        self._going = True
+        self._listener().stop()
+        left = interrupted.result() if interrupted.done() else reason
+        await self._part_with_clients(farewell(left.name, "exit"), 0.0)
+        await self._stop_services()
+        self._finish(left)
+        return False
+
+    # -- what suspending needs ----------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Let clients in again, and holds count again."""
+        self._going = False
+        self._listener().resume()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody has come in, who may have left again, or holds it, since it was to be suspended."""
+        return self._came
+
+    @property
+    def going(self) -> bool:
+        """Whether it is too late to ask that the machine stay up: that has been looked at, and the door is shut."""
+        return self._going
+
+    def _observe(self, record: Record) -> None:
+        self._came = self._came or isinstance(record.event, ConnectionOpened | HoldStarted)
+
+    # -- in order -----------------------------------------------------------------------------------------------
+
+    async def _see_off(self, reason: StopReason) -> None:
+        """Refuse newcomers, let those who are on finish within their time, say goodbye, run the hooks."""
+        self._settings = settings = self._next_settings
+        self._steps.reconfigure(settings)
+        began = self._clocks().steady
+        self._listener().stop()
+        action = settings.action if reason.name == "idle" else "exit"
+        self._bus.publish(
+            ServerStopping(
+                reason=reason.name,
+                detail=reason.detail,
+                connections=len(self._registry.clients),
+                sessions=len(self._registry.sessions),
+            )
+        )
+        drain, hook_timeout, hooks = float(settings.drain), float(settings.hook_timeout), len(settings.hooks)
+        seconds = session_seconds(reason.name, drain, hook_timeout, hooks)
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._remember(reason, action))
+            await self._part_with_clients(farewell(reason.name, action), seconds)
+        spent = self._clocks().steady - began
+        await self._steps.run_hooks(hook_seconds(reason.name, drain, hook_timeout, spent))
+
+    async def _part_with_clients(self, words: Farewell, seconds: float) -> None:
+        """Tell those who are on, end their sessions, and close what is left after `seconds`."""
+        for client in self._registry.authenticating:
+            client.disconnect(words.message)
+        for session in self._registry.sessions:
+            session.announce(words.screen)
+            session.hang_up()
+        await self._until_gone(lambda: not self._registry.sessions, seconds)
+        for client in self._registry.clients:
+            client.disconnect(words.message)
+        await self._until_gone(lambda: not self._registry.clients, FLUSH_SECONDS)
+
+    async def _until_gone(self, gone: Callable[[], bool], seconds: float) -> None:
+        """Wait until `gone()`, looking again whenever a session or connection closes, for `seconds` at most."""
+        changed = asyncio.Event()
+        unsubscribe = self._bus.subscribe(lambda _record: changed.set())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not gone():
+                    await changed.wait()
+                    changed.clear()
+        unsubscribe()
+
+    async def _remember(self, reason: StopReason, action: str) -> None:
+        """Write down why we stop, for whoever asks after the next start."""
+        now = self._clocks().wall
+        stop = history.StopRecord(now, self._since, reason.name, reason.detail, action)
+        # The working directory is the one that the gateway may write to.
+        await self._on_disk("remember why", lambda: history.append(Path(), stop))
+
+    async def _sync(self) -> None:
+        """Bring to the disk what has been written, the log above all: the machine's memory may not come back."""
+        await self._on_disk("sync", os.sync)
+
+    async def _on_disk(self, step: str, work: Callable[[], None]) -> None:
+        began = self._clocks().steady
+        try:
+            async with asyncio.timeout(DISK_SECONDS):
+                await in_daemon_thread(work, name="stop-disk")
+        except OSError as error:  # TimeoutError is one
+            seconds = round(self._clocks().steady - began, 3)
+            self._bus.publish(StopStep(step=step, outcome=error.strerror or "the disk is slow", seconds=seconds))
+
+    def _finish(self, reason: StopReason) -> None:
+        self._bus.publish(ServerStopped(reason=reason.name, exit_code=0))

@@ -1,0 +1,165 @@
+"""Watches terminals that sessions have left behind, as mosh does, while nobody else keeps the machine up.
+
+Who counts as being at one is decided in `core.idle.terminals`. The processes are looked at by the spawner; terminals
+and login records are everybody's to see.
+"""
+
+import asyncio
+import pwd
+import struct
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from pyssh_gateway.config import parser as config
+from pyssh_gateway.core.idle import terminals
+from pyssh_gateway.core.idle.background import Sample, interval
+from pyssh_gateway.core.idle.terminals import Terminal
+from pyssh_gateway.core.idle.tracker import IdleTracker, Reason
+from pyssh_gateway.events import AnyEvent, TerminalQuiet, TerminalUsed
+from pyssh_gateway.ipc.spawner_client import SpawnRefused
+from pyssh_gateway.spawner.processes import login_records
+
+SHOWN = 3
+"""How many terminals are named."""
+
+
+class TerminalWatch:
+    """Samples with `sample`, and publishes `TerminalUsed` and `TerminalQuiet`.
+
+    `now` is the loop's clock, `clock` Unix time. `ours` are the terminals of open sessions, as paths: who is at one of
+    those is seen by its connection. `records` is the utmp file.
+    """
+
+    def __init__(
+        self,
+        settings: config.Idle,
+        timeout: float,
+        *,
+        tracker: IdleTracker,
+        sample: Callable[[], Awaitable[Sample]],
+        ours: Callable[[], Iterable[str]],
+        publish: Callable[[AnyEvent], None],
+        now: Callable[[], float],
+        clock: Callable[[], float],
+        records: str = login_records.Files().utmp,
+    ) -> None:
+        self._timeout = timeout
+        self._client_idle = settings.client_idle
+        self._tracker = tracker
+        self._sample = sample
+        self._ours = ours
+        self._publish = publish
+        self._now = now
+        self._clock = clock
+        self._records = records
+        self._changed = asyncio.Event()
+        self._came = False
+        self._was_on = any(reason.kind == "connection" for reason in tracker.reasons(now()))
+        self._since = clock()
+        self._what = ""
+
+    def observe(self) -> None:
+        """The reasons for which the machine is up have changed."""
+        kinds = {reason.kind for reason in self._tracker.reasons(self._now())}
+        if self._was_on and "connection" not in kinds:
+            self._since = self._clock()
+        self._was_on = "connection" in kinds
+        self._came = self._came or bool(self._others())
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            while reasons := self._others():
+                ends = [reason.until for reason in reasons if reason.until is not None]
+                await self._until_change(max(ends) if len(ends) == len(reasons) else None)
+            self._came = False
+            await self._watch()
+
+    async def look(self) -> None:
+        """Look now, and say so if somebody has come to a terminal, or has left the last one."""
+        try:
+            sample = await self._sample()
+        except SpawnRefused:  # the spawner is busy, or gone, which is seen elsewhere: what was so is so
+            return
+        used = terminals.used(
+            self._terminals(sample),
+            now=self._clock(),
+            since=self._since,
+            timeout=self._timeout,
+            client_idle=self._client_idle,
+        )
+        before, self._what = self._what, _described(used)
+        if self._what and self._what != before:
+            self._publish(TerminalUsed(what=self._what))
+        elif before and not self._what:
+            self._publish(TerminalQuiet(what=before))
+
+    async def _watch(self) -> None:
+        """From the moment that nobody else keeps the machine up until somebody does: soon, and then while it is used.
+
+        A terminal that comes into use later is seen at the last look before the stop.
+        """
+        while True:
+            next_look = self._now() + interval(self._timeout)
+            while self._now() < next_look:
+                await self._until_change(next_look)
+                if self._came:
+                    return self.forget()
+            await self.look()
+            while not self._what:
+                await self._until_change(None)
+                if self._came:
+                    return None
+
+    def forget(self) -> None:
+        """Nobody looks any more: somebody else keeps it up, or there are other settings."""
+        before, self._what = self._what, ""
+        if before:
+            self._publish(TerminalQuiet(what=before))
+
+    def _terminals(self, sample: Sample) -> list[Terminal]:
+        lines = terminals.left_behind(sample, (path.removeprefix("/dev/") for path in self._ours()))
+        if not lines:
+            return []
+        connected = terminals.connected_by_mosh(_hosts(self._records), sample)
+        found = []
+        for line, (uid, holder) in lines.items():
+            with suppress(OSError):  # it is gone
+                device = Path(f"/dev/{line}").stat()
+                if device.st_uid == uid:  # a container's has the number of one of ours
+                    found.append(Terminal(line, uid, holder, device.st_atime, device.st_ctime, line in connected))
+        return found
+
+    def _others(self) -> list[Reason]:
+        others = {"connection", "hold", "schedule", "background"}
+        return [reason for reason in self._tracker.reasons(self._now()) if reason.kind in others]
+
+    async def _until_change(self, until: float | None) -> None:
+        self._changed.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await self._changed.wait()
+
+
+def _hosts(path: str) -> dict[str, str]:
+    """The hosts of the login records, by line; none where there are no records."""
+    try:
+        return login_records.hosts(Path(path))
+    except (OSError, struct.error):
+        return {}
+
+
+def _described(used: Iterable[Terminal]) -> str:
+    """`dev is at pts/3 (mosh-server)`."""
+    return ", ".join(
+        f"{_name_of(terminal.uid)} is at {terminal.line} ({terminal.holder})" for terminal in list(used)[:SHOWN]
+    )
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"

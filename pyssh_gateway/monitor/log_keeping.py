@@ -1,0 +1,92 @@
+"""Keeps the log where people look for it: opened anew when somebody has moved or deleted it, or asks for it.
+
+This process may not open files any more: the spawner does, and passes the descriptor.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from pyssh_gateway.audit.log import AuditLog
+from pyssh_gateway.events import AnyEvent, AuditLost, AuditReopened, Record
+from pyssh_gateway.ipc.spawner_client import SpawnRefused
+
+LOOK_SECONDS = 1.0
+"""How often it is looked whether the file is in its place, and only when something is written. What was written in
+between is not lost: a file that was moved has it, and from one that was deleted it is copied."""
+
+RETRY_SECONDS = 30.0
+"""How long not to try again after the log could not be opened: each try is a request to the spawner."""
+
+FINISH_SECONDS = 1.0
+"""How long a stop may take for that: as for everything that it writes down."""
+
+
+class LogKeeper:
+    """Has `audit` write to a new file when that is due. `open_log` gives its descriptor, or raises SpawnRefused.
+
+    `complain` says something that can't go into the log.
+    """
+
+    def __init__(
+        self,
+        audit: AuditLog,
+        *,
+        open_log: Callable[[], Awaitable[int]],
+        publish: Callable[[AnyEvent], None],
+        complain: Callable[[str], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._audit = audit
+        self._open_log = open_log
+        self._publish = publish
+        self._complain = complain
+        self._loop = loop
+        self._look_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._moved = asyncio.Event()
+        self._is_lost = False
+
+    def observe(self, _record: Record) -> None:
+        """A line has been written: see where, now, or soon if that was seen just before."""
+        if self._timer is None:
+            self._timer = self._loop.call_at(max(self._look_at, self._loop.time()), self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        self._look_at = self._loop.time() + LOOK_SECONDS
+        if not self._audit.is_in_place:
+            self._moved.set()
+
+    async def run(self) -> None:
+        """Follow the file until cancelled."""
+        try:
+            while True:
+                await self._moved.wait()
+                self._moved.clear()
+                await self.reopen()
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    async def finish(self) -> None:
+        """After the last line: bring what is in a file that was deleted just before to where it can be read."""
+        if not self._audit.is_in_place:
+            with suppress(SpawnRefused, TimeoutError):
+                async with asyncio.timeout(FINISH_SECONDS):
+                    self._audit.reopen(await self._open_log())
+
+    async def reopen(self) -> None:
+        """Open the log where the configuration has it, and write there from now on."""
+        try:
+            descriptor = await self._open_log()
+        except SpawnRefused as error:
+            self._look_at = self._loop.time() + RETRY_SECONDS
+            if not self._is_lost:
+                self._is_lost = True
+                self._complain(f"the log can't be opened anew, and goes on where it was: {error}")
+                self._publish(AuditLost(reason=str(error)))
+            return
+        if self._audit.reopen(descriptor):
+            self._publish(AuditReopened())
+        self._is_lost = False

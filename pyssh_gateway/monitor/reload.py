@@ -1,0 +1,55 @@
+"""Has a configuration that was read again put in force, and says what came of it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from pyssh_gateway.config.types import Config
+from pyssh_gateway.events import AnyEvent, ConfigRejected, ConfigReloaded
+from pyssh_gateway.ipc.reread import Reread
+from pyssh_gateway.ipc.spawner_client import SpawnRefused
+
+
+class Reloading:
+    """Waits for the spawner to have read the configuration again.
+
+    `take` gets what came of it; `apply` puts a configuration in force; `ask_keys` has every source of keys asked;
+    `reopen_log` does what it says: all of this is what people send a SIGHUP for.
+    """
+
+    def __init__(
+        self,
+        *,
+        take: Callable[[], Awaitable[Reread]],
+        apply: Callable[[Config], None],
+        ask_keys: Callable[[], None],
+        reopen_log: Callable[[], Awaitable[None]],
+        publish: Callable[[AnyEvent], None],
+    ) -> None:
+        self._take = take
+        self._apply = apply
+        self._ask_keys = ask_keys
+        self._reopen_log = reopen_log
+        self._publish = publish
+        self._due = asyncio.Event()
+
+    def due(self) -> None:
+        """The spawner has read it again."""
+        self._due.set()
+
+    async def run(self) -> None:
+        """Put in force what was read, whenever that was, until cancelled."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            await self._reopen_log()
+            try:
+                outcome = await self._take()
+            except SpawnRefused as error:
+                outcome = Reread(None, problems=(str(error),))
+            if outcome.config is None:
+                self._publish(ConfigRejected(problems=outcome.problems))
+            else:
+                self._apply(outcome.config)
+                users = tuple(login.user for login in outcome.config.login)
+                self._publish(ConfigReloaded(changed=outcome.changed, restart=outcome.restart, users=users))
+            self._ask_keys()

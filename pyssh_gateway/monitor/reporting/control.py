@@ -1,0 +1,270 @@
+"""The control socket's server side: who asks, whether they may, and one line of JSON back.
+
+The answers are found by whoever has the facts (`Handlers`). This module knows what was asked and by whom, and nothing
+of keys or sessions.
+"""
+
+import asyncio
+import pwd
+import socket
+import traceback
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
+
+import msgspec
+
+from pyssh_gateway.audit.printable import printable
+from pyssh_gateway.core import control
+from pyssh_gateway.core.control import AnyReply, AnyRequest, RefusedReply
+from pyssh_gateway.events import AnyEvent, ControlRequest, InternalError
+from pyssh_gateway.ipc.control_socket import peer_of
+from pyssh_gateway.monitor.reporting.accept import accept_each
+
+MAX_ASKERS = 16
+"""Connections at a time. A person asks one thing after the other, and scripts are not many."""
+
+MAX_OTHERS = 40
+"""The same for each account that people may log in to. A script that begins as many holds as an account may have gets
+them all, and no account takes another's places."""
+
+MAX_STRANGERS = 4
+"""The same for all accounts together that may ask nothing, one place each: they are told so, and take nobody's place.
+What comes on top is closed at once."""
+
+STRANGER_SECONDS = 1.0
+"""How long the request of such an account may take to arrive. It sends it at once, if it means to ask."""
+
+OTHERS_AT_ONCE = 8
+"""How many of one account's requests are answered at a time; the rest wait their turn."""
+
+OTHERS_PAUSE_SECONDS = 0.05
+"""How long such a turn lasts after the answer. Each answer is a line in the log, and these are then 160 in a second at
+most for an account, whatever runs in a loop there."""
+
+READ_SECONDS = 5.0
+"""How long a request may take to arrive, and a reply to be taken: both sides are on this machine."""
+
+ANSWER_SECONDS = 90.0
+"""How long an answer may take to be found: the longest is a look at every source, of 60 s at most (`keys.timeout`)."""
+
+REFUSAL_SECONDS = 1.0
+"""How long a refusal takes. Each one is a line in the log, and others must not fill the disk with them."""
+
+
+class Unanswerable(Exception):
+    """Why a request can't be answered; one line for a person."""
+
+
+class Asker(msgspec.Struct, frozen=True):
+    """Who has connected, as the kernel says.
+
+    `user` is the account's name, or its number if it has none. `may_ask_everything`: it is root, or the account that
+    started the server; what others are told has to be cut down to what they may know.
+    """
+
+    pid: int
+    uid: int
+    user: str
+    may_ask_everything: bool
+
+
+class Handlers(msgspec.Struct, frozen=True):
+    """How each request is answered. One that can't be answered raises `Unanswerable`."""
+
+    status: Callable[[Asker], control.StatusReply]
+    keys: Callable[[], control.KeysReply]
+    refresh_keys: Callable[[], Awaitable[control.KeysReply]]
+    try_key: Callable[[control.TryKey], control.VerdictsReply]
+    accept_account: Callable[[str], Awaitable[control.AcceptedReply]]
+    sessions: Callable[[Asker], control.SessionsReply]
+    why: Callable[[], control.WhyReply]
+    hold: Callable[[control.HoldUp, Asker], control.HeldReply]
+    release: Callable[[control.Release, Asker], control.ReleasedReply]
+
+
+class _Places:
+    """How many connections an account has, and whose turn of them it is."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.turns = asyncio.Semaphore(OTHERS_AT_ONCE)
+
+
+class ControlServer:
+    """Answers at `listening` while `run` runs.
+
+    `owner` is the account that the server was started by, `users` are the names of those that people may log in to.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        *,
+        handlers: Handlers,
+        owner: int,
+        publish: Callable[[AnyEvent], None],
+        users: Collection[str] = (),
+        refusal_seconds: float = REFUSAL_SECONDS,
+    ) -> None:
+        self._listening = listening
+        self._handlers = handlers
+        self._owner = owner
+        self._users = users
+        self._publish = publish
+        self._refusal_seconds = refusal_seconds
+        self._askers = 0
+        # An account stays here when it has left, for its turns to last: there are no more than `users`.
+        self._others: dict[int, _Places] = {}
+        self._strangers: set[int] = set()
+
+    def reconfigure(self, handlers: Handlers, users: Collection[str]) -> None:
+        """Answer what is asked from now on by these."""
+        self._handlers = handlers
+        self._users = users
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+
+            def take(sock: socket.socket) -> None:
+                tasks.create_task(self._serve(sock), name="control")
+
+            await accept_each(self._listening, take)
+
+    async def _serve(self, sock: socket.socket) -> None:
+        """One connection, from its first byte to its last."""
+        with sock, suppress(OSError, TimeoutError):  # the asker has gone, or takes too long
+            sock.setblocking(False)
+            pid, uid = peer_of(sock)
+            asker = Asker(pid, uid, account_name(uid), control.may_ask_everything(uid, self._owner))
+            if asker.may_ask_everything:
+                await self._serve_anything(sock, asker)
+            elif asker.user in self._users:
+                await self._serve_login(sock, asker)
+            else:
+                await self._serve_stranger(sock, asker)
+
+    async def _serve_anything(self, sock: socket.socket, asker: Asker) -> None:
+        if self._askers >= MAX_ASKERS:
+            return
+        self._askers += 1
+        try:
+            line = await _read_line(sock, READ_SECONDS)
+            if line is not None:
+                await self._converse(sock, line, asker)
+        finally:
+            self._askers -= 1
+
+    async def _serve_login(self, sock: socket.socket, asker: Asker) -> None:
+        places = self._others.setdefault(asker.uid, _Places())
+        if places.taken >= MAX_OTHERS:
+            return
+        places.taken += 1
+        try:
+            line = await _read_line(sock, READ_SECONDS)  # before the turn: who says nothing has none
+            if line is not None:
+                await places.turns.acquire()
+                try:
+                    await self._converse(sock, line, asker)
+                finally:
+                    asyncio.get_running_loop().call_later(OTHERS_PAUSE_SECONDS, places.turns.release)
+        finally:
+            places.taken -= 1
+
+    async def _serve_stranger(self, sock: socket.socket, asker: Asker) -> None:
+        if asker.uid in self._strangers or len(self._strangers) >= MAX_STRANGERS:
+            return
+        self._strangers.add(asker.uid)
+        try:
+            line = await _read_line(sock, STRANGER_SECONDS)
+            if line is not None:
+                await self._converse(sock, line, asker)
+        finally:
+            self._strangers.discard(asker.uid)
+
+    async def _converse(self, sock: socket.socket, line: bytes, asker: Asker) -> None:
+        reply = await self._reply(line, asker)
+        async with asyncio.timeout(READ_SECONDS):
+            await asyncio.get_running_loop().sock_sendall(sock, reply)
+
+    async def _reply(self, line: bytes, asker: Asker) -> bytes:
+        """The reply to a request, as a line; the log has been told of it before the asker is."""
+        try:
+            request = control.decode_request(line)
+        except control.ControlError as error:
+            return await self._refuse(asker, "a line that is no request", str(error))
+        command = control.describe(request)
+        if not control.may_ask(request, asker.uid, self._owner, can_log_in=asker.user in self._users):
+            return await self._refuse(asker, command, "this is for root and the account that started the server")
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                reply = _line(await self._answer(request, asker))
+        except Unanswerable as error:
+            self._report(asker, command, f"failed: {error}")
+            return _line(RefusedReply(str(error)))
+        except TimeoutError:
+            self._report(asker, command, f"failed: no answer within {ANSWER_SECONDS:.0f} s")
+            return _line(RefusedReply(f"no answer was found within {ANSWER_SECONDS:.0f} s"))
+        except Exception:  # noqa: BLE001 - a bug in an answer must not end the gateway, and everybody's sessions with it
+            self._publish(InternalError(where="control", error=traceback.format_exc()))
+            self._report(asker, command, "failed: internal error")
+            return _line(RefusedReply("internal error; the server's log has more"))
+        self._report(asker, command, "answered")
+        return reply
+
+    async def _answer(self, request: AnyRequest, asker: Asker) -> AnyReply:
+        match request:
+            case control.Status():
+                return self._handlers.status(asker)
+            case control.Keys():
+                return self._handlers.keys()
+            case control.RefreshKeys():
+                return await self._handlers.refresh_keys()
+            case control.TryKey():
+                return self._handlers.try_key(request)
+            case control.AcceptAccount(source=source):
+                return await self._handlers.accept_account(source)
+            case control.Sessions():
+                return self._handlers.sessions(asker)
+            case control.Why():
+                return self._handlers.why()
+            case control.HoldUp():
+                return self._handlers.hold(request, asker)
+            case control.Release():
+                return self._handlers.release(request, asker)
+
+    async def _refuse(self, asker: Asker, command: str, reason: str) -> bytes:
+        self._report(asker, command, f"refused: {reason}")
+        await asyncio.sleep(self._refusal_seconds)
+        return _line(RefusedReply(reason))
+
+    def _report(self, asker: Asker, command: str, outcome: str) -> None:
+        self._publish(ControlRequest(uid=asker.uid, pid=asker.pid, command=command, outcome=outcome))
+
+
+def account_name(uid: int) -> str:
+    """The name of the account `uid`; its number if it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _line(reply: AnyReply) -> bytes:
+    return control.encode_clean(reply, printable)
+
+
+async def _read_line(sock: socket.socket, seconds: float) -> bytes | None:
+    """The request without its line feed; longer than it may be, it is cut off. None: the asker has gone.
+
+    Raises `TimeoutError` if it is not there within `seconds`.
+    """
+    loop = asyncio.get_running_loop()
+    data = bytearray()
+    async with asyncio.timeout(seconds):
+        while b"\n" not in data and len(data) <= control.MAX_REQUEST_BYTES:
+            received = await loop.sock_recv(sock, control.MAX_REQUEST_BYTES + 1 - len(data))
+            if not received:
+                return None
+            data += received
+    return bytes(data.partition(b"\n")[0])

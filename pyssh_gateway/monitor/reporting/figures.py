@@ -1,0 +1,174 @@
+"""The figures for Prometheus: what is counted of the events, and what is read of the gateway when somebody looks.
+
+Labels have values that the configuration or this program names. Nothing that comes from the network is one, or a
+scanner could make as many series as it likes. This module knows nothing of HTTP.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Literal, get_args
+
+import msgspec
+
+from pyssh_gateway import __version__
+from pyssh_gateway.core.access.denials import class_of
+from pyssh_gateway.core.idle.tracker import IdleTracker, Kind
+from pyssh_gateway.events import (
+    AuthAttempt,
+    ConnectionAuthenticated,
+    ConnectionClosed,
+    ConnectionRefused,
+    ForwardClosed,
+    ForwardOpened,
+    Record,
+    SessionOpened,
+)
+from pyssh_gateway.keys.source_state import SourceStatus
+from pyssh_gateway.monitor.clients import Clients
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+PREFIX = "pyssh_gateway_"
+
+NEVER = float("inf")
+"""Seconds until what is not in sight. Not left out: `< 60` is then no alarm, and a missing figure can be one."""
+
+Values = Mapping[tuple[str, ...], float]
+
+
+class Family(msgspec.Struct, frozen=True):
+    """A figure: its name, what it says to people, its labels, and a value for each of their values."""
+
+    kind: Literal["gauge", "counter"]
+    name: str
+    about: str
+    labels: tuple[str, ...]
+    values: Values
+
+
+class Figures:
+    """Subscribed to the bus by `observe`. `sources` and `lost` tell how the key sources and the log stand.
+
+    `awake` is for how many seconds the machine has been awake, `now` the clock that the idle tracker has.
+    """
+
+    def __init__(
+        self,
+        *,
+        registry: Clients,
+        idle: IdleTracker,
+        sources: Callable[[], tuple[SourceStatus, ...]],
+        lost: Callable[[], Mapping[str, int]],
+        awake: Callable[[], float],
+        now: Callable[[], float],
+    ) -> None:
+        self._registry = registry
+        self._idle = idle
+        self._sources = sources
+        self._lost = lost
+        self._awake = awake
+        self._now = now
+        self._events: Counter[tuple[str, ...]] = Counter()
+        self._attempts: Counter[tuple[str, ...]] = Counter()
+        self._logins: Counter[tuple[str, ...]] = Counter()
+        self._opened: Counter[tuple[str, ...]] = Counter()
+        self._forwards: Counter[tuple[str, ...]] = Counter()
+        self._refused = 0
+        self._bytes_in = 0
+        self._bytes_out = 0
+
+    def observe(self, record: Record) -> None:
+        """Count an event."""
+        event = record.event
+        self._events[(str(event.__struct_config__.tag),)] += 1
+        match event:
+            case AuthAttempt(result="denied", reason=reason):
+                self._attempts["denied", class_of(reason)] += 1
+            case AuthAttempt(result="accepted"):
+                self._attempts["accepted", ""] += 1
+            case ConnectionAuthenticated(user=user, source=source):
+                self._logins[user, source] += 1
+            case ConnectionRefused(count=count):
+                self._refused += count
+            case ConnectionClosed(bytes_in=bytes_in, bytes_out=bytes_out):
+                self._bytes_in += bytes_in
+                self._bytes_out += bytes_out
+            case SessionOpened(kind=kind):
+                self._opened[(kind,)] += 1
+            case ForwardOpened(kind=kind):
+                self._forwards[(kind,)] += 1
+            case ForwardClosed(kind=kind):
+                self._forwards[(kind,)] -= 1
+            case _:
+                pass
+
+    def families(self) -> tuple[Family, ...]:
+        """All figures, as they are now."""
+        return (*self._people(), *self._machine(), *self._keys(), *self._log())
+
+    def _people(self) -> Iterator[Family]:
+        clients = self._registry.clients
+        on = sum(bool(client.user) for client in clients)
+        states: Values = {("authenticated",): on, ("authenticating",): len(clients) - on}
+        traffic = [client.traffic for client in clients]
+        # What connections that are closed have carried, and what those that are open have so far.
+        carried: Values = {
+            ("in",): self._bytes_in + sum(came for came, _ in traffic),
+            ("out",): self._bytes_out + sum(went for _, went in traffic),
+        }
+        yield Family("gauge", "connections", "Connections that are open.", ("state",), states)
+        yield Family("gauge", "sessions", "Sessions that run.", (), {(): len(self._registry.sessions)})
+        yield Family("counter", "sessions_total", "Sessions that were opened.", ("kind",), self._opened)
+        yield Family("gauge", "forwards", "Forwarded connections that are open.", ("kind",), self._forwards)
+        about = "Requests to log in, by what became of them."
+        yield Family("counter", "auth_attempts_total", about, ("result", "reason"), self._attempts)
+        yield Family("counter", "logins_total", "Logins, by account and source.", ("user", "source"), self._logins)
+        yield Family("counter", "connections_refused_total", "Connections refused.", (), {(): self._refused})
+        yield Family("counter", "bytes_total", "Bytes that connections carried.", ("direction",), carried)
+
+    def _machine(self) -> Iterator[Family]:
+        reasons = Counter(reason.kind for reason in self._idle.reasons(self._now()))
+        kinds: Values = {(kind,): reasons[kind] for kind in get_args(Kind)}
+        stops_in = self._idle.stops_in(self._now())
+        yield Family("counter", "awake_seconds_total", "Seconds since the machine awoke.", (), {(): self._awake()})
+        about = "Seconds until the machine stops if nothing happens; +Inf: not in sight."
+        yield Family("gauge", "idle_stop_seconds", about, (), {(): NEVER if stops_in is None else stops_in})
+        yield Family("gauge", "awake_reasons", "Why the machine is up.", ("kind",), kinds)
+        yield Family("gauge", "holds", "Holds on the machine.", (), {(): reasons["hold"]})
+
+    def _keys(self) -> Iterator[Family]:
+        sources = self._sources()
+        ages: Values = {(source.spec,): source.age for source in sources if source.age is not None and not source.ahead}
+        about = "Seconds since the source last confirmed its keys; missing: it never has, or nobody knows when."
+        yield Family("gauge", "key_age_seconds", about, ("source",), ages)
+        keys: Values = {(source.spec,): source.accepted for source in sources}
+        yield Family("gauge", "keys", "Keys of the source that may log in.", ("source",), keys)
+        failing: Values = {(source.spec,): bool(source.failure or source.stale) for source in sources}
+        yield Family("gauge", "key_source_failing", "1: the last look at it failed.", ("source",), failing)
+
+    def _log(self) -> Iterator[Family]:
+        lost: Values = {(where,): count for where, count in self._lost().items()}
+        yield Family("counter", "events_total", "Events, by name (docs/audit.md).", ("event",), self._events)
+        yield Family("counter", "events_dropped_total", "Events missing in the log.", ("output",), lost)
+        yield Family("gauge", "info", "The version; always 1.", ("version",), {(__version__,): 1})
+
+
+def exposition(families: tuple[Family, ...]) -> bytes:
+    """The figures in Prometheus' text format, version 0.0.4."""
+    from prometheus_client import CollectorRegistry, generate_latest  # late: 20 ms, for who is asked for figures only
+    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+
+    kinds = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily}
+
+    class Collector:
+        def collect(self) -> "Iterator[Metric]":
+            for family in families:
+                metric = kinds[family.kind](PREFIX + family.name, family.about, labels=family.labels)
+                for values, value in family.values.items():
+                    metric.add_metric(values, value)
+                yield metric
+
+    registry = CollectorRegistry()
+    registry.register(Collector())
+    return generate_latest(registry)

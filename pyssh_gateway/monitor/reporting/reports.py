@@ -1,0 +1,164 @@
+"""The answers to what is asked over the control socket, put together from the gateway's parts.
+
+What is asked by somebody who may not know everything is cut down here.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from pyssh_gateway import __version__
+from pyssh_gateway.config.source import Endpoint, shown_endpoint
+from pyssh_gateway.config.types import Idle
+from pyssh_gateway.core import control
+from pyssh_gateway.core.access.key_report import login_reports, verdicts
+from pyssh_gateway.core.idle import explain
+from pyssh_gateway.core.idle.tracker import IdleTracker
+from pyssh_gateway.keys.host_keys import HostKey
+from pyssh_gateway.keys.keyring import Keyring
+from pyssh_gateway.machine import history
+from pyssh_gateway.monitor.clients import Clients
+from pyssh_gateway.monitor.lifetime.holds import Holds
+from pyssh_gateway.monitor.reporting.control import Asker, Handlers, Unanswerable
+from pyssh_gateway.monitor.reporting.login_banner import LoginBanner
+from pyssh_gateway.ssh.signatures import certificate_verified
+
+SHOWN_STOPS = 10
+"""Earlier stops that are told: half a screen."""
+
+
+class Reporter(msgspec.Struct, frozen=True):
+    """Where the facts are. `since` is Unix time, `clock` gives it; `now` is the loop's, as the idle tracker has it.
+
+    `start` knows since when the machine is awake; `stops` is the directory that earlier stops are written down in.
+    """
+
+    keyring: Keyring
+    registry: Clients
+    idle: IdleTracker
+    settings: Idle
+    holds: Holds
+    start: LoginBanner
+    host_keys: tuple[HostKey, ...]
+    endpoints: tuple[Endpoint, ...]
+    pid: int
+    since: float
+    clock: Callable[[], float]
+    now: Callable[[], float]
+    stops: Path = Path()
+
+    @property
+    def handlers(self) -> Handlers:
+        """What answers each request."""
+        return Handlers(
+            status=self.status,
+            keys=self.keys,
+            refresh_keys=self.refresh_keys,
+            try_key=self.try_key,
+            accept_account=self.accept_account,
+            sessions=self.sessions,
+            why=self.why,
+            hold=self.holds.hold,
+            release=self.holds.release,
+        )
+
+    # -- who is on, and for how long ----------------------------------------------------------------------------
+
+    def status(self, asker: Asker) -> control.StatusReply:
+        """The server and who is on."""
+        address, port = self.endpoints[0]
+        sources = self._sources() if asker.may_ask_everything else ()
+        return control.StatusReply(
+            version=__version__,
+            pid=self.pid,
+            since=self.since,
+            address=address,
+            port=port,
+            addresses=tuple(shown_endpoint(*endpoint) for endpoint in self.endpoints),
+            host_keys=tuple(
+                control.HostKeyReport(key.key_type, key.fingerprint, key.next, key.created, key.was_empty)
+                for key in self.host_keys
+            ),
+            connections=tuple(
+                report if _may_see(asker, report) else msgspec.structs.replace(report, sessions=())
+                for report in self._connections()
+            ),
+            authenticating=len(self.registry.authenticating),
+            idle=self._idle(),
+            sources=tuple(source for source in sources if source.failure or source.stale),
+        )
+
+    def sessions(self, asker: Asker) -> control.SessionsReply:
+        """Who runs what."""
+        return control.SessionsReply(tuple(report for report in self._connections() if _may_see(asker, report)))
+
+    def why(self) -> control.WhyReply:
+        """What keeps the machine up, and what stopped it before."""
+        return control.WhyReply(
+            since=self.start.since,
+            woken_by=self.start.woken_by,
+            policy=explain.policy(self.settings),
+            idle=self._idle(),
+            holds=self.holds.reports(),
+            stops=tuple(
+                control.StopReport(
+                    stop.time, explain.stop_reason(stop.reason, stop.detail), max(0.0, stop.time - stop.since)
+                )
+                for stop in reversed(history.read(self.stops)[-SHOWN_STOPS:])
+            ),
+        )
+
+    def _connections(self) -> tuple[control.ConnectionReport, ...]:
+        return tuple(client.report() for client in self.registry.clients if client.user)
+
+    def _idle(self) -> control.IdleReport:
+        now = self.now()
+        # Asked first: it lets go of what is over by now.
+        reasons = tuple(
+            control.ReasonReport(one.kind, one.text, None if one.until is None else max(0.0, one.until - now))
+            for one in self.idle.reasons(now)
+        )
+        timeout = self.settings.timeout
+        return control.IdleReport(
+            timeout=None if timeout is None else float(timeout),
+            in_use=self.idle.in_use,
+            stops_in=self.idle.stops_in(now),
+            reasons=reasons,
+            quiet=self.idle.quiet,
+        )
+
+    # -- keys ---------------------------------------------------------------------------------------------------
+
+    def keys(self) -> control.KeysReply:
+        """Who can log in with what."""
+        return control.KeysReply(login_reports(self.keyring.snapshot), self._sources())
+
+    async def refresh_keys(self) -> control.KeysReply:
+        """The same, after every source has been asked."""
+        await self.keyring.refresh_all()
+        return self.keys()
+
+    def try_key(self, request: control.TryKey) -> control.VerdictsReply:
+        """Whether a key would be let in."""
+        return control.VerdictsReply(verdicts(request, self.keyring.snapshot, self.clock(), certificate_verified))
+
+    async def accept_account(self, source: str) -> control.AcceptedReply:
+        """Trust the account that has the name of `source` now."""
+        reason = await self.keyring.accept(source)
+        if reason is not None:
+            raise Unanswerable(reason)
+        await self.keyring.settled()
+        failures = [status.failure for status in self.keyring.describe() if status.spec == source and status.failure]
+        if failures:
+            raise Unanswerable(f"the account that has this name now will be trusted, but {failures[0]}")
+        return control.AcceptedReply(f"{source} means the account that has this name now")
+
+    def _sources(self) -> tuple[control.SourceReport, ...]:
+        statuses = self.keyring.describe()
+        return tuple(msgspec.convert(status, control.SourceReport, from_attributes=True) for status in statuses)
+
+
+def _may_see(asker: Asker, report: control.ConnectionReport) -> bool:
+    """Whether somebody may know what runs there. The processes of one's own account can be seen anyway."""
+    return asker.may_ask_everything or asker.user == report.user

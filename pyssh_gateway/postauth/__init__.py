@@ -1,0 +1,1 @@
+"""What an authenticated client uses: channels, sessions, forwarding."""

@@ -1,0 +1,149 @@
+"""The descriptors of a session's process: its input, its outputs, and its terminal if it has one."""
+
+import asyncio
+import os
+import termios
+from collections.abc import Callable
+from contextlib import suppress
+
+import asyncssh
+
+from pyssh_gateway.postauth.pump import Sink, Source
+from pyssh_gateway.spawner.processes.terminal import set_size
+
+PROCESS_STREAMS = 3
+"""How many of the descriptors that the spawner sends are the process's; one more is for a built-in server's events."""
+
+STDERR = asyncssh.EXTENDED_DATA_STDERR
+
+
+class Streams:
+    """Owns a pty's master, or the pipes of standard input, output and error, until it is closed.
+
+    `deliver` gets output and the kind of data that it is in SSH, `at_end` is called when an output has ended, `on_room`
+    when input that had to wait has been written, `on_refused` when the process has closed its input. `hold` is told how
+    many bytes of input more (or fewer) wait.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        descriptors: list[int],
+        *,
+        is_pty: bool,
+        packet_size: int,
+        deliver: Callable[[bytes, int | None], None],
+        at_end: Callable[[], None],
+        on_room: Callable[[], None],
+        on_refused: Callable[[], None],
+        hold: Callable[[int], None],
+    ) -> None:
+        """Take `descriptors` over, or leave them alone and raise `OSError`: there are no descriptors left."""
+        self.is_pty = is_pty
+        self._master: int | None = None
+        if is_pty:
+            # The source closes its own when everybody has left the terminal; the last one holds it until we let go.
+            writing, self._master = _duplicates(descriptors[0])
+            outputs: list[tuple[int, int | None]] = [(descriptors[0], None)]
+        else:
+            writing, stdout, stderr = descriptors
+            outputs = [(stdout, None), (stderr, STDERR)]
+        self._sink = Sink(loop, writing, on_room, on_refused=on_refused, hold=hold)
+        self._sources = [
+            Source(
+                loop,
+                descriptor,
+                deliver=_as(datatype, deliver),
+                at_end=at_end,
+                size=packet_size,
+                is_pty=is_pty,
+            )
+            for descriptor, datatype in outputs
+        ]
+
+    @property
+    def ended(self) -> bool:
+        """Whether all output has been read to its end."""
+        return all(source.ended for source in self._sources)
+
+    def set_reading(self, reading: bool) -> None:
+        """Start or stop reading the outputs."""
+        for source in self._sources:
+            source.set_reading(reading)
+
+    def read_now(self) -> bool:
+        """Read once, without waiting, from an output that has something; whether there was one."""
+        return any(source.read_now() for source in self._sources)
+
+    def close_output(self) -> None:
+        """Read standard output no more: who writes it gets SIGPIPE. Standard error goes on.
+
+        A terminal stays open, so that who writes to it waits until it is hung up; sshd's has two descriptors, too.
+        """
+        self._sources[0].close()
+
+    def write(self, data: bytes) -> bool:
+        """Input for the process; False if some of it has to wait, and more should not come before `on_room`."""
+        return self._sink.write(data)
+
+    def end_input(self) -> None:
+        """No more input will come."""
+        self._sink.end()
+
+    def refuse_input(self) -> None:
+        """Nobody reads the input any more, whoever may still hold it."""
+        self._sink.refuse()
+
+    def leave_outputs(self) -> list[int]:
+        """Stop reading the outputs of a process without a terminal. Those still open are the caller's from now on."""
+        return [descriptor for source in self._sources if (descriptor := source.leave()) is not None]
+
+    def resize(self, columns: int, rows: int, width: int, height: int) -> None:
+        """The client's window has another size."""
+        if self._master is not None:
+            with suppress(OSError):
+                set_size(self._master, columns, rows, width, height)
+
+    @property
+    def takes_lines(self) -> bool:
+        """Whether programs get what is typed by the line (ICANON of termios(3)); the master shows the slave's modes."""
+        if self._master is None:
+            return False
+        try:
+            return bool(termios.tcgetattr(self._master)[3] & termios.ICANON)
+        except termios.error:
+            return False
+
+    def send_break(self) -> bool:
+        """A break on the terminal's line, whose length means nothing to a pty; False without a terminal."""
+        if self._master is None:
+            return False
+        with suppress(termios.error):
+            termios.tcsendbreak(self._master, 0)
+        return True
+
+    def close(self, input_seconds: float) -> None:
+        """Let go: a pty's processes are hung up by the kernel, others see their pipes close.
+
+        What has been sent to the process already may be read for `input_seconds` more.
+        """
+        for source in self._sources:
+            source.close()
+        self._sink.end(input_seconds)
+        if self._master is not None:
+            os.close(self._master)
+            self._master = None
+
+
+def _duplicates(descriptor: int) -> tuple[int, int]:
+    """Two more descriptors of the same pty."""
+    first = os.dup(descriptor)
+    try:
+        return first, os.dup(descriptor)
+    except OSError:
+        os.close(first)
+        raise
+
+
+def _as(datatype: int | None, deliver: Callable[[bytes, int | None], None]) -> Callable[[bytes], None]:
+    return lambda data: deliver(data, datatype)

@@ -1,0 +1,191 @@
+"""What the machine needs and its image or volume may not have: links, directories, accounts. Each is a step.
+
+A step finds out what is there, changes what has to be changed and nothing else, and says how that went; the next boot
+finds its work done. All of it happens in a process of its own, which is forked before the gateway's code is imported
+and works beside that: useradd takes a tenth of a second. What sessions and services have to do with it is not known
+here.
+"""
+
+import os
+import pwd
+import socket
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import PurePosixPath
+from typing import NoReturn
+
+import msgspec
+
+from pyssh_gateway.config.types import Boot, Directory, Link
+from pyssh_gateway.ipc import spawner as protocol
+from pyssh_gateway.spawner.boot.directories import closing, open_directory, really_open
+from pyssh_gateway.spawner.boot.progress import Booting, Step
+from pyssh_gateway.spawner.processes import process
+
+OK = "ok"
+UNCHANGED = "unchanged"
+NEEDS_ROOT = "needs root: start the server as root, or make it by hand"
+
+UMASK = 0o022
+
+
+Told = Callable[[Step], None]
+
+
+def begin(boot: Boot, logins: frozenset[str]) -> Booting | None:
+    """Start the process that does every step of `boot`, the accounts of `logins` before others; None: nothing to do."""
+    if not boot.link and not boot.directory and not boot.account:
+        return None
+    ours, theirs = protocol.socket_pair()
+    pid = process.fork()
+    if pid == 0:
+        _in_child(boot, logins, theirs)
+    theirs.close()
+    return Booting(pid, ours, frozenset(account.user for account in boot.account))
+
+
+def _in_child(boot: Boot, logins: frozenset[str], reports: socket.socket) -> NoReturn:
+    """Do the steps. Nothing of the server's stays open, so that it does not matter how long this takes."""
+    code = 1
+    try:
+        process.default_signals()
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDWR)
+        kept = os.dup2(reports.fileno(), 3) if reports.fileno() != 3 else 3
+        for standard in range(3):
+            os.dup2(null, standard)
+        os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+        os.umask(UMASK)
+        os.chdir("/")
+        with socket.socket(fileno=kept) as end:
+            perform(boot, logins, lambda step: _send(end, step))
+        code = 0
+    finally:  # whatever it was, a forked copy of the spawner never gets out of here
+        os._exit(code)
+
+
+def _send(end: socket.socket, step: Step) -> None:
+    with suppress(OSError):  # the server is gone; the machine is made ready all the same
+        end.send(msgspec.msgpack.encode(step))
+
+
+def perform(boot: Boot, logins: frozenset[str], told: Told) -> None:
+    """Do every step of `boot`, in this order: links, directories, accounts, and directories of accounts made just now.
+
+    Links and directories take no time, and a home directory may be in one of them. Of the accounts, those that somebody
+    may be waiting to log in to come first.
+    """
+    from pyssh_gateway.spawner.boot import accounts  # late: only this process needs it
+
+    if os.geteuid() != 0:
+        steps = [*map(_link_step, boot.link), *map(_directory_step, boot.directory)]
+        for step in steps:
+            told(Step(step, NEEDS_ROOT))
+        for account in boot.account:
+            told(Step(f"account {account.user}", NEEDS_ROOT, account.user))
+        return
+    for link in boot.link:
+        told(Step(_link_step(link), _outcome(make_link, link)))
+    later = [directory for directory in boot.directory if not _exists(directory.owner)]
+    for directory in boot.directory:
+        if directory not in later:
+            told(Step(_directory_step(directory), _outcome(make_directory, directory)))
+    for account in sorted(boot.account, key=lambda account: account.user not in logins):
+        outcome = _outcome(accounts.make_account, account, boot.account)
+        told(Step(f"account {account.user}", outcome, account.user))
+    for directory in later:
+        told(Step(_directory_step(directory), _outcome(make_directory, directory)))
+
+
+def make_link(link: Link) -> str:
+    """Make `link.path` a link to the directory `link.target`, and that directory; returns the outcome.
+
+    An empty directory in the link's place is replaced, and so is a link that leads nowhere; anything else that is there
+    is somebody's, and stays.
+    """
+    if link.path == link.target:
+        return "path and target are the same"
+    try:
+        target, made = open_directory(link.target)
+    except NotADirectoryError:
+        return f"{link.target} is no directory"
+    os.close(target)
+    path = PurePosixPath(link.path)
+    place, _ = open_directory(str(path.parent))
+    name = path.name
+    with closing(place):
+        try:
+            found = os.lstat(name, dir_fd=place)
+        except FileNotFoundError:
+            os.symlink(link.target, name, dir_fd=place)
+            return OK
+        if stat.S_ISLNK(found.st_mode):
+            leads_to = os.readlink(name, dir_fd=place)
+            if leads_to == link.target:
+                return OK if made else UNCHANGED
+            if _leads_somewhere(name, place):
+                return f"it is a link to {leads_to} already: remove it"
+            os.unlink(name, dir_fd=place)
+        elif stat.S_ISDIR(found.st_mode):
+            try:
+                os.rmdir(name, dir_fd=place)
+            except OSError as error:
+                return f"the directory that is there stays ({error.strerror}): move what is in it to {link.target}"
+        else:
+            return "there is a file in its place: remove it"
+        os.symlink(link.target, name, dir_fd=place)
+    return OK
+
+
+def make_directory(wanted: Directory) -> str:
+    """Make the directory if it is missing, and give it to its owner with its mode; returns the outcome."""
+    try:
+        owner = pwd.getpwnam(wanted.owner)
+    except KeyError:
+        return f"there is no account {wanted.owner} on this machine"
+    place, new = open_directory(wanted.path, mode=0o700)
+    with closing(place), closing(really_open(place)) as directory:
+        found = os.fstat(directory)
+        mode = int(wanted.mode, 8)
+        if (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (owner.pw_uid, owner.pw_gid, mode):
+            return OK if new else UNCHANGED
+        os.fchown(directory, owner.pw_uid, owner.pw_gid)
+        os.fchmod(directory, mode)  # after the other, which takes set-group-ID away
+    return OK
+
+
+def _leads_somewhere(name: str, place: int) -> bool:
+    try:
+        os.stat(name, dir_fd=place)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # a loop of links, say: it is not ours to judge
+        return True
+    return True
+
+
+def _exists(user: str) -> bool:
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
+
+
+def _outcome(do: Callable[..., str], *wanted: object) -> str:
+    """What `do` says, or what has kept it from its work."""
+    try:
+        return do(*wanted)
+    except OSError as error:
+        return error.strerror or str(error)
+    except Exception as error:  # noqa: BLE001 - a bug in one step must not cost the machine all the others
+        return f"{type(error).__name__}: {error}"
+
+
+def _link_step(link: Link) -> str:
+    return f"link {link.path} -> {link.target}"
+
+
+def _directory_step(directory: Directory) -> str:
+    return f"directory {directory.path}"

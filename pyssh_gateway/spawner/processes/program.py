@@ -1,0 +1,148 @@
+"""From a child that is the user to the session's program: greeting, rc files, and exec or a server of ours.
+
+Runs in a fork of the spawner (`spawner/processes/process.py`), with the user's rights and no others. What goes wrong is
+said on the session's standard error, as sshd does.
+"""
+
+import fcntl
+import os
+import pwd
+import shlex
+import signal
+import subprocess
+import termios
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from pyssh_gateway.as_user.scp import server as scp
+from pyssh_gateway.as_user.sftp import command as sftp_command
+from pyssh_gateway.as_user.sftp import server as sftp
+from pyssh_gateway.core.launch import LaunchPlan
+from pyssh_gateway.spawner.processes import account_rules
+
+MOTD_FILES = ("/run/motd.dynamic", "/etc/motd")
+"""What pam_motd shows at login on Debian and Ubuntu, in its order."""
+
+MOTD_BYTES = 64 * 1024
+"""More than this of a message of the day is not read."""
+
+CANNOT_EXEC = 1
+"""Exit status when the shell itself can't be run: sshd's (session.c, do_child)."""
+
+XAUTH_SECONDS = 10
+"""xauth waits this long for another one that has the file locked (xauth(1), -b)."""
+
+RC_SECONDS = 60
+"""How long a ~/.ssh/rc or /etc/ssh/sshrc may take. sshd waits for it without limit; but one that hangs, on a network
+that is gone since the machine slept, keeps even those out who come to mend it. A minute is more than somebody waits who
+wants what is made there, an agent's socket or a mount, and less than a client that believes the machine dead."""
+
+USER_RC = b".ssh/rc"
+SYSTEM_RC = b"/etc/ssh/sshrc"
+
+
+def run(plan: LaunchPlan, entry: pwd.struct_passwd, tty: str) -> None:
+    """Become the program of `plan`. The process is the user already."""
+    if tty:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    if plan.refusal:
+        os.write(2 if plan.builtin else 1, plan.refusal)
+        os._exit(CANNOT_EXEC)
+    _enter(plan.cwd)
+    # A home that can't be entered has no file.
+    if plan.greet and not os.access(f"{entry.pw_dir}/.hushlogin", os.F_OK):
+        _show_motd()
+        os.write(1, plan.banner)
+    env = plan.env | {b"SSH_TTY": tty.encode()} if tty else plan.env
+    _prepare(plan, env)
+    argv = plan.argv
+    if plan.builtin == "sftp":
+        if plan.sftp is not None:
+            os._exit(sftp.serve(0, 1, 3, plan.sftp))
+        if account_rules.may_run_builtin(entry.pw_shell):
+            os._exit(sftp.serve(0, 1, 3))
+        # The shell decides, as with sshd: it runs a server, does something else or refuses, in its own words. The
+        # pipe for what is done to files ends here: such a server, which may not be ours, has nothing to say in the log.
+        os.close(3)
+        argv = (argv[0], b"-c", sftp_command.for_shell())
+    copying = scp.parse(argv[2]) if _asks_for_scp(plan) else None
+    if (
+        copying is not None
+        and _which(b"scp", plan.env.get(b"PATH", b"")) is None
+        and account_rules.may_run_builtin(entry.pw_shell)
+    ):
+        os._exit(scp.serve(copying, 0, 1, 2))
+    try:
+        os.execve(plan.executable, argv, env)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the command
+        complain(f"{os.fsdecode(plan.executable)}: {getattr(error, 'strerror', None) or error}")
+        os._exit(CANNOT_EXEC)
+
+
+def _prepare(plan: LaunchPlan, env: Mapping[bytes, bytes]) -> None:
+    """Run what comes before a session (session.c, do_rc_files): the user's rc file, or the machine's, or xauth.
+
+    As in sshd, the rc file writes to where the session writes, and what it is told of a display is on its input.
+    """
+    user_rc = plan.cwd + b"/" + USER_RC
+    if plan.user_rc and _is_there(user_rc):
+        # The home directory is quoted, which sshd forgets; by the shell, so that one that refuses refuses this, too.
+        command = b"/bin/sh " + os.fsencode(shlex.quote(os.fsdecode(user_rc)))
+        _run_rc([plan.executable, b"-c", command], plan.rc_input, env, "~/.ssh/rc")
+    elif _is_there(SYSTEM_RC):
+        _run_rc([b"/bin/sh", SYSTEM_RC], plan.rc_input, env, os.fsdecode(SYSTEM_RC))
+    elif plan.xauth:
+        with suppress(OSError, subprocess.SubprocessError):  # then programs will say that they can't open the display
+            xauth = ["xauth", "-q", "-"]
+            subprocess.run(xauth, input=plan.xauth, env=env, stdout=2, timeout=XAUTH_SECONDS, check=False)
+
+
+def _is_there(path: bytes) -> bool:
+    return os.access(path, os.F_OK)
+
+
+def _run_rc(command: list[bytes], told: bytes, env: Mapping[bytes, bytes], name: str) -> None:
+    """Run an rc file. How it ends makes no difference to the session; what takes too long goes on in the background."""
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # it need not read what it is told; as sshd does here
+    try:
+        subprocess.Popen(command, stdin=subprocess.PIPE, env=env).communicate(told, RC_SECONDS)
+    except subprocess.TimeoutExpired:
+        complain(f"{name} has not ended within {RC_SECONDS} s: the session begins without it.")
+    except (OSError, ValueError) as error:
+        complain(f"Could not run {name}: {getattr(error, 'strerror', None) or error}")
+    finally:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+
+def _asks_for_scp(plan: LaunchPlan) -> bool:
+    return len(plan.argv) == 3 and plan.terminal is None and plan.argv[2].startswith(b"scp ")
+
+
+def _which(program: bytes, path: bytes) -> bytes | None:
+    """Where the program is, as the account would find it."""
+    for directory in path.split(b":"):
+        candidate = (directory or b".") + b"/" + program
+        if os.access(candidate, os.X_OK):
+            return candidate
+    return None
+
+
+def _enter(directory: bytes) -> None:
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        complain(f"Could not chdir to home directory {os.fsdecode(directory)}: {error.strerror}")
+        os.chdir("/")
+
+
+def _show_motd() -> None:
+    for path in MOTD_FILES:
+        with suppress(OSError), Path(path).open("rb") as file:
+            os.write(1, file.read(MOTD_BYTES).replace(b"\r\n", b"\n"))
+
+
+def complain(text: str) -> None:
+    """Say it where sshd would: on the session's own standard error."""
+    with suppress(OSError):
+        os.write(2, text.encode(errors="surrogateescape") + b"\n")

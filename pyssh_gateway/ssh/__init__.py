@@ -1,0 +1,1 @@
+"""The SSH protocol over asyncssh's private parts."""

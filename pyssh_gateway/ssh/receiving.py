@@ -1,0 +1,201 @@
+"""The receiving half of a transport: bytes from the socket, packets in turns, each to its handler.
+
+asyncssh keeps what it has read in `bytes` that it copies twice for every packet, and serves all packets of a read
+before anybody else has a turn: 100,000 tiny packets held up everybody for seconds. Here a packet costs what is in it,
+and a connection has a budget for each turn of the loop.
+"""
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Awaitable
+from functools import partial
+
+import asyncssh
+from asyncssh.connection import SSHServerConnection, SSHServerConnectionOptions
+from asyncssh.constants import (
+    MSG_CHANNEL_OPEN,
+    MSG_NEWKEYS,
+    MSG_USERAUTH_LAST,
+)
+
+from pyssh_gateway.ssh import turns
+from pyssh_gateway.ssh.packets import Message, PacketReader
+from pyssh_gateway.ssh.turns import Turns
+
+EARLY_READ_BYTES = 16 * 1024
+"""One read before authentication: what a stranger can have us keep beside an unfinished packet."""
+
+READ_BYTES = 256 * 1024
+"""One read after authentication, and so the bytes of a turn: asyncio's own size. Full packets take 0.3 ms."""
+
+COSTS = {MSG_CHANNEL_OPEN: 8}
+"""What counts as more than one packet in a turn's budget: to open a channel takes tasks, and maybe a socket, most of it
+after its packet was served."""
+
+KEEPALIVE_SLACK_SECONDS = 0.1
+"""How much earlier than said a keepalive may be sent: the timer is not set anew for each read of a transfer."""
+
+_LONGEST_GREETING = 8192
+"""As much as asyncssh looks at for the end of an identification line (RFC 4253 section 4.2 has 255 bytes)."""
+
+
+_THROWN_AWAY = memoryview(bytearray(EARLY_READ_BYTES))
+"""Where every closed connection reads to: what still comes is only taken so that the peer reads our last words."""
+
+
+class Receiving(SSHServerConnection, asyncio.BufferedProtocol):
+    """A connection's input. What is received is served in its order, one packet after the other."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, options: SSHServerConnectionOptions) -> None:
+        super().__init__(loop, options)
+        self.bytes_in = 0
+        self._reader = PacketReader()
+        self._read_bytes = EARLY_READ_BYTES
+        self._identified = False
+        self._handler_waits = False
+        self._input_turns = Turns(loop, self._take_turn)
+        self._held: set[str] = set()
+        self._reading_paused = False
+        self._keepalive_set_at = float("-inf")
+
+    # -- the socket ---------------------------------------------------------------------------------------------
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where asyncio is to read to."""
+        if self._transport is None:
+            return _THROWN_AWAY
+        return self._reader.room(self._read_bytes)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes from the peer."""
+        self.bytes_in += nbytes
+        if self._transport is None:
+            return
+        self._reader.received(nbytes)
+        if not self._may_go_on():
+            return
+        self._reset_keepalive_timer()
+        if not self._input_turns.is_due:
+            self._take_turn()
+
+    def _may_go_on(self) -> bool:
+        """Whether the peer is still listened to after what it has sent; the subclass's limits."""
+        return True
+
+    def _reset_keepalive_timer(self) -> None:
+        now = self._loop.time()
+        if self._auth_complete and now - self._keepalive_set_at >= KEEPALIVE_SLACK_SECONDS:
+            self._keepalive_set_at = now
+            super()._reset_keepalive_timer()
+
+    def hold_input(self, reason: str) -> None:
+        """Take no more packets, and do not read, until `release_input` has been called for each reason."""
+        self._held.add(reason)
+        self._pause_or_resume_reading()
+
+    def release_input(self, reason: str) -> None:
+        """Go on where `hold_input` stopped, in a turn of its own."""
+        if reason in self._held:
+            self._held.discard(reason)
+            if not self._held:
+                self._input_turns.next()
+                self._pause_or_resume_reading()
+
+    def _pause_or_resume_reading(self) -> None:
+        """Read while there is nothing that could be served first: what was read is bounded by that."""
+        if self._transport is None:
+            return
+        waiting = self._reader.waiting_bytes
+        paused = bool(self._held or self._input_turns.is_due or (self._handler_waits and waiting >= self._read_bytes))
+        if paused != self._reading_paused:
+            self._reading_paused = paused
+            if paused:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    # -- turns --------------------------------------------------------------------------------------------------
+
+    def _take_turn(self) -> None:
+        """Serve packets until the budget of this turn is used up; the rest comes after everybody else's turn."""
+        try:
+            self._serve()
+        except asyncssh.DisconnectError as error:
+            self._send_disconnect(error.code, error.reason, error.lang)
+            self._force_close(error)
+        except Exception:  # noqa: BLE001 - whatever a handler raises ends this connection, and is reported
+            self.internal_error()
+        if self._transport is None:
+            self._input_is_over()
+        else:
+            self._reader.rest()
+            self._pause_or_resume_reading()
+
+    def _serve(self) -> None:
+        reader = self._reader
+        deadline = self._loop.time() + turns.SECONDS
+        left = turns.PACKETS
+        while left > 0:
+            if self._transport is None or self._handler_waits or self._held:
+                return
+            message = reader.next(self._recv_seq) if self._identified or self._take_identification() else None
+            if message is None:
+                self._input_turns.done()
+                return
+            self.dispatch(message)
+            left -= COSTS.get(message.number, 1)
+            if self._loop.time() > deadline:
+                self._input_turns.next()
+                return
+        if reader.waiting_bytes:
+            self._input_turns.used_up()
+
+    def _take_identification(self) -> bool:
+        """The identification line (RFC 4253 section 4.2), which asyncssh judges and answers; whether to go on."""
+        self._inpbuf = self._reader.peek(_LONGEST_GREETING)
+        if not self._inpbuf:
+            return False
+        before = len(self._inpbuf)
+        self._identified = self._recv_version() and self._transport is not None
+        self._reader.skip(before - len(self._inpbuf))
+        self._inpbuf = b""
+        return self._identified
+
+    # -- messages -----------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def dispatch(self, message: Message) -> None:
+        """Hand a message to its handler, and then to `await_handler` or `message_served`. Raises `DisconnectError`."""
+
+    def await_handler(self, result: Awaitable[None], number: int, sequence: int) -> None:
+        """Serve no further packet until a handler that needs time has finished with this one."""
+        self._handler_waits = True
+        self.create_task(result).add_done_callback(partial(self._handler_is_done, number, sequence))
+
+    def _handler_is_done(self, number: int, sequence: int, _task: "asyncio.Task[None]") -> None:
+        self._handler_waits = False
+        self.message_served(number, sequence)
+        self._take_turn()
+
+    def message_served(self, number: int, sequence: int) -> None:
+        """Go on to the next packet's number, and to its keys."""
+        if number > MSG_USERAUTH_LAST:
+            self._auth_final = True
+        if self._transport is None:
+            return
+        if sequence == 0xFFFFFFFF and not self._recv_encryption:
+            raise asyncssh.ProtocolError("Sequence rollover before kex complete")
+        self._recv_seq = sequence + 1 & 0xFFFFFFFF
+        if number == MSG_NEWKEYS:
+            self._reader.use(self._recv_encryption, self._recv_blocksize, self._recv_macsize)
+            if self._strict_kex:
+                self._recv_seq = 0
+
+    def _cleanup(self, exc: Exception | None) -> None:
+        """The connection is over: nothing of its input is kept."""
+        super()._cleanup(exc)
+        self._input_is_over()
+
+    def _input_is_over(self) -> None:
+        self._input_turns.end()
+        self._reader.clear()

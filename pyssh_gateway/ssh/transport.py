@@ -1,0 +1,333 @@
+"""The transport (RFC 4253): the socket, sending, backpressure and the end of a connection; the fast path.
+
+This module, `receiving`, `sending`, `connection` and `channel` override asyncssh's private methods; the dependency is
+pinned to the minor version for their sake, and tests/wire/test_transport_contract.py fails when one of them goes away.
+What is in here is measured or cited: a login costs one delayed ACK less (QUICKACK), a packet one system call and two
+cipher objects less, and a peer that has not authenticated can't make us buffer more than a login needs.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, cast
+
+import asyncssh
+from asyncssh.connection import SSHServerConnectionOptions
+from asyncssh.constants import (
+    MSG_CHANNEL_DATA,
+    MSG_CHANNEL_EXTENDED_DATA,
+    MSG_DEBUG,
+    MSG_KEX_LAST,
+    MSG_NEWKEYS,
+    MSG_SERVICE_ACCEPT,
+    MSG_SERVICE_REQUEST,
+    MSG_USERAUTH_BANNER,
+    MSG_USERAUTH_LAST,
+)
+from asyncssh.encryption import Encryption, GCMEncryption
+from asyncssh.packet import PacketDecodeError
+
+from pyssh_gateway.ssh import turns
+from pyssh_gateway.ssh.ciphers import GcmCipher
+from pyssh_gateway.ssh.key_exchange import KeyExchange, Services
+from pyssh_gateway.ssh.receiving import READ_BYTES
+from pyssh_gateway.ssh.turns import Turns
+
+EARLY_TOTAL_BYTES = 512 * 1024
+"""All that a peer may send before it has authenticated. A login with six certificates and the largest RSA keys needs
+a tenth of it."""
+
+SEND_HIGH_WATER = 256 * 1024
+"""When this much waits for the network, descriptors are not read any more: the kernel then blocks their writers."""
+
+CLOSE_SECONDS = 2.0
+"""How long a connection that we close may take to accept its last bytes (the disconnect message) before it is cut."""
+
+EARLY_CLOSE_SECONDS = 0.5
+"""The same before authentication, where it is one descriptor more for a peer that does not count any longer."""
+
+MAX_ANSWERS_WAITING = 1024 * 1024
+PACKET_OVERHEAD = 64
+"""Bytes of answers, each with what a packet adds, that may wait for a peer that does not read. Nobody honest asks for a
+thousandth of it while not reading."""
+
+DATA_MESSAGES = frozenset({MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA})
+
+_UNDECODABLE = (PacketDecodeError, UnicodeDecodeError)
+"""What a malformed message leads to. Before authentication it may be any ValueError: of a key, or a curve's point."""
+
+
+class Transport(KeyExchange):
+    """One client's transport; `connection.Connection` is built upon it."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        options: SSHServerConnectionOptions,
+        services: Services,
+    ) -> None:
+        super().__init__(loop, options, services)
+        self.bytes_out = 0
+        self.writing_paused = False
+        self._socket: socket.socket | None = None
+        self._outbox = bytearray()
+        self._flush_scheduled = False
+        self._network_full = False
+        self._answers_waiting = 0
+        self._data_packets_left = turns.PACKETS
+        self._data_turns = Turns(loop, self._next_data_turn)
+        self._with_data: dict[Callable[[], None], None] = {}  # in the order of their turns
+        self._has_spoken = False
+        self._peer_gone = False
+        self._on_writable: set[Callable[[bool], None]] = set()
+
+    # -- the socket ---------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the socket over: immediate ACKs until the peer has authenticated."""
+        stream = cast(asyncio.Transport, transport)
+        stream.set_write_buffer_limits(high=SEND_HIGH_WATER)
+        self._socket = transport.get_extra_info("socket")
+        self._acknowledge_at_once()
+        super().connection_made(transport)
+
+    def _may_go_on(self) -> bool:
+        """Before authentication what a peer sends is counted against what a login needs."""
+        if not self._has_spoken:
+            self._has_spoken = True
+            self.services.spoke()
+        if not self._auth_complete:
+            self._acknowledge_at_once()
+            if self.bytes_in > EARLY_TOTAL_BYTES:
+                self._force_close(asyncssh.ProtocolError("too much data before authentication"))
+                return False
+        return True
+
+    def _acknowledge_at_once(self) -> None:
+        """Acknowledge without delay: the client has Nagle's algorithm on during the handshake and waits for our ACK.
+
+        Linux delays that by 40 ms, and falls back to delaying after each read (tcp(7)), so this is set again each time.
+        """
+        if self._socket is not None:
+            with suppress(OSError):  # the peer is gone already
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+    def authenticated(self) -> None:
+        """The peer is known from here on: read as much as there is."""
+        self.report_ciphers()
+        self._read_bytes = READ_BYTES
+
+    # -- sending ------------------------------------------------------------------------------------------------
+
+    def send_packet(self, pkttype: int, *args: bytes, handler: object = None) -> None:
+        """Send one packet, as the method that this replaces does, but without an SSH_MSG_IGNORE before each one.
+
+        That is a countermeasure for CBC ciphers (RFC 4251 section 9.3.1), which are not offered; it doubles the cost
+        of every packet.
+        """
+        if self._auth_complete and self._kex_complete and self._rekey_due():
+            self._send_kexinit()
+            self._kexinit_sent = True
+        if self.writing_paused and pkttype not in DATA_MESSAGES:
+            self._count_answer(sum(map(len, args)))
+        if self._must_wait(pkttype):
+            self._deferred_packets.append((pkttype, args))
+            return
+        size = self._send(self._seal(pkttype, args))
+        if self._send_seq == 0xFFFFFFFF and not self._send_encryption:
+            raise asyncssh.ProtocolError("Sequence rollover before kex complete")
+        self._send_seq = 0 if pkttype == MSG_NEWKEYS and self._strict_kex else self._send_seq + 1 & 0xFFFFFFFF
+        if self._kex_complete:
+            self._rekey_bytes_sent += size
+
+    def _rekey_due(self) -> bool:
+        return bool(
+            self._rekey_bytes_sent >= self._rekey_bytes
+            or (self._rekey_seconds and time.monotonic() >= self._rekey_time)
+        )
+
+    def _must_wait(self, pkttype: int) -> bool:
+        """Whether a packet has to wait for the end of a key exchange or of authentication (RFC 4253 section 7.1)."""
+        if not self._kex_complete and (
+            pkttype > MSG_KEX_LAST or pkttype in {MSG_DEBUG, MSG_SERVICE_REQUEST, MSG_SERVICE_ACCEPT}
+        ):
+            return True
+        if self._auth_complete:
+            return False
+        return pkttype > MSG_USERAUTH_LAST or (pkttype == MSG_USERAUTH_BANNER and not self._auth_in_progress)
+
+    def _seal(self, pkttype: int, args: tuple[bytes, ...]) -> bytes | bytearray:
+        """The binary packet (RFC 4253 section 6) for a message, encrypted."""
+        encryption = self._send_encryption
+        if isinstance(encryption, GcmCipher):
+            return encryption.seal(pkttype, args)
+        payload = bytes((pkttype,)) + b"".join(args)
+        padding = -(self._send_enchdrlen + len(payload)) % self._send_blocksize
+        if padding < 4:
+            padding += self._send_blocksize
+        packet = bytes((padding,)) + payload + os.urandom(padding)
+        header = len(packet).to_bytes(4, "big")
+        if encryption is None:
+            return header + packet
+        packet, mac = encryption.encrypt_packet(self._send_seq, header, packet)
+        return packet + mac
+
+    def _send(self, data: bytes | bytearray) -> int:  # type: ignore[override]  # asyncssh's returns nothing
+        """Queue bytes for the one write that ends this turn of the loop; returns how many."""
+        if self._transport is not None:
+            self._outbox += data
+            if not self._flush_scheduled:
+                self._flush_scheduled = True
+                self._loop.call_soon(self._flush)
+        return len(data)
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        if self._outbox and self._transport is not None:
+            data, self._outbox = self._outbox, bytearray()
+            self.bytes_out += len(data)
+            self._transport.write(data)
+        if not self._with_data:
+            self._data_packets_left = turns.PACKETS
+            self._data_turns.done()
+
+    def may_send_data(self, go_on: Callable[[], None]) -> bool:
+        """Whether one more data packet may be sent now; if not, `go_on` is called when its turn comes.
+
+        Data waits in its channel, where it is bounded, while the network is full, and while others had no turn.
+        """
+        if self.writing_paused or not self._data_packets_left:
+            self.yield_data(go_on)
+            return False
+        self._data_packets_left -= 1
+        return True
+
+    def yield_data(self, go_on: Callable[[], None]) -> None:
+        """Have `go_on` called when other channels that have data had their turn."""
+        self._with_data[go_on] = None
+        if not self.writing_paused:
+            self._data_turns.used_up()
+
+    def drop_data(self, go_on: Callable[[], None]) -> None:
+        """There is no more data to send, whatever was said before."""
+        self._with_data.pop(go_on, None)
+
+    def _next_data_turn(self) -> None:
+        self._data_packets_left = turns.PACKETS
+        self._let_data_go()
+
+    def _let_data_go(self) -> None:
+        while self._with_data and self._data_packets_left and not self.writing_paused:
+            go_on = next(iter(self._with_data))
+            del self._with_data[go_on]
+            go_on()
+        if self._with_data and not self.writing_paused:
+            self._data_turns.used_up()
+
+    def _count_answer(self, size: int) -> None:
+        """Sources stop when nothing can be sent; answers can't, so a peer that asks and never reads is cut off."""
+        self._answers_waiting += size + PACKET_OVERHEAD
+        if self._answers_waiting > MAX_ANSWERS_WAITING:
+            self._answers_waiting = 0
+            self._loop.call_soon(self._force_close, asyncssh.ProtocolError("the client does not read our answers"))
+
+    def pause_writing(self) -> None:
+        """The network takes no more: stop every source of this connection."""
+        self._network_full = True
+        self._tell_writable()
+
+    def resume_writing(self) -> None:
+        """The network has taken what was waiting."""
+        self._network_full = False
+        self._tell_writable()
+
+    def _tell_writable(self) -> None:
+        """Sources run while the network takes data and no key exchange holds it back, which the peer may never end."""
+        paused = self._network_full or (self._auth_complete and not self._kex_complete)
+        if paused == self.writing_paused:
+            return
+        self.writing_paused = paused
+        self._answers_waiting = 0
+        for callback in tuple(self._on_writable):
+            callback(not paused)
+        self._let_data_go()
+
+    def on_writable(self, callback: Callable[[bool], None]) -> Callable[[], None]:
+        """Have `callback` told when the network stops (also now, if it has) or starts taking data; returns the end."""
+        self._on_writable.add(callback)
+        if self.writing_paused:
+            callback(False)
+        return lambda: self._on_writable.discard(callback)
+
+    # -- leaving ------------------------------------------------------------------------------------------------
+
+    def _force_close(self, exc: Exception | None) -> None:
+        """Close, but let the peer have what was said last: asyncssh's would drop its own disconnect message."""
+        transport = self._transport
+        if transport is None:
+            return
+        self._flush()
+        self._transport = None
+        self._with_data.clear()
+        self._data_turns.end()
+        transport.resume_reading()  # what still comes is thrown away
+        if self._peer_gone or transport.is_closing():
+            transport.abort()
+        else:
+            # Closing with input unread would reset the connection and take our last words out of the peer's hands.
+            with suppress(OSError):  # reset already
+                transport.write_eof()
+            self._loop.call_later(CLOSE_SECONDS if self._auth_complete else EARLY_CLOSE_SECONDS, transport.abort)
+        self._loop.call_soon(self._cleanup, exc)
+
+    def cut_off(self, reason: str) -> None:
+        """End a connection on which nobody has authenticated, at once: its descriptor is needed for others."""
+        transport = self._transport
+        if transport is not None:
+            self._force_close(asyncssh.ConnectionLost(reason))
+            transport.abort()
+
+    def eof_received(self) -> None:
+        """The peer has closed its side; nobody speaks SSH into one half of a connection."""
+        self._peer_gone = True
+        super().eof_received()
+
+    def internal_error(self, exc_info: Any = None, error_logger: Any = None) -> None:
+        """A bug of ours: say so instead of losing it in a debug log. What can't be decoded is the peer's fault."""
+        error = exc_info[1] if exc_info else sys.exc_info()[1]
+        if isinstance(error, _UNDECODABLE if self._auth_complete else ValueError):
+            self._force_close(asyncssh.ProtocolError(f"malformed data: {error}"))
+            return
+        report = getattr(self._owner, "internal_error", None)
+        if report is not None:
+            report(exc_info)
+        super().internal_error(exc_info, error_logger)
+
+    # -- key exchange -------------------------------------------------------------------------------------------
+
+    def _send_kexinit_now(self) -> None:
+        super()._send_kexinit_now()
+        self._tell_writable()
+
+    def send_newkeys(self, k: bytes, h: bytes) -> None:
+        """Switch to the new keys, with our own cipher where we have one."""
+        super().send_newkeys(k, h)
+        self._send_encryption = _own_cipher(self._send_encryption)
+        self._next_recv_encryption = _own_cipher(self._next_recv_encryption)
+        self._tell_writable()
+
+    # -- logging that nobody reads ------------------------------------------------------------------------------
+
+    def log_sent_packet(self, *args: object, **kwargs: object) -> None:
+        """asyncssh formats a description of every packet for a debug log that is off."""
+
+    def log_received_packet(self, *args: object, **kwargs: object) -> None:
+        """The same for what arrives."""
+
+
+def _own_cipher(encryption: Encryption | None) -> Encryption | None:
+    return GcmCipher.taking_over(encryption) if isinstance(encryption, GCMEncryption) else encryption

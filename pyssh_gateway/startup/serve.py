@@ -1,0 +1,411 @@
+"""`pyssh-gateway serve`: from the command line to a running spawner, in the order that a waiting client wants.
+
+A client may be waiting for this very start, so the socket is bound before anything heavy is imported. All that can be
+wrong is found and said before the gateway is forked: then either everything runs or nothing does.
+"""
+
+import gc
+import os
+import pwd
+import signal
+import socket
+import sys
+import time
+from collections.abc import Collection, Mapping, MutableMapping
+
+from pyssh_gateway.config import source
+from pyssh_gateway.spawner.hang_up import Terminal
+from pyssh_gateway.startup.listening import CannotStart, listen_once, open_sockets, say
+
+TYPE_CHECKING = False  # type checkers know the name; importing it would take longer than binding the socket
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from pyssh_gateway.config.types import Config
+    from pyssh_gateway.ipc.reread import Reread
+    from pyssh_gateway.spawner.crashes import Crash
+    from pyssh_gateway.spawner.requests import Permissions
+    from pyssh_gateway.spawner.stop_commands import StopCommands
+
+_EVERYBODY_MAY_WRITE = 0o002
+
+_X509 = "asyncssh.crypto.x509"
+
+USAGE_ERROR = 2
+"""Exit code for a configuration or a machine on which we can't start."""
+
+
+class Options:
+    """The command line of `serve`."""
+
+    def __init__(
+        self, *, config: str | None, port: int | None, trial: bool, user: str | None, github: str | None
+    ) -> None:
+        self.config = config
+        self.port = port
+        self.trial = trial
+        self.user = user
+        self.github = github
+
+
+def serve(options: Options, environ: MutableMapping[str, str]) -> int:
+    """Run the server; returns its exit code. Raises `CannotStart` or `config_source.ConfigError`.
+
+    What `environ` says about sockets that we were started with is removed from it: it is for nobody after us.
+    """
+    keep_standard_descriptors()
+    keep_signals()
+    terminal = Terminal()
+    overrides = {} if options.port is None else {"listen.port": options.port}
+    raw = source.read(options.config, environ, overrides)
+    problems: list[str] = []
+    listening: list[socket.socket] = []
+    login: dict[str, object] | None = None
+    try:
+        listening = open_sockets(source.listen_endpoints(raw), environ)
+    except CannotStart as error:  # said together with whatever else is wrong
+        problems += error.problems
+
+    from pyssh_gateway.config import parser as config_module  # late: msgspec
+
+    identity = ""
+    passed_over: Mapping[str, str] = {}
+    try:
+        config = config_module.parse(raw)
+        if options.trial and not config.login:
+            login, identity = _trial_login(options, config.keys_dir)
+            config = config_module.parse(source.read(options.config, environ, overrides | {"login": [login]}))
+        found, passed_over = start_problems(config)
+        problems += found
+    except (source.ConfigError, CannotStart) as error:
+        problems += error.problems
+    if problems or not listening:
+        raise CannotStart(*problems)
+    for path, why in passed_over.items():
+        say(f"! key file {path} {why}: NOBODY GETS IN BY IT until that changes; other keys count meanwhile")
+
+    def reread(in_force: "Config") -> "Reread":
+        from pyssh_gateway.startup import reread  # late: few ever do
+
+        return reread.read_again(
+            options.config,
+            environ,
+            overrides,
+            trial_login=login,
+            problems_of=lambda config: start_problems(config)[0],
+            in_force=in_force,
+        )
+
+    return _supervise(config, listening, identity, environ, terminal=terminal, reread=reread)
+
+
+def keep_standard_descriptors() -> None:
+    """Open what is closed of 0, 1 and 2, or the next file to be opened would become standard output."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+
+
+def keep_signals() -> None:
+    """Keep signals that come now until the spawner has handlers for them.
+
+    A SIGHUP, which asks a server to read its configuration again, would end one that is still starting. And of the
+    first process of a container, the kernel drops all signals that it neither handles nor blocks: the platform that
+    has sent a stop signal would wait in vain.
+    """
+    others = {signal.SIGTERM, signal.SIGINT} if os.getpid() == 1 else set()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, *others})
+
+
+def _trial_login(options: Options, keys_dir: str) -> tuple[dict[str, object], str]:
+    """The `[[login]]` of a trial, and the private key that its user has to name, if any."""
+    from pathlib import Path
+
+    from pyssh_gateway.startup import trial  # late: trials only
+
+    try:
+        tried = trial.set_up(options.user, options.github, Path(keys_dir))
+    except trial.TrialError as error:
+        raise CannotStart(str(error)) from None
+    for remark in tried.remarks:
+        say(remark)
+    return tried.login, tried.identity
+
+
+def start_problems(config: "Config") -> tuple[list[str], Mapping[str, str]]:
+    """Why the server can't be started with `config`, a line each, and the key files passed over, with why.
+
+    Many a key file is an account's own, which must not be able to keep everybody else out by what it does to it.
+    """
+    unusable = unusable_key_files(config)
+    passed_over = unusable if others_let_in(config, unusable) else {}
+    return login_problems(config, passed_over) + place_problems(config), passed_over
+
+
+def login_problems(config: "Config", passed_over: Collection[str] = ()) -> list[str]:
+    """What is wrong with the accounts and key files that `config` names, a line each, but for files `passed_over`."""
+    # Late: nothing before the bind needs them.
+    from pyssh_gateway.core.transfers.sftp_options import problem_of
+    from pyssh_gateway.spawner.key_files import open_trusted
+
+    me = pwd.getpwuid(os.geteuid())
+    made_at_boot = {account.user for account in config.boot.account} if me.pw_uid == 0 else set()
+    coming = False
+    problems: list[str] = []
+    if not config.login:
+        problems.append("nobody may log in: add a [[login]] with user and keys to the configuration")
+    for index, login in enumerate(config.login):
+        where = f"login[{index}]"
+        if problem := problem_of(login.force_command.encode("utf-8", "surrogateescape")):
+            problems.append(f"{where}.force_command: {problem}")
+        try:
+            entry = pwd.getpwnam(login.user)
+        except KeyError:
+            if login.user in made_at_boot:
+                coming = True
+                continue
+            problems.append(f"{where}.user: there is no account {login.user} on this machine; make it, or name another")
+            continue
+        if me.pw_uid not in {0, entry.pw_uid}:
+            problems.append(f"{where}.user: started by {me.pw_name}, only {me.pw_name} can log in, not {login.user}")
+    # Whose a file is, or whether it is in a home, can't be said of accounts that are to come: then it is said later.
+    for path, users in key_files(config).items() if not coming else ():
+        if path in passed_over:
+            continue
+        try:
+            os.close(open_trusted(path, users))
+        except OSError as error:
+            problems.append(f"key file {path} can't be read: {error.strerror or error}")
+    return problems
+
+
+def unusable_key_files(config: "Config") -> dict[str, str]:
+    """The key files that can't be read or trusted now, and what is wrong: the end of a sentence that names the file."""
+    from pyssh_gateway.spawner.key_files import open_trusted  # late: nothing before the bind needs it
+
+    there = {entry.pw_name for entry in pwd.getpwall()} if config.boot.account else set()
+    to_come = {account.user for account in config.boot.account} - there
+    unusable = {}
+    for path, users in key_files(config).items():
+        try:
+            os.close(open_trusted(path, users))
+        except FileNotFoundError:
+            unusable[path] = "is not there"
+        except OSError as error:
+            if not users & to_come:  # whose it is can't be said of accounts that are to come
+                unusable[path] = f"can't be read: {error.strerror or error}"
+    return unusable
+
+
+def others_let_in(config: "Config", unusable: Collection[str]) -> bool:
+    """Whether somebody could get in without the key files `unusable`: then a start without them is better than none."""
+    specs = [spec for login in config.login for spec in login.keys]
+    return any(
+        kind not in {"file", "ca"} or path not in unusable for kind, _, path in (s.partition(":") for s in specs)
+    )
+
+
+def place_problems(config: "Config") -> list[str]:
+    """What is wrong with the directories of the server's state, and with the account of its network side."""
+    problems = []
+    for key, directory in (("keys_dir", config.keys_dir), ("audit_dir", config.audit_dir)):
+        try:
+            mode = os.stat(directory).st_mode  # noqa: PTH116 - pathlib would take longer to import than all of this
+        except OSError:
+            continue  # made when it is needed, or the reason is said then
+        if mode & _EVERYBODY_MAY_WRITE:
+            problems.append(f"{key}: everybody may write to {directory}: run chmod o-w {directory}")
+    problems += host_key_place_problems(config)
+    if config.stop.action == "command" and not config.stop.command.strip():
+        problems.append('stop.command: missing; stop.action = "command" needs one, such as systemctl poweroff')
+    if config.idle.schedule:
+        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # late: schedules only
+
+        try:
+            ZoneInfo(config.idle.timezone)
+        except (ZoneInfoNotFoundError, OSError):
+            problems.append(f"idle.timezone: this machine does not know {config.idle.timezone}: install tzdata")
+    if os.geteuid() == 0:
+        problems += account_problems(config)
+    return problems
+
+
+def account_problems(config: "Config") -> list[str]:
+    """Why the network side can't run as its account: that is somebody else's, by this name or by another of the uid."""
+    from pyssh_gateway.spawner.processes.process import gateway_account  # late: nothing before the bind needs it
+
+    others = {"root", *(login.user for login in config.login)}
+    if config.account in others:
+        return [f"account: the network side can't run as {config.account}: name an account of its own"]
+    try:
+        account = gateway_account(config.account)
+    except KeyError:
+        return [f"account: there is no account {config.account} on this machine: make it"]
+    for name in sorted(others):
+        try:
+            uid = pwd.getpwnam(name).pw_uid
+        except KeyError:
+            continue  # made at boot, with a uid that nobody has
+        if uid == account.pw_uid:
+            stands_in = "" if account.pw_name == config.account else f", which stands in for {config.account}"
+            problem = f"can't run as {account.pw_name}{stands_in}: its uid, {uid}, is that of {name} as well"
+            return [f"account: the network side {problem}; make an account of its own"]
+    return []
+
+
+def host_key_place_problems(config: "Config") -> list[str]:
+    """Why a host key that is missing could not be made; each start would have another one."""
+    directory = config.keys_dir
+    if os.access(directory, os.W_OK | os.X_OK) or not os.access(directory, os.F_OK):
+        return []
+    from pathlib import Path  # late: a machine on which something is wrong
+
+    from pyssh_gateway.keys.host_keys import key_path
+
+    if not Path(directory).is_dir():
+        return [f"keys_dir: {directory} is not a directory"]
+    try:
+        missing = [kind for kind in config.host_keys.types if not key_path(Path(directory), kind).exists()]
+    except OSError as error:
+        return [f"keys_dir: {directory} can't be read: {error.strerror}"]
+    if not missing:
+        return []
+    return [f"keys_dir: {directory}: Permission denied; there is no {missing[0]} host key, and none can be made"]
+
+
+def key_files(config: "Config") -> dict[str, frozenset[str]]:
+    """The files that `file:` and `ca:` sources name, and which accounts each of them lets in to."""
+    files: dict[str, frozenset[str]] = {}
+    for login in config.login:
+        for kind, _, path in (spec.partition(":") for spec in login.keys):
+            if kind in {"file", "ca"}:
+                files[path] = files.get(path, frozenset()) | {login.user}
+    return files
+
+
+def stop_commands(config: "Config", environ: Mapping[str, str]) -> "StopCommands":
+    """What there is to run at a stop, with what `environ` says of the machine. None of it is the gateway's to choose.
+
+    The commands get the environment without our own settings: a token may be among those.
+    """
+    from pyssh_gateway.machine import fly
+    from pyssh_gateway.spawner.stop_commands import StopCommands
+
+    request, why_not = b"", "stop.fly_api is off"
+    if config.stop.fly_api != "off":
+        try:
+            request = fly.suspend_request(environ)
+        except fly.NotOnFly as error:
+            why_not = str(error)
+    if config.stop.action == "suspend" and not request:
+        say(f"stop.action is suspend, which can't be: {why_not}; an idle stop ends the server instead")
+    return StopCommands(
+        commands=(*config.stop.hooks, config.stop.command),
+        environ={name: value for name, value in environ.items() if not name.startswith(source.PREFIX)},
+        api=fly.SOCKET if config.stop.fly_api == "auto" else config.stop.fly_api,
+        request=request,
+        no_suspend=why_not,
+    )
+
+
+def _supervise(
+    config: "Config",
+    listening: list[socket.socket],
+    identity: str,
+    environ: MutableMapping[str, str],
+    *,
+    terminal: Terminal,
+    reread: "Callable[[Config], Reread]",
+) -> int:
+    from pyssh_gateway.spawner.boot import steps
+    from pyssh_gateway.spawner.processes import oom
+    from pyssh_gateway.startup import beside_sockets
+
+    users = frozenset(login.user for login in config.login)
+    try:
+        booting = steps.begin(config.boot, users)  # beside the imports, which take longer
+    except OSError as error:
+        raise CannotStart(f"boot: can't start a process: {error.strerror}") from None
+    sockets = beside_sockets.begin(config, listen_once, say)
+    gateway = import_gateway()
+
+    from pathlib import Path
+
+    from pyssh_gateway.audit import human
+    from pyssh_gateway.audit.log_file import LogPlace
+    from pyssh_gateway.ipc import control_socket
+    from pyssh_gateway.monitor.facts import Facts
+    from pyssh_gateway.spawner.reload import Reloading
+    from pyssh_gateway.spawner.supervisor import Supervisor
+
+    wants_human = human.wants_human(1, config.log.format)
+    facts = Facts(
+        config=config,
+        human=wants_human,
+        colour=wants_human and human.wants_colour(1, environ.get("TERM"), environ.get("NO_COLOR")),
+        identity=identity,
+        started=time.time(),
+        timezone=environ.get("TZ"),
+    )
+
+    def run(control: socket.socket, generation: int, crashes: "tuple[Crash, ...]") -> int:
+        import msgspec
+
+        place = control_socket.server_path(config.control, config.keys_dir) if sockets.expects("control") else None
+        now = msgspec.structs.replace(
+            facts, config=reloading.config, generation=generation, crashes=crashes, control=place
+        )
+        return int(
+            gateway.run_gateway(now, listening, sockets.bound.get("control"), sockets.bound.get("metrics"), control)
+        )
+
+    reloading = Reloading(
+        config,
+        read=reread,
+        permissions_of=lambda config: permissions(config, environ),
+        open_log=LogPlace(Path(config.audit_dir)).open,
+    )
+    gc.collect()
+    gc.freeze()  # what is here stays: the collector then leaves the pages alone that all the forks share
+    return Supervisor(
+        run,
+        reloading.permissions,
+        config.stop.drain,
+        terminal=terminal,
+        reloading=reloading,
+        services=config.boot.service,
+        booting=booting,
+        late=sockets,
+        oom_score=oom.protect(),
+    ).run()
+
+
+def permissions(config: "Config", environ: Mapping[str, str]) -> "Permissions":
+    """What the network side may ask for under `config`."""
+    from pyssh_gateway.spawner.requests import Permissions
+
+    users = frozenset(login.user for login in config.login)
+    return Permissions(users, key_files(config), stop_commands(config, environ))
+
+
+def import_gateway() -> "ModuleType":
+    """The gateway's code, imported before the fork, so that a gateway that has to be started again is there at once.
+
+    A developer waits for this import, so what is not used is left out: asyncssh looks for two optional C libraries with
+    `find_library`, which runs ldconfig and a compiler (40 ms), and imports X.509 certificates, which it can do without.
+    Collecting garbage while hardly any is made costs a tenth.
+    """
+    import ctypes.util
+
+    find_library = ctypes.util.find_library
+    ctypes.util.find_library = lambda name: None  # noqa: ARG005 - the signature is ctypes's
+    sys.modules[_X509] = None  # type: ignore[assignment]  # an import of it fails, as if it were not installed
+    gc.disable()
+    try:
+        from pyssh_gateway.gateway import main
+    finally:
+        gc.enable()
+        del sys.modules[_X509]
+        ctypes.util.find_library = find_library
+    return main

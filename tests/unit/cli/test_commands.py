@@ -1,0 +1,412 @@
+"""cli: the commands that ask a running server, here one that gives fixed answers, and how they end."""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pyssh_gateway.cli import main
+from pyssh_gateway.cli import request as asking
+from pyssh_gateway.core import control
+from pyssh_gateway.core.control import (
+    AcceptedReply,
+    ConnectionReport,
+    HeldReply,
+    HoldReport,
+    HostKeyReport,
+    IdleReport,
+    KeyReport,
+    KeysReply,
+    LoginReport,
+    ReasonReport,
+    ReleasedReply,
+    SessionReport,
+    SessionsReply,
+    SourceReport,
+    StatusReply,
+    StopReport,
+    Verdict,
+    VerdictsReply,
+    WhyReply,
+)
+from pyssh_gateway.events import Identity
+from pyssh_gateway.monitor.reporting.control import Handlers, Unanswerable
+from tests.support.control import AnsweringServer, one_answer
+from tests.support.key_lines import ed25519
+
+SHA = "SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCARLviKw6E5SY8"
+AMOS = Identity("github:example", 583231, SHA)
+LAPTOP = KeyReport(SHA, "ssh-ed25519", 256, "", "github:example", 583231, "github:example", "", False, False)
+GITHUB = SourceReport(
+    "github:example", ("amos",), 1, 0, "fetched", 61.0, "", None, 583231, stale=False, next_look=539.0
+)
+DOWN = SourceReport(
+    "url:https://keys.example.com", ("amos",), 0, 0, "none", None, "timed out", None, None, stale=False, next_look=5.0
+)
+STATUS = StatusReply(
+    version="0.1.0",
+    pid=7,
+    since=0.0,
+    address="0.0.0.0",
+    port=2222,
+    host_keys=(HostKeyReport("ssh-ed25519", SHA, next=False), HostKeyReport("ssh-rsa", SHA, next=True)),
+    connections=(
+        ConnectionReport(
+            "908994b924",
+            "amos",
+            AMOS,
+            "203.0.113.9",
+            0.0,
+            (
+                SessionReport("908994b924.1", "shell", "", "/dev/pts/3", 12, 2048, 4711, 61.0),
+                SessionReport("908994b924.2", "exec", "printf \x1b[2J", "", 0, 0),
+            ),
+            4096,
+            12,
+        ),
+    ),
+    authenticating=2,
+    idle=IdleReport(60.0, in_use=True, stops_in=None, reasons=(ReasonReport("connection", "amos is on", None),)),
+    sources=(DOWN,),
+)
+KEYS = KeysReply((LoginReport("amos", (LAPTOP,)),), (GITHUB,))
+HOLD = HoldReport("2e1068", "amos", "training \x1b[2J run", 0.0, 4e9, 4711)
+WHY = WhyReply(
+    since=0.0,
+    woken_by="203.0.113.9",
+    policy="It stops 1m after the last client has gone.",
+    idle=IdleReport(
+        60.0,
+        in_use=True,
+        stops_in=3700.0,
+        reasons=(
+            ReasonReport("hold", "amos holds it: training run", 3600.0),
+            ReasonReport("schedule", "mon-fri 08:00-18:00", 1800.0),
+        ),
+    ),
+    holds=(HOLD,),
+    stops=(StopReport(0.0, "idle for 60 s", 3725.0),),
+)
+
+Run = Callable[..., "tuple[int, str, str]"]
+
+
+class Answers(AnsweringServer):
+    """A server with the answers above; `failing` is what a refresh says of a source that fails."""
+
+    def __init__(self, path: Path) -> None:
+        self.failing: tuple[SourceReport, ...] = ()
+        self.why = WHY
+        self.on = STATUS.connections
+        self.tried: list[control.TryKey] = []
+        handlers = Handlers(
+            status=lambda _asker: STATUS,
+            keys=lambda: KEYS,
+            refresh_keys=self._refresh,
+            try_key=self._try_key,
+            accept_account=self._accept,
+            sessions=lambda _asker: SessionsReply(self.on),
+            why=lambda: self.why,
+            hold=lambda _request, _asker: HeldReply(HOLD),
+            release=lambda _request, _asker: ReleasedReply((HOLD,)),
+        )
+        super().__init__(path, handlers)
+
+    async def _refresh(self) -> KeysReply:
+        return KeysReply(KEYS.logins, (*KEYS.sources, *self.failing))
+
+    def _try_key(self, request: control.TryKey) -> VerdictsReply:
+        self.tried.append(request)
+        no = Verdict("build", accepted=False, reason="key is not known")
+        yes = Verdict("amos", accepted=True, source="github:example", options="no-pty", identity=AMOS)
+        return VerdictsReply((no,) if request.user == "build" else (yes, no))
+
+    async def _accept(self, source: str) -> AcceptedReply:
+        if source != "github:example":
+            raise Unanswerable(f"no login has {source} among its keys")
+        return AcceptedReply("accepted")
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory whose path is short, as sockets need it, with a configuration that points into it."""
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory)
+        (place / "config.toml").write_text(f'control = "{place}/control.sock"\nkeys_dir = "{place}/keys"\n')
+        yield place
+
+
+@pytest.fixture
+def answers(place: Path) -> Iterator[Answers]:
+    """A server to ask."""
+    with Answers(place / "control.sock") as running:
+        yield running
+
+
+@pytest.fixture
+def run(place: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command; gives its exit code, output and complaints."""
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        code = main.run([*arguments, "--config", str(place / "config.toml")], {})
+        captured = capsys.readouterr()
+        assert (captured.out + captured.err).replace("\n", "").isprintable()
+        return code, captured.out, captured.err
+
+    return command
+
+
+def test_status_tells_who_is_on(answers: Answers, run: Run) -> None:
+    """Protects `status`: the server, its keys, everybody who is on and what runs, and when it stops."""
+    code, out, err = run("status")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("pyssh-gateway 0.1.0 listens on 0.0.0.0:2222, pid 7, for ")
+    assert lines[1:3] == [
+        f"  host key {SHA}  ED25519",
+        f"  host key {SHA}  RSA  announced, not in use yet",
+    ]
+    assert lines[4].startswith("amos  github:example#583231  from 203.0.113.9 for ")
+    assert lines[4].endswith("  4.0 KiB in, 12 B out  (908994b924)")
+    assert lines[5:7] == [
+        "  .1  shell on /dev/pts/3 for 1m  12 B in, 2.0 KiB out",
+        "  .2  exec for 0s  0 B in, 0 B out  printf \\x1b[2J",
+    ]
+    assert lines[8:11] == [
+        "1 connection, 2 not logged in yet; stops 1m after what keeps it up has ended",
+        "kept up by",
+        "  amos is on",
+    ]
+    assert lines[-3:] == [
+        "! url:https://keys.example.com",
+        "    nothing is known of it yet, nobody gets in by it; asked again in 5s",
+        "    problem: timed out",
+    ]
+
+
+def test_status_for_programs(answers: Answers, run: Run) -> None:
+    """Protects scripts: one line of JSON with all that people see."""
+    code, out, _ = run("status", "--json")
+    assert code == 0
+    report = json.loads(out)
+    assert (report["reply"], report["pid"], report["connections"][0]["identity"]["person"]) == (
+        "status",
+        7,
+        "github:example",
+    )
+    assert report["connections"][0]["sessions"][1]["command"] == "printf \\x1b[2J"
+
+
+def test_why_tells_what_keeps_it_up(answers: Answers, run: Run) -> None:
+    """Protects `why`: every reason with its end, holds with their names, the next stop, and the earlier ones."""
+    code, out, err = run("why")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("awake for ")
+    assert lines[0].endswith(", woken by 203.0.113.9")
+    assert lines[1:3] == ["kept up by", "  mon-fri 08:00-18:00, for 30m more"]
+    assert lines[3].startswith("  hold 2e1068 of amos, for ")
+    assert lines[3].endswith(" more, while process 4711 runs: training \\x1b[2J run")
+    assert lines[4:8] == [
+        "stops in 1h1m if nothing else comes up",
+        "It stops 1m after the last client has gone.",
+        "",
+        "stopped before",
+    ]
+    assert lines[8].startswith("  Thu Jan 01 ")
+    assert lines[8].endswith("  after 1h2m: idle for 60 s")
+    assert json.loads(run("why", "--json")[1])["holds"][0]["hold"] == "2e1068"
+
+
+@pytest.mark.parametrize(
+    ("idle", "lines"),
+    [
+        (
+            IdleReport(60.0, in_use=False, stops_in=42.0),
+            ["nothing keeps it up", "stops in 42s unless somebody logs in"],
+        ),
+        (
+            IdleReport(60.0, False, 42.0, (ReasonReport("boot", "just started, nobody has logged in yet", 42.0),)),
+            [
+                "waits, because",
+                "  just started, nobody has logged in yet, for 42s more",
+                "stops in 42s unless somebody logs in",
+            ],
+        ),
+        (IdleReport(None, in_use=False, stops_in=None), ["does not stop by itself"]),
+        (
+            IdleReport(60.0, in_use=False, stops_in=42.0, quiet=("amos is on", "eve \x1b[2J is on")),
+            [
+                "nothing keeps it up",
+                "not kept up by, for want of use",
+                "  amos is on",
+                "  eve \\x1b[2J is on",
+                "stops in 42s unless somebody logs in or uses what is open",
+            ],
+        ),
+    ],
+)
+def test_why_tells_when_it_stops(answers: Answers, run: Run, idle: IdleReport, lines: list[str]) -> None:
+    """Protects whoever asks on an idle machine, and on one that never stops."""
+    answers.why = WhyReply(0.0, "", "It stops.", idle, (), ())
+    out = run("why")[1].splitlines()
+    assert "woken" not in out[0]
+    assert out[1:] == [*lines, "It stops."]
+
+
+def test_sessions_tells_who_runs_what(answers: Answers, run: Run) -> None:
+    """Protects `sessions`: everybody that the server names, with what runs, or that there is nobody."""
+    code, out, err = run("sessions")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1:] == run("status")[1].splitlines()[5:8]
+    assert json.loads(run("sessions", "--json")[1])["connections"][0]["sessions"][0]["seconds"] == 61.0
+    answers.on = ()
+    assert run("sessions")[:2] == (0, "nobody is on\n")
+
+
+def test_keys_tells_who_can_log_in(answers: Answers, run: Run) -> None:
+    """Protects `keys`: for each account the keys and whose they are, and how fresh each source is."""
+    code, out, err = run("keys")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "amos",
+        f"  {SHA}  ED25519   github:example#583231",
+        "",
+        "sources",
+        "  github:example",
+        "    1 key, confirmed 1m ago; asked again in 8m",
+        "    account 583231, the one seen first",
+    ]
+    assert json.loads(run("keys", "--json")[1])["logins"][0]["keys"][0]["fingerprint"] == SHA
+
+
+def test_keys_shows_pictures_on_request(answers: Answers, run: Run) -> None:
+    """Protects people who compare pictures of keys."""
+    out = run("keys", "--randomart")[1].splitlines()
+    assert out[2] == "    +--[ED25519 256]--+"
+    assert out[12] == "    +----[SHA256]-----+"
+
+
+def test_refresh_says_no_when_a_source_fails(answers: Answers, run: Run) -> None:
+    """Protects scripts that wait for a key: the exit code says whether every source has answered."""
+    assert run("keys", "refresh")[0] == 0
+    answers.failing = (DOWN,)
+    code, out, _ = run("keys", "refresh")
+    assert code == 1
+    assert "    problem: timed out" in out.splitlines()
+
+
+def test_a_key_is_tested(answers: Answers, run: Run, place: Path) -> None:
+    """Protects `keys test`: yes or no for each account with the reason, and the exit code says the same."""
+    (place / "id.pub").write_bytes(b"# mine\n\n" + ed25519() + b" amos@laptop\n")
+    code, out, _ = run("keys", "test", str(place / "id.pub"), "--from", "198.51.100.7")
+    assert code == 0
+    first, *rest = out.splitlines()
+    assert first.startswith("SHA256:")
+    assert first.endswith("  ssh-ed25519  from 198.51.100.7")
+    assert rest == [
+        "  amos: yes, as github:example#583231",
+        "    options: no-pty",
+        "  build: no, key is not known",
+    ]
+    assert run("keys", "test", str(place / "id.pub"), "--user", "build")[0] == 1
+    assert [(request.user, request.peer) for request in answers.tried] == [("", "198.51.100.7"), ("build", "")]
+    assert json.loads(run("keys", "test", "--json", str(place / "id.pub"))[1])["verdicts"][0]["accepted"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"-----BEGIN OPENSSH PRIVATE KEY-----\n", "is a private key, which stays where it is"),
+        (b"hello\nssh-ed25519 ????\nssh-rsa " + ed25519().split()[1], "has no public key"),
+        (b"", "has no public key"),
+        (None, "can't be read: No such file or directory"),
+    ],
+)
+def test_what_is_no_public_key_is_not_sent(
+    answers: Answers, run: Run, place: Path, content: bytes | None, reason: str
+) -> None:
+    """Protects private keys, and people from an answer about something else than they meant."""
+    if content is not None:
+        (place / "id.pub").write_bytes(content)
+    code, out, err = run("keys", "test", str(place / "id.pub"))
+    assert (code, out) == (1, "")
+    assert reason in err
+    assert not answers.tried
+
+
+def test_an_address_is_an_address(answers: Answers, run: Run, place: Path) -> None:
+    """Protects from a yes that is about nothing: a name or a typing error is no place that a key is used from."""
+    (place / "id.pub").write_bytes(ed25519())
+    code, out, err = run("keys", "test", str(place / "id.pub"), "--from", "laptop")
+    assert (code, out, err) == (1, "", 'pyssh-gateway: --from takes an IP address, not "laptop"\n')
+    assert not answers.tried
+
+
+def test_a_change_of_account_is_accepted(answers: Answers, run: Run) -> None:
+    """Protects `keys accept`, and that what the server refuses is said and is a no."""
+    assert run("keys", "accept", "github:example") == (0, "accepted\n", "")
+    assert run("keys", "accept", "github:other") == (
+        1,
+        "",
+        "pyssh-gateway: no login has github:other among its keys\n",
+    )
+    assert run("keys", "accept", "github:\udcff")[0] == 1
+
+
+@pytest.mark.parametrize("command", [("status",), ("keys", "refresh"), ("keys", "accept", "github:example")])
+def test_without_a_server_there_is_nobody_to_ask(run: Run, place: Path, command: tuple[str, ...]) -> None:
+    """Protects against silence: what only a server knows is a no that says where one was looked for."""
+    code, out, err = run(*command)
+    assert (code, out) == (1, "")
+    assert err == f"pyssh-gateway: no server could be asked: nobody listens at {place}/control.sock\n"
+
+
+def test_a_control_socket_that_is_off_is_named(run: Run, place: Path) -> None:
+    """Protects people who have switched it off: that is said, and not that no server runs."""
+    (place / "config.toml").write_text('control = "off"\n')
+    assert run("status")[2] == 'pyssh-gateway: no server could be asked: control is "off" in the configuration\n'
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"", "closed the connection without an answer"),
+        (b"no json\n", "does not understand"),
+        (b'{"reply":"accepted","message":"?"}\n', "not what it was asked for"),
+        (b"x" * 100_000, "longer than 65536 bytes"),
+        (None, "did not answer within 0 s"),
+    ],
+)
+def test_a_strange_server_is_an_error(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes | None, reason: str
+) -> None:
+    """Protects the terminal and the memory of whoever asks: any answer but the expected one is one line of error."""
+    monkeypatch.setattr(control, "MAX_REPLY_BYTES", 65536)
+    if answer is None:
+        monkeypatch.setattr(asking, "QUICK_SECONDS", 0.05)
+    with one_answer(place / "control.sock", answer):
+        code, out, err = run("status")
+    assert (code, out) == (1, "")
+    assert reason in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(("keys", "frobnicate"), 2), (("status", "--port"), 2), (("keys", "test"), 2), (("keys", "--help"), 0)],
+)
+def test_usage_is_checked(arguments: tuple[str, ...], code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Protects scripts: a wrong command line is exit code 2, and help is none."""
+    assert main.run(arguments, {}) == code
+    captured = capsys.readouterr()
+    assert "usage:" in (captured.err if code else captured.out)
+
+
+def test_a_wrong_configuration_is_a_wrong_usage(run: Run, place: Path) -> None:
+    """Protects scripts: what can't be read is exit code 2, each mistake on its line."""
+    (place / "config.toml").write_text("listen.port = 0.5\nidle.timout = 1\n")
+    code, out, err = run("keys")
+    assert (code, out) == (2, "")
+    assert [line.split(": ")[1] for line in err.splitlines()] == ["listen.port", "idle.timout"]

@@ -1,0 +1,231 @@
+"""cli: `check`, and `keys` without a server: what would be in force; looking changes nothing."""
+
+import json
+import os
+import pwd
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pyssh_gateway.cli import main
+from pyssh_gateway.core.access.authorized_keys import parse
+from pyssh_gateway.keys.copies import FETCHED_DIRECTORY, Copies, Copy
+from tests.support.boot import volume
+from tests.support.certificates import Authority, make_key
+from tests.support.github import FakeGitHub, keys, status
+from tests.support.key_lines import ed25519
+from tests.support.waiting import PATIENCE
+
+ME = pwd.getpwuid(os.geteuid()).pw_name
+STRANGER = 12345
+EXPIRED = "pyssh-expired"
+
+Run = Callable[..., "tuple[int, str, str]"]
+
+
+def fingerprint(line: bytes) -> str:
+    """That of a key line."""
+    return parse(line, "", allow_options=True).accepted[0].fingerprint
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """All files below a directory."""
+    return {str(path): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A machine with a key file of one key."""
+    (tmp_path / "authorized_keys").write_bytes(ed25519(1) + b" amos@laptop\n")
+    return tmp_path
+
+
+@pytest.fixture
+def github(github: FakeGitHub) -> FakeGitHub:
+    """A GitHub whose account `example` has another key."""
+    github.script("example", keys(ed25519(2).decode()))
+    github.account("example", 7)
+    return github
+
+
+@pytest.fixture
+def run(place: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command with a configuration of these sources and settings; gives exit code, output and complaints."""
+
+    def command(
+        *arguments: str, sources: list[str] | None = None, github: FakeGitHub | None = None, user: str = ME
+    ) -> tuple[int, str, str]:
+        configured = [f"file:{place}/authorized_keys"] if sources is None else sources
+        url = "" if github is None else f'github_url = "{github.url}"\n'
+        (place / "config.toml").write_text(
+            f'control = "off"\nkeys_dir = "{place}/keys"\naudit_dir = "{place}/audit"\naccount = "nobody"\n'
+            f'[keys]\n{url}timeout = "5s"\n[[login]]\nuser = "{user}"\nkeys = {json.dumps(configured)}\n'
+        )
+        before = contents(place)
+        code = main.run([*arguments, "--config", str(place / "config.toml")], {})
+        assert contents(place) == before, "looking has changed something"
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return command
+
+
+def keep(place: Path, spec: str, line: bytes) -> Path:
+    """Leave a last good copy behind, as a server does."""
+    store = place / "keys" / FETCHED_DIRECTORY
+    store.mkdir(mode=0o700, parents=True, exist_ok=True)
+    Copies(store).save(spec, Copy(line + b"\n", 1_700_000_000.0))
+    return Copies(store).path(spec)
+
+
+def test_keys_are_told_without_a_server(run: Run, place: Path, github: FakeGitHub) -> None:
+    """Protects the overview on a machine whose server is down: files and last good copies, and nobody is asked."""
+    keep(place, "github:example", ed25519(3))
+    sources = [f"file:{place}/authorized_keys", "github:example"]
+    code, out, err = run("keys", "--json", sources=sources, github=github)
+    assert code == 0
+    assert "this is by the key files and the last good copies on the disk" in err
+    report = json.loads(out)
+    assert [key["fingerprint"] for key in report["logins"][0]["keys"]] == [fingerprint(ed25519(n)) for n in (1, 3)]
+    assert [(source["origin"], source["next_look"]) for source in report["sources"]] == [
+        ("fetched", None),
+        ("last-good", None),
+    ]
+    assert not github.requests
+    assert f"  {fingerprint(ed25519(1))}  ED25519   file:amos@laptop" in run("keys")[1].splitlines()
+
+
+def test_what_stands_in_files_is_made_safe(run: Run, place: Path) -> None:
+    """Protects the terminal of whoever looks: a key's comment is somebody else's text, and no server has cleaned it."""
+    (place / "authorized_keys").write_bytes(ed25519(1) + b" \x1b[2J\xe2\x80\xae\xff\n")
+    for arguments in (("keys",), ("keys", "--json"), ("check",), ("check", "--json")):
+        out = run(*arguments)[1]
+        assert out.replace("\n", "").isprintable()
+        assert "x1b[2J" in out
+
+
+def test_a_key_is_tested_without_a_server(run: Run, place: Path) -> None:
+    """Protects `keys test` when the server is down: the same verdict, with the signature of certificates verified."""
+    authority = Authority(place)
+    mine = make_key(place, "mine")
+    sources = [f"ca:{authority.public}"]
+    good = authority.certify(mine.with_name("mine.pub"), principals=ME)
+    assert run("keys", "test", str(good), sources=sources)[0] == 0
+    forged = place / "forged.pub"
+    stranger = Authority(place, "stranger").blob_for(mine.with_name("mine.pub"), principals=ME)
+    forged.write_bytes(b"ssh-ed25519-cert-v01@openssh.com " + _with_authority(stranger, authority.blob))
+    code, out, _ = run("keys", "test", str(forged), sources=sources)
+    assert code == 1
+    assert "signature" in out
+    assert run("keys", "test", str(mine.with_name("mine.pub")), sources=sources)[0] == 1
+
+
+def _with_authority(certificate: bytes, authority: bytes) -> bytes:
+    """The certificate, claiming to be of that authority: both keys have the same length."""
+    import binascii
+
+    at = certificate.rindex(b"\0\0\0\x0bssh-ed25519" + b"\0\0\0\x20")
+    forged = certificate[:at] + authority + certificate[at + len(authority) :]
+    return binascii.b2a_base64(forged)
+
+
+@pytest.fixture
+def expired(is_root: bool) -> Iterator[str]:
+    """An account that has expired."""
+    if not is_root:
+        pytest.skip("only root can make accounts, and see when they expire")
+    with volume("expired", (EXPIRED,), EXPIRED):
+        command = ["/usr/sbin/useradd", "--no-create-home", "--expiredate", "1", EXPIRED]
+        subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
+        yield EXPIRED
+
+
+def test_an_account_that_is_closed_is_told(run: Run, place: Path, expired: str) -> None:
+    """Protects from a yes that a login then contradicts: the key is good, and the account has expired."""
+    (place / "id.pub").write_bytes(ed25519(1))
+    code, out, err = run("keys", "test", str(place / "id.pub"), user=expired)
+    assert (code, f"  {expired}: yes, as " in out) == (1, True)
+    assert f"pyssh-gateway: {expired} gets no session: The account {expired} has expired" in err
+    code, out, _ = run("check", user=expired)
+    assert code == 1
+    assert f"! login {expired}: The account {expired} has expired" in out
+
+
+def test_check_asks_everybody_and_keeps_nothing(run: Run, place: Path, github: FakeGitHub) -> None:
+    """Protects a configuration before it is used: all that would be in force, and an exit code."""
+    code, out, err = run("check", sources=[f"file:{place}/authorized_keys", "github:example"], github=github)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[-1] == "nothing is wrong"
+    assert f"  {fingerprint(ed25519(2))}  ED25519   github:example" in " ".join(lines).replace("#7", "")
+    assert github.requests["example"] == 1
+    assert not (place / "keys").exists()
+
+
+def test_check_finds_all_that_is_wrong(run: Run, place: Path, github: FakeGitHub) -> None:
+    """Protects the first start: accounts, files, directories, keys and sources, each mistake a line."""
+    github.script("example", status(500))
+    (place / "authorized_keys").write_bytes(ed25519(1) + b"\nfrobnicate\n")
+    (place / "audit").mkdir()
+    (place / "audit").chmod(0o777)
+    (place / "keys").mkdir()
+    (place / "keys" / "ssh_host_ed25519_key").write_text("no key")
+    (place / "keys" / "ssh_host_ed25519_key").chmod(0o600)
+    sources = [f"file:{place}/authorized_keys", "github:example", f"file:{place}/missing"]
+    code, out, _ = run("check", sources=sources, github=github)
+    assert code == 1
+    problems = out.split("problems:\n")[1].splitlines()
+    assert [problem.split(":")[0] for problem in problems] == [
+        f"! key file {place}/missing can't be read",
+        "! audit_dir",
+        f"! {place}/keys/ssh_host_ed25519_key is not an ed25519 private key in OpenSSH's format",
+        "! file",
+        "! github",
+    ]
+    assert problems[3].startswith(f"! file:{place}/authorized_keys: line 2")
+    report = json.loads(run("check", "--json", sources=sources, github=github)[1])
+    assert report["problems"] == [problem.removeprefix("! ") for problem in problems]
+
+
+def test_copies_that_others_could_have_written_are_not_believed(run: Run, place: Path) -> None:
+    """Protects the answer: what the server would not take for its own copy is not shown as one."""
+    copy = keep(place, "github:example", ed25519(3))
+    assert fingerprint(ed25519(3)) in run("keys", sources=["github:example"])[1]
+    copy.chmod(0o666)
+    assert fingerprint(ed25519(3)) not in run("keys", sources=["github:example"])[1]
+    copy.chmod(0o600)
+    kept = copy.rename(place / "elsewhere")
+    copy.symlink_to(kept)
+    assert fingerprint(ed25519(3)) not in run("keys", sources=["github:example"])[1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two accounts")
+def test_root_sees_the_copies_of_the_network_side(run: Run, place: Path) -> None:
+    """Protects root's view: the copies belong to the account that the network side runs as, and to nobody else."""
+    copy = keep(place, "github:example", ed25519(3))
+    for path in (copy, copy.parent):
+        os.chown(path, STRANGER, STRANGER)
+    assert fingerprint(ed25519(3)) in run("keys", sources=["github:example"])[1]
+    os.chown(copy.parent, 0, 0)
+    assert fingerprint(ed25519(3)) not in run("keys", sources=["github:example"])[1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two accounts")
+def test_whoever_may_not_look_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """Protects against a list that is empty for want of rights."""
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory)
+        place.chmod(0o755)
+        (place / "keys" / FETCHED_DIRECTORY).mkdir(parents=True)
+        (place / "keys").chmod(0o700)
+        (place / "config.toml").write_text(f'control = "off"\nkeys_dir = "{place}/keys"\n')
+        os.seteuid(STRANGER)
+        try:
+            code = main.run(["keys", "--config", str(place / "config.toml")], {})
+        finally:
+            os.seteuid(0)
+    assert code == 1
+    assert "run this as root or as the account that starts the server" in capsys.readouterr().err

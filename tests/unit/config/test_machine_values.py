@@ -1,0 +1,103 @@
+"""How single values about the machine are written."""
+
+import contextlib
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyssh_gateway.config import machine_values as values
+from pyssh_gateway.config.values import UnfitError, fingerprint, optional_base_url, secret, socket_path
+
+Read = Callable[[object], object]
+READERS: tuple[Read, ...] = (
+    values.network,
+    values.hours,
+    values.timezone,
+    values.absolute_path,
+    values.optional_path,
+    values.file_mode,
+    values.nonempty_command,
+    values.metrics_address,
+    socket_path,
+    secret,
+    fingerprint,
+    optional_base_url,
+)
+
+
+@pytest.mark.parametrize(
+    ("read", "given", "means"),
+    [
+        (values.network, "172.16.0.0/12", "172.16.0.0/12"),
+        (values.network, "192.0.2.1", "192.0.2.1/32"),
+        (values.network, "2001:db8::/32", "2001:db8::/32"),
+        (values.hours, "mon-fri 08:00-18:00", "mon-fri 08:00-18:00"),
+        (values.hours, "00:00-24:00", "00:00-24:00"),
+        (values.timezone, "UTC", "UTC"),
+        (values.timezone, "America/Argentina/Buenos_Aires", "America/Argentina/Buenos_Aires"),
+        (values.absolute_path, "/data/docker", "/data/docker"),
+        (values.optional_path, "", ""),
+        (values.optional_path, "/a", "/a"),
+        (values.file_mode, "0750", "0750"),
+        (values.nonempty_command, "dockerd --debug", "dockerd --debug"),
+        (values.metrics_address, "off", "off"),
+        (values.metrics_address, "127.0.0.1:9100", "127.0.0.1:9100"),
+        (values.metrics_address, "[::1]:9100", "[::1]:9100"),
+        (values.metrics_address, "/run/metrics.sock", "/run/metrics.sock"),
+        (socket_path, "auto", "auto"),
+        (socket_path, "/run/x.sock", "/run/x.sock"),
+        (optional_base_url, "", ""),
+        (optional_base_url, "https://example.com/api/", "https://example.com/api"),
+    ],
+)
+def test_what_fits_is_taken(read: Read, given: object, means: object) -> None:
+    """Each kind's spellings are the ones that the documentation shows."""
+    assert read(given) == means
+
+
+@pytest.mark.parametrize(
+    ("read", "given"),
+    [
+        (values.network, "172.16.0.1/12"),
+        (values.network, "example.com"),
+        (values.network, "fe80::1%eth0"),
+        (values.network, 10),
+        (values.hours, "08:00-08:00"),
+        (values.hours, 8),
+        (values.timezone, "../../etc/passwd"),
+        (values.timezone, "/etc/localtime"),
+        (values.timezone, ""),
+        (values.absolute_path, "data"),
+        (values.absolute_path, "/data/../etc"),
+        (values.absolute_path, "/a\0b"),
+        (values.absolute_path, None),
+        (values.file_mode, 755),
+        (values.file_mode, "rwx"),
+        (values.file_mode, "99"),
+        (values.nonempty_command, "  "),
+        (values.nonempty_command, ["dockerd"]),
+        (values.metrics_address, "localhost:9100"),
+        (values.metrics_address, "127.0.0.1:"),
+        (values.metrics_address, "127.0.0.1:65536"),
+        (values.metrics_address, 9100),
+        (socket_path, "run/x.sock"),
+        (socket_path, "/" + "x" * 107),
+        (socket_path, ["auto"]),
+        (secret, "two words"),
+        (fingerprint, "MD5:aa:bb"),
+        (fingerprint, "SHA256:short"),
+    ],
+)
+def test_what_does_not_fit_is_refused(read: Read, given: object) -> None:
+    """Nothing is guessed: a value that is not understood stops the start, with what it should look like."""
+    with pytest.raises(UnfitError):
+        read(given)
+
+
+@given(st.sampled_from(READERS), st.text() | st.integers() | st.booleans() | st.none() | st.lists(st.text()))
+def test_any_value_is_taken_or_refused(read: Read, value: object) -> None:
+    """No value of a file or an environment makes a reader fail in another way."""
+    with contextlib.suppress(UnfitError):
+        read(value)

@@ -1,0 +1,407 @@
+"""The whole configuration: defaults, every mistake at once, and the documentation that has to agree with it."""
+
+import re
+import tomllib
+import typing
+from collections.abc import Iterator
+from datetime import date
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyssh_gateway.config.parser import parse
+from pyssh_gateway.config.source import ConfigError, RawConfig, endpoints_of, listen_endpoints, read
+from pyssh_gateway.config.types import Config, Idle, Listen, Login
+from pyssh_gateway.config.values import Duration, Secret, format_duration
+from tests.support.places import ROOT
+
+FILE = "/etc/pyssh-gateway/config.toml"
+DOCUMENT = ROOT / "docs" / "configuration.md"
+
+
+def from_file(text: str) -> RawConfig:
+    """What a file with this text would be read as."""
+    values = tomllib.loads(text)
+    return RawConfig(values, dict.fromkeys(values, FILE), FILE)
+
+
+def problems_in(raw: RawConfig) -> list[str]:
+    """The problems that parsing `raw` reports."""
+    with pytest.raises(ConfigError) as caught:
+        parse(raw)
+    return list(caught.value.problems)
+
+
+def entry_of(kind: object) -> type[msgspec.Struct] | None:
+    """The table that a list of tables has, such as `[[login]]`."""
+    if typing.get_origin(kind) is tuple:
+        entry = typing.get_args(kind)[0]
+        if isinstance(entry, type) and issubclass(entry, msgspec.Struct):
+            return entry
+    return None
+
+
+def without_nothing(value: object) -> object:
+    """What could stand in a file, where there is no None."""
+    if isinstance(value, dict):
+        return {name: without_nothing(below) for name, below in value.items() if below is not None}
+    return value
+
+
+def leaves(kind: type[msgspec.Struct] = Config, path: str = "") -> Iterator[tuple[str, msgspec.structs.FieldInfo]]:
+    """Every key that has no keys below it, with `login[]` for the entries of the list."""
+    for field in msgspec.structs.fields(kind):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from leaves(field.type, f"{path}{field.name}.")
+        elif (entry := entry_of(field.type)) is not None:
+            yield from leaves(entry, f"{path}{field.name}[].")
+        else:
+            yield path + field.name, field
+
+
+LEAVES = dict(leaves())
+
+
+def test_nothing_configured_is_the_defaults() -> None:
+    """A machine without any configuration has the documented values, and nobody may log in."""
+    assert parse(RawConfig({}, {}, None)) == Config()
+    assert Config().login == ()
+
+
+def test_every_default_would_be_accepted() -> None:
+    """No default breaks the rules that configured values have to keep."""
+    plain = msgspec.to_builtins(
+        Config(), enc_hook=lambda value: str(value) if isinstance(value, Secret) else float(value)
+    )
+    assert parse(RawConfig(typing.cast(dict[str, Any], without_nothing(plain)), {}, None)) == Config()
+
+
+def test_a_secret_is_never_shown() -> None:
+    """Neither a mistake in a token nor a configuration that is printed puts it into a log."""
+    (problem,) = problems_in(RawConfig({"keys": {"github_token": "hush hush"}}, {}, FILE))
+    assert "keys.github_token: expected a token" in problem
+    assert "hush" not in problem
+    config = parse(RawConfig({"keys": {"github_token": "hush"}}, {}, None))
+    assert config.keys.github_token == "hush"
+    assert "hush" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("keys", "api"),
+    [
+        ({}, "https://api.github.com"),
+        ({"github_url": "https://ghe.example.com/"}, "https://ghe.example.com/api/v3"),
+        ({"github_api_url": "https://api.example.com"}, "https://api.example.com"),
+    ],
+)
+def test_the_api_is_the_one_of_the_same_github(keys: dict[str, object], api: str) -> None:
+    """The numbers of accounts are not asked of another GitHub than the keys."""
+    assert parse(RawConfig({"keys": keys}, {}, None)).keys.github_api == api
+
+
+def test_a_whole_file_is_read() -> None:
+    """Every table of a real file arrives in its typed place."""
+    config = parse(
+        from_file("""
+            account = "gateway"
+            keys_dir = "/data/keys"
+            [listen]
+            address = "::"
+            port = 22
+            [[login]]
+            user = "amos"
+            keys = ["github:example", "file:/data/keys/breakglass.pub"]
+            [[login]]
+            user = "build"
+            keys = ["url:https://keys.example.com/build"]
+            [idle]
+            timeout = "1h30m"
+            [keys]
+            github_url = "https://ghe.example.com/"
+        """)
+    )
+    assert config.listen == Listen(address="::", port=22)
+    assert config.login == (
+        Login(user="amos", keys=("github:example", "file:/data/keys/breakglass.pub")),
+        Login(user="build", keys=("url:https://keys.example.com/build",)),
+    )
+    assert config.idle == Idle(timeout=Duration(5400))
+    assert config.keys.github_url == "https://ghe.example.com"
+    assert (config.account, config.keys_dir, config.audit_dir) == ("gateway", "/data/keys", "audit")
+
+
+def test_the_idle_timeout_can_be_off() -> None:
+    """Whoever wants a machine that never stops says so in one word."""
+    assert parse(from_file('[idle]\ntimeout = "off"')).idle.timeout is None
+
+
+def test_text_from_the_environment_becomes_what_the_key_wants() -> None:
+    """The environment overrides numbers and durations although it has only text."""
+    environ = {
+        "PYSSH_GATEWAY_LISTEN__PORT": "2022",
+        "PYSSH_GATEWAY_IDLE__TIMEOUT": "0",
+        "PYSSH_GATEWAY_STOP__DRAIN": "1m",
+        "PYSSH_GATEWAY_KEYS_DIR": "2222",
+    }
+    config = parse(read(None, environ, {"limits.auth_attempts": "3"}, "/nonexistent"))
+    assert (config.listen.port, config.idle.timeout, config.stop.drain) == (2022, None, Duration(60))
+    assert (config.keys_dir, config.limits.auth_attempts) == ("2222", 3)
+
+
+def test_every_mistake_is_listed_at_once() -> None:
+    """One run of the server is enough to learn everything that is wrong, in words that a person understands."""
+    raw = from_file("""
+        keys_dir = ""
+        account = 7
+        idel = {timeout = 5}
+        [listen]
+        address = "localhost"
+        port = "22"
+        [[login]]
+        user = "amos"
+        keys = ["github:example", "example", 5]
+        [[login]]
+        keys = []
+        [[login]]
+        user = "amos"
+        keys = "github:example"
+        [idle]
+        timout = "60s"
+        timeout = -1
+        [limits]
+        unauthenticated = 5
+        login_grace = "soon"
+        "we\\u001bird" = true
+        [log]
+        format = "xml"
+        [keys]
+        refresh = "5s"
+        timeout = 1979-05-27
+        [stop]
+        drain = "10m"
+    """)
+    raw.origins["listen.port"] = "environment PYSSH_GATEWAY_LISTEN__PORT"
+    raw.values["listen"] = {"address": "localhost", "port": "ssh"}
+    known = (
+        "login_grace, signature_grace, auth_attempts, unauthenticated, unauthenticated_per_source, "
+        "sessions_per_connection, early_drop_start, early_drop_rate, "
+        "penalties, penalty_min, penalty_max, penalty_exempt"
+    )
+    source = (
+        '"github:<login>", "github-team:<organisation>/<team>", "gitlab:<login>", "codeberg:<login>", '
+        '"launchpad:<login>", "sourcehut:<login>", "url:https://...", "file:<absolute path>" or "ca:<absolute path>"'
+    )
+    account = "the name of a Unix account (ASCII without slash and colon, no hyphen in front)"
+    at_most = "at most limits.unauthenticated, which is 5"
+    assert problems_in(raw) == [
+        f'idel: unknown key, did you mean "idle"? (from {FILE})',
+        f'listen.address: expected an IPv4 or IPv6 address such as 0.0.0.0 or ::, got "localhost" (from {FILE})',
+        'listen.port: expected a whole number from 0 to 65535, got "ssh" (from environment PYSSH_GATEWAY_LISTEN__PORT)',
+        f'login[0].keys[1]: expected {source}, got "example" (from {FILE})',
+        f"login[0].keys[2]: expected {source}, got 5 (from {FILE})",
+        f"login[1].user: missing (from {FILE})",
+        f"login[1].keys: expected at least one entry, got an empty list (from {FILE})",
+        f'login[2].keys: expected a list in square brackets, got "github:example" (from {FILE})',
+        f'keys.refresh: expected a duration from 10s to 365d, such as 15s, 5m or 1h30m, got "5s" (from {FILE})',
+        f"keys.timeout: expected a duration from 1ms to 1m, such as 15s, 5m or 1h30m, got a date (from {FILE})",
+        f'idle.timout: unknown key, did you mean "timeout"? (from {FILE})',
+        f'idle.timeout: expected a duration such as 60s, 5m or 1h30m, or "off", got -1 (from {FILE})',
+        f'limits."we\\x1bird": unknown key, known here: {known} (from {FILE})',
+        f'limits.login_grace: expected a duration from 1ms to 10m, such as 15s, 5m or 1h30m, got "soon" (from {FILE})',
+        f'stop.drain: expected a duration from 0s to 5m, such as 15s, 5m or 1h30m, got "10m" (from {FILE})',
+        f'log.format: expected auto, human or json, got "xml" (from {FILE})',
+        f"account: expected {account}, got 7 (from {FILE})",
+        f'keys_dir: expected the path of a directory (~ is not expanded), got "" (from {FILE})',
+        f"limits.unauthenticated_per_source: expected {at_most}, got 10 (from the default)",
+        f'login[2].user: "amos" is login[0].user already, list all its keys there (from {FILE})',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("listen = 22", "listen: expected a table, got 22"),
+        ("login = 'amos'", 'login: expected tables, each headed [[login]], got "amos"'),
+        ("[login]\nuser = 'amos'", "login: expected tables, each headed [[login]], got a table"),
+        ("login = ['amos']", 'login[0]: expected a table, got "amos"'),
+        ("listen.port = true", "listen.port: expected a whole number from 0 to 65535, got true"),
+        ("listen.port = '22'", 'listen.port: expected a whole number from 0 to 65535, got "22"'),
+    ],
+)
+def test_a_value_of_the_wrong_shape_is_told_in_toml_s_words(text: str, problem: str) -> None:
+    """A confused table, list or scalar is answered with how to write it."""
+    assert problems_in(from_file(text)) == [f"{problem} (from {FILE})"]
+
+
+def test_a_value_without_a_known_origin_is_told_without_one() -> None:
+    """A configuration made in code is checked like any other."""
+    assert problems_in(RawConfig({"listen": 22}, {}, None)) == ["listen: expected a table, got 22"]
+
+
+def test_a_limit_that_is_wrong_itself_is_not_compared() -> None:
+    """One mistake makes one line: a limit that is no number is not also too small."""
+    assert len(problems_in(from_file("limits.unauthenticated = 'many'\nlimits.unauthenticated_per_source = 99"))) == 1
+
+
+@pytest.mark.parametrize("proxies", ["", "\nlisten.trusted_proxies = []"])
+def test_headers_are_believed_of_somebody_or_of_nobody(proxies: str) -> None:
+    """Who turns the PROXY protocol on says where the proxies are; a list that is wrong itself is told once."""
+    (line,) = problems_in(from_file(f"listen.proxy_protocol = 'v2'{proxies}"))
+    assert line.startswith("listen.trusted_proxies: missing, and listen.proxy_protocol is on")
+    assert line.endswith(f"(from {FILE})")
+    for wrong in ("proxy.example", "172.16.0.1/12", "fe80::1%eth0"):
+        (line,) = problems_in(from_file(f"listen.proxy_protocol = 'v2'\nlisten.trusted_proxies = ['{wrong}']"))
+        assert line.startswith("listen.trusted_proxies[0]: expected an address, or a network")
+    config = parse(from_file("listen.proxy_protocol = 'v2'\nlisten.trusted_proxies = ['172.16.0.0/12', '::1']"))
+    assert config.listen.trusted_proxies == ("172.16.0.0/12", "::1/128")
+    assert parse(from_file("")).listen.proxy_protocol == "off"
+
+
+def test_more_places_per_source_than_places_is_a_mistake() -> None:
+    """The bound per source binds."""
+    (line,) = problems_in(from_file("limits.unauthenticated = 20\nlimits.unauthenticated_per_source = 21"))
+    assert line.startswith("limits.unauthenticated_per_source: expected at most limits.unauthenticated, which is 20")
+    assert parse(from_file("limits.unauthenticated = 20\nlimits.unauthenticated_per_source = 20"))
+
+
+def test_what_begins_ends_later() -> None:
+    """Early drop begins before the places run out, and penalties count before they stop growing; defaults give way."""
+    (line,) = problems_in(from_file("limits.unauthenticated = 20\nlimits.early_drop_start = 21"))
+    assert (
+        line == f"limits.early_drop_start: expected at most limits.unauthenticated, which is 20, got 21 (from {FILE})"
+    )
+    (line,) = problems_in(from_file("limits.penalty_max = '1m'\nlimits.penalty_min = '61s'"))
+    assert line.startswith('limits.penalty_min: expected at most limits.penalty_max, which is 1m, got "1m1s"')
+    assert parse(from_file("limits.unauthenticated_per_source = 5\nlimits.unauthenticated = 5"))
+    assert parse(from_file("limits.penalty_max = '5s'"))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("stop.action = 'command'", "stop.command: missing"),
+        ("boot.service = [{name = 'a', command = 'x'}, {name = 'a', command = 'y'}]", 'boot.service: "a" is the name'),
+    ],
+)
+def test_what_belongs_together_is_there_together(text: str, problem: str) -> None:
+    """Protects against settings that would silently do nothing, or open a door to everybody."""
+    (line,) = problems_in(from_file(text))
+    assert line.startswith(problem)
+
+
+@given(st.sets(st.sampled_from(sorted(LEAVES)), min_size=1))
+def test_every_wrong_key_is_named_by_its_path(wrong: set[str]) -> None:
+    """However many keys are wrong, each has one line that starts with its path, and no other key has one."""
+    entries: dict[str, dict[str, object]] = {
+        "login[]": {"user": "amos", "keys": ["github:example"]},
+        "boot.link[]": {"path": "/a", "target": "/b"},
+        "boot.directory[]": {"path": "/a"},
+        "boot.account[]": {"user": "amos"},
+        "boot.service[]": {"name": "dockerd", "command": "dockerd"},
+    }
+    boot = {name.removeprefix("boot.").removesuffix("[]"): [entries[name]] for name in entries if name != "login[]"}
+    values: dict[str, Any] = {"login": [entries["login[]"]], "boot": boot}
+    for path in wrong:
+        table, _, key = path.rpartition(".")
+        place = entries.get(table) or (values.setdefault(table, {}) if table else values)
+        place[key] = {}
+    named = [line.split(": expected ")[0] for line in problems_in(RawConfig(values, {}, None))]
+    assert sorted(named) == sorted(path.replace("[]", "[0]") for path in wrong)
+
+
+NAMES = st.sampled_from(sorted({name for path in LEAVES for name in re.split(r"\W+", path)}))
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(1, 100)
+    | st.just(16**400)
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["5m", "off", "::1", "amos", "github:example", "url:https://[", "2222", "json"])
+    | st.just(date(2026, 8, 1))
+)
+TREES = st.recursive(
+    SCALARS, lambda below: st.lists(below, max_size=4) | st.dictionaries(NAMES | st.text(), below, max_size=6)
+)
+RAWS = st.builds(
+    RawConfig,
+    st.dictionaries(NAMES | st.text(), TREES, max_size=6),
+    st.dictionaries(st.sampled_from(sorted(LEAVES)), st.sampled_from([FILE, "environment X", "command line"])),
+    st.none(),
+)
+
+
+@given(RAWS)
+def test_whatever_is_configured_is_a_config_or_printable_problems(raw: RawConfig) -> None:
+    """No input crashes the check, and every answer is lines that a terminal can show."""
+    try:
+        parse(raw)
+    except ConfigError as error:
+        problems = error.problems
+    else:
+        return
+    assert problems
+    assert all(line.isprintable() for line in problems)
+
+
+PORTS = st.integers(-1, 70000) | st.integers().map(str) | SCALARS
+PLAIN_ADDRESSES = st.ip_addresses().map(str) | st.from_regex(r"[0-9a-f.:%,\[\]]{1,12}", fullmatch=True) | SCALARS
+ADDRESSES = PLAIN_ADDRESSES | st.lists(PLAIN_ADDRESSES, max_size=3)
+
+
+@given(
+    st.fixed_dictionaries({}, optional={"address": ADDRESSES, "port": PORTS}),
+    st.dictionaries(st.just("listen.port"), st.sampled_from([FILE, "environment X", "command line"])),
+)
+def test_the_address_that_is_bound_early_is_the_one_that_is_configured(
+    listen: dict[str, object], origins: dict[str, str]
+) -> None:
+    """The socket that was bound before the check is the right one if the check passes; else there is none."""
+    raw = RawConfig({"listen": listen}, origins, None)
+    try:
+        checked = parse(raw).listen
+    except ConfigError:
+        assert listen_endpoints(raw) is None
+    else:
+        assert listen_endpoints(raw) == endpoints_of(checked.address, checked.port)
+
+
+def documented_default(value: object) -> str:
+    """A default as the documentation shows it."""
+    match value:
+        case None:
+            return "off"
+        case Duration():
+            return f'"{format_duration(value)}"'
+        case bool():
+            return str(value).lower()
+        case tuple():
+            return "`, `".join(value) or "[]"
+        case _:
+            return str(value) or "empty"
+
+
+def test_the_documentation_has_every_key() -> None:
+    """docs/configuration.md lists exactly the keys that exist, with their defaults and environment names."""
+    rows = re.findall(r"^\| `([^`]+)` \| [^|]+ \| ([^|]+) \| ([^|]+) \| [^|]+ \|$", DOCUMENT.read_text(), re.MULTILINE)
+    documented = {key: (default.strip("` "), name.strip("` ")) for key, default, name in rows}
+    assert len(documented) == len(rows)
+    expected = {}
+    for path, field in LEAVES.items():
+        default = "required" if field.required else documented_default(field.default).strip('"')
+        default = "timeout" if path == "idle.boot_grace" else default
+        is_list = "[]" in path or isinstance(field.default, tuple)
+        name = "-" if is_list else "PYSSH_GATEWAY_" + path.upper().replace(".", "__")
+        expected[path] = (default, name)
+    assert {key: (default.strip('"'), name) for key, (default, name) in documented.items()} == expected
+
+
+def test_the_documentation_s_example_is_a_valid_file() -> None:
+    """Whoever starts from the documented example has no mistakes to mend."""
+    examples = re.findall(r"^```toml\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(examples) == 1
+    assert [login.user for login in parse(from_file(examples[0])).login] == ["amos", "build"]

@@ -1,0 +1,268 @@
+"""core.idle.background: which work that sessions have left behind counts, and for how long it holds the machine."""
+
+from collections.abc import Iterable
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyssh_gateway.core.idle.background import (
+    FIRST_HOLD,
+    INTERVAL_SECONDS,
+    IO_BYTES_PER_SECOND,
+    LONGEST_HOLD,
+    Hold,
+    Over,
+    Process,
+    Sample,
+    Vigil,
+    Work,
+    busy_terminals,
+    interval,
+    work_between,
+)
+
+PERCENT = 10
+START = 1000.0
+LATER = START + 10
+
+DEV, AMOS = 1000, 1001
+
+
+def process(
+    pid: int,
+    name: str = "make",
+    *,
+    parent: int = 1,
+    cpu: float = 0.0,
+    io: int = 0,
+    started: float = 1.0,
+    uid: int = DEV,
+) -> Process:
+    """A process, started long before the first sample unless it is said otherwise."""
+    return Process(pid, parent, started, uid, name, cpu, io)
+
+
+def work(before: Iterable[Process], after: Iterable[Process]) -> Work | None:
+    """What was done in ten seconds."""
+    return work_between(Sample(START, tuple(before)), Sample(LATER, tuple(after)), PERCENT)
+
+
+def test_which_terminals_are_busy() -> None:
+    """What the processes of one terminal use counts together; a process without one is at none."""
+
+    def table(*used: float) -> tuple[Process, ...]:
+        lines = ("pts/1", "pts/1", "pts/2", "")
+        return tuple(
+            Process(5 + number, 1, 1.0, DEV, "make", cpu, 0, line)
+            for number, (cpu, line) in enumerate(zip(used, lines, strict=True))
+        )
+
+    before, after = Sample(START, table(1.0, 1.0, 1.0, 1.0)), Sample(LATER, table(1.6, 1.6, 1.6, 9.0))
+    assert busy_terminals(before, after, PERCENT) == {"pts/1"}
+    assert busy_terminals(before, msgspec.structs.replace(after, at=START), PERCENT) == frozenset()
+
+
+def test_a_busy_process_works() -> None:
+    """More than the share of one processor is work, and it is known whose."""
+    assert work([process(5, cpu=100.0)], [process(5, cpu=105.0)]) == Work(0.5, 0.0, ("make",), (DEV,))
+
+
+@pytest.mark.parametrize(("used", "works"), [(0.9, False), (1.0, False), (1.1, True)])
+def test_the_share_is_a_limit(used: float, works: bool) -> None:
+    """Ten percent of ten seconds are one second, and that much is not yet work."""
+    assert (work([process(5)], [process(5, cpu=used)]) is not None) == works
+
+
+@pytest.mark.parametrize(("rate", "works"), [(0.5, False), (1.0, False), (1.5, True)])
+def test_disks_at_work_are_work(rate: float, works: bool) -> None:
+    """A copy hardly needs a processor, and is work all the same; a log file that grows is none."""
+    moved = int(rate * IO_BYTES_PER_SECOND * 10)
+    assert (work([process(5, io=7)], [process(5, io=7 + moved)]) is not None) == works
+
+
+def test_an_idle_editor_server_is_no_work() -> None:
+    """VS Code's server left behind: some processes of less than a percent each, whatever they used before."""
+    before = [process(pid, "node", cpu=5000.0, io=10**10) for pid in range(2, 9)]
+    after = [process(pid, "node", cpu=5000.09, io=10**10 + 200_000) for pid in range(2, 9)]
+    assert work(before, after) is None
+
+
+def test_many_who_each_do_little_work_together() -> None:
+    """It is the machine that is held, so it is the sum that counts."""
+    before = [process(pid) for pid in range(2, 12)]
+    assert work(before, [process(pid, cpu=0.5) for pid in range(2, 12)]) is not None
+
+
+def test_a_new_process_counts_from_its_start() -> None:
+    """A compiler that was started after the first sample has used all that it has since then."""
+    found = work([process(5)], [process(5), process(6, "cc1plus", parent=5, cpu=4.0, started=START + 1)])
+    assert found == Work(0.4, 0.0, ("cc1plus",), (DEV,))
+
+
+def test_short_compilers_show_at_who_waited_for_them() -> None:
+    """None of a build's compilers lives as long as an interval; what they used is make's by then."""
+    compilers = [process(6, "cc1plus", parent=5, cpu=0.5, started=START - 0.5)]
+    later = [process(5, cpu=9.0), process(90, "cc1plus", parent=5, cpu=0.2, started=LATER - 0.2)]
+    found = work([process(5), *compilers], later)
+    assert found is not None
+    assert found.cpu == pytest.approx(0.87)  # 9.2 s without the half that had been used before
+    assert found.names == ("make", "cc1plus")
+
+
+def test_what_somebody_used_long_ago_is_no_work_when_it_ends() -> None:
+    """An editor's server that ends hands its hours of processor time to its parent; that is not work of today."""
+    before = [process(5, "sh"), process(6, "node", parent=5, cpu=3600.0, io=10**10)]
+    assert work(before, [process(5, "sh", cpu=3600.1, io=10**10 + 5)]) is None
+
+
+def test_the_same_over_generations() -> None:
+    """Who ended with its parents is waited for by those, and shows at the nearest that is still there."""
+    before = [process(5, "sh"), process(6, "sh", parent=5, cpu=1.0), process(7, "node", parent=6, cpu=99.0)]
+    assert work(before, [process(5, "sh", cpu=100.5)]) is None
+    found = work(before, [process(5, "sh", cpu=103.0)])
+    assert found is not None
+    assert found.cpu == pytest.approx(0.3)
+
+
+def test_nobody_need_wait_for_a_child() -> None:
+    """A parent that ignores its children's ends is not credited with them; its own work then counts from nothing."""
+    before = [process(5), process(6, parent=5, cpu=50.0), process(7, parent=1, cpu=20.0)]
+    after = [process(5, cpu=2.0), process(8, cpu=3.0, started=START + 1)]
+    found = work(before, after)
+    assert found is not None
+    assert found.cpu == pytest.approx(0.3)
+
+
+def test_a_long_line_of_ancestors_ends() -> None:
+    """Generations without end, as a torn look at the process table may show, are given up on."""
+    before = [process(2, parent=3, cpu=5.0), process(3, parent=2, cpu=5.0)]
+    assert work(before, []) is None
+
+
+def test_a_number_that_came_round_is_another_process() -> None:
+    """A process with the pid of an earlier one did not do what that one did."""
+    found = work([process(5, cpu=50.0)], [process(5, "other", cpu=2.0, started=START + 3)])
+    assert found is not None
+    assert found.cpu == pytest.approx(0.2)
+
+
+def test_an_old_process_that_was_not_seen_before_is_not_judged() -> None:
+    """Of very many processes some are left out of a sample: nobody knows when they did what they did."""
+    assert work([], [process(5, cpu=500.0, started=START - 60)]) is None
+
+
+def test_the_busiest_are_named_first_and_not_all() -> None:
+    """`make, cc1plus, ld of dev, amos` says what a person wants to know; fifty names would not."""
+    used = [("ld", 1.0, DEV), ("cc1plus", 3.0, DEV), ("cc1plus", 2.5, DEV), ("tar", 0.2, AMOS), ("backup", 2.0, AMOS)]
+    before = [process(pid, name, uid=uid) for pid, (name, _, uid) in enumerate(used, 10)]
+    after = [process(pid, name, cpu=cpu, uid=uid) for pid, (name, cpu, uid) in enumerate(used, 10)]
+    found = work(before, [*after, process(20, "idle", cpu=0.0, uid=0)])
+    assert found is not None
+    assert (found.names, found.uids) == (("cc1plus", "backup", "ld"), (DEV, AMOS))
+
+
+def test_no_time_no_work() -> None:
+    """Two samples of one moment say nothing."""
+    sample = Sample(START, (process(5, cpu=3.0),))
+    assert work_between(sample, sample, PERCENT) is None
+
+
+def _processes(cpu: float) -> st.SearchStrategy[list[Process]]:
+    one = st.builds(
+        Process,
+        st.integers(1, 8),
+        st.integers(0, 8),
+        st.sampled_from([1.0, START - 1, START + 1]),
+        st.integers(0, 3),
+        st.sampled_from(["make", "node"]),
+        st.floats(0, cpu),
+        st.integers(0, 10**12),
+    )
+    return st.lists(one, max_size=8, unique_by=lambda process: process.pid)
+
+
+@given(_processes(50), _processes(50))
+def test_whatever_is_sampled_is_judged(before: list[Process], after: list[Process]) -> None:
+    """No two looks at a process table, however little they fit, end in an error or in less than nothing."""
+    found = work(before, after)
+    if found is not None:
+        assert found.cpu >= 0
+        assert found.io >= 0
+        assert found.names
+        assert found.uids
+
+
+@given(_processes(50))
+def test_a_process_table_that_stands_still_is_no_work(processes: list[Process]) -> None:
+    """Who has done nothing between two looks did no work, whatever was done before; nor did who has ended since."""
+    old = [one for one in processes if one.started < START]
+    assert work(old, old) is None
+    assert work(old, old[::2]) is None
+
+
+class TestVigil:
+    """When work begins to hold the machine, and until when."""
+
+    def test_an_interval_is_short_enough_for_the_timeout(self) -> None:
+        """Work is seen before the machine would stop, however short the timeout is."""
+        assert interval(3600.0) == INTERVAL_SECONDS
+        assert interval(3.0) == 1.0
+
+    def test_one_sight_of_work_holds(self) -> None:
+        """It holds until it would have been seen that it is over."""
+        assert self._vigil().see(worked=True, now=1.0) == Hold(FIRST_HOLD)
+
+    def test_no_work_changes_nothing(self) -> None:
+        """A machine on which nothing works stops as if nobody had looked."""
+        vigil = self._vigil()
+        assert [vigil.see(worked=False, now=float(now)) for now in range(1, 20)] == [None] * 19
+
+    def test_one_quiet_interval_is_not_the_end(self) -> None:
+        """A build that waits for something goes on being held; a second interval without work ends it, once."""
+        vigil = self._vigil()
+        seen = [
+            vigil.see(worked=worked, now=float(now))
+            for now, worked in enumerate([True, False, True, False, False, False], 1)
+        ]
+        assert seen == [Hold(FIRST_HOLD), None, Hold(2 * FIRST_HOLD), None, Over(limit=False), None]
+
+    def test_long_work_makes_few_lines(self) -> None:
+        """While work goes on the hold never lapses, and is renewed ever more rarely."""
+        vigil = self._vigil()
+        until, renewals = 0.0, 0
+        for now in range(1, 500):
+            assert now == 1 or until > now
+            match vigil.see(worked=True, now=float(now)):
+                case Hold(seconds=seconds):
+                    assert seconds <= LONGEST_HOLD
+                    until = now + seconds
+                    renewals += 1
+        assert renewals < 500 / (LONGEST_HOLD - FIRST_HOLD - 1) + 5
+
+    def test_there_is_a_limit(self) -> None:
+        """Work that never ends does not hold for longer than it may, and nothing is said twice about that."""
+        vigil = self._vigil(maximum=10.5)
+        seen = [vigil.see(worked=True, now=float(now)) for now in range(1, 14)]
+        held = [now + one.seconds for now, one in enumerate(seen, 1) if isinstance(one, Hold)]
+        assert max(held) == held[-1] == 10.5
+        assert not vigil.is_spent(10.4)
+        assert vigil.is_spent(10.5)
+        assert seen[10:] == [Over(limit=True), None, None]
+        assert len(held) == 3
+
+    def test_somebody_who_came_and_went_begins_it_anew(self) -> None:
+        """The limit counts from the last client's end; what had begun to hold by then is still seen to end."""
+        vigil = self._vigil(maximum=5.0)
+        assert vigil.see(worked=True, now=4.0) == Hold(1.0)
+        vigil.begin(100.0)
+        assert not vigil.is_spent(104.0)
+        assert vigil.see(worked=False, now=101.0) is None
+        assert vigil.see(worked=False, now=102.0) == Over(limit=False)
+
+    @staticmethod
+    def _vigil(maximum: float = 10_000.0) -> Vigil:
+        vigil = Vigil(1.0, maximum)
+        vigil.begin(0.0)
+        return vigil

@@ -1,0 +1,631 @@
+"""When the machine is not needed: the tracker against a naive model of the same rules."""
+
+import math
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from pyssh_gateway.core.idle.tracker import TICK_SECONDS, WARNINGS, IdlePolicy, IdleTracker, Stay, Stop, Tick, Warn
+from pyssh_gateway.events import (
+    AnyEvent,
+    BackgroundWork,
+    ClientQuiet,
+    ClientUsed,
+    ConnectionAuthenticated,
+    ConnectionClosed,
+    ConnectionOpened,
+    GatewayCrashed,
+    HoldEnded,
+    HoldStarted,
+    Identity,
+    IdleTick,
+    MachineResumed,
+    ScheduleEntered,
+    ServerStopping,
+    StopStep,
+    TerminalQuiet,
+    TerminalUsed,
+)
+
+PEER = "203.0.113.9"
+
+
+def who(key: str = "x") -> Identity:
+    """Somebody with that key."""
+    return Identity("github:example", 583231, f"SHA256:{key}")
+
+
+def opened(conn: str, peer: str = PEER) -> AnyEvent:
+    """A TCP connection."""
+    return ConnectionOpened(conn=conn, peer=peer, peer_port=4000)
+
+
+def authenticated(conn: str, key: str = "x") -> AnyEvent:
+    """Somebody is on."""
+    return ConnectionAuthenticated(
+        conn=conn,
+        peer=PEER,
+        user="amos",
+        fingerprint="",
+        source="",
+        client="",
+        cipher="",
+        seconds=0,
+        identity=who(key),
+    )
+
+
+def closed(conn: str, user: str = "amos", *, goodbye: bool = True, key: str = "x") -> AnyEvent:
+    """The connection is gone."""
+    return ConnectionClosed(
+        conn=conn, peer="", user=user, reason="", seconds=0, bytes_in=0, bytes_out=0, goodbye=goodbye, identity=who(key)
+    )
+
+
+def quiet(conn: str) -> AnyEvent:
+    """The client has not been used for a while."""
+    return ClientQuiet(conn=conn, user="amos", seconds=1)
+
+
+def used(conn: str) -> AnyEvent:
+    """It is used again."""
+    return ClientUsed(conn=conn, user="amos")
+
+
+def held(hold: str, seconds: float) -> AnyEvent:
+    """A hold begins, or gets longer."""
+    return HoldStarted(hold=hold, user="amos", seconds=seconds, reason="training run", pid=0)
+
+
+def released(hold: str) -> AnyEvent:
+    """A hold ends before its time."""
+    return HoldEnded(hold=hold, user="amos", why="released")
+
+
+def crashed() -> AnyEvent:
+    """An earlier server has cut off whoever was on."""
+    return GatewayCrashed(pid=7, cause="killed by SIGSEGV", sessions=2)
+
+
+def stopping() -> AnyEvent:
+    """A stop begins."""
+    return ServerStopping(reason="idle")
+
+
+def asked(outcome: str = "ok") -> AnyEvent:
+    """Fly has been asked for the suspend, or has not."""
+    return StopStep(step="suspend", outcome=outcome, seconds=0)
+
+
+def tracker_of(timeout: float | None, now: float = 0.0, **policy: float) -> IdleTracker:
+    """A tracker with these rules."""
+    return IdleTracker(IdlePolicy(timeout, **policy), now)
+
+
+def drive(tracker: IdleTracker, now: float) -> list[Tick | Warn | Stop]:
+    """Ask until there is nothing to do at `now`."""
+    said: list[Tick | Warn | Stop] = []
+    while not isinstance(answer := tracker.poll(now), Stay):
+        said.append(answer)
+        if isinstance(answer, Stop):
+            break
+    return said
+
+
+def test_an_unused_machine_ticks_and_stops() -> None:
+    """From boot on, with nobody there: a tick for every step, the stop at the timeout, the deadlines in between."""
+    tracker = tracker_of(12, now=100)
+    assert tracker.poll(100) == Stay(105)
+    assert tracker.poll(104.9) == Stay(105)
+    assert tracker.poll(105) == Tick(5, 7)
+    assert tracker.poll(105) == Stay(110)
+    assert tracker.poll(110.2) == Tick(10, 2)
+    assert tracker.poll(110.2) == Stay(112)
+    assert tracker.poll(112) == Stop(12, "nobody has logged in for 12 s")
+
+
+def test_a_late_look_says_only_the_last_step() -> None:
+    """A machine that was suspended does not tick through the hours that it slept."""
+    assert drive(tracker_of(60), 33) == [Tick(30, 27)]
+
+
+def test_without_a_timeout_it_never_stops() -> None:
+    """Idle shutdown can be switched off."""
+    tracker = tracker_of(None)
+    assert tracker.poll(1e9) == Stay(None)
+    assert tracker.stops_in(1e9) is None
+    assert tracker.reasons(1e9) == ()
+
+
+def test_the_period_begins_when_the_last_one_leaves() -> None:
+    """Of two people the one who stays keeps the machine; when both have gone, the whole timeout runs again."""
+    tracker = tracker_of(10)
+    tracker.observe(authenticated("a"), 1)
+    tracker.observe(authenticated("b"), 2)
+    tracker.observe(closed("a"), 50)
+    assert tracker.in_use
+    assert tracker.poll(100) == Stay(None)
+    assert tracker.stops_in(100) is None
+    tracker.observe(closed("b"), 100)
+    assert not tracker.in_use
+    assert tracker.poll(100) == Stay(105)
+    assert tracker.stops_in(102) == 8
+    assert tracker.poll(110) == Stop(10, "idle for 10 s")
+
+
+def test_strangers_neither_keep_nor_delay() -> None:
+    """A scanner that comes and goes all the time changes nothing; nor do events that are no use of the machine."""
+    tracker = tracker_of(10)
+    for second in range(10):
+        tracker.observe(opened(f"s{second}"), second)
+        tracker.observe(closed(f"s{second}", user=""), second + 0.5)
+        tracker.observe(IdleTick(idle=5, remaining=5, message=""), second)
+    assert tracker.poll(10) == Stop(10, f"woken by {PEER}, no login")
+
+
+def test_a_start_without_a_login_ends_early() -> None:
+    """Protects the bill from scanners: what woke the machine and did not log in is named, and waited for less."""
+    tracker = tracker_of(60, boot_grace=20)
+    tracker.observe(opened("s"), 1)
+    assert tracker.woken_by == PEER
+    (reason,) = tracker.reasons(2)
+    assert (reason.kind, reason.text, reason.until) == ("boot", f"woken by {PEER}, nobody has logged in yet", 20)
+    assert drive(tracker, 20) == [Stop(20, f"woken by {PEER}, no login")]
+    tracker.observe(authenticated("a"), 19)
+    tracker.observe(closed("a"), 19)
+    assert tracker.stops_in(19) == 60
+    assert tracker.reasons(19) == ()
+
+
+def test_a_lost_client_is_waited_for() -> None:
+    """Protects the session of a closed lid: who was lost holds longer than who said goodbye, until they come back."""
+    tracker = tracker_of(10, lost_grace=300)
+    tracker.observe(authenticated("a"), 0)
+    tracker.observe(closed("a", goodbye=False), 5)
+    assert tracker.stops_in(5) == 300
+    assert [reason.kind for reason in tracker.reasons(100)] == ["lost"]
+    tracker.observe(authenticated("b"), 100)
+    tracker.observe(closed("b"), 110)
+    assert tracker.stops_in(110) == 10
+    tracker.observe(authenticated("c"), 111)
+    tracker.observe(closed("c", goodbye=False), 112)
+    tracker.observe(authenticated("d", key="another"), 113)
+    tracker.observe(closed("d", key="another"), 114)
+    assert tracker.stops_in(114) == 298
+    assert drive(tracker, 412)[-1] == Stop(298, "idle for 298 s")
+
+
+def test_whom_a_crash_cut_off_is_waited_for() -> None:
+    """Protects people from a bug of ours: the next server waits for them as for a lost client, and is no new start."""
+    tracker = tracker_of(60, boot_grace=20, lost_grace=300)
+    tracker.observe(crashed(), 100)
+    (reason,) = tracker.reasons(100)
+    assert (reason.kind, reason.until) == ("lost", 400)
+    assert reason.text == "whoever was on when the server crashed may come back"
+    tracker.observe(authenticated("a"), 110)
+    tracker.observe(closed("a"), 120)
+    assert tracker.stops_in(120) == 280  # of several, one has come back
+    assert drive(tracker, 400)[-1] == Stop(280, "idle for 280 s")
+
+
+def test_no_grace_is_no_grace() -> None:
+    """Protects `lost_client_grace = 0`: then losing a client is like its goodbye, and so is a crash."""
+    tracker = tracker_of(10, boot_grace=5)
+    tracker.observe(crashed(), 0)
+    assert tracker.reasons(0) == ()
+    assert tracker.stops_in(0) == 10
+    tracker = tracker_of(10)
+    tracker.observe(authenticated("a"), 0)
+    tracker.observe(closed("a", goodbye=False), 5)
+    assert tracker.stops_in(5) == 10
+
+
+def test_a_quiet_client_does_not_keep_the_machine() -> None:
+    """Protects against the forgotten editor: it stops counting, is warned twice, and counts again when it is used."""
+    tracker = tracker_of(100, lost_grace=300)
+    tracker.observe(authenticated("a"), 0)
+    tracker.observe(quiet("a"), 1000)
+    assert not tracker.in_use
+    assert tracker.quiet == ("github:example is on as amos from 203.0.113.9",)
+    said = [(now, one.seconds) for now in range(1000, 1100) for one in drive(tracker, now) if isinstance(one, Warn)]
+    assert said == [(1100 - warning, warning) for warning in WARNINGS]
+    tracker.observe(used("a"), 1099)
+    assert tracker.in_use
+    assert tracker.quiet == ()
+    tracker.observe(quiet("a"), 2000)
+    assert Warn(30) in drive(tracker, 2070)
+    assert tracker.poll(2070) == Stay(2075)
+    tracker.observe(closed("a", goodbye=False), 2080)
+    assert (tracker.reasons(2080), tracker.quiet) == ((), ())
+    assert drive(tracker, 2100) == [Stop(100, "idle for 100 s")]
+
+
+def test_a_warning_comes_on_time() -> None:
+    """Protects the two lines from being late: the tracker wants to be asked when each of them is due."""
+    tracker = tracker_of(73)
+    tracker.observe(authenticated("a"), 0)
+    tracker.observe(quiet("a"), 100)
+    asked = [100.0]
+    while not isinstance(answer := tracker.poll(asked[-1]), Stop):
+        if isinstance(answer, Stay):
+            assert answer.until is not None
+            asked.append(answer.until)
+    assert {113.0, 163.0, 173.0} <= set(asked)
+
+
+def test_a_short_time_is_warned_of_once() -> None:
+    """Protects the screen: when there is less than ten seconds, that is said once."""
+    tracker = tracker_of(8)
+    tracker.observe(authenticated("a"), 0)
+    tracker.observe(quiet("a"), 1)
+    assert drive(tracker, 1) == [Warn(8)]
+    assert drive(tracker, 5) == []
+
+
+def test_holds_last_as_long_as_they_say() -> None:
+    """Protects the training run: a hold keeps the machine, can be made longer, and ends by itself or when released."""
+    tracker = tracker_of(10)
+    tracker.observe(held("h1", 100), 0)
+    assert tracker.poll(50) == Stay(100)
+    assert tracker.stops_in(50) == 60
+    tracker.observe(held("h1", 100), 50)
+    tracker.observe(held("h2", 20), 50)
+    assert [reason.text for reason in tracker.reasons(60)] == ["amos holds it: training run"] * 2
+    assert drive(tracker, 149.9) == []
+    assert drive(tracker, 160) == [Stop(10, "nobody has logged in for 10 s")]
+    tracker.observe(held("h3", 1000), 155)
+    tracker.observe(released("h3"), 170)
+    tracker.observe(released("nobody's"), 171)
+    assert tracker.stops_in(172) == 8
+
+
+def test_the_idle_time_begins_when_a_hold_ended() -> None:
+    """Protects the bill: a look that comes late does not add the time that it was late."""
+    tracker = tracker_of(10)
+    tracker.observe(held("h1", 100), 0)
+    assert drive(tracker, 111) == [Stop(11, "nobody has logged in for 11 s")]
+
+
+def test_somebody_at_a_terminal_keeps_the_machine() -> None:
+    """Protects people on mosh: they are a reason by name, without an end, and the idle time begins after them."""
+    tracker = tracker_of(10)
+    tracker.observe(TerminalUsed(what="amos is at pts/3 (mosh-server)"), 5)
+    assert [(reason.kind, reason.text, reason.until) for reason in tracker.reasons(100)] == [
+        ("terminal", "amos is at pts/3 (mosh-server)", None)
+    ]
+    assert tracker.stops_in(100) is None
+    tracker.observe(TerminalQuiet(what="amos is at pts/3 (mosh-server)"), 100)
+    assert tracker.stops_in(100) == 10
+
+
+def test_background_work_and_hours_keep_the_machine() -> None:
+    """Protects the build that runs after the laptop closed, and the working hours."""
+    tracker = tracker_of(10)
+    tracker.observe(BackgroundWork(seconds=30, what="make of amos"), 0)
+    assert [reason.kind for reason in tracker.reasons(5)] == ["background"]
+    tracker.observe(BackgroundWork(seconds=0, what=""), 20)
+    assert tracker.stops_in(20) == 10
+    tracker.observe(ScheduleEntered(seconds=100, what="mon-fri 08:00-18:00"), 25)
+    assert [(reason.kind, reason.until) for reason in tracker.reasons(30)] == [("schedule", 125)]
+    assert drive(tracker, 124) == []
+    assert isinstance(tracker.poll(135), Stop)
+
+
+def test_a_suspended_machine_starts_anew() -> None:
+    """Protects a resume: nobody is stopped for the hours of sleep, and a hold that ended meanwhile does not go on."""
+    tracker = tracker_of(10)
+    tracker.observe(held("h1", 100), 0)
+    tracker.observe(authenticated("a"), 0)
+    tracker.fall_behind(3600, 5)
+    tracker.observe(MachineResumed(seconds=3600), 5)
+    assert [reason.kind for reason in tracker.reasons(5)] == ["connection"]
+    tracker.observe(closed("a"), 6)
+    tracker.observe(MachineResumed(seconds=3600), 15)
+    assert tracker.stops_in(15) == 10
+
+
+def test_a_resume_is_a_start() -> None:
+    """Protects the bill of a machine that is suspended: a scanner that wakes it is named, and waited for less."""
+    tracker = tracker_of(60, boot_grace=20)
+    tracker.observe(opened("a", "198.51.100.7"), 0)
+    tracker.observe(authenticated("a"), 1)
+    tracker.observe(closed("a"), 2)
+    for event in (stopping(), asked(), opened("s"), MachineResumed(seconds=3600)):
+        tracker.observe(event, 62)
+    assert tracker.woken_by == PEER
+    assert [(reason.kind, reason.until) for reason in tracker.reasons(62)] == [("boot", 82)]
+    assert drive(tracker, 82) == [Stop(20, f"woken by {PEER}, no login")]
+    # Who has been in and out before the resume was noticed has logged in all the same.
+    for event in (stopping(), asked(), opened("b"), authenticated("b"), closed("b"), MachineResumed(seconds=0)):
+        tracker.observe(event, 82)
+    assert tracker.reasons(82) == ()
+    assert tracker.stops_in(82) == 60
+
+
+def test_whoever_is_on_over_a_jump_of_the_clock_stays_known() -> None:
+    """Protects people who did not notice that their machine was away: nobody has to log in for what they have."""
+    tracker = tracker_of(60, boot_grace=20)
+    tracker.observe(opened("a"), 0)
+    tracker.observe(authenticated("a"), 1)
+    tracker.observe(quiet("a"), 2)
+    tracker.observe(MachineResumed(seconds=3600), 3)
+    assert (tracker.woken_by, tracker.stops_in(3)) == (PEER, 60)
+    tracker.observe(used("a"), 4)
+    tracker.observe(MachineResumed(seconds=3600), 5)
+    tracker.observe(closed("a"), 6)
+    tracker.observe(MachineResumed(seconds=-3600), 7)  # the clock was set back, nothing more
+    assert (tracker.woken_by, tracker.stops_in(7)) == (PEER, 60)
+    tracker.observe(MachineResumed(seconds=3600), 8)
+    assert (tracker.woken_by, tracker.stops_in(8)) == ("", 20)
+
+
+def test_a_stop_that_was_called_off_changes_nothing_else() -> None:
+    """Protects the machine that was needed after all: who woke it, and that somebody had logged in."""
+    tracker = tracker_of(60, boot_grace=20)
+    tracker.observe(opened("a", "198.51.100.7"), 0)
+    tracker.observe(authenticated("a"), 1)
+    tracker.observe(stopping(), 2)
+    tracker.observe(asked("not asked for: the machine is needed again"), 3)
+    tracker.observe(opened("s"), 4)
+    tracker.observe(MachineResumed(seconds=3600), 5)
+    tracker.observe(closed("a"), 6)
+    assert (tracker.woken_by, tracker.stops_in(6)) == ("198.51.100.7", 60)
+
+
+def test_time_that_the_clock_has_seen_is_not_counted_twice() -> None:
+    """Protects a hold from a suspend during which our clock ran on: its end has come closer by itself."""
+    tracker = tracker_of(10)
+    tracker.observe(held("h1", 7200), 0)
+    tracker.observe(MachineResumed(seconds=3600), 3600)
+    assert [(reason.kind, reason.until) for reason in tracker.reasons(3600)] == [("hold", 7200)]
+
+
+class Machine(RuleBasedStateMachine):
+    """Any order of comings, goings, holds, work and time, against a list of periods and what is said of them.
+
+    The model keeps no state of idleness: it lists from when to when each reason was there, and looks through the list.
+    """
+
+    @initialize(
+        timeout=st.one_of(st.none(), st.floats(0.1, 200), st.integers(1, 120)),
+        boot=st.one_of(st.none(), st.floats(0.1, 200)),
+        lost=st.floats(0, 100),
+        crash=st.booleans(),
+    )
+    def start(self, timeout: float | None, boot: float | None, lost: float, crash: bool) -> None:
+        """Boot, or begin where a server has crashed."""
+        self.timeout = timeout
+        self.boot = boot
+        self.lost = lost
+        self.now = 1000.0
+        self.tracker = IdleTracker(IdlePolicy(timeout, boot, lost), self.now)
+        self.began = self.now
+        self.strangers: set[str] = set()
+        self.people: set[str] = set()
+        self.quiet: set[str] = set()
+        self.periods: dict[str, list[float]] = {}  # reason -> when it ends, as far as is known (inf: open)
+        self.ended: list[float] = []  # when a reason was seen to end
+        self.waits: list[float] = []
+        self.story: list[str] = ["login"] if crash else []  # what counts for who woke it, and who was here
+        self.number = 0
+        self.crash = self.now + lost if crash else 0.0
+        if crash:
+            self.tracker.observe(crashed(), self.now)
+
+    def settle(self) -> None:
+        """What has ended by itself has ended."""
+        for name, (end,) in list(self.periods.items()):
+            if end <= self.now:
+                del self.periods[name]
+                self.ended.append(end)
+
+    def begin(self, name: str, seconds: float = math.inf) -> None:
+        """A reason begins."""
+        self.settle()
+        self.periods[name] = [self.now + seconds]
+
+    def end(self, name: str) -> None:
+        """A reason ends now, if it is still there."""
+        self.settle()
+        if self.periods.pop(name, None) is not None:
+            self.ended.append(self.now)
+
+    @rule(seconds=st.floats(0, 40))
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.now += seconds
+
+    @rule()
+    def wait_for_the_deadline(self) -> None:
+        """Sleep for exactly as long as the tracker says; something must be due then."""
+        answer = self.tracker.poll(self.now)
+        if isinstance(answer, Stay) and answer.until is not None:
+            assert answer.until >= self.now
+            self.now = answer.until
+
+    @rule()
+    def connect(self) -> None:
+        """Somebody connects, and nobody knows who."""
+        self.number += 1
+        self.strangers.add(f"c{self.number}")
+        peer = f"192.0.2.{self.number}"
+        self.story.append(peer)
+        self.tracker.observe(opened(f"c{self.number}", peer), self.now)
+
+    @precondition(lambda self: self.strangers)
+    @rule(data=st.data())
+    def log_in(self, data: st.DataObject) -> None:
+        """One of them is known now."""
+        conn = data.draw(st.sampled_from(sorted(self.strangers)))
+        self.strangers.remove(conn)
+        self.people.add(conn)
+        self.story.append("login")
+        self.waits = []  # all have one key here: whoever comes is the one who was lost
+        self.begin(conn)
+        self.tracker.observe(authenticated(conn), self.now)
+
+    @precondition(lambda self: self.strangers | self.people)
+    @rule(data=st.data(), goodbye=st.booleans())
+    def leave(self, data: st.DataObject, goodbye: bool) -> None:
+        """A connection closes."""
+        conn = data.draw(st.sampled_from(sorted(self.strangers | self.people)))
+        if conn in self.people - self.quiet and not goodbye and self.lost:
+            self.waits = [self.now + self.lost]
+        self.end(conn)
+        user = "amos" if conn in self.people else ""
+        for group in (self.strangers, self.people, self.quiet):
+            group.discard(conn)
+        self.tracker.observe(closed(conn, user, goodbye=goodbye), self.now)
+
+    @precondition(lambda self: self.people)
+    @rule(data=st.data())
+    def use_or_not(self, data: st.DataObject) -> None:
+        """A client becomes quiet, or is used again."""
+        conn = data.draw(st.sampled_from(sorted(self.people)))
+        if conn in self.quiet:
+            self.quiet.remove(conn)
+            self.begin(conn)
+            self.tracker.observe(used(conn), self.now)
+        else:
+            self.quiet.add(conn)
+            self.end(conn)
+            self.tracker.observe(quiet(conn), self.now)
+
+    @rule(name=st.sampled_from(["h1", "h2"]), seconds=st.floats(1, 60))
+    def hold(self, name: str, seconds: float) -> None:
+        """A hold begins, or is made longer or shorter."""
+        self.begin(name, seconds)
+        self.tracker.observe(held(name, seconds), self.now)
+
+    @rule(name=st.sampled_from(["h1", "h2"]))
+    def release(self, name: str) -> None:
+        """A hold is given up, if there is one."""
+        self.end(name)
+        self.tracker.observe(released(name), self.now)
+
+    @rule()
+    def stop(self) -> None:
+        """A stop begins."""
+        self.story.append("stop")
+        self.tracker.observe(stopping(), self.now)
+
+    @rule(outcome=st.sampled_from(["ok", "not asked for: the machine is needed again"]))
+    def ask(self, outcome: str) -> None:
+        """It is gone on with, or called off: then there was none."""
+        if outcome != "ok":
+            self.story = [word for word in self.story if word != "stop"]
+        self.tracker.observe(asked(outcome), self.now)
+
+    @rule(seconds=st.sampled_from([-60.0, 0.0, 60.0]))
+    def resume(self, seconds: float) -> None:
+        """The machine is back: of what was before the stop, only who is on counts."""
+        if "stop" in self.story:
+            *_, last = (place for place, word in enumerate(self.story) if word == "stop")
+            self.story = self.story[last + 1 :] + ["login"] * len(self.people)
+        elif seconds > 0 and not self.people:
+            self.story = []
+        self.settle()
+        self.ended.append(self.now)
+        self.tracker.observe(MachineResumed(seconds=seconds), self.now)
+
+    @rule(seconds=st.floats(-60, 60))
+    def fall_behind(self, seconds: float) -> None:
+        """The time of day jumps, so that what ends at one ends earlier, or later."""
+        self.settle()
+        self.periods = {name: [end - seconds] for name, (end,) in self.periods.items()}
+        self.settle()
+        self.ended.append(self.now)
+        self.tracker.fall_behind(seconds, self.now)
+
+    @rule(seconds=st.one_of(st.just(0.0), st.floats(1, 60)))
+    def work(self, seconds: float) -> None:
+        """Something works in the background, or has stopped."""
+        if seconds:
+            self.begin("background", seconds)
+        else:
+            self.end("background")
+        self.tracker.observe(BackgroundWork(seconds=seconds, what="make"), self.now)
+
+    @invariant()
+    def agrees(self) -> None:
+        """Stop exactly when no reason is there and the time is up; every reason that holds the machine is named."""
+        if not hasattr(self, "tracker"):
+            return
+        self.settle()
+        answer = self.tracker.poll(self.now)
+        while isinstance(answer, Tick | Warn):
+            assert not self.periods
+            if isinstance(answer, Tick):
+                assert answer.idle % TICK_SECONDS == 0
+            answer = self.tracker.poll(self.now)
+        named = self.tracker.reasons(self.now)
+        peers = [word for word in self.story if word not in {"login", "stop"}]
+        assert self.tracker.woken_by == (peers[0] if peers else "")
+        if self.timeout is None:
+            assert answer == Stay(None)
+            return
+        if self.periods:
+            assert isinstance(answer, Stay)
+            assert len(named) == len(self.periods)
+            ends = [end for (end,) in self.periods.values()]
+            assert answer.until == (None if min(ends) == math.inf else min(ends))
+            return
+        since = max([self.began, *self.ended])
+        grace = self.timeout if "login" in self.story or self.boot is None else self.boot
+        deadline = max([since + grace, *(end for end in (self.crash, *self.waits) if end > self.now)])
+        assert all(reason.kind in {"lost", "boot"} for reason in named)
+        left = self.tracker.stops_in(self.now)
+        assert left == pytest.approx(max(0.0, deadline - self.now))
+        if isinstance(answer, Stop):
+            assert self.now >= deadline or math.isclose(self.now, deadline)
+            assert answer.idle == pytest.approx(self.now - since)
+        else:
+            assert isinstance(answer, Stay)
+            assert answer.until is not None
+            # Sums of floats may meet the deadline a last bit too early.
+            assert self.now < deadline or math.isclose(self.now, deadline)
+            assert answer.until <= deadline or math.isclose(answer.until, deadline)
+
+
+TestMachine = Machine.TestCase
+
+
+def follow(tracker: IdleTracker, timeout: float | None, now: float, **kept: bool) -> None:
+    """Other rules; what is not named here stays."""
+    same = {"usage": True, "schedule": True, "background": True} | kept
+    tracker.follow(IdlePolicy(timeout), now=now, **same)
+
+
+def test_other_rules_count_from_when_they_are_given() -> None:
+    """Protects a machine whose timeout is changed while nobody is on: the idle time so far counts."""
+    tracker = tracker_of(None)
+    follow(tracker, 60, 100)
+    assert drive(tracker, 100) == [Stop(100, "nobody has logged in for 100 s")]
+    follow(tracker, 200, 100)
+    assert tracker.stops_in(100) == 100
+
+
+def test_who_was_quiet_is_needed_again_under_other_rules_of_use() -> None:
+    """Protects who is on: how long nobody may use a connection has changed, so nobody is known to be quiet."""
+    tracker = tracker_of(60)
+    tracker.observe(authenticated("c1"), 0)
+    tracker.observe(quiet("c1"), 10)
+    follow(tracker, 60, 20)
+    assert tracker.quiet
+    follow(tracker, 60, 20, usage=False)
+    assert not tracker.quiet
+    assert tracker.in_use
+
+
+def test_hours_and_work_that_are_not_asked_for_any_more_hold_nothing() -> None:
+    """Protects the bill: a schedule or a background rule that was taken away does not keep the machine up."""
+    tracker = tracker_of(60)
+    tracker.observe(ScheduleEntered(seconds=9999, what="mon-fri"), 0)
+    tracker.observe(BackgroundWork(seconds=9999, what="make"), 0)
+    follow(tracker, 60, 10)
+    assert [reason.kind for reason in tracker.reasons(10)] == ["schedule", "background"]
+    follow(tracker, 60, 10, schedule=False)
+    assert [reason.kind for reason in tracker.reasons(10)] == ["background"]
+    follow(tracker, 60, 10, background=False)
+    assert tracker.stops_in(10) == 60

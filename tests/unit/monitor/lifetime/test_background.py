@@ -1,0 +1,211 @@
+"""monitor.lifetime.background: when the processes are looked at, and what is published of it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from pyssh_gateway.config import parser as config
+from pyssh_gateway.config.values import Duration
+from pyssh_gateway.core.idle.background import Process, Sample
+from pyssh_gateway.core.idle.tracker import IdlePolicy, IdleTracker
+from pyssh_gateway.events import (
+    AnyEvent,
+    BackgroundWork,
+    ConnectionAuthenticated,
+    ConnectionClosed,
+    HoldStarted,
+    Identity,
+)
+from pyssh_gateway.ipc.spawner_client import SpawnRefused
+from pyssh_gateway.monitor.lifetime.background import BackgroundWatch
+from tests.support.waiting import PATIENCE
+
+TIMEOUT = 0.06
+INTERVAL = TIMEOUT / 3
+WHO = Identity("github:example", None, "SHA256:x")
+
+Scenario = Callable[["Watched"], Awaitable[None]]
+
+
+class Watched:
+    """A watch with its tracker, whose processes do as `working` says. `looks` counts how often they were looked at."""
+
+    def __init__(self, maximum: float) -> None:
+        self.working = True
+        self.refused = False
+        self.looks = 0
+        self.looked = asyncio.Event()
+        self.published: list[BackgroundWork] = []
+        self._cpu = 0.0
+        loop = asyncio.get_running_loop()
+        self.tracker = IdleTracker(IdlePolicy(TIMEOUT), loop.time())
+        self.watch = BackgroundWatch(
+            config.Idle(background_max=Duration(maximum)),
+            TIMEOUT,
+            tracker=self.tracker,
+            sample=self._sample,
+            publish=self.publish,
+            now=loop.time,
+        )
+
+    async def _sample(self) -> Sample:
+        self.looks += 1
+        self.looked.set()
+        if self.refused:
+            raise SpawnRefused("busy")
+        self._cpu += 1.0 if self.working else 0.0
+        return Sample(float(self.looks), (Process(7, 1, 0.0, 2**31, "make", self._cpu, 0),))
+
+    def publish(self, event: AnyEvent) -> None:
+        """As the gateway has it: the tracker sees the event, and the watch is told."""
+        if isinstance(event, BackgroundWork):
+            self.published.append(event)
+        self.tracker.observe(event, asyncio.get_running_loop().time())
+        self.watch.observe()
+
+    async def until_looked(self, times: int) -> None:
+        """Until the processes have been looked at so many times more."""
+        target = self.looks + times
+        async with asyncio.timeout(PATIENCE):
+            while self.looks < target:
+                self.looked.clear()
+                await self.looked.wait()
+
+    async def until_published(self, seconds: bool) -> BackgroundWork:
+        """Until it was said that there is work (`seconds`), or that there is none any more."""
+        async with asyncio.timeout(PATIENCE):
+            while not (self.published and bool(self.published[-1].seconds) == seconds):
+                await self.until_looked(1)
+        return self.published[-1]
+
+    def come(self) -> None:
+        """Somebody logs in."""
+        self.publish(
+            ConnectionAuthenticated(
+                conn="c",
+                peer="",
+                user="dev",
+                fingerprint="",
+                source="",
+                client="",
+                cipher="",
+                seconds=0.0,
+                identity=WHO,
+            )
+        )
+
+    def go(self) -> None:
+        """And leaves."""
+        self.publish(
+            ConnectionClosed(
+                conn="c",
+                peer="",
+                user="dev",
+                reason="",
+                seconds=0.0,
+                bytes_in=0,
+                bytes_out=0,
+                goodbye=True,
+                identity=WHO,
+            )
+        )
+
+
+def run(scenario: Scenario, maximum: float = 1000.0) -> None:
+    """Play `scenario` while the watch runs."""
+
+    async def play() -> None:
+        watched = Watched(maximum)
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(watched.watch.run())
+            await scenario(watched)
+            watching.cancel()
+
+    asyncio.run(play())
+
+
+def test_work_is_a_reason_until_it_has_stopped() -> None:
+    """Who asks why the machine is up is told what works, and the idle time begins when that ends."""
+
+    async def scenario(watched: Watched) -> None:
+        told = await watched.until_published(seconds=True)
+        assert told.what == f"make of uid {2**31}"
+        assert [reason.kind for reason in watched.tracker.reasons(asyncio.get_running_loop().time())] == ["background"]
+        watched.working = False
+        assert await watched.until_published(seconds=False) == BackgroundWork(seconds=0, what=told.what)
+        assert not watched.tracker.in_use
+
+    run(scenario)
+
+
+def test_a_night_s_work_makes_few_events() -> None:
+    """The log is for people: work that goes on is not told of at every look."""
+
+    async def scenario(watched: Watched) -> None:
+        await watched.until_looked(20)
+        assert 1 <= len(watched.published) <= 4
+
+    run(scenario)
+
+
+def test_nobody_looks_while_somebody_is_on() -> None:
+    """With a client on, the machine is up anyway: looking at all processes would cost for nothing."""
+
+    async def scenario(watched: Watched) -> None:
+        watched.come()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(5 * INTERVAL):
+                await watched.until_looked(1)
+        watched.go()
+        await watched.until_published(seconds=True)
+        watched.come()
+        looks = watched.looks
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(5 * INTERVAL):
+                await watched.until_looked(1)
+        assert watched.looks <= looks + 1  # one may have been under way
+
+    run(scenario)
+
+
+def test_a_hold_that_ends_by_itself_is_followed_by_a_look() -> None:
+    """Nothing is published when a hold's time is over, and what works then has to be seen all the same."""
+
+    async def scenario(watched: Watched) -> None:
+        watched.publish(HoldStarted(hold="h", user="dev", seconds=3 * INTERVAL, reason="", pid=0))
+        began = asyncio.get_running_loop().time()
+        await watched.until_looked(2)
+        assert asyncio.get_running_loop().time() - began > 3 * INTERVAL
+
+    run(scenario)
+
+
+def test_the_limit_ends_it_until_somebody_has_come_and_gone() -> None:
+    """Work without end does not keep the machine for ever, and is not looked at any more; a login begins anew."""
+
+    async def scenario(watched: Watched) -> None:
+        await watched.until_published(seconds=True)
+        told = await watched.until_published(seconds=False)
+        assert told.what.startswith("what idle.background_max allows to make")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(5 * INTERVAL):
+                await watched.until_looked(1)
+        watched.come()
+        watched.go()
+        await watched.until_published(seconds=True)
+
+    run(scenario, maximum=4 * INTERVAL)
+
+
+def test_a_look_that_fails_is_no_judgement() -> None:
+    """A spawner that is busy for a moment neither ends nor begins anything; the next look is judged again."""
+
+    async def scenario(watched: Watched) -> None:
+        watched.refused = True
+        await watched.until_looked(3)
+        assert not watched.published
+        watched.refused = False
+        await watched.until_published(seconds=True)
+
+    run(scenario)

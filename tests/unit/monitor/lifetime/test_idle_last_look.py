@@ -1,0 +1,145 @@
+"""monitor.lifetime.idle_watch: who comes back in the moment of a warning, or of the last look."""
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from pyssh_gateway.config import parser as config
+from pyssh_gateway.config.values import Duration
+from pyssh_gateway.core.idle.background import Sample
+from pyssh_gateway.core.idle.usage import Counters
+from pyssh_gateway.events import (
+    AnyEvent,
+    ClientQuiet,
+    ConnectionAuthenticated,
+    Identity,
+    IdleReached,
+    Record,
+)
+from pyssh_gateway.gateway.listener import Listener
+from pyssh_gateway.gateway.registry import Registry
+from pyssh_gateway.monitor.lifetime.idle_watch import IdleWatch
+from tests.support.waiting import PATIENCE
+
+TIMEOUT = 0.05
+CLIENT_IDLE = 0.1
+WHO = Identity("github:example", None, "SHA256:x")
+
+
+class Watched:
+    """A watch over one client that does nothing until `use`, with a listener that nobody comes to.
+
+    `published` is what was said, in order; a warning on the client's screen is among it as a text.
+    """
+
+    def __init__(self) -> None:
+        self.published: list[AnyEvent | str] = []
+        self.at_quiet: Callable[[], None] = lambda: None
+        self.at_last_look: Callable[[], None] = lambda: None
+        self._sessions = 0
+        loop = asyncio.get_running_loop()
+        self._now = loop.time
+        self.watch = IdleWatch(
+            config.Idle(timeout=Duration(TIMEOUT), client_idle=Duration(CLIENT_IDLE)),
+            registry=cast(Registry, self),
+            listener=lambda: cast(Listener, self),
+            publish=self.publish,
+            leave=lambda _why: None,
+            sample=self._sample,
+            now=loop.time,
+            clock=loop.time,
+        )
+        self.publish(
+            ConnectionAuthenticated(
+                conn="c1",
+                peer="203.0.113.9",
+                user="dev",
+                fingerprint="",
+                source="",
+                client="",
+                cipher="",
+                seconds=0,
+                identity=WHO,
+            )
+        )
+
+    async def _sample(self) -> Sample:
+        return Sample(0.0, ())  # nothing was left behind
+
+    def publish(self, event: AnyEvent) -> None:
+        """As the bus has it: whoever listens is told at once."""
+        self.published.append(event)
+        self.watch.observe(Record(seq=0, time=0.0, event=event))
+        if isinstance(event, ClientQuiet):
+            self.at_quiet()
+
+    def use(self) -> None:
+        """The client opens a session, once."""
+        self.at_quiet = self.at_last_look = lambda: None
+        self._sessions += 1
+
+    # -- the registry and the listener --------------------------------------------------------------------------
+
+    @property
+    def clients(self) -> tuple[SimpleNamespace, ...]:
+        """The one that there is."""
+        return (SimpleNamespace(id="c1", user="dev", identity=WHO, counters=Counters(opened=self._sessions)),)
+
+    @property
+    def sessions(self) -> tuple[SimpleNamespace, ...]:
+        """Its screen."""
+        return (SimpleNamespace(announce=self.published.append, record=SimpleNamespace(tty="")),)
+
+    @property
+    def unauthenticated(self) -> int:
+        """Asked for in the last look, when the door is closed."""
+        self.at_last_look()
+        return 0
+
+    def stop(self) -> None:
+        """Nobody may come."""
+
+    def resume(self) -> None:
+        """Somebody may."""
+
+
+def told(scenario: Callable[[Watched], None]) -> list[str]:
+    """The names of what is published until the machine may stop, a warning's among them."""
+
+    async def play() -> list[str]:
+        watched = Watched()
+        scenario(watched)
+        async with asyncio.timeout(PATIENCE):
+            await watched.watch.run()
+        said = watched.published[1:]
+        return [one.outcome if isinstance(one, IdleReached) else _name(one) for one in said]
+
+    return asyncio.run(play())
+
+
+def _name(one: AnyEvent | str) -> str:
+    return "warning" if isinstance(one, str) else type(one).__name__
+
+
+QUIET, USED = "ClientQuiet", "ClientUsed"
+
+
+@pytest.mark.parametrize(
+    ("moment", "expected"),
+    [
+        (None, [QUIET, "warning", "stop"]),
+        ("at_quiet", [QUIET, USED, QUIET, "warning", "stop"]),
+        ("at_last_look", [QUIET, "warning", USED, "stay", QUIET, "warning", "stop"]),
+    ],
+)
+def test_who_comes_back_is_seen_in_time(moment: str | None, expected: list[str]) -> None:
+    """Protects who opens a session just before a warning or the stop: neither comes before the next idle time."""
+
+    def scenario(watched: Watched) -> None:
+        if moment is not None:
+            setattr(watched, moment, watched.use)
+
+    assert told(scenario) == expected

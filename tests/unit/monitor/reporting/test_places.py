@@ -1,0 +1,42 @@
+"""monitor.reporting.places: whoever is told to leave them has left them, whenever that was."""
+
+import asyncio
+import socket
+from contextlib import closing
+
+from pyssh_gateway.ipc.spawner import socket_pair
+from pyssh_gateway.ipc.spawner_client import SpawnerClient
+from pyssh_gateway.monitor.reporting.accept import accept_each
+from pyssh_gateway.monitor.reporting.places import Places
+from tests.support.waiting import PATIENCE
+
+
+class Answers:
+    """What answers at a socket."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self._listening = listening
+
+    async def run(self) -> None:
+        """Take what comes."""
+        await accept_each(self._listening, socket.socket.close)
+
+
+def test_places_that_were_left_before_they_were_served_are_not_served() -> None:
+    """A gateway whose spawner ends while it is starting leaves in order, and does not crash over a closed socket."""
+
+    async def story() -> None:
+        ours, theirs = socket_pair()
+        spawner = SpawnerClient(ours, asyncio.get_running_loop(), on_lost=lambda: None)
+        listening = socket.create_server(("127.0.0.1", 0))
+        places = Places()
+        places.add("control", listening, Answers)
+        places.add("metrics", None, Answers)
+        with closing(theirs):
+            places.give_up()
+            assert listening.fileno() < 0
+            async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
+                places.start(tasks, spawner)
+        spawner.close()
+
+    asyncio.run(story())

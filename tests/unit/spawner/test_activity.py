@@ -1,0 +1,183 @@
+"""spawner.activity: what real processes below one have used, and which of them are told of."""
+
+import os
+import pwd
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pyssh_gateway.core.idle.background import Process, Sample
+from pyssh_gateway.core.launch import LaunchPlan
+from pyssh_gateway.ipc import spawner as protocol
+from pyssh_gateway.spawner import activity
+from tests.support import processes
+from tests.support.places import ROOT
+from tests.support.waiting import PATIENCE, until
+
+BURN = f"{sys.executable} -c 'import time\nwhile time.process_time() < 0.3: pass'"
+
+Start = Callable[..., "Parent"]
+
+
+class Parent:
+    """A shell that stands for the spawner, with its children."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.pid = process.pid
+        self.process = process
+
+    def sample(self, *besides: int) -> dict[str, Process]:
+        """What is below it, by name."""
+        found = activity.sample(self.pid, frozenset(besides))
+        return {process.name: process for process in found.processes}
+
+    def until(self, *names: str) -> dict[str, Process]:
+        """The same, when these are there."""
+        return until(lambda: found if names and set(names) <= (found := self.sample()).keys() else {}, what=str(names))
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a shell with a script; all that descends from it is killed."""
+    made: list[subprocess.Popen[bytes]] = []
+
+    def begin(script: str, *arguments: str | Path) -> Parent:
+        command = ["/bin/sh", "-c", script, "sh", *arguments]
+        made.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True))
+        return Parent(made[-1])
+
+    yield begin
+    for process in made:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(PATIENCE)
+
+
+def test_all_generations_are_found(start: Start) -> None:
+    """A session's shell, what it started, and what that started."""
+    parent = start("(sleep 1000; :) & wait")
+    found = parent.until("sh", "sleep")
+    assert found["sh"].parent == parent.pid
+    assert found["sleep"].parent == found["sh"].pid
+    assert {process.uid for process in found.values()} == {os.geteuid()}
+
+
+def test_what_is_no_session_is_left_out(start: Start) -> None:
+    """The gateway, a service, a maker of sockets, and whatever descends from those."""
+    parent = start("(sleep 1000; :) & tail -f /dev/null & wait")
+    found = parent.until("sh", "sleep", "tail")
+    assert parent.sample(found["sh"].pid).keys() == {"tail"}
+    assert parent.sample(found["tail"].pid).keys() == {"sh", "sleep"}
+
+
+def test_others_are_left_out(start: Start) -> None:
+    """What does not descend from the spawner is none of its sessions: this test, say, or its parent."""
+    parent = start("sleep 1000 & wait")
+    parent.until("sleep")
+    below = {process.pid for process in activity.sample(parent.pid, frozenset()).processes}
+    assert below == {process.pid for process in processes.descendants(parent.pid)}
+
+
+def test_processor_time_is_told(start: Start) -> None:
+    """A process that does something shows it, and one that sleeps shows nothing."""
+    parent = start(f"sleep 1000 & (exec {sys.executable} -c 'while True: pass') & wait")
+    name = Path(sys.executable).name[:15]
+    until(lambda: name in (found := parent.sample()) and found[name].cpu >= 0.1, what="work")
+    assert parent.sample()["sleep"].cpu < 0.1
+
+
+def test_children_that_ended_show_at_their_parent(start: Start) -> None:
+    """A build's compilers live for a moment; what they used is found at who waited for them."""
+    parent = start(f"({BURN}; sleep 1000; :) & wait")
+    assert parent.until("sh", "sleep")["sh"].cpu >= 0.25
+
+
+def test_bytes_to_disk_are_told(start: Start, tmp_path: Path) -> None:
+    """A copy hardly needs a processor; its children's bytes count, too."""
+    megabytes = 4
+    parent = start(
+        f'(dd if=/dev/zero of="$1" bs=1M count={megabytes} 2>/dev/null; sleep 1000; :) & wait', tmp_path / "to"
+    )
+    found = parent.until("sh", "sleep")
+    told = (processes.PROC / str(found["sh"].pid) / "io").read_text()
+    counted = {name: int(value) for name, value in (line.split(": ") for line in told.splitlines())}
+    assert found["sh"].io == counted["read_bytes"] + counted["write_bytes"]
+    if not counted["write_bytes"]:
+        pytest.skip(f"{tmp_path} is on no disk, so that the kernel counts no bytes")
+    assert found["sh"].io >= megabytes * 1024 * 1024
+
+
+def test_a_name_may_be_anything(start: Start, tmp_path: Path) -> None:
+    """Programs name themselves, and parentheses, spaces and numbers in a name must not be taken for fields."""
+    program = tmp_path / "a) S 1 (b"
+    program.symlink_to("/bin/sleep")
+    parent = start('"$1" 1000 & wait', program)
+    assert parent.until("a) S 1 (b")["a) S 1 (b"].parent == parent.pid
+
+
+def test_a_name_need_not_be_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name of bytes that are no text is told as well as may be, and a process that ends meanwhile is left out."""
+    for pid, line in (("7", b"7 (\xff\n) S 1 " + b"8 " * 48), ("8", None), ("self", b"")):
+        (tmp_path / pid).mkdir()
+        if line is not None:
+            (tmp_path / pid / "stat").write_bytes(line)
+    monkeypatch.setattr(activity, "PROC", str(tmp_path))
+    (told,) = activity.sample(1, frozenset()).processes
+    assert (told.pid, told.name, told.io) == (7, "\ufffd\n", 0)
+
+
+def test_the_start_tells_processes_apart(start: Start) -> None:
+    """It is on the clock of the sample, so that it can be known who was there before it."""
+    before = activity.sample(os.getpid(), frozenset())
+    parent = start("sleep 1000 & wait")
+    started = parent.until("sleep")["sleep"].started
+    after = activity.sample(os.getpid(), frozenset())
+    assert before.at - 0.02 <= started <= after.at
+    assert parent.sample()["sleep"].started == started
+
+
+def test_a_zombie_is_still_told_of(start: Start) -> None:
+    """What a process used must not be lost between its end and the moment at which its parent waits for it."""
+    parent = start(f"exec {sys.executable} -c 'import os, signal; os.fork() or os._exit(0); signal.pause()'")
+    until(lambda: any(one.state == "Z" for one in processes.descendants(parent.pid)), what="zombie")
+    assert len(parent.sample()) == 1
+
+
+def test_of_very_many_the_nearest_come_first(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user with a hundred thousand processes costs no more than a few; the others show at their parents."""
+    parent = start("(sleep 1000; :) & (sleep 1000; :) & wait")
+    until(lambda: len(activity.sample(parent.pid, frozenset()).processes) == 4, what="four processes")
+    monkeypatch.setattr(activity, "MAX_PROCESSES", 3)
+    assert [process.name for process in activity.sample(parent.pid, frozenset()).processes] == ["sh", "sh", "sleep"]
+
+
+def test_the_largest_sample_fits_a_message() -> None:
+    """Whatever users call their programs, the answer can be sent: one that can't would end the gateway."""
+    worst = Process(2**22, 2**22, 1e9 / 3, 2**32 - 1, "\ufffd" * 15, 1e9 / 3, 2**63)
+    report = protocol.Activity(2**40, Sample(1e9 / 3, (worst,) * activity.MAX_PROCESSES))
+    assert protocol.decode_report(protocol.encode(report)) == report
+
+
+def test_a_gateway_is_told_of_sessions_and_not_of_itself(tmp_path: Path) -> None:
+    """The spawner, asked for it, leaves out what it has started itself: a busy gateway is not somebody's build."""
+    user = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+    plan = LaunchPlan(user.pw_name, b"/bin/sh", (b"sh", b"-c", b"sleep 0.3; :"), {}, b"/", None, False)
+    wanted = (protocol.Spawn(1, plan), protocol.SampleActivity(2))
+    (tmp_path / "requests").write_bytes(msgspec.json.encode(wanted))
+    supervisor = subprocess.run(
+        [sys.executable, Path(__file__).with_name("tiny_gateway.py"), "asks", tmp_path / "requests"],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TINY_USERS": user.pw_name},
+        capture_output=True,
+        check=True,
+        timeout=15,
+    )
+    reports = [msgspec.json.decode(line)[0] for line in supervisor.stdout.splitlines()]
+    (pid,) = [report["pid"] for report in reports if report["type"] == "spawned"]
+    (told,) = [msgspec.convert(report["sample"], Sample) for report in reports if report["type"] == "activity"]
+    assert pid in {process.pid for process in told.processes}
+    # What it has started itself by now, and nobody else.
+    assert all(pid in {process.pid, process.parent} for process in told.processes)

@@ -1,0 +1,27 @@
+"""The tree is what the documents say, and no room is too full to find anything in."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.places import ROOT
+
+PACKAGE = ROOT / "pyssh_gateway"
+ROOMS = sorted(path.parent for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE)
+
+MOST_FILES = 16
+"""In a folder: as many as fit on a screen with room for thought."""
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=[str(room.relative_to(PACKAGE)) for room in ROOMS])
+def test_every_room_is_described(room: Path) -> None:
+    """A newcomer who opens docs/architecture.md finds each folder named."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    assert f"`{room.name}/`" in text
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=[str(room.relative_to(PACKAGE)) for room in ROOMS])
+def test_no_room_is_too_full(room: Path) -> None:
+    """Protects the map: a folder that grows further is two."""
+    files = [path for path in room.glob("*.py") if path.name != "__init__.py"]
+    assert len(files) <= MOST_FILES
