@@ -7,10 +7,9 @@ Sans-io: it knows neither the socket nor what messages mean. Its errors are asyn
 """
 
 import asyncssh
-from asyncssh.encryption import ChachaEncryption, Encryption, ETMEncryption, GCMEncryption
 from asyncssh.packet import SSHPacket
 
-from pyssh_gateway.ssh.ciphers import GcmCipher
+from pyssh_gateway.ssh.ciphers import GcmCipher, PacketCipher
 
 MAX_PACKET_BYTES = 256 * 1024
 """The longest packet, after its length field: PACKET_MAX_SIZE of OpenSSH's packet.c."""
@@ -85,17 +84,17 @@ class PacketReader:
         """Of the packet that is being received; 0 while it is not known."""
         self._first = b""
         """Its first block, which had to be decrypted for the length."""
-        self._encryption: Encryption | None = None
+        self._encryption: PacketCipher | None = None
         self._block_bytes = 8
         self._mac_bytes = 0
         self._length_is_apart = False
 
-    def use(self, encryption: Encryption | None, block_bytes: int, mac_bytes: int) -> None:
+    def use(self, encryption: PacketCipher | None, block_bytes: int, mac_bytes: int) -> None:
         """From the next packet on these keys count."""
         self._encryption = encryption
         self._block_bytes = block_bytes
         self._mac_bytes = mac_bytes
-        self._length_is_apart = isinstance(encryption, ETMEncryption | GCMEncryption | ChachaEncryption)
+        self._length_is_apart = encryption is not None and encryption.length_is_apart
 
     @property
     def waiting_bytes(self) -> int:

@@ -9,6 +9,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Awaitable
 from functools import partial
+from typing import cast
 
 import asyncssh
 from asyncssh.connection import SSHServerConnection, SSHServerConnectionOptions
@@ -19,6 +20,7 @@ from asyncssh.constants import (
 )
 
 from pyssh_gateway.ssh import turns
+from pyssh_gateway.ssh.ciphers import PacketCipher
 from pyssh_gateway.ssh.packets import Message, PacketReader
 from pyssh_gateway.ssh.turns import Turns
 
@@ -187,7 +189,8 @@ class Receiving(SSHServerConnection, asyncio.BufferedProtocol):
             raise asyncssh.ProtocolError("Sequence rollover before kex complete")
         self._recv_seq = sequence + 1 & 0xFFFFFFFF
         if number == MSG_NEWKEYS:
-            self._reader.use(self._recv_encryption, self._recv_blocksize, self._recv_macsize)
+            encryption = cast("PacketCipher | None", self._recv_encryption)  # `Transport.send_newkeys` sees to that
+            self._reader.use(encryption, self._recv_blocksize, self._recv_macsize)
             if self._strict_kex:
                 self._recv_seq = 0
 

@@ -7,7 +7,6 @@ cipher objects less, and a peer that has not authenticated can't make us buffer 
 """
 
 import asyncio
-import os
 import socket
 import sys
 import time
@@ -28,11 +27,10 @@ from asyncssh.constants import (
     MSG_USERAUTH_BANNER,
     MSG_USERAUTH_LAST,
 )
-from asyncssh.encryption import Encryption, GCMEncryption
 from asyncssh.packet import PacketDecodeError
 
 from pyssh_gateway.ssh import turns
-from pyssh_gateway.ssh.ciphers import GcmCipher
+from pyssh_gateway.ssh.ciphers import PacketCipher, taking_over, unencrypted
 from pyssh_gateway.ssh.key_exchange import KeyExchange, Services
 from pyssh_gateway.ssh.receiving import READ_BYTES
 from pyssh_gateway.ssh.turns import Turns
@@ -162,19 +160,11 @@ class Transport(KeyExchange):
 
     def _seal(self, pkttype: int, args: tuple[bytes, ...]) -> bytes | bytearray:
         """The binary packet (RFC 4253 section 6) for a message, encrypted."""
-        encryption = self._send_encryption
-        if isinstance(encryption, GcmCipher):
-            return encryption.seal(pkttype, args)
-        payload = bytes((pkttype,)) + b"".join(args)
-        padding = -(self._send_enchdrlen + len(payload)) % self._send_blocksize
-        if padding < 4:
-            padding += self._send_blocksize
-        packet = bytes((padding,)) + payload + os.urandom(padding)
-        header = len(packet).to_bytes(4, "big")
-        if encryption is None:
-            return header + packet
-        packet, mac = encryption.encrypt_packet(self._send_seq, header, packet)
-        return packet + mac
+        if self._send_encryption is None:
+            return unencrypted(pkttype, args)
+        if not isinstance(self._send_encryption, PacketCipher):  # asyncssh sends what has waited as soon as it has keys
+            self._take_ciphers_over()
+        return cast(PacketCipher, self._send_encryption).seal(self._send_seq, pkttype, args)
 
     def _send(self, data: bytes | bytearray) -> int:  # type: ignore[override]  # asyncssh's returns nothing
         """Queue bytes for the one write that ends this turn of the loop; returns how many."""
@@ -314,11 +304,18 @@ class Transport(KeyExchange):
         self._tell_writable()
 
     def send_newkeys(self, k: bytes, h: bytes) -> None:
-        """Switch to the new keys, with our own cipher where we have one."""
+        """Switch to the new keys, with our own ciphers."""
         super().send_newkeys(k, h)
-        self._send_encryption = _own_cipher(self._send_encryption)
-        self._next_recv_encryption = _own_cipher(self._next_recv_encryption)
+        self._take_ciphers_over()
         self._tell_writable()
+
+    def _take_ciphers_over(self) -> None:
+        """Put our ciphers in the place of the ones that asyncssh has just made, and that have sealed nothing yet."""
+        sending, receiving = self._send_encryption, self._next_recv_encryption
+        if sending is not None and not isinstance(sending, PacketCipher):
+            self._send_encryption = taking_over(sending, self._enc_alg_sc.decode(), self._mac_alg_sc.decode())
+        if receiving is not None and not isinstance(receiving, PacketCipher):
+            self._next_recv_encryption = taking_over(receiving, self._enc_alg_cs.decode(), self._mac_alg_cs.decode())
 
     # -- logging that nobody reads ------------------------------------------------------------------------------
 
@@ -327,7 +324,3 @@ class Transport(KeyExchange):
 
     def log_received_packet(self, *args: object, **kwargs: object) -> None:
         """The same for what arrives."""
-
-
-def _own_cipher(encryption: Encryption | None) -> Encryption | None:
-    return GcmCipher.taking_over(encryption) if isinstance(encryption, GCMEncryption) else encryption

@@ -20,7 +20,7 @@ import asyncssh.encryption
 import pytest
 from asyncssh.channel import SSHChannel, SSHServerChannel
 from asyncssh.connection import SSHConnection, SSHServerConnection, SSHServerConnectionOptions
-from asyncssh.encryption import GCMEncryption, get_encryption
+from asyncssh.encryption import BasicEncryption, Encryption, GCMEncryption, get_encryption
 
 from pyssh_gateway.gateway import connection, server
 from pyssh_gateway.postauth import channel, session
@@ -133,7 +133,9 @@ def _overrides(ours: type, theirs: type) -> set[str]:
         (lenient.LenientChannel, SSHChannel),
         (channel.SessionChannel, SSHServerChannel),
         (windowed.WindowedChannel, SSHChannel),
-        (ciphers.GcmCipher, GCMEncryption),
+        (ciphers.GcmCipher, Encryption),
+        (ciphers.ChachaCipher, Encryption),
+        (ciphers.CtrCipher, Encryption),
         (server.Client, asyncssh.SSHServer),
         (session.Session, asyncssh.SSHServerSession),
     ],
@@ -186,7 +188,17 @@ def test_the_packet_tables_are_whole() -> None:
         (lenient, (SSHChannel,)),
         (channel, (SSHServerChannel,)),
         (windowed, (SSHChannel,)),
-        (ciphers, (GCMEncryption, asyncssh.crypto.cipher.GCMCipher)),
+        (
+            ciphers,
+            (
+                GCMEncryption,
+                BasicEncryption,
+                asyncssh.crypto.cipher.GCMCipher,
+                asyncssh.crypto.cipher.BasicCipher,
+                asyncssh.crypto.chacha.ChachaCipher,
+                asyncssh.mac._HMAC,
+            ),
+        ),
     ],
 )
 def test_every_private_attribute_that_we_use_is_set_by_asyncssh(module: ModuleType, kinds: tuple[type, ...]) -> None:

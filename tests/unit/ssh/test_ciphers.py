@@ -1,106 +1,216 @@
-"""Our AES-GCM against asyncssh's: the same bytes on the wire, and no nonce twice."""
+"""Our ciphers against asyncssh's: the same bytes on the wire, both ways, and a state that another goes on with."""
+
+from typing import NamedTuple
 
 import pytest
-from asyncssh.encryption import GCMEncryption, get_encryption
+from asyncssh.encryption import Encryption, get_encryption, get_encryption_params
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyssh_gateway.ssh.ciphers import TAG_BYTES, GcmCipher
+from pyssh_gateway.ssh.ciphers import CipherState, GcmCipher, PacketCipher, from_state, taking_over
 
-ALGORITHMS = {b"aes128-gcm@openssh.com": 16, b"aes256-gcm@openssh.com": 32}
-BLOCK = 16
+GCM = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+CHACHA = "chacha20-poly1305@openssh.com"
+CTR = ("aes128-ctr", "aes192-ctr", "aes256-ctr")
+MACS = ("hmac-sha2-256", "hmac-sha2-512", "hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
+PAIRS = [*((name, "") for name in (*GCM, CHACHA)), *((cipher, mac) for cipher in CTR for mac in MACS)]
 
-keys = st.sampled_from(sorted(ALGORITHMS)).flatmap(
-    lambda name: st.tuples(st.just(name), st.binary(min_size=ALGORITHMS[name], max_size=ALGORITHMS[name]))
-)
-nonces = st.one_of(
-    st.binary(min_size=12, max_size=12), st.integers(0, 3).map(lambda n: bytes(4) + (2**64 - 1 - n).to_bytes(8))
-)
+LENGTH_BYTES = 4
+
+
+class Direction(NamedTuple):
+    """What a key exchange has agreed on for one direction."""
+
+    cipher: str
+    mac: str
+    key: bytes
+    iv: bytes
+    mac_key: bytes
+
+    @property
+    def block(self) -> int:
+        """The multiple that packets are padded to (RFC 4253 section 6)."""
+        return max(8, get_encryption_params(self.cipher.encode(), self.mac.encode())[2])
+
+    @property
+    def mac_bytes(self) -> int:
+        """The tag's or MAC's length."""
+        return get_encryption_params(self.cipher.encode(), self.mac.encode())[4]
+
+    @property
+    def etm(self) -> bool:
+        """Whether the length field stands outside what the padding fills up."""
+        return get_encryption_params(self.cipher.encode(), self.mac.encode())[5]
+
+    def theirs(self) -> Encryption:
+        """asyncssh's object, at the beginning."""
+        return get_encryption(
+            self.cipher.encode(), self.key, self.iv, self.mac.encode(), self.mac_key, self.etm if self.mac else False
+        )
+
+    def ours(self) -> PacketCipher:
+        """Ours, made of asyncssh's as the connection does it."""
+        return taking_over(self.theirs(), self.cipher, self.mac)
+
+
+@st.composite
+def directions(draw: st.DrawFn, pairs: list[tuple[str, str]] = PAIRS) -> Direction:
+    """Any negotiated direction; the counters of AES often stand just before they wrap."""
+    cipher, mac = draw(st.sampled_from(pairs))
+    key_bytes, iv_bytes, _, mac_key_bytes, _, _ = get_encryption_params(cipher.encode(), mac.encode())
+
+    def fixed(size: int) -> bytes:
+        return draw(st.binary(min_size=size, max_size=size))
+
+    iv = fixed(iv_bytes)
+    if iv_bytes and draw(st.booleans()):
+        kept = 4 if cipher in GCM else 0
+        iv = iv[:kept] + ((1 << 8 * (iv_bytes - kept)) - draw(st.integers(1, 5))).to_bytes(iv_bytes - kept, "big")
+    return Direction(cipher, mac, fixed(key_bytes), iv, fixed(mac_key_bytes))
+
+
 messages = st.lists(
-    st.tuples(st.integers(1, 255), st.lists(st.binary(max_size=70), max_size=3)), min_size=1, max_size=12
+    st.tuples(st.integers(1, 255), st.lists(st.binary(max_size=70), max_size=3)), min_size=1, max_size=10
 )
+sequences = st.one_of(st.integers(0, 10), st.integers(2**32 - 20, 2**32 - 11))
 
 
-def pair(algorithm: bytes, key: bytes, iv: bytes) -> tuple[GcmCipher, GCMEncryption]:
-    """Ours and asyncssh's, both at the same place."""
-    theirs, other = (get_encryption(algorithm, key, iv) for _ in range(2))
-    assert isinstance(theirs, GCMEncryption)
-    assert isinstance(other, GCMEncryption)
-    return GcmCipher.taking_over(other), theirs
+def opened(cipher: Encryption, direction: Direction, sequence: int, packet: bytes) -> bytes | None:
+    """The packet after its length field, as the connection opens it: the first block, the rest, the tag."""
+    block, tag = direction.block, direction.mac_bytes
+    first, header = cipher.decrypt_header(sequence, packet[:block], LENGTH_BYTES)
+    if int.from_bytes(header, "big") != len(packet) - LENGTH_BYTES - tag:
+        return None
+    return cipher.decrypt_packet(sequence, first, packet[block:-tag], LENGTH_BYTES, packet[-tag:])
 
 
-def payload_of(decrypted: bytes | None) -> bytes:
-    """The payload of a packet after its length field."""
-    assert decrypted is not None
-    return decrypted[1 : len(decrypted) - decrypted[0]]
+def payload(packet: bytes | None) -> bytes:
+    """The payload of an opened packet."""
+    assert packet is not None
+    return packet[1 : len(packet) - packet[0]]
 
 
-@given(keys, nonces, messages)
-def test_what_we_seal_asyncssh_opens(key: tuple[bytes, bytes], iv: bytes, said: list[tuple[int, list[bytes]]]) -> None:
-    """Packet after packet, of any size, also where the invocation counter wraps; the form is RFC 5647's."""
-    ours, theirs = pair(*key, iv)
-    for number, (kind, parts) in enumerate(said):
-        packet = bytes(ours.seal(kind, tuple(parts)))
-        length = int.from_bytes(packet[:4], "big")
-        assert len(packet) == 4 + length + TAG_BYTES
-        assert length % BLOCK == 0
-        assert 4 <= packet_padding(theirs, number, packet) < 4 + BLOCK * 2
-        assert payload_of(decrypt(theirs, number, packet)) == bytes([kind]) + b"".join(parts)
+def framed(direction: Direction, message: bytes) -> tuple[bytes, bytes]:
+    """Length field and packet in clear, as asyncssh's sender makes them."""
+    counted = 0 if direction.etm else LENGTH_BYTES
+    padding = -(counted + 1 + len(message)) % direction.block
+    padding += direction.block if padding < LENGTH_BYTES else 0
+    body = bytes([padding]) + message + bytes(padding)
+    return len(body).to_bytes(4, "big"), body
 
 
-def decrypt(cipher: GCMEncryption, number: int, packet: bytes) -> bytes | None:
-    """As the connection does it: the first block, the rest, the tag."""
-    first, _ = cipher.decrypt_header(number, packet[:BLOCK], 4)
-    return cipher.decrypt_packet(number, first, packet[BLOCK:-TAG_BYTES], 4, packet[-TAG_BYTES:])
+@given(directions(), messages, sequences)
+def test_what_we_seal_asyncssh_opens(direction: Direction, said: list[tuple[int, list[bytes]]], first: int) -> None:
+    """Packet after packet, of any size, also where a counter wraps; padded as RFC 4253 section 6 asks."""
+    ours, theirs = direction.ours(), direction.theirs()
+    for sequence, (kind, parts) in enumerate(said, first):
+        packet = bytes(ours.seal(sequence, kind, tuple(parts)))
+        counted = len(packet) - direction.mac_bytes - (LENGTH_BYTES if direction.etm else 0)
+        assert counted % direction.block == 0
+        clear = opened(theirs, direction, sequence, packet)
+        assert payload(clear) == bytes([kind]) + b"".join(parts)
+        assert clear is not None
+        assert 4 <= clear[0] < 4 + direction.block
 
 
-def packet_padding(cipher: GCMEncryption, number: int, packet: bytes) -> int:
-    """The padding's length, looked at with a copy so that the cipher itself does not go on."""
-    inner = cipher._cipher  # noqa: SLF001 - asyncssh has no other way to copy one
-    copy = GcmCipher(inner._key, inner._iv)  # noqa: SLF001 - the same
-    opened = decrypt(copy, number, packet)
-    assert opened is not None
-    return opened[0]
+@given(directions(), messages, sequences)
+def test_what_asyncssh_seals_we_open(direction: Direction, said: list[tuple[int, list[bytes]]], first: int) -> None:
+    """The receiving direction; and through asyncssh's own interface we seal to the same bytes."""
+    ours, theirs, again = direction.ours(), direction.theirs(), direction.ours()
+    for sequence, (kind, parts) in enumerate(said, first):
+        message = bytes([kind]) + b"".join(parts)
+        header, body = framed(direction, message)
+        sealed, tag = theirs.encrypt_packet(sequence, header, body)
+        assert again.encrypt_packet(sequence, header, body) == (sealed, tag)
+        assert payload(opened(ours, direction, sequence, sealed + tag)) == message
 
 
-@given(keys, nonces, messages)
-def test_what_asyncssh_seals_we_open(key: tuple[bytes, bytes], iv: bytes, said: list[tuple[int, list[bytes]]]) -> None:
-    """The receiving direction, with asyncssh's own packets; and ours through asyncssh's sending interface."""
-    ours, theirs = pair(*key, iv)
-    again, _ = pair(*key, iv)
-    for number, (kind, parts) in enumerate(said):
-        payload = bytes([kind]) + b"".join(parts)
-        padding = -(1 + len(payload)) % BLOCK + BLOCK
-        body = bytes([padding]) + payload + bytes(padding)
-        header = len(body).to_bytes(4, "big")
-        sealed, tag = theirs.encrypt_packet(number, header, body)
-        assert again.encrypt_packet(number, header, body) == (sealed, tag)
-        assert payload_of(decrypt(ours, number, sealed + tag)) == payload
+@given(directions(), messages, sequences, st.data())
+def test_another_goes_on_where_one_has_stopped(
+    direction: Direction, said: list[tuple[int, list[bytes]]], first: int, data: st.DataObject
+) -> None:
+    """Before any packet, either side's object may be replaced by one made of its state: nobody notices."""
+    sender, receiver = direction.ours(), direction.ours()
+    for sequence, (kind, parts) in enumerate(said, first):
+        if data.draw(st.booleans()):
+            sender = from_state(sender.state())
+        if data.draw(st.booleans()):
+            receiver = from_state(receiver.state())
+        packet = bytes(sender.seal(sequence, kind, tuple(parts)))
+        if data.draw(st.booleans()):  # the beginning of a packet has come, and is given on as it came
+            receiver.decrypt_header(sequence, packet[: direction.block], LENGTH_BYTES)
+            receiver = from_state(receiver.state())
+        assert payload(opened(receiver, direction, sequence, packet)) == bytes([kind]) + b"".join(parts)
 
 
-@given(st.binary(min_size=1, max_size=100), st.integers(0), st.integers(0, 7))
-def test_one_wrong_bit_and_nothing_is_opened(payload: bytes, position: int, bit: int) -> None:
-    """Length, data and tag are all under the tag."""
-    sender, receiver = (GcmCipher(bytes(16), bytes(12)) for _ in range(2))
-    packet = sender.seal(94, (payload,))
+@given(directions(), st.binary(min_size=1, max_size=100), st.integers(0), st.integers(0, 7))
+def test_one_wrong_bit_and_nothing_is_opened(direction: Direction, message: bytes, position: int, bit: int) -> None:
+    """Length, data, padding and tag are all protected."""
+    packet = direction.ours().seal(0, 94, (message,))
     packet[position % len(packet)] ^= 1 << bit
-    assert decrypt(receiver, 0, bytes(packet)) is None
+    assert opened(direction.ours(), direction, 0, bytes(packet)) is None
+
+
+@given(directions(), st.binary(max_size=50), st.integers(1, 2**31))
+def test_a_packet_has_its_number(direction: Direction, message: bytes, other: int) -> None:
+    """A packet is opened under its own number only, or, with AES-GCM, in its own place (replays, lost packets)."""
+    packet = bytes(direction.ours().seal(7, 94, (message,)))
+    receiver = direction.ours()
+    if direction.cipher in GCM:
+        opened(receiver, direction, 0, bytes(direction.ours().seal(0, 2, ())))
+        other = 0
+    assert opened(receiver, direction, 7 + other, packet) is None
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 9, 10, 11, 12, 26, 27, 32768, 262144])
+@pytest.mark.parametrize(("cipher", "mac"), PAIRS)
+def test_sizes_around_a_block(cipher: str, mac: str, size: int) -> None:
+    """Padding is at least 4 bytes and never a block more than needed (RFC 4253 section 6)."""
+    key_bytes, iv_bytes, _, mac_key_bytes, _, _ = get_encryption_params(cipher.encode(), mac.encode())
+    direction = Direction(cipher, mac, bytes(key_bytes), bytes(iv_bytes), bytes(mac_key_bytes))
+    clear = opened(direction.ours(), direction, 3, bytes(direction.ours().seal(3, 94, (bytes(size),))))
+    assert clear is not None
+    assert 4 <= clear[0] < 4 + direction.block
+    assert payload(clear) == b"\x5e" + bytes(size)
 
 
 def test_no_nonce_is_used_twice() -> None:
-    """The invocation counter goes up by one for each packet (RFC 5647 section 7.1): equal packets never look equal."""
-    cipher = GcmCipher(bytes(16), bytes(12))
-    nonces = {cipher._next_nonce() for _ in range(1000)}  # noqa: SLF001 - the property itself
-    assert len(nonces) == 1000
-    assert len({bytes(cipher.seal(2, (b"same",)))[-TAG_BYTES:] for _ in range(1000)}) == 1000
+    """AES-GCM's invocation counter goes up by one for each packet (RFC 5647 section 7.1), and goes on in a copy."""
+    cipher = GcmCipher(CipherState(GCM[0], bytes(16), bytes(12)))
+    seen = set()
+    for _ in range(1000):
+        seen.add(cipher.state().position)
+        cipher.seal(0, 2, (b"same",))
+    assert len(seen) == 1000
 
 
-@pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 12, 26, 27, 32768, 262144])
-def test_sizes_around_a_block(size: int) -> None:
-    """Padding is at least 4 bytes and never a block more than needed (RFC 4253 section 6)."""
-    sender, receiver = (GcmCipher(bytes(32), bytes(12)) for _ in range(2))
-    packet = bytes(sender.seal(94, (bytes(size),)))
-    opened = decrypt(receiver, 0, packet)
-    assert opened is not None
-    assert 4 <= opened[0] < 4 + BLOCK
-    assert payload_of(opened) == b"\x5e" + bytes(size)
+@given(directions([(cipher, mac) for cipher in CTR for mac in MACS]), st.integers(1, 300))
+def test_a_counter_is_where_its_packets_have_led(direction: Direction, size: int) -> None:
+    """AES-CTR's position counts blocks, the MAC not among them; nothing of the key stream serves twice."""
+    cipher = direction.ours()
+    packet = cipher.seal(0, 94, (bytes(size),))
+    sealed = len(packet) - direction.mac_bytes - (LENGTH_BYTES if direction.etm else 0)
+    expected = (int.from_bytes(direction.iv, "big") + sealed // 16) % (1 << 128)
+    assert int.from_bytes(cipher.state().position, "big") == expected
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        CipherState("aes128-gcm@openssh.com", bytes(15), bytes(12)),
+        CipherState("aes128-gcm@openssh.com", bytes(16), bytes(16)),
+        CipherState("aes256-gcm@openssh.com", bytes(16), bytes(12)),
+        CipherState("chacha20-poly1305@openssh.com", bytes(32)),
+        CipherState("chacha20-poly1305@openssh.com", bytes(64), bytes(1)),
+        CipherState("aes128-ctr", bytes(16), bytes(12), "hmac-sha2-256", bytes(32)),
+        CipherState("aes128-ctr", bytes(16), bytes(16), "hmac-md5", bytes(16)),
+        CipherState("aes128-ctr", bytes(16), bytes(16)),
+        CipherState("aes128-cbc", bytes(16), bytes(16), "hmac-sha2-256", bytes(32)),
+        CipherState("aes128-ctr", bytes(16), bytes(16), "hmac-sha2-256", bytes(31)),
+        CipherState("", b""),
+    ],
+)
+def test_what_is_no_state_is_refused(state: CipherState) -> None:
+    """A process that is given a state checks it: one that does not fit its algorithm is nobody's."""
+    with pytest.raises(ValueError, match="no state"):
+        from_state(state)

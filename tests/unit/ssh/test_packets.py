@@ -5,12 +5,12 @@ from collections.abc import Iterable
 
 import asyncssh
 import pytest
-from asyncssh.encryption import Encryption, GCMEncryption, get_encryption, get_encryption_params
+from asyncssh.encryption import Encryption, get_encryption, get_encryption_params
 from asyncssh.packet import SSHPacket
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyssh_gateway.ssh.ciphers import GcmCipher
+from pyssh_gateway.ssh.ciphers import taking_over
 from pyssh_gateway.ssh.options import CIPHERS, MACS
 from pyssh_gateway.ssh.packets import BUFFER_BYTES, MAX_PACKET_BYTES, Message, PacketReader
 
@@ -38,7 +38,7 @@ class Keys:
         arguments = (cipher.encode(), bytes(range(key_bytes)), bytes(iv_bytes), mac.encode(), bytes(mac_key_bytes), etm)
         self.sender = get_encryption(*arguments)
         receiver: Encryption = get_encryption(*arguments)
-        self.receiver = GcmCipher.taking_over(receiver) if isinstance(receiver, GCMEncryption) else receiver
+        self.receiver = taking_over(receiver, cipher, mac)
 
     def seal(self, sequence: int, payload: bytes) -> bytes:
         """A whole packet."""
