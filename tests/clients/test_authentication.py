@@ -93,8 +93,9 @@ def test_a_key_file_that_somebody_else_could_replace(
         if is_root:
             keys.parent.chmod(0o755)
             assert server.stop() == 0
-            server.launch()
-            assert server.wait() != 0
+            server.start()
+            assert refusal(client.run("true", key=theirs.private)) == "Permission denied (publickey)."
+            assert "NOBODY GETS IN BY IT" in server.stderr
             assert f"belongs to uid {STRANGER}" in server.stderr
             assert f"run chown {account.pw_name} {keys}" in server.stderr
 

@@ -12,6 +12,12 @@ from tests.support import leaks
 from tests.support.waiting import PATIENCE
 
 
+def reap(sampler: Sampler) -> None:
+    """Wait for the process that takes the sample; an earlier test's may end at the same time."""
+    while not sampler.reaped(os.waitpid(-1, 0)[0]):
+        pass
+
+
 def test_a_sample_that_hangs_is_ended_and_the_next_one_is_taken() -> None:
     """Protects the spawner, which does not look itself, and descriptors: those of others are closed where it hangs."""
     with leaks.nothing_left_open():
@@ -33,8 +39,7 @@ def test_a_sample_that_hangs_is_ended_and_the_next_one_is_taken() -> None:
         os.close(reader)
         assert sampler.busy
         sampler.tick(now + SAMPLE_SECONDS)
-        pid, _ = os.waitpid(-1, 0)
-        assert sampler.reaped(pid)
+        reap(sampler)
         assert not sampler.busy
         hangs = False
         sampler.begin(2, now)
@@ -42,6 +47,6 @@ def test_a_sample_that_hangs_is_ended_and_the_next_one_is_taken() -> None:
         report = protocol.decode_report(protocol.receive(theirs)[0])
         assert isinstance(report, protocol.Activity)
         assert report.id == 2
-        assert sampler.reaped(os.waitpid(-1, 0)[0])
+        reap(sampler)
         link.close()
         theirs.close()

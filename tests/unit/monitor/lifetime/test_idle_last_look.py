@@ -91,7 +91,7 @@ class Watched:
     @property
     def sessions(self) -> tuple[SimpleNamespace, ...]:
         """Its screen."""
-        return (SimpleNamespace(announce=self.published.append, record=SimpleNamespace(tty="")),)
+        return (SimpleNamespace(announce=self.published.append, tty=""),)
 
     @property
     def unauthenticated(self) -> int:
