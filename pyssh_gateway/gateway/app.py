@@ -334,7 +334,7 @@ class Gateway:
             self.bus.publish(event)
 
     def _reconfigure(self, config: Config) -> None:
-        """Put in force what can change while we run (`core.reload`). Who is on has to be let in by it, too."""
+        """Put in force what can change while we run (`core.reload`). Open connections have to be let in by it, too."""
         before, self._facts = self._facts.config, msgspec.structs.replace(self._facts, config=config)
         self._keyring.reconfigure(config.login, config.keys)
         self._services = msgspec.structs.replace(

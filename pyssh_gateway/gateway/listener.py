@@ -1,6 +1,6 @@
 """Accepting connections: whom a proxy brings, addresses, and the hand-over to the transport.
 
-Who gets in when there are many is the business of `strangers`.
+`strangers` decides which connections are served when there are many.
 """
 
 import asyncio

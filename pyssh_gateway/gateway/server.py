@@ -300,7 +300,7 @@ class Client(asyncssh.SSHServer):
         )
 
     def reconfigure(self, services: Services) -> None:
-        """Go by another configuration from now on. Who is on keeps the rules that they logged in under, as in sshd."""
+        """Go by another configuration from now on. An open connection keeps the rules of its login, as in sshd."""
         self._services = services
 
     def recheck_key(self) -> None:

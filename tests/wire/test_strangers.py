@@ -217,7 +217,7 @@ def test_a_place_from_which_people_log_in_is_slowed_down_and_not_refused(
 def test_the_proxy_is_not_penalised_for_its_clients(
     make_server: MakeServer, user_key: KeyPair, wrong_key: asyncssh.SSHKey
 ) -> None:
-    """Whoever fails through a proxy is refused there, and others that it brings are not."""
+    """A client that fails through a proxy is refused there, and others that it brings are not."""
     server = make_server({"limits": STRICT, "listen": BEHIND_PROXY})
     edge = ("198.51.100.1", 22)
     bad, good = ((address, 5) for address in ("192.0.2.66", "203.0.113.9"))
@@ -283,7 +283,7 @@ def test_refusals_of_one_source_are_counted_together(make_server: MakeServer, wr
 
 
 def test_the_rest_is_told_without_a_stop(make_server: MakeServer, wrong_key: asyncssh.SSHKey) -> None:
-    """Whoever watches the log learns within ten seconds of what has been counted."""
+    """A person who watches the log learns within ten seconds of what has been counted."""
     server = make_server({"limits": STRICT | {"unauthenticated_per_source": MANY}})
     assert offend(server, "127.0.0.9", wrong_key, MANY)
     for _ in range(20):

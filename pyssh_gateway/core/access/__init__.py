@@ -1,1 +1,1 @@
-"""Who gets in: keys, their options, certificates, and what is decided by them."""
+"""Access: keys, their options, certificates, and the decision about a login."""

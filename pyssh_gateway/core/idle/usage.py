@@ -55,13 +55,13 @@ class Usage:
         return min(WINDOW_SECONDS, self._client_idle / WINDOWS_IN_IDLE)
 
     def shows(self, clients: Mapping[str, Counters]) -> frozenset[str]:
-        """Whose terminals have been written to since the last look, so that it counts if the programs there work."""
+        """The clients whose terminals were written to since the last look: that counts if the programs there work."""
         return frozenset(conn for conn, counters in clients.items() if _is_shown(self._last.get(conn), counters))
 
     def look(
         self, clients: Mapping[str, Counters], now: float, at_work: AbstractSet[str] = frozenset()
     ) -> tuple[list[tuple[str, float]], list[str]]:
-        """Who has become quiet (with the seconds since their last use), and who is used again, since the last look.
+        """The clients that have become quiet (with the seconds since their last use), and those that are used again.
 
         The programs at the terminals of `at_work` have worked.
         """

@@ -164,7 +164,7 @@ class Admission:
             self._remove(self._all[key])
 
     def look(self, now: float, spoken: Callable[[str], bool]) -> Moves:
-        """Whose turn it is, and who has waited in vain. To be called after a `leave`, and when `next_look` is over."""
+        """The connections whose turn it is, and those that waited in vain. For after `leave`, and at `next_look`."""
         moves = list(self._turns(self._sources.values(), now, spoken))
         for place in [place for key in self.waiting if (place := self._all[key]).until <= now]:
             self._remove(place)
@@ -189,7 +189,7 @@ class Admission:
     def _turns(self, sources: Iterable[_Source], now: float, spoken: Callable[[str], bool]) -> Iterator[Moves]:
         """Serve those of `sources` that wait, as long as there is a place.
 
-        Whoever is owed most comes first. So if no place can be made for that source, none can for those behind it.
+        The source that is owed most comes first. If no place can be made for it, none can for those behind it.
         """
         while True:
             order = sorted(
@@ -256,7 +256,7 @@ class Admission:
         return min(least, key=lambda place: (-len(place.source.served), *_use(place)), default=None)
 
     def _least_of_those_that_wait(self, source: _Source, spoken: Callable[[str], bool]) -> _Place | None:
-        """Who makes room for a newcomer of `source`: one of the source of which most wait, and silent if possible."""
+        """The connection that makes room for one of `source`: of the source with most waiting, silent if possible."""
         most = max(self._sources.values(), key=lambda other: len(other.waiting))
         if len(most.waiting) <= len(source.waiting):
             return _silent(source, spoken)

@@ -19,7 +19,7 @@ MAX_STATE_BYTES = 128 * 1024
 
 
 class Familiar:
-    """Who has logged in when. `now` is Unix time: what was seen is still true after a restart, or a sleep.
+    """The sources of logins, and when. `now` is Unix time: what was seen is still true after a restart, or a sleep.
 
     `state` is what `encode` made of an earlier one; anything else counts as nothing.
     """

@@ -1,6 +1,6 @@
 """Which files a copy by scp's old protocol moves, read from what both sides of it say to each other.
 
-Whoever serves the copy, the machine's scp or ours, what it does passes through the server, and this module reads along:
+The machine's scp or ours serves the copy; either way it passes through the server, and this module reads along:
 it changes nothing, keeps no data, and stops at the first thing that is not the protocol. Pure. The protocol has no
 specification but OpenSSH's scp.c (`source`, `rsource`, `sink`): a record is a line, the other side answers each with a
 zero byte, or with a one or two and a line of text; the bytes of a file follow when its record has been answered.

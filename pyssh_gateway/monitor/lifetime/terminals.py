@@ -1,7 +1,7 @@
 """Watches terminals that sessions have left behind, as mosh does, while nobody else keeps the machine up.
 
-Who counts as being at one is decided in `core.idle.terminals`. The processes are looked at by the spawner; terminals
-and login records are everybody's to see.
+`core.idle.terminals` decides when somebody counts as being at one. The processes are looked at by the spawner;
+terminals and login records are everybody's to see.
 """
 
 import asyncio

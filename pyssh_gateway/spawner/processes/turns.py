@@ -1,4 +1,4 @@
-"""Whose request is next: each account has a queue of its own, and one request of each is served in a turn.
+"""Turns among accounts: each has a queue of its own, and one request of each is served in a turn.
 
 So an account that asks for a thousand processes at once is served at the pace of its own queue, and another's one
 request waits for one of each account at most. What the requests are is not known here.

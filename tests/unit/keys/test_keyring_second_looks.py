@@ -41,7 +41,7 @@ class Written(Ring):
         return await super().read_file(path)
 
     async def login(self) -> set[str]:
-        """Who gets in after the files were read as at a login."""
+        """The keys that get in after the files were read as at a login."""
         self.now += FILE_SECONDS
         await self.keyring.looks.read_files()
         return self.lets_in()

@@ -102,7 +102,7 @@ def attempt(conn: str, *, method: str = "publickey", accepted: bool = False) -> 
 
 
 def test_an_error_of_ours_is_penalised_at_once(play: Play) -> None:
-    """Whoever has found out how to make an error of ours happen is kept out for a while, as with sshd."""
+    """A client that makes an error of ours happen is kept out for a while, as with sshd."""
 
     def story(house: House) -> None:
         house.visit("a", InternalError(where="connection", error="", conn="a"))
@@ -128,7 +128,7 @@ def test_asking_for_the_methods_is_no_attempt(play: Play) -> None:
 
 
 def test_a_key_that_is_accepted_in_the_end_is_a_login(play: Play) -> None:
-    """Whoever tries five wrong keys before the right one has not failed."""
+    """A client that tries five wrong keys before the right one has not failed."""
 
     def story(house: House) -> None:
         for number in range(20):

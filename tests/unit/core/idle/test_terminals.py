@@ -53,7 +53,7 @@ def test_a_ptys_number_can_be_large() -> None:
 
 
 def test_what_was_left_behind() -> None:
-    """Whose each terminal is, and what is behind it; those of open sessions are left out."""
+    """The owner of each terminal, and what is behind it; those of open sessions are left out."""
     assert left_behind(SAMPLE, ["pts/9", ""]) == {
         "pts/3": (1000, "mosh-server"),
         "pts/5": (1000, "tmux: server"),

@@ -122,7 +122,7 @@ def test_once_it_counts_it_does_until_it_ends() -> None:
 
 
 def test_a_login_ends_it() -> None:
-    """Whoever has found the right key is not kept out for the wrong ones; nor is anybody behind the same address."""
+    """A client that finds the right key is not kept out for the wrong ones; nor is anybody behind the same address."""
     penalties = failures(75)
     penalties.forgive(PEER)
     penalties.forgive("192.0.2.2")

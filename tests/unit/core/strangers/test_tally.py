@@ -13,7 +13,7 @@ def refusal(peer: str = "192.0.2.1", port: int = 1, reason: str = "full") -> Con
 
 
 def test_the_first_few_have_a_line_each() -> None:
-    """Whoever looks at the log sees single refusals as they are, at once."""
+    """A person who looks at the log sees single refusals as they are, at once."""
     tally = RefusalTally()
     for number in range(FIRST):
         assert tally.refused(refusal(port=number), 0) == refusal(port=number)
