@@ -11,7 +11,7 @@ from pyssh_gateway.cli.exit_codes import FINE, NO
 from pyssh_gateway.config.types import Config
 from pyssh_gateway.core.control import LoginReport, SourceReport
 from pyssh_gateway.keys.host_keys import HostKeyError, key_path, load, load_next
-from pyssh_gateway.startup.serve import login_problems, place_problems
+from pyssh_gateway.startup.preflight import login_problems, place_problems
 
 
 class CheckReport(msgspec.Struct, frozen=True):

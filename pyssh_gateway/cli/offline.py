@@ -25,7 +25,7 @@ from pyssh_gateway.keys.copies import FETCHED_DIRECTORY
 from pyssh_gateway.keys.keyring import Keyring
 from pyssh_gateway.keys.sources import LOCAL_KINDS, ReadFile, parse_source
 from pyssh_gateway.spawner.key_files import open_trusted
-from pyssh_gateway.startup.serve import key_files
+from pyssh_gateway.startup.preflight import key_files
 
 _MAX_COPIES = 10_000
 _MAX_COPY_BYTES = 8 * 1024 * 1024

@@ -1,0 +1,163 @@
+"""All that can be wrong before anything runs: accounts, key files, directories, the network side's account.
+
+It is found at once and said together, by a start, by `check`, and by a reload.
+"""
+
+import os
+import pwd
+from collections.abc import Collection, Mapping
+
+from pyssh_gateway.config.types import Config
+
+_EVERYBODY_MAY_WRITE = 0o002
+
+
+def start_problems(config: Config) -> tuple[list[str], Mapping[str, str]]:
+    """Why the server can't be started with `config`, a line each, and the key files passed over, with why.
+
+    Many a key file is an account's own, which must not be able to keep everybody else out by what it does to it.
+    """
+    unusable = unusable_key_files(config)
+    passed_over = unusable if others_let_in(config, unusable) else {}
+    return login_problems(config, passed_over) + place_problems(config), passed_over
+
+
+def login_problems(config: Config, passed_over: Collection[str] = ()) -> list[str]:
+    """What is wrong with the accounts and key files that `config` names, a line each, but for files `passed_over`."""
+    # Late: nothing before the bind needs them.
+    from pyssh_gateway.core.transfers.sftp_options import problem_of
+    from pyssh_gateway.spawner.key_files import open_trusted
+
+    me = pwd.getpwuid(os.geteuid())
+    made_at_boot = {account.user for account in config.boot.account} if me.pw_uid == 0 else set()
+    coming = False
+    problems: list[str] = []
+    if not config.login:
+        problems.append("nobody may log in: add a [[login]] with user and keys to the configuration")
+    for index, login in enumerate(config.login):
+        where = f"login[{index}]"
+        if problem := problem_of(login.force_command.encode("utf-8", "surrogateescape")):
+            problems.append(f"{where}.force_command: {problem}")
+        try:
+            entry = pwd.getpwnam(login.user)
+        except KeyError:
+            if login.user in made_at_boot:
+                coming = True
+                continue
+            problems.append(f"{where}.user: there is no account {login.user} on this machine; make it, or name another")
+            continue
+        if me.pw_uid not in {0, entry.pw_uid}:
+            problems.append(f"{where}.user: started by {me.pw_name}, only {me.pw_name} can log in, not {login.user}")
+    # Whose a file is, or whether it is in a home, can't be said of accounts that are to come: then it is said later.
+    for path, users in key_files(config).items() if not coming else ():
+        if path in passed_over:
+            continue
+        try:
+            os.close(open_trusted(path, users))
+        except OSError as error:
+            problems.append(f"key file {path} can't be read: {error.strerror or error}")
+    return problems
+
+
+def unusable_key_files(config: Config) -> dict[str, str]:
+    """The key files that can't be read or trusted now, and what is wrong: the end of a sentence that names the file."""
+    from pyssh_gateway.spawner.key_files import open_trusted  # late: nothing before the bind needs it
+
+    there = {entry.pw_name for entry in pwd.getpwall()} if config.boot.account else set()
+    to_come = {account.user for account in config.boot.account} - there
+    unusable = {}
+    for path, users in key_files(config).items():
+        try:
+            os.close(open_trusted(path, users))
+        except FileNotFoundError:
+            unusable[path] = "is not there"
+        except OSError as error:
+            if not users & to_come:  # whose it is can't be said of accounts that are to come
+                unusable[path] = f"can't be read: {error.strerror or error}"
+    return unusable
+
+
+def others_let_in(config: Config, unusable: Collection[str]) -> bool:
+    """Whether somebody could get in without the key files `unusable`: then a start without them is better than none."""
+    specs = [spec for login in config.login for spec in login.keys]
+    return any(
+        kind not in {"file", "ca"} or path not in unusable for kind, _, path in (s.partition(":") for s in specs)
+    )
+
+
+def place_problems(config: Config) -> list[str]:
+    """What is wrong with the directories of the server's state, and with the account of its network side."""
+    problems = []
+    for key, directory in (("keys_dir", config.keys_dir), ("audit_dir", config.audit_dir)):
+        try:
+            mode = os.stat(directory).st_mode  # noqa: PTH116 - pathlib would take longer to import than all of this
+        except OSError:
+            continue  # made when it is needed, or the reason is said then
+        if mode & _EVERYBODY_MAY_WRITE:
+            problems.append(f"{key}: everybody may write to {directory}: run chmod o-w {directory}")
+    problems += host_key_place_problems(config)
+    if config.stop.action == "command" and not config.stop.command.strip():
+        problems.append('stop.command: missing; stop.action = "command" needs one, such as systemctl poweroff')
+    if config.idle.schedule:
+        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # late: schedules only
+
+        try:
+            ZoneInfo(config.idle.timezone)
+        except (ZoneInfoNotFoundError, OSError):
+            problems.append(f"idle.timezone: this machine does not know {config.idle.timezone}: install tzdata")
+    if os.geteuid() == 0:
+        problems += account_problems(config)
+    return problems
+
+
+def account_problems(config: Config) -> list[str]:
+    """Why the network side can't run as its account: that is somebody else's, by this name or by another of the uid."""
+    from pyssh_gateway.spawner.processes.process import gateway_account  # late: nothing before the bind needs it
+
+    others = {"root", *(login.user for login in config.login)}
+    if config.account in others:
+        return [f"account: the network side can't run as {config.account}: name an account of its own"]
+    try:
+        account = gateway_account(config.account)
+    except KeyError:
+        return [f"account: there is no account {config.account} on this machine: make it"]
+    for name in sorted(others):
+        try:
+            uid = pwd.getpwnam(name).pw_uid
+        except KeyError:
+            continue  # made at boot, with a uid that nobody has
+        if uid == account.pw_uid:
+            stands_in = "" if account.pw_name == config.account else f", which stands in for {config.account}"
+            problem = f"can't run as {account.pw_name}{stands_in}: its uid, {uid}, is that of {name} as well"
+            return [f"account: the network side {problem}; make an account of its own"]
+    return []
+
+
+def host_key_place_problems(config: Config) -> list[str]:
+    """Why a host key that is missing could not be made; each start would have another one."""
+    directory = config.keys_dir
+    if os.access(directory, os.W_OK | os.X_OK) or not os.access(directory, os.F_OK):
+        return []
+    from pathlib import Path  # late: a machine on which something is wrong
+
+    from pyssh_gateway.keys.host_keys import key_path
+
+    if not Path(directory).is_dir():
+        return [f"keys_dir: {directory} is not a directory"]
+    try:
+        missing = [kind for kind in config.host_keys.types if not key_path(Path(directory), kind).exists()]
+    except OSError as error:
+        return [f"keys_dir: {directory} can't be read: {error.strerror}"]
+    if not missing:
+        return []
+    return [f"keys_dir: {directory}: Permission denied; there is no {missing[0]} host key, and none can be made"]
+
+
+def key_files(config: Config) -> dict[str, frozenset[str]]:
+    """The files that `file:` and `ca:` sources name, and which accounts each of them lets in to."""
+    files: dict[str, frozenset[str]] = {}
+    for login in config.login:
+        for kind, _, path in (spec.partition(":") for spec in login.keys):
+            if kind in {"file", "ca"}:
+                files[path] = files.get(path, frozenset()) | {login.user}
+    return files
