@@ -48,7 +48,7 @@ def login_problems(config: Config, passed_over: Collection[str] = ()) -> list[st
             continue
         if me.pw_uid not in {0, entry.pw_uid}:
             problems.append(f"{where}.user: started by {me.pw_name}, only {me.pw_name} can log in, not {login.user}")
-    # Whose a file is, or whether it is in a home, can't be said of accounts that are to come: then it is said later.
+    # Ownership can't be judged for accounts that are still to be made: what is wrong with their files is said later.
     for path, users in key_files(config).items() if not coming else ():
         if path in passed_over:
             continue

@@ -411,7 +411,9 @@ def test_a_channel_that_is_still_being_opened_can_not_be_closed(server: Server, 
         first = await client.open_session()
         client.say(CHANNEL_OPEN, text(b"session"), u32(2, 1000, 1000))
         client.say(CHANNEL_CLOSE, u32(first + 1))
-        await client.hear(CLOSED, CHANNEL_CLOSE)
+        heard, _ = await client.hear(CLOSED, OPEN_CONFIRMATION)
+        if heard == OPEN_CONFIRMATION:
+            await client.hear(CHANNEL_CLOSE)
 
     mark = server.mark()
     play(server, user_key, scenario)

@@ -291,7 +291,7 @@ def test_a_request_is_verified_and_decided_in_validate_public_key_only() -> None
 
 
 def test_what_a_message_number_means_is_decided_as_by_asyncssh() -> None:
-    """`Receiving._handler_of` is `_recv_packet` without its copies: a rule that is added there has to be added here."""
+    """`ssh/dispatch.py` stands in the place of `_recv_packet`: a rule that is added there has to be looked at here."""
     source = inspect.getsource(SSHConnection._recv_packet)
     assert source.count("elif ") == 6
     assert source.count("exc_reason = ") == 9
