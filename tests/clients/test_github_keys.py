@@ -249,6 +249,10 @@ def test_unchanged_keys_stay(make_github_server: MakeGitHubServer, github: fake.
     github.script("example", fake.conditional(fake.keys(line_of(user_key)), etag='"1"'))
     server = make_github_server(revalidate="0s")
     server.start()
+    until(
+        lambda: any(path.name.startswith("github") for path in server.directory.rglob("fetched/*")),
+        what="the copy on disk",
+    )
     server.stop()
     server.start()
     client = Client(server, user_key.private)
