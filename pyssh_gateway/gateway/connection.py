@@ -5,7 +5,7 @@ something else than sshd.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol, cast
 
@@ -24,12 +24,13 @@ from pyssh_gateway.core.dispatch import CHANNEL_CLOSE, CHANNEL_REQUEST
 from pyssh_gateway.core.forwarding import X11Display
 from pyssh_gateway.core.limits import AttemptBudget
 from pyssh_gateway.core.windows import Budget, Line
+from pyssh_gateway.ipc.handover import ConnectionState
 from pyssh_gateway.postauth.channel import AgentChannel, SessionChannel, TcpChannel, UnixChannel, X11Channel
 from pyssh_gateway.postauth.forwarding import Forwarding
+from pyssh_gateway.ssh.handover import Movable
 from pyssh_gateway.ssh.host_key_signing import prove, rsa_signature
 from pyssh_gateway.ssh.key_exchange import Services
 from pyssh_gateway.ssh.packets import Message
-from pyssh_gateway.ssh.transport import Transport
 from pyssh_gateway.ssh.windowed import PACKET_BYTES, WINDOW_BYTES
 
 MAX_GLOBAL_REQUESTS = 64
@@ -71,8 +72,8 @@ class Owner(Protocol):
         """The user name can't be an account's."""
 
 
-class Connection(Transport):
-    """One client's connection."""
+class Connection(Movable):
+    """One client's connection: from its first byte to the login, or, with a `state`, from the login on."""
 
     def __init__(
         self,
@@ -80,16 +81,16 @@ class Connection(Transport):
         options: SSHServerConnectionOptions,
         services: Services,
         owner: asyncssh.SSHServer,
+        state: ConnectionState | None = None,
     ) -> None:
-        super().__init__(loop, options, services)
+        super().__init__(loop, options, services, state)
         self._protocol_factory = lambda: owner
-        self.wire_user = b""
+        self.wire_user = state.user if state is not None else b""
         self.wire_algorithm = ""
         self.no_more_sessions = False
         self.line = Line()
         self._budget = AttemptBudget(services.login_attempts)
         self._method = ""
-        self._user_of_first_request: bytes | None = None
         self._serving_global = False
         self._slow_global: object = None
         self._proofs_left = MAX_PROOFS
@@ -99,7 +100,7 @@ class Connection(Transport):
     async def reload_config(self) -> None:
         """asyncssh re-reads its configuration files here, in a thread, for every user name; we have none."""
 
-    def _process_userauth_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> Any:
+    def _process_userauth_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> Awaitable[None] | None:
         """Count the request, and hold the client to one account (sshd: "Change of username or service not allowed")."""
         peek = SSHPacket(packet.get_remaining_payload())
         user = peek.get_string()
@@ -120,7 +121,17 @@ class Connection(Transport):
             self._client.name_refused(self._method)
             self.send_userauth_failure(False)
             return None
-        return super()._process_userauth_request(pkttype, pktid, packet)
+        request = super()._process_userauth_request(pkttype, pktid, packet)
+        return None if request is None else self._answered(request)
+
+    async def _answered(self, request: Awaitable[None]) -> None:
+        """Serve nothing else until the answer is out, as sshd: what was sent ahead may be for after the login.
+
+        asyncssh only waits until a task has been made that will answer.
+        """
+        await request
+        if self._auth is not None and self._auth.task is not None:
+            await asyncio.wait({self._auth.task})
 
     def send_userauth_failure(self, partial_success: bool) -> None:
         """Refuse, or disconnect after the last failure that a connection may have, as sshd does."""
@@ -249,7 +260,7 @@ class Connection(Transport):
         super()._report_global_response(result)
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
-        **Transport._packet_handlers,  # noqa: SLF001 - the same
+        **Movable._packet_handlers,  # noqa: SLF001 - the same
         MSG_USERAUTH_REQUEST: _process_userauth_request,
         MSG_CHANNEL_OPEN: _process_channel_open,
         MSG_GLOBAL_REQUEST: _process_global_request,

@@ -19,6 +19,7 @@ from pyssh_gateway.core.limits import plain
 from pyssh_gateway.core.steering import CipherSteering
 from pyssh_gateway.events import AnyEvent, ConnectionOpened, InternalError, Record
 from pyssh_gateway.gateway.connection import Connection
+from pyssh_gateway.gateway.hand_over import go_on
 from pyssh_gateway.gateway.server import Client, Services
 from pyssh_gateway.monitor.strangers import Arrival, Strangers, descriptor_limit
 from pyssh_gateway.ssh.key_exchange import Services as TransportServices
@@ -211,6 +212,12 @@ class Listener:
             )
         )
         client = Client(conn_id, arrival.endpoints, self._services, self.loop)
+        options, tasks = self._options, self._tasks
+        assert tasks is not None  # noqa: S101 - this runs in one of them
+
+        def hand_over(state: bytes, sock: socket.socket) -> None:
+            tasks.create_task(go_on(state, sock, loop=self.loop, options=options, services=services, client=client))
+
         services = TransportServices(
             login_attempts=self._services.limits.auth_attempts,
             spoke=lambda: self._strangers.spoke(conn_id),
@@ -219,12 +226,13 @@ class Listener:
             negotiation_failed=lambda: self._steering.failed(peer),
             logged_in=lambda version, ciphers: self._steering.logged_in(version, peer, ciphers),
             is_direct=not arrival.proxy,
+            hand_over=hand_over,
         )
         try:
-            _, connection = await self.loop.connect_accepted_socket(
-                lambda: Connection(self.loop, self._options, services, client), arrival.accepted
+            await self.loop.connect_accepted_socket(
+                lambda: Connection(self.loop, options, services, client), arrival.accepted
             )
-            self._strangers.served(conn_id, connection)
+            self._strangers.served(conn_id, client)
         except Exception:  # noqa: BLE001 - one connection that can't be set up must not end all the others
             self._publish(InternalError(where="listener", error=traceback.format_exc(), conn=conn_id))
             arrival.accepted.close()

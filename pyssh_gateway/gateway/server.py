@@ -106,14 +106,20 @@ class Client(asyncssh.SSHServer):
         self._revocation: Revocation
         self._rules: LoginRules
         self._close_reason = ""
+        self._cut_off_reason = ""
         self.forwarding: Forwarding
 
     # -- the connection -----------------------------------------------------------------------------------------
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        """The transport is ours."""
+        """The transport is ours; after the login it is another one, to which the connection was handed over."""
         self._connection = cast(Connection, conn)
         self._services.registry.add(self)
+        # Between the two there was nothing that could have been ended.
+        if self._cut_off_reason:
+            self._connection.cut_off(self._cut_off_reason)
+        elif self._close_reason:
+            self.disconnect(self._close_reason)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone; its sessions have been told."""
@@ -144,6 +150,16 @@ class Client(asyncssh.SSHServer):
         """Say goodbye and close."""
         self._close_reason = reason
         self._connection.disconnect(asyncssh.DISC_BY_APPLICATION, reason)
+
+    def cut_off(self, reason: str) -> None:
+        """End a connection on which nobody has authenticated, at once."""
+        self._cut_off_reason = reason
+        self._connection.cut_off(reason)
+
+    def could_not_go_on(self, error: Exception, text: str) -> None:
+        """The connection was handed over, and what it was given to could not take it; `text` is the traceback."""
+        self._services.publish(InternalError(where="hand-over", error=text, conn=self.id))
+        self.connection_lost(error)
 
     def internal_error(self, error: Any = None) -> None:
         """A bug of ours ended the connection."""
@@ -214,7 +230,10 @@ class Client(asyncssh.SSHServer):
             self._report(attempt, "denied", method=method, reason="method is not offered")
 
     def auth_completed(self) -> None:
-        """Success has been sent. Synchronous: asyncssh does not wait for anything here before serving channels."""
+        """Success has been sent. Synchronous: asyncssh does not wait for anything here before serving channels.
+
+        The connection was handed over since the decision, so what may have changed meanwhile is looked at again.
+        """
         accepted = self._accepted
         if accepted is None:  # there is no other way to succeed; if there were, it would be a hole
             self._connection.abort()
@@ -274,6 +293,7 @@ class Client(asyncssh.SSHServer):
             )
         )
         self._services.key_used(accepted.key.source, self._endpoints.peer, self._in_vain)
+        self._revocation.check()
 
     @property
     def identity(self) -> Identity | None:

@@ -13,7 +13,6 @@ import os
 from abc import abstractmethod
 from typing import cast
 
-import msgspec
 from asyncssh.encryption import BasicEncryption, ChachaEncryption, Encryption, ETMEncryption, GCMEncryption
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher as Algorithm
@@ -21,6 +20,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES, ChaCha20
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 from cryptography.hazmat.primitives.poly1305 import Poly1305
+
+from pyssh_gateway.ipc.handover import CipherState
 
 TAG_BYTES = 16
 _NO_TAG = bytes(TAG_BYTES)
@@ -36,21 +37,6 @@ _MIN_PADDING = 4
 _DIGESTS = {"hmac-sha2-256": "sha256", "hmac-sha2-512": "sha512"}
 ETM_SUFFIX = "-etm@openssh.com"
 """Encrypt-then-MAC (OpenSSH's PROTOCOL section 1.1): the length stays readable and the MAC is over what is sent."""
-
-
-class CipherState(msgspec.Struct, frozen=True):
-    """All that one direction needs to go on elsewhere.
-
-    `position` is the nonce of the next packet for AES-GCM (12 bytes), the counter block at which it begins for AES-CTR
-    (16 bytes), and empty for chacha20-poly1305, whose nonce is the packet's sequence number. `mac` and `mac_key` are
-    empty for the ciphers that have their own.
-    """
-
-    cipher: str
-    key: bytes
-    position: bytes = b""
-    mac: str = ""
-    mac_key: bytes = b""
 
 
 class PacketCipher(Encryption):

@@ -26,7 +26,8 @@ class Services(msgspec.Struct, frozen=True):
 
     `only_gcm` decides by the client's identification line and, if they have come, its ciphers; `wait` how long to wait
     for them, by the line and the seconds of a round trip. `spoke` is told of the first bytes. `is_direct`:
-    no proxy has brought the client.
+    no proxy has brought the client. `hand_over` gets the state of a connection whose client was accepted, and a socket
+    of its own for it: from there on it goes on elsewhere.
     """
 
     login_attempts: int
@@ -36,6 +37,7 @@ class Services(msgspec.Struct, frozen=True):
     negotiation_failed: Callable[[], None]
     logged_in: Callable[[bytes, Ciphers | None], object]
     is_direct: bool
+    hand_over: Callable[[bytes, socket.socket], None]
 
 
 class KeyExchange(Dispatch):
@@ -49,7 +51,9 @@ class KeyExchange(Dispatch):
         self._socket: socket.socket | None = None
         self._same_first_kex = False
         self._kexinit_waits: asyncio.Handle | None = None
+        self.kex_algorithm = b""
         self.client_host_key_algs: tuple[bytes, ...] = ()
+        self.client_ciphers: Ciphers | None = None
         # OpenSSH's PROTOCOL section 1.9: its clients hide the times of keystrokes only from a server that answers PING.
         self._extensions_to_send[b"ping@openssh.com"] = b"0"
 
@@ -99,18 +103,21 @@ class KeyExchange(Dispatch):
 
     def report_ciphers(self) -> None:
         """Somebody has logged in: tell the steering what this client has."""
-        self.services.logged_in(self._client_version, ciphers_of(self._client_kexinit[1:]))
+        self.services.logged_in(self._client_version, self.client_ciphers)
 
     def _choose_alg(self, alg_type: str, local_algs: Any, remote_algs: Any) -> bytes:
         """RFC 4253 section 7.1; remembers that a client was offered too little, so that its next try gets it all."""
         if alg_type == "key exchange":
             self._same_first_kex = bool(remote_algs) and local_algs[0] == remote_algs[0]
         try:
-            return super()._choose_alg(alg_type, local_algs, remote_algs)
+            chosen = super()._choose_alg(alg_type, local_algs, remote_algs)
         except asyncssh.KeyExchangeFailed:
             if alg_type == "encryption":
                 self.services.negotiation_failed()
             raise
+        if alg_type == "key exchange":
+            self.kex_algorithm = chosen
+        return chosen
 
     def choose_server_host_key(self, peer_host_key_algs: Any) -> bool:
         """Judge a guessed key exchange packet, which asyncssh does by the chosen algorithm alone.
@@ -122,4 +129,5 @@ class KeyExchange(Dispatch):
         same_first_key = peer_host_key_algs[:1] == list(self._server_host_key_algs or [])[:1]
         self._ignore_first_kex = guessed and not (self._same_first_kex and same_first_key)
         self.client_host_key_algs = tuple(peer_host_key_algs)
+        self.client_ciphers = ciphers_of(self._client_kexinit[1:])
         return super().choose_server_host_key(peer_host_key_algs)

@@ -132,6 +132,12 @@ class PacketReader:
         """`count` bytes have been read to where `room` said."""
         self._end += count
 
+    def put(self, data: bytes) -> None:
+        """Have `data` follow what has come: bytes that another reader had and did not take, at most a full buffer."""
+        if data:
+            self.room(len(data))[:] = data
+            self.received(len(data))
+
     def rest(self) -> None:
         """Give the buffer back if nothing is in it: an idle connection holds none."""
         if self._start == self._end and self._data:

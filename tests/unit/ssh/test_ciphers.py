@@ -7,7 +7,8 @@ from asyncssh.encryption import Encryption, get_encryption, get_encryption_param
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyssh_gateway.ssh.ciphers import CipherState, GcmCipher, PacketCipher, from_state, taking_over
+from pyssh_gateway.ipc.handover import CipherState
+from pyssh_gateway.ssh.ciphers import GcmCipher, PacketCipher, from_state, taking_over
 
 GCM = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 CHACHA = "chacha20-poly1305@openssh.com"

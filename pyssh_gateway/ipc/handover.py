@@ -1,0 +1,108 @@
+"""The state of an SSH connection as a message: all that another process needs to go on with it.
+
+It is given away in the moment at which USERAUTH_SUCCESS would be sent: between two packets, with no key exchange under
+way. The keys of the connection are in it, so it goes to nobody but the process that serves the user.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+from pyssh_gateway.ipc.spawner import ProtocolError
+
+MAX = 192 * 1024
+"""The largest state in bytes: `MAX_UNPARSED`, and more than the rest of one can take. A packet of a socket of ours
+(`spawner.MAX_MESSAGE`) has room for it."""
+
+MAX_UNPARSED = 64 * 1024
+"""Bytes that have been received and not served. Before a login reads are of 16 KiB, and while a request waits for its
+answer there are no more than two of them."""
+
+_SEQUENCES = 2**32
+"""RFC 4253 section 6.4: packets are numbered modulo this."""
+
+_MAX_COUNT = 2**63 - 1
+
+Line = Annotated[bytes, msgspec.Meta(min_length=8, max_length=255)]
+"""An identification line without its end (RFC 4253 section 4.2), which begins with SSH-2.0-."""
+
+Name = Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[!-~]*$")]
+"""An algorithm's name (RFC 4251 section 6)."""
+
+Names = Annotated[tuple[Name, ...], msgspec.Meta(max_length=32)]
+"""Some of the algorithms that we offer or know, of which there are fewer."""
+
+Sequence = Annotated[int, msgspec.Meta(ge=0, lt=_SEQUENCES)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=_MAX_COUNT)]
+
+
+class CipherState(msgspec.Struct, frozen=True):
+    """All that one direction needs to go on elsewhere.
+
+    `position` is the nonce of the next packet for AES-GCM (12 bytes), the counter block at which it begins for AES-CTR
+    (16 bytes), and empty for chacha20-poly1305, whose nonce is the packet's sequence number. `mac` and `mac_key` are
+    empty for the ciphers that have their own.
+    """
+
+    cipher: Name
+    key: Annotated[bytes, msgspec.Meta(max_length=64)]
+    position: Annotated[bytes, msgspec.Meta(max_length=16)] = b""
+    mac: Name = ""
+    mac_key: Annotated[bytes, msgspec.Meta(max_length=64)] = b""
+
+
+class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
+    """A connection whose client has been accepted and not been told so yet.
+
+    `send_sequence` is the number of our next packet, `receive_sequence` of the client's; `sending` and `receiving` are
+    at the same packets. `offered_ciphers` is what a further key exchange offers, as the first one did.
+    `client_ciphers` are those of ours that the client has, to the server and back, and `client_host_keys` the signature
+    algorithms that it takes of a host key. `user` is the name of its requests. `can_send_ext_info`: EXT_INFO (RFC 8308)
+    is still to be sent with the next keys. `rekey_bytes` have been sent with these keys, which may be used for
+    `rekey_seconds` more. `unparsed` are bytes that were received and are in no packet yet; a packet of which only the
+    beginning has come counts as not begun.
+    """
+
+    client_version: Line
+    server_version: Line
+    session_id: Annotated[bytes, msgspec.Meta(min_length=32, max_length=64)]
+    strict_kex: bool
+    send_sequence: Sequence
+    receive_sequence: Sequence
+    sending: CipherState
+    receiving: CipherState
+    kex: Name
+    host_key: Name
+    send_compression: Name
+    receive_compression: Name
+    offered_ciphers: Names
+    client_ciphers: tuple[Names, Names] | None
+    client_host_keys: Names
+    user: Annotated[bytes, msgspec.Meta(min_length=1, max_length=1024)]
+    can_send_ext_info: bool
+    rekey_bytes: Count
+    rekey_seconds: Annotated[float, msgspec.Meta(ge=0)]
+    bytes_in: Count
+    bytes_out: Count
+    unparsed: Annotated[bytes, msgspec.Meta(max_length=MAX_UNPARSED)]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(ConnectionState)
+
+
+def encode(state: ConnectionState) -> bytes:
+    """The packet for `state`; `ProtocolError` if it is none that `decode` takes."""
+    packet = _encoder.encode(state)
+    decode(packet)
+    return packet
+
+
+def decode(packet: bytes) -> ConnectionState:
+    """The state in `packet`; `ProtocolError` if there is none."""
+    if len(packet) > MAX:
+        raise ProtocolError(f"state of {len(packet)} bytes is over the limit of {MAX}")
+    try:
+        return _decoder.decode(packet)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(f"bad state: {error}") from error
