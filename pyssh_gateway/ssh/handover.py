@@ -146,6 +146,8 @@ class Movable(Transport):
             recv_compression=state.receive_compression,
         )
         self.kex_algorithm = state.kex.encode("ascii")
+        self._cmp_alg_sc = state.send_compression.encode("ascii")
+        self._cmp_alg_cs = state.receive_compression.encode("ascii")
         self._server_host_key = self._server_host_keys.get(state.host_key.encode("ascii"))
         self._enc_algs = [cipher.encode("ascii") for cipher in state.offered_ciphers]
         if state.client_ciphers is not None:
