@@ -24,7 +24,18 @@ from asyncssh.encryption import BasicEncryption, Encryption, GCMEncryption, get_
 
 from pyssh_gateway.gateway import connection, server
 from pyssh_gateway.postauth import channel, session
-from pyssh_gateway.ssh import ciphers, dispatch, key_exchange, lenient, packets, receiving, sending, transport, windowed
+from pyssh_gateway.ssh import (
+    ciphers,
+    dispatch,
+    handover,
+    key_exchange,
+    lenient,
+    packets,
+    receiving,
+    sending,
+    transport,
+    windowed,
+)
 
 SIGNATURES = {
     "SSHConnection.__init__": "self, loop, options, acceptor, error_handler, wait, server",
@@ -44,6 +55,7 @@ SIGNATURES = {
     "SSHConnection._send": "self, data",
     "SSHConnection._send_deferred_packets": "self",
     "SSHConnection._send_kexinit": "self",
+    "SSHConnection._send_version": "self",
     "SSHConnection.connection_made": "self, transport",
     "SSHConnection.create_task": "self, coro, task_logger",
     "SSHConnection.disconnect": "self, code, reason, lang",
@@ -128,6 +140,7 @@ def _overrides(ours: type, theirs: type) -> set[str]:
         (dispatch.Dispatch, SSHServerConnection),
         (key_exchange.KeyExchange, SSHServerConnection),
         (transport.Transport, SSHServerConnection),
+        (handover.Movable, SSHServerConnection),
         (connection.Connection, SSHServerConnection),
         (sending.FairChannel, SSHServerChannel),
         (lenient.LenientChannel, SSHChannel),
@@ -181,6 +194,7 @@ def test_the_packet_tables_are_whole() -> None:
         (dispatch, (SSHServerConnection,)),
         (key_exchange, (SSHServerConnection,)),
         (transport, (SSHServerConnection,)),
+        (handover, (transport.Transport,)),
         (receiving, (SSHServerConnection,)),
         (sending, (SSHServerChannel,)),
         (packets, (asyncssh.packet.SSHPacket,)),
@@ -218,9 +232,11 @@ def test_every_private_attribute_that_we_use_is_set_by_asyncssh(module: ModuleTy
 
 
 def _names_of(kinds: tuple[type, ...]) -> set[str]:
-    """Every method and every attribute that the sources of `kinds` and their bases set."""
+    """Every method and attribute that the sources of `kinds` and their bases set, asyncssh's and ours over them."""
     names: set[str] = set()
-    for kind in {base for top in kinds for base in top.__mro__ if base.__module__.startswith("asyncssh")}:
+    for kind in {
+        base for top in kinds for base in top.__mro__ if base.__module__.startswith(("asyncssh", "pyssh_gateway.ssh"))
+    }:
         names |= set(vars(kind))
         for node in ast.walk(ast.parse(inspect.cleandoc("\n" + inspect.getsource(kind)))):
             if isinstance(node, ast.Attribute):
@@ -229,11 +245,12 @@ def _names_of(kinds: tuple[type, ...]) -> set[str]:
 
 
 CONNECTION_STATE = (
-    "_auth", "_auth_complete", "_auth_final", "_auth_in_progress", "_channels", "_client_version", "_deferred_packets",
-    "_enc_algs", "_ignore_first_kex", "_inpbuf", "_kex", "_kex_complete", "_kexinit_sent", "_login_timer",
-    "_next_recv_encryption", "_owner", "_protocol_factory", "_recv_blocksize", "_recv_encryption", "_recv_macsize",
-    "_recv_seq", "_rekey_bytes", "_rekey_bytes_sent", "_rekey_seconds", "_rekey_time", "_send_blocksize",
-    "_send_enchdrlen", "_send_encryption", "_send_seq", "_session_id", "_strict_kex", "_transport",
+    "_auth", "_auth_complete", "_auth_final", "_auth_in_progress", "_can_send_ext_info", "_channels", "_client_version",
+    "_cmp_alg_cs", "_cmp_alg_sc", "_deferred_packets", "_enc_algs", "_ignore_first_kex", "_inpbuf", "_kex",
+    "_kex_complete", "_kexinit_sent", "_login_timer", "_next_recv_encryption", "_owner", "_protocol_factory",
+    "_recv_blocksize", "_recv_encryption", "_recv_macsize", "_recv_seq", "_rekey_bytes", "_rekey_bytes_sent",
+    "_rekey_seconds", "_rekey_time", "_send_blocksize", "_send_enchdrlen", "_send_encryption", "_send_seq",
+    "_server_host_key", "_server_host_keys", "_server_version", "_session_id", "_strict_kex", "_transport", "_username",
 )  # fmt: skip
 CHANNEL_STATE = (
     "_request_queue",
@@ -288,6 +305,34 @@ def test_a_request_is_verified_and_decided_in_validate_public_key_only() -> None
     source = inspect.getsource(asyncssh.auth._ServerPublicKeyAuth._start)
     assert "validate_public_key(self._username, key_data," in source
     assert source.count("send_success") == 1
+
+
+def test_a_success_is_said_before_all_that_follows_it() -> None:
+    """A connection that was taken up has asyncssh say SUCCESS, its owner told of it, and the host keys announced."""
+    source = inspect.getsource(SSHConnection.send_userauth_success)
+    steps = (
+        "self.send_packet(MSG_USERAUTH_SUCCESS)",
+        "self._auth_in_progress = False",
+        "self._auth_complete = True",
+        "self._set_keepalive_timer()",
+        "self._owner.auth_completed()",
+        "send_server_host_keys()",
+    )
+    assert sorted(steps, key=source.index) == list(steps)
+
+
+def test_the_identification_line_is_the_last_step_of_a_new_connection() -> None:
+    """In its place a connection that was taken up says SUCCESS, when its owner knows of it."""
+    source = inspect.getsource(SSHConnection.connection_made)
+    assert source.count("_send_version()") == 1
+    assert source.index("self._owner.connection_made(self)") < source.index("self._send_version()")
+
+
+def test_a_request_is_answered_by_a_task_that_can_be_waited_for() -> None:
+    """The handler of a request ends when the task has been made; nothing else is served before its answer is out."""
+    source = inspect.getsource(SSHConnection._finish_userauth)
+    assert "self._auth = lookup_server_auth(" in source
+    assert isinstance(asyncssh.auth.Auth.task, property)
 
 
 def test_what_a_message_number_means_is_decided_as_by_asyncssh() -> None:

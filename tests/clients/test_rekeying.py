@@ -1,0 +1,111 @@
+"""Every client after the hand-over of its connection: new keys every 64 KiB, and not one byte is another.
+
+The server under test asks for new keys after 64 KiB itself, for the clients that never do.
+"""
+
+import pwd
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.clients.matrix_libraries import Asyncssh, Paramiko
+from tests.clients.matrix_node import NodeSsh2
+from tests.clients.matrix_openssh import Sftp, Ssh
+from tests.clients.matrix_programs import Curl, CurlScp, Dbclient, Plink, Psftp
+from tests.conftest import KeyPair
+from tests.support.client import Client
+from tests.support.matrix import Driver, World, digest_of
+from tests.support.matrix_features import Commands, Files
+from tests.support.server import Server
+
+pytestmark = pytest.mark.slow
+
+REKEY_BYTES = 64 * 1024
+SIZE = 3 * 1024 * 1024
+"""Forty-eight key exchanges each way. dbclient takes 40 ms for one on an idle machine."""
+
+PATCH = f"""
+import asyncssh.connection
+asyncssh.connection._DEFAULT_REKEY_BYTES = {REKEY_BYTES}
+"""
+"""Python runs it before the server's own code. The server has no setting for this: nobody needs another value."""
+
+COMMANDS: tuple[type[Commands], ...] = (Ssh, Plink, Dbclient, Paramiko, Asyncssh, NodeSsh2)
+FILES: tuple[type[Files], ...] = (Sftp, Psftp, Curl, CurlScp, Paramiko)
+
+
+@pytest.fixture(scope="module")
+def data() -> bytes:
+    """What is transferred."""
+    return bytes(range(251)) * (SIZE // 251)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd, user_key: KeyPair) -> Iterator[Server]:
+    """A server that wants new keys every 64 KiB."""
+    patch = tmp_path_factory.mktemp("patch")
+    (patch / "sitecustomize.py").write_text(PATCH)
+    directory = tmp_path_factory.mktemp("server")
+    keys = [f"file:{user_key.public}"]
+    with Server(directory, login=account.pw_name, keys=keys, environ={"PYTHONPATH": str(patch)}) as running:
+        assert Client(running, user_key.private).run("true").status == 0
+        running.wait_for("connection.closed")
+        yield running
+
+
+@pytest.fixture
+def world(server: Server, user_key: KeyPair, account: pwd.struct_passwd, tmp_path: Path, scratch: Path) -> World:
+    """Where the clients find themselves."""
+    return World(server, user_key.private, account, home=tmp_path, scratch=scratch)
+
+
+@pytest.fixture
+def driver(world: World) -> Callable[[type[Driver]], Driver]:
+    """Makes a client, or skips the test for one that this machine has not got."""
+
+    def make(kind: type[Driver]) -> Driver:
+        if reason := kind.absence():
+            pytest.skip(reason)
+        return kind(world)
+
+    return make
+
+
+def test_the_server_asks_for_new_keys(client: Client, data: bytes) -> None:
+    """What the other tests rely on: a client that would go on with its keys for gigabytes gets new ones."""
+    result = client.run("cat", "-v", input=data)
+    assert digest_of(result.stdout) == digest_of(data)
+    assert result.stderr.count(b"SSH2_MSG_KEXINIT received") > SIZE // REKEY_BYTES // 2
+
+
+def test_both_sides_ask_for_new_keys(client: Client, data: bytes) -> None:
+    """Requests that cross are one exchange."""
+    result = client.run("cat", "-o", "RekeyLimit=64K", input=data)
+    assert (result.status, digest_of(result.stdout)) == (0, digest_of(data)), result.stderr
+
+
+@pytest.mark.parametrize("kind", COMMANDS, ids=[kind.name for kind in COMMANDS])
+def test_pipes(kind: type[Commands], driver: Callable[[type[Driver]], Driver], data: bytes) -> None:
+    """A long input comes back as a long output, with the exit status behind it."""
+    made = driver(kind)
+    assert isinstance(made, Commands)
+    result = made.run("cat; exit 3", data)
+    assert (result.status, digest_of(result.stdout)) == (3, digest_of(data)), result.stderr
+
+
+@pytest.mark.parametrize("kind", FILES, ids=[kind.name for kind in FILES])
+@pytest.mark.parametrize("direction", ["put", "get"])
+def test_files(
+    kind: type[Files], direction: str, driver: Callable[[type[Driver]], Driver], world: World, data: bytes
+) -> None:
+    """A file arrives as it was, there or back."""
+    made = driver(kind)
+    assert isinstance(made, Files)
+    local, remote = world.home / "local", world.scratch / "remote"
+    (local if direction == "put" else remote).write_bytes(data)
+    if direction == "put":
+        made.copy_in(local, remote)
+    else:
+        made.copy_out(remote, local)
+    assert digest_of(local.read_bytes()) == digest_of(remote.read_bytes()) == digest_of(data)
