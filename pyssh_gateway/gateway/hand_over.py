@@ -1,6 +1,6 @@
 """Where the connection of an accepted client goes on: in another object, which gets what another process would get.
 
-Between the two nobody has the connection. Whoever ends it meanwhile tells its owner, who knows when it goes on.
+Between the two nobody has the connection. An end that comes meanwhile is remembered by its owner, `server.Client`.
 """
 
 import asyncio

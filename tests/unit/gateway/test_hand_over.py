@@ -8,8 +8,18 @@ from typing import cast
 import asyncssh
 import pytest
 
+from pyssh_gateway.core.access import policy
 from pyssh_gateway.core.launch import Endpoints
-from pyssh_gateway.events import AnyEvent, ConnectionClosed, InternalError
+from pyssh_gateway.core.windows import Budgets
+from pyssh_gateway.events import (
+    AnyEvent,
+    ConnectionAuthenticated,
+    ConnectionClosed,
+    ConnectionRevoked,
+    Identity,
+    InternalError,
+)
+from pyssh_gateway.gateway import server
 from pyssh_gateway.gateway.hand_over import go_on
 from pyssh_gateway.gateway.registry import Registry
 from pyssh_gateway.gateway.server import Client, Services
@@ -40,7 +50,7 @@ class World:
         self.published: list[AnyEvent] = []
         self.released: list[str] = []
         self.registry = Registry()
-        services = SimpleNamespace(
+        self.services = SimpleNamespace(
             registry=self.registry,
             publish=self.published.append,
             released=self.released.append,
@@ -48,7 +58,8 @@ class World:
             now=lambda: 0.0,
         )
         endpoints = Endpoints("192.0.2.1", 1, "192.0.2.2", 22)
-        self.client = Client("conn", endpoints, cast(Services, services), cast(asyncio.AbstractEventLoop, None))
+        loop = cast(asyncio.AbstractEventLoop, SimpleNamespace(time=lambda: 0.0))
+        self.client = Client("conn", endpoints, cast(Services, self.services), loop)
         self.first, self.second = Half(), Half()
         self.client.connection_made(cast(asyncssh.SSHServerConnection, self.first))
 
@@ -70,6 +81,35 @@ def test_a_connection_that_nobody_ended_goes_on() -> None:
     assert world.second.ended == []
     world.client.disconnect("later")
     assert (world.first.ended, world.second.ended) == ([], ["later"])
+
+
+def test_a_key_that_went_between_the_two_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys that change are checked on connections that are logged in, which this one has become only now."""
+    world = World()
+    connection = SimpleNamespace(
+        wire_user=b"example",
+        on_writable=None,
+        create_task=None,
+        is_closed=None,
+        authenticated=lambda: None,
+        get_extra_info=lambda *_: "",
+    )
+    identity = Identity(person="file:example", id=None, fingerprint="SHA256:x")
+    accepted = SimpleNamespace(identity=identity, key=SimpleNamespace(source="file:x"), options=None)
+    world.client._accepted = cast(policy.Accept, accepted)  # noqa: SLF001 - made by a decision, which is not the matter
+    monkeypatch.setattr(server, "restrict", lambda *_: SimpleNamespace(forwarding=None))
+    monkeypatch.setattr(policy, "still_holds", lambda *_: False)
+    vars(world.services).update(
+        rules={"example": None},
+        budgets=Budgets(),
+        sockets=None,
+        snapshot=lambda: None,
+        end_revoked=False,
+        key_used=lambda *_: None,
+    )
+    world.client.connection_made(cast(asyncssh.SSHServerConnection, connection))
+    world.client.auth_completed()
+    assert [type(event) for event in world.published] == [ConnectionAuthenticated, ConnectionRevoked]
 
 
 def test_a_state_that_is_none_ends_the_connection() -> None:
