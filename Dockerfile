@@ -47,8 +47,10 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 ENV LANG=C.UTF-8
 
-# The account that the network side of the gateway runs as: no shell, no home, no rights.
+# The accounts that the network side of the gateway runs as, and what serves connections until they have logged in: no
+# shell, no home, no rights.
 RUN useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin pyssh-gateway
+RUN useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin pyssh-preauth
 
 ARG LOGIN_USER=dev
 ARG LOGIN_UID=1000

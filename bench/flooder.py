@@ -7,6 +7,7 @@ Most of what it sends is sealed before it begins, so that the server is the slow
 
 import asyncio
 import os
+import resource
 import socket
 import sys
 import threading
@@ -34,6 +35,14 @@ WAITING_BYTES = 64 * 1024
 
 SESSIONS = 8
 """Channels open at a time when channels are opened and closed: fewer than sshd's MaxSessions."""
+
+LEFT_FORWARDS = 1000
+"""Forwarded connections that are opened all at once, and left with data waiting in each."""
+
+EXEC_CONNECTIONS, EXEC_SESSIONS = 14, 60
+"""840 commands at a time, on as many connections as it takes where one may have 64 sessions."""
+
+EXEC = b"sleep 1"
 
 EARLY_PACKETS = 20_000
 """Packets on one connection before authentication, where a server may have had enough some time."""
@@ -181,26 +190,42 @@ async def _with_session(port: int, user: str, key: str) -> tuple[Peer, int]:
 
 async def _with_forwards(port: int, user: str, key: str) -> tuple[Peer, list[int]]:
     """A login with forwarded connections in each of which data waits for a window, and the servers' numbers of them."""
-    listening = socket.create_server((HOST, 0), backlog=FORWARDS)
-    threading.Thread(target=_serve, args=(listening,), daemon=True).start()
+    target = _target(FORWARDS, full=True)
     connection = await _log_in(port, user, key)
     numbers = []
     for _ in range(FORWARDS):
-        _, writer = await connection.open_connection(HOST, listening.getsockname()[1], window=1, max_pktsize=1)
+        _, writer = await connection.open_connection(HOST, target, window=1, max_pktsize=1)
         number = writer.channel._send_chan  # noqa: SLF001 - there is no public way to the server's number
         assert number is not None
         numbers.append(number)
     return Peer(connection), numbers
 
 
-def _serve(listening: socket.socket) -> None:
+async def _one(port: int, user: str, key: str) -> Peer:
+    return Peer(await _log_in(port, user, key))
+
+
+async def _several(port: int, user: str, key: str) -> list[Peer]:
+    return [await _one(port, user, key) for _ in range(EXEC_CONNECTIONS)]
+
+
+def _target(backlog: int, *, full: bool) -> int:
+    """The port of a TCP server that has data for each connection: `WAITING_BYTES`, or `full` as much as fits."""
+    listening = socket.create_server((HOST, 0), backlog=backlog)
+    threading.Thread(target=_serve, args=(listening, full), daemon=True).start()
+    port: int = listening.getsockname()[1]
+    return port
+
+
+def _serve(listening: socket.socket, full: bool) -> None:
     kept = []
     while True:
         stream, _ = listening.accept()
         kept.append(stream)
         stream.setblocking(False)
-        with suppress(BlockingIOError):
-            while True:
+        with suppress(OSError):  # it is full, or closed already
+            stream.send(bytes(WAITING_BYTES))
+            while full:
                 stream.send(bytes(WAITING_BYTES))
 
 
@@ -264,6 +289,51 @@ def _open(peer: Peer) -> None:
     _over()
 
 
+def _forwards(peer: Peer) -> None:
+    """Open connections to a server that has data for each, take none of it, and stay."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 2 * LEFT_FORWARDS)), hard))
+    rest = text(HOST.encode()) + u32(_target(LEFT_FORWARDS, full=False)) + text(HOST.encode()) + u32(1)
+    opening = [bytes((OPEN,)) + text(b"direct-tcpip") + u32(n, 0, 1 << 15) + rest for n in range(LEFT_FORWARDS)]
+    sealed = b"".join(map(peer.sending.seal, opening))
+    peer.drain()
+    _begin()
+    with suppress(OSError):
+        peer.socket.sendall(sealed)
+    threading.Event().wait()
+
+
+def _execs(peers: list[Peer]) -> None:
+    """Have many commands run at a time, and start another for each that ends."""
+    _begin()
+    threads = [threading.Thread(target=_commands, args=(peer,), daemon=True) for peer in peers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    _over()
+
+
+def _commands(peer: Peer) -> None:
+    def opening(own: int) -> bytes:
+        return peer.sending.seal(bytes((OPEN,)) + text(b"session") + u32(own, 1 << 15, 1 << 15))
+
+    servers: dict[bytes, int] = {}  # the server's numbers of channels by ours
+    with suppress(OSError, EOFError):
+        peer.socket.sendall(b"".join(map(opening, range(EXEC_SESSIONS))))
+        while True:
+            said = peer.receiving.open(peer.socket)
+            own = said[1:5]
+            if said[0] == CONFIRMATION:
+                servers[own] = int.from_bytes(said[5:9], "big")
+                peer.socket.sendall(peer.sending.seal(_request(servers[own], b"exec", text(EXEC))))
+            elif said[0] == FAILURE:  # the one that ended still counts
+                peer.socket.sendall(opening(int.from_bytes(own, "big")))
+            elif said[0] == CLOSE:
+                closing = bytes((CLOSE,)) + u32(servers.pop(own))
+                peer.socket.sendall(peer.sending.seal(closing) + opening(int.from_bytes(own, "big")))
+
+
 def _plain(payload: bytes) -> bytes:
     """A packet before there are keys."""
     padding = 4 + -(9 + len(payload)) % 8
@@ -295,6 +365,10 @@ def main(kind: str, port: int, user: str, key: str) -> None:
         _early(port)
     elif kind == "split":
         _split(*asyncio.run(_with_forwards(port, user, key)))
+    elif kind == "forwards":
+        _forwards(asyncio.run(_one(port, user, key)))
+    elif kind == "execs":
+        _execs(asyncio.run(_several(port, user, key)))
     else:
         peer, channel = asyncio.run(_with_session(port, user, key))
         if kind == "open":

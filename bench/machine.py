@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.interrupts import held_back
 from bench.processes import owned_by, wait_for
-from bench.servers import CHECKOUT, CannotBench, gateway_environ, sshd_path
+from bench.servers import CHECKOUT, CannotBench, gateway_environ, preauth_account, sshd_path
 
 ADMIN_SECONDS = 30.0
 """How long useradd and the like may take."""
@@ -38,7 +38,10 @@ PORTS = range(20000, 32000)
 
 @contextmanager
 def login_account(home: Path) -> Iterator[pwd.struct_passwd]:
-    """The account to log in to: for root one that is made for the run, with `home` as its empty home; else our own."""
+    """The account to log in to: for root one that is made for the run, with `home` as its empty home; else our own.
+
+    For root also the one that strangers are served as, `servers.preauth_account`.
+    """
     if os.geteuid() != 0:
         yield pwd.getpwuid(os.geteuid())
         return
@@ -46,10 +49,30 @@ def login_account(home: Path) -> Iterator[pwd.struct_passwd]:
     try:
         with held_back():
             _create_account(name, home)
+            _admin("useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", preauth_account(name))
         yield pwd.getpwnam(name)
     finally:
         with held_back():
             _remove_account(name)
+            _remove_account(preauth_account(name))
+
+
+@contextmanager
+def more_accounts(count: int, directory: Path) -> Iterator[list[str]]:
+    """As many further accounts to log in to, with homes below `directory`; none unless root asks."""
+    if os.geteuid() != 0:
+        yield []
+        return
+    names = [f"pyssh-bench-{os.getpid()}-{number}" for number in range(1, count + 1)]
+    try:
+        for name in names:
+            with held_back():
+                _create_account(name, directory / name)
+        yield names
+    finally:
+        with held_back():
+            for name in names:
+                _remove_account(name)
 
 
 def _create_account(name: str, home: Path) -> None:
@@ -137,7 +160,7 @@ def caveats() -> list[str]:
     modules = [Path(os.__file__), Path(__file__), *([Path(asyncssh.origin)] if asyncssh and asyncssh.origin else [])]
     if os.geteuid() == 0 and not _open_to_all(*modules):
         found.append(
-            "This Python or checkout is closed to other accounts, so the gateway imports at its start what it would "
+            "This Python or checkout is closed to other accounts, so the server imports at its start what it would "
             "otherwise import when needed: starts take longer than deployed."
         )
     return found

@@ -1,17 +1,26 @@
 """What a server occupies: proportional set size (PSS) of all its processes, without those that it runs for users."""
 
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import NamedTuple
 
-from bench.client import read_until
+from bench.client import Client, read_until
 from bench.figures import Figure
-from bench.processes import Deadline, program, pss_bytes, tree
-from bench.rig import Rig
+from bench.processes import Deadline, family, pss_bytes, wait_for
+from bench.rig import NO_CROWD, Rig, crowd
 from bench.servers import Server
 
 SESSIONS = 20
+ACCOUNTS = 20
+
+UNUSED_SECONDS = 120.0
+"""When a login's own processes have left our server for certain: it keeps an unused postauth process for a minute."""
+
+RESIDENT = 2
+"""Of our processes the spawner and the monitor, which stay without anybody on."""
+
+NOT_SHOWN = "The kernel shows only root what the server's processes occupy, which can't be looked into: run as root."
 
 LOOK_SECONDS = 0.2
 """Between two looks at the memory, which has to be the same in both."""
@@ -39,38 +48,79 @@ class Memory(NamedTuple):
 
 
 def memory(rig: Rig) -> list[Figure]:
-    """Freshly started servers after one login, then with 20 sessions, each on a connection and a pty of its own."""
+    """Freshly started servers after one login, then with 20 sessions of one account; and with 20 accounts on."""
+    try:
+        return [*_one_account(rig), *_unused(rig), *_many_accounts(rig)]
+    except PermissionError:
+        rig.note(NOT_SHOWN)
+        return []
 
+
+def _one_account(rig: Rig) -> list[Figure]:
     def measure(server: Server) -> Memory:
-        with server.running(), ExitStack() as stack:
+        with server.running():
             rig.client.run(server, "true")
             idle = _settled(server)
-            sessions = [stack.enter_context(rig.client.session(server, IDLE, "-tt")) for _ in range(SESSIONS)]
-            for session in sessions:
-                read_until(session, b"ready")
-            return Memory(idle, _settled(server))
+            return Memory(idle, _occupied(server, [rig.client] * SESSIONS))
 
     with rig.running():
         compare = rig.sshd_gives_terminals()
     ours, sshd = rig.in_turns(rig.effort.fleets, measure, compare=compare)
-    mebi, kibi = 1 / 2**20, 1 / 2**10
     return [
-        Figure(
-            "memory (PSS), no session", "MiB", tuple(m.idle * mebi for m in ours), tuple(m.idle * mebi for m in sshd)
-        ),
+        Figure("memory (PSS), no session", "MiB", _mebibytes(m.idle for m in ours), _mebibytes(m.idle for m in sshd)),
         Figure(
             f"memory (PSS), {SESSIONS} idle sessions",
             "MiB",
-            tuple(m.busy * mebi for m in ours),
-            tuple(m.busy * mebi for m in sshd),
+            _mebibytes(m.busy for m in ours),
+            _mebibytes(m.busy for m in sshd),
         ),
         Figure(
             "memory (PSS), each idle session",
             "KiB",
-            tuple(m.per_session * kibi for m in ours),
-            tuple(m.per_session * kibi for m in sshd),
+            tuple(m.per_session / 2**10 for m in ours),
+            tuple(m.per_session / 2**10 for m in sshd),
         ),
     ]
+
+
+def _unused(rig: Rig) -> list[Figure]:
+    """Our server when what it kept for the next login has left; sshd keeps nothing."""
+
+    def measure() -> float:
+        with rig.ours.running():
+            rig.client.run(rig.ours, "true")
+            wait_for(lambda: _is_alone(rig.ours), UNUSED_SECONDS, "end of unused processes", poll=LOOK_SECONDS)
+            return _settled(rig.ours)
+
+    ours = [measure() for _ in range(rig.effort.minutes)]
+    return [Figure("memory (PSS), a minute after a login", "MiB", _mebibytes(ours), ())] if ours else []
+
+
+def _many_accounts(alone: Rig) -> list[Figure]:
+    with crowd(alone, ACCOUNTS) as rig:
+        if not rig.others:
+            rig.note(NO_CROWD)
+            return []
+
+        def measure(server: Server) -> float:
+            with server.running():
+                return _occupied(server, rig.others)
+
+        ours, sshd = rig.in_turns(rig.effort.fleets, measure)
+        return [Figure(f"memory (PSS), {ACCOUNTS} accounts on", "MiB", _mebibytes(ours), _mebibytes(sshd))]
+
+
+def _occupied(server: Server, clients: Iterable[Client]) -> float:
+    """The PSS of the server with an idle session for each of `clients`, on a connection and a pty of its own."""
+    with ExitStack() as stack:
+        sessions = [stack.enter_context(client.session(server, IDLE, "-tt")) for client in clients]
+        for session in sessions:
+            read_until(session, b"ready")
+        return _settled(server)
+
+
+def _mebibytes(samples: Iterable[float]) -> tuple[float, ...]:
+    return tuple(sample / 2**20 for sample in samples)
 
 
 def _settled(server: Server) -> float:
@@ -78,7 +128,7 @@ def _settled(server: Server) -> float:
     deadline = time.monotonic() + SETTLE_SECONDS
     last = 0
     while True:
-        now = sum(map(pss_bytes, _own_processes(server)))
+        now = sum(map(pss_bytes, family(server.pid, server.family)))
         if abs(now - last) <= now * SAME:
             return now
         if time.monotonic() > deadline:
@@ -87,7 +137,5 @@ def _settled(server: Server) -> float:
         time.sleep(LOOK_SECONDS)
 
 
-def _own_processes(server: Server) -> list[int]:
-    """The server's processes: those that run its program, or one of the same family (sshd-session, sshd-auth)."""
-    family = Path(program(server.pid)).name
-    return [pid for pid in tree(server.pid) if Path(program(pid)).name.startswith(family)]
+def _is_alone(server: Server) -> bool:
+    return len(family(server.pid, server.family)) == RESIDENT

@@ -65,24 +65,40 @@ def owned_by(uid: int) -> list[int]:
     """The processes of an account."""
     found = []
     for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
         try:
-            if entry.name.isdigit() and entry.stat().st_uid == uid:
-                found.append(int(entry.name))
+            # The entry itself is root's for a process that is undumpable, as a postauth process is.
+            status = (entry / "status").read_text()
         except (FileNotFoundError, ProcessLookupError):
             continue
+        real = re.search(r"^Uid:\s+(\d+)", status, re.MULTILINE)
+        if real and int(real[1]) == uid:
+            found.append(int(entry.name))
     return found
 
 
-def program(pid: int) -> str:
-    """The path of the file that a process runs; empty if it has gone."""
+def process_name(pid: int) -> str:
+    """What `ps -o comm` shows of a process, whoever asks; empty if it has gone."""
     try:
-        return str(Path(f"/proc/{pid}/exe").readlink())
+        return Path(f"/proc/{pid}/comm").read_text().removesuffix("\n")
     except (FileNotFoundError, ProcessLookupError):
         return ""
 
 
+def family(root: int, prefix: str) -> list[int]:
+    """`root`, and what is below it and has a name that begins with `prefix`.
+
+    The file that a process runs says less: what a server forks for a user without an exec (SFTP) runs the server's.
+    """
+    return [pid for pid in tree(root) if pid == root or process_name(pid).startswith(prefix)]
+
+
 def pss_bytes(pid: int) -> int:
-    """A process's proportional set size: a page that three share counts as a third. 0 if it has gone."""
+    """A process's proportional set size: a page that three share counts as a third. 0 if it has gone.
+
+    Raises `PermissionError` if it is undumpable and we are not root.
+    """
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except (FileNotFoundError, ProcessLookupError):

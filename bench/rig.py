@@ -11,14 +11,17 @@ from typing import NamedTuple, TypeVar
 from bench import servers
 from bench.client import Client, ClientFailed
 from bench.interrupts import held_back
-from bench.machine import free_port, login_account
-from bench.servers import Login, Server
+from bench.machine import free_port, login_account, more_accounts
+from bench.servers import Server
 
 T = TypeVar("T")
 
 
+NO_CROWD = "Only root can make accounts: run as root to see what it costs to serve several."
+
+
 class Effort(NamedTuple):
-    """How often each thing is done with each server. `keystrokes` is per block."""
+    """How often each thing is done with each server. `keystrokes` is per block; `minutes` are waited for."""
 
     starts: int
     logins: int
@@ -30,6 +33,7 @@ class Effort(NamedTuple):
     fleets: int
     floods: int
     distant: int
+    minutes: int
 
 
 FULL = Effort(
@@ -43,6 +47,7 @@ FULL = Effort(
     fleets=3,
     floods=2,
     distant=3,
+    minutes=1,
 )
 QUICK = Effort(
     starts=5,
@@ -55,6 +60,7 @@ QUICK = Effort(
     fleets=1,
     floods=1,
     distant=1,
+    minutes=0,
 )
 
 
@@ -62,12 +68,14 @@ QUICK = Effort(
 class Rig:
     """Both servers, ready to be started, and the client that reaches them.
 
+    `others` are clients that log in to other accounts, each with a key of its own: of a `crowd` only.
     `notes` is what a reader of the figures has to know; `note` adds to it.
     """
 
     ours: Server
     sshd: Server
     client: Client
+    others: tuple[Client, ...]
     directory: Path
     effort: Effort
     notes: list[str]
@@ -117,21 +125,39 @@ def assembled(effort: Effort, notes: list[str]) -> Iterator[Rig]:
         servers.privilege_separation_directory(),
         login_account(directory / "home") as account,
     ):
-        key = directory / "key"
-        servers.make_key(key)
-        login = Login(account.pw_name, key.with_suffix(".pub"))
-        login.public_key.chmod(0o644)
-        sshd = servers.openssh(directory, login, free_port())
-        ours = servers.gateway(directory, login, free_port())
-        known_hosts = directory / "known_hosts"
-        known_hosts.write_text(
-            f"{sshd.name} {servers.host_key(directory).read_text()}"
-            f"{ours.name} {servers.host_key(directory / servers.KEYS).read_text()}"
-        )
-        rig = Rig(ours, sshd, Client(login.user, key, known_hosts), directory, effort, notes)
+        rig = _rig(directory, [account.pw_name], effort, notes)
         with rig.running():
             pass  # whatever only a first start has to do (bytecode, reading from the disk) is done
         yield rig
+
+
+@contextmanager
+def crowd(rig: Rig, count: int) -> Iterator[Rig]:
+    """Servers as those of `rig`, but with `count` further accounts, which are there until the context ends.
+
+    They are no part of the other figures: each account is a key to be read at a start. Without root there is none.
+    """
+    directory = rig.directory / f"crowd-{count}"
+    directory.mkdir()
+    try:
+        with more_accounts(count, directory) as names:
+            yield _rig(directory, [rig.client.user, *names], rig.effort, rig.notes)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _rig(directory: Path, users: list[str], effort: Effort, notes: list[str]) -> Rig:
+    """Both servers for these accounts, with their keys and configuration in `directory`, and a client for each."""
+    logins = [servers.make_login(directory, user) for user in users]
+    sshd = servers.openssh(directory, free_port())
+    ours = servers.gateway(directory, logins, free_port())
+    known_hosts = directory / "known_hosts"
+    known_hosts.write_text(
+        f"{sshd.name} {servers.host_key(directory).read_text()}"
+        f"{ours.name} {servers.host_key(directory / servers.KEYS).read_text()}"
+    )
+    client, *others = (Client(login.user, login.key, known_hosts) for login in logins)
+    return Rig(ours, sshd, client, tuple(others), directory, effort, notes)
 
 
 @contextmanager

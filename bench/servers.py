@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +27,12 @@ STOP_SECONDS = 10.0
 TIGHT_POLL_SECONDS = 0.0002
 """How often a starting server is looked at: well below the milliseconds that are measured."""
 
+OUR_FAMILY = "pyssh-"
+"""pyssh-monitor, pyssh-preauth, pyssh-postauth. OpenSSH's are sshd and, from 9.8 on, sshd-session and sshd-auth."""
+
+LOGIN_KEYS = "logins"
+"""The directory of users' keys in that of the run; each is named after its account."""
+
 KEYS = "keys"
 """The gateway's directory of keys, in that of the run."""
 
@@ -47,12 +53,17 @@ class CannotBench(Exception):
 
 
 class Server:
-    """A server that can be started again and again, always on the same port. Its host key is known by its `name`."""
+    """A server that can be started again and again, always on the same port. Its host key is known by its `name`.
 
-    def __init__(self, name: str, argv: list[str], port: int, environ: dict[str, str], log: Path) -> None:
+    `family` is how the names of the processes begin that it forks for itself, and not for users (proc_pid_comm(5)).
+    """
+
+    def __init__(
+        self, name: str, argv: list[str], port: int, environ: dict[str, str], log: Path, *, family: str
+    ) -> None:
         self.name = name
+        self.family = family
         self.port = port
-        self.program = argv[0]
         self._argv = argv
         self._environ = environ
         self._log = log
@@ -126,13 +137,27 @@ class Server:
 
 
 class Login(NamedTuple):
-    """Who is let in: an account, and the file with its one public key."""
+    """Who is let in: an account, and the two halves of its one key."""
 
     user: str
-    public_key: Path
+    key: Path
+
+    @property
+    def public_key(self) -> Path:
+        """The file that the servers read."""
+        return Path(f"{self.key}.pub")
 
 
-def openssh(directory: Path, login: Login, port: int) -> Server:
+def make_login(directory: Path, user: str) -> Login:
+    """A login of `user` with a new key, where both servers look for it if `directory` is theirs."""
+    keys = directory / LOGIN_KEYS
+    keys.mkdir(mode=0o755, exist_ok=True)
+    login = Login(user, make_key(keys / user))
+    login.public_key.chmod(0o644)
+    return login
+
+
+def openssh(directory: Path, port: int) -> Server:
     """The installed sshd with its defaults, apart from what a private one needs and what would be unfair to it."""
     path = sshd_path()
     host_key = make_key(directory / HOST_KEY)
@@ -142,7 +167,7 @@ def openssh(directory: Path, login: Login, port: int) -> Server:
 ListenAddress 127.0.0.1
 HostKey {host_key}
 PidFile none
-AuthorizedKeysFile {login.public_key}
+AuthorizedKeysFile {directory / LOGIN_KEYS}/%u.pub
 # The key file lies in a temporary directory.
 StrictModes no
 # PAM would make it slower, by what this machine happens to have configured.
@@ -151,21 +176,29 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 # Many logins at once are part of the measurement.
 MaxStartups 100
+# So are as many sessions on one connection as our default is.
+MaxSessions 64
 Subsystem sftp {_sftp_server()}
 """
     )
     argv = [path, "-D", "-e", "-f", str(config), "-p", str(port)]
-    return Server(SSHD, argv, port, {"PATH": os.environ.get("PATH", "") + ":" + _SBIN}, directory / "sshd.log")
+    return Server(
+        SSHD, argv, port, {"PATH": os.environ.get("PATH", "") + ":" + _SBIN}, directory / "sshd.log", family=SSHD
+    )
 
 
-def gateway(directory: Path, login: Login, port: int) -> Server:
-    """pyssh-gateway from this checkout, with its defaults, as `make run` and the image start it."""
+def gateway(directory: Path, logins: Sequence[Login], port: int) -> Server:
+    """pyssh-gateway from this checkout, with its defaults, as `make run` and the image start it.
+
+    Root has to have made `preauth_account` of the first login's user.
+    """
     keys = directory / KEYS
     keys.mkdir(mode=0o700)
     make_key(keys / HOST_KEY)  # as from an earlier start: it would make one at its first
     config = directory / "config.toml"
     config.write_text(
         f"""\
+preauth_account = "{preauth_account(logins[0].user)}"
 keys_dir = "{keys}"
 audit_dir = "{directory}/audit"
 listen.address = "127.0.0.1"
@@ -173,13 +206,19 @@ idle.timeout = "off"
 log.format = "json"
 # Many logins at once are part of the measurement.
 limits.unauthenticated_per_source = 100
-[[login]]
-user = "{login.user}"
-keys = ["file:{login.public_key}"]
-"""
+{"".join(map(_login_table, logins))}"""
     )
     argv = [sys.executable, "-m", "pyssh_gateway", "serve", "--config", str(config), "--port", str(port)]
-    return Server(OURS, argv, port, gateway_environ(), directory / "pyssh-gateway.log")
+    return Server(OURS, argv, port, gateway_environ(), directory / "pyssh-gateway.log", family=OUR_FAMILY)
+
+
+def _login_table(login: Login) -> str:
+    return f'[[login]]\nuser = "{login.user}"\nkeys = ["file:{login.public_key}"]\n'
+
+
+def preauth_account(user: str) -> str:
+    """What the gateway serves strangers as, if root starts it to log in to `user`."""
+    return f"{user}-preauth"
 
 
 def gateway_environ() -> dict[str, str]:

@@ -2,12 +2,13 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import repeat
 
-from bench.client import END_SECONDS
+from bench.client import END_SECONDS, read_until
 from bench.figures import ACCEPT, FIRST_COMMAND, Figure
 from bench.processes import wait_for
-from bench.rig import Rig
+from bench.rig import NO_CROWD, Rig, crowd
 from bench.servers import Server
 
 MILLISECONDS = 1000
@@ -15,6 +16,12 @@ MILLISECONDS = 1000
 BATCH = 24
 AT_ONCE = 8
 """An editor or a build tool that opens its connections all together."""
+
+ACCOUNTS = 20
+"""At most, each for one first login."""
+
+OPEN = "echo ready; exec cat"
+"""A session that stays."""
 
 
 KEY_EXCHANGES = (("", ()), (", curve25519", ("-o", "KexAlgorithms=curve25519-sha256")))
@@ -51,7 +58,7 @@ def first_command(rig: Rig) -> list[Figure]:
 
 
 def login(rig: Rig) -> list[Figure]:
-    """`ssh host true`, from fork to end."""
+    """`ssh host true`, from fork to end: of an account that was on a moment ago, is on, or was never there."""
     figures = []
     with rig.running():
         for name, options in KEY_EXCHANGES:
@@ -60,7 +67,33 @@ def login(rig: Rig) -> list[Figure]:
                 return rig.client.run(server, "true", *options)[0] * MILLISECONDS
 
             figures.append(Figure(f"login and command{name}", "ms", *rig.in_turns(rig.effort.logins, measure)))
-    return figures
+        figures.append(_login_of_one_who_is_on(rig))
+    return [*figures, *_first_logins(rig)]
+
+
+def _login_of_one_who_is_on(rig: Rig) -> Figure:
+    def measure(server: Server) -> float:
+        return rig.client.run(server, "true")[0] * MILLISECONDS
+
+    with ExitStack() as stack:
+        for server in (rig.ours, rig.sshd):
+            read_until(stack.enter_context(rig.client.session(server, OPEN)), b"ready")
+        samples = rig.in_turns(rig.effort.logins, measure)
+    return Figure("login and command, account is on already", "ms", *samples)
+
+
+def _first_logins(alone: Rig) -> list[Figure]:
+    """Each login is another account's, so that the server has nothing of it yet."""
+    with crowd(alone, min(alone.effort.logins, ACCOUNTS)) as rig, rig.running():
+        if not rig.others:
+            rig.note(NO_CROWD)
+            return []
+        left = {server.name: iter(rig.others) for server in (rig.ours, rig.sshd)}
+
+        def measure(server: Server) -> float:
+            return next(left[server.name]).run(server, "true")[0] * MILLISECONDS
+
+        return [Figure("first login of an account", "ms", *rig.in_turns(len(rig.others), measure))]
 
 
 def parallel(rig: Rig) -> list[Figure]:

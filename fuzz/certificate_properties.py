@@ -8,8 +8,9 @@ up, `fuzz.certificates` with what atheris finds. This module needs neither.
 from pyssh_gateway.core.access.authorized_keys import AccountKeys, AuthorizedKey, KeySnapshot, fingerprint
 from pyssh_gateway.core.access.certificate_options import granted
 from pyssh_gateway.core.access.certificates import Certificate, CertificateError, certified, parse
+from pyssh_gateway.core.access.denials import Deny
 from pyssh_gateway.core.access.key_options import KeyOptions
-from pyssh_gateway.core.access.policy import SIGNATURE_ALGORITHMS, Accept, Attempt, Deny, decide
+from pyssh_gateway.core.access.policy import SIGNATURE_ALGORITHMS, Accept, Attempt, decide
 
 USER = "amos"
 NOW = 1_700_000_000.0

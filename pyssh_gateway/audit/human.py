@@ -104,7 +104,7 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
             return "stopped", Tone.GOOD, event.message or f"{event.reason}, exit code {event.exit_code}"
         case ev.GatewayCrashed():
             ended = f"{_count(event.sessions, 'session')} ended with it"
-            return "crash", Tone.BAD, f"gateway process {event.pid} died: {event.cause}; {ended}"
+            return "crash", Tone.BAD, f"the monitor (process {event.pid}) died: {event.cause}; {ended}"
         case ev.InternalError():
             return "bug", Tone.BAD, _join(event.where, event.conn and f"on {event.conn}", sep=" ")
         case ev.KeysLoaded():
@@ -187,7 +187,7 @@ def _describe_stay(event: StayEvent) -> tuple[str, Tone, str]:
         case ev.HoldEnded():
             return "hold", Tone.PLAIN, f"{event.hold} by {event.user} ended: {event.why}"
         case ev.BackgroundWork():
-            held = f"holds the machine for {_duration(event.seconds)}" if event.seconds else "has stopped"
+            held = "has stopped" if event.is_over else f"holds the machine for {_duration(event.seconds)}"
             return "work", Tone.WATCH, f"{event.what} {held}"
         case ev.TerminalUsed():
             return "terminal", Tone.WATCH, f"{event.what} and keeps the machine up"
@@ -218,7 +218,7 @@ def _describe_machine(event: MachineEvent) -> tuple[str, Tone, str]:
         case ev.MachineResumed():
             return "resumed", Tone.WATCH, f"the machine was away for {_duration(event.seconds)}"
         case ev.StopStep():
-            tone = Tone.PLAIN if event.outcome == "ok" else Tone.BAD
+            tone = Tone.PLAIN if event.result == "done" else Tone.BAD
             return "stop", tone, f"{event.step}: {event.outcome} after {_duration(event.seconds)}"
         case ev.BootStep():
             tone = Tone.PLAIN if event.outcome in {"ok", "unchanged"} else Tone.BAD

@@ -11,7 +11,7 @@ from pyssh_gateway.cli.exit_codes import FINE, NO
 from pyssh_gateway.config.types import Config
 from pyssh_gateway.core.control import LoginReport, SourceReport
 from pyssh_gateway.keys.host_keys import HostKeyError, key_path, load, load_next
-from pyssh_gateway.startup.preflight import login_problems, place_problems
+from pyssh_gateway.startup.preflight import key_file_problems, login_problems, place_problems
 
 
 class CheckReport(msgspec.Struct, frozen=True):
@@ -25,11 +25,13 @@ class CheckReport(msgspec.Struct, frozen=True):
 def check(given: argparse.Namespace, config: Config) -> int:
     """Look at accounts, files, directories and host keys, and ask every source once. Nothing is kept."""
     problems = login_problems(config) + place_problems(config) + _host_key_problems(config) + _closed_accounts(config)
+    unreadable = key_file_problems(config)
     found = offline.look(config, ask_all=True)
     problems += found.complaints
     for source in found.sources:
-        path = source.spec.partition(":")[2]
-        if text.has_problem(source) and not any(f"key file {path} " in problem for problem in problems):
+        kind, _, path = source.spec.partition(":")
+        is_told = kind in {"file", "ca"} and path in unreadable
+        if text.has_problem(source) and not is_told:
             problems.append(f"{source.spec}: {source.failure or 'there is no key in it'}")
     if given.json:
         printing.json(CheckReport(tuple(problems), found.reply.logins, found.sources))

@@ -26,12 +26,11 @@ from pyssh_gateway.keys.keyring import Keyring
 from pyssh_gateway.keys.sources import LOCAL_KINDS, ReadFile, parse_source
 from pyssh_gateway.spawner.key_files import open_trusted
 from pyssh_gateway.startup.preflight import key_files
+from pyssh_gateway.system.modes import OTHERS_MAY_WRITE
 
 _MAX_COPIES = 10_000
 _MAX_COPY_BYTES = 8 * 1024 * 1024
 """Bounds of what is looked at: files that are larger, or more, are none of ours."""
-
-_OTHERS_MAY_WRITE = 0o022
 
 """Sources that are files of this machine."""
 
@@ -59,7 +58,7 @@ def keys_reply(config: Config) -> control.KeysReply:
 
 def verdicts_reply(config: Config, request: control.TryKey) -> control.VerdictsReply:
     """Whether a key would be let in then. Raises Failed."""
-    from pyssh_gateway.ssh.signatures import certificate_verified  # late: asyncssh
+    from pyssh_gateway.monitor.signatures import certificate_verified  # late: cryptography
 
     snapshot = look(config, ask_all=False).snapshot
     return control.VerdictsReply(verdicts(request, snapshot, time.time(), certificate_verified))
@@ -122,7 +121,7 @@ def _copy(directory: int, target: Path) -> None:
             continue
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
-            trusted = status.st_uid in {0, owner} and not status.st_mode & _OTHERS_MAY_WRITE
+            trusted = status.st_uid in {0, owner} and not status.st_mode & OTHERS_MAY_WRITE
             if stat.S_ISREG(status.st_mode) and trusted and status.st_size <= _MAX_COPY_BYTES:
                 (target / name).touch(mode=0o600, exist_ok=False)
                 (target / name).write_bytes(file.read(_MAX_COPY_BYTES))

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from pyssh_gateway.audit.printable import printable
 from pyssh_gateway.core import control
+from pyssh_gateway.core.printable import printable
 
 
 def flush() -> None:

@@ -257,6 +257,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: Metrics = Metrics()
     log: Log = Log()
     account: Annotated[str, values.existing_account] = "pyssh-gateway"
+    preauth_account: Annotated[str, values.existing_account] = "pyssh-preauth"
     control: Annotated[str, values.socket_path] = "auto"
     keys_dir: Annotated[str, values.directory] = "keys"
     audit_dir: Annotated[str, values.directory] = "audit"

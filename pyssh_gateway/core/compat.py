@@ -1,4 +1,12 @@
-"""What a client understands, by its identification line (RFC 4253 section 4.2). Follows OpenSSH's compat.c."""
+"""What a client understands, by its identification line (RFC 4253 section 4.2) or by what it has offered.
+
+Follows OpenSSH's compat.c and serverloop.c.
+"""
+
+from collections.abc import Sequence
+
+RSA_SIGNATURES = (b"rsa-sha2-512", b"rsa-sha2-256")
+"""What an RSA host key signs with (RFC 8332), in the order in which it is offered."""
 
 _PREFIX = b"SSH-2.0-"
 
@@ -13,3 +21,14 @@ def takes_eow(identification: bytes) -> bool:
     """
     software = identification.removeprefix(_PREFIX)
     return software.startswith(b"OpenSSH") and not software.startswith(_BEFORE_EOW)
+
+
+def rsa_signature(chosen: bytes, client_algorithms: Sequence[bytes]) -> bytes:
+    """What an RSA host key's proof is signed with.
+
+    The host key algorithm `chosen` in the key exchange, if that was RSA's; else the best that the client knows, by what
+    it would have taken there (sshd's serverloop.c, server_input_hostkeys_prove).
+    """
+    if chosen in RSA_SIGNATURES:
+        return chosen
+    return next((algorithm for algorithm in RSA_SIGNATURES if algorithm in client_algorithms), RSA_SIGNATURES[0])

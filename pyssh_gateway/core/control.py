@@ -243,8 +243,8 @@ class SessionsReply(Reply, frozen=True, tag="sessions"):
 class WhyReply(Reply, frozen=True, tag="why"):
     """Why the machine is up, when it stops, and why it stopped before, the latest first.
 
-    It is awake since `since`; `woken_by` is the address of whoever came first, empty if nobody has. `policy` says in
-    words when it stops.
+    It is awake since `since`; `woken_by` is the address of the client that woke it, empty if none did (`core.idle.wake`
+    says what counts). `policy` says in words when it stops.
     """
 
     since: float

@@ -54,6 +54,16 @@ _NEVER_ACCEPTED = (
 )
 """Not by any pattern of the configuration: these load code, or lead git to programs of the client's choice."""
 
+NOLOGIN_EXIT_STATUS = 254
+"""What sshd's session ends with when the machine is closed (session.c, do_nologin)."""
+
+PIPE_BYTES = 1024 * 1024
+"""Room in the pipes of a session: the largest that an unprivileged process gets (pipe(7)). Bulk data then takes a
+sixteenth of the wake-ups that the default 64 KiB costs."""
+
+CONTROL_VARIABLE = b"PYSSH_CONTROL"
+"""Where a session's commands ask the server; they may not be able to read the configuration."""
+
 MAX_ENV_VARIABLES = 128
 """How many variables a client may set; sshd has the same bound (session.c, "Ignoring env request")."""
 
@@ -261,21 +271,3 @@ def accepts_env(name: bytes, value: bytes, patterns: tuple[str, ...] = ACCEPTED_
     if any(fnmatchcase(text, pattern) for pattern in _NEVER_ACCEPTED):
         return False
     return any(fnmatchcase(text, pattern) for pattern in patterns)
-
-
-def parse_environment(text: bytes) -> dict[bytes, bytes]:
-    """The variables of an /etc/environment or /etc/default/locale, as pam_env reads them.
-
-    `NAME=value` lines, with an optional `export `, comments from a `#` on, and one pair of quotes around the value. A
-    line that says nothing sensible is passed over: one typing error there must not keep anybody out.
-    """
-    env: dict[bytes, bytes] = {}
-    for raw in text.splitlines():
-        line = raw.partition(b"#")[0].strip()
-        name, equals, value = line.removeprefix(b"export ").strip().partition(b"=")
-        if not equals or not name or not name.replace(b"_", b"a").isalnum() or b"\0" in value:
-            continue
-        if len(value) > 1 and value[:1] in {b'"', b"'"} and value[-1:] == value[:1]:
-            value = value[1:-1]
-        env[name] = value
-    return env

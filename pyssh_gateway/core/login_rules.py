@@ -33,7 +33,7 @@ class LoginRules(msgspec.Struct, frozen=True):
 
 def rules_for(config: Config) -> dict[str, LoginRules]:
     """The rules of every account that may log in, by its name."""
-    shared = config.forwarding
+    shared, linger = config.forwarding, config.session.linger
     rules = {}
     for login in config.login:
         settings = (setting.encode("utf-8", "surrogateescape").partition(b"=") for setting in login.set_env)
@@ -51,7 +51,7 @@ def rules_for(config: Config) -> dict[str, LoginRules]:
             force_command=login.force_command.encode("utf-8", "surrogateescape") or None,
             env={name: value for name, _, value in settings},
             accept_env=config.session.accept_env,
-            linger=config.session.linger,
+            linger=None if linger is None else float(linger),  # goes to another process, which knows no Duration
             # Whoever may write the account's files was not meant to choose what runs (session.c, do_rc_files).
             user_rc=not login.force_command,
         )

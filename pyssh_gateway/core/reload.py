@@ -16,6 +16,7 @@ NEEDS_RESTART = frozenset(
         "metrics.listen",
         "log.format",
         "account",
+        "preauth_account",
         "control",
         "keys_dir",
         "audit_dir",

@@ -85,7 +85,7 @@ class CipherSteering:
     """`has_aes`: whether the processor has AES instructions. `kept` is what `encode` wrote in an earlier life."""
 
     def __init__(self, has_aes: bool, kept: bytes = b"") -> None:
-        self._has_aes = has_aes
+        self.has_aes = has_aes
         self._known: dict[str, None] = dict.fromkeys(decode(kept))
         self._failed: dict[str, None] = {}
 
@@ -98,7 +98,11 @@ class CipherSteering:
             return False
         if ciphers is not None:
             return ciphers.has_gcm
-        return source_of(peer) not in self._known and source_of(peer) not in self._failed
+        return not self.lacks_gcm(peer)
+
+    def lacks_gcm(self, peer: str) -> bool:
+        """Whether a client at `peer` has found no cipher in AES-GCM alone."""
+        return source_of(peer) in self._known or source_of(peer) in self._failed
 
     def wait(self, identification: bytes, seconds: float | None) -> float:
         """How long our KEXINIT is to wait for the client's, `seconds` of round trip away (None: nobody knows).
@@ -109,7 +113,7 @@ class CipherSteering:
         return WAIT_SECONDS if near and self._steers(identification) else 0.0
 
     def _steers(self, identification: bytes) -> bool:
-        return self._has_aes and identification.startswith(b"SSH-2.0-OpenSSH_")
+        return self.has_aes and identification.startswith(b"SSH-2.0-OpenSSH_")
 
     def failed(self, peer: str) -> None:
         """The client at `peer` found no cipher in what it was offered."""

@@ -76,7 +76,7 @@ class Budget:
 
 
 class Budgets:
-    """The budget of each account, for as long as the gateway lives: there are as many as the configuration lets in."""
+    """The budget of each account, for as long as the process lives: there are as many as the configuration lets in."""
 
     def __init__(self) -> None:
         self._by_account: dict[str, Budget] = {}

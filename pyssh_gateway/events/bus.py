@@ -12,13 +12,13 @@ class EventBus:
     """Hands every event to every subscriber, in order, before `publish` returns.
 
     A subscriber that raises is reported to `on_error` and the others still get the event: a full disk under the
-    audit log must not change who may log in.
+    audit log must not change who may log in. Events are numbered from `counted` on, which an earlier process has used.
     """
 
-    def __init__(self, now: Callable[[], float], on_error: Callable[[str], None]) -> None:
+    def __init__(self, now: Callable[[], float], on_error: Callable[[str], None], counted: int = 0) -> None:
         self._now = now
         self._on_error = on_error
-        self._seq = 0
+        self._seq = counted
         self._subscribers: list[Subscriber] = []
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:

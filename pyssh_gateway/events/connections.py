@@ -37,7 +37,8 @@ class AuthAttempt(Event, frozen=True, kw_only=True, tag="auth.attempt"):
     """One authentication request and its answer.
 
     `result` "offered" means that the key would do and the client was asked to prove that it has it; `reason` says
-    why a request was denied and is never told to the peer. `source` is where the key was found.
+    why a request was denied and is never told to the peer, and `code` as what the denial is counted
+    (`core.access.denials`). `source` is where the key was found.
     """
 
     conn: str
@@ -46,6 +47,7 @@ class AuthAttempt(Event, frozen=True, kw_only=True, tag="auth.attempt"):
     method: str
     result: Literal["accepted", "offered", "denied"]
     reason: str = ""
+    code: str = ""
     key_type: str = ""
     fingerprint: str = ""
     source: str = ""

@@ -41,10 +41,15 @@ class HoldEnded(Event, frozen=True, kw_only=True, tag="hold.ended"):
 
 
 class BackgroundWork(Event, frozen=True, kw_only=True, tag="background.work"):
-    """Processes of sessions work though nobody is on: that holds the machine for `seconds`; 0: they have stopped."""
+    """Processes of sessions work though nobody is on: that holds the machine for `seconds`; 0: not any more."""
 
     seconds: float
     what: str
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the machine is not held any more: they have stopped, or have had all that they are allowed."""
+        return self.seconds == 0
 
 
 class TerminalUsed(Event, frozen=True, kw_only=True, tag="terminal.used"):
@@ -73,10 +78,14 @@ class MachineResumed(Event, frozen=True, kw_only=True, tag="machine.resumed"):
 
 
 class StopStep(Event, frozen=True, kw_only=True, tag="stop.step"):
-    """Something was done to stop the machine: a hook, the platform's API, a command. `outcome` is "ok" or why not."""
+    """Something was done to stop the machine: a hook, the platform's API, a command. `outcome` is "ok" or why not.
+
+    `result` is the code for that. "called_off": the step was not taken, since the machine is needed again.
+    """
 
     step: str
     outcome: str
+    result: Literal["done", "failed", "called_off"]
     seconds: float
 
 
@@ -129,7 +138,7 @@ class IdleTick(Event, frozen=True, kw_only=True, tag="idle.tick"):
 
 
 class IdleReached(Event, frozen=True, kw_only=True, tag="idle.reached"):
-    """The idle timeout has passed; the server is about to look a last time and stop."""
+    """The idle timeout has passed, and the server has looked a last time. "stay": the stop is called off."""
 
     idle: float
     outcome: Literal["stop", "stay"]

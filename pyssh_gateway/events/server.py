@@ -6,9 +6,9 @@ from pyssh_gateway.events.base import Event
 
 
 class ServerStarted(Event, frozen=True, kw_only=True, tag="server.started"):
-    """The gateway accepts connections, at `address` and `port` and whatever else is in `addresses`.
+    """The monitor accepts connections, at `address` and `port` and whatever else is in `addresses`.
 
-    `host_keys` are SHA256 fingerprints; `generation` counts gateway processes.
+    `host_keys` are SHA256 fingerprints; `generation` counts monitors.
     """
 
     version: str
@@ -32,7 +32,7 @@ class HostKeyCreated(Event, frozen=True, kw_only=True, tag="host_key.created"):
 
 
 class ServerStopping(Event, frozen=True, kw_only=True, tag="server.stopping"):
-    """The gateway has stopped accepting. `reason` is "idle" or "signal"."""
+    """The monitor has stopped accepting. `reason` is "idle" or "signal"."""
 
     reason: str
     detail: str = ""
@@ -77,7 +77,7 @@ class AuditLost(Event, frozen=True, kw_only=True, tag="audit.lost"):
 
 
 class GatewayCrashed(Event, frozen=True, kw_only=True, tag="gateway.crashed"):
-    """An earlier gateway process ended without meaning to; its sessions were ended by the spawner."""
+    """An earlier monitor ended without meaning to. `sessions` ended with it: none, since they go on."""
 
     pid: int
     cause: str

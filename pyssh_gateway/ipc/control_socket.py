@@ -17,7 +17,7 @@ RUN_DIRECTORY = "/run/pyssh-gateway"
 FILE_NAME = "control.sock"
 
 BACKLOG = 128
-"""Askers that the kernel holds until the gateway takes them, which is at once. Anybody can connect, so there is room
+"""Askers that the kernel holds until the monitor takes them, which is at once. Anybody can connect, so there is room
 for those who may ask beside those who may not."""
 
 CONNECT_SECONDS = 5.0

@@ -1,7 +1,7 @@
-"""What the SFTP server did to a user's files: the messages that it sends to the gateway, and how they are framed.
+"""What the SFTP server did to a user's files: the messages that it sends to postauth, and how they are framed.
 
 One message is a 4-byte big-endian length and a MessagePack map tagged with the message's name. The sender runs as the
-user, so the gateway takes nothing on trust: `decode` accepts only these shapes, within these sizes.
+user, so postauth takes nothing on trust: `decode` accepts only these shapes, within these sizes.
 """
 
 import os
@@ -97,7 +97,7 @@ class AttributesSet(_Event, frozen=True, kw_only=True, tag="attributes.set"):
 
 
 class EventsLost(msgspec.Struct, frozen=True, tag_field="event", tag="events.lost"):
-    """The gateway did not read fast enough: so many events before this one were dropped."""
+    """Postauth did not read fast enough: so many events before this one were dropped."""
 
     count: Count
 
@@ -186,7 +186,7 @@ class EventSender:
         """Whether the pipe took the frame, which it does whole or not at all."""
         try:
             os.write(self._descriptor, frame)
-        except OSError:  # no room, or no gateway any more: the files are served all the same
+        except OSError:  # no room, or no postauth any more: the files are served all the same
             return False
         return True
 

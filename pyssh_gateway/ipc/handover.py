@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-from pyssh_gateway.ipc.spawner import ProtocolError
+from pyssh_gateway.ipc.spawner import ProtocolError, message_in
 
 MAX = 192 * 1024
 """The largest state in bytes: `MAX_UNPARSED`, and more than the rest of one can take. A packet of a socket of ours
@@ -102,7 +102,4 @@ def decode(packet: bytes) -> ConnectionState:
     """The state in `packet`; `ProtocolError` if there is none."""
     if len(packet) > MAX:
         raise ProtocolError(f"state of {len(packet)} bytes is over the limit of {MAX}")
-    try:
-        return _decoder.decode(packet)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(f"bad state: {error}") from error
+    return message_in(packet, _decoder, "state")

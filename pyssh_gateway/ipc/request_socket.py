@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 from pyssh_gateway.ipc import spawner as protocol
+from pyssh_gateway.system.descriptors import close_all
 
 MAX_QUEUED = 256
 """Requests that wait for room in the socket; more at once means that the other side is stuck."""
@@ -22,7 +23,8 @@ class Unanswered(Exception):
 class RequestSocket(Generic[Report]):
     """One end of a socket pair. `number_of` gives the id of the request that a report answers, None for news.
 
-    `on_news` gets the reports that answer nothing, `on_lost` is called once when the other side is gone.
+    `on_news` gets the reports that answer nothing, and owns their descriptors; `on_lost` is called once when the other
+    side is gone. Numbers of requests begin above `above`.
     """
 
     def __init__(
@@ -32,8 +34,9 @@ class RequestSocket(Generic[Report]):
         *,
         decode: Callable[[bytes], Report],
         number_of: Callable[[Report], int | None],
-        on_news: Callable[[Report], None],
+        on_news: Callable[[Report, list[int]], None],
         on_lost: Callable[[], None],
+        above: int = 0,
     ) -> None:
         self._socket = sock
         self._loop = loop
@@ -41,7 +44,7 @@ class RequestSocket(Generic[Report]):
         self._number_of = number_of
         self._on_news = on_news
         self._on_lost = on_lost
-        self._last_number = 0
+        self._last_number = above
         self._answers: dict[int, asyncio.Future[Answer[Report]]] = {}
         self._queue: deque[tuple[bytes, Hashable]] = deque()
         self._keys: set[Hashable] = set()
@@ -66,6 +69,10 @@ class RequestSocket(Generic[Report]):
         self._last_number += 1
         return self._last_number
 
+    def begin_above(self, number: int) -> None:
+        """Give no number up to this one from now on."""
+        self._last_number = max(self._last_number, number)
+
     async def ask(self, number: int, packet: bytes, seconds: float) -> Answer[Report]:
         """Send the request `number` and wait for its answer; the descriptors in it are the caller's to close."""
         future: asyncio.Future[Answer[Report]] = self._loop.create_future()
@@ -77,7 +84,7 @@ class RequestSocket(Generic[Report]):
         except (TimeoutError, asyncio.CancelledError) as error:
             # Answered meanwhile, and given up before the answer was looked at.
             if future.done() and not future.cancelled() and future.exception() is None:
-                protocol.close_all(future.result()[1])
+                close_all(future.result()[1])
             if isinstance(error, TimeoutError):
                 raise Unanswered(f"no answer within {seconds:.0f} s") from None
             raise
@@ -133,16 +140,16 @@ class RequestSocket(Generic[Report]):
         try:
             report = self._decode(packet)
         except protocol.ProtocolError:
-            protocol.close_all(descriptors)
+            close_all(descriptors)
             self._lost()
             return
         number = self._number_of(report)
         if number is None:
-            self._on_news(report)
+            self._on_news(report, descriptors)
             return
         future = self._answers.get(number)
         if future is None or future.done():  # the asker gave up
-            protocol.close_all(descriptors)
+            close_all(descriptors)
             return
         if lost:
             future.set_exception(Unanswered("no descriptors are left for the answer"))

@@ -1,4 +1,4 @@
-"""What came of reading the configuration again, from the process that has read it to the spawner and the gateway.
+"""What came of reading the configuration again, from the process that has read it to the spawner and the monitor.
 
 A descriptor carries it, as it may be larger than a message.
 """

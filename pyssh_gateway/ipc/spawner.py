@@ -1,21 +1,22 @@
-"""The messages between the gateway and the spawner, and how descriptors travel with them.
+"""The messages between the spawner and the two kinds of processes that ask it, and how descriptors travel with them.
 
 One message is one packet of a `SOCK_SEQPACKET` socket pair: a MessagePack map, tagged with the message's name and
-checked against its type when it arrives, so that nothing but these shapes gets past `decode`. Descriptors ride along
-with SCM_RIGHTS (unix(7)). The gateway asks; the spawner answers each request once, by its `id`, and reports exits and
-what happens at boot and to services, which the gateway puts into its log.
+checked against its type when it arrives, so that nothing but these shapes gets past the decoders. Descriptors ride
+along with SCM_RIGHTS (unix(7)). The monitor and each postauth process have a socket of their own, and each may ask for
+what `MonitorRequest` or `PostauthRequest` has, and nothing else. The spawner answers each request once, by its `id`,
+and reports exits; the monitor also hears what happens at boot and to services, which it puts into the log.
 """
 
 import array
-import os
 import socket
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
 from pyssh_gateway.core.idle.background import Sample
 from pyssh_gateway.core.launch import LaunchPlan
 from pyssh_gateway.events import BootStep, ServiceEnded, ServiceOutput, ServiceStarted
+from pyssh_gateway.system.descriptors import close_all
 
 MAX_MESSAGE = 256 * 1024
 """The largest message in bytes. execve(2) takes no argument over 128 KiB, so a longer command could not run anyway; the
@@ -33,73 +34,82 @@ SOCKET_BUFFER = 2 * MAX_MESSAGE
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """A request's id. The spawner does not count with it."""
 
-SignalNumber = Annotated[int, msgspec.Meta(ge=1, le=64)]
-"""A signal (signal(7)): up to SIGRTMAX. 0 is none."""
-
 
 class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
-    """Gateway: start this process. Answered by `Spawned` with descriptors, or by `Refused`."""
+    """Postauth: start this process, as its own account. Answered by `Spawned` with descriptors, or by `Refused`."""
 
     id: Number
     plan: LaunchPlan
 
 
-class Signal(msgspec.Struct, frozen=True, tag="signal"):
-    """Gateway: send `number` to the process group that was started by request `id`, with its account's rights."""
+class StartPreauth(msgspec.Struct, frozen=True, tag="start-preauth"):
+    """Monitor: start a process for one stranger. Answered by `Spawned`, whose descriptor is the socket to it."""
 
     id: Number
-    number: SignalNumber
 
 
-class ReadKeys(msgspec.Struct, frozen=True, tag="read-keys"):
-    """Gateway: open `path`, a key file that the configuration names. Answered by `KeysOpened` or `Refused`."""
+class StartPostauth(msgspec.Struct, frozen=True, tag="start-postauth"):
+    """Monitor: start the process that serves the connections of `user`, as that account. Answered as `StartPreauth`.
 
-    id: Number
-    path: str
-
-
-class MakeSockets(msgspec.Struct, frozen=True, tag="make-sockets"):
-    """Gateway: start the process that makes sockets as `user`, see `socket_protocol`. Answered as `Spawn` is."""
+    There is one for each account at most; the end of each is told by `Exited`.
+    """
 
     id: Number
     user: str
 
 
+class Kill(msgspec.Struct, frozen=True, tag="kill"):
+    """Monitor: kill what was started by request `process`: a preauth or postauth process, or a hook. Not answered."""
+
+    id: Number
+    process: Number
+
+
+class ReadKeys(msgspec.Struct, frozen=True, tag="read-keys"):
+    """Monitor: open `path`, a key file that the configuration names. Answered by `KeysOpened` or `Refused`."""
+
+    id: Number
+    path: str
+
+
 class RunHook(msgspec.Struct, frozen=True, tag="run-hook"):
-    """Gateway: run the command `index` of those that the configuration has for a stop. Answered as `Spawn` is."""
+    """Monitor: run the command `index` of those that the configuration has for a stop. Answered as `Spawn` is."""
 
     id: Number
     index: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 
 
 class Suspend(msgspec.Struct, frozen=True, tag="suspend"):
-    """Gateway: ask the platform to suspend the machine. Answered as `Spawn` is."""
+    """Monitor: ask the platform to suspend the machine. Answered as `Spawn` is."""
 
     id: Number
 
 
 class SampleActivity(msgspec.Struct, frozen=True, tag="sample-activity"):
-    """Gateway: see what the processes of sessions have used, those included that outlived theirs. See `Activity`."""
+    """Monitor: see what the processes of sessions have used, those included that outlived theirs. See `Activity`."""
 
     id: Number
 
 
 class AwaitAccount(msgspec.Struct, frozen=True, tag="await-account"):
-    """Gateway: say when `user`, which may be about to be made, is as it will be. Answered by `Done` or `Refused`."""
+    """Monitor: say when `user`, which may be about to be made, is as it will be.
+
+    Answered by `AccountReady` or `Refused`.
+    """
 
     id: Number
     user: str
 
 
 SOCKET_PATIENCE_SECONDS = 60.0
-"""How long the spawner tries to have a socket that another server has. A gateway without its spawner closes its sockets
+"""How long the spawner tries to have a socket that another server has. A monitor without its spawner closes its sockets
 at once, so what is still taken then belongs to a server that is meant to run."""
 
 SocketName = Literal["control", "metrics"]
 
 
 class AwaitSocket(msgspec.Struct, frozen=True, tag="await-socket"):
-    """Gateway: pass the listening socket `name` when it can be had, which another server had at the start.
+    """Monitor: pass the listening socket `name` when it can be had, which another server had at the start.
 
     Answered by `SocketBound` or `Refused`.
     """
@@ -109,25 +119,25 @@ class AwaitSocket(msgspec.Struct, frozen=True, tag="await-socket"):
 
 
 class StopServices(msgspec.Struct, frozen=True, tag="stop-services"):
-    """Gateway: nobody needs the services any more. Answered by `Done` when the last of them has ended."""
+    """Monitor: nobody needs the services any more. Answered by `Done` when the last of them has ended."""
 
     id: Number
 
 
 class Reload(msgspec.Struct, frozen=True, tag="reload"):
-    """Gateway: somebody has sent it the signal that is meant for the spawner: read the configuration again."""
+    """Monitor: somebody has sent it the signal that is meant for the spawner: read the configuration again."""
 
     id: Number
 
 
 class TakeConfig(msgspec.Struct, frozen=True, tag="take-config"):
-    """Gateway: what came of reading it last? Answered by `Opened`, a file with a `reload.Reread`, or by `Refused`."""
+    """Monitor: what came of reading it last? Answered by `Opened`, a file with a `reload.Reread`, or by `Refused`."""
 
     id: Number
 
 
 class OpenLog(msgspec.Struct, frozen=True, tag="open-log"):
-    """Gateway: open the log anew, where the configuration has it. Answered by `Opened` or `Refused`."""
+    """Monitor: open the log anew, where the configuration has it. Answered by `Opened` or `Refused`."""
 
     id: Number
 
@@ -136,7 +146,7 @@ class Spawned(msgspec.Struct, frozen=True, tag="spawned"):
     """Spawner: it runs.
 
     Descriptors: the pty's master; or the pipes of standard input, output and error, for a built-in one followed by that
-    of its events; or the socket of a maker of sockets; or the pipe of what a step of a stop writes.
+    of its events; or the socket to a preauth or postauth process; or the pipe of what a step of a stop writes.
     """
 
     id: int
@@ -190,6 +200,28 @@ class Activity(msgspec.Struct, frozen=True, tag="activity"):
     sample: Sample
 
 
+class AccountReady(msgspec.Struct, frozen=True, tag="account-ready"):
+    """Spawner: the account is there. `closed`: why it may not be used at present, in whole lines; empty if it may."""
+
+    id: int
+    closed: bytes = b""
+
+
+class TakeOver(msgspec.Struct, frozen=True, tag="take-over"):
+    """Spawner, to a monitor that follows another one: this postauth process runs. Descriptor: a fresh socket to it.
+
+    `id` is the request that started it, for `Kill` and `Exited`; the new monitor's numbers begin above all of them.
+    """
+
+    id: int
+    user: str
+    pid: int
+
+
+class NewMonitor(msgspec.Struct, frozen=True, tag="new-monitor"):
+    """Spawner, to a postauth process: the monitor is another one. Descriptor: the socket to it."""
+
+
 class Done(msgspec.Struct, frozen=True, tag="done"):
     """Spawner: what was asked for is done."""
 
@@ -206,10 +238,10 @@ class News(msgspec.Struct, frozen=True, tag="news"):
     events: tuple[SpawnerEvent, ...]
 
 
-Request = (
-    Spawn
-    | MakeSockets
-    | Signal
+MonitorRequest = (
+    StartPreauth
+    | StartPostauth
+    | Kill
     | ReadKeys
     | RunHook
     | Suspend
@@ -221,11 +253,32 @@ Request = (
     | TakeConfig
     | OpenLog
 )
-Report = Spawned | Refused | Exited | KeysOpened | SocketBound | Opened | Activity | Done | News | Reread
+PostauthRequest = Spawn
+Request = MonitorRequest | PostauthRequest
+
+MonitorReport = (
+    Spawned
+    | Refused
+    | Exited
+    | KeysOpened
+    | SocketBound
+    | Opened
+    | Activity
+    | AccountReady
+    | TakeOver
+    | Done
+    | News
+    | Reread
+)
+PostauthReport = Spawned | Refused | Exited | NewMonitor
+Report = MonitorReport | PostauthReport
+
+Message = TypeVar("Message")
 
 _encoder = msgspec.msgpack.Encoder()
-_request_decoder = msgspec.msgpack.Decoder(Request)
-_report_decoder = msgspec.msgpack.Decoder(Report)
+_monitor_decoder: msgspec.msgpack.Decoder[MonitorRequest] = msgspec.msgpack.Decoder(MonitorRequest)
+_postauth_decoder: msgspec.msgpack.Decoder[PostauthRequest] = msgspec.msgpack.Decoder(PostauthRequest)
+_report_decoder: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
 
 
 class ProtocolError(Exception):
@@ -248,30 +301,43 @@ def socket_pair() -> tuple[socket.socket, socket.socket]:
     return ends
 
 
-def encode(message: Request | Report) -> bytes:
-    """The packet for `message`; `ProtocolError` if it is too large to be sent."""
-    packet = _encoder.encode(message)
+def packet_of(message: msgspec.Struct) -> bytes:
+    """The packet for a message of any two processes; `ProtocolError` if it is too large, or has text that is none."""
+    try:
+        packet = _encoder.encode(message)
+    except UnicodeEncodeError as error:
+        raise ProtocolError(f"not text: {error}") from error
     if len(packet) > MAX_MESSAGE:
         raise ProtocolError(f"message of {len(packet)} bytes is over the limit of {MAX_MESSAGE}")
     return packet
 
 
-def decode_request(packet: bytes) -> Request:
-    """The request in `packet`."""
+def message_in(packet: bytes, decoder: msgspec.msgpack.Decoder[Message], what: str) -> Message:
+    """The message in `packet`; `decoder` knows what its sender may say. `ProtocolError`: it is a bad `what`."""
     try:
-        request: Request = _request_decoder.decode(packet)
+        return decoder.decode(packet)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(f"bad request: {error}") from error
-    return request
+        raise ProtocolError(f"bad {what}: {error}") from error
+
+
+def encode(message: Request | Report) -> bytes:
+    """The packet for `message`; `ProtocolError` if it can't be sent."""
+    return packet_of(message)
+
+
+def decode_monitor_request(packet: bytes) -> MonitorRequest:
+    """The request in `packet`, which the monitor has sent."""
+    return message_in(packet, _monitor_decoder, "request")
+
+
+def decode_postauth_request(packet: bytes) -> PostauthRequest:
+    """The request in `packet`, which a postauth process has sent."""
+    return message_in(packet, _postauth_decoder, "request")
 
 
 def decode_report(packet: bytes) -> Report:
     """The report in `packet`."""
-    try:
-        report: Report = _report_decoder.decode(packet)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(f"bad report: {error}") from error
-    return report
+    return message_in(packet, _report_decoder, "report")
 
 
 def receive(end: socket.socket) -> tuple[bytes, list[int]]:
@@ -291,9 +357,3 @@ def receive(end: socket.socket) -> tuple[bytes, list[int]]:
         close_all(descriptors)
         raise DescriptorsLost(packet)
     return packet, descriptors
-
-
-def close_all(descriptors: list[int]) -> None:
-    """Close every one of `descriptors`."""
-    for descriptor in descriptors:
-        os.close(descriptor)

@@ -20,10 +20,11 @@ import msgspec
 from pyssh_gateway.core.access.authorized_keys import MAX_KEYS_BYTES
 from pyssh_gateway.keys.files import UntrustedFileError, read_trusted, replace_file
 from pyssh_gateway.keys.http_answer import NO_VALIDATORS, Validators
+from pyssh_gateway.system.modes import OTHERS_MAY_WRITE
 
 # A path is at most 4 KiB (PATH_MAX), servers take URLs of 8 KiB; two validators and a reason, written as JSON, are 10.
 FETCHED_DIRECTORY = "fetched"
-"""The directory in `keys_dir` that the gateway may write: last-good copies, and the numbers of trusted accounts."""
+"""The directory in `keys_dir` that the monitor may write: last-good copies, and the numbers of trusted accounts."""
 
 _HEADER_BYTES = 24 * 1024
 MAX_REVOKED = 1024
@@ -35,7 +36,6 @@ MAX_PINS = 10_000
 _PINS_NAME = "account-ids.json"
 _MAX_PINS_BYTES = 1024 * 1024
 _SLUG = 40  # with the hash and the ending far below NAME_MAX
-_GROUP_OR_OTHERS_WRITE = 0o022
 _FACTS_PREFIX = b"# "
 
 _AccountId = Annotated[int, msgspec.Meta(gt=0, lt=10**18)]  # as many digits as a spec may have
@@ -165,7 +165,7 @@ class Pins:
 def _read(path: Path, limit: int, purpose: str) -> bytes | None:
     """What is in the file; None if there is none. Raises CopyError."""
     try:
-        return read_trusted(path, limit=limit, forbidden_mode=_GROUP_OR_OTHERS_WRITE, purpose=purpose)
+        return read_trusted(path, limit=limit, forbidden_mode=OTHERS_MAY_WRITE, purpose=purpose)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -2,7 +2,7 @@
 
 For a GitHub account that is trusted by its number, new keys count only when that number has been seen at the name they
 came from. This module keeps nothing but what spares a team's members a second download; what is in force, and what
-happens when there is no answer, is for keys.keyring.
+happens when there is no answer, is for keys.refresher.
 """
 
 import asyncio

@@ -24,15 +24,13 @@ signature) reads it once, and a thousand strangers a second do not have it read 
 class Looks:
     """Has sources asked for those who log in. `asking` has what is being asked, each with the event of its answer.
 
-    `want` has sources asked now; those that are put into `in_passing` before have their next refresh as planned. `now`
-    is Unix time.
+    `want` has sources asked now; a standing that is `in_passing` has its next refresh as planned. `now` is Unix time.
     """
 
     def __init__(
         self,
         standings: Mapping[Source, Standing],
         asking: Mapping[Source, asyncio.Event],
-        in_passing: set[Source],
         *,
         want: Callable[[Sequence[Source]], None],
         settings: config.Keys,
@@ -40,7 +38,6 @@ class Looks:
     ) -> None:
         self._standings = standings
         self._asking = asking
-        self._in_passing = in_passing
         self._want = want
         self._settings = settings
         self._now = now
@@ -86,7 +83,7 @@ class Looks:
             is_fresh = standing.asked and 0.0 <= now - standing.asked_at < FILE_SECONDS
             if standing.source not in self._asking and not is_fresh:
                 if not standing.is_due(now):
-                    self._in_passing.add(standing.source)
+                    standing.in_passing = True
                 self._want((standing.source,))
         reading = [self._asking[standing.source] for standing in files if standing.source in self._asking]
         await _wait(reading, LOOK_PATIENCE, patience or Patience())

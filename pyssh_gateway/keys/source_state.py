@@ -50,7 +50,8 @@ class Standing:
     `asked_at` is when it was asked last (at first: made), `due` when it is to be asked next, `learn_due` when its
     account's number is to be asked for, `gone_since` when it first said after `known` that it is not there any more.
     `unconfirmed`: a single answer of a server took away all keys of somebody, and none that came after it has confirmed
-    that; `second_look` is when it is asked for that, beside what is planned.
+    that; `second_look` is when it is asked for that, beside what is planned. `in_passing`: it is asked because somebody
+    wants to log in, which changes nothing of what is planned.
     """
 
     def __init__(self, source: Source, now: float) -> None:
@@ -58,6 +59,7 @@ class Standing:
         self.known: Known | None = None
         self.failure = ""
         self.asked = False
+        self.in_passing = False
         self.fruitless = 0
         self.asked_at = now
         self.due = now

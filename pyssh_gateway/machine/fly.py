@@ -24,6 +24,10 @@ _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: [^\r\n]*)?")
 _LENGTH = re.compile(rb"(?i)(?:^|\n)content-length:[ \t]*([0-9]{1,6})[ \t]*(?:\r|\n|$)")
 
 
+OK = "ok"
+"""The reason of a verdict that is none against it."""
+
+
 class NotOnFly(Exception):
     """This is no machine of Fly.io; the text says how that was seen."""
 
@@ -74,7 +78,7 @@ def judge(received: bytes, *, ended: bool) -> Verdict | None:
         return Verdict("refused", "the answer is not HTTP")
     code = int(status[1])
     if 200 <= code < 300:
-        return Verdict("accepted", "ok")
+        return Verdict("accepted", OK)
     head, _, body = received.partition(b"\r\n\r\n")
     length = _LENGTH.search(head)
     if not ended and (length is None or len(body) < int(length[1])):

@@ -1,6 +1,6 @@
 """Why the machine stopped the last times: a small file that outlives the stops.
 
-It is in the directory that the gateway may write to, beside the last good keys. It explains and decides nothing, so a
+It is in the directory that the monitor may write to, beside the last good keys. It explains and decides nothing, so a
 damaged one is only forgotten.
 """
 
@@ -23,7 +23,7 @@ _MAX_BYTES = 256 * 1024
 
 
 class StopRecord(msgspec.Struct, frozen=True):
-    """A stop. `time` and `since`, from when on the machine had been up, are Unix time.
+    """A stop. `time` and `since`, from when on the machine had been awake, are Unix time.
 
     `reason` is "idle" or "signal", `detail` says it for people, `action` is what was to be done ("exit", "suspend",
     "command"; always "exit" after a signal).
@@ -55,7 +55,7 @@ def append(directory: Path, stop: StopRecord) -> None:
     short = msgspec.structs.replace(stop, detail=stop.detail[:MAX_TEXT].encode("utf-8", "replace").decode())
     stops = (*read(directory), short)[-KEPT:]
     path = directory / FILE_NAME
-    # Only the gateway writes here, and there is one at a time; a name that a crash has left is used again.
+    # Only the monitor writes here, and there is one at a time; a name that a crash has left is used again.
     temporary = directory / f".{FILE_NAME}.tmp"
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()

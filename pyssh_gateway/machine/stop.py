@@ -7,7 +7,7 @@ and no listener: `Doors` says what it may do about those.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -35,6 +35,8 @@ KILL_SECONDS = 1.0
 LAST_WORDS = 200
 """Characters that are kept of the last line of a command that failed."""
 
+OK = fly.OK
+"""The outcome of a step that was done; every other one is in words, for the log, and means that it was not."""
 
 T = TypeVar("T")
 
@@ -62,7 +64,7 @@ class Job(Protocol):
 
     @property
     def outcome(self) -> str | None:
-        """How it ended: "ok", or how it failed; None while it runs."""
+        """How it ended: `OK`, or how it failed, in words; None while it runs."""
 
     async def wait(self) -> None:
         """Until something has changed: more output, or the end."""
@@ -147,7 +149,7 @@ class Steps:
         began, latest = self._now, self._now + self._limits.api
         outcome, gone = await self._ask(latest, interrupted)
         self._tell("suspend", outcome, began)
-        if outcome != "ok":
+        if outcome != OK:
             return None
         back = gone or await self._stand_still(doors, interrupted)
         if back is not None:
@@ -205,10 +207,10 @@ class Steps:
                 gone = await self._look(job.wait)
             if verdict is None:  # the answer may never come: the machine has been away, and its connection is gone
                 job.kill()
-                return "ok", gone
+                return OK, gone
         finally:
             job.close()
-        if verdict.outcome != "accepted" and job.outcome not in {None, "ok"}:  # it could not even ask
+        if verdict.outcome != "accepted" and job.outcome not in {None, OK}:  # it could not even ask
             return _last_line(job.output) or str(job.outcome), 0.0
         return verdict.reason, 0.0
 
@@ -240,14 +242,15 @@ class Steps:
         return self._clocks().steady
 
     def _tell(self, step: str, outcome: str, began: float) -> None:
-        self._publish(StopStep(step=step, outcome=outcome, seconds=round(self._now - began, 3)))
+        result: Literal["done", "failed"] = "done" if outcome == OK else "failed"
+        self._publish(StopStep(step=step, outcome=outcome, result=result, seconds=round(self._now - began, 3)))
 
 
 async def _outcome(job: Job) -> str:
     """How `job` ended, with the last line that it wrote if it failed."""
     while (outcome := job.outcome) is None:
         await job.wait()
-    if outcome == "ok":
+    if outcome == OK:
         return outcome
     words = _last_line(job.output)
     return f"{outcome}: {words}" if words else outcome

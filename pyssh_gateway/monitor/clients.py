@@ -1,6 +1,6 @@
 """What the monitor's rooms need of those who are connected: the narrow view of the table of connections.
 
-The table itself is the gateway's (`gateway/registry.py`), with all that a connection is.
+The table itself is `connected.registry`, with all that is known of a connection.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,15 +18,16 @@ class Session(Protocol):
     def tty(self) -> str:
         """The terminal's path; empty without one."""
 
-    def announce(self, text: str) -> None:
-        """Say something on the terminal's screen, if there is one."""
 
-    def hang_up(self) -> None:
-        """Send a terminal's processes SIGHUP: the server stops."""
+class Stranger(Protocol):
+    """A connection on which nobody has authenticated yet, or of which postauth has not said so."""
+
+    def disconnect(self, reason: str) -> None:
+        """Say goodbye and close."""
 
 
 class Client(Protocol):
-    """One connection. `user` is empty until somebody has authenticated."""
+    """A connection on which somebody has authenticated. What it has done is what its process told last."""
 
     @property
     def id(self) -> str:
@@ -37,8 +38,8 @@ class Client(Protocol):
         """The account."""
 
     @property
-    def identity(self) -> Identity | None:
-        """The person; None while nobody has authenticated."""
+    def identity(self) -> Identity:
+        """The person."""
 
     @property
     def sessions(self) -> Mapping[str, Session]:
@@ -55,21 +56,30 @@ class Client(Protocol):
     def report(self) -> ConnectionReport:
         """Since when it is on, and what runs."""
 
-    def disconnect(self, reason: str) -> None:
-        """Say goodbye and close."""
-
 
 class Clients(Protocol):
     """All of them. Views are copies: entries go meanwhile."""
 
     @property
     def clients(self) -> Sequence[Client]:
-        """Every connection."""
+        """Those who are on."""
 
     @property
-    def authenticating(self) -> Sequence[Client]:
+    def strangers(self) -> Sequence[Stranger]:
         """Those on which nobody has authenticated yet."""
 
     @property
     def sessions(self) -> Sequence[Session]:
         """Every session of every connection."""
+
+    async def look(self) -> None:
+        """Ask all processes what their connections have done; one that does not answer soon is not waited for."""
+
+    def announce(self, text: str) -> None:
+        """Say something on every terminal of every session."""
+
+    def hang_up(self) -> None:
+        """Send every terminal's processes SIGHUP: the server stops."""
+
+    def disconnect(self, reason: str) -> None:
+        """Say goodbye to everybody who is on, and close."""

@@ -1,16 +1,16 @@
-"""What the gateway is told at its start."""
+"""What the monitor is told at its start."""
 
 import msgspec
 
 from pyssh_gateway.config.types import Config
-from pyssh_gateway.spawner.crashes import Crash
+from pyssh_gateway.ipc.crash import Crash
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What the gateway is given by the process that started it.
+    """What the monitor is given by the process that started it.
 
     `human` and `colour` say what goes to standard output. `identity` is the private key that the banner names,
-    if any; `generation` counts gateway processes from 1, and `crashes` are the ends of earlier ones. `started` is the
+    if any; `generation` counts monitors from 1, and `crashes` are the ends of earlier ones. `started` is the
     Unix time of the first one. `timezone` is the TZ that the server was started with, None for none. `control` is the
     path at which people on the machine ask, None for nowhere.
     """

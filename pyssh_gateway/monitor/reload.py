@@ -10,7 +10,7 @@ from pyssh_gateway.ipc.spawner_client import SpawnRefused
 
 
 class Reloading:
-    """Waits for the spawner to have read the configuration again.
+    """Waits for the spawner to have read the configuration again: for `due`.
 
     `take` gets what came of it; `apply` puts a configuration in force; `ask_keys` has every source of keys asked;
     `reopen_log` does what it says: all of this is what people send a SIGHUP for.
@@ -18,6 +18,7 @@ class Reloading:
 
     def __init__(
         self,
+        due: asyncio.Event,
         *,
         take: Callable[[], Awaitable[Reread]],
         apply: Callable[[Config], None],
@@ -30,11 +31,7 @@ class Reloading:
         self._ask_keys = ask_keys
         self._reopen_log = reopen_log
         self._publish = publish
-        self._due = asyncio.Event()
-
-    def due(self) -> None:
-        """The spawner has read it again."""
-        self._due.set()
+        self._due = due
 
     async def run(self) -> None:
         """Put in force what was read, whenever that was, until cancelled."""

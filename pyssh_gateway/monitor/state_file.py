@@ -1,6 +1,6 @@
-"""A small file of the gateway's own: what the next gateway process wants to know of this one.
+"""A small file of the gateway's own: what the next monitor wants to know of this one.
 
-Written whole or not at all, and at once: a crash of the gateway does not lose it. It is not forced to the disk, because
+Written whole or not at all, and at once: a crash of the monitor does not lose it. It is not forced to the disk, because
 the event loop does that writing, and nothing that is kept here has to survive a power cut. This module does not know
 what is in the files.
 """
@@ -10,15 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from pyssh_gateway.keys.files import UntrustedFileError, read_trusted
+from pyssh_gateway.system.modes import OTHERS_MAY_WRITE
 
-_OTHERS_MAY_WRITE = 0o022
 _NEW = ".new"
 
 
 def read_state(path: Path, limit: int) -> bytes:
     """What is in the file; nothing if there is none, or none that only we and root can have written."""
     try:
-        return read_trusted(path, limit=limit, forbidden_mode=_OTHERS_MAY_WRITE, purpose="the server's state")
+        return read_trusted(path, limit=limit, forbidden_mode=OTHERS_MAY_WRITE, purpose="the server's state")
     except (OSError, UntrustedFileError):
         return b""
 
@@ -27,7 +27,7 @@ def write_state(path: Path, data: bytes) -> None:
     """Put `data` in the place of what is there. Raises OSError."""
     new = path.with_name(path.name + _NEW)
     with suppress(FileNotFoundError):
-        new.unlink()  # of a gateway that was killed while it wrote
+        new.unlink()  # of a monitor that was killed while it wrote
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)

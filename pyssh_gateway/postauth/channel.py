@@ -15,14 +15,14 @@ from asyncssh.channel import (
     SSHUNIXChannel,
     SSHX11Channel,
 )
-from asyncssh.constants import EXTENDED_DATA_STDERR
 from asyncssh.packet import SSHPacket, UInt32
 
-from pyssh_gateway.audit.printable import printable
 from pyssh_gateway.core.forwarding import X11Display
-from pyssh_gateway.core.launch import MAX_ENV_TOTAL, MAX_ENV_VARIABLES, Terminal, accepts_env
+from pyssh_gateway.core.launch import MAX_ENV_TOTAL, MAX_ENV_VARIABLES, NOLOGIN_EXIT_STATUS, Terminal, accepts_env
+from pyssh_gateway.ipc.spawner import Exited
 from pyssh_gateway.ssh.packets import Message
 from pyssh_gateway.ssh.windowed import PACKET_BYTES, WINDOW_BYTES, WindowedChannel
+from pyssh_gateway.system.signals import ssh_name
 
 MAX_WAITING_REQUESTS = 64
 """Requests that may wait while a process is being started. A client sends about four ahead."""
@@ -179,32 +179,16 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
         if self._request_queue:
             self._report_response(granted)
 
-    def turn_away(self, reason: str, status: int, *, in_terminal: bool) -> None:
-        """Answer the request that the session left open, for which there is no process: `reason`, and `status`.
-
-        sshd fails the request, and its client then says "exec request failed" and nothing else; those refusals for
-        which it has words (nologin) it says like this. `in_terminal`: the client's terminal is in raw mode.
-        """
-        self.answer(granted=True)
-        if self.takes_data:
-            text = f"pyssh-gateway: {printable(reason)}"
-            if in_terminal:
-                self.write(f"{text}\r\n".encode())
-            else:
-                self.write(f"{text}\n".encode(), EXTENDED_DATA_STDERR)
-        self.report_exit(status)
-        self.write_eof()
-        self.close()
-
-    def report_exit(self, status: int) -> None:
-        """`exit-status` (RFC 4254 section 6.10)."""
-        if not self.is_closed:
+    def tell_exit(self, exit_: Exited | None) -> None:
+        """`exit-status` or `exit-signal` (RFC 4254 section 6.10); `exit_` None: there was no process."""
+        if self.is_closed:
+            return
+        if exit_ is not None and exit_.signal is not None:
+            name, core_dumped = ssh_name(exit_.signal), bytes((exit_.core_dumped,))
+            self._send_request(b"exit-signal", _string(name), core_dumped, _string(""), _string(""))
+        else:
+            status = NOLOGIN_EXIT_STATUS if exit_ is None else exit_.status or 0
             self._send_request(b"exit-status", UInt32(status))
-
-    def report_signal(self, name: str, core_dumped: bool) -> None:
-        """`exit-signal`; `name` comes without SIG."""
-        if not self.is_closed:
-            self._send_request(b"exit-signal", _string(name), bytes((core_dumped,)), _string(""), _string(""))
 
     def refuse_input(self) -> None:
         """`eow@openssh.com`: nobody reads the input any more, so the client need not send it."""

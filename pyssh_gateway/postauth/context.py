@@ -7,17 +7,19 @@ import msgspec
 from pyssh_gateway.core import launch
 from pyssh_gateway.core.forwarding import X11Display
 from pyssh_gateway.core.login_rules import LoginRules
-from pyssh_gateway.events import Identity, OnesEvent
-from pyssh_gateway.ipc.spawner_client import SpawnerClient
+from pyssh_gateway.events import Identity
+from pyssh_gateway.ipc.postauth import Told
+from pyssh_gateway.ipc.spawner_client import PostauthSpawnerClient
 from pyssh_gateway.postauth.drains import Drains
 
 
 class SessionContext(msgspec.Struct, frozen=True):
-    """What a session needs to know about its connection and the gateway.
+    """What a session needs to know about its connection and its process.
 
-    `on_closed` is told the session, and whether its connection went before it had ended. `banner` is what a login shell
-    on a terminal shows first. `drains` takes the outputs
-    of processes that outlive their channels. `client_takes_eow` is what `core.compat.takes_eow` says of the client.
+    `account` gives the account's passwd entry, or raises `SpawnRefused`. `on_closed` is told the session, and whether
+    its connection went before it had ended. `banner` is what a login shell on a terminal shows first. `drains` takes
+    the outputs of processes that outlive their channels. `client_takes_eow` is what `core.compat.takes_eow` says of the
+    client.
     """
 
     conn: str
@@ -25,9 +27,10 @@ class SessionContext(msgspec.Struct, frozen=True):
     user: str
     identity: Identity
     endpoints: launch.Endpoints
-    spawner: SpawnerClient
+    spawner: PostauthSpawnerClient
+    account: Callable[[], launch.Account]
     drains: Drains
-    publish: Callable[[OnesEvent], None]
+    publish: Callable[[Told], None]
     now: Callable[[], float]
     system_env: Callable[[], dict[bytes, bytes]]
     on_network: Callable[[Callable[[bool], None]], Callable[[], None]]
@@ -35,5 +38,5 @@ class SessionContext(msgspec.Struct, frozen=True):
     rules: LoginRules
     agent_path: Callable[[], bytes]
     end_x11: Callable[[X11Display], None]
-    banner: Callable[[], bytes] = bytes
+    banner: bytes = b""
     client_takes_eow: bool = False

@@ -11,10 +11,10 @@ from contextlib import suppress
 
 PAUSE_SECONDS = 0.1
 """After each look at an output that has something. Its writer gets rid of a pipe's worth (1 MiB) in that time, which is
-more than anybody logs, and a program that writes without end can't keep the gateway busy."""
+more than anybody logs, and a program that writes without end can't keep the process busy."""
 
 MOST_AT_ONCE = 1024 * 1024
-"""Bytes thrown away at a time: all that the pipe of a session holds (`process.PIPE_BYTES`)."""
+"""Bytes thrown away at a time: all that the pipe of a session holds (`launch.PIPE_BYTES`)."""
 
 MAX_OUTPUTS = 256
 MAX_OUTPUTS_OF_USER = 64
@@ -52,7 +52,7 @@ class Drains:
             self._loop.add_reader(descriptor, self._look, descriptor)
 
     def close(self) -> None:
-        """Let go of all of them: the gateway ends."""
+        """Let go of all of them: the process ends."""
         for descriptor in list(self._outputs):
             self._let_go(descriptor)
         if self._null >= 0:

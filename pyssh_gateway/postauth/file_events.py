@@ -8,10 +8,11 @@ import os
 from collections.abc import Callable
 from typing import Protocol
 
-from pyssh_gateway.events import FileOperation, OnesEvent
+from pyssh_gateway.core.launch import PIPE_BYTES
+from pyssh_gateway.events import FileOperation
 from pyssh_gateway.ipc import file_events
+from pyssh_gateway.ipc.postauth import Told
 from pyssh_gateway.postauth.pump import Source
-from pyssh_gateway.spawner.processes.process import PIPE_BYTES
 
 TURN_BYTES = 2048
 """What is read in a turn of the loop: some forty events, which take 3 ms. Everybody waits meanwhile, and a client may
@@ -38,7 +39,7 @@ class Say(Protocol):
         """See `FileOperation`."""
 
 
-def saying(publish: Callable[[OnesEvent], None], *, conn: str, session: str, user: str) -> Say:
+def saying(publish: Callable[[Told], None], *, conn: str, session: str, user: str) -> Say:
     """What says it of this session."""
 
     def say(

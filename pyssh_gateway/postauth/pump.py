@@ -47,17 +47,17 @@ class Source:
         else:
             self._loop.remove_reader(self._descriptor)
 
-    def read_now(self) -> bool:
-        """Read once without waiting; whether anything was there."""
+    def read_now(self) -> int:
+        """Read once without waiting; returns how many bytes were there."""
         if self.ended:
-            return False
+            return 0
         data = self._take()
         if data:
             self._deliver(data)
-            return True
+            return len(data)
         if data is not None:
             self._end()
-        return False
+        return 0
 
     def close(self) -> None:
         """Close the descriptor without a word to anybody."""

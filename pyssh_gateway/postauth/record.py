@@ -1,18 +1,25 @@
 """What one session did: what runs, how many bytes have moved, which files `scp -O` copied. It acts on nothing."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from pyssh_gateway.core.control import SessionReport
 from pyssh_gateway.core.idle.usage import Counters
+from pyssh_gateway.core.session_end import Ending
 from pyssh_gateway.events import SessionClosed, SessionOpened
 from pyssh_gateway.ipc.spawner import Exited
+from pyssh_gateway.postauth import scp_events
 from pyssh_gateway.postauth.context import SessionContext
 from pyssh_gateway.postauth.file_events import Say, saying
 from pyssh_gateway.system.signals import ssh_name
 
-if TYPE_CHECKING:
-    from pyssh_gateway.postauth.scp_events import ScpEvents
+REASONS = {
+    Ending.EXITED: "exited",
+    Ending.LEFT_OPEN: "exited, output left open",
+    Ending.CHANNEL_CLOSED: "channel closed",
+    Ending.CONNECTION_LOST: "connection lost",
+    Ending.SERVER_STOPPED: "server stopped",
+}
+"""How the log says why a session has ended."""
 
 
 class SessionRecord:
@@ -26,7 +33,7 @@ class SessionRecord:
         self._opened_at = 0.0
         self._seen = 0
         self._shown = 0
-        self._copy: ScpEvents | None = None
+        self._copy: scp_events.ScpEvents | None = None
 
     @property
     def tty(self) -> str:
@@ -48,8 +55,6 @@ class SessionRecord:
         # client asked for; another one may serve what was asked for.
         commands = (told.command, told.requested.removeprefix("exec "))
         if told.kind == "exec" and not told.tty and any("scp" in command for command in commands):
-            from pyssh_gateway.postauth import scp_events  # late: most copies go by SFTP
-
             runs, requested = (scp_events.asked(command.encode("utf-8", "surrogateescape")) for command in commands)
             if (asked := runs or requested) is not None:
                 self._copy = scp_events.ScpEvents(asked, home, self.say_file, told=runs is not None)
@@ -92,7 +97,7 @@ class SessionRecord:
             told.session, told.kind, told.command, told.tty, self.bytes_in, self.bytes_out, told.pid, seconds
         )
 
-    def ends(self, reason: str, exit_: Exited | None) -> None:
+    def ends(self, ending: Ending, exit_: Exited | None) -> None:
         """Its channel is closed, and its process has ended by `exit_`, or goes on."""
         context = self._context
         if self._copy is not None:
@@ -102,7 +107,7 @@ class SessionRecord:
                 conn=context.conn,
                 session=context.session,
                 user=context.user,
-                reason=reason,
+                reason=REASONS[ending],
                 exit_status=exit_.status if exit_ is not None else None,
                 exit_signal=ssh_name(exit_.signal) if exit_ is not None and exit_.signal is not None else None,
                 bytes_in=self.bytes_in,

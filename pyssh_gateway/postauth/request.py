@@ -1,12 +1,14 @@
-"""What is to run for a session: what its client asked for, or what is forced in the place of that."""
+"""What is to run for a session, asked for or forced in the place of that; and what its client is told if it can't."""
 
 import msgspec
 
-from pyssh_gateway.as_user.sftp import command as sftp_command
 from pyssh_gateway.core import launch
 from pyssh_gateway.core.launch import SessionRequest, Terminal
+from pyssh_gateway.core.printable import printable
 from pyssh_gateway.postauth.channel import SessionChannel
 from pyssh_gateway.postauth.context import SessionContext
+from pyssh_gateway.postauth.streams import STDERR
+from pyssh_gateway.system import sftp_program
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -32,7 +34,7 @@ def request_of(
         identity=context.identity.facts,
         agent=context.agent_path(),
         display=display.name if display is not None else b"",
-        original=(sftp_command.for_shell() if kind == "subsystem" else command) if forced is not None else None,
+        original=(sftp_program.for_shell() if kind == "subsystem" else command) if forced is not None else None,
     )
     user_rc = rules.user_rc and kind != "subsystem"  # asked for, whatever is forced in its place
     instead_of, starts = "", launch.Forced(kind)
@@ -46,10 +48,20 @@ def request_of(
         channel.env,
         extra,
         xauth=display.xauth if display is not None else b"",
-        banner=context.banner() if command is None else b"",
+        banner=context.banner if command is None else b"",
         rc_input=display.for_rc if display is not None else b"",
         user_rc=user_rc,
         sftp=starts.sftp,
         refusal=starts.refusal,
     )
     return Asked(request, instead_of)
+
+
+def refusal(reason: str, *, in_terminal: bool) -> tuple[bytes, int | None]:
+    """What a client is told for which there is no process, and as which kind of data.
+
+    sshd fails the request, and its client then says "exec request failed" and nothing else; those refusals for which
+    it has words (nologin) it says like this. `in_terminal`: the client's terminal is in raw mode.
+    """
+    text = f"pyssh-gateway: {printable(reason)}"
+    return (f"{text}\r\n".encode(), None) if in_terminal else (f"{text}\n".encode(), STDERR)

@@ -4,7 +4,7 @@ import errno
 import os
 import re
 
-from pyssh_gateway.as_user.scp import command as scp_command
+from pyssh_gateway.core.transfers import scp_command
 from pyssh_gateway.core.transfers.scp_copy import Asked, Copied, Copy, split
 from pyssh_gateway.postauth.file_events import Say
 

@@ -1,7 +1,10 @@
 """A session: one process of the user's behind one channel (RFC 4254 section 6).
 
-The session asks the spawner for the process, pumps bytes between its descriptors and the channel, and ends the channel
-as sshd does: when the process has been reaped and what it wrote has been sent, with exit-status, EOF, close.
+The session asks the spawner for the process and pumps bytes between its descriptors and the channel. How it ends is
+decided in `core.session_end`: the session tells it the facts (`_learn`) and does what is then due (`_do`).
+
+Everything that is written to a client's terminal, the process's output and our own words, goes through `_write`. A
+recording is made there.
 """
 
 import asyncio
@@ -14,36 +17,22 @@ import asyncssh
 import msgspec
 
 from pyssh_gateway.core import launch
+from pyssh_gateway.core import session_end as end
 from pyssh_gateway.core.idle.usage import Counters
 from pyssh_gateway.events import RequestDenied, SessionOpened
-from pyssh_gateway.ipc.spawner import Exited, close_all
+from pyssh_gateway.ipc.spawner import Exited
 from pyssh_gateway.ipc.spawner_client import Spawned, SpawnRefused
 from pyssh_gateway.postauth.channel import SessionChannel
 from pyssh_gateway.postauth.context import SessionContext
 from pyssh_gateway.postauth.file_events import FileEvents
 from pyssh_gateway.postauth.pump import Flow
 from pyssh_gateway.postauth.record import SessionRecord
-from pyssh_gateway.postauth.request import Asked, request_of
+from pyssh_gateway.postauth.request import Asked, refusal, request_of
 from pyssh_gateway.postauth.streams import PROCESS_STREAMS, Streams
-from pyssh_gateway.spawner.processes.account_rules import NOLOGIN_EXIT_STATUS
-from pyssh_gateway.system.signals import SIGNAL_NAMES, ssh_name
+from pyssh_gateway.system.descriptors import close_all
+from pyssh_gateway.system.signals import SIGNAL_NAMES
 
 __all__ = ["Session", "SessionContext"]
-
-EOF_GRACE_SECONDS = 0.05
-"""How long an EOF waits for the exit status, which comes another way and some clients want first. A process that closes
-its output and lives on is the exception; its EOF is passed on after this."""
-
-EXIT_GRACE_SECONDS = 0.05
-"""How long the exit waits for the output's end, so that clients usually hear of it last. sshd tells of it at once. It
-also waits for a client that does not take what is there."""
-
-DRAIN_BYTES = 128 * 1024
-"""How much is read from a pty after its process has ended. The kernel holds at most 64 KiB for a pty; what comes beyond
-is a background process's, and sshd cuts that off, too."""
-
-INPUT_SECONDS = 5.0
-"""How long a process may take to read what the client sent before it closed the channel; sshd would wait for ever."""
 
 
 class Session(asyncssh.SSHServerSession[bytes]):
@@ -62,18 +51,10 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._streams: Streams | None = None
         self._file_events: FileEvents | None = None
         self._exit: Exited | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._exit_timer: asyncio.TimerHandle | None = None
-        self._exit_told = False
-        self._forget_network: Callable[[], None] = lambda: None
+        self._end = end.State()
+        self._timers: dict[end.Timer, asyncio.TimerHandle] = {}
         self._flow = Flow(self._flow_changed)
-        self._drain_left = DRAIN_BYTES
-        self._finished = False
-        self._left_open = False
-        self._released = False
-        self._lost = False
-        self._stopping = False
-        self._output_refused = False
+        self._forget_network: Callable[[], None] = lambda: None
         self._early_input = b""
 
     # -- what the channel asks for ------------------------------------------------------------------------------
@@ -147,14 +128,12 @@ class Session(asyncssh.SSHServerSession[bytes]):
     async def _start(self, asked: Asked) -> None:
         context, request = self._context, asked.request
         try:
-            account = await context.spawner.find_account(context.user)
-            plan = launch.plan(request, account, context.endpoints, context.system_env())
+            plan = launch.plan(request, context.account(), context.endpoints, context.system_env())
             process = await context.spawner.spawn(plan, self._exited)
             self._attach(process)
         except SpawnRefused as error:
             self._deny(request.kind, str(error))
-            self._finished = True  # what comes now is for no process
-            self._channel.turn_away(str(error), NOLOGIN_EXIT_STATUS, in_terminal=self._terminal is not None)
+            self._learn(end.NoProcess(str(error)))
             return
         finally:
             self._take_early_input()  # if the process was refused, for nobody
@@ -170,9 +149,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
             requested=asked.instead_of,
         )
         self.record.begins(told, plan.cwd)
-        if self._lost:  # the client left while the process was being started
-            self._release("channel closed")
-        else:
+        is_terminal, ended = bool(process.tty), self._output_has_ended
+        self._learn(end.Started(terminal=is_terminal, linger=context.rules.linger, ended=ended))
+        if self._end.channel is end.Channel.OPEN:  # the client may have left while the process was being started
             self._channel.answer(granted=True)
 
     def _attach(self, process: Spawned) -> None:
@@ -187,7 +166,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
                 is_pty=bool(process.tty),
                 packet_size=self._channel.peer_packet_size,
                 deliver=self._output,
-                at_end=self._progress,
+                at_end=lambda: self._learn(end.OutputEnded(all=self._output_has_ended)),
                 on_room=self._channel.resume_reading,
                 on_refused=self._input_refused,
                 hold=self._channel.hold,
@@ -198,7 +177,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         for events in process.descriptors[PROCESS_STREAMS:]:
             self._file_events = FileEvents(self._loop, events, self.record.say_file)
         self._process = process
-        if self._output_refused:
+        if self._end.refused:
             self._streams.close_output()
         self._streams.write(self._take_early_input())
 
@@ -214,15 +193,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     @property
     def exit_is_due(self) -> bool:
-        """Whether the client waits for nothing but the exit: all output has been sent, EOF as well, or is refused.
-
-        A terminal's is not waited for: its processes are hung up when the client closes the channel.
-        """
-        if self._streams is None or self._exit is not None:
-            return False
-        if self._output_refused and not self._streams.is_pty:
-            return True
-        return self._output_has_ended and not self._channel.takes_data
+        """Whether the client waits for nothing but the exit: all output has been sent, EOF as well, or is refused."""
+        return self._end.exit_is_due
 
     @property
     def _output_has_ended(self) -> bool:
@@ -231,7 +203,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
     @property
     def is_over(self) -> bool:
         """Whether its end has been said, by us or by the client."""
-        return self._finished or self._lost or (self._open and self._channel.is_closed)
+        return self._end.channel is not end.Channel.OPEN or (self._open and self._channel.is_closed)
 
     def session_started(self) -> None:
         """The request was answered: let the bytes flow."""
@@ -252,22 +224,19 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """Say something on a pty's screen; a session without one carries a program's data and is left alone."""
         if self._process is None:
             self._announcement = text  # for when it has started
-        elif self._process.tty and self._channel.takes_data and not self._output_refused:
-            self._channel.write(f"\r\n{text}\r\n".encode())
+        elif self._process.tty and not self._end.refused:
+            self._write(f"\r\n{text}\r\n".encode())
 
     def hang_up(self) -> None:
         """The server stops: a pty's processes get SIGHUP, as when its line is lost."""
-        self._stopping = True
-        if self._process is not None and self._process.tty and self._exit is None:
-            with suppress(SpawnRefused):
-                self._context.spawner.signal(self._process, signal.SIGHUP)
+        self._learn(end.Stopping())
 
     # -- bytes --------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Input for the process."""
         self.record.came(data)
-        if self._finished or not self._kind:  # of a client that has closed the channel, and had asked for no process
+        if not self._kind or self._end.channel is end.Channel.CLOSED:  # no process was asked for, or there is none
             return
         if self._streams is None:
             self._early_input += data  # of a client that has closed the channel already; at most its window
@@ -283,18 +252,17 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def output_refused(self) -> None:
         """As sshd's chan_rcvd_eow (nchan.c): standard output is closed, and input, errors and the exit go on."""
-        self._output_refused = True
         if self._streams is not None:
             self._streams.close_output()
+        self._learn(end.OutputRefused(ended=self._output_has_ended))
         self._channel.drop_output()
-        self._progress()
 
     def _input_refused(self) -> None:
         """The process has closed its input: a client that sends on for nobody is told, if it is one that understands.
 
         As sshd's chan_write_failed2 (nchan.c).
         """
-        if not self._released and not self._lost and self._context.client_takes_eow:
+        if self._end.channel is end.Channel.OPEN and self._context.client_takes_eow:
             self._channel.refuse_input()
 
     def pause_writing(self) -> None:
@@ -308,17 +276,25 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def _flow_changed(self, is_open: bool) -> None:
         if self._streams is not None:
             self._streams.set_reading(is_open)
-        if is_open:
-            self._progress()
+        busy = end.Way.BUSY if self._channel.drained else end.Way.FULL
+        self._learn(end.WayChanged(end.Way.FREE if is_open else busy))
 
     def _output(self, data: bytes, datatype: int | None) -> None:
-        if not self._channel.takes_data:  # the client has closed it, and the session is about to be told
-            return
-        self.record.went(data, datatype)
+        if self._write(data, datatype):
+            self.record.went(data, datatype)
+            if self._end.lingers:
+                self._learn(end.Output())
+
+    def _write(self, data: bytes, datatype: int | None = None) -> bool:
+        """Everything that a client's terminal shows goes through here: processes' output and our own words.
+
+        So does the output of sessions without a terminal. False: the client has closed the channel, or been told that
+        no more comes, and nothing was written.
+        """
+        if not self._channel.takes_data:
+            return False
         self._channel.write(data, datatype)
-        if self._timer is not None:  # output after the exit: the silence begins again
-            self._cancel_timer()
-            self._linger()
+        return True
 
     # -- the end ------------------------------------------------------------------------------------------------
 
@@ -327,107 +303,69 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._exit = exit_
         if self._file_events is not None:
             self._file_events.finish()
-        if self._process is not None:
-            self._progress()
-
-    def _progress(self) -> None:
-        """Take the next step towards the end, if it is due; called whenever something changed."""
-        if self._finished or self._lost or self._process is None:
-            return
-        self._cancel_timer()
-        ended = self._output_has_ended
-        if self._exit is None:
-            if ended and not self._output_refused:
-                self._timer = self._loop.call_later(EOF_GRACE_SECONDS, self._channel.write_eof)
-        elif not self._flow.is_open:
-            pass  # what is left to send comes first; having sent it leads back here
-        elif self._process.tty:
-            self._drain_pty()
-        elif ended:
-            self._finish()
-        else:
-            self._linger()
-
-    def _linger(self) -> None:
-        """The process has ended, but somebody has its output open: wait for its end, or until it is silent for long."""
-        if self._exit_timer is None and not self._exit_told:
-            self._exit_timer = self._loop.call_later(EXIT_GRACE_SECONDS, self._tell_exit_early)
-        seconds = self._context.rules.linger
-        if seconds is not None:
-            self._timer = self._loop.call_later(seconds, self._give_up_output)
-
-    def _give_up_output(self) -> None:
-        self._left_open = True
-        self._finish()
-
-    def _drain_pty(self) -> None:
-        """The process has ended, so what is in the pty is all that counts, whoever else may hold it (sshd agrees)."""
-        before = self.record.bytes_out
-        while self._streams is not None and self._streams.read_now():
-            self._drain_left -= self.record.bytes_out - before
-            before = self.record.bytes_out
-            if self._drain_left <= 0:
-                break
-            if not self._flow.is_open:
-                return
-        self._finish()
-
-    def _finish(self) -> None:
-        if self._finished or self._lost or self._exit is None or not self._channel.drained:
-            return
-        self._finished = True
-        self._tell_exit(self._exit)
-        if not self._output_refused:  # who has said that it takes no more is not told that no more comes
-            self._channel.write_eof()
-        self._channel.close()
-        self._release("exited, output left open" if self._left_open else "exited")
-
-    def _tell_exit(self, exit_: Exited) -> None:
-        if self._exit_told:
-            return
-        self._exit_told = True
-        if exit_.signal is not None:
-            self._channel.report_signal(ssh_name(exit_.signal), exit_.core_dumped)
-        else:
-            self._channel.report_exit(exit_.status or 0)
-
-    def _tell_exit_early(self) -> None:
-        """As sshd (session.c, session_exit_message): nobody takes input any more, whatever becomes of the output."""
-        self._exit_timer = None
-        if self._exit is not None and self._streams is not None and self._flow.is_open:
-            self._tell_exit(self._exit)
-            self._streams.refuse_input()
+        self._learn(end.Exited())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The channel is gone, by our hand or the client's: let go of everything."""
-        self._lost = True
-        if self._process is not None:
-            self._release("connection lost" if exc else "channel closed")
+        self._learn(end.Gone(lost=exc is not None))
+        self._forget_network()  # of a session without a process, too
         if self._open and self._channel.x11 is not None:
             self._context.end_x11(self._channel.x11)
-        self._context.on_closed(self._context.session, exc is not None and not self._finished)
+        is_cut_off = exc is not None and self._end.channel is not end.Channel.CLOSED
+        self._context.on_closed(self._context.session, is_cut_off)
 
-    def _release(self, reason: str) -> None:
-        """Close the descriptors: a pty's processes are hung up by the kernel, others see their pipes closed."""
-        if self._released:
-            return
-        self._released = True
-        context, exit_ = self._context, self._exit
-        self._cancel_timer()
-        if self._exit_timer is not None:
-            self._exit_timer.cancel()
+    def _learn(self, fact: end.Fact) -> None:
+        """Do what is due after `fact`. What is done may be the next fact, before this returns."""
+        self._end, due = end.step(self._end, fact)
+        for each in due:
+            self._do(each)
+
+    def _do(self, due: end.Due) -> None:
+        match due:
+            case end.Wait():
+                self._stop_waiting(due.timer)
+                passed = end.TimeOver(due.timer)
+                self._timers[due.timer] = self._loop.call_later(due.seconds, self._learn, passed)
+            case end.StopWaiting():
+                self._stop_waiting(due.timer)
+            case end.HangUp():
+                with suppress(SpawnRefused):
+                    self._context.spawner.signal(cast(Spawned, self._process), signal.SIGHUP)
+            case end.Drain():
+                self._learn(end.Drained(cast(Streams, self._streams).read_all(due.most, self._flow)))
+            case end.RefuseInput():
+                cast(Streams, self._streams).refuse_input()
+            case end.Release():
+                self._release(due)
+            case _:
+                self._say(due)
+
+    def _say(self, due: end.SayWhy | end.TellExit | end.SendEof | end.Close) -> None:
+        match due:
+            case end.SayWhy():
+                self._channel.answer(granted=True)
+                self._write(*refusal(due.reason, in_terminal=self._terminal is not None))
+            case end.TellExit():
+                self._channel.tell_exit(self._exit if self._process is not None else None)
+            case end.SendEof():
+                self._channel.write_eof()
+            case end.Close():
+                self._channel.close()
+
+    def _stop_waiting(self, timer: end.Timer) -> None:
+        if (handle := self._timers.pop(timer, None)) is not None:
+            handle.cancel()
+
+    def _release(self, due: end.Release) -> None:
+        context = self._context
+        for timer in tuple(self._timers):
+            self._stop_waiting(timer)
         self._forget_network()
         if self._streams is not None:
-            if (self._left_open or self._stopping) and not self._streams.is_pty:
-                # It is we who end it: whoever writes on must not die of that.
+            if due.leave_outputs:
                 context.drains.take(context.user, self._streams.leave_outputs())
-            self._streams.close(INPUT_SECONDS if reason == "channel closed" else 0)
-        self.record.ends("server stopped" if self._stopping and exit_ is None else reason, exit_)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+            self._streams.close(due.input_seconds)
+        self.record.ends(due.ending, self._exit)
 
     def _deny(self, request: str, reason: str) -> None:
         context = self._context

@@ -8,8 +8,9 @@ from contextlib import suppress
 
 import asyncssh
 
-from pyssh_gateway.postauth.pump import Sink, Source
-from pyssh_gateway.spawner.processes.terminal import set_size
+from pyssh_gateway.postauth.pump import Flow, Sink, Source
+from pyssh_gateway.system.descriptors import two_more
+from pyssh_gateway.system.pty_size import set_size
 
 PROCESS_STREAMS = 3
 """How many of the descriptors that the spawner sends are the process's; one more is for a built-in server's events."""
@@ -43,7 +44,7 @@ class Streams:
         self._master: int | None = None
         if is_pty:
             # The source closes its own when everybody has left the terminal; the last one holds it until we let go.
-            writing, self._master = _duplicates(descriptors[0])
+            writing, self._master = two_more(descriptors[0])
             outputs: list[tuple[int, int | None]] = [(descriptors[0], None)]
         else:
             writing, stdout, stderr = descriptors
@@ -71,9 +72,15 @@ class Streams:
         for source in self._sources:
             source.set_reading(reading)
 
-    def read_now(self) -> bool:
-        """Read once, without waiting, from an output that has something; whether there was one."""
-        return any(source.read_now() for source in self._sources)
+    def read_all(self, most: int, flow: Flow) -> int:
+        """Read what is there without waiting, until `flow` is closed or `most` bytes have come; returns how many."""
+        size = 0
+        while size < most and flow.is_open and (more := self._read_now()):
+            size += more
+        return size
+
+    def _read_now(self) -> int:
+        return next((size for source in self._sources if (size := source.read_now())), 0)
 
     def close_output(self) -> None:
         """Read standard output no more: who writes it gets SIGPIPE. Standard error goes on.
@@ -133,16 +140,6 @@ class Streams:
         if self._master is not None:
             os.close(self._master)
             self._master = None
-
-
-def _duplicates(descriptor: int) -> tuple[int, int]:
-    """Two more descriptors of the same pty."""
-    first = os.dup(descriptor)
-    try:
-        return first, os.dup(descriptor)
-    except OSError:
-        os.close(first)
-        raise
 
 
 def _as(datatype: int | None, deliver: Callable[[bytes, int | None], None]) -> Callable[[bytes], None]:

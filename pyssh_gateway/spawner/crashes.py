@@ -1,27 +1,21 @@
-"""How gateways have ended, and how often is too often; and when one that could not be started is tried again."""
+"""How monitors have ended, and how often is too often; and when one that could not be started is tried again."""
 
-import msgspec
+from pyssh_gateway.ipc.crash import Crash
+
+__all__ = ["Crash", "Crashes"]
 
 MAX_CRASHES = 5
 CRASH_PERIOD_SECONDS = 60.0
-"""A gateway that dies more often than `MAX_CRASHES` times in this period will not get better by starting it again; the
+"""A monitor that dies more often than `MAX_CRASHES` times in this period will not get better by starting it again; the
 platform is better placed to decide, so the spawner gives up. The same after a period in which none could be started."""
 
 RETRY_SECONDS = 0.5
 """How long after a failed start the next one is tried. What it lacks (room in the process table, memory) comes back
-when something ends, and the gateway's own end has just given some of it back."""
-
-
-class Crash(msgspec.Struct, frozen=True):
-    """How the gateway before this one ended, for the log."""
-
-    pid: int
-    cause: str
-    sessions: int
+when something ends, and the monitor's own end has just given some of it back."""
 
 
 class Crashes:
-    """The crashes of the last period, and since when no gateway could be started. Times are `time.monotonic()`'s."""
+    """The crashes of the last period, and since when no monitor could be started. Times are `time.monotonic()`'s."""
 
     def __init__(self) -> None:
         self._crashes: list[tuple[float, Crash]] = []
@@ -39,11 +33,11 @@ class Crashes:
         return len(self._crashes) > MAX_CRASHES
 
     def started(self) -> None:
-        """A gateway could be started."""
+        """A monitor could be started."""
         self._failing_since = None
 
     def not_started(self, now: float) -> float | None:
-        """A gateway could not be started: when to try again; None: it has been tried for long enough."""
+        """A monitor could not be started: when to try again; None: it has been tried for long enough."""
         if self._failing_since is None:
             self._failing_since = now
         return None if now - self._failing_since >= CRASH_PERIOD_SECONDS else now + RETRY_SECONDS

@@ -11,6 +11,8 @@ import pwd
 import stat
 from collections.abc import Iterable
 
+from pyssh_gateway.system.accounts import name_of
+
 _MAX_LINKS = 40
 """Links that are followed for one file: as many as the kernel follows (path_resolution(7))."""
 
@@ -144,10 +146,7 @@ class _Walk:
     def _wanted(self) -> str:
         """Who should own it, for chown(1): the one account that there is beside root, if there is one."""
         uid = max(self._owners)
-        try:
-            return pwd.getpwuid(uid).pw_name
-        except KeyError:
-            return str(uid)
+        return name_of(uid) or str(uid)
 
 
 def _others_may_write(found: os.stat_result) -> bool:
@@ -203,7 +202,5 @@ def _home(account: pwd.struct_passwd | None) -> tuple[int, int] | None:
 
 
 def _name(uid: int) -> str:
-    try:
-        return f"uid {uid} ({pwd.getpwuid(uid).pw_name})"
-    except KeyError:
-        return f"uid {uid}"
+    name = name_of(uid)
+    return f"uid {uid}" if name is None else f"uid {uid} ({name})"

@@ -1,6 +1,6 @@
 """Listening sockets that another server still has: tried again in the background until they are free.
 
-A server that was killed leaves a gateway behind, which needs a moment to notice. Its successor does not wait for that:
+A server that was killed leaves a monitor behind, which needs a moment to notice. Its successor does not wait for that:
 it serves logins, and takes these places over as soon as they are free. What the sockets are for is not known here.
 """
 
@@ -15,7 +15,7 @@ PAUSE_SECONDS = 0.25
 
 
 MAX_ASKED = 8
-"""Requests that wait: a gateway asks once for each of the sockets."""
+"""Requests that wait: a monitor asks once for each of the sockets."""
 
 Report = Callable[[protocol.Report, list[int]], None]
 
@@ -65,7 +65,7 @@ class LateSockets:
             report(protocol.Refused(request.id, f"the {request.name} socket can't be had"), [])
 
     def forget(self) -> None:
-        """The gateway that has asked is gone."""
+        """The monitor that has asked is gone."""
         self._asked.clear()
 
     def next_at(self) -> float | None:

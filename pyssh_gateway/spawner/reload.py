@@ -6,17 +6,16 @@ the child has ended or its time is over: it never waits for it.
 """
 
 import os
-import resource
 import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn
 
 from pyssh_gateway.config.types import Config
 from pyssh_gateway.ipc import spawner as protocol
 from pyssh_gateway.ipc.reread import Reread, decode, encode
-from pyssh_gateway.spawner.processes import process
+from pyssh_gateway.spawner import child
+from pyssh_gateway.spawner.child import Setup
 from pyssh_gateway.spawner.requests import Permissions
 
 READ_SECONDS = 10
@@ -34,7 +33,7 @@ class Reloading:
     """Reads again when asked, and keeps what is in force.
 
     `read` is run in the child: from the configuration in force to what came of reading it again. `permissions_of` says
-    what the gateway may ask for under a configuration, `open_log` opens the log where the configuration has it, or
+    what may be asked for under a configuration, `open_log` opens the log where the configuration has it, or
     raises `OSError`; both are quick. `on_outcome` is called when it has been read again.
     """
 
@@ -69,13 +68,22 @@ class Reloading:
             return
         try:
             self._file = os.memfd_create("pyssh-gateway-config", os.MFD_CLOEXEC)
-            self._child = process.fork()
+            setup = Setup(
+                kept=frozenset({self._file}),
+                umask=None,
+                directory=None,
+                complain=child.on_standard_error("pyssh-gateway: reading the configuration again: "),
+            )
+            self._child = child.start(setup, self._read_again)
         except OSError as error:
             self._conclude(_failed(f"no process could be started to read it: {error.strerror}"), now)
             return
-        if self._child == 0:
-            self._be_reader()
         self._until = now + READ_SECONDS
+
+    @property
+    def pids(self) -> set[int]:
+        """The child, if there is one."""
+        return {self._child} - {0}
 
     def next_at(self) -> float | None:
         """When the child's time is over; None: there is no child."""
@@ -129,29 +137,19 @@ class Reloading:
                 return decode(os.pread(self._file, size, 0))
         return _failed(f"the process that read it failed ({os.waitstatus_to_exitcode(status)})")
 
-    def _be_reader(self) -> NoReturn:
-        """The child. It ends by itself soon after its time is over, if the spawner has not lived to end it."""
-        code = 1
-        try:
-            process.default_signals()
-            signal.alarm(2 * READ_SECONDS)
-            os.closerange(3, self._file)
-            os.closerange(self._file + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-            left = memoryview(encode(self._read(self.config)))
-            while left:
-                left = left[os.write(self._file, left) :]
-            code = 0
-        except BaseException as error:  # noqa: BLE001 - a forked copy of the spawner never gets out of here
-            with suppress(OSError):
-                os.write(2, f"pyssh-gateway: reading the configuration again: {error!r}\n".encode(errors="replace"))
-        finally:
-            os._exit(code)
+    def _read_again(self) -> int:
+        """In the child, which ends by itself soon after its time is over, if the spawner has not lived to end it."""
+        signal.alarm(2 * READ_SECONDS)
+        left = memoryview(encode(self._read(self.config)))
+        while left:
+            left = left[os.write(self._file, left) :]
+        return 0
 
     # -- what follows from it -----------------------------------------------------------------------------------
 
     @property
     def permissions(self) -> Permissions:
-        """What the gateway may ask for under the configuration in force."""
+        """What may be asked for under the configuration in force."""
         return self._permissions_of(self.config)
 
     def answer(self, request: protocol.OpenLog | protocol.TakeConfig, report: Report) -> None:

@@ -5,30 +5,28 @@ its own (FUSE), or behind a lock that it holds. So the spawner forks somebody to
 """
 
 import os
-import resource
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn
 
 from pyssh_gateway.ipc import spawner as protocol
-from pyssh_gateway.spawner import activity
-from pyssh_gateway.spawner.link import Link
-from pyssh_gateway.spawner.processes import process
+from pyssh_gateway.spawner import activity, child
+from pyssh_gateway.spawner.child import NULL, Setup
+from pyssh_gateway.spawner.links.link import Link
 
 SAMPLE_SECONDS = 8.0
-"""How long a sample may take, which is a tenth of a second on a machine full of processes; the gateway waits for it a
+"""How long a sample may take, which is a tenth of a second on a machine full of processes; the monitor waits for it a
 little longer."""
 
 
 class Sampler:
     """Takes one sample at a time. Times are `time.monotonic()`'s.
 
-    `besides` gives the children of the spawner that run for no session. `link` is that to the gateway, which gets the
+    `besides` gives the children of the spawner that run for no session. `link` is that to the monitor, which gets the
     sample from the process that took it.
     """
 
-    def __init__(self, besides: Callable[[int], set[int]], link: Callable[[], Link]) -> None:
+    def __init__(self, besides: Callable[[int], set[int]], link: Callable[[], Link[protocol.MonitorRequest]]) -> None:
         self._besides = besides
         self._link = link
         self._pid = 0
@@ -41,10 +39,19 @@ class Sampler:
 
     def begin(self, number: int, now: float) -> None:
         """Take the sample that request `number` asks for. Raises OSError."""
-        pid = process.fork()
-        if pid == 0:
-            self._sample(number)
-        self._pid, self._kill_at = pid, now + SAMPLE_SECONDS
+        link, spawner = self._link(), os.getpid()
+        if not link.is_open:  # whoever has asked is gone
+            return
+
+        def work() -> int:
+            signal.alarm(2 * int(SAMPLE_SECONDS))  # if the spawner has not lived to end it, which has the same socket
+            besides = self._besides(spawner) | {os.getpid()}
+            link.report_alone(protocol.Activity(number, activity.sample(spawner, besides)))
+            return 0
+
+        # However long this takes, no session's descriptor is kept open by it.
+        setup = Setup(descriptors=(NULL, NULL, NULL), kept=frozenset({link.fileno()}))
+        self._pid, self._kill_at = child.start(setup, work), now + SAMPLE_SECONDS
 
     def next_at(self) -> float | None:
         """When to call `tick`, if nothing happens before."""
@@ -63,14 +70,3 @@ class Sampler:
             return False
         self._pid, self._kill_at = 0, None
         return True
-
-    def _sample(self, number: int) -> NoReturn:
-        try:
-            spawner, link = os.getppid(), self._link()
-            # However long this takes, no session's descriptor is kept open by it.
-            os.closerange(0, link.fileno())
-            os.closerange(link.fileno() + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-            besides = self._besides(spawner) | {os.getpid()}
-            link.report_alone(protocol.Activity(number, activity.sample(spawner, besides)))
-        finally:
-            os._exit(0)

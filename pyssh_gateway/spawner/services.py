@@ -7,19 +7,19 @@ sessions, and knows nothing of them.
 
 import os
 import pwd
-import resource
 import signal
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import NoReturn
 
 from pyssh_gateway.config.types import Service
 from pyssh_gateway.core.launch import ROOT_PATH, USER_PATH
-from pyssh_gateway.core.restarts import next_delay
-from pyssh_gateway.core.service_output import ServiceOutput as Lines
+from pyssh_gateway.core.services.restarts import next_delay
+from pyssh_gateway.core.services.service_output import ServiceOutput as Lines
 from pyssh_gateway.events import ServiceEnded, ServiceOutput, ServiceStarted
 from pyssh_gateway.ipc.spawner import ServiceEvent
-from pyssh_gateway.spawner.processes import process, subreaper
+from pyssh_gateway.spawner import child
+from pyssh_gateway.spawner.child import NULL, Inherited, Setup
+from pyssh_gateway.spawner.processes import subreaper
 from pyssh_gateway.system.signals import unix_name
 
 READ_BYTES = 64 * 1024
@@ -32,7 +32,6 @@ MARK = b"PYSSH_SERVICE"
 """The variable by which a process that has outlived its parent is known to be a service's (containerd's shims)."""
 
 SHELL = "/bin/sh"
-_UMASK = 0o022
 _CANNOT_EXEC = 127
 
 Tell = Callable[[ServiceEvent], None]
@@ -75,7 +74,7 @@ class _Run:
 class Services:
     """All services of the configuration, in its order. Times are `time.monotonic()`'s."""
 
-    def __init__(self, wanted: Iterable[Service], tell: Tell, inherited: process.Inherited) -> None:
+    def __init__(self, wanted: Iterable[Service], tell: Tell, inherited: Inherited) -> None:
         self._runs = [_Run(service) for service in wanted]
         self._tell = tell
         self._inherited = inherited
@@ -148,12 +147,6 @@ class Services:
             run.due = None
             run.signal(signal.SIGKILL)
             run.group = 0
-
-    def forget(self) -> None:
-        """In a forked process that has nothing to do with them: close what is open."""
-        for run in self._runs:
-            if run.pipe >= 0:
-                os.close(run.pipe)
 
     def read(self, pipe: int, now: float) -> None:
         """Take what a service has written, from a descriptor of `pipes` that can be read."""
@@ -268,16 +261,22 @@ class Services:
             self._tell(ServiceOutput(service=run.service.name, line=line))
 
 
-def _fork_service(service: Service, entry: pwd.struct_passwd, inherited: process.Inherited) -> tuple[int, int]:
+def _fork_service(service: Service, entry: pwd.struct_passwd, inherited: Inherited) -> tuple[int, int]:
     """Start `service` as the account; its pid and the end of the pipe that has its output. Raises OSError."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
         os.set_blocking(reader, False)
         if os.geteuid() == 0:  # `echo >/dev/stderr` opens it again, and is asked for its owner then
             os.fchown(writer, entry.pw_uid, entry.pw_gid)
-        pid = process.fork()
-        if pid == 0:
-            _in_child(service, entry, writer, inherited)
+        # As a session's child, but accounts of services have no shell and may have expired, which counts for logins.
+        setup = Setup(
+            descriptors=(NULL, writer, writer),
+            inherited=inherited,
+            account=entry,
+            failed=_CANNOT_EXEC,
+            complain=child.on_standard_error("pyssh-gateway: can't start the service: "),
+        )
+        pid = child.start(setup, lambda: _run(service, entry))
     except BaseException:
         os.close(reader)
         raise
@@ -286,32 +285,9 @@ def _fork_service(service: Service, entry: pwd.struct_passwd, inherited: process
     return pid, reader
 
 
-def _in_child(service: Service, entry: pwd.struct_passwd, output: int, inherited: process.Inherited) -> NoReturn:
-    """Become the account and then the service, with nothing of the server's, as `process` does it for sessions.
-
-    Accounts of services have no shell and may have expired, which counts for logins alone.
-    """
-    try:
-        process.default_signals()
-        os.setsid()
-        null = os.open(os.devnull, os.O_RDONLY)
-        output = os.dup(output)  # out of the way of the standard descriptors
-        os.dup2(null, 0)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-        inherited.restore()
-        os.umask(_UMASK)
-        os.chdir("/")
-        if os.geteuid() == 0:
-            os.initgroups(entry.pw_name, entry.pw_gid)
-            process.become(entry.pw_uid, entry.pw_gid)
-        os.execve(SHELL, [SHELL, "-c", service.command], _environment(service.name, entry))
-    except BaseException as error:  # noqa: BLE001 - a forked copy of the spawner never gets out of here
-        with suppress(OSError):
-            os.write(2, f"pyssh-gateway: can't start the service: {error}\n".encode(errors="backslashreplace"))
-    finally:
-        os._exit(_CANNOT_EXEC)
+def _run(service: Service, entry: pwd.struct_passwd) -> NoReturn:
+    """In the child: become the service."""
+    os.execve(SHELL, [SHELL, "-c", service.command], _environment(service.name, entry))
 
 
 def _environment(name: str, entry: pwd.struct_passwd) -> dict[bytes, bytes]:

@@ -1,20 +1,20 @@
 """What is run at a stop: the configuration's commands, and the request to Fly's API; with the spawner's own rights.
 
-The gateway asks for these by number and never says what they are. What comes out of them goes into a pipe whose other
-end is the gateway's; the spawner reads none of it, and an answer from the network is copied by a process of its own.
+The monitor asks for these by number and never says what they are. What comes out of them goes into a pipe whose other
+end is the monitor's; the spawner reads none of it, and an answer from the network is copied by a process of its own.
 """
 
 import os
-import resource
 import socket
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from typing import NoReturn
 
 import msgspec
 
-from pyssh_gateway.spawner.processes import process
-from pyssh_gateway.spawner.processes.process import Child, Inherited, SpawnError, Starting
+from pyssh_gateway.spawner import child
+from pyssh_gateway.spawner.child import NULL, Inherited, Setup, Work
+from pyssh_gateway.spawner.processes.process import Child, SpawnError, Starting
+from pyssh_gateway.system.privileges import become
 
 SHELL = "/bin/sh"
 
@@ -22,15 +22,13 @@ CANNOT_RUN = 126
 """Exit status when a command can't be run at all: the shell's."""
 
 ANSWER_SECONDS = 30
-"""When nobody waits for the API's answer any more, whatever has become of the gateway that asked."""
+"""When nobody waits for the API's answer any more, whatever has become of the monitor that asked."""
 
 ANSWER_BYTES = 64 * 1024
 """More than this of an answer is not copied."""
 
 NOBODY = 65534
 """The ids of nobody, whether the account exists or not (the kernel's overflowuid): they own nothing."""
-
-_UMASK = 0o022
 
 
 class StopCommands(msgspec.Struct, frozen=True):
@@ -52,23 +50,37 @@ def start_command(stop: StopCommands, index: int, *, inherited: Inherited) -> St
     if not 0 <= index < len(stop.commands):
         raise SpawnError(f"the configuration has no command {index} for a stop")
     argv = [SHELL, "-c", stop.commands[index]]
-    return _start(lambda: os.execve(SHELL, argv, dict(stop.environ)), inherited)
+
+    def work() -> NoReturn:
+        os.execve(SHELL, argv, dict(stop.environ))
+
+    return _start(work, inherited)
 
 
 def start_suspend(stop: StopCommands, *, inherited: Inherited) -> Starting:
     """Send the request; the one descriptor has the answer as it came, or a line that says what failed."""
     if not stop.request:
         raise SpawnError(stop.no_suspend)
-    return _start(lambda: _send(stop.api, stop.request), inherited)
+
+    def work() -> int:
+        _send(stop.api, stop.request)
+        return 0
+
+    return _start(work, inherited)
 
 
-def _start(run: Callable[[], object], inherited: Inherited) -> Starting:
-    """Fork a process group that does `run` with its output in a pipe. It is ready when it leads that group."""
+def _start(work: Work, inherited: Inherited) -> Starting:
+    """Fork a process group that does `work` with its output in a pipe. It is ready when it leads that group."""
     try:
         reader, writer = os.pipe2(os.O_CLOEXEC)
+        setup = Setup(
+            descriptors=(NULL, writer, writer),
+            inherited=inherited,
+            failed=CANNOT_RUN,
+            complain=child.on_standard_error(""),
+        )
         try:
-            # The end of what is polled comes when the child has closed all that is not its own.
-            pid, ready = process.begin(lambda _ready: _in_child(run, writer, inherited))
+            pid, ready = child.begin(setup, work)
         except BaseException:
             os.close(reader)
             raise
@@ -79,35 +91,11 @@ def _start(run: Callable[[], object], inherited: Inherited) -> Starting:
     return Starting(Child(pid, "", os.geteuid(), "", [reader]), ready)
 
 
-def _in_child(run: Callable[[], object], output: int, inherited: Inherited) -> NoReturn:
-    """Everything after the fork. A forked copy of the spawner never gets out of here."""
-    code = CANNOT_RUN
-    try:
-        process.default_signals()
-        os.setsid()
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        os.close(null)
-        inherited.restore()
-        os.umask(_UMASK)
-        os.chdir("/")
-        run()
-        code = 0
-    except BaseException as error:  # noqa: BLE001 - a forked copy of the spawner never gets out of here
-        with suppress(OSError):
-            os.write(2, f"{error}\n".encode(errors="replace"))
-    finally:
-        os._exit(code)
-
-
 def _send(path: str, request: bytes) -> None:
     """Connect with the rights that there are, give them up, send `request` and copy what is answered.
 
-    The gateway gets bytes and no connection: by that it could ask for the machine's identity (`/v1/tokens/oidc`) or for
-    other machines, and it is the process that the network reaches.
+    The monitor gets bytes and no connection: by that it could ask for the machine's identity (`/v1/tokens/oidc`) or for
+    other machines.
     """
     with socket.socket(socket.AF_UNIX) as api:
         api.settimeout(ANSWER_SECONDS)
@@ -117,7 +105,7 @@ def _send(path: str, request: bytes) -> None:
             raise OSError(f"can't connect to {path}: {error.strerror or error}") from None
         if os.geteuid() == 0:
             os.setgroups([])
-            process.become(NOBODY, NOBODY)
+            become(NOBODY, NOBODY)
         left = ANSWER_BYTES
         try:
             api.sendall(request)

@@ -5,6 +5,7 @@ rely on that.
 """
 
 import inspect
+from abc import abstractmethod
 
 import asyncssh
 from asyncssh.constants import MSG_REQUEST_FAILURE, MSG_REQUEST_SUCCESS, MSG_SERVICE_REQUEST, MSG_UNIMPLEMENTED
@@ -59,7 +60,7 @@ class Dispatch(Receiving):
             return self.process_packet(number, sequence, packet)
         if where is Route.KEY_EXCHANGE and self._kex is not None:
             if not self._ignore_first_kex:
-                return self._kex.process_packet(number, sequence, packet)
+                return self._serve_key_exchange(number, sequence, packet)
             self._ignore_first_kex = False  # it was guessed, and wrongly (RFC 4253 section 7)
             return None
         if where is Route.PING:
@@ -70,6 +71,10 @@ class Dispatch(Receiving):
             strict = "Strict key exchange violation: " if self._strict_kex and not self._recv_encryption else ""
             raise asyncssh.ProtocolError(f"{strict}unexpected packet type {number} received")
         return None
+
+    @abstractmethod
+    def _serve_key_exchange(self, number: int, sequence: int, packet: SSHPacket) -> object:
+        """The same for the message of the key exchange that is under way."""
 
     def _serve_channel(self, number: int, sequence: int, packet: SSHPacket) -> object:
         channel_number = packet.get_uint32()

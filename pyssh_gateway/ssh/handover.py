@@ -83,7 +83,7 @@ class Movable(Transport):
             strict_kex=self._strict_kex,
             send_sequence=self._send_seq,
             # A packet's number counts as used when it has been served.
-            receive_sequence=self._recv_seq + self._handler_waits & 0xFFFFFFFF,
+            receive_sequence=self._recv_seq + (self._handler is not None) & 0xFFFFFFFF,
             sending=sending.state(),
             receiving=receiving.state(),
             kex=self.kex_algorithm.decode("ascii"),

@@ -1,18 +1,22 @@
-"""The beginning of a key exchange (RFC 4253 section 7): what is offered, and when; which guesses are right."""
+"""A key exchange (RFC 4253 sections 7 and 8): what is offered, and when; which guesses are right; the signature."""
 
 import asyncio
 import socket
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, cast
 
 import asyncssh
 import msgspec
 from asyncssh.connection import SSHServerConnectionOptions
 from asyncssh.packet import SSHPacket
+from asyncssh.public_key import SigningKey
 
 from pyssh_gateway.core.dispatch import KEXINIT
 from pyssh_gateway.core.steering import GCM_CIPHERS, Ciphers, ciphers_of, round_trip
 from pyssh_gateway.ssh.dispatch import Dispatch
+
+if TYPE_CHECKING:
+    from asyncssh.kex_dh import _KexDHBase
 
 _FIRST_KEX_FOLLOWS = -5
 """Where a KEXINIT has `first_kex_packet_follows`: before its last field, a reserved uint32 (RFC 4253 section 7.1)."""
@@ -21,8 +25,16 @@ _TCP_INFO_BYTES = 256
 """What the kernel may write of `struct tcp_info`: more than the part that is looked at."""
 
 
+class SigningError(Exception):
+    """A signature with a host key can't be had. The message is for the log and for the peer."""
+
+
 class Services(msgspec.Struct, frozen=True):
     """What a connection needs from its listener, and its listener is told; see `core.steering.CipherSteering`.
+
+    `sign` (algorithm, exchange hash) gives the signature with the host key that is offered for the algorithm, or raises
+    SigningError. `prove` (public keys, algorithm of RSA keys) gives the answer to a `hostkeys-prove` request, None to
+    refuse it.
 
     `only_gcm` decides by the client's identification line and, if they have come, its ciphers; `wait` how long to wait
     for them, by the line and the seconds of a round trip. `spoke` is told of the first bytes. `is_direct`:
@@ -30,7 +42,8 @@ class Services(msgspec.Struct, frozen=True):
     of its own for it: from there on it goes on elsewhere.
     """
 
-    login_attempts: int
+    sign: Callable[[bytes, bytes], Awaitable[bytes]]
+    prove: Callable[[tuple[bytes, ...], bytes], Awaitable[bytes | None]]
     spoke: Callable[[], None]
     only_gcm: Callable[[bytes, Ciphers | None], bool]
     wait: Callable[[bytes, float | None], float]
@@ -118,6 +131,35 @@ class KeyExchange(Dispatch):
         if alg_type == "key exchange":
             self.kex_algorithm = chosen
         return chosen
+
+    def _serve_key_exchange(self, number: int, sequence: int, packet: SSHPacket) -> Awaitable[None] | None:
+        """Compute the keys; what is returned gets the signature over the exchange hash, and sends the reply.
+
+        asyncssh signs at once, with a key that it has. Errors of the peer's are raised at once, as by asyncssh's.
+        """
+        kex = cast("_KexDHBase", self._kex)
+        replies: list[Awaitable[None]] = []
+
+        def perform_reply(_key: SigningKey, key_data: bytes) -> None:
+            k = kex._compute_server_shared()  # noqa: SLF001 - what asyncssh's own begins with
+            replies.append(self._reply(kex, key_data, k, kex._compute_hash(key_data, k)))  # noqa: SLF001 - the same
+
+        kex._perform_reply = perform_reply  # type: ignore[method-assign,assignment]  # noqa: SLF001 - see above
+        kex.process_packet(number, sequence, packet)
+        return replies[0] if replies else None
+
+    async def _reply(self, kex: "_KexDHBase", key_data: bytes, k: bytes, h: bytes) -> None:
+        host_key = self._server_host_key
+        if host_key is None:  # asyncssh fails the exchange if there is none
+            return
+        try:
+            signature = await self.services.sign(host_key.algorithm, h)
+        except SigningError as error:
+            raise asyncssh.KeyExchangeFailed(str(error)) from None
+        if self._transport is None:  # gone meanwhile
+            return
+        kex._send_reply(key_data, signature)  # noqa: SLF001 - what asyncssh's own ends with
+        self.send_newkeys(k, h)
 
     def choose_server_host_key(self, peer_host_key_algs: Any) -> bool:
         """Judge a guessed key exchange packet, which asyncssh does by the chosen algorithm alone.

@@ -1,15 +1,12 @@
 """Which algorithms are offered, and asyncssh's settings: nothing that is not said here is on."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 
 from asyncssh.connection import SSHServerConnectionOptions
+from asyncssh.public_key import SSHKeyPair
 
-from pyssh_gateway.config.types import Config
 from pyssh_gateway.core.steering import GCM_CIPHERS
-from pyssh_gateway.keys.host_keys import HostKey
-from pyssh_gateway.ssh import host_key_signing
 
 KEX_ALGORITHMS = (
     # First, so that a client that guesses (dropbear) guesses right; for all others the client's order decides.
@@ -39,12 +36,35 @@ SIGNATURE_ALGORITHMS = (
 )
 
 
-def options(host_keys: Sequence[HostKey], config: Config) -> SSHServerConnectionOptions:
-    """asyncssh's settings for every connection: nothing that is not said here is on."""
-    offered, announced = host_key_signing.pairs(host_keys)
+class PublicHostKey(SSHKeyPair):
+    """A key of the server's, whose private half is elsewhere: it can't sign (see `KeyExchange`).
+
+    There is one object for each signature algorithm. asyncssh would have one for a key, and write into it the algorithm
+    that a client has chosen, so that another client gets it, too.
+    """
+
+    def __init__(self, algorithm: bytes, public_key: bytes) -> None:
+        super().__init__(algorithm, algorithm, (algorithm,), (algorithm,), public_key, None)
+
+
+def options(
+    offered: Sequence[tuple[bytes, bytes]],
+    announced: Sequence[bytes],
+    *,
+    identification: str,
+    keepalive: float = 0,
+    keepalive_misses: int = 3,
+) -> SSHServerConnectionOptions:
+    """asyncssh's settings for every connection: nothing that is not said here is on.
+
+    `offered` are signature algorithms and the public keys that sign with them in key exchange, in their order,
+    `announced` all public keys that clients may learn. `identification` is what follows SSH-2.0- in our line. A client
+    that is silent is asked every `keepalive` seconds (0: never) whether it is there, and is gone after so many misses.
+    """
+    keys = OrderedDict[bytes, SSHKeyPair]((name, PublicHostKey(name, blob)) for name, blob in offered)
     made = SSHServerConnectionOptions(
-        server_version=config.listen.identification,
-        server_host_keys=list(announced.values()),
+        server_version=identification,
+        server_host_keys=list(keys.values()),
         send_server_host_keys=True,
         kex_algs=KEX_ALGORITHMS,
         encryption_algs=CIPHERS,
@@ -59,22 +79,16 @@ def options(host_keys: Sequence[HostKey], config: Config) -> SSHServerConnection
         gss_host=None,  # the default looks our name up in the DNS
         gss_kex=False,
         gss_auth=False,
-        login_timeout=0,  # monitor.strangers has the clock
-        keepalive_interval=config.session.keepalive or 0,
-        keepalive_count_max=config.session.keepalive_misses,
+        login_timeout=0,  # monitor.arrivals.strangers has the clock
+        keepalive_interval=keepalive,
+        keepalive_count_max=keepalive_misses,
         agent_forwarding=False,
         x11_forwarding=False,
         line_editor=False,
         encoding=None,
         allow_scp=False,
     )
-    # What asyncssh has made of the keys has SHA-1 in it, and for key exchange also those that are only announced.
-    made.server_host_keys, made.all_server_host_keys = offered, announced
+    made.server_host_keys = keys
+    # asyncssh would announce those that are offered; of these it only wants the public keys.
+    made.all_server_host_keys = OrderedDict((blob, PublicHostKey(b"", blob)) for blob in announced)
     return made
-
-
-def processor_has_aes() -> bool:
-    """Whether the processor has AES instructions; false when it can't be known."""
-    with suppress(OSError), Path("/proc/cpuinfo").open("rb") as file:
-        return b" aes" in file.read(8192)  # the first processor's flags (x86) or features (Arm) are within this
-    return False

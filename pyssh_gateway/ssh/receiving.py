@@ -54,7 +54,7 @@ class Receiving(SSHServerConnection, asyncio.BufferedProtocol):
         self._reader = PacketReader()
         self._read_bytes = EARLY_READ_BYTES
         self._identified = False
-        self._handler_waits = False
+        self._handler: asyncio.Task[None] | None = None
         self._input_turns = Turns(loop, self._take_turn)
         self._held: set[str] = set()
         self._reading_paused = False
@@ -108,7 +108,9 @@ class Receiving(SSHServerConnection, asyncio.BufferedProtocol):
         if self._transport is None:
             return
         waiting = self._reader.waiting_bytes
-        paused = bool(self._held or self._input_turns.is_due or (self._handler_waits and waiting >= self._read_bytes))
+        paused = bool(
+            self._held or self._input_turns.is_due or (self._handler is not None and waiting >= self._read_bytes)
+        )
         if paused != self._reading_paused:
             self._reading_paused = paused
             if paused:
@@ -138,7 +140,7 @@ class Receiving(SSHServerConnection, asyncio.BufferedProtocol):
         deadline = self._loop.time() + turns.SECONDS
         left = turns.PACKETS
         while left > 0:
-            if self._transport is None or self._handler_waits or self._held:
+            if self._transport is None or self._handler is not None or self._held:
                 return
             message = reader.next(self._recv_seq) if self._identified or self._take_identification() else None
             if message is None:
@@ -171,11 +173,11 @@ class Receiving(SSHServerConnection, asyncio.BufferedProtocol):
 
     def await_handler(self, result: Awaitable[None], number: int, sequence: int) -> None:
         """Serve no further packet until a handler that needs time has finished with this one."""
-        self._handler_waits = True
-        self.create_task(result).add_done_callback(partial(self._handler_is_done, number, sequence))
+        self._handler = self.create_task(result)
+        self._handler.add_done_callback(partial(self._handler_is_done, number, sequence))
 
     def _handler_is_done(self, number: int, sequence: int, _task: "asyncio.Task[None]") -> None:
-        self._handler_waits = False
+        self._handler = None
         self.message_served(number, sequence)
         self._take_turn()
 
@@ -195,7 +197,9 @@ class Receiving(SSHServerConnection, asyncio.BufferedProtocol):
                 self._recv_seq = 0
 
     def _cleanup(self, exc: Exception | None) -> None:
-        """The connection is over: nothing of its input is kept."""
+        """The connection is over: nothing of its input is kept, and nobody needs what a handler still waits for."""
+        if self._handler is not None:
+            self._handler.cancel()
         super()._cleanup(exc)
         self._input_is_over()
 

@@ -31,6 +31,7 @@ from asyncssh.packet import PacketDecodeError
 
 from pyssh_gateway.ssh import turns
 from pyssh_gateway.ssh.ciphers import PacketCipher, taking_over, unencrypted
+from pyssh_gateway.ssh.disconnects import PeerClosed
 from pyssh_gateway.ssh.key_exchange import KeyExchange, Services
 from pyssh_gateway.ssh.receiving import READ_BYTES
 from pyssh_gateway.ssh.turns import Turns
@@ -280,6 +281,10 @@ class Transport(KeyExchange):
         if transport is not None:
             self._force_close(asyncssh.ConnectionLost(reason))
             transport.abort()
+
+    def connection_lost(self, exc: Exception | None = None) -> None:
+        """The socket is closed; without an error by the peer, if it was open until now."""
+        super().connection_lost(PeerClosed() if exc is None and self._transport is not None else exc)
 
     def eof_received(self) -> None:
         """The peer has closed its side; nobody speaks SSH into one half of a connection."""

@@ -13,11 +13,11 @@ from pyssh_gateway.config.source import Endpoint, shown_endpoint
 from pyssh_gateway.startup import socket_activation
 
 BACKLOG = 1024
-"""Connections that the kernel holds until the gateway accepts them (its own limit, net.core.somaxconn, is 4096)."""
+"""Connections that the kernel holds until the monitor accepts them (its own limit, net.core.somaxconn, is 4096)."""
 
 PORT_SECONDS = 1.0
 PORT_PAUSE_SECONDS = 0.05
-"""How long to try for a port that is taken, and how often: a gateway without its spawner lets go within milliseconds. A
+"""How long to try for a port that is taken, and how often: a monitor without its spawner lets go within milliseconds. A
 person who starts a second server by mistake does not want to wait for longer to be told."""
 
 
@@ -67,7 +67,7 @@ def listen_at_each(endpoints: tuple[Endpoint, ...]) -> list[socket.socket]:
 def listen(endpoint: Endpoint, *, ipv6_only: bool = False) -> socket.socket:
     """A listening socket; from here on a client's connection succeeds. `ipv6_only`: `::` does not mean IPv4, too.
 
-    Where another server listens it is tried again for a moment: the gateway of a server that was killed lets go of its
+    Where another server listens it is tried again for a moment: the monitor of a server that was killed lets go of its
     port as soon as it notices.
     """
     until = time.monotonic() + PORT_SECONDS

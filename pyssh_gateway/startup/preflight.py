@@ -6,8 +6,13 @@ It is found at once and said together, by a start, by `check`, and by a reload.
 import os
 import pwd
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 
 from pyssh_gateway.config.types import Config
+from pyssh_gateway.system.accounts import monitor_account
+
+MAKE_ACCOUNT = "useradd --system --no-create-home --shell /usr/sbin/nologin"
+"""How to make an account that only a process runs as; its name follows."""
 
 _EVERYBODY_MAY_WRITE = 0o002
 
@@ -26,11 +31,9 @@ def login_problems(config: Config, passed_over: Collection[str] = ()) -> list[st
     """What is wrong with the accounts and key files that `config` names, a line each, but for files `passed_over`."""
     # Late: nothing before the bind needs them.
     from pyssh_gateway.core.transfers.sftp_options import problem_of
-    from pyssh_gateway.spawner.key_files import open_trusted
 
     me = pwd.getpwuid(os.geteuid())
-    made_at_boot = {account.user for account in config.boot.account} if me.pw_uid == 0 else set()
-    coming = False
+    made_at_boot = _made_at_boot(config)
     problems: list[str] = []
     if not config.login:
         problems.append("nobody may log in: add a [[login]] with user and keys to the configuration")
@@ -41,22 +44,47 @@ def login_problems(config: Config, passed_over: Collection[str] = ()) -> list[st
         try:
             entry = pwd.getpwnam(login.user)
         except KeyError:
-            if login.user in made_at_boot:
-                coming = True
-                continue
-            problems.append(f"{where}.user: there is no account {login.user} on this machine; make it, or name another")
+            if login.user not in made_at_boot:
+                why = f"there is no account {login.user} on this machine; make it, or name another"
+                problems.append(f"{where}.user: {why}")
             continue
         if me.pw_uid not in {0, entry.pw_uid}:
             problems.append(f"{where}.user: started by {me.pw_name}, only {me.pw_name} can log in, not {login.user}")
-    # Ownership can't be judged for accounts that are still to be made: what is wrong with their files is said later.
-    for path, users in key_files(config).items() if not coming else ():
+    return problems + list(key_file_problems(config, passed_over).values())
+
+
+def key_file_problems(config: Config, passed_over: Collection[str] = ()) -> dict[str, str]:
+    """The key files that can't be read or trusted, but for those `passed_over`, and a line about each.
+
+    Ownership can't be judged while an account is still to be made: what is wrong with the files is said later then.
+    """
+    from pyssh_gateway.spawner.key_files import open_trusted  # late: nothing before the bind needs it
+
+    problems: dict[str, str] = {}
+    users_made = {login.user for login in config.login} & _made_at_boot(config)
+    if not all(_is_there(user) for user in users_made):
+        return problems
+    for path, users in key_files(config).items():
         if path in passed_over:
             continue
         try:
             os.close(open_trusted(path, users))
         except OSError as error:
-            problems.append(f"key file {path} can't be read: {error.strerror or error}")
+            problems[path] = f"key file {path} can't be read: {error.strerror or error}"
     return problems
+
+
+def _made_at_boot(config: Config) -> set[str]:
+    """The accounts that are made at boot if they are not there, which root can do."""
+    return {account.user for account in config.boot.account} if os.geteuid() == 0 else set()
+
+
+def _is_there(user: str) -> bool:
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
 
 
 def unusable_key_files(config: Config) -> dict[str, str]:
@@ -106,19 +134,17 @@ def place_problems(config: Config) -> list[str]:
         except (ZoneInfoNotFoundError, OSError):
             problems.append(f"idle.timezone: this machine does not know {config.idle.timezone}: install tzdata")
     if os.geteuid() == 0:
-        problems += account_problems(config)
+        problems += account_problems(config) + preauth_account_problems(config)
     return problems
 
 
 def account_problems(config: Config) -> list[str]:
     """Why the network side can't run as its account: that is somebody else's, by this name or by another of the uid."""
-    from pyssh_gateway.spawner.processes.process import gateway_account  # late: nothing before the bind needs it
-
     others = {"root", *(login.user for login in config.login)}
     if config.account in others:
         return [f"account: the network side can't run as {config.account}: name an account of its own"]
     try:
-        account = gateway_account(config.account)
+        account = monitor_account(config.account)
     except KeyError:
         return [f"account: there is no account {config.account} on this machine: make it"]
     for name in sorted(others):
@@ -130,6 +156,28 @@ def account_problems(config: Config) -> list[str]:
             stands_in = "" if account.pw_name == config.account else f", which stands in for {config.account}"
             problem = f"can't run as {account.pw_name}{stands_in}: its uid, {uid}, is that of {name} as well"
             return [f"account: the network side {problem}; make an account of its own"]
+    return []
+
+
+def preauth_account_problems(config: Config) -> list[str]:
+    """Why strangers can't be served as `preauth_account`, which is to have nothing, and to be nobody else."""
+    name = config.preauth_account
+    try:
+        uid = pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return [f"preauth_account: there is no account {name} on this machine: make it with {MAKE_ACCOUNT} {name}"]
+    others = ["root", *(login.user for login in config.login)]
+    with suppress(KeyError):  # said by `account_problems`
+        others.append(monitor_account(config.account).pw_name)
+    for other in others:
+        try:
+            same = pwd.getpwnam(other).pw_uid == uid
+        except KeyError:
+            continue  # made at boot, with a uid that nobody has
+        if same:
+            whose = "" if other == name else f": its uid, {uid}, is that of {other} as well"
+            remedy = f"name an account of its own, made with {MAKE_ACCOUNT} pyssh-preauth"
+            return [f"preauth_account: strangers can't be served as {name}{whose}; {remedy}"]
     return []
 
 

@@ -1,7 +1,7 @@
 """`pyssh-gateway serve`: from the command line to a running spawner, in the order that a waiting client wants.
 
 A client may be waiting for this very start, so the socket is bound before anything heavy is imported. All that can be
-wrong is found and said before the gateway is forked: then either everything runs or nothing does.
+wrong is found and said before the monitor is forked: then either everything runs or nothing does.
 """
 
 import gc
@@ -19,11 +19,12 @@ from pyssh_gateway.startup.listening import CannotStart, listen_once, open_socke
 TYPE_CHECKING = False  # type checkers know the name; importing it would take longer than binding the socket
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
+    from pwd import struct_passwd
 
     from pyssh_gateway.config.types import Config
+    from pyssh_gateway.ipc.crash import Crash
     from pyssh_gateway.ipc.reread import Reread
-    from pyssh_gateway.spawner.crashes import Crash
+    from pyssh_gateway.spawner.processes.user_servers import UserServers
     from pyssh_gateway.spawner.requests import Permissions
     from pyssh_gateway.spawner.stop_commands import StopCommands
 
@@ -75,6 +76,8 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
         if options.trial and not config.login:
             login, identity = _trial_login(options, config.keys_dir)
             config = config_module.parse(source.read(options.config, environ, overrides | {"login": [login]}))
+        if options.trial:
+            _make_trial_account(config.preauth_account)
         found, passed_over = start_problems(config)
         problems += found
     except (source.ConfigError, CannotStart) as error:
@@ -132,8 +135,20 @@ def _trial_login(options: Options, keys_dir: str) -> tuple[dict[str, object], st
     return tried.login, tried.identity
 
 
+def _make_trial_account(name: str) -> None:
+    """See that the account `name`, which serves strangers, is there for a trial that root has started."""
+    from pyssh_gateway.startup import trial  # late: trials only
+
+    try:
+        remark = trial.make_preauth_account(name)
+    except trial.TrialError as error:
+        raise CannotStart(str(error)) from None
+    if remark is not None:
+        say(remark)
+
+
 def stop_commands(config: "Config", environ: Mapping[str, str]) -> "StopCommands":
-    """What there is to run at a stop, with what `environ` says of the machine. None of it is the gateway's to choose.
+    """What there is to run at a stop, with what `environ` says of the machine. None of it is the monitor's to choose.
 
     The commands get the environment without our own settings: a token may be among those.
     """
@@ -176,17 +191,19 @@ def _supervise(
     except OSError as error:
         raise CannotStart(f"boot: can't start a process: {error.strerror}") from None
     sockets = beside_sockets.begin(config, listen_once, say)
-    gateway = import_gateway()
 
+    from importlib import import_module
     from pathlib import Path
 
     from pyssh_gateway.audit import human
     from pyssh_gateway.audit.log_file import LogPlace
     from pyssh_gateway.ipc import control_socket
     from pyssh_gateway.monitor.facts import Facts
+    from pyssh_gateway.spawner.processes.server_process import ServerProcesses
     from pyssh_gateway.spawner.reload import Reloading
     from pyssh_gateway.spawner.supervisor import Supervisor
 
+    monitor = import_module("pyssh_gateway.monitor.main")
     wants_human = human.wants_human(1, config.log.format)
     facts = Facts(
         config=config,
@@ -197,29 +214,40 @@ def _supervise(
         timezone=environ.get("TZ"),
     )
 
-    def run(control: socket.socket, generation: int, crashes: "tuple[Crash, ...]") -> int:
+    def run_monitor(control: socket.socket, generation: int, crashes: "tuple[Crash, ...]", registry: int) -> int:
         import msgspec
 
         place = control_socket.server_path(config.control, config.keys_dir) if sockets.expects("control") else None
         now = msgspec.structs.replace(
             facts, config=reloading.config, generation=generation, crashes=crashes, control=place
         )
-        return int(
-            gateway.run_gateway(now, listening, sockets.bound.get("control"), sockets.bound.get("metrics"), control)
-        )
+        asking, metrics = sockets.bound.get("control"), sockets.bound.get("metrics")
+        return int(monitor.run_monitor(now, listening, asking, metrics, control, registry))
 
+    def run_preauth(control: socket.socket) -> int:
+        preauth = import_module("pyssh_gateway.preauth.main")
+        return int(preauth.run_preauth(control, preauth.Walls(*walls)))
+
+    def run_postauth(control: socket.socket, spawner: socket.socket) -> int:
+        return int(import_module("pyssh_gateway.postauth.main").run_postauth(control, spawner))
+
+    def monitor_keeps() -> frozenset[int]:
+        return frozenset(each.fileno() for each in (*listening, *sockets.bound.values()))
+
+    walls = walls_around_strangers(config.preauth_account)
     reloading = Reloading(
         config,
         read=reread,
         permissions_of=lambda config: permissions(config, environ),
         open_log=LogPlace(Path(config.audit_dir)).open,
     )
-    gc.collect()
-    gc.freeze()  # what is here stays: the collector then leaves the pages alone that all the forks share
+    servers = user_servers()
+    freeze()
     return Supervisor(
-        run,
+        ServerProcesses(run_monitor, run_preauth, run_postauth, import_ssh, monitor_keeps),
         reloading.permissions,
         config.stop.drain,
+        user_servers=servers,
         terminal=terminal,
         reloading=reloading,
         services=config.boot.service,
@@ -229,8 +257,32 @@ def _supervise(
     ).run()
 
 
+def walls_around_strangers(account: str) -> "tuple[struct_passwd, Callable[[], int]] | tuple[None, None]":
+    """The account that serves strangers, and what opens the directory that is to be all that it sees; for root only."""
+    if os.geteuid() != 0:
+        return None, None
+    from pwd import getpwnam
+
+    from pyssh_gateway.startup.empty_directory import UnfitDirectory, open_empty_directory
+
+    try:
+        os.close(open_empty_directory())
+        return getpwnam(account), open_empty_directory
+    except (UnfitDirectory, KeyError) as error:
+        raise CannotStart(str(error)) from None
+
+
+def user_servers() -> "UserServers":
+    """Our own programs that run as the account of whoever uses them."""
+    from pyssh_gateway.as_user.scp import server as scp
+    from pyssh_gateway.as_user.sftp import server as sftp
+    from pyssh_gateway.spawner.processes.user_servers import UserServers
+
+    return UserServers(sftp=sftp.serve, scp=scp.serve)
+
+
 def permissions(config: "Config", environ: Mapping[str, str]) -> "Permissions":
-    """What the network side may ask for under `config`."""
+    """What may be asked of the spawner under `config`."""
     from pyssh_gateway.spawner.requests import Permissions
     from pyssh_gateway.startup.preflight import key_files
 
@@ -238,23 +290,36 @@ def permissions(config: "Config", environ: Mapping[str, str]) -> "Permissions":
     return Permissions(users, key_files(config), stop_commands(config, environ))
 
 
-def import_gateway() -> "ModuleType":
-    """The gateway's code, imported before the fork, so that a gateway that has to be started again is there at once.
+def freeze() -> None:
+    """Leave what is here to all forks: the collector then does not touch the pages that they share."""
+    gc.collect()
+    gc.freeze()
+
+
+def import_ssh() -> None:
+    """What preauth and postauth processes need, imported when the monitor has been forked, which does not need it.
 
     A developer waits for this import, so what is not used is left out: asyncssh looks for two optional C libraries with
     `find_library`, which runs ldconfig and a compiler (40 ms), and imports X.509 certificates, which it can do without.
     Collecting garbage while hardly any is made costs a tenth.
     """
     import ctypes.util
+    from importlib import import_module
+
+    from pyssh_gateway.system.syscalls.profiles import POSTAUTH, PREAUTH
+    from pyssh_gateway.system.syscalls.seccomp import prepare
 
     find_library = ctypes.util.find_library
     ctypes.util.find_library = lambda name: None  # noqa: ARG005 - the signature is ctypes's
     sys.modules[_X509] = None  # type: ignore[assignment]  # an import of it fails, as if it were not installed
     gc.disable()
     try:
-        from pyssh_gateway.gateway import main
+        for module in ("pyssh_gateway.preauth.main", "pyssh_gateway.postauth.main"):
+            import_module(module)
+        for profile in (PREAUTH, POSTAUTH):
+            prepare(profile)  # a millisecond for each fork otherwise
     finally:
         gc.enable()
         del sys.modules[_X509]
         ctypes.util.find_library = find_library
-    return main
+    freeze()

@@ -9,6 +9,8 @@ import pwd
 import subprocess
 from pathlib import Path
 
+from pyssh_gateway.startup.preflight import MAKE_ACCOUNT
+
 DEMO_KEY_NAME = "demo_ed25519"
 USERADD_SECONDS = 30
 """useradd copies /etc/skel and updates a few files; a machine on which that takes longer has another problem."""
@@ -61,8 +63,24 @@ def _account(user: str | None, remarks: list[str]) -> str:
     return user
 
 
+def make_preauth_account(name: str) -> str | None:
+    """Make the account that serves strangers, if root has started us and it is missing; a remark if it was made."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        _useradd(name, *MAKE_ACCOUNT.split()[1:])
+        return f"made the account {name}, which serves connections until they have logged in"
+    return None
+
+
 def _create_account(user: str) -> None:
-    command = ["useradd", "--create-home", "--shell", "/bin/bash", "--", user]
+    _useradd(user, "--create-home", "--shell", "/bin/bash")
+
+
+def _useradd(user: str, *options: str) -> None:
+    command = ["useradd", *options, "--", user]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=USERADD_SECONDS)
     except FileNotFoundError:

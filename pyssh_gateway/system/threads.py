@@ -5,7 +5,6 @@ the machine from stopping. This module does not know what the work is.
 """
 
 import asyncio
-import contextlib
 import errno
 import threading
 from collections.abc import Callable
@@ -14,30 +13,52 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def in_daemon_thread(work: Callable[[], T], *, name: str) -> T:
+def _forget(_result: object) -> None:
+    """What comes of work that was given up."""
+
+
+async def in_daemon_thread(work: Callable[[], T], *, name: str, drop: Callable[[T], None] = _forget) -> T:
     """Run `work` in a thread that nobody waits for but this coroutine; what it raises is raised here.
 
-    Cancelling gives `work` up without stopping it, and what comes of it is dropped. Raises OSError if the machine
+    Cancelling gives `work` up without stopping it, and `drop` gets what comes of it. Raises OSError if the machine
     gives us no thread.
     """
     loop = asyncio.get_running_loop()
     finished = asyncio.Event()
+    given_up = False
     results: list[T] = []
     errors: list[Exception] = []
+
+    def drop_results() -> None:
+        while results:
+            drop(results.pop())
+
+    def end() -> None:
+        finished.set()
+        if given_up:
+            drop_results()
 
     def run() -> None:
         try:
             results.append(work())
         except Exception as error:  # noqa: BLE001 - it is raised again where the result is awaited
             errors.append(error)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(finished.set)
+        try:
+            loop.call_soon_threadsafe(end)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            drop_results()
 
     try:
         threading.Thread(target=run, name=name, daemon=True).start()
     except RuntimeError as error:  # "can't start new thread": what the users run may have taken them all
         raise OSError(errno.EAGAIN, "no thread could be started") from error
-    await finished.wait()
+    try:
+        await finished.wait()
+    except asyncio.CancelledError:
+        given_up = True
+        if finished.is_set():
+            drop_results()
+        raise
     if errors:
         raise errors[0]
     return results[0]

@@ -251,3 +251,11 @@ def test_the_account_that_stands_in_is_nobody_that_logs_in(machine: Machine, use
     login = [{"user": "nobody", "keys": [f"file:{user_key.public}"]}]
     refusal = Machine(machine.directory, machine.settings | {"login": login}).serve()
     assert_one_line(refusal, "can't run as nobody, which stands in for pyssh-gateway", "make an account of its own")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary account serves strangers itself")
+@pytest.mark.parametrize("name", ["pyssh-no-such-account", "nobody"])
+def test_strangers_need_an_account_of_their_own(machine: Machine, name: str) -> None:
+    """Protects the wall before a login: root's server does not start without the account, and says how to make it."""
+    refusal = Machine(machine.directory, machine.settings | {"preauth_account": name}).serve()
+    assert_one_line(refusal, "preauth_account: ", name, "useradd --system --no-create-home --shell /usr/sbin/nologin")

@@ -124,7 +124,7 @@ def test_a_power_cut_that_empties_the_key_stops_no_start(make_server: MakeServer
     """A machine whose host key file is empty gets a new key, and says so: on the screen, in the log and in `check`."""
     server = make_server()
     path = server.keys_dir / "ssh_host_ed25519_key"
-    assert server.find("host_key.created")[0]["reason"] == "missing"
+    assert server.wait_for("host_key.created")["reason"] == "missing"
     assert server.stop() == 0
     path.write_bytes(b"")
     client = Client(server, user_key.private)

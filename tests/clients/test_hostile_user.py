@@ -7,15 +7,12 @@ import asyncio
 import os
 import pwd
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
-from pathlib import Path
 
 import asyncssh
 import pytest
 
-from pyssh_gateway.spawner.processes.signalling import HELPERS_PER_ACCOUNT
 from tests.conftest import KeyPair
 from tests.support import processes
 from tests.support.account import other_account
@@ -25,8 +22,8 @@ from tests.support.waiting import AT_ONCE, PATIENCE, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can serve two accounts")
 
-STOP_ALL = "echo on; while :; do kill -STOP -1; done"
-"""Stops every process of the account but the one that says it, for ever (kill(2), -1)."""
+STOP_ALL = "echo on; read go; while :; do kill -STOP -1; done"
+"""Stops every process of the account but the one that says it, for ever (kill(2), -1), once it is told to."""
 
 FLOOD = 160
 """Processes that are asked for at once: three connections' worth."""
@@ -61,13 +58,10 @@ async def true_takes(client: Client) -> float:
     return loop.time() - began
 
 
-async def signals_for_ever(process: "asyncssh.SSHClientProcess[str]") -> None:
-    """Ask for signals to `process`, as fast as the connection takes them."""
-    while True:
-        with suppress(OSError):  # its connection is closed
-            for name in ("USR1", "USR2", "TERM"):
-                process.send_signal(name)
-        await asyncio.sleep(0)
+def state(pid: int) -> str:
+    """The letter of proc(5) for what the process does; empty if it is gone."""
+    process = processes.find(pid)
+    return "" if process is None else process.state
 
 
 async def starts_for_ever(connection: asyncssh.SSHClientConnection) -> None:
@@ -82,77 +76,36 @@ async def starts_for_ever(connection: asyncssh.SSHClientConnection) -> None:
 def test_a_user_who_stops_all_that_is_theirs_stops_nobody_else(
     serving: Server, hostile: pwd.struct_passwd, user_key: KeyPair
 ) -> None:
-    """Protects everybody from the process that a signal is sent by, and from those on their way: nobody waits for them.
+    """Protects everybody from an account whose processes are stopped, the one that serves it and those on their way.
 
     Other accounts log in meanwhile, and the server still stops when it is asked to.
     """
     bystander = Client(serving, user_key.private)
 
-    async def scenario() -> None:
-        async with AsyncExitStack() as open_ones:
-            first, second, third = [
-                await open_ones.enter_async_context(bystander.connect(username=hostile.pw_name)) for _ in range(3)
-            ]
-            target = await second.create_process("trap '' USR1 USR2 TERM; sleep 1000")
-            stopper = await first.create_process(STOP_ALL)
-            assert await stopper.stdout.readline() == "on\n"
-            async with asyncio.TaskGroup() as tasks:
-                busy = [tasks.create_task(signals_for_ever(target)), tasks.create_task(starts_for_ever(third))]
-                for _ in range(10):
-                    assert await true_takes(bystander) < AT_ONCE
-                serving.signal(signal.SIGTERM)
-                async with asyncio.timeout(PATIENCE):
-                    await first.wait_closed()
-                for task in busy:
-                    task.cancel()
-
-    asyncio.run(scenario())
-    assert serving.wait() == 0
-
-
-def test_helpers_that_are_stopped_do_not_pile_up(
-    serving: Server, hostile: pwd.struct_passwd, user_key: KeyPair
-) -> None:
-    """Protects memory and the process table: an account has so many helpers at a time, and those that hang end."""
-    bystander = Client(serving, user_key.private)
-
-    def helpers() -> int:
-        """Children of the spawner that are the account's and lead no group of their own, as sessions do."""
-        return sum(
-            process.parent == serving.pid and process.group != process.pid and owner(process.pid) == hostile.pw_uid
-            for process in processes.descendants(serving.pid)
-        )
+    def serves_hostile(process: processes.Process) -> bool:
+        return process.name == "pyssh-postauth" and processes.owner(process.pid) == hostile.pw_uid
 
     async def scenario() -> None:
         async with AsyncExitStack() as open_ones:
             first, second = [
                 await open_ones.enter_async_context(bystander.connect(username=hostile.pw_name)) for _ in range(2)
             ]
-            targets = [await second.create_process("trap '' USR1 USR2 TERM; sleep 1000") for _ in range(12)]
+            (postauth,) = [each.pid for each in processes.descendants(serving.pid) if serves_hostile(each)]
             stopper = await first.create_process(STOP_ALL)
             assert await stopper.stdout.readline() == "on\n"
             async with asyncio.TaskGroup() as tasks:
-                busy = [tasks.create_task(signals_for_ever(target)) for target in targets]
-                most = 0
+                busy = tasks.create_task(starts_for_ever(second))
+                stopper.stdin.write("\n")
+                await asyncio.to_thread(until, lambda: state(postauth) == "T", what="stopped process")
                 for _ in range(10):
-                    await true_takes(bystander)
-                    most = max(most, helpers())
-                assert most <= HELPERS_PER_ACCOUNT
-                for task in busy:
-                    task.cancel()
-            stopper.kill()
+                    assert await true_takes(bystander) < AT_ONCE
+                serving.signal(signal.SIGTERM)
+                async with asyncio.timeout(PATIENCE):
+                    await first.wait_closed()
+                busy.cancel()
 
     asyncio.run(scenario())
-    subprocess.run(["pkill", "-KILL", "-u", str(hostile.pw_uid)], check=True, timeout=PATIENCE)
-    until(lambda: helpers() == 0, what="end of the helpers")
-
-
-def owner(pid: int) -> int:
-    """The account of a process; -1 if it has gone."""
-    try:
-        return Path(f"/proc/{pid}").stat().st_uid
-    except FileNotFoundError:
-        return -1
+    assert serving.wait() == 0
 
 
 def test_a_flood_of_processes_is_its_own_accounts_affair(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pyssh_gateway.as_user.sftp.command import SFTP_SERVERS
+from pyssh_gateway.system.sftp_program import SFTP_SERVERS
 from tests.support.client import Client
 from tests.support.waiting import PATIENCE, until
 

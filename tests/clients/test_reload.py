@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import KeyPair, MakeServer
 from tests.support import processes
+from tests.support.account import PREAUTH_NAME
 from tests.support.client import Client, client_environment
 from tests.support.forwards import free_port
 from tests.support.places import ROOT
@@ -261,6 +262,7 @@ def test_flags_alone_can_be_reloaded(account: pwd.struct_passwd, user_key: KeyPa
         "PYSSH_GATEWAY_LISTEN__ADDRESS": "127.0.0.1",
         "PYSSH_GATEWAY_IDLE__TIMEOUT": "off",
         "PYSSH_GATEWAY_CONFIG": "",
+        "PYSSH_GATEWAY_PREAUTH_ACCOUNT": PREAUTH_NAME,
         "HOME": str(tmp_path),
     }
     (tmp_path / ".ssh").mkdir()

@@ -349,10 +349,12 @@ def test_command_that_is_not_utf8_reaches_the_shell(client: Client) -> None:
     assert result.stdout.split() == [b"ff", b"e9"]
 
 
-def test_long_command(client: Client) -> None:
-    """Protects generated command lines of 100 KB, such as a deployment script's."""
-    text = "x" * 100_000
-    assert client.output(f"printf %s {text} | wc -c").strip() == "100000"
+@pytest.mark.parametrize("length", [100_000, 131_000])
+def test_long_command(client: Client, server: Server, length: int) -> None:
+    """Protects generated command lines, such as a deployment script's: up to execve(2)'s 128 KiB, and in the log."""
+    since = server.mark()
+    assert client.output(f"printf %s {'x' * length} | wc -c").strip() == str(length)
+    assert server.wait_for("session.opened", since=since)["command"].startswith("printf %s xxxx")
 
 
 @pytest.mark.parametrize("size", [200_000, 261_900], ids=["kernel-limit", "message-limit"])

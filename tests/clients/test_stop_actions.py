@@ -109,6 +109,28 @@ def test_a_suspended_machine_goes_on_where_it_was(make_server: MakeServer, user_
     assert server.find("server.stopped", reason="signal", exit_code=0)
 
 
+def test_a_crash_after_a_resume_does_not_lengthen_the_time_awake(
+    make_server: MakeServer, user_key: KeyPair, tmp_path: Path
+) -> None:
+    """Protects the history and `why`: the machine is awake since the resume, whichever server process says so."""
+    with FakeFlyApi(tmp_path / "api", fly_api.accepted()) as api:
+        settings = suspending(api, "1s")
+        settings["idle"]["boot_grace"] = "1m"
+        server = make_server(settings, environ=api.environ)
+        assert Client(server, user_key.private).run("exit 3").status == 3
+        server.wait_for("stop.step", step="suspend", outcome="ok")
+        freeze(server)
+        server.wait_for("machine.resumed")
+        before = json.loads(ask(server, "why", "--json").stdout)
+        assert before["since"] > stops(server)[0]["time"]
+        os.kill(server.gateway_pid, signal.SIGKILL)
+        server.wait_for("gateway.crashed")
+        after = json.loads(ask(server, "why", "--json").stdout)
+        assert (after["since"], after["woken_by"]) == (before["since"], before["woken_by"])
+        assert server.stop() == 0
+        assert [stop["since"] for stop in stops(server)][1:] == [before["since"]]
+
+
 def test_a_resume_is_waited_for_like_a_start(make_server: MakeServer, user_key: KeyPair, tmp_path: Path) -> None:
     """Protects whoever wakes the machine, and the bill: `boot_grace` applies, though somebody was there before."""
     with FakeFlyApi(tmp_path / "api", fly_api.accepted()) as api:
@@ -180,7 +202,8 @@ def test_a_hold_at_the_last_moment_keeps_the_machine_up(
         server.wait_for("server.stopping")
         assert hold(server).returncode == 0
         (tmp_path / "held").touch()
-        server.wait_for("stop.step", step="suspend", outcome="not asked for: the machine is needed again")
+        called_off = server.wait_for("stop.step", step="suspend", result="called_off")
+        assert called_off["outcome"] == "not asked for: the machine is needed again"
         assert Client(server, user_key.private).run("exit 3").status == 3
         assert not api.requests
         assert server.stop() == 0

@@ -131,6 +131,59 @@ def test_sockets_that_are_still_taken_are_taken_over_later(first: Server, user_k
         first.wait()
 
 
+def named(server: Server, name: str) -> list[int]:
+    """The server's processes of that name."""
+    return [process.pid for process in processes.descendants(server.pid) if process.name == name]
+
+
+def test_a_killed_spawner_lets_all_drain(first: Server, user_key: KeyPair) -> None:
+    """Protects the work of those who are on: what runs goes on, and all processes leave when nobody is on any more."""
+    with Client(first, user_key.private).popen("echo on; cat") as session:
+        assert session.stdin is not None
+        assert session.stdout is not None
+        assert session.stdout.readline() == b"on\n"
+        left = [first.gateway_pid, *named(first, "pyssh-postauth")]
+        assert len(left) == 2
+        first.signal(signal.SIGKILL)
+        session.stdin.write(b"still\n")
+        session.stdin.flush()
+        assert session.stdout.readline() == b"still\n"
+        assert all(map(processes.is_running, left))
+        session.kill()
+        session.communicate(timeout=PATIENCE)
+    until(lambda: not any(map(processes.is_running, left)), AT_ONCE, what="end of the server's processes")
+    first.wait()
+
+
+# -- a process of an account that was killed ------------------------------------------------------------------------
+
+
+@needs_root
+def test_a_killed_postauth_ends_its_accounts_sessions_alone(make_server: MakeServer, user_key: KeyPair) -> None:
+    """Protects everybody else from what happens to the process that serves one account, and that one's next login."""
+    with other_account("second") as second:
+        keys = [f"file:{user_key.public}"]
+        mine = pwd.getpwuid(os.geteuid()).pw_name
+        server = make_server({"login": [{"user": mine, "keys": keys}, {"user": second.pw_name, "keys": keys}]})
+        client = Client(server, user_key.private)
+        with (
+            client.popen("echo on; cat; exit 3", "-l", mine) as kept,
+            client.popen("echo on; cat; exit 3", "-l", second.pw_name) as lost,
+        ):
+            for session in (kept, lost):
+                assert session.stdout is not None
+                assert session.stdout.readline() == b"on\n"
+            (pid,) = [pid for pid in named(server, "pyssh-postauth") if processes.owner(pid) == second.pw_uid]
+            os.kill(pid, signal.SIGKILL)
+            lost.communicate(timeout=PATIENCE)
+            assert lost.returncode == 255
+            closed = server.wait_for("connection.closed", user=second.pw_name)
+            assert (closed["reason"], closed["goodbye"]) == ("its process ended", False)
+            assert client.run("exit 4", user=second.pw_name).status == 4
+            kept.communicate(b"still", timeout=PATIENCE)
+            assert kept.returncode == 3
+
+
 # -- an account that is gone ----------------------------------------------------------------------------------------
 
 
@@ -147,7 +200,7 @@ def test_an_account_that_was_removed_is_said(make_server: MakeServer, user_key: 
         async def scenario() -> None:
             async with client.connect(username=gone.pw_name) as connection:
                 assert (await connection.run("true")).exit_status == 0
-                administer("userdel", gone.pw_name)
+                administer("userdel", "--force", gone.pw_name)  # the process that serves the connection is theirs
                 try:
                     reason = f"there is no account {gone.pw_name} on this machine"
                     ended = await connection.run("true")

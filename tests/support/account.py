@@ -1,6 +1,6 @@
-"""The Unix account that tests log in to.
+"""The Unix account that tests log in to, and the one that their servers serve strangers as.
 
-Root has a second account made for them; anybody else can only log in to their own, which is also what the server
+Root has both made for the tests; anybody else can only log in to their own, which is also what the server
 allows them. Several test runs on one machine may share the account: whoever ends last removes it.
 """
 
@@ -18,6 +18,9 @@ from pathlib import Path
 from tests.support.waiting import PATIENCE
 
 NAME = "pyssh-test"
+PREAUTH_NAME = "pyssh-test-preauth"
+"""What servers that root starts serve strangers as: made and removed together with the account to log in to."""
+
 EXTRA_GROUP = "pyssh-test-extra"
 COMMENT = "made by the tests of pyssh-gateway"
 """By which an account is known to be ours to remove."""
@@ -48,7 +51,13 @@ def login_account() -> Iterator[pwd.struct_passwd]:
 
 
 def _create() -> None:
-    if NAME in {entry.pw_name for entry in pwd.getpwall()}:
+    there = {entry.pw_name for entry in pwd.getpwall()}
+    if PREAUTH_NAME not in there:
+        _admin(
+            *("useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin"),
+            *("--comment", COMMENT, PREAUTH_NAME),
+        )
+    if NAME in there:
         return
     if EXTRA_GROUP not in {entry.gr_name for entry in grp.getgrall()}:
         _admin("groupadd", EXTRA_GROUP)
@@ -56,6 +65,9 @@ def _create() -> None:
 
 
 def _remove() -> None:
+    if pwd.getpwnam(PREAUTH_NAME).pw_gecos == COMMENT:
+        subprocess.run(["pkill", "-KILL", "-u", PREAUTH_NAME], check=False, timeout=PATIENCE)
+        _admin("userdel", "--force", PREAUTH_NAME)
     if pwd.getpwnam(NAME).pw_gecos != COMMENT:
         return
     # What a failed test has left running; nobody else can have anything running as this account.

@@ -2,9 +2,11 @@
 
 from pyssh_gateway.core.access.authorized_keys import KeySnapshot
 from pyssh_gateway.core.access.certificates import type_of
+from pyssh_gateway.core.access.denials import Deny
 from pyssh_gateway.core.access.key_options import KeyOptions
-from pyssh_gateway.core.access.policy import SIGNATURE_ALGORITHMS, Accept, Attempt, Deny, Proof, decide
+from pyssh_gateway.core.access.policy import SIGNATURE_ALGORITHMS, Accept, Attempt, Proof, decide
 from tests.support.certificates import option_list
+from tests.support.denials import deny
 from tests.support.key_lines import SK_ECDSA, SK_ED25519, blob, mpint, string
 from tests.support.snapshots import USER, line, snapshot
 
@@ -35,8 +37,8 @@ EVERYTHING = option_list(
     (b"permit-user-rc", b""),
 )
 
-UNKNOWN_ACCOUNT = Deny("unknown account")
-UNKNOWN_KEY = Deny("key is not known")
+UNKNOWN_ACCOUNT = deny("unknown account")
+UNKNOWN_KEY = deny("key is not known")
 
 
 def ask(

@@ -14,7 +14,8 @@ import pytest
 
 from pyssh_gateway.config import parser as config
 from pyssh_gateway.core.access.authorized_keys import KeySnapshot, parse
-from pyssh_gateway.core.access.policy import Accept, Attempt, Deny, decide
+from pyssh_gateway.core.access.denials import Deny
+from pyssh_gateway.core.access.policy import Accept, Attempt, decide
 from pyssh_gateway.events import AccountChanged, AnyEvent, Identity, KeysFailed
 from pyssh_gateway.keys.copies import Copies
 from pyssh_gateway.keys.keyring import Keyring

@@ -67,6 +67,15 @@ def descriptors(pid: int) -> list[str]:
     return sorted(targets)
 
 
+def owner(pid: int) -> int | None:
+    """Whose process it is: its user id; None if it is gone. Files in /proc may be root's although it is not."""
+    try:
+        text = (PROC / str(pid) / "status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Uid:"))
+
+
 def resident_bytes(pid: int) -> int:
     """The memory of `pid` that no other process shares (RssAnon of proc(5)): what a leak makes grow."""
     for line in (PROC / str(pid) / "status").read_text().splitlines():

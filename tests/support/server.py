@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from tests.support import processes
+from tests.support.account import PREAUTH_NAME
 from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE
 
@@ -32,6 +33,7 @@ DEFAULTS: Settings = {
     "limits": {"penalty_exempt": ["127.0.0.0/8", "::1"]},
     # A name that no machine has, so that started by root the network side runs as the fallback account everywhere.
     "account": "pyssh-gateway",
+    "preauth_account": PREAUTH_NAME,
 }
 
 
@@ -143,6 +145,12 @@ class Server:
         if not self.known_hosts.exists() or self.known_hosts.read_text() != known:
             self.known_hosts.write_text(known)
         return started
+
+    @property
+    def postauth_pid(self) -> int:
+        """The process that serves the connections of the one account that is on."""
+        (found,) = [each.pid for each in processes.descendants(self.pid) if each.name == "pyssh-postauth"]
+        return found
 
     def signal(self, number: int) -> None:
         """Send a signal to the process that the platform would send it to: the spawner."""

@@ -2,14 +2,15 @@
 
 import os
 import select
-import time
 
-from pyssh_gateway.spawner.processes.process import Child, Inherited, Starting
-from pyssh_gateway.spawner.processes.signalling import Signals
+from pyssh_gateway.spawner.child import Inherited
+from pyssh_gateway.spawner.processes.process import Child, Starting
+from pyssh_gateway.startup.serve import user_servers
 from tests.support.waiting import PATIENCE, until
 
 OPEN_FILES = (512, 1024)
 INHERITED = Inherited(OPEN_FILES)
+SERVERS = user_servers()
 
 
 def ready(starting: Starting) -> Child:
@@ -23,15 +24,7 @@ def ready(starting: Starting) -> Child:
     return starting.child
 
 
-def send_signal(child: Child, number: int) -> None:
-    """Send `number` to the child's group as its account, and wait until that has been done."""
-    signals = Signals()
-    signals.send(child.pid, child.uid, number, time.monotonic())
-
-    def done() -> bool:
-        for helper in signals.helpers:
-            if os.waitpid(helper, os.WNOHANG)[0]:
-                signals.reaped(helper, time.monotonic())
-        return not signals.active
-
-    until(done, what="end of the helper")
+def ended(pid: int) -> int:
+    """Wait for a child; its exit code, negative for a signal."""
+    until(lambda: os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT), what="end of the child")
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -54,6 +54,7 @@ def sshd(directory: Path, public_key: Path) -> Iterator[Sshd]:
         port,
         {"PATH": os.environ.get("PATH", "")},
         directory / "sshd.log",
+        family="sshd",
     )
     with server.running():
         yield Sshd(port, pwd.getpwuid(os.geteuid()).pw_name)

@@ -1,14 +1,18 @@
-"""A supervisor in a process of its own, with one of the gateways of `tests/unit/spawner/tiny_gateway.py`.
+"""A supervisor in a process of its own, with the processes of `tests/unit/spawner/tiny_servers.py`.
 
-`start` and `requests` are fixtures: a file of tests that imports them has them.
+`start`, `serve` and `requests` are fixtures: a file of tests that imports them has them.
 """
 
+import json
 import os
 import pwd
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,18 +20,25 @@ import pytest
 from pyssh_gateway.config.types import Boot
 from pyssh_gateway.core.launch import LaunchPlan, Terminal
 from pyssh_gateway.ipc import spawner as protocol
+from tests.support import processes
 from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE
 
-TINY = ROOT / "tests/unit/spawner/tiny_gateway.py"
+TINY = ROOT / "tests/unit/spawner/tiny_servers.py"
 USER = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+
+OTHER = "daemon"
+"""Another account that every machine has."""
+
+POSTAUTH = 1000
+"""The number of the request for `USER`'s postauth process."""
 
 Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts a supervisor with one of the tiny gateways; whatever is left of it is killed."""
+    """Starts a supervisor with one of the tiny monitors; whatever is left of it is killed."""
     made: list[subprocess.Popen[str]] = []
 
     def begin(
@@ -37,16 +48,18 @@ def start() -> Iterator[Start]:
         boot: Boot | None = None,
         late: str = "",
         config: Path | None = None,
+        postauth: str = "relays",
         inside: tuple[str, ...] = (),
     ) -> subprocess.Popen[str]:
         environ = os.environ | {"PYTHONPATH": str(ROOT), "TINY_USERS": users, "TINY_FILES": files, "TINY_LATE": late}
+        environ |= {"TINY_POSTAUTH": postauth, "TINY_FLOODER": users.split(maxsplit=1)[0]}
         if config is not None:
             environ["TINY_CONFIG"] = str(config)
         if boot is not None:
             environ["TINY_BOOT"] = msgspec.json.encode(boot, enc_hook=float).decode()
         process = subprocess.Popen(
             [*inside, sys.executable, str(TINY), *arguments],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -62,6 +75,72 @@ def start() -> Iterator[Start]:
         process.communicate(timeout=PATIENCE)
 
 
+class Obedient:
+    """A supervisor whose monitors do what the test says (`obeys` of the tiny ones)."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.monitor = 0
+
+    def do(self, *command: object) -> None:
+        """Have the monitor that runs, or the next one, do this."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(msgspec.json.encode(command).decode() + "\n")
+        self.process.stdin.flush()
+
+    def hear(self) -> list[Any]:
+        """What a monitor says next."""
+        said: list[Any] = json.loads(next_line(self.process))
+        return said
+
+    def started(self) -> int:
+        """The generation of the monitor that says it next."""
+        name, generation, self.monitor = self.hear()
+        assert name == "generation"
+        return int(generation)
+
+    def serve(self, user: str = USER.pw_name, number: int = POSTAUTH) -> int:
+        """Have a postauth process; its pid."""
+        self.do("ask", protocol.StartPostauth(number, user))
+        who, report, _ = self.hear()
+        assert (who, report["type"], report["id"]) == ("spawner", "spawned", number), report
+        return int(report["pid"])
+
+    def spawn(self, number: int, plan: LaunchPlan, *, by: str = "") -> int:
+        """Have a process of an account's; its pid."""
+        user = by or plan.user
+        self.do("tell", user, protocol.Spawn(number, plan))
+        who, (report, _), _ = self.hear()
+        assert (who, report["type"], report["id"]) == (user, "spawned", number), report
+        return int(report["pid"])
+
+    def end(self) -> tuple[list[list[Any]], str, int]:
+        """End the server: what was said last, its errors and its exit code."""
+        self.do("end", 0)
+        said, err, code = lines(self.process)
+        return [json.loads(line) for line in said], err, code
+
+
+Serve = Callable[..., Obedient]
+
+
+@pytest.fixture
+def serve(start: Start) -> Iterator[Serve]:
+    """Starts a supervisor whose first monitor runs; sessions are ended with it."""
+    servers: list[Obedient] = []
+
+    def begin(**settings: str) -> Obedient:
+        servers.append(Obedient(start("obeys", **settings)))
+        assert servers[-1].started() == 1
+        return servers[-1]
+
+    yield begin
+    for server in servers:
+        for each in processes.descendants(server.process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(each.pid, signal.SIGKILL)
+
+
 def lines(process: subprocess.Popen[str]) -> tuple[list[str], str, int]:
     """Output, errors and exit code of a supervisor that ends by itself."""
     out, err = process.communicate(timeout=PATIENCE)
@@ -69,7 +148,7 @@ def lines(process: subprocess.Popen[str]) -> tuple[list[str], str, int]:
 
 
 def next_line(process: subprocess.Popen[str]) -> str:
-    """The next thing that a gateway says."""
+    """The next thing that a monitor says."""
     assert process.stdout is not None
     return process.stdout.readline().rstrip()
 
@@ -82,7 +161,7 @@ def plan(script: str, *, user: str = USER.pw_name, terminal: bool = False) -> La
 
 @pytest.fixture
 def requests(tmp_path: Path) -> Callable[..., str]:
-    """A file with requests for a tiny gateway."""
+    """A file with requests for a tiny monitor."""
 
     def write(*wanted: protocol.Request) -> str:
         path = tmp_path / "requests.json"

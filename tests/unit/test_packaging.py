@@ -299,11 +299,16 @@ class TestImage:
         assert "\nSTOPSIGNAL SIGTERM\n" in dockerfile
         assert f"\nEXPOSE {config.Listen().port}\n" in dockerfile
 
-    def test_the_account_of_the_gateway_is_made(self) -> None:
-        """The image has the unprivileged account that the configuration's default names, and it cannot log in."""
-        (line,) = re.findall(r"^RUN useradd --system .*$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-        assert line.split()[-1] == config.Config().account
-        assert "--shell /usr/sbin/nologin" in line
+    def test_the_accounts_of_the_gateway_are_made(self) -> None:
+        """The image has the unprivileged accounts that the configuration's defaults name, and neither can log in."""
+        lines = re.findall(r"^RUN useradd --system .*$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+        assert [line.split()[-1] for line in lines] == [config.Config().account, config.Config().preauth_account]
+        assert all("--shell /usr/sbin/nologin" in line for line in lines)
+
+    def test_the_installation_makes_them_too(self) -> None:
+        """The commands of docs/platforms.md make both accounts: without them, root's server does not start."""
+        lines = re.findall(r"^sudo useradd --system .*$", (ROOT / "docs" / "platforms.md").read_text(), re.MULTILINE)
+        assert [line.split()[-1] for line in lines] == [config.Config().account, config.Config().preauth_account]
 
 
 class TestFly:

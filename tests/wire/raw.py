@@ -145,6 +145,8 @@ class RawClient:
         self.login = login
         self.key = key
         self._channels = 0
+        self.offered = 0
+        """The window of the session that was opened last. An account that still holds something is offered less."""
 
     def say(self, pkttype: int, *parts: bytes) -> None:
         """Send a packet."""
@@ -214,6 +216,7 @@ class RawClient:
         self.say(CHANNEL_OPEN, text(b"session"), u32(self._channels, window, packet))
         pkttype, payload = await self.hear(OPEN_CONFIRMATION, OPEN_FAILURE)
         assert pkttype == OPEN_CONFIRMATION, payload
+        self.offered = int.from_bytes(payload[8:12], "big")
         return int.from_bytes(payload[4:8], "big")
 
     def request(self, channel: int, name: bytes, *parts: bytes, reply: bool = True) -> None:

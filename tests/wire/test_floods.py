@@ -6,16 +6,21 @@ long as it is let. The bystander is another connection.
 
 import asyncio
 import hashlib
+import os
+import pwd
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from typing import NamedTuple
 
 import pytest
 
+from bench.flooder import EXEC_CONNECTIONS
 from bench.floods import NAMES, flooding
 from tests.conftest import KeyPair
+from tests.support.account import other_account
 from tests.support.server import Server
 from tests.support.waiting import PATIENCE
 from tests.wire.plain import text
@@ -44,6 +49,9 @@ millisecond alone takes many when an attacker and a client compete for two proce
 than several seconds."""
 
 KEYS, LOGINS = 20, 3
+
+LOGGED_IN = {"early": 0, "execs": EXEC_CONNECTIONS}
+"""Connections on which the attacker logs in, if not one."""
 
 FORWARDS = 60
 READ = 32 * 1024
@@ -79,17 +87,41 @@ def measure(server: Server, user_key: KeyPair) -> tuple[float, float]:
     return asyncio.run(whole())
 
 
+class Flooded(NamedTuple):
+    """A server, and the account of the attacker: another than the bystander's, which is the server's `login`."""
+
+    server: Server
+    attacker: str
+
+
+@pytest.fixture(scope="module")
+def flooded(
+    tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd, user_key: KeyPair
+) -> Iterator[Flooded]:
+    """What is flooded. Only root can serve two accounts; of one, the attacker is another connection."""
+    keys = [f"file:{user_key.public}"]
+    with ExitStack() as stack:
+        attacker = account.pw_name
+        if os.geteuid() == 0:
+            attacker = stack.enter_context(other_account("flooder")).pw_name
+        logins = [{"user": user, "keys": keys} for user in {account.pw_name, attacker}]
+        directory = tmp_path_factory.mktemp("server")
+        server = Server(directory, login=account.pw_name, keys=keys, settings={"login": logins})
+        yield Flooded(stack.enter_context(server), attacker)
+
+
 @pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", NAMES)
-def test_a_flood_holds_up_nobody_else(server: Server, user_key: KeyPair, kind: str) -> None:
-    """Keys and logins of others go on while one client sends, or asks for, tiny packets without end."""
+def test_a_flood_holds_up_nobody_else(flooded: Flooded, user_key: KeyPair, kind: str) -> None:
+    """Keys and logins of others go on while another account sends, or asks for, tiny packets without end."""
+    server = flooded.server
     mark = server.mark()
     key_before, login_before = measure(server, user_key)
-    with flooding(server.port, server.login, str(user_key.private), kind) as attacker:
+    with flooding(server.port, flooded.attacker, str(user_key.private), kind) as attacker:
         key, login = measure(server, user_key)
         assert attacker.poll() is None, "the flood ended before it was measured"
-    server.wait_for("connection.closed", since=mark, count=2 * (1 + LOGINS) + (kind != "early"))
+    server.wait_for("connection.closed", since=mark, count=2 * (1 + LOGINS) + LOGGED_IN.get(kind, 1))
     end_processes(server, mark)
     assert key < max(TIMES_AS_LONG * key_before, AT_LEAST), f"{key:.3f} s for a key, {key_before:.3f} s before"
     assert login < max(TIMES_AS_LONG * login_before, AT_LEAST), f"{login:.3f} s, {login_before:.3f} s before"

@@ -48,7 +48,7 @@ class Growth:
     """Watches how much memory the gateway takes beyond what it held at first."""
 
     def __init__(self, server: Server, bound: int = GROWTH) -> None:
-        self._pid = server.gateway_pid
+        self._pid = server.postauth_pid
         self._bound = bound
         self._before = processes.resident_bytes(self._pid)
         self.most = 0
@@ -269,7 +269,7 @@ def test_a_closed_channel_ends_its_session_though_its_input_is_stuck(
     async def scenario(client: RawClient) -> None:
         mark = server.mark()
         channel = await client.started(command, terminal=terminal, window=HUGE_WINDOW)
-        for _ in range(WINDOW // PACKET):
+        for _ in range(client.offered // PACKET):
             client.say(CHANNEL_DATA, u32(channel), text(b"x" * PACKET))
         client.say(CHANNEL_CLOSE, u32(channel))
         await client.hear(CHANNEL_CLOSE)
@@ -296,11 +296,11 @@ def test_a_session_that_its_client_never_closes_holds_nothing(server: Server, us
 
     async def scenario(client: RawClient) -> None:
         assert await client.is_alive()
-        before = len(processes.descriptors(server.gateway_pid))
+        before = len(processes.descriptors(server.postauth_pid))
         for terminal in (False, True) * 10:
             await client.started(b"true", terminal=terminal)
             await client.hear(CHANNEL_CLOSE)
-        until(lambda: len(processes.descriptors(server.gateway_pid)) <= before, what="closed descriptors")
+        until(lambda: len(processes.descriptors(server.postauth_pid)) <= before, what="closed descriptors")
         assert await client.is_alive()
 
     play(server, user_key, scenario)

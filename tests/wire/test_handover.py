@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from pyssh_gateway.ssh.options import processor_has_aes
+from pyssh_gateway.system.processor import processor_has_aes
 from tests.conftest import KeyPair
 from tests.support.server import Server
 from tests.support.waiting import until

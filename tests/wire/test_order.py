@@ -1,5 +1,6 @@
 """Requests of one connection are served in the order in which they came, and nothing else waits for them."""
 
+import base64
 import os
 import signal
 from collections.abc import Iterator
@@ -78,46 +79,48 @@ def test_a_command_starts_after_the_listeners_before_it(server: Server, user_key
     play(server, user_key, scenario)
 
 
+def have_proved(client: RawClient, server: Server) -> None:
+    """Ask for the proof of a host key (OpenSSH's PROTOCOL, section 2.5), which the monitor makes."""
+    blob = base64.b64decode((server.keys_dir / "ssh_host_ed25519_key.pub").read_text().split()[1])
+    client.say(GLOBAL_REQUEST, text(b"hostkeys-prove-00@openssh.com"), b"\1", text(blob))
+
+
 @contextmanager
-def stopped_maker(server: Server) -> Iterator[None]:
-    """While this lasts, what makes sockets for the account makes none."""
-    others = {server.gateway_pid, *(event["pid"] for event in server.find("session.opened"))}
-    children = [process for process in processes.descendants(server.pid) if process.parent == server.pid]
-    (maker,) = [process for process in children if process.pid not in others]
-    os.kill(maker.pid, signal.SIGSTOP)
+def stopped(pid: int) -> Iterator[None]:
+    """While this lasts, one of the server's processes answers nothing."""
+    os.kill(pid, signal.SIGSTOP)
     try:
-        until(lambda: (processes.find(maker.pid) or maker).state == "T", what="stopped process")
+        until(lambda: [process.state for process in [processes.find(pid)] if process] == ["T"], what="stopped process")
         yield
     finally:
-        os.kill(maker.pid, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
 
 
-def test_data_does_not_wait_for_a_slow_listener(server: Server, user_key: KeyPair) -> None:
-    """While a listener is being made, open channels go on; what was asked for after it comes after it, in order."""
-    first, second = free_port(), free_port()
+def test_data_does_not_wait_for_a_slow_request(server: Server, user_key: KeyPair) -> None:
+    """While a global request is being served, open channels go on; what was asked for after it comes after it."""
+    port = free_port()
 
     async def scenario(client: RawClient) -> None:
-        listen(client, first)  # from here on there is somebody who makes sockets
-        await client.hear(REQUEST_SUCCESS)
         running, later, closed = (
             await client.started(b"exec cat", window=5),
             *[await client.open_session() for _ in "12"],
         )
-        with stopped_maker(server):
-            listen(client, second)
+        with stopped(server.gateway_pid):
+            have_proved(client, server)
+            listen(client, port)
             client.request(closed, b"nonsense")
             client.say(CHANNEL_CLOSE, u32(closed))
             client.request(later, b"exec", text(b"echo done"))
-            connect(client, second)
+            connect(client, port)
             client.say(CHANNEL_DATA, u32(running), text(b"one two"))
             assert (await client.hear(CHANNEL_DATA))[1][8:] == b"one t"
             client.say(WINDOW_ADJUST, u32(running, 100))
             assert (await client.hear(CHANNEL_DATA))[1][8:] == b"wo"
             assert client.connection.heard.empty()
         answers = (REQUEST_SUCCESS, CHANNEL_FAILURE, CHANNEL_CLOSE, CHANNEL_SUCCESS, OPEN_CONFIRMATION, OPEN_FAILURE)
-        heard = [(await client.hear(*answers))[0] for _ in range(5)]
-        assert heard[:3] == [REQUEST_SUCCESS, CHANNEL_FAILURE, CHANNEL_CLOSE]
-        assert set(heard[3:]) == {CHANNEL_SUCCESS, OPEN_CONFIRMATION}  # which do not wait for each other
+        heard = [(await client.hear(*answers))[0] for _ in range(6)]
+        assert heard[:4] == [REQUEST_SUCCESS, REQUEST_SUCCESS, CHANNEL_FAILURE, CHANNEL_CLOSE]
+        assert set(heard[4:]) == {CHANNEL_SUCCESS, OPEN_CONFIRMATION}  # which do not wait for each other
         client.say(CHANNEL_CLOSE, u32(running))
 
     play(server, user_key, scenario)
@@ -125,15 +128,12 @@ def test_data_does_not_wait_for_a_slow_listener(server: Server, user_key: KeyPai
 
 def test_requests_that_wait_are_bounded(server: Server, user_key: KeyPair) -> None:
     """Protects memory: a client whose requests are long is not listened to while they wait for a slow one."""
-    first, second = free_port(), free_port()
 
     async def scenario(client: RawClient) -> None:
-        listen(client, first)
-        await client.hear(REQUEST_SUCCESS)
         running = await client.started(b"exec cat")
         async with connected(server, user_key.private) as other:
-            with stopped_maker(server):
-                listen(client, second)
+            with stopped(server.gateway_pid):
+                have_proved(client, server)
                 for _ in range(3):
                     client.say(GLOBAL_REQUEST, text(b"nonsense"), b"\1", LONG)
                 client.say(CHANNEL_DATA, u32(running), text(b"data"))
@@ -148,14 +148,11 @@ def test_requests_that_wait_are_bounded(server: Server, user_key: KeyPair) -> No
 
 def test_requests_that_wait_on_a_channel_are_bounded(server: Server, user_key: KeyPair) -> None:
     """The same for those of one channel, which end the connection: no honest client sends so much ahead."""
-    port = free_port()
 
     async def scenario(client: RawClient) -> None:
-        listen(client, port)
-        await client.hear(REQUEST_SUCCESS)
         channel = await client.open_session()
-        with stopped_maker(server):
-            client.request(channel, b"auth-agent-req@openssh.com")
+        with stopped(server.pid):
+            client.request(channel, b"exec", text(b"true"))
             for _ in range(3):
                 client.request(channel, b"nonsense", LONG)
             await client.is_cut_off()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pyssh_gateway.ssh.options import processor_has_aes
+from pyssh_gateway.system.processor import processor_has_aes
 from tests.conftest import KeyPair, MakeServer
 from tests.support.client import Client
 from tests.support.server import Server

@@ -15,7 +15,7 @@ from tests.support.proxy_headers import TcpProxy, binary
 from tests.support.server import EventFields, Server
 from tests.support.waiting import until
 from tests.wire.plain import PlainPeer, kexinit, packet
-from tests.wire.raw import RawClient, connected, play
+from tests.wire.raw import CHANNEL_CLOSE, RawClient, connected, play, u32
 
 ADDRESSES = 10
 EACH = 10
@@ -27,7 +27,9 @@ HALF_OPEN = {
     "identified": b"SSH-2.0-x\r\n",
     "begun": b"SSH-2.0-x\r\n" + packet(kexinit()),
 }
-MANY = 30
+MANY = 15
+"""Connections of one source that can fail to log in at once: no more than 16 are served at a time."""
+
 STRICT: dict[str, object] = {"penalty_exempt": []}
 """Loopback has penalties in these tests."""
 BEHIND_PROXY = {"proxy_protocol": "v2", "trusted_proxies": ["127.0.0.1"]}
@@ -269,7 +271,7 @@ def test_dawdling_earns_one(make_server: MakeServer) -> None:
 def test_refusals_of_one_source_are_counted_together(make_server: MakeServer, wrong_key: asyncssh.SSHKey) -> None:
     """Two thousand connections that are refused make a handful of lines, and their counts add up to all of them."""
     server = make_server({"limits": STRICT | {"unauthenticated_per_source": MANY}})
-    assert offend(server, "127.0.0.9", wrong_key, MANY), "which costs 150 s"
+    assert offend(server, "127.0.0.9", wrong_key, MANY), "which costs 75 s"
     mark, size = server.mark(), (server.audit_dir / "events.jsonl").stat().st_size
     for _ in range(2000):
         with PlainPeer(server.port, "127.0.0.9") as peer:
@@ -354,17 +356,20 @@ def test_strangers_do_not_use_up_the_descriptors(poor_server: Server, user_key: 
     play(poor_server, user_key, scenario)
 
 
-def test_some_descriptors_are_kept_for_those_who_are_on(poor_server: Server, user_key: KeyPair) -> None:
-    """When sessions have used up most of them, newcomers are refused, and there are still some for one session more."""
+def test_an_accounts_sessions_use_up_its_own_descriptors_alone(poor_server: Server, user_key: KeyPair) -> None:
+    """When there are none for one more, that one is refused and nothing else ends; newcomers are served as before."""
 
     async def scenario(client: RawClient) -> None:
-        for _ in range(DESCRIPTORS):
-            await client.started(b"sleep 600")
-            with PlainPeer(poor_server.port, ELSEWHERE) as peer:
-                if not peer.read_line().startswith(b"SSH-2.0-"):
-                    break
-        refused = poor_server.wait_for("connection.refused")
-        assert refused["reason"].endswith(f" of {DESCRIPTORS} descriptors are in use")
+        first = await client.started(b"exec sleep 600")
+        while not poor_server.find("request.denied"):
+            await client.started(b"exec sleep 600")
+        denied = poor_server.find("request.denied")[0]
+        assert (denied["request"], "no descriptors are left" in denied["reason"]) == ("exec", True)
+        with PlainPeer(poor_server.port, ELSEWHERE) as peer:
+            assert peer.read_line().startswith(b"SSH-2.0-")
+        assert not poor_server.find("connection.refused")
+        client.say(CHANNEL_CLOSE, u32(first))
+        await asyncio.to_thread(poor_server.wait_for, "session.closed")
         assert await client.is_alive()
 
     play(poor_server, user_key, scenario)

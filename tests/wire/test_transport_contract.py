@@ -1,8 +1,8 @@
 # ruff: noqa: SLF001 - private parts are what these tests are about
-"""What gateway/ overrides and uses of asyncssh's private parts is still there, and still means the same.
+"""What we override and use of asyncssh's private parts is still there, and still means the same.
 
-asyncssh is pinned to a minor version for the sake of transport.py, channel.py and cipher.py. When the pin is moved, a
-method that was renamed, split or given another argument is noticed here, and not by somebody who gets in.
+asyncssh is pinned to a minor version for the sake of ssh/, preauth/ and postauth/. When the pin is moved, a method that
+was renamed, split or given another argument is noticed here, and not by somebody who gets in.
 """
 
 import ast
@@ -21,9 +21,11 @@ import pytest
 from asyncssh.channel import SSHChannel, SSHServerChannel
 from asyncssh.connection import SSHConnection, SSHServerConnection, SSHServerConnectionOptions
 from asyncssh.encryption import BasicEncryption, Encryption, GCMEncryption, get_encryption
+from asyncssh.kex_dh import _KexDHBase, _KexECDH, _KexHybridECDH
+from asyncssh.public_key import SSHKeyPair
 
-from pyssh_gateway.gateway import connection, server
-from pyssh_gateway.postauth import channel, session
+from pyssh_gateway.postauth import channel, client, connection, session
+from pyssh_gateway.preauth import authentication
 from pyssh_gateway.ssh import (
     ciphers,
     dispatch,
@@ -36,6 +38,7 @@ from pyssh_gateway.ssh import (
     transport,
     windowed,
 )
+from pyssh_gateway.ssh.options import KEX_ALGORITHMS, PublicHostKey
 
 SIGNATURES = {
     "SSHConnection.__init__": "self, loop, options, acceptor, error_handler, wait, server",
@@ -43,7 +46,6 @@ SIGNATURES = {
     "SSHConnection._cleanup": "self, exc",
     "SSHConnection._force_close": "self, exc",
     "SSHConnection._process_global_response": "self, pkttype, _pktid, packet",
-    "SSHConnection._process_kexinit": "self, _pkttype, _pktid, packet",
     "SSHConnection._process_newkeys": "self, _pkttype, _pktid, packet",
     "SSHConnection._process_service_request": "self, _pkttype, _pktid, packet",
     "SSHConnection._process_userauth_request": "self, _pkttype, _pktid, packet",
@@ -71,8 +73,6 @@ SIGNATURES = {
     "SSHServerConnection._process_cancel_tcpip_forward_global_request": "self, packet",
     "SSHServerConnection._process_session_open": "self, packet",
     "SSHServerConnection.create_server_channel": "self, encoding, errors, window, max_pktsize",
-    "SSHServerConnection.reload_config": "self",
-    "SSHServerConnection.validate_public_key": "self, username, key_data, msg, signature",
     "SSHChannel._accept_data": "self, data, datatype",
     "SSHChannel._cleanup": "self, exc",
     "SSHChannel._close_send": "self",
@@ -112,11 +112,31 @@ SIGNATURES = {
     "GCMEncryption.decrypt_header": "self, seq, first_block, header_len",
     "GCMEncryption.decrypt_packet": "self, seq, first, rest, header_len, mac",
     "GCMEncryption.encrypt_packet": "self, seq, header, packet",
+    "_KexDHBase._compute_hash": "self, host_key_data, k",
+    "_KexDHBase._perform_reply": "self, key, key_data",
+    "_KexDHBase._send_reply": "self, key_data, sig",
+    "_KexECDH._compute_server_shared": "self",
+    "_KexHybridECDH._compute_server_shared": "self",
+    "SSHKeyPair.__init__": (
+        "self, algorithm, sig_algorithm, sig_algorithms, host_key_algorithms, public_data, comment, cert, filename, "
+        "use_executor, use_webauthn"
+    ),
 }
 """Method -> names of its parameters."""
 
 CLASSES = {
-    kind.__name__: kind for kind in (SSHConnection, SSHServerConnection, SSHChannel, SSHServerChannel, GCMEncryption)
+    kind.__name__: kind
+    for kind in (
+        SSHConnection,
+        SSHServerConnection,
+        SSHChannel,
+        SSHServerChannel,
+        SSHKeyPair,
+        GCMEncryption,
+        _KexDHBase,
+        _KexECDH,
+        _KexHybridECDH,
+    )
 }
 
 
@@ -149,7 +169,9 @@ def _overrides(ours: type, theirs: type) -> set[str]:
         (ciphers.GcmCipher, Encryption),
         (ciphers.ChachaCipher, Encryption),
         (ciphers.CtrCipher, Encryption),
-        (server.Client, asyncssh.SSHServer),
+        (authentication.Authentication, SSHServerConnection),
+        (authentication.Stranger, asyncssh.SSHServer),
+        (client.Client, asyncssh.SSHServer),
         (session.Session, asyncssh.SSHServerSession),
     ],
 )
@@ -179,7 +201,11 @@ def test_asyncssh_still_finds_handlers_by_their_names(method: FunctionType, expr
 
 def test_the_packet_tables_are_whole() -> None:
     """Our tables are copies with some entries replaced: everything that asyncssh handles is still handled."""
-    for ours, theirs in ((connection.Connection, SSHServerConnection), (channel.SessionChannel, SSHServerChannel)):
+    for ours, theirs in (
+        (authentication.Authentication, SSHServerConnection),
+        (connection.Connection, SSHServerConnection),
+        (channel.SessionChannel, SSHServerChannel),
+    ):
         mine, original = ours._packet_handlers, theirs._packet_handlers
         assert mine.keys() == original.keys()
         for number, handler in mine.items():
@@ -192,12 +218,13 @@ def test_the_packet_tables_are_whole() -> None:
     ("module", "kinds"),
     [
         (dispatch, (SSHServerConnection,)),
-        (key_exchange, (SSHServerConnection,)),
+        (key_exchange, (SSHServerConnection, _KexDHBase)),
         (transport, (SSHServerConnection,)),
         (handover, (transport.Transport,)),
         (receiving, (SSHServerConnection,)),
         (sending, (SSHServerChannel,)),
         (packets, (asyncssh.packet.SSHPacket,)),
+        (authentication, (SSHServerConnection,)),
         (connection, (SSHServerConnection,)),
         (lenient, (SSHChannel,)),
         (channel, (SSHServerChannel,)),
@@ -293,18 +320,55 @@ def test_a_gcm_object_has_the_key_and_the_nonce_that_we_take_over() -> None:
     assert inner._iv == bytes(11) + b"\1"
 
 
-def test_begin_auth_that_returns_nothing_would_let_anybody_in() -> None:
-    """Why Client.begin_auth returns True outright: asyncssh asks `if not result: send_userauth_success`."""
-    source = inspect.getsource(SSHConnection._finish_userauth)
-    assert "if not result:" in source
-    assert server.Client.begin_auth(object(), "anybody") is True  # type: ignore[arg-type]  # needs nothing of it
+def test_asyncssh_signs_in_the_reply_and_nowhere_else() -> None:
+    """`KeyExchange._serve_key_exchange` does these steps, but has the signature made by another."""
+    steps = [line.strip() for line in inspect.getsource(_KexDHBase._perform_reply).splitlines()[3:] if line.strip()]
+    assert steps == [
+        "k = self._compute_server_shared()",
+        "h = self._compute_hash(key_data, k)",
+        "self._send_reply(key_data, key.sign(h))",
+        "self._conn.send_newkeys(k, h)",
+    ]
+    assert (
+        inspect.getsource(_KexDHBase._process_init)
+        .rstrip()
+        .endswith("self._perform_reply(host_key, host_key.public_data)")
+    )
 
 
-def test_a_request_is_verified_and_decided_in_validate_public_key_only() -> None:
-    """asyncssh succeeds after a true answer of validate_public_key and nothing else: the signature is ours to check."""
-    source = inspect.getsource(asyncssh.auth._ServerPublicKeyAuth._start)
-    assert "validate_public_key(self._username, key_data," in source
-    assert source.count("send_success") == 1
+def test_all_key_exchanges_that_are_offered_reply_in_one_way() -> None:
+    """None of them has a `_perform_reply` or a handler of its own."""
+    for name in KEX_ALGORITHMS:
+        kind, _, _ = asyncssh.kex._kex_handlers[name.encode()]
+        assert issubclass(kind, _KexECDH)
+        assert "_perform_reply" not in vars(kind)
+        assert kind._packet_handlers[30] is _KexDHBase._process_init
+
+
+def test_a_host_key_of_ours_can_not_sign() -> None:
+    """Protects the private keys: what asyncssh is given has none, and choosing it writes nothing into it."""
+    key = PublicHostKey(b"rsa-sha2-256", b"blob")
+    assert (key.algorithm, key.public_data, list(key.host_key_algorithms)) == (
+        b"rsa-sha2-256",
+        b"blob",
+        [key.algorithm],
+    )
+    with pytest.raises(RuntimeError):
+        key.sign(b"data")
+    assert "if alg != keypair.algorithm:" in inspect.getsource(SSHServerConnection.choose_server_host_key)
+
+
+def test_asyncssh_lets_nobody_in_by_itself() -> None:
+    """Who gets in is decided in one place: all of asyncssh's ways to a success begin in the handler that is ours."""
+    source = inspect.getsource(asyncssh.connection)
+    assert source.count("send_userauth_success()") == 1
+    assert "await self.send_userauth_success()" in inspect.getsource(SSHConnection._finish_userauth)
+    assert source.count("._finish_userauth(") == 1
+    assert "self._finish_userauth(" in inspect.getsource(SSHConnection._process_userauth_request)
+    assert source.count("lookup_server_auth(") == 1
+    ours = authentication.Authentication._packet_handlers[50]
+    assert ours is authentication.Authentication._process_userauth_request
+    assert "super()" not in inspect.getsource(ours)
 
 
 def test_a_success_is_said_before_all_that_follows_it() -> None:
@@ -326,13 +390,6 @@ def test_the_identification_line_is_the_last_step_of_a_new_connection() -> None:
     source = inspect.getsource(SSHConnection.connection_made)
     assert source.count("_send_version()") == 1
     assert source.index("self._owner.connection_made(self)") < source.index("self._send_version()")
-
-
-def test_a_request_is_answered_by_a_task_that_can_be_waited_for() -> None:
-    """The handler of a request ends when the task has been made; nothing else is served before its answer is out."""
-    source = inspect.getsource(SSHConnection._finish_userauth)
-    assert "self._auth = lookup_server_auth(" in source
-    assert isinstance(asyncssh.auth.Auth.task, property)
 
 
 def test_what_a_message_number_means_is_decided_as_by_asyncssh() -> None:

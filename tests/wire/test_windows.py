@@ -93,13 +93,13 @@ def test_an_account_holds_no_more_than_it_may(server: Server, user_key: KeyPair,
     """Protects everybody's memory: many forwards of two connections, all full, and a third one's keys still arrive."""
 
     async def scenario(client: RawClient) -> None:
-        before = processes.resident_bytes(server.gateway_pid)
+        before = processes.resident_bytes(server.postauth_pid)
         async with connected(server, user_key.private, source="127.0.0.8") as other:
             offered = await fill(client, stuck, FORWARDS // 2) + await fill(other, stuck, FORWARDS // 2)
             assert offered <= ACCOUNT_BYTES + FLOORS
             await echo_is_prompt(server, user_key)  # by then all of it has come, and another channel's keys get through
             assert await client.is_alive()
-            grown = processes.resident_bytes(server.gateway_pid) - before
+            grown = processes.resident_bytes(server.postauth_pid) - before
             assert grown < ACCOUNT_BYTES + FLOORS + OTHER_GROWTH, f"{grown >> 20} MiB"
 
     play(server, user_key, scenario)
@@ -201,15 +201,15 @@ def test_memory_is_given_back(make_server: MakeServer, user_key: KeyPair, stuck:
     client = Client(server, user_key.private)
     for _ in range(3):
         assert client.run("true").status == 0
-    before = processes.resident_bytes(server.gateway_pid)
+    before = processes.resident_bytes(server.postauth_pid)
 
     async def scenario(raw: RawClient) -> None:
         held = await fill(raw, stuck, FORWARDS)
         assert await raw.is_alive()
-        assert processes.resident_bytes(server.gateway_pid) - before > held // 4
+        assert processes.resident_bytes(server.postauth_pid) - before > held // 4
 
     play(server, user_key, scenario)
     until(
-        lambda: processes.resident_bytes(server.gateway_pid) - before < OTHER_GROWTH // 2,
+        lambda: processes.resident_bytes(server.postauth_pid) - before < OTHER_GROWTH // 2,
         what=f"less than {(before + OTHER_GROWTH // 2) >> 20} MiB",
     )

@@ -13,11 +13,11 @@ import re
 import signal
 from itertools import islice
 
-from pyssh_gateway.as_user.scp.command import MAGIC, Options, options, parse
 from pyssh_gateway.as_user.scp.peer import GoneError, Peer, ProtocolError, reason, write_all
 from pyssh_gateway.as_user.scp.sink import Sink
 from pyssh_gateway.as_user.scp.source import Source
 from pyssh_gateway.as_user.sftp.names import home_directory
+from pyssh_gateway.core.transfers.scp_command import MAGIC, Options, options, parse
 
 __all__ = ["parse", "serve"]
 

@@ -15,7 +15,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from pyssh_gateway.as_user.scp.command import Options
 from pyssh_gateway.as_user.scp.peer import (
     CHUNK_BYTES,
     FATAL,
@@ -26,6 +25,7 @@ from pyssh_gateway.as_user.scp.peer import (
     reason,
     write_all,
 )
+from pyssh_gateway.core.transfers.scp_command import Options
 
 MAX_SIZE = 2**63 - 1
 """off_t's."""

@@ -12,8 +12,8 @@ import os
 import stat
 from collections.abc import Generator
 
-from pyssh_gateway.as_user.scp.command import Options
 from pyssh_gateway.as_user.scp.peer import CHUNK_BYTES, Peer, reason
+from pyssh_gateway.core.transfers.scp_command import Options
 
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 """Not waiting: a FIFO is refused, not waited for."""

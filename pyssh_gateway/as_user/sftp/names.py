@@ -11,6 +11,7 @@ import stat
 import time
 
 from pyssh_gateway.as_user.sftp.wire import PATH_MAX
+from pyssh_gateway.system.accounts import name_of
 
 MAX_LINKS = 40
 """How many symbolic links a path may go through: the kernel's own limit (path_resolution(7))."""
@@ -32,11 +33,7 @@ class Accounts:
     def user(self, uid: int) -> str:
         """The user's name, or empty if there is none."""
         if uid not in self._users:
-            try:
-                found = pwd.getpwuid(uid).pw_name
-            except (KeyError, OSError):
-                found = ""
-            _remember(self._users, uid, found)
+            _remember(self._users, uid, name_of(uid) or "")
         return self._users[uid]
 
     def group(self, gid: int) -> str:

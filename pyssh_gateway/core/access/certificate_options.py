@@ -9,8 +9,9 @@ import re
 
 import msgspec
 
-from pyssh_gateway.core.access.certificates import Certificate, CertificateError, Reader, shown
+from pyssh_gateway.core.access.certificates import Certificate, CertificateError, shown
 from pyssh_gateway.core.access.key_options import KeyOptions
+from pyssh_gateway.core.access.wire import MalformedError, Reader
 from pyssh_gateway.core.transfers.sftp_options import problem_of
 
 MAX_NETWORKS = 64
@@ -93,8 +94,11 @@ def merged(line: KeyOptions, certificate: KeyOptions) -> KeyOptions:
 def _value(name: bytes, data: bytes) -> bytes:
     """The one string that an option's data holds."""
     reader = Reader(data)
-    value = reader.string()
-    reader.end()
+    try:
+        value = reader.string()
+        reader.end()
+    except MalformedError as error:
+        raise CertificateError(str(error)) from None
     if b"\0" in value:  # OpenSSH reads it as a C string, and so would who runs a command
         raise CertificateError(f"its option {shown(name)} has a NUL in it")
     return value

@@ -12,6 +12,7 @@ from types import MappingProxyType
 import msgspec
 
 from pyssh_gateway.core.access.authorized_keys import parse as parse_keys
+from pyssh_gateway.core.access.wire import MalformedError, Reader, string
 
 MAX_BYTES = 32 * 1024
 """Length of one certificate. An RSA 4096 key certified by another is 2.2 KiB, and MAX_PRINCIPALS names of the longest
@@ -79,46 +80,11 @@ class Certificate(msgspec.Struct, frozen=True):
     signature_algorithm: str
 
 
-class Reader:
-    """Takes RFC 4251 section 5 values off the front of `data`."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.position = 0
-
-    @property
-    def is_at_end(self) -> bool:
-        """Whether nothing is left."""
-        return self.position == len(self.data)
-
-    def take(self, size: int) -> bytes:
-        """The next `size` bytes. Raises CertificateError if there are fewer."""
-        end = self.position + size
-        if end > len(self.data):
-            raise CertificateError("it is cut off")
-        taken = self.data[self.position : end]
-        self.position = end
-        return taken
-
-    def number(self, size: int) -> int:
-        """A number of `size` bytes."""
-        return int.from_bytes(self.take(size), "big")
-
-    def string(self) -> bytes:
-        """A string."""
-        return self.take(self.number(4))
-
-    def end(self) -> None:
-        """Raise CertificateError unless nothing is left."""
-        if not self.is_at_end:
-            raise CertificateError("it has bytes too many")
-
-
 def type_of(blob: bytes) -> str:
     """The type that a public key or certificate says it is of; empty if it does not say."""
     try:
         return Reader(blob).string().decode("ascii")
-    except (CertificateError, UnicodeDecodeError):
+    except (MalformedError, UnicodeDecodeError):
         return ""
 
 
@@ -132,6 +98,13 @@ def parse(blob: bytes) -> Certificate:
     key_type = CERTIFICATE_TYPES.get(type_of(blob))
     if key_type is None:
         raise CertificateError("it is of no type that is accepted")
+    try:
+        return _parse(blob, key_type)
+    except MalformedError as error:
+        raise CertificateError(str(error)) from None
+
+
+def _parse(blob: bytes, key_type: str) -> Certificate:
     reader = Reader(blob)
     reader.string()  # the type
     reader.string()  # a nonce, the authority's business
@@ -176,8 +149,7 @@ def _public_blob(reader: Reader, key_type: str) -> bytes:
     start = reader.position
     for _ in range(_KEY_FIELDS[key_type]):
         reader.string()
-    name = key_type.encode()
-    blob = len(name).to_bytes(4, "big") + name + reader.data[start : reader.position]
+    blob = string(key_type.encode()) + reader.data[start : reader.position]
     _check_key(key_type, blob, "the certified key")
     return blob
 

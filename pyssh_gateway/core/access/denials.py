@@ -1,38 +1,44 @@
-"""Why somebody was not let in, in a few words that never change: for figures, which are counted by reason.
+"""Why somebody was not let in: a code that never changes, and a sentence for the log. Pure.
 
-A reason is a sentence with names, addresses and times in it, that a peer has a part in; counted one by one there would
-be as many as a scanner likes. Pure.
+Decisions and figures go by the code. The sentence has names, addresses and times in it, that a peer has a part in;
+counted one by one there would be as many as a scanner likes.
 """
 
-CLASSES = (
-    ("unknown account", "unknown-account"),
-    ("key is not known", "unknown-key"),
-    ("the certificate's authority is not known", "unknown-key"),
-    ("the keys of", "stale-source"),
-    ("the key expired", "expired"),
-    ("the certificate expired", "expired"),
-    ("the certificate is not yet valid", "expired"),
-    ("the key may not be used from", "address"),
-    ("the certificate may not be used from", "address"),
-    ("signature is wrong", "signature"),
-    ("the certificate's signature is wrong", "signature"),
-    ("method is not offered", "method"),
-    ("key type", "algorithm"),
-    ("signature algorithm", "algorithm"),
-    ("signature made with", "algorithm"),
-    ("not a public key", "algorithm"),
-    ("key_types of this login", "narrowed"),
-    ("only_fingerprints of this login", "narrowed"),
-    ("the security key", "presence"),
-    ("this certificate", "certificate"),
-    ("the certificate", "certificate"),
-)
-"""How a reason begins, and what it is counted as; the first counts. The sentences are those of `core.access.policy` and
-`gateway.server`."""
+from enum import StrEnum
 
-OTHER = "other"
+import msgspec
 
 
-def class_of(reason: str) -> str:
-    """As what a denial with this reason is counted."""
-    return next((name for beginning, name in CLASSES if reason.startswith(beginning)), OTHER)
+class Denial(StrEnum):
+    """As what a denial is counted (docs/metrics.md)."""
+
+    UNKNOWN_ACCOUNT = "unknown-account"
+    UNKNOWN_KEY = "unknown-key"
+    STALE_SOURCE = "stale-source"
+    EXPIRED = "expired"
+    ADDRESS = "address"
+    SIGNATURE = "signature"
+    METHOD = "method"
+    ALGORITHM = "algorithm"
+    NARROWED = "narrowed"
+    PRESENCE = "presence"
+    CERTIFICATE = "certificate"
+    OTHER = "other"
+
+
+class Deny(msgspec.Struct, frozen=True):
+    """The request fails. `reason` is for the log and never for the peer.
+
+    `final`: the request is wrong by itself. Anything else may become right by a look at the sources, and gets one: else
+    the time that looking takes would tell which accounts and keys there are.
+    """
+
+    code: Denial
+    reason: str
+    final: bool = False
+
+
+UNKNOWN_ACCOUNT = Deny(Denial.UNKNOWN_ACCOUNT, "unknown account")
+OTHER_METHOD = Deny(Denial.METHOD, "method is not offered")
+WRONG_SIGNATURE = Deny(Denial.SIGNATURE, "signature is wrong")
+WRONG_CERTIFICATE = Deny(Denial.SIGNATURE, "the certificate's signature is wrong")

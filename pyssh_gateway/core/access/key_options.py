@@ -25,7 +25,7 @@ MAX_TUNNEL = 0x7FFFFFFD
 """The highest tunnel device that can be named (SSH_TUNID_MAX, OpenSSH's misc.h)."""
 
 
-class KeyOptions(msgspec.Struct, frozen=True):
+class KeyOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """The options of one key, as what they mean; the defaults are those of a line without any.
 
     `expires` is Unix time; `source` are the patterns of `from=`, of which the peer's address has to match one and no

@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from pyssh_gateway.core.access import certificates, policy
 from pyssh_gateway.core.access.authorized_keys import AccountKeys, AuthorizedKey, KeySnapshot
 from pyssh_gateway.core.access.certificates import Certificate
+from pyssh_gateway.core.access.denials import WRONG_CERTIFICATE, Deny
 from pyssh_gateway.core.access.key_options import KeyOptions
+from pyssh_gateway.core.access.wire import Reader
 from pyssh_gateway.core.control import KeyReport, LoginReport, TryKey, Verdict
 
 THIS_MACHINE = "127.0.0.1"
@@ -62,10 +64,10 @@ def _verdict(
         peer=request.peer or THIS_MACHINE,
     )
     decision = policy.decide(attempt, snapshot, now)
-    if isinstance(decision, policy.Deny):
+    if isinstance(decision, Deny):
         return Verdict(user, accepted=False, reason=decision.reason)
     if decision.certificate is not None and not is_signed(decision.certificate):
-        return Verdict(user, accepted=False, reason="the certificate's signature is wrong")
+        return Verdict(user, accepted=False, reason=WRONG_CERTIFICATE.reason)
     return Verdict(
         user,
         accepted=True,
@@ -107,10 +109,10 @@ def size_of(key_type: str, blob: bytes) -> int:
     """The size in bits that `ssh-keygen -l` shows; of an RSA key, that of its modulus (RFC 4253 section 6.6)."""
     if key_type != "ssh-rsa":
         return _BITS.get(key_type, 0)
-    reader = certificates.Reader(blob)
+    reader = Reader(blob)
     reader.string()
     reader.string()
-    return int.from_bytes(reader.string(), "big").bit_length()
+    return reader.mpint().bit_length()
 
 
 def options_text(options: KeyOptions) -> str:

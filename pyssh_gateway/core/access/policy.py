@@ -15,6 +15,7 @@ from pyssh_gateway.core.access.authorized_keys import AccountKeys, AuthorizedKey
 from pyssh_gateway.core.access.certificate_options import granted as granted_by
 from pyssh_gateway.core.access.certificate_options import merged
 from pyssh_gateway.core.access.certificates import Certificate, CertificateError
+from pyssh_gateway.core.access.denials import UNKNOWN_ACCOUNT, Denial, Deny
 from pyssh_gateway.core.access.freshness import age_of
 from pyssh_gateway.core.access.key_options import NO_OPTIONS, KeyOptions
 from pyssh_gateway.core.access.person_names import visible_name
@@ -83,17 +84,6 @@ class Accept(msgspec.Struct, frozen=True):
     certificate: Certificate | None = None
 
 
-class Deny(msgspec.Struct, frozen=True):
-    """The request fails. `reason` is for the log and never for the peer.
-
-    `final`: the request is wrong by itself. Anything else may become right by a look at the sources, and gets one: else
-    the time that looking takes would tell which accounts and keys there are.
-    """
-
-    reason: str
-    final: bool = False
-
-
 class _Offer(msgspec.Struct, frozen=True):
     """A request that is right by itself. `granted` are the options of the certificate, if it is one."""
 
@@ -113,31 +103,35 @@ def decide(attempt: Attempt, snapshot: KeySnapshot, now: float) -> Accept | Deny
     the account's gets one and the same answer.
     """
     offer = _read(attempt, now)
-    if isinstance(offer, str):
-        return Deny(offer, final=True)
+    if isinstance(offer, Deny):
+        return offer
 
     # The account's name has to be the very bytes that were sent: a library that normalises names (RFC 4013) turns other
     # names into this one.
     user = attempt.user.decode("ascii", "replace") if attempt.user.isascii() else ""
     account = snapshot.accounts.get(user) if user else None
     if account is None:
-        return Deny("unknown account")
+        return UNKNOWN_ACCOUNT
     lines = _lines(account, attempt.blob, offer.certificate)
     if not lines:
         what = "key is not known" if offer.certificate is None else "the certificate's authority is not known"
-        return Deny(what + _backend_error(account.failures))
+        return Deny(Denial.UNKNOWN_KEY, what + _backend_error(account.failures))
 
     narrowed = _narrowed(account, offer.key_type, offer.fingerprint)
     if narrowed:
-        return Deny(narrowed)
-    denials: list[str] = []
+        return Deny(Denial.NARROWED, narrowed)
+    denials: list[Deny] = []
     for line in lines:  # one line's conditions don't hold: as in sshd, the next may let the key in
         stale = _stale(line.source, snapshot, now)
-        verdict = stale + _backend_error(account.failures) if stale else _judge(line, offer, user, now)
+        verdict: Accept | Deny
+        if stale:
+            verdict = Deny(Denial.STALE_SOURCE, stale + _backend_error(account.failures))
+        else:
+            verdict = _judge(line, offer, user, now)
         if isinstance(verdict, Accept):
             return verdict
         denials.append(verdict)
-    return Deny(denials[0])
+    return denials[0]
 
 
 def still_holds(user: str, accepted: Accept, snapshot: KeySnapshot) -> bool:
@@ -155,7 +149,7 @@ def still_holds(user: str, accepted: Accept, snapshot: KeySnapshot) -> bool:
     return bool(_lines(account, accepted.signer, certificate))
 
 
-def _read(attempt: Attempt, now: float) -> _Offer | str:
+def _read(attempt: Attempt, now: float) -> _Offer | Deny:
     """What is offered, judged by nothing but itself and the time, or what is wrong with it."""
     named = certificates.type_of(attempt.blob)
     key_type, signer, certificate, granted = named, attempt.blob, None, NO_OPTIONS
@@ -164,9 +158,9 @@ def _read(attempt: Attempt, now: float) -> _Offer | str:
             certificate = certificates.parse(attempt.blob)
             granted = granted_by(certificate)
         except CertificateError as error:
-            return f"this certificate can't be used: {error}"
+            return Deny(Denial.CERTIFICATE, f"this certificate can't be used: {error}", final=True)
         problem = _not_a_login(certificate, now)
-        if problem:
+        if problem is not None:
             return problem
         key_type, signer = certificate.key_type, certificate.public_blob
 
@@ -175,28 +169,33 @@ def _read(attempt: Attempt, now: float) -> _Offer | str:
     algorithms = SIGNATURE_ALGORITHMS.get(key_type, frozenset())
     named_as = {name if certificate is None else certificates.certified(name): name for name in algorithms}
     if not named_as:
-        return f"key type {_shown(named)} is not accepted" if named else "not a public key"
+        reason = f"key type {_shown(named)} is not accepted" if named else "not a public key"
+        return Deny(Denial.ALGORITHM, reason, final=True)
     if attempt.algorithm not in named_as:
-        return f"signature algorithm {_shown(attempt.algorithm)} is not accepted for a {named} key"
+        reason = f"signature algorithm {_shown(attempt.algorithm)} is not accepted for a {named} key"
+        return Deny(Denial.ALGORITHM, reason, final=True)
     if attempt.proof is not None and attempt.proof.algorithm != named_as[attempt.algorithm]:
-        return f"signature made with {_shown(attempt.proof.algorithm)}, request says {attempt.algorithm}"
+        reason = f"signature made with {_shown(attempt.proof.algorithm)}, request says {attempt.algorithm}"
+        return Deny(Denial.ALGORITHM, reason, final=True)
     return _Offer(attempt, key_type, signer, fingerprint(signer), certificate, granted)
 
 
-def _not_a_login(certificate: Certificate, now: float) -> str:
-    """Why nobody can log in with the certificate; empty if somebody may."""
+def _not_a_login(certificate: Certificate, now: float) -> Deny | None:
+    """Why nobody can log in with the certificate; None if somebody may."""
     if certificate.kind != certificates.USER:
-        return "this certificate is a host's, not a user's"
+        return Deny(Denial.CERTIFICATE, "this certificate is a host's, not a user's", final=True)
     if certificate.signature_algorithm not in SIGNATURE_ALGORITHMS[certificate.ca_type]:
-        algorithm = _shown(certificate.signature_algorithm)
-        return f"the certificate is signed with {algorithm}, which is not accepted of a {certificate.ca_type} authority"
+        made_with = f"the certificate is signed with {_shown(certificate.signature_algorithm)}"
+        reason = f"{made_with}, which is not accepted of a {certificate.ca_type} authority"
+        return Deny(Denial.CERTIFICATE, reason, final=True)
     if now < certificate.valid_after:
-        return f"the certificate is not yet valid, for another {_age(certificate.valid_after - now)}"
+        reason = f"the certificate is not yet valid, for another {_age(certificate.valid_after - now)}"
+        return Deny(Denial.EXPIRED, reason, final=True)
     if now >= certificate.valid_before:
-        return f"the certificate expired {_age(now - certificate.valid_before)} ago"
+        return Deny(Denial.EXPIRED, f"the certificate expired {_age(now - certificate.valid_before)} ago", final=True)
     if not certificate.principals:  # "valid for any principal", by the document; nobody should be everybody
-        return "the certificate names no principals"
-    return ""
+        return Deny(Denial.CERTIFICATE, "the certificate names no principals", final=True)
+    return None
 
 
 def _lines(account: AccountKeys, blob: bytes, certificate: Certificate | None) -> tuple[AuthorizedKey, ...]:
@@ -215,55 +214,60 @@ def _narrowed(account: AccountKeys, key_type: str, key_fingerprint: str) -> str:
     return ""
 
 
-def _judge(line: AuthorizedKey, offer: _Offer, user: str, now: float) -> Accept | str:
+def _judge(line: AuthorizedKey, offer: _Offer, user: str, now: float) -> Accept | Deny:
     """Whether this line lets the key in, or why not. Each condition stands by itself; none is left out for another."""
     options, certificate, peer = line.options, offer.certificate, offer.attempt.peer
     if certificate is None and options.cert_authority:
-        return "the key is an authority's: it certifies, and does not log in"
+        return Deny(Denial.OTHER, "the key is an authority's: it certifies, and does not log in")
     if certificate is not None and not options.cert_authority:
-        return "the key that signed the certificate is not an authority's (cert-authority)"
+        return Deny(Denial.OTHER, "the key that signed the certificate is not an authority's (cert-authority)")
     if options.expires is not None and now > options.expires:
-        return f"the key expired {_age(now - options.expires)} ago (expiry-time)"
+        return Deny(Denial.EXPIRED, f"the key expired {_age(now - options.expires)} ago (expiry-time)")
     if options.source and not matches(options.source, peer):
-        return f"the key may not be used from {peer} (from)"
+        return Deny(Denial.ADDRESS, f"the key may not be used from {peer} (from)")
     if certificate is not None:
         problem = _not_certified(options, certificate, offer.granted, user, peer)
-        if problem:
+        if problem is not None:
             return problem
         options = merged(options, offer.granted)
     problem = _not_present(options, offer)
-    if problem:
+    if problem is not None:
         return problem
     return Accept(line, options, _identity(line, offer), offer.signer, certificate)
 
 
-def _not_certified(line: KeyOptions, certificate: Certificate, granted: KeyOptions, user: str, peer: str) -> str:
-    """Why the certificate is not good for this account from there; empty if it is."""
+def _not_certified(
+    line: KeyOptions, certificate: Certificate, granted: KeyOptions, user: str, peer: str
+) -> Deny | None:
+    """Why the certificate is not good for this account from there; None if it is."""
     wanted = line.principals or (user,)
     if not any(principal in wanted for principal in certificate.principals):
-        return f"the certificate names none of {_shown(', '.join(wanted))} as a principal"
+        reason = f"the certificate names none of {_shown(', '.join(wanted))} as a principal"
+        return Deny(Denial.CERTIFICATE, reason)
     if granted.source and not matches(granted.source, peer):
-        return f"the certificate may not be used from {peer} (source-address)"
+        return Deny(Denial.ADDRESS, f"the certificate may not be used from {peer} (source-address)")
     if line.command is not None and granted.command is not None and line.command != granted.command:
-        return "the certificate's forced command is not the authority's"
-    return ""
+        return Deny(Denial.CERTIFICATE, "the certificate's forced command is not the authority's")
+    return None
 
 
-def _not_present(options: KeyOptions, offer: _Offer) -> str:
-    """Why nobody has shown to be at the security key; empty if somebody has, or may yet: an offer shows nothing.
+def _not_present(options: KeyOptions, offer: _Offer) -> Deny | None:
+    """Why nobody has shown to be at the security key; None if somebody has, or may yet: an offer shows nothing.
 
     sshd ignores verify-required for other keys; who asked for it did not ask for that.
     """
     if offer.key_type not in SECURITY_KEYS:
-        return f"a {offer.key_type} key can't verify its user (verify-required)" if options.verify_required else ""
+        if options.verify_required:
+            return Deny(Denial.OTHER, f"a {offer.key_type} key can't verify its user (verify-required)")
+        return None
     if offer.attempt.proof is None:
-        return ""
+        return None
     flags = offer.attempt.proof.flags or 0
     if options.touch_required and not flags & TOUCHED:
-        return "the security key was not touched"
+        return Deny(Denial.PRESENCE, "the security key was not touched")
     if options.verify_required and not flags & VERIFIED:
-        return "the security key did not verify its user (verify-required)"
-    return ""
+        return Deny(Denial.PRESENCE, "the security key did not verify its user (verify-required)")
+    return None
 
 
 def _stale(source: str, snapshot: KeySnapshot, now: float) -> str:

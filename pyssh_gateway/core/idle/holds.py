@@ -114,7 +114,7 @@ def to_release(holds: Sequence[Hold], *, uid: int, any_account: bool, hold: str,
 
 
 def encode(holds: Sequence[Hold]) -> bytes:
-    """The holds as they are written down for the next gateway process."""
+    """The holds as they are written down for the next monitor."""
     return msgspec.json.encode(holds) + b"\n"
 
 

@@ -4,13 +4,14 @@ Decided from events and a clock. A reason is something that a person would name:
 the background, hours in which the machine stays up. While there is one, the machine is not idle; when the last one has
 ended, the time to the stop begins. Three things only move that time: a client that was lost without a goodbye may be
 coming back, as may be whom a crash of the server has cut off, and a machine that has just been started may be waiting
-for who started it.
+for who started it. Whether it has just been started, and by whom, is decided in `wake`.
 """
 
 from typing import Literal
 
 import msgspec
 
+from pyssh_gateway.core.idle.wake import Wake
 from pyssh_gateway.events import (
     AnyEvent,
     BackgroundWork,
@@ -18,14 +19,11 @@ from pyssh_gateway.events import (
     ClientUsed,
     ConnectionAuthenticated,
     ConnectionClosed,
-    ConnectionOpened,
     GatewayCrashed,
     HoldEnded,
     HoldStarted,
     MachineResumed,
     ScheduleEntered,
-    ServerStopping,
-    StopStep,
     TerminalQuiet,
     TerminalUsed,
 )
@@ -37,7 +35,7 @@ WARNINGS = (60, 10)
 """Seconds before a stop at which those are told whom it will hit: clients that are on and not used."""
 
 CRASHED = "crashed"
-"""Under which name they are waited for whom a crash has cut off. A lost client's has a space in it."""
+"""Under which name those are waited for whose login a crash has cut off. A lost client's has a space in it."""
 
 Kind = Literal["connection", "hold", "terminal", "background", "schedule", "lost", "boot"]
 
@@ -91,22 +89,19 @@ class Stop(msgspec.Struct, frozen=True):
 class IdleTracker:
     """Follows the event stream and says whether the machine is needed, why, and for how long it has not been.
 
-    `now` is any clock that does not jump, and starts the first idle period: nobody is on at boot.
+    `now` is any clock that does not jump, and starts the first idle period: nobody is on at boot. `wake` is fed by
+    others, and has seen an event before the tracker does.
     """
 
-    def __init__(self, policy: IdlePolicy, now: float) -> None:
+    def __init__(self, policy: IdlePolicy, wake: Wake, now: float) -> None:
         self._policy = policy
+        self._wake = wake
         self._needed: dict[str, Reason] = {}
         self._quiet: dict[str, Reason] = {}
         self._waiting: dict[str, Reason] = {}
         self._idle_since = now
         self._ticks = 0
         self._warned: set[int] = set()
-        self._woken_by = ""
-        self._anybody = False
-        self._stopping = False
-        self._came_first = ""
-        self._came_in = False
 
     # -- what happened ------------------------------------------------------------------------------------------
 
@@ -143,11 +138,7 @@ class IdleTracker:
 
     def _observe_client(self, event: AnyEvent, now: float) -> None:
         match event:
-            case ConnectionOpened(peer=peer):
-                self._woken_by = self._woken_by or peer
-                self._came_first = self._came_first or peer
             case ConnectionAuthenticated(conn=conn, user=user, peer=peer, identity=identity):
-                self._anybody = self._came_in = True
                 self._waiting.pop(_lost(user, identity.fingerprint), None)
                 self._need(conn, Reason("connection", f"{identity.person} is on as {user} from {peer}", None), now)
             case ConnectionClosed(conn=conn, user=user, identity=identity) if user:
@@ -172,11 +163,10 @@ class IdleTracker:
                 self._need("terminal", Reason("terminal", what, None), now)
             case TerminalQuiet():
                 self._need_no_more("terminal", now)
+            case BackgroundWork(is_over=True):
+                self._need_no_more("background", now)
             case BackgroundWork(seconds=seconds, what=what):
-                if seconds:
-                    self._need("background", Reason("background", what, now + seconds), now)
-                else:
-                    self._need_no_more("background", now)
+                self._need("background", Reason("background", what, now + seconds), now)
             case _:
                 pass
 
@@ -184,21 +174,14 @@ class IdleTracker:
         match event:
             case HoldStarted(hold=hold, seconds=seconds, user=user, reason=reason):
                 self._need(hold, Reason("hold", f"{user} holds it: {reason}", now + seconds), now)
-            case ServerStopping():
-                self._stopping, self._came_first, self._came_in = True, "", False
-            case StopStep(step="suspend", outcome=outcome) if outcome != "ok":
-                self._stopping = False  # it was called off, or nothing comes after it
-            case MachineResumed(seconds=seconds):
-                self._wake(seconds)
+            case MachineResumed():
                 self._expire(now)
                 self._begin_idle(now)
             case HoldEnded(hold=hold):
                 self._need_no_more(hold, now)
-            case GatewayCrashed():
-                self._anybody = True  # nobody knows who was on; whom it cut off is not to be taken for a scanner
-                if self._policy.lost_grace:
-                    text = "whoever was on when the server crashed may come back"
-                    self._waiting[CRASHED] = Reason("lost", text, now + self._policy.lost_grace)
+            case GatewayCrashed() if self._policy.lost_grace:
+                text = "whoever was logging in when the server crashed may come back"
+                self._waiting[CRASHED] = Reason("lost", text, now + self._policy.lost_grace)
             case ScheduleEntered(seconds=seconds, what=what):
                 self._need("schedule", Reason("schedule", what, now + seconds), now)
             case _:
@@ -227,18 +210,6 @@ class IdleTracker:
         self._ticks = 0
         self._warned.clear()
 
-    def _wake(self, seconds: float) -> None:
-        """A resume is a start: who has come since the stop began has woken the machine, perhaps before we noticed.
-
-        One that was not our own wish leaves connections as they were; whoever is on need not log in again.
-        """
-        is_anybody_on = bool(self._quiet) or any(reason.kind == "connection" for reason in self._needed.values())
-        if self._stopping:
-            self._woken_by, self._anybody = self._came_first, self._came_in or is_anybody_on
-        elif seconds > 0 and not is_anybody_on:
-            self._woken_by, self._anybody = "", False
-        self._stopping = False
-
     # -- what follows -------------------------------------------------------------------------------------------
 
     @property
@@ -250,11 +221,6 @@ class IdleTracker:
     def quiet(self) -> tuple[str, ...]:
         """Who is on without being a reason, for want of use, in the order in which that began."""
         return tuple(reason.text for reason in self._quiet.values())
-
-    @property
-    def woken_by(self) -> str:
-        """The address of whoever came first after the start, or the last resume; empty if nobody has."""
-        return self._woken_by
 
     def poll(self, now: float) -> Stay | Tick | Warn | Stop:
         """What to do at `now`. A `Tick` or `Warn` is given once for each step; ask again after it."""
@@ -287,8 +253,8 @@ class IdleTracker:
         if self._needed or self._policy.timeout is None:
             return tuple(self._needed.values())
         waiting = list(self._waiting.values())
-        if not self._anybody:
-            who = f"woken by {self._woken_by}" if self._woken_by else "just started"
+        if not self._wake.logged_in:
+            who = f"woken by {self._wake.woken_by}" if self._wake.woken_by else "just started"
             waiting.append(Reason("boot", f"{who}, nobody has logged in yet", self._deadline()))
         return tuple(waiting)
 
@@ -309,16 +275,16 @@ class IdleTracker:
     def _deadline(self) -> float:
         """When the machine stops if nothing happens; there is a timeout and no reason."""
         timeout = self._policy.timeout or 0.0
-        if not self._anybody and self._policy.boot_grace is not None:
+        if not self._wake.logged_in and self._policy.boot_grace is not None:
             timeout = self._policy.boot_grace
         waiting = (reason.until or 0.0 for reason in self._waiting.values())
         return max(self._idle_since + timeout, *waiting, 0.0)
 
     def _why(self, idle: float) -> str:
-        if self._anybody:
+        if self._wake.logged_in:
             return f"idle for {idle:.0f} s"
-        if self._woken_by:
-            return f"woken by {self._woken_by}, no login"
+        if self._wake.woken_by:
+            return f"woken by {self._wake.woken_by}, no login"
         return f"nobody has logged in for {idle:.0f} s"
 
 

@@ -4,16 +4,18 @@ What counts as work and for how long it holds the machine is decided in `core.id
 at by the spawner. While somebody is on, this module waits for them to go and does nothing.
 """
 
-import asyncio
-import pwd
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 from pyssh_gateway.config import parser as config
 from pyssh_gateway.core.idle.background import Hold, Over, Sample, Vigil, Work, interval, work_between
-from pyssh_gateway.core.idle.tracker import IdleTracker, Reason
+from pyssh_gateway.core.idle.tracker import IdleTracker, Kind
 from pyssh_gateway.events import AnyEvent, BackgroundWork
 from pyssh_gateway.ipc.spawner_client import SpawnRefused
+from pyssh_gateway.monitor.lifetime.others import Others
+from pyssh_gateway.system.accounts import shown_name
+
+OTHERS: frozenset[Kind] = frozenset({"connection", "hold", "schedule", "terminal"})
+"""Reasons for which the machine is up without what works in the background."""
 
 
 class BackgroundWatch:
@@ -35,28 +37,22 @@ class BackgroundWatch:
         self._percent = settings.background_cpu
         self._interval = interval(timeout)
         self._vigil = Vigil(self._interval, settings.background_max)
-        self._tracker = tracker
         self._sample = sample
         self._publish = publish
         self._now = now
-        self._changed = asyncio.Event()
-        self._came = False
+        self._others = Others(tracker, OTHERS, now)
         self._what = ""
 
     def observe(self) -> None:
         """The reasons for which the machine is up have changed."""
-        self._came = self._came or bool(self._reasons())  # who goes at once has come, too
-        self._changed.set()
+        self._others.observe()
 
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
-            while reasons := self._reasons():
-                await self._until_change(_end_of(reasons))
-            self._came = False
+            await self._others.until_gone()
             await self._watch()
-            while not self._came:
-                await self._until_change(None)
+            await self._others.until_come()
 
     async def _watch(self) -> None:
         """From the moment that nobody else keeps the machine up until somebody does, or work may not any more."""
@@ -65,8 +61,8 @@ class BackgroundWatch:
         while not self._vigil.is_spent(self._now()):
             next_look = self._now() + self._interval
             while self._now() < next_look:
-                await self._until_change(next_look)
-                if self._came:
+                await self._others.until_change(next_look)
+                if self._others.came:
                     return
             after = await self._look()
             # Without a sample nobody knows, and what holds goes on until it ends by itself.
@@ -91,31 +87,7 @@ class BackgroundWatch:
         except SpawnRefused:  # the spawner is busy, or gone, which is seen elsewhere
             return None
 
-    def _reasons(self) -> list[Reason]:
-        """Why the machine is up without us. Who is only waited for does not keep it from being watched."""
-        others = {"connection", "hold", "schedule", "terminal"}
-        return [reason for reason in self._tracker.reasons(self._now()) if reason.kind in others]
-
-    async def _until_change(self, until: float | None) -> None:
-        self._changed.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(until):
-                await self._changed.wait()
-
-
-def _end_of(reasons: list[Reason]) -> float | None:
-    """When the last of them ends; None if one of them has no end."""
-    ends = [reason.until for reason in reasons if reason.until is not None]
-    return max(ends) if len(ends) == len(reasons) else None
-
 
 def _described(work: Work) -> str:
     """`make, cc1plus of dev`."""
-    return f"{', '.join(work.names)} of {', '.join(map(_name_of, work.uids))}"
-
-
-def _name_of(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"
+    return f"{', '.join(work.names)} of {', '.join(map(shown_name, work.uids))}"

@@ -1,4 +1,4 @@
-"""Keeps the holds: grants and ends them, watches their processes, and has the next gateway take them over.
+"""Keeps the holds: grants and ends them, watches their processes, and has the next monitor take them over.
 
 What may be held is decided by `core.idle.holds`; that a hold keeps the machine up is the idle tracker's business, which
 hears of it as everybody does.
@@ -19,7 +19,7 @@ from pyssh_gateway.monitor.reporting.control import Asker, Unanswerable
 from pyssh_gateway.monitor.state_file import read_state, write_state
 
 STATE_FILE = Path("holds.json")
-"""In the working directory, which is the gateway's own."""
+"""In the working directory, which is the monitor's own."""
 
 ID_BYTES = 3
 """Six letters, to be typed. Of at most 128 holds two are hardly ever the same by chance, and then another is taken."""
@@ -32,7 +32,7 @@ EXPIRED, COMMAND_ENDED = "expired", "the command has ended"
 class Holds:
     """All holds. `limit` is the longest time that one may last, in seconds; `clock` is Unix time.
 
-    `fresh`: this is the first gateway since the machine or the server was started, so that what an earlier one has
+    `fresh`: this is the first monitor since the machine or the server was started, so that what an earlier one has
     written down is over. `going` says whether the machine is about to sleep or to stop, whoever wants it up.
     """
 
@@ -61,7 +61,7 @@ class Holds:
     # -- life ---------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Take over what an earlier gateway had granted, if it crashed; whoever is to hear of it listens by now."""
+        """Take over what an earlier monitor had granted, if it crashed; whoever is to hear of it listens by now."""
         found = (
             ()
             if self._fresh

@@ -15,6 +15,7 @@ from pyssh_gateway.core.idle.background import Sample, busy_terminals
 from pyssh_gateway.core.idle.schedule import Hours, next_start, parse_hours, up_until
 from pyssh_gateway.core.idle.tracker import IdlePolicy, IdleTracker, Stay, Stop, Tick, Warn
 from pyssh_gateway.core.idle.usage import Usage
+from pyssh_gateway.core.idle.wake import Wake
 from pyssh_gateway.events import (
     AnyEvent,
     ClientQuiet,
@@ -48,15 +49,16 @@ MAX_SCHEDULE_SLEEP = 3600.0
 class IdleWatch:
     """Owns the tracker. `leave` is called when the machine may stop; `now` is the loop's clock, `clock` Unix time.
 
-    `sample` tells what the processes of sessions have used so far.
+    `wake` knows of the machine's start; `sample` tells what the processes of sessions have used so far.
     """
 
     def __init__(
         self,
         settings: config.Idle,
         *,
+        wake: Wake,
         registry: Clients,
-        listener: Callable[[], Door],
+        door: Door,
         publish: Callable[[AnyEvent], None],
         leave: Callable[[str], None],
         sample: Callable[[], Awaitable[Sample]],
@@ -65,12 +67,12 @@ class IdleWatch:
     ) -> None:
         self._settings = self._next_settings = settings
         self._registry = registry
-        self._listener = listener
+        self._door = door
         self._publish = publish
         self._leave = leave
         self._now = now
         self._clock = clock
-        self.tracker = IdleTracker(policy_of(settings), now())
+        self.tracker = IdleTracker(policy_of(settings), wake, now())
         self._changed = asyncio.Event()
         self._sample = sample
         self._looked_at: Sample | None = None
@@ -183,8 +185,7 @@ class IdleWatch:
                 case Tick(idle=idle, remaining=remaining):
                     self._publish(IdleTick(idle=idle, remaining=remaining, message=f"Idle for {idle}s"))
                 case Warn(seconds=seconds):
-                    await self._look_at_work()
-                    self._look_at_usage()  # a terminal that has just been opened is not told that nobody is here
+                    await self._look_at_use()  # a terminal that has just been opened is not told that nobody is here
                     if not self.tracker.in_use:
                         self._warn(seconds)
                 case Stay(until=until):
@@ -226,31 +227,30 @@ class IdleWatch:
                 self._background.observe()
 
     def _warn(self, seconds: float) -> None:
-        for session in self._registry.sessions:
-            session.announce(
-                f"pyssh-gateway: nobody is using this machine; it stops in {seconds:.0f} s. Press a key to keep it up."
-            )
+        self._registry.announce(
+            f"pyssh-gateway: nobody is using this machine; it stops in {seconds:.0f} s. Press a key to keep it up."
+        )
 
     async def _last_look(self, idle: float, why: str) -> bool:
         """Close the door, and see whether somebody is just coming in. True: nobody was, and the machine may stop."""
-        await self._look_at_work()
-        self._look_at_usage()
+        await self._look_at_use()
         if self._terminals is not None:
             await self._terminals.look()
         if self.tracker.in_use:
             return False
-        listener = self._listener()
-        listener.stop()
+        self._door.stop()
         await asyncio.sleep(0)  # who was accepted in this turn of the loop is counted in the next
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_LOOK_SECONDS):
-                while listener.unauthenticated and not self.tracker.in_use:
+                while self._door.unauthenticated and not self.tracker.in_use:
                     await self._changed.wait()
                     self._changed.clear()
-        self._look_at_usage()  # who is on may have come back in that time
+        if self._usage is not None:  # who is on may have come back in that time
+            await self._registry.look()
+        self._look_at_usage()
         # From here to `_leave` nothing awaits: who is not on now does not get on any more.
         if self.tracker.in_use:
-            self._listener().resume()
+            self._door.resume()
             self._publish(IdleReached(idle=round(idle, 3), outcome="stay", message="Somebody has just logged in"))
             return False
         self._publish(IdleReached(idle=round(idle, 3), outcome="stop", message="Stopping machine. Goodbye!"))
@@ -262,6 +262,12 @@ class IdleWatch:
     async def _watch_usage(self, usage: Usage) -> None:
         while True:
             await asyncio.sleep(usage.window)
+            await self._look_at_use()
+
+    async def _look_at_use(self) -> None:
+        """See what clients have done, by their processes; one of a process that does not answer has done nothing."""
+        if self._usage is not None:
+            await self._registry.look()
             await self._look_at_work()
             self._look_at_usage()
 
@@ -270,7 +276,7 @@ class IdleWatch:
         self._at_work = frozenset()
         if self._usage is None:
             return
-        clients = {client.id: client for client in self._registry.clients if client.user}
+        clients = {client.id: client for client in self._registry.clients}
         shown = self._usage.shows({conn: client.counters for conn, client in clients.items()})
         if not shown:
             return
@@ -290,7 +296,7 @@ class IdleWatch:
     def _look_at_usage(self) -> None:
         if self._usage is None:
             return
-        clients = {client.id: client for client in self._registry.clients if client.user}
+        clients = {client.id: client for client in self._registry.clients}
         counters = {conn: client.counters for conn, client in clients.items()}
         quiet, used = self._usage.look(counters, self._now(), self._at_work)
         self._at_work = frozenset()

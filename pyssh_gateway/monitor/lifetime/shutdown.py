@@ -31,14 +31,14 @@ later than that is not waited for."""
 
 
 class StopReason(msgspec.Struct, frozen=True):
-    """Why the gateway leaves: "idle", or "signal"."""
+    """Why the monitor leaves: "idle", or "signal"."""
 
     name: str
     detail: str
 
 
 class Leaving:
-    """Does what a stop takes. `since` is the Unix time from which on the machine has been up.
+    """Does what a stop takes. `since` gives the Unix time from which on the machine has been awake.
 
     `needed` says whether there is a reason to stay up after all; `resumed` is told for how many seconds it was away.
     `stop_services` returns when they have ended, within a time of their own; a machine that sleeps keeps them.
@@ -50,17 +50,17 @@ class Leaving:
         starter: Starter,
         *,
         registry: Clients,
-        listener: Callable[[], Door],
+        door: Door,
         bus: EventBus,
         clocks: Callable[[], Clocks],
-        since: float,
+        since: Callable[[], float],
         needed: Callable[[], bool],
         resumed: Callable[[float], None],
         stop_services: Callable[[], Awaitable[None]],
     ) -> None:
         self._settings = self._next_settings = settings
         self._registry = registry
-        self._listener = listener
+        self._door = door
         self._bus = bus
         self._clocks = clocks
         self._since = since
@@ -98,17 +98,17 @@ class Leaving:
         await self._sync()
         self._came = False
         if self._needed() and not interrupted.done():  # a hold, say: whoever asked for that was told that it counts
-            self._bus.publish(StopStep(step="suspend", outcome="not asked for: the machine is needed again", seconds=0))
+            why = "not asked for: the machine is needed again"
+            self._bus.publish(StopStep(step="suspend", outcome=why, result="called_off", seconds=0))
             self.open()
             return True
         self._going = True
         gone = None if interrupted.done() else await self._steps.suspend(self, interrupted)
         if gone is not None and not interrupted.done():
-            self._since = self._clocks().wall
             self._resumed(gone)
             return True
         self._going = True
-        self._listener().stop()
+        self._door.stop()
         left = interrupted.result() if interrupted.done() else reason
         await self._part_with_clients(farewell(left.name, "exit"), 0.0)
         await self._stop_services()
@@ -120,7 +120,7 @@ class Leaving:
     def open(self) -> None:
         """Let clients in again, and holds count again."""
         self._going = False
-        self._listener().resume()
+        self._door.resume()
 
     @property
     def wanted(self) -> bool:
@@ -142,13 +142,13 @@ class Leaving:
         self._settings = settings = self._next_settings
         self._steps.reconfigure(settings)
         began = self._clocks().steady
-        self._listener().stop()
+        self._door.stop()
         action = settings.action if reason.name == "idle" else "exit"
         self._bus.publish(
             ServerStopping(
                 reason=reason.name,
                 detail=reason.detail,
-                connections=len(self._registry.clients),
+                connections=len(self._registry.clients) + len(self._registry.strangers),
                 sessions=len(self._registry.sessions),
             )
         )
@@ -162,15 +162,14 @@ class Leaving:
 
     async def _part_with_clients(self, words: Farewell, seconds: float) -> None:
         """Tell those who are on, end their sessions, and close what is left after `seconds`."""
-        for client in self._registry.authenticating:
-            client.disconnect(words.message)
-        for session in self._registry.sessions:
-            session.announce(words.screen)
-            session.hang_up()
-        await self._until_gone(lambda: not self._registry.sessions, seconds)
-        for client in self._registry.clients:
-            client.disconnect(words.message)
-        await self._until_gone(lambda: not self._registry.clients, FLUSH_SECONDS)
+        registry = self._registry
+        for stranger in registry.strangers:
+            stranger.disconnect(words.message)
+        registry.announce(words.screen)
+        registry.hang_up()
+        await self._until_gone(lambda: not registry.sessions, seconds)
+        registry.disconnect(words.message)
+        await self._until_gone(lambda: not registry.clients and not registry.strangers, FLUSH_SECONDS)
 
     async def _until_gone(self, gone: Callable[[], bool], seconds: float) -> None:
         """Wait until `gone()`, looking again whenever a session or connection closes, for `seconds` at most."""
@@ -186,8 +185,8 @@ class Leaving:
     async def _remember(self, reason: StopReason, action: str) -> None:
         """Write down why we stop, for whoever asks after the next start."""
         now = self._clocks().wall
-        stop = history.StopRecord(now, self._since, reason.name, reason.detail, action)
-        # The working directory is the one that the gateway may write to.
+        stop = history.StopRecord(now, self._since(), reason.name, reason.detail, action)
+        # The working directory is the one that the monitor may write to.
         await self._on_disk("remember why", lambda: history.append(Path(), stop))
 
     async def _sync(self) -> None:
@@ -201,7 +200,8 @@ class Leaving:
                 await in_daemon_thread(work, name="stop-disk")
         except OSError as error:  # TimeoutError is one
             seconds = round(self._clocks().steady - began, 3)
-            self._bus.publish(StopStep(step=step, outcome=error.strerror or "the disk is slow", seconds=seconds))
+            why = error.strerror or "the disk is slow"
+            self._bus.publish(StopStep(step=step, outcome=why, result="failed", seconds=seconds))
 
     def _finish(self, reason: StopReason) -> None:
         self._bus.publish(ServerStopped(reason=reason.name, exit_code=0))

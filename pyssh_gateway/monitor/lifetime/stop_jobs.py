@@ -2,12 +2,11 @@
 
 import asyncio
 import os
-import signal
-from contextlib import suppress
 
+from pyssh_gateway.ipc.monitor_spawner_client import MonitorSpawnerClient
 from pyssh_gateway.ipc.spawner import Exited
-from pyssh_gateway.ipc.spawner_client import Spawned, SpawnerClient, SpawnRefused
-from pyssh_gateway.machine.stop import NotStarted
+from pyssh_gateway.ipc.spawner_client import Spawned, SpawnRefused
+from pyssh_gateway.machine.stop import OK, NotStarted
 from pyssh_gateway.system.signals import unix_name
 
 KEPT_BYTES = 16 * 1024
@@ -22,7 +21,7 @@ PIPE_BYTES = 64 * 1024
 class SpawnerJobs:
     """A `machine.stop.Starter`."""
 
-    def __init__(self, spawner: SpawnerClient, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, spawner: MonitorSpawnerClient, loop: asyncio.AbstractEventLoop) -> None:
         self._spawner = spawner
         self._loop = loop
 
@@ -48,7 +47,7 @@ class SpawnerJobs:
 class SpawnerJob:
     """A `machine.stop.Job`: a process whose only descriptor is that of its output."""
 
-    def __init__(self, spawner: SpawnerClient, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, spawner: MonitorSpawnerClient, loop: asyncio.AbstractEventLoop) -> None:
         self.output = b""
         self.outcome: str | None = None
         self._spawner = spawner
@@ -72,7 +71,7 @@ class SpawnerJob:
         if exit_.signal is not None:
             self.outcome = f"ended by {unix_name(exit_.signal)}"
         else:
-            self.outcome = f"exit code {exit_.status}" if exit_.status else "ok"
+            self.outcome = f"exit code {exit_.status}" if exit_.status else OK
         self._changed.set()
 
     async def wait(self) -> None:
@@ -82,8 +81,7 @@ class SpawnerJob:
 
     def kill(self) -> None:
         """End its process group."""
-        with suppress(SpawnRefused):
-            self._spawner.signal(self._process, signal.SIGKILL)
+        self._spawner.kill(self._process)
 
     def close(self) -> None:
         """Stop reading."""

@@ -4,8 +4,6 @@
 terminals and login records are everybody's to see.
 """
 
-import asyncio
-import pwd
 import struct
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -15,10 +13,15 @@ from pyssh_gateway.config import parser as config
 from pyssh_gateway.core.idle import terminals
 from pyssh_gateway.core.idle.background import Sample, interval
 from pyssh_gateway.core.idle.terminals import Terminal
-from pyssh_gateway.core.idle.tracker import IdleTracker, Reason
+from pyssh_gateway.core.idle.tracker import IdleTracker, Kind
 from pyssh_gateway.events import AnyEvent, TerminalQuiet, TerminalUsed
 from pyssh_gateway.ipc.spawner_client import SpawnRefused
-from pyssh_gateway.spawner.processes import login_records
+from pyssh_gateway.monitor.lifetime.others import Others
+from pyssh_gateway.system import utmp
+from pyssh_gateway.system.accounts import shown_name
+
+OTHERS: frozenset[Kind] = frozenset({"connection", "hold", "schedule", "background"})
+"""Reasons for which the machine is up without anybody at a terminal that was left behind."""
 
 SHOWN = 3
 """How many terminals are named."""
@@ -42,7 +45,7 @@ class TerminalWatch:
         publish: Callable[[AnyEvent], None],
         now: Callable[[], float],
         clock: Callable[[], float],
-        records: str = login_records.Files().utmp,
+        records: str = utmp.UTMP,
     ) -> None:
         self._timeout = timeout
         self._client_idle = settings.client_idle
@@ -53,8 +56,7 @@ class TerminalWatch:
         self._now = now
         self._clock = clock
         self._records = records
-        self._changed = asyncio.Event()
-        self._came = False
+        self._others = Others(tracker, OTHERS, now)
         self._was_on = any(reason.kind == "connection" for reason in tracker.reasons(now()))
         self._since = clock()
         self._what = ""
@@ -65,16 +67,12 @@ class TerminalWatch:
         if self._was_on and "connection" not in kinds:
             self._since = self._clock()
         self._was_on = "connection" in kinds
-        self._came = self._came or bool(self._others())
-        self._changed.set()
+        self._others.observe()
 
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
-            while reasons := self._others():
-                ends = [reason.until for reason in reasons if reason.until is not None]
-                await self._until_change(max(ends) if len(ends) == len(reasons) else None)
-            self._came = False
+            await self._others.until_gone()
             await self._watch()
 
     async def look(self) -> None:
@@ -104,13 +102,13 @@ class TerminalWatch:
         while True:
             next_look = self._now() + interval(self._timeout)
             while self._now() < next_look:
-                await self._until_change(next_look)
-                if self._came:
+                await self._others.until_change(next_look)
+                if self._others.came:
                     return self.forget()
             await self.look()
             while not self._what:
-                await self._until_change(None)
-                if self._came:
+                await self._others.until_change(None)
+                if self._others.came:
                     return None
 
     def forget(self) -> None:
@@ -132,21 +130,11 @@ class TerminalWatch:
                     found.append(Terminal(line, uid, holder, device.st_atime, device.st_ctime, line in connected))
         return found
 
-    def _others(self) -> list[Reason]:
-        others = {"connection", "hold", "schedule", "background"}
-        return [reason for reason in self._tracker.reasons(self._now()) if reason.kind in others]
-
-    async def _until_change(self, until: float | None) -> None:
-        self._changed.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(until):
-                await self._changed.wait()
-
 
 def _hosts(path: str) -> dict[str, str]:
     """The hosts of the login records, by line; none where there are no records."""
     try:
-        return login_records.hosts(Path(path))
+        return utmp.hosts(Path(path))
     except (OSError, struct.error):
         return {}
 
@@ -154,12 +142,5 @@ def _hosts(path: str) -> dict[str, str]:
 def _described(used: Iterable[Terminal]) -> str:
     """`dev is at pts/3 (mosh-server)`."""
     return ", ".join(
-        f"{_name_of(terminal.uid)} is at {terminal.line} ({terminal.holder})" for terminal in list(used)[:SHOWN]
+        f"{shown_name(terminal.uid)} is at {terminal.line} ({terminal.holder})" for terminal in list(used)[:SHOWN]
     )
-
-
-def _name_of(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"

@@ -5,7 +5,6 @@ of keys or sessions.
 """
 
 import asyncio
-import pwd
 import socket
 import traceback
 from collections.abc import Awaitable, Callable, Collection
@@ -13,12 +12,13 @@ from contextlib import suppress
 
 import msgspec
 
-from pyssh_gateway.audit.printable import printable
 from pyssh_gateway.core import control
 from pyssh_gateway.core.control import AnyReply, AnyRequest, RefusedReply
+from pyssh_gateway.core.printable import printable
 from pyssh_gateway.events import AnyEvent, ControlRequest, InternalError
 from pyssh_gateway.ipc.control_socket import peer_of
-from pyssh_gateway.monitor.reporting.accept import accept_each
+from pyssh_gateway.system.accepting import accept_each
+from pyssh_gateway.system.accounts import name_of
 
 MAX_ASKERS = 16
 """Connections at a time. A person asks one thing after the other, and scripts are not many."""
@@ -71,12 +71,12 @@ class Asker(msgspec.Struct, frozen=True):
 class Handlers(msgspec.Struct, frozen=True):
     """How each request is answered. One that can't be answered raises `Unanswerable`."""
 
-    status: Callable[[Asker], control.StatusReply]
+    status: Callable[[Asker], Awaitable[control.StatusReply]]
     keys: Callable[[], control.KeysReply]
     refresh_keys: Callable[[], Awaitable[control.KeysReply]]
     try_key: Callable[[control.TryKey], control.VerdictsReply]
     accept_account: Callable[[str], Awaitable[control.AcceptedReply]]
-    sessions: Callable[[Asker], control.SessionsReply]
+    sessions: Callable[[Asker], Awaitable[control.SessionsReply]]
     why: Callable[[], control.WhyReply]
     hold: Callable[[control.HoldUp, Asker], control.HeldReply]
     release: Callable[[control.Release, Asker], control.ReleasedReply]
@@ -136,7 +136,7 @@ class ControlServer:
         with sock, suppress(OSError, TimeoutError):  # the asker has gone, or takes too long
             sock.setblocking(False)
             pid, uid = peer_of(sock)
-            asker = Asker(pid, uid, account_name(uid), control.may_ask_everything(uid, self._owner))
+            asker = Asker(pid, uid, name_of(uid) or str(uid), control.may_ask_everything(uid, self._owner))
             if asker.may_ask_everything:
                 await self._serve_anything(sock, asker)
             elif asker.user in self._users:
@@ -205,7 +205,7 @@ class ControlServer:
         except TimeoutError:
             self._report(asker, command, f"failed: no answer within {ANSWER_SECONDS:.0f} s")
             return _line(RefusedReply(f"no answer was found within {ANSWER_SECONDS:.0f} s"))
-        except Exception:  # noqa: BLE001 - a bug in an answer must not end the gateway, and everybody's sessions with it
+        except Exception:  # noqa: BLE001 - a bug in an answer must not end the monitor, and everybody's sessions with it
             self._publish(InternalError(where="control", error=traceback.format_exc()))
             self._report(asker, command, "failed: internal error")
             return _line(RefusedReply("internal error; the server's log has more"))
@@ -215,7 +215,7 @@ class ControlServer:
     async def _answer(self, request: AnyRequest, asker: Asker) -> AnyReply:
         match request:
             case control.Status():
-                return self._handlers.status(asker)
+                return await self._handlers.status(asker)
             case control.Keys():
                 return self._handlers.keys()
             case control.RefreshKeys():
@@ -225,7 +225,7 @@ class ControlServer:
             case control.AcceptAccount(source=source):
                 return await self._handlers.accept_account(source)
             case control.Sessions():
-                return self._handlers.sessions(asker)
+                return await self._handlers.sessions(asker)
             case control.Why():
                 return self._handlers.why()
             case control.HoldUp():
@@ -240,14 +240,6 @@ class ControlServer:
 
     def _report(self, asker: Asker, command: str, outcome: str) -> None:
         self._publish(ControlRequest(uid=asker.uid, pid=asker.pid, command=command, outcome=outcome))
-
-
-def account_name(uid: int) -> str:
-    """The name of the account `uid`; its number if it has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _line(reply: AnyReply) -> bytes:

@@ -1,4 +1,4 @@
-"""The figures for Prometheus: what is counted of the events, and what is read of the gateway when somebody looks.
+"""The figures for Prometheus: what is counted of the events, and what is read of the monitor when somebody looks.
 
 Labels have values that the configuration or this program names. Nothing that comes from the network is one, or a
 scanner could make as many series as it likes. This module knows nothing of HTTP.
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal, get_args
 import msgspec
 
 from pyssh_gateway import __version__
-from pyssh_gateway.core.access.denials import class_of
 from pyssh_gateway.core.idle.tracker import IdleTracker, Kind
 from pyssh_gateway.events import (
     AuthAttempt,
@@ -83,8 +82,8 @@ class Figures:
         event = record.event
         self._events[(str(event.__struct_config__.tag),)] += 1
         match event:
-            case AuthAttempt(result="denied", reason=reason):
-                self._attempts["denied", class_of(reason)] += 1
+            case AuthAttempt(result="denied", code=code):
+                self._attempts["denied", code] += 1
             case AuthAttempt(result="accepted"):
                 self._attempts["accepted", ""] += 1
             case ConnectionAuthenticated(user=user, source=source):
@@ -108,9 +107,8 @@ class Figures:
         return (*self._people(), *self._machine(), *self._keys(), *self._log())
 
     def _people(self) -> Iterator[Family]:
-        clients = self._registry.clients
-        on = sum(bool(client.user) for client in clients)
-        states: Values = {("authenticated",): on, ("authenticating",): len(clients) - on}
+        clients, strangers = self._registry.clients, self._registry.strangers
+        states: Values = {("authenticated",): len(clients), ("authenticating",): len(strangers)}
         traffic = [client.traffic for client in clients]
         # What connections that are closed have carried, and what those that are open have so far.
         carried: Values = {

@@ -8,11 +8,11 @@ import asyncio
 import re
 import socket
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from pyssh_gateway.events import AnyEvent, InternalError
-from pyssh_gateway.monitor.reporting.accept import accept_each
+from pyssh_gateway.system.accepting import accept_each
 
 MAX_SCRAPERS = 8
 """Connections at a time. There are one or two that ask, every quarter of a minute; who comes on top is closed."""
@@ -34,7 +34,7 @@ class MetricsServer:
     """Answers at `listening` while `run` runs. `render` gives the figures' text."""
 
     def __init__(
-        self, listening: socket.socket, *, render: Callable[[], bytes], publish: Callable[[AnyEvent], None]
+        self, listening: socket.socket, *, render: Callable[[], Awaitable[bytes]], publish: Callable[[AnyEvent], None]
     ) -> None:
         self._listening = listening
         self._render = render
@@ -61,12 +61,12 @@ class MetricsServer:
                 async with asyncio.timeout(READ_SECONDS):
                     request = await _read_head(sock)
                 async with asyncio.timeout(READ_SECONDS):
-                    await asyncio.get_running_loop().sock_sendall(sock, self._answer(request))
+                    await asyncio.get_running_loop().sock_sendall(sock, await self._answer(request))
                 sock.shutdown(socket.SHUT_WR)
             finally:
                 self._scrapers -= 1
 
-    def _answer(self, request: bytes) -> bytes:
+    async def _answer(self, request: bytes) -> bytes:
         line = _REQUEST_LINE.match(request)
         if line is None or not request.endswith(_END):
             return _response("400 Bad Request", b"This is no request.\n")
@@ -76,8 +76,8 @@ class MetricsServer:
         if method != b"GET":
             return _response("405 Method Not Allowed", b"There is only GET.\n", "Allow: GET\r\n")
         try:
-            return _response("200 OK", self._render())
-        except Exception:  # noqa: BLE001 - a bug in a figure must not end the gateway, and everybody's sessions with it
+            return _response("200 OK", await self._render())
+        except Exception:  # noqa: BLE001 - a bug in a figure must not end the monitor, and everybody's sessions with it
             self._publish(InternalError(where="metrics", error=traceback.format_exc()))
             return _response("500 Internal Server Error", b"The server's log has more.\n")
 

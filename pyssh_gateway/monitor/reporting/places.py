@@ -1,6 +1,6 @@
 """The places where people and programs on the machine ask: served as soon as there is a socket, closed when it is over.
 
-The socket is there at the start, or comes from the spawner later, when the server that had it has left it. A gateway
+The socket is there at the start, or comes from the spawner later, when the server that had it has left it. A monitor
 whose spawner is gone closes both places at once: the next server may be waiting for them.
 """
 
@@ -10,8 +10,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
+from pyssh_gateway.ipc.monitor_spawner_client import MonitorSpawnerClient
 from pyssh_gateway.ipc.spawner import SocketName
-from pyssh_gateway.ipc.spawner_client import SpawnerClient, SpawnRefused
+from pyssh_gateway.ipc.spawner_client import SpawnRefused
 
 
 class Answering(Protocol):
@@ -32,7 +33,7 @@ class _Place:
         self.serve = serve
         self.task: asyncio.Task[None] | None = None
 
-    async def run(self, spawner: SpawnerClient) -> None:
+    async def run(self, spawner: MonitorSpawnerClient) -> None:
         """Serve until cancelled, when there is something to serve at."""
         if self.listening is None:
             with suppress(SpawnRefused):
@@ -59,7 +60,7 @@ class Places:
         """Have what `serve` makes answer at `listening`, or at the socket that the spawner will have for `name`."""
         self._places.append(_Place(name, listening, serve))
 
-    def start(self, tasks: asyncio.TaskGroup, spawner: SpawnerClient) -> None:
+    def start(self, tasks: asyncio.TaskGroup, spawner: MonitorSpawnerClient) -> None:
         """Serve at all of them, unless they have been left already."""
         if self._given_up:
             return

@@ -1,8 +1,9 @@
-"""The answers to what is asked over the control socket, put together from the gateway's parts.
+"""The answers to what is asked over the control socket, put together from the monitor's parts.
 
 What is asked by somebody who may not know everything is cut down here.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import msgspec
 
 from pyssh_gateway import __version__
 from pyssh_gateway.config.source import Endpoint, shown_endpoint
-from pyssh_gateway.config.types import Idle
 from pyssh_gateway.core import control
 from pyssh_gateway.core.access.key_report import login_reports, verdicts
 from pyssh_gateway.core.idle import explain
@@ -19,30 +19,31 @@ from pyssh_gateway.keys.host_keys import HostKey
 from pyssh_gateway.keys.keyring import Keyring
 from pyssh_gateway.machine import history
 from pyssh_gateway.monitor.clients import Clients
+from pyssh_gateway.monitor.in_force import InForce
+from pyssh_gateway.monitor.lifetime.awake import Awake
 from pyssh_gateway.monitor.lifetime.holds import Holds
 from pyssh_gateway.monitor.reporting.control import Asker, Handlers, Unanswerable
-from pyssh_gateway.monitor.reporting.login_banner import LoginBanner
-from pyssh_gateway.ssh.signatures import certificate_verified
+from pyssh_gateway.monitor.signatures import certificate_verified
 
 SHOWN_STOPS = 10
 """Earlier stops that are told: half a screen."""
 
 
 class Reporter(msgspec.Struct, frozen=True):
-    """Where the facts are. `since` is Unix time, `clock` gives it; `now` is the loop's, as the idle tracker has it.
+    """Where the facts are. `clock` gives Unix time; `now` is the loop's, as the idle tracker has it.
 
-    `start` knows since when the machine is awake; `stops` is the directory that earlier stops are written down in.
+    `since` is when this server process began: later than when the machine awoke, which `awake` has, if one before it
+    crashed. `stops` is the directory that earlier stops are written down in.
     """
 
     keyring: Keyring
     registry: Clients
     idle: IdleTracker
-    settings: Idle
+    in_force: InForce
     holds: Holds
-    start: LoginBanner
+    awake: Awake
     host_keys: tuple[HostKey, ...]
     endpoints: tuple[Endpoint, ...]
-    pid: int
     since: float
     clock: Callable[[], float]
     now: Callable[[], float]
@@ -65,13 +66,14 @@ class Reporter(msgspec.Struct, frozen=True):
 
     # -- who is on, and for how long ----------------------------------------------------------------------------
 
-    def status(self, asker: Asker) -> control.StatusReply:
+    async def status(self, asker: Asker) -> control.StatusReply:
         """The server and who is on."""
+        await self.registry.look()
         address, port = self.endpoints[0]
         sources = self._sources() if asker.may_ask_everything else ()
         return control.StatusReply(
             version=__version__,
-            pid=self.pid,
+            pid=os.getpid(),
             since=self.since,
             address=address,
             port=port,
@@ -84,21 +86,22 @@ class Reporter(msgspec.Struct, frozen=True):
                 report if _may_see(asker, report) else msgspec.structs.replace(report, sessions=())
                 for report in self._connections()
             ),
-            authenticating=len(self.registry.authenticating),
+            authenticating=len(self.registry.strangers),
             idle=self._idle(),
             sources=tuple(source for source in sources if source.failure or source.stale),
         )
 
-    def sessions(self, asker: Asker) -> control.SessionsReply:
+    async def sessions(self, asker: Asker) -> control.SessionsReply:
         """Who runs what."""
+        await self.registry.look()
         return control.SessionsReply(tuple(report for report in self._connections() if _may_see(asker, report)))
 
     def why(self) -> control.WhyReply:
         """What keeps the machine up, and what stopped it before."""
         return control.WhyReply(
-            since=self.start.since,
-            woken_by=self.start.woken_by,
-            policy=explain.policy(self.settings),
+            since=self.awake.since,
+            woken_by=self.awake.woken_by,
+            policy=explain.policy(self.in_force.config.idle),
             idle=self._idle(),
             holds=self.holds.reports(),
             stops=tuple(
@@ -110,7 +113,7 @@ class Reporter(msgspec.Struct, frozen=True):
         )
 
     def _connections(self) -> tuple[control.ConnectionReport, ...]:
-        return tuple(client.report() for client in self.registry.clients if client.user)
+        return tuple(client.report() for client in self.registry.clients)
 
     def _idle(self) -> control.IdleReport:
         now = self.now()
@@ -119,7 +122,7 @@ class Reporter(msgspec.Struct, frozen=True):
             control.ReasonReport(one.kind, one.text, None if one.until is None else max(0.0, one.until - now))
             for one in self.idle.reasons(now)
         )
-        timeout = self.settings.timeout
+        timeout = self.in_force.config.idle.timeout
         return control.IdleReport(
             timeout=None if timeout is None else float(timeout),
             in_use=self.idle.in_use,

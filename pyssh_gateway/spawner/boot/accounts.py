@@ -17,9 +17,11 @@ from pathlib import Path
 
 from pyssh_gateway.config.types import Account
 from pyssh_gateway.core.launch import ROOT_PATH
-from pyssh_gateway.spawner.boot.directories import closing, open_directory, really_open
-from pyssh_gateway.spawner.boot.steps import OK, UMASK, UNCHANGED
-from pyssh_gateway.spawner.processes import process
+from pyssh_gateway.spawner import child
+from pyssh_gateway.spawner.boot.directories import open_directory, really_open
+from pyssh_gateway.spawner.boot.steps import OK, UNCHANGED
+from pyssh_gateway.spawner.child import NULL, UMASK, Setup
+from pyssh_gateway.system.descriptors import closing
 
 PROGRAM_SECONDS = 30
 """useradd updates a few files under a lock; when that takes longer, somebody else has the lock for good."""
@@ -154,34 +156,32 @@ def _fill(home: int, entry: pwd.struct_passwd) -> bool:
     """Copy the skeleton as the account, so that everything is the account's and nothing else can be touched."""
     if not SKELETON.is_dir():
         return True
-    child = process.fork()
-    if child == 0:
-        code = 1
-        try:
-            import shutil  # late: new homes only
 
-            process.default_signals()
-            os.fchdir(home)
-            os.setgroups([])
-            process.become(entry.pw_uid, entry.pw_gid)
-            shutil.copytree(SKELETON, ".", symlinks=True, dirs_exist_ok=True)
-            code = 0
-        finally:
-            os._exit(code)
-    return ended_well(child)
+    def prepare() -> None:
+        import shutil  # noqa: F401 - late: new homes only; and here, as the account may not be able to read it
+
+    def work() -> int:
+        import shutil
+
+        os.fchdir(3)
+        shutil.copytree(SKELETON, ".", symlinks=True, dirs_exist_ok=True)
+        return 0
+
+    setup = Setup(descriptors=(NULL, NULL, NULL, home), account=entry, prepare=prepare)
+    return ended_well(child.start(setup, work))
 
 
-def ended_well(child: int) -> bool:
+def ended_well(pid: int) -> bool:
     """Wait for a process that has become an account, which may stop it: nobody else's boot waits for that for ever."""
-    watched = os.pidfd_open(child)
+    watched = os.pidfd_open(pid)
     try:
         ended = select.poll()
         ended.register(watched, select.POLLIN)
         if not ended.poll(FILL_SECONDS * 1000):
-            os.kill(child, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
     finally:
         os.close(watched)
-    return os.waitpid(child, 0)[1] == 0
+    return os.waitpid(pid, 0)[1] == 0
 
 
 def _set_sudo(account: Account, entry: pwd.struct_passwd) -> bool:

@@ -6,10 +6,8 @@ What is then done is done to a descriptor, which nobody can exchange.
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-OTHERS_MAY_WRITE = 0o022
+from pyssh_gateway.system.modes import OTHERS_MAY_WRITE
 
 MAX_LINKS = 40
 """Links on the way to one place: the kernel's own bound (path_resolution(7))."""
@@ -69,15 +67,6 @@ def _check_link(kind: int, place: int, followed: int, what: str) -> None:
 def really_open(place: int) -> int:
     """A descriptor of the directory `place` with which it can be read and changed; O_PATH can't."""
     return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place)
-
-
-@contextmanager
-def closing(descriptor: int) -> Iterator[int]:
-    """Close `descriptor` at the end."""
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _parts(path: str) -> list[str]:

@@ -48,15 +48,13 @@ class Booting:
         self.accounts.discard(step.account)
         return step
 
-    def delays(self, request: protocol.Request, users: frozenset[str]) -> bool:
+    def delays(self, request: protocol.MonitorRequest, users: frozenset[str]) -> bool:
         """Whether `request` needs an account that is still to be looked at.
 
-        That is the account of the process that is asked for; for key files, which one of `users` may own, any of these.
+        That is the account that it names; for key files, which one of `users` may own, any of these.
         """
         match request:
-            case protocol.Spawn(plan=plan):
-                return plan.user in self.accounts
-            case protocol.MakeSockets(user=user) | protocol.AwaitAccount(user=user):
+            case protocol.StartPostauth(user=user) | protocol.AwaitAccount(user=user):
                 return user in self.accounts
             case protocol.ReadKeys():
                 return not self.accounts.isdisjoint(users)

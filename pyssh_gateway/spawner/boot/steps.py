@@ -1,7 +1,7 @@
 """What the machine needs and its image or volume may not have: links, directories, accounts. Each is a step.
 
 A step finds out what is there, changes what has to be changed and nothing else, and says how that went; the next boot
-finds its work done. All of it happens in a process of its own, which is forked before the gateway's code is imported
+finds its work done. All of it happens in a process of its own, which is forked before the server's code is imported
 and works beside that: useradd takes a tenth of a second. What sessions and services have to do with it is not known
 here.
 """
@@ -13,21 +13,20 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import PurePosixPath
-from typing import NoReturn
 
 import msgspec
 
 from pyssh_gateway.config.types import Boot, Directory, Link
 from pyssh_gateway.ipc import spawner as protocol
-from pyssh_gateway.spawner.boot.directories import closing, open_directory, really_open
+from pyssh_gateway.spawner import child
+from pyssh_gateway.spawner.boot.directories import open_directory, really_open
 from pyssh_gateway.spawner.boot.progress import Booting, Step
-from pyssh_gateway.spawner.processes import process
+from pyssh_gateway.spawner.child import NULL, Setup
+from pyssh_gateway.system.descriptors import closing
 
 OK = "ok"
 UNCHANGED = "unchanged"
 NEEDS_ROOT = "needs root: start the server as root, or make it by hand"
-
-UMASK = 0o022
 
 
 Told = Callable[[Step], None]
@@ -38,31 +37,23 @@ def begin(boot: Boot, logins: frozenset[str]) -> Booting | None:
     if not boot.link and not boot.directory and not boot.account:
         return None
     ours, theirs = protocol.socket_pair()
-    pid = process.fork()
-    if pid == 0:
-        _in_child(boot, logins, theirs)
-    theirs.close()
+    try:
+        # Nothing of the server's stays open, so that it does not matter how long this takes.
+        setup = Setup(descriptors=(NULL, NULL, NULL, theirs.fileno()))
+        pid = child.start(setup, lambda: _work(boot, logins))
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
     return Booting(pid, ours, frozenset(account.user for account in boot.account))
 
 
-def _in_child(boot: Boot, logins: frozenset[str], reports: socket.socket) -> NoReturn:
-    """Do the steps. Nothing of the server's stays open, so that it does not matter how long this takes."""
-    code = 1
-    try:
-        process.default_signals()
-        os.setsid()
-        null = os.open(os.devnull, os.O_RDWR)
-        kept = os.dup2(reports.fileno(), 3) if reports.fileno() != 3 else 3
-        for standard in range(3):
-            os.dup2(null, standard)
-        os.closerange(4, os.sysconf("SC_OPEN_MAX"))
-        os.umask(UMASK)
-        os.chdir("/")
-        with socket.socket(fileno=kept) as end:
-            perform(boot, logins, lambda step: _send(end, step))
-        code = 0
-    finally:  # whatever it was, a forked copy of the spawner never gets out of here
-        os._exit(code)
+def _work(boot: Boot, logins: frozenset[str]) -> int:
+    """In the child: do the steps."""
+    with socket.socket(fileno=3) as end:
+        perform(boot, logins, lambda step: _send(end, step))
+    return 0
 
 
 def _send(end: socket.socket, step: Step) -> None:

@@ -19,9 +19,6 @@ NOLOGIN_FILES = (Path("/etc/nologin"), Path("/run/nologin"))
 SHADOW = Path("/etc/shadow")
 SHELLS = Path("/etc/shells")
 
-NOLOGIN_EXIT_STATUS = 254
-"""What sshd's session ends with when the machine is closed (session.c, do_nologin)."""
-
 MAX_MESSAGE_BYTES = 4096
 """More than this of a nologin file, two screens full, is not shown."""
 

@@ -10,18 +10,15 @@ import stat
 import struct
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
-from pathlib import Path
 
 import msgspec
 
-MAX_UTMP_BYTES = 4 * 1024 * 1024
-"""A utmp over this size, ten thousand lines, is broken: a machine has 4096 ptys (/proc/sys/kernel/pty/max)."""
+from pyssh_gateway.system.utmp import MAX_UTMP_BYTES, USER_PROCESS, UTMP, Layout, layout
 
 MAX_LASTLOG_UID = 2**24
 """Over this uid there is no lastlog entry. The file is indexed by uid, so that of a directory service's account would
 make it appear to be of hundreds of gigabytes, which backups then read."""
 
-_USER_PROCESS = 7
 _DEAD_PROCESS = 8
 _PROCESSES = range(5, 9)
 """INIT_PROCESS to DEAD_PROCESS: the entries that stand for a line. Others record boots, run levels, clock changes."""
@@ -29,36 +26,11 @@ _PROCESSES = range(5, 9)
 _LINE_BYTES = 32
 """UT_LINESIZE in bits/utmp.h."""
 
-_WIDE_MACHINES = frozenset({"aarch64", "s390x", "loongarch64"})
-"""Where glibc's struct utmp has 64-bit times: `__WORDSIZE_TIME64_COMPAT32` is 0 in its bits/wordsize.h. Everywhere
-else it has the layout of the 32-bit machines that came before."""
-
-
-class Layout(msgspec.Struct, frozen=True):
-    """How utmp(5) and lastlog entries are laid out.
-
-    A utmp entry: type, pid, line, id, user, host, the two of an exit status, session, seconds, microseconds, address.
-    A lastlog entry: seconds, line, host.
-    """
-
-    utmp: struct.Struct
-    lastlog: struct.Struct
-
-
-# Seconds are unsigned here, as glibc has come to see them (2.40): the 32 bits then last until 2106.
-NARROW = Layout(struct.Struct("=h2xi32s4s32s256shhiII16s20x"), struct.Struct("=I32s256s"))
-WIDE = Layout(struct.Struct("=h2xi32s4s32s256shhqqq16s24x"), struct.Struct("=q32s256s"))
-
-
-def layout(machine: str) -> Layout:
-    """The layout on `machine`, as uname(2) names it, to a process of its own word size."""
-    return WIDE if machine in _WIDE_MACHINES and struct.calcsize("P") == 8 else NARROW
-
 
 class Files(msgspec.Struct, frozen=True):
     """Where the records are: the places that paths.h gives them."""
 
-    utmp: str = "/var/run/utmp"
+    utmp: str = UTMP
     wtmp: str = "/var/log/wtmp"
     lastlog: str = "/var/log/lastlog"
 
@@ -108,7 +80,7 @@ def record_login(
     form = layout(os.uname().machine)
     line = _line(tty)
     host = _encoded(peer)
-    entry = _Entry(_USER_PROCESS, pid, line, when, _encoded(user), host, _address(peer))
+    entry = _Entry(USER_PROCESS, pid, line, when, _encoded(user), host, _address(peer))
     return _problems(
         lambda: _write_lastlog(files.lastlog, form, uid, form.lastlog.pack(_split(when)[0], line, host)),
         lambda: _write_utmp(files.utmp, form, entry),
@@ -135,19 +107,6 @@ def record_logout(*, pid: int, tty: str, when: float, files: Files | None = None
             _append_wtmp(files.wtmp, entry.packed(form))
 
     return _problems(leave, append)
-
-
-def hosts(path: Path) -> dict[str, str]:
-    """Where each line that is in use is used from, by the records in the utmp file at `path`. Raises `OSError`."""
-    form = layout(os.uname().machine)
-    with path.open("rb") as file:
-        content = file.read(MAX_UTMP_BYTES)
-    found = {}
-    for place in range(0, len(content) - form.utmp.size + 1, form.utmp.size):
-        kind, _, line, _, _, host, *_ = form.utmp.unpack_from(content, place)
-        if kind == _USER_PROCESS:
-            found[line.rstrip(b"\0").decode(errors="replace")] = host.rstrip(b"\0").decode(errors="replace")
-    return found
 
 
 def claim_session(uid: int, path: str = "/proc/self/loginuid") -> str:
@@ -216,7 +175,7 @@ def _write_utmp(path: str, form: Layout, entry: _Entry) -> bool:
         place, pid = _slot(content, form, entry.line)
         if entry.kind == _DEAD_PROCESS and pid not in {None, entry.pid}:
             return False
-        if entry.kind == _USER_PROCESS or pid is not None:
+        if entry.kind == USER_PROCESS or pid is not None:
             _pwrite(path, descriptor, entry.packed(form), place)
     finally:
         os.close(descriptor)
@@ -236,7 +195,7 @@ def _slot(content: bytes, form: Layout, line: bytes) -> tuple[int, int | None]:
         if kind not in _PROCESSES:
             continue
         if at.rstrip(b"\0") == line:
-            return place, pid if kind == _USER_PROCESS else None
+            return place, pid if kind == USER_PROCESS else None
         if by_id is None and found.rstrip(b"\0") == key:
             by_id = place
     return (whole if by_id is None else by_id), None

@@ -1,8 +1,8 @@
 """What the kernel ends when memory runs out (proc(5), oom_score_adj): not the server before what it runs for users.
 
 As sshd does (openbsd-compat/port-linux.c): the listener is never chosen, and every user's process gets the value back
-that the server was started with. The gateway can be chosen, but only if it uses over half of the memory itself, hence
-is what has filled it; it is started again then.
+that the server was started with. The server's other processes can be chosen, but only one that uses over half of the
+memory itself, hence is what has filled it.
 """
 
 import os
@@ -13,8 +13,8 @@ PATH = "/proc/self/oom_score_adj"
 NEVER = -1000
 """The spawner's value: OOM_SCORE_ADJ_MIN of the kernel, and sshd's. It keeps a few megabytes and never grows."""
 
-GATEWAY = -500
-"""The gateway's: as if it used half of the machine's memory less than it does."""
+SERVER_PROCESS = -500
+"""That of the server's other processes: as if each used half of the machine's memory less than it does."""
 
 
 def protect(path: str = PATH) -> int | None:
@@ -30,10 +30,9 @@ def protect(path: str = PATH) -> int | None:
     return before
 
 
-def for_gateway(before: int | None, path: str = PATH) -> None:
-    """In the gateway's process, before it gives its rights up."""
-    if before is not None:
-        restore(min(before, GATEWAY), path)
+def for_server_process(before: int | None) -> int | None:
+    """The value of one of the server's other processes, of what `protect` has returned."""
+    return None if before is None else min(before, SERVER_PROCESS)
 
 
 def restore(before: int | None, path: str = PATH) -> None:

@@ -15,11 +15,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from pyssh_gateway.as_user.scp import server as scp
-from pyssh_gateway.as_user.sftp import command as sftp_command
-from pyssh_gateway.as_user.sftp import server as sftp
 from pyssh_gateway.core.launch import LaunchPlan
+from pyssh_gateway.core.transfers import scp_command
+from pyssh_gateway.core.transfers.sftp_options import NO_OPTIONS
 from pyssh_gateway.spawner.processes import account_rules
+from pyssh_gateway.spawner.processes.user_servers import UserServers
+from pyssh_gateway.system import sftp_program
 
 MOTD_FILES = ("/run/motd.dynamic", "/etc/motd")
 """What pam_motd shows at login on Debian and Ubuntu, in its order."""
@@ -42,8 +43,8 @@ USER_RC = b".ssh/rc"
 SYSTEM_RC = b"/etc/ssh/sshrc"
 
 
-def run(plan: LaunchPlan, entry: pwd.struct_passwd, tty: str) -> None:
-    """Become the program of `plan`. The process is the user already."""
+def run(plan: LaunchPlan, entry: pwd.struct_passwd, tty: str, servers: UserServers) -> None:
+    """Become the program of `plan`, or one of `servers`. The process is the user already."""
     if tty:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     if plan.refusal:
@@ -59,20 +60,20 @@ def run(plan: LaunchPlan, entry: pwd.struct_passwd, tty: str) -> None:
     argv = plan.argv
     if plan.builtin == "sftp":
         if plan.sftp is not None:
-            os._exit(sftp.serve(0, 1, 3, plan.sftp))
+            os._exit(servers.sftp(0, 1, 3, plan.sftp))
         if account_rules.may_run_builtin(entry.pw_shell):
-            os._exit(sftp.serve(0, 1, 3))
+            os._exit(servers.sftp(0, 1, 3, NO_OPTIONS))
         # The shell decides, as with sshd: it runs a server, does something else or refuses, in its own words. The
         # pipe for what is done to files ends here: such a server, which may not be ours, has nothing to say in the log.
         os.close(3)
-        argv = (argv[0], b"-c", sftp_command.for_shell())
-    copying = scp.parse(argv[2]) if _asks_for_scp(plan) else None
+        argv = (argv[0], b"-c", sftp_program.for_shell())
+    copying = scp_command.parse(argv[2]) if _asks_for_scp(plan) else None
     if (
         copying is not None
         and _which(b"scp", plan.env.get(b"PATH", b"")) is None
         and account_rules.may_run_builtin(entry.pw_shell)
     ):
-        os._exit(scp.serve(copying, 0, 1, 2))
+        os._exit(servers.scp(copying, 0, 1, 2))
     try:
         os.execve(plan.executable, argv, env)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the command

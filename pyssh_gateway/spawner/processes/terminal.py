@@ -1,13 +1,12 @@
 """The pty of a session: its making, its owner, and the modes that the client's terminal has (RFC 4254 section 8)."""
 
-import fcntl
 import os
-import struct
 import termios
 from contextlib import suppress
 from typing import Any
 
 from pyssh_gateway.core.launch import Terminal
+from pyssh_gateway.system.pty_size import set_size
 
 _TTY_MODE = 0o620
 """The owner reads and writes, group tty may write (wall, write): grantpt(3)."""
@@ -102,13 +101,6 @@ def open_pty(terminal: Terminal, uid: int, gid: int) -> tuple[int, int, str]:
         os.close(slave)
         raise
     return master, slave, path
-
-
-def set_size(descriptor: int, columns: int, rows: int, width: int, height: int) -> None:
-    """Tell the terminal its size in characters and pixels; its foreground processes get SIGWINCH if it changed."""
-    limit = 0xFFFF
-    size = struct.pack("HHHH", min(rows, limit), min(columns, limit), min(width, limit), min(height, limit))
-    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, size)
 
 
 def apply_modes(attributes: list[Any], modes: tuple[tuple[int, int], ...]) -> list[Any]:

@@ -45,7 +45,7 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
     ),
     ev.AuditReopened(),
     ev.AuditLost(reason="audit_dir /data/audit: not a directory; set audit_dir to one"),
-    ev.GatewayCrashed(pid=7, cause="killed by SIGSEGV", sessions=2),
+    ev.GatewayCrashed(pid=7, cause="killed by SIGSEGV", sessions=0),
     ev.InternalError(where="session", error="Traceback (most recent call last):\n  ...\nKeyError: 's1'", conn="c1"),
     ev.KeysLoaded(
         source="github:example",
@@ -69,6 +69,7 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
         method="publickey",
         result="denied",
         reason="unknown account",
+        code="unknown-account",
         key_type="ssh-ed25519",
         fingerprint=SHA,
     ),
@@ -167,7 +168,7 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
     ev.TerminalQuiet(what="amos is at pts/3 (mosh-server)"),
     ev.ScheduleEntered(seconds=3600.0, what="mon-fri 08:00-18:00"),
     ev.MachineResumed(seconds=3600.0),
-    ev.StopStep(step="suspend", outcome="ok", seconds=0.25),
+    ev.StopStep(step="suspend", outcome="ok", result="done", seconds=0.25),
     ev.BootStep(step="link /var/lib/docker to /data/docker", outcome="ok"),
     ev.ServiceStarted(service="dockerd", pid=20, restarts=1),
     ev.ServiceEnded(service="dockerd", pid=20, cause="exit code 1", again=0.5),
@@ -199,7 +200,7 @@ config   can't be used, the old one stays in force: limits.login_grace: expected
 to 10m, got "soon" (from /etc/pyssh-gateway/config.toml)
 log      the file was moved or deleted; this is a new one
 log      can't be opened anew, and goes on where it was: audit_dir /data/audit: not a directory; set audit_dir to one
-crash    gateway process 7 died: killed by SIGSEGV; 2 sessions ended with it
+crash    the monitor (process 7) died: killed by SIGSEGV; 0 sessions ended with it
 bug      session on c1
           | Traceback (most recent call last):
           |   ...

@@ -32,7 +32,7 @@ from pyssh_gateway.core.control import (
     WhyReply,
 )
 from pyssh_gateway.events import Identity
-from pyssh_gateway.monitor.reporting.control import Handlers, Unanswerable
+from pyssh_gateway.monitor.reporting.control import Asker, Handlers, Unanswerable
 from tests.support.control import AnsweringServer, one_answer
 from tests.support.key_lines import ed25519
 
@@ -102,17 +102,23 @@ class Answers(AnsweringServer):
         self.on = STATUS.connections
         self.tried: list[control.TryKey] = []
         handlers = Handlers(
-            status=lambda _asker: STATUS,
+            status=self._status,
             keys=lambda: KEYS,
             refresh_keys=self._refresh,
             try_key=self._try_key,
             accept_account=self._accept,
-            sessions=lambda _asker: SessionsReply(self.on),
+            sessions=self._sessions,
             why=lambda: self.why,
             hold=lambda _request, _asker: HeldReply(HOLD),
             release=lambda _request, _asker: ReleasedReply((HOLD,)),
         )
         super().__init__(path, handlers)
+
+    async def _status(self, _asker: Asker) -> StatusReply:
+        return STATUS
+
+    async def _sessions(self, _asker: Asker) -> SessionsReply:
+        return SessionsReply(self.on)
 
     async def _refresh(self) -> KeysReply:
         return KeysReply(KEYS.logins, (*KEYS.sources, *self.failing))

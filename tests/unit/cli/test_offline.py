@@ -13,6 +13,7 @@ import pytest
 from pyssh_gateway.cli import main
 from pyssh_gateway.core.access.authorized_keys import parse
 from pyssh_gateway.keys.copies import FETCHED_DIRECTORY, Copies, Copy
+from tests.support.account import PREAUTH_NAME
 from tests.support.boot import volume
 from tests.support.certificates import Authority, make_key
 from tests.support.github import FakeGitHub, keys, status
@@ -52,7 +53,7 @@ def github(github: FakeGitHub) -> FakeGitHub:
 
 
 @pytest.fixture
-def run(place: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(place: Path, account: pwd.struct_passwd, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command with a configuration of these sources and settings; gives exit code, output and complaints."""
 
     def command(
@@ -62,6 +63,7 @@ def run(place: Path, capsys: pytest.CaptureFixture[str]) -> Run:
         url = "" if github is None else f'github_url = "{github.url}"\n'
         (place / "config.toml").write_text(
             f'control = "off"\nkeys_dir = "{place}/keys"\naudit_dir = "{place}/audit"\naccount = "nobody"\n'
+            f'preauth_account = "{PREAUTH_NAME}"\n'
             f'[keys]\n{url}timeout = "5s"\n[[login]]\nuser = "{user}"\nkeys = {json.dumps(configured)}\n'
         )
         before = contents(place)

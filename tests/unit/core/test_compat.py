@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyssh_gateway.core.compat import takes_eow
+from pyssh_gateway.core.compat import rsa_signature, takes_eow
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,18 @@ from pyssh_gateway.core.compat import takes_eow
 def test_end_of_write_is_for_openssh(software: bytes, takes: bool) -> None:
     """Protects clients that end the connection for a request that they don't know."""
     assert takes_eow(b"SSH-2.0-" + software) is takes
+
+
+@pytest.mark.parametrize(
+    ("chosen", "client", "used"),
+    [
+        (b"rsa-sha2-256", [b"rsa-sha2-512", b"rsa-sha2-256"], b"rsa-sha2-256"),
+        (b"rsa-sha2-512", [b"rsa-sha2-512"], b"rsa-sha2-512"),
+        (b"ssh-ed25519", [b"ssh-ed25519", b"rsa-sha2-256"], b"rsa-sha2-256"),
+        (b"ssh-ed25519", [b"rsa-sha2-256", b"rsa-sha2-512"], b"rsa-sha2-512"),
+        (b"ssh-ed25519", [b"ssh-ed25519", b"ssh-rsa"], b"rsa-sha2-512"),
+    ],
+)
+def test_rsa_proofs_are_made_as_the_client_expects(chosen: bytes, client: list[bytes], used: bytes) -> None:
+    """Protects older OpenSSH clients, which insist on the algorithm of the key exchange if that was RSA's."""
+    assert rsa_signature(chosen, client) == used

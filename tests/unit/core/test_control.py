@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyssh_gateway.audit.printable import printable
 from pyssh_gateway.core import control
 from pyssh_gateway.core.control import (
     AcceptAccount,
@@ -30,6 +29,7 @@ from pyssh_gateway.core.control import (
     VerdictsReply,
     WhyReply,
 )
+from pyssh_gateway.core.printable import printable
 
 REQUESTS: tuple[AnyRequest, ...] = (
     Status(),

@@ -16,7 +16,6 @@ from pyssh_gateway.core.launch import (
     SessionRequest,
     Terminal,
     accepts_env,
-    parse_environment,
     plan,
 )
 from pyssh_gateway.core.transfers.sftp_options import NO_OPTIONS, SftpOptions
@@ -216,54 +215,6 @@ def test_only_what_is_listed_is_taken(name: bytes, value: bytes) -> None:
         assert name.isascii()
         assert not {b"=", b"\0"} & {name[i : i + 1] for i in range(len(name))}
         assert b"\0" not in value
-
-
-@pytest.mark.parametrize(
-    ("text", "env"),
-    [
-        (b"", {}),
-        (b'PATH="/usr/bin:/bin"\n', {b"PATH": b"/usr/bin:/bin"}),
-        (b"A=1\nB=2\n", {b"A": b"1", b"B": b"2"}),
-        (b"A='x y'", {b"A": b"x y"}),
-        (b"A=x y", {b"A": b"x y"}),
-        (b"export A=1", {b"A": b"1"}),
-        (b"  A=1  \r\n", {b"A": b"1"}),
-        (b"# A=1\n#B=2\n", {}),
-        (b"A=1\nA=2\n", {b"A": b"2"}),
-        (b"A=", {b"A": b""}),
-        (b'A=""', {b"A": b""}),
-        (b'A="', {b"A": b'"'}),
-        (b"A=\"x'", {b"A": b"\"x'"}),
-        (b"A=a=b", {b"A": b"a=b"}),
-        (b"A=\xff", {b"A": b"\xff"}),
-        (b"=x\nA\nA-B=1\nA B=1\n\xff=1\nA=\0\n", {}),
-        (b"broken line\nA=1", {b"A": b"1"}),
-    ],
-)
-def test_etc_environment(text: bytes, env: dict[bytes, bytes]) -> None:
-    """As pam_env reads it; a line with a mistake is passed over and keeps nobody out."""
-    assert parse_environment(text) == env
-
-
-@given(st.binary(max_size=300))
-def test_whatever_is_in_the_file_fits_an_environment(text: bytes) -> None:
-    """Names and values that execve(2) takes, for any file."""
-    for name, value in parse_environment(text).items():
-        assert name.replace(b"_", b"a").isalnum()
-        assert b"\0" not in value
-        assert b"\n" not in value
-
-
-NAMES = st.from_regex(r"[A-Z_][A-Z0-9_]{0,10}", fullmatch=True).map(str.encode)
-VALUES = st.from_regex(r"[!$-&(-~]([ !$-&(-~]{0,20}[!$-&(-~])?", fullmatch=True).map(str.encode)
-
-
-@given(
-    st.dictionaries(NAMES, VALUES, max_size=8), st.sampled_from([b"%s=%s", b'%s="%s"', b"export %s='%s'", b" %s=%s "])
-)
-def test_what_was_written_is_read(env: dict[bytes, bytes], form: bytes) -> None:
-    """Any set of variables, in each of the forms that people write."""
-    assert parse_environment(b"\n".join(form % pair for pair in env.items())) == env
 
 
 @given(

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from pyssh_gateway.ipc.request_socket import MAX_QUEUED, RequestSocket, Unanswered
-from pyssh_gateway.ipc.spawner import ProtocolError, close_all, socket_pair
+from pyssh_gateway.ipc.spawner import ProtocolError, socket_pair
+from pyssh_gateway.system.descriptors import close_all
 from tests.support import leaks
 from tests.support.waiting import PATIENCE
 
@@ -58,7 +59,8 @@ class Pair:
         self.requests.close()
         self.other.close()
 
-    def _on_news(self, report: Report) -> None:
+    def _on_news(self, report: Report, descriptors: list[int]) -> None:
+        close_all(descriptors)
         self.news.append(report)
         self.happened.set()
 

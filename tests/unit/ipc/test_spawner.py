@@ -1,9 +1,10 @@
-"""The messages between gateway and spawner: nothing but their shapes gets through, and descriptors travel well."""
+"""The messages between the spawner and its askers: only their shapes get through, and descriptors travel well."""
 
 import fcntl
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 
 import msgspec
 import pytest
@@ -17,15 +18,17 @@ from pyssh_gateway.ipc.spawner import (
     MAX_MESSAGE,
     Exited,
     KeysOpened,
+    Kill,
     ProtocolError,
     ReadKeys,
     Refused,
     Report,
     Request,
-    Signal,
     Spawn,
     Spawned,
+    StartPostauth,
 )
+from pyssh_gateway.system.descriptors import close_all
 from tests.support import leaks
 
 ids = st.integers(0, 2**63 - 1)
@@ -46,9 +49,12 @@ plans = st.builds(
     terminal=st.none() | terminals,
     greet=st.booleans(),
 )
-requests = st.one_of(
-    st.builds(Spawn, ids, plans), st.builds(Signal, ids, st.integers(1, 64)), st.builds(ReadKeys, ids, names)
+accounts_requests = st.builds(Spawn, ids, plans)
+monitors_requests = st.one_of(
+    st.builds(StartPostauth, ids, names), st.builds(Kill, ids, ids), st.builds(ReadKeys, ids, names)
 )
+requests = accounts_requests | monitors_requests
+DECODERS = (protocol.decode_monitor_request, protocol.decode_postauth_request)
 reports = st.one_of(
     st.builds(Spawned, ids, st.integers(1, 2**22), names),
     st.builds(Refused, ids, names),
@@ -69,10 +75,15 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield one, other
 
 
-@given(requests)
-def test_requests_arrive_as_they_were_sent(request: Request) -> None:
-    """Every request, with any bytes in its commands."""
-    assert protocol.decode_request(protocol.encode(request)) == request
+@given(accounts_requests, monitors_requests)
+def test_requests_arrive_as_they_were_sent(accounts: Spawn, monitors: protocol.MonitorRequest) -> None:
+    """Every request, with any bytes in its commands; and only from who may ask it."""
+    assert protocol.decode_postauth_request(protocol.encode(accounts)) == accounts
+    assert protocol.decode_monitor_request(protocol.encode(monitors)) == monitors
+    with pytest.raises(ProtocolError):
+        protocol.decode_postauth_request(protocol.encode(monitors))
+    with pytest.raises(ProtocolError):
+        protocol.decode_monitor_request(protocol.encode(accounts))
 
 
 @given(reports)
@@ -84,16 +95,17 @@ def test_reports_arrive_as_they_were_sent(report: Report) -> None:
 @given(requests, reports)
 def test_the_two_directions_have_nothing_in_common(request: Request, report: Report) -> None:
     """A report sent back to the spawner is no request."""
-    with pytest.raises(ProtocolError):
-        protocol.decode_request(protocol.encode(report))
+    for decode in DECODERS:
+        with pytest.raises(ProtocolError):
+            decode(protocol.encode(report))
     with pytest.raises(ProtocolError):
         protocol.decode_report(protocol.encode(request))
 
 
 @given(st.binary(max_size=200))
 def test_garbage_is_no_message(packet: bytes) -> None:
-    """A gateway that has been taken over may send anything; the spawner says no, in one way."""
-    for decode in (protocol.decode_request, protocol.decode_report):
+    """A process that has been taken over may send anything; the spawner says no, in one way."""
+    for decode in (*DECODERS, protocol.decode_report):
         try:
             decode(packet)
         except ProtocolError:
@@ -108,10 +120,9 @@ def test_damaged_messages_are_refused_or_harmless(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 3))):
         packet[data.draw(st.integers(0, len(packet) - 1))] = data.draw(st.integers(0, 255))
     damaged = bytes(packet[: data.draw(st.integers(1, len(packet)))]) + data.draw(st.binary(max_size=3))
-    try:
-        protocol.decode_request(damaged)
-    except ProtocolError:
-        return
+    for decode in DECODERS:
+        with suppress(ProtocolError):
+            decode(damaged)
 
 
 @pytest.mark.parametrize(
@@ -120,8 +131,10 @@ def test_damaged_messages_are_refused_or_harmless(data: st.DataObject) -> None:
         {"type": "spawn", "id": 1},
         {"type": "spawn", "id": "1", "plan": msgspec.to_builtins(SPAWN.plan)},
         {"type": "spawn", "id": 1, "plan": None},
-        {"type": "signal", "id": 1, "number": "9"},
-        {"type": "signal", "id": 1, "number": 9.5},
+        {"type": "kill", "id": 1, "process": "9"},
+        {"type": "kill", "id": 1, "process": 9.5},
+        {"type": "signal", "id": 1, "number": 9},
+        {"type": "make-sockets", "id": 1, "user": "root"},
         {"type": "read-keys", "id": 1, "path": b"/etc/shadow"},
         {"type": "read-keys", "id": 1, "path": ["/etc/shadow"]},
         {"type": "reboot", "id": 1},
@@ -133,15 +146,17 @@ def test_damaged_messages_are_refused_or_harmless(data: st.DataObject) -> None:
 )
 def test_shapes_that_are_wrong_are_refused(fields: object) -> None:
     """Missing and mistyped fields, unknown messages."""
-    with pytest.raises(ProtocolError, match="bad request"):
-        protocol.decode_request(msgspec.msgpack.encode(fields))
+    for decode in DECODERS:
+        with pytest.raises(ProtocolError, match="bad request"):
+            decode(msgspec.msgpack.encode(fields))
 
 
 def test_fields_that_nest_for_ever_are_refused() -> None:
-    """Protects the spawner from a gateway that has been taken over: not even what is passed over makes it fall."""
+    """Protects the spawner from a process that has been taken over: not even what is passed over makes it fall."""
     deep = b"\x82\xa4type\xa5spawn\xa1x" + b"\x91" * 100_000 + b"\xc0"
-    with pytest.raises(ProtocolError, match="bad request"):
-        protocol.decode_request(deep)
+    for decode in DECODERS:
+        with pytest.raises(ProtocolError, match="bad request"):
+            decode(deep)
     with pytest.raises(ProtocolError, match="bad report"):
         protocol.decode_report(deep.replace(b"\xa5spawn", b"\xa4done"))
 
@@ -163,7 +178,7 @@ def test_the_largest_message_fits_into_the_socket(ends: tuple[socket.socket, soc
     assert len(packet) == MAX_MESSAGE
     one.send(packet)
     received, descriptors = protocol.receive(other)
-    assert (protocol.decode_request(received), descriptors) == (message, [])
+    assert (protocol.decode_postauth_request(received), descriptors) == (message, [])
 
 
 def test_descriptors_arrive_open_and_close_on_exec(ends: tuple[socket.socket, socket.socket]) -> None:
@@ -179,17 +194,16 @@ def test_descriptors_arrive_open_and_close_on_exec(ends: tuple[socket.socket, so
     assert os.read(descriptors[0], 10) == b"through"
     assert all(fcntl.fcntl(descriptor, fcntl.F_GETFD) & fcntl.FD_CLOEXEC for descriptor in descriptors)
     os.close(writer)
-    protocol.close_all(descriptors)
+    close_all(descriptors)
 
 
 def test_messages_keep_their_bounds_and_order(ends: tuple[socket.socket, socket.socket]) -> None:
     """One message is one packet, however many wait."""
     one, other = ends
     for number in range(20):
-        one.send(protocol.encode(Signal(number, 15)))
-    assert [protocol.decode_request(protocol.receive(other)[0]) for _ in range(20)] == [
-        Signal(n, 15) for n in range(20)
-    ]
+        one.send(protocol.encode(Kill(number, 15)))
+    came = [protocol.decode_monitor_request(protocol.receive(other)[0]) for _ in range(20)]
+    assert came == [Kill(number, 15) for number in range(20)]
 
 
 def test_the_end_of_the_other_side_is_an_empty_packet(ends: tuple[socket.socket, socket.socket]) -> None:
@@ -226,4 +240,4 @@ def test_more_descriptors_than_a_message_has_are_refused(ends: tuple[socket.sock
         except ProtocolError:
             descriptors = []
         assert len(descriptors) <= MAX_DESCRIPTORS + 1  # the kernel rounds the room for them up
-        protocol.close_all(descriptors)
+        close_all(descriptors)

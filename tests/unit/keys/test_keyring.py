@@ -9,7 +9,8 @@ import pytest
 from pyssh_gateway.config import parser as config
 from pyssh_gateway.events import Identity, KeysLoaded
 from pyssh_gateway.keys.inquiry import MAX_FETCHES
-from pyssh_gateway.keys.keyring import FIRST_RETRY, Keyring
+from pyssh_gateway.keys.keyring import Keyring
+from pyssh_gateway.keys.refresher import FIRST_RETRY
 from pyssh_gateway.keys.source_state import SourceStatus
 from pyssh_gateway.keys.sources import SourceError
 from tests.support import github as gh

@@ -11,7 +11,7 @@ from pyssh_gateway.config import parser as config
 from pyssh_gateway.events import AccountChanged, Identity, KeysLoaded
 from pyssh_gateway.keys.copies import Copies
 from pyssh_gateway.keys.inquiry import SECOND_LOOK
-from pyssh_gateway.keys.keyring import ACCOUNT_CHECK
+from pyssh_gateway.keys.refresher import ACCOUNT_CHECK
 from pyssh_gateway.keys.sources import parse_source
 from tests.support import github as gh
 from tests.support.github import FakeGitHub

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from pyssh_gateway.config import parser as config
-from pyssh_gateway.core.access.policy import Deny
 from pyssh_gateway.events import InternalError, KeysFailed
 from pyssh_gateway.keys.inquiry import Inquirer, Known
 from pyssh_gateway.keys.sources import Source
 from tests.support import github as gh
+from tests.support.denials import deny
 from tests.support.github import FakeGitHub
 from tests.support.github_api import api_path, in_json
 from tests.support.keyring import (
@@ -239,7 +239,7 @@ def test_old_keys_let_in_for_max_stale_and_not_longer(github: FakeGitHub, tmp_pa
     ring.now += DAY
     reason = f"the keys of {SPEC} were last confirmed 8d ago, more than max_stale (7d)"
     reason += f"; backend error: {SPEC}: the server answered 500 (Internal Server Error)"
-    assert ring.decide(ALICE) == Deny(reason)  # so that the sources are asked before it is refused
+    assert ring.decide(ALICE) == deny(reason)  # so that the sources are asked before it is refused
     assert ring.restarted(tmp_path, github.url).lets_in() == NOBODY
 
     github.script("example", gh.conditional(gh.keys(ALICE), etag='"1"'))

@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pyssh_gateway.core.access.freshness import CLOCK_SKEW, age_of
 from pyssh_gateway.keys.copies import Copies
 from pyssh_gateway.keys.inquiry import SECOND_LOOK
-from pyssh_gateway.keys.keyring import ACCOUNT_CHECK
 from pyssh_gateway.keys.persistence import SAVE_AGAIN
+from pyssh_gateway.keys.refresher import ACCOUNT_CHECK
 from pyssh_gateway.keys.sources import parse_source
 from tests.support import github as gh
 from tests.support.github import FakeGitHub

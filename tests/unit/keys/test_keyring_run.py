@@ -6,7 +6,8 @@ import pytest
 
 from pyssh_gateway.config import parser as config
 from pyssh_gateway.keys.http_answer import MAX_HOLD
-from pyssh_gateway.keys.keyring import FIRST_REFRESH_DELAY, FIRST_RETRY
+from pyssh_gateway.keys.keyring import FIRST_REFRESH_DELAY
+from pyssh_gateway.keys.refresher import FIRST_RETRY
 from tests.support import github as gh
 from tests.support.github import FakeGitHub
 from tests.support.github_api import api_path

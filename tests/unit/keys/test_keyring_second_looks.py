@@ -8,9 +8,9 @@ import pytest
 
 from pyssh_gateway.config import parser as config
 from pyssh_gateway.events import KeysLoaded
-from pyssh_gateway.keys import keyring as keyring_module
-from pyssh_gateway.keys.keyring import EMPTY_SECOND_LOOK
+from pyssh_gateway.keys import refresher
 from pyssh_gateway.keys.looks import FILE_SECONDS
+from pyssh_gateway.keys.refresher import EMPTY_SECOND_LOOK
 from tests.support import github as gh
 from tests.support.github import FakeGitHub
 from tests.support.keyring import ALICE, BOB, CAROL, HOUR, MINUTE, REFRESH, SPEC, Ring, play
@@ -50,7 +50,7 @@ class Written(Ring):
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second look at a file comes at once."""
-    monkeypatch.setattr(keyring_module, "FILE_SECOND_LOOK", 0.0)
+    monkeypatch.setattr(refresher, "FILE_SECOND_LOOK", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_file_that_stays_empty_is_believed(tmp_path: Path, logins: tuple[confi
 
 def test_a_login_waits_for_the_second_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody gets in by what an emptied file said before: a login is decided after the second look, which is one."""
-    monkeypatch.setattr(keyring_module, "FILE_SECOND_LOOK", 0.2)
+    monkeypatch.setattr(refresher, "FILE_SECOND_LOOK", 0.2)
     ring = Written(tmp_path, line(ALICE))
 
     async def story() -> None:

@@ -14,8 +14,9 @@ import pytest
 from pyssh_gateway.config.types import Stop
 from pyssh_gateway.core.idle.stopping import Clocks
 from pyssh_gateway.events import AnyEvent, StopStep
+from pyssh_gateway.ipc.monitor_spawner_client import MonitorSpawnerClient
 from pyssh_gateway.ipc.spawner import Exited
-from pyssh_gateway.ipc.spawner_client import Spawned, SpawnerClient, SpawnRefused
+from pyssh_gateway.ipc.spawner_client import Spawned, SpawnRefused
 from pyssh_gateway.machine import fly
 from pyssh_gateway.machine.stop import Limits, Steps
 from pyssh_gateway.monitor.lifetime.stop_jobs import SpawnerJobs
@@ -23,7 +24,7 @@ from pyssh_gateway.spawner.processes.process import Child, SpawnError, Starting
 from pyssh_gateway.spawner.stop_commands import NOBODY, StopCommands, start_command, start_suspend
 from tests.support import fly_api, leaks, processes
 from tests.support.fly_api import FakeFlyApi
-from tests.support.spawning import INHERITED, ready, send_signal
+from tests.support.spawning import INHERITED, ready
 from tests.support.waiting import AT_ONCE, PATIENCE, until
 
 T = TypeVar("T")
@@ -48,9 +49,9 @@ class HereSpawner:
         """Send the request."""
         return self._run(lambda: start_suspend(self._stop, inherited=INHERITED), on_exit)
 
-    def signal(self, spawned: Spawned, number: int) -> None:
-        """Signal a process group."""
-        send_signal(self._children[spawned.id], number)
+    def kill(self, spawned: Spawned) -> None:
+        """Kill a process group."""
+        os.killpg(self._children[spawned.id].pid, signal.SIGKILL)
 
     def _run(self, start: Callable[[], Starting], on_exit: Callable[[Exited], None]) -> Spawned:
         try:
@@ -100,7 +101,7 @@ class Stopping:
         self.interrupted: asyncio.Future[str] = loop.create_future()
         self.steps = Steps(
             settings,
-            SpawnerJobs(cast("SpawnerClient", self.spawner), loop),
+            SpawnerJobs(cast("MonitorSpawnerClient", self.spawner), loop),
             publish=self._publish,
             clocks=lambda: Clocks(loop.time(), time.time() + self.ahead),
             limits=Limits(**limits),
@@ -169,6 +170,7 @@ def test_hooks_run_in_order_as_the_server(tmp_path: Path) -> None:
     events = run(test)
     assert out.read_text() == f"first / {os.geteuid()} blue\nsecond\nno input\n"
     assert [(event.step, event.outcome) for event in events] == [("hook 1 (sleep)", "ok"), ("hook 2 (echo)", "ok")]
+    assert {event.result for event in events} == {"done"}
     assert 0.2 <= events[0].seconds < AT_ONCE
 
 
@@ -191,6 +193,7 @@ def test_a_failing_hook_is_told_with_its_last_words_and_the_next_runs() -> None:
     ended = ["exit code 1", "exit code 3: disk is full", "ended by SIGKILL", "ended by signal 35"]
     assert [event.outcome for event in events[:4]] == ended
     assert events[4].outcome.startswith("exit code 127: ")
+    assert [event.result for event in events] == ["done" if event.outcome == "ok" else "failed" for event in events]
     assert [event.step for event in events[:2]] == ["hook 1 (false)", "hook 2 (echo)"]
 
 

@@ -4,9 +4,9 @@ import asyncio
 import fcntl
 import os
 
+from pyssh_gateway.core.launch import PIPE_BYTES
 from pyssh_gateway.ipc.file_events import FileRemoved, encode
 from pyssh_gateway.postauth.file_events import MAX_LAST_READS, TURN_BYTES, FileEvents
-from pyssh_gateway.spawner.processes.process import PIPE_BYTES
 from tests.support.waiting import PATIENCE
 
 

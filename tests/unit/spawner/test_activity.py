@@ -1,22 +1,18 @@
 """spawner.activity: what real processes below one have used, and which of them are told of."""
 
 import os
-import pwd
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from pyssh_gateway.core.idle.background import Process, Sample
-from pyssh_gateway.core.launch import LaunchPlan
 from pyssh_gateway.ipc import spawner as protocol
 from pyssh_gateway.spawner import activity
 from tests.support import processes
-from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE, until
 
 BURN = f"{sys.executable} -c 'import time\nwhile time.process_time() < 0.3: pass'"
@@ -67,7 +63,7 @@ def test_all_generations_are_found(start: Start) -> None:
 
 
 def test_what_is_no_session_is_left_out(start: Start) -> None:
-    """The gateway, a service, a maker of sockets, and whatever descends from those."""
+    """The monitor, a service, an account's postauth process, and whatever descends from those."""
     parent = start("(sleep 1000; :) & tail -f /dev/null & wait")
     found = parent.until("sh", "sleep", "tail")
     assert parent.sample(found["sh"].pid).keys() == {"tail"}
@@ -156,28 +152,7 @@ def test_of_very_many_the_nearest_come_first(start: Start, monkeypatch: pytest.M
 
 
 def test_the_largest_sample_fits_a_message() -> None:
-    """Whatever users call their programs, the answer can be sent: one that can't would end the gateway."""
+    """Whatever users call their programs, the answer can be sent: one that can't would end the monitor."""
     worst = Process(2**22, 2**22, 1e9 / 3, 2**32 - 1, "\ufffd" * 15, 1e9 / 3, 2**63)
     report = protocol.Activity(2**40, Sample(1e9 / 3, (worst,) * activity.MAX_PROCESSES))
     assert protocol.decode_report(protocol.encode(report)) == report
-
-
-def test_a_gateway_is_told_of_sessions_and_not_of_itself(tmp_path: Path) -> None:
-    """The spawner, asked for it, leaves out what it has started itself: a busy gateway is not somebody's build."""
-    user = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
-    plan = LaunchPlan(user.pw_name, b"/bin/sh", (b"sh", b"-c", b"sleep 0.3; :"), {}, b"/", None, False)
-    wanted = (protocol.Spawn(1, plan), protocol.SampleActivity(2))
-    (tmp_path / "requests").write_bytes(msgspec.json.encode(wanted))
-    supervisor = subprocess.run(
-        [sys.executable, Path(__file__).with_name("tiny_gateway.py"), "asks", tmp_path / "requests"],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "TINY_USERS": user.pw_name},
-        capture_output=True,
-        check=True,
-        timeout=15,
-    )
-    reports = [msgspec.json.decode(line)[0] for line in supervisor.stdout.splitlines()]
-    (pid,) = [report["pid"] for report in reports if report["type"] == "spawned"]
-    (told,) = [msgspec.convert(report["sample"], Sample) for report in reports if report["type"] == "activity"]
-    assert pid in {process.pid for process in told.processes}
-    # What it has started itself by now, and nobody else.
-    assert all(pid in {process.pid, process.parent} for process in told.processes)

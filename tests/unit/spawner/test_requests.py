@@ -1,117 +1,22 @@
-"""What a gateway may have, whatever it asks: requests of any shape, and what becomes of processes on their way."""
+"""What askers may have, whatever they ask: requests of any shape, and what becomes of processes on their way."""
 
-import contextlib
 import os
-import pwd
 import signal
-import time
-from collections.abc import Callable, Iterator
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyssh_gateway.core.launch import LaunchPlan
 from pyssh_gateway.ipc import spawner as protocol
-from pyssh_gateway.spawner.event_queue import News
-from pyssh_gateway.spawner.link import Link
 from pyssh_gateway.spawner.processes import process
-from pyssh_gateway.spawner.processes.reaping import next_ended
-from pyssh_gateway.spawner.requests import (
-    SAMPLES_WAITING,
-    STARTING_PER_ACCOUNT,
-    ForProcesses,
-    Permissions,
-    Requests,
-)
+from pyssh_gateway.spawner.requests import SAMPLES_WAITING, FromTables
 from pyssh_gateway.spawner.sampling import Sampler
-from tests.support import leaks, processes
-from tests.support.spawning import INHERITED
+from tests.support import processes
+from tests.support.spawner_tables import PLAN, USER, Spawner, children_of, plan, spawner
 from tests.support.waiting import until
 
-USER = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
-
-
-class Spawner:
-    """Requests without a gateway: what would be reported is kept, with no descriptors."""
-
-    def __init__(self) -> None:
-        self.reports: list[protocol.Report] = []
-        self.pids: set[int] = set()
-        users = frozenset({USER.pw_name})
-        sampler = Sampler(lambda _spawner: set(), lambda: Link.closed(News()))
-        self.requests = Requests(
-            Permissions(users, {}), INHERITED, report=self._report, say=pytest.fail, sampler=sampler
-        )
-
-    def _report(self, report: protocol.Report, descriptors: list[int]) -> None:
-        protocol.encode(report)
-        process.close(descriptors)
-        self.reports.append(report)
-        if isinstance(report, protocol.Spawned):
-            self.pids.add(report.pid)
-
-    def turn(self) -> None:
-        """One turn of the loop, which does not sleep."""
-        for request in self.requests.next_round():
-            self.requests.do(request)
-        for descriptor in self.requests.pending:
-            if process_is_ready(descriptor):
-                self.requests.ready(descriptor)
-        self.requests.tick(time.monotonic())
-        self.reap()
-
-    def reap(self) -> None:
-        """Take every child that has ended."""
-        while (ended := next_ended(self.requests.signals, time.monotonic())) is not None:
-            self.requests.reaped(*ended)
-
-    def until(self, come: Callable[[], object], what: str) -> None:
-        """Turn until something has come."""
-
-        def look() -> object:
-            self.turn()
-            return come()
-
-        until(look, what=what)
-
-    def settle(self) -> None:
-        """Let everything that was begun come to its end."""
-
-        def settled() -> bool:
-            self.turn()
-            for pid in self.pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(pid, signal.SIGKILL)
-            gone = {report.id for report in self.reports if isinstance(report, protocol.Exited)}
-            begun = {report.id for report in self.reports if isinstance(report, protocol.Spawned)}
-            return not self.requests.pending and not self.requests.has_turns and begun <= gone
-
-        until(settled, what="end of all processes")
-
-
-def process_is_ready(descriptor: int) -> bool:
-    """Whether the other end of a pipe has been closed."""
-    os.set_blocking(descriptor, False)
-    try:
-        return os.read(descriptor, 1) == b""
-    except BlockingIOError:
-        return False
-
-
-@pytest.fixture
-def spawner() -> Iterator[Spawner]:
-    """One that is left with nothing running and nothing open."""
-    with leaks.nothing_left_open():
-        one = Spawner()
-        yield one
-        one.settle()
-
-
-def plan(script: bytes) -> LaunchPlan:
-    """A shell script as `USER`."""
-    return LaunchPlan(USER.pw_name, b"/bin/sh", (b"sh", b"-c", script), {b"PATH": b"/usr/bin:/bin"}, b"/", None, False)
+__all__ = ["spawner"]
 
 
 # -- anything that may be asked --------------------------------------------------------------------------------------
@@ -152,12 +57,21 @@ plans = st.fixed_dictionaries(
         "user_rc": nearly(st.booleans()),
     },
 )
+spawns = st.fixed_dictionaries({"type": st.just("spawn"), "id": nearly(numbers), "plan": nearly(plans)})
 messages = st.fixed_dictionaries(
-    {"type": st.sampled_from(["spawn", "spawn", "signal", "read-keys", "make-sockets", "run-hook", "suspend"])},
+    {
+        "type": st.sampled_from(
+            [
+                *("start-preauth", "start-postauth", "kill", "await-account", "read-keys", "run-hook", "suspend"),
+                *("spawn", "signal", "make-sockets"),
+            ]
+        )
+    },
     optional={
         "id": nearly(numbers),
         "plan": nearly(plans),
         "number": nearly(numbers),
+        "process": nearly(numbers),
         "path": nearly(texts),
         "user": nearly(texts),
         "index": nearly(numbers),
@@ -165,120 +79,126 @@ messages = st.fixed_dictionaries(
 )
 
 
+def answered(spawner: Spawner) -> list[int]:
+    """The requests that were answered."""
+    unasked = protocol.Exited | protocol.News | protocol.Reread | protocol.TakeOver | protocol.NewMonitor
+    return [report.id for report in spawner.reports if not isinstance(report, unasked)]
+
+
 @settings(max_examples=150)
-@given(messages)
-def test_whatever_is_asked_is_no_request_or_is_answered(message: dict[str, object]) -> None:
-    """Protects the spawner from a gateway that was taken over: nothing raises but the decoding, in its one way."""
+@given(spawns)
+def test_whatever_an_account_asks_is_no_request_or_is_answered(message: dict[str, object]) -> None:
+    """Protects the spawner from a process that was taken over: nothing raises but the decoding, in its one way."""
     try:
-        request = protocol.decode_request(msgspec.msgpack.encode(message))
+        request = protocol.decode_postauth_request(msgspec.msgpack.encode(message))
     except protocol.ProtocolError:
         return
     spawner = Spawner()
-    assert isinstance(request, ForProcesses)  # the other kinds are not among the messages of this test
-    spawner.requests.answer(request)
+    spawner.ask(request)
     spawner.settle()
-    unasked = protocol.Exited | protocol.News | protocol.Reread
-    answered = [report.id for report in spawner.reports if not isinstance(report, unasked)]
-    assert answered == ([] if isinstance(request, protocol.Signal) else [request.id])
+    assert answered(spawner) == [request.id]
 
 
-# -- processes on their way ------------------------------------------------------------------------------------------
+@settings(max_examples=150)
+@given(messages)
+def test_whatever_the_monitor_asks_is_no_request_or_is_answered(message: dict[str, object]) -> None:
+    """The same of a monitor; and nothing that it can say is a process of a user's with a plan."""
+    try:
+        request = protocol.decode_monitor_request(msgspec.msgpack.encode(message))
+    except protocol.ProtocolError:
+        return
+    spawner = Spawner()
+    assert isinstance(request, FromTables)  # the other kinds are not among the messages of this test
+    spawner.monitor.answer(request)
+    spawner.settle()
+    assert answered(spawner) == ([] if isinstance(request, protocol.Kill) else [request.id])
+    assert not spawner.account.children.pids
 
 
-def test_only_so_many_of_an_account_are_on_their_way(spawner: Spawner) -> None:
-    """Protects others' turns: an account's next process is begun when one of those before it is ready."""
-    for number in range(3 * STARTING_PER_ACCOUNT):
-        spawner.requests.answer(protocol.Spawn(number, plan(b"exec sleep 1000")))
-    while spawner.requests.has_turns:
-        for request in spawner.requests.next_round():
-            spawner.requests.do(request)
-    assert len(spawner.requests.pending) == STARTING_PER_ACCOUNT
-    spawner.until(lambda: len(spawner.pids) == 3 * STARTING_PER_ACCOUNT, "start of all")
+# -- who may ask what ------------------------------------------------------------------------------------------------
+
+ONLY_THE_MONITORS: tuple[protocol.Request, ...] = (
+    protocol.StartPreauth(1),
+    protocol.StartPostauth(1, USER.pw_name),
+    protocol.Kill(1, 1),
+    protocol.AwaitAccount(1, USER.pw_name),
+    protocol.ReadKeys(1, "/etc/shadow"),
+    protocol.RunHook(1, 0),
+    protocol.Suspend(1),
+    protocol.SampleActivity(1),
+    protocol.AwaitSocket(1, "control"),
+    protocol.StopServices(1),
+    protocol.Reload(1),
+    protocol.TakeConfig(1),
+    protocol.OpenLog(1),
+)
+ONLY_AN_ACCOUNTS: tuple[protocol.Request, ...] = (protocol.Spawn(1, PLAN),)
 
 
-def test_a_signal_waits_for_its_process(spawner: Spawner) -> None:
-    """Protects signals that come at once: they are sent when the process leads its group and is the account."""
-    spawner.requests.answer(protocol.Spawn(1, plan(b"exec sleep 1000")))
-    spawner.requests.answer(protocol.Signal(1, signal.SIGTERM))
-    spawner.until(lambda: len(spawner.reports) == 2, "end of the process")
-    _, exited = spawner.reports
-    assert exited == protocol.Exited(1, None, signal.SIGTERM, core_dumped=False)
+def test_the_tables_are_whole() -> None:
+    """Each message that somebody may send is in exactly one of them."""
+    assert {type(each) for each in ONLY_THE_MONITORS} == set(protocol.MonitorRequest.__args__)
+    assert {type(each) for each in ONLY_AN_ACCOUNTS} == {protocol.PostauthRequest}
 
 
-def test_a_process_that_dies_on_its_way_has_been_there(spawner: Spawner) -> None:
-    """Protects the session: its start is reported before its end, and its time to become ready is not waited for."""
-    spawner.requests.answer(protocol.Spawn(1, plan(b"exec sleep 1000")))
-    for request in spawner.requests.next_round():
-        spawner.requests.do(request)
-    (pid,) = {child.pid for child in children_of(os.getpid())}
-    os.kill(pid, signal.SIGKILL)
-    spawner.until(lambda: len(spawner.reports) == 2, "reports")
-    assert isinstance(spawner.reports[0], protocol.Spawned)
-    assert spawner.reports[1] == protocol.Exited(1, None, signal.SIGKILL, core_dumped=False)
+@pytest.mark.parametrize("request_", ONLY_THE_MONITORS, ids=lambda each: type(each).__name__)
+def test_what_only_the_monitor_may_ask_is_no_request_of_an_account(request_: protocol.Request) -> None:
+    """It is refused before anything looks at it."""
+    packet = protocol.encode(request_)
+    assert protocol.decode_monitor_request(packet) == request_
+    with pytest.raises(protocol.ProtocolError, match="bad request"):
+        protocol.decode_postauth_request(packet)
 
 
-def test_a_process_that_does_not_get_ready_counts_as_started(spawner: Spawner) -> None:
-    """Protects the account's other sessions from one that hangs on its way: its place is free after a while."""
-    spawner.requests.answer(protocol.Spawn(1, plan(b"exec sleep 1000")))
-    for request in spawner.requests.next_round():
-        spawner.requests.do(request)
-    assert spawner.requests.pending
-    spawner.requests.tick(time.monotonic() + process.READY_SECONDS)
-    assert not spawner.requests.pending
-    assert isinstance(spawner.reports[0], protocol.Spawned)
+@pytest.mark.parametrize("request_", ONLY_AN_ACCOUNTS, ids=lambda each: type(each).__name__)
+def test_what_only_an_account_may_ask_is_no_request_of_the_monitor(request_: protocol.Request) -> None:
+    """A monitor that was taken over may start an account's server process, and nothing with a command in it."""
+    packet = protocol.encode(request_)
+    assert protocol.decode_postauth_request(packet) == request_
+    with pytest.raises(protocol.ProtocolError, match="bad request"):
+        protocol.decode_monitor_request(packet)
 
 
-def test_without_a_gateway_nothing_on_its_way_is_kept(spawner: Spawner) -> None:
-    """Protects descriptors: what a gateway that crashed had asked for finds its pipes closed."""
-    spawner.requests.answer(protocol.Spawn(1, plan(b"cat")))
-    for request in spawner.requests.next_round():
-        spawner.requests.do(request)
-    spawner.requests.forget(hang_up=True)
-    assert spawner.requests.pending == []
-    spawner.until(lambda: not children_of(os.getpid()), "end of the process")
-    assert spawner.reports == []
+@pytest.mark.parametrize(
+    "asked", [protocol.AwaitAccount(1, "root"), protocol.StartPostauth(1, "root")], ids=lambda each: type(each).__name__
+)
+def test_only_accounts_of_the_configuration(asked: protocol.MonitorRequest, spawner: Spawner) -> None:
+    """A monitor that was taken over gets no process as anybody who may not log in, root least of all."""
+    assert isinstance(asked, FromTables)
+    spawner.monitor.answer(asked)
+    assert spawner.reports == [protocol.Refused(1, "root is not an account that may log in")]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="others than root signal without a helper")
-def test_a_leader_is_not_reaped_before_the_helper_that_signals_it(spawner: Spawner) -> None:
-    """Protects other groups: as long as a helper may signal a number, the number is nobody else's."""
-    spawner.requests.answer(protocol.Spawn(1, plan(b"exec sleep 1000")))
-    spawner.until(lambda: spawner.pids, "start")
-    (leader,) = spawner.pids
-    signals = spawner.requests.signals
-
-    def stopped() -> int:
-        """A helper that was stopped, as its account may do, before it had done its work."""
-        signals.send(leader, USER.pw_uid, signal.SIGWINCH, time.monotonic())
-        (one,) = signals.helpers
-        os.kill(one, signal.SIGSTOP)
-        seen = os.waitid(os.P_PID, one, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-        if seen is not None and seen.si_code == os.CLD_STOPPED:
-            return one
-        spawner.reap()
-        return 0
-
-    helper = until(stopped, what="helper that is stopped")
-    os.kill(leader, signal.SIGKILL)
-    os.waitid(os.P_PID, leader, os.WEXITED | os.WNOWAIT)
-    assert next_ended(signals, time.monotonic()) is None  # and the helper is killed
-    os.waitid(os.P_PID, helper, os.WEXITED | os.WNOWAIT)
-    first = next_ended(signals, time.monotonic())
-    assert first is not None
-    assert first[0] == helper
-    spawner.requests.reaped(*first)
-    second = next_ended(signals, time.monotonic())
-    assert second is not None
-    assert second[0] == leader
-    spawner.requests.reaped(*second)
+def test_an_account_may_be_closed(spawner: Spawner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the machine's own rules say of it is told before anybody is let in, and nothing is forked for that."""
+    monkeypatch.setattr(process, "refusal_now", lambda account: f"{account.pw_name} is closed\n".encode())
+    spawner.monitor.answer(protocol.AwaitAccount(1, USER.pw_name))
+    assert spawner.reports == [protocol.AccountReady(1, f"{USER.pw_name} is closed\n".encode())]
+    monkeypatch.setattr(process, "refusal_now", lambda _account: None)
+    spawner.monitor.answer(protocol.AwaitAccount(2, USER.pw_name))
+    assert spawner.reports[1:] == [protocol.AccountReady(2, b"")]
+    assert not children_of(os.getpid())
 
 
-def children_of(pid: int) -> list[processes.Process]:
-    """The children of `pid`."""
-    return [child for child in processes.descendants(pid) if child.parent == pid]
+# -- hooks and samples ---------------------------------------------------------------------------------------------
 
 
-# -- samples ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_hook_is_killed_with_what_it_has_started(spawner: Spawner, at_once: bool) -> None:
+    """Protects a stop from a hook that does not end; its number is the monitor's, and nobody else's is meant."""
+    spawner.ask(protocol.Spawn(2, plan(b"exec sleep 1000")))
+    spawner.monitor.answer(protocol.RunHook(1, 0))
+    if not at_once:
+        spawner.until(lambda: len(spawner.pids) == 2, "start of both")
+        until(lambda: len(processes.descendants(os.getpid())) == 3, what="what the hook starts")
+    spawner.monitor.answer(protocol.Kill(3, 2))  # an account's number
+    spawner.monitor.answer(protocol.Kill(4, 1))
+    killed = protocol.Exited(1, None, signal.SIGKILL, core_dumped=False)
+    spawner.until(lambda: killed in spawner.reports, "end of the hook")
+    until(
+        lambda: not [child for child in processes.descendants(os.getpid()) if child.state != "Z"][1:], what="the rest"
+    )
+    assert not any(isinstance(report, protocol.Exited) and report.id == 2 for report in spawner.reports)
 
 
 def test_samples_asked_for_together_are_taken_one_after_the_other(
@@ -295,7 +215,7 @@ def test_samples_asked_for_together_are_taken_one_after_the_other(
 
     monkeypatch.setattr(Sampler, "begin", noted)
     for number in range(SAMPLES_WAITING + 1):
-        spawner.requests.answer(protocol.SampleActivity(number))
+        spawner.monitor.answer(protocol.SampleActivity(number))
     spawner.until(lambda: len(taken) == SAMPLES_WAITING, "all samples")
     assert taken == list(range(SAMPLES_WAITING))
     assert [report.id for report in spawner.reports if isinstance(report, protocol.Refused)] == [SAMPLES_WAITING]

@@ -5,9 +5,9 @@ import select
 import time
 
 from pyssh_gateway.ipc import spawner as protocol
-from pyssh_gateway.spawner.event_queue import News
-from pyssh_gateway.spawner.link import Link
+from pyssh_gateway.spawner.links.link import Link
 from pyssh_gateway.spawner.sampling import SAMPLE_SECONDS, Sampler
+from pyssh_gateway.system.descriptors import close_all
 from tests.support import leaks
 from tests.support.waiting import PATIENCE
 
@@ -22,7 +22,7 @@ def test_a_sample_that_hangs_is_ended_and_the_next_one_is_taken() -> None:
     """Protects the spawner, which does not look itself, and descriptors: those of others are closed where it hangs."""
     with leaks.nothing_left_open():
         ours, theirs = protocol.socket_pair()
-        link = Link(ours, News())
+        link = Link(ours, protocol.decode_monitor_request)
         hangs = True
         reader, writer = os.pipe()
 
@@ -50,3 +50,34 @@ def test_a_sample_that_hangs_is_ended_and_the_next_one_is_taken() -> None:
         reap(sampler)
         link.close()
         theirs.close()
+
+
+def test_a_sample_is_told_although_answers_with_descriptors_wait() -> None:
+    """Protects samples: what waits for room is the spawner's to send, and its descriptors are not here."""
+    with leaks.nothing_left_open():
+        ours, theirs = protocol.socket_pair()
+        link = Link(ours, protocol.decode_monitor_request)
+        answers = 0
+        while link.stuck_at is None:
+            link.report(protocol.KeysOpened(answers), [os.open(os.devnull, os.O_RDONLY)])
+            answers += 1
+        sampler = Sampler(lambda _spawner: set(), lambda: link)
+        sampler.begin(7, time.monotonic())
+        theirs.settimeout(PATIENCE)
+        while True:
+            packet, descriptors = protocol.receive(theirs)
+            close_all(descriptors)
+            report = protocol.decode_report(packet)
+            if isinstance(report, protocol.Activity):
+                break
+        assert report.id == 7
+        reap(sampler)
+        link.close()
+        theirs.close()
+
+
+def test_nobody_is_looked_at_for_a_monitor_that_is_gone() -> None:
+    """Protects the next monitor: it gets no answer that the one before asked for."""
+    sampler = Sampler(lambda _spawner: set(), lambda: Link.closed(protocol.decode_monitor_request))
+    sampler.begin(1, time.monotonic())
+    assert not sampler.busy

@@ -62,7 +62,8 @@ class Loop:
         """Have nothing left."""
         self.services.kill()
         self.until(lambda: not self._running(), "end")
-        self.services.forget()
+        for pipe in self.services.pipes:
+            os.close(pipe)
 
     def _running(self) -> set[int]:
         return {event.pid for event in self.events if isinstance(event, ServiceStarted)} - self._reaped
@@ -255,7 +256,7 @@ def test_who_does_not_end_is_killed(run: Run) -> None:
 
 
 def test_a_stop_may_be_taken_back(run: Run) -> None:
-    """Protects a machine that goes on after all (its gateway crashed while it stopped): its services are there."""
+    """Protects a machine that goes on after all (its monitor crashed while it stopped): its services are there."""
     loop = run(service("one", "echo ready; exec sleep 100"))
     loop.until(lambda: loop.lines("one"), "start")
     loop.services.stop(loop.now)

@@ -1,4 +1,4 @@
-"""The spawner's life, in a process of its own with gateways of a few lines: restarts, signals, and what it permits."""
+"""The spawner's life, in a process of its own with monitors of a few lines: restarts, signals, and what it permits."""
 
 import json
 import os
@@ -26,24 +26,24 @@ __all__ = ["requests", "start"]
 
 
 def reports(process: subprocess.Popen[str]) -> list[list[Any]]:
-    """What the gateway was told, as [report, number of descriptors, contents]."""
+    """What the monitor was told, as [report, number of descriptors, contents]."""
     said, err, code = lines(process)
     assert (code, err) == (0, "")
     return [json.loads(line) for line in said]
 
 
 @pytest.mark.parametrize("code", [0, 2])
-def test_a_gateway_that_means_to_end_ends_everything(start: Start, code: int) -> None:
+def test_a_monitor_that_means_to_end_ends_everything(start: Start, code: int) -> None:
     """0 is a clean stop; 2 says that the machine or the configuration is wrong, which another start won't mend."""
     assert lines(start("exits", str(code))) == (["generation 1"], "", code)
 
 
-def test_a_gateway_that_leaves_is_left_to_write_its_log(start: Start) -> None:
-    """Protects the stop: who has not read the last answer has not crashed, and no other gateway follows it."""
+def test_a_monitor_that_leaves_is_left_to_write_its_log(start: Start) -> None:
+    """Protects the stop: who has not read the last answer has not crashed, and no other monitor follows it."""
     assert lines(start("leaves_unread")) == (["generation 1", "last word"], "", 0)
 
 
-def test_a_crash_is_followed_by_a_new_gateway_that_knows_of_it(start: Start) -> None:
+def test_a_crash_is_followed_by_a_new_monitor_that_knows_of_it(start: Start) -> None:
     """An exception, a signal, an exit code: each is survived, said, and handed on for the log."""
     said, err, code = lines(start("crashes_at_first"))
     assert code == 0
@@ -63,7 +63,7 @@ def test_crashes_without_end_end(start: Start) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_signal_is_handed_on_once(start: Start, number: int) -> None:
-    """Whichever it is, the gateway gets SIGTERM, leaves in its own time, and its code is the program's."""
+    """Whichever it is, the monitor gets SIGTERM, leaves in its own time, and its code is the program's."""
     process = start("waits")
     assert next_line(process).startswith("ready")
     process.send_signal(number)
@@ -71,13 +71,13 @@ def test_a_stop_signal_is_handed_on_once(start: Start, number: int) -> None:
 
 
 def reread(process: subprocess.Popen[str]) -> list[Any]:
-    """What the gateway was told of a reading: the drain time in force, what changed, what was wrong."""
+    """What the monitor was told of a reading: the drain time in force, what changed, what was wrong."""
     read: list[Any] = json.loads(next_line(process))
     return read
 
 
 def test_a_hangup_has_the_configuration_read_again(start: Start, tmp_path: Path) -> None:
-    """Protects a change: what the gateway may ask for goes by the new file, before the gateway hears of it."""
+    """Protects a change: what the monitor may ask for goes by the new file, before the monitor hears of it."""
     config = tmp_path / "config"
     config.write_text("7")
     process = start("rereads", "7", config=config)
@@ -124,10 +124,10 @@ def test_a_stop_does_not_wait_for_a_reader(start: Start, tmp_path: Path) -> None
     config = tmp_path / "fifo"
     os.mkfifo(config)
     process = start("waits", config=config)
-    gateway = int(next_line(process).split()[1])
+    monitor = int(next_line(process).split()[1])
     process.send_signal(signal.SIGHUP)
     until(lambda: len(processes.descendants(process.pid)) == 2, what="the reader")
-    (reader,) = [child.pid for child in processes.descendants(process.pid) if child.pid != gateway]
+    (reader,) = [child.pid for child in processes.descendants(process.pid) if child.pid != monitor]
     process.send_signal(signal.SIGTERM)
     assert lines(process) == (["stopping"], "", 0)
     until(lambda: not processes.is_running(reader), what="its end")
@@ -144,7 +144,7 @@ def test_signals_that_come_together_are_one_wish(start: Start) -> None:
 def test_a_second_wish_ends_at_once(start: Start) -> None:
     """Who presses Ctrl-C twice does not want to wait for anything."""
     process = start("deaf")
-    gateway = int(next_line(process).split()[1])
+    monitor = int(next_line(process).split()[1])
     process.send_signal(signal.SIGTERM)
     assert next_line(process) == "ignored"
     deadline = time.monotonic() + 2 * SAME_SIGNAL_SECONDS
@@ -152,11 +152,11 @@ def test_a_second_wish_ends_at_once(start: Start) -> None:
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     assert lines(process)[2] == 128 + signal.SIGINT
-    until(lambda: not processes.is_running(gateway), what=f"end of {gateway}")
+    until(lambda: not processes.is_running(monitor), what=f"end of {monitor}")
 
 
 @pytest.mark.slow
-def test_a_gateway_that_does_not_leave_is_killed(start: Start) -> None:
+def test_a_monitor_that_does_not_leave_is_killed(start: Start) -> None:
     """After the drain time and a margin."""
     process = start("deaf")
     assert next_line(process).startswith("ready")
@@ -166,11 +166,11 @@ def test_a_gateway_that_does_not_leave_is_killed(start: Start) -> None:
     assert "did not stop in time" in err
 
 
-def test_the_gateway_is_out_of_the_terminals_reach(start: Start) -> None:
+def test_the_monitor_is_out_of_the_terminals_reach(start: Start) -> None:
     """It leads a session of its own: Ctrl-C and a closed window reach the spawner alone, which decides."""
     process = start("waits")
-    gateway = int(next_line(process).split()[1])
-    assert os.getsid(gateway) == gateway
+    monitor = int(next_line(process).split()[1])
+    assert os.getsid(monitor) == monitor
     process.send_signal(signal.SIGTERM)
     assert lines(process)[2] == 0
 
@@ -192,25 +192,9 @@ def test_a_request_is_answered_and_its_exit_reported(start: Start, requests: Cal
     assert (by_id[8]["status"], by_id[8]["signal"]) == (None, 9)
 
 
-def test_signals_go_to_the_process_of_that_request(start: Start, requests: Callable[..., str]) -> None:
-    """By the request's id and not by a number that the gateway could choose; unknown ids are nothing."""
-    wanted = (protocol.Spawn(1, plan("exec sleep 100")), protocol.Signal(2, 9), protocol.Signal(1, 15))
-    answers = reports(start("asks", requests(*wanted)))
-    assert [report["type"] for report, _, _ in answers] == ["spawned", "exited"]
-    assert answers[-1][0]["signal"] == 15
-
-
-def test_only_permitted_accounts(start: Start, requests: Callable[..., str]) -> None:
-    """A gateway that has been taken over gets no process as anybody who may not log in, root least of all."""
-    process = start("asks", requests(protocol.Spawn(1, plan("true", user="root"))), users="somebody")
-    assert reports(process) == [
-        [{"type": "refused", "id": 1, "reason": "root is not an account that may log in", "missing": False}, 0, ""]
-    ]
-
-
 def test_an_account_that_is_gone(start: Start, requests: Callable[..., str]) -> None:
     """Permitted, but not on the machine: refused with a reason."""
-    process = start("asks", requests(protocol.Spawn(1, plan("true", user="no-such-user"))), users="no-such-user")
+    process = start("asks", requests(protocol.StartPostauth(1, "no-such-user")), users="no-such-user")
     assert reports(process)[0][0]["reason"] == "there is no account no-such-user on this machine"
 
 
@@ -237,31 +221,11 @@ def test_a_key_file_that_is_not_there_or_never_answers(
     assert answers[1][0]["reason"] == "it is not a regular file"
 
 
-def test_a_gateway_that_talks_nonsense_is_replaced(start: Start) -> None:
+def test_a_monitor_that_talks_nonsense_is_replaced(start: Start) -> None:
     """What is no message is not guessed at."""
     said, err, code = lines(start("garbage"))
     assert (said, code) == (["generation 1", "generation 2"], 0)
-    assert "killing the gateway: bad request" in err
-
-
-def test_a_crash_hangs_up_terminals_and_spares_the_rest(start: Start, requests: Callable[..., str]) -> None:
-    """As when a line is lost: what has a terminal gets SIGHUP, what has none lives on (VS Code's server)."""
-    wanted = (protocol.Spawn(1, plan("sleep 100", terminal=True)), protocol.Spawn(2, plan("sleep 100")))
-    process = start("leaves_sessions", requests(*wanted))
-    assert next_line(process) == "generation 1"
-    with_terminal, without = (int(next_line(process).split()[1]) for _ in range(2))
-    try:
-        assert next_line(process) == "generation 2"
-        # The terminal went with the gateway that held its other side, so its process may have been quicker.
-        assert next_line(process) in {"crashes 1", "crashes 2"}
-        until(lambda: not processes.is_running(with_terminal), what=f"end of {with_terminal}")
-        assert processes.is_running(without)
-    finally:
-        os.kill(without, signal.SIGKILL)
-    assert next_line(process).startswith("ready")
-    process.send_signal(signal.SIGTERM)
-    said, _, code = lines(process)
-    assert (said, code) == (["stopping"], 0)
+    assert "killing the monitor: bad request" in err
 
 
 def test_no_exit_is_lost_among_many(start: Start, requests: Callable[..., str]) -> None:
@@ -288,7 +252,7 @@ SESSION = protocol.Spawn(1, plan("true"))
 
 
 def heard(process: subprocess.Popen[str], count: int) -> list[dict[str, Any]]:
-    """The next events that a gateway prints."""
+    """The next events that a monitor prints."""
     return [json.loads(next_line(process)) for _ in range(count)]
 
 
@@ -298,7 +262,7 @@ def names(events: list[dict[str, Any]]) -> list[str]:
 
 
 def test_boot_and_services_are_told_and_stopped_in_order(start: Start, requests: Callable[..., str]) -> None:
-    """Protects the log: steps, starts, lines, and at the gateway's wish the ends, the last service's first."""
+    """Protects the log: steps, starts, lines, and at the monitor's wish the ends, the last service's first."""
     process = start("hears", requests(), boot=SERVICES)
     assert next_line(process).startswith("generation 1")
     events = heard(process, 5)
@@ -331,7 +295,7 @@ def test_services_do_not_notice_a_crash(start: Start, requests: Callable[..., st
 
 
 def test_services_end_with_the_server(start: Start, requests: Callable[..., str]) -> None:
-    """Protects against a daemon that nobody keeps: a gateway that has just gone leaves no service behind."""
+    """Protects against a daemon that nobody keeps: a monitor that has just gone leaves no service behind."""
     process = start("hears", requests(SESSION), "leave", boot=Boot(service=SERVICES.service[:1]))
     assert next_line(process).startswith("generation 1")
     pid = heard(process, 1)[0]["pid"]
@@ -362,22 +326,21 @@ def test_what_needs_an_account_waits_for_it_and_nothing_else_does(
     keys.write_text("ssh-ed25519 AAAA example\n")
     wanted = (
         protocol.AwaitAccount(1, USER.pw_name),
-        protocol.Spawn(2, plan("exit 6")),
-        protocol.MakeSockets(3, USER.pw_name),
+        protocol.StartPostauth(2, USER.pw_name),
         protocol.ReadKeys(4, str(keys)),
         protocol.AwaitAccount(5, "root"),
-        protocol.Spawn(6, plan("true", user="root")),
+        protocol.StartPostauth(6, "root"),
     )
     process = start("asks", requests(*wanted), files=str(keys), late=str(late))
     first = [json.loads(next_line(process))[0] for _ in range(2)]
-    assert [(report["type"], report["id"]) for report in first] == [("done", 5), ("refused", 6)]
+    assert [(report["type"], report["id"]) for report in first] == [("refused", 5), ("refused", 6)]
     late.touch()
     then: dict[int, str] = {}
-    while len(then) < 4:
+    while len(then) < 3:
         report = json.loads(next_line(process))[0]
         if report["type"] not in {"news", "exited"}:
             then[report["id"]] = report["type"]
-    assert then == {1: "done", 2: "spawned", 3: "spawned", 4: "keys-opened"}
+    assert then == {1: "account-ready", 2: "spawned", 4: "keys-opened"}
 
 
 # -- orphans, and being the first process ----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What a supervisor survives: gateways that talk nonsense, read nothing or can't be started, and bugs of its own."""
+"""What a supervisor survives: monitors that talk nonsense, read nothing or can't be started, and bugs of its own."""
 
 import json
 import os
@@ -18,26 +18,25 @@ from tests.support.waiting import PATIENCE
 __all__ = ["requests", "start"]
 
 
-def raw_spawn(**changes: object) -> bytes:
-    """The packet of a `Spawn` for a terminal, with other values in its plan or its terminal."""
-    whole = msgspec.to_builtins(protocol.Spawn(1, plan("true", terminal=True)))
-    for name, value in changes.items():
-        (whole["plan"]["terminal"] if name in whole["plan"]["terminal"] else whole["plan"])[name] = value
-    return msgspec.msgpack.encode(whole)
-
-
 @pytest.mark.parametrize(
-    "changes", [{"columns": -1}, {"rows": 2**40}, {"modes": [[53, -1]]}, {"modes": [[300, 1]]}, {"user": None}]
+    "request_",
+    [
+        {"type": "kill", "id": 1, "process": -1},
+        {"type": "run-hook", "id": 1, "index": 2**40},
+        {"type": "start-postauth", "id": 1, "user": None},
+        {"type": "read-keys", "id": -1, "path": "/"},
+    ],
+    ids=str,
 )
-def test_a_malformed_request_costs_its_gateway_and_nothing_else(
-    start: Start, tmp_path: Path, changes: dict[str, object]
+def test_a_malformed_request_costs_its_monitor_and_nothing_else(
+    start: Start, tmp_path: Path, request_: dict[str, object]
 ) -> None:
-    """Protects the server from a gateway that was taken over: values that no client can send are no request."""
+    """Protects the server from a monitor that was taken over: values out of their range are no request."""
     packet = tmp_path / "packet"
-    packet.write_bytes(raw_spawn(**changes))
+    packet.write_bytes(msgspec.msgpack.encode(request_))
     said, err, code = lines(start("asks_badly", str(packet)))
     assert (said, code) == (["generation 1", "generation 2"], 0)
-    assert "killing the gateway: bad request: Expected" in err
+    assert "killing the monitor: bad request: Expected" in err
     assert "Traceback" not in err
 
 
@@ -53,8 +52,8 @@ def test_a_bug_in_a_request_costs_that_request(start: Start, requests: Callable[
     assert "internal error in a request (ReadKeys)" in err
 
 
-def test_a_gateway_that_does_not_read_keeps_the_spawner_from_nothing(start: Start) -> None:
-    """Protects stops, exits and other work: reports wait for the gateway, and the spawner does not."""
+def test_a_monitor_that_does_not_read_keeps_the_spawner_from_nothing(start: Start) -> None:
+    """Protects stops, exits and other work: reports wait for the monitor, and the spawner does not."""
     process = start("reads_nothing")
     assert next_line(process) == "full"
     process.send_signal(signal.SIGTERM)
@@ -63,7 +62,7 @@ def test_a_gateway_that_does_not_read_keeps_the_spawner_from_nothing(start: Star
 
 
 @pytest.mark.slow
-def test_a_gateway_that_reads_nothing_is_replaced(start: Start) -> None:
+def test_a_monitor_that_reads_nothing_is_replaced(start: Start) -> None:
     """Protects the server from one that hangs: after a while without a report read it counts as stuck."""
     process = start("reads_nothing")
     assert next_line(process) == "full"
@@ -71,14 +70,14 @@ def test_a_gateway_that_reads_nothing_is_replaced(start: Start) -> None:
     process.send_signal(signal.SIGTERM)
     said, err, code = lines(process)
     assert (said, code) == (["stopping"], 0)
-    assert "killing the gateway: it has not read a report for 5 s" in err
+    assert "killing the monitor: it has not read a report for 5 s" in err
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start it as an account that has a limit of its own")
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="there is no util-linux")
 @pytest.mark.parametrize("room_again", [True, False])
-def test_a_gateway_that_cannot_be_started_is_tried_again(start: Start, room_again: bool) -> None:
-    """Protects the server from a process table that is full when its gateway dies: a line in the log, and later.
+def test_a_monitor_that_cannot_be_started_is_tried_again(start: Start, room_again: bool) -> None:
+    """Protects the server from a process table that is full when its monitor dies: a line in the log, and later.
 
     Meanwhile it can be stopped.
     """
@@ -91,13 +90,13 @@ def test_a_gateway_that_cannot_be_started_is_tried_again(start: Start, room_agai
         command = [*somebody, "prlimit", "--pid", str(process.pid), f"--nproc={number}:"]
         subprocess.run(command, check=True, timeout=PATIENCE)
 
-    gateway = int(next_line(process).split()[1])
+    monitor = int(next_line(process).split()[1])
     allow_processes("1")
-    os.kill(gateway, signal.SIGKILL)
+    os.kill(monitor, signal.SIGKILL)
     assert process.stderr is not None
     assert "ended with SIGKILL" in process.stderr.readline()
     assert process.stderr.readline() == (
-        "pyssh-gateway: can't start the gateway: Resource temporarily unavailable; trying again\n"
+        "pyssh-gateway: can't start the monitor: Resource temporarily unavailable; trying again\n"
     )
     if room_again:
         allow_processes("100")

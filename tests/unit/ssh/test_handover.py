@@ -9,7 +9,7 @@ import asyncssh
 import msgspec
 import pytest
 from asyncssh.connection import SSHServerConnectionOptions
-from asyncssh.constants import MSG_GLOBAL_REQUEST, MSG_KEXINIT
+from asyncssh.constants import MSG_GLOBAL_REQUEST, MSG_KEXINIT, MSG_USERAUTH_REQUEST
 
 from pyssh_gateway.ipc.handover import CipherState, ConnectionState
 from pyssh_gateway.ssh.ciphers import from_state
@@ -109,7 +109,7 @@ def test_the_packet_that_is_being_served_counts_as_received() -> None:
 
     def scenario() -> int:
         connection = resumed(msgspec.structs.replace(STATE, receive_sequence=2**32 - 1))
-        connection._handler_waits = True
+        connection.await_handler(asyncio.sleep(0), MSG_USERAUTH_REQUEST, 2**32 - 1)
         return state_of(connection).receive_sequence
 
     assert in_loop(scenario) == 0

@@ -2,11 +2,13 @@
 
 import os
 import pwd
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from pyssh_gateway.startup import trial
+from tests.support.waiting import PATIENCE
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
 IS_ROOT = os.geteuid() == 0
@@ -75,3 +77,25 @@ def test_a_keys_directory_that_can_not_be_written_is_named(home: Path, tmp_path:
     (tmp_path / "file").write_text("")
     with pytest.raises(trial.TrialError, match=f"{tmp_path}/file"):
         trial.set_up(ME, None, tmp_path / "file" / "keys")
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can make accounts")
+def test_root_gets_the_account_for_strangers() -> None:
+    """`make run` as root starts on a machine that has nothing yet; the account can't log in, and stays as it is."""
+    name = f"pyssh-trial-{os.getpid()}"
+    try:
+        remark = trial.make_preauth_account(name)
+        assert remark == f"made the account {name}, which serves connections until they have logged in"
+        entry = pwd.getpwnam(name)
+        assert entry.pw_shell == "/usr/sbin/nologin"
+        assert entry.pw_uid not in {0, pwd.getpwnam("nobody").pw_uid}
+        assert trial.make_preauth_account(name) is None
+        assert pwd.getpwnam(name) == entry
+    finally:
+        subprocess.run(["/usr/sbin/userdel", name], check=True, capture_output=True, timeout=PATIENCE)
+
+
+@pytest.mark.skipif(IS_ROOT, reason="for an ordinary account there is nothing to make")
+def test_an_ordinary_account_makes_no_account() -> None:
+    """Nobody but root could, and nobody but root needs it."""
+    assert trial.make_preauth_account("pyssh-nobody-makes-this") is None

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from pyssh_gateway.core.access.authorized_keys import AccountKeys, KeySnapshot, fingerprint
 from pyssh_gateway.core.access.certificates import type_of
+from pyssh_gateway.core.access.denials import Deny
 from pyssh_gateway.core.access.key_options import KeyOptions
 from pyssh_gateway.core.access.policy import (
     SECURITY_KEYS,
@@ -13,13 +14,13 @@ from pyssh_gateway.core.access.policy import (
     TOUCHED,
     Accept,
     Attempt,
-    Deny,
     Proof,
     decide,
 )
 from pyssh_gateway.events import Identity
 from tests.support.attempts import EC, ED, NOW, ODD, OTHER, RSA, SK, SKEC, UNKNOWN_ACCOUNT, UNKNOWN_KEY, ask
 from tests.support.certificates import made_up
+from tests.support.denials import deny
 from tests.support.key_lines import SK_ECDSA, SK_ED25519, blob
 from tests.support.snapshots import account, line, with_account
 
@@ -86,61 +87,61 @@ def test_accounts_are_named_byte_by_byte(user: bytes) -> None:
         (Attempt(b"amos", "ssh-ed25519", OTHER, None), UNKNOWN_KEY),
         (Attempt(b"amos", "ssh-ed25519", OTHER, Proof("ssh-ed25519")), UNKNOWN_KEY),
         (Attempt(b"amos", "ssh-ed25519", ED + b"\0", None), UNKNOWN_KEY),
-        (Attempt(b"amos", "ssh-ed25519", b"", None), Deny("not a public key", final=True)),
-        (Attempt(b"amos", "ssh-ed25519", b"\xff" * 8, None), Deny("not a public key", final=True)),
-        (Attempt(b"amos", "ssh-dss", blob("ssh-dss"), None), Deny("key type ssh-dss is not accepted", final=True)),
+        (Attempt(b"amos", "ssh-ed25519", b"", None), deny("not a public key", final=True)),
+        (Attempt(b"amos", "ssh-ed25519", b"\xff" * 8, None), deny("not a public key", final=True)),
+        (Attempt(b"amos", "ssh-dss", blob("ssh-dss"), None), deny("key type ssh-dss is not accepted", final=True)),
         (
             Attempt(b"amos", "ssh-of-tomorrow", ODD, Proof("ssh-of-tomorrow")),
-            Deny("key type ssh-of-tomorrow is not accepted", final=True),
+            deny("key type ssh-of-tomorrow is not accepted", final=True),
         ),
-        (Attempt(b"amos", "a", blob("a" * 99), None), Deny(f"key type {'a' * 64} is not accepted", final=True)),
+        (Attempt(b"amos", "a", blob("a" * 99), None), deny(f"key type {'a' * 64} is not accepted", final=True)),
         (
             Attempt(b"amos", "ssh-rsa", RSA, None),
-            Deny("signature algorithm ssh-rsa is not accepted for a ssh-rsa key", final=True),
+            deny("signature algorithm ssh-rsa is not accepted for a ssh-rsa key", final=True),
         ),
         (
             Attempt(b"amos", "ssh-rsa", RSA, Proof("ssh-rsa")),
-            Deny("signature algorithm ssh-rsa is not accepted for a ssh-rsa key", final=True),
+            deny("signature algorithm ssh-rsa is not accepted for a ssh-rsa key", final=True),
         ),
         (
             Attempt(b"amos", "ssh-ed25519", RSA, None),
-            Deny("signature algorithm ssh-ed25519 is not accepted for a ssh-rsa key", final=True),
+            deny("signature algorithm ssh-ed25519 is not accepted for a ssh-rsa key", final=True),
         ),
         (
             Attempt(b"amos", "rsa-sha2-256", ED, None),
-            Deny("signature algorithm rsa-sha2-256 is not accepted for a ssh-ed25519 key", final=True),
+            deny("signature algorithm rsa-sha2-256 is not accepted for a ssh-ed25519 key", final=True),
         ),
         (
             Attempt(b"amos", "rsa-sha2-256-cert-v01@openssh.com", RSA, None),
-            Deny("signature algorithm rsa-sha2-256-cert-v01@openssh.com is not accepted for a ssh-rsa key", final=True),
+            deny("signature algorithm rsa-sha2-256-cert-v01@openssh.com is not accepted for a ssh-rsa key", final=True),
         ),
         (
             Attempt(b"amos", f"webauthn-{SK_ECDSA}", SKEC, None),
-            Deny(f"signature algorithm webauthn-{SK_ECDSA} is not accepted for a {SK_ECDSA} key", final=True),
+            deny(f"signature algorithm webauthn-{SK_ECDSA} is not accepted for a {SK_ECDSA} key", final=True),
         ),
         (
             Attempt(b"amos", "", ED, None),
-            Deny("signature algorithm  is not accepted for a ssh-ed25519 key", final=True),
+            deny("signature algorithm  is not accepted for a ssh-ed25519 key", final=True),
         ),
         (
             Attempt(b"amos", "x" * 99, ED, None),
-            Deny(f"signature algorithm {'x' * 64} is not accepted for a ssh-ed25519 key", final=True),
+            deny(f"signature algorithm {'x' * 64} is not accepted for a ssh-ed25519 key", final=True),
         ),
         (
             Attempt(b"amos", "ecdsa-sha2-nistp384", EC, None),
-            Deny("signature algorithm ecdsa-sha2-nistp384 is not accepted for a ecdsa-sha2-nistp256 key", final=True),
+            deny("signature algorithm ecdsa-sha2-nistp384 is not accepted for a ecdsa-sha2-nistp256 key", final=True),
         ),
         (
             Attempt(b"amos", "rsa-sha2-256", RSA, Proof("ssh-rsa")),
-            Deny("signature made with ssh-rsa, request says rsa-sha2-256", final=True),
+            deny("signature made with ssh-rsa, request says rsa-sha2-256", final=True),
         ),
         (
             Attempt(b"amos", "rsa-sha2-512", RSA, Proof("rsa-sha2-256")),
-            Deny("signature made with rsa-sha2-256, request says rsa-sha2-512", final=True),
+            deny("signature made with rsa-sha2-256, request says rsa-sha2-512", final=True),
         ),
         (
             Attempt(b"amos", "ssh-ed25519", ED, Proof("")),
-            Deny("signature made with , request says ssh-ed25519", final=True),
+            deny("signature made with , request says ssh-ed25519", final=True),
         ),
     ],
 )
@@ -175,7 +176,7 @@ def test_an_outage_is_told_from_a_bad_key() -> None:
     """The first of the failures of the account's sources stands beside the refusal; an unknown account has none."""
     failures = ("github:example: HTTP 503", "url:https://example.com/: timed out")
     keys = with_account(account(line(ED), failures=failures))
-    assert ask(OTHER, keys) == Deny("key is not known; backend error: github:example: HTTP 503")
+    assert ask(OTHER, keys) == deny("key is not known; backend error: github:example: HTTP 503")
     assert ask(OTHER, keys, user=b"eve") == UNKNOWN_ACCOUNT
     assert isinstance(ask(ED, keys), Accept)
 

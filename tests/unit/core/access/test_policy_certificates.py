@@ -5,8 +5,9 @@ from msgspec.structs import replace
 
 from pyssh_gateway.core.access.authorized_keys import AccountKeys, KeySnapshot, fingerprint
 from pyssh_gateway.core.access.certificates import parse
+from pyssh_gateway.core.access.denials import Deny
 from pyssh_gateway.core.access.key_options import KeyOptions
-from pyssh_gateway.core.access.policy import Accept, Attempt, Deny, Proof, decide
+from pyssh_gateway.core.access.policy import Accept, Attempt, Proof, decide
 from pyssh_gateway.events import Identity
 from tests.support.attempts import (
     AUTHORITY,
@@ -24,6 +25,7 @@ from tests.support.attempts import (
     show,
 )
 from tests.support.certificates import made_up, option_list
+from tests.support.denials import deny
 from tests.support.key_lines import SK_ED25519, string
 from tests.support.snapshots import account, line, snapshot, with_account
 
@@ -110,7 +112,7 @@ def test_a_certificate_of_a_trusted_authority_gets_in(proof: Proof | None) -> No
 def test_a_certificate_that_is_not_good_stays_out(certificate: bytes, reason: str) -> None:
     """Whoever signed it; where it is wrong by itself, whatever the account's keys are, that is final."""
     of_the_account = reason.startswith(("the certificate names none", "a ssh-ed25519 key can't"))
-    assert show(certificate) == Deny(reason, final=not of_the_account)
+    assert show(certificate) == deny(reason, final=not of_the_account)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,7 @@ def test_addresses_are_addresses(networks: str) -> None:
     """In a certificate there are no patterns, names or exclusions; what sshd calls invalid makes all of it invalid."""
     critical = option_list((b"source-address", string(networks.encode())))
     reason = "this certificate can't be used: its source-address is not a list of addresses and networks"
-    assert show(made_up(critical=critical)) == Deny(reason, final=True)
+    assert show(made_up(critical=critical)) == deny(reason, final=True)
 
 
 def test_as_many_addresses_as_anybody_needs() -> None:
@@ -148,7 +150,7 @@ def test_as_many_addresses_as_anybody_needs() -> None:
     critical = [option_list((b"source-address", string(b",".join([b"192.0.2.1"] * count)))) for count in (64, 65)]
     accepted(show(made_up(critical=critical[0])))
     reason = "this certificate can't be used: its source-address has more than 64 entries"
-    assert show(made_up(critical=critical[1])) == Deny(reason, final=True)
+    assert show(made_up(critical=critical[1])) == deny(reason, final=True)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_as_many_addresses_as_anybody_needs() -> None:
 def test_a_certificate_may_be_for_some_addresses_only(peer: str, is_near: bool) -> None:
     """Its own list and the authority's both count."""
     outcome = show(made_up(critical=NEARBY), peer=peer)
-    expected = Deny(f"the certificate may not be used from {peer} (source-address)")
+    expected = deny(f"the certificate may not be used from {peer} (source-address)")
     assert isinstance(outcome, Accept) if is_near else outcome == expected
     elsewhere = snapshot(line(CA, KeyOptions(cert_authority=True, source=("10.1.2.4",))))
     assert isinstance(show(made_up(critical=NEARBY), elsewhere, peer=peer), Deny)
@@ -178,20 +180,20 @@ def test_an_authority_that_is_not_the_accounts_is_unknown() -> None:
     """It may be added any moment, as a key may; and an outage is named."""
     reason = "the certificate's authority is not known"
     other = line(ED, AUTHORITY)
-    assert show(made_up(), snapshot(other)) == Deny(reason)
+    assert show(made_up(), snapshot(other)) == deny(reason)
     failing = with_account(account(other, failures=("ca:/keys: gone",)))
-    assert show(made_up(), failing) == Deny(f"{reason}; backend error: ca:/keys: gone")
-    assert show(made_up(), KeySnapshot({"eve": account(line(CA, AUTHORITY))})) == Deny("unknown account")
+    assert show(made_up(), failing) == deny(f"{reason}; backend error: ca:/keys: gone")
+    assert show(made_up(), KeySnapshot({"eve": account(line(CA, AUTHORITY))})) == deny("unknown account")
 
 
 def test_only_authorities_certify() -> None:
     """A person's own key, which may log in, lets nobody else in; and the certified key alone gets nobody in."""
-    assert show(made_up(), snapshot(line(CA))) == Deny("the certificate's authority is not known")
+    assert show(made_up(), snapshot(line(CA))) == deny("the certificate's authority is not known")
     confused = with_account(AccountKeys(authorities={CA: (line(CA),)}))
     reason = "the key that signed the certificate is not an authority's (cert-authority)"
-    assert show(made_up(), confused) == Deny(reason)
+    assert show(made_up(), confused) == deny(reason)
     plain = decide(Attempt(b"amos", "ssh-ed25519", ED, None, PEER), snapshot(line(CA, AUTHORITY)), NOW)
-    assert plain == Deny("key is not known")
+    assert plain == deny("key is not known")
 
 
 @pytest.mark.parametrize(
@@ -211,7 +213,7 @@ def test_principals_of_the_line_stand_for_the_account(
     """With principals=, one of them has to be in the certificate, and the account's name says nothing."""
     keys = snapshot(line(CA, KeyOptions(cert_authority=True, principals=wanted)))
     outcome = show(made_up(principals=b"".join(map(string, named))), keys)
-    expected = Deny(f"the certificate names none of {', '.join(wanted)} as a principal")
+    expected = deny(f"the certificate names none of {', '.join(wanted)} as a principal")
     assert isinstance(outcome, Accept) if is_in else outcome == expected
 
 
@@ -231,7 +233,7 @@ def test_a_forced_command_is_forced(lines: bytes | None, certificate: bytes, exp
     keys = snapshot(line(CA, KeyOptions(cert_authority=True, command=lines)))
     outcome = show(made_up(critical=certificate), keys)
     if expected == "refused":
-        assert outcome == Deny("the certificate's forced command is not the authority's")
+        assert outcome == deny("the certificate's forced command is not the authority's")
     else:
         assert accepted(outcome).options.command == expected
 
@@ -278,14 +280,14 @@ def test_the_next_line_of_the_authority_may_let_in() -> None:
     gone = line(CA, KeyOptions(cert_authority=True, expires=NOW - 1))
     good = line(CA, AUTHORITY)
     assert accepted(show(made_up(), snapshot(web, gone, good, web))).key is good
-    assert show(made_up(), snapshot(web, gone)) == Deny("the certificate names none of web as a principal")
+    assert show(made_up(), snapshot(web, gone)) == deny("the certificate names none of web as a principal")
 
 
 def test_a_stale_authority_lets_nobody_in() -> None:
     """The same as with keys."""
     keys = snapshot(line(CA, AUTHORITY), fetched={"github:example": NOW - 3 * HOUR}, max_stale=HOUR)
     reason = "the keys of github:example were last confirmed 3h ago, more than max_stale (1h)"
-    assert show(made_up(), keys) == Deny(reason)
+    assert show(made_up(), keys) == deny(reason)
 
 
 @pytest.mark.parametrize(
@@ -300,4 +302,4 @@ def test_a_login_narrows_certificates_by_the_key_inside(types: set[str], only: s
     """Neither the authority's key nor the certificate itself is what is narrowed."""
     keys = with_account(account(line(CA, AUTHORITY), types=frozenset(types), only=frozenset(only)))
     outcome = show(made_up(), keys)
-    assert outcome == Deny(expected) if expected else isinstance(outcome, Accept)
+    assert outcome == deny(expected) if expected else isinstance(outcome, Accept)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from pyssh_gateway.core.access.authorized_keys import fingerprint
 from pyssh_gateway.core.access.certificates import certified
 from pyssh_gateway.core.access.key_options import KeyOptions
-from pyssh_gateway.core.access.policy import TOUCHED, VERIFIED, Accept, Deny, Proof, still_holds
+from pyssh_gateway.core.access.policy import TOUCHED, VERIFIED, Accept, Proof, still_holds
 from pyssh_gateway.events import Identity
 from tests.support.attempts import (
     AUTHORITY,
@@ -28,6 +28,7 @@ from tests.support.attempts import (
     show,
 )
 from tests.support.certificates import made_up, option_list
+from tests.support.denials import deny
 from tests.support.key_lines import SK_ECDSA, SK_ED25519, string
 from tests.support.snapshots import account, line, snapshot, with_account
 
@@ -76,7 +77,7 @@ def test_rsa_certificates_sign_with_sha2(named: str, signed: str, reason: str) -
     """The request names the certificate's algorithm, the signature the key's; SHA-1 is in neither."""
     certificate = made_up(b"ssh-rsa-cert-v01@openssh.com", key=RSA_FIELDS)
     outcome = show(certificate, algorithm=named, proof=Proof(signed))
-    assert outcome == Deny(reason, final=True) if reason else accepted(outcome).signer == RSA
+    assert outcome == deny(reason, final=True) if reason else accepted(outcome).signer == RSA
 
 
 @pytest.mark.parametrize("algorithm", ["rsa-sha2-256", "rsa-sha2-512"])
@@ -113,7 +114,7 @@ def test_somebody_has_to_be_at_a_certified_security_key(
     certificate = made_up(SK_CERTIFICATE, key=SK_FIELDS, critical=critical, extensions=extensions)
     keys = snapshot(line(CA, replace(of_line, cert_authority=True)))
     outcome = show(certificate, keys, algorithm=certified(SK_ED25519), proof=Proof(SK_ED25519, flags))
-    assert outcome == Deny(reason) if reason else isinstance(outcome, Accept)
+    assert outcome == deny(reason) if reason else isinstance(outcome, Accept)
     accepted(show(certificate, keys, algorithm=certified(SK_ED25519)))
 
 
@@ -123,7 +124,7 @@ def test_certified_ecdsa_security_keys_are_security_keys() -> None:
     certificate = made_up(certified(SK_ECDSA).encode(), key=fields)
     for flags, reason in ((TOUCHED, ""), (0, UNTOUCHED)):
         outcome = show(certificate, algorithm=certified(SK_ECDSA), proof=Proof(SK_ECDSA, flags))
-        assert outcome == Deny(reason) if reason else isinstance(outcome, Accept)
+        assert outcome == deny(reason) if reason else isinstance(outcome, Accept)
 
 
 # -- who it is ---------------------------------------------------------------------------------------------------

@@ -6,9 +6,10 @@ from pyssh_gateway.core.access.authorized_keys import AccountKeys, AuthorizedKey
 from pyssh_gateway.core.access.certificates import type_of
 from pyssh_gateway.core.access.freshness import CLOCK_SKEW
 from pyssh_gateway.core.access.key_options import KeyOptions
-from pyssh_gateway.core.access.policy import TOUCHED, VERIFIED, Accept, Attempt, Deny, Proof, decide, still_holds
+from pyssh_gateway.core.access.policy import TOUCHED, VERIFIED, Accept, Attempt, Proof, decide, still_holds
 from pyssh_gateway.events import Identity
 from tests.support.attempts import DAY, ED, NOW, OTHER, RSA, SK, SKEC, UNKNOWN_KEY, ask
+from tests.support.denials import deny
 from tests.support.snapshots import USER, account, line, snapshot, with_account
 
 
@@ -29,7 +30,7 @@ def test_options_of_a_line_hold(options: KeyOptions, expected: str) -> None:
     """Who may use the key, from where, and until when; and what it permits is handed on."""
     outcome = ask(ED, snapshot(line(ED, options)))
     if expected:
-        assert outcome == Deny(expected)
+        assert outcome == deny(expected)
     else:
         assert isinstance(outcome, Accept)
         assert outcome.options == options
@@ -40,13 +41,13 @@ def test_an_authoritys_key_does_not_log_in() -> None:
     authority = line(ED, KeyOptions(cert_authority=True))
     assert ask(ED, snapshot(authority)) == UNKNOWN_KEY
     confused = with_account(AccountKeys(keys={ED: (authority,)}))
-    assert ask(ED, confused) == Deny("the key is an authority's: it certifies, and does not log in")
+    assert ask(ED, confused) == deny("the key is an authority's: it certifies, and does not log in")
 
 
 def test_an_address_that_is_not_known_is_not_permitted() -> None:
     """Without the client's address, `from=` matches nothing."""
     attempt = Attempt(b"amos", "ssh-ed25519", ED, None)
-    assert decide(attempt, snapshot(line(ED, KeyOptions(source=("*",)))), NOW) == Deny(
+    assert decide(attempt, snapshot(line(ED, KeyOptions(source=("*",)))), NOW) == deny(
         "the key may not be used from  (from)"
     )
 
@@ -58,7 +59,7 @@ def test_the_first_line_whose_conditions_hold_lets_in() -> None:
     outcome = ask(ED, snapshot(elsewhere, first, second))
     assert isinstance(outcome, Accept)
     assert (outcome.key, outcome.options.command) == (first, b"first")
-    assert ask(ED, snapshot(elsewhere, expired)) == Deny("the key may not be used from 192.0.2.1 (from)")
+    assert ask(ED, snapshot(elsewhere, expired)) == deny("the key may not be used from 192.0.2.1 (from)")
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_the_first_line_whose_conditions_hold_lets_in() -> None:
 def test_a_login_narrows_the_keys_of_its_sources(types: set[str], only: set[str], expected: str) -> None:
     """By type and by fingerprint, both; and the sources are not asked for what would not count anyway."""
     outcome = ask(ED, with_account(account(line(ED), line(RSA), types=frozenset(types), only=frozenset(only))))
-    assert outcome == Deny(expected) if expected else isinstance(outcome, Accept)
+    assert outcome == deny(expected) if expected else isinstance(outcome, Accept)
 
 
 # -- how old the keys are ----------------------------------------------------------------------------------------
@@ -98,11 +99,11 @@ def test_keys_that_nobody_confirms_stop_counting(age: float | None, expected: st
     """After max_stale; asking again may help, and the log has why that has not yet."""
     fetched = {} if age is None else {"github:example": NOW - age}
     outcome = ask(ED, snapshot(line(ED), fetched=fetched, max_stale=7 * DAY))
-    assert outcome == Deny(expected) if expected else isinstance(outcome, Accept)
+    assert outcome == deny(expected) if expected else isinstance(outcome, Accept)
     failing = {USER: account(line(ED), failures=("github:example: HTTP 503",))}
     outcome = ask(ED, KeySnapshot(failing, fetched=fetched, max_stale=7 * DAY))
     said = f"{expected}; backend error: github:example: HTTP 503"
-    assert outcome == Deny(said) if expected else isinstance(outcome, Accept)
+    assert outcome == deny(said) if expected else isinstance(outcome, Accept)
 
 
 def test_a_stale_source_does_not_stand_in_anothers_way() -> None:
@@ -114,7 +115,7 @@ def test_a_stale_source_does_not_stand_in_anothers_way() -> None:
     assert outcome.key == file
     expired = line(ED, KeyOptions(expires=NOW - 1), source="file:/keys")
     outcome = ask(ED, snapshot(expired, gone, fetched=fetched, max_stale=7 * DAY))
-    assert outcome == Deny("the key expired 1s ago (expiry-time)")
+    assert outcome == deny("the key expired 1s ago (expiry-time)")
 
 
 # -- security keys -----------------------------------------------------------------------------------------------
@@ -147,7 +148,7 @@ def test_somebody_has_to_be_there(key: bytes, options: KeyOptions, flags: int | 
     """The touch is asked for unless the line says no-touch-required, the PIN if it says verify-required."""
     keys = snapshot(line(key, options))
     outcome = ask(key, keys, proof=Proof(type_of(key), flags))
-    assert outcome == Deny(expected) if expected else isinstance(outcome, Accept)
+    assert outcome == deny(expected) if expected else isinstance(outcome, Accept)
     assert isinstance(ask(key, keys), Accept)  # an offer has nothing to show yet
 
 

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from pyssh_gateway.core.control import HoldUp, Release
 from pyssh_gateway.core.idle import holds
 from pyssh_gateway.core.idle.holds import Hold, NotGranted, Wish
+from pyssh_gateway.core.idle.stopping import Clocks
 from pyssh_gateway.core.idle.tracker import IdlePolicy, IdleTracker, Stay, Stop
+from pyssh_gateway.core.idle.wake import Wake
 from pyssh_gateway.events import AnyEvent, HoldEnded, HoldStarted, MachineResumed, Record
 from pyssh_gateway.monitor.lifetime.holds import Holds, start_of
 from pyssh_gateway.monitor.reporting.control import Asker, Unanswerable
@@ -441,7 +443,7 @@ def test_a_hold_keeps_the_tracker_from_stopping(tmp_path: Path) -> None:
     """Protects the point of it: while a hold lasts the machine stays up, and then the idle time begins."""
 
     async def scenario(kept: Keeping) -> None:
-        tracker = IdleTracker(IdlePolicy(timeout=5.0), NOW)
+        tracker = IdleTracker(IdlePolicy(timeout=5.0), Wake(NOW, Clocks(NOW, NOW)), NOW)
         gateway = kept.gateway(fresh=True)
         name = gateway.hold(HoldUp(60.0, "training run"), asker()).hold.hold
         tracker.observe(kept.events[-1], NOW)

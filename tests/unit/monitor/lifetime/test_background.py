@@ -8,7 +8,9 @@ import pytest
 from pyssh_gateway.config import parser as config
 from pyssh_gateway.config.values import Duration
 from pyssh_gateway.core.idle.background import Process, Sample
+from pyssh_gateway.core.idle.stopping import Clocks
 from pyssh_gateway.core.idle.tracker import IdlePolicy, IdleTracker
+from pyssh_gateway.core.idle.wake import Wake
 from pyssh_gateway.events import (
     AnyEvent,
     BackgroundWork,
@@ -39,7 +41,7 @@ class Watched:
         self.published: list[BackgroundWork] = []
         self._cpu = 0.0
         loop = asyncio.get_running_loop()
-        self.tracker = IdleTracker(IdlePolicy(TIMEOUT), loop.time())
+        self.tracker = IdleTracker(IdlePolicy(TIMEOUT), Wake(0.0, Clocks(loop.time(), 0.0)), loop.time())
         self.watch = BackgroundWatch(
             config.Idle(background_max=Duration(maximum)),
             TIMEOUT,

@@ -10,7 +10,9 @@ import pytest
 from pyssh_gateway.config import parser as config
 from pyssh_gateway.config.values import Duration
 from pyssh_gateway.core.idle.background import Sample
+from pyssh_gateway.core.idle.stopping import Clocks
 from pyssh_gateway.core.idle.usage import Counters
+from pyssh_gateway.core.idle.wake import Wake
 from pyssh_gateway.events import (
     AnyEvent,
     ClientQuiet,
@@ -19,8 +21,7 @@ from pyssh_gateway.events import (
     IdleReached,
     Record,
 )
-from pyssh_gateway.gateway.listener import Listener
-from pyssh_gateway.gateway.registry import Registry
+from pyssh_gateway.monitor.clients import Clients
 from pyssh_gateway.monitor.lifetime.idle_watch import IdleWatch
 from tests.support.waiting import PATIENCE
 
@@ -44,8 +45,9 @@ class Watched:
         self._now = loop.time
         self.watch = IdleWatch(
             config.Idle(timeout=Duration(TIMEOUT), client_idle=Duration(CLIENT_IDLE)),
-            registry=cast(Registry, self),
-            listener=lambda: cast(Listener, self),
+            wake=Wake(0.0, Clocks(loop.time(), 0.0)),
+            registry=cast(Clients, self),
+            door=self,
             publish=self.publish,
             leave=lambda _why: None,
             sample=self._sample,
@@ -91,7 +93,14 @@ class Watched:
     @property
     def sessions(self) -> tuple[SimpleNamespace, ...]:
         """Its screen."""
-        return (SimpleNamespace(announce=self.published.append, tty=""),)
+        return (SimpleNamespace(tty=""),)
+
+    def announce(self, text: str) -> None:
+        """What is said on it."""
+        self.published.append(text)
+
+    async def look(self) -> None:
+        """What the client has done is known."""
 
     @property
     def unauthenticated(self) -> int:

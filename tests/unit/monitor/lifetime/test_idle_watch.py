@@ -2,16 +2,19 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import pytest
 
 from pyssh_gateway.config.types import Idle
 from pyssh_gateway.config.values import Duration
 from pyssh_gateway.core.idle.background import Sample
+from pyssh_gateway.core.idle.stopping import Clocks
+from pyssh_gateway.core.idle.wake import Wake
 from pyssh_gateway.events import AnyEvent, HoldStarted, MachineResumed, Record, ScheduleEntered
 from pyssh_gateway.events.bus import EventBus
-from pyssh_gateway.gateway.listener import Listener
-from pyssh_gateway.gateway.registry import Registry
+from pyssh_gateway.monitor.clients import Clients
+from pyssh_gateway.monitor.lifetime.door import Door
 from pyssh_gateway.monitor.lifetime.idle_watch import IdleWatch
 from tests.support.waiting import PATIENCE
 
@@ -35,8 +38,9 @@ class Watched:
         self.bus = EventBus(lambda: NOW, pytest.fail)
         self.watch = IdleWatch(
             Idle(timeout=Duration(60)),
-            registry=Registry(),
-            listener=self._no_listener,
+            wake=Wake(NOW, Clocks(self.now(), NOW)),
+            registry=cast(Clients, None),  # nobody comes
+            door=cast(Door, None),
             publish=self.bus.publish,
             leave=lambda _why: None,
             sample=self._no_sample,
@@ -62,9 +66,6 @@ class Watched:
         if isinstance(event, MachineResumed):
             self.resumed.append(event.seconds)
             self.told.set()
-
-    def _no_listener(self) -> Listener:
-        raise AssertionError
 
     async def _no_sample(self) -> Sample:
         raise AssertionError

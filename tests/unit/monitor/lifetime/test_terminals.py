@@ -10,7 +10,9 @@ import pytest
 
 from pyssh_gateway.config import parser as config
 from pyssh_gateway.core.idle.background import Process, Sample
+from pyssh_gateway.core.idle.stopping import Clocks
 from pyssh_gateway.core.idle.tracker import IdlePolicy, IdleTracker
+from pyssh_gateway.core.idle.wake import Wake
 from pyssh_gateway.events import AnyEvent, HoldEnded, HoldStarted, TerminalQuiet, TerminalUsed
 from pyssh_gateway.ipc.spawner_client import SpawnRefused
 from pyssh_gateway.monitor.lifetime.terminals import TerminalWatch
@@ -42,7 +44,7 @@ class Watched:
         self._looked = asyncio.Event()
         self._told = asyncio.Event()
         loop = asyncio.get_running_loop()
-        self.tracker = IdleTracker(IdlePolicy(TIMEOUT), loop.time())
+        self.tracker = IdleTracker(IdlePolicy(TIMEOUT), Wake(0.0, Clocks(loop.time(), 0.0)), loop.time())
         self.watch = TerminalWatch(
             config.Idle(),
             TIMEOUT,

@@ -36,10 +36,11 @@ from pyssh_gateway.core.control import (
 from pyssh_gateway.events import AnyEvent, ControlRequest, InternalError
 from pyssh_gateway.monitor.reporting import control as server
 from pyssh_gateway.monitor.reporting.control import Asker, ControlServer, Handlers, Unanswerable
+from pyssh_gateway.system.accounts import name_of
 from tests.support.waiting import PATIENCE
 
 NOBODY = 65534
-NOBODYS_NAME = server.account_name(NOBODY)
+NOBODYS_NAME = name_of(NOBODY) or str(NOBODY)
 REFUSAL = "this is for root and the account that started the server"
 
 STATUS = StatusReply("0.1.0", 7, 1.0, "::", 22, (), (), 0, IdleReport(None, False, None), ())
@@ -68,6 +69,14 @@ DAEMON = pwd.getpwnam("daemon")
 Scenario = Callable[["Asking"], Awaitable[None]]
 
 
+async def _status(_asker: Asker) -> StatusReply:
+    return STATUS
+
+
+async def _sessions(_asker: Asker) -> SessionsReply:
+    return SESSIONS
+
+
 async def _refresh() -> KeysReply:
     return KEYS
 
@@ -77,12 +86,12 @@ async def _accept(source: str) -> AcceptedReply:
 
 
 HANDLERS = Handlers(
-    status=lambda _asker: STATUS,
+    status=_status,
     keys=lambda: KEYS,
     refresh_keys=_refresh,
     try_key=lambda request: VerdictsReply((Verdict(request.user, False, "no\x1b"),)),
     accept_account=_accept,
-    sessions=lambda _asker: SESSIONS,
+    sessions=_sessions,
     why=lambda: WHY,
     hold=lambda _request, _asker: HeldReply(HOLD),
     release=lambda _request, _asker: ReleasedReply((HOLD,)),

@@ -4,14 +4,16 @@ import re
 import subprocess
 import sys
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pyssh_gateway import __version__
-from pyssh_gateway.core.access.denials import OTHER
+from pyssh_gateway.core.access.denials import Denial
+from pyssh_gateway.core.idle.stopping import Clocks
 from pyssh_gateway.core.idle.tracker import IdlePolicy, IdleTracker
+from pyssh_gateway.core.idle.wake import Wake
 from pyssh_gateway.events import (
     AnyEvent,
     AuthAttempt,
@@ -26,8 +28,8 @@ from pyssh_gateway.events import (
     Record,
     SessionOpened,
 )
-from pyssh_gateway.gateway.registry import Registry
 from pyssh_gateway.keys.source_state import SourceStatus
+from pyssh_gateway.monitor.clients import Clients
 from pyssh_gateway.monitor.reporting.figures import PREFIX, Figures, exposition
 from tests.support.places import ROOT
 
@@ -42,10 +44,12 @@ class Gateway:
     def __init__(self, *, timeout: float | None = 60.0) -> None:
         self.now = 0.0
         self.sources: tuple[SourceStatus, ...] = ()
-        self.registry = Registry()
-        self.idle = IdleTracker(IdlePolicy(timeout), 0.0)
+        self.clients: list[SimpleNamespace] = []
+        self.strangers: list[SimpleNamespace] = []
+        self.sessions: list[str] = []
+        self.idle = IdleTracker(IdlePolicy(timeout), Wake(0.0, Clocks(0.0, 0.0)), 0.0)
         self.figures = Figures(
-            registry=self.registry,
+            registry=cast(Clients, self),
             idle=self.idle,
             sources=lambda: self.sources,
             lost=lambda: {"file": 1, "stdout": 2},
@@ -60,8 +64,10 @@ class Gateway:
             self.idle.observe(event, self.now)
 
     def connect(self, name: str, user: str = "", **more: object) -> None:
-        """Put a client into the registry."""
-        self.registry.add(SimpleNamespace(**{"id": name, "user": user, "traffic": (10, 20), "sessions": {}} | more))  # type: ignore[arg-type]  # what a figure reads
+        """Somebody comes, or is on."""
+        client = SimpleNamespace(**{"id": name, "user": user, "traffic": (10, 20), "sessions": {}} | more)
+        (self.clients if user else self.strangers).append(client)
+        self.sessions += client.sessions
 
     def read(self) -> dict[Sample, float]:
         """What Prometheus reads, by name and labels; the text goes through its own parser."""
@@ -84,9 +90,19 @@ def gateway() -> Gateway:
     return Gateway()
 
 
-def attempt(result: Literal["accepted", "offered", "denied"], reason: str = "") -> AuthAttempt:
+def attempt(
+    result: Literal["accepted", "offered", "denied"], code: Denial | None = None, reason: str = ""
+) -> AuthAttempt:
     """A request to log in."""
-    return AuthAttempt(conn="c", peer="203.0.113.9", user="x", method="publickey", result=result, reason=reason)
+    return AuthAttempt(
+        conn="c",
+        peer="203.0.113.9",
+        user="x",
+        method="publickey",
+        result=result,
+        reason=reason,
+        code="" if code is None else code.value,
+    )
 
 
 def closed(bytes_in: int, bytes_out: int) -> ConnectionClosed:
@@ -157,9 +173,9 @@ class TestFigures:
     def test_attempts_are_counted_by_what_became_of_them(self, gateway: Gateway) -> None:
         """A scanner's guesses and a colleague's expired key are not the same to who looks at a graph."""
         gateway.happens(
-            attempt("denied", "unknown account"),
-            attempt("denied", "unknown account"),
-            attempt("denied", "the key expired 3d ago (expiry-time)"),
+            attempt("denied", Denial.UNKNOWN_ACCOUNT, "unknown account"),
+            attempt("denied", Denial.UNKNOWN_ACCOUNT, "unknown account"),
+            attempt("denied", Denial.EXPIRED, "the key expired 3d ago (expiry-time)"),
             attempt("offered"),
             attempt("accepted"),
             authenticated("c"),
@@ -172,24 +188,24 @@ class TestFigures:
     def test_a_scanner_makes_no_series(self, gateway: Gateway) -> None:
         """Whatever a peer sends, and whoever it is, there are no more figures after it than before."""
         gateway.happens(
-            attempt("denied", "something new about \x1b"), ConnectionRefused(peer="a", peer_port=1, reason="")
+            attempt("denied", Denial.OTHER, "something about \x1b"), ConnectionRefused(peer="a", peer_port=1, reason="")
         )
         before = gateway.read().keys()
         for number in range(100):
             peer = f"203.0.113.{number}"
             gateway.happens(
-                attempt("denied", f"something new about {number}"),
+                attempt("denied", Denial.OTHER, f"something about {number}"),
                 ConnectionRefused(peer=peer, peer_port=number, reason=f"because of {number}"),
             )
         assert gateway.read().keys() == before
-        assert gateway.value("auth_attempts_total", result="denied", reason=OTHER) == 101
+        assert gateway.value("auth_attempts_total", result="denied", reason="other") == 101
         assert gateway.value("connections_refused_total") == 101
 
     def test_bytes_never_go_back(self, gateway: Gateway) -> None:
         """Those of open connections count, and count on when these are closed."""
         gateway.connect("a", "dev")
         assert gateway.value("bytes_total", direction="in") == 10
-        gateway.registry.remove(SimpleNamespace(id="a"))  # type: ignore[arg-type]  # only its id is read
+        gateway.clients.clear()
         gateway.happens(closed(11, 22))
         assert gateway.value("bytes_total", direction="in") == 11
         assert gateway.value("bytes_total", direction="out") == 22
@@ -241,6 +257,6 @@ class TestFigures:
     def test_the_library_is_not_imported_before_it_is_wanted(self) -> None:
         """Nobody who waits for the server's start waits for the figures."""
         late = "print([name for name in sys.modules if 'prom' in name])"
-        code = f"import sys; from pyssh_gateway.startup import serve; serve.import_gateway(); {late}"
+        code = f"import sys; from pyssh_gateway.monitor import main; {late}"
         said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
         assert said.stdout == "[]\n"

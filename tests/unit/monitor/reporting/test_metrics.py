@@ -57,7 +57,11 @@ def serve() -> Iterator[Callable[[Scenario], None]]:
         def play(scenario: Scenario) -> None:
             async def run() -> None:
                 served = Served(path)
-                server = MetricsServer(listening, render=lambda: served.render(), publish=served.events.append)  # noqa: PLW0108 - a test changes it later
+
+                async def render() -> bytes:
+                    return served.render()
+
+                server = MetricsServer(listening, render=render, publish=served.events.append)
                 async with asyncio.TaskGroup() as tasks:
                     serving = tasks.create_task(server.run())
                     await scenario(served)

@@ -4,10 +4,10 @@ import asyncio
 import socket
 from contextlib import closing
 
+from pyssh_gateway.ipc.monitor_spawner_client import MonitorSpawnerClient
 from pyssh_gateway.ipc.spawner import socket_pair
-from pyssh_gateway.ipc.spawner_client import SpawnerClient
-from pyssh_gateway.monitor.reporting.accept import accept_each
 from pyssh_gateway.monitor.reporting.places import Places
+from pyssh_gateway.system.accepting import accept_each
 from tests.support.waiting import PATIENCE
 
 
@@ -27,7 +27,7 @@ def test_places_that_were_left_before_they_were_served_are_not_served() -> None:
 
     async def story() -> None:
         ours, theirs = socket_pair()
-        spawner = SpawnerClient(ours, asyncio.get_running_loop(), on_lost=lambda: None)
+        spawner = MonitorSpawnerClient(ours, asyncio.get_running_loop(), on_lost=lambda: None)
         listening = socket.create_server(("127.0.0.1", 0))
         places = Places()
         places.add("control", listening, Answers)

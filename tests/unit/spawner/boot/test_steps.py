@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from pyssh_gateway.config.types import Account, Boot, Directory, Link
+from pyssh_gateway.spawner import child
 from pyssh_gateway.spawner.boot import accounts as boot_accounts
 from pyssh_gateway.spawner.boot import steps as boot
 from pyssh_gateway.spawner.boot.accounts import FIRST_UID, HOME_MODE, SUDOERS, make_account
 from pyssh_gateway.spawner.boot.progress import Step
 from pyssh_gateway.spawner.boot.steps import NEEDS_ROOT, OK, UNCHANGED, make_directory, make_link
-from pyssh_gateway.spawner.processes import process
+from pyssh_gateway.spawner.child import Setup
 from tests.support.boot import remove, volume
 from tests.support.waiting import PATIENCE
 
@@ -302,12 +303,13 @@ def test_without_root_it_is_said() -> None:
 
 def test_a_copy_that_is_stopped_holds_up_no_boot(monkeypatch: pytest.MonkeyPatch) -> None:
     """Protects the accounts that come after: what has become an account, which may stop it, is waited for so long."""
-    child = process.fork()
-    if child == 0:
-        process.default_signals()
+
+    def stops() -> int:
         os.kill(os.getpid(), signal.SIGSTOP)
-        os._exit(0)
+        return 0
+
+    pid = child.start(Setup(), stops)
     monkeypatch.setattr(boot_accounts, "FILL_SECONDS", 0.05)
-    assert not boot_accounts.ended_well(child)
+    assert not boot_accounts.ended_well(pid)
     with pytest.raises(ChildProcessError):
-        os.waitpid(child, 0)
+        os.waitpid(pid, 0)

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from pyssh_gateway.spawner.processes import login_records
 from pyssh_gateway.spawner.processes.login_recorder import ATTEMPTS, MAX_WAITING, PAUSE_SECONDS, LoginRecorder
 from pyssh_gateway.spawner.processes.login_records import Files
 from pyssh_gateway.spawner.processes.process import Child
+from pyssh_gateway.system import utmp
 from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root keeps login records")
 
-SIZE = login_records.layout(os.uname().machine).utmp.size
+SIZE = utmp.layout(os.uname().machine).utmp.size
 SESSION = Child(os.getpid(), "example", 5, "/dev/pts/7", [])
 
 

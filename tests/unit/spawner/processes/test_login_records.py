@@ -12,17 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from pyssh_gateway.spawner.processes import login_records
 from pyssh_gateway.spawner.processes.login_records import (
-    NARROW,
-    WIDE,
     Files,
     claim_session,
-    layout,
     line_id,
     record_login,
     record_logout,
 )
+from pyssh_gateway.system.utmp import MAX_UTMP_BYTES, NARROW, WIDE, layout
 from tests.support.waiting import AT_ONCE, PATIENCE
 
 WHEN = 1_700_000_000.25
@@ -280,7 +277,7 @@ def test_a_full_disk_is_reported() -> None:
 
 def test_a_utmp_out_of_all_proportion_is_left_alone(files: Files) -> None:
     """The spawner reads the whole of it, so there is a limit."""
-    os.truncate(files.utmp, login_records.MAX_UTMP_BYTES + SIZE)
+    os.truncate(files.utmp, MAX_UTMP_BYTES + SIZE)
     problems = record_login(user="u", uid=1, pid=1, tty="/dev/pts/7", peer="", when=WHEN, files=files)
     assert len(problems) == 1
     assert files.utmp in problems[0]

@@ -7,10 +7,8 @@ import pytest
 from pyssh_gateway.spawner.processes import oom
 
 
-@pytest.mark.parametrize(("before", "spawner", "gateway"), [(0, -1000, -500), (300, -1000, -500), (-900, -1000, -900)])
-def test_the_server_is_chosen_last_and_others_as_before(
-    tmp_path: Path, before: int, spawner: int, gateway: int
-) -> None:
+@pytest.mark.parametrize(("before", "spawner", "own"), [(0, -1000, -500), (300, -1000, -500), (-900, -1000, -900)])
+def test_the_server_is_chosen_last_and_others_as_before(tmp_path: Path, before: int, spawner: int, own: int) -> None:
     """Protects the server from users who fill the memory, and the machine from processes that nothing may end."""
     path = tmp_path / "oom_score_adj"
 
@@ -21,8 +19,8 @@ def test_the_server_is_chosen_last_and_others_as_before(
     assert oom.protect(str(path)) == before
     assert value() == spawner
     path.write_text("")
-    oom.for_gateway(before, str(path))
-    assert value() == gateway
+    oom.restore(oom.for_server_process(before), str(path))
+    assert value() == own
     path.write_text("")
     oom.restore(before, str(path))
     assert value() == before
@@ -32,7 +30,7 @@ def test_without_the_right_to_nothing_changes(tmp_path: Path) -> None:
     """Protects containers that took CAP_SYS_RESOURCE away, and accounts that are not root: the server starts."""
     missing = str(tmp_path / "none")
     assert oom.protect(missing) is None
-    oom.for_gateway(None, missing)
+    assert oom.for_server_process(None) is None
     oom.restore(None, missing)
     oom.restore(0, missing)
     assert list(tmp_path.iterdir()) == []

@@ -10,16 +10,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from pyssh_gateway.as_user.sftp import command as sftp_command
 from pyssh_gateway.core.launch import LaunchPlan, Terminal
 from pyssh_gateway.spawner.processes import program
-from pyssh_gateway.spawner.processes.process import Child, SpawnError, become, hang_up, start
+from pyssh_gateway.spawner.processes.process import Child, SpawnError, find_account, hang_up, start
 from pyssh_gateway.spawner.processes.program import CANNOT_EXEC
+from pyssh_gateway.system import sftp_program
 from tests.support import leaks
-from tests.support.spawning import INHERITED, ready, send_signal
+from tests.support.spawning import INHERITED, SERVERS, ready
 from tests.support.waiting import PATIENCE
 
 IS_ROOT = os.geteuid() == 0
@@ -60,7 +59,7 @@ def launch(script: str, *, terminal: Terminal | None = None, **changes: object) 
         "greet": False,
     }
     plan = LaunchPlan(**(values | changes))  # type: ignore[arg-type]  # fields by name
-    child = ready(start(plan, inherited=INHERITED))
+    child = ready(start(plan, find_account(plan.user), inherited=INHERITED, servers=SERVERS))
     started.append(child)
     return child
 
@@ -287,7 +286,7 @@ def test_signals_reach_the_whole_group() -> None:
         "trap 'wait; echo outer' TERM; wait"
     )
     read_until(child.descriptors[1], b"ready\n")
-    send_signal(child, signal.SIGTERM)
+    os.killpg(child.pid, signal.SIGTERM)
     out, _, _ = result(child)
     assert sorted(out.split()) == [b"inner", b"outer"]
 
@@ -296,18 +295,7 @@ def test_a_signal_for_what_has_ended_is_nothing() -> None:
     """The process was quicker."""
     child = launch("true")
     result(child)
-    send_signal(child, signal.SIGTERM)
     hang_up(child)
-
-
-@needs_root
-def test_a_signal_has_the_accounts_rights() -> None:
-    """Somebody else's process in the group (a sudo in the foreground) is not signalled with the server's rights."""
-    roots = launch("echo ready; read line; exit 5", user="root")
-    read_until(roots.descriptors[1], b"ready\n")
-    send_signal(msgspec.structs.replace(roots, uid=USER.pw_uid), signal.SIGKILL)
-    os.write(roots.descriptors[0], b"\n")
-    assert result(roots)[2] == 5
 
 
 def test_a_lost_line_ends_a_terminals_group() -> None:
@@ -316,29 +304,6 @@ def test_a_lost_line_ends_a_terminals_group() -> None:
     assert os.WIFSTOPPED(os.waitpid(child.pid, os.WUNTRACED)[1])
     hang_up(child)
     assert os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1]) == -signal.SIGHUP
-
-
-@needs_root
-def test_become_is_for_good() -> None:
-    """No id is left to go back with, and it says so if one were."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            become(USER.pw_uid, USER.pw_gid)
-            code = 0 if os.getresuid() == (USER.pw_uid,) * 3 and os.getresgid() == (USER.pw_gid,) * 3 else 2
-            try:
-                os.setuid(0)
-                code = 3
-            except PermissionError:
-                pass
-            become(USER.pw_uid + 1, USER.pw_gid)
-            code = 4
-        except PermissionError:
-            pass
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 @pytest.fixture
@@ -400,7 +365,7 @@ def with_shell(shell: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_shell_that_is_not_known_is_asked_for_files(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Protects accounts whose shell is no ordinary one: SFTP is what it makes of the server's name, as with sshd."""
-    monkeypatch.setattr(sftp_command, "for_shell", lambda: b"/a/server")
+    monkeypatch.setattr(sftp_program, "for_shell", lambda: b"/a/server")
     menu = home / "menu"
     menu.write_text('#!/bin/sh\necho "menu: $*"; ls /proc/self/fd | wc -l')
     menu.chmod(0o755)
@@ -465,7 +430,7 @@ def test_a_signal_that_comes_at_once_is_not_lost() -> None:
     """A client may send `signal` as soon as its command has been granted, and a server may stop at any moment."""
     for _ in range(50):
         child = launch("exec sleep 100")
-        send_signal(child, signal.SIGTERM)
+        os.killpg(child.pid, signal.SIGTERM)
         deadline = time.monotonic() + 2
         status = (0, 0)
         while status == (0, 0):

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyssh_gateway.core.launch import Terminal
-from pyssh_gateway.spawner.processes.terminal import apply_modes, open_pty, set_size
+from pyssh_gateway.spawner.processes.terminal import apply_modes, open_pty
+from pyssh_gateway.system.pty_size import set_size
 from tests.support import leaks
 
 IFLAG, OFLAG, CFLAG, LFLAG, ISPEED, OSPEED, CC = range(7)

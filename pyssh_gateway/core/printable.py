@@ -1,0 +1,57 @@
+r"""Hostile text made safe to print, without losing what it was.
+
+User names, commands and client versions come from the network. Printed as they are they could move the cursor of
+whoever reads the log, forge a line of it, or hide behind characters that show nothing. This module turns any text
+into visible characters, one way only per input, so that the original can be read back:
+
+    backslash                                     \\
+    newline, carriage return, tab                 \n \r \t
+    other ASCII control characters, DEL           \x1b
+    a byte that was not UTF-8                     \x80 ... \xff (a surrogate escape in Python's text, PEP 383)
+    anything else that `str.isprintable` refuses  \u202e, or \U000e0041 beyond U+FFFF: the C1 controls, format and
+                                                  bidi characters, line separators, spaces that only look like one,
+                                                  lone surrogates, private and unassigned code points
+    more than MAX_TEXT characters                 \[1234 characters cut] in place of the middle
+
+It knows nothing of JSON, terminals or files.
+"""
+
+# A command line that VS Code or rsync sends fits many times over; a user name of 256 KiB (one SSH packet) does not.
+MAX_TEXT = 4096
+# Kept of the end of a longer text, because what matters can stand there: the command after a screenful of spaces,
+# the exception under a traceback.
+KEPT_TAIL = 1024
+KEPT_HEAD = MAX_TEXT - KEPT_TAIL
+
+_NAMED = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+# PEP 383: byte NN that does not decode, 0x80 to 0xff, travels as the lone surrogate U+DCNN.
+_ESCAPED_BYTE_FIRST, _ESCAPED_BYTE_LAST, _ESCAPED_BYTE_BASE = 0xDC80, 0xDCFF, 0xDC00
+
+
+def printable(text: str, *, keep_newlines: bool = False) -> str:
+    """`text` in visible characters only, at most MAX_TEXT of its characters; with `keep_newlines` also newlines."""
+    if len(text) > MAX_TEXT:
+        head = _escape(text[:KEPT_HEAD], keep_newlines=keep_newlines)
+        tail = _escape(text[-KEPT_TAIL:], keep_newlines=keep_newlines)
+        return f"{head}\\[{len(text) - MAX_TEXT} characters cut]{tail}"
+    return _escape(text, keep_newlines=keep_newlines)
+
+
+def _escape(text: str, *, keep_newlines: bool) -> str:
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(
+        char if (char.isprintable() and char != "\\") or (keep_newlines and char == "\n") else _escape_char(char)
+        for char in text
+    )
+
+
+def _escape_char(char: str) -> str:
+    if named := _NAMED.get(char):
+        return named
+    code = ord(char)
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    if _ESCAPED_BYTE_FIRST <= code <= _ESCAPED_BYTE_LAST:
+        return f"\\x{code - _ESCAPED_BYTE_BASE:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

@@ -1,0 +1,1 @@
+"""Services of the boot: when they start again, and what they write."""

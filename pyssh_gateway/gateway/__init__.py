@@ -1,1 +1,0 @@
-"""The network side: SSH on one asyncio loop, without rights over anybody's files."""

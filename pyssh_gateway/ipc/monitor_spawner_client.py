@@ -1,0 +1,195 @@
+"""The monitor's end of the spawner's socket: processes for strangers and accounts, key files, hooks, configuration."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+from pyssh_gateway.config.types import Service
+from pyssh_gateway.core.access.authorized_keys import MAX_KEYS_BYTES
+from pyssh_gateway.core.idle.background import Sample
+from pyssh_gateway.ipc import spawner as protocol
+from pyssh_gateway.ipc.request_socket import Unanswered
+from pyssh_gateway.ipc.reread import Reread, decode
+from pyssh_gateway.ipc.spawner_client import ANSWER_SECONDS, OnExit, Spawned, SpawnerClient, SpawnRefused, reason_of
+from pyssh_gateway.system.descriptors import close_all
+
+STOP_SECONDS_MORE = 5.0
+"""How much longer than its services may take the spawner may need to say that they have ended."""
+
+SOCKET_SECONDS = protocol.SOCKET_PATIENCE_SECONDS + ANSWER_SECONDS
+"""How long to wait for a socket that another server has: as long as the spawner tries."""
+
+OnNews = Callable[[protocol.SpawnerEvent], None]
+OnTakeOver = Callable[[int, str, int, socket.socket], OnExit]
+"""Takes a postauth process over: its number, account and process, and the socket to it, which is the callee's from then
+on. Gives what is to be called when the process has ended."""
+
+
+def _ignore_news(_event: protocol.SpawnerEvent) -> None:
+    """What happens without anybody who wants to know."""
+
+
+class MonitorSpawnerClient(SpawnerClient):
+    """Asks the spawner for processes and files. `on_lost` is called once when the spawner is gone.
+
+    `on_news` is called with what only the spawner knows of: steps of the boot; starts, ends and lines of services;
+    `on_reread` when it has read the configuration again; `on_take_over` with each postauth process that an earlier
+    monitor has left. Numbers of requests begin above `above` and above those of such processes.
+    """
+
+    def __init__(
+        self,
+        control: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        on_lost: Callable[[], None],
+        *,
+        on_news: OnNews = _ignore_news,
+        on_reread: Callable[[], None] = lambda: None,
+        on_take_over: OnTakeOver | None = None,
+        above: int = 0,
+    ) -> None:
+        super().__init__(control, loop, on_lost, above)
+        self._tell = on_news
+        self._on_reread = on_reread
+        self._on_take_over = on_take_over
+
+    # -- processes ------------------------------------------------------------------------------------------------
+
+    async def start_preauth(self, on_exit: OnExit) -> Spawned:
+        """Start a process for one stranger; its one descriptor is the socket to it. Raises `SpawnRefused`."""
+        return await self._start(protocol.StartPreauth(self._requests.new_number()), on_exit)
+
+    async def start_postauth(self, user: str, on_exit: OnExit) -> Spawned:
+        """Start the process of the account `user`; its one descriptor is the socket to it. Raises `SpawnRefused`."""
+        return await self._start(protocol.StartPostauth(self._requests.new_number(), user), on_exit)
+
+    def kill(self, spawned: Spawned) -> None:
+        """Kill a preauth or postauth process, or a hook; nothing happens if it has ended. Its exit is told as ever."""
+        if spawned.id in self._exits:
+            self._kill(spawned.id)
+
+    async def run_hook(self, index: int, on_exit: OnExit) -> Spawned:
+        """Run a command of the configuration (see `protocol.RunHook`); its one descriptor is its output."""
+        return await self._start(protocol.RunHook(self._requests.new_number(), index), on_exit)
+
+    async def suspend(self, on_exit: OnExit) -> Spawned:
+        """Ask the platform to suspend the machine; the one descriptor is its answer."""
+        return await self._start(protocol.Suspend(self._requests.new_number()), on_exit)
+
+    async def sample_activity(self) -> Sample:
+        """What the processes of sessions have used so far. Raises `SpawnRefused`."""
+        report, _ = await self._ask(protocol.SampleActivity(self._requests.new_number()))
+        if not isinstance(report, protocol.Activity):
+            raise SpawnRefused(reason_of(report))
+        return report.sample
+
+    # -- the machine ----------------------------------------------------------------------------------------------
+
+    async def await_account(self, user: str) -> bytes:
+        """Wait until `user`, who may be about to be made, is as it will be.
+
+        Gives why the account may not be used at present, in whole lines; empty if it may. Raises `SpawnRefused`.
+        """
+        report, _ = await self._ask(protocol.AwaitAccount(self._requests.new_number(), user))
+        if not isinstance(report, protocol.AccountReady):
+            raise SpawnRefused(reason_of(report))
+        return report.closed
+
+    async def stop_services(self, services: tuple[Service, ...]) -> None:
+        """Have the services end, which are those of the configuration, and wait until they have.
+
+        Whatever goes wrong: the spawner stops them by itself once this process has gone, and nobody is told then.
+        """
+        if not services:
+            return
+        seconds = sum(service.stop_timeout for service in services) + len(services) + STOP_SECONDS_MORE
+        with suppress(SpawnRefused):
+            await self._ask(protocol.StopServices(self._requests.new_number()), seconds)
+
+    async def read_keys(self, path: str) -> bytes:
+        """The contents of `path`, a key file of the configuration, opened with the spawner's rights.
+
+        Raises `OSError`, which is a `FileNotFoundError` if there is no such file. At most one byte more than a source
+        may have is read; the caller judges that.
+        """
+        number = self._requests.new_number()
+        try:
+            report, descriptors = await self._ask(protocol.ReadKeys(number, path))
+        except SpawnRefused as error:
+            raise OSError(str(error)) from error
+        if not descriptors:
+            missing = isinstance(report, protocol.Refused) and report.missing
+            raise (FileNotFoundError if missing else OSError)(reason_of(report))
+        content = b""
+        try:
+            while len(content) <= MAX_KEYS_BYTES and (chunk := os.read(descriptors[0], MAX_KEYS_BYTES)):
+                content += chunk
+        finally:
+            os.close(descriptors[0])
+        return content
+
+    async def await_socket(self, name: protocol.SocketName) -> socket.socket:
+        """The listening socket `name`, when the server that had it at our start has left it. Raises `SpawnRefused`."""
+        number = self._requests.new_number()
+        report, descriptors = await self._ask(protocol.AwaitSocket(number, name), SOCKET_SECONDS)
+        if not descriptors:
+            raise SpawnRefused(reason_of(report))
+        return socket.socket(fileno=descriptors[0])
+
+    # -- the configuration ----------------------------------------------------------------------------------------
+
+    def ask_reload(self) -> None:
+        """Have the spawner read the configuration again; `on_reread` is called when it has."""
+        with suppress(Unanswered):
+            self._requests.send(protocol.encode(protocol.Reload(self._requests.new_number())))
+
+    async def take_config(self) -> Reread:
+        """What came of that. Raises `SpawnRefused`."""
+        descriptor = await self._open(protocol.TakeConfig(self._requests.new_number()))
+        try:
+            return decode(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+        except ValueError as error:
+            raise SpawnRefused(f"the spawner's configuration can't be read: {error}") from error
+        finally:
+            os.close(descriptor)
+
+    async def open_log(self) -> int:
+        """The log's file, opened where it should be; the descriptor is the caller's. Raises `SpawnRefused`."""
+        return await self._open(protocol.OpenLog(self._requests.new_number()))
+
+    async def _open(self, request: protocol.TakeConfig | protocol.OpenLog) -> int:
+        report, descriptors = await self._ask(request)
+        if not isinstance(report, protocol.Opened) or len(descriptors) != 1:
+            close_all(descriptors)
+            raise SpawnRefused(reason_of(report))
+        return descriptors[0]
+
+    # -- what the spawner says by itself --------------------------------------------------------------------------
+
+    def _on_news(self, report: protocol.Report, descriptors: list[int]) -> None:
+        match report:
+            case protocol.TakeOver(id=number, user=user, pid=pid):
+                self._take_over(number, user, pid, descriptors)
+                return
+            case protocol.News(events=events):
+                for event in events:
+                    self._tell(event)
+            case protocol.Reread():
+                self._on_reread()
+        super()._on_news(report, descriptors)
+
+    def _take_over(self, number: int, user: str, pid: int, descriptors: list[int]) -> None:
+        self._requests.begin_above(number)
+        if self._on_take_over is not None and len(descriptors) == 1:
+            self._exits[number] = self._on_take_over(number, user, pid, socket.socket(fileno=descriptors[0]))
+            return
+        # No descriptors are left, say: nobody can ask it for anything any more, and nobody could ever end it.
+        close_all(descriptors)
+        self._kill(number)
+
+    def _kill(self, process: int) -> None:
+        with suppress(Unanswered):
+            kill = protocol.Kill(self._requests.new_number(), process)
+            self._requests.send(protocol.encode(kill), key=("kill", process))

@@ -1,0 +1,277 @@
+"""The messages between the monitor and a postauth process, and what a connection is given when it changes hands.
+
+One message is one packet of a `SOCK_SEQPACKET` socket pair, as in `ipc.spawner`. A postauth process is its account: all
+that it says is that account's claim. The monitor fills in the account and the person from its own registry, and ends a
+process that sends anything but these shapes, or names a connection that it was not given.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from pyssh_gateway.core.idle.usage import Counters
+from pyssh_gateway.core.launch import Endpoints
+from pyssh_gateway.core.login_rules import LoginRules
+from pyssh_gateway.events import (
+    ConnectionClosed,
+    FileOperation,
+    ForwardClosed,
+    ForwardListening,
+    ForwardOpened,
+    Identity,
+    RequestDenied,
+    SessionClosed,
+    SessionOpened,
+)
+from pyssh_gateway.ipc.spawner import ProtocolError, message_in, packet_of
+
+MAX_NAME = 64
+"""Characters of a connection's or session's name in the log; ours have a dozen."""
+
+MAX_TEXT = 4096
+"""Characters of a sentence for people."""
+
+MAX_CRASH = 16 * 1024
+"""Characters of a traceback."""
+
+MAX_PROOFS = 32
+"""Host keys that one request may ask proofs of: as many as a connection may in its life."""
+
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
+Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
+Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=64)]
+Blob = Annotated[bytes, msgspec.Meta(max_length=16 * 1024)]
+Algorithm = Annotated[bytes, msgspec.Meta(max_length=64)]
+
+
+class OfferedKey(msgspec.Struct, frozen=True):
+    """A host key as it is offered in key exchange: the signature algorithm and the public key's blob."""
+
+    algorithm: Algorithm
+    blob: Blob
+
+
+# -- from the monitor -----------------------------------------------------------------------------------------------
+
+
+class TakeConnection(msgspec.Struct, frozen=True, tag="take-connection"):
+    """Monitor: serve this connection, on which somebody has authenticated. Descriptor: the client's socket.
+
+    `state` is the preauth process's (`ipc.handover`), which the monitor has not read; `session_id` is what the monitor
+    has verified the login's signature over, and counts whatever the state says. `opened_seconds` have passed since the
+    connection came. `closed`: why the account may not be used at present, in whole lines; empty if it may. `banner` is
+    what a login shell shows first. `host_keys` are those for rekeying, `announced` the blobs of `hostkeys-00`.
+    `control` is where people on the machine ask the server, `timezone` the TZ that it was started with.
+    """
+
+    conn: Name
+    identity: Identity
+    rules: LoginRules
+    endpoints: Endpoints
+    session_id: bytes
+    state: bytes
+    host_keys: tuple[OfferedKey, ...]
+    announced: tuple[Blob, ...]
+    identification: str
+    keepalive: float | None
+    keepalive_misses: int
+    sessions: int
+    banner: bytes = b""
+    closed: bytes = b""
+    control: bytes = b""
+    timezone: bytes | None = None
+    opened_seconds: float = 0.0
+
+
+class Announce(msgspec.Struct, frozen=True, tag="announce"):
+    """Monitor: say this on the terminals of the connection `conn`; of all connections if that is empty."""
+
+    conn: Name
+    text: Text
+
+
+class HangUp(msgspec.Struct, frozen=True, tag="hang-up"):
+    """Monitor: the server stops: the processes of terminals get SIGHUP, and sessions end as they can."""
+
+
+class EndConnection(msgspec.Struct, frozen=True, tag="end-connection"):
+    """Monitor: say goodbye for `reason` and close the connection; all of them if `conn` is empty."""
+
+    conn: Name
+    reason: Text
+
+
+class Revoke(msgspec.Struct, frozen=True, tag="revoke"):
+    """Monitor: open nothing more on the connection, for `reason`; None: do so again."""
+
+    conn: Name
+    reason: Text | None
+
+
+class Report(msgspec.Struct, frozen=True, tag="report"):
+    """Monitor: say what runs. Answered by `Reported`."""
+
+    id: Number
+
+
+class Signed(msgspec.Struct, frozen=True, tag="signed"):
+    """Monitor: the signature that was asked for; None: it is refused."""
+
+    id: Number
+    signature: bytes | None
+
+
+class Proved(msgspec.Struct, frozen=True, tag="proved"):
+    """Monitor: the answer to `hostkeys-prove`; None: it is refused."""
+
+    id: Number
+    proofs: bytes | None
+
+
+class Leave(msgspec.Struct, frozen=True, tag="leave"):
+    """Monitor: end, if nothing is left to do; else answer `Busy`."""
+
+
+# -- from postauth ----------------------------------------------------------------------------------------------------
+
+Told = (
+    ConnectionClosed
+    | RequestDenied
+    | SessionOpened
+    | SessionClosed
+    | FileOperation
+    | ForwardListening
+    | ForwardOpened
+    | ForwardClosed
+)
+
+
+class Happened(msgspec.Struct, frozen=True, tag="happened"):
+    """Postauth: this has happened, in this order (`pack`); `lost` events before it were more than could be kept.
+
+    Their `identity` and `user` are empty: the monitor puts in whose connection it is.
+    """
+
+    events: tuple[bytes, ...]
+    lost: Number = 0
+
+
+class Taken(msgspec.Struct, frozen=True, tag="taken"):
+    """Postauth: the connection is served: its client is told that it has logged in."""
+
+    conn: Name
+    client: Annotated[str, msgspec.Meta(max_length=256)]
+    cipher: Annotated[str, msgspec.Meta(max_length=64)]
+
+
+class Crashed(msgspec.Struct, frozen=True, tag="crashed"):
+    """Postauth: a bug of ours ended the connection, or something on it."""
+
+    conn: Name
+    text: Annotated[str, msgspec.Meta(max_length=MAX_CRASH)]
+
+
+class Sign(msgspec.Struct, frozen=True, tag="sign"):
+    """Postauth: sign the exchange hash of a rekey on `conn`. Answered by `Signed`."""
+
+    id: Number
+    conn: Name
+    algorithm: Algorithm
+    hash: Hash
+
+
+class Prove(msgspec.Struct, frozen=True, tag="prove"):
+    """Postauth: prove these host keys to the client of `conn`; RSA's with the algorithm `rsa`. Answered by `Proved`.
+
+    The monitor builds what is signed, with its own session id (OpenSSH's PROTOCOL section 2.5).
+    """
+
+    id: Number
+    conn: Name
+    blobs: Annotated[tuple[Blob, ...], msgspec.Meta(max_length=MAX_PROOFS)]
+    rsa: Algorithm
+
+
+class SessionFigures(msgspec.Struct, frozen=True):
+    """What a session has moved so far, for how long, and what runs: another monitor than this one may have been told.
+
+    `command` is text as bytes (PEP 383), cut off if it is long.
+    """
+
+    session: Name
+    bytes_in: Number
+    bytes_out: Number
+    seconds: float
+    kind: Literal["shell", "exec", "subsystem"] = "exec"
+    command: Annotated[bytes, msgspec.Meta(max_length=MAX_TEXT)] = b""
+    tty: Name = ""
+    pid: Number = 0
+
+
+class ConnectionFigures(msgspec.Struct, frozen=True):
+    """What a connection has done so far, and what runs on it."""
+
+    conn: Name
+    bytes_in: Number
+    bytes_out: Number
+    counters: Counters
+    sessions: tuple[SessionFigures, ...]
+
+
+class Reported(msgspec.Struct, frozen=True, tag="reported"):
+    """Postauth: what runs. Of many sessions only so many are told as fit into a message."""
+
+    id: Number
+    connections: tuple[ConnectionFigures, ...]
+
+
+class Busy(msgspec.Struct, frozen=True, tag="busy"):
+    """Postauth: it can't leave yet: connections are served, or outputs of processes that outlive them are."""
+
+
+FromMonitor = TakeConnection | Announce | HangUp | EndConnection | Revoke | Report | Signed | Proved | Leave
+FromPostauth = Happened | Taken | Crashed | Sign | Prove | Reported | Busy
+
+_monitor_decoder: msgspec.msgpack.Decoder[FromMonitor] = msgspec.msgpack.Decoder(FromMonitor)
+_fields_decoder = msgspec.msgpack.Decoder(tuple[str, dict[str, bytes | int | float | bool | None]])
+_postauth_decoder: msgspec.msgpack.Decoder[FromPostauth] = msgspec.msgpack.Decoder(FromPostauth)
+
+
+def encode(message: FromMonitor | FromPostauth) -> bytes:
+    """The packet for `message`; `ProtocolError` if it is too large to be sent, or has text that is none."""
+    return packet_of(message)
+
+
+def pack(event: Told) -> bytes:
+    """An event as it travels. Text of clients may hold bytes that are no UTF-8 (PEP 383), so all text goes as bytes."""
+    fields = {
+        name: value.encode("utf-8", "surrogateescape") if isinstance(value := getattr(event, name), str) else value
+        for name in event.__struct_fields__
+        if name != "identity"
+    }
+    return msgspec.msgpack.encode((event.__struct_config__.tag, fields))
+
+
+def unpack(packed: bytes) -> Told:
+    """The event that was packed; `ProtocolError` if it is none."""
+    try:
+        tag, fields = _fields_decoder.decode(packed)
+        text = {
+            name: value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+            for name, value in fields.items()
+        }
+        event: Told = msgspec.convert(text | {"event": tag}, Told)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(f"bad event of a postauth process: {error}") from error
+    return event
+
+
+def decode_from_monitor(packet: bytes) -> FromMonitor:
+    """What the monitor says."""
+    return message_in(packet, _monitor_decoder, "message of the monitor")
+
+
+def decode_from_postauth(packet: bytes) -> FromPostauth:
+    """What a postauth process says."""
+    return message_in(packet, _postauth_decoder, "message of a postauth process")

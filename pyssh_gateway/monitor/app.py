@@ -1,0 +1,383 @@
+"""The monitor: its parts, in the order in which they live, and its life: started, run, left."""
+
+import asyncio
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pyssh_gateway.audit.log import AuditLog
+from pyssh_gateway.config.types import Config
+from pyssh_gateway.core.idle.stopping import Clocks
+from pyssh_gateway.events import (
+    GatewayCrashed,
+    InternalError,
+    MachineResumed,
+    Record,
+)
+from pyssh_gateway.events.bus import EventBus
+from pyssh_gateway.ipc.monitor_spawner_client import MonitorSpawnerClient
+from pyssh_gateway.ipc.spawner_client import OnExit, SpawnRefused
+from pyssh_gateway.keys.host_keys import HostKey
+from pyssh_gateway.keys.keyring import Keyring
+from pyssh_gateway.monitor import opening
+from pyssh_gateway.monitor.arrivals import handing_over
+from pyssh_gateway.monitor.arrivals.guests import Guests
+from pyssh_gateway.monitor.arrivals.handing_over import HandingOver
+from pyssh_gateway.monitor.arrivals.listener import Listener
+from pyssh_gateway.monitor.arrivals.preauths import Preauths
+from pyssh_gateway.monitor.arrivals.steering_state import KeptSteering
+from pyssh_gateway.monitor.complaining import complain
+from pyssh_gateway.monitor.connected.client import ClientServices
+from pyssh_gateway.monitor.connected.postauths import Postauths
+from pyssh_gateway.monitor.connected.registry import Registry
+from pyssh_gateway.monitor.connected.registry_file import RegistryFile
+from pyssh_gateway.monitor.connected.revoked_keys import RevokedKeys
+from pyssh_gateway.monitor.facts import Facts
+from pyssh_gateway.monitor.host_key_signing import HostKeySigner
+from pyssh_gateway.monitor.in_force import InForce
+from pyssh_gateway.monitor.lifetime.awake import Awake
+from pyssh_gateway.monitor.lifetime.departure import Departure
+from pyssh_gateway.monitor.lifetime.holds import Holds
+from pyssh_gateway.monitor.lifetime.idle_watch import IdleWatch
+from pyssh_gateway.monitor.lifetime.shutdown import Leaving, StopReason
+from pyssh_gateway.monitor.lifetime.stop_jobs import SpawnerJobs
+from pyssh_gateway.monitor.log_keeping import LogKeeper
+from pyssh_gateway.monitor.reload import Reloading
+from pyssh_gateway.monitor.reporting.answering import Answering
+from pyssh_gateway.monitor.reporting.login_banner import LoginBanner
+from pyssh_gateway.monitor.reporting.places import Places
+from pyssh_gateway.monitor.reporting.reports import Reporter
+from pyssh_gateway.monitor.tasks import Tasks
+from pyssh_gateway.system.processor import processor_has_aes
+
+
+class Given(msgspec.Struct, frozen=True):
+    """What the monitor is given: the network's sockets, those at which it is asked, and what outlives it.
+
+    `control` leads to the spawner; `registry` is the descriptor of the memory that the next monitor gets; `owner` is
+    the account that has started the server.
+    """
+
+    listening: Sequence[socket.socket]
+    control: socket.socket
+    asking: socket.socket | None
+    metrics: socket.socket | None
+    registry: int
+    owner: int
+
+
+class Monitor:
+    """Composition root."""
+
+    def __init__(
+        self,
+        facts: Facts,
+        given: Given,
+        host_keys: tuple[HostKey, ...],
+        audit: AuditLog,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._facts = facts
+        self._given = given
+        self._host_keys = host_keys
+        self._audit = audit
+        self._loop = loop
+        self._endpoints = tuple(sock.getsockname()[:2] for sock in given.listening)
+        self._set_up_ground()
+        self._set_up_keys()
+        self._set_up_clients()
+        self._set_up_arrivals()
+        self._set_up_lifetime()
+        self._set_up_answers()
+
+    # -- the parts, in the order in which they live -------------------------------------------------------------
+
+    def _set_up_ground(self) -> None:
+        """What everything stands on: events and their log, the spawner, the configuration, tasks."""
+        loop = self._loop
+        memory = RegistryFile(self._given.registry)
+        self.bus = EventBus(time.time, complain, memory.counted())
+        self._registry = Registry(memory)
+        # First: a line that was written twice can't be told from one that was forged, and one that is missing is seen.
+        self.bus.subscribe(lambda record: memory.count(record.seq))
+        self._early = opening.Early(self.bus)
+        self._in_force = InForce(self._facts.config)
+        self._tasks = Tasks(loop)
+        self._departure = Departure(loop)
+        self._places = Places()
+        self._reread = asyncio.Event()
+        self._spawner = MonitorSpawnerClient(
+            self._given.control,
+            loop,
+            self._spawner_lost,
+            on_news=self.bus.publish,
+            on_reread=self._reread.set,
+            on_take_over=self._take_over,
+        )
+        self._log_keeper = LogKeeper(
+            self._audit, open_log=self._spawner.open_log, publish=self.bus.publish, complain=complain, loop=loop
+        )
+
+    def _set_up_keys(self) -> None:
+        """The server's keys, and the people's."""
+        config = self._facts.config
+        self._signer = HostKeySigner(self._host_keys)
+        self._keyring = Keyring(
+            config.login, config.keys, Path(), publish=self.bus.publish, read_file=self._spawner.read_keys
+        )
+        self._revoked = RevokedKeys(self._registry, self._keyring, self._loop)
+
+    def _set_up_clients(self) -> None:
+        """Who is on, and the processes that serve them."""
+        self._postauths = Postauths(self._spawner, self._registry, self._signer, self.bus.publish, self._loop)
+        self._client_services = ClientServices(
+            people=self._keyring,
+            in_force=self._in_force,
+            publish=self.bus.publish,
+            start=self._tasks.start,
+            clock=time.time,
+            loop=self._loop,
+        )
+
+    def _set_up_arrivals(self) -> None:
+        """Who comes in, as far as the hand-over to the process of their account."""
+        loop = self._loop
+        self._awake = Awake(self._facts.started or time.time(), self._clocks)
+        self._login_banner = LoginBanner(self._facts.config, self._awake, clock=time.time)
+        self._preauths = Preauths(self._spawner, self._tasks.start, loop)
+        self._guests = Guests(
+            self._in_force,
+            self._keyring,
+            self._signer,
+            self._registry,
+            preauths=self._preauths,
+            handing_over=HandingOver(
+                self._spawner,
+                self._postauths,
+                self._registry,
+                self._signer,
+                self._client_services,
+                banner=self._login_banner.text,
+                facts=handing_over.facts(self._facts.control, self._facts.timezone),
+            ),
+            steering=KeptSteering(has_aes=processor_has_aes()),
+            publish=self.bus.publish,
+            complain=complain,
+            start=self._tasks.start,
+            clock=time.time,
+            loop=loop,
+        )
+        self._listener = Listener(
+            self._given.listening, self._guests.strangers, self._in_force, start=self._tasks.start, loop=loop
+        )
+
+    def _set_up_lifetime(self) -> None:
+        """Whether the machine is needed, and how the server leaves."""
+        loop, config = self._loop, self._facts.config
+        self._watch = IdleWatch(
+            config.idle,
+            wake=self._awake.wake,
+            registry=self._registry,
+            door=self._listener,
+            publish=self.bus.publish,
+            leave=self._departure.idle,
+            sample=self._spawner.sample_activity,
+            now=loop.time,
+            clock=time.time,
+        )
+        self._leaving = Leaving(
+            config.stop,
+            SpawnerJobs(self._spawner, loop),
+            registry=self._registry,
+            door=self._listener,
+            bus=self.bus,
+            clocks=self._clocks,
+            since=lambda: self._awake.since,
+            needed=lambda: self._watch.tracker.in_use,
+            resumed=self._watch.resumed,
+            stop_services=lambda: self._spawner.stop_services(config.boot.service),
+        )
+        self._departure.when_signalled(self._leaving.hurry)
+        self._holds = Holds(
+            limit=float(config.idle.hold_max),
+            fresh=self._facts.generation == 1,
+            publish=self.bus.publish,
+            clock=time.time,
+            loop=loop,
+            going=lambda: self._leaving.going,
+        )
+        self._reloading = Reloading(
+            self._reread,
+            take=self._spawner.take_config,
+            apply=self._reconfigure,
+            ask_keys=self._keyring.want_all,
+            reopen_log=self._log_keeper.reopen,
+            publish=self.bus.publish,
+        )
+
+    def _set_up_answers(self) -> None:
+        """What people and programs on the machine can ask."""
+        reporter = Reporter(
+            keyring=self._keyring,
+            registry=self._registry,
+            idle=self._watch.tracker,
+            host_keys=self._host_keys,
+            endpoints=self._endpoints,
+            in_force=self._in_force,
+            holds=self._holds,
+            awake=self._awake,
+            since=time.time(),
+            clock=time.time,
+            now=self._loop.time,
+        )
+        self._answering = Answering(reporter, self._in_force, self._given.owner, self.bus)
+        if self._facts.control is not None:
+            self._places.add("control", self._given.asking, self._answering.people)
+        if self._facts.config.metrics.listen != "off":
+            self._places.add("metrics", self._given.metrics, self._answering.programs(self._audit))
+
+    # -- start --------------------------------------------------------------------------------------------------
+
+    async def run(self) -> int:
+        """Serve until it is time to leave; returns the exit code."""
+        self._loop.set_exception_handler(self._unhandled)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._departure.signal, signal.Signals(number).name)
+        self._loop.add_signal_handler(signal.SIGHUP, self._spawner.ask_reload)
+        self._subscribe()
+        await self._go_on()
+        self._let_in()
+        async with asyncio.TaskGroup() as tasks:
+            keyring = tasks.create_task(self._keyring.run(), name="keyring")
+            await opening.first_answers(self._keyring, self._early.somebody, self._departure.wanted)
+            self._say_that_it_is_open()
+            self._places.start(tasks, self._spawner)
+            running = [keyring, tasks.create_task(self._log_keeper.run(), name="log")]
+            running.append(tasks.create_task(self._reloading.run(), name="reloading"))
+            reason = await self._until_stop(tasks)
+            for task in running:
+                task.cancel()
+            self._places.stop()
+            if reason is not None:
+                await self._leaving.leave(reason)
+        await self.close()
+        return 0
+
+    def _subscribe(self) -> None:
+        """In this order they hear of an event."""
+        subscribers = (
+            self._early.observe,
+            self._awake.observe,  # before those who ask it
+            self._watch.observe,
+            self._observe,
+            self._revoked.observe,
+            self._login_banner.observe,
+            self._holds.observe,
+            self._guests.observe,
+        )
+        for subscriber in subscribers:
+            self.bus.subscribe(subscriber)
+
+    async def _go_on(self) -> None:
+        """Go on from where an earlier monitor has left off, if there was one: who is on stays on."""
+        self._holds.open()
+        for crash in self._facts.crashes[-1:]:
+            self.bus.publish(GatewayCrashed(pid=crash.pid, cause=crash.cause, sessions=crash.sessions))
+        self._keyring.load_last_good()
+        left_behind = self._registry.left_behind()
+        if self._facts.generation > 1:
+            # Processes that are left come before the answer to anything.
+            with suppress(SpawnRefused):
+                await self._spawner.sample_activity()
+            self._postauths.adopt(left_behind, self._client_services)
+            for client in self._registry.clients:  # for the log they have been on all the while
+                record = Record(0, time.time(), client.login.authenticated(client.seconds))
+                self._awake.observe(record)
+                self._watch.observe(record)
+
+    def _let_in(self) -> None:
+        """Let in whom the last good copies let in: they need not wait for the sources of which nothing is known.
+
+        Those of key files count only if the files can't be read: `Looks.read_files` is before every decision.
+        """
+        self._listener.resume()
+
+    def _say_that_it_is_open(self) -> None:
+        """Say who may log in, and from now on what happens."""
+        if self._facts.generation == 1:
+            opening.show_banner(self._facts, self._endpoints, self._host_keys, self._keyring)
+        # The banner is the first thing on the screen, so what happened before it is written only now.
+        self._early.hand_on(self._audit)
+        self.bus.subscribe(self._audit)
+        self.bus.subscribe(self._log_keeper.observe)
+        for event in opening.first_events(self._facts, self._endpoints, self._host_keys):
+            self.bus.publish(event)
+
+    def _take_over(self, number: int, user: str, pid: int, sock: socket.socket) -> OnExit:
+        """The spawner has a process that serves clients of an earlier monitor."""
+        return self._postauths.take_over(number, user, pid, sock)
+
+    # -- run ----------------------------------------------------------------------------------------------------
+
+    def _observe(self, record: Record) -> None:
+        if isinstance(record.event, MachineResumed):
+            self._keyring.want_all()
+
+    def _reconfigure(self, config: Config) -> None:
+        """Put in force what can change while we run (`core.reload`). Open connections have to be let in by it, too."""
+        self._in_force.replace(config)
+        self._keyring.reconfigure(config.login, config.keys)
+        self._guests.reconfigure()
+        self._listener.reconfigure()
+        self._watch.reconfigure(config.idle)
+        self._leaving.reconfigure(config.stop)
+        self._holds.limit_to(float(config.idle.hold_max))
+        self._login_banner.reconfigure(config)
+        self._answering.reconfigure()
+        self._revoked.reconfigured(self._in_force.rules)
+
+    async def _until_stop(self, tasks: asyncio.TaskGroup) -> StopReason | None:
+        """Watch until it is time to leave, and return why; the machine may be suspended and resumed until then.
+
+        None: it was to be suspended and was not, and we have left.
+        """
+        while True:
+            watching = tasks.create_task(self._watch.run(), name="idle")
+            wanted = self._departure.wanted
+            reason = await wanted
+            watching.cancel()  # before anything else: it might open the door again
+            self._departure.begin(wanted)
+            if reason.name != "idle" or self._in_force.config.stop.action != "suspend":
+                return reason
+            if not await self._leaving.suspend(reason, self._departure.wanted):
+                return None
+
+    # -- stop ---------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Give back what is still held, the last things first."""
+        self._holds.close()
+        await self._log_keeper.finish()
+        await self._tasks.close()
+        self._preauths.close()
+        self._postauths.close()
+        self._spawner.close()
+
+    def _spawner_lost(self) -> None:
+        self._places.give_up()  # the next server may be waiting for them
+        self._departure.signal("the spawner is gone")
+
+    def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A bug of ours that no one caught: it goes into the log, and the others' sessions go on."""
+        error = context.get("exception")
+        text = f"{context.get('message')}: {error!r}" if error is not None else str(context.get("message"))
+        self.bus.publish(InternalError(where="event loop", error=text))
+
+    def _clocks(self) -> Clocks:
+        return Clocks(self._loop.time(), time.time())

@@ -1,0 +1,217 @@
+"""One client's attempts to log in: decided by `core.access.policy`, proved by its signatures, told to the bus.
+
+A security decision in here never awaits: the snapshot that a key was found in is the one that it is judged by. Before
+it, the key files are read; and before it is said that nobody knows a key, there may be a new look at the sources, and
+then everything is decided anew.
+
+What the client's side asks is not believed: it names a session once, and the data that a signature is verified over is
+made here. This module does not know SSH's protocol beyond that data.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Literal, Protocol
+
+from pyssh_gateway.config.types import Limits
+from pyssh_gateway.core.access import policy
+from pyssh_gateway.core.access.authorized_keys import KeySnapshot, fingerprint
+from pyssh_gateway.core.access.denials import (
+    OTHER_METHOD,
+    UNKNOWN_ACCOUNT,
+    WRONG_CERTIFICATE,
+    WRONG_SIGNATURE,
+    Deny,
+)
+from pyssh_gateway.core.access.freshness import Patience
+from pyssh_gateway.core.access.wire import string
+from pyssh_gateway.core.limits import AttemptBudget
+from pyssh_gateway.events import AnyEvent, AuthAttempt
+from pyssh_gateway.ipc.preauth import MAX_NAME, Answer, Attempt, Sign, Signed
+from pyssh_gateway.monitor.host_key_signing import HostKeySigner
+from pyssh_gateway.monitor.signatures import certificate_verified, read_proof, verified
+
+_USERAUTH_REQUEST = b"\x32"
+"""SSH_MSG_USERAUTH_REQUEST (RFC 4252 section 6)."""
+
+
+class ViolationError(Exception):
+    """The client's side asks what it never would if it were in order: it is to be ended."""
+
+
+class Services(Protocol):
+    """What attempts are judged by.
+
+    `read_files` returns when it is known what the key files say; `look_again` (peer, fingerprint) when it is not worth
+    waiting any longer for news of a key, or when the connection has waited enough. `clock` is Unix time.
+    """
+
+    @property
+    def limits(self) -> Limits:
+        """The configuration's."""
+
+    @property
+    def signer(self) -> HostKeySigner:
+        """The server's keys."""
+
+    @property
+    def publish(self) -> Callable[[AnyEvent], None]:
+        """The bus."""
+
+    @property
+    def snapshot(self) -> Callable[[], KeySnapshot]:
+        """The people's keys."""
+
+    @property
+    def read_files(self) -> Callable[[Patience], Awaitable[None]]:
+        """See above."""
+
+    @property
+    def look_again(self) -> Callable[[str, str, Patience], Awaitable[None]]:
+        """See above."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """See above."""
+
+
+class Attempts:
+    """Those of one connection, `conn`, from the address `peer`.
+
+    `session_id` is the hash that was signed for it, empty before. `accepted` is what let its client in, None while
+    nothing has; `in_vain` are the fingerprints of the keys that it has offered and that nobody knew.
+    """
+
+    def __init__(self, conn: str, peer: str, services: Services) -> None:
+        self.session_id = b""
+        self.user: bytes | None = None
+        self.accepted: policy.Accept | None = None
+        self.in_vain: tuple[str, ...] = ()
+        self._conn = conn
+        self._peer = peer
+        self._services = services
+        self._budget = AttemptBudget(services.limits.auth_attempts)
+        self._is_pending = False
+        # Each of its own: servers that do not answer must not keep a key file, which does, from being read.
+        self._file_patience, self._look_patience = Patience(), Patience()
+
+    async def sign(self, asked: Sign) -> Signed:
+        """Sign the exchange hash, which is the session id from now on. Raises ViolationError for a second one."""
+        if self.session_id:
+            raise ViolationError("a second signature was asked for")
+        try:
+            signature = self._services.signer.sign(asked.algorithm, asked.hash)
+        except ValueError as error:
+            raise ViolationError(str(error)) from None
+        self.session_id = asked.hash
+        return Signed(signature)
+
+    async def attempt(self, asked: Attempt) -> Answer:
+        """Judge a request. Raises ViolationError for one that comes at a wrong time or for another account."""
+        if self.accepted is not None or self._is_pending or not self.session_id:
+            raise ViolationError("an attempt at a wrong time")
+        if self.user is None:
+            self.user = asked.user
+        if asked.user != self.user:  # sshd: "Change of username or service not allowed"
+            raise ViolationError("an attempt for another account")
+        if not self._budget.request():
+            return Answer("denied", last=True)
+        self._is_pending = True
+        try:
+            result = await self._judge(asked)
+        finally:
+            self._is_pending = False
+        return Answer(result, last=result == "denied" and not self._budget.failure(asked.method))
+
+    async def _judge(self, asked: Attempt) -> Literal["offered", "accepted", "denied"]:
+        if asked.method not in {"publickey", "none"}:
+            self._report_denied(asked, OTHER_METHOD)
+        elif not (asked.user.isascii() and asked.user.decode("ascii").isprintable()):
+            # No account has such a name; a key in the request is not looked at.
+            self._report_denied(asked, UNKNOWN_ACCOUNT)
+        elif asked.method == "publickey":
+            return await self._judge_key(asked)
+        # `none` is how clients ask which methods there are (RFC 4252 section 5.2), and every login begins with it.
+        return "denied"
+
+    async def _judge_key(self, asked: Attempt) -> Literal["offered", "accepted", "denied"]:
+        """Decide a `publickey` request (RFC 4252 section 7); without a signature the key is only offered."""
+        attempt = policy.Attempt(
+            user=asked.user,
+            algorithm=asked.algorithm,
+            blob=asked.blob,
+            proof=None if asked.signature is None else read_proof(asked.signature),
+            peer=self._peer,
+        )
+        await self._services.read_files(self._file_patience)
+        outcome = self._decide(attempt)
+        if isinstance(outcome, Deny) and not outcome.final:
+            await self._services.look_again(attempt.peer, fingerprint(asked.blob), self._look_patience)
+            outcome = self._decide(attempt)
+        # From here to the answer nothing awaits: what was decided is what holds.
+        if isinstance(outcome, Deny):
+            self.in_vain += () if outcome.final else (fingerprint(asked.blob),)
+            self._report(attempt, "denied", denial=outcome)
+            return "denied"
+        if outcome.certificate is not None and not certificate_verified(outcome.certificate):
+            self._report(attempt, "denied", denial=WRONG_CERTIFICATE)
+            return "denied"
+        if asked.signature is None:
+            self._report(attempt, "offered", accepted=outcome)
+            return "offered"
+        # The decision has looked at what a security key says of the touch; without the flag it may be missing.
+        touch_required = outcome.options.touch_required
+        if not verified(outcome.signer, self._signed(asked), asked.signature, touch_required=touch_required):
+            self._report(attempt, "denied", accepted=outcome, denial=WRONG_SIGNATURE)
+            return "denied"
+        self.accepted = outcome
+        self._report(attempt, "accepted", accepted=outcome)
+        return "accepted"
+
+    def _decide(self, attempt: policy.Attempt) -> policy.Accept | Deny:
+        return policy.decide(attempt, self._services.snapshot(), self._services.clock())
+
+    def _signed(self, asked: Attempt) -> bytes:
+        """What the client has to have signed (RFC 4252 section 7)."""
+        return b"".join(
+            (
+                string(self.session_id),
+                _USERAUTH_REQUEST,
+                string(asked.user),
+                string(b"ssh-connection"),
+                string(b"publickey"),
+                b"\x01",
+                string(asked.algorithm.encode()),
+                string(asked.blob),
+            )
+        )
+
+    def _report_denied(self, asked: Attempt, denial: Deny) -> None:
+        """Tell of a request in which no key was looked at."""
+        self._report(policy.Attempt(asked.user, "", b"", None), "denied", method=asked.method, denial=denial)
+
+    def _report(
+        self,
+        attempt: policy.Attempt,
+        result: Literal["accepted", "offered", "denied"],
+        *,
+        method: str = "publickey",
+        accepted: policy.Accept | None = None,
+        denial: Deny | None = None,
+    ) -> None:
+        certificate = accepted.certificate if accepted is not None else None
+        key_type = attempt.algorithm[:MAX_NAME] if accepted is None else accepted.key.key_type
+        known_as = fingerprint(attempt.blob) if attempt.blob else ""
+        self._services.publish(
+            AuthAttempt(
+                conn=self._conn,
+                peer=self._peer,
+                user=attempt.user.decode("utf-8", "surrogateescape"),
+                method=method,
+                result=result,
+                reason="" if denial is None else denial.reason,
+                code="" if denial is None else denial.code.value,
+                key_type=key_type if certificate is None else certificate.key_type,
+                fingerprint=known_as if accepted is None else accepted.identity.fingerprint,
+                source=accepted.key.source if accepted is not None else "",
+                identity=accepted.identity if accepted is not None else None,
+            )
+        )

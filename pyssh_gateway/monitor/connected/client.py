@@ -1,0 +1,315 @@
+"""One connection on which somebody has logged in, as the monitor knows it. The connection itself is postauth's.
+
+What postauth says of it is its account's claim: who it is, from where, and since when are put in here.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from pyssh_gateway.core.access import policy
+from pyssh_gateway.core.access.authorized_keys import KeySnapshot
+from pyssh_gateway.core.control import ConnectionReport, SessionReport
+from pyssh_gateway.core.idle.usage import Counters
+from pyssh_gateway.events import (
+    AnyEvent,
+    ConnectionClosed,
+    Event,
+    Identity,
+    SessionClosed,
+    SessionOpened,
+)
+from pyssh_gateway.ipc import postauth as ipc
+from pyssh_gateway.ipc.spawner import ProtocolError
+from pyssh_gateway.monitor.connected.login import Login, digest
+from pyssh_gateway.monitor.connected.revocation import REVOKED_SECONDS, Opened, Revocation
+from pyssh_gateway.monitor.in_force import InForce
+
+E = TypeVar("E", bound=Event)
+
+SIGNATURES_AT_ONCE = 64
+SIGNATURE_SECONDS = 0.2
+"""How many rekeys of a connection are signed at once, and how often after that. OpenSSH's clients rekey after an hour,
+or after some GiB. Those that are told to do so every 64 KiB go slower then, and none is cut off for it. One of RSA may
+take 2 ms, so a connection takes the monitor a hundredth of a processor at most."""
+
+SIGNATURES_WAITING = 2
+"""How many may wait. A connection has one rekey at a time; who asks for more breaks the protocol."""
+
+PROCESS_ENDED = "its process ended"
+"""Why connections are closed whose postauth process is gone."""
+
+PROCESS_SILENT = "its process did not answer"
+"""The same for one that was ended because it was silent. Its user may have stopped it, so it is no bug of ours."""
+
+
+class Looks(Protocol):
+    """What is asked of the sources of keys."""
+
+    async def look_up(self, spec: str) -> bool:
+        """Have the source asked again; whether what is known then is certain."""
+
+    def used(self, spec: str, peer: str, in_vain: tuple[str, ...]) -> None:
+        """A key of that source has let somebody in."""
+
+
+class People(Protocol):
+    """The people's keys, as they are now."""
+
+    @property
+    def snapshot(self) -> KeySnapshot:
+        """All of them."""
+
+    @property
+    def looks(self) -> Looks:
+        """Who has the sources asked."""
+
+
+class ClientServices(msgspec.Struct, frozen=True):
+    """What a client needs beside its process. `clock` is Unix time; `start` begins a task that somebody else owns."""
+
+    people: People
+    in_force: InForce
+    publish: Callable[[AnyEvent], None]
+    start: Callable[[Coroutine[Any, Any, None], str], object]
+    clock: Callable[[], float]
+    loop: asyncio.AbstractEventLoop
+
+
+class Process(Protocol):
+    """The postauth process of a connection."""
+
+    def tell(self, message: ipc.FromMonitor) -> None:
+        """Send it a message; nothing waits for it."""
+
+
+class Session:
+    """One session, as far as postauth tells of it. Of a command's text only the beginning is kept: it may be long."""
+
+    def __init__(self, opened: SessionOpened) -> None:
+        self.opened = msgspec.structs.replace(opened, command=opened.command[: ipc.MAX_TEXT], requested="")
+        self.figures = ipc.SessionFigures(opened.session, 0, 0, 0.0)
+
+    @property
+    def tty(self) -> str:
+        """The terminal's path; empty without one."""
+        return self.opened.tty
+
+    def report(self) -> SessionReport:
+        """What runs."""
+        told, now = self.opened, self.figures
+        return SessionReport(
+            told.session, told.kind, told.command, told.tty, now.bytes_in, now.bytes_out, told.pid, now.seconds
+        )
+
+
+class Client:
+    """A connection with its sessions, counters, and the rights of its process to ask for signatures.
+
+    `in_vain` are the keys that its client had offered before. `settled` is set when its process has taken it, or it is
+    `over`.
+    """
+
+    def __init__(self, login: Login, process: Process, services: ClientServices) -> None:
+        self.login = login
+        self.in_vain: tuple[str, ...] = ()
+        self.settled = asyncio.Event()
+        self.over = False
+        self.sessions: dict[str, Session] = {}
+        self.counters = Counters()
+        self.traffic = (0, 0)
+        self._process = process
+        self._services = services
+        self._opened_at = services.loop.time() - max(0.0, services.clock() - login.opened)
+        self._signatures = float(SIGNATURES_AT_ONCE)
+        self._signed_at = services.loop.time()
+        identity = login.identity
+        self._revocation = Revocation(
+            Opened(
+                conn=self.id,
+                peer=login.endpoints.peer,
+                user=login.user,
+                identity=identity,
+                holds=self._holds,
+                why_not=self._why_revoked,
+                look_up=self._look_up,
+                publish=services.publish,
+                announce=self._announce,
+                revoke=self._revoke,
+                end=self.disconnect,
+            ),
+            self._seconds_to_revoked_end,
+            services.loop,
+            self._start,
+        )
+
+    @property
+    def id(self) -> str:
+        """Its name in the log."""
+        return self.login.conn
+
+    @property
+    def user(self) -> str:
+        """The account; empty until its client has been told that it has logged in."""
+        return self.login.user if self.login.taken else ""
+
+    @property
+    def identity(self) -> Identity:
+        """The person."""
+        return self.login.identity
+
+    @property
+    def seconds(self) -> float:
+        """For how long the connection has been there."""
+        return self._services.loop.time() - self._opened_at
+
+    def report(self) -> ConnectionReport:
+        """Since when it is on, and what runs."""
+        return ConnectionReport(
+            conn=self.id,
+            user=self.user,
+            identity=self.identity,
+            peer=self.login.endpoints.peer,
+            since=self._services.clock() - self.seconds,
+            sessions=tuple(session.report() for session in self.sessions.values()),
+            bytes_in=self.traffic[0],
+            bytes_out=self.traffic[1],
+        )
+
+    # -- what its process is told -------------------------------------------------------------------------------
+
+    def disconnect(self, reason: str) -> None:
+        """Say goodbye and close."""
+        self._process.tell(ipc.EndConnection(self.id, reason))
+
+    def recheck_key(self) -> None:
+        """The keys have changed: see whether the one that let this client in is still good, and act if it is not."""
+        if self.user:
+            self._revocation.check()
+
+    def _announce(self, text: str) -> None:
+        self._process.tell(ipc.Announce(self.id, f"pyssh-gateway: {text}"))
+
+    def _revoke(self, reason: str | None) -> None:
+        self._process.tell(ipc.Revoke(self.id, reason))
+
+    # -- the key ------------------------------------------------------------------------------------------------
+
+    def _holds(self) -> bool:
+        return policy.still_holds(self.login.user, self.login.accepted, self._services.people.snapshot)
+
+    def _why_revoked(self) -> str:
+        if self.login.user not in self._services.in_force.rules:  # the configuration was read again
+            return f"nobody may log in as {self.login.user} any more"
+        return f"the key {self.identity.fingerprint} of {self.identity.person} has been revoked"
+
+    async def _look_up(self) -> bool:
+        return await self._services.people.looks.look_up(self.login.accepted.key.source)
+
+    def _seconds_to_revoked_end(self) -> float | None:
+        return REVOKED_SECONDS if self._services.in_force.config.keys.on_revoke == "end" else None
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._services.start(work, f"revocation of {self.id}")
+
+    # -- what its process says ----------------------------------------------------------------------------------
+
+    def taken(self, client: str, cipher: str) -> None:
+        """Its client has been told that it has logged in. Raises ProtocolError if that was said already."""
+        if self.login.taken and self.login.client:
+            raise ProtocolError(f"{self.id} is said to be taken twice")
+        self.login = msgspec.structs.replace(self.login, taken=True, client=client, cipher=cipher)
+        self.settled.set()
+
+    def authenticated(self) -> None:
+        """Say so: from here on somebody is on."""
+        self._services.publish(self.login.authenticated(self.seconds))
+        self._services.people.looks.used(self.login.accepted.key.source, self.login.endpoints.peer, self.in_vain)
+        self.recheck_key()  # the keys may have changed since the decision
+
+    def happened(self, event: ipc.Told) -> None:
+        """Put an event into the log, with whose connection it is. Raises ProtocolError for one that can't be."""
+        match event:
+            case ConnectionClosed():
+                self.closed(event.reason, event.goodbye, traffic=(event.bytes_in, event.bytes_out))
+                return
+            case _ if not self.login.taken:
+                raise ProtocolError(f"something happens on {self.id}, which is not taken yet")
+            case SessionOpened(session=session):
+                if session in self.sessions or len(self.sessions) >= self.login.sessions:
+                    raise ProtocolError(f"{session} is opened twice, or one too many on {self.id}")
+                self.sessions[session] = Session(self._claimed(event))
+            case SessionClosed(session=session):
+                self.sessions.pop(session, None)
+        self._services.publish(self._claimed(event))
+
+    def closed(self, reason: str, goodbye: bool, traffic: tuple[int, int] | None = None) -> None:
+        """The connection is over."""
+        self.over = True
+        self.settled.set()
+        self._revocation.close()
+        bytes_in, bytes_out = self.traffic if traffic is None else traffic
+        self._services.publish(
+            ConnectionClosed(
+                conn=self.id,
+                peer=self.login.endpoints.peer,
+                user=self.user,
+                reason=reason,
+                seconds=round(self.seconds, 3),
+                bytes_in=bytes_in,
+                bytes_out=bytes_out,
+                goodbye=goodbye,
+                identity=self.identity if self.user else None,
+            )
+        )
+
+    def figures(self, told: ipc.ConnectionFigures) -> None:
+        """What it has done so far, by its process."""
+        self.counters = told.counters
+        self.traffic = told.bytes_in, told.bytes_out
+        for figures in told.sessions:
+            session = self.sessions.get(figures.session)
+            if session is not None:
+                session.figures = figures
+
+    def adopt_session(self, told: ipc.SessionFigures) -> None:
+        """A session that was opened before this monitor was there."""
+        if told.session not in self.sessions:
+            self.sessions[told.session] = Session(
+                self._claimed(
+                    SessionOpened(
+                        conn=self.id,
+                        session=told.session,
+                        user="",
+                        kind=told.kind,
+                        command=told.command.decode("utf-8", "surrogateescape"),
+                        tty=told.tty,
+                        term="",
+                        pid=told.pid,
+                    )
+                )
+            )
+
+    def seconds_to_signature(self, blob: bytes | None) -> float | None:
+        """How long a rekey with the host key `blob` (None: there is none) waits to be signed; None: for ever."""
+        now = self._services.loop.time()
+        earned = (now - self._signed_at) / SIGNATURE_SECONDS
+        self._signatures = min(SIGNATURES_AT_ONCE, self._signatures + earned)
+        self._signed_at = now
+        left = self._signatures - 1
+        if blob is None or left < -SIGNATURES_WAITING or digest(blob) not in self.login.host_keys:
+            return None
+        self._signatures = left
+        return max(0.0, -left * SIGNATURE_SECONDS)
+
+    def may_be_proved(self, keys: int) -> bool:
+        """Whether it may have proofs of so many host keys; they are taken off what it may have in its life."""
+        left = self.login.proofs_left - keys
+        self.login = msgspec.structs.replace(self.login, proofs_left=max(0, left))
+        return left >= 0
+
+    def _claimed(self, event: E) -> E:
+        """An event of the account's, with who and where it is."""
+        return msgspec.structs.replace(event, conn=self.id, user=self.login.user, identity=self.identity)

@@ -1,0 +1,79 @@
+"""What the monitor knows of a login, and leaves to the next monitor. It is nobody's claim but the monitor's own."""
+
+from hashlib import sha256
+
+import msgspec
+
+from pyssh_gateway.core.access.key_options import NO_OPTIONS
+from pyssh_gateway.core.access.policy import Accept
+from pyssh_gateway.core.launch import Endpoints
+from pyssh_gateway.events import ConnectionAuthenticated, Identity
+from pyssh_gateway.ipc.postauth import MAX_PROOFS
+
+
+class Login(msgspec.Struct, frozen=True):
+    """A connection that belongs to the postauth process with the number `process`.
+
+    `accepted` is what let it in, as far as `policy.still_holds` looks at it. `session_id` is the one that the login's
+    signature was verified over. `opened` is the Unix time at which the connection came. `host_keys` are the digests of
+    the public keys that it may be shown (`digest`). `taken`: postauth has said that it serves the connection, and
+    named `client` and `cipher`. It may have so many `sessions`, and ask for `proofs_left` proofs of host keys.
+    """
+
+    conn: str
+    user: str
+    accepted: Accept
+    endpoints: Endpoints
+    session_id: bytes
+    opened: float
+    process: int
+    host_keys: tuple[bytes, ...]
+    sessions: int
+    taken: bool = False
+    client: str = ""
+    cipher: str = ""
+    proofs_left: int = MAX_PROOFS
+
+    @property
+    def identity(self) -> Identity:
+        """The person."""
+        return self.accepted.identity
+
+    def authenticated(self, seconds: float) -> ConnectionAuthenticated:
+        """The event: `seconds` after the connection came, its client was told that it has logged in."""
+        return ConnectionAuthenticated(
+            conn=self.conn,
+            peer=self.endpoints.peer,
+            user=self.user,
+            fingerprint=self.identity.fingerprint,
+            source=self.accepted.key.source,
+            client=self.client,
+            cipher=self.cipher,
+            seconds=round(seconds, 3),
+            identity=self.identity,
+        )
+
+
+def essence(accepted: Accept) -> Accept:
+    """What has to be known of an acceptance to see later whether it still holds: a tenth of it, for the memory's sake.
+
+    Conditions count at the login only, and so do a certificate's names and signature, which were verified then.
+    """
+    certificate = accepted.certificate
+    if certificate is not None:
+        certificate = msgspec.structs.replace(
+            certificate,
+            key_id="",
+            principals=(),
+            critical_options=(),
+            extensions=(),
+            signed=b"",
+            signature=b"",
+        )
+    key = msgspec.structs.replace(accepted.key, comment="", options=NO_OPTIONS)
+    return msgspec.structs.replace(accepted, key=key, options=NO_OPTIONS, certificate=certificate)
+
+
+def digest(blob: bytes) -> bytes:
+    """A host key's, by which it is known again."""
+    return sha256(blob).digest()

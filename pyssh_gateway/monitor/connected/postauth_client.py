@@ -1,0 +1,363 @@
+"""One postauth process: what it is told, and what becomes of what it says.
+
+A process is its account, and its account's user may have taken it over. It speaks for the connections that were handed
+to it and for no others; who they are is known here. What breaks that ends it.
+"""
+
+import asyncio
+import secrets
+import socket
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Literal
+
+import msgspec
+
+from pyssh_gateway.events import (
+    AnyEvent,
+    FileOperation,
+    ForwardClosed,
+    InternalError,
+    SessionClosed,
+)
+from pyssh_gateway.ipc import postauth as ipc
+from pyssh_gateway.ipc.message_socket import MessageSocket
+from pyssh_gateway.ipc.spawner import ProtocolError
+from pyssh_gateway.ipc.spawner_client import Spawned
+from pyssh_gateway.monitor.connected.client import PROCESS_ENDED, PROCESS_SILENT, Client
+from pyssh_gateway.monitor.connected.login import Login
+from pyssh_gateway.monitor.connected.registry import Registry
+from pyssh_gateway.monitor.host_key_signing import HostKeySigner
+
+EVENTS_A_TURN = 32
+"""Events of one process that are put into the log in a turn of the loop: 3 ms. Others are served between two turns, and
+the rest of a flood waits in its own process's socket."""
+
+SILENT_SECONDS = 30.0
+"""How long a process may take for a report before it is killed. Its user may have stopped it, and then nothing of what
+it has promised its clients is true any more."""
+
+REPORT_SECONDS = 30.0
+"""How often it is asked for one if nobody asks: so that one that is stopped is noticed."""
+
+MAX_PAST = 256
+"""Connections that are remembered after their end: what a file server did last is told when its client has gone."""
+
+AFTERWARDS = (FileOperation, ForwardClosed, SessionClosed)
+"""What may be told of a connection that is closed."""
+
+State = Literal["running", "leaving", "ended"]
+
+
+class Services(msgspec.Struct, frozen=True):
+    """What a process needs. `kill` has the spawner end it; `on_change` hears that it is out of use, or has ended."""
+
+    registry: Registry
+    signer: HostKeySigner
+    publish: Callable[[AnyEvent], None]
+    kill: Callable[[Spawned], None]
+    on_change: Callable[["PostauthClient"], None]
+    loop: asyncio.AbstractEventLoop
+
+
+class PostauthClient:
+    """The monitor's end. `clients` are its connections; `in_flight` logins are on their way to it.
+
+    `state` is "leaving" from when it was asked to leave until it has answered; `changed` is set at every change of it,
+    and `exited` when the spawner has reaped the process. One that was `taken_over` from the monitor before is not heard
+    until `adopt` has said which connections are its own: it may have much to tell.
+    """
+
+    def __init__(
+        self, user: str, spawned: Spawned, sock: socket.socket, services: Services, *, taken_over: bool = False
+    ) -> None:
+        self.user = user
+        self.spawned = spawned
+        self.clients: dict[str, Client] = {}
+        self.in_flight = 0
+        self.state: State = "running"
+        self.changed = asyncio.Event()
+        self.exited = asyncio.Event()
+        self._services = services
+        self._loop = services.loop
+        self._past: OrderedDict[str, Login] = OrderedDict()
+        self._adopted: set[str] | None = None
+        self._events: deque[ipc.Told | ipc.Crashed] = deque()
+        self._paused = False
+        self._turn: asyncio.Handle | None = None
+        self._answer: asyncio.Future[None] | None = None
+        self._last_report = secrets.randbits(32)  # no number that a monitor before may have used
+        self._tick = self._loop.call_later(REPORT_SECONDS, self._look_again)
+        self._messages: MessageSocket[ipc.FromPostauth] = MessageSocket(
+            sock,
+            self._loop,
+            decode=ipc.decode_from_postauth,
+            on_message=self._heard,
+            on_end=self._closed,
+        )
+        self._taken_over = taken_over
+        if taken_over:
+            self._messages.pause()
+        services.registry.processes.add(self)
+
+    # -- what it is told ----------------------------------------------------------------------------------------
+
+    def tell(self, message: ipc.FromMonitor) -> None:
+        """Send it a message. One that has ended, or does not read, misses it."""
+        self._messages.send(ipc.encode(message))
+
+    def take(self, client: Client, message: ipc.TakeConnection, sock: socket.socket) -> None:
+        """Hand a connection over, which is in the registry. The socket stays the caller's. Raises ProtocolError."""
+        packet = ipc.encode(message)
+        if self.state == "ended":
+            raise ProtocolError(PROCESS_ENDED)
+        self.clients[client.id] = client
+        self._messages.send(packet, (sock.fileno(),))
+
+    def adopt(self, clients: dict[str, Client]) -> None:
+        """It served these before this monitor was there: its first report says which of them it still has."""
+        self.clients = clients
+        self._adopted = set(clients)
+        self._messages.resume()
+        self.report()
+
+    async def until(self, done: Callable[[], bool], seconds: float) -> None:
+        """Return when `done()`, which is looked at whenever its state changes, or after so many seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not done():
+                    self.changed.clear()
+                    await self.changed.wait()
+
+    def leave(self) -> None:
+        """Have it end, if it has nothing to do."""
+        self._set("leaving")
+        self.tell(ipc.Leave())
+
+    def report(self) -> "asyncio.Future[None]":
+        """Have it tell what its connections have done; done when it has, or has ended."""
+        if self._answer is None:
+            self._answer = self._loop.create_future()
+            if self.state == "ended":
+                self._answer.set_result(None)
+                return self._answer
+            self._last_report += 1
+            self._tick.cancel()
+            self._tick = self._loop.call_later(SILENT_SECONDS, self._end, PROCESS_SILENT)
+            self.tell(ipc.Report(self._last_report))
+        return self._answer
+
+    def _look_again(self) -> None:
+        self.report()
+
+    # -- what it says -------------------------------------------------------------------------------------------
+
+    def _heard(self, message: ipc.FromPostauth) -> None:
+        try:
+            self._act(message)
+        except ProtocolError as error:
+            self.end(str(error))
+
+    def _act(self, message: ipc.FromPostauth) -> None:
+        match message:
+            case ipc.Happened(events=events, lost=lost):
+                if lost:
+                    error = f"{lost} events of the process of {self.user} were more than it could keep"
+                    self._services.publish(InternalError(where="postauth", error=error))
+                self._events.extend(map(ipc.unpack, events))
+                self._next_events()
+            case ipc.Crashed():
+                self._events.append(message)
+                self._next_events()
+            case ipc.Taken():
+                self._taken(message)
+            case ipc.Sign():
+                self._sign(message)
+            case ipc.Prove():
+                self.tell(ipc.Proved(message.id, self._proofs(message)))
+            case ipc.Reported(id=number, connections=connections):
+                self._reported(number, connections)
+            case ipc.Busy():
+                if self.state == "leaving":  # otherwise the monitor before has asked
+                    self._set("running")
+                    self._services.on_change(self)
+
+    def _own(self, conn: str) -> Client | None:
+        """The connection; None if it was its own, and is over. Raises ProtocolError if it never was."""
+        client = self.clients.get(conn)
+        if client is None and conn not in self._past:
+            raise ProtocolError(f"it names the connection {conn!r}, which it has not been given")
+        return client
+
+    def _taken(self, told: ipc.Taken) -> None:
+        client = self._own(told.conn)
+        if client is None:  # it was given up meanwhile, and has been told to end
+            return
+        is_on = client.login.taken  # by the report to a monitor that had just begun
+        client.taken(told.client, told.cipher)
+        self._services.registry.keep(client)
+        if not is_on:
+            client.authenticated()
+
+    def _sign(self, asked: ipc.Sign) -> None:
+        """Sign now, or when it is this connection's turn again."""
+        client = self._own(asked.conn)
+        blob = dict(self._services.signer.offered).get(asked.algorithm)
+        seconds = client.seconds_to_signature(blob) if client is not None and client.login.taken else None
+        if seconds is None:
+            self.tell(ipc.Signed(asked.id, None))
+        elif seconds:
+            self._loop.call_later(seconds, self._sign_now, asked)
+        else:
+            self._sign_now(asked)
+
+    def _sign_now(self, asked: ipc.Sign) -> None:
+        self.tell(ipc.Signed(asked.id, self._services.signer.sign(asked.algorithm, asked.hash)))
+
+    def _proofs(self, asked: ipc.Prove) -> bytes | None:
+        client = self._own(asked.conn)
+        if client is None:
+            return None
+        is_allowed = client.may_be_proved(len(asked.blobs))
+        self._services.registry.keep(client)
+        if not is_allowed:
+            return None
+        return self._services.signer.prove(asked.blobs, client.login.session_id, asked.rsa)
+
+    # -- events -------------------------------------------------------------------------------------------------
+
+    def _next_events(self) -> None:
+        """Put as many events into the log as a turn may have; while some are left, nothing more is heard."""
+        self._turn = None
+        try:
+            for _ in range(min(EVENTS_A_TURN, len(self._events))):
+                self._happened(self._events.popleft())
+        except ProtocolError as error:
+            self.end(str(error))
+            return
+        if self._events:
+            if not self._paused:
+                self._messages.pause()
+            self._turn = self._loop.call_soon(self._next_events)
+        elif self._paused:
+            self._messages.resume()
+        self._paused = bool(self._events)
+
+    def _happened(self, told: ipc.Told | ipc.Crashed) -> None:
+        if isinstance(told, ipc.Crashed) and not told.conn:
+            self._services.publish(InternalError(where=f"postauth of {self.user}", error=told.text))
+            return
+        if self._taken_over and told.conn not in self.clients and told.conn not in self._past:
+            return  # of a connection whose end the monitor before has written; what is told is in no log then
+        client, past = self._own(told.conn), self._past.get(told.conn)
+        if isinstance(told, ipc.Crashed):
+            self._services.publish(InternalError(where="postauth", error=told.text, conn=told.conn))
+        elif client is not None:
+            client.happened(told)
+            if client.over:
+                self._forget(client)
+        elif past is not None and isinstance(told, AFTERWARDS):
+            self._services.publish(msgspec.structs.replace(told, user=past.user, identity=past.identity))
+
+    def give_up(self, client: Client, reason: str) -> None:
+        """A connection is over, whatever the process does with it."""
+        if not client.over:
+            client.disconnect(reason)
+            self._lose(client, reason)
+
+    def _forget(self, client: Client) -> None:
+        """The connection is over."""
+        del self.clients[client.id]
+        self._services.registry.leave(client)
+        self._past[client.id] = client.login
+        if len(self._past) > MAX_PAST:
+            self._past.popitem(last=False)
+        self._services.on_change(self)
+
+    # -- reports ------------------------------------------------------------------------------------------------
+
+    def _reported(self, number: int, connections: tuple[ipc.ConnectionFigures, ...]) -> None:
+        if self._answer is None or number != self._last_report:  # the monitor before has asked
+            return
+        self._tick.cancel()
+        self._tick = self._loop.call_later(REPORT_SECONDS, self._look_again)
+        adopted, self._adopted = self._adopted, None
+        for told in connections:
+            client = self._own(told.conn)
+            if client is None:
+                continue
+            if adopted is not None:
+                self._go_on_with(client, told)
+                adopted.discard(client.id)
+            client.figures(told)
+        for conn in (adopted or set()) & self.clients.keys():
+            self._lose(self.clients[conn], PROCESS_ENDED)
+        answer, self._answer = self._answer, None
+        if not answer.done():
+            answer.set_result(None)
+        self._services.on_change(self)
+
+    def _go_on_with(self, client: Client, told: ipc.ConnectionFigures) -> None:
+        """A connection that an earlier monitor has handed over is served."""
+        if not client.login.taken:  # it was said to the monitor before, if at all
+            self._taken(ipc.Taken(client.id, "", ""))
+        for session in told.sessions:
+            client.adopt_session(session)
+
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    def end(self, reason: str) -> None:
+        """Kill it, for a reason that goes into the log; its connections are lost."""
+        if self.state == "ended":
+            return
+        self._services.publish(InternalError(where="postauth", error=f"the process of {self.user} is ended: {reason}"))
+        self._end()
+
+    def kill(self) -> None:
+        """Kill it: it was to leave, and does not."""
+        self._end()
+
+    def close(self) -> None:
+        """The monitor leaves: hear no more."""
+        self._messages.close()
+        self._tick.cancel()
+        if self._turn is not None:
+            self._turn.cancel()
+
+    def on_exit(self, _exited: object) -> None:
+        """The spawner has reaped it. What it has said before is heard first: that is in the socket, then its end."""
+        self.exited.set()
+        self.changed.set()
+
+    def _closed(self, reason: str) -> None:
+        """Its end of the socket is closed, or it has broken the rules."""
+        if reason:
+            self.end(reason)
+        else:
+            self._end()
+
+    def _end(self, reason: str = PROCESS_ENDED) -> None:
+        if self.state == "ended":
+            return
+        self._set("ended")
+        self._messages.close()
+        self._tick.cancel()
+        if self._turn is not None:
+            self._turn.cancel()
+        self._events.clear()
+        self._services.registry.processes.discard(self)
+        self._services.kill(self.spawned)
+        for client in tuple(self.clients.values()):
+            self._lose(client, reason)
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(None)
+        self._services.on_change(self)
+
+    def _lose(self, client: Client, reason: str) -> None:
+        client.closed(reason, goodbye=False)
+        self._forget(client)
+
+    def _set(self, state: State) -> None:
+        self.state = state
+        self.changed.set()

@@ -1,0 +1,96 @@
+"""The memory that a monitor leaves to the next one: a block of bytes, and the number of the log's last line.
+
+It is a memfd that the spawner holds and only the monitor writes. A monitor may be killed at any moment, also in the
+middle of a write, so everything is there twice, and the copy that is not valid now is the one that is written
+(`Slot`). This module does not know what the bytes mean.
+"""
+
+import os
+import struct
+import zlib
+from contextlib import suppress
+
+import msgspec
+
+SIZE = 1024 * 1024
+"""Bytes of the whole file."""
+
+_NUMBER = struct.Struct("<QI")
+"""The number of a line of the log, and its checksum."""
+
+_NUMBERS_AT = (0, 64)
+_HEAD = struct.Struct("<QII")
+"""Of a slot: its sequence number, the length of what follows, and the checksum of both and of that."""
+
+_SLOTS_AT = 4096
+SLOT_BYTES = (SIZE - _SLOTS_AT) // 2
+MOST_BYTES = SLOT_BYTES - _HEAD.size
+"""How long a block may be: 700 connections with an Ed25519 key, 300 with an RSA key of 4096 bits."""
+
+
+class RegistryFull(Exception):
+    """The block is longer than `MOST_BYTES`."""
+
+
+class Slot(msgspec.Struct, frozen=True):
+    """A block that was written whole, and the how-manieth it was."""
+
+    sequence: int
+    block: bytes
+
+
+class RegistryFile:
+    """Reads and writes the file `descriptor`, which stays the caller's."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._sequence = 0
+
+    def read(self) -> bytes:
+        """The block that was written last; empty if there is none. To be called before the first `write`."""
+        slots = filter(None, map(self._slot, range(2)))
+        latest = max(slots, key=lambda slot: slot.sequence, default=Slot(0, b""))
+        self._sequence = latest.sequence
+        return latest.block
+
+    def write(self, block: bytes) -> None:
+        """Put `block` in the place of the one before. Raises `RegistryFull`, and then nothing has changed."""
+        if len(block) > MOST_BYTES:
+            raise RegistryFull
+        sequence = self._sequence + 1
+        head = _HEAD.pack(sequence, len(block), _checksum(sequence, block))
+        self._put(head + block, _SLOTS_AT + sequence % 2 * SLOT_BYTES)
+        self._sequence = sequence
+
+    def count(self, number: int) -> None:
+        """The line `number` is about to be written to the log."""
+        data = number.to_bytes(8, "little")
+        self._put(_NUMBER.pack(number, zlib.crc32(data)), _NUMBERS_AT[number % 2])
+
+    def counted(self) -> int:
+        """The number of the last line that was written, or was about to be; 0 for none."""
+        found = [0]
+        for offset in _NUMBERS_AT:
+            with suppress(struct.error):  # nobody has written that far
+                number, checksum = _NUMBER.unpack(os.pread(self._descriptor, _NUMBER.size, offset))
+                if number and checksum == zlib.crc32(number.to_bytes(8, "little")):
+                    found.append(number)
+        return max(found)
+
+    def _slot(self, index: int) -> Slot | None:
+        offset = _SLOTS_AT + index * SLOT_BYTES
+        with suppress(struct.error):
+            sequence, length, checksum = _HEAD.unpack(os.pread(self._descriptor, _HEAD.size, offset))
+            block = os.pread(self._descriptor, min(length, MOST_BYTES), offset + _HEAD.size)
+            if sequence and len(block) == length and checksum == _checksum(sequence, block):
+                return Slot(sequence, block)
+        return None
+
+    def _put(self, data: bytes, offset: int) -> None:
+        while data:
+            written = os.pwrite(self._descriptor, data, offset)
+            data, offset = data[written:], offset + written
+
+
+def _checksum(sequence: int, block: bytes) -> int:
+    return zlib.crc32(block, zlib.crc32(struct.pack("<QI", sequence, len(block))))

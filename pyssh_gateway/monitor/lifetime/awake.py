@@ -1,0 +1,56 @@
+"""Keeps over a crash of the server since when the machine is awake, and by whom; `core.idle.wake` decides both."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from pyssh_gateway.core.idle.stopping import Clocks
+from pyssh_gateway.core.idle.wake import Kept, Wake
+from pyssh_gateway.events import Record
+from pyssh_gateway.monitor.state_file import read_state, write_state
+
+STATE_FILE = Path("awake.json")
+"""In the working directory, which is the server's own."""
+
+MAX_STATE_BYTES = 4096
+"""Of the file: two times and an address, which is at most 45 characters long."""
+
+
+class Awake:
+    """Since when the machine is awake, and by whom; subscribed to the bus by `observe`, before those who ask.
+
+    `started` is the Unix time of the server's start, the same for each process that follows a crash.
+    """
+
+    def __init__(self, started: float, clocks: Callable[[], Clocks], state: Path = STATE_FILE) -> None:
+        self._clocks = clocks
+        self._state = state
+        kept = None
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            kept = msgspec.json.decode(read_state(state, MAX_STATE_BYTES), type=Kept)
+        self.wake = Wake(started, clocks(), kept)
+
+    @property
+    def since(self) -> float:
+        """Unix time."""
+        return self.wake.since
+
+    @property
+    def woken_by(self) -> str:
+        """An address; empty if nobody has woken it."""
+        return self.wake.woken_by
+
+    @property
+    def seconds(self) -> float:
+        """For how long, by a clock that nobody sets."""
+        return self.wake.seconds(self._clocks().steady)
+
+    def observe(self, record: Record) -> None:
+        """Take note of an event, and write down what it has changed."""
+        before = self.wake.kept
+        self.wake.observe(record.event, self._clocks())
+        if self.wake.kept != before:
+            with suppress(OSError):  # a full disk keeps nobody out
+                write_state(self._state, msgspec.json.encode(self.wake.kept))

@@ -1,0 +1,158 @@
+"""The monitor process's first steps: open what needs the rights it was forked with, give them up, run.
+
+Before the drop: the log, and the directory of fetched keys, which becomes the working directory. After it the process
+is an account that owns nothing else and can't look at anybody's files.
+"""
+
+import asyncio
+import os
+import pwd
+import resource
+import socket
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+import msgspec
+
+from pyssh_gateway.audit.log import AuditLog, AuditLogError
+from pyssh_gateway.ipc.crash import UNUSABLE
+from pyssh_gateway.keys.copies import FETCHED_DIRECTORY
+from pyssh_gateway.keys.host_keys import HostKey, HostKeyError, load_next, load_or_create
+from pyssh_gateway.monitor.app import Given, Monitor
+from pyssh_gateway.monitor.complaining import complain
+from pyssh_gateway.monitor.facts import Facts
+from pyssh_gateway.system import privileges
+from pyssh_gateway.system.accounts import monitor_account
+from pyssh_gateway.system.confinement import NO_BOUNDS, attempt, confine
+from pyssh_gateway.system.descriptors import closing
+from pyssh_gateway.system.modes import OTHERS_MAY_WRITE
+from pyssh_gateway.system.process_name import name_process
+from pyssh_gateway.system.syscalls import seccomp
+from pyssh_gateway.system.syscalls.profiles import MONITOR
+
+NAME = "pyssh-monitor"
+"""What `ps` calls the process."""
+
+CLOSE_LOG_SECONDS = 0.5
+"""How long the last lines may take to get to standard output."""
+
+LATE_MODULES = (
+    *("concurrent.futures.thread", "difflib", "encodings.idna", "http.client", "ssl", "urllib.request"),
+    "pyssh_gateway.monitor.arrivals.proxied",
+)
+"""What is imported only when it is needed. Started from root's home directory, an account without rights can't read the
+modules any more when that time comes; they are imported before the drop then."""
+
+METRICS_MODULES = (
+    "prometheus_client",
+    "pyssh_gateway.monitor.reporting.figures",
+    "pyssh_gateway.monitor.reporting.metrics",
+)
+"""The same, with `metrics.listen`."""
+
+
+def run_monitor(  # noqa: PLR0917 - all that the spawner passes on, one by one
+    facts: Facts,
+    listening: Sequence[socket.socket],
+    asking: socket.socket | None,
+    metrics: socket.socket | None,
+    control: socket.socket,
+    registry: int,
+) -> int:
+    """Be the monitor until it leaves; returns the process's exit code.
+
+    Clients come at `listening`, questions of people on the machine at `asking`, Prometheus at `metrics`; `control`
+    leads to the spawner. The memfd `registry`, of `registry_file.SIZE` bytes, is passed from one monitor to the next.
+    """
+    name_process(NAME)
+    owner = os.geteuid()
+    try:
+        # Here and not in the spawner: what is forked from that for a user must not have the key in its memory.
+        keys_dir, kinds = Path(facts.config.keys_dir), facts.config.host_keys.types
+        host_keys = load_or_create(keys_dir, kinds) + load_next(keys_dir, kinds)
+        audit = AuditLog.open(
+            Path(facts.config.audit_dir), stdout_fd=1, human=facts.human, colour=facts.colour, on_problem=complain
+        )
+        _prepare(facts)
+    except (AuditLogError, HostKeyError, OSError) as error:
+        complain(str(error))
+        return UNUSABLE
+    given = Given(listening, control, asking, metrics, registry, owner)
+    try:
+        with asyncio.Runner() as runner:
+            return runner.run(_run(facts, given, host_keys, audit))
+    finally:
+        audit.close(CLOSE_LOG_SECONDS)
+
+
+async def _run(facts: Facts, given: Given, host_keys: tuple[HostKey, ...], audit: AuditLog) -> int:
+    return await Monitor(facts, given, host_keys, audit, asyncio.get_running_loop()).run()
+
+
+def _prepare(facts: Facts) -> None:
+    """Take the working directory and the descriptors that will be needed, then give up every right."""
+    account = monitor_account(facts.config.account) if os.geteuid() == 0 else None
+    _enter_store(Path(facts.config.keys_dir, FETCHED_DIRECTORY), account)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if account is not None and not _modules_readable(account.pw_uid):
+        for name in LATE_MODULES + (() if facts.config.metrics.listen == "off" else METRICS_MODULES):
+            import_module(name)
+    _confine(account)
+
+
+def _confine(account: pwd.struct_passwd | None) -> None:
+    """Become `account`, if the server is root's, and lock the process in; what the machine can't do is complained of.
+
+    An ordinary account's server stays open to debuggers: who may look into this process may look into the spawner, too.
+    """
+    seccomp.prepare(MONITOR)  # while everything can be imported
+    missing: list[str] = []
+    if account is not None:
+        attempt(missing, NO_BOUNDS, privileges.empty_bounding_set)
+        os.setgroups([])
+        privileges.become(account.pw_uid, account.pw_gid)
+    for wall in missing + confine(MONITOR, undumpable=account is not None):
+        complain(f"around the monitor: {wall}")
+
+
+def _enter_store(store: Path, account: pwd.struct_passwd | None) -> None:
+    """Make the directory of fetched keys, which is to belong to `account`, and go there.
+
+    We may be root, and the place may be somebody's who would have us give away another directory: what is there is
+    opened without following a link, and given away only if it is root's.
+    """
+    try:
+        store.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise OSError(f"can't use {store} for fetched keys: {error.strerror}; keys_dir has to be writable") from error
+    with closing(descriptor):
+        if account is not None:
+            found = os.fstat(descriptor)
+            if found.st_uid not in {0, account.pw_uid} or found.st_mode & OTHERS_MAY_WRITE:
+                raise OSError(f"{store} belongs to somebody else, or others may write there: remove it")
+            if (found.st_uid, found.st_gid) != (account.pw_uid, account.pw_gid):
+                _give_to(account, descriptor, store)
+        os.fchdir(descriptor)
+
+
+def _give_to(account: pwd.struct_passwd, descriptor: int, store: Path) -> None:
+    try:
+        os.fchown(descriptor, account.pw_uid, account.pw_gid)
+    except OSError as error:
+        raise OSError(
+            f"can't give {store} to {account.pw_name}, the account of the monitor: {error.strerror}; put keys_dir on a "
+            f"file system that has owners, or mount it so that this directory is uid {account.pw_uid}'s"
+        ) from error
+
+
+def _modules_readable(uid: int) -> bool:
+    """Whether `uid` could still import from where this program and its libraries are."""
+    os.seteuid(uid)
+    try:
+        files = (os.__file__, msgspec.__file__, __file__)
+        return all(os.access(file, os.R_OK, effective_ids=True) for file in files)
+    finally:
+        os.seteuid(0)

@@ -1,0 +1,89 @@
+"""The first moments of a monitor: what has to wait for the first answers of key sources, and what is said then."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from pyssh_gateway import __version__
+from pyssh_gateway.config.source import Endpoint, shown_endpoint
+from pyssh_gateway.events import AnyEvent, ConnectionAuthenticated, Record, ServerStarted
+from pyssh_gateway.events.bus import EventBus
+from pyssh_gateway.keys.host_keys import HostKey, made_at_start
+from pyssh_gateway.keys.keyring import Keyring
+from pyssh_gateway.monitor.complaining import STDERR
+from pyssh_gateway.monitor.facts import Facts
+from pyssh_gateway.monitor.reporting.start_banner import start_banner
+
+
+class Early:
+    """What happens before the log is written. `somebody` is set when somebody logs in meanwhile."""
+
+    def __init__(self, bus: EventBus) -> None:
+        self.somebody = asyncio.Event()
+        self._records: list[Record] = []
+        self._end = bus.subscribe(self._records.append)
+
+    def observe(self, record: Record) -> None:
+        """An event."""
+        if isinstance(record.event, ConnectionAuthenticated):
+            self.somebody.set()
+
+    def hand_on(self, log: Callable[[Record], None]) -> None:
+        """The log is written from now on."""
+        self._end()
+        for record in self._records:
+            log(record)
+        self._records.clear()
+
+
+async def first_answers(keyring: Keyring, somebody: asyncio.Event, wanted: "asyncio.Future[Any]") -> None:
+    """Wait for the sources of which nothing is known, unless somebody is on, or it is time to leave.
+
+    Both belong into the log, which waits for the banner.
+    """
+    missing = keyring.missing()
+    if not missing:
+        return
+    keyring.want(missing)
+    async with asyncio.TaskGroup() as waits:
+        answered = waits.create_task(keyring.settled())
+        used = waits.create_task(somebody.wait())
+        either: list[asyncio.Future[Any]] = [answered, used, wanted]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        answered.cancel()
+        used.cancel()
+
+
+def show_banner(
+    facts: Facts, endpoints: tuple[Endpoint, ...], host_keys: tuple[HostKey, ...], keyring: Keyring
+) -> None:
+    """Say on standard error who may log in, and how."""
+    banner = start_banner(
+        facts.config,
+        endpoints,
+        host_keys,
+        snapshot=keyring.snapshot,
+        sources=keyring.describe(),
+        identity=facts.identity,
+    )
+    with suppress(OSError):
+        os.write(STDERR, banner.encode())
+
+
+def first_events(facts: Facts, endpoints: tuple[Endpoint, ...], host_keys: tuple[HostKey, ...]) -> Iterator[AnyEvent]:
+    """What the log says of a start."""
+    address, port = endpoints[0]
+    yield ServerStarted(
+        version=__version__,
+        address=address,
+        port=port,
+        addresses=tuple(shown_endpoint(*endpoint) for endpoint in endpoints),
+        pid=os.getpid(),
+        generation=facts.generation,
+        host_keys=tuple(key.fingerprint for key in host_keys),
+        users=tuple(login.user for login in facts.config.login),
+        idle_timeout=facts.config.idle.timeout,
+    )
+    yield from made_at_start(host_keys)

@@ -1,0 +1,63 @@
+"""What answers at the places where the server is asked: people's commands, and Prometheus."""
+
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pyssh_gateway.audit.log import AuditLog
+from pyssh_gateway.events.bus import EventBus
+from pyssh_gateway.monitor.in_force import InForce
+from pyssh_gateway.monitor.reporting.control import ControlServer
+from pyssh_gateway.monitor.reporting.reports import Reporter
+
+if TYPE_CHECKING:
+    from pyssh_gateway.monitor.reporting.metrics import MetricsServer
+
+
+class Answering:
+    """Makes both, by what `reporter` knows. `owner` is the account that has started the server."""
+
+    def __init__(self, reporter: Reporter, in_force: InForce, owner: int, bus: EventBus) -> None:
+        self._reporter = reporter
+        self._in_force = in_force
+        self._owner = owner
+        self._bus = bus
+        self._control: ControlServer | None = None
+
+    def people(self, listening: socket.socket) -> ControlServer:
+        """What answers people on the machine at a socket."""
+        self._control = ControlServer(
+            listening,
+            handlers=self._reporter.handlers,
+            owner=self._owner,
+            users=set(self._in_force.rules),
+            publish=self._bus.publish,
+        )
+        return self._control
+
+    def reconfigure(self) -> None:
+        """Answer those who may log in by now."""
+        if self._control is not None:
+            self._control.reconfigure(self._reporter.handlers, set(self._in_force.rules))
+
+    def programs(self, audit: AuditLog) -> "Callable[[socket.socket], MetricsServer]":
+        """What makes the server of figures at a socket; they are counted from now on."""
+        from pyssh_gateway.monitor.reporting.figures import Figures, exposition  # late: few want them
+        from pyssh_gateway.monitor.reporting.metrics import MetricsServer
+
+        reporter, bus = self._reporter, self._bus
+        figures = Figures(
+            registry=reporter.registry,
+            idle=reporter.idle,
+            sources=reporter.keyring.describe,
+            lost=lambda: audit.lost,
+            awake=lambda: reporter.awake.seconds,
+            now=reporter.now,
+        )
+        bus.subscribe(figures.observe)
+
+        async def render() -> bytes:
+            await reporter.registry.look()
+            return exposition(figures.families())
+
+        return lambda listening: MetricsServer(listening, render=render, publish=bus.publish)

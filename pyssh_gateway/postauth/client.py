@@ -1,0 +1,288 @@
+"""One client that has logged in, until its connection ends: asyncssh's callbacks, and what the monitor has it do.
+
+What happens on the connection is told to the monitor, which knows whose it is. In here nobody is named.
+"""
+
+import asyncio
+import os
+import pwd
+import time
+import traceback
+from collections.abc import Callable
+from itertools import islice
+from sys import exc_info
+from typing import Any, NoReturn, cast
+
+import asyncssh
+import msgspec
+
+from pyssh_gateway.core.compat import takes_eow
+from pyssh_gateway.core.idle.usage import Counters
+from pyssh_gateway.core.launch import CONTROL_VARIABLE, Account
+from pyssh_gateway.core.windows import Budget
+from pyssh_gateway.events import ConnectionClosed, RequestDenied
+from pyssh_gateway.ipc.postauth import (
+    Announce,
+    ConnectionFigures,
+    EndConnection,
+    Revoke,
+    SessionFigures,
+    TakeConnection,
+    Taken,
+    Told,
+)
+from pyssh_gateway.ipc.spawner_client import PostauthSpawnerClient, SpawnRefused
+from pyssh_gateway.postauth.channel import SessionChannel
+from pyssh_gateway.postauth.connection import Connection
+from pyssh_gateway.postauth.drains import Drains
+from pyssh_gateway.postauth.forwards.forward import ForwardContext
+from pyssh_gateway.postauth.forwards.forwarding import Forwarding
+from pyssh_gateway.postauth.forwards.sockets import Sockets
+from pyssh_gateway.postauth.session import Session, SessionContext
+from pyssh_gateway.ssh.disconnects import end_reason, was_lost
+from pyssh_gateway.system.environment import read_system_environment
+
+
+class Shared(msgspec.Struct, frozen=True):
+    """What all connections of the account have in common.
+
+    `publish` is told what happens, `taken` that a client knows that it is in, `crashed` of a bug of ours on a
+    connection (with the traceback), `gone` when one has ended.
+    """
+
+    spawner: PostauthSpawnerClient
+    drains: Drains
+    sockets: Sockets
+    publish: Callable[[Told], None]
+    taken: Callable[[Taken], None]
+    crashed: Callable[[str, str], None]
+    gone: Callable[[str], None]
+    budget: Budget = msgspec.field(default_factory=Budget)
+    now: Callable[[], float] = time.monotonic
+
+
+class Client(asyncssh.SSHServer):
+    """One connection's owner. `login` is the name that its client has logged in by."""
+
+    def __init__(self, told: TakeConnection, login: str, shared: Shared, loop: asyncio.AbstractEventLoop) -> None:
+        self.id = told.conn
+        self.sessions: dict[str, Session] = {}
+        self.budget = shared.budget
+        self.forwarding: Forwarding
+        self._told = told
+        self._login = login
+        self._shared = shared
+        self._loop = loop
+        self._opened_at = shared.now() - told.opened_seconds
+        self._connection: Connection | None = None
+        self._sessions_opened = 0
+        self._counted = Counters()
+        self._cut_off = False
+        self._close_reason = ""
+        self._revoked: str | None = None
+
+    # -- the connection -------------------------------------------------------------------------------------------
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        """The connection is ours; its client is about to be told that it is in."""
+        connection = self._connection = cast(Connection, conn)
+        shared = self._shared
+        self.forwarding = Forwarding(
+            ForwardContext(
+                conn=self.id,
+                user=self._login,
+                rules=self._told.rules.forwarding,
+                sockets=shared.sockets,
+                publish=shared.publish,
+                now=shared.now,
+                on_network=connection.on_writable,
+                spawn_task=connection.create_task,
+                is_closed=connection.is_closed,
+                forbidden=" ".join(self._told.closed.decode("utf-8", "replace").split()) or None,
+            ),
+            self._loop,
+        )
+        self.forwarding.revoke(self._revoked)
+        if self._close_reason:  # before there was anything that could have been ended
+            self.disconnect(self._close_reason)
+
+    def auth_completed(self) -> None:
+        """Success is on its way."""
+        connection = self._made
+        connection.authenticated()
+        cipher = str(connection.get_extra_info("send_cipher", ""))
+        self._shared.taken(Taken(self.id, self._version, cipher))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone; its sessions have been told."""
+        self.forwarding.close()
+        connection = self._made
+        goodbye = bool(self._close_reason) or not was_lost(exc, self._cut_off)
+        self._ended(self._close_reason or end_reason(exc), connection.bytes_in, connection.bytes_out, goodbye=goodbye)
+
+    def never_made(self, reason: str) -> None:
+        """The connection could not be taken."""
+        self._ended(reason, 0, 0, goodbye=False)
+
+    def _ended(self, reason: str, bytes_in: int, bytes_out: int, *, goodbye: bool) -> None:
+        self._shared.publish(
+            ConnectionClosed(
+                conn=self.id,
+                peer=self._told.endpoints.peer,
+                user="",
+                reason=reason,
+                seconds=round(self._shared.now() - self._opened_at, 3),
+                bytes_in=bytes_in,
+                bytes_out=bytes_out,
+                goodbye=goodbye,
+            )
+        )
+        self._shared.gone(self.id)
+
+    def internal_error(self, error: Any = None) -> None:
+        """A bug of ours ended the connection."""
+        parts = error if error and error[0] is not None else exc_info()
+        text = "".join(traceback.format_exception(*parts)) if parts[0] is not None else "unknown"
+        self._shared.crashed(self.id, text)
+
+    @property
+    def _made(self) -> Connection:
+        assert self._connection is not None  # noqa: S101 - asyncssh's callbacks come after `connection_made`
+        return self._connection
+
+    @property
+    def _version(self) -> str:
+        return str(self._made.get_extra_info("client_version", ""))
+
+    # -- what the monitor has it do -------------------------------------------------------------------------------
+
+    def obey(self, order: Announce | EndConnection | Revoke) -> None:
+        """Do what the monitor says."""
+        match order:
+            case Announce(text=text):
+                self.announce(text)
+            case EndConnection(reason=reason):
+                self.disconnect(reason)
+            case Revoke(reason=why):
+                self._revoke(why)
+
+    def disconnect(self, reason: str) -> None:
+        """Say goodbye and close."""
+        self._close_reason = reason
+        if self._connection is not None:
+            self._connection.disconnect(asyncssh.DISC_BY_APPLICATION, reason)
+
+    def announce(self, text: str) -> None:
+        """Say something on every terminal."""
+        for session in tuple(self.sessions.values()):
+            session.announce(text)
+
+    def _revoke(self, reason: str | None) -> None:
+        """Open nothing more, for `reason`; None: do so again."""
+        self._revoked = reason
+        if self._connection is not None:
+            self.forwarding.revoke(reason)
+
+    def figures(self, most_sessions: int) -> ConnectionFigures:
+        """What it has done so far, and what runs, but of no more sessions than that."""
+        connection = self._connection
+        reports = filter(None, (session.record.report() for session in self.sessions.values()))
+        return ConnectionFigures(
+            conn=self.id,
+            bytes_in=0 if connection is None else connection.bytes_in,
+            bytes_out=0 if connection is None else connection.bytes_out,
+            counters=self._counters(),
+            sessions=tuple(
+                SessionFigures(report.session, report.bytes_in, report.bytes_out, report.seconds)
+                for report in islice(reports, most_sessions)
+            ),
+        )
+
+    def _counters(self) -> Counters:
+        """What the client has moved in all, by which its use is judged."""
+        total = self._counted
+        if self._connection is not None:
+            total = _sum(total, Counters(0, self.forwarding.bytes_moved))
+        for session in self.sessions.values():
+            total = _sum(total, session.counters)
+        return total
+
+    # -- channels -------------------------------------------------------------------------------------------------
+
+    def session_requested(self) -> tuple[SessionChannel, Session]:
+        """A session channel, if the connection may have one more."""
+        connection, shared, told = self._made, self._shared, self._told
+        if connection.no_more_sessions:
+            self._refuse("session", "the client said that it would open no more sessions")
+        if self._revoked is not None:
+            self._refuse("session", self._revoked)
+        running = sum(not session.is_over for session in self.sessions.values())
+        # Sessions whose channel the client has yet to close are few with any honest one; they have to be bounded, too.
+        if running >= told.sessions or len(self.sessions) >= 2 * told.sessions:
+            self._refuse("session", f"{told.sessions} sessions are open on this connection already")
+        self._sessions_opened += 1
+        session_id = f"{self.id}.{self._sessions_opened}"
+        context = SessionContext(
+            conn=self.id,
+            session=session_id,
+            user=self._login,
+            identity=told.identity,
+            endpoints=told.endpoints,
+            spawner=shared.spawner,
+            account=lambda: own_account(self._login),
+            drains=shared.drains,
+            publish=shared.publish,
+            now=shared.now,
+            system_env=self._system_env,
+            on_network=connection.on_writable,
+            on_closed=self._session_closed,
+            rules=told.rules,
+            agent_path=lambda: self.forwarding.agent_path,
+            end_x11=self.forwarding.end_x11,
+            banner=told.banner,
+            client_takes_eow=takes_eow(self._version.encode("utf-8", "replace")),
+        )
+        session = self.sessions[session_id] = Session(context, self._loop)
+        channel = connection.create_server_channel()
+        channel.accept_env = told.rules.accept_env
+        return channel, session
+
+    def _system_env(self) -> dict[bytes, bytes]:
+        place = {CONTROL_VARIABLE: self._told.control} if self._told.control else {}
+        return read_system_environment(self._told.timezone) | place
+
+    def _session_closed(self, session_id: str, cut_off: bool) -> None:
+        session = self.sessions.pop(session_id)
+        self._counted = _sum(self._counted, session.counters)
+        self._cut_off |= cut_off
+
+    def _refuse(self, request: str, reason: str) -> NoReturn:
+        """Fail the opening of a channel, and say so in the log."""
+        self._shared.publish(RequestDenied(conn=self.id, user="", request=request, reason=reason))
+        raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, reason)
+
+
+def own_account(login: str) -> Account:
+    """The passwd entry of the account that this process is. Raises SpawnRefused.
+
+    Found by the name that was logged in by, if that is one of its: several may have one number, and directories know
+    aliases.
+    """
+    uid = os.getuid()
+    try:
+        entry = pwd.getpwnam(login)
+    except (KeyError, ValueError):
+        entry = None
+    if entry is None or entry.pw_uid != uid:
+        try:
+            entry = pwd.getpwuid(uid)
+        except KeyError:
+            raise SpawnRefused(f"there is no account {login} on this machine") from None
+        login = entry.pw_name
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, entry.pw_shell, login)
+
+
+def _sum(one: Counters, other: Counters) -> Counters:
+    return Counters(
+        one.typed + other.typed, one.worked + other.worked, one.opened + other.opened, one.shown + other.shown
+    )

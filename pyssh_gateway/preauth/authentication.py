@@ -1,0 +1,165 @@
+"""One stranger's connection: the dialogue of RFC 4252, every decision of which is the monitor's.
+
+It ends at the hand-over: where USERAUTH_SUCCESS would be sent, the connection's state goes to the monitor, and this
+process ends. What stands in the place of asyncssh's methods does so because they do something else than sshd.
+"""
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable
+from sys import exc_info
+from typing import Any, cast
+
+import asyncssh
+from asyncssh.auth import MSG_USERAUTH_PK_OK
+from asyncssh.connection import SSHServerConnectionOptions
+from asyncssh.constants import DISC_PROTOCOL_ERROR, MSG_USERAUTH_REQUEST
+from asyncssh.packet import SSHPacket, String
+
+from pyssh_gateway.ipc import preauth as messages
+from pyssh_gateway.preauth.monitor_link import MonitorGone, MonitorLink
+from pyssh_gateway.ssh.disconnects import end_reason, was_lost
+from pyssh_gateway.ssh.handover import Movable
+from pyssh_gateway.ssh.key_exchange import Services
+
+_CONNECTION = b"ssh-connection"
+"""What one authenticates for (RFC 4252 section 5); there is no other service."""
+
+
+Ask = Callable[[messages.Attempt], Awaitable[messages.Answer]]
+"""Has the monitor decide an attempt."""
+
+
+class Authentication(Movable):
+    """A connection until its login, whose every attempt is decided by `ask`, which raises `MonitorGone`."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        options: SSHServerConnectionOptions,
+        services: Services,
+        owner: asyncssh.SSHServer,
+        ask: Ask,
+    ) -> None:
+        super().__init__(loop, options, services)
+        self._protocol_factory = lambda: owner
+        self._ask = ask
+        self.closed = asyncio.Event()
+        """The socket is closed; the connection was over before, and its last words may have been on their way."""
+
+    def connection_lost(self, exc: Exception | None = None) -> None:
+        """Nothing comes and goes any more."""
+        super().connection_lost(exc)
+        self.closed.set()
+
+    def _send_version(self) -> None:
+        """The monitor has sent it when it accepted the connection."""
+        self._server_version = b"SSH-2.0-" + self._version
+        self.bytes_out += len(self._server_version) + len(b"\r\n")
+        self.set_extra_info(server_version=self._server_version.decode("ascii"))
+
+    def _process_userauth_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> Awaitable[None]:
+        """Have a request (RFC 4252 section 5) judged, and answer it; asyncssh's own authentication is not used.
+
+        No further packet is served before. sshd, too, holds a client to one account ("Change of username or service not
+        allowed").
+        """
+        user, service = packet.get_string(), packet.get_string()
+        if service != _CONNECTION:
+            raise asyncssh.ServiceNotAvailable("Unexpected service in auth request")
+        if len(user) > messages.MAX_USER:
+            raise asyncssh.IllegalUserName("Username too long")
+        if self._user_of_first_request is None:
+            self._user_of_first_request = user
+        if user != self._user_of_first_request:
+            raise asyncssh.ProtocolError("Change of username not allowed")
+        return self._authenticate(_attempt(user, packet))
+
+    async def _authenticate(self, asked: messages.Attempt) -> None:
+        try:
+            answer = await self._ask(asked)
+        except MonitorGone:
+            self.abort()
+            return
+        if self._transport is None:  # gone meanwhile
+            return
+        match answer.result:
+            case "accepted":
+                await self.send_userauth_success()
+            case "offered":
+                self.send_packet(MSG_USERAUTH_PK_OK, String(asked.algorithm), String(asked.blob))
+            case "denied" if answer.last:
+                self.disconnect(DISC_PROTOCOL_ERROR, "Too many authentication failures")
+            case "denied":
+                self.send_userauth_failure(False)
+
+    _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
+        **Movable._packet_handlers,  # noqa: SLF001 - the same
+        MSG_USERAUTH_REQUEST: _process_userauth_request,
+    }
+
+
+def _attempt(user: bytes, packet: SSHPacket) -> messages.Attempt:
+    """What a request, of which the user name and the service have been read, asks for (RFC 4252 sections 5 and 7)."""
+    method = _name(packet.get_string())
+    if method != "publickey":
+        return messages.Attempt(user, method)
+    is_signed = packet.get_boolean()
+    algorithm, blob = _name(packet.get_string()), packet.get_string()
+    signature = packet.get_string() if is_signed else None
+    packet.check_end()
+    if len(blob) > messages.MAX_KEY or len(signature or b"") > messages.MAX_SIGNATURE:
+        raise asyncssh.ProtocolError("Key or signature too long")
+    return messages.Attempt(user, method, algorithm, blob, signature)
+
+
+def _name(data: bytes) -> str:
+    """A name (RFC 4251 section 6); one that is longer than any is nobody's, so the rest of it is left out."""
+    return data.decode("ascii", "backslashreplace")[: messages.MAX_NAME]
+
+
+class Stranger(asyncssh.SSHServer):
+    """asyncssh's callbacks for it. `over` is set when the connection has ended; `link` is told how."""
+
+    def __init__(self, over: asyncio.Event) -> None:
+        self.link: MonitorLink
+        self._over = over
+        self._connection: Authentication
+        self._crash = ""
+        self._reason = ""
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        """The transport is ours."""
+        self._connection = cast(Authentication, conn)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended without a login."""
+        connection = self._connection
+        self.link.tell(
+            messages.Ended(
+                reason=(self._reason or end_reason(exc))[: messages.MAX_REASON],
+                goodbye=bool(self._reason) or not was_lost(exc, cut_off=False),
+                bytes_in=connection.bytes_in,
+                bytes_out=connection.bytes_out,
+                crash=self._crash[-messages.MAX_CRASH :],
+            )
+        )
+        self._over.set()
+
+    def disconnect(self, reason: str) -> None:
+        """Say goodbye and close."""
+        self._reason = reason
+        self._connection.disconnect(asyncssh.DISC_BY_APPLICATION, reason)
+
+    def begin_auth(self, username: str) -> bool:
+        """True: authentication is needed. asyncssh lets the client in without a key for anything falsy."""
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        """The one method that there is."""
+        return True
+
+    def internal_error(self, error: Any = None) -> None:
+        """A bug of ours ended the connection."""
+        parts = error if error and error[0] is not None else exc_info()
+        self._crash = "".join(traceback.format_exception(*parts)) if parts[0] is not None else "unknown"

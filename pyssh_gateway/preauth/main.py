@@ -1,0 +1,129 @@
+"""The life of a preauth process: locked in, told which client to serve, and over with that connection or its login."""
+
+import asyncio
+import pwd
+import select
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+
+from pyssh_gateway.core.steering import CipherSteering
+from pyssh_gateway.ipc import preauth as messages
+from pyssh_gateway.ipc.spawner import ProtocolError, receive
+from pyssh_gateway.preauth import sandbox
+from pyssh_gateway.preauth.authentication import Authentication, Stranger
+from pyssh_gateway.preauth.monitor_link import MonitorGone, MonitorLink
+from pyssh_gateway.preauth.rehearsal import rehearse
+from pyssh_gateway.ssh.key_exchange import Services, SigningError
+from pyssh_gateway.ssh.options import options
+from pyssh_gateway.system.descriptors import close_all
+from pyssh_gateway.system.process_name import name_process
+
+NAME = "pyssh-preauth"
+
+STANDARD_ERROR = 2
+"""It leads to memory of the spawner's, which says when the process has ended what was written there: a traceback."""
+
+LAST_WORDS_SECONDS = 2.0
+"""How long the socket may take to close when the connection is over: longer than the transport gives its last words."""
+
+_ONLY_SOURCE = ""
+"""Of whom the steering is asked here: there is one client."""
+
+
+class Walls(msgspec.Struct, frozen=True):
+    """What a preauth process is locked in with: an account, and what opens the directory that becomes its root.
+
+    Both are None for a server that was not started by root.
+    """
+
+    account: pwd.struct_passwd | None = None
+    open_directory: Callable[[], int] | None = None
+
+
+def run_preauth(monitor: socket.socket, walls: Walls) -> int:
+    """Serve the one client that the monitor sends over its socket; returns the exit code.
+
+    Runs in a fork of the spawner, with its rights until the walls stand.
+    """
+    name_process(NAME)
+    directory = walls.open_directory() if walls.open_directory is not None else None
+    missing = sandbox.enter(walls.account, directory, keep=[STANDARD_ERROR, monitor.fileno()])
+    with asyncio.Runner() as runner:
+        if not select.select([monitor], [], [], 0)[0]:  # forked ahead: nobody waits for it yet
+            runner.run(rehearse())
+        return _be_of_use(monitor, missing, runner)
+
+
+def _be_of_use(monitor: socket.socket, missing: tuple[str, ...], runner: asyncio.Runner) -> int:
+    """Wait for the client, and serve it."""
+    monitor.setblocking(True)
+    packet, descriptors = receive(monitor)
+    try:
+        serve = messages.decode_from_monitor(packet) if packet else None
+    except ProtocolError:
+        serve = None
+    if not isinstance(serve, messages.Serve) or len(descriptors) != 1:
+        close_all(descriptors)
+        return 0  # nobody needs it any more
+    monitor.setblocking(False)
+    runner.run(_serve(socket.socket(fileno=descriptors[0]), serve, monitor, missing))
+    return 0
+
+
+async def _serve(
+    client: socket.socket, serve: messages.Serve, monitor: socket.socket, missing: tuple[str, ...]
+) -> None:
+    """Serve `client` until it has logged in, or is gone, or nobody is there any more to decide about it."""
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    stranger = Stranger(over)
+    stranger.link = link = MonitorLink(monitor, loop, on_disconnect=stranger.disconnect, on_gone=over.set)
+    if missing:
+        link.tell(messages.Unwalled(missing))
+    settings = options(
+        [(key.algorithm, key.blob) for key in serve.host_keys],
+        [],
+        identification=serve.identification.decode("ascii", "replace").removeprefix("SSH-2.0-"),
+    )
+    connection = Authentication(loop, settings, _services(serve, link, over), stranger, link.attempt)
+    await loop.connect_accepted_socket(lambda: connection, client)
+    await over.wait()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LAST_WORDS_SECONDS):
+            await connection.closed.wait()
+
+
+def _services(serve: messages.Serve, link: MonitorLink, over: asyncio.Event) -> Services:
+    """What the connection asks and tells: all of it goes to the monitor, or was known when the client came."""
+    steering = CipherSteering(serve.has_aes)
+    if serve.without_gcm:
+        steering.failed(_ONLY_SOURCE)
+
+    async def sign(algorithm: bytes, exchange_hash: bytes) -> bytes:
+        try:
+            return await link.sign(algorithm, exchange_hash)
+        except MonitorGone as error:
+            raise SigningError(str(error)) from error
+
+    async def prove(_blobs: tuple[bytes, ...], _rsa: bytes) -> bytes | None:
+        return None  # what asks for that comes after the login
+
+    def hand_over(state: bytes, sock: socket.socket) -> None:
+        sock.close()  # the monitor has its own
+        link.tell(messages.State(state))
+        over.set()
+
+    return Services(
+        sign=sign,
+        prove=prove,
+        spoke=lambda: None,
+        only_gcm=lambda version, ciphers: steering.offer_only_gcm(version, _ONLY_SOURCE, ciphers),
+        wait=steering.wait,
+        negotiation_failed=lambda: link.tell(messages.CiphersMissing()),
+        logged_in=lambda _version, _ciphers: None,
+        is_direct=serve.is_direct,
+        hand_over=hand_over,
+    )

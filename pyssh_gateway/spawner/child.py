@@ -1,0 +1,213 @@
+"""From fork to the work of a child, once for all that the spawner starts: one straight line, and no way back.
+
+The spawner has one thread and no event loop, so a fork from it is safe; a child runs Python until it calls exec, or to
+its end. What a child is to be is data (`Setup`); what it is for, and what comes of it, is not known here.
+
+The order is the security property: nothing of a user's is touched before the child is the user, and nothing of the
+server's is left by then. A forked copy of the spawner never gets out of here.
+"""
+
+import fcntl
+import os
+import pwd
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from typing import NoReturn
+
+import msgspec
+
+from pyssh_gateway.spawner.processes import oom
+from pyssh_gateway.system.privileges import become
+
+NULL = -1
+"""Among `Setup.descriptors`: /dev/null."""
+
+STANDARD = 3
+"""How many descriptors every process has: input, output and errors."""
+
+UMASK = 0o022
+"""sshd and login(1) both leave the system's default, which is this."""
+
+
+class Inherited(msgspec.Struct, frozen=True):
+    """What the server was started with and has changed for itself; what it starts for others gets it back.
+
+    `open_files` is the RLIMIT_NOFILE, `oom_score` the value of `oom` (None: it was not changed).
+    """
+
+    open_files: tuple[int, int]
+    oom_score: int | None = None
+
+    def restore(self) -> None:
+        """In a forked child, with the server's rights still: the second can't be had back later (proc(5))."""
+        resource.setrlimit(resource.RLIMIT_NOFILE, self.open_files)
+        oom.restore(self.oom_score)
+
+    def for_server_process(self) -> "Inherited":
+        """What the server's own processes get: as many descriptors as may be, and protection from a lack of memory."""
+        hard = self.open_files[1]
+        return Inherited((hard, hard), oom.for_server_process(self.oom_score))
+
+
+Complain = Callable[[BaseException], None]
+"""Says what has kept a child from its work, or has ended that."""
+
+
+def on_standard_error(before: str) -> Complain:
+    """A line on the child's standard error, which begins with `before`."""
+
+    def complain(error: BaseException) -> None:
+        os.write(2, f"{before}{error}\n".encode(errors="surrogateescape"))
+
+    return complain
+
+
+def with_traceback(error: BaseException) -> None:
+    """All of it, on the child's standard error."""
+    flush()
+    os.write(2, "".join(traceback.format_exception(error)).encode(errors="backslashreplace"))
+
+
+def flush() -> None:
+    """Write what was printed: os._exit(), by which a child ends, throws it away."""
+    with suppress(OSError):
+        sys.stdout.flush()
+    with suppress(OSError):
+        sys.stderr.flush()
+
+
+class Setup(msgspec.Struct, frozen=True):
+    """What a child is before it begins its work; it always leads a session and a process group of its own.
+
+    `descriptors` become 0, 1, 2 and on, with `NULL` for /dev/null; None leaves 0, 1 and 2 as they are. Those in `kept`
+    stay open under their numbers; nothing else does. `inherited` is given back, `ignored` are signals that are thrown
+    away instead of having their defaults. `directory` and `umask` None stay what they are. `prepare` is done with the
+    server's rights still. Then the child becomes `account` with its groups, if the server is root (None: it stays what
+    it is). It ends with `failed` if it can't begin, or if its work raises, which `complain` tells.
+    """
+
+    descriptors: tuple[int, ...] | None = None
+    kept: frozenset[int] = frozenset()
+    inherited: Inherited | None = None
+    ignored: frozenset[int] = frozenset()
+    umask: int | None = UMASK
+    directory: str | None = "/"
+    account: pwd.struct_passwd | None = None
+    prepare: Callable[[], None] | None = None
+    failed: int = 1
+    complain: Complain = on_standard_error("pyssh-gateway: ")
+
+
+Work = Callable[[], int]
+"""What a child is for; returns its exit code, unless it calls exec."""
+
+
+def start(setup: Setup, work: Work) -> int:
+    """Fork a child that does `work` as `setup` has it; returns its pid. Raises OSError."""
+    return _start(setup, work, -1)
+
+
+def begin(setup: Setup, work: Work) -> tuple[int, int]:
+    """As `start`; returns also a descriptor to poll, whose end comes when `work` begins or the child is dead.
+
+    Until then the child may lead no group yet and be root: a signal that its account sent would find nobody, or root.
+    """
+    waiting, ready = os.pipe2(os.O_CLOEXEC)
+    try:
+        return _start(setup, work, ready), waiting
+    except BaseException:
+        os.close(waiting)
+        raise
+    finally:
+        os.close(ready)
+
+
+def _start(setup: Setup, work: Work, ready: int) -> int:
+    """Fork, with signals blocked in the child until it has handlers of its own.
+
+    One that arrives before would run the spawner's, and be counted by the spawner as meant for it.
+    """
+    count = STANDARD if setup.descriptors is None else len(setup.descriptors)
+    if any(number < count for number in setup.kept):
+        raise ValueError(f"one of {sorted(setup.kept)} stands where the child's own descriptors go")
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    pid = -1
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _be(setup, work, ready)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return pid
+
+
+def _be(setup: Setup, work: Work, ready: int) -> NoReturn:
+    """Everything in the child."""
+    code = setup.failed
+    try:
+        _let_signals_in(setup.ignored)
+        os.setsid()
+        ready = _arrange(setup.descriptors, setup.kept, ready)
+        if setup.inherited is not None:
+            setup.inherited.restore()
+        if setup.umask is not None:
+            os.umask(setup.umask)
+        if setup.directory is not None:
+            os.chdir(setup.directory)
+        if setup.prepare is not None:
+            setup.prepare()
+        if setup.account is not None and os.geteuid() == 0:
+            os.initgroups(setup.account.pw_name, setup.account.pw_gid)
+            become(setup.account.pw_uid, setup.account.pw_gid)
+        if ready >= 0:
+            os.close(ready)
+        code = work()
+    except BaseException as error:  # noqa: BLE001 - whatever it was, it must not go on as a second spawner
+        with suppress(BaseException):
+            setup.complain(error)
+    finally:
+        os._exit(code)
+
+
+def _let_signals_in(ignored: Collection[int]) -> None:
+    """Have the default for every signal, with none of the spawner's handlers, and let them in.
+
+    Python's ignoring of SIGPIPE and SIGXFSZ goes, too: exec would pass that on.
+    """
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        # Most have the default already, and this runs while somebody waits for a shell.
+        if signal.getsignal(number) not in {signal.SIG_DFL, None}:
+            signal.signal(number, signal.SIG_DFL)
+    for each in ignored:
+        signal.signal(each, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _arrange(descriptors: tuple[int, ...] | None, kept: frozenset[int], ready: int) -> int:
+    """Put `descriptors` where they belong and close all others but `kept` and `ready`; the latter's new number."""
+    count = STANDARD if descriptors is None else len(descriptors)
+    if ready >= 0:
+        ready = _copy_above(count, ready)
+    if descriptors is not None:
+        # Copies out of the way first: a descriptor may stand where another one goes.
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC) if NULL in descriptors else NULL
+        copies = [_copy_above(count, null if each == NULL else each) for each in descriptors]
+        for target, copy in enumerate(copies):
+            os.dup2(copy, target)
+    low = count
+    for number in sorted(kept | ({ready} if ready >= 0 else set())):
+        if low < number:  # os.closerange(0, 0) closes everything
+            os.closerange(low, number)
+        low = number + 1
+    os.closerange(low, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    return ready
+
+
+def _copy_above(count: int, descriptor: int) -> int:
+    """A copy of the descriptor under a number that is not below `count`."""
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, count)

@@ -1,0 +1,24 @@
+"""A bug of ours in a request costs that request and nothing else."""
+
+import traceback
+from collections.abc import Callable
+from typing import TypeVar
+
+from pyssh_gateway.ipc import spawner as protocol
+
+AnyRequest = TypeVar("AnyRequest", bound=protocol.Request)
+
+
+def guarded(
+    request: AnyRequest,
+    do: Callable[[AnyRequest], None],
+    report: Callable[[protocol.Report, list[int]], None],
+    say: Callable[[str], None],
+) -> None:
+    """Serve `request` by `do`. If that raises, it is refused by `report`, and `say` has the traceback."""
+    try:
+        do(request)
+    except Exception:  # noqa: BLE001 - whatever it was, others' sessions and the next requests go on
+        say(f"internal error in a request ({type(request).__name__}):\n{traceback.format_exc()}")
+        if not isinstance(request, protocol.Kill):
+            report(protocol.Refused(request.id, "internal error; the server's standard error has more"), [])

@@ -1,0 +1,163 @@
+"""The monitor's life as the spawner sees it: forked, started again when it crashes, asked to leave, killed.
+
+What it asks for, and what becomes of other processes, is not known here.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from pyssh_gateway.ipc import spawner as protocol
+from pyssh_gateway.ipc.crash import Crash
+from pyssh_gateway.spawner import child
+from pyssh_gateway.spawner.child import Inherited
+from pyssh_gateway.spawner.crashes import CRASH_PERIOD_SECONDS, Crashes
+from pyssh_gateway.spawner.links.event_queue import News
+from pyssh_gateway.spawner.links.link import Link
+from pyssh_gateway.spawner.links.outbox import STUCK_SECONDS
+from pyssh_gateway.spawner.processes import server_process
+from pyssh_gateway.spawner.processes.server_process import ServerProcesses
+from pyssh_gateway.system.signals import unix_name
+
+CRASHED = 1
+"""The exit code of a monitor with a bug, and the spawner's when it could not be kept running."""
+
+UNUSABLE = 2
+"""The monitor's exit code for what starting it again won't change: the machine or the configuration is wrong."""
+
+REGISTRY_BYTES = 1024 * 1024
+"""Room for the registry: who is on. What is not written to takes no memory."""
+
+
+def make_registry() -> int:
+    """The memory in which monitors keep who is on, for the next one to find; only they get it."""
+    registry = os.memfd_create("pyssh-gateway-registry", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    server_process.seal(registry, REGISTRY_BYTES)
+    return registry
+
+
+class Monitor:
+    """One monitor after the other. Times are `time.monotonic()`'s.
+
+    `on_start` is called when one has been forked, before anything is read from it.
+    """
+
+    def __init__(
+        self,
+        processes: ServerProcesses,
+        inherited: Inherited,
+        news: News,
+        say: Callable[[str], None],
+        on_start: Callable[[], None],
+    ) -> None:
+        self._processes = processes
+        self._inherited = inherited
+        self._news = news
+        self._say = say
+        self._on_start = on_start
+        self._registry = make_registry()
+        self._generation = 0
+        self._crashes = Crashes()
+        self._start_at: float | None = None
+        self._kill_at: float | None = None
+        self.pid = 0
+        self.link: Link[protocol.MonitorRequest] = Link.closed(protocol.decode_monitor_request)
+
+    def next_at(self) -> float | None:
+        """When to call `tick`, if nothing happens before."""
+        times = [self._start_at, *([self._kill_at, self.link.stuck_at] if self.pid else [])]
+        return min((at for at in times if at is not None), default=None)
+
+    def tick(self, now: float) -> int | None:
+        """Do what is due at `now`; the exit code of the whole program if no monitor can be had."""
+        if self.pid and self._kill_at is not None and now >= self._kill_at:
+            self._say("the monitor did not stop in time; killing it")
+            self._kill_at = None
+            self.signal(signal.SIGKILL)
+        if self.link.stuck_at is not None and now >= self.link.stuck_at:
+            self.link.drop()
+            self.kill(f"it has not read a report for {STUCK_SECONDS:.0f} s")
+        if self._start_at is not None and now >= self._start_at:
+            self._start_at = None
+            return self._start(now)
+        return None
+
+    # -- its start --------------------------------------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """Have one running; the next `tick` forks it."""
+        self._start_at = now
+
+    def _start(self, now: float) -> int | None:
+        """Fork the next one. If that can't be now, it is tried again, for as long as makes sense."""
+        child.flush()
+        generation = self._generation + 1
+        try:
+            ours, theirs = protocol.socket_pair()
+            try:
+                self.pid = server_process.start_monitor(
+                    self._processes,
+                    theirs,
+                    self._registry,
+                    generation=generation,
+                    crashes=self._crashes.latest,
+                    inherited=self._inherited,
+                )
+            except BaseException:
+                ours.close()
+                raise
+            finally:
+                theirs.close()
+        except OSError as error:
+            self._start_at = self._crashes.not_started(now)
+            then = "giving up" if self._start_at is None else "trying again"
+            self._say(f"can't start the monitor: {error.strerror}; {then}")
+            return CRASHED if self._start_at is None else None
+        self._generation = generation
+        self._crashes.started()
+        self.link = Link(ours, protocol.decode_monitor_request, self._news)
+        self._on_start()
+        return None
+
+    # -- its end ------------------------------------------------------------------------------------------------------
+
+    def stop(self, now: float, within: float) -> bool:
+        """Ask it to leave within so many seconds; whether there is one, or none can be started at present."""
+        self._kill_at = now + within
+        self.signal(signal.SIGTERM)
+        waiting, self._start_at = self._start_at is not None, None
+        return not waiting
+
+    def allow_more(self, seconds: float) -> None:
+        """It has to wait for something: a stop that has begun may take so much longer."""
+        if self._kill_at is not None:
+            self._kill_at += seconds
+
+    def kill(self, why: str) -> None:
+        """End it; the next one is started when it is reaped."""
+        self._say(f"killing the monitor: {why}")
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, if there is one."""
+        if self.pid:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def ended(self, status: int, *, stopping: bool) -> int | None:
+        """It was reaped with `status`, as waitpid(2) gives it; the exit code if no other is to follow it."""
+        pid, self.pid = self.pid, 0
+        self.link.close()
+        code = os.waitstatus_to_exitcode(status)
+        if code in {0, UNUSABLE} or stopping:
+            return max(code, 0)
+        now = time.monotonic()
+        cause = f"exit code {code}" if code > 0 else unix_name(-code)
+        self._say(f"the monitor (pid {pid}) ended with {cause}; sessions go on")
+        if self._crashes.add(Crash(pid, cause, 0), now):
+            self._say(f"that was crash {len(self._crashes.latest)} within {CRASH_PERIOD_SECONDS:.0f} s; giving up")
+            return CRASHED
+        self.start(now)
+        return None

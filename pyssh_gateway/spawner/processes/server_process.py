@@ -1,0 +1,151 @@
+"""The server's own processes, forked: the monitor, preauth processes and postauth processes.
+
+What each of them does is handed in by `startup`, so that the spawner imports none of it.
+"""
+
+import fcntl
+import os
+import pwd
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+
+from pyssh_gateway.ipc.crash import Crash
+from pyssh_gateway.spawner import child
+from pyssh_gateway.spawner.child import NULL, Inherited, Setup
+from pyssh_gateway.spawner.processes import process
+from pyssh_gateway.system import privileges
+
+IGNORED = frozenset({signal.SIGPIPE, signal.SIGHUP})
+"""A peer that is gone is an error to handle. SIGHUP asks the server to reload: somebody may send it to all processes of
+this program, and it is the monitor that passes it on."""
+
+WORDS_BYTES = 16 * 1024
+"""Room for what a process says on its standard error: a traceback, or a few."""
+
+RunMonitor = Callable[[socket.socket, int, tuple[Crash, ...], int], int]
+"""The monitor's body: its end of the socket to the spawner, its generation (from 1), the crashes before it and the
+descriptor of the registry -> exit code."""
+
+RunPreauth = Callable[[socket.socket], int]
+"""A preauth process's: the socket to the monitor -> exit code. If the spawner is root, so is this at first."""
+
+RunPostauth = Callable[[socket.socket, socket.socket], int]
+"""A postauth process's, which is its account: the sockets to the monitor and to the spawner -> exit code."""
+
+
+class ServerProcesses(msgspec.Struct, frozen=True):
+    """What the spawner forks for the server itself.
+
+    `import_ssh` is called once, when the first monitor has been forked: it imports what preauth and postauth processes
+    need. `monitor_keeps` are the descriptors that only monitors have, beside those that the spawner gives them.
+    """
+
+    run_monitor: RunMonitor
+    run_preauth: RunPreauth
+    run_postauth: RunPostauth
+    import_ssh: Callable[[], None]
+    monitor_keeps: Callable[[], frozenset[int]]
+
+
+class LastWords:
+    """The standard error of a process that strangers or users reach, kept in memory until it has ended.
+
+    Not the server's: a process that was taken over could fill that, or block it for all of us.
+    """
+
+    def __init__(self) -> None:
+        self._file = os.memfd_create("pyssh-gateway-errors", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        seal(self._file, WORDS_BYTES)
+
+    def fileno(self) -> int:
+        """The descriptor to write to."""
+        return self._file
+
+    def take(self) -> list[str]:
+        """The lines that were said, in printable characters; afterwards there is nothing any more."""
+        said = os.pread(self._file, WORDS_BYTES, 0).partition(b"\0")[0]
+        self.close()
+        return [line.encode("unicode_escape").decode() for line in said.decode(errors="replace").splitlines()]
+
+    def close(self) -> None:
+        """Nobody wants to know."""
+        os.close(self._file)
+
+
+def seal(memory: int, size: int) -> None:
+    """Give the memory file `size` bytes, for good: who maps it is not killed because somebody else makes it smaller."""
+    os.ftruncate(memory, size)
+    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+
+
+def start_monitor(
+    processes: ServerProcesses,
+    control: socket.socket,
+    registry: int,
+    *,
+    generation: int,
+    crashes: tuple[Crash, ...],
+    inherited: Inherited,
+) -> int:
+    """Fork a monitor; returns its pid. Out of the terminal's process group: Ctrl-C reaches the spawner alone."""
+    setup = Setup(
+        kept=processes.monitor_keeps() | {control.fileno(), registry},
+        inherited=inherited.for_server_process(),
+        ignored=IGNORED,
+        umask=None,
+        directory=None,
+        complain=child.with_traceback,
+    )
+
+    def work() -> int:
+        code = processes.run_monitor(control, generation, crashes, registry)
+        child.flush()
+        return code
+
+    return child.start(setup, work)
+
+
+def start_preauth(processes: ServerProcesses, monitor: socket.socket, words: LastWords, inherited: Inherited) -> int:
+    """Fork a process for one stranger; returns its pid. It gives up its rights itself."""
+    setup = Setup(
+        descriptors=(NULL, NULL, words.fileno(), monitor.fileno()),
+        inherited=inherited.for_server_process(),
+        ignored=IGNORED,
+        complain=child.with_traceback,
+    )
+    return child.start(setup, lambda: processes.run_preauth(socket.socket(fileno=3)))
+
+
+def start_postauth(
+    processes: ServerProcesses,
+    account: pwd.struct_passwd,
+    sockets: tuple[socket.socket, socket.socket],
+    words: LastWords,
+    inherited: Inherited,
+) -> int:
+    """Fork the process that serves the connections of `account`, as that account; returns its pid.
+
+    Of the `sockets` one leads to the monitor and one to the spawner.
+    """
+    monitor, spawner = sockets
+
+    def prepare() -> None:
+        process.claim_login(account)
+        with suppress(
+            OSError
+        ):  # an ordinary account's server has nothing to give up; where root can't, the monitor says
+            privileges.empty_bounding_set()
+
+    setup = Setup(
+        descriptors=(NULL, NULL, words.fileno(), monitor.fileno(), spawner.fileno()),
+        inherited=inherited.for_server_process(),
+        ignored=IGNORED,
+        account=account,
+        prepare=prepare,
+        complain=child.with_traceback,
+    )
+    return child.start(setup, lambda: processes.run_postauth(socket.socket(fileno=3), socket.socket(fileno=4)))

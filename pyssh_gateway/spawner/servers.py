@@ -1,0 +1,326 @@
+"""The preauth and postauth processes that run: started, killed and reaped for the monitor, and listened to.
+
+Each postauth process has a socket of its own. One request of each is served in a turn of the loop, and none is read
+while many of its account's processes are on their way, so that one account's flood waits in its own socket. Nothing
+here waits. Why the monitor wants a process is not known here.
+"""
+
+import os
+import select
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from functools import partial
+
+from pyssh_gateway.ipc import spawner as protocol
+from pyssh_gateway.spawner.account_requests import AccountRequests
+from pyssh_gateway.spawner.child import Inherited
+from pyssh_gateway.spawner.links.guard import guarded
+from pyssh_gateway.spawner.links.link import Link
+from pyssh_gateway.spawner.links.outbox import STUCK_SECONDS
+from pyssh_gateway.spawner.processes import process, server_process
+from pyssh_gateway.spawner.processes.children import Report, exited
+from pyssh_gateway.spawner.processes.login_recorder import LoginRecorder
+from pyssh_gateway.spawner.processes.process import SpawnError
+from pyssh_gateway.spawner.processes.server_process import LastWords, ServerProcesses
+from pyssh_gateway.spawner.processes.user_servers import UserServers
+from pyssh_gateway.system.signals import unix_name
+
+MAX_PREAUTH = 40
+"""Preauth processes at a time. The monitor has 16 and a spare; the others have been killed, or say their last words."""
+
+KILLED_SECONDS = 1.0
+"""How long a process may take to vanish after SIGKILL. One that does not hangs in the kernel, and is given up."""
+
+NOBODYS = -1
+"""The number of a process that no monitor knows: requests have none below 0."""
+
+Say = Callable[[str], None]
+Watched = tuple[int, int, Callable[[int], None]]
+"""A descriptor to poll, for what, and what to call with what has happened."""
+
+
+class _Server:
+    """A preauth or postauth process, started by the monitor's request `number`."""
+
+    def __init__(self, name: str, number: int, pid: int, words: LastWords) -> None:
+        self.name = f"the {name} (pid {pid})"
+        self.number = number
+        self.pid = pid
+        self.words = words
+        self.killed = False
+
+    def kill(self) -> None:
+        """End it, whatever it does; it may have been stopped."""
+        self.killed = True
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+
+class _Postauth:
+    """A postauth process of `user`: its link, and what it asks for on that."""
+
+    def __init__(
+        self, server: _Server, user: str, link: Link[protocol.PostauthRequest], requests: AccountRequests
+    ) -> None:
+        self.server = server
+        self.user = user
+        self.link = link
+        self.requests = requests
+
+    @property
+    def events(self) -> int:
+        """What to poll its link for."""
+        if not self.link.is_open:
+            return 0
+        return self.link.events & ~select.POLLIN if self.requests.full else self.link.events
+
+
+class Servers:
+    """All preauth and postauth processes. Times are `time.monotonic()`'s.
+
+    `report` goes to the monitor; `on_spawn` is called when a session's process was asked for.
+    """
+
+    def __init__(
+        self,
+        processes: ServerProcesses,
+        user_servers: UserServers,
+        inherited: Inherited,
+        *,
+        report: Report,
+        records: LoginRecorder,
+        say: Say,
+        on_spawn: Callable[[], None],
+    ) -> None:
+        self._processes = processes
+        self._user_servers = user_servers
+        self._inherited = inherited
+        self._report = report
+        self._records = records
+        self._say = say
+        self._on_spawn = on_spawn
+        self._users: frozenset[str] = frozenset()
+        self._preauth: dict[int, _Server] = {}
+        self._postauth: dict[int, _Postauth] = {}
+        # -- at the stop
+        self._leaving = False
+        self._kill_at: float | None = None
+        self._give_up_at: float | None = None
+
+    # -- what the monitor asks ----------------------------------------------------------------------------------------
+
+    def permit(self, users: frozenset[str]) -> None:
+        """Processes may run as these accounts from now on, and as no others."""
+        self._users = users
+
+    def start_preauth(self, request: protocol.StartPreauth) -> None:
+        """Start a process for one stranger."""
+        if len(self._preauth) >= MAX_PREAUTH:
+            self._refuse(request.id, "too many preauth processes are running")
+            return
+        with ExitStack() as undo:
+            try:
+                words = LastWords()
+                undo.callback(words.close)
+                ours, theirs = protocol.socket_pair()
+                with theirs:
+                    undo.callback(ours.close)
+                    pid = server_process.start_preauth(self._processes, theirs, words, self._inherited)
+            except OSError as error:
+                self._refuse(request.id, f"can't start a process: {error.strerror}")
+                return
+            undo.pop_all()
+        self._preauth[pid] = _Server("preauth process", request.id, pid, words)
+        self._report(protocol.Spawned(request.id, pid, ""), [ours.detach()])
+
+    def start_postauth(self, request: protocol.StartPostauth) -> None:
+        """Start the process that serves the connections of an account."""
+        user = request.user
+        if user not in self._users:
+            self._refuse(request.id, f"{user:.{process.SHOWN}} is not an account that may log in")
+            return
+        if any(one.user == user for one in self._postauth.values()):
+            self._refuse(request.id, f"{user} has a postauth process already")
+            return
+        with ExitStack() as undo:
+            try:
+                account = process.find_account(user)
+                words = LastWords()
+                undo.callback(words.close)
+                ours, monitors = protocol.socket_pair()
+                undo.callback(ours.close)
+                with monitors:
+                    control, spawners = protocol.socket_pair()
+                    undo.callback(control.close)
+                    with spawners:
+                        pid = server_process.start_postauth(
+                            self._processes, account, (monitors, spawners), words, self._inherited
+                        )
+            except SpawnError as error:
+                self._refuse(request.id, str(error))
+                return
+            except OSError as error:
+                self._refuse(request.id, f"can't start a process: {error.strerror}")
+                return
+            undo.pop_all()
+        server = _Server(f"postauth process of {user}", request.id, pid, words)
+        link = Link(control, protocol.decode_postauth_request)
+        requests = AccountRequests(
+            user,
+            account,
+            self._inherited,
+            self._user_servers,
+            may_log_in=lambda name: name in self._users,
+            report=link.report,
+            records=self._records,
+        )
+        self._postauth[pid] = _Postauth(server, user, link, requests)
+        self._report(protocol.Spawned(request.id, pid, ""), [ours.detach()])
+
+    def kill(self, number: int) -> None:
+        """Kill the process that was started by the monitor's request `number`, if it is there."""
+        for server in self._all():
+            if server.number == number:
+                server.kill()
+
+    def _refuse(self, number: int, reason: str) -> None:
+        self._report(protocol.Refused(number, reason), [])
+
+    # -- what postauth processes ask ----------------------------------------------------------------------------------
+
+    def _happened(self, one: _Postauth, happened: int) -> None:
+        """Something has happened on its link."""
+        if happened & select.POLLOUT:
+            one.link.send_more()
+        if not happened & ~select.POLLOUT or not one.events & select.POLLIN:
+            return
+        try:
+            request = one.link.take()
+        except protocol.ProtocolError as error:
+            self._end(one, str(error))
+            return
+        if request is not None:
+            guarded(request, one.requests.answer, one.link.report, self._say)
+            self._on_spawn()
+
+    def _end(self, one: _Postauth, why: str) -> None:
+        self._say(f"killing {one.server.name}: {why}")
+        one.server.kill()
+        one.link.close()
+
+    # -- what the loop has to know, and says ------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether any of them is there."""
+        return bool(self._preauth or self._postauth)
+
+    @property
+    def pids(self) -> set[int]:
+        """All of them; what they had started for sessions is not among these."""
+        return {server.pid for server in self._all()}
+
+    def watched(self) -> Iterator[Watched]:
+        """What to poll. poll(2) tells of an end though nobody has asked, so a link without `events` is left out."""
+        for one in self._postauth.values():
+            for descriptor in one.requests.children.pending:
+                yield descriptor, select.POLLIN, partial(one.requests.children.ready, descriptor)
+            if one.events:
+                yield one.link.fileno(), one.events, partial(self._happened, one)
+
+    def next_at(self) -> float | None:
+        """When to call `tick`, if nothing happens before."""
+        times = [self._kill_at, self._give_up_at]
+        for one in self._postauth.values():
+            times += [one.link.stuck_at, one.requests.children.next_at()]
+        return min((at for at in times if at is not None), default=None)
+
+    def tick(self, now: float) -> None:
+        """Do what is due at `now`."""
+        for one in self._postauth.values():
+            one.requests.children.tick(now)
+            if one.link.stuck_at is not None and now >= one.link.stuck_at:
+                self._end(one, f"it has not read a report for {STUCK_SECONDS:.0f} s")
+        if self._kill_at is not None and now >= self._kill_at:
+            self.kill_all(now)
+        if self._give_up_at is not None and now >= self._give_up_at:
+            self._give_up_at = None
+            self._preauth.clear()
+            self._postauth.clear()
+
+    def reaped(self, pid: int, status: int) -> bool:
+        """The child `pid` has ended with `status`, as waitpid(2) gives it; whether it is one of these or of theirs."""
+        if pid in self._preauth:
+            self._ended(self._preauth.pop(pid), status, "")
+            return True
+        if pid not in self._postauth:
+            return any(one.requests.children.reaped(pid, status) for one in self._postauth.values())
+        one = self._postauth.pop(pid)
+        sessions = one.requests.children.sessions_of_a_crash()
+        one.requests.children.forget(hang_up=not self._leaving)
+        one.link.close()
+        self._ended(one.server, status, f"; ending its {sessions} sessions" if sessions else "")
+        return True
+
+    def _ended(self, server: _Server, status: int, then: str) -> None:
+        """Say how it went, and tell the monitor that knows of it."""
+        code = os.waitstatus_to_exitcode(status)
+        if code != 0 and not server.killed:
+            self._say(f"{server.name} ended with {_cause(code)}{then}")
+        for line in server.words.take():
+            self._say(f"{server.name}: {line}")
+        if server.number != NOBODYS:
+            self._report(exited(server.number, status), [])
+
+    def _all(self) -> list[_Server]:
+        return [*self._preauth.values(), *(one.server for one in self._postauth.values())]
+
+    # -- when a monitor has ended, or the server does -----------------------------------------------------------------
+
+    def monitor_gone(self) -> None:
+        """The monitor has died: so do its strangers. Accounts' processes wait for the next one."""
+        for server in self._preauth.values():
+            server.number = NOBODYS
+            server.kill()
+
+    def introduce(self) -> None:
+        """Tell a new monitor of every postauth process that runs, and each of these of the new monitor."""
+        for one in self._postauth.values():
+            server = one.server
+            if not one.link.is_open and not server.killed:
+                self._end(one, "it does not listen any more")
+            if server.killed:
+                server.number = NOBODYS
+                continue
+            try:
+                monitors, theirs = protocol.socket_pair()
+            except OSError as error:
+                self._end(one, f"there is no socket for the new monitor: {error.strerror}")
+                server.number = NOBODYS
+                continue
+            self._report(protocol.TakeOver(server.number, one.user, server.pid), [monitors.detach()])
+            one.link.report(protocol.NewMonitor(), [theirs.detach()])
+
+    def leave(self, now: float, within: float) -> None:
+        """The server ends, and there is no monitor any more: they see that, and have `within` seconds to leave."""
+        if self._leaving:
+            return
+        self._leaving = True
+        self._kill_at = now + within
+        self.monitor_gone()
+        for one in self._postauth.values():
+            one.link.close()
+
+    def kill_all(self, now: float) -> None:
+        """End them now."""
+        self._leaving = True
+        self._kill_at, self._give_up_at = None, now + KILLED_SECONDS
+        for server in self._all():
+            if not server.killed:
+                self._say(f"killing {server.name}: it did not leave in time")
+            server.kill()
+
+
+def _cause(code: int) -> str:
+    return f"exit code {code}" if code > 0 else unix_name(-code)

@@ -1,0 +1,62 @@
+"""Giving up rights, for good: what a process does to itself before it meets what it must not be trusted with.
+
+All functions raise OSError if the kernel refuses, or has no such call; the caller decides what follows from that.
+"""
+
+import errno
+import os
+import struct
+
+from pyssh_gateway.system import libc
+
+PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
+"""prctl(2)."""
+
+MOST_CAPABILITIES = 64
+"""As many as the kernel's sets have room for; Linux 6 has 41 (linux/capability.h)."""
+
+_CAPABILITY_HEADER = struct.pack("@Ii", 0x20080522, 0)
+"""_LINUX_CAPABILITY_VERSION_3, whose sets have 64 bits, and 0 for the calling thread (capset(2))."""
+
+_NO_CAPABILITIES = struct.pack("@6I", 0, 0, 0, 0, 0, 0)
+"""Effective, permitted and inheritable, each in two halves."""
+
+
+def become(uid: int, gid: int) -> None:
+    """Give up every right that is not `uid`'s. The process must not go on if this raises."""
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid):
+        raise PermissionError("the process kept rights that it should have lost")
+
+
+def empty_bounding_set() -> None:
+    """Make sure that no program that this process starts gains a capability (capabilities(7)).
+
+    Takes CAP_SETPCAP, so it has to be done before the process stops being root.
+    """
+    for capability in range(MOST_CAPABILITIES):
+        try:
+            libc.prctl(PR_CAPBSET_DROP, capability)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # the kernel has no more
+                return
+            raise
+
+
+def drop_capabilities() -> None:
+    """Have no capability, and inherit none. The ambient set empties with the others (capabilities(7))."""
+    libc.capset(_CAPABILITY_HEADER, _NO_CAPABILITIES)
+
+
+def no_new_privileges() -> None:
+    """Gain nothing by setuid programs and the like any more; nor do all processes that this one starts."""
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def undumpable() -> None:
+    """Keep this process's memory from others of its account: no ptrace(2), no core file, /proc belongs to root.
+
+    A change of uid changes this back, so it comes after `become`.
+    """
+    libc.prctl(PR_SET_DUMPABLE, 0)

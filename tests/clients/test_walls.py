@@ -1,0 +1,199 @@
+"""What each kind of process of a working server may do, as the kernel has it (proc(5))."""
+
+import asyncio
+import os
+import pwd
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from pyssh_gateway.system.accounts import monitor_account
+from pyssh_gateway.system.syscalls import seccomp
+from tests.conftest import KeyPair
+from tests.support import processes
+from tests.support.account import PREAUTH_NAME, other_account, scratch_directory
+from tests.support.client import Client
+from tests.support.load import load
+from tests.support.server import DEFAULTS, Server
+from tests.support.waiting import PATIENCE, until
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="only a server that root has started has accounts to part"),
+    pytest.mark.skipif(os.uname().machine not in seccomp.MACHINES, reason="there is no filter for this machine"),
+]
+
+NOTHING = "0" * 16
+"""A set of capabilities without any."""
+
+FILTERED = "2"
+"""SECCOMP_MODE_FILTER, as /proc/PID/status has it (proc(5))."""
+
+
+class Seen(NamedTuple):
+    """A process of a server under load.
+
+    `root` is what stands in its root directory, `owner` the uid that /proc/PID/environ belongs to.
+    """
+
+    status: dict[str, list[str]]
+    descriptors: "Counter[str]"
+    root: list[str]
+    owner: int
+
+    @property
+    def walls(self) -> tuple[str, ...]:
+        """NoNewPrivs, Seccomp, and the sets of capabilities but the ambient one."""
+        return tuple(self.status[name][0] for name in ("NoNewPrivs", "Seccomp", "CapEff", "CapPrm", "CapInh", "CapBnd"))
+
+    @property
+    def account(self) -> tuple[set[str], set[str], set[str]]:
+        """Its uids, gids and groups."""
+        return set(self.status["Uid"]), set(self.status["Gid"]), set(self.status["Groups"])
+
+
+LOCKED_IN = ("1", FILTERED, NOTHING, NOTHING, NOTHING, NOTHING)
+FREE = ("0", "0", NOTHING, NOTHING, NOTHING)
+
+
+def look(pid: int) -> Seen:
+    """What the kernel says of `pid`."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    fields = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+    kinds = Counter(target.partition(":")[0] for target in processes.descriptors(pid))
+    return Seen(fields, kinds, os.listdir(f"/proc/{pid}/root"), Path(f"/proc/{pid}/environ").stat().st_uid)  # noqa: PTH208
+
+
+class Under(NamedTuple):
+    """What was seen under load. `told` is what a session of the user's has said about its own postauth process."""
+
+    monitor: Seen
+    preauth: Seen
+    postauth: dict[str, Seen]
+    shell: Seen
+    sftp: Seen
+    told: str
+    setuid: str
+    user: pwd.struct_passwd
+    other: pwd.struct_passwd
+
+
+def named(server: Server, name: str) -> list[int]:
+    """The processes of the server with that name."""
+    return [process.pid for process in processes.descendants(server.pid) if process.name == name]
+
+
+@pytest.fixture(scope="module")
+def under(tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd, user_key: KeyPair) -> Iterator[Under]:
+    """A look at all processes while two accounts work and a stranger has come."""
+    with other_account("walls") as other, scratch_directory(account) as scratch:
+        keys = [f"file:{user_key.public}"]
+        settings = {"login": [{"user": entry.pw_name, "keys": keys} for entry in (account, other)]}
+        tool = scratch / "id"
+        shutil.copy("/usr/bin/id", tool)
+        tool.chmod(0o4755)
+        with Server(tmp_path_factory.mktemp("server"), login=account.pw_name, keys=keys, settings=settings) as server:
+            yield asyncio.run(seen(server, user_key, account, other, tool))
+
+
+def stranger(server: Server) -> Seen | None:
+    """A process that serves a connection before its login: it has a loop, and a spare one hasn't."""
+    for pid in named(server, "pyssh-preauth"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # its client has logged in
+            found = look(pid)
+            if found.descriptors["anon_inode"]:
+                return found
+    return None
+
+
+async def seen(server: Server, key: KeyPair, account: pwd.struct_passwd, other: pwd.struct_passwd, tool: Path) -> Under:
+    """Look at the processes of `server`; `tool` is a setuid program of root's."""
+    client = Client(server, key.private)
+    async with (
+        asyncio.timeout(PATIENCE),
+        load(client, account.pw_name),
+        load(client, other.pw_name),
+        client.connect() as connection,
+        connection.start_sftp_client(),
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"SSH-2.0-test\r\n")
+        await reader.readuntil(b"\n")
+        await reader.readexactly(5)  # it has a process, which has said KEXINIT
+        preauth = until(lambda: stranger(server), what="process that serves a stranger")
+        assert preauth is not None
+        owners = {pid: processes.owner(pid) for pid in named(server, "pyssh-postauth")}
+        postauths = {
+            entry.pw_name: pid for pid, uid in owners.items() for entry in (account, other) if entry.pw_uid == uid
+        }
+        shell = await connection.create_process("echo $$; read line")
+        pid = int(await shell.stdout.readline())
+        # An SFTP server is a fork of the spawner, without an exec.
+        (sftp,) = [event["pid"] for event in server.find("session.opened", kind="subsystem")]
+        told = await connection.run(
+            f"for what in environ maps mem fd; do cat /proc/{postauths[account.pw_name]}/$what; done"
+        )
+        setuid = await connection.run(f"{tool} -u")
+        found = Under(
+            monitor=look(server.gateway_pid),
+            preauth=preauth,
+            postauth={user: look(pid) for user, pid in postauths.items()},
+            shell=look(pid),
+            sftp=look(sftp),
+            told=str(told.stderr),
+            setuid=str(setuid.stdout),
+            user=account,
+            other=other,
+        )
+        writer.close()
+        await writer.wait_closed()
+        return found
+
+
+def test_a_strangers_process_has_nothing(under: Under) -> None:
+    """Whoever breaks the parser of SSH has an account without anything, in an empty directory, and one connection."""
+    entry = pwd.getpwnam(PREAUTH_NAME)
+    assert under.preauth.account == ({str(entry.pw_uid)}, {str(entry.pw_gid)}, set())
+    assert under.preauth.walls == LOCKED_IN
+    assert under.preauth.root == []
+    assert under.preauth.owner == 0, "others of its account may look into it"
+    # Null, its last words; the client, the monitor, and the pair by which asyncio's loop wakes itself; epoll.
+    assert under.preauth.descriptors == {"/dev/null": 2, "/memfd": 1, "socket": 4, "anon_inode": 1}
+
+
+def test_the_monitor_is_an_account_that_can_start_nothing(under: Under) -> None:
+    """Whoever takes the monitor over decides about logins, and becomes nobody and starts nothing by itself."""
+    entry = monitor_account(DEFAULTS["account"])
+    assert under.monitor.account == ({str(entry.pw_uid)}, {str(entry.pw_gid)}, set())
+    assert under.monitor.walls == LOCKED_IN
+    assert under.monitor.owner == 0, "others of its account may look into it"
+
+
+def test_what_serves_a_user_is_the_user_and_no_more(under: Under) -> None:
+    """Whoever takes over what serves an account has that account, and gains nothing by programs that are setuid."""
+    assert set(under.postauth) == {under.user.pw_name, under.other.pw_name}
+    for entry in (under.user, under.other):
+        seen = under.postauth[entry.pw_name]
+        groups = {str(gid) for gid in os.getgrouplist(entry.pw_name, entry.pw_gid)}
+        assert seen.account == ({str(entry.pw_uid)}, {str(entry.pw_gid)}, groups)
+        assert seen.walls == LOCKED_IN
+
+
+def test_users_cant_look_into_what_serves_them(under: Under) -> None:
+    """Protects the keys of other connections of a shared account, from anybody who has a shell of it."""
+    assert {seen.owner for seen in under.postauth.values()} == {0}
+    assert under.told.count("Permission denied") == 4, under.told
+
+
+def test_what_users_start_has_no_walls(under: Under) -> None:
+    """Protects sudo: a session's processes are the user, with the groups and rights that a login gives."""
+    groups = {str(gid) for gid in os.getgrouplist(under.user.pw_name, under.user.pw_gid)}
+    for seen in (under.shell, under.sftp):
+        assert seen.account == ({str(under.user.pw_uid)}, {str(under.user.pw_gid)}, groups)
+        assert seen.walls[:-1] == FREE
+        assert seen.walls[-1] == look(os.getpid()).walls[-1], "programs that it starts can't have all capabilities"
+    assert under.setuid == "0\n"

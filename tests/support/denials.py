@@ -1,0 +1,34 @@
+"""Refusals, as tests expect them: by their sentence, and counted as their sentence always was."""
+
+from pyssh_gateway.core.access.denials import Denial, Deny
+
+CLASSES = (
+    ("unknown account", "unknown-account"),
+    ("key is not known", "unknown-key"),
+    ("the certificate's authority is not known", "unknown-key"),
+    ("the keys of", "stale-source"),
+    ("the key expired", "expired"),
+    ("the certificate expired", "expired"),
+    ("the certificate is not yet valid", "expired"),
+    ("the key may not be used from", "address"),
+    ("the certificate may not be used from", "address"),
+    ("signature is wrong", "signature"),
+    ("the certificate's signature is wrong", "signature"),
+    ("method is not offered", "method"),
+    ("key type", "algorithm"),
+    ("signature algorithm", "algorithm"),
+    ("signature made with", "algorithm"),
+    ("not a public key", "algorithm"),
+    ("key_types of this login", "narrowed"),
+    ("only_fingerprints of this login", "narrowed"),
+    ("the security key", "presence"),
+    ("this certificate", "certificate"),
+    ("the certificate", "certificate"),
+)
+"""How a reason begins, and what it is counted as; the first counts."""
+
+
+def deny(reason: str, *, final: bool = False) -> Deny:
+    """The refusal with this reason."""
+    code = next((name for beginning, name in CLASSES if reason.startswith(beginning)), "other")
+    return Deny(Denial(code), reason, final)

@@ -1,0 +1,48 @@
+"""Work in a forked child that locks itself in first, and what became of it."""
+
+import os
+import signal
+import traceback
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Ended(NamedTuple):
+    """`said` is what the work returned, or its traceback; `signal` what killed it, or 0."""
+
+    said: str
+    signal: int
+
+
+def in_child(work: Callable[[], object]) -> Ended:
+    """Do `work` in a fork of this process, and wait for its end."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(reader)
+            try:
+                said = repr(work())
+            except BaseException:  # noqa: BLE001 - a fork of the tests never gets out of here
+                said = traceback.format_exc()
+            os.write(writer, said.encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as file:
+        said = file.read().decode()
+    status = os.waitpid(pid, 0)[1]
+    return Ended(said, os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0)
+
+
+def errno_of(call: Callable[[], object]) -> int:
+    """The number of the error that `call` fails with; 0 if it succeeds."""
+    try:
+        call()
+    except OSError as error:
+        return error.errno or -1
+    return 0
+
+
+KILLED = Ended("", signal.SIGSYS)
+"""By the filter, before it could say anything."""

@@ -1,0 +1,284 @@
+"""core.idle.wake: since when the machine is awake and who woke it, row by row of the module's table."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyssh_gateway.core.idle.stopping import Clocks
+from pyssh_gateway.core.idle.wake import REMEMBERED, WAKE_SECONDS, Kept, Wake
+from pyssh_gateway.events import (
+    AnyEvent,
+    ClientQuiet,
+    ConnectionAuthenticated,
+    ConnectionClosed,
+    ConnectionOpened,
+    GatewayCrashed,
+    Identity,
+    MachineResumed,
+    ServerStopping,
+    StopStep,
+)
+
+NOW = 1_795_000_000.0
+HOUR = 3600.0
+ROUNDING = 0.001
+"""Seconds by which sums of times of day may differ: they are floats of the order of 2**31."""
+
+FIRST, SECOND = "203.0.113.9", "198.51.100.7"
+STOPPING = ServerStopping(reason="idle")
+ASKED = StopStep(step="suspend", outcome="ok", result="done", seconds=0.1)
+CALLED_OFF = StopStep(step="suspend", outcome="whatever it says", result="called_off", seconds=0)
+
+
+class Machine:
+    """A machine, its server, and both clocks, of which the time of day runs on while it is suspended."""
+
+    def __init__(self) -> None:
+        self.steady, self.wall = 100.0, NOW
+        self.wake = Wake(NOW, self.clocks)
+
+    @property
+    def clocks(self) -> Clocks:
+        """Both, now."""
+        return Clocks(self.steady, self.wall)
+
+    def passes(self, seconds: float) -> None:
+        """Time passes."""
+        self.steady += seconds
+        self.wall += seconds
+
+    def sleeps(self, seconds: float) -> MachineResumed:
+        """The machine stands still; returns what will be told of it."""
+        self.wall += seconds
+        return MachineResumed(seconds=seconds)
+
+    def crashes(self, started: float = NOW) -> None:
+        """Another server process takes over; `started` differs if that is not after a crash."""
+        self.wake = Wake(started, self.clocks, self.wake.kept)
+
+    def happens(self, *events: AnyEvent) -> None:
+        """Something happens now."""
+        for event in events:
+            self.wake.observe(event, self.clocks)
+
+    @property
+    def said(self) -> tuple[float, str, bool]:
+        """For how long awake by the time of day, by whom, and whether somebody has logged in."""
+        assert self.wake.seconds(self.steady) == pytest.approx(self.wall - self.wake.since, abs=ROUNDING)
+        return self.wall - self.wake.since, self.wake.woken_by, self.wake.logged_in
+
+
+@pytest.fixture
+def machine() -> Machine:
+    """One that has just been started."""
+    return Machine()
+
+
+def came(peer: str = FIRST) -> AnyEvent:
+    """A TCP connection."""
+    return ConnectionOpened(conn=peer, peer=peer, peer_port=4000)
+
+
+def logged_in(peer: str = FIRST) -> AnyEvent:
+    """Somebody has logged in on it."""
+    return ConnectionAuthenticated(
+        conn=peer,
+        peer=peer,
+        user="amos",
+        fingerprint="",
+        source="",
+        client="",
+        cipher="",
+        seconds=0,
+        identity=Identity("github:example", None, "SHA256:x"),
+    )
+
+
+def went(peer: str = FIRST) -> AnyEvent:
+    """The connection is closed."""
+    return ConnectionClosed(conn=peer, peer=peer, user="amos", reason="", seconds=0, bytes_in=0, bytes_out=0)
+
+
+# -- started -------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_to_come_has_woken_it(machine: Machine) -> None:
+    """Protects `why` after a start: the first connection is named, whether it logs in or not, and no later one."""
+    assert machine.said == (0, "", False)
+    machine.passes(WAKE_SECONDS)
+    machine.happens(came(FIRST), came(SECOND), ClientQuiet(conn=FIRST, user="amos", seconds=1))
+    assert machine.said == (WAKE_SECONDS, FIRST, False)
+    machine.happens(logged_in(SECOND))
+    assert machine.said == (WAKE_SECONDS, FIRST, True)
+    machine.happens(went(SECOND))
+    assert machine.said == (WAKE_SECONDS, FIRST, True)
+
+
+def test_somebody_who_comes_late_has_not_woken_it(machine: Machine) -> None:
+    """Protects a visitor from being named for a machine that has been up for hours: it was started by other means."""
+    machine.passes(WAKE_SECONDS + 1)
+    machine.happens(came(), logged_in())
+    assert machine.said == (WAKE_SECONDS + 1, "", True)
+
+
+# -- crashed -------------------------------------------------------------------------------------------------------
+
+
+def test_a_crash_changes_nothing(machine: Machine) -> None:
+    """Protects the figures from a bug of ours: the next server process goes on with what the last one has kept."""
+    machine.happens(came(), logged_in())
+    machine.passes(HOUR)
+    machine.crashes()
+    machine.happens(GatewayCrashed(pid=7, cause="killed by SIGSEGV", sessions=1), came(SECOND))
+    assert machine.said == (HOUR, FIRST, True)
+
+
+def test_a_crash_after_a_resume_keeps_the_resume(machine: Machine) -> None:
+    """Protects the history: what is kept is since the resume, not since the start of the server."""
+    machine.passes(HOUR)
+    machine.happens(machine.sleeps(2 * HOUR), came())
+    machine.passes(60)
+    machine.crashes()
+    assert machine.said == (60, FIRST, False)
+
+
+def test_what_another_start_has_kept_is_over(machine: Machine) -> None:
+    """Protects a start from what the server's earlier life has left on the disk."""
+    machine.happens(came())
+    machine.passes(HOUR)
+    machine.crashes(started=machine.wall)
+    assert machine.said == (0, "", False)
+
+
+def test_a_server_that_comes_late_counts_from_the_start(machine: Machine) -> None:
+    """Protects a crash before anything was kept: awake since the start, and woken by nobody who comes an hour later."""
+    machine.passes(HOUR)
+    machine.wake = Wake(NOW, machine.clocks)
+    machine.happens(came())
+    assert machine.said == (HOUR, "", False)
+
+
+def test_a_clock_before_the_start_is_no_time_awake() -> None:
+    """Protects a start on a clock that was set back meanwhile: nobody reads of negative seconds."""
+    wake = Wake(NOW, Clocks(100.0, NOW - HOUR), Kept(NOW, NOW, FIRST))
+    assert wake.seconds(100.0) == 0
+    assert wake.seconds(99.0) == 0
+
+
+# -- suspended by a stop of ours -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [HOUR, 0.0])
+def test_the_first_since_the_stop_has_woken_it(machine: Machine, seconds: float) -> None:
+    """Protects whoever came in before the resume was noticed, and a snapshot's clocks, which show nothing of it."""
+    machine.happens(came(SECOND), logged_in(SECOND), went(SECOND))
+    machine.passes(HOUR)
+    machine.happens(STOPPING, ASKED)
+    told = machine.sleeps(seconds)
+    machine.happens(came(FIRST), came(SECOND))
+    assert machine.wake.woken_by == SECOND  # not noticed yet
+    machine.happens(told)
+    assert machine.said == (0, FIRST, False)
+
+
+def test_somebody_may_come_after_it_was_noticed(machine: Machine) -> None:
+    """Protects the client whose connection is accepted when the door has been opened again."""
+    machine.happens(STOPPING, ASKED, machine.sleeps(HOUR))
+    assert machine.said == (0, "", False)
+    machine.happens(came())
+    assert machine.said == (0, FIRST, False)
+
+
+def test_a_machine_that_wakes_by_itself_is_woken_by_nobody(machine: Machine) -> None:
+    """Protects `why` from naming somebody for what the platform did: who comes later found it awake."""
+    machine.happens(came(), STOPPING, ASKED, machine.sleeps(HOUR))
+    machine.passes(WAKE_SECONDS + 1)
+    machine.happens(came(SECOND))
+    assert machine.said == (WAKE_SECONDS + 1, "", False)
+
+
+def test_a_login_before_the_resume_was_noticed_counts(machine: Machine) -> None:
+    """Protects somebody who was in and out in that moment from being taken for a scanner."""
+    machine.happens(STOPPING, ASKED)
+    told = machine.sleeps(HOUR)
+    machine.happens(came(), logged_in(), went(), told)
+    assert machine.said == (0, FIRST, True)
+
+
+def test_a_stop_that_was_called_off_changes_nothing(machine: Machine) -> None:
+    """Protects the figure: a machine that was needed after all has been awake all the time, whoever came meanwhile."""
+    machine.happens(came(), logged_in())
+    machine.passes(HOUR)
+    machine.happens(STOPPING, CALLED_OFF, came(SECOND))
+    assert machine.said == (HOUR, FIRST, True)
+    machine.happens(StopStep(step="hook 1 (true)", outcome="ok", result="done", seconds=0))
+    assert machine.said == (HOUR, FIRST, True)
+
+
+# -- suspended by somebody else ------------------------------------------------------------------------------------
+
+
+def test_whoever_is_on_over_a_resume_has_not_woken_it(machine: Machine) -> None:
+    """Protects `why`: they were on when it fell asleep; but nobody waits for a login as after a start."""
+    machine.happens(came(), logged_in())
+    machine.passes(HOUR)
+    machine.happens(machine.sleeps(2 * HOUR))
+    assert machine.said == (0, "", True)
+    machine.happens(went())
+    machine.passes(HOUR)
+    machine.happens(machine.sleeps(2 * HOUR))
+    assert machine.said == (0, "", False)
+
+
+def test_whoever_came_before_it_was_noticed_has_woken_it(machine: Machine) -> None:
+    """Protects the client that woke a machine whose resume is noticed only by its coming; one from before is not it."""
+    machine.happens(came("192.0.2.1"))
+    machine.passes(HOUR)
+    told = machine.sleeps(2 * HOUR)
+    machine.happens(came(FIRST))
+    machine.passes(0.1)
+    machine.happens(came(SECOND), told)
+    assert machine.said == (0, FIRST, False)
+
+
+def test_of_connections_the_latest_are_remembered(machine: Machine) -> None:
+    """Protects memory from a server that runs for months; of a crowd one of the latest is named."""
+    told = machine.sleeps(HOUR)
+    machine.happens(*(came(f"192.0.2.{number}") for number in range(REMEMBERED + 1)), told)
+    assert machine.said == (0, "192.0.2.1", False)
+
+
+def test_a_clock_that_is_set_back_moves_the_start_with_it(machine: Machine) -> None:
+    """Protects the figure: the machine has been awake for as long as before, and was woken by the same client."""
+    machine.happens(came(), logged_in())
+    machine.passes(2 * HOUR)
+    machine.happens(machine.sleeps(-HOUR))
+    assert machine.said == (2 * HOUR, FIRST, True)
+    assert machine.wake.kept == Kept(NOW, NOW - HOUR, FIRST)
+
+
+Steps = st.one_of(
+    st.floats(0, 200).map(lambda seconds: ("passes", seconds)),
+    st.floats(-600, 600).map(lambda seconds: ("sleeps", seconds)),
+    st.sampled_from([came(FIRST), came(SECOND), logged_in(), went(), STOPPING, ASKED, CALLED_OFF]),
+    st.just("crash"),
+)
+
+
+@given(steps=st.lists(Steps, max_size=30))
+def test_both_clocks_agree_whatever_happens(steps: list[AnyEvent | str | tuple[str, float]]) -> None:
+    """Protects the figures from disagreeing with `why`, and everything from a machine that awoke in the future."""
+    machine = Machine()
+    for step in steps:
+        match step:
+            case ("passes", float(seconds)):
+                machine.passes(seconds)
+            case ("sleeps", float(seconds)):
+                machine.happens(machine.sleeps(seconds))
+            case "crash":
+                machine.crashes()
+            case ConnectionOpened() | ConnectionAuthenticated() | ConnectionClosed() | ServerStopping() | StopStep():
+                machine.happens(step)
+        seconds, woken_by, _ = machine.said
+        assert seconds >= -ROUNDING
+        assert woken_by in {"", FIRST, SECOND}

@@ -1,0 +1,109 @@
+"""Text from the network cannot act on the terminal, or forge a line, of whoever reads the log."""
+
+import re
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pyssh_gateway.core.printable import KEPT_HEAD, KEPT_TAIL, MAX_TEXT, printable
+
+# Every code point, and the dangerous ones often; lone surrogates too: what is undecodable arrives as those.
+ANY_CHARACTER = st.characters() | st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp"]) | st.sampled_from("\\nxu")
+ANY_TEXT = st.text(alphabet=ANY_CHARACTER, max_size=200)
+ANY_BYTES = st.binary(max_size=200)
+
+ESCAPE = re.compile(r"\\(?:\\|n|r|t|x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))")
+
+
+def original(shown: str) -> str:
+    """Read the escapes of `printable` back: the proof that nothing was lost."""
+
+    def char(match: re.Match[str]) -> str:
+        byte, short, long = match.groups()
+        if byte is not None:
+            code = int(byte, 16)
+            return chr(code if code < 0x80 else 0xDC00 + code)
+        if short or long:
+            return chr(int(short or long, 16))
+        return {"\\\\": "\\", "\\n": "\n", "\\r": "\r", "\\t": "\t"}[match[0]]
+
+    return ESCAPE.sub(char, shown)
+
+
+@pytest.mark.parametrize("text", ["", "make test", "ssh-ed25519", "café", "你好", "Ελλάδα", "\N{GRINNING FACE}"])
+def test_what_people_write_stays(text: str) -> None:
+    """Names and commands in any script are readable in the log, not escaped, and cost no copy."""
+    assert printable(text) is text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[2J\x07", r"\x1b[2J\x07"),
+        ("a\nb\r\tc", r"a\nb\r\tc"),
+        ("\x7f", r"\x7f"),
+        ("C:\\n", r"C:\\n"),
+        ("\x9b31m", r"\u009b31m"),
+        (b"caf\xe9 \x9b31m".decode("utf-8", "surrogateescape"), r"caf\xe9 \x9b31m"),
+        ("\ud800", r"\ud800"),
+        ("\u202egpj.exe", r"\u202egpj.exe"),
+        ("\u2028\u2029", r"\u2028\u2029"),
+        ("\u00a0\u200b\ufeff", r"\u00a0\u200b\ufeff"),
+        ("\ue000\U000e0041\U0010ffff", r"\ue000\U000e0041\U0010ffff"),
+    ],
+)
+def test_what_acts_or_hides_is_shown(text: str, shown: str) -> None:
+    """Controls, bidi overrides, invisible characters and undecodable bytes each have their documented escape."""
+    assert printable(text) == shown
+
+
+@given(ANY_TEXT)
+@example("\\x1b\x1b")
+@example("\x80\udc80")
+def test_the_original_can_be_read_back(text: str) -> None:
+    """Two different inputs never look the same in the log."""
+    assert original(printable(text)) == text
+
+
+@given(ANY_BYTES)
+def test_bytes_survive(data: bytes) -> None:
+    """What a client really sent, valid UTF-8 or not, can be had from the log to the byte."""
+    shown = printable(data.decode("utf-8", "surrogateescape"))
+    assert original(shown).encode("utf-8", "surrogateescape") == data
+
+
+@given(st.text(alphabet=ANY_CHARACTER, max_size=2 * MAX_TEXT) | ANY_BYTES.map(lambda data: str(data, "latin-1")))
+def test_nothing_unprintable_is_left(text: str) -> None:
+    """No input whatever brings a raw control, format or surrogate character into the output; all of it is UTF-8."""
+    shown = printable(text)
+    assert shown.isprintable()
+    assert shown.encode().decode() == shown
+
+
+@given(ANY_TEXT)
+def test_a_traceback_keeps_its_lines_and_nothing_else(text: str) -> None:
+    """Keeping newlines opens the door to newlines only."""
+    shown = printable(text, keep_newlines=True)
+    assert shown.count("\n") == text.count("\n")
+    assert shown.replace("\n", "").isprintable()
+
+
+def test_a_long_text_keeps_both_ends() -> None:
+    """A field cannot fill the disk, nor push what matters out of sight by standing behind a wall of spaces."""
+    text = "head" + " " * MAX_TEXT + "tail"
+    shown = printable(text)
+    assert shown.startswith("head ")
+    assert shown.endswith(" tail")
+    assert r"\[8 characters cut]" in shown
+    assert len(shown) == KEPT_HEAD + len(r"\[8 characters cut]") + KEPT_TAIL
+
+
+def test_the_longest_text_is_whole() -> None:
+    """The bound itself is not cut."""
+    assert printable("x" * MAX_TEXT) == "x" * MAX_TEXT
+
+
+def test_the_cut_mark_cannot_be_forged() -> None:
+    """A client that sends our own mark as text is seen to have done so."""
+    assert printable(r"\[8 characters cut]") == r"\\[8 characters cut]"

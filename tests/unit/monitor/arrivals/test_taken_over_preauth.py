@@ -1,0 +1,196 @@
+"""A preauth process that a stranger has taken over: whatever it says, it has its own connection and nothing else."""
+
+from collections.abc import Callable
+
+import pytest
+
+from pyssh_gateway.events import AuthAttempt, ConnectionAuthenticated
+from pyssh_gateway.ipc import preauth
+from pyssh_gateway.ipc.postauth import TakeConnection
+from tests.support.monitor import ALGORITHM, HASH, House, Process, play
+
+OTHER_HASH = bytes(range(1, 33))
+STATE = preauth.State(b"opaque")
+SIGN = preauth.Sign(ALGORITHM, HASH)
+
+
+async def come(house: House, *, number: int = 0) -> tuple[str, Process]:
+    """A connection and its process, which has its client's socket."""
+    conn, _ = house.come()
+    process = await house.spawner.preauth(number)
+    (await process.take_client()).close()
+    return conn, process
+
+
+async def ended(house: House, conn: str, process: Process) -> str:
+    """What went wrong, when the process has been killed and its client has seen the end; nobody got in."""
+    await process.killed.wait()
+    await house.hung_up(conn)
+    assert not house.spawner.postauths
+    assert not house.of(ConnectionAuthenticated)
+    assert house.closed == ["its process broke the rules"]
+    await house.until(lambda: not house.registry.strangers)
+    return house.crashes[0]
+
+
+@pytest.mark.parametrize("before", [(), (SIGN,)])
+def test_it_lies_about_success(before: tuple[preauth.FromPreauth, ...]) -> None:
+    """Protects accounts from "authenticated" without a signature: a state before acceptance is the end."""
+
+    async def test(house: House) -> None:
+        conn, process = await come(house)
+        for message in (*before, STATE):
+            process.say_preauth(message)
+        assert "nobody has logged in" in await ended(house, conn, process)
+
+    play(test)
+
+
+def test_it_asks_for_a_second_signature() -> None:
+    """Protects other clients: one exchange hash is signed for a connection, and no other."""
+
+    async def test(house: House) -> None:
+        conn, process = await come(house)
+        process.say_preauth(SIGN)
+        await process.hear_preauth(preauth.Signed)
+        process.say_preauth(preauth.Sign(ALGORITHM, OTHER_HASH))
+        assert "second signature" in await ended(house, conn, process)
+
+    play(test)
+
+
+def test_it_replays_another_connection_s_signature() -> None:
+    """Protects a user whose signature was seen elsewhere: it is good for the session that it was made for."""
+
+    async def test(house: House) -> None:
+        _, process = await come(house)
+        process.say_preauth(preauth.Sign(ALGORITHM, OTHER_HASH))
+        await process.hear_preauth(preauth.Signed)
+        process.say_preauth(house.people.attempt(HASH))
+        assert (await process.hear_preauth(preauth.Answer)).result == "denied"
+        assert (await house.event(AuthAttempt)).reason == "signature is wrong"
+        assert not house.spawner.postauths
+
+    play(test)
+
+
+def test_it_relays_what_another_client_says() -> None:
+    """Protects a login that is under way: relayed under an attacker's connection it is good for nothing."""
+
+    async def test(house: House) -> None:
+        genuine, victims = await come(house)
+        _, attackers = await come(house, number=1)
+        victims.say_preauth(SIGN)
+        await victims.hear_preauth(preauth.Signed)
+        attackers.say_preauth(preauth.Sign(ALGORITHM, OTHER_HASH))
+        await attackers.hear_preauth(preauth.Signed)
+        attempt = house.people.attempt(HASH)
+        attackers.say_preauth(attempt)
+        assert (await attackers.hear_preauth(preauth.Answer)).result == "denied"
+        victims.say_preauth(attempt)
+        assert (await victims.hear_preauth(preauth.Answer)).result == "accepted"
+        victims.say_preauth(STATE)
+        told = await (await house.spawner.postauth()).hear_monitor(TakeConnection)
+        assert (told.conn, told.session_id) == (genuine, HASH)
+        attackers.say_preauth(STATE)
+        await attackers.killed.wait()
+        assert [login.conn for login in house.registry.left_behind()] == [genuine]
+
+    play(test)
+
+
+def test_it_hands_over_a_foreign_state() -> None:
+    """Protects other sessions: whatever the state says, postauth gets the session id that the login was signed over."""
+
+    async def test(house: House) -> None:
+        _, told, _ = await house.handed_over()
+        assert told.session_id == HASH
+        assert told.identity == house.of(AuthAttempt)[-1].identity
+
+    play(test)
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        lambda house, process: process.say_preauth(house.people.attempt()),
+        lambda house, process: process.end.send(b"\xc1"),
+        lambda house, process: process.end.send(bytes(1000)),
+        lambda house, process: process.say_preauth(preauth.Sign(b"ssh-of-tomorrow", HASH)),
+        lambda house, process: process.end.send(preauth.encode(preauth.Disconnect("a message of the monitor's"))),
+    ],
+    ids=["an attempt before the session", "no message", "zeros", "an unknown key", "a message of the monitor's"],
+)
+def test_it_says_what_it_may_not(say: Callable[[House, Process], object]) -> None:
+    """Protects the monitor: what is malformed or comes at a wrong time ends the process and its connection."""
+
+    async def test(house: House) -> None:
+        conn, process = await come(house)
+        say(house, process)
+        assert await ended(house, conn, process)
+
+    play(test)
+
+
+def test_it_changes_the_account() -> None:
+    """Protects the other accounts: the name of the first request stays the connection's."""
+
+    async def test(house: House) -> None:
+        conn, process = await come(house)
+        process.say_preauth(SIGN)
+        await process.hear_preauth(preauth.Signed)
+        process.say_preauth(house.people.attempt(sign=False))
+        assert (await process.hear_preauth(preauth.Answer)).result == "offered"
+        process.say_preauth(house.people.attempt(user="dev"))
+        assert "another account" in await ended(house, conn, process)
+
+    play(test)
+
+
+def test_it_goes_on_after_the_last_attempt() -> None:
+    """Protects keys from being tried without an end: after the last attempt there is only a goodbye."""
+
+    async def test(house: House) -> None:
+        conn, process = await come(house)
+        process.say_preauth(SIGN)
+        await process.hear_preauth(preauth.Signed)
+        is_last = False
+        while not is_last:
+            process.say_preauth(preauth.Attempt(b"amos", "password"))
+            is_last = (await process.hear_preauth(preauth.Answer)).last
+        process.say_preauth(house.people.attempt())
+        assert "after the last attempt" in await ended(house, conn, process)
+
+    play(test)
+
+
+def test_something_else_than_a_state() -> None:
+    """Protects the hand-over: after acceptance there is a state, or an end, and nothing is signed any more."""
+
+    async def test(house: House) -> None:
+        conn, _ = house.come()
+        process = await house.spawner.preauth()
+        await house.accepted(conn, process)
+        process.say_preauth(preauth.Sign(ALGORITHM, OTHER_HASH))
+        await process.killed.wait()
+        await house.hung_up(conn)
+        assert house.closed == ["its process broke the rules"]
+        assert not house.registry.left_behind()
+
+    play(test)
+
+
+def test_a_second_state_is_nobody_s() -> None:
+    """Protects the connection that was handed over: its preauth process is not heard any more."""
+
+    async def test(house: House) -> None:
+        conn, _ = house.come()
+        process = await house.spawner.preauth()
+        await house.accepted(conn, process)
+        process.say_preauth(STATE)
+        process.say_preauth(preauth.State(b"another one"))
+        told = await (await house.spawner.postauth()).hear_monitor(TakeConnection)
+        assert told.state == STATE.state
+        await process.killed.wait()
+
+    play(test)

@@ -1,0 +1,119 @@
+"""monitor.connected.registry_file: a monitor that is killed in the middle of a write leaves the last good state."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyssh_gateway.monitor.connected.registry_file import MOST_BYTES, RegistryFile, RegistryFull
+
+
+class _Killed(BaseException):
+    """The monitor is no more."""
+
+
+@contextmanager
+def memory() -> Iterator[int]:
+    """A new memfd."""
+    descriptor = os.memfd_create("registry")
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+class _Cut(RegistryFile):
+    """A file whose monitor is killed after `left` bytes that it writes, wherever they are."""
+
+    left = 1 << 30
+
+    def _put(self, data: bytes, offset: int) -> None:
+        super()._put(data[: self.left], offset)
+        if len(data) > self.left:
+            raise _Killed
+        self.left -= len(data)
+
+
+def test_what_was_written_last_is_read() -> None:
+    """Protects the next monitor: it knows who is on, and how far the log has got."""
+    with memory() as descriptor:
+        file = RegistryFile(descriptor)
+        assert (file.read(), file.counted()) == (b"", 0)
+        for number in range(1, 6):
+            file.write(b"x" * number)
+            file.count(number)
+            following = RegistryFile(descriptor)
+            assert (following.read(), following.counted()) == (b"x" * number, number)
+        following.write(b"of the next one")
+        assert RegistryFile(descriptor).read() == b"of the next one"
+
+
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=6), st.integers(0, 400))
+def test_a_cut_at_any_byte_leaves_the_block_before_or_the_new_one(blocks: list[bytes], cut: int) -> None:
+    """Protects who is on from a monitor that is killed while it writes: nothing is half of one and half of another."""
+    with memory() as descriptor:
+        file = _Cut(descriptor)
+        file.left = cut
+        written, begun, counted = b"", b"", 0
+        try:
+            for number, block in enumerate(blocks, 1):
+                begun = block
+                file.write(block)
+                written = block
+                file.count(number)
+                counted = number
+        except _Killed:
+            pass
+        following = RegistryFile(descriptor)
+        assert following.read() in (written, begun)
+        assert following.counted() == counted
+        following.write(b"next")
+        assert RegistryFile(descriptor).read() == b"next"
+
+
+def test_a_kill_in_the_middle_of_it() -> None:
+    """Protects the same from a real SIGKILL: what is read is always one of the blocks that were written, whole."""
+    with memory() as descriptor:
+        for _ in range(20):
+            reading, writing = os.pipe()
+            pid = os.fork()
+            if not pid:
+                file = RegistryFile(descriptor)
+                file.read()
+                for letter in range(1 << 30):
+                    file.write(bytes([letter % 256]) * 300_000)
+                    os.write(writing, b".")
+            os.close(writing)
+            os.read(reading, 1)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            os.close(reading)
+            block = RegistryFile(descriptor).read()
+            assert len(block) == 300_000
+            assert len(set(block)) == 1
+
+
+def test_what_is_too_long_changes_nothing() -> None:
+    """Protects those who are on from the one who is too many."""
+    with memory() as descriptor:
+        file = RegistryFile(descriptor)
+        file.write(b"x" * MOST_BYTES)
+        with pytest.raises(RegistryFull):
+            file.write(b"y" * (MOST_BYTES + 1))
+        assert RegistryFile(descriptor).read() == b"x" * MOST_BYTES
+
+
+@given(st.binary(max_size=10_000))
+def test_rubbish_is_nothing(rubbish: bytes) -> None:
+    """Protects a monitor's start from a file that no monitor has written."""
+    with memory() as descriptor:
+        os.pwrite(descriptor, rubbish, 0)
+        file = RegistryFile(descriptor)
+        file.read()
+        file.counted()
+        file.write(b"new")
+        assert RegistryFile(descriptor).read() == b"new"

@@ -1,0 +1,331 @@
+"""The next monitor: who is on stays on, whoever the monitor before had no time for is closed, and the log counts on."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+import pytest
+
+from pyssh_gateway.core.idle.usage import Counters
+from pyssh_gateway.events import ConnectionAuthenticated, ConnectionClosed, RequestDenied, SessionClosed
+from pyssh_gateway.ipc import postauth as ipc
+from pyssh_gateway.ipc import preauth
+from pyssh_gateway.ipc.spawner import socket_pair
+from pyssh_gateway.monitor.connected import registry as module
+from pyssh_gateway.monitor.connected.login import Login
+from pyssh_gateway.monitor.connected.registry_file import RegistryFile, RegistryFull
+from tests.support.monitor import ALGORITHM, HASH, House, Process, Spawner, play
+from tests.support.waiting import PATIENCE
+
+TURNS = 10
+"""Turns of the loop: more than a message takes that is there."""
+
+
+class Successor:
+    """The monitor after `before`, which was killed; the spawner gives its processes new sockets."""
+
+    def __init__(self, before: House, memory: int, directory: Path) -> None:
+        self.before = before
+        self.house = House(memory, Spawner(), directory, before.people)
+
+    def take_over(self, process: Process) -> None:
+        """The spawner has this process still."""
+        ours, theirs = socket_pair()
+        process.end.close()
+        process.end = theirs
+        theirs.setblocking(False)
+        spawned = process.spawned
+        self.house.spawner.postauths.append(process)
+        process.on_exit = self.house.postauths.take_over(spawned.id, process.user, spawned.pid, ours)
+        process.spawned = msgspec.structs.replace(spawned, tty="", descriptors=[])
+
+    def adopt(self) -> None:
+        """Go on."""
+        self.house.postauths.adopt(self.house.left_behind, self.house.client_services)
+
+
+def follow(
+    first: Callable[[House], Awaitable[Process]], second: Callable[[Successor, Process], Awaitable[None]]
+) -> None:
+    """Play `first` with one monitor, and `second` with the one that follows when that was killed."""
+    here = Path.cwd()
+
+    async def main(directory: Path) -> None:
+        memory = os.memfd_create("registry")
+        before = House(memory, Spawner(), directory)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                process = await first(before)
+                successor = Successor(before, os.dup(memory), directory)
+                try:
+                    await second(successor, process)
+                finally:
+                    await successor.house.close()
+        finally:
+            await before.close()
+            with suppress(OSError):
+                os.close(memory)
+
+    with TemporaryDirectory() as directory:
+        try:
+            asyncio.run(main(Path(directory)))
+        finally:
+            os.chdir(here)
+
+
+async def one_on(house: House) -> Process:
+    """Somebody is on."""
+    _, process = await house.on()
+    return process
+
+
+async def one_half_way(house: House) -> Process:
+    """Somebody's connection has been handed over, and nobody has said that it is taken."""
+    _, _, process = await house.handed_over()
+    return process
+
+
+def figures(conn: str, *sessions: ipc.SessionFigures) -> ipc.ConnectionFigures:
+    """What a process says of a connection."""
+    return ipc.ConnectionFigures(conn, 1, 2, Counters(), sessions)
+
+
+def test_what_a_process_has_to_tell_waits_until_its_connections_are_known() -> None:
+    """Protects an account at work from the next monitor, which would end its process for events that come at once."""
+
+    async def second(successor: Successor, process: Process) -> None:
+        house = successor.house
+        successor.take_over(process)
+        process.happened(RequestDenied(conn="c1", user="", request="x11", reason="no"))
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        successor.adopt()
+        asked = await process.hear_monitor(ipc.Report)
+        process.say(ipc.Reported(asked.id, (figures("c1"),)))
+        assert (await house.event(RequestDenied)).identity == house.registry.clients[0].identity
+        assert not house.crashes
+
+    follow(one_on, second)
+
+
+def test_what_is_told_of_a_connection_that_had_ended_before_is_passed_over() -> None:
+    """Protects an account's sessions: the monitor before has written that end, and the next one never knew of it."""
+
+    async def second(successor: Successor, process: Process) -> None:
+        house = successor.house
+        successor.take_over(process)
+        successor.adopt()
+        asked = await process.hear_monitor(ipc.Report)
+        process.happened(RequestDenied(conn="c0", user="", request="x11", reason="no"))
+        process.say(ipc.Reported(asked.id, (figures("c1"),)))
+        process.happened(RequestDenied(conn="c1", user="", request="agent", reason="no"))
+        assert (await house.event(RequestDenied)).request == "agent"
+        assert not house.crashes
+
+    follow(one_on, second)
+
+
+def test_who_is_on_stays_on() -> None:
+    """Protects open sessions from a monitor's death: they are known, reported, revocable, and closed in the log."""
+
+    async def second(successor: Successor, process: Process) -> None:
+        house = successor.house
+        successor.take_over(process)
+        successor.adopt()
+        client = house.registry.clients[0]
+        assert client.login == successor.before.registry.clients[0].login
+        asked = await process.hear_monitor(ipc.Report)
+        session = ipc.SessionFigures("c1.1", 1, 2, 3.0, "exec", b"make \xff", "/dev/pts/7", 4711)
+        process.say(ipc.Reported(asked.id, (figures("c1", session),)))
+        process.happened(RequestDenied(conn="c1", user="", request="x11", reason="no"))
+        told = await house.event(RequestDenied)
+        assert told.identity == client.identity
+        assert client.report().sessions[0].command == "make \udcff"
+        assert [session.tty for session in house.registry.sessions] == ["/dev/pts/7"]
+        assert not house.of(ConnectionAuthenticated)
+        process.say(ipc.Sign(1, "c1", ALGORITHM, HASH))
+        assert (await process.hear_monitor(ipc.Signed)).signature
+        process.exit(None, 9)
+        assert (await house.event(ConnectionClosed)).conn == "c1"
+        assert not house.registry.left_behind()
+
+    follow(one_on, second)
+
+
+def test_whose_process_is_gone_too_is_closed() -> None:
+    """Protects the log: a connection that nobody serves any more has an end in it."""
+
+    async def second(successor: Successor, _process: Process) -> None:
+        house = successor.house
+        successor.adopt()
+        closed = await house.event(ConnectionClosed)
+        assert (closed.conn, closed.user, closed.goodbye) == ("c1", "amos", False)
+        assert not house.registry.left_behind()
+
+    follow(one_on, second)
+
+
+def test_a_hand_over_that_was_done() -> None:
+    """Protects a login from the monitor's death in its last moment: its process serves it, so somebody is on."""
+
+    async def second(successor: Successor, process: Process) -> None:
+        house = successor.house
+        successor.take_over(process)
+        successor.adopt()
+        assert not house.registry.clients
+        asked = await process.hear_monitor(ipc.Report)
+        process.say(ipc.Reported(asked.id, (figures("c1"),)))
+        assert (await house.event(ConnectionAuthenticated)).conn == "c1"
+        process.say(ipc.Taken("c1", "SSH-2.0-Test", "aes128-gcm@openssh.com"))  # it was still on its way
+        await house.until(lambda: house.registry.clients)
+        process.happened(RequestDenied(conn="c1", user="", request="x11", reason="no"))
+        await house.event(RequestDenied)
+        assert house.registry.clients[0].login.client == "SSH-2.0-Test"
+        assert len(house.of(ConnectionAuthenticated)) == 1
+        assert not process.killed.is_set()
+
+    follow(one_half_way, second)
+
+
+def test_a_hand_over_that_was_not() -> None:
+    """Protects the idle clock: a login that its process has never heard of is closed, and nobody is on."""
+
+    async def second(successor: Successor, process: Process) -> None:
+        house = successor.house
+        successor.take_over(process)
+        successor.adopt()
+        asked = await process.hear_monitor(ipc.Report)
+        process.say(ipc.Reported(asked.id, ()))
+        closed = await house.event(ConnectionClosed)
+        assert (closed.conn, closed.user) == ("c1", "")
+        assert not house.registry.clients
+        assert not house.registry.left_behind()
+
+    follow(one_half_way, second)
+
+
+@pytest.mark.parametrize("stale", [ipc.Reported(1, (figures("c1"),)), ipc.Busy()], ids=["report", "busy"])
+def test_what_the_monitor_before_had_asked(stale: ipc.FromPostauth) -> None:
+    """Protects a process whose answer comes to the monitor after the one that asked: that is no offence."""
+
+    async def second(successor: Successor, process: Process) -> None:
+        house = successor.house
+        successor.take_over(process)
+        process.say(stale)
+        successor.adopt()
+        asked = await process.hear_monitor(ipc.Report)
+        process.say(ipc.Reported(asked.id, (figures("c1"),)))
+        process.happened(RequestDenied(conn="c1", user="", request="x11", reason="no"))
+        await house.event(RequestDenied)
+        assert not process.killed.is_set()
+
+    follow(one_on, second)
+
+
+def test_it_believes_the_memory_and_not_the_process() -> None:
+    """Protects other accounts: one that claims a connection that it was not given is killed."""
+
+    async def second(successor: Successor, process: Process) -> None:
+        house = successor.house
+        successor.take_over(process)
+        successor.adopt()
+        asked = await process.hear_monitor(ipc.Report)
+        process.say(ipc.Reported(asked.id, (figures("c1"), figures("another"))))
+        await process.killed.wait()
+        assert not house.registry.clients
+
+    follow(one_on, second)
+
+
+def test_the_log_counts_on() -> None:
+    """Protects the log's numbers: no number is used twice, and a missing line shows."""
+
+    async def second(successor: Successor, _process: Process) -> None:
+        seen: list[int] = []
+        successor.house.bus.subscribe(lambda record: seen.append(record.seq))
+        successor.adopt()
+        assert seen == [len(successor.before.events) + 1]
+
+    follow(one_on, second)
+
+
+def test_an_end_that_comes_late_is_told() -> None:
+    """Protects the log from what happened while there was no monitor: it comes first, and then the report."""
+
+    async def second(successor: Successor, process: Process) -> None:
+        house = successor.house
+        successor.take_over(process)
+        process.happened(
+            SessionClosed(
+                conn="c1",
+                session="c1.1",
+                user="",
+                reason="closed",
+                exit_status=0,
+                exit_signal=None,
+                bytes_in=0,
+                bytes_out=0,
+                seconds=1.0,
+            ),
+            ConnectionClosed(
+                conn="c1", peer="", user="", reason="bye", seconds=0, bytes_in=0, bytes_out=0, goodbye=True
+            ),
+        )
+        successor.adopt()
+        asked = await process.hear_monitor(ipc.Report)
+        process.say(ipc.Reported(asked.id, ()))
+        closed = await house.event(ConnectionClosed)
+        assert (closed.reason, closed.user) == ("bye", "amos")
+        assert house.of(SessionClosed)[0].user == "amos"
+
+    follow(one_on, second)
+
+
+# -- the memory -----------------------------------------------------------------------------------------------------
+
+
+def test_an_account_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects the other accounts' logins: an account's connections have a share, and the login beyond it is denied."""
+
+    async def test(house: House) -> None:
+        client, _ = await house.on()
+        monkeypatch.setattr(module, "ACCOUNT_BYTES", len(msgspec.msgpack.encode(client.login)) + 10)
+        house.come()
+        process = await house.spawner.preauth(1)
+        (await process.take_client()).close()
+        process.say_preauth(preauth.Sign(ALGORITHM, HASH))
+        await process.hear_preauth(preauth.Signed)
+        process.say_preauth(house.people.attempt())
+        assert (await process.hear_preauth(preauth.Answer)).result == "denied"
+        assert house.of(RequestDenied)[0].reason == "there are too many connections"
+        assert [login.conn for login in house.registry.left_behind()] == [client.id]
+
+    play(test)
+
+
+def test_what_another_version_has_left_is_nothing() -> None:
+    """Protects a start from a memory that can't be read."""
+    memory = os.memfd_create("registry")
+    try:
+        RegistryFile(memory).write(b"\xc1")
+        assert module.Registry(RegistryFile(memory)).left_behind() == ()
+        with pytest.raises(RegistryFull):
+            RegistryFile(memory).write(bytes(1 << 20))
+    finally:
+        os.close(memory)
+
+
+def test_an_entry_is_small() -> None:
+    """Protects the number of connections that there is room for, which `registry_file` promises."""
+
+    async def test(house: House) -> None:
+        client, _ = await house.on()
+        entry = msgspec.msgpack.encode(client.login)
+        assert len(entry) < 740
+        assert msgspec.msgpack.decode(entry, type=Login) == client.login
+
+    play(test)

@@ -1,0 +1,541 @@
+"""Sockets of the account, with real sockets on a real loop."""
+
+import asyncio
+import errno
+import os
+import socket
+import stat
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyssh_gateway.postauth.forwards import sockets
+from pyssh_gateway.postauth.forwards.sockets import (
+    Listening,
+    SocketFailed,
+    Sockets,
+    listen_agent,
+    listen_tcp,
+    listen_unix,
+)
+from tests.support import leaks
+from tests.support.waiting import PATIENCE
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Fails a test after which a descriptor is open that was not before; the umask is as it is in the process."""
+    umask = os.umask(0)
+    with leaks.nothing_left_open():
+        yield
+    os.umask(umask)
+
+
+@pytest.fixture
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a path that is short enough for sockets."""
+    return tmp_path_factory.mktemp("s")
+
+
+@asynccontextmanager
+async def made() -> AsyncIterator[Sockets]:
+    """What makes sockets, closed at the end."""
+    one = Sockets(asyncio.get_running_loop())
+    async with asyncio.timeout(PATIENCE):
+        yield one
+    one.close()
+
+
+async def failure(making: Awaitable[object]) -> str:
+    """Why there is no socket."""
+    with pytest.raises(SocketFailed) as failed:
+        await making
+    assert str(failed.value)
+    return str(failed.value)
+
+
+def is_joined(one: socket.socket, other: socket.socket) -> bool:
+    """Whether what goes into one comes out of the other."""
+    one.setblocking(True)
+    one.sendall(b"x")
+    other.settimeout(PATIENCE)
+    return other.recv(1) == b"x"
+
+
+def visit(path: bytes) -> socket.socket:
+    """A connection to the unix socket at `path`."""
+    return sockets.connect_unix(path)
+
+
+def names(directory: Path) -> list[str]:
+    """What is in it."""
+    return [path.name for path in directory.iterdir()]
+
+
+def mode_of(path: Path) -> int:
+    """Who may do what with it."""
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def threads_end() -> None:
+    """Wait until nothing is made any more."""
+    for thread in threading.enumerate():
+        if thread.name == "socket":
+            thread.join(PATIENCE)
+
+
+def closed_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
+
+
+# -- connecting ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("host", "address"), [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("localhost", "127.0.0.1")])
+def test_connect(host: str, address: str) -> None:
+    """Protects connections to both kinds of address and to a name, without the delay that small packets can have."""
+
+    async def go() -> None:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.create_server((address, 0), family=family) as listening:
+            async with made() as one:
+                with await one.connect_tcp(host, listening.getsockname()[1]) as sock, listening.accept()[0] as other:
+                    assert is_joined(sock, other)
+                    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                    assert not os.get_inheritable(sock.fileno())
+
+    asyncio.run(go())
+
+
+def test_connect_unix(place: Path) -> None:
+    """Protects connections to unix sockets."""
+
+    async def go() -> None:
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(place / "s"))
+            listening.listen()
+            async with made() as one:
+                with await one.connect_unix(bytes(place / "s")) as sock, listening.accept()[0] as other:
+                    assert is_joined(other, sock)
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    ("host", "port"),
+    [
+        ("no-such-host.invalid", 80),
+        ("127.0.0.1", 70000),
+        ("127.0.0.1", 2**32 - 1),
+        ("a..b", 80),
+        ("x" * 70, 80),
+        ("a\0b", 80),
+        ("\udcff", 80),
+        ("", 1),
+    ],
+)
+def test_connecting_to_what_there_is_not(host: str, port: int) -> None:
+    """Protects the account's connections from every name and number that a client may send: it is told, and no more."""
+
+    async def go() -> None:
+        async with made() as one:
+            await failure(one.connect_tcp(host, port))
+
+    asyncio.run(go())
+
+
+def test_refusal_is_told(place: Path) -> None:
+    """Protects the reasons: nobody there, on a port and at a path, and a path that is none."""
+
+    async def go() -> None:
+        async with made() as one:
+            assert await failure(one.connect_tcp("127.0.0.1", closed_port())) == "Connection refused"
+            assert await failure(one.connect_unix(bytes(place / "missing"))) == "No such file or directory"
+            assert "too long" in await failure(one.connect_unix(b"/" + b"x" * 200))
+
+    asyncio.run(go())
+
+
+def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects hosts that answer at one of their addresses only, whatever the others do; silence costs its time."""
+    found = socket.getaddrinfo
+
+    def look_up(host: str, port: int, *, type: int, flags: int = 0) -> list[Any]:  # noqa: A002 - the name there
+        if flags:
+            return found(host, port, type=type, flags=flags)
+        dead = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", closed_port()))
+        return [dead, *found("127.0.0.1", port, type=socket.SOCK_STREAM)]
+
+    async def go() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            async with made() as one:
+                monkeypatch.setattr(socket, "getaddrinfo", look_up)
+                with await one.connect_tcp("host.example", listening.getsockname()[1]) as sock:
+                    assert sock.getpeername() == listening.getsockname()
+
+    asyncio.run(go())
+
+
+def test_an_address_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects a client from an address that swallows what it is sent: it is told within the deadline."""
+    monkeypatch.setattr(sockets, "CONNECT_SECONDS", 0.05)
+
+    async def go() -> None:
+        with socket.socket() as full:
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            held = []
+            for _ in range(3):  # fill its queue: from then on nothing is answered
+                held.append(socket.socket())
+                held[-1].setblocking(False)
+                held[-1].connect_ex(full.getsockname())
+            async with made() as one:
+                assert await failure(one.connect_tcp(*full.getsockname())) == "Connection timed out"
+            for sock in held:
+                sock.close()
+
+    asyncio.run(go())
+
+
+def test_busy_socket_is_told(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    """Protects a client from a unix socket whose queue is full: it is told, at once or after the deadline."""
+    monkeypatch.setattr(sockets, "CONNECT_SECONDS", 0.05)
+
+    async def go() -> None:
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(place / "s"))
+            listening.listen(0)
+            held: list[socket.socket] = []
+            async with made() as one:
+                with suppress(SocketFailed):
+                    while len(held) < 10:
+                        held.append(await one.connect_unix(bytes(place / "s")))
+            assert 1 <= len(held) <= 2
+            for sock in held:
+                sock.close()
+
+    asyncio.run(go())
+
+
+def test_slow_look_up_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects the account's sessions from its name servers: the loop goes on, and others' requests are answered."""
+    released = threading.Event()
+    found = socket.getaddrinfo
+
+    def wait(host: str, port: int, *, type: int, flags: int = 0) -> list[Any]:  # noqa: A002 - the name there
+        if host == "slow.example" and not flags:
+            released.wait(PATIENCE)
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return found(host, port, type=type, flags=flags)
+
+    async def go() -> None:
+        monkeypatch.setattr(socket, "getaddrinfo", wait)
+        async with made() as one:
+            slow = asyncio.ensure_future(failure(one.connect_tcp("slow.example", 80)))
+            assert await failure(one.connect_unix(b"/no/such/socket")) == "No such file or directory"
+            assert await failure(one.connect_tcp("127.0.0.1", closed_port())) == "Connection refused"
+            assert not slow.done()
+            released.set()
+            assert await slow == "Name or service not known"
+
+    asyncio.run(go())
+
+
+def test_a_request_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects a client that waits for a name which nobody ever answers for."""
+    released = threading.Event()
+    monkeypatch.setattr(sockets, "ANSWER_SECONDS", 0.05)
+
+    def late(_path: bytes) -> socket.socket:
+        released.wait(PATIENCE)
+        return socket.socket()
+
+    monkeypatch.setattr(sockets, "connect_unix", late)
+
+    async def go() -> None:
+        async with made() as one:
+            assert await failure(one.connect_unix(b"/hangs")) == "no answer within 0 s"
+            released.set()
+            threads_end()
+
+    asyncio.run(go())
+
+
+def test_threads_that_hang_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects the machine's threads: those of requests that were given up count until they end."""
+    released = threading.Event()
+    monkeypatch.setattr(sockets, "MAX_AT_ONCE", 2)
+    monkeypatch.setattr(sockets, "ANSWER_SECONDS", 0.02)
+
+    def hang(_path: bytes) -> socket.socket:
+        released.wait(PATIENCE)
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+    monkeypatch.setattr(sockets, "connect_unix", hang)
+
+    async def go() -> None:
+        async with made() as one:
+            for _ in range(2):
+                assert "no answer" in await failure(one.connect_unix(b"/hangs"))
+            assert await failure(one.connect_unix(b"/hangs")) == "2 requests are in progress"
+            released.set()
+            threads_end()
+            assert await failure(one.connect_unix(b"/hangs")) == "Connection refused"
+
+    asyncio.run(go())
+
+
+def test_many_requests_at_once() -> None:
+    """Protects bursts: every request is answered, and those beyond the bound are refused at once."""
+
+    async def go() -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=600) as listening:
+            port = listening.getsockname()[1]
+            async with made() as one:
+                asking = [one.connect_tcp("127.0.0.1", port) for _ in range(sockets.MAX_AT_ONCE + 8)]
+                answers = await asyncio.gather(*asking, return_exceptions=True)
+            connected = [answer for answer in answers if isinstance(answer, socket.socket)]
+            assert len(connected) == sockets.MAX_AT_ONCE
+            assert {str(other) for other in answers if other not in connected} == {"512 requests are in progress"}
+            for sock in connected:
+                sock.close()
+
+    asyncio.run(go())
+
+
+def test_what_is_made_for_nobody_is_closed(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    """Protects descriptors and places in the file system when a connection ends while a socket is made for it."""
+    begun, released = threading.Event(), threading.Event()
+    listen = sockets.listen_unix
+
+    def slow(path: bytes, mask: int, *, unlink: bool) -> socket.socket:
+        begun.set()
+        released.wait(PATIENCE)
+        return listen(path, mask, unlink=unlink)
+
+    monkeypatch.setattr(sockets, "listen_unix", slow)
+
+    async def go() -> None:
+        async with made() as one:
+            asking = asyncio.ensure_future(one.listen_unix(bytes(place / "s"), 0o177, unlink=False))
+            await asyncio.to_thread(begun.wait, PATIENCE)
+            asking.cancel()
+            await asyncio.wait({asking})
+            released.set()
+            threads_end()
+            assert (place / "s").is_socket()
+            await asyncio.sleep(0)  # the loop hears of it
+            assert not (place / "s").exists()
+
+    asyncio.run(go())
+
+
+# -- listening ----------------------------------------------------------------------------------------------------
+
+
+def test_listen_on_both_families() -> None:
+    """Protects port 0: one free port, on every address that was asked for."""
+
+    async def go() -> None:
+        async with made() as one:
+            listening = await one.listen_tcp(("127.0.0.1", "::1"), 0)
+            where = [sock.getsockname()[:2] for sock in listening.sockets]
+            assert where == [("127.0.0.1", listening.port), ("::1", listening.port)]
+            for sock in listening.sockets:
+                with socket.create_connection(sock.getsockname()[:2], PATIENCE) as visitor, sock.accept()[0] as other:
+                    assert is_joined(visitor, other)
+            one.forget(listening)
+            one.forget(listening)  # a second time is no error
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", listening.port), PATIENCE)
+
+    asyncio.run(go())
+
+
+def test_all_addresses_are_two_sockets() -> None:
+    """Protects IPv4 from a socket for :: that takes it along, which depends on the machine otherwise."""
+    made_ = listen_tcp(("0.0.0.0", "::"), 0)
+    assert len(made_) == 2
+    assert made_[1].getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    for sock in made_:
+        sock.close()
+
+
+def test_one_address_is_enough() -> None:
+    """Protects machines without IPv6, and ports that are taken on one address only."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        made_ = listen_tcp(("127.0.0.1", "no-such-host.invalid", "::1"), port)
+        assert [sock.getsockname()[:2] for sock in made_] == [("::1", port)]
+        for sock in made_:
+            sock.close()
+
+
+def test_no_address_is_none() -> None:
+    """Protects clients from a listener that nobody can reach: the first reason is told."""
+
+    async def go() -> None:
+        async with made() as one:
+            with socket.create_server(("127.0.0.1", 0)) as taken:
+                port = taken.getsockname()[1]
+                assert "in use" in await failure(one.listen_tcp(("127.0.0.1", "no-such-host.invalid"), port))
+            assert "no address" in await failure(one.listen_tcp((), 0))
+
+    asyncio.run(go())
+
+
+def test_alone_or_not_at_all() -> None:
+    """Protects an X11 display from whoever has its port on another address, and could collect cookies there."""
+
+    async def go() -> None:
+        async with made() as one:
+            with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
+                port = taken.getsockname()[1]
+                assert "in use" in await failure(one.listen_tcp(("127.0.0.1", "::1"), port, alone=True))
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o177, 0o600), (0o117, 0o660), (0, 0o777)])
+def test_listen_unix(place: Path, mask: int, mode: int) -> None:
+    """Protects the mode of a socket's file, and its removal when it is forgotten."""
+    path = place / "s"
+
+    async def go() -> None:
+        async with made() as one:
+            listening = await one.listen_unix(bytes(path), mask, unlink=False)
+            (sock,) = listening.sockets
+            assert listening.path == bytes(path)
+            assert mode_of(path) == mode
+            with visit(bytes(path)) as visitor, sock.accept()[0] as other:
+                assert is_joined(visitor, other)
+            one.forget(listening)
+            assert not path.exists()
+            path.touch()
+            one.forget(listening)  # a second time is no error
+            assert path.exists()
+
+    asyncio.run(go())
+
+
+def test_files_go_with_the_process(place: Path) -> None:
+    """Protects the next login from sockets that nobody listens on: they are all removed at the end."""
+
+    async def go() -> None:
+        async with made() as one:
+            for name in ("one", "two"):
+                await one.listen_unix(bytes(place / name), 0o177, unlink=False)
+            directory = Path(os.fsdecode((await one.listen_agent()).path)).parent
+            assert directory.is_dir()
+        assert names(place) == []
+        assert not directory.exists()
+        assert await failure(one.listen_unix(bytes(place / "late"), 0o177, unlink=False)) == "the server is leaving"
+        assert names(place) == []
+
+    asyncio.run(go())
+
+
+def test_what_took_a_sockets_place_is_left_alone(place: Path) -> None:
+    """Protects a socket that somebody else made in the place of a forgotten one from removal."""
+    path = place / "s"
+
+    async def go() -> None:
+        async with made() as one:
+            first = await one.listen_unix(bytes(path), 0o177, unlink=True)
+            second = await one.listen_unix(bytes(path), 0o177, unlink=True)
+            one.forget(first)
+            assert path.is_socket()
+            with visit(bytes(path)) as visitor, second.sockets[0].accept()[0] as other:
+                assert is_joined(visitor, other)
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("path", [b"", b"\0abstract", b"/tmp/pyssh-test-nul\0b"])
+def test_path_that_is_none(path: bytes) -> None:
+    """Protects against sockets without a file (unix(7), "abstract"), which no permission protects and nobody finds."""
+
+    async def go() -> None:
+        async with made() as one:
+            assert await failure(one.listen_unix(path, 0o177, unlink=False)) == "not a path"
+
+    asyncio.run(go())
+
+
+def test_what_is_in_the_way_stays(place: Path) -> None:
+    """Protects whatever is at the path: only a socket is replaced, if that is wanted; never a link's target."""
+    path = place / "s"
+    with listen_unix(bytes(path), 0o177, unlink=False):
+        with pytest.raises(OSError, match="in use"):
+            listen_unix(bytes(path), 0o177, unlink=False)
+        with listen_unix(bytes(path), 0o177, unlink=True):
+            pass
+    (place / "file").write_text("precious")
+    (place / "link").symlink_to(path)
+    for name in ("file", "link"):
+        with pytest.raises(OSError, match="in use"):
+            listen_unix(bytes(place / name), 0o177, unlink=True)
+    assert (place / "file").read_text() == "precious"
+    assert (place / "link").is_symlink()
+    assert path.is_socket()
+
+
+def test_agent() -> None:
+    """Protects the agent's socket: 0600 in a new directory of mode 0700; both go when it is forgotten."""
+
+    async def go() -> None:
+        async with made() as one:
+            listening = await one.listen_agent()
+            path = Path(os.fsdecode(listening.path))
+            assert (mode_of(path), mode_of(path.parent), names(path.parent)) == (0o600, 0o700, [path.name])
+            one.forget(listening)
+            assert path.parent.name not in names(Path("/tmp"))
+
+    asyncio.run(go())
+
+
+def test_agent_directory_of_a_user_is_left_alone(place: Path) -> None:
+    """Protects a directory that only looks like an agent's: what a user's own socket was in is not removed."""
+    directory = place / "ssh-agent-mine"
+    directory.mkdir()
+
+    async def go() -> None:
+        async with made() as one:
+            one.forget(await one.listen_unix(bytes(directory / "s"), 0o177, unlink=False))
+            assert names(directory) == []
+
+    asyncio.run(go())
+
+
+def test_agent_that_can_not_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects /tmp from directories of agents that came to nothing."""
+    monkeypatch.setattr(sockets, "AGENT_DIRECTORY", f"{'x' * 100}-")
+    before = set(Path("/tmp").glob("xxxx*"))
+    with pytest.raises(OSError, match="too long"):
+        listen_agent()
+    assert set(Path("/tmp").glob("xxxx*")) == before
+
+
+def test_failed_sockets_leave_nothing_open(place: Path) -> None:
+    """Protects descriptors from everything that fails."""
+
+    async def go() -> None:
+        async with made() as one:
+            attempts: tuple[Callable[[], Awaitable[socket.socket | Listening]], ...] = (
+                lambda: one.connect_tcp("127.0.0.1", closed_port()),
+                lambda: one.connect_unix(bytes(place / "missing")),
+                lambda: one.listen_unix(b"/no/such/directory/s", 0, unlink=False),
+                lambda: one.listen_unix(b"/" + b"x" * 200, 0, unlink=True),
+            )
+            with leaks.nothing_left_open():
+                for attempt in attempts:
+                    await failure(attempt())
+
+    asyncio.run(go())

@@ -1,0 +1,517 @@
+"""A whole postauth process, with real clients and processes; the others of the server are played."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from pyssh_gateway.events import (
+    ConnectionClosed,
+    ForwardClosed,
+    ForwardListening,
+    ForwardOpened,
+    RequestDenied,
+    SessionClosed,
+    SessionOpened,
+)
+from pyssh_gateway.ipc import postauth as messages
+from pyssh_gateway.postauth.main import LEFT, MISLED
+from pyssh_gateway.system import environment
+from tests.support import leaks
+from tests.support.played_server import NEXT, played_server
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Fails a test after which a descriptor is open that was not before; the umask is as it is in the process."""
+    umask = os.umask(0)
+    with leaks.nothing_left_open():
+        yield
+    os.umask(umask)
+
+
+def test_a_session() -> None:
+    """Protects the way of a command: asked of the spawner, its bytes both ways, its exit, and all of it told."""
+
+    async def go() -> None:
+        async with played_server() as server:
+            async with server.client() as client:
+                taken = await server.until_heard(messages.Taken)
+                assert (taken.conn, taken.cipher) == ("c1", "chacha20-poly1305@openssh.com")
+                assert taken.client.startswith("SSH-2.0-AsyncSSH")
+                done = await client.run("cat; echo error >&2; exit 3", input="text")
+                assert (done.stdout, done.stderr, done.exit_status) == ("text", "error\n", 3)
+            closed = await server.until_heard(ConnectionClosed)
+            opened, ended = server.events[0], server.events[1]
+            assert isinstance(opened, SessionOpened)
+            assert isinstance(ended, SessionClosed)
+            assert (opened.conn, opened.session, opened.user, opened.identity) == ("c1", "c1.1", "", None)
+            assert (ended.exit_status, ended.bytes_in, ended.bytes_out) == (3, 4, 10)
+            assert (closed.conn, closed.peer, closed.reason) == ("c1", "192.0.2.1", "closed by the client")
+            assert closed.goodbye
+            assert closed.seconds >= 1.0
+            assert closed.bytes_in > 1000
+
+    asyncio.run(go())
+
+
+def test_what_a_session_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects what the monitor says for sessions: where to ask the server, the time zone, what it may set."""
+    monkeypatch.setattr(environment, "SYSTEM_ENVIRONMENT", ())
+
+    async def go() -> None:
+        async with played_server() as server:
+            async with server.client(control=b"/run/control", timezone=b"Mars/Olympus") as client:
+                done = await client.run("echo $PYSSH_CONTROL", env={"LANG": "xx", "LD_PRELOAD": "x"})
+                assert done.stdout == "/run/control\n"
+            env = server.spawned[0].plan.env
+            assert env[b"PYSSH_CONTROL"] == b"/run/control"
+            assert env[b"TZ"] == b"Mars/Olympus"
+            assert env[b"LANG"] == b"xx"
+            assert b"LD_PRELOAD" not in env
+            assert env[b"SSH_CLIENT"] == b"192.0.2.1 50000 22"
+
+    asyncio.run(go())
+
+
+def test_signals_are_sent_by_the_process_itself() -> None:
+    """Protects `signal` requests: the account signals its own processes, and asks nobody."""
+
+    async def go() -> None:
+        async with played_server() as server, server.client() as client:
+            process = await client.create_process(
+                "trap 'echo caught; exit 7' USR1; echo ready; while :; do sleep 0.01; done"
+            )
+            assert await process.stdout.readline() == "ready\n"
+            process.send_signal("USR1")
+            done = await process.wait()
+            assert (done.stdout, done.exit_status) == ("caught\n", 7)
+            assert len(server.spawned) == 1
+
+    asyncio.run(go())
+
+
+def test_a_process_that_is_refused() -> None:
+    """Protects the spawner's words: they are shown to the client, and are in the log."""
+
+    async def go() -> None:
+        async with played_server() as server, server.client() as client:
+            server.refusal = "the machine is closed"
+            done = await client.run("true")
+            assert (done.stderr, done.exit_status) == ("pyssh-gateway: the machine is closed\n", 254)
+            denied = await server.until_heard(RequestDenied)
+            assert (denied.request, denied.reason) == ("exec", "the machine is closed")
+
+    asyncio.run(go())
+
+
+async def echo(listening: socket.socket) -> None:
+    """Serve one connection: what comes goes back."""
+    loop = asyncio.get_running_loop()
+    sock, _ = await loop.sock_accept(listening)
+    with sock:
+        while data := await loop.sock_recv(sock, 1000):
+            await loop.sock_sendall(sock, data)
+
+
+def test_connections_from_here() -> None:
+    """Protects -L: connections to ports and unix sockets, bytes both ways, told with their number."""
+
+    async def go() -> None:
+        async with played_server() as server, server.client() as client:
+            with socket.create_server(("127.0.0.1", 0)) as listening:
+                listening.setblocking(False)
+                port = listening.getsockname()[1]
+                serving = asyncio.ensure_future(echo(listening))
+                reader, writer = await client.open_connection("127.0.0.1", port)
+                writer.write(b"there and back")
+                writer.write_eof()
+                assert await reader.read() == b"there and back"
+                await serving
+            closed = await server.until_heard(ForwardClosed)
+            assert (closed.kind, closed.target) == ("direct-tcpip", f"127.0.0.1:{port}")
+            assert (closed.bytes_in, closed.bytes_out) == (14, 14)
+            with pytest.raises(asyncssh.ChannelOpenError, match="Connection refused"):
+                await client.open_connection("127.0.0.1", port)
+            with pytest.raises(asyncssh.ChannelOpenError, match="No such file"):
+                await client.open_unix_connection("/no/such/socket")
+
+    asyncio.run(go())
+
+
+def test_listeners_here(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Protects -R: ports and sockets that lead to the client; a socket's file goes with the connection."""
+    path = tmp_path_factory.mktemp("s") / "s"
+
+    async def go() -> None:
+        async with played_server() as server:
+            with socket.create_server(("127.0.0.1", 0)) as target:
+                target.setblocking(False)
+                async with server.client() as client:
+                    for kind in ("tcp", "unix"):
+                        serving = asyncio.ensure_future(echo(target))
+                        if kind == "tcp":
+                            listener = await client.forward_remote_port("127.0.0.1", 0, *target.getsockname())
+                            reader, writer = await asyncio.open_connection("127.0.0.1", listener.get_port())
+                        else:
+                            await client.forward_remote_path_to_port(str(path), *target.getsockname())
+                            assert path.is_socket()
+                            reader, writer = await asyncio.open_unix_connection(path)
+                        writer.write(b"back and there")
+                        writer.write_eof()
+                        assert await reader.read() == b"back and there"
+                        writer.close()
+                        await writer.wait_closed()
+                        await serving
+                    assert (await server.until_heard(ForwardListening)).kind == "forwarded-tcpip"
+                    assert (await server.until_heard(ForwardOpened, 2)).kind == "forwarded-streamlocal"
+            await server.until_heard(ConnectionClosed)
+            assert not path.exists()
+
+    asyncio.run(go())
+
+
+def test_the_agent(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Protects agent forwarding: the socket leads to the client's agent, and is gone with the connection."""
+    agent = tmp_path_factory.mktemp("a") / "agent"
+
+    async def go() -> None:
+        async with played_server() as server:
+            with socket.socket(socket.AF_UNIX) as listening:
+                listening.bind(str(agent))
+                listening.listen()
+                listening.setblocking(False)
+                async with server.client(agent_forwarding=str(agent)) as client:
+                    serving = asyncio.ensure_future(echo(listening))
+                    path = (await client.run("echo $SSH_AUTH_SOCK")).stdout
+                    assert isinstance(path, str)
+                    reader, writer = await asyncio.open_unix_connection(path.strip())
+                    writer.write(b"who is there")
+                    assert await reader.readexactly(12) == b"who is there"
+                    writer.close()
+                    await writer.wait_closed()
+                    await serving
+            await server.until_heard(ConnectionClosed)
+            assert not Path(path.strip()).parent.exists()
+
+    asyncio.run(go())
+
+
+def test_rekeying_is_signed_by_the_monitor() -> None:
+    """Protects long connections: each further exchange hash goes to the monitor, and the client goes on."""
+
+    async def go() -> None:
+        async with played_server() as server, server.client(rekey_bytes=20_000) as client:
+            done = await client.run("cat", input="x" * 100_000)
+            assert len(done.stdout or "") == 100_000
+            assert len(server.hashes) >= 2
+
+    asyncio.run(go())
+
+
+def test_a_rekey_that_is_not_signed_ends_the_connection() -> None:
+    """Protects the budget of signatures: its end is the connection's, and nobody else's."""
+
+    async def go() -> None:
+        async with played_server() as server, server.client() as other:
+            server.signs = False
+            async with server.client(rekey_bytes=20_000) as client:
+                assert (await client.run("cat", input="x" * 100_000)).exit_status is None
+            closed = await server.until_heard(ConnectionClosed)
+            assert (closed.conn, closed.reason) == ("c2", "the monitor does not sign any more")
+            assert (await other.run("echo on")).stdout == "on\n"
+
+    asyncio.run(go())
+
+
+def test_host_keys_are_announced_and_proved() -> None:
+    """Protects clients that learn the server's next key: the monitor proves it, over its own session id."""
+
+    async def go() -> None:
+        async with played_server() as server:
+            learned: asyncio.Future[list[asyncssh.SSHKey]] = asyncio.get_running_loop().create_future()
+
+            def learn(added: list[asyncssh.SSHKey], *_others: list[asyncssh.SSHKey]) -> None:
+                learned.set_result(added)
+
+            async with server.client(server_host_keys_handler=learn):
+                (key,) = await learned
+                assert key.public_data == NEXT.public_data
+
+    asyncio.run(go())
+
+
+# -- orders -------------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_is_ended() -> None:
+    """Protects the monitor's word: the connection that it names ends with its reason, and no other."""
+
+    async def go() -> None:
+        async with played_server() as server, server.client() as first, server.client() as second:
+            server.say(messages.EndConnection("c1", "Your key was revoked"))
+            server.say(messages.EndConnection("c9", "nobody"))
+            await first.wait_closed()
+            closed = await server.until_heard(ConnectionClosed)
+            assert (closed.conn, closed.reason, closed.goodbye) == ("c1", "Your key was revoked", True)
+            assert (await second.run("echo on")).stdout == "on\n"
+            server.say(messages.EndConnection("", "The server stops"))
+            await second.wait_closed()
+
+    asyncio.run(go())
+
+
+def test_orders_about_a_connection_that_is_being_taken_over() -> None:
+    """Protects a stop and a revocation in the moment of a login: what is said then counts."""
+
+    async def go() -> None:
+        async with played_server() as server:
+            server.at_once = [messages.Revoke("c1", "the key has been revoked"), messages.Leave()]
+            async with server.client() as client:
+                await server.until_heard(messages.Busy)
+                with pytest.raises(asyncssh.ChannelOpenError, match="the key has been revoked"):
+                    await client.run("true")
+            server.at_once = [messages.EndConnection("c2", "Not now")]
+            with suppress(asyncssh.Error, OSError):  # it may be told before or after it knows that it is in
+                async with server.client() as client:
+                    await client.wait_closed()
+            closed = await server.until_heard(ConnectionClosed, 2)
+            assert (closed.conn, closed.reason) == ("c2", "Not now")
+
+    asyncio.run(go())
+
+
+def test_a_revoked_connection_opens_nothing_more() -> None:
+    """Protects what a revoked key could still reach; what runs goes on, and the key may come back."""
+
+    async def go() -> None:
+        async with played_server() as server, server.client() as client:
+            running = await client.create_process("cat")
+            server.say(messages.Revoke("c1", "the key has been revoked"))
+            for opening in (client.run("true"), client.open_connection("127.0.0.1", 1)):
+                with pytest.raises(asyncssh.ChannelOpenError, match="the key has been revoked"):
+                    await opening
+            running.stdin.write("still\n")
+            assert await running.stdout.readline() == "still\n"
+            server.say(messages.Revoke("c1", None))
+            assert (await client.run("echo again")).stdout == "again\n"
+            running.stdin.write_eof()
+            await running.wait()
+
+    asyncio.run(go())
+
+
+def test_a_closed_account_forwards_nothing() -> None:
+    """Protects a machine that is closed: the spawner decides on sessions, and there are no forwards of any kind."""
+
+    async def go() -> None:
+        async with played_server() as server, server.client(closed=b"The machine\nis closed.\n") as client:
+            with pytest.raises(asyncssh.ChannelOpenError, match="The machine is closed"):
+                await client.open_connection("127.0.0.1", 1)
+            with pytest.raises(asyncssh.ChannelListenError):
+                await client.forward_remote_port("127.0.0.1", 0, "127.0.0.1", 1)
+            denied = await server.until_heard(RequestDenied, 2)
+            assert denied.reason == "The machine is closed."
+            server.say(messages.Revoke("c1", None))
+            with pytest.raises(asyncssh.ChannelOpenError, match="The machine is closed"):
+                await client.open_connection("127.0.0.1", 1)
+            server.refusal = "closed"
+            assert (await client.run("true")).exit_status == 254
+
+    asyncio.run(go())
+
+
+def test_what_runs_is_reported() -> None:
+    """Protects `status` and the idle watch: what each connection and session has moved."""
+
+    async def go() -> None:
+        async with played_server() as server, server.client() as client:
+            running = await client.create_process("cat")
+            running.stdin.write("12345\n")
+            assert await running.stdout.readline() == "12345\n"
+            server.say(messages.Report(5))
+            reported = await server.until_heard(messages.Reported)
+            assert reported.id == 5
+            (figures,) = reported.connections
+            assert (figures.conn, figures.counters.worked, figures.counters.opened) == ("c1", 12, 1)
+            assert figures.bytes_in > 1000
+            (session,) = figures.sessions
+            assert (session.session, session.bytes_in, session.bytes_out) == ("c1.1", 6, 6)
+            running.stdin.write_eof()
+            await running.wait()
+
+    asyncio.run(go())
+
+
+def test_it_leaves_when_it_is_unused_and_not_before() -> None:
+    """Protects sessions from a monitor that thinks that nobody is on: it is told that somebody is."""
+
+    async def go() -> None:
+        async with played_server() as server:
+            async with server.client():
+                await server.until_heard(messages.Taken)
+                server.say(messages.Leave())
+                await server.until_heard(messages.Busy)
+            await server.until_heard(ConnectionClosed)
+            server.say(messages.Leave())
+            assert await server.postauth == LEFT
+
+    asyncio.run(go())
+
+
+# -- deaths -------------------------------------------------------------------------------------------------------
+
+
+def test_sessions_outlive_the_monitor() -> None:
+    """Protects who is on from a monitor's death: all goes on, a rekey waits, and the next monitor hears of it all."""
+
+    async def go() -> None:
+        async with played_server() as server, server.client(rekey_bytes=20_000) as client:
+            running = await client.create_process("cat")
+            server.end_monitor()
+            running.stdin.write("x" * 50_000 + "\n")
+            await asyncio.sleep(0)
+            server.begin_monitor()
+            assert len(await running.stdout.readline()) == 50_001
+            assert server.hashes
+            running.stdin.write_eof()
+            await running.wait()
+            assert (await server.until_heard(SessionClosed)).bytes_in == 50_001
+            async with server.client() as another:
+                assert (await another.run("echo on")).stdout == "on\n"
+
+    asyncio.run(go())
+
+
+class Lost(asyncssh.SSHClient):
+    """Remembers why the connection ended."""
+
+    def __init__(self) -> None:
+        self.why: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has ended."""
+        self.why.set_result(exc)
+
+
+@pytest.mark.parametrize("first", ["monitor", "spawner"])
+def test_the_end_of_the_whole_server(first: str) -> None:
+    """Protects clients from a server that is gone: they are told goodbye, and the process ends."""
+
+    async def go() -> None:
+        lost = Lost()
+        async with played_server() as server, server.client(client_factory=lambda: lost):
+            await server.until_heard(messages.Taken)
+            ends = [server.end_monitor, server.end_spawner]
+            for end in ends if first == "monitor" else reversed(ends):
+                assert not server.postauth.done()
+                end()
+                await asyncio.sleep(0)
+            assert await server.postauth == LEFT
+            assert await lost.why is None  # a goodbye, and no lost connection
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("nonsense", ["malformed", "twice", "no descriptor's"])
+def test_a_monitor_gone_mad_is_not_listened_to(nonsense: str) -> None:
+    """Protects the account: what no monitor says ends the process, and its clients are told goodbye."""
+
+    async def go() -> None:
+        async with played_server() as server, server.client() as client:
+            await server.until_heard(messages.Taken)
+            match nonsense:
+                case "malformed":
+                    server.monitor.send(b"\xc1")
+                case "twice":
+                    server.take_again()
+                case _:
+                    server.say(messages.Leave(), 0)
+            assert await server.postauth == MISLED
+            await client.wait_closed()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("state", [b"\xc1", b""], ids=["malformed", "none"])
+def test_a_state_that_is_none_ends_one_connection(state: bytes) -> None:
+    """Protects the account from a stranger's process that was taken over: its connection ends, and no other."""
+
+    async def go() -> None:
+        async with played_server() as server, server.client() as client:
+            with pytest.raises(asyncssh.Error):
+                async with server.client(state=state):
+                    raise AssertionError("it is in")
+            closed = await server.until_heard(ConnectionClosed)
+            assert (closed.conn, closed.reason) == ("c2", "the connection could not be taken over: its state is none")
+            assert (await client.run("echo on")).stdout == "on\n"
+
+    asyncio.run(go())
+
+
+def test_the_monitors_session_id_counts() -> None:
+    """Protects the second decision of a login: a state can't bring another session id than the one that was signed."""
+
+    async def go() -> None:
+        async with played_server() as server, server.client(session_id=bytes(32), rekey_bytes=20_000) as client:
+            done = await client.run("cat", input="x" * 100_000)
+            assert done.exit_status is None  # keys are made with it, so from the rekey on nothing can be read
+            assert (await server.until_heard(ConnectionClosed)).conn == "c1"
+
+    asyncio.run(go())
+
+
+def test_in_a_process_of_its_own() -> None:
+    """Protects all of it from what the process gives up at its start: sessions, signals, names, sockets, rekeys."""
+
+    async def go() -> None:
+        async with played_server(forked=True) as server:
+            with socket.create_server(("127.0.0.1", 0)) as target:
+                target.setblocking(False)
+                async with server.client(rekey_bytes=20_000) as client:
+                    done = await client.run("cat; exit 3", input="x" * 50_000)
+                    assert (len(done.stdout or ""), done.exit_status) == (50_000, 3)
+                    process = await client.create_process("exec sleep 100")
+                    process.send_signal("TERM")
+                    assert (await process.wait()).exit_signal is not None
+                    port = (await client.forward_remote_port("127.0.0.1", 0, *target.getsockname())).get_port()
+                    opening = client.open_connection("localhost", target.getsockname()[1])
+                    for reaching in (opening, asyncio.open_connection("127.0.0.1", port)):
+                        serving = asyncio.ensure_future(echo(target))
+                        reader, writer = await reaching
+                        writer.write(b"there and back")
+                        writer.write_eof()
+                        assert await reader.read() == b"there and back"
+                        writer.close()
+                        await serving
+                    with pytest.raises(asyncssh.ChannelOpenError, match=r"not known|failure in name"):
+                        await client.open_connection("no-such-host.invalid", 80)
+            await server.until_heard(ConnectionClosed)
+            assert not [message for message in server.heard if isinstance(message, messages.Crashed)]
+            server.say(messages.Leave())
+            assert await server.postauth == LEFT
+
+    asyncio.run(go())
+
+
+def test_stop_signals_are_left_to_the_monitor() -> None:
+    """Protects the order of a stop: what the whole process group gets does not end sessions before their time."""
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        try:
+            from pyssh_gateway.postauth.main import prepare
+
+            prepare()
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                os.kill(os.getpid(), number)
+            code = 0 if os.umask(0) == 0 else 1
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

@@ -1,0 +1,387 @@
+"""The way to the monitor, with real socket pairs whose other ends the tests hold."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from pyssh_gateway.events import FileOperation, Identity, RequestDenied
+from pyssh_gateway.ipc import postauth as messages
+from pyssh_gateway.ipc.postauth import FromMonitor, Happened
+from pyssh_gateway.ipc.spawner import MAX_MESSAGE, ProtocolError, socket_pair
+from pyssh_gateway.postauth import monitor_link
+from pyssh_gateway.postauth.monitor_link import KEPT, MAX_WAITING, MAX_WAITING_BYTES, MonitorLink, Unanswered
+from pyssh_gateway.system.descriptors import close_all
+from tests.support import leaks
+from tests.support.waiting import PATIENCE
+
+HASH = bytes(32)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Fails a test after which a descriptor is open that was not before."""
+    with leaks.nothing_left_open():
+        yield
+
+
+class Monitor:
+    """A link, the monitor's end of it, and what the link told."""
+
+    def __init__(self) -> None:
+        self.orders: asyncio.Queue[tuple[FromMonitor, list[int]]] = asyncio.Queue()
+        self.nonsense: asyncio.Queue[str] = asyncio.Queue()
+        self.ended = asyncio.Event()
+        self.is_order = True
+        self.link = MonitorLink(
+            asyncio.get_running_loop(),
+            on_order=self._order,
+            on_end=self.ended.set,
+            on_nonsense=self.nonsense.put_nowait,
+        )
+        self.end: socket.socket
+        self.begin()
+
+    def _order(self, order: FromMonitor, descriptors: list[int]) -> None:
+        if not self.is_order:
+            raise ProtocolError("no monitor says this")
+        self.orders.put_nowait((order, descriptors))
+
+    def begin(self) -> None:
+        """Be a monitor, or another one."""
+        self.end, theirs = socket_pair()
+        self.end.setblocking(False)
+        self.link.connect(theirs)
+
+    def say(self, order: FromMonitor, *descriptors: int) -> None:
+        """Send an order."""
+        socket.send_fds(self.end, [messages.encode(order)], descriptors)
+
+    async def hear(self) -> messages.FromPostauth:
+        """The next message."""
+        packet = await asyncio.get_running_loop().sock_recv(self.end, MAX_MESSAGE)
+        return messages.decode_from_postauth(packet)
+
+    async def hear_events(self, count: int) -> tuple[list[str], list[tuple[int, int]]]:
+        """What the next `count` events, lost ones included, are about; and (heard before, lost) for each loss."""
+        heard: list[str] = []
+        losses: list[tuple[int, int]] = []
+        while len(heard) + sum(lost for _, lost in losses) < count:
+            message = await self.hear()
+            assert isinstance(message, Happened)
+            if message.lost:
+                losses.append((len(heard), message.lost))
+            for packed in message.events:
+                event = messages.unpack(packed)
+                assert isinstance(event, RequestDenied)
+                heard.append(event.request)
+        return heard, losses
+
+
+@asynccontextmanager
+async def monitor() -> AsyncIterator[Monitor]:
+    """A link and a monitor, closed at the end."""
+    one = Monitor()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            yield one
+    finally:
+        one.link.close()
+        one.end.close()
+
+
+def denied(request: str, reason: str = "no") -> RequestDenied:
+    """An event."""
+    return RequestDenied(conn="c1", user="amos", request=request, reason=reason)
+
+
+def test_events_arrive_in_their_order_and_nobody_is_named() -> None:
+    """Protects the log: every event once, in its order, a turn's together; whose they are is not for us to say."""
+
+    async def go() -> None:
+        async with monitor() as one:
+            identity = Identity("file:amos", None, "SHA256:x")
+            one.link.happened(RequestDenied(conn="c1", user="amos", request="a", reason="no", identity=identity))
+            one.link.happened(denied("\udcff"))
+            one.link.tell(messages.Busy())
+            one.link.happened(denied("c"))
+            first = await one.hear()
+            assert isinstance(first, Happened)
+            events = [messages.unpack(packed) for packed in first.events]
+            assert events == [
+                RequestDenied(conn="c1", user="", request=request, reason="no") for request in ("a", "\udcff")
+            ]
+            assert await one.hear() == messages.Busy()
+            assert await one.hear_events(1) == (["c"], [])
+            assert one.link.has_told_all
+
+    asyncio.run(go())
+
+
+def test_a_monitor_that_does_not_read_costs_events_and_no_memory() -> None:
+    """Protects the account's process from a monitor that is stopped: a bounded number waits, the others are counted."""
+
+    async def go() -> None:
+        async with monitor() as one:
+            count = 3 * MAX_WAITING
+            for number in range(count):
+                one.link.happened(denied(f"{number}", "x" * 200))
+                if number % 100 == 0:
+                    await asyncio.sleep(0)  # so that some of it is sent
+            assert not one.link.has_told_all
+            heard, losses = await one.hear_events(count)
+            assert MAX_WAITING <= len(heard) < count
+            assert sum(lost for _, lost in losses) == count - len(heard)
+            # In its place: what was heard before a loss came before it.
+            place, lost = 0, 0
+            for at, more in losses:
+                assert heard[place:at] == [f"{number + lost}" for number in range(place, at)]
+                place, lost = at, lost + more
+            one.link.happened(denied("again"))
+            assert await one.hear_events(1) == (["again"], [])
+
+    asyncio.run(go())
+
+
+def test_long_events_are_bounded_by_their_bytes() -> None:
+    """Protects memory from few events that are long, and a message from one that is longer than any."""
+
+    async def go() -> None:
+        async with monitor() as one:
+            one.end.close()
+            await one.ended.wait()
+            for _ in range(2 * MAX_WAITING_BYTES // 100_000):
+                one.link.happened(denied("x" * 100_000))
+            one.begin()
+            heard, losses = await one.hear_events(2 * MAX_WAITING_BYTES // 100_000)
+            assert len(heard) * 100_000 <= MAX_WAITING_BYTES
+            assert [lost for _, lost in losses] == [2 * MAX_WAITING_BYTES // 100_000 - len(heard)]
+            one.link.happened(denied("x" * MAX_MESSAGE + "end"))
+            (text,), losses = await one.hear_events(1)
+            assert (len(text), text[-4:], losses) == (2 * KEPT, "xend", [])
+
+    asyncio.run(go())
+
+
+def test_messages_other_than_events_are_bounded_as_well() -> None:
+    """Protects memory from a monitor that asks on and on and never reads an answer."""
+
+    async def go() -> None:
+        async with monitor() as one:
+            one.end.close()
+            await one.ended.wait()
+            for _ in range(MAX_WAITING + 3):
+                one.link.tell(messages.Busy())
+            one.begin()
+            for _ in range(MAX_WAITING):
+                assert await one.hear() == messages.Busy()
+            assert await one.hear() == Happened((), 3)
+
+    asyncio.run(go())
+
+
+def test_events_wait_for_the_next_monitor() -> None:
+    """Protects the log from a monitor's death: what happens meanwhile is told to the next, in its order."""
+
+    async def go() -> None:
+        async with monitor() as one:
+            one.link.happened(denied("before"))
+            assert await one.hear_events(1) == (["before"], [])
+            one.end.close()
+            await one.ended.wait()
+            assert not one.link.is_connected
+            one.link.happened(denied("meanwhile"))
+            await asyncio.sleep(0)
+            one.link.happened(denied("and more"))
+            one.begin()
+            assert one.link.is_connected
+            assert await one.hear_events(2) == (["meanwhile", "and more"], [])
+
+    asyncio.run(go())
+
+
+def test_what_a_dying_monitor_said_last_counts() -> None:
+    """Protects an order that was given in the moment of a monitor's death, which had not read everything itself."""
+
+    async def go() -> None:
+        async with monitor() as one:
+            one.link.happened(denied("unread"))
+            assert one.link.has_told_all
+            one.say(messages.Leave())
+            one.end.close()
+            assert await one.orders.get() == (messages.Leave(), [])
+            await one.ended.wait()
+
+    asyncio.run(go())
+
+
+def test_signatures_and_proofs() -> None:
+    """Protects rekeying: each question gets its own answer, in whatever order they come; a refusal is told."""
+
+    async def go() -> None:
+        async with monitor() as one, asyncio.TaskGroup() as tasks:
+            signing = tasks.create_task(one.link.sign("c1", b"ssh-ed25519", HASH))
+            proving = tasks.create_task(one.link.prove("c2", (b"key",), b"rsa-sha2-512"))
+            refused = asyncio.ensure_future(one.link.sign("c3", b"ssh-ed25519", HASH))
+            first, second, third = await one.hear(), await one.hear(), await one.hear()
+            assert first == messages.Sign(1, "c1", b"ssh-ed25519", HASH)
+            assert second == messages.Prove(2, "c2", (b"key",), b"rsa-sha2-512")
+            assert isinstance(third, messages.Sign)
+            one.say(messages.Signed(third.id, None))
+            one.say(messages.Proved(2, b"proof"))
+            one.say(messages.Signed(99, b"for nobody"))
+            one.say(messages.Signed(1, b"signature"))
+            assert (await signing, await proving) == (b"signature", b"proof")
+            with pytest.raises(Unanswered, match="does not sign"):
+                await refused
+
+    asyncio.run(go())
+
+
+def test_an_answer_of_another_kind() -> None:
+    """Protects the client from a proof in the place of a signature."""
+
+    async def go() -> None:
+        async with monitor() as one:
+            signing = asyncio.ensure_future(one.link.sign("c1", b"ssh-ed25519", HASH))
+            await one.hear()
+            one.say(messages.Proved(1, b"proof"))
+            with pytest.raises(Unanswered, match="unexpected"):
+                await signing
+
+    asyncio.run(go())
+
+
+def test_a_signature_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects a client from a monitor that is stopped: its rekey fails in the end."""
+
+    async def go() -> None:
+        async with monitor() as one:
+            with pytest.raises(Unanswered, match="no answer"):
+                await one.link.sign("c1", b"ssh-ed25519", HASH)
+            one.say(messages.Signed(1, b"late"))
+            one.say(messages.Leave())
+            assert (await one.orders.get())[0] == messages.Leave()
+
+    monkeypatch.setattr(monitor_link, "ANSWER_SECONDS", 0.02)
+    asyncio.run(go())
+
+
+def test_a_question_goes_to_the_next_monitor() -> None:
+    """Protects a rekey during which the monitor dies: the next one signs, and is asked once."""
+
+    async def go() -> None:
+        async with monitor() as one:
+            read = asyncio.ensure_future(one.link.sign("c1", b"ssh-ed25519", HASH))
+            await one.hear()
+            one.end.close()
+            await one.ended.wait()
+            waiting = asyncio.ensure_future(one.link.sign("c2", b"ssh-ed25519", HASH))
+            await asyncio.sleep(0)
+            one.begin()
+            asked = [await one.hear(), await one.hear()]
+            assert sorted(message.conn for message in asked if isinstance(message, messages.Sign)) == ["c1", "c2"]
+            for message in asked:
+                assert isinstance(message, messages.Sign)
+                one.say(messages.Signed(message.id, message.conn.encode()))
+            assert (await read, await waiting) == (b"c1", b"c2")
+            with pytest.raises(BlockingIOError):
+                one.end.recv(1)
+
+    asyncio.run(go())
+
+
+def test_the_end_fails_what_is_asked() -> None:
+    """Protects whoever waits for a signature when the whole server is gone."""
+
+    async def go() -> None:
+        async with monitor() as one:
+            signing = asyncio.ensure_future(one.link.sign("c1", b"ssh-ed25519", HASH))
+            await one.hear()
+            one.link.close()
+            with pytest.raises(Unanswered, match="gone"):
+                await signing
+
+    asyncio.run(go())
+
+
+def test_orders_come_with_their_descriptors() -> None:
+    """Protects the client's socket: it arrives with the order that it is for."""
+
+    async def go() -> None:
+        async with monitor() as one:
+            reader, writer = os.pipe()
+            one.say(messages.Leave(), reader)
+            order, descriptors = await one.orders.get()
+            assert order == messages.Leave()
+            os.write(writer, b"x")
+            assert os.read(descriptors[0], 1) == b"x"
+            close_all([reader, writer, *descriptors])
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("is_message", [True, False], ids=["wrong", "malformed"])
+def test_nonsense_is_told(is_message: bool) -> None:
+    """Protects the account from a monitor gone mad: whatever it says is the last that is heard, descriptors closed."""
+
+    async def go() -> None:
+        async with monitor() as one:
+            one.is_order = False
+            reader, writer = os.pipe()
+            packet = messages.encode(messages.Leave()) if is_message else b"\xc1nonsense"
+            socket.send_fds(one.end, [packet], [reader])
+            os.close(reader)
+            assert await one.nonsense.get()
+            assert not one.link.is_connected
+            with pytest.raises(BrokenPipeError):
+                os.write(writer, b"x")
+            os.close(writer)
+            assert one.end.recv(1) == b""
+            assert not one.ended.is_set()
+
+    asyncio.run(go())
+
+
+def test_an_answer_has_no_descriptors() -> None:
+    """Protects descriptors: an answer that brings some ends it."""
+
+    async def go() -> None:
+        async with monitor() as one:
+            reader, writer = os.pipe()
+            one.say(messages.Signed(1, b""), reader)
+            assert "descriptors" in await one.nonsense.get()
+            close_all([reader])
+            with pytest.raises(BrokenPipeError):
+                os.write(writer, b"x")
+            close_all([writer])
+
+    asyncio.run(go())
+
+
+def test_all_that_is_told_can_be_read() -> None:
+    """Protects the batches: whatever the events' sizes, the monitor can decode each message."""
+
+    async def go() -> None:
+        async with monitor() as one:
+            sizes = [*range(0, 120_000, 3000), 0, 1, 2]
+            for size in sizes:
+                one.link.happened(
+                    FileOperation(
+                        conn="c1", session="c1.1", user="", operation="file.closed", path="y" * size, target="",
+                        detail="", bytes_read=0, bytes_written=0, outcome="ok",
+                    )
+                )  # fmt: skip
+            heard: list[int] = []
+            while len(heard) < len(sizes):
+                message = await one.hear()
+                assert isinstance(message, Happened)
+                for event in map(messages.unpack, message.events):
+                    assert isinstance(event, FileOperation)
+                    heard.append(len(event.path))
+            assert heard == sizes
+
+    asyncio.run(go())

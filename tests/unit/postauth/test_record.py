@@ -1,0 +1,16 @@
+"""The log's words for a session's end."""
+
+from pyssh_gateway.core.session_end import Ending
+from pyssh_gateway.postauth.record import REASONS
+
+
+def test_every_end_has_its_words() -> None:
+    """Protects those who search their logs: the words are as they were, and no end is without."""
+    assert set(REASONS) == set(Ending)
+    assert list(REASONS.values()) == [
+        "exited",
+        "exited, output left open",
+        "channel closed",
+        "connection lost",
+        "server stopped",
+    ]

@@ -1,0 +1,320 @@
+"""From fork to a child's work: what it has, what it has lost, and that nothing gets it back into the spawner."""
+
+import fcntl
+import json
+import os
+import pwd
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pyssh_gateway.spawner import child
+from pyssh_gateway.spawner.child import NULL, Inherited, Setup
+from tests.support import leaks
+from tests.support.spawning import ended
+from tests.support.waiting import until
+
+IS_ROOT = os.geteuid() == 0
+USER = pwd.getpwnam("nobody") if IS_ROOT else pwd.getpwuid(os.geteuid())
+
+needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can become somebody else")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """After each test as many descriptors are open as before, and the same signals are blocked."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with leaks.nothing_left_open():
+        yield
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
+
+
+def told(look: Callable[[], object], setup: Setup | None = None) -> object:
+    """What `look` finds in a child that is set up so, whose descriptor 3 is its own way to tell."""
+    reader, writer = os.pipe()
+    setup = setup or Setup(descriptors=(NULL, NULL, NULL))
+    assert setup.descriptors is not None
+    there = len(setup.descriptors)
+
+    def work() -> int:
+        os.write(there, json.dumps(look()).encode())
+        return 0
+
+    try:
+        pid = child.start(msgspec.structs.replace(setup, descriptors=(*setup.descriptors, writer)), work)
+    finally:
+        os.close(writer)
+    with os.fdopen(reader) as answer:
+        said = answer.read()
+    assert ended(pid) == 0, said
+    return json.loads(said)
+
+
+def open_now() -> list[int]:
+    """The descriptors that are open, without those that are for looking."""
+    numbers = sorted(int(name) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers, not paths
+    return [number for number in numbers if is_open(number)]
+
+
+def is_open(number: int) -> bool:
+    """Whether the number is a descriptor now."""
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+# -- descriptors ------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_else_stays_open() -> None:
+    """A child has its own descriptors alone, inheritable or not: a copy of a client's socket holds back its FIN."""
+    extra = [os.open(os.devnull, os.O_RDONLY) for _ in range(20)]
+    for number in extra[::2]:
+        os.set_inheritable(number, True)
+    try:
+        assert told(open_now) == [0, 1, 2, 3]
+    finally:
+        for number in extra:
+            os.close(number)
+
+
+def test_what_is_kept_stays_under_its_number() -> None:
+    """The monitor's listening sockets are objects that know their numbers."""
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(6)]
+    kept = frozenset({files[1], files[4]})
+    try:
+        setup = Setup(descriptors=(NULL, NULL, NULL), kept=kept)
+        assert told(open_now, setup) == [0, 1, 2, 3, *sorted(kept)]
+    finally:
+        for number in files:
+            os.close(number)
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_what_is_kept_may_not_stand_where_others_go(number: int) -> None:
+    """It would be closed, or be another one: said before anything is forked."""
+    with pytest.raises(ValueError, match="stands where"):
+        child.start(Setup(kept=frozenset({number})), lambda: 0)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (1, 0, 3, 2, 4), (2, 2, 2, 0, 0), (1, 2, 3, 4, 0)])
+@pytest.mark.parametrize("first", [0, 3, 20])
+def test_descriptors_that_stand_where_others_go(order: tuple[int, ...], first: int) -> None:
+    """Each arrives where it belongs, whatever stood there or did not, and survives an exec."""
+    pid = os.fork()
+    if pid == 0:  # a process that has five files that can be told apart, from `first` on, and no other
+        code = 1
+        try:
+            made = [os.memfd_create(f"file-{number}") for number in range(5)]
+            for number, file in enumerate(made):
+                os.write(file, str(number).encode())
+            for number, file in enumerate([fcntl.fcntl(file, fcntl.F_DUPFD, 100) for file in made]):
+                os.dup2(file, first + number)
+            if first:  # os.closerange(0, 0) closes everything
+                os.closerange(0, first)
+            os.closerange(first + 5, 200)
+
+            def work() -> int:
+                found = [os.pread(number, 1, 0).decode() for number in range(5)]
+                inherited = all(os.get_inheritable(number) for number in range(5))
+                return 0 if (found, inherited) == ([str(number) for number in order], True) else 2
+
+            setup = Setup(descriptors=tuple(first + number for number in order))
+            code = os.waitstatus_to_exitcode(os.waitpid(child.start(setup, work), 0)[1])
+        finally:
+            os._exit(code)
+    assert ended(pid) == 0
+
+
+def test_the_standard_descriptors_are_left_alone_if_so_wanted() -> None:
+    """The monitor writes its log where the server does."""
+    reader, writer = os.pipe()
+    pid = child.start(Setup(kept=frozenset({writer})), lambda: os.write(writer, json.dumps(open_now()).encode()) and 0)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        assert json.load(answer) == [0, 1, 2, writer]
+    assert ended(pid) == 0
+
+
+def test_readiness_is_the_end_of_the_way() -> None:
+    """The descriptor to poll ends when the work begins, not before, and not only when the child ends."""
+    go, release = os.pipe()
+    hold, holding = os.pipe()
+
+    def prepare() -> None:
+        os.close(release)
+        os.read(go, 1)
+
+    def work() -> int:
+        os.read(hold, 1)
+        return 0
+
+    pid, ready = child.begin(Setup(kept=frozenset({go, hold, release}), prepare=prepare), work)
+    os.set_blocking(ready, False)
+    with pytest.raises(BlockingIOError):
+        os.read(ready, 1)
+    os.close(release)
+    until(lambda: at_end(ready), what="readiness")
+    assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+    for number in (holding, go, hold, ready):
+        os.close(number)
+    assert ended(pid) == 0
+
+
+def at_end(descriptor: int) -> bool:
+    """Whether nobody has the other end any more."""
+    try:
+        return os.read(descriptor, 1) == b""
+    except BlockingIOError:
+        return False
+
+
+def test_a_child_that_dies_on_its_way_is_no_longer_waited_for() -> None:
+    """The end comes with the child's."""
+    pid, ready = child.begin(Setup(prepare=lambda: os.kill(os.getpid(), signal.SIGKILL)), lambda: 0)
+    assert os.read(ready, 1) == b""
+    os.close(ready)
+    assert ended(pid) == -signal.SIGKILL
+
+
+# -- signals ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_signal_has_its_default_and_is_let_in() -> None:
+    """Python ignores SIGPIPE and SIGXFSZ, and the spawner has handlers: none of that is a program's business."""
+    previous = {
+        signal.SIGUSR1: signal.signal(signal.SIGUSR1, signal.SIG_IGN),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda _number, _frame: None),
+    }
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+
+    def look() -> object:
+        state = Path("/proc/self/status").read_text().splitlines()
+        sets = dict(line.split(":") for line in state)
+        ours = sum(1 << number - 1 for number in signal.valid_signals())
+        handled = signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+        return [handled, *(int(sets[name], 16) & ours for name in ("SigBlk", "SigIgn"))]
+
+    try:
+        assert told(look) == [False, 0, 0]
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def test_signals_are_thrown_away_if_so_wanted() -> None:
+    """A SIGHUP to all of the server's processes reloads, and a peer that is gone is an error to handle."""
+    ignored = frozenset({signal.SIGHUP, signal.SIGPIPE})
+
+    def look() -> list[bool]:
+        os.kill(os.getpid(), signal.SIGHUP)
+        return [signal.getsignal(number) == signal.SIG_IGN for number in sorted(ignored)]
+
+    assert told(look, Setup(descriptors=(NULL, NULL, NULL), ignored=ignored)) == [True, True]
+
+
+def test_a_signal_between_fork_and_handlers_is_the_childs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would run the spawner's handler and be counted by the spawner as meant for it; the child does what it says."""
+    counted, wakeup = os.pipe2(os.O_NONBLOCK)
+    before = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    previous = signal.set_wakeup_fd(wakeup)
+    real = os.fork
+
+    def fork() -> int:
+        pid = real()
+        if pid == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return pid
+
+    monkeypatch.setattr(os, "fork", fork)
+    try:
+        pid = child.start(Setup(), lambda: 0)
+        assert ended(pid) == -signal.SIGTERM
+        with pytest.raises(BlockingIOError):
+            os.read(counted, 1)
+    finally:
+        signal.set_wakeup_fd(previous)
+        signal.signal(signal.SIGTERM, before)
+        os.close(counted)
+        os.close(wakeup)
+
+
+def test_the_spawner_hears_signals_that_came_while_it_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop that arrives in that moment is not lost."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: heard.append(number))
+    real = os.fork
+
+    def fork() -> int:
+        signal.raise_signal(signal.SIGTERM)  # to this thread: a runner of tests may have others
+        assert not heard
+        return real()
+
+    monkeypatch.setattr(os, "fork", fork)
+    try:
+        assert ended(child.start(Setup(), lambda: 0)) == 0
+        assert heard == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# -- what else it gets and gives up -----------------------------------------------------------------------------------
+
+
+def test_it_leads_a_session_and_has_the_systems_mask_and_the_root_directory() -> None:
+    """Nothing of where the server was started is left."""
+    previous = os.umask(0o077)
+    try:
+
+        def look() -> list[object]:
+            alone = os.getsid(0) == os.getpgid(0) == os.getpid()
+            return [alone, os.umask(0), str(Path.cwd())]
+
+        assert told(look) == [True, 0o022, "/"]
+        unchanged = Setup(descriptors=(NULL, NULL, NULL), umask=None, directory=None)
+        assert told(look, unchanged) == [True, 0o077, str(Path.cwd())]
+    finally:
+        os.umask(previous)
+
+
+def test_limits_are_given_back() -> None:
+    """What the server has raised for itself is not a session's; its own processes have as much as may be."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    inherited = Inherited((200, hard))
+
+    def look() -> tuple[int, int]:
+        return resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    assert told(look, Setup(descriptors=(NULL, NULL, NULL), inherited=inherited)) == [200, hard]
+    own = Setup(descriptors=(NULL, NULL, NULL), inherited=inherited.for_server_process())
+    assert told(look, own) == [hard, hard]
+
+
+@pytest.mark.parametrize(("before", "own"), [(None, None), (0, -500), (-900, -900)])
+def test_the_servers_own_processes_are_protected_from_a_lack_of_memory(before: int | None, own: int | None) -> None:
+    """They go after users' processes, and never before they would have gone."""
+    assert Inherited((10, 20), before).for_server_process().oom_score == own
+
+
+@needs_root
+def test_it_becomes_the_account_with_its_groups_and_for_good() -> None:
+    """All three ids, the account's groups, no way back; and what needs the server's rights comes before."""
+    rights: list[int] = []
+
+    def look() -> list[object]:
+        try:
+            os.setuid(0)
+        except PermissionError:
+            return [rights, os.getresuid(), os.getresgid(), sorted(os.getgroups())]
+        return []
+
+    setup = Setup(descriptors=(NULL, NULL, NULL), account=USER, prepare=lambda: rights.append(os.geteuid()))
+    groups = sorted(os.getgrouplist(USER.pw_name, USER.pw_gid))
+    assert told(look, setup) == [[0], [USER.pw_uid] * 3, [USER.pw_gid] * 3, groups]

@@ -1,0 +1,232 @@
+"""Preauth and postauth processes under a real supervisor: what they are, and what they may ask."""
+
+import os
+import pwd
+import resource
+import signal
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pyssh_gateway.core.idle.background import Sample
+from pyssh_gateway.ipc import spawner as protocol
+from pyssh_gateway.spawner.monitor_process import REGISTRY_BYTES
+from pyssh_gateway.spawner.servers import MAX_PREAUTH
+from tests.support import processes
+from tests.support.supervising import OTHER, POSTAUTH, USER, Serve, plan, serve, start
+from tests.support.waiting import until
+
+__all__ = ["serve", "start"]
+
+IS_ROOT = os.geteuid() == 0
+
+# -- what they are ---------------------------------------------------------------------------------------------------
+
+
+def test_a_postauth_process_is_its_account_and_has_two_sockets(serve: Serve) -> None:
+    """Nothing of the server's is left in a process that is a user's: no right, no descriptor, no terminal."""
+    server = serve(postauth="looks")
+    pid = server.serve()
+    who, facts, _ = server.hear()
+    assert who == USER.pw_name
+    assert (facts["pid"], facts["session"], facts["directory"]) == (pid, pid, "/")
+    assert facts["uids"] == [str(USER.pw_uid)] * 4
+    assert facts["gids"] == [str(USER.pw_gid)] * 4
+    assert facts["groups"] == sorted(set(os.getgrouplist(USER.pw_name, USER.pw_gid) if IS_ROOT else os.getgroups()))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert facts["files"] == [hard, hard]
+    kinds = sorted(target.partition(":")[0] for target in facts["descriptors"] if not target.startswith("/proc/"))
+    assert kinds == ["/dev/null", "/dev/null", "/memfd", "socket", "socket"]
+    assert "registry" not in str(facts["descriptors"])
+    assert server.end() == ([], "", 0)
+
+
+def test_a_preauth_process_has_one_socket(serve: Serve) -> None:
+    """A stranger's process has the way to the monitor and no other; its standard error is not the server's."""
+    server = serve()
+    server.do("ask", protocol.StartPreauth(1))
+    who, report, count = server.hear()
+    assert (who, report["type"], report["id"], report["tty"], count) == ("spawner", "spawned", 1, "", 1)
+    found = processes.descriptors(report["pid"])
+    until(lambda: len(processes.descriptors(report["pid"])) == 4, what=f"its own descriptors, not {found}")
+    kinds = sorted(target.partition(":")[0] for target in processes.descriptors(report["pid"]))
+    assert kinds == ["/dev/null", "/dev/null", "/memfd", "socket"]
+    assert server.end() == ([], "", 0)
+
+
+def test_only_monitors_have_the_registry_and_the_next_one_finds_it(serve: Serve) -> None:
+    """Who is on is what a monitor has written, and no account's claim."""
+    server = serve()
+    server.serve()
+    session = server.spawn(1, plan("exec sleep 1000"))
+    server.do("note", "amos is on")
+    server.do("descriptors")
+    _, found = server.hear()
+    assert any("registry" in target for target in found)
+    assert not any("registry" in target for target in processes.descriptors(session))
+    os.kill(server.monitor, signal.SIGKILL)
+    assert server.started() == 2
+    server.hear()
+    server.do("noted")
+    assert server.hear() == ["noted", "amos is on"]
+    (link,) = [each for each in Path(f"/proc/{server.monitor}/fd").iterdir() if "registry" in str(each.readlink())]
+    memory = os.open(link, os.O_RDWR)
+    try:
+        assert os.fstat(memory).st_size == REGISTRY_BYTES
+        for size in (0, 2 * REGISTRY_BYTES):
+            with pytest.raises(PermissionError):
+                os.ftruncate(memory, size)
+    finally:
+        os.close(memory)
+
+
+def test_a_bug_of_theirs_is_said_and_is_not_the_servers_line(serve: Serve) -> None:
+    """The traceback comes line by line, with the name of the process, after it has ended."""
+    server = serve(postauth="fails")
+    pid = server.serve()
+    _, report, _ = server.hear()
+    assert (report["type"], report["id"], report["status"]) == ("exited", POSTAUTH, 1)
+    _, err, _ = server.end()
+    name = f"pyssh-gateway: the postauth process of {USER.pw_name} (pid {pid})"
+    assert err.startswith(f"{name} ended with exit code 1\n{name}: Traceback")
+    assert err.endswith(f"{name}: RuntimeError: a bug of the test's\n")
+
+
+def test_the_monitor_is_told_of_sessions_and_of_nothing_of_the_servers(serve: Serve) -> None:
+    """A busy monitor, preauth or postauth process is not somebody's build."""
+    server = serve()
+    server.serve()
+    server.do("ask", protocol.StartPreauth(1))
+    server.hear()
+    session = server.spawn(2, plan("sleep 1000; :"))
+    until(lambda: len(processes.descendants(session)) == 1, what="the session's child")
+    server.do("ask", protocol.SampleActivity(3))
+    _, report, _ = server.hear()
+    told = msgspec.convert(report["sample"], Sample).processes
+    assert {process.pid for process in told} == {session, *(child.pid for child in processes.descendants(session))}
+
+
+# -- what they may ask -----------------------------------------------------------------------------------------------
+
+OWN = protocol.Spawn(1, plan("true"))
+
+WRONG_FOR_AN_ACCOUNT: tuple[protocol.Request, ...] = (
+    protocol.StartPreauth(1),
+    protocol.StartPostauth(1, USER.pw_name),
+    protocol.Kill(1, POSTAUTH),
+    protocol.AwaitAccount(1, USER.pw_name),
+    protocol.ReadKeys(1, "/etc/shadow"),
+    protocol.RunHook(1, 0),
+    protocol.Suspend(1),
+    protocol.SampleActivity(1),
+    protocol.AwaitSocket(1, "control"),
+    protocol.StopServices(1),
+    protocol.Reload(1),
+    protocol.TakeConfig(1),
+    protocol.OpenLog(1),
+)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        *(protocol.encode(each) for each in WRONG_FOR_AN_ACCOUNT),
+        b"\xff not a message",
+        protocol.encode(protocol.Done(1)),
+    ],
+    ids=[*(type(each).__name__ for each in WRONG_FOR_AN_ACCOUNT), "nonsense", "a report"],
+)
+def test_an_account_that_asks_for_anything_else_is_ended(serve: Serve, packet: bytes) -> None:
+    """It is killed before anything is done; the monitor goes on and hears of it."""
+    server = serve()
+    pid = server.serve()
+    server.do("say", USER.pw_name, packet.hex())
+    _, report, _ = server.hear()
+    assert report == {"type": "exited", "id": POSTAUTH, "status": None, "signal": 9, "core_dumped": False}
+    said, err, code = server.end()
+    assert (said, code) == ([], 0)
+    assert err.startswith(f"pyssh-gateway: killing the postauth process of {USER.pw_name} (pid {pid}): bad request: ")
+    assert err.count("\n") == 1
+
+
+def test_a_monitor_that_asks_for_an_accounts_process_is_ended(serve: Serve) -> None:
+    """A plan comes from the account that it is for, and from nobody else; the next monitor takes over."""
+    server = serve()
+    server.do("send", protocol.encode(OWN).hex())
+    assert server.started() == 2
+    said, err, code = server.end()
+    assert (said, code) == ([], 0)
+    assert "killing the monitor: bad request: " in err
+
+
+def raw_spawn(**changes: object) -> bytes:
+    """The packet of a `Spawn` for a terminal, with other values in its plan or its terminal."""
+    whole = msgspec.to_builtins(protocol.Spawn(1, plan("true", terminal=True)))
+    for name, value in changes.items():
+        (whole["plan"]["terminal"] if name in whole["plan"]["terminal"] else whole["plan"])[name] = value
+    return msgspec.msgpack.encode(whole)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"columns": -1}, {"rows": 2**40}, {"modes": [[53, -1]]}, {"modes": [[300, 1]]}, {"user": None}]
+)
+def test_a_malformed_plan_costs_its_sender_and_nothing_else(serve: Serve, changes: dict[str, object]) -> None:
+    """Values that no client can send are no request."""
+    server = serve()
+    server.serve()
+    server.do("say", USER.pw_name, raw_spawn(**changes).hex())
+    _, report, _ = server.hear()
+    assert (report["type"], report["id"], report["signal"]) == ("exited", POSTAUTH, 9)
+    _, err, code = server.end()
+    assert code == 0
+    assert "bad request: Expected" in err
+    assert "Traceback" not in err
+
+
+def test_another_accounts_plan_is_refused(serve: Serve) -> None:
+    """Whatever a postauth process was made to say, it gets what its own account may have."""
+    server = serve(users=f"{USER.pw_name} {OTHER} root")
+    server.serve()
+    for number, user in enumerate((OTHER, "root", "no-such-user"), start=1):
+        server.do("tell", USER.pw_name, protocol.Spawn(number, plan("true", user=user)))
+        _, (report, count), _ = server.hear()
+        assert (report["type"], report["id"], count) == ("refused", number, 0)
+    server.spawn(9, plan("true"))
+    assert server.hear()[1][0]["type"] == "exited"
+    assert server.end() == ([], "", 0)
+
+
+def test_an_account_has_one_postauth_process(serve: Serve) -> None:
+    """A second one is refused as long as the first one is there, and not afterwards."""
+    server = serve()
+    first = server.serve()
+    server.do("ask", protocol.StartPostauth(2, USER.pw_name))
+    assert server.hear()[1]["reason"] == f"{USER.pw_name} has a postauth process already"
+    server.do("ask", protocol.Kill(3, POSTAUTH))
+    assert server.hear()[1]["type"] == "exited"
+    assert server.serve(number=4) != first
+    assert server.end() == ([], "", 0)
+
+
+def test_there_is_a_bound_on_preauth_processes(serve: Serve) -> None:
+    """A monitor that was taken over fills no process table; when one has gone its place is free."""
+    server = serve()
+    for number in range(MAX_PREAUTH):
+        server.do("ask", protocol.StartPreauth(number))
+        assert server.hear()[1]["type"] == "spawned"
+    server.do("ask", protocol.StartPreauth(100))
+    assert server.hear()[1]["reason"] == "too many preauth processes are running"
+    server.do("ask", protocol.Kill(101, 0))
+    assert server.hear()[1] == {"type": "exited", "id": 0, "status": None, "signal": 9, "core_dumped": False}
+    server.do("ask", protocol.StartPreauth(102))
+    assert server.hear()[1]["type"] == "spawned"
+    assert server.end() == ([], "", 0)
+
+
+def test_accounts_names_are_found_by_what_was_asked(serve: Serve) -> None:
+    """An account that may log in is named as the configuration names it, and no other spelling gets a process."""
+    server = serve()
+    server.do("ask", protocol.StartPostauth(1, pwd.getpwuid(USER.pw_uid).pw_name.upper()))
+    assert "is not an account that may log in" in server.hear()[1]["reason"]
+    assert server.end() == ([], "", 0)

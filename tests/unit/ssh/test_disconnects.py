@@ -1,0 +1,22 @@
+"""ssh.disconnects: how an end is told, and whether the client meant it."""
+
+import asyncssh
+import pytest
+
+from pyssh_gateway.ssh.disconnects import PeerClosed, end_reason, was_lost
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "lost_idle", "lost_busy"),
+    [
+        (None, "closed by the client", False, False),
+        (PeerClosed(), "closed by the client without a goodbye", False, True),
+        (asyncssh.ConnectionLost("Connection lost"), "Connection lost", True, True),
+        (ConnectionResetError(104, "Connection reset by peer"), "[Errno 104] Connection reset by peer", True, True),
+        (asyncssh.ProtocolError("nonsense"), "nonsense", False, False),
+    ],
+)
+def test_how_a_connection_ended(error: Exception | None, reason: str, lost_idle: bool, lost_busy: bool) -> None:
+    """Protects the grace of clients whose network went: a closed socket is told by its type and not by words."""
+    assert end_reason(error) == reason
+    assert (was_lost(error, cut_off=False), was_lost(error, cut_off=True)) == (lost_idle, lost_busy)

@@ -1,0 +1,93 @@
+"""What can be wrong with the account that serves strangers, and how it is said."""
+
+import os
+import pwd
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pyssh_gateway.config.types import Config, Login
+from pyssh_gateway.startup import preflight
+
+ROOT = pwd.getpwnam("root")
+
+MADE = "useradd --system --no-create-home --shell /usr/sbin/nologin pyssh-preauth"
+
+Accounts = Callable[..., None]
+
+
+@pytest.fixture
+def accounts(monkeypatch: pytest.MonkeyPatch) -> Accounts:
+    """Gives the machine accounts: `accounts(amos=1000)`."""
+
+    def give(**uids: int) -> None:
+        entries = {
+            name.replace("_", "-"): pwd.struct_passwd((name.replace("_", "-"), "x", uid, uid, "", "/", "/bin/sh"))
+            for name, uid in {"root": 0, "nobody": 65534, **uids}.items()
+        }
+        monkeypatch.setattr(pwd, "getpwnam", entries.__getitem__)
+
+    return give
+
+
+def problems(preauth_account: str = Config().preauth_account) -> list[str]:
+    """What is said of a configuration that lets in to the account `amos`."""
+    login = (Login(user="amos", keys=("file:/k",)),)
+    return preflight.preauth_account_problems(Config(login=login, preauth_account=preauth_account))
+
+
+def test_an_account_of_its_own_is_fine(accounts: Accounts) -> None:
+    """With the defaults, beside the network side's account or what stands in for it, and a login still to be made."""
+    accounts(pyssh_gateway=998, pyssh_preauth=997, amos=1000)
+    assert problems() == []
+    accounts(pyssh_preauth=997)
+    assert problems() == []
+
+
+def test_a_missing_one_is_said_with_the_remedy(accounts: Accounts) -> None:
+    """Nobody has to look up how to make an account that only a process runs as."""
+    accounts(pyssh_gateway=998, amos=1000)
+    (problem,) = problems()
+    assert problem == f"preauth_account: there is no account pyssh-preauth on this machine: make it with {MADE}"
+    (problem,) = problems(preauth_account="strangers")
+    assert problem.endswith("make it with useradd --system --no-create-home --shell /usr/sbin/nologin strangers")
+
+
+@pytest.mark.parametrize(
+    ("uid", "whose"),
+    [(0, "root"), (998, "pyssh-gateway"), (1000, "amos")],
+)
+def test_another_name_of_a_uid_is_no_other_account(accounts: Accounts, uid: int, whose: str) -> None:
+    """The kernel knows uids: a stranger's process could do whatever the other account may."""
+    accounts(pyssh_gateway=998, pyssh_preauth=uid, amos=1000)
+    (problem,) = problems()
+    assert problem == (
+        f"preauth_account: strangers can't be served as pyssh-preauth: its uid, {uid}, is that of {whose} as well; "
+        f"name an account of its own, made with {MADE}"
+    )
+
+
+@pytest.mark.parametrize("name", ["root", "pyssh-gateway", "amos", "nobody"])
+def test_an_account_that_has_another_use_is_refused(accounts: Accounts, name: str) -> None:
+    """Named outright, it is not said that it shares a uid with itself. `nobody` stands in for a missing `account`."""
+    if name == "nobody":
+        accounts(amos=1000)
+    else:
+        accounts(pyssh_gateway=998, amos=1000)
+    (problem,) = problems(preauth_account=name)
+    assert problem == (
+        f"preauth_account: strangers can't be served as {name}; name an account of its own, made with {MADE}"
+    )
+
+
+def test_an_ordinary_account_is_not_asked_for_one(
+    monkeypatch: pytest.MonkeyPatch, accounts: Accounts, tmp_path: Path
+) -> None:
+    """Started by an ordinary account, all processes are that account: there is nobody to become."""
+    accounts(amos=1000)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    config = Config(keys_dir=str(tmp_path), audit_dir=str(tmp_path))
+    assert preflight.place_problems(config) == []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert [line.partition(":")[0] for line in preflight.place_problems(config)] == ["preauth_account"]

@@ -1,0 +1,356 @@
+"""Each profile on this kernel: the work of its process goes on under it, and what leads out does not."""
+
+import asyncio
+import errno
+import fcntl
+import json
+import mmap
+import os
+import platform
+import signal
+import socket
+import ssl
+import struct
+import sys
+import termios
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from pyssh_gateway.system import libc, privileges
+from pyssh_gateway.system.heap import _malloc_trim
+from pyssh_gateway.system.syscalls import profiles, seccomp
+from pyssh_gateway.system.syscalls.profiles import MONITOR, POSTAUTH, PREAUTH, Profile
+from tests.support.locked_in import KILLED, Ended, errno_of, in_child
+
+MACHINE = seccomp.MACHINES.get(platform.machine())
+
+pytestmark = [
+    pytest.mark.skipif(MACHINE is None, reason=f"there is no filter for {platform.machine()}"),
+    # The servers and clients of a child that is locked in end with it.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+EACH = pytest.mark.parametrize("profile", profiles.ALL, ids=[profile.name for profile in profiles.ALL])
+BIG = pytest.mark.parametrize("profile", [MONITOR, POSTAUTH], ids=["monitor", "postauth"])
+
+IO_SECONDS = 30.0
+
+
+def under(profile: Profile, work: Callable[[], object]) -> Ended:
+    """Do `work` in a child of ours, under `profile`."""
+
+    def locked() -> object:
+        privileges.no_new_privileges()
+        reason = seccomp.install(profile)
+        assert reason == "", reason
+        return work()
+
+    return in_child(locked)
+
+
+def call(name: str, *arguments: int) -> int:
+    """The number of the error that a system call of that name ends with; 0 if it succeeds."""
+    assert MACHINE is not None
+    number = MACHINE.number(name)
+    assert number is not None
+    return errno_of(lambda: libc.syscall(number, *arguments))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _filters_work() -> None:
+    """Skip where the kernel, or the container that this runs in, has no seccomp."""
+
+    def try_one() -> object:
+        privileges.no_new_privileges()
+        return seccomp.install(PREAUTH)
+
+    ended = in_child(try_one)
+    if ended.said != "''":
+        pytest.skip(f"no filters here: {ended.said}")
+
+
+async def _echo(ours: socket.socket, theirs: socket.socket) -> bytes:
+    """A kilobyte to and fro over a pair of sockets, through asyncio's streams."""
+    reader, writer = await asyncio.open_connection(sock=ours)
+    other_reader, other_writer = await asyncio.open_connection(sock=theirs)
+    async with asyncio.timeout(IO_SECONDS):
+        writer.write(b"x" * 1024)
+        await writer.drain()
+        other_writer.write(await other_reader.readexactly(1024))
+        answer = await reader.readexactly(1024)
+        await asyncio.sleep(0.001)
+    writer.close()
+    other_writer.close()
+    return answer
+
+
+def _cryptography() -> None:
+    """A key exchange, a signature and a packet, as a login makes them."""
+    one, other = X25519PrivateKey.generate(), X25519PrivateKey.generate()
+    assert one.exchange(other.public_key()) == other.exchange(one.public_key())
+    with_lattice = MLKEM768PrivateKey.generate()
+    shared, sealed = with_lattice.public_key().encapsulate()
+    assert with_lattice.decapsulate(sealed) == shared
+    Ed25519PrivateKey.generate().sign(shared)
+    assert AESGCM(shared).decrypt(b"\0" * 12, AESGCM(shared).encrypt(b"\0" * 12, b"packet", b""), b"") == b"packet"
+
+
+@EACH
+def test_a_connection_is_served(profile: Profile) -> None:
+    """The work of all three: a new loop, sockets that were there, cryptography, memory, time, signals, messages."""
+    tcp = socket.create_server(("127.0.0.1", 0))
+    client = socket.create_connection(tcp.getsockname())
+    accepted = tcp.accept()[0]
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def work() -> object:
+        with asyncio.Runner() as runner:
+            runner.get_loop().add_signal_handler(signal.SIGTERM, lambda: None)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            assert runner.run(_echo(client, accepted)) == b"x" * 1024
+        _cryptography()
+        grown = bytearray(64 * 1024 * 1024)
+        del grown
+        ours.sendmsg([b"message"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", tcp.fileno()))])
+        message, ancillary, _, _ = theirs.recvmsg(100, socket.CMSG_SPACE(4))
+        assert ancillary
+        return json.dumps({"message": message.decode(), "pid": os.getpid() > 0})
+
+    try:
+        assert under(profile, work) == ('\'{"message": "message", "pid": true}\'', 0)
+    finally:
+        for each in (tcp, client, accepted, ours, theirs):
+            each.close()
+
+
+@EACH
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp"),
+        *("io_uring_setup", "io_uring_enter", "io_uring_register", "bpf", "perf_event_open", "userfaultfd", "keyctl"),
+        *("mount", "umount2", "pivot_root", "chroot", "unshare", "setns", "init_module", "finit_module", "kexec_load"),
+        *("setuid", "setresuid", "setgroups", "capset", "open_by_handle_at", "reboot"),
+    ],
+)
+def test_what_leads_out_kills(profile: Profile, name: str) -> None:
+    """An exploit's first steps end the process at once, in all profiles."""
+    assert under(profile, lambda: call(name)) == KILLED
+
+
+@EACH
+def test_a_program_is_death_by_pythons_own_functions(profile: Profile) -> None:
+    """What an attacker who runs Python would do first."""
+    assert under(profile, lambda: os.execv("/bin/true", ["true"])) == KILLED
+
+
+@pytest.mark.parametrize("name", ["socket", "connect", "bind", "listen", "accept", "accept4"])
+def test_no_new_socket_before_a_login(name: str) -> None:
+    """A preauth process that was taken over reaches nobody: not the machine's services, not the network behind it."""
+    assert under(PREAUTH, lambda: call(name)) == KILLED
+
+
+def test_no_file_process_or_code_before_a_login(tmp_path: Path) -> None:
+    """The rest of what a preauth process has no business with fails, and is not death: libraries try some of it."""
+    file = tmp_path / "file"
+    file.touch()
+    parent = os.getpid()
+
+    def work() -> object:
+        found = {
+            "open": errno_of(lambda: os.open(file, os.O_RDONLY)),
+            "stat": errno_of(file.stat),
+            "unlink": errno_of(file.unlink),
+            "kill": errno_of(lambda: os.kill(parent, 0)),
+            "fork": errno_of(os.fork),
+            "executable": errno_of(lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC)),
+            "memfd": errno_of(lambda: os.memfd_create("x")),
+            "inet pair": errno_of(lambda: socket.socketpair(socket.AF_INET)),
+            "typing": errno_of(lambda: fcntl.ioctl(0, termios.TIOCSTI, b"x")),
+            "prctl": call("prctl", privileges.PR_SET_DUMPABLE, 1),
+            "seccomp": call("seccomp", 1, 0, 0),
+        }
+        return {name: number for name, number in found.items() if number != errno.EPERM}
+
+    assert under(PREAUTH, work) == ("{}", 0)
+    assert file.exists()
+
+
+@BIG
+def test_names_are_looked_up(profile: Profile) -> None:
+    """glibc's getaddrinfo with all that is behind it: configuration, modules, netlink, name servers that are away."""
+
+    def work() -> object:
+        found = socket.getaddrinfo("localhost", 22, type=socket.SOCK_STREAM)
+        for name in ("host.invalid", "fe80::1%lo"):
+            with suppress(OSError):  # no network, no such name, no IPv6
+                socket.getaddrinfo(name, 22)
+        return sorted({address[4][0] for address in found} - {"::1"})
+
+    assert under(profile, work) == ("['127.0.0.1']", 0)
+
+
+@BIG
+def test_clients_and_servers_are_opened(profile: Profile, tmp_path: Path) -> None:
+    """Forwards and listeners, key sources: TCP, UDP and unix sockets, TLS contexts, connections both ways."""
+
+    async def work() -> object:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(await reader.readexactly(4))
+            writer.close()
+
+        async with asyncio.timeout(IO_SECONDS):
+            server = await asyncio.start_server(serve, "localhost", 0)
+            unix_server = await asyncio.start_unix_server(serve, str(tmp_path / "socket"))
+            answers = []
+            for reader, writer in (
+                await asyncio.open_connection(*server.sockets[0].getsockname()[:2]),
+                await asyncio.open_unix_connection(str(tmp_path / "socket")),
+            ):
+                writer.write(b"ping")
+                answers.append(await reader.readexactly(4))
+                writer.close()
+            server.close()
+            unix_server.close()
+        ssl.create_default_context()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+            datagrams.connect(("127.0.0.1", 9))
+        return answers
+
+    assert under(profile, lambda: asyncio.run(work())) == ("[b'ping', b'ping']", 0)
+
+
+@BIG
+def test_files_are_kept(profile: Profile, tmp_path: Path) -> None:
+    """State and copies of keys (the monitor), sockets (postauth): written, synced, renamed, locked, removed."""
+
+    def work() -> object:
+        directory = tmp_path / "state"
+        directory.mkdir(mode=0o700)
+        with (directory / "new").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            json.dump({"a": 1}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        (directory / "new").chmod(0o600)
+        (directory / "new").rename(directory / "kept")
+        said = json.loads((directory / "kept").read_text())
+        names = [path.name for path in directory.iterdir()]
+        (directory / "kept").unlink()
+        directory.rmdir()
+        shared = os.memfd_create("registry")
+        os.ftruncate(shared, 4096)
+        with mmap.mmap(shared, 4096) as mapped:
+            mapped[:2] = b"ok"
+        return said, names, os.pread(shared, 2, 0)
+
+    assert under(profile, work) == ("({'a': 1}, ['kept'], b'ok')", 0)
+
+
+@BIG
+def test_there_are_threads_and_no_processes(profile: Profile) -> None:
+    """Work that blocks gets a thread; a process would have all that this one has, and nobody who knows of it."""
+
+    def work() -> object:
+        done = []
+        thread = threading.Thread(target=lambda: done.append(socket.gethostname() != ""))
+        thread.start()
+        thread.join(IO_SECONDS)
+        return done, errno_of(os.fork) == errno.EPERM, call("clone3", 0, 0) == errno.ENOSYS
+
+    assert under(profile, work) == ("([True], True, True)", 0)
+
+
+@BIG
+def test_odd_kinds_of_sockets_are_refused(profile: Profile) -> None:
+    """The kernel's rarely used protocols are where its flaws are; forwards and look-ups use four families."""
+
+    def work() -> object:
+        families = [  # 31 is Bluetooth
+            socket.AF_PACKET,
+            socket.AF_ALG,
+            socket.AF_VSOCK,
+            31,
+            255,
+        ]
+        return {errno_of(lambda each=family: socket.socket(each)) for family in families}  # type: ignore[misc]
+
+    assert under(profile, work) == (f"{{{errno.EPERM}}}", 0)
+
+
+def test_a_terminal_is_led() -> None:
+    """Postauth sets sizes and modes of the ptys whose masters it has, and cannot type on them by TIOCSTI."""
+    master, slave = os.openpty()
+
+    def work() -> object:
+        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("4H", 50, 100, 0, 0))
+        termios.tcsetattr(master, termios.TCSANOW, termios.tcgetattr(master))
+        termios.tcsendbreak(master, 0)
+        rows = struct.unpack("4H", fcntl.ioctl(slave, termios.TIOCGWINSZ, bytes(8)))[0]
+        return rows, errno_of(lambda: fcntl.ioctl(slave, termios.TIOCSTI, b"x"))
+
+    try:
+        assert under(POSTAUTH, work) == (f"(50, {errno.EPERM})", 0)
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+def test_signals_are_postauths_alone() -> None:
+    """Postauth is the account and signals what is the account's; the monitor signals nobody."""
+    parent = os.getpid()
+    assert under(POSTAUTH, lambda: errno_of(lambda: os.kill(parent, 0))) == ("0", 0)
+    assert under(MONITOR, lambda: errno_of(lambda: os.kill(parent, 0))) == (str(errno.EPERM), 0)
+
+
+def test_a_filter_covers_threads_that_were_there() -> None:
+    """TSYNC: a thread that is older than the filter is under it as well."""
+
+    def work() -> object:
+        go = threading.Event()
+        found = []
+
+        def older() -> None:
+            go.wait(IO_SECONDS)
+            found.append(errno_of(os.fork))
+
+        thread = threading.Thread(target=older)
+        thread.start()
+        privileges.no_new_privileges()
+        assert seccomp.install(MONITOR) == ""
+        go.set()
+        thread.join(IO_SECONDS)
+        return found
+
+    assert in_child(work) == (f"[{errno.EPERM}]", 0)
+
+
+def test_heap_can_be_given_back() -> None:
+    """malloc_trim by ctypes, which is imported when it is needed, under the filter (`system.heap`)."""
+
+    def work() -> object:
+        for name in [name for name in sys.modules if name.partition(".")[0] in {"ctypes", "_ctypes"}]:
+            del sys.modules[name]
+        return _malloc_trim()(0) in {0, 1}
+
+    assert under(MONITOR, work) == ("True", 0)
+
+
+def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel or a container without seccomp, and an unknown machine: a line for the log, and no error."""
+
+    def refuse(*_: int) -> int:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(libc, "syscall", refuse)
+    assert seccomp.install(PREAUTH) == "seccomp can't be used here: Function not implemented"
+    monkeypatch.setattr(seccomp, "MACHINES", {})
+    assert seccomp.install(PREAUTH).startswith("there is no filter of system calls for ")
