@@ -42,6 +42,10 @@ from pyssh_gateway.postauth.session import Session, SessionContext
 from pyssh_gateway.ssh.disconnects import end_reason, was_lost
 from pyssh_gateway.system.environment import read_system_environment
 
+TAKEN_SECONDS = 0.25
+"""How long a client may take for a session's end before the goodbye: half of what a stop waits for connections to
+close. OpenSSH's client that finds both in one read forgets the exit status, and ends with 255."""
+
 
 class Shared(msgspec.Struct, frozen=True):
     """What all connections of the account have in common.
@@ -79,6 +83,7 @@ class Client(asyncssh.SSHServer):
         self._counted = Counters()
         self._cut_off = False
         self._close_reason = ""
+        self._goodbye: tuple[asyncio.Handle, str] | None = None
         self._revoked: str | None = None
 
     # -- the connection -------------------------------------------------------------------------------------------
@@ -115,6 +120,7 @@ class Client(asyncssh.SSHServer):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone; its sessions have been told."""
+        self._forget_goodbye()
         self.forwarding.close()
         connection = self._made
         goodbye = bool(self._close_reason) or not was_lost(exc, self._cut_off)
@@ -167,10 +173,28 @@ class Client(asyncssh.SSHServer):
                 self._revoke(why)
 
     def disconnect(self, reason: str) -> None:
-        """Say goodbye and close."""
+        """Say goodbye and close, when the client has taken how its sessions have ended: what it reads last counts."""
+        if self._connection is None:
+            self._close_reason = reason
+        elif not self._takes_an_end:
+            self._say_goodbye(reason)
+        elif self._goodbye is None:
+            self._goodbye = self._loop.call_later(TAKEN_SECONDS, self._say_goodbye, reason), reason
+
+    @property
+    def _takes_an_end(self) -> bool:
+        """Whether there is a session whose end was sent, and not answered yet."""
+        return any(session.is_over for session in self.sessions.values())
+
+    def _say_goodbye(self, reason: str) -> None:
+        self._forget_goodbye()
         self._close_reason = reason
-        if self._connection is not None:
-            self._connection.disconnect(asyncssh.DISC_BY_APPLICATION, reason)
+        self._made.disconnect(asyncssh.DISC_BY_APPLICATION, reason)
+
+    def _forget_goodbye(self) -> None:
+        if self._goodbye is not None:
+            self._goodbye[0].cancel()
+            self._goodbye = None
 
     def announce(self, text: str) -> None:
         """Say something on every terminal."""
@@ -255,6 +279,11 @@ class Client(asyncssh.SSHServer):
         session = self.sessions.pop(session_id)
         self._counted = _sum(self._counted, session.counters)
         self._cut_off |= cut_off
+        if self._goodbye is not None and not self._takes_an_end:
+            handle, reason = self._goodbye
+            handle.cancel()
+            # Soon, as a connection that is lost has ended all of its sessions before that is told.
+            self._goodbye = self._loop.call_soon(self._say_goodbye, reason), reason
 
     def _refuse(self, request: str, reason: str) -> NoReturn:
         """Fail the opening of a channel, and say so in the log."""
