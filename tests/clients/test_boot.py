@@ -36,7 +36,7 @@ only makes a boot slower, so that the fastest are what the boot itself costs."""
 MIN_RUNS = 3
 
 NOTICED_SECONDS = 0.06
-"""Less than this is noise. Made before the gateway's code is imported, the accounts cost three times as much."""
+"""Less than this is noise. Made before the server's code is imported, the accounts cost three times as much."""
 
 SLOW_SERVICE = "i=0; while [ $i -lt 2000000 ]; do i=$((i+1)); done; echo up; exec sleep 100"
 """A service that takes a processor for itself while it starts, as dockerd does."""

@@ -152,8 +152,8 @@ def test_a_rotation_is_not_finished_before_clients_could_learn_the_key(machine: 
     assert machine.command("keys", "rotate-host", "--abort").code == 0
 
 
-def test_a_new_gateway_answers(machine: Machine) -> None:
-    """Protects the commands after a crash: the next gateway takes the questions over."""
+def test_a_new_monitor_answers(machine: Machine) -> None:
+    """Protects the commands after a crash: the next monitor takes the questions over."""
     mark = machine.server.mark()
     before = machine.server.gateway_pid
     os.kill(before, signal.SIGKILL)

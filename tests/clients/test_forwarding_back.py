@@ -296,7 +296,7 @@ def test_ports_are_bounded(client: Client) -> None:
 def test_visitors_of_a_stopped_client_are_bounded(master: Master, server: Server) -> None:
     """Protects the server's descriptors: visitors that a client does not answer for count as those that it has."""
     port = master.forward("-R", "0:127.0.0.1:1")
-    before = len(processes.descriptors(server.gateway_pid))
+    before = len(processes.descriptors(server.postauth_pid))
     master.process.send_signal(signal.SIGSTOP)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
@@ -306,7 +306,7 @@ def test_visitors_of_a_stopped_client_are_bounded(master: Master, server: Server
                 visitors.enter_context(dial(("127.0.0.1", port)))
             # Each visitor that is held has one descriptor or more; those that are too many have been sent away.
             until(lambda: _queued(port) == 0, what="empty queue")
-            assert len(processes.descriptors(server.gateway_pid)) - before <= MOST
+            assert len(processes.descriptors(server.postauth_pid)) - before <= MOST
     finally:
         master.process.send_signal(signal.SIGCONT)
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
@@ -334,12 +334,12 @@ def test_connections_at_once_are_bounded(client: Client, server: Server) -> None
 
 
 def test_every_listener_is_gone(server: Server) -> None:
-    """Protects the machine: after all that, the server listens on its own port and on no other."""
+    """Protects the machine: after all that, the server's processes listen on its own port and on no other."""
     own = {f"socket:[{inode}]" for inode in _listening_inodes()}
 
-    def held() -> list[str]:
-        descriptors = [link.readlink() for link in Path(f"/proc/{server.gateway_pid}/fd").iterdir()]
-        return [str(target) for target in descriptors if str(target) in own]
+    def held() -> set[str]:
+        pids = (server.pid, *(process.pid for process in processes.descendants(server.pid)))
+        return {target for pid in pids for target in processes.descriptors(pid) if target in own}
 
     until(lambda: len(held()) == 1, what="one listening socket")
 

@@ -105,8 +105,8 @@ def test_exit_status_and_signals_are_the_command_s(machine: Machine) -> None:
     machine.server.wait_for("hold.ended", hold=held["hold"], why="the command has ended")
 
 
-def test_holds_survive_a_crash_of_the_gateway(make_server: MakeServer, user_key: KeyPair, reachable: Path) -> None:
-    """Protects a build from a bug of ours: the next gateway holds on, and sees the command's end."""
+def test_holds_survive_a_crash_of_the_monitor(make_server: MakeServer, user_key: KeyPair, reachable: Path) -> None:
+    """Protects a build from a bug of ours: the next monitor holds on, and sees the command's end."""
     machine = start(make_server, user_key, reachable, {})
     machine.run("hold 2h training run")
     machine.client.output(f"nohup env {machine.program} hold -- sleep 1000 >/dev/null 2>&1 </dev/null &")

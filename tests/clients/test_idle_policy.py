@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import KeyPair, MakeServer
-from tests.support import processes
 from tests.support.client import Client, client_environment
 from tests.support.commands import as_root
 from tests.support.forwards import Master
@@ -239,8 +238,7 @@ def test_whom_a_crash_cut_off_is_waited_for(make_server: MakeServer, user_key: K
     server = make_server({"idle": {"timeout": "1s", "boot_grace": "1m", "lost_client_grace": "4s"}})
     with Client(server, user_key.private).terminal() as terminal:
         server.wait_for("session.opened")
-        (pid,) = [each.pid for each in processes.descendants(server.pid) if each.name == "pyssh-postauth"]
-        os.kill(pid, signal.SIGKILL)
+        os.kill(server.postauth_pid, signal.SIGKILL)
         assert terminal.wait() == 255
     assert stops_after(server, seconds=4)
     assert server.find("server.stopping")[0]["detail"].startswith("idle for ")
