@@ -17,6 +17,9 @@ from tests.support.places import ROOT
 from tests.support.server import DEFAULTS, Settings, to_toml
 from tests.support.waiting import PATIENCE
 
+MISSING = "pyssh-no-such-account"
+"""An account that no machine has. One on which the server was tried out has the account of the default name."""
+
 
 class Refusal(NamedTuple):
     """How a server that can't start has ended."""
@@ -248,14 +251,15 @@ def test_another_name_of_the_same_uid_is_the_same_account(
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two accounts")
 def test_the_account_that_stands_in_is_nobody_that_logs_in(machine: Machine, user_key: KeyPair) -> None:
     """Protects the boundary where the network side's own account is missing: `nobody` may be a login's."""
-    login = [{"user": "nobody", "keys": [f"file:{user_key.public}"]}]
-    refusal = Machine(machine.directory, machine.settings | {"login": login}).serve()
-    assert_one_line(refusal, "can't run as nobody, which stands in for pyssh-gateway", "make an account of its own")
+    settings = {"login": [{"user": "nobody", "keys": [f"file:{user_key.public}"]}], "account": MISSING}
+    refusal = Machine(machine.directory, machine.settings | settings).serve()
+    assert_one_line(refusal, f"can't run as nobody, which stands in for {MISSING}", "make an account of its own")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary account serves strangers itself")
-@pytest.mark.parametrize("name", ["pyssh-no-such-account", "nobody"])
+@pytest.mark.parametrize("name", [MISSING, "nobody"])
 def test_strangers_need_an_account_of_their_own(machine: Machine, name: str) -> None:
     """Protects the wall before a login: root's server does not start without the account, and says how to make it."""
-    refusal = Machine(machine.directory, machine.settings | {"preauth_account": name}).serve()
+    settings = {"preauth_account": name, "account": MISSING}
+    refusal = Machine(machine.directory, machine.settings | settings).serve()
     assert_one_line(refusal, "preauth_account: ", name, "useradd --system --no-create-home --shell /usr/sbin/nologin")
