@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from tests.support import processes
 from tests.support.server import Server
@@ -31,10 +32,26 @@ account is kept at hand for a minute: for the next stranger, and for who comes b
 test; a second one that serves nobody would be a leak."""
 
 
+_most: WeakKeyDictionary[Server, Footprint] = WeakKeyDictionary()
+"""The most that each server has held before a test."""
+
+
 def footprint(server: Server) -> Footprint:
-    """What `server` holds when no more processes are left than it keeps at hand, without what it holds for these."""
-    until(lambda: not _now(server)[1], what="end of the processes of connections that are over")
-    return _now(server)[0]
+    """What `server` may hold: the most that it has held before this test or an earlier one, without what is at hand.
+
+    A process that is just ending is at hand, though nothing is held for it any more; one look would count too little.
+    """
+    found: list[Footprint] = []
+
+    def is_settled() -> bool:
+        now, surplus = _now(server)
+        found.append(now)
+        return not surplus
+
+    until(is_settled, what="end of the processes of connections that are over")
+    before = _most.get(server, found[-1])
+    _most[server] = Footprint(*(_either(one, other) for one, other in zip(before, found[-1], strict=True)))
+    return _most[server]
 
 
 def check_server(server: Server, before: Footprint) -> None:
@@ -64,6 +81,10 @@ def _now(server: Server) -> tuple[Footprint, list[str]]:
         tuple(sorted(f"{process.name} {process.state == 'Z'}" for process in below if process not in at_hand)),
     )
     return now, surplus
+
+
+def _either(some: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted((Counter(some) | Counter(others)).elements()))
 
 
 def _without(kinds: tuple[str, ...], some: Iterable[str]) -> tuple[str, ...]:
