@@ -20,13 +20,12 @@ class Footprint(NamedTuple):
 
     spawner: tuple[str, ...]
     gateway: tuple[str, ...]
-    postauth: tuple[str, ...]
     processes: tuple[str, ...]
 
 
 HELD_FOR = {
-    "pyssh-preauth": Footprint(spawner=("/memfd",), gateway=("socket",), postauth=(), processes=()),
-    "pyssh-postauth": Footprint(spawner=("/memfd", "socket"), gateway=("socket",), postauth=(), processes=()),
+    "pyssh-preauth": Footprint(spawner=("/memfd",), gateway=("socket",), processes=()),
+    "pyssh-postauth": Footprint(spawner=("/memfd", "socket"), gateway=("socket",), processes=()),
 }
 """What the others hold for each of these: its last words, and the sockets that lead to it. One of each kind for each
 account is kept at hand for a minute: for the next stranger, and for who comes back. So these come and go beside any
@@ -79,7 +78,6 @@ def _now(server: Server) -> tuple[Footprint, list[str]]:
     now = Footprint(
         _without(_kinds(server.pid), chain(*(each.spawner for each in held))),
         _without(_kinds(server.gateway_pid), chain(*(each.gateway for each in held))),
-        tuple(sorted(chain(*(_kinds(process.pid) for process in at_hand if process.name == "pyssh-postauth")))),
         tuple(sorted(f"{process.name} {process.state == 'Z'}" for process in below if process not in at_hand)),
     )
     return now, surplus
