@@ -130,6 +130,7 @@ def test_removed_directory_is_made_again(server: Server, log: Path, user_key: Ke
 def test_directory_that_cannot_be_made_is_said(server: Server, log: Path, user_key: KeyPair) -> None:
     """Protects from a log that nobody finds: it is told, once, and when there is a place again nothing is missing."""
     client = Client(server, user_key.private)
+    server.wait_for("host_key.created")  # the last line of a start
     shutil.rmtree(log.parent)
     before = server.events[-1]["seq"]
     log.parent.write_text("in the way")
