@@ -26,6 +26,9 @@ from tests.support.waiting import PATIENCE, until
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes the machine ready")
 
+pytestmark = pytest.mark.usefixtures("account")
+"""With the account to log in to comes the one that serves strangers."""
+
 USERS = ("pyssh-boot-a", "pyssh-boot-b", "pyssh-boot-c")
 GROUP = "pyssh-boot-extra"
 
