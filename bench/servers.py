@@ -137,7 +137,7 @@ class Server:
 
 
 class Login(NamedTuple):
-    """Who is let in: an account, and the two halves of its one key."""
+    """A login: an account, and the two halves of its one key."""
 
     user: str
     key: Path

@@ -38,7 +38,7 @@ def _plain(value: object) -> object:
         return float(value)
     if isinstance(value, Secret):
         return str(value)
-    raise NotImplementedError(f"{type(value).__name__} is not of a configuration")
+    raise TypeError(f"{type(value).__name__} is not of a configuration")
 
 
 def _special(kind: type, value: object) -> object:

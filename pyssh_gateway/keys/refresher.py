@@ -127,7 +127,7 @@ class Refresher:
         """Do what is to be done about one source. A bug in it is told, and ends neither the server nor the others."""
         try:
             await work
-        except Exception as bug:  # noqa: BLE001 - what a source says reaches far, and would do so again after a restart
+        except Exception as bug:  # noqa: BLE001 - a bug that one source's answer leads to must not keep the others from being asked
             self._publish(InternalError(where="keys", error=traceback.format_exc()))
             return bug
         return None

@@ -134,7 +134,7 @@ class Monitor:
         self._revoked = RevokedKeys(self._registry, self._keyring, self._loop)
 
     def _set_up_clients(self) -> None:
-        """Who is on, and the processes that serve them."""
+        """The people who are on, and the processes that serve them."""
         self._postauths = Postauths(self._spawner, self._registry, self._signer, self.bus.publish, self._loop)
         self._client_services = ClientServices(
             people=self._keyring,
@@ -146,7 +146,7 @@ class Monitor:
         )
 
     def _set_up_arrivals(self) -> None:
-        """Who comes in, as far as the hand-over to the process of their account."""
+        """The connections that come in, as far as their hand-over to the process of an account."""
         loop = self._loop
         self._awake = Awake(self._facts.started or time.time(), self._clocks)
         self._login_banner = LoginBanner(self._facts.config, self._awake, clock=time.time)

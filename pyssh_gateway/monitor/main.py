@@ -52,8 +52,9 @@ METRICS_MODULES = (
 """The same, with `metrics.listen`."""
 
 
-def run_monitor(  # noqa: PLR0917 - all that the spawner passes on, one by one
+def run_monitor(
     facts: Facts,
+    *,
     listening: Sequence[socket.socket],
     asking: socket.socket | None,
     metrics: socket.socket | None,

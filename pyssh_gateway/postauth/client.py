@@ -153,7 +153,8 @@ class Client(asyncssh.SSHServer):
 
     @property
     def _made(self) -> Connection:
-        assert self._connection is not None  # noqa: S101 - asyncssh's callbacks come after `connection_made`
+        if self._connection is None:  # asyncssh calls back after `connection_made` alone
+            raise RuntimeError("there is no connection yet")
         return self._connection
 
     @property

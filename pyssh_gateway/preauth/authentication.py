@@ -94,7 +94,7 @@ class Authentication(Movable):
                 self.send_userauth_failure(False)
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
-        **Movable._packet_handlers,  # noqa: SLF001 - the same
+        **Movable._packet_handlers,  # noqa: SLF001 - what it has served before, in the form that asyncssh reads
         MSG_USERAUTH_REQUEST: _process_userauth_request,
     }
 

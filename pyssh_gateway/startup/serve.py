@@ -222,7 +222,11 @@ def _supervise(
             facts, config=reloading.config, generation=generation, crashes=crashes, control=place
         )
         asking, metrics = sockets.bound.get("control"), sockets.bound.get("metrics")
-        return int(monitor.run_monitor(now, listening, asking, metrics, control, registry))
+        return int(
+            monitor.run_monitor(
+                now, listening=listening, asking=asking, metrics=metrics, control=control, registry=registry
+            )
+        )
 
     def run_preauth(control: socket.socket) -> int:
         preauth = import_module("pyssh_gateway.preauth.main")

@@ -49,7 +49,7 @@ class People(Protocol):
 
     @property
     def looks(self) -> Looks:
-        """Who has the sources asked."""
+        """Has the sources of keys asked again."""
 
 
 class AttemptServices(msgspec.Struct, frozen=True):

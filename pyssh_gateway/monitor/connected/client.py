@@ -64,7 +64,7 @@ class People(Protocol):
 
     @property
     def looks(self) -> Looks:
-        """Who has the sources asked."""
+        """Has the sources of keys asked again."""
 
 
 class ClientServices(msgspec.Struct, frozen=True):

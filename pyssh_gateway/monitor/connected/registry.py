@@ -38,7 +38,7 @@ class Process(Protocol):
 
 
 class Registry:
-    """Who is connected. Views are copies: entries go meanwhile."""
+    """All connections, before their logins and after. Views are copies: entries go meanwhile."""
 
     def __init__(self, file: RegistryFile) -> None:
         self._file = file

@@ -1,4 +1,4 @@
-"""Whoever else keeps the machine up, for a watch that looks closer only while nobody does.
+"""The other reasons that keep the machine up, for a watch that looks closer only while nobody does.
 
 This module does not know what is looked at.
 """

@@ -205,7 +205,7 @@ class ControlServer:
         except TimeoutError:
             self._report(asker, command, f"failed: no answer within {ANSWER_SECONDS:.0f} s")
             return _line(RefusedReply(f"no answer was found within {ANSWER_SECONDS:.0f} s"))
-        except Exception:  # noqa: BLE001 - a bug in an answer must not end the monitor, and everybody's sessions with it
+        except Exception:  # noqa: BLE001 - a bug in an answer must not end the monitor, and logins with it
             self._publish(InternalError(where="control", error=traceback.format_exc()))
             self._report(asker, command, "failed: internal error")
             return _line(RefusedReply("internal error; the server's log has more"))

@@ -77,7 +77,7 @@ class MetricsServer:
             return _response("405 Method Not Allowed", b"There is only GET.\n", "Allow: GET\r\n")
         try:
             return _response("200 OK", await self._render())
-        except Exception:  # noqa: BLE001 - a bug in a figure must not end the monitor, and everybody's sessions with it
+        except Exception:  # noqa: BLE001 - a bug in a figure must not end the monitor, and logins with it
             self._publish(InternalError(where="metrics", error=traceback.format_exc()))
             return _response("500 Internal Server Error", b"The server's log has more.\n")
 

@@ -7,10 +7,6 @@ answer of a host is waited for by the loop.
 """
 
 import asyncio
-
-# Python imports these codecs when it looks up a name, which is too late for an account that can't read the modules.
-import encodings.idna
-import encodings.punycode  # noqa: F401 - for what its import does
 import errno
 import os
 import socket
@@ -18,6 +14,7 @@ import tempfile
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from encodings import idna, punycode
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,6 +23,9 @@ import msgspec
 from pyssh_gateway.system.threads import in_daemon_thread
 
 T = TypeVar("T")
+
+NAME_CODECS = (idna, punycode)
+"""Python imports these when it looks a name up, which is too late for an account that can't read its modules."""
 
 CONNECT_SECONDS = 15.0
 """How long one address may take to answer. The kernel would try for two minutes; nobody waits that long for a page."""

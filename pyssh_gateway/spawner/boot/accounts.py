@@ -157,18 +157,14 @@ def _fill(home: int, entry: pwd.struct_passwd) -> bool:
     if not SKELETON.is_dir():
         return True
 
-    def prepare() -> None:
-        import shutil  # noqa: F401 - late: new homes only; and here, as the account may not be able to read it
+    from shutil import copytree  # late: new homes only; and not in the child, which may not be able to read modules
 
     def work() -> int:
-        import shutil
-
         os.fchdir(3)
-        shutil.copytree(SKELETON, ".", symlinks=True, dirs_exist_ok=True)
+        copytree(SKELETON, ".", symlinks=True, dirs_exist_ok=True)
         return 0
 
-    setup = Setup(descriptors=(NULL, NULL, NULL, home), account=entry, prepare=prepare)
-    return ended_well(child.start(setup, work))
+    return ended_well(child.start(Setup(descriptors=(NULL, NULL, NULL, home), account=entry), work))
 
 
 def ended_well(pid: int) -> bool:
