@@ -38,10 +38,8 @@ only makes a boot slower, so that the fastest are what the boot itself costs."""
 
 MIN_RUNS = 3
 
-NOTICED_SECONDS = 0.15
-"""Less than this is noise, or what the account's own process waits for: it can't be started before the account is
-there, and where there are two processors the monitor and the spawner's imports have both (0.09 s measured). Made before
-the server's code is imported, the accounts cost three times as much as this allowed when one process did it all."""
+NOTICED_SECONDS = 0.06
+"""Less than this is noise. Made before the server's code is imported, the accounts cost three times as much."""
 
 SLOW_SERVICE = "i=0; while [ $i -lt 2000000 ]; do i=$((i+1)); done; echo up; exec sleep 100"
 """A service that takes a processor for itself while it starts, as dockerd does."""

@@ -176,7 +176,8 @@ def fails(monitor: socket.socket, spawner: socket.socket) -> int:
 
 def says_nothing(monitor: socket.socket) -> int:
     """A preauth process that tells its monitor what it has, and waits for its end."""
-    monitor.send(json.dumps([os.getpid(), processes.descriptors(os.getpid())]).encode())
+    with suppress(ConnectionError):  # a monitor may be gone before this process has begun
+        monitor.send(json.dumps([os.getpid(), processes.descriptors(os.getpid())]).encode())
     while received(monitor):
         pass
     return 0
