@@ -20,16 +20,22 @@ class Footprint(NamedTuple):
 
     spawner: tuple[str, ...]
     gateway: tuple[str, ...]
+    postauth: tuple[str, ...]
     processes: tuple[str, ...]
 
 
 HELD_FOR = {
-    "pyssh-preauth": Footprint(spawner=("/memfd",), gateway=("socket",), processes=()),
-    "pyssh-postauth": Footprint(spawner=("/memfd", "socket"), gateway=("socket",), processes=()),
+    "pyssh-preauth": Footprint(spawner=("/memfd",), gateway=("socket",), postauth=(), processes=()),
+    "pyssh-postauth": Footprint(
+        spawner=("/memfd", "socket"),
+        gateway=("socket",),
+        postauth=("/dev/null", "/dev/null", "/memfd", "anon_inode", "socket", "socket", "socket", "socket"),
+        processes=(),
+    ),
 }
-"""What the others hold for each of these: its last words, and the sockets that lead to it. One of each kind for each
-account is kept at hand for a minute: for the next stranger, and for who comes back. So these come and go beside any
-test; a second one that serves nobody would be a leak."""
+"""What is held for each of these: its last words, and the sockets that lead to it; and what it has itself while it
+serves nobody. One of each kind for each account is kept at hand for a minute: for the next stranger, and for a user who
+comes back. So these come and go beside any test; a second one that serves nobody would be a leak."""
 
 
 _most: WeakKeyDictionary[Server, Footprint] = WeakKeyDictionary()
@@ -78,6 +84,10 @@ def _now(server: Server) -> tuple[Footprint, list[str]]:
     now = Footprint(
         _without(_kinds(server.pid), chain(*(each.spawner for each in held))),
         _without(_kinds(server.gateway_pid), chain(*(each.gateway for each in held))),
+        _without(
+            tuple(chain(*(_kinds(process.pid) for process in at_hand if process.name == "pyssh-postauth"))),
+            chain(*(each.postauth for each in held)),
+        ),
         tuple(sorted(f"{process.name} {process.state == 'Z'}" for process in below if process not in at_hand)),
     )
     return now, surplus
