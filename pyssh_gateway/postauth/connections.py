@@ -29,7 +29,7 @@ and a handful of numbers with the names of their fields. So a message has room f
 
 
 class Connections:
-    """Who is connected, and what runs for them. Views are copies: entries go meanwhile."""
+    """The clients that are connected, and what runs for them. Views are copies: entries go meanwhile."""
 
     def __init__(self, link: MonitorLink, loop: asyncio.AbstractEventLoop) -> None:
         self._link = link

@@ -52,7 +52,7 @@ class MonitorLink:
         return answer
 
     def tell(self, message: messages.Unwalled | messages.CiphersMissing | messages.Ended | messages.State) -> None:
-        """Say what needs no answer. Whoever is not there to hear it needs it no more."""
+        """Say what needs no answer. A monitor that has gone needs it no more."""
         try:
             self._socket.send(messages.encode(message))
         except OSError:

@@ -114,7 +114,8 @@ def test_clients_at_the_moment_of_the_stop(make_server: MakeServer, user_key: Ke
     def stop(number: int) -> list[tuple[str, float]]:
         server = make_server({"idle": {"timeout": "1s"}})
         # A login takes some 50 ms, ten at once on a busy machine half a second; the last look up to 250: from well
-        # before the end to just after it. Who is served makes the server stay, so each stop has a moment of its own.
+        # before the end to just after it. A client that is served makes the server stay, so each stop has a moment of
+        # its own.
         around = time.monotonic() + 0.2 + number / STOPS
         moments = [around + jitter.uniform(0, 0.05) for _ in range(CLIENTS)]
         with concurrent.futures.ThreadPoolExecutor(max_workers=CLIENTS) as clients:

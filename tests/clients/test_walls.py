@@ -65,7 +65,8 @@ def look(pid: int) -> Seen:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     fields = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
     kinds = Counter(target.partition(":")[0] for target in processes.descriptors(pid))
-    return Seen(fields, kinds, os.listdir(f"/proc/{pid}/root"), Path(f"/proc/{pid}/environ").stat().st_uid)  # noqa: PTH208
+    root = [path.name for path in Path(f"/proc/{pid}/root").iterdir()]
+    return Seen(fields, kinds, root, Path(f"/proc/{pid}/environ").stat().st_uid)
 
 
 class Under(NamedTuple):

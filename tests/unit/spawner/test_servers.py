@@ -56,7 +56,7 @@ def test_a_preauth_process_has_one_socket(serve: Serve) -> None:
 
 
 def test_only_monitors_have_the_registry_and_the_next_one_finds_it(serve: Serve) -> None:
-    """Who is on is what a monitor has written, and no account's claim."""
+    """A monitor writes which clients are on; no account may claim it."""
     server = serve()
     server.serve()
     session = server.spawn(1, plan("exec sleep 1000"))

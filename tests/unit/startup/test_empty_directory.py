@@ -32,7 +32,7 @@ def test_it_is_made(place: Path) -> None:
 
 
 def test_one_that_others_could_fill_is_refused(place: Path) -> None:
-    """Whoever may write there, or exchange it, would decide what a stranger's process finds."""
+    """An account that may write there, or exchange it, would decide what a stranger's process finds."""
     for change in (0o757, 0o775):
         empty = place / "empty"
         empty.mkdir(exist_ok=True)

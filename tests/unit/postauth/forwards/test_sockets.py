@@ -77,7 +77,7 @@ def names(directory: Path) -> list[str]:
 
 
 def mode_of(path: Path) -> int:
-    """Who may do what with it."""
+    """Its permissions, for owner, group and others."""
     return stat.S_IMODE(path.stat().st_mode)
 
 
