@@ -58,6 +58,17 @@ class StartPostauth(msgspec.Struct, frozen=True, tag="start-postauth"):
     user: str
 
 
+class BeAccount(msgspec.Struct, frozen=True, tag="be-account"):
+    """Spawner, to a process that it has forked: be the postauth process of this account, and nobody else's ever.
+
+    Descriptors: the sockets to the monitor and to the spawner.
+    """
+
+    name: str
+    uid: int
+    gid: int
+
+
 class Kill(msgspec.Struct, frozen=True, tag="kill"):
     """Monitor: kill what was started by request `process`: a preauth or postauth process, or a hook. Not answered."""
 
@@ -278,6 +289,7 @@ Message = TypeVar("Message")
 _encoder = msgspec.msgpack.Encoder()
 _monitor_decoder: msgspec.msgpack.Decoder[MonitorRequest] = msgspec.msgpack.Decoder(MonitorRequest)
 _postauth_decoder: msgspec.msgpack.Decoder[PostauthRequest] = msgspec.msgpack.Decoder(PostauthRequest)
+_account_decoder: msgspec.msgpack.Decoder[BeAccount] = msgspec.msgpack.Decoder(BeAccount)
 _report_decoder: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
 
 
@@ -320,7 +332,7 @@ def message_in(packet: bytes, decoder: msgspec.msgpack.Decoder[Message], what: s
         raise ProtocolError(f"bad {what}: {error}") from error
 
 
-def encode(message: Request | Report) -> bytes:
+def encode(message: Request | Report | BeAccount) -> bytes:
     """The packet for `message`; `ProtocolError` if it can't be sent."""
     return packet_of(message)
 
@@ -333,6 +345,11 @@ def decode_monitor_request(packet: bytes) -> MonitorRequest:
 def decode_postauth_request(packet: bytes) -> PostauthRequest:
     """The request in `packet`, which a postauth process has sent."""
     return message_in(packet, _postauth_decoder, "request")
+
+
+def decode_account(packet: bytes) -> BeAccount:
+    """The account in `packet`, which the spawner has sent to a process that has none yet."""
+    return message_in(packet, _account_decoder, "account")
 
 
 def decode_report(packet: bytes) -> Report:

@@ -11,6 +11,8 @@ import resource
 import signal
 import socket
 import sys
+from contextlib import suppress
+from typing import Protocol
 
 from pyssh_gateway.core.idle.stopping import farewell
 from pyssh_gateway.core.printable import printable
@@ -37,6 +39,7 @@ from pyssh_gateway.postauth.connections import Connections
 from pyssh_gateway.postauth.drains import Drains
 from pyssh_gateway.postauth.forwards.sockets import Sockets
 from pyssh_gateway.postauth.monitor_link import MonitorLink
+from pyssh_gateway.postauth.rehearsal import rehearse
 from pyssh_gateway.system.confinement import confine
 from pyssh_gateway.system.heap import Heap
 from pyssh_gateway.system.process_name import name_process
@@ -45,7 +48,8 @@ from pyssh_gateway.system.syscalls.profiles import POSTAUTH
 ENDS = (ConnectionClosed, ForwardClosed, SessionClosed)
 """What leaves memory behind that can be given back."""
 
-NAME = "pyssh-postauth"
+NAME, AHEAD_NAME = "pyssh-postauth", "pyssh-ahead"
+"""What `ps` shows of a process that is an account's, and of one that may become one's."""
 
 LEFT, MISLED = 0, 1
 """Exit codes: it has left as it should, or the monitor has said what no monitor says."""
@@ -54,26 +58,47 @@ FLUSH_SECONDS = 0.5
 """How long the last bytes (disconnect messages) may take to leave when the server is gone."""
 
 
-def run_postauth(monitor: socket.socket, spawner: socket.socket) -> int:
-    """Be the postauth process of this account until it leaves; returns the process's exit code.
+class Assignment(Protocol):
+    """Whose process this is, which may be said later."""
 
-    `monitor` and `spawner` lead to those two.
-    """
+    @property
+    def is_there(self) -> bool:
+        """Whether it has been said."""
+
+    def take(self) -> tuple[socket.socket, socket.socket] | None:
+        """Wait for it, and be that account for good; the sockets to the monitor and to the spawner.
+
+        None: this process is not needed.
+        """
+
+
+def run_postauth(assignment: Assignment) -> int:
+    """Be the postauth process of an account until it leaves; returns the process's exit code."""
     prepare()
-    with asyncio.Runner() as runner:
-        return runner.run(Postauth(monitor, spawner, runner.get_loop()).run())
+    if not assignment.is_there:  # forked ahead: nobody waits for it yet
+        with suppress(TimeoutError):  # the machine has no time for it, and somebody may wait by now
+            asyncio.run(rehearse(_serve))
+    sockets = assignment.take()
+    if sockets is None:
+        return LEFT
+    name_process(NAME)
+    _confine()
+    return asyncio.run(_serve(*sockets))
+
+
+async def _serve(monitor: socket.socket, spawner: socket.socket) -> int:
+    return await Postauth(monitor, spawner, asyncio.get_running_loop()).run()
 
 
 def prepare() -> None:
-    """Make this process fit for its work, and unfit for anything else."""
-    name_process(NAME)
+    """Make this process fit for its work."""
+    name_process(AHEAD_NAME)
     # They come to all processes of a server that is stopped, and the monitor says in which order things end.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.umask(0)  # the modes of sockets are said outright, and other files are not made here
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    _confine()
 
 
 def _confine() -> None:

@@ -51,13 +51,13 @@ def run_preauth(monitor: socket.socket, walls: Walls) -> int:
     name_process(NAME)
     directory = walls.open_directory() if walls.open_directory is not None else None
     missing = sandbox.enter(walls.account, directory, keep=[STANDARD_ERROR, monitor.fileno()])
-    with asyncio.Runner() as runner:
-        if not select.select([monitor], [], [], 0)[0]:  # forked ahead: nobody waits for it yet
-            runner.run(rehearse())
-        return _be_of_use(monitor, missing, runner)
+    if not select.select([monitor], [], [], 0)[0]:  # forked ahead: nobody waits for it yet
+        with suppress(TimeoutError):  # the machine has no time for it, and somebody may wait by now
+            asyncio.run(rehearse())
+    return _be_of_use(monitor, missing)
 
 
-def _be_of_use(monitor: socket.socket, missing: tuple[str, ...], runner: asyncio.Runner) -> int:
+def _be_of_use(monitor: socket.socket, missing: tuple[str, ...]) -> int:
     """Wait for the client, and serve it."""
     monitor.setblocking(True)
     packet, descriptors = receive(monitor)
@@ -69,7 +69,7 @@ def _be_of_use(monitor: socket.socket, missing: tuple[str, ...], runner: asyncio
         close_all(descriptors)
         return 0  # nobody needs it any more
     monitor.setblocking(False)
-    runner.run(_serve(socket.socket(fileno=descriptors[0]), serve, monitor, missing))
+    asyncio.run(_serve(socket.socket(fileno=descriptors[0]), serve, monitor, missing))
     return 0
 
 

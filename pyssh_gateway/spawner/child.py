@@ -160,9 +160,8 @@ def _be(setup: Setup, work: Work, ready: int) -> NoReturn:
             os.chdir(setup.directory)
         if setup.prepare is not None:
             setup.prepare()
-        if setup.account is not None and os.geteuid() == 0:
-            os.initgroups(setup.account.pw_name, setup.account.pw_gid)
-            become(setup.account.pw_uid, setup.account.pw_gid)
+        if setup.account is not None:
+            be_account(setup.account.pw_name, setup.account.pw_uid, setup.account.pw_gid)
         if ready >= 0:
             os.close(ready)
         code = work()
@@ -171,6 +170,13 @@ def _be(setup: Setup, work: Work, ready: int) -> NoReturn:
             setup.complain(error)
     finally:
         os._exit(code)
+
+
+def be_account(name: str, uid: int, gid: int) -> None:
+    """Give up the server's rights for those of the account and its groups. Without root's rights there is no change."""
+    if os.geteuid() == 0:
+        os.initgroups(name, gid)
+        become(uid, gid)
 
 
 def _let_signals_in(ignored: Collection[int]) -> None:

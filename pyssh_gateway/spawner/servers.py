@@ -6,8 +6,11 @@ here waits. Why the monitor wants a process is not known here.
 """
 
 import os
+import pwd
 import select
 import signal
+import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -20,6 +23,7 @@ from pyssh_gateway.spawner.links.link import Link
 from pyssh_gateway.spawner.links.outbox import STUCK_SECONDS
 from pyssh_gateway.spawner.processes import process, server_process
 from pyssh_gateway.spawner.processes.children import Report, exited
+from pyssh_gateway.spawner.processes.forked_ahead import AGAIN_SECONDS, Forked, ForkedAhead
 from pyssh_gateway.spawner.processes.login_recorder import LoginRecorder
 from pyssh_gateway.spawner.processes.process import SpawnError
 from pyssh_gateway.spawner.processes.server_process import LastWords, ServerProcesses
@@ -101,6 +105,8 @@ class Servers:
         self._say = say
         self._on_spawn = on_spawn
         self._users: frozenset[str] = frozenset()
+        self._ahead = ForkedAhead(self._fork)
+        self._unassigned: dict[int, _Server] = {}
         self._preauth: dict[int, _Server] = {}
         self._postauth: dict[int, _Postauth] = {}
         # -- at the stop
@@ -133,6 +139,7 @@ class Servers:
             undo.pop_all()
         self._preauth[pid] = _Server("preauth process", request.id, pid, words)
         self._report(protocol.Spawned(request.id, pid, ""), [ours.detach()])
+        self._expect_a_login()
 
     def start_postauth(self, request: protocol.StartPostauth) -> None:
         """Start the process that serves the connections of an account."""
@@ -146,17 +153,13 @@ class Servers:
         with ExitStack() as undo:
             try:
                 account = process.find_account(user)
-                words = LastWords()
-                undo.callback(words.close)
                 ours, monitors = protocol.socket_pair()
                 undo.callback(ours.close)
                 with monitors:
                     control, spawners = protocol.socket_pair()
                     undo.callback(control.close)
                     with spawners:
-                        pid = server_process.start_postauth(
-                            self._processes, account, (monitors, spawners), words, self._inherited
-                        )
+                        forked = self._assign(account, monitors, spawners)
             except SpawnError as error:
                 self._refuse(request.id, str(error))
                 return
@@ -164,7 +167,8 @@ class Servers:
                 self._refuse(request.id, f"can't start a process: {error.strerror}")
                 return
             undo.pop_all()
-        server = _Server(f"postauth process of {user}", request.id, pid, words)
+        self._unassigned.pop(forked.pid, None)
+        server = _Server(f"postauth process of {user}", request.id, forked.pid, forked.words)
         link = Link(control, protocol.decode_postauth_request)
         requests = AccountRequests(
             user,
@@ -175,8 +179,47 @@ class Servers:
             report=link.report,
             records=self._records,
         )
-        self._postauth[pid] = _Postauth(server, user, link, requests)
-        self._report(protocol.Spawned(request.id, pid, ""), [ours.detach()])
+        self._postauth[forked.pid] = _Postauth(server, user, link, requests)
+        self._report(protocol.Spawned(request.id, forked.pid, ""), [ours.detach()])
+        self._expect_a_login(AGAIN_SECONDS)
+
+    def _expect_a_login(self, after: float = 0.0) -> None:
+        """Have a process at hand, unless every account has one."""
+        if not self._leaving and self._users - {one.user for one in self._postauth.values()}:
+            self._ahead.expect(time.monotonic(), after)
+
+    def _assign(self, account: pwd.struct_passwd, monitors: socket.socket, spawners: socket.socket) -> Forked:
+        """A process that is told to be `account`: the one at hand, or a new one. Raises OSError."""
+        order = protocol.encode(protocol.BeAccount(account.pw_name, account.pw_uid, account.pw_gid))
+        descriptors = [monitors.fileno(), spawners.fileno()]
+        spare = self._ahead.take()
+        if spare is not None:
+            with spare.link, suppress(OSError):  # it has ended
+                socket.send_fds(spare.link, [order], descriptors)
+                return spare
+        link, theirs = protocol.socket_pair()
+        with link, theirs:
+            socket.send_fds(link, [order], descriptors)  # before the fork: so it knows that somebody waits
+            return self._fork_with(link, theirs)
+
+    def _fork(self) -> Forked:
+        link, theirs = protocol.socket_pair()
+        with theirs:
+            try:
+                return self._fork_with(link, theirs)
+            except BaseException:
+                link.close()
+                raise
+
+    def _fork_with(self, link: socket.socket, theirs: socket.socket) -> Forked:
+        """A process that hears at `theirs` whose it is."""
+        words = LastWords()
+        try:
+            pid = server_process.start_postauth(self._processes, theirs, words, self._inherited)
+        except BaseException:
+            words.close()
+            raise
+        return Forked(pid, words, link)
 
     def kill(self, number: int) -> None:
         """Kill the process that was started by the monitor's request `number`, if it is there."""
@@ -214,7 +257,7 @@ class Servers:
     @property
     def running(self) -> bool:
         """Whether any of them is there."""
-        return bool(self._preauth or self._postauth)
+        return bool(self._preauth or self._postauth or self._unassigned)
 
     @property
     def pids(self) -> set[int]:
@@ -231,13 +274,16 @@ class Servers:
 
     def next_at(self) -> float | None:
         """When to call `tick`, if nothing happens before."""
-        times = [self._kill_at, self._give_up_at]
+        times = [self._kill_at, self._give_up_at, self._ahead.next_at()]
         for one in self._postauth.values():
             times += [one.link.stuck_at, one.requests.children.next_at()]
         return min((at for at in times if at is not None), default=None)
 
     def tick(self, now: float) -> None:
         """Do what is due at `now`."""
+        forked = self._ahead.tick(now)
+        if forked is not None:
+            self._unassigned[forked.pid] = _Server("process for an account", NOBODYS, forked.pid, forked.words)
         for one in self._postauth.values():
             one.requests.children.tick(now)
             if one.link.stuck_at is not None and now >= one.link.stuck_at:
@@ -246,14 +292,16 @@ class Servers:
             self.kill_all(now)
         if self._give_up_at is not None and now >= self._give_up_at:
             self._give_up_at = None
-            self._preauth.clear()
-            self._postauth.clear()
+            for each in (self._preauth, self._postauth, self._unassigned):
+                each.clear()
 
     def reaped(self, pid: int, status: int) -> bool:
         """The child `pid` has ended with `status`, as waitpid(2) gives it; whether it is one of these or of theirs."""
-        if pid in self._preauth:
-            self._ended(self._preauth.pop(pid), status, "")
-            return True
+        for servers in (self._preauth, self._unassigned):
+            if pid in servers:
+                self._ahead.ended(pid)
+                self._ended(servers.pop(pid), status, "")
+                return True
         if pid not in self._postauth:
             return any(one.requests.children.reaped(pid, status) for one in self._postauth.values())
         one = self._postauth.pop(pid)
@@ -274,7 +322,8 @@ class Servers:
             self._report(exited(server.number, status), [])
 
     def _all(self) -> list[_Server]:
-        return [*self._preauth.values(), *(one.server for one in self._postauth.values())]
+        postauth = (one.server for one in self._postauth.values())
+        return [*self._preauth.values(), *postauth, *self._unassigned.values()]
 
     # -- when a monitor has ended, or the server does -----------------------------------------------------------------
 
@@ -308,6 +357,7 @@ class Servers:
             return
         self._leaving = True
         self._kill_at = now + within
+        self._ahead.drop()
         self.monitor_gone()
         for one in self._postauth.values():
             one.link.close()

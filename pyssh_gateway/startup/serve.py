@@ -199,7 +199,7 @@ def _supervise(
     from pyssh_gateway.audit.log_file import LogPlace
     from pyssh_gateway.ipc import control_socket
     from pyssh_gateway.monitor.facts import Facts
-    from pyssh_gateway.spawner.processes.server_process import ServerProcesses
+    from pyssh_gateway.spawner.processes.server_process import Assignment, ServerProcesses
     from pyssh_gateway.spawner.reload import Reloading
     from pyssh_gateway.spawner.supervisor import Supervisor
 
@@ -232,8 +232,8 @@ def _supervise(
         preauth = import_module("pyssh_gateway.preauth.main")
         return int(preauth.run_preauth(control, preauth.Walls(*walls)))
 
-    def run_postauth(control: socket.socket, spawner: socket.socket) -> int:
-        return int(import_module("pyssh_gateway.postauth.main").run_postauth(control, spawner))
+    def run_postauth(assignment: Assignment) -> int:
+        return int(import_module("pyssh_gateway.postauth.main").run_postauth(assignment))
 
     def monitor_keeps() -> frozenset[int]:
         return frozenset(each.fileno() for each in (*listening, *sockets.bound.values()))

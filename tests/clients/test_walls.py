@@ -6,7 +6,6 @@ import pwd
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from tests.conftest import KeyPair
 from tests.support import processes
 from tests.support.account import PREAUTH_NAME, other_account, scratch_directory
 from tests.support.client import Client
+from tests.support.connections import held_by
 from tests.support.load import load
 from tests.support.server import DEFAULTS, Server
 from tests.support.waiting import PATIENCE, until
@@ -69,11 +69,26 @@ def look(pid: int) -> Seen:
     return Seen(fields, kinds, root, Path(f"/proc/{pid}/environ").stat().st_uid)
 
 
+NOT_ON = "daemon"
+"""An account that every machine has, that may log in and does not."""
+
+
+def unassigned(server: Server) -> Seen | None:
+    """The process that is kept for it, once that waits to be told whose it is."""
+    for pid in named(server, "pyssh-ahead"):
+        found = look(pid)
+        if not found.descriptors["anon_inode"]:
+            return found
+    return None
+
+
 class Under(NamedTuple):
     """What was seen under load. `told` is what a session of the user's has said about its own postauth process."""
 
+    spawner: Seen
     monitor: Seen
     preauth: Seen
+    ahead: Seen
     postauth: dict[str, Seen]
     shell: Seen
     sftp: Seen
@@ -93,22 +108,12 @@ def under(tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd, 
     """A look at all processes while two accounts work and a stranger has come."""
     with other_account("walls") as other, scratch_directory(account) as scratch:
         keys = [f"file:{user_key.public}"]
-        settings = {"login": [{"user": entry.pw_name, "keys": keys} for entry in (account, other)]}
+        settings = {"login": [{"user": name, "keys": keys} for name in (account.pw_name, other.pw_name, NOT_ON)]}
         tool = scratch / "id"
         shutil.copy("/usr/bin/id", tool)
         tool.chmod(0o4755)
         with Server(tmp_path_factory.mktemp("server"), login=account.pw_name, keys=keys, settings=settings) as server:
             yield asyncio.run(seen(server, user_key, account, other, tool))
-
-
-def stranger(server: Server) -> Seen | None:
-    """A process that serves a connection before its login: it has a loop, and a spare one hasn't."""
-    for pid in named(server, "pyssh-preauth"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # its client has logged in
-            found = look(pid)
-            if found.descriptors["anon_inode"]:
-                return found
-    return None
 
 
 async def seen(server: Server, key: KeyPair, account: pwd.struct_passwd, other: pwd.struct_passwd, tool: Path) -> Under:
@@ -125,8 +130,12 @@ async def seen(server: Server, key: KeyPair, account: pwd.struct_passwd, other: 
         writer.write(b"SSH-2.0-test\r\n")
         await reader.readuntil(b"\n")
         await reader.readexactly(5)  # it has a process, which has said KEXINIT
-        preauth = until(lambda: stranger(server), what="process that serves a stranger")
-        assert preauth is not None
+        port = writer.get_extra_info("sockname")[1]
+        pid = until(lambda: held_by(server, port, "pyssh-preauth"), what="process that serves a stranger")
+        assert pid is not None
+        preauth = look(pid)
+        ahead = until(lambda: unassigned(server), what="process for an account that is not on")
+        assert ahead is not None
         owners = {pid: processes.owner(pid) for pid in named(server, "pyssh-postauth")}
         postauths = {
             entry.pw_name: pid for pid, uid in owners.items() for entry in (account, other) if entry.pw_uid == uid
@@ -140,8 +149,10 @@ async def seen(server: Server, key: KeyPair, account: pwd.struct_passwd, other: 
         )
         setuid = await connection.run(f"{tool} -u")
         found = Under(
+            spawner=look(server.pid),
             monitor=look(server.gateway_pid),
             preauth=preauth,
+            ahead=ahead,
             postauth={user: look(pid) for user, pid in postauths.items()},
             shell=look(pid),
             sftp=look(sftp),
@@ -164,6 +175,15 @@ def test_a_strangers_process_has_nothing(under: Under) -> None:
     assert under.preauth.owner == 0, "others of its account may look into it"
     # Null, its last words; the client, the monitor, and the pair by which asyncio's loop wakes itself; epoll.
     assert under.preauth.descriptors == {"/dev/null": 2, "/memfd": 1, "socket": 4, "anon_inode": 1}
+
+
+def test_what_is_nobodys_yet_hears_the_spawner_alone(under: Under) -> None:
+    """A process that is kept for a first login has the server's rights: nothing leads to it but the spawner."""
+    assert under.ahead.account == under.spawner.account
+    assert under.ahead.walls == under.spawner.walls
+    assert under.ahead.owner == 0, "users may look into it"
+    # Null, its last words, and where it is told whose it is.
+    assert under.ahead.descriptors == {"/dev/null": 2, "/memfd": 1, "socket": 1}
 
 
 def test_the_monitor_is_an_account_that_can_start_nothing(under: Under) -> None:

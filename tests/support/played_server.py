@@ -284,6 +284,19 @@ class PlayedServer:
             self.say(order_)
 
 
+class Assigned:
+    """A process that is its account from the start."""
+
+    is_there = True
+
+    def __init__(self, *sockets: socket.socket) -> None:
+        self._monitor, self._spawner = sockets
+
+    def take(self) -> tuple[socket.socket, socket.socket]:
+        """Its sockets."""
+        return self._monitor, self._spawner
+
+
 def _fork(to_monitor: socket.socket, to_spawner: socket.socket) -> int:
     """Start the process as the spawner does, but for the account; its pid."""
     pid = os.fork()
@@ -292,7 +305,7 @@ def _fork(to_monitor: socket.socket, to_spawner: socket.socket) -> int:
         try:
             os.closerange(3, min(to_monitor.fileno(), to_spawner.fileno()))
             os.closerange(max(to_monitor.fileno(), to_spawner.fileno()) + 1, 1024)
-            code = run_postauth(to_monitor, to_spawner)
+            code = run_postauth(Assigned(to_monitor, to_spawner))
         finally:
             os._exit(code)
     to_monitor.close()

@@ -7,6 +7,7 @@ import resource
 import select
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import msgspec
 
 from pyssh_gateway.core.launch import LaunchPlan
 from pyssh_gateway.ipc import spawner as protocol
-from pyssh_gateway.spawner.processes.server_process import RunPostauth
+from pyssh_gateway.spawner.processes.server_process import Assignment, RunPostauth
 from pyssh_gateway.system.descriptors import close_all
 from tests.support import processes
 
@@ -183,4 +184,14 @@ def says_nothing(monitor: socket.socket) -> int:
     return 0
 
 
-POSTAUTH: dict[str, RunPostauth] = {each.__name__: each for each in (relays, looks, floods, reads_no_reports, fails)}
+def once_assigned(work: Callable[[socket.socket, socket.socket], int]) -> RunPostauth:
+    """A postauth process that does `work` with its sockets to the monitor and to the spawner, when it has them."""
+
+    def run(assignment: Assignment) -> int:
+        sockets = assignment.take()
+        return 0 if sockets is None else work(*sockets)
+
+    return run
+
+
+POSTAUTH = {each.__name__: once_assigned(each) for each in (relays, looks, floods, reads_no_reports, fails)}

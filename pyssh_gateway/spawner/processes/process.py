@@ -109,7 +109,7 @@ def _begin(
     def prepare() -> None:
         nonlocal refusal
         refusal = refusal_now(account)
-        claim_login(account)
+        claim_login(account.pw_uid)
 
     def work() -> int:
         if refusal is not None:
@@ -146,10 +146,10 @@ def refusal_now(account: pwd.struct_passwd) -> bytes | None:
     return account_rules.refusal(account, today=int(time.time() // SECONDS_A_DAY))
 
 
-def claim_login(account: pwd.struct_passwd) -> None:
-    """In a forked child, while it is root: it and what it starts are of a login of `account`."""
+def claim_login(uid: int) -> None:
+    """In a forked child, while it is root: it and what it starts are of a login of the account `uid`."""
     if os.geteuid() == 0:
-        login_records.claim_session(account.pw_uid)
+        login_records.claim_session(uid)
 
 
 def _terminal(wanted: Terminal, entry: pwd.struct_passwd) -> tuple[int, int, str]:

@@ -5,7 +5,7 @@ What each of them does is handed in by `startup`, so that the spawner imports no
 
 import fcntl
 import os
-import pwd
+import select
 import signal
 import socket
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from contextlib import suppress
 
 import msgspec
 
+from pyssh_gateway.ipc import spawner as protocol
 from pyssh_gateway.ipc.crash import Crash
 from pyssh_gateway.spawner import child
 from pyssh_gateway.spawner.child import NULL, Inherited, Setup
@@ -33,8 +34,9 @@ descriptor of the registry -> exit code."""
 RunPreauth = Callable[[socket.socket], int]
 """A preauth process's: the socket to the monitor -> exit code. If the spawner is root, so is this at first."""
 
-RunPostauth = Callable[[socket.socket, socket.socket], int]
-"""A postauth process's, which is its account: the sockets to the monitor and to the spawner -> exit code."""
+RunPostauth = Callable[["Assignment"], int]
+"""A postauth process's: whose it is, which may be said later -> exit code. If the spawner is root, so is this until
+then."""
 
 
 class ServerProcesses(msgspec.Struct, frozen=True):
@@ -120,32 +122,46 @@ def start_preauth(processes: ServerProcesses, monitor: socket.socket, words: Las
     return child.start(setup, lambda: processes.run_preauth(socket.socket(fileno=3)))
 
 
-def start_postauth(
-    processes: ServerProcesses,
-    account: pwd.struct_passwd,
-    sockets: tuple[socket.socket, socket.socket],
-    words: LastWords,
-    inherited: Inherited,
-) -> int:
-    """Fork the process that serves the connections of `account`, as that account; returns its pid.
+def start_postauth(processes: ServerProcesses, spawner: socket.socket, words: LastWords, inherited: Inherited) -> int:
+    """Fork a process that will be an account's; returns its pid. Until it is told whose, it has the spawner's rights.
 
-    Of the `sockets` one leads to the monitor and one to the spawner.
+    `spawner` is where it is told (`BeAccount`), by the spawner and nobody else.
     """
-    monitor, spawner = sockets
-
-    def prepare() -> None:
-        process.claim_login(account)
-        with suppress(
-            OSError
-        ):  # an ordinary account's server has nothing to give up; where root can't, the monitor says
-            privileges.empty_bounding_set()
-
     setup = Setup(
-        descriptors=(NULL, NULL, words.fileno(), monitor.fileno(), spawner.fileno()),
+        descriptors=(NULL, NULL, words.fileno(), spawner.fileno()),
         inherited=inherited.for_server_process(),
         ignored=IGNORED,
-        account=account,
-        prepare=prepare,
         complain=child.with_traceback,
     )
-    return child.start(setup, lambda: processes.run_postauth(socket.socket(fileno=3), socket.socket(fileno=4)))
+    return child.start(setup, lambda: processes.run_postauth(Assignment(socket.socket(fileno=3))))
+
+
+class Assignment:
+    """In a process that is to be an account's: whose, once the spawner says it."""
+
+    def __init__(self, spawner: socket.socket) -> None:
+        self._spawner = spawner
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it has been said; a login waits then."""
+        return bool(select.select([self._spawner], [], [], 0)[0])
+
+    def take(self) -> tuple[socket.socket, socket.socket] | None:
+        """Wait for it and become that account for good; the sockets to the monitor and to the spawner.
+
+        None if the process is not needed any more. The order is the security property, as in `child`: nothing of a
+        user's is touched before the process is the user, and nothing of the server's is left by then.
+        """
+        packet, descriptors = protocol.receive(self._spawner)
+        self._spawner.close()
+        if not packet:
+            return None
+        account = protocol.decode_account(packet)
+        process.claim_login(account.uid)
+        # An ordinary account's server has nothing to give up; where root can't, the monitor says it.
+        with suppress(OSError):
+            privileges.empty_bounding_set()
+        child.be_account(account.name, account.uid, account.gid)
+        monitor, spawner = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+        return monitor, spawner

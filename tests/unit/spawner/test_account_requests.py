@@ -22,6 +22,7 @@ from pyssh_gateway.system.descriptors import close_all
 from tests.support import leaks
 from tests.support.spawner_tables import PLAN, USER, Spawner, children_of, idle, never, plan, spawner
 from tests.support.spawning import INHERITED, SERVERS
+from tests.support.tiny_processes import once_assigned
 from tests.support.waiting import until
 
 __all__ = ["spawner"]
@@ -141,7 +142,7 @@ def test_no_request_is_read_while_many_of_its_account_are_on_their_way(monkeypat
 
     with leaks.nothing_left_open():
         servers = Servers(
-            ServerProcesses(never, idle, floods, lambda: None, frozenset),
+            ServerProcesses(never, idle, once_assigned(floods), lambda: None, frozenset),
             SERVERS,
             INHERITED,
             report=lambda _report, descriptors: close_all(descriptors),

@@ -14,7 +14,7 @@ from pyssh_gateway.ipc import spawner as protocol
 from pyssh_gateway.spawner.monitor_process import REGISTRY_BYTES
 from pyssh_gateway.spawner.servers import MAX_PREAUTH
 from tests.support import processes
-from tests.support.supervising import OTHER, POSTAUTH, USER, Serve, plan, serve, start
+from tests.support.supervising import OTHER, POSTAUTH, USER, Obedient, Serve, plan, serve, start
 from tests.support.waiting import until
 
 __all__ = ["serve", "start"]
@@ -105,6 +105,97 @@ def test_the_monitor_is_told_of_sessions_and_of_nothing_of_the_servers(serve: Se
     _, report, _ = server.hear()
     told = msgspec.convert(report["sample"], Sample).processes
     assert {process.pid for process in told} == {session, *(child.pid for child in processes.descendants(session))}
+
+
+# -- what is forked ahead ----------------------------------------------------------------------------------------------
+
+
+def ahead_of(server: Obedient, *known: int) -> int:
+    """The server's process that is nobody's yet, once it waits to be told whose."""
+
+    def look() -> int | None:
+        others = [each.pid for each in processes.descendants(server.process.pid) if each.pid not in known]
+        return others[0] if len(others) == 1 and len(processes.descriptors(others[0])) == OWN_DESCRIPTORS else None
+
+    return until(look, what="a process that was forked ahead") or 0
+
+
+OWN_DESCRIPTORS = 4
+"""Null twice, its last words, and where it is told whose it is."""
+
+
+def stranger(server: Obedient, number: int) -> int:
+    """A stranger has come; the process that serves it."""
+    server.do("ask", protocol.StartPreauth(number))
+    return int(server.hear()[1]["pid"])
+
+
+def test_a_first_login_gets_what_was_forked_for_the_stranger_that_it_was(serve: Serve) -> None:
+    """The fork is over when the login needs it, and the process is then the account and has nothing else."""
+    server = serve(postauth="looks")
+    preauth = stranger(server, 1)
+    ahead = ahead_of(server, server.monitor, preauth)
+    kinds = sorted(target.partition(":")[0] for target in processes.descriptors(ahead))
+    assert kinds == ["/dev/null", "/dev/null", "/memfd", "socket"]
+    assert processes.owner(ahead) == os.geteuid()
+    assert server.serve() == ahead
+    _, facts, _ = server.hear()
+    assert facts["uids"] == [str(USER.pw_uid)] * 4
+    assert facts["gids"] == [str(USER.pw_gid)] * 4
+    kinds = sorted(target.partition(":")[0] for target in facts["descriptors"] if not target.startswith("/proc/"))
+    assert kinds == ["/dev/null", "/dev/null", "/memfd", "socket", "socket"]
+    assert server.end() == ([], "", 0)
+
+
+def test_nothing_is_forked_ahead_for_nobody(serve: Serve) -> None:
+    """A machine with one account keeps one process less while that is on."""
+    server = serve()
+    postauth = server.serve()
+    before = {server.monitor, postauth}
+    strangers = {stranger(server, number) for number in range(3)}
+    server.spawn(9, plan("exec sleep 1000"))  # the spawner has done since then whatever was due
+    found = {each.pid for each in processes.descendants(server.process.pid)}
+    assert len(found) == len(before | strangers) + 1
+    assert before | strangers < found
+    assert server.end() == ([], "", 0)
+
+
+def test_another_account_finds_one_again(serve: Serve) -> None:
+    """What one account has taken is forked once more for the next one."""
+    server = serve(users=f"{USER.pw_name} {OTHER}", postauth="looks")
+    preauth = stranger(server, 1)
+    first = ahead_of(server, server.monitor, preauth)
+    assert server.serve() == first
+    server.hear()
+    second = ahead_of(server, server.monitor, preauth, first)
+    if IS_ROOT:
+        assert server.serve(OTHER, 2) == second
+        _, facts, _ = server.hear()
+        assert facts["uids"] == [str(pwd.getpwnam(OTHER).pw_uid)] * 4
+    assert server.end() == ([], "", 0)
+
+
+def test_a_login_does_not_depend_on_it(serve: Serve) -> None:
+    """One that was killed meanwhile is said, and the login gets another one."""
+    server = serve()
+    preauth = stranger(server, 1)
+    ahead = ahead_of(server, server.monitor, preauth)
+    os.kill(ahead, signal.SIGSTOP)
+    os.kill(ahead, signal.SIGKILL)
+    until(lambda: not processes.is_running(ahead), what="its end")
+    assert server.serve() not in {ahead, 0}
+    said, err, code = server.end()
+    assert (said, code) == ([], 0)
+    assert err == f"pyssh-gateway: the process for an account (pid {ahead}) ended with SIGKILL\n"
+
+
+def test_it_ends_with_a_server_that_is_killed(serve: Serve) -> None:
+    """A process with root's rights is not left behind by anything that happens to the server."""
+    server = serve()
+    preauth = stranger(server, 1)
+    ahead = ahead_of(server, server.monitor, preauth)
+    server.process.kill()
+    until(lambda: not processes.is_running(ahead), what="its end")
 
 
 # -- what they may ask -----------------------------------------------------------------------------------------------

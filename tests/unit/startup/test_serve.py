@@ -62,8 +62,8 @@ def run_preauth(monitor, walls):
     return 0
 
 
-def run_postauth(monitor, spawner):
-    raise AssertionError("nobody logs in")
+def run_postauth(assignment):
+    return 0 if assignment.take() is None else 1  # nobody logs in
 
 
 sys.meta_path.insert(0, Played())

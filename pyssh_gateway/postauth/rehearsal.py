@@ -1,0 +1,141 @@
+"""One connection and one command of nobody, by a process that was forked ahead and is no account's yet.
+
+What a fork shares with the spawner is copied page by page when it is written to, which takes longer than all that a
+login needs of this process. What was rehearsed has been copied. All that is parsed here was written here.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import closing
+from typing import Any
+
+from asyncssh.constants import MSG_CHANNEL_OPEN, MSG_CHANNEL_OPEN_CONFIRMATION, MSG_CHANNEL_REQUEST
+from asyncssh.packet import Boolean, String, UInt32
+
+from pyssh_gateway.core.forwarding import ForwardingRules
+from pyssh_gateway.core.launch import Endpoints
+from pyssh_gateway.core.login_rules import LoginRules
+from pyssh_gateway.events import ConnectionClosed, Identity
+from pyssh_gateway.ipc import handover
+from pyssh_gateway.ipc import postauth as messages
+from pyssh_gateway.ipc import spawner as protocol
+from pyssh_gateway.ipc.handover import CipherState, ConnectionState
+from pyssh_gateway.ssh.ciphers import TAG_BYTES, GcmCipher
+
+SECONDS = 1.0
+"""How long it may take; it takes some twenty milliseconds."""
+
+Serve = Callable[[socket.socket, socket.socket], Coroutine[Any, Any, int]]
+"""What is rehearsed: the sockets to the monitor and to the spawner -> exit code, once it was told to leave."""
+
+_CIPHER = "aes128-gcm@openssh.com"
+_KEY = CipherState(_CIPHER, bytes(16), bytes(12))
+"""Nobody's secret: both directions are ours."""
+
+_LENGTH_BYTES = 4
+_WINDOW_BYTES = 2 * 1024 * 1024
+_PACKET_BYTES = 32 * 1024
+
+_STATE = ConnectionState(
+    client_version=b"SSH-2.0-rehearsal",
+    server_version=b"SSH-2.0-rehearsal",
+    session_id=bytes(32),
+    strict_kex=True,
+    send_sequence=0,
+    receive_sequence=0,
+    sending=_KEY,
+    receiving=_KEY,
+    kex="curve25519-sha256",
+    host_key="ssh-ed25519",
+    send_compression="none",
+    receive_compression="none",
+    offered_ciphers=(_CIPHER,),
+    client_ciphers=None,
+    client_host_keys=("ssh-ed25519",),
+    user=b"rehearsal",
+    can_send_ext_info=False,
+    rekey_bytes=0,
+    rekey_seconds=3600.0,
+    bytes_in=0,
+    bytes_out=0,
+    unparsed=b"",
+)
+
+_HOST_KEY = messages.OfferedKey(b"ssh-ed25519", String("ssh-ed25519") + String(bytes(32)))
+
+_ORDER = messages.TakeConnection(
+    conn="rehearsal",
+    identity=Identity("rehearsal", None, ""),
+    rules=LoginRules(forwarding=ForwardingRules(), force_command=None, env={}, accept_env=("LANG",), linger=0.0),
+    endpoints=Endpoints("192.0.2.1", 1, "192.0.2.2", 22),
+    session_id=bytes(32),
+    state=handover.encode(_STATE),
+    host_keys=(_HOST_KEY,),
+    announced=(_HOST_KEY.blob,),
+    identification="rehearsal",
+    keepalive=None,
+    keepalive_misses=1,
+    sessions=1,
+)
+
+
+async def rehearse(serve: Serve) -> None:
+    """Have one connection taken, whose command the spawner refuses, and leave. Raises TimeoutError."""
+    loop = asyncio.get_running_loop()
+    (monitor, to_monitor), (spawner, to_spawner) = protocol.socket_pair(), protocol.socket_pair()
+    client, connection = socket.socketpair()
+    with closing(monitor), closing(spawner), closing(client):
+        for end in (monitor, spawner):
+            end.setblocking(False)
+        with connection:
+            socket.send_fds(monitor, [messages.encode(_ORDER)], [connection.fileno()])
+        async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(serve(to_monitor, to_spawner))
+            await _ask_for_a_command(client)
+            request = protocol.decode_postauth_request(await loop.sock_recv(spawner, protocol.MAX_MESSAGE))
+            spawner.send(protocol.encode(protocol.Refused(request.id, "it is a rehearsal")))
+            client.close()
+            while not _tells_an_end(await loop.sock_recv(monitor, protocol.MAX_MESSAGE)):
+                pass
+            monitor.send(messages.encode(messages.Leave()))
+            await serving
+
+
+async def _ask_for_a_command(client: socket.socket) -> None:
+    """Say what a client says: a session, a variable, a command (RFC 4254 sections 5.1, 6.1, 6.4 and 6.5)."""
+    loop = asyncio.get_running_loop()
+    client.setblocking(False)
+    sending, receiving = GcmCipher(_KEY), GcmCipher(_KEY)
+    window = (UInt32(_WINDOW_BYTES), UInt32(_PACKET_BYTES))
+    await loop.sock_sendall(client, sending.seal(0, MSG_CHANNEL_OPEN, (String("session"), UInt32(0), *window)))
+    received = bytearray()
+    number = None
+    while number is None:
+        received += await loop.sock_recv(client, _PACKET_BYTES)
+        number = _opened_channel(received, receiving)
+    requests = (
+        (UInt32(number), String("env"), Boolean(False), String("LANG"), String("C.UTF-8")),
+        (UInt32(number), String("exec"), Boolean(True), String("true")),
+    )
+    await loop.sock_sendall(client, b"".join(sending.seal(0, MSG_CHANNEL_REQUEST, parts) for parts in requests))
+
+
+def _opened_channel(received: bytearray, cipher: GcmCipher) -> int | None:
+    """The number of the channel that is open now, if that is said; whole packets are taken away from `received`."""
+    while len(received) >= _LENGTH_BYTES:
+        end = _LENGTH_BYTES + int.from_bytes(received[:_LENGTH_BYTES], "big") + TAG_BYTES
+        if len(received) < end:
+            return None
+        message = cipher.open(memoryview(bytes(received[:end]))) or b""
+        del received[:end]
+        if message[1] == MSG_CHANNEL_OPEN_CONFIRMATION:  # after the length of the padding
+            return int.from_bytes(message[6:10], "big")
+    return None
+
+
+def _tells_an_end(packet: bytes) -> bool:
+    """Whether the monitor was told that the connection is over."""
+    told = messages.decode_from_postauth(packet)
+    events = told.events if isinstance(told, messages.Happened) else ()
+    return any(isinstance(messages.unpack(event), ConnectionClosed) for event in events)
