@@ -52,6 +52,11 @@ class Inherited(msgspec.Struct, frozen=True):
         hard = self.open_files[1]
         return Inherited((hard, hard), oom.for_server_process(self.oom_score))
 
+    def for_stranger(self) -> "Inherited":
+        """What a preauth process gets: when memory runs out, a stranger's connection goes before all others."""
+        hard = self.open_files[1]
+        return Inherited((hard, hard), self.oom_score)
+
 
 Complain = Callable[[BaseException], None]
 """Says what has kept a child from its work, or has ended that."""

@@ -115,7 +115,7 @@ def start_preauth(processes: ServerProcesses, monitor: socket.socket, words: Las
     """Fork a process for one stranger; returns its pid. It gives up its rights itself."""
     setup = Setup(
         descriptors=(NULL, NULL, words.fileno(), monitor.fileno()),
-        inherited=inherited.for_server_process(),
+        inherited=inherited.for_stranger(),
         ignored=IGNORED,
         complain=child.with_traceback,
     )

@@ -299,8 +299,9 @@ def test_limits_are_given_back() -> None:
 
 @pytest.mark.parametrize(("before", "own"), [(None, None), (0, -500), (-900, -900)])
 def test_the_servers_own_processes_are_protected_from_a_lack_of_memory(before: int | None, own: int | None) -> None:
-    """They go after users' processes, and never before they would have gone."""
+    """They go after users' processes, and never before they would have gone; strangers' processes go as those do."""
     assert Inherited((10, 20), before).for_server_process().oom_score == own
+    assert Inherited((10, 20), before).for_stranger() == Inherited((20, 20), before)
 
 
 @needs_root
