@@ -78,12 +78,14 @@ def run_postauth(assignment: Assignment) -> int:
     if not assignment.is_there:  # forked ahead: nobody waits for it yet
         with suppress(TimeoutError):  # the machine has no time for it, and somebody may wait by now
             asyncio.run(rehearse(_serve))
-    sockets = assignment.take()
-    if sockets is None:
-        return LEFT
-    name_process(NAME)
-    _confine()
-    return asyncio.run(_serve(*sockets))
+    with asyncio.Runner() as runner:
+        runner.get_loop()  # now, and not when somebody waits
+        sockets = assignment.take()
+        if sockets is None:
+            return LEFT
+        name_process(NAME)
+        _confine()
+        return runner.run(_serve(*sockets))
 
 
 async def _serve(monitor: socket.socket, spawner: socket.socket) -> int:
