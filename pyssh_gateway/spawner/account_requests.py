@@ -9,12 +9,10 @@ from collections.abc import Callable
 from functools import partial
 
 from pyssh_gateway.ipc import spawner as protocol
-from pyssh_gateway.spawner.child import Inherited
 from pyssh_gateway.spawner.processes import process
 from pyssh_gateway.spawner.processes.children import Children, Report
 from pyssh_gateway.spawner.processes.login_recorder import LoginRecorder
-from pyssh_gateway.spawner.processes.process import SpawnError
-from pyssh_gateway.spawner.processes.user_servers import UserServers
+from pyssh_gateway.spawner.processes.process import Begin, SpawnError
 
 STARTING_PER_ACCOUNT = 4
 """Processes of one account that are on their way at a time; its next request waits. Each takes some ten milliseconds of
@@ -25,15 +23,14 @@ class AccountRequests:
     """Serves the postauth process that was asked for by the name `user`, whose entry is `account`.
 
     `may_log_in` says whether the configuration still lets it in. `report` sends an answer with its descriptors, which
-    it closes. Processes get `inherited` back, and may become one of `servers`.
+    it closes. `begin` has a child become a process.
     """
 
     def __init__(
         self,
         user: str,
         account: pwd.struct_passwd,
-        inherited: Inherited,
-        servers: UserServers,
+        begin: Begin,
         *,
         may_log_in: Callable[[str], bool],
         report: Report,
@@ -41,8 +38,7 @@ class AccountRequests:
     ) -> None:
         self._user = user
         self._account = account
-        self._inherited = inherited
-        self._servers = servers
+        self._begin = begin
         self._may_log_in = may_log_in
         self._report = report
         self.children = Children(report, records)
@@ -65,9 +61,7 @@ class AccountRequests:
         elif not self._may_log_in(self._user):
             self._refuse(number, f"{self._user} is not an account that may log in")
         else:
-            inherited, servers = self._inherited, self._servers
-            start = partial(process.start, plan, account, inherited=inherited, servers=servers)
-            self.children.start(number, start, plan.peer)
+            self.children.start(number, partial(process.start, plan, account, self._begin), plan.peer)
 
     def _is_own(self, user: str, entry: pwd.struct_passwd) -> bool:
         """Whether `user`, whose entry this is, names its own account. Directories know aliases of one.

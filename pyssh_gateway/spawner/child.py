@@ -154,9 +154,9 @@ def _be(setup: Setup, work: Work, ready: int) -> NoReturn:
     """Everything in the child."""
     code = setup.failed
     try:
-        _let_signals_in(setup.ignored)
+        let_signals_in(setup.ignored)
         os.setsid()
-        ready = _arrange(setup.descriptors, setup.kept, ready)
+        ready = arrange(setup.descriptors, setup.kept, ready)
         if setup.inherited is not None:
             setup.inherited.restore()
         if setup.umask is not None:
@@ -184,7 +184,7 @@ def be_account(name: str, uid: int, gid: int) -> None:
         become(uid, gid)
 
 
-def _let_signals_in(ignored: Collection[int]) -> None:
+def let_signals_in(ignored: Collection[int]) -> None:
     """Have the default for every signal, with none of the spawner's handlers, and let them in.
 
     Python's ignoring of SIGPIPE and SIGXFSZ goes, too: exec would pass that on.
@@ -199,7 +199,7 @@ def _let_signals_in(ignored: Collection[int]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _arrange(descriptors: tuple[int, ...] | None, kept: frozenset[int], ready: int) -> int:
+def arrange(descriptors: tuple[int, ...] | None, kept: frozenset[int], ready: int) -> int:
     """Put `descriptors` where they belong and close all others but `kept` and `ready`; the latter's new number."""
     count = STANDARD if descriptors is None else len(descriptors)
     if ready >= 0:

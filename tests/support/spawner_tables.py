@@ -21,7 +21,7 @@ from pyssh_gateway.spawner.servers import Servers
 from pyssh_gateway.spawner.stop_commands import StopCommands
 from pyssh_gateway.system.descriptors import close_all
 from tests.support import leaks, processes
-from tests.support.spawning import INHERITED, SERVERS
+from tests.support.spawning import INHERITED, SERVERS, session_children
 from tests.support.waiting import until
 
 USER = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
@@ -67,8 +67,7 @@ class Spawner:
         self.account = AccountRequests(
             USER.pw_name,
             USER,
-            INHERITED,
-            SERVERS,
+            session_children().begin,
             may_log_in=lambda user: user == USER.pw_name,
             report=self._report,
             records=records,

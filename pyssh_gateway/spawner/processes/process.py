@@ -15,12 +15,10 @@ from contextlib import suppress
 
 import msgspec
 
-from pyssh_gateway.core.launch import NOLOGIN_EXIT_STATUS, PIPE_BYTES, LaunchPlan, Terminal
-from pyssh_gateway.spawner import child
-from pyssh_gateway.spawner.child import Inherited, Setup
-from pyssh_gateway.spawner.processes import account_rules, login_records, program
+from pyssh_gateway.core.launch import PIPE_BYTES, LaunchPlan, Terminal
+from pyssh_gateway.ipc.spawner import ProtocolError
+from pyssh_gateway.spawner.processes import account_rules, login_records
 from pyssh_gateway.spawner.processes.terminal import open_pty
-from pyssh_gateway.spawner.processes.user_servers import UserServers
 from pyssh_gateway.system.descriptors import close_all
 
 READY_SECONDS = 5.0
@@ -67,11 +65,12 @@ class Starting(msgspec.Struct, frozen=True):
     ready: int
 
 
-def start(plan: LaunchPlan, account: pwd.struct_passwd, *, inherited: Inherited, servers: UserServers) -> Starting:
-    """Start the process that `plan` describes, as `account`.
+Begin = Callable[[LaunchPlan, pwd.struct_passwd, str, list[int]], tuple[int, int]]
+"""Has a child become a process: plan, account, the terminal's path, the child's descriptors -> pid and `ready`."""
 
-    `inherited` is what it gets back; `servers` are what it may become in the place of a program. Raises `SpawnError`.
-    """
+
+def start(plan: LaunchPlan, account: pwd.struct_passwd, begin: Begin) -> Starting:
+    """Start the process that `plan` describes, as `account`. Raises `SpawnError`."""
     ours: list[int] = []
     theirs: list[int] = []
     tty = ""
@@ -88,46 +87,19 @@ def start(plan: LaunchPlan, account: pwd.struct_passwd, *, inherited: Inherited,
         else:
             master, slave, tty = _terminal(plan.terminal, account)
             ours, theirs = [master], [slave] * 3
-        pid, ready = _begin(account, theirs, inherited, lambda: program.run(plan, account, tty, servers))
+        pid, ready = begin(plan, account, tty, theirs)
     except OSError as error:
         close_all(ours)
         raise SpawnError(f"can't start a process: {error.strerror}") from error
+    except ProtocolError as error:
+        close_all(ours)
+        raise SpawnError(f"can't start a process: {error}") from error
     except BaseException:
         close_all(ours)
         raise
     finally:
         close_all(theirs)
     return Starting(Child(pid, account.pw_name, account.pw_uid, tty, ours), ready)
-
-
-def _begin(
-    account: pwd.struct_passwd, descriptors: list[int], inherited: Inherited, become: Callable[[], None]
-) -> tuple[int, int]:
-    """Fork the session's child with `descriptors`, which calls `become` when it is the account; see `child.begin`."""
-    refusal: bytes | None = None
-
-    def prepare() -> None:
-        nonlocal refusal
-        refusal = refusal_now(account)
-        claim_login(account.pw_uid)
-
-    def work() -> int:
-        if refusal is not None:
-            os.write(2, refusal)
-            return NOLOGIN_EXIT_STATUS
-        become()
-        return 0
-
-    setup = Setup(
-        descriptors=tuple(descriptors),
-        inherited=inherited,
-        directory=None,
-        account=account,
-        prepare=prepare,
-        failed=program.CANNOT_EXEC,
-        complain=child.on_standard_error("pyssh-gateway: can't start the session: "),
-    )
-    return child.begin(setup, work)
 
 
 def find_account(user: str) -> pwd.struct_passwd:

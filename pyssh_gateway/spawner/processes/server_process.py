@@ -122,7 +122,7 @@ def start_preauth(processes: ServerProcesses, monitor: socket.socket, words: Las
     return child.start(setup, lambda: processes.run_preauth(socket.socket(fileno=3)))
 
 
-def start_postauth(processes: ServerProcesses, spawner: socket.socket, words: LastWords, inherited: Inherited) -> int:
+def start_postauth(processes: ServerProcesses, inherited: Inherited, spawner: socket.socket, words: LastWords) -> int:
     """Fork a process that will be an account's; returns its pid. Until it is told whose, it has the spawner's rights.
 
     `spawner` is where it is told (`BeAccount`), by the spawner and nobody else.

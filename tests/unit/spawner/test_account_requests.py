@@ -15,13 +15,13 @@ from pyssh_gateway.ipc import spawner as protocol
 from pyssh_gateway.spawner.account_requests import STARTING_PER_ACCOUNT, AccountRequests
 from pyssh_gateway.spawner.processes import process
 from pyssh_gateway.spawner.processes.login_recorder import LoginRecorder
-from pyssh_gateway.spawner.processes.process import Child, Starting
+from pyssh_gateway.spawner.processes.process import Begin, Child, Starting
 from pyssh_gateway.spawner.processes.server_process import ServerProcesses
 from pyssh_gateway.spawner.servers import Servers
 from pyssh_gateway.system.descriptors import close_all
 from tests.support import leaks
 from tests.support.spawner_tables import PLAN, USER, Spawner, children_of, idle, never, plan, spawner
-from tests.support.spawning import INHERITED, SERVERS
+from tests.support.spawning import INHERITED, SERVERS, session_children
 from tests.support.tiny_processes import once_assigned
 from tests.support.waiting import until
 
@@ -59,8 +59,7 @@ def test_aliases_of_an_account_are_that_account(
     requests = AccountRequests(
         "alias",
         USER,
-        INHERITED,
-        SERVERS,
+        session_children().begin,
         may_log_in=lambda _user: True,
         report=lambda report, _descriptors: reports.append(report),
         records=LoginRecorder(pytest.fail),
@@ -76,8 +75,7 @@ def test_an_account_that_may_not_log_in_any_more_gets_nothing(spawner: Spawner) 
     requests = AccountRequests(
         USER.pw_name,
         USER,
-        INHERITED,
-        SERVERS,
+        session_children().begin,
         may_log_in=lambda _user: False,
         report=lambda report, _descriptors: reports.append(report),
         records=LoginRecorder(pytest.fail),
@@ -130,7 +128,7 @@ def test_no_request_is_read_while_many_of_its_account_are_on_their_way(monkeypat
     begun: list[int] = []
     stuck, never_ready = os.pipe()
 
-    def hangs(_plan: LaunchPlan, account: pwd.struct_passwd, **_given: object) -> Starting:
+    def hangs(_plan: LaunchPlan, account: pwd.struct_passwd, _begin: Begin) -> Starting:
         begun.append(1)
         return Starting(Child(2**22 + len(begun), account.pw_name, account.pw_uid, "", []), os.dup(stuck))
 
