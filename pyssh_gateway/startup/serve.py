@@ -67,6 +67,7 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
 
     # Late: msgspec, and what only matters once a client can connect.
     from pyssh_gateway.config import parser as config_module
+    from pyssh_gateway.startup import state_lock
     from pyssh_gateway.startup.preflight import start_problems
 
     identity = ""
@@ -80,6 +81,7 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
             _make_trial_account(config.preauth_account)
         found, passed_over = start_problems(config)
         problems += found
+        problems += state_lock.problems(config) if problems else state_lock.take(config)
     except (source.ConfigError, CannotStart) as error:
         problems += error.problems
     if problems or not listening:
