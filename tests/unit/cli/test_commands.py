@@ -243,6 +243,18 @@ def test_why_tells_what_keeps_it_up(answers: Answers, run: Run) -> None:
         ),
         (IdleReport(None, in_use=False, stops_in=None), ["does not stop by itself"]),
         (
+            IdleReport(70.0, True, None, (ReasonReport("client", "amos is on", None),)),
+            ["kept up by", "  amos is on", "stops 1m10s after what keeps it up has ended"],
+        ),
+        (
+            IdleReport(70.0, False, 70.0, (ReasonReport("boot", "just started, nobody has logged in yet", 70.0),)),
+            [
+                "waits, because",
+                "  just started, nobody has logged in yet, for 1m10s more",
+                "stops in 1m10s unless somebody logs in",
+            ],
+        ),
+        (
             IdleReport(60.0, in_use=False, stops_in=42.0, quiet=("amos is on", "eve \x1b[2J is on")),
             [
                 "nothing keeps it up",
