@@ -192,6 +192,12 @@ def is_ip_address(text: str) -> bool:
     return False
 
 
+def relevant(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that the configuration depends on."""
+    others = {name for names in PROXY_VARIABLES.values() for name in names}
+    return {name: value for name, value in environ.items() if name.startswith(PREFIX) or name in others}
+
+
 def variable(path: str) -> str:
     """The environment variable that sets the value at `path`."""
     return PREFIX + path.replace(".", "__").upper()

@@ -237,6 +237,7 @@ class Monitor:
             in_force=self._in_force,
             holds=self._holds,
             awake=self._awake,
+            origin=self._facts.origin,
             since=time.time(),
             clock=time.time,
             now=self._loop.time,

@@ -102,6 +102,7 @@ class Answers(AnsweringServer):
         self.on = STATUS.connections
         self.tried: list[control.TryKey] = []
         handlers = Handlers(
+            configuration=lambda: control.ConfigReply(b"{}", "", 7),
             status=self._status,
             keys=lambda: KEYS,
             refresh_keys=self._refresh,
