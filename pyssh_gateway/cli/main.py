@@ -4,12 +4,15 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 
 from pyssh_gateway.cli import check, host_keys, keys, printing, status, streams, why
+from pyssh_gateway.cli.configuration.lookup import Lookup, look_up
 from pyssh_gateway.cli.exit_codes import FINE, NO, WRONG_USAGE, Failed
+from pyssh_gateway.cli.request import ask_at
 from pyssh_gateway.cli.server_socket import places, read_config
 from pyssh_gateway.config import source
 from pyssh_gateway.config.parser import parse
 from pyssh_gateway.config.source import ConfigError
 from pyssh_gateway.config.types import Config
+from pyssh_gateway.core.control import ConfigReply, Configuration
 from pyssh_gateway.keys.host_keys import HostKeyError
 
 Command = Callable[[argparse.Namespace, Config], int]
@@ -31,6 +34,9 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
             parse(raw)  # mistakes are said, whatever is needed of it
             question: Question = given.question
             code = question(given, places(raw, given.config, environ))
+        elif "lookup" in given:
+            lookup: Callable[[argparse.Namespace, Lookup], int] = given.lookup
+            code = lookup(given, look_up(given.config, environ, _asking(environ)))
         else:
             command: Command = given.command
             code = command(given, parse(source.read(given.config, environ, {})))
@@ -51,6 +57,15 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     return code
 
 
+def _asking(environ: Mapping[str, str]) -> Callable[[], ConfigReply]:
+    """What asks the running server for its configuration."""
+
+    def ask() -> ConfigReply:
+        return ask_at(places(read_config(None, environ), None, environ), Configuration(), ConfigReply)
+
+    return ask
+
+
 def parser() -> argparse.ArgumentParser:
     """The options of every command."""
     common = argparse.ArgumentParser(add_help=False)
@@ -69,7 +84,10 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("why", parents=[as_json], help="what keeps the machine up, and when it stops")
     one.set_defaults(question=why.why)
     one = commands.add_parser("check", parents=[as_json], help="what the configuration would let in, without a server")
-    one.set_defaults(command=check.check)
+    one.add_argument(
+        "--elsewhere", action="store_true", help="it is for another machine: leave out what depends on that"
+    )
+    one.set_defaults(lookup=check.check)
 
     family = commands.add_parser("keys", parents=[as_json], help="who can log in with what, and how fresh that is")
     family.set_defaults(command=keys.show, randomart=False)
