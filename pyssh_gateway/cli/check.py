@@ -13,6 +13,7 @@ import msgspec
 from pyssh_gateway.cli import offline, printing, text
 from pyssh_gateway.cli.accounts import closed
 from pyssh_gateway.cli.configuration.lookup import Lookup
+from pyssh_gateway.cli.configuration.show import remarks
 from pyssh_gateway.cli.doctor.finding import Level
 from pyssh_gateway.cli.doctor.ports import look_at_ports
 from pyssh_gateway.cli.exit_codes import FINE, NO
@@ -71,7 +72,7 @@ def check(given: argparse.Namespace, found: Lookup) -> int:
         printing.json(report)
     else:
         printing.lines(_lines(report, elsewhere=given.elsewhere))
-    for remark in _remarks(found):
+    for remark in remarks(found):
         printing.remark(remark)
     return NO if problems else FINE
 
@@ -88,14 +89,6 @@ def _lines(report: CheckReport, *, elsewhere: bool) -> list[str]:
     if not elsewhere and any("there is no account" in problem for problem in report.problems):
         lines += ["", "Is it for another machine? check --elsewhere leaves out what depends on the machine."]
     return lines
-
-
-def _remarks(found: Lookup) -> list[str]:
-    remarks = [found.remark] if found.remark else []
-    if not found.in_force:
-        again = f"kill -HUP {found.server} has it read again, which restarts nothing; what needs a restart it says then"
-        remarks.append(f"the server that runs has another configuration in force than this one: {again}")
-    return remarks
 
 
 # -- on the machine that it is for -----------------------------------------------------------------------------------

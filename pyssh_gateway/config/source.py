@@ -208,6 +208,15 @@ def is_text(origin: str) -> bool:
     return origin.startswith((_ENVIRONMENT, _COMMAND_LINE))
 
 
+def kind_of_origin(origin: str) -> tuple[str, str]:
+    """What `origin` is (default, file, environment or command-line) and which one: the file, or the variable."""
+    if origin == _COMMAND_LINE:
+        return "command-line", ""
+    if origin.startswith(_ENVIRONMENT):
+        return "environment", origin.removeprefix(_ENVIRONMENT)
+    return ("file", origin) if origin else ("default", "")
+
+
 def whole_number(text: str) -> int | None:
     """The number that `text` spells in ASCII digits, or None."""
     if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS:
