@@ -3,20 +3,22 @@
 With `--elsewhere` the configuration is for another machine: what depends on the machine is left out, and is named.
 """
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from pyssh_gateway.cli import offline, printing, text
+from pyssh_gateway.cli import offline
 from pyssh_gateway.cli.accounts import closed
-from pyssh_gateway.cli.configuration.lookup import Lookup
+from pyssh_gateway.cli.configuration.lookup import Lookup, find
 from pyssh_gateway.cli.configuration.show import remarks
+from pyssh_gateway.cli.context import Context
 from pyssh_gateway.cli.doctor.finding import Level
 from pyssh_gateway.cli.doctor.ports import look_at_ports
 from pyssh_gateway.cli.exit_codes import FINE, NO
+from pyssh_gateway.cli.output import printing, text
+from pyssh_gateway.cli.reference.parsing import Given
 from pyssh_gateway.config.source import ConfigError, shown_endpoint
 from pyssh_gateway.config.types import Config
 from pyssh_gateway.core.control import LoginReport, SourceReport
@@ -39,20 +41,19 @@ NOWHERE = "/nonexistent"
 class CheckReport(msgspec.Struct, frozen=True):
     """What is wrong, a line each, and what would be in force all the same.
 
-    `config` is what was read, `server` the process of the server that it was read for (0: none), and `unchecked` what
-    was not looked at, a line each.
+    `config` is what was read, and `unchecked` what was not looked at, a line each.
     """
 
     problems: tuple[str, ...]
     logins: tuple[LoginReport, ...]
     sources: tuple[SourceReport, ...]
     config: str
-    server: int
     unchecked: tuple[str, ...]
 
 
-def check(given: argparse.Namespace, found: Lookup) -> int:
+def check(given: Given, context: Context) -> int:
     """Look at accounts, files, directories, ports and host keys, and ask every source once. Nothing is kept."""
+    found = find(context)
     if found.config is None:
         raise ConfigError(found.problems)
     config = found.config
@@ -65,11 +66,9 @@ def check(given: argparse.Namespace, found: Lookup) -> int:
     seen = offline.look(config, ask_all=True)
     problems += seen.complaints
     problems += _source_problems(seen.sources, set() if given.elsewhere else set(key_file_problems(config)))
-    report = CheckReport(
-        tuple(problems), seen.reply.logins, seen.sources, found.described, found.server, tuple(unchecked)
-    )
+    report = CheckReport(tuple(problems), seen.reply.logins, seen.sources, found.described, tuple(unchecked))
     if given.json:
-        printing.json(report)
+        printing.json(report, found.server)
     else:
         printing.lines(_lines(report, elsewhere=given.elsewhere))
     for remark in remarks(found):
@@ -95,7 +94,7 @@ def _lines(report: CheckReport, *, elsewhere: bool) -> list[str]:
 
 
 def _machine_problems(config: Config, found: Lookup) -> list[str]:
-    own = state_lock.holders(config) | ({found.server} - {0})
+    own = state_lock.holders(config) | ({found.pid} - {0})
     others = [] if own else state_lock.problems(config)  # a server in another container
     ports = [
         f"listen: {finding.text}: {finding.hint}"

@@ -262,7 +262,7 @@ class WhyReply(Reply, frozen=True, tag="why"):
 
 
 class ConfigReply(Reply, frozen=True, tag="config"):
-    """What the server reads its configuration from (`core.config_origin`), and a mark of what is in force.
+    """What the server reads its configuration from (`ipc.config_origin`), and a mark of what is in force.
 
     `origin` is packed, so that what makes texts printable leaves it as it is; it may have a token in it. `in_force` is
     a digest of the configuration in force (`ipc.reread`); `pid` is the process that has read it.

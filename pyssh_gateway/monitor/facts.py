@@ -3,7 +3,7 @@
 import msgspec
 
 from pyssh_gateway.config.types import Config
-from pyssh_gateway.core.config_origin import ConfigOrigin
+from pyssh_gateway.ipc.config_origin import ConfigOrigin
 from pyssh_gateway.ipc.crash import Crash
 
 

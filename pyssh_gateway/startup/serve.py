@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pwd import struct_passwd
 
     from pyssh_gateway.config.types import Config
-    from pyssh_gateway.core.config_origin import ConfigOrigin
+    from pyssh_gateway.ipc.config_origin import ConfigOrigin
     from pyssh_gateway.ipc.crash import Crash
     from pyssh_gateway.ipc.reread import Reread
     from pyssh_gateway.spawner.processes.user_servers import UserServers
@@ -68,7 +68,7 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
 
     # Late: msgspec, and what only matters once a client can connect.
     from pyssh_gateway.config import parser as config_module
-    from pyssh_gateway.core.config_origin import ConfigOrigin
+    from pyssh_gateway.ipc.config_origin import ConfigOrigin
     from pyssh_gateway.startup import state_lock
     from pyssh_gateway.startup.preflight import start_problems
 

@@ -1,14 +1,15 @@
 """`config show`: every value that is in force, and where it is from."""
 
-import argparse
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from pyssh_gateway.cli import printing
 from pyssh_gateway.cli.configuration.effective import Value, effective
-from pyssh_gateway.cli.configuration.lookup import Lookup
-from pyssh_gateway.cli.exit_codes import FINE, Failed
+from pyssh_gateway.cli.configuration.lookup import Lookup, find
+from pyssh_gateway.cli.context import Context
+from pyssh_gateway.cli.exit_codes import FINE, WrongUsage
+from pyssh_gateway.cli.output import printing
+from pyssh_gateway.cli.reference.parsing import Given
 from pyssh_gateway.config.source import ConfigError, quoted
 
 MAX_COLUMN = 40
@@ -16,19 +17,16 @@ MAX_COLUMN = 40
 
 
 class ShowReport(msgspec.Struct, frozen=True):
-    """The values, and what they were read from; `server` is the process of the server that runs, 0 for none.
-
-    `in_force` false: the server that runs has others, and has to read these first.
-    """
+    """The values, and what they were read from. `in_force` false: the server that runs has to read these first."""
 
     config: str
-    server: int
     in_force: bool
     values: tuple[Value, ...]
 
 
-def show(given: argparse.Namespace, found: Lookup) -> int:
+def show(given: Given, context: Context) -> int:
     """Show the values below a key, or all; with `changed` those that are no defaults."""
+    found = find(context)
     if found.config is None or found.raw is None:
         raise ConfigError(found.problems)
     values = tuple(effective(found.raw, found.config))
@@ -37,7 +35,7 @@ def show(given: argparse.Namespace, found: Lookup) -> int:
     if given.changed:
         values = tuple(value for value in values if value.origin != "default")
     if given.json:
-        printing.json(ShowReport(found.described, found.server, found.in_force, values))
+        printing.json(ShowReport(found.described, found.in_force, values), found.server)
     else:
         printing.lines([f"# {found.described}", *_lines(values)])
     for remark in remarks(found):
@@ -49,7 +47,7 @@ def remarks(found: Lookup) -> list[str]:
     """What somebody has to know who is told what was found."""
     told = [found.remark] if found.remark else []
     if not found.in_force:
-        again = f"kill -HUP {found.server} has it read this one; its log says what needs a restart"
+        again = f"kill -HUP {found.pid} has it read this one; its log says what needs a restart"
         told.append(f"the server that runs has another configuration in force: {again}")
     return told
 
@@ -62,7 +60,7 @@ def _below(values: Sequence[Value], key: str) -> tuple[Value, ...]:
         known = [value.key for value in values] + sorted({value.key.partition(".")[0] for value in values})
         close = difflib.get_close_matches(key, known, n=1)
         hint = f"did you mean {close[0]}?" if close else "config show lists them"
-        raise Failed(f"there is no key {quoted(key)}; {hint}")
+        raise WrongUsage(f"there is no key {quoted(key)}", hint)
     return found
 
 

@@ -3,14 +3,15 @@
 What it makes is usable as it is: the account is there, and so are its keys.
 """
 
-import argparse
 import os
 import pwd
 from pathlib import Path
 
-from pyssh_gateway.cli import printing
 from pyssh_gateway.cli.configuration.effective import toml
+from pyssh_gateway.cli.context import Context
 from pyssh_gateway.cli.exit_codes import FINE, Failed
+from pyssh_gateway.cli.output import printing
+from pyssh_gateway.cli.reference.parsing import Given
 from pyssh_gateway.config.values import check_source_spec
 
 STANDARD_OUTPUT = "-"
@@ -79,10 +80,10 @@ keys = [{keys}]
 """
 
 
-def init(given: argparse.Namespace) -> int:
+def init(given: Given, _context: Context) -> int:
     """Write the file, or print it. Raises Failed, also where something is already."""
     text = starter(user=given.user, github=given.github, key_file=given.keys)
-    if given.file in {"", STANDARD_OUTPUT}:
+    if given.file in {None, STANDARD_OUTPUT}:
         printing.lines(text.splitlines())
         return FINE
     path = Path(given.file)
@@ -91,7 +92,7 @@ def init(given: argparse.Namespace) -> int:
     return FINE
 
 
-def starter(*, user: str = "", github: str = "", key_file: str = "") -> str:
+def starter(*, user: str | None = None, github: str | None = None, key_file: str | None = None) -> str:
     """The text. Raises Failed if it is not known who is to log in, or with which keys.
 
     Without `user` it is whoever runs this, or under sudo ran that; without `github` and `key_file`, the keys are those
@@ -110,7 +111,7 @@ def starter(*, user: str = "", github: str = "", key_file: str = "") -> str:
     )
 
 
-def _account(user: str) -> pwd.struct_passwd:
+def _account(user: str | None) -> pwd.struct_passwd:
     try:
         if user:
             return pwd.getpwnam(user)

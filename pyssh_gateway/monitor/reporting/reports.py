@@ -13,9 +13,9 @@ from pyssh_gateway import __version__
 from pyssh_gateway.config.source import Endpoint, shown_endpoint
 from pyssh_gateway.core import control
 from pyssh_gateway.core.access.key_report import login_reports, verdicts
-from pyssh_gateway.core.config_origin import ConfigOrigin
 from pyssh_gateway.core.idle import explain
 from pyssh_gateway.core.idle.tracker import IdleTracker
+from pyssh_gateway.ipc.config_origin import ConfigOrigin
 from pyssh_gateway.ipc.reread import digest
 from pyssh_gateway.keys.host_keys import HostKey
 from pyssh_gateway.keys.keyring import Keyring

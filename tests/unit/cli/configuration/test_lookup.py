@@ -6,14 +6,17 @@ import pytest
 
 from pyssh_gateway.cli.configuration.lookup import look_up
 from pyssh_gateway.cli.exit_codes import Failed
-from pyssh_gateway.cli.request import NoServer
+from pyssh_gateway.cli.request import Answer, NoServer
+from pyssh_gateway.cli.server_socket import Server as Asked
 from pyssh_gateway.config.parser import parse
 from pyssh_gateway.config.source import read
 from pyssh_gateway.config.types import Idle
 from pyssh_gateway.config.values import Duration
-from pyssh_gateway.core.config_origin import ConfigOrigin
 from pyssh_gateway.core.control import ConfigReply
+from pyssh_gateway.ipc.config_origin import ConfigOrigin
 from pyssh_gateway.ipc.reread import digest
+
+SERVER = Asked("/run/pyssh-gateway/control.sock", 4711, 0)
 
 
 class Server:
@@ -26,10 +29,10 @@ class Server:
         config = parse(read(str(directory / "server.toml"), environ, {"listen.port": 2022}))
         self.answer = ConfigReply(self._origin.pack(), digest(config), 4711)
 
-    def ask(self) -> ConfigReply:
+    def ask(self) -> Answer[ConfigReply]:
         """The answer."""
         self.asked += 1
-        return self.answer
+        return Answer(self.answer, SERVER)
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def test_the_servers_own_is_read_as_it_reads_it(tmp_path: Path, elsewhere: Path)
     assert found.config.idle == Idle(timeout=Duration(300))
     assert found.config.listen.port == 2022
     assert not found.config.keys.https_proxy
-    assert (found.server, found.in_force, found.remark) == (4711, True, "")
+    assert (found.server, found.pid, found.in_force, found.remark) == (SERVER, 4711, True, "")
     expected = "server.toml; environment: PYSSH_GATEWAY_IDLE__TIMEOUT, of the server that runs (process 4711)"
     assert found.described == expected
     assert Path(found.config.keys_dir).absolute() == tmp_path / "keys"
@@ -72,7 +75,7 @@ def test_one_that_was_named_is_the_one(tmp_path: Path, elsewhere: Path, environ:
     (elsewhere / "mine.toml").write_text("")
     path = None if environ else "mine.toml"
     found = look_up(path, environ, server.ask)
-    assert (server.asked, found.server) == (0, 0)
+    assert (server.asked, found.server, found.pid) == (0, None, 0)
     assert found.described == ("environment: PYSSH_GATEWAY_LISTEN__PORT" if environ else "mine.toml").replace(
         "environment", "no file; environment"
     )
@@ -81,7 +84,7 @@ def test_one_that_was_named_is_the_one(tmp_path: Path, elsewhere: Path, environ:
 def test_without_a_server_ones_own_is_read(elsewhere: Path) -> None:
     """Before the first start there is nobody to ask, and nothing to say about that."""
 
-    def ask() -> ConfigReply:
+    def ask() -> Answer[ConfigReply]:
         raise NoServer("no server could be asked")
 
     found = look_up(None, {}, ask)
@@ -91,7 +94,7 @@ def test_without_a_server_ones_own_is_read(elsewhere: Path) -> None:
 def test_a_server_that_may_not_be_asked_is_told_of(elsewhere: Path) -> None:
     """An ordinary account is warned that what it sees may not be what counts."""
 
-    def ask() -> ConfigReply:
+    def ask() -> Answer[ConfigReply]:
         raise Failed("this is for root and the account that started the server")
 
     found = look_up(None, {}, ask)
@@ -102,5 +105,5 @@ def test_a_server_that_may_not_be_asked_is_told_of(elsewhere: Path) -> None:
 def test_a_server_whose_directory_is_gone_is_told_of(tmp_path: Path, elsewhere: Path) -> None:
     """Relative paths can't be meant from there any more."""
     origin = ConfigOrigin(str(tmp_path / "gone"), None, {}, {})
-    found = look_up(None, {}, lambda: ConfigReply(origin.pack(), "", 7))
+    found = look_up(None, {}, lambda: Answer(ConfigReply(origin.pack(), "", 7), SERVER))
     assert f"{tmp_path}/gone, can't be entered: No such file or directory" in found.remark

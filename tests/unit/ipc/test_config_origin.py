@@ -1,8 +1,8 @@
-"""core.config_origin: what a server was started with comes to others as it was."""
+"""ipc.config_origin: what a server was started with comes to others as it was."""
 
 import pytest
 
-from pyssh_gateway.core.config_origin import ConfigOrigin, unpack
+from pyssh_gateway.ipc.config_origin import ConfigOrigin, unpack
 
 
 def test_it_comes_as_it_was() -> None:
