@@ -41,13 +41,15 @@ NOWHERE = "/nonexistent"
 class CheckReport(msgspec.Struct, frozen=True):
     """What is wrong, a line each, and what would be in force all the same.
 
-    `config` is what was read, and `unchecked` what was not looked at, a line each.
+    `file` (empty for none) and `variables` of the environment are what was read, and `unchecked` is what was not looked
+    at, a line each.
     """
 
     problems: tuple[str, ...]
     logins: tuple[LoginReport, ...]
     sources: tuple[SourceReport, ...]
-    config: str
+    file: str
+    variables: tuple[str, ...]
     unchecked: tuple[str, ...]
 
 
@@ -66,18 +68,20 @@ def check(given: Given, context: Context) -> int:
     seen = offline.look(config, ask_all=True)
     problems += seen.complaints
     problems += _source_problems(seen.sources, set() if given.elsewhere else set(key_file_problems(config)))
-    report = CheckReport(tuple(problems), seen.reply.logins, seen.sources, found.described, tuple(unchecked))
+    report = CheckReport(
+        tuple(problems), seen.reply.logins, seen.sources, found.file, found.variables, tuple(unchecked)
+    )
     if given.json:
         printing.json(report, found.server)
     else:
-        printing.lines(_lines(report, elsewhere=given.elsewhere))
+        printing.lines([f"configuration: {found.described}", "", *_lines(report, elsewhere=given.elsewhere)])
     for remark in remarks(found):
         printing.remark(remark)
     return NO if problems else FINE
 
 
 def _lines(report: CheckReport, *, elsewhere: bool) -> list[str]:
-    lines = [f"configuration: {report.config}", "", *text.logins(report.logins, pictures=False)]
+    lines = text.logins(report.logins, pictures=False)
     lines += ["sources", *text.sources(report.sources), ""] if report.sources else []
     if report.unchecked:
         why = "it is for another machine" if elsewhere else "only root can"
@@ -150,8 +154,9 @@ def _host_key_problems(config: Config) -> list[str]:
 
 def _for_root(config: Config) -> list[str]:
     """What an ordinary account can't look at."""
+    users = ", ".join(login.user for login in config.login)
     return [
-        f"whether these accounts have expired: {', '.join(login.user for login in config.login)}",
+        *([f"whether these accounts have expired: {users}"] if users else []),
         f"the accounts of a server that root starts: {config.account}, {config.preauth_account}",
     ]
 

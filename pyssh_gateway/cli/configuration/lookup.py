@@ -44,9 +44,14 @@ class Lookup(msgspec.Struct, frozen=True):
     remark: str = ""
 
     @property
+    def file(self) -> str:
+        """The file that was read; empty for none."""
+        return "" if self.raw is None or self.raw.path is None else self.raw.path
+
+    @property
     def described(self) -> str:
         """What was read, in a line."""
-        file = source.printable(self.raw.path) if self.raw is not None and self.raw.path is not None else ""
+        file = source.printable(self.file)
         variables = ", ".join(self.variables)
         whose = f", of the server that runs (process {self.pid})" if self.pid else ""
         parts = [file or "no file", f"environment: {variables}" if variables else ""]

@@ -17,9 +17,13 @@ MAX_COLUMN = 40
 
 
 class ShowReport(msgspec.Struct, frozen=True):
-    """The values, and what they were read from. `in_force` false: the server that runs has to read these first."""
+    """The values, and what they were read from: a file (empty for none) and variables of the environment.
 
-    config: str
+    `in_force` false: the server that runs has others, and has to read these first.
+    """
+
+    file: str
+    variables: tuple[str, ...]
     in_force: bool
     values: tuple[Value, ...]
 
@@ -35,7 +39,7 @@ def show(given: Given, context: Context) -> int:
     if given.changed:
         values = tuple(value for value in values if value.origin != "default")
     if given.json:
-        printing.json(ShowReport(found.described, found.in_force, values), found.server)
+        printing.json(ShowReport(found.file, found.variables, found.in_force, values), found.server)
     else:
         printing.lines([f"# {found.described}", *_lines(values)])
     for remark in remarks(found):

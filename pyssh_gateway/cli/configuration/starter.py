@@ -105,7 +105,7 @@ def starter(*, user: str | None = None, github: str | None = None, key_file: str
     for spec in specs:
         if problem := check_source_spec(spec):
             raise Failed(problem)
-    state, log = _places()
+    state, log = places()
     return _TEMPLATE.format(
         keys_dir=toml(state), audit_dir=toml(log), user=toml(entry.pw_name), keys=", ".join(map(toml, specs))
     )
@@ -141,7 +141,7 @@ def _authorized_keys(entry: pwd.struct_passwd) -> Path:
     return path
 
 
-def _places() -> tuple[str, str]:
+def places() -> tuple[str, str]:
     """Where state and log go: what the systemd units make for root, and XDG's place for state otherwise."""
     if os.geteuid() == 0:
         return "/var/lib/pyssh-gateway", "/var/log/pyssh-gateway"

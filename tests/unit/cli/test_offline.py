@@ -237,7 +237,7 @@ def test_check_of_a_configuration_for_another_machine(run: Run, place: Path, git
     report = json.loads(run("check", "--elsewhere", "--json", sources=sources, github=github, more=more)[1])
     assert [problem.split(":")[0] for problem in report["problems"]] == ["login[0].force_command", "github"]
     assert report["unchecked"][-1] == "what is made at boot: /data/docker"
-    assert report["config"] == f"{place}/config.toml"
+    assert (report["file"], report["variables"]) == (f"{place}/config.toml", [])
 
 
 def test_copies_that_others_could_have_written_are_not_believed(run: Run, place: Path) -> None:
