@@ -110,7 +110,7 @@ def _machine_problems(config: Config, found: Lookup) -> list[str]:
         *place_problems(config),
         *others,
         *ports,
-        *_host_key_problems(config),
+        *host_key_problems(config),
         *_closed_accounts(config),
     ]
 
@@ -135,7 +135,7 @@ def _closed_accounts(config: Config) -> list[str]:
     return problems
 
 
-def _host_key_problems(config: Config) -> list[str]:
+def host_key_problems(config: Config) -> list[str]:
     """What is wrong with the host keys that are there; those that are missing are made at the start."""
     keys_dir, problems = Path(config.keys_dir), []
     for kind in config.host_keys.types:

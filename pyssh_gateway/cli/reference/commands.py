@@ -90,6 +90,21 @@ Looks at accounts, files, directories, ports and host keys, and asks every sourc
         exits=(Exit(0, "nothing is wrong"), Exit(1, "something is wrong")),
     ),
     Command(
+        "doctor",
+        Group.CONFIGURATION,
+        "find what would stop a login, and say what to do about it",
+        run="pyssh_gateway.cli.doctor.doctor:doctor",
+        options=(CONFIG, JSON),
+        details=f"""
+Looks at the configuration, ports, accounts, keys and their sources, files, the clock, the server that runs, systemd,
+and what the machine has left. Nothing is changed. A problem keeps the server from starting or somebody from logging in;
+a warning does not, or not yet. Each says what to do. As root it sees more.
+
+{_WHICH_CONFIG}
+""",
+        exits=(Exit(0, "there is no problem"), Exit(1, "there is one")),
+    ),
+    Command(
         "config show",
         Group.CONFIGURATION,
         "show every value that is in force, and where it is from",
