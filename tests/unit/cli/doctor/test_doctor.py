@@ -37,7 +37,7 @@ def run(tmp_path: Path, account: object, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_machine_on_which_a_login_works(run: Run) -> None:
-    """Each topic is looked at, in an order that leads from the file to the machine, and the exit code says it is fine."""
+    """Each topic is looked at, in an order that leads from the file to the machine, and the exit code says so."""
     code, out = run()
     topics = [line for line in out.splitlines() if line and not line.startswith(" ")]
     assert topics[:-1] == [
