@@ -31,6 +31,7 @@ from pyssh_gateway.startup.preflight import (
     key_file_problems,
     key_files,
     login_problems,
+    name_problems,
     place_problems,
 )
 
@@ -61,6 +62,7 @@ def check(given: Given, context: Context) -> int:
     config = found.config
     problems, unchecked = config_problems(config), _for_the_machine(config)
     if given.elsewhere:
+        problems += name_problems(config)
         config = _anywhere(config)
     else:
         problems += _machine_problems(config, found)

@@ -146,6 +146,17 @@ def place_problems(config: Config) -> list[str]:
     return problems
 
 
+def name_problems(config: Config) -> list[str]:
+    """What the names of the accounts alone tell on any machine: which are to be another's, for a server of root's."""
+    users, problems = {"root", *(login.user for login in config.login)}, []
+    if config.account in users:
+        problems.append(f"account: the network side can't run as {config.account}: name an account of its own")
+    if config.preauth_account in users | {config.account}:
+        others = f"preauth_account: strangers can't be served as {config.preauth_account}"
+        problems.append(f"{others}; name an account of its own, made with {MAKE_ACCOUNT} pyssh-preauth")
+    return problems
+
+
 def account_problems(config: Config) -> list[str]:
     """Why the network side can't run as its account: that is somebody else's, by this name or by another of the uid."""
     others = {"root", *(login.user for login in config.login)}
