@@ -24,6 +24,14 @@ _RESET = "\x1b[0m"
 _DIM = "\x1b[2m"
 
 
+FORWARDS = frozenset(
+    {
+        *("direct-tcpip", "direct-streamlocal", "forwarded-tcpip", "forwarded-streamlocal", "x11", "auth-agent"),
+        *("tcpip-forward", "streamlocal-forward"),
+    }
+)
+"""The first word of a request for a forwarded connection, or for a place where such are accepted."""
+
 StayEvent = (
     ev.ClientQuiet
     | ev.ClientUsed
@@ -70,6 +78,24 @@ def human_line(record: ev.Record, *, colour: bool) -> str:
     if isinstance(record.event, ev.InternalError):
         return "\n".join([shown, *(TRACEBACK_BAR + each for each in record.event.error.strip("\n").split("\n"))])
     return shown
+
+
+def login_line(
+    time: float, login: ev.ConnectionAuthenticated, session: ev.SessionOpened, *, proxy: str, colour: bool
+) -> str:
+    """The line for a login and the first session on it."""
+    came = _join(f"{login.user} from {login.peer}", proxy and f"through {proxy}", sep=" ")
+    runs = _join(_runs(session), session.session, f"pid {session.pid}")
+    text = f"{came} with {_key(login)}: {runs}; {login.client}, {login.cipher}, in {_duration(login.seconds)}"
+    return _line(time, "login", Tone.GOOD, text, colour=colour)
+
+
+def logout_line(time: float, session: ev.SessionClosed, closed: ev.ConnectionClosed, *, colour: bool) -> str:
+    """The line for the end of a connection that was there for one session, and of that."""
+    what = f"{closed.user} from {closed.peer}, {session.session} {_outcome(session)} after {_duration(closed.seconds)}"
+    why = _join(session.reason, closed.reason)
+    traffic = _traffic(closed.bytes_in, closed.bytes_out)
+    return _line(time, "logout", Tone.QUIET, f"{_join(what, why, sep=': ')}; {traffic}", colour=colour)
 
 
 def human_gap(time: float, lines: int, *, colour: bool) -> str:
@@ -128,8 +154,7 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
             return "auth", tone, _attempt(event)
         case ev.ConnectionAuthenticated():
             came = f"{event.user} from {event.peer} on {event.conn} in {_duration(event.seconds)}"
-            key = f"{event.fingerprint} of {_person(event.identity)}"
-            return "login", Tone.GOOD, f"{came} with {key}; {event.client}, {event.cipher}"
+            return "login", Tone.GOOD, f"{came} with {_key(event)}; {event.client}, {event.cipher}"
         case ev.ConnectionClosed():
             who = f"{event.conn} {event.user or 'unauthenticated'} from {event.peer} after {_duration(event.seconds)}"
             traffic = _traffic(event.bytes_in, event.bytes_out)
@@ -140,7 +165,7 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
         case ev.ConnectionReinstated():
             return "revoked", Tone.GOOD, f"{event.user} on {event.conn} stays on after all: {event.reason}"
         case ev.RequestDenied():
-            return "denied", Tone.BAD, f"{event.user} on {event.conn}: {event.request}: {event.reason}"
+            return _denied(event)
         case ev.SessionOpened():
             return "session", Tone.PLAIN, _opened(event)
         case ev.SessionClosed():
@@ -268,11 +293,26 @@ def _person(identity: ev.Identity) -> str:
     return identity.person if identity.id is None else f"{identity.person}#{identity.id}"
 
 
+def _key(event: ev.ConnectionAuthenticated) -> str:
+    return f"{event.fingerprint} of {_person(event.identity)}"
+
+
+def _denied(event: ev.RequestDenied) -> tuple[str, Tone, str]:
+    """A forward may not have come about because its target refused it: that is nothing that we have denied."""
+    kind = event.request.partition(" ")[0]
+    if kind in FORWARDS:
+        return "forward", Tone.WATCH, f"{event.conn} {event.user} {event.request} not opened: {event.reason}"
+    return "denied", Tone.BAD, f"{event.user} on {event.conn}: {event.request}: {event.reason}"
+
+
 def _opened(event: ev.SessionOpened) -> str:
+    return _join(_join(event.session, event.user, _runs(event), sep=" "), f"pid {event.pid}")
+
+
+def _runs(event: ev.SessionOpened) -> str:
     tty = event.tty and f"on {event.tty} ({event.term})"
     instead = event.requested and f"instead of {event.requested}"
-    what = _join(event.session, event.user, event.kind, event.command, tty, sep=" ")
-    return _join(_join(what, instead, sep=", "), f"pid {event.pid}")
+    return _join(_join(event.kind, event.command, tty, sep=" "), instead)
 
 
 def _outcome(event: ev.SessionClosed) -> str:

@@ -1,12 +1,14 @@
 """`status`: the server, its keys, who is on, and when it stops."""
 
-import argparse
 import time
 from collections.abc import Sequence
 
-from pyssh_gateway.cli import printing, text
+from pyssh_gateway.cli.context import Context
 from pyssh_gateway.cli.exit_codes import FINE
-from pyssh_gateway.cli.request import ask_at
+from pyssh_gateway.cli.output import printing, text
+from pyssh_gateway.cli.reference.parsing import Given
+from pyssh_gateway.cli.request import ask
+from pyssh_gateway.config.values import format_duration
 from pyssh_gateway.core.access.randomart import short_name
 from pyssh_gateway.core.control import (
     ConnectionReport,
@@ -17,13 +19,14 @@ from pyssh_gateway.core.control import (
     Status,
     StatusReply,
 )
+from pyssh_gateway.core.idle.explain import countdown
 
 
-def status(given: argparse.Namespace, places: Sequence[str]) -> int:
+def status(given: Given, context: Context) -> int:
     """Ask the running server how it is."""
-    reply = ask_at(places, Status(), StatusReply)
+    reply, server = ask(context.checked_places, Status(), StatusReply)
     if given.json:
-        printing.json(reply)
+        printing.json(reply, server)
     else:
         printing.lines(_lines(reply, time.time()))
     return FINE
@@ -74,11 +77,11 @@ def next_stop(idle: IdleReport) -> str:
     if idle.timeout is None:
         return "does not stop by itself"
     if idle.stops_in is None:
-        return f"stops {text.time_span(idle.timeout)} after what keeps it up has ended"
+        return f"stops {format_duration(idle.timeout)} after what keeps it up has ended"
     unless = "if nothing else comes up" if idle.in_use else "unless somebody logs in"
     if idle.quiet and not idle.in_use:
         unless += " or uses what is open"
-    return f"stops in {text.time_span(idle.stops_in)} {unless}"
+    return f"stops in {countdown(idle.stops_in)} {unless}"
 
 
 def reasons(idle: IdleReport, holds: Sequence[HoldReport] = (), now: float = 0.0) -> list[str]:
@@ -88,11 +91,11 @@ def reasons(idle: IdleReport, holds: Sequence[HoldReport] = (), now: float = 0.0
     """
     lines = []
     for reason in idle.reasons:
-        left = "" if reason.ends_in is None else f", for {text.time_span(reason.ends_in)} more"
+        left = "" if reason.ends_in is None else f", for {countdown(reason.ends_in)} more"
         if not holds or reason.kind != "hold":
             lines.append(f"  {reason.text}{left}")
     for hold in holds:
-        left = text.time_span(max(0.0, hold.until - now))
+        left = countdown(max(0.0, hold.until - now))
         process = f", while process {hold.pid} runs" if hold.pid else ""
         lines.append(f"  hold {hold.hold} of {hold.user}, for {left} more{process}: {hold.reason}")
     if lines:

@@ -6,7 +6,7 @@ Readers, as in `config_values`.
 import re
 from ipaddress import ip_network
 
-from pyssh_gateway.config.source import is_ip_address
+from pyssh_gateway.config.source import MAX_SHOWN, is_ip_address
 from pyssh_gateway.config.values import Secret, UnfitError, command, socket_path
 
 _DAY = "(?:mon|tue|wed|thu|fri|sat|sun)"
@@ -68,10 +68,42 @@ def hours(value: object) -> str:
 
 
 def timezone(value: object) -> str:
-    """Read the name of a time zone. Whether the machine knows it is for whoever uses it to find out."""
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+_-]*(/[A-Za-z0-9+_-]+)*", value):
-        raise UnfitError("the name of a time zone such as UTC or Europe/Berlin")
-    return value
+    """Read the name of a time zone. A machine without time zones can't judge it: whether it has any is for others."""
+    text = value if isinstance(value, str) else ""
+    is_name = re.fullmatch(r"[A-Za-z][A-Za-z0-9+_-]*(/[A-Za-z0-9+_-]+)*", text) is not None
+    if is_name and (text == "UTC" or _is_zone(text)):
+        return text
+    meant = _zone_like(text)
+    if meant is None and is_name:
+        return text
+    raise UnfitError(f"the name of a time zone{meant or ' such as UTC or Europe/Berlin'}")
+
+
+def _is_zone(name: str) -> bool:
+    """Whether this machine knows the time zone."""
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # late: 6 ms, for those who name one
+
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, OSError, ValueError):  # OSError: a directory of them
+        return False
+    return True
+
+
+def _zone_like(text: str) -> str | None:
+    """A question after the zone that may be meant by `text`, empty for none; None: this machine knows no zones."""
+    from difflib import get_close_matches  # late: only a mistake needs these
+    from zoneinfo import available_timezones
+
+    zones = {zone.lower(): zone for zone in sorted(available_timezones())}
+    if not zones:
+        return None
+    wanted = text[:MAX_SHOWN].lower().replace(" ", "_")
+    # A city is what people know: its zone is called after it, behind the continent.
+    cities = {zone.rpartition("/")[2]: zone for zone in zones if "/" in zone}
+    found = [wanted] if wanted in zones else [cities[name] for name in get_close_matches(wanted, cities, 1, 0.8)]
+    found += get_close_matches(wanted, zones, 1, 0.8)
+    return f' (did you mean "{zones[found[0]]}"?)' if found else ""
 
 
 def absolute_path(value: object) -> str:

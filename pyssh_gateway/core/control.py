@@ -34,6 +34,8 @@ __all__ = [
     "AcceptedReply",
     "AnyReply",
     "AnyRequest",
+    "ConfigReply",
+    "Configuration",
     "ConnectionReport",
     "ControlError",
     "HeldReply",
@@ -148,7 +150,11 @@ class Release(Request, frozen=True, tag="release"):
     every: bool = False
 
 
-AnyRequest = Status | Keys | RefreshKeys | TryKey | AcceptAccount | Sessions | Why | HoldUp | Release
+class Configuration(Request, frozen=True, tag="config"):
+    """What the server reads its configuration from. Answered by `ConfigReply`, to those who may ask everything."""
+
+
+AnyRequest = Configuration | Status | Keys | RefreshKeys | TryKey | AcceptAccount | Sessions | Why | HoldUp | Release
 
 PUBLIC_REQUESTS: frozenset[type[Request]] = frozenset({Status, Sessions, Why, HoldUp, Release})
 """What an account that people may log in to may ask, too: what it learns is cut down to what it may know. Everything
@@ -255,6 +261,18 @@ class WhyReply(Reply, frozen=True, tag="why"):
     stops: tuple[StopReport, ...]
 
 
+class ConfigReply(Reply, frozen=True, tag="config"):
+    """What the server reads its configuration from (`ipc.config_origin`), and a mark of what is in force.
+
+    `origin` is packed, so that what makes texts printable leaves it as it is; it may have a token in it. `in_force` is
+    a digest of the configuration in force (`ipc.reread`); `pid` is the process that has read it.
+    """
+
+    origin: bytes
+    in_force: str
+    pid: int
+
+
 class HeldReply(Reply, frozen=True, tag="held"):
     """The machine is held up. `remark` is one line about what did not go as it should, empty for nothing."""
 
@@ -271,6 +289,7 @@ class ReleasedReply(Reply, frozen=True, tag="released"):
 AnyReply = (
     RefusedReply
     | AcceptedReply
+    | ConfigReply
     | KeysReply
     | VerdictsReply
     | StatusReply

@@ -3,6 +3,8 @@
 A descriptor carries it, as it may be larger than a message.
 """
 
+import hashlib
+
 import msgspec
 
 from pyssh_gateway.config.types import Config
@@ -30,6 +32,11 @@ def encode(outcome: Reread) -> bytes:
 def decode(packet: bytes) -> Reread:
     """The reverse of `encode`. Raises ValueError."""
     return _decoder.decode(packet)
+
+
+def digest(config: Config) -> str:
+    """A mark of the configuration: another one has another mark. It tells nothing of what is in it."""
+    return hashlib.sha256(encode(Reread(config))).hexdigest()
 
 
 def _plain(value: object) -> object:

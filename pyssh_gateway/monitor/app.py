@@ -121,7 +121,12 @@ class Monitor:
             on_take_over=self._take_over,
         )
         self._log_keeper = LogKeeper(
-            self._audit, open_log=self._spawner.open_log, publish=self.bus.publish, complain=complain, loop=loop
+            self._audit,
+            open_log=self._spawner.open_log,
+            publish=self.bus.publish,
+            complain=complain,
+            clock=time.time,
+            loop=loop,
         )
 
     def _set_up_keys(self) -> None:
@@ -232,6 +237,7 @@ class Monitor:
             in_force=self._in_force,
             holds=self._holds,
             awake=self._awake,
+            origin=self._facts.origin,
             since=time.time(),
             clock=time.time,
             now=self._loop.time,

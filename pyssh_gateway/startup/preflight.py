@@ -24,23 +24,33 @@ def start_problems(config: Config) -> tuple[list[str], Mapping[str, str]]:
     """
     unusable = unusable_key_files(config)
     passed_over = unusable if others_let_in(config, unusable) else {}
-    return login_problems(config, passed_over) + place_problems(config), passed_over
+    problems = config_problems(config) + login_problems(config, passed_over) + place_problems(config)
+    return problems, passed_over
 
 
-def login_problems(config: Config, passed_over: Collection[str] = ()) -> list[str]:
-    """What is wrong with the accounts and key files that `config` names, a line each, but for files `passed_over`."""
+def config_problems(config: Config) -> list[str]:
+    """What is wrong with `config` on whatever machine, beyond what reading it has shown, a line each."""
     # Late: nothing before the bind needs them.
     from pyssh_gateway.core.transfers.sftp_options import problem_of
 
-    me = pwd.getpwuid(os.geteuid())
-    made_at_boot = _made_at_boot(config)
     problems: list[str] = []
     if not config.login:
         problems.append("nobody may log in: add a [[login]] with user and keys to the configuration")
     for index, login in enumerate(config.login):
-        where = f"login[{index}]"
         if problem := problem_of(login.force_command.encode("utf-8", "surrogateescape")):
-            problems.append(f"{where}.force_command: {problem}")
+            problems.append(f"login[{index}].force_command: {problem}")
+    if config.stop.action == "command" and not config.stop.command.strip():
+        problems.append('stop.command: missing; stop.action = "command" needs one, such as systemctl poweroff')
+    return problems
+
+
+def login_problems(config: Config, passed_over: Collection[str] = ()) -> list[str]:
+    """What is wrong with the accounts and key files that `config` names, a line each, but for files `passed_over`."""
+    me = pwd.getpwuid(os.geteuid())
+    made_at_boot = _made_at_boot(config)
+    problems: list[str] = []
+    for index, login in enumerate(config.login):
+        where = f"login[{index}]"
         try:
             entry = pwd.getpwnam(login.user)
         except KeyError:
@@ -124,8 +134,6 @@ def place_problems(config: Config) -> list[str]:
         if mode & _EVERYBODY_MAY_WRITE:
             problems.append(f"{key}: everybody may write to {directory}: run chmod o-w {directory}")
     problems += host_key_place_problems(config)
-    if config.stop.action == "command" and not config.stop.command.strip():
-        problems.append('stop.command: missing; stop.action = "command" needs one, such as systemctl poweroff')
     if config.idle.schedule:
         from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # late: schedules only
 
@@ -135,6 +143,17 @@ def place_problems(config: Config) -> list[str]:
             problems.append(f"idle.timezone: this machine does not know {config.idle.timezone}: install tzdata")
     if os.geteuid() == 0:
         problems += account_problems(config) + preauth_account_problems(config)
+    return problems
+
+
+def name_problems(config: Config) -> list[str]:
+    """What the names of the accounts alone tell on any machine: which are to be another's, for a server of root's."""
+    users, problems = {"root", *(login.user for login in config.login)}, []
+    if config.account in users:
+        problems.append(f"account: the network side can't run as {config.account}: name an account of its own")
+    if config.preauth_account in users | {config.account}:
+        others = f"preauth_account: strangers can't be served as {config.preauth_account}"
+        problems.append(f"{others}; name an account of its own, made with {MAKE_ACCOUNT} pyssh-preauth")
     return problems
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pwd import struct_passwd
 
     from pyssh_gateway.config.types import Config
+    from pyssh_gateway.ipc.config_origin import ConfigOrigin
     from pyssh_gateway.ipc.crash import Crash
     from pyssh_gateway.ipc.reread import Reread
     from pyssh_gateway.spawner.processes.user_servers import UserServers
@@ -67,6 +68,8 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
 
     # Late: msgspec, and what only matters once a client can connect.
     from pyssh_gateway.config import parser as config_module
+    from pyssh_gateway.ipc.config_origin import ConfigOrigin
+    from pyssh_gateway.startup import state_lock
     from pyssh_gateway.startup.preflight import start_problems
 
     identity = ""
@@ -80,6 +83,7 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
             _make_trial_account(config.preauth_account)
         found, passed_over = start_problems(config)
         problems += found
+        problems += state_lock.problems(config) if problems else state_lock.take(config)
     except (source.ConfigError, CannotStart) as error:
         problems += error.problems
     if problems or not listening:
@@ -99,7 +103,9 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
             in_force=in_force,
         )
 
-    return _supervise(config, listening, identity, environ, terminal=terminal, reread=reread)
+    said: dict[str, object] = {**overrides} if login is None else {**overrides, "login": [login]}
+    origin = ConfigOrigin(os.getcwd(), options.config, source.relevant(environ), said)  # noqa: PTH109 - as a text
+    return _supervise(config, listening, identity, environ, terminal=terminal, reread=reread, origin=origin)
 
 
 def keep_standard_descriptors() -> None:
@@ -180,6 +186,7 @@ def _supervise(
     *,
     terminal: Terminal,
     reread: "Callable[[Config], Reread]",
+    origin: "ConfigOrigin",
 ) -> int:
     from pyssh_gateway.spawner.boot import steps
     from pyssh_gateway.spawner.processes import oom
@@ -212,6 +219,7 @@ def _supervise(
         identity=identity,
         started=time.time(),
         timezone=environ.get("TZ"),
+        origin=origin,
     )
 
     def run_monitor(control: socket.socket, generation: int, crashes: "tuple[Crash, ...]", registry: int) -> int:

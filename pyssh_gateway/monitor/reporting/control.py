@@ -71,6 +71,7 @@ class Asker(msgspec.Struct, frozen=True):
 class Handlers(msgspec.Struct, frozen=True):
     """How each request is answered. One that can't be answered raises `Unanswerable`."""
 
+    configuration: Callable[[], control.ConfigReply]
     status: Callable[[Asker], Awaitable[control.StatusReply]]
     keys: Callable[[], control.KeysReply]
     refresh_keys: Callable[[], Awaitable[control.KeysReply]]
@@ -214,6 +215,8 @@ class ControlServer:
 
     async def _answer(self, request: AnyRequest, asker: Asker) -> AnyReply:
         match request:
+            case control.Configuration():
+                return self._handlers.configuration()
             case control.Status():
                 return await self._handlers.status(asker)
             case control.Keys():

@@ -15,6 +15,8 @@ from pyssh_gateway.core import control
 from pyssh_gateway.core.access.key_report import login_reports, verdicts
 from pyssh_gateway.core.idle import explain
 from pyssh_gateway.core.idle.tracker import IdleTracker
+from pyssh_gateway.ipc.config_origin import ConfigOrigin
+from pyssh_gateway.ipc.reread import digest
 from pyssh_gateway.keys.host_keys import HostKey
 from pyssh_gateway.keys.keyring import Keyring
 from pyssh_gateway.machine import history
@@ -44,6 +46,7 @@ class Reporter(msgspec.Struct, frozen=True):
     awake: Awake
     host_keys: tuple[HostKey, ...]
     endpoints: tuple[Endpoint, ...]
+    origin: ConfigOrigin
     since: float
     clock: Callable[[], float]
     now: Callable[[], float]
@@ -53,6 +56,7 @@ class Reporter(msgspec.Struct, frozen=True):
     def handlers(self) -> Handlers:
         """What answers each request."""
         return Handlers(
+            configuration=self.configuration,
             status=self.status,
             keys=self.keys,
             refresh_keys=self.refresh_keys,
@@ -63,6 +67,10 @@ class Reporter(msgspec.Struct, frozen=True):
             hold=self.holds.hold,
             release=self.holds.release,
         )
+
+    def configuration(self) -> control.ConfigReply:
+        """What the configuration is read from, and which one is in force."""
+        return control.ConfigReply(origin=self.origin.pack(), in_force=digest(self.in_force.config), pid=os.getppid())
 
     # -- who is on, and for how long ----------------------------------------------------------------------------
 

@@ -283,6 +283,11 @@ idle     Stopping machine. Goodbye!"""
         (ev.ConnectionAuthenticated, {"identity": ev.Identity("file:amos", None, SHA)}, f"{SHA} of file:amos; OpenSSH"),
         (ev.ConfigReloaded, {"changed": (), "restart": ()}, "config   changed: nothing"),
         (ev.ServerStopped, {"message": ""}, "idle, exit code 0"),
+        (
+            ev.RequestDenied,
+            {"request": "direct-tcpip 127.0.0.1:9", "reason": "Connection refused"},
+            "forward  c1 amos direct-tcpip 127.0.0.1:9 not opened: Connection refused",
+        ),
     ],
 )
 def test_what_is_absent_leaves_no_hole(event: type[ev.AnyEvent], changes: dict[str, object], shown: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -57,14 +58,20 @@ def run(place: Path, account: pwd.struct_passwd, capsys: pytest.CaptureFixture[s
     """Runs a command with a configuration of these sources and settings; gives exit code, output and complaints."""
 
     def command(
-        *arguments: str, sources: list[str] | None = None, github: FakeGitHub | None = None, user: str = ME
+        *arguments: str,
+        sources: list[str] | None = None,
+        github: FakeGitHub | None = None,
+        user: str = ME,
+        port: int = 0,
+        more: str = "",
     ) -> tuple[int, str, str]:
         configured = [f"file:{place}/authorized_keys"] if sources is None else sources
         url = "" if github is None else f'github_url = "{github.url}"\n'
         (place / "config.toml").write_text(
             f'control = "off"\nkeys_dir = "{place}/keys"\naudit_dir = "{place}/audit"\naccount = "nobody"\n'
             f'preauth_account = "{PREAUTH_NAME}"\n'
-            f'[keys]\n{url}timeout = "5s"\n[[login]]\nuser = "{user}"\nkeys = {json.dumps(configured)}\n'
+            f'[listen]\naddress = "127.0.0.1"\nport = {port}\n'
+            f'[keys]\n{url}timeout = "5s"\n[[login]]\nuser = "{user}"\nkeys = {json.dumps(configured)}\n{more}'
         )
         before = contents(place)
         code = main.run([*arguments, "--config", str(place / "config.toml")], {})
@@ -161,6 +168,7 @@ def test_check_asks_everybody_and_keeps_nothing(run: Run, place: Path, github: F
     code, out, err = run("check", sources=[f"file:{place}/authorized_keys", "github:example"], github=github)
     assert (code, err) == (0, "")
     lines = out.splitlines()
+    assert lines[0] == f"configuration: {place}/config.toml"
     assert lines[-1] == "nothing is wrong"
     assert f"  {fingerprint(ed25519(2))}  ED25519   github:example" in " ".join(lines).replace("#7", "")
     assert github.requests["example"] == 1
@@ -190,6 +198,46 @@ def test_check_finds_all_that_is_wrong(run: Run, place: Path, github: FakeGitHub
     assert problems[3].startswith(f"! file:{place}/authorized_keys: line 2")
     report = json.loads(run("check", "--json", sources=sources, github=github)[1])
     assert report["problems"] == [problem.removeprefix("! ") for problem in problems]
+
+
+def test_check_sees_a_port_that_is_taken(run: Run) -> None:
+    """Protects a start from the one thing that most often keeps it from happening, and says who has the port."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, out, _ = run("check", port=port)
+        assert code == 1
+        (problem,) = [line for line in out.splitlines() if line.startswith("! ")]
+        assert problem.startswith("! listen: ")
+        assert problem.endswith(
+            f" (process {os.getpid()}) listens on 127.0.0.1:{port}: stop it, or set listen.port or listen.address to "
+            "another one"
+        )
+    assert run("check", port=port)[0] == 0
+
+
+def test_check_of_a_configuration_for_another_machine(run: Run, place: Path, github: FakeGitHub) -> None:
+    """Protects a deploy: no account or file of this machine counts, everything else does, and what did not is named."""
+    sources = [f"ca:{place}/missing", "github:example"]
+    code, out, err = run("check", sources=sources, github=github, user="nosuchdev")
+    assert code == 1
+    assert "check --elsewhere" in out.splitlines()[-1]
+    code, out, err = run("check", "--elsewhere", sources=sources, github=github, user="nosuchdev")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert f"  {fingerprint(ed25519(2))}  ED25519   github:example" in " ".join(lines).replace("#7", "")
+    assert lines[lines.index("not checked, because it is for another machine:") + 1 : -2] == [
+        f"  accounts: nosuchdev, nobody, {PREAUTH_NAME}",
+        f"  key files: {place}/missing",
+        f"  directories, and the host keys in the first: {place}/keys, {place}/audit",
+        "  addresses and ports: 127.0.0.1:0",
+    ]
+    assert lines[-1] == "nothing is wrong"
+    github.script("example", status(404))
+    more = 'force_command = "internal-sftp -x"\n[[boot.directory]]\npath = "/data/docker"\n'
+    report = json.loads(run("check", "--elsewhere", "--json", sources=sources, github=github, more=more)[1])
+    assert [problem.split(":")[0] for problem in report["problems"]] == ["login[0].force_command", "github"]
+    assert report["unchecked"][-1] == "what is made at boot: /data/docker"
+    assert (report["file"], report["variables"]) == (f"{place}/config.toml", [])
 
 
 def test_copies_that_others_could_have_written_are_not_believed(run: Run, place: Path) -> None:

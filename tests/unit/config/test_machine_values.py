@@ -69,6 +69,8 @@ def test_what_fits_is_taken(read: Read, given: object, means: object) -> None:
         (values.timezone, "../../etc/passwd"),
         (values.timezone, "/etc/localtime"),
         (values.timezone, ""),
+        (values.timezone, "Berlin"),
+        (values.timezone, "Europe"),
         (values.absolute_path, "data"),
         (values.absolute_path, "/data/../etc"),
         (values.absolute_path, "/a\0b"),
@@ -101,3 +103,31 @@ def test_any_value_is_taken_or_refused(read: Read, value: object) -> None:
     """No value of a file or an environment makes a reader fail in another way."""
     with contextlib.suppress(UnfitError):
         read(value)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("Berlin", 'did you mean "Europe/Berlin"?'),
+        ("europe/berlin", 'did you mean "Europe/Berlin"?'),
+        ("New York", 'did you mean "America/New_York"?'),
+        ("Europe/Berln", 'did you mean "Europe/Berlin"?'),
+        ("utc", 'did you mean "UTC"?'),
+        ("Mars/Olympus_Mons", "such as UTC or Europe/Berlin"),
+        (7, "such as UTC or Europe/Berlin"),
+    ],
+)
+def test_a_city_is_no_time_zone_but_leads_to_one(given: object, said: str) -> None:
+    """A zone that there is not is refused when the file is read, and not in the hours that it is about."""
+    with pytest.raises(UnfitError) as caught:
+        values.timezone(given)
+    assert said in str(caught.value)
+
+
+def test_a_machine_without_time_zones_judges_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration that is checked on a small image is not refused for the sake of a package that is missing."""
+    monkeypatch.setattr("zoneinfo.available_timezones", set)
+    monkeypatch.setattr(values, "_is_zone", lambda _: False)
+    assert values.timezone("Europe/Berlin") == "Europe/Berlin"
+    with pytest.raises(UnfitError):
+        values.timezone("no zone")

@@ -91,3 +91,19 @@ def test_an_ordinary_account_is_not_asked_for_one(
     assert preflight.place_problems(config) == []
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert [line.partition(":")[0] for line in preflight.place_problems(config)] == ["preauth_account"]
+
+
+@pytest.mark.parametrize(
+    ("account", "preauth_account", "keys"),
+    [
+        ("pyssh-gateway", "pyssh-preauth", []),
+        ("amos", "pyssh-preauth", ["account"]),
+        ("pyssh-gateway", "root", ["preauth_account"]),
+        ("shared", "shared", ["preauth_account"]),
+    ],
+)
+def test_names_alone_tell_what_can_be_on_no_machine(account: str, preauth_account: str, keys: list[str]) -> None:
+    """A configuration for another machine is not let through with one account for two kinds of trust."""
+    login = (Login(user="amos", keys=("file:/k",)),)
+    found = preflight.name_problems(Config(login=login, account=account, preauth_account=preauth_account))
+    assert [problem.partition(":")[0] for problem in found] == keys

@@ -48,7 +48,9 @@ KEYS = KeysReply((LoginReport("amos", ()),), ())
 HOLD = HoldReport("2e1068", "amos", "training run", 1.0, 61.0, 0)
 WHY = WhyReply(1.0, "", "It stops.", IdleReport(60.0, True, None), (HOLD,), ())
 SESSIONS = SessionsReply(())
+CONFIG = control.ConfigReply(b'{"path": "\\u001b"}', "ab12", 7)
 ANSWERS: list[tuple[AnyRequest, AnyReply]] = [
+    (control.Configuration(), CONFIG),
     (Status(), STATUS),
     (control.Keys(), KEYS),
     (control.RefreshKeys(), KEYS),
@@ -86,6 +88,7 @@ async def _accept(source: str) -> AcceptedReply:
 
 
 HANDLERS = Handlers(
+    configuration=lambda: CONFIG,
     status=_status,
     keys=lambda: KEYS,
     refresh_keys=_refresh,
