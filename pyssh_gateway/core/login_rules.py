@@ -4,7 +4,7 @@ from typing import cast
 
 import msgspec
 
-from pyssh_gateway.config.types import Config
+from pyssh_gateway.config.types import Config, Forwarding, Login
 from pyssh_gateway.core.access.key_options import KeyOptions
 from pyssh_gateway.core.forwarding import ForwardingRules, ForwardingScope, GatewayPorts
 
@@ -33,21 +33,12 @@ class LoginRules(msgspec.Struct, frozen=True):
 
 def rules_for(config: Config) -> dict[str, LoginRules]:
     """The rules of every account that may log in, by its name."""
-    shared, linger = config.forwarding, config.session.linger
+    linger = config.session.linger
     rules = {}
     for login in config.login:
         settings = (setting.encode("utf-8", "surrogateescape").partition(b"=") for setting in login.set_env)
         rules[login.user] = LoginRules(
-            forwarding=ForwardingRules(
-                scope=cast(ForwardingScope, login.forwarding),
-                permit_open=login.permit_open,
-                permit_listen=login.permit_listen,
-                gateway_ports=cast(GatewayPorts, shared.gateway_ports),
-                socket_mask=int(shared.socket_mask, 8),
-                socket_unlink=shared.socket_unlink,
-                agent=shared.agent,
-                x11=shared.x11,
-            ),
+            forwarding=_forwarding(login, config.forwarding),
             force_command=login.force_command.encode("utf-8", "surrogateescape") or None,
             env={name: value for name, _, value in settings},
             accept_env=config.session.accept_env,
@@ -56,6 +47,25 @@ def rules_for(config: Config) -> dict[str, LoginRules]:
             user_rc=not login.force_command,
         )
     return rules
+
+
+def _forwarding(login: Login, shared: Forwarding) -> ForwardingRules:
+    """What a login may forward. What it says of the agent or X11 counts in the place of what is said for everybody.
+
+    `forwarding = "none"` is sshd's DisableForwarding, except for what the login names by itself.
+    """
+    nothing = login.forwarding == "none"
+    return ForwardingRules(
+        scope=cast(ForwardingScope, login.forwarding),
+        sockets=cast(ForwardingScope | None, login.forward_sockets),
+        permit_open=login.permit_open,
+        permit_listen=login.permit_listen,
+        gateway_ports=cast(GatewayPorts, shared.gateway_ports),
+        socket_mask=int(shared.socket_mask, 8),
+        socket_unlink=shared.socket_unlink,
+        agent=shared.agent and not nothing if login.forward_agent is None else login.forward_agent,
+        x11=shared.x11 and not nothing if login.forward_x11 is None else login.forward_x11,
+    )
 
 
 def restrict(rules: LoginRules, options: KeyOptions) -> LoginRules:
