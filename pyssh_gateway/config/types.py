@@ -73,7 +73,8 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One Unix account that people may log in to, and where their keys come from.
 
-    `forward_sockets` None: as `forwarding` has it; `forward_agent` and `forward_x11` None: as for everybody.
+    `chroot` may have tokens, and is empty for the machine's own root directory. `forward_sockets` None: as `forwarding`
+    has it; `forward_agent` and `forward_x11` None: as for everybody.
     """
 
     user: Annotated[str, values.existing_account]
@@ -85,6 +86,7 @@ class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     permit_open: tuple[Annotated[str, values.host_and_port], ...] = ()
     permit_listen: tuple[Annotated[str, values.host_and_port], ...] = ()
     force_command: Annotated[str, values.command] = ""
+    chroot: Annotated[str, machine_values.chroot_directory] = ""
     set_env: tuple[Annotated[str, values.env_setting], ...] = ()
     only_fingerprints: tuple[Annotated[str, values.fingerprint], ...] = ()
     key_types: tuple[Annotated[str, values.choice(*KEY_TYPES)], ...] = ()

@@ -4,10 +4,12 @@ It is its account already, so what it gets here is what its account could have a
 leads no further. Nothing here waits. How the process is talked to, and whether it lives, is not known here.
 """
 
+import os
 import pwd
 from collections.abc import Callable
 from functools import partial
 
+from pyssh_gateway.core.transfers.sftp_options import expanded
 from pyssh_gateway.ipc import spawner as protocol
 from pyssh_gateway.spawner.child import Inherited
 from pyssh_gateway.spawner.processes import process
@@ -24,8 +26,9 @@ a processor until it is the account's program, and others' processes get theirs 
 class AccountRequests:
     """Serves the postauth process that was asked for by the name `user`, whose entry is `account`.
 
-    `may_log_in` says whether the configuration still lets it in. `report` sends an answer with its descriptors, which
-    it closes. Processes get `inherited` back, and may become one of `servers`.
+    `may_log_in` says whether the configuration still lets it in, `chroot_of` what it has for a root directory (as the
+    configuration writes it; empty: the machine's): the asker has no say in that. `report` sends an answer with its
+    descriptors, which it closes. Processes get `inherited` back, and may become one of `servers`.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class AccountRequests:
         servers: UserServers,
         *,
         may_log_in: Callable[[str], bool],
+        chroot_of: Callable[[str], str],
         report: Report,
         records: LoginRecorder,
     ) -> None:
@@ -44,6 +48,7 @@ class AccountRequests:
         self._inherited = inherited
         self._servers = servers
         self._may_log_in = may_log_in
+        self._chroot_of = chroot_of
         self._report = report
         self.children = Children(report, records)
 
@@ -66,8 +71,15 @@ class AccountRequests:
             self._refuse(number, f"{self._user} is not an account that may log in")
         else:
             inherited, servers = self._inherited, self._servers
-            start = partial(process.start, plan, account, inherited=inherited, servers=servers)
+            chroot = self._chroot()
+            start = partial(process.start, plan, account, inherited=inherited, servers=servers, chroot=chroot)
             self.children.start(number, start, plan.peer)
+
+    def _chroot(self) -> bytes | None:
+        """The root directory of its sessions; None: the machine's."""
+        account, pattern = self._account, self._chroot_of(self._user)
+        home = os.fsencode(account.pw_dir)
+        return expanded(os.fsencode(pattern), user=account.pw_name, uid=account.pw_uid, home=home) if pattern else None
 
     def _is_own(self, user: str, entry: pwd.struct_passwd) -> bool:
         """Whether `user`, whose entry this is, names its own account. Directories know aliases of one.

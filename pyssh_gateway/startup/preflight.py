@@ -30,6 +30,7 @@ def start_problems(config: Config) -> tuple[list[str], Mapping[str, str]]:
 def login_problems(config: Config, passed_over: Collection[str] = ()) -> list[str]:
     """What is wrong with the accounts and key files that `config` names, a line each, but for files `passed_over`."""
     # Late: nothing before the bind needs them.
+    from pyssh_gateway.core.login_rules import chroot_problems
     from pyssh_gateway.core.transfers.sftp_options import problem_of
 
     me = pwd.getpwuid(os.geteuid())
@@ -41,6 +42,9 @@ def login_problems(config: Config, passed_over: Collection[str] = ()) -> list[st
         where = f"login[{index}]"
         if problem := problem_of(login.force_command.encode("utf-8", "surrogateescape")):
             problems.append(f"{where}.force_command: {problem}")
+        problems += [f"{where}.{problem}" for problem in chroot_problems(login)]
+        if login.chroot and me.pw_uid != 0:
+            problems.append(f"{where}.chroot: only a server that root starts can have it, and {me.pw_name} is not root")
         try:
             entry = pwd.getpwnam(login.user)
         except KeyError:

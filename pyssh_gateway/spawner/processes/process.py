@@ -67,11 +67,21 @@ class Starting(msgspec.Struct, frozen=True):
     ready: int
 
 
-def start(plan: LaunchPlan, account: pwd.struct_passwd, *, inherited: Inherited, servers: UserServers) -> Starting:
+def start(
+    plan: LaunchPlan,
+    account: pwd.struct_passwd,
+    *,
+    inherited: Inherited,
+    servers: UserServers,
+    chroot: bytes | None = None,
+) -> Starting:
     """Start the process that `plan` describes, as `account`.
 
-    `inherited` is what it gets back; `servers` are what it may become in the place of a program. Raises `SpawnError`.
+    `inherited` is what it gets back; `servers` are what it may become in the place of a program. With `chroot`, that
+    is its root directory, and it is the SFTP server, whatever else the plan says. Raises `SpawnError`.
     """
+    if chroot is not None and not serves_in_chroot(plan):
+        raise SpawnError("nothing but SFTP is served to this account: log in again if that has changed")
     ours: list[int] = []
     theirs: list[int] = []
     tty = ""
@@ -88,7 +98,12 @@ def start(plan: LaunchPlan, account: pwd.struct_passwd, *, inherited: Inherited,
         else:
             master, slave, tty = _terminal(plan.terminal, account)
             ours, theirs = [master], [slave] * 3
-        pid, ready = _begin(account, theirs, inherited, lambda: program.run(plan, account, tty, servers))
+        if chroot is None:
+            pid, ready = _begin(account, theirs, inherited, lambda: program.run(plan, account, tty, servers))
+        else:
+            pid, ready = _begin(
+                account, theirs, inherited, lambda: program.run_in_chroot(plan, account, servers), chroot
+            )
     except OSError as error:
         close_all(ours)
         raise SpawnError(f"can't start a process: {error.strerror}") from error
@@ -100,8 +115,17 @@ def start(plan: LaunchPlan, account: pwd.struct_passwd, *, inherited: Inherited,
     return Starting(Child(pid, account.pw_name, account.pw_uid, tty, ours), ready)
 
 
+def serves_in_chroot(plan: LaunchPlan) -> bool:
+    """Whether the plan is one for an account with another root directory: the SFTP server, or a refusal in words."""
+    return bool(plan.refusal) or (plan.builtin == "sftp" and plan.sftp is not None and plan.terminal is None)
+
+
 def _begin(
-    account: pwd.struct_passwd, descriptors: list[int], inherited: Inherited, become: Callable[[], None]
+    account: pwd.struct_passwd,
+    descriptors: list[int],
+    inherited: Inherited,
+    become: Callable[[], None],
+    chroot: bytes | None = None,
 ) -> tuple[int, int]:
     """Fork the session's child with `descriptors`, which calls `become` when it is the account; see `child.begin`."""
     refusal: bytes | None = None
@@ -123,6 +147,7 @@ def _begin(
         inherited=inherited,
         directory=None,
         account=account,
+        root=chroot,
         prepare=prepare,
         failed=program.CANNOT_EXEC,
         complain=child.on_standard_error("pyssh-gateway: can't start the session: "),

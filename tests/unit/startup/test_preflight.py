@@ -91,3 +91,14 @@ def test_an_ordinary_account_is_not_asked_for_one(
     assert preflight.place_problems(config) == []
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert [line.partition(":")[0] for line in preflight.place_problems(config)] == ["preauth_account"]
+
+
+def test_a_chroot_takes_root_and_sftp(monkeypatch: pytest.MonkeyPatch, accounts: Accounts) -> None:
+    """What would fail in each session, or have no effect, is said before the start."""
+    accounts(amos=1000)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _uid: pwd.getpwnam("amos"))
+    login = Login(user="amos", keys=("github:amos",), chroot="/srv", force_command="sh")
+    assert preflight.login_problems(Config(login=(login,))) == [
+        "login[0].force_command: with chroot it is internal-sftp, or left out: no program runs there",
+        "login[0].chroot: only a server that root starts can have it, and amos is not root",
+    ]
