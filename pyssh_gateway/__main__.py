@@ -3,54 +3,29 @@
 import os
 import sys
 
-USAGE = """\
-usage: pyssh-gateway serve [--config FILE] [--port N]
-       pyssh-gateway serve --trial [--user NAME] [--github LOGIN]
-       pyssh-gateway hold DURATION [REASON...] | hold [DURATION] [REASON...] -- COMMAND ... | release [HOLD | --all]
-       pyssh-gateway status | sessions | why | check [--config FILE] [--json]
-       pyssh-gateway keys [--config FILE] [--json] [--randomart]
-       pyssh-gateway keys refresh | test | accept | rotate-host | import-host ... (--help says more)
-       pyssh-gateway sftp-server
-       pyssh-gateway --version | --help
-
-  --config FILE   configuration (default: $PYSSH_GATEWAY_CONFIG, then /etc/pyssh-gateway/config.toml)
-  --port N        listen on this port (default 2222)
-  --trial         without a [[login]] in the configuration: let in the account that starts the server
-  --user NAME     with --trial as root: the account to log in to, made if it is missing
-  --github LOGIN  with --trial: with the keys of this GitHub account instead of those in ~/.ssh
-"""
-
 USAGE_ERROR = 2
+
+INTERRUPTED = 130
+"""Ctrl-C, as shells have it: 128 and the number of the signal."""
 
 
 def main() -> int:
     """Run the command in `sys.argv`; returns the exit code."""
     arguments = sys.argv[1:]
     match arguments:
-        case ["--version"]:
-            from pyssh_gateway import __version__
-
-            print(f"pyssh-gateway {__version__}")
-            return 0
-        case ["--help" | "-h"] | ["serve", "--help" | "-h"]:
-            print(USAGE, end="")
-            return 0
-        case ["serve", *rest]:
+        case ["serve", *rest] if "--help" not in rest and "-h" not in rest:
             return _serve(rest)
-        case ["hold" | "release", *_]:
-            from pyssh_gateway.cli.hold import run as hold
-
-            return hold(arguments, os.environ)
-        case ["status" | "sessions" | "why" | "check" | "keys", *_]:
-            from pyssh_gateway.cli.main import run
-
-            return run(arguments, os.environ)
         case ["sftp-server"]:  # named in SSH_ORIGINAL_COMMAND where the machine has none
             from pyssh_gateway.as_user.sftp.command import serve
 
             return serve()
         case _:
-            return _wrong_usage("expected a command" if not arguments else f"unknown command {arguments[0]}")
+            try:
+                from pyssh_gateway.cli.main import run
+
+                return run(arguments, os.environ)
+            except KeyboardInterrupt:  # while it is being imported
+                return INTERRUPTED
 
 
 def _serve(arguments: list[str]) -> int:
@@ -69,16 +44,16 @@ def _serve(arguments: list[str]) -> int:
         elif name in values:
             given = value if equals else next(rest, None)
             if given is None:
-                return _wrong_usage(f"{name} needs a value")
+                return _wrong_usage(arguments, f"{name} needs a value")
             values[name] = given
         else:
-            return _wrong_usage(f"unknown option {argument}")
+            return _wrong_usage(arguments, f"unknown option {argument}")
     if not trial and (values["--user"] or values["--github"]):
-        return _wrong_usage("--user and --github go with --trial")
+        return _wrong_usage(arguments, "--user and --github go with --trial")
     try:
         port = None if values["--port"] is None else int(values["--port"])
     except ValueError:
-        return _wrong_usage(f"--port takes a number, not {values['--port']}")
+        return _wrong_usage(arguments, f"--port takes a number, not {values['--port']}")
     options = Options(
         config=values["--config"], port=port, trial=trial, user=values["--user"], github=values["--github"]
     )
@@ -90,9 +65,10 @@ def _serve(arguments: list[str]) -> int:
         return USAGE_ERROR
 
 
-def _wrong_usage(problem: str) -> int:
-    print(f"pyssh-gateway: {problem}\n\n{USAGE}", end="", file=sys.stderr)
-    return USAGE_ERROR
+def _wrong_usage(arguments: list[str], problem: str) -> int:
+    from pyssh_gateway.cli.main import refuse_serve  # late: nobody waits for a server that does not start
+
+    return refuse_serve(arguments, problem)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ said to be. Writing never decides anything: whatever fails here is reported and 
 import contextlib
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +19,7 @@ from pyssh_gateway.audit.human import human_gap, human_line
 from pyssh_gateway.audit.log_file import FILE_NAME, AuditLogError, LogPlace, OpenFile
 from pyssh_gateway.audit.output import LineFeed, LineWriter
 from pyssh_gateway.audit.printable import printable_event
+from pyssh_gateway.core.timestamps import timestamp
 from pyssh_gateway.events import Record
 
 __all__ = ["FILE_NAME", "AuditLog", "AuditLogError", "OnProblem"]
@@ -150,7 +150,7 @@ class _Render:
         self, _logger: WrappedLogger, _method: str, event_dict: EventDict
     ) -> tuple[tuple[float, bytes, bytes], dict[str, Any]]:
         record: Record = event_dict["record"]
-        fields = {"ts": _timestamp(record.time), "seq": record.seq, "event": event_dict["event"]}
+        fields = {"ts": timestamp(record.time), "seq": record.seq, "event": event_dict["event"]}
         line = _json_line(fields | msgspec.structs.asdict(record.event))
         view = _text_line(human_line(record, colour=self._colour)) if self._human else line
         return (record.time, line, view), {}
@@ -161,7 +161,7 @@ class _Render:
             return b""
         if self._human:
             return _text_line(human_gap(time, lines, colour=self._colour))
-        return _json_line({"ts": _timestamp(time), "event": "log.dropped", "lines": lines})
+        return _json_line({"ts": timestamp(time), "event": "log.dropped", "lines": lines})
 
 
 class _Outputs:
@@ -220,10 +220,6 @@ def _writer(file: OpenFile) -> LineWriter:
 
 def _name(record: Record) -> str:
     return str(record.event.__struct_config__.tag)
-
-
-def _timestamp(time: float) -> str:
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _json_line(fields: dict[str, Any]) -> bytes:

@@ -1,13 +1,15 @@
 """`check`: everything that can be known before a server is started, found with the functions that the server uses."""
 
-import argparse
 from pathlib import Path
 
 import msgspec
 
-from pyssh_gateway.cli import offline, printing, text
+from pyssh_gateway.cli import offline
 from pyssh_gateway.cli.accounts import closed
+from pyssh_gateway.cli.context import Context
 from pyssh_gateway.cli.exit_codes import FINE, NO
+from pyssh_gateway.cli.output import printing, text
+from pyssh_gateway.cli.reference.parsing import Given
 from pyssh_gateway.config.types import Config
 from pyssh_gateway.core.control import LoginReport, SourceReport
 from pyssh_gateway.keys.host_keys import HostKeyError, key_path, load, load_next
@@ -22,8 +24,9 @@ class CheckReport(msgspec.Struct, frozen=True):
     sources: tuple[SourceReport, ...]
 
 
-def check(given: argparse.Namespace, config: Config) -> int:
+def check(given: Given, context: Context) -> int:
     """Look at accounts, files, directories and host keys, and ask every source once. Nothing is kept."""
+    config = context.config
     problems = login_problems(config) + place_problems(config) + _host_key_problems(config) + _closed_accounts(config)
     unreadable = key_file_problems(config)
     found = offline.look(config, ask_all=True)

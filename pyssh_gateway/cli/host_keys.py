@@ -1,25 +1,36 @@
 """`keys rotate-host` and `keys import-host`: the server's own keys, changed on purpose."""
 
-import argparse
 import time
 from pathlib import Path
 
-from pyssh_gateway.cli import printing
-from pyssh_gateway.cli.exit_codes import FINE, Failed
+from pyssh_gateway.cli.context import Context
+from pyssh_gateway.cli.exit_codes import FINE, Failed, WrongUsage
+from pyssh_gateway.cli.output import printing
+from pyssh_gateway.cli.reference.parsing import Given
 from pyssh_gateway.cli.request import ask
+from pyssh_gateway.cli.server_socket import Places
 from pyssh_gateway.config.types import Config
 from pyssh_gateway.config.values import format_duration
 from pyssh_gateway.core.control import Status, StatusReply
+from pyssh_gateway.ipc.control_socket import client_paths
 from pyssh_gateway.keys import host_key_changes as changes
-from pyssh_gateway.keys.host_keys import KINDS, load_next
-
-__all__ = ["KINDS", "import_", "rotate"]
+from pyssh_gateway.keys.host_keys import HostKeyError, load_next
 
 
-def rotate(given: argparse.Namespace, config: Config) -> int:
+def rotate(given: Given, context: Context) -> int:
     """One step of a rotation: make the next key, put it in the place of the one in use, or give it up."""
     if given.now and not given.finish:
-        raise Failed("--now goes with --finish")
+        raise WrongUsage("--now goes with --finish")
+    if given.finish and given.abort:
+        raise WrongUsage("--finish and --abort are two different things")
+    try:
+        _rotate(given, context.config)
+    except HostKeyError as error:
+        raise Failed(str(error)) from None
+    return FINE
+
+
+def _rotate(given: Given, config: Config) -> None:
     keys_dir = Path(config.keys_dir)
     if given.finish or given.abort:
         kinds = given.type or changes.kinds_waiting(keys_dir)
@@ -30,7 +41,6 @@ def rotate(given: argparse.Namespace, config: Config) -> int:
         printing.lines(_finish(keys_dir, kinds, now=given.now) if given.finish else _abort(keys_dir, kinds))
     else:
         printing.lines(_begin(keys_dir, given.type or config.host_keys.types, config))
-    return FINE
 
 
 def _begin(keys_dir: Path, kinds: tuple[str, ...], config: Config) -> list[str]:
@@ -54,8 +64,9 @@ def _begin(keys_dir: Path, kinds: tuple[str, ...], config: Config) -> list[str]:
 
 def _check_announced(keys_dir: Path, kinds: tuple[str, ...], config: Config) -> None:
     """Raise Failed if the running server does not know the next keys: then no client has learned them."""
+    where = Places(None, client_paths(config.control, config.keys_dir))
     try:
-        announced = {key.fingerprint for key in ask(config, Status(), StatusReply).host_keys}
+        announced = {key.fingerprint for key in ask(where, Status(), StatusReply).reply.host_keys}
     except Failed:  # nobody knows
         return
     for key in load_next(keys_dir, kinds):
@@ -85,10 +96,13 @@ def _abort(keys_dir: Path, kinds: tuple[str, ...]) -> list[str]:
     return [f"the next {change.kind} key is gone: {change.fingerprint}; the one in use stays" for change in done]
 
 
-def import_(given: argparse.Namespace, config: Config) -> int:
+def import_(given: Given, context: Context) -> int:
     """Take over the keys of an sshd that this server replaces."""
-    keys_dir = Path(config.keys_dir)
-    found = changes.import_from(Path(given.directory), keys_dir)
+    config = context.config
+    try:
+        found = changes.import_from(Path(given.directory), Path(config.keys_dir))
+    except HostKeyError as error:
+        raise Failed(str(error)) from None
     for change in found:
         done = "imported" if change.done else "here already"
         printing.lines([f"{change.kind} key {done}: {change.fingerprint}  ({change.path})"])

@@ -1,17 +1,18 @@
 """`keys`, `keys refresh`, `keys test`, `keys accept`: who can log in with what, how fresh that is, and why not."""
 
-import argparse
 import binascii
 import ipaddress
 import sys
 from pathlib import Path
 
-from pyssh_gateway.cli import printing, text
 from pyssh_gateway.cli.accounts import closed
-from pyssh_gateway.cli.exit_codes import FINE, NO, Failed
+from pyssh_gateway.cli.context import Context
+from pyssh_gateway.cli.exit_codes import FINE, NO, Failed, WrongUsage
+from pyssh_gateway.cli.output import printing, text
+from pyssh_gateway.cli.reference.parsing import Given
 from pyssh_gateway.cli.request import NoServer, ask
+from pyssh_gateway.cli.server_socket import Server
 from pyssh_gateway.config import values
-from pyssh_gateway.config.types import Config
 from pyssh_gateway.core import control
 from pyssh_gateway.core.access.authorized_keys import fingerprint
 from pyssh_gateway.core.access.certificates import type_of
@@ -21,50 +22,52 @@ _MAX_FILE_BYTES = 64 * 1024
 """The largest public key file: a certificate with hundreds of principals is a quarter of it."""
 
 
-def show(given: argparse.Namespace, config: Config) -> int:
+def show(given: Given, context: Context) -> int:
     """Who can log in, by the running server, or else by what is on the disk."""
+    server = None
     try:
-        reply = ask(config, control.Keys(), control.KeysReply)
+        reply, server = ask(context.checked_places, control.Keys(), control.KeysReply)
     except NoServer as error:
         from pyssh_gateway.cli import offline  # late: without a server only
 
         _say_offline(error)
-        reply = offline.keys_reply(config)
-    _print(reply, given, pictures=given.randomart)
+        reply = offline.keys_reply(context.config)
+    _print(reply, server, given, pictures=given.randomart)
     return FINE
 
 
-def refresh(given: argparse.Namespace, config: Config) -> int:
+def refresh(given: Given, context: Context) -> int:
     """Have the running server ask every source now."""
-    reply = ask(config, control.RefreshKeys(), control.KeysReply, slow=True)
-    _print(reply, given, pictures=False)
+    reply, server = ask(context.checked_places, control.RefreshKeys(), control.KeysReply, slow=True)
+    _print(reply, server, given, pictures=False)
     return NO if any(source.failure for source in reply.sources) else FINE
 
 
-def _print(reply: control.KeysReply, given: argparse.Namespace, *, pictures: bool) -> None:
+def _print(reply: control.KeysReply, server: Server | None, given: Given, *, pictures: bool) -> None:
     if given.json:
-        printing.json(reply)
+        printing.json(reply, server)
         return
     printing.lines([*text.logins(reply.logins, pictures=pictures), "sources", *text.sources(reply.sources)])
 
 
-def test(given: argparse.Namespace, config: Config) -> int:
+def test(given: Given, context: Context) -> int:
     """Whether a key would be let in, and why not."""
     blob = _read_public_key(given.file)
     if given.peer and not _is_address(given.peer):
-        raise Failed(f"--from takes an IP address, not {values.shown(given.peer)}")
+        raise WrongUsage(f"--from takes an IP address, not {values.shown(given.peer)}")
     request = control.TryKey(blob, user=given.user, peer=given.peer)
+    server = None
     try:
-        reply = ask(config, request, control.VerdictsReply)
+        reply, server = ask(context.checked_places, request, control.VerdictsReply)
     except NoServer as error:
         from pyssh_gateway.cli import offline  # late: without a server only
 
         _say_offline(error)
-        reply = offline.verdicts_reply(config, request)
+        reply = offline.verdicts_reply(context.config, request)
     accepted = [verdict.user for verdict in reply.verdicts if verdict.accepted]
     refused = {user: told for user in accepted if (told := closed(user))}
     if given.json:
-        printing.json(reply)
+        printing.json(reply, server)
     else:
         about = f"{fingerprint(blob)}  {type_of(blob)}  from {given.peer or THIS_MACHINE}"
         printing.lines([about, *text.verdicts(reply.verdicts)])
@@ -81,9 +84,9 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def accept(given: argparse.Namespace, config: Config) -> int:
+def accept(given: Given, context: Context) -> int:
     """Have the running server trust the account that has a source's name now."""
-    reply = ask(config, control.AcceptAccount(given.source), control.AcceptedReply, slow=True)
+    reply, _ = ask(context.checked_places, control.AcceptAccount(given.source), control.AcceptedReply, slow=True)
     printing.lines([reply.message])
     return FINE
 
@@ -96,6 +99,8 @@ def _read_public_key(name: str) -> bytes:
     """The first key or certificate in a file. Raises Failed."""
     try:
         if name == "-":
+            if sys.stdin is None:
+                raise Failed("standard input is closed")
             data = sys.stdin.buffer.read(_MAX_FILE_BYTES)
         else:
             with Path(name).open("rb") as file:

@@ -1,104 +1,106 @@
-"""From the arguments to one command, and from whatever went wrong to an exit code."""
+"""From the words that were typed to one command, and from whatever went wrong to an exit code.
 
-import argparse
+Every command but `serve` and `sftp-server` comes through here, `hold` too, so nothing heavy is imported but what the
+command itself needs.
+"""
+
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 
-from pyssh_gateway.cli import check, host_keys, keys, printing, status, streams, why
-from pyssh_gateway.cli.exit_codes import FINE, NO, WRONG_USAGE, Failed
-from pyssh_gateway.cli.server_socket import places, read_config
-from pyssh_gateway.config import source
-from pyssh_gateway.config.parser import parse
+from pyssh_gateway.cli.context import Context
+from pyssh_gateway.cli.exit_codes import FINE, INTERRUPTED, WRONG_USAGE, Failed, WrongUsage
+from pyssh_gateway.cli.output import printing, streams
+from pyssh_gateway.cli.reference import parsing
+from pyssh_gateway.cli.reference.commands import HELP, JSON, PROGRAM, VERSION
+from pyssh_gateway.cli.reference.model import Command
 from pyssh_gateway.config.source import ConfigError
-from pyssh_gateway.config.types import Config
-from pyssh_gateway.keys.host_keys import HostKeyError
 
-Command = Callable[[argparse.Namespace, Config], int]
-
-Question = Callable[[argparse.Namespace, Sequence[str]], int]
-"""A command that only asks the server at one of these places, for accounts that can't read the configuration."""
+Run = Callable[[parsing.Given, Context], int]
+"""A command: what was given to it, and what it may need beside that, to its exit code. Raises Failed, ConfigError."""
 
 
-def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run the command in `arguments`; returns the exit code."""
+def run(words: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run the command that `words` begin with; returns the exit code, unless another command takes our place."""
     streams.prepare()
     try:
-        given = parser().parse_args(arguments)
-    except SystemExit as leave:  # argparse has said what is wrong, or helped
-        return WRONG_USAGE if leave.code else FINE
-    try:
-        if "question" in given:
-            raw = read_config(given.config, environ)
-            parse(raw)  # mistakes are said, whatever is needed of it
-            question: Question = given.question
-            code = question(given, places(raw, given.config, environ))
-        else:
-            command: Command = given.command
-            code = command(given, parse(source.read(given.config, environ, {})))
+        code = _run(words, environ)
         printing.flush()
-    except ConfigError as error:
-        problems, code = error.problems, WRONG_USAGE
-    except HostKeyError as error:
-        problems, code = (str(error),), NO
-    except Failed as error:
-        problems, code = error.reasons, NO
-    except BrokenPipeError:  # `pyssh-gateway keys | head`
-        streams.give_up()
-        return NO
-    else:
-        return code
-    for problem in problems:
-        printing.remark(problem)
+    except printing.OutputFailed as error:
+        streams.give_up_output()
+        if not error.is_gone:
+            printing.remark(str(error))
+        return error.code
+    except KeyboardInterrupt:
+        streams.give_up_output()
+        return INTERRUPTED
     return code
 
 
-def parser() -> argparse.ArgumentParser:
-    """The options of every command."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="configuration, as for serve")
-    as_json = argparse.ArgumentParser(add_help=False, parents=[common])
-    as_json.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="for programs, on one line")
+def refuse_serve(words: Sequence[str], problem: str) -> int:
+    """Say what is wrong with the options of `serve`, which reads them by itself; returns the exit code.
 
-    top = argparse.ArgumentParser(prog="pyssh-gateway", allow_abbrev=False)
-    top.set_defaults(config=None, json=False)
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    By the table, which has suggestions; where that finds nothing, it is `problem`.
+    """
+    streams.prepare()
+    command, _ = parsing.find(("serve",))
+    try:
+        parsing.parse(command, words)
+    except WrongUsage as error:
+        problem = str(error)
+    _explain_usage(problem, command)
+    return WRONG_USAGE
 
-    one = commands.add_parser("status", parents=[as_json], help="who is on, and how the server is")
-    one.set_defaults(question=status.status)
-    one = commands.add_parser("sessions", parents=[as_json], help="who runs what")
-    one.set_defaults(question=why.sessions)
-    one = commands.add_parser("why", parents=[as_json], help="what keeps the machine up, and when it stops")
-    one.set_defaults(question=why.why)
-    one = commands.add_parser("check", parents=[as_json], help="what the configuration would let in, without a server")
-    one.set_defaults(command=check.check)
 
-    family = commands.add_parser("keys", parents=[as_json], help="who can log in with what, and how fresh that is")
-    family.set_defaults(command=keys.show, randomart=False)
-    family.add_argument("--randomart", action="store_true", help="with each key's picture")
-    members = family.add_subparsers(metavar="COMMAND")
+def _run(words: Sequence[str], environ: Mapping[str, str]) -> int:
+    """The same; raises OutputFailed."""
+    end = words.index("--") if "--" in words else len(words)
+    command: Command | None = None
+    try:
+        if not words:
+            raise WrongUsage("a command is missing", f"{PROGRAM} --help lists them")
+        if words[0] in {VERSION.name, VERSION.short}:
+            return _version()
+        if set(words[:2]) & {HELP.name, HELP.short}:
+            return _help(words[:1] if words[0] not in {HELP.name, HELP.short} else ())
+        command, rest = parsing.find(words)
+        given = parsing.parse(command, rest)
+        if given.help:
+            return _help(command.words)
+        module, _, function = command.run.partition(":")
+        run_it: Run = getattr(import_module(module), function)
+        return run_it(given, Context(getattr(given, "config", None), environ))
+    except printing.OutputFailed:
+        raise
+    except ConfigError as error:
+        code, kind, problems = WRONG_USAGE, "config", error.problems
+    except Failed as error:
+        code, kind, problems = error.code, error.kind, error.reasons
+        if isinstance(error, WrongUsage):
+            _explain_usage(str(error), command)
+    if JSON.name in words[:end]:
+        printing.error_object(kind, problems)
+    if kind != WrongUsage.kind:
+        for problem in problems:
+            printing.remark(problem)
+    return command.before_command or code if command is not None and end < len(words) else code
 
-    one = members.add_parser("refresh", parents=[as_json], help="ask every source now")
-    one.set_defaults(command=keys.refresh)
-    one = members.add_parser("test", parents=[as_json], help="would this key be let in, and why not")
-    one.add_argument("file", help="a public key or certificate, - for standard input")
-    one.add_argument("--user", default="", help="for this account only")
-    one.add_argument(
-        "--from", dest="peer", default="", metavar="ADDRESS", help="coming from there (default: this machine)"
-    )
-    one.set_defaults(command=keys.test)
-    one = members.add_parser("accept", parents=[common], help="accept that a GitHub account is another one now")
-    one.add_argument("source", help="as in the configuration, github:<login>")
-    one.set_defaults(command=keys.accept)
 
-    one = members.add_parser("rotate-host", parents=[common], help="replace the server's own keys, step by step")
-    step = one.add_mutually_exclusive_group()
-    step.add_argument("--finish", action="store_true", help="put the next key in the place of the one in use")
-    step.add_argument("--abort", action="store_true", help="remove the next key")
-    one.add_argument("--now", action="store_true", help="finish although clients had little time to learn the next key")
-    one.add_argument("--type", action="append", choices=host_keys.KINDS, help="of this type only (may be repeated)")
-    one.set_defaults(command=host_keys.rotate)
-    one = members.add_parser("import-host", parents=[common], help="take over sshd's keys")
-    one.add_argument(
-        "directory", nargs="?", default="/etc/ssh", metavar="DIR", help="where they are (default: /etc/ssh)"
-    )
-    one.set_defaults(command=host_keys.import_)
-    return top
+def _explain_usage(problem: str, command: Command | None) -> None:
+    from pyssh_gateway.cli.reference import help_text  # late: only a mistake needs it
+
+    printing.remark(problem)
+    printing.aside(["", *help_text.usage(command)])
+
+
+def _version() -> int:
+    from pyssh_gateway import __version__
+
+    printing.lines([f"{PROGRAM} {__version__}"])
+    return FINE
+
+
+def _help(words: Sequence[str]) -> int:
+    from pyssh_gateway.cli.reference import help_text  # late: a command that runs says nothing of itself
+
+    printing.lines(help_text.topic(words))
+    return FINE

@@ -8,19 +8,62 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from pyssh_gateway.cli.exit_codes import Failed
+from pyssh_gateway.cli.exit_codes import NOBODY, Failed
 from pyssh_gateway.config import source
-from pyssh_gateway.ipc.control_socket import ControlSocketError, NobodyListens, client_paths, connect
+from pyssh_gateway.ipc.control_socket import (
+    ROOT,
+    ControlSocketError,
+    NobodyListens,
+    OutOfReach,
+    client_paths,
+    connect,
+    peer_of,
+)
+from pyssh_gateway.ipc.running_servers import running
 
 SESSION_VARIABLE = "PYSSH_CONTROL"
 """In a session, the socket of the server that it belongs to."""
 
+_AUTO = "auto"
+
 _CHUNK = 64 * 1024
 
 
-class NoServer(Failed):
+class CannotAsk(Failed):
+    """There may be a server, and it could not be asked."""
+
+    kind = "no-server"
+    code = NOBODY
+
+
+class NoServer(CannotAsk):
     """No server runs that could be asked."""
+
+
+class Places(NamedTuple):
+    """Where a server is looked for: the one of this session first, then those of the configuration in their order.
+
+    `elsewhere`: nobody has said which server is meant, so that others count which this account has started, if none
+    listens where the configuration has it.
+    """
+
+    session: str | None
+    configured: tuple[str, ...]
+    elsewhere: bool = False
+
+
+class Server(NamedTuple):
+    """The server that is asked: its socket, and the process and the account that listen there, as the kernel says.
+
+    `remark` says which one it is, in one line, where another one may have been meant.
+    """
+
+    path: str
+    pid: int
+    uid: int
+    remark: str = ""
 
 
 def read_config(config: str | None, environ: Mapping[str, str]) -> source.RawConfig:
@@ -33,30 +76,76 @@ def read_config(config: str | None, environ: Mapping[str, str]) -> source.RawCon
     return source.read(config, environ, {}, source.DEFAULT_PATH if readable else "")
 
 
-def places(raw: source.RawConfig, config: str | None, environ: Mapping[str, str]) -> tuple[str, ...]:
+def places(raw: source.RawConfig, config: str | None, environ: Mapping[str, str]) -> Places:
     """Where the server may listen, with this configuration. In a session its own comes first, unless --config is given.
 
     What is no path in it is taken for what it is without a configuration: not every command has it checked.
     """
-    control, keys_dir = raw.values.get("control", "auto"), raw.values.get("keys_dir", "keys")
-    found = client_paths(
-        control if isinstance(control, str) else "auto", keys_dir if isinstance(keys_dir, str) else "keys"
-    )
-    session = environ.get(SESSION_VARIABLE)
-    return (session, *found) if session and config is None else found
+    control, keys_dir = raw.values.get("control", _AUTO), raw.values.get("keys_dir", "keys")
+    control = control if isinstance(control, str) else _AUTO
+    found = client_paths(control, keys_dir if isinstance(keys_dir, str) else "keys")
+    named = config is not None or bool(environ.get(source.PATH_VARIABLE))
+    session = None if config is not None else environ.get(SESSION_VARIABLE) or None
+    return Places(session, found, elsewhere=control == _AUTO and not named)
 
 
-def reach(paths: Sequence[str]) -> socket.socket:
-    """A connection to the first server that there is. Raises NoServer, Failed."""
+def reach(where: Places) -> tuple[socket.socket, Server]:
+    """A connection to the server that is meant. Raises NoServer, CannotAsk, Failed."""
+    silent: dict[str, ControlSocketError] = {}
+    ours = where.configured if os.geteuid() == ROOT else where.configured[:1]
+    found = _first(() if where.session is None else (where.session,), silent) or _first(ours, silent)
+    if found is None and where.elsewhere:
+        others = [path for path in running() if path not in {*where.configured, where.session}]
+        if len(others) > 1:
+            which = f"say which is meant with {SESSION_VARIABLE}=PATH"
+            raise CannotAsk(f"{len(others)} servers run, and none where one was looked for; {which}", *others)
+        found = _first(others, silent)
+    found = found or _first(where.configured[len(ours) :], silent)
+    if found is None:
+        raise _nobody(silent)
+    sock, path = found
+    pid, uid = peer_of(sock)
+    return sock, Server(path, pid, uid, _remark(path, uid, where))
+
+
+def _first(paths: Sequence[str], silent: dict[str, ControlSocketError]) -> tuple[socket.socket, str] | None:
+    """A connection to the first of `paths` where a server is; why there is none goes to `silent`. Raises Failed."""
     for path in paths:
         try:
-            return connect(path)
-        except NobodyListens:
-            continue
+            return connect(path), path
+        except (NobodyListens, OutOfReach) as error:
+            silent[path] = error
         except ControlSocketError as error:
             raise Failed(str(error)) from None
-    looked = f"nobody listens at {' or '.join(paths)}" if paths else 'control is "off" in the configuration'
-    raise NoServer(f"no server could be asked: {looked}")
+    return None
+
+
+def _nobody(silent: Mapping[str, ControlSocketError]) -> CannotAsk:
+    """What is said if no server could be reached."""
+    if not silent:
+        return NoServer('no server could be asked: control is "off" in the configuration')
+    absent = [path for path, error in silent.items() if isinstance(error, NobodyListens)]
+    blocked = [str(error) for error in silent.values() if isinstance(error, OutOfReach)]
+    reasons = [f"nobody listens at {' or '.join(absent)}"] if absent else []
+    kind = CannotAsk if blocked else NoServer
+    return kind(f"no server could be asked: {'; '.join(reasons + blocked)}")
+
+
+def _remark(path: str, uid: int, where: Places) -> str:
+    """Which server answers, unless it is the one that everybody would expect."""
+    if path == where.session:
+        return ""
+    if where.session is not None:
+        return f"{_whose(uid)} server at {path} answers: nobody listens at {where.session}, this session's"
+    is_named = path in where.configured and len(where.configured) == 1
+    is_own = path in where.configured and uid == os.geteuid()
+    return "" if is_named or is_own else f"{_whose(uid)} server answers, at {path}"
+
+
+def _whose(uid: int) -> str:
+    from pyssh_gateway.system.accounts import shown_name  # late: a remark is rare
+
+    return "your" if uid == os.geteuid() else f"{shown_name(uid)}'s"
 
 
 def converse(sock: socket.socket, request: bytes, *, seconds: float, limit: int) -> bytes:

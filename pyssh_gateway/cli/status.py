@@ -1,12 +1,13 @@
 """`status`: the server, its keys, who is on, and when it stops."""
 
-import argparse
 import time
 from collections.abc import Sequence
 
-from pyssh_gateway.cli import printing, text
+from pyssh_gateway.cli.context import Context
 from pyssh_gateway.cli.exit_codes import FINE
-from pyssh_gateway.cli.request import ask_at
+from pyssh_gateway.cli.output import printing, text
+from pyssh_gateway.cli.reference.parsing import Given
+from pyssh_gateway.cli.request import ask
 from pyssh_gateway.core.access.randomart import short_name
 from pyssh_gateway.core.control import (
     ConnectionReport,
@@ -19,11 +20,11 @@ from pyssh_gateway.core.control import (
 )
 
 
-def status(given: argparse.Namespace, places: Sequence[str]) -> int:
+def status(given: Given, context: Context) -> int:
     """Ask the running server how it is."""
-    reply = ask_at(places, Status(), StatusReply)
+    reply, server = ask(context.checked_places, Status(), StatusReply)
     if given.json:
-        printing.json(reply)
+        printing.json(reply, server)
     else:
         printing.lines(_lines(reply, time.time()))
     return FINE

@@ -1,30 +1,31 @@
 """`why` and `sessions`: what keeps the machine up and when it stops, why it stopped before, and who runs what."""
 
-import argparse
 import time
-from collections.abc import Sequence
 
-from pyssh_gateway.cli import printing, status, text
+from pyssh_gateway.cli import status
+from pyssh_gateway.cli.context import Context
 from pyssh_gateway.cli.exit_codes import FINE
-from pyssh_gateway.cli.request import ask_at
+from pyssh_gateway.cli.output import printing, text
+from pyssh_gateway.cli.reference.parsing import Given
+from pyssh_gateway.cli.request import ask
 from pyssh_gateway.core.control import Sessions, SessionsReply, StopReport, Why, WhyReply
 
 
-def why(given: argparse.Namespace, places: Sequence[str]) -> int:
+def why(given: Given, context: Context) -> int:
     """Ask the running server why it is up."""
-    reply = ask_at(places, Why(), WhyReply)
+    reply, server = ask(context.checked_places, Why(), WhyReply)
     if given.json:
-        printing.json(reply)
+        printing.json(reply, server)
     else:
         printing.lines(_lines(reply, time.time()))
     return FINE
 
 
-def sessions(given: argparse.Namespace, places: Sequence[str]) -> int:
+def sessions(given: Given, context: Context) -> int:
     """Ask the running server who runs what."""
-    reply = ask_at(places, Sessions(), SessionsReply)
+    reply, server = ask(context.checked_places, Sessions(), SessionsReply)
     if given.json:
-        printing.json(reply)
+        printing.json(reply, server)
     elif not reply.connections:
         printing.lines(["nobody is on"])
     else:

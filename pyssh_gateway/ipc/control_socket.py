@@ -45,6 +45,10 @@ class NobodyListens(ControlSocketError):
     """There is no server at that place."""
 
 
+class OutOfReach(ControlSocketError):
+    """This account may not get there, so nothing is known of a server at that place."""
+
+
 def server_path(configured: str, keys_dir: str) -> str | None:
     """Where a server that we start listens; `configured` is the configuration's `control`. None: nowhere."""
     if configured != "auto":
@@ -109,7 +113,7 @@ def _prepare(path: Path) -> None:
 
 
 def connect(path: str) -> socket.socket:
-    """A connection to the server at `path`. Raises NobodyListens, ControlSocketError.
+    """A connection to the server at `path`. Raises NobodyListens, OutOfReach, ControlSocketError.
 
     The server has to be root's or ours, or somebody else could tell us anything; root may ask anybody's.
     """
@@ -121,6 +125,9 @@ def connect(path: str) -> socket.socket:
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
         sock.close()
         raise NobodyListens(f"no server listens at {path}") from None
+    except PermissionError as error:
+        sock.close()
+        raise OutOfReach(f"can't connect to {path}: {error.strerror}") from None
     except OSError as error:
         sock.close()
         raise ControlSocketError(f"can't connect to {path}: {error.strerror or error}") from None

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pyssh_gateway.cli import hold, server_socket
+from pyssh_gateway.cli import hold, main, server_socket
 from pyssh_gateway.core import control
 from pyssh_gateway.core.control import HeldReply, HoldReport, HoldUp, IdleReport, Release, ReleasedReply, StatusReply
 from pyssh_gateway.monitor.reporting.control import Asker, Handlers, Unanswerable
@@ -90,7 +90,7 @@ def test_it_holds_for_a_time(answers: Answers, run: Run) -> None:
     """Protects `hold 2h "training run"`: what is asked for, and that its name and its end are told."""
     assert run("hold", "2h", "training", "run") == (
         0,
-        "hold 2e1068 keeps this machine up until Tue Oct 02 07:06 UTC: training \\x1b[2J run\n",
+        "hold 2e1068 keeps this machine up for 2h, until Tue Oct 02 07:06 UTC: training \\x1b[2J run\n",
         "",
     )
     answers.remark = "the hold could not be written down"
@@ -135,31 +135,31 @@ def test_it_releases(answers: Answers, run: Run) -> None:
     ("arguments", "reason"),
     [
         (("hold",), "for how long?"),
-        (("hold", "soon"), 'expected a duration from 1s to 365d, such as 15s, 5m or 1h30m, got "soon"'),
-        (("hold", "0"), "expected a duration"),
-        (("hold", "2h", "--all"), "--all goes with release"),
-        (("hold", "2h", "--frobnicate"), "unknown option --frobnicate"),
+        (("hold", "soon"), '"soon" is not a length of time, such as 30m, 2h, 1h30m or 2 hours'),
+        (("hold", "30", "build"), "30 has no unit: write 30m for minutes, 30h for hours, or 30s"),
+        (("hold", "2h", "--all"), 'hold has no option "--all"'),
+        (("hold", "2h", "--cnofig", "x"), 'hold has no option "--cnofig"; did you mean --config?'),
         (("hold", "2h", "--config"), "--config needs a value"),
-        (("release", "a", "b"), "one hold, or --all"),
+        (("release", "a", "b"), '"b" is one word too many for release'),
         (("release", "a", "--all"), "one hold, or --all"),
     ],
 )
 def test_usage_is_checked(arguments: tuple[str, ...], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Protects people and scripts: a wrong command line is exit code 2, and says what is wrong."""
-    assert hold.run(arguments, {}) == 2
+    assert main.run(arguments, {}) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith(f"pyssh-gateway: {reason}")
-    assert "usage: pyssh-gateway hold DURATION" in captured.err
+    assert f"\nusage: pyssh-gateway {arguments[0]} " in captured.err
 
 
 def test_a_missing_command_is_a_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     """Protects scripts whose command is empty: nothing is held, and the code is not one of a command."""
-    assert hold.run(("hold", "2h", "--"), {}) == hold.CANNOT_HOLD
-    assert hold.run(("hold", "--help"), {}) == 0
+    assert main.run(("hold", "2h", "--"), {}) == 125
+    assert main.run(("hold", "--help"), {}) == 0
     captured = capsys.readouterr()
     assert captured.err.startswith("pyssh-gateway: a command is missing")
-    assert captured.out.startswith("usage:")
+    assert "\nusage: pyssh-gateway hold LENGTH" in captured.out
 
 
 def test_what_is_not_text_is_not_sent(answers: Answers, run: Run) -> None:
@@ -171,10 +171,10 @@ def test_what_is_not_text_is_not_sent(answers: Answers, run: Run) -> None:
 def test_without_a_server_it_says_so(run: Run, place: Path) -> None:
     """Protects against a hold that is none: without a server it fails, and a command is not run."""
     reason = f"pyssh-gateway: no server could be asked: nobody listens at {place}/control.sock\n"
-    assert run("hold", "2h") == (1, "", reason)
+    assert run("hold", "2h") == (3, "", reason)
     assert run("hold", "--", "echo", "run") == (125, "", reason)
     (place / "config.toml").write_text("[[[")
-    assert run("hold", "2h")[0] == 1
+    assert run("hold", "2h")[0] == 2
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_strange_server_is_an_error(
 ) -> None:
     """Protects the terminal of whoever asks: any answer but the expected one is one line of error."""
     with one_answer(place / "control.sock", answer):
-        assert hold.run(("hold", "2h", "--config", str(place / "config.toml")), {}) == 1
+        assert main.run(("hold", "2h", "--config", str(place / "config.toml")), {}) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     assert reason in captured.err
@@ -235,7 +235,8 @@ def test_it_imports_little() -> None:
 
 def where(config: str | None, environ: dict[str, str]) -> tuple[str, ...]:
     """Where a server is looked for."""
-    return server_socket.places(server_socket.read_config(config, environ), config, environ)
+    found = server_socket.places(server_socket.read_config(config, environ), config, environ)
+    return (*([] if found.session is None else [found.session]), *found.configured)
 
 
 def test_a_session_finds_its_own_server(place: Path) -> None:

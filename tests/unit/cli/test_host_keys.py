@@ -71,11 +71,11 @@ def test_a_rotation(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "reason"),
     [
-        (("--now",), 1, "--now goes with --finish"),
+        (("--now",), 2, "--now goes with --finish"),
         (("--type", "rsa"), 1, "host_keys.types in the configuration does not have rsa"),
         ((), 1, "there is no ed25519 host key yet"),
-        (("--finish", "--abort"), 2, "not allowed with"),
-        (("--type", "dsa"), 2, "invalid choice"),
+        (("--finish", "--abort"), 2, "--finish and --abort"),
+        (("--type", "dsa"), 2, "--type is ed25519, ecdsa or rsa"),
     ],
 )
 def test_a_step_that_makes_no_sense_is_refused(

@@ -1,11 +1,11 @@
-"""core.plain_json: the texts of a value, wherever in it they are."""
+"""core.plain_json: the texts and the times of a value, wherever in it they are."""
 
 import json
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyssh_gateway.core.plain_json import with_texts
+from pyssh_gateway.core.plain_json import with_texts, with_times
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -28,3 +28,16 @@ def test_no_text_is_left_out(value: object) -> None:
     changed = with_texts(value, lambda text: text + "!")
     assert texts(changed) == [text + "!" for text in texts(plain)]
     assert with_texts(changed, lambda text: text[:-1]) == plain
+
+
+def test_times_are_found_by_their_names() -> None:
+    """Protects programs: a point in time is written as in the log however deep it is, and no length of time is."""
+    value = {"since": 1.5, "holds": ({"until": 2, "pid": 7},), "age": 3.0, "time": None, "reason": "since"}
+    changed = with_times(value, {"since", "until", "time"}, lambda moment: f"at {moment}")
+    assert changed == {
+        "since": "at 1.5",
+        "holds": [{"until": "at 2", "pid": 7}],
+        "age": 3.0,
+        "time": None,
+        "reason": "since",
+    }

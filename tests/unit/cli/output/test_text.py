@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from pyssh_gateway.cli import text
-from pyssh_gateway.cli.printing import visible
+from pyssh_gateway.cli.output import text
+from pyssh_gateway.cli.output.printing import visible
 from pyssh_gateway.core.control import KeyReport, LoginReport, SourceReport, Verdict
 from pyssh_gateway.events import Identity
 

@@ -1,0 +1,1 @@
+"""What commands write to standard output and standard error, and how it looks there."""

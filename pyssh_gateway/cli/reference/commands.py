@@ -1,0 +1,223 @@
+"""The commands, one entry each: the command line is read by them, and help, completion and man pages say them."""
+
+from pyssh_gateway.cli.reference.model import Argument, Command, Example, Exit, Group, Option, Values
+
+PROGRAM = "pyssh-gateway"
+
+ABOUT = "an SSH server for a development machine that sleeps when nobody uses it"
+
+HELP = Option("--help", "say this", short="-h")
+"""Every command has it."""
+
+VERSION = Option("--version", "say which version this is", short="-V")
+"""Only the program itself has it."""
+
+CONFIG = Option(
+    "--config",
+    "the configuration (default: $PYSSH_GATEWAY_CONFIG, then /etc/pyssh-gateway/config.toml)",
+    value="FILE",
+    values=Values.FILES,
+)
+JSON = Option("--json", "for programs: one line of JSON, errors too")
+
+_HOST_KEY_TYPES = ("ed25519", "ecdsa", "rsa")
+
+EXITS = (
+    Exit(0, "done, or the answer is yes"),
+    Exit(1, "the answer is no, or what was asked could not be done"),
+    Exit(2, "the command line or the configuration can't be used"),
+    Exit(3, "no server runs that could be asked"),
+)
+"""What the exit codes of all commands mean."""
+
+COMMANDS = (
+    Command(
+        "serve",
+        Group.SERVING,
+        "let people log in, until nobody needs the machine any more",
+        options=(
+            CONFIG,
+            Option("--port", "listen on this port (default: 2222)", value="N"),
+            Option("--trial", "without a [[login]] in the configuration: let in the account that starts the server"),
+            Option(
+                "--user",
+                "with --trial, as root: the account to log in to, made if it is missing",
+                value="NAME",
+                values=Values.ACCOUNTS,
+            ),
+            Option(
+                "--github",
+                "with --trial: let in the keys of this GitHub account instead of those in ~/.ssh",
+                value="LOGIN",
+            ),
+        ),
+        details="""
+Binds the port first, then reads the configuration; everything that is wrong with it is said at once, and
+nothing is served then. It ends when there has been no reason to stay for idle.timeout, and at SIGTERM or
+SIGINT; SIGHUP has it read the configuration and the keys again.
+""",
+        examples=(Example("pyssh-gateway serve --trial", "try it: let yourself in, on port 2222"),),
+        exits=(
+            Exit(0, "it stopped because nobody needed it, or because it was told to"),
+            Exit(1, "it had to give up"),
+            Exit(2, "it can't start: the command line, the configuration or the machine"),
+        ),
+    ),
+    Command(
+        "check",
+        Group.CONFIGURATION,
+        "say what is wrong with the configuration, and who could log in with it",
+        run="pyssh_gateway.cli.check:check",
+        options=(CONFIG, JSON),
+        details="""
+Looks at accounts, files, directories and host keys, and asks every source of keys once, without a server.
+Nothing is kept.
+""",
+        exits=(Exit(0, "nothing is wrong"), Exit(1, "something is wrong")),
+    ),
+    Command(
+        "status",
+        Group.WATCHING,
+        "show the server, who is on, and when it stops",
+        run="pyssh_gateway.cli.status:status",
+        options=(CONFIG, JSON),
+    ),
+    Command(
+        "sessions",
+        Group.WATCHING,
+        "show who runs what",
+        run="pyssh_gateway.cli.why:sessions",
+        options=(CONFIG, JSON),
+    ),
+    Command(
+        "why",
+        Group.WATCHING,
+        "show what keeps the machine up, when it stops, and why it stopped before",
+        run="pyssh_gateway.cli.why:why",
+        options=(CONFIG, JSON),
+    ),
+    Command(
+        "hold",
+        Group.HOLDING,
+        "keep the machine up for a time, or while a command runs",
+        run="pyssh_gateway.cli.hold:hold",
+        options=(CONFIG, JSON),
+        arguments=(
+            Argument("LENGTH", "such as 30m, 2h, 1h30m or 2 hours; the unit is needed", needed=False),
+            Argument("REASON", "what for; others see it", needed=False, repeated=True),
+        ),
+        forms=("LENGTH [REASON...] [OPTION...]", "[LENGTH] [REASON...] [OPTION...] -- COMMAND [ARGUMENT...]"),
+        details="""
+A length is one word (30m, 2h, 1h30m, 90min), or numbers and units in turn (2 hours, 1 hour 30 minutes). The
+units are s, m, h and d, and their names. A number without a unit is an error.
+
+With a command, the hold lasts while it runs, and for LENGTH at most; without LENGTH, for as long as
+idle.hold_max allows. pyssh-gateway becomes the command: signals and exit status are the command's own.
+""",
+        examples=(
+            Example("pyssh-gateway hold 2h training run", "for two hours, and say what for"),
+            Example("pyssh-gateway hold -- make -j8", "while make runs"),
+            Example("pyssh-gateway hold 30m -- ./migrate", "while it runs, and for half an hour at most"),
+        ),
+        exits=(
+            Exit(125, "with a command: the machine could not be held, and the command was not run"),
+            Exit(126, "the command can't be run"),
+            Exit(127, "the command was not found"),
+        ),
+        takes_command=True,
+        before_command=125,
+    ),
+    Command(
+        "release",
+        Group.HOLDING,
+        "end a hold",
+        run="pyssh_gateway.cli.hold:release",
+        options=(Option("--all", "all of yours; with root's rights, everybody's", into="every"), CONFIG, JSON),
+        arguments=(
+            Argument("HOLD", "as hold and why show it; not needed if there is only one of yours", needed=False),
+        ),
+    ),
+    Command(
+        "keys",
+        Group.KEYS,
+        "show who can log in with what, and how fresh that is",
+        run="pyssh_gateway.cli.keys:show",
+        options=(Option("--randomart", "with each key's picture"), CONFIG, JSON),
+        details="Without a server, this is by the key files and the last good copies on the disk.",
+    ),
+    Command(
+        "keys test",
+        Group.KEYS,
+        "say whether a key would be let in, and why not",
+        run="pyssh_gateway.cli.keys:test",
+        options=(
+            Option("--user", "for this account only", value="NAME", values=Values.ACCOUNTS, default=""),
+            Option("--from", "coming from there (default: this machine)", value="ADDRESS", default="", into="peer"),
+            CONFIG,
+            JSON,
+        ),
+        arguments=(Argument("FILE", "a public key or certificate; - for standard input", values=Values.FILES),),
+        exits=(Exit(0, "an account lets the key in"), Exit(1, "no account does")),
+    ),
+    Command(
+        "keys refresh",
+        Group.KEYS,
+        "ask every source of keys now",
+        run="pyssh_gateway.cli.keys:refresh",
+        options=(CONFIG, JSON),
+        exits=(Exit(0, "every source has answered"), Exit(1, "one has not")),
+    ),
+    Command(
+        "keys accept",
+        Group.KEYS,
+        "accept that a GitHub login belongs to another account now",
+        run="pyssh_gateway.cli.keys:accept",
+        options=(CONFIG,),
+        arguments=(Argument("SOURCE", "as in the configuration: github:<login>"),),
+    ),
+    Command(
+        "keys rotate-host",
+        Group.KEYS,
+        "replace the server's own keys, step by step",
+        run="pyssh_gateway.cli.host_keys:rotate",
+        options=(
+            Option("--finish", "put the next key in the place of the one in use"),
+            Option("--abort", "remove the next key"),
+            Option("--now", "with --finish: although clients had little time to learn the next key"),
+            Option("--type", "of this type only", value="TYPE", choices=_HOST_KEY_TYPES, repeated=True),
+            CONFIG,
+        ),
+        details="""
+Without an option, makes the next key. The server announces it to clients from its next start on; when they have
+learned it, --finish puts it in the place of the one in use.
+""",
+    ),
+    Command(
+        "keys import-host",
+        Group.KEYS,
+        "take over the host keys of an sshd",
+        run="pyssh_gateway.cli.host_keys:import_",
+        options=(CONFIG,),
+        arguments=(
+            Argument(
+                "DIRECTORY",
+                "where they are (default: /etc/ssh)",
+                needed=False,
+                values=Values.DIRECTORIES,
+                default="/etc/ssh",
+            ),
+        ),
+    ),
+    Command(
+        "help",
+        Group.MORE,
+        "say what a command does and takes",
+        run="pyssh_gateway.cli.reference.printed:help_",
+        arguments=(Argument("COMMAND", "its words", needed=False, repeated=True, values=Values.COMMANDS),),
+    ),
+    Command(
+        "sftp-server",
+        Group.MORE,
+        "serve SFTP on standard input and output, as sshd's program of that name",
+    ),
+)

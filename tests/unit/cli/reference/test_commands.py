@@ -1,0 +1,61 @@
+"""cli.reference.commands: the table of commands, and that it says what the code does."""
+
+import inspect
+import re
+from importlib import import_module
+
+import pytest
+
+from pyssh_gateway import __main__ as program
+from pyssh_gateway.cli.reference.commands import COMMANDS, EXITS
+from pyssh_gateway.cli.reference.model import Command
+from pyssh_gateway.keys.host_keys import KINDS
+
+NAMES = [command.name for command in COMMANDS]
+IN_MAIN = {"serve", "sftp-server"}
+"""What `__main__` starts without the table."""
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=NAMES)
+def test_every_command_leads_to_a_function(command: Command) -> None:
+    """A command that is in `--help` can be run: its entry names a function that takes what it is given."""
+    module, _, function = command.run.partition(":")
+    assert bool(command.run) == (command.name not in IN_MAIN)
+    if command.run:
+        assert len(inspect.signature(getattr(import_module(module), function)).parameters) == 2
+
+
+def test_names_are_said_once() -> None:
+    """No entry hides another, and members of a family are two words."""
+    assert len(set(NAMES)) == len(NAMES)
+    assert all(re.fullmatch(r"[a-z-]+( [a-z-]+)?", name) for name in NAMES)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=NAMES)
+def test_options_are_said_in_one_way(command: Command) -> None:
+    """An option means the same wherever it stands, no two lead to one attribute, and a summary is one line."""
+    attributes = [option.attribute for option in command.options]
+    attributes += [argument.attribute for argument in command.arguments]
+    assert len(set(attributes)) == len(attributes)
+    assert "help" not in attributes
+    texts = [command.summary, *(option.summary for option in command.options)]
+    texts += [argument.summary for argument in command.arguments]
+    texts += [one.meaning for one in (*EXITS, *command.exits)] + [example.meaning for example in command.examples]
+    for said in texts:
+        assert said.isprintable()
+        assert len(said) <= 100
+        assert not said.endswith(".")
+
+
+def test_serve_takes_what_the_table_says() -> None:
+    """`serve` reads its options by itself, before the table could be imported: they are those of the table."""
+    (serve,) = [command for command in COMMANDS if command.name == "serve"]
+    source = inspect.getsource(program._serve)  # noqa: SLF001 - its text is compared, it has no other way to say it
+    assert {option.name for option in serve.options} == set(re.findall(r'"(--[a-z]+)"', source))
+
+
+def test_types_of_host_keys_are_those_that_there_are() -> None:
+    """The table stays free of heavy imports, so it names the types of host keys a second time."""
+    (rotate,) = [command for command in COMMANDS if command.name == "keys rotate-host"]
+    (kinds,) = [option.choices for option in rotate.options if option.name == "--type"]
+    assert set(kinds) == set(KINDS)
