@@ -79,6 +79,15 @@ def applies(blocks: Iterable[Block], account: Account | None) -> bool | None:
     return False if False in answers else None if None in answers else True
 
 
+def named_users(directives: Iterable[Directive]) -> set[str]:
+    """The accounts that AllowUsers and Match blocks call by their names, not by a pattern."""
+    words = {word for directive in directives if directive.keyword == "allowusers" for word in directive.arguments}
+    for directive in directives:
+        for block in directive.blocks:
+            words.update(*(each.argument.split(",") for each in block.criteria if each.name == "user"))
+    return {word for word in words if word and not set(word) & set("*?!@")}
+
+
 def matches(name: str, patterns: str) -> bool:
     """Whether the name is in the list of patterns; a `!` excludes (match.c, match_pattern_list)."""
     positive = False

@@ -30,10 +30,12 @@ class Criterion(msgspec.Struct, frozen=True):
 
 
 class Block(msgspec.Struct, frozen=True):
-    """A Match line. All of its criteria have to fit."""
+    """A Match line, with its place. All of its criteria have to fit."""
 
     criteria: tuple[Criterion, ...]
-    line: str
+    text: str
+    file: str
+    line: int
 
 
 class Directive(msgspec.Struct, frozen=True):
@@ -138,7 +140,7 @@ def _read(name: str, content: str, include: Include, outer: tuple[Block, ...], d
         if not rest:
             raise SshdConfigError(f"{where}: no argument after keyword {keyword}")
         if keyword == "match":
-            blocks = (*outer, Block(_criteria(arguments, where), rest))
+            blocks = (*outer, Block(_criteria(arguments, where), rest, name, number))
         elif keyword == "include":
             if depth == MAX_DEPTH:
                 raise SshdConfigError(f"{where}: files include each other more than {MAX_DEPTH} deep")

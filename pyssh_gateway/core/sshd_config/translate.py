@@ -6,6 +6,7 @@ has passed our own parser, value by value and as a whole.
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -17,7 +18,7 @@ from pyssh_gateway.core.sshd_config import server
 from pyssh_gateway.core.sshd_config.arguments import Untranslatable
 from pyssh_gateway.core.sshd_config.effective import ALIASES, Account, applies, effective
 from pyssh_gateway.core.sshd_config.keywords import BY_NAME, DEPRECATED
-from pyssh_gateway.core.sshd_config.lines import Directive
+from pyssh_gateway.core.sshd_config.lines import Block, Directive
 from pyssh_gateway.core.sshd_config.toml import to_toml
 
 Tables = dict[str, dict[str, object]]
@@ -31,7 +32,7 @@ _BOTH = logins.TRANSLATED | {"authorizedprincipalsfile", "authorizedprincipalsco
 class LeftOut(msgspec.Struct, frozen=True):
     """Something that is not in the result. `line` None: it is about an account or about all."""
 
-    line: Directive | None
+    line: Directive | Block | None
     reason: str
 
     @property
@@ -39,6 +40,8 @@ class LeftOut(msgspec.Struct, frozen=True):
         """For people, in one line."""
         if self.line is None:
             return printable(self.reason)
+        if isinstance(self.line, Block):
+            return printable(f"{self.line.file} line {self.line.line}: Match {self.line.text}: {self.reason}")
         keyword = BY_NAME.get(self.line.keyword)
         name = self.line.keyword if keyword is None else keyword.name
         return printable(f"{self.line.file} line {self.line.line}: {name} {self.line.rest}: {self.reason}")
@@ -77,6 +80,7 @@ class _Translator:
         self._machine = machine
         self._everybody = effective(directives, None)
         self._tables: Tables = {}
+        self._origins: dict[str, str] = {}
         self._logins: list[logins.Login] = []
         self._left_out: list[LeftOut] = []
         self._counting: set[Directive] = {each for lines in self._everybody.lines.values() for each in lines}
@@ -89,7 +93,16 @@ class _Translator:
             self._leave_out(None, "nobody may log in: no account that sshd would let in has a file of keys")
         self._say_the_rest()
         self._check()
-        return Translation(self._tables, tuple(self._logins), tuple(dict.fromkeys(self._left_out)))
+        # As the lines are in the files; what is about no line comes after them.
+        left_out = sorted(dict.fromkeys(self._left_out), key=self._place)
+        return Translation(self._tables, tuple(self._logins), tuple(left_out))
+
+    def _place(self, left_out: LeftOut) -> int:
+        line = left_out.line
+        places = (
+            place for place, directive in enumerate(self._directives) if line is directive or line in directive.blocks
+        )
+        return next(places, len(self._directives))
 
     # -- for everybody ------------------------------------------------------------------------------------------------
 
@@ -117,6 +130,8 @@ class _Translator:
                 self._leave_out(line, problems[0])
             else:
                 self._tables.setdefault(table, {})[key] = value
+                if line is not None:
+                    self._origins[path] = f"{line.file} line {line.line}"
 
     # -- accounts -----------------------------------------------------------------------------------------------------
 
@@ -152,13 +167,13 @@ class _Translator:
                     self._leave_out(line, "sshd_config(5) has no such keyword")
             elif line not in self._counting:
                 if line.blocks and applies(line.blocks, None) is None and not self._fits_somebody(line):
-                    self._leave_out(line, f"Match {line.blocks[-1].line} fits no account here that may log in")
+                    self._leave_out(line.blocks[-1], "it fits no account here that may log in")
             elif keyword in server.TRANSLATED.keys() - server.FOR_LOGINS_AS_WELL or keyword in server.LISTENING:
                 if applies(line.blocks, None) is None:
-                    self._leave_out(line, f"{known.here[0]} is for everybody, and not for Match {line.blocks[-1].line}")
+                    self._leave_out(line, f"{known.here[0]} is for everybody, and not for Match {line.blocks[-1].text}")
             elif keyword in logins.TRANSLATED:
                 if self._depends(line):
-                    self._leave_out(line, f"Match {line.blocks[-1].line} depends on the connection")
+                    self._leave_out(line, f"Match {line.blocks[-1].text} depends on the connection")
             elif " ".join(line.arguments).lower() not in known.same and not self._is_plain_sftp(line):
                 self._leave_out(line, _plain(known.remark))
 
@@ -187,7 +202,7 @@ class _Translator:
 
     def _check(self) -> None:
         """Take out what does not go together, by our parser's words."""
-        while problems := _problems(self._tables):
+        while problems := _problems(self._tables, self._origins):
             table, _, key = _path(problems[0]).partition(".")
             if key in self._tables[table]:
                 del self._tables[table][key]
@@ -195,7 +210,7 @@ class _Translator:
             else:  # the default is too large for what the file says of all connections together
                 self._tables[table][key] = self._tables[table]["unauthenticated"]
 
-    def _leave_out(self, line: Directive | None, reason: str) -> None:
+    def _leave_out(self, line: Directive | Block | None, reason: str) -> None:
         self._left_out.append(LeftOut(line, reason))
 
 
@@ -223,12 +238,12 @@ def _path(problem: str) -> str:
     return problem.partition(":")[0].partition("[")[0]
 
 
-def _problems(tables: Mapping[str, object]) -> list[str]:
-    """What our parser has against it, a line each."""
+def _problems(tables: Mapping[str, object], origins: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """What our parser has against it, a line each; `origins` say where settings are from."""
     try:
         for text in _texts(tables):
             text.encode()
-        parse(RawConfig(dict(tables), {}, None))
+        parse(RawConfig(dict(tables), dict(origins), None))
     except UnicodeEncodeError:
         return [f"{'.'.join(_names(tables))}: not UTF-8 text"]
     except ConfigError as error:

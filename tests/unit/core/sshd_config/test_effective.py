@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pyssh_gateway.core.sshd_config.effective import Account, effective, matches
+from pyssh_gateway.core.sshd_config.effective import Account, effective, matches, named_users
 from pyssh_gateway.core.sshd_config.login import first_of_each
 from tests.support.sshd_configs import AMOS, BUILD, read
 from tests.support.waiting import PATIENCE
@@ -129,3 +129,9 @@ def test_former_names() -> None:
     found = effective(read("ChallengeResponseAuthentication no\nKbdInteractiveAuthentication yes\n"), None)
     assert found.word("kbdinteractiveauthentication", "-") == "no"
     assert found.word("port", "22") == "22"
+
+
+def test_accounts_that_are_named() -> None:
+    """Protects accounts that no list of the machine's has: they are looked up by the names in the files."""
+    lines = read("AllowUsers amos b* c@d\nPort 22\nMatch User x,!y,z Group g\nBanner a\nMatch all\nBanner b\n")
+    assert named_users(lines) == {"amos", "x", "z"}

@@ -105,7 +105,8 @@ def test_blocks() -> None:
         [amos],
         [(Criterion("all"),)],
     ]
-    assert lines[1].blocks[0].line == "user=amos Group a,b"
+    block = lines[1].blocks[0]
+    assert (block.text, block.file, block.line) == ("user=amos Group a,b", "f", 2)
 
 
 @pytest.mark.parametrize("criteria", ["User", "User=", "All User amos", "User amos all", "#", "''"])
@@ -138,7 +139,7 @@ def test_files_stand_where_they_are_included() -> None:
 def test_a_block_ends_with_its_file() -> None:
     """Protects lines after an Include from a block in the file, and those in it keep the block that includes it."""
     lines = read("Include a\nPort 1\nMatch User x\nInclude a\nBanner z\n", a="Banner x\nMatch User y\nBanner y\n")
-    blocks = [[block.line for block in line.blocks] for line in lines]
+    blocks = [[block.text for block in line.blocks] for line in lines]
     assert blocks == [[], ["User y"], [], ["User x"], ["User x", "User y"], ["User x"]]
 
 
