@@ -13,7 +13,7 @@ from pyssh_gateway.cli.reference.parsing import Given
 from pyssh_gateway.config.types import Config
 from pyssh_gateway.core.control import LoginReport, SourceReport
 from pyssh_gateway.keys.host_keys import HostKeyError, key_path, load, load_next
-from pyssh_gateway.startup.preflight import key_file_problems, login_problems, place_problems
+from pyssh_gateway.startup.preflight import chroot_directory_problems, key_file_problems, login_problems, place_problems
 
 
 class CheckReport(msgspec.Struct, frozen=True):
@@ -28,6 +28,7 @@ def check(given: Given, context: Context) -> int:
     """Look at accounts, files, directories and host keys, and ask every source once. Nothing is kept."""
     config = context.config
     problems = login_problems(config) + place_problems(config) + _host_key_problems(config) + _closed_accounts(config)
+    problems += chroot_directory_problems(config)
     unreadable = key_file_problems(config)
     found = offline.look(config, ask_all=True)
     problems += found.complaints

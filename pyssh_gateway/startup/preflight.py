@@ -57,6 +57,22 @@ def login_problems(config: Config, passed_over: Collection[str] = ()) -> list[st
     return problems + list(key_file_problems(config, passed_over).values())
 
 
+def chroot_directory_problems(config: Config) -> list[str]:
+    """Which logins' root directories their sessions could not enter now. A start is not kept back by that."""
+    from pyssh_gateway.core.transfers.sftp_options import expanded
+    from pyssh_gateway.spawner.processes import chroot
+
+    problems = []
+    for index, login in enumerate(config.login):
+        if login.chroot and _is_there(login.user):
+            entry = pwd.getpwnam(login.user)
+            home = os.fsencode(entry.pw_dir)
+            path = expanded(os.fsencode(login.chroot), user=entry.pw_name, uid=entry.pw_uid, home=home)
+            if problem := chroot.problem(path):
+                problems.append(f"login[{index}].chroot: {problem}")
+    return problems
+
+
 def key_file_problems(config: Config, passed_over: Collection[str] = ()) -> dict[str, str]:
     """The key files that can't be read or trusted, but for those `passed_over`, and a line about each.
 

@@ -113,7 +113,7 @@ KEYWORDS: tuple[Keyword, ...] = (
     _is("PerSourcePenalties", "limits.penalties", "limits.penalty_max", "limits.penalty_min",
         remark="The sums for each offence are OpenSSH's defaults."),
     _is("PerSourcePenaltyExemptList", "limits.penalty_exempt", remark="Without it, private networks are exempt here."),
-    _is("PidFile", remark="The service manager knows the process."),
+    _is("PidFile", remark="The service manager knows the process.", same="none"),
     _is("Port", "listen.address", "listen.port"),
     _is("PrintLastLog", remark="The last login is not printed; `session.banner` says who woke the machine.", same="no"),
     _is("PrintMotd", remark="/etc/motd is shown to login shells, as by PAM on Debian; ~/.hushlogin hides it.",

@@ -35,6 +35,15 @@ def enter(path: bytes) -> None:
         os.close(descriptor)
 
 
+def problem(path: bytes) -> str:
+    """Why `path` can't be entered, as far as this process may look; empty if it can."""
+    try:
+        os.close(_descend(path))
+    except (UnfitRootError, OSError) as error:
+        return str(error)
+    return ""
+
+
 def _descend(path: bytes) -> int:
     """The directory `path`, opened part by part. sshd follows links without a look at the way to their targets."""
     where = b"/"

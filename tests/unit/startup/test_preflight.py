@@ -93,6 +93,16 @@ def test_an_ordinary_account_is_not_asked_for_one(
     assert [line.partition(":")[0] for line in preflight.place_problems(config)] == ["preauth_account"]
 
 
+def test_a_chroot_that_can_not_be_entered(accounts: Accounts, tmp_path: Path) -> None:
+    """What each session would end with is found by `check`, with the login's path; not of accounts still to be made."""
+    accounts(amos=1000)
+    jail = Login(user="amos", keys=("github:amos",), chroot=f"{tmp_path}/%u")
+    config = Config(login=(Login(user="amos", keys=("github:amos",)), jail, Login("new", jail.keys, chroot="/no")))
+    (problem,) = preflight.chroot_directory_problems(config)
+    assert problem.startswith("login[1].chroot: /")
+    assert preflight.chroot_directory_problems(Config(login=(Login("amos", jail.keys, chroot="/"),))) == []
+
+
 def test_a_chroot_takes_root_and_sftp(monkeypatch: pytest.MonkeyPatch, accounts: Accounts) -> None:
     """What would fail in each session, or have no effect, is said before the start."""
     accounts(amos=1000)
