@@ -13,6 +13,8 @@ from tests.conftest import KeyPair, MakeServer
 from tests.support.chroots import roots_own_directory
 from tests.support.client import Client, Result, client_environment
 from tests.support.forwards import Master, Target, answer, dial, echo
+from tests.support.reloads import Config
+from tests.support.server import Server
 from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can have another root directory")
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can have an
 SECRET = b"not for the one who is locked in"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def outside(account: pwd.struct_passwd) -> Iterator[Path]:
     """Where the jail is, with a secret beside it that the account could read, were it not locked in."""
     with roots_own_directory() as path:
@@ -31,11 +33,25 @@ def outside(account: pwd.struct_passwd) -> Iterator[Path]:
         yield path
 
 
-@pytest.fixture
-def jailed(make_server: MakeServer, user_key: KeyPair, outside: Path) -> Client:
+@pytest.fixture(scope="module")
+def jailed(
+    tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd, user_key: KeyPair, outside: Path
+) -> Iterator[Client]:
     """A client of a server that locks its login in."""
-    server = make_server(login_settings={"chroot": f"{outside}/%u", "force_command": "internal-sftp -d /in"})
-    return Client(server, user_key.private)
+    settings = {"chroot": f"{outside}/%u", "force_command": "internal-sftp -d /in"}
+    keys = [f"file:{user_key.public}"]
+    with Server(tmp_path_factory.mktemp("jail"), login=account.pw_name, keys=keys, login_settings=settings) as server:
+        yield Client(server, user_key.private)
+
+
+@pytest.fixture(autouse=True)
+def clean(outside: Path, account: pwd.struct_passwd) -> Iterator[None]:
+    """After each test the jail is what it was."""
+    yield
+    jail = outside / account.pw_name
+    jail.chmod(0o755)
+    for left in (jail / "in").iterdir():
+        left.unlink()
 
 
 def run(client: Client, program: str, *arguments: str, batch: str = "") -> Result:
@@ -122,11 +138,12 @@ def test_a_directory_that_others_may_write_to(jailed: Client, outside: Path, acc
 
 def test_what_is_started_is_inside(jailed: Client, outside: Path, account: pwd.struct_passwd) -> None:
     """Protects from what no client shows: the process has its root there, no other directory open, and no rights."""
+    since = jailed.server.mark()
     argv = ["sftp", "-q", *jailed.options(), f"{jailed.server.login}@127.0.0.1"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(argv, env=client_environment(), **pipes) as running:  # type: ignore[call-overload]  # by name
         try:
-            process = Path("/proc") / str(jailed.server.wait_for("session.opened")["pid"])
+            process = Path("/proc") / str(jailed.server.wait_for("session.opened", since=since)["pid"])
             running.stdin.write(b"pwd\n")
             running.stdin.flush()
             assert b"/in" in running.stdout.readline() + running.stdout.readline()
@@ -138,3 +155,17 @@ def test_what_is_started_is_inside(jailed: Client, outside: Path, account: pwd.s
             assert "CapEff:\t0000000000000000" in status
         finally:
             running.stdin.close()
+
+
+def test_a_reload_locks_in(make_server: MakeServer, user_key: KeyPair, outside: Path, tmp_path: Path) -> None:
+    """Protects a chroot that comes later: a connection that was there before it gets no shell any more."""
+    server = make_server()
+    client = Client(server, user_key.private)
+    with Master(client, tmp_path) as master:
+        assert master.run("true").status == 0
+        (login,) = server.settings["login"]
+        Config(server).reload({"login": [login | {"chroot": f"{outside}/%u"}]})
+        refused = master.run("true")
+        assert (refused.status, b"nothing but SFTP is served to this account" in refused.stderr) == (254, True)
+    done = sftp(client, "ls /\n")
+    assert (done.status, done.stdout.split()[-1]) == (0, b"/in")

@@ -84,7 +84,7 @@ KEYWORDS: tuple[Keyword, ...] = (
     _is("KerberosOrLocalPasswd", remark=_NO_KERBEROS, same="yes|no"),
     _is("KerberosTicketCleanup", remark=_NO_KERBEROS, same="yes|no"),
     _is("KexAlgorithms", remark=_FIXED),
-    _is("ListenAddress", "listen.address", remark="Addresses, no names, no `rdomain`."),
+    _is("ListenAddress", "listen.address", remark="Addresses and `localhost`; no other names, no `rdomain`."),
     _is("LoginGraceTime", "limits.login_grace", remark="At most 10 minutes; see also `limits.signature_grace`."),
     _is("LogLevel", remark=_LOG),
     _is("LogVerbose", remark=_LOG),

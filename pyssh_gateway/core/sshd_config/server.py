@@ -16,6 +16,8 @@ PORT = 22
 ANYWHERE = {"any": ("0.0.0.0", "::"), "inet": ("0.0.0.0",), "inet6": ("::",)}
 """Where sshd listens if no address is named, by its AddressFamily."""
 
+LOOPBACK = ("127.0.0.1", "::1")
+
 HOST_KEYS = tuple(f"/etc/ssh/ssh_host_{kind}_key" for kind in ("ed25519", "ecdsa", "rsa"))
 """The keys that sshd has if none is named, as far as they are there."""
 
@@ -154,16 +156,28 @@ def listening(found: Effective, *, ipv6: bool) -> tuple[Settings, list[tuple[Dir
         try:
             if directive.arguments[1:]:
                 raise Untranslatable("there are no routing domains")  # noqa: TRY301 - one handler for all reasons
-            endpoints += [arguments.listen_address(directive.arguments[0], port) for port in ports]
+            endpoints += [
+                arguments.listen_address(address, port)
+                for address in _addresses(directive.arguments[0], ipv6=ipv6)
+                for port in ports
+            ]
         except Untranslatable as why:
             problems.append((directive, why))
     family = found.word("addressfamily", "any").lower()
     if not found.lines.get("listenaddress"):
         anywhere = ANYWHERE.get(family, ANYWHERE["any"]) if ipv6 else ANYWHERE["inet"]
         endpoints = [arguments.listen_address(f"[{address}]", port) for address in anywhere for port in ports]
-    if not endpoints:
-        return {}, problems
+    if not endpoints:  # the default would be everywhere, and sshd was not
+        endpoints = [f"{LOOPBACK[0]}:{port}" for port in ports]
     return {"listen.address": list(dict.fromkeys(endpoints))}, problems
+
+
+def _addresses(argument: str, *, ipv6: bool) -> tuple[str, ...]:
+    """What an argument of ListenAddress means: itself, but for the one name that leads to the same everywhere."""
+    host, colon, port = argument.partition(":")
+    if host.lower() != "localhost":
+        return (argument,)
+    return tuple(f"[{address}]{colon}{port}" for address in LOOPBACK[: 1 + ipv6])
 
 
 def host_key_files(found: Effective, is_file: Callable[[str], bool]) -> tuple[str, ...]:

@@ -93,6 +93,8 @@ def test_settings_of_a_version_that_has_them() -> None:
         ("ListenAddress 192.0.2.1\nListenAddress [::1]:2022\nPort 23", ["192.0.2.1:23", "[::1]:2022"]),
         ("ListenAddress 192.0.2.1\nPort 23\nPort 24", ["192.0.2.1:23", "192.0.2.1:24"]),
         ("ListenAddress 192.0.2.1:22\nPort 23\nPort 24", ["192.0.2.1:22"]),
+        ("ListenAddress localhost", ["127.0.0.1:22", "[::1]:22"]),
+        ("ListenAddress localhost:23", ["127.0.0.1:23", "[::1]:23"]),
     ],
 )
 def test_listening(text: str, addresses: list[str]) -> None:
@@ -103,16 +105,17 @@ def test_listening(text: str, addresses: list[str]) -> None:
 def test_no_ipv6() -> None:
     """Protects the start on a machine without IPv6, where sshd goes on with what there is."""
     assert translated("", ipv6=False).tables["listen"] == {"address": ["0.0.0.0:22"]}
+    assert translated("ListenAddress localhost", ipv6=False).tables["listen"] == {"address": ["127.0.0.1:22"]}
 
 
 @pytest.mark.parametrize(
     "text", ["ListenAddress gateway.example", "ListenAddress 192.0.2.1 rdomain 1", "Port ssh\nListenAddress x"]
 )
 def test_where_there_is_no_way_to_listen(text: str) -> None:
-    """Protects from a server that listens elsewhere than sshd did, on all addresses say."""
+    """Protects from a server that listens on all addresses, where sshd had one: it listens on none but loopback."""
     found = translated(text)
     assert "f line 1: " in found.left_out[0].text
-    assert "listen" not in found.tables
+    assert found.tables["listen"] == {"address": ["127.0.0.1:22"]}
 
 
 def test_host_keys_that_are_there() -> None:
