@@ -53,6 +53,7 @@ KEYWORDS: tuple[Keyword, ...] = (
     _is("ClientAliveCountMax", "session.keepalive_misses", remark="For everybody; at least 1."),
     _is("ClientAliveInterval", "session.keepalive", remark="For everybody."),
     _is("Compression", remark="Nothing is compressed.", same="no"),
+    _is("DebianBanner", remark="`listen.identification` is all that is said of the version. (Debian's)", same="no"),
     _is("DenyGroups", "login[].user", remark=_ACCOUNTS),
     _is("DenyUsers", "login[].user", remark=_ACCOUNTS),
     _is("DisableForwarding", "login[].forwarding", remark='`forwarding = "none"`.'),
@@ -86,7 +87,7 @@ KEYWORDS: tuple[Keyword, ...] = (
     _is("KexAlgorithms", remark=_FIXED),
     _is("ListenAddress", "listen.address", remark="Addresses and `localhost`; no other names, no `rdomain`."),
     _is("LoginGraceTime", "limits.login_grace", remark="At most 10 minutes; see also `limits.signature_grace`."),
-    _is("LogLevel", remark=_LOG),
+    _is("LogLevel", remark=_LOG, same="info|verbose"),
     _is("LogVerbose", remark=_LOG),
     _is("MACs", remark=_FIXED),
     _is("Match", "login[]", remark="`User` and `Group`: each account has its own `[[login]]`. Of where a client comes "
@@ -136,8 +137,8 @@ KEYWORDS: tuple[Keyword, ...] = (
     _is("StrictModes", remark="Key files that others could change are refused.", same="yes"),
     _is("Subsystem", remark="`sftp` is built in, and there is no other; its options are those of a forced "
         "`internal-sftp`."),
-    _is("SyslogFacility", remark=_LOG),
-    _is("TCPKeepAlive", remark="Dead clients are found by `session.keepalive`."),
+    _is("SyslogFacility", remark=_LOG, same="auth|authpriv"),
+    _is("TCPKeepAlive", remark="Dead clients are found by `session.keepalive`.", same="yes|no"),
     _is("TrustedUserCAKeys", "login[].keys", remark="`ca:` and the path."),
     _is("UnusedConnectionTimeout", remark="`idle.client_idle` has the machine stop; no connection is closed.",
         same="none|0"),

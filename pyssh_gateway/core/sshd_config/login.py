@@ -58,7 +58,7 @@ def closed(account: Account, found: Effective) -> bool:
     if arguments.switch(found.word("refuseconnection", "no")):
         return True
     if not arguments.switch(found.word("pubkeyauthentication", "yes")):
-        return True
+        raise Untranslatable("PubkeyAuthentication no: keys are the only way in here")
     methods = found.words("authenticationmethods")
     if methods and not {"any", "publickey"} & {method.lower() for method in methods}:
         raise Untranslatable(f"AuthenticationMethods {' '.join(methods)}: a key is enough here")

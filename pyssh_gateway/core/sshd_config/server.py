@@ -1,5 +1,6 @@
 """What sshd's configuration says for everybody, as settings of ours. Pure."""
 
+import re
 from collections.abc import Callable, Iterator
 
 from pyssh_gateway.core.sshd_config import arguments
@@ -18,8 +19,10 @@ ANYWHERE = {"any": ("0.0.0.0", "::"), "inet": ("0.0.0.0",), "inet6": ("::",)}
 
 LOOPBACK = ("127.0.0.1", "::1")
 
-HOST_KEYS = tuple(f"/etc/ssh/ssh_host_{kind}_key" for kind in ("ed25519", "ecdsa", "rsa"))
+HOST_KEYS = {kind: f"/etc/ssh/ssh_host_{kind}_key" for kind in ("ed25519", "ecdsa", "rsa")}
 """The keys that sshd has if none is named, as far as they are there."""
+
+_TYPE_OF_KEY = re.compile(r"(?:^|[^a-z0-9])(ed25519|ecdsa|rsa)(?![a-z0-9])")
 
 NAME = "OpenSSH_9.9"
 """What clients look for at the beginning of the server's name (listen.identification)."""
@@ -73,13 +76,6 @@ def _per_source(words: Words) -> Settings:
     return {"limits.unauthenticated_per_source": arguments.number(words[0])}
 
 
-def _host_key_types(words: Words) -> Settings:
-    types = [kind for kind in ("ed25519", "ecdsa", "rsa") if any(f"_{kind}_" in f"_{word}_" for word in words)]
-    if unknown := [word for word in words if not any(f"_{kind}_" in f"_{word}_" for kind in types)]:
-        raise Untranslatable(f"{unknown[0]} does not say which type of key it is")
-    return {"host_keys.types": types}
-
-
 def _banner(words: Words) -> Settings:
     return {} if words[0].lower() == "none" else {"listen.banner": f"file:{words[0]}"}
 
@@ -105,7 +101,6 @@ TRANSLATED: dict[str, Callable[[Words], Settings]] = {
     "exposeauthinfo": _switch("session.expose_auth_info"),
     "gatewayports": lambda words: {"forwarding.gateway_ports": words[0].lower()},
     "hostcertificate": lambda words: {"host_keys.certificates": list(words)},
-    "hostkey": _host_key_types,
     "logingracetime": _login_grace,
     "maxauthtries": _number("limits.auth_attempts"),
     "maxsessions": _number("limits.sessions_per_connection"),
@@ -126,6 +121,9 @@ TRANSLATED: dict[str, Callable[[Words], Settings]] = {
 
 LISTENING = frozenset({"port", "listenaddress", "addressfamily"})
 """Keywords that make one setting together."""
+
+FOR_EVERYBODY = TRANSLATED.keys() | LISTENING | {"hostkey"}
+"""All that are seen to here."""
 
 FOR_LOGINS_AS_WELL = frozenset({"allowagentforwarding", "x11forwarding"})
 """Those of `TRANSLATED` that each login can have by itself."""
@@ -180,6 +178,19 @@ def _addresses(argument: str, *, ipv6: bool) -> tuple[str, ...]:
     return tuple(f"[{address}]{colon}{port}" for address in LOOPBACK[: 1 + ipv6])
 
 
-def host_key_files(found: Effective, is_file: Callable[[str], bool]) -> tuple[str, ...]:
-    """The host keys that sshd has."""
-    return found.words("hostkey") or tuple(path for path in HOST_KEYS if is_file(path))
+def host_keys(
+    found: Effective, is_file: Callable[[str], bool]
+) -> tuple[Settings, list[tuple[Directive, Untranslatable]]]:
+    """The types of host keys that sshd has, as the names of their files say them, and files that say none of ours."""
+    kinds: set[str] = set()
+    problems: list[tuple[Directive, Untranslatable]] = []
+    for directive in found.lines.get("hostkey", ()):
+        kind = _TYPE_OF_KEY.search(directive.arguments[0].rpartition("/")[2])
+        if kind is None:
+            problems.append((directive, Untranslatable("the name says none of the types ed25519, ecdsa and rsa")))
+        else:
+            kinds.add(kind[1])
+    if "hostkey" not in found.lines:
+        kinds = {kind for kind, path in HOST_KEYS.items() if is_file(path)}
+    types = [kind for kind in HOST_KEYS if kind in kinds]
+    return {"host_keys.types": types} if types else {}, problems

@@ -82,6 +82,7 @@ class _Translator:
         self._tables: Tables = {}
         self._origins: dict[str, str] = {}
         self._logins: list[logins.Login] = []
+        self._without_keys: list[str] = []
         self._left_out: list[LeftOut] = []
         self._counting: set[Directive] = {each for lines in self._everybody.lines.values() for each in lines}
 
@@ -107,18 +108,17 @@ class _Translator:
     # -- for everybody ------------------------------------------------------------------------------------------------
 
     def _server(self) -> None:
-        found, problems = server.listening(self._everybody, ipv6=self._machine.ipv6)
-        self._put(found, None)
-        for line, why in problems:
-            self._leave_out(line, str(why))
+        listening = server.listening(self._everybody, ipv6=self._machine.ipv6)
+        host_keys = server.host_keys(self._everybody, self._machine.is_file)
+        for found, problems in (listening, host_keys):
+            self._put(found, None)
+            for line, why in problems:
+                self._leave_out(line, str(why))
         for line, result in server.settings(self._everybody):
             if isinstance(result, Untranslatable):
                 self._leave_out(line, str(result))
             else:
                 self._put(result, line)
-        files = server.host_key_files(self._everybody, self._machine.is_file)
-        if files and "hostkey" not in self._everybody.lines:
-            self._put(server.TRANSLATED["hostkey"](files), None)
 
     def _put(self, settings: server.Settings, line: Directive | None) -> None:
         """Keep the settings that our parser takes."""
@@ -137,20 +137,22 @@ class _Translator:
 
     def _login(self, account: Account) -> logins.Login | None:
         found = effective(self._directives, account)
+        keys: list[str] = []
         try:
+            keys = logins.keys_of(account, found, self._machine.is_file)
             if logins.closed(account, found):
                 return None
-            keys = logins.keys_of(account, found, self._machine.is_file)
             if not _is_meant(account, keys):
-                if account.name in found.words("allowusers"):
-                    self._leave_out(None, f"{account.name} has no [[login]]: there is no file of keys")
+                if account.name in found.words("allowusers") or _is_persons(account):
+                    self._without_keys.append(account.name)
                 return None
             self._counting.update(each for lines in found.lines.values() for each in lines)
             self._counting.update(found.unsure)
             entry = logins.login_of(account, found, keys, self._tables.get("forwarding", {}))
             _check_login(entry)
         except Untranslatable as why:
-            self._leave_out(None, f"{account.name} has no [[login]]: {why}")
+            if _is_meant(account, keys) or _is_persons(account):
+                self._leave_out(None, f"{account.name} has no [[login]]: {why}")
             return None
         return entry
 
@@ -159,6 +161,8 @@ class _Translator:
     def _say_the_rest(self) -> None:
         """Each line that counts for somebody and has come to nothing, and each block that is about nobody here."""
         self._say_who_is_missing()
+        if self._without_keys:
+            self._leave_out(None, f"without a file of keys there is no [[login]]: {', '.join(self._without_keys)}")
         for line in self._directives:
             keyword = ALIASES.get(line.keyword, line.keyword)
             known = BY_NAME.get(keyword)
@@ -168,7 +172,7 @@ class _Translator:
             elif line not in self._counting:
                 if line.blocks and applies(line.blocks, None) is None and not self._fits_somebody(line):
                     self._leave_out(line.blocks[-1], "it fits no account here that may log in")
-            elif keyword in server.TRANSLATED.keys() - server.FOR_LOGINS_AS_WELL or keyword in server.LISTENING:
+            elif keyword in server.FOR_EVERYBODY - server.FOR_LOGINS_AS_WELL:
                 if applies(line.blocks, None) is None:
                     self._leave_out(line, f"{known.here[0]} is for everybody, and not for Match {line.blocks[-1].text}")
             elif keyword in logins.TRANSLATED:
@@ -222,7 +226,11 @@ def _plain(remark: str) -> str:
 def _is_meant(account: Account, keys: list[str]) -> bool:
     """Whether the account is one that somebody logs in to: it has keys of its own, or people's authority is enough."""
     own = any(source.startswith("file:") for source in keys)
-    return own or (bool(keys) and account.has_shell and (FIRST_USER <= account.uid < NOBODY or account.uid == 0))
+    return own or (bool(keys) and (_is_persons(account) or account.uid == 0))
+
+
+def _is_persons(account: Account) -> bool:
+    return account.has_shell and FIRST_USER <= account.uid < NOBODY
 
 
 def _check_login(entry: logins.Login) -> None:

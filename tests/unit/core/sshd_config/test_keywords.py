@@ -47,7 +47,7 @@ def test_what_is_named_is_translated() -> None:
     """Protects from a setting of ours that the table promises and the importer forgets, and the other way round."""
     apart = {"match"}  # it is not a value, but what values stand under
     named = {name for name, keyword in BY_NAME.items() if keyword.here} - apart
-    assert named == server.TRANSLATED.keys() | server.LISTENING | login.TRANSLATED - WITHOUT_NAME
+    assert named == server.FOR_EVERYBODY | login.TRANSLATED - WITHOUT_NAME
     assert login.TRANSLATED & server.TRANSLATED.keys() >= server.FOR_LOGINS_AS_WELL
     assert set(ALIASES.values()) | ADD_UP <= BY_NAME.keys()
 

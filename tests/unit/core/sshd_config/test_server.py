@@ -21,6 +21,7 @@ def setting(text: str, path: str) -> object:
         ("ClientAliveInterval 0", "session.keepalive", "off"),
         ("GatewayPorts ClientSpecified", "forwarding.gateway_ports", "clientspecified"),
         ("HostKey /etc/ssh/ssh_host_rsa_key\nHostKey /k/my_ed25519_key", "host_keys.types", ["ed25519", "rsa"]),
+        ("HostKey /etc/ssh/keys/ecdsa_key\nHostKey /k/rsa", "host_keys.types", ["ecdsa", "rsa"]),
         ("LoginGraceTime 1m", "limits.login_grace", "1m"),
         ("MaxAuthTries 3", "limits.auth_attempts", 3),
         ("MaxSessions 5", "limits.sessions_per_connection", 5),
@@ -59,7 +60,8 @@ def test_settings(text: str, path: str, value: object) -> None:
         ("PerSourceMaxStartups none", "there is a limit for each source here"),
         ("PerSourcePenalties authfail:5s", "authfail: each offence has OpenSSH's default, and no setting"),
         ("PerSourcePenaltyExemptList office", "limits.penalty_exempt[0]: expected an address, or a network"),
-        ("HostKey /k/key", "/k/key does not say which type of key it is"),
+        ("HostKey /k/key", "the name says none of the types ed25519, ecdsa and rsa"),
+        ("HostKey /k/ssh_host_dsa_key\nHostKey /k/rsa_key", "the name says none of the types"),
         ("AcceptEnv 'A B'", "session.accept_env[0]: expected the name of an environment variable"),
         ("X11Forwarding perhaps", "perhaps is neither yes nor no"),
         ("RekeyLimit 1T", "1T is not a number of bytes"),
@@ -123,3 +125,4 @@ def test_host_keys_that_are_there() -> None:
     there = frozenset({"/etc/ssh/ssh_host_ecdsa_key", "/etc/ssh/ssh_host_ed25519_key"})
     assert translated("", files=there).tables["host_keys"] == {"types": ["ed25519", "ecdsa"]}
     assert "host_keys" not in translated("").tables
+    assert translated("HostKey /k/dsa_key\nHostKey /k/rsa_key", files=there).tables["host_keys"] == {"types": ["rsa"]}

@@ -27,7 +27,7 @@ Port 2022
 AddressFamily inet
 HostKey /etc/ssh/ssh_host_ed25519_key
 KexAlgorithms curve25519-sha256
-LogLevel VERBOSE
+LogLevel DEBUG
 LoginGraceTime 20
 PermitRootLogin no
 StrictModes yes
@@ -105,7 +105,7 @@ def test_a_hardened_file() -> None:
     }
     starts = [
         "f line 5: KexAlgorithms curve25519-sha256: Fixed: modern algorithms only, see docs/security.md.",
-        "f line 6: LogLevel VERBOSE: Everything is in the event log, see docs/audit.md.",
+        "f line 6: LogLevel DEBUG: Everything is in the event log, see docs/audit.md.",
         "f line 32: MaxSessions 2: limits.sessions_per_connection is for everybody, and not for Match Group sftponly",
         "f line 34: PasswordAuthentication yes: Public keys are the only way in.",
     ]
@@ -118,7 +118,9 @@ def test_a_hardened_file() -> None:
         ("Prot 22", "f line 1: prot 22: sshd_config(5) has no such keyword"),
         ("Match User x\nX11Forwarding no", "f line 1: Match User x: it fits no account here that may log in"),
         ("AllowUsers amos gone go*", "f line 1: AllowUsers amos gone go*: there is no account gone on this machine"),
-        ("AllowUsers daemon", "daemon has no [[login]]: there is no file of keys"),
+        ("AllowUsers daemon", "without a file of keys there is no [[login]]: daemon"),
+        ("AuthorizedKeysFile none", "without a file of keys there is no [[login]]: amos"),
+        ("PubkeyAuthentication no", "amos has no [[login]]: PubkeyAuthentication no: keys are the only way in here"),
         ("Match Host x\nX11Forwarding yes", "f line 2: X11Forwarding yes: Match Host x depends on the connection"),
         ("Subsystem backup /usr/bin/backup", "sftp is built in"),
         ("Subsystem sftp internal-sftp -R", "sftp is built in"),
@@ -150,6 +152,12 @@ def test_what_is_said(text: str, expected: str) -> None:
 def test_what_is_not_worth_a_word(text: str) -> None:
     """Protects the list from lines that nobody has to read."""
     assert said(text) == []
+
+
+def test_accounts_of_programs_are_not_listed() -> None:
+    """Protects the list from thirty accounts that nobody has ever logged in to."""
+    for text in ("PubkeyAuthentication no", "AuthorizedKeysFile %x", "AuthorizedKeysFile none", "AllowUsers d*@x"):
+        assert not [line for line in said(text) if "daemon" in line]
 
 
 def test_few_connections() -> None:
