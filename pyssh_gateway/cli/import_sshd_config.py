@@ -5,9 +5,11 @@ import grp
 import os
 import pwd
 import socket
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 from pyssh_gateway.cli.context import Context
 from pyssh_gateway.cli.exit_codes import FINE, NO, WRONG_USAGE, Failed
@@ -37,11 +39,11 @@ def import_(given: Given, _context: Context) -> int:
     """Translate the file, for this machine; NO if something of it is left out."""
     lines = _lines(Path(given.file))
     found = translate(lines, Machine(_accounts(named_users(lines)), os.path.isfile, _has_ipv6()))
-    written = _with_comments(given.file, found)
     if given.output is None:
-        printing.write(written)
+        # On a terminal the list follows at once, on standard error.
+        printing.write(_written(given.file, found, with_list=not _is_terminal(sys.stdout)))
     else:
-        _write(Path(given.output), written)
+        _write(Path(given.output), _written(given.file, found, with_list=True))
     printing.aside(_report(given, found))
     return NO if found.left_out else FINE
 
@@ -94,9 +96,13 @@ def _has_ipv6() -> bool:
     return socket.has_ipv6 and Path("/proc/net/if_inet6").exists()
 
 
-def _with_comments(source: str, found: Translation) -> str:
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def _written(source: str, found: Translation, *, with_list: bool) -> str:
     head = [f"# From {printing.visible(source)}, by pyssh-gateway import-sshd-config."]
-    if found.left_out:
+    if found.left_out and with_list:
         head += ["#", "# Not in here:", *(f"# - {each.text}" for each in found.left_out)]
     return "\n".join([*head, "", found.toml])
 
