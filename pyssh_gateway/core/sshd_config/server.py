@@ -181,16 +181,23 @@ def _addresses(argument: str, *, ipv6: bool) -> tuple[str, ...]:
 def host_keys(
     found: Effective, is_file: Callable[[str], bool]
 ) -> tuple[Settings, list[tuple[Directive, Untranslatable]]]:
-    """The types of host keys that sshd has, as the names of their files say them, and files that say none of ours."""
+    """The types of host keys that sshd has, as the names of their files say them, and files that say none of ours.
+
+    Of several of one type the first is the one that there is here, and the others are further ones.
+    """
     kinds: set[str] = set()
+    further: list[str] = []
     problems: list[tuple[Directive, Untranslatable]] = []
     for directive in found.lines.get("hostkey", ()):
         kind = _TYPE_OF_KEY.search(directive.arguments[0].rpartition("/")[2])
         if kind is None:
             problems.append((directive, Untranslatable("the name says none of the types ed25519, ecdsa and rsa")))
+        elif kind[1] in kinds:
+            further.append(directive.arguments[0])
         else:
             kinds.add(kind[1])
     if "hostkey" not in found.lines:
         kinds = {kind for kind, path in HOST_KEYS.items() if is_file(path)}
     types = [kind for kind in HOST_KEYS if kind in kinds]
-    return {"host_keys.types": types} if types else {}, problems
+    found_keys: Settings = {"host_keys.types": types} if types else {}
+    return found_keys | ({"host_keys.files": further} if further else {}), problems

@@ -65,6 +65,7 @@ def test_settings_that_are_named_exist() -> None:
 
 COMING = {
     "host_keys.certificates",
+    "host_keys.files",
     "keys.revoked",
     "listen.banner",
     "session.expose_auth_info",

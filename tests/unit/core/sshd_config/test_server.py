@@ -2,7 +2,9 @@
 
 import pytest
 
-from tests.support.sshd_configs import translated
+from pyssh_gateway.core.sshd_config import server
+from pyssh_gateway.core.sshd_config.effective import effective
+from tests.support.sshd_configs import read, translated
 
 
 def setting(text: str, path: str) -> object:
@@ -74,12 +76,30 @@ def test_values_that_there_is_no_way_to_say(text: str, reason: str) -> None:
     assert len([line for line in left_out if line.startswith("f line 1: ") and reason in line]) == 1, left_out
 
 
-def test_settings_of_a_version_that_has_them() -> None:
-    """Protects keywords whose settings are texts and lists that only the parser can judge."""
-    for text in ("Banner /etc/issue.net", "ExposeAuthInfo yes", "RekeyLimit 1G 1h", "RekeyLimit default 0",
-                 "RevokedKeys /etc/ssh/revoked", "HostCertificate /k/key-cert.pub"):  # fmt: skip
-        found = translated(text)
-        assert len(found.left_out) + sum(len(table) for table in found.tables.values()) >= 2  # it, or why not
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Banner /etc/issue.net", {"listen.banner": "file:/etc/issue.net"}),
+        ("ExposeAuthInfo yes", {"session.expose_auth_info": True}),
+        ("RekeyLimit 1G 1h", {"session.rekey_bytes": 2**30, "session.rekey_time": "1h"}),
+        ("RekeyLimit default none", {"session.rekey_time": "off"}),
+        ("RevokedKeys /a /b", {"keys.revoked": ["file:/a", "file:/b"]}),
+        ("HostCertificate /a\nHostCertificate /b", {"host_keys.certificates": ["/a", "/b"]}),
+        ("PerSourcePenalties yes max:1h", {"limits.penalties": True, "limits.penalty_max": "1h"}),
+    ],
+)
+def test_several_settings_of_a_line(text: str, expected: dict[str, object]) -> None:
+    """Protects lines whose values are several, or are written in another way here."""
+    ((_, found),) = server.settings(effective(read(text), None))
+    assert found == expected
+
+
+def test_several_host_keys_of_a_type() -> None:
+    """Protects a rotation that is under way: the first key of a type, and the further ones."""
+    lines = effective(read("HostKey /a/rsa_key\nHostKey /b/ed25519_key\nHostKey /c/rsa_key"), None)
+    found, problems = server.host_keys(lines, lambda _path: False)
+    assert found == {"host_keys.types": ["ed25519", "rsa"], "host_keys.files": ["/c/rsa_key"]}
+    assert not problems
 
 
 # -- where to listen --------------------------------------------------------------------------------------------------

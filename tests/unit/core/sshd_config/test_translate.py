@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pyssh_gateway.config.parser import RawConfig, parse
 from pyssh_gateway.core.sshd_config.keywords import KEYWORDS
 from pyssh_gateway.core.sshd_config.lines import SshdConfigError
-from tests.support.sshd_configs import translated
+from tests.support.sshd_configs import KEY_FILES, translated
 
 DEBIAN = """
 Include /etc/ssh/sshd_config.d/*.conf
@@ -110,6 +110,94 @@ def test_a_hardened_file() -> None:
         "f line 34: PasswordAuthentication yes: Public keys are the only way in.",
     ]
     assert said(HARDENED) == starts
+
+
+BASTION = """
+PermitRootLogin no
+PasswordAuthentication no
+AllowGroups staff
+AuthorizedKeysFile .ssh/authorized_keys
+PermitTTY no
+X11Forwarding no
+AllowAgentForwarding no
+AllowStreamLocalForwarding no
+AllowTcpForwarding local
+PermitOpen 10.0.0.5:22 10.0.0.6:22 [2001:db8::5]:22
+PermitTunnel no
+GatewayPorts no
+ForceCommand /bin/echo "use ssh -J"
+MaxStartups 30:50:200
+"""
+"""A host that people jump over."""
+
+FLEET = """
+TrustedUserCAKeys /etc/ssh/user_ca.pub
+AuthorizedKeysFile none
+AuthenticationMethods publickey
+RequiredRSASize 2048
+PubkeyAuthOptions touch-required
+Match User build
+    TrustedUserCAKeys /etc/ssh/robots_ca.pub
+    ForceCommand /usr/local/bin/deploy
+    DisableForwarding yes
+    PermitTTY no
+    PermitUserRC no
+"""
+"""A machine that knows an authority, and no keys; build has no shell, and is left out with its authority."""
+
+MIRROR = """
+AllowUsers root build
+Match User build
+    AuthorizedKeysFile /etc/ssh/authorized_keys/%u
+    ChrootDirectory /srv/mirror
+    ForceCommand internal-sftp -R -d /pool
+    AllowTcpForwarding no
+    PermitTunnel no
+    PasswordAuthentication no
+    AuthenticationMethods publickey
+"""
+"""A machine that others fetch files from."""
+
+
+def test_a_bastion() -> None:
+    """Protects networks behind a host: what may be reached over it is what it was."""
+    found = translated(BASTION)
+    assert found.logins == (
+        {
+            "user": "amos",
+            "keys": ["file:/home/amos/.ssh/authorized_keys"],
+            "force_command": '/bin/echo "use ssh -J"',
+            "forwarding": "local",
+            "permit_open": ["10.0.0.5:22", "10.0.0.6:22", "[2001:db8::5]:22"],
+            "forward_sockets": "none",
+        },
+    )
+    assert found.tables["forwarding"] == {"x11": False, "agent": False, "gateway_ports": "no"}
+    assert found.tables["limits"] == {"early_drop_start": 30, "early_drop_rate": 50, "unauthenticated": 200}
+    assert said(BASTION) == ["f line 6: PermitTTY no: Each key's own: write no-pty before it."]
+
+
+def test_a_fleet() -> None:
+    """Protects machines that know authorities alone: people get in by them, and what is another account's is named."""
+    found = translated(FLEET)
+    assert [(login["user"], login["keys"]) for login in found.logins] == [
+        ("root", ["ca:/etc/ssh/user_ca.pub"]),
+        ("amos", ["ca:/etc/ssh/user_ca.pub"]),
+    ]
+    assert said(FLEET) == ["f line 7: Match User build: it fits no account here that may log in"]
+
+
+def test_a_mirror() -> None:
+    """Protects files from those who fetch them: reading alone, in a directory of their own."""
+    found = translated(MIRROR, files=KEY_FILES | {"/etc/ssh/authorized_keys/build"})
+    assert found.logins[1] == {
+        "user": "build",
+        "keys": ["file:/etc/ssh/authorized_keys/build"],
+        "force_command": "internal-sftp -R -d /pool",
+        "chroot": "/srv/mirror",
+        "forwarding": "none",
+    }
+    assert not found.left_out
 
 
 @pytest.mark.parametrize(
