@@ -109,7 +109,8 @@ KEYWORDS: tuple[Keyword, ...] = (
     _is("PermitTTY", remark="Each key's own: write `no-pty` before it.", same="yes"),
     _is("PermitTunnel", remark="No tunnels.", same="no"),
     _is("PermitUserEnvironment", remark="`environment=` in a key file counts; ~/.ssh/environment is not read."),
-    _is("PermitUserRC", remark="Each key's own: write `no-user-rc` before it. With `login[].force_command` none is run.", same="yes"),
+    _is("PermitUserRC", remark="Each key's own: write `no-user-rc` before it. With `login[].force_command` "
+        "none is run.", same="yes"),
     _is("PerSourceMaxStartups", "limits.unauthenticated_per_source"),
     _is("PerSourceNetBlockSize", remark="A source is an IPv4 address or an IPv6 /64.", same="32:64"),
     _is("PerSourcePenalties", "limits.penalties", "limits.penalty_max", "limits.penalty_min",
