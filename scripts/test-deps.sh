@@ -37,6 +37,8 @@ sshfs       sshfs           the client matrix
 fusermount3 fuse3           the client matrix
 mosh        mosh            the client matrix
 autossh     autossh         the client matrix
+fish        fish            shell completion
+mandoc      mandoc          man pages
 Xvfb        xvfb            X11 forwarding
 xauth       xauth           X11 forwarding
 xdpyinfo    x11-utils       X11 forwarding

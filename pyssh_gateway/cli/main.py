@@ -66,9 +66,7 @@ def _run(words: Sequence[str], environ: Mapping[str, str]) -> int:
         given = parsing.parse(command, rest)
         if given.help:
             return _help(command.words)
-        module, _, function = command.run.partition(":")
-        run_it: Run = getattr(import_module(module), function)
-        return run_it(given, Context(getattr(given, "config", None), environ))
+        return _function(command)(given, Context(getattr(given, "config", None), environ))
     except printing.OutputFailed:
         raise
     except ConfigError as error:
@@ -83,6 +81,14 @@ def _run(words: Sequence[str], environ: Mapping[str, str]) -> int:
         for problem in problems:
             printing.remark(problem)
     return command.before_command or code if command is not None and end < len(words) else code
+
+
+def _function(command: Command) -> Run:
+    if not command.run:  # `__main__` has seen something else in these words than the command
+        raise WrongUsage(f"{command.name} stands alone")
+    module, _, name = command.run.partition(":")
+    run: Run = getattr(import_module(module), name)
+    return run
 
 
 def _explain_usage(problem: str, command: Command | None) -> None:

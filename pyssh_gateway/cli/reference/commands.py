@@ -1,6 +1,6 @@
 """The commands, one entry each: the command line is read by them, and help, completion and man pages say them."""
 
-from pyssh_gateway.cli.reference.model import Argument, Command, Example, Exit, Group, Option, Values
+from pyssh_gateway.cli.reference.model import Argument, Command, Example, Exit, Group, Named, Option, Values
 
 PROGRAM = "pyssh-gateway"
 
@@ -30,11 +30,22 @@ EXITS = (
 )
 """What the exit codes of all commands mean."""
 
+ENVIRONMENT = (
+    Named("PYSSH_GATEWAY_CONFIG", "the configuration, where --config does not name one"),
+    Named("PYSSH_GATEWAY_*", "a value of the configuration, such as PYSSH_GATEWAY_IDLE__TIMEOUT=5m"),
+    Named("PYSSH_CONTROL", "the control socket of the server to ask; the server sets it in its sessions"),
+)
+FILES = (
+    Named("/etc/pyssh-gateway/config.toml", "the configuration, where nothing else names one"),
+    Named("/run/pyssh-gateway/control.sock", "the control socket of a server that root has started"),
+    Named("control.sock in keys_dir", "that of a server that another account has started"),
+)
+
 COMMANDS = (
     Command(
         "serve",
         Group.SERVING,
-        "let people log in, until nobody needs the machine any more",
+        "let people log in, until nobody needs the machine",
         options=(
             CONFIG,
             Option("--port", "listen on this port (default: 2222)", value="N"),
@@ -66,7 +77,7 @@ SIGINT; SIGHUP has it read the configuration and the keys again.
     Command(
         "check",
         Group.CONFIGURATION,
-        "say what is wrong with the configuration, and who could log in with it",
+        "check the configuration, and show who could log in with it",
         run="pyssh_gateway.cli.check:check",
         options=(CONFIG, JSON),
         details="""
@@ -132,7 +143,7 @@ error. docs/from-sshd.md has every keyword.
     Command(
         "why",
         Group.WATCHING,
-        "show what keeps the machine up, when it stops, and why it stopped before",
+        "show what keeps the machine up, and when and why it stops",
         run="pyssh_gateway.cli.why:why",
         options=(CONFIG, JSON),
     ),
@@ -256,8 +267,36 @@ learned it, --finish puts it in the place of the one in use.
         arguments=(Argument("COMMAND", "its words", needed=False, repeated=True, values=Values.COMMANDS),),
     ),
     Command(
+        "completion",
+        Group.MORE,
+        "print what makes a shell complete these commands",
+        run="pyssh_gateway.cli.reference.printed:completion",
+        arguments=(Argument("SHELL", "bash, zsh or fish", choices=("bash", "zsh", "fish")),),
+        examples=(
+            Example('eval "$(pyssh-gateway completion bash)"', "in ~/.bashrc"),
+            Example("pyssh-gateway completion zsh >~/.zfunc/_pyssh-gateway", "a directory of zsh's $fpath"),
+            Example("pyssh-gateway completion fish >~/.config/fish/completions/pyssh-gateway.fish", "for fish"),
+        ),
+    ),
+    Command(
+        "manpage",
+        Group.MORE,
+        "print a command's man page, or write all of them",
+        run="pyssh_gateway.cli.reference.printed:manpage",
+        options=(Option("--directory", "write all pages there", value="DIRECTORY", values=Values.DIRECTORIES),),
+        arguments=(
+            Argument(
+                "COMMAND", "its words; none for the program's own", needed=False, repeated=True, values=Values.COMMANDS
+            ),
+        ),
+        examples=(
+            Example("pyssh-gateway manpage hold | man -l -", "read one"),
+            Example("sudo pyssh-gateway manpage --directory /usr/local/share/man/man1", "install them for everybody"),
+        ),
+    ),
+    Command(
         "sftp-server",
         Group.MORE,
-        "serve SFTP on standard input and output, as sshd's program of that name",
+        "serve SFTP on standard input and output",
     ),
 )

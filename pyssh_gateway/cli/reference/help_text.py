@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from pyssh_gateway.cli.exit_codes import WrongUsage
-from pyssh_gateway.cli.reference.commands import ABOUT, COMMANDS, EXITS, HELP, PROGRAM, VERSION
+from pyssh_gateway.cli.reference.commands import ABOUT, COMMANDS, ENVIRONMENT, EXITS, HELP, PROGRAM, VERSION
 from pyssh_gateway.cli.reference.model import Argument, Command, Exit, Group, Option
 from pyssh_gateway.cli.reference.parsing import find, members_of
 from pyssh_gateway.config.source import quoted
@@ -66,7 +66,7 @@ def described(entry: Option | Argument) -> str:
 
 
 def _overview() -> list[str]:
-    lines = [f"{PROGRAM}: {ABOUT}", "", f"usage: {PROGRAM} COMMAND [OPTION...]"]
+    lines = [f"{ABOUT[0].upper()}{ABOUT[1:]}.", "", f"usage: {PROGRAM} COMMAND [OPTION...]"]
     width = max(len(command.name) for command in COMMANDS)
     for group in Group:
         members = [(command.name, command.summary) for command in COMMANDS if command.group is group]
@@ -75,11 +75,12 @@ def _overview() -> list[str]:
     options = [(option_names(option), option.summary) for option in (HELP, VERSION)]
     lines += ["", "Options", *_table(options, width)]
     lines += ["", "Exit codes", *_table([(str(one.code), one.meaning) for one in EXITS], width)]
+    lines += ["", "Environment", *_table(ENVIRONMENT, width)]
     return [*lines, "", f"{PROGRAM} help COMMAND says more about each of them."]
 
 
 def _page(command: Command) -> list[str]:
-    lines = [f"{PROGRAM} {command.name}: {command.summary}", "", *_usage(command)]
+    lines = [*textwrap.wrap(f"{PROGRAM} {command.name}: {command.summary}", WIDTH), "", *_usage(command)]
     for paragraph in command.paragraphs:
         lines += ["", *textwrap.wrap(paragraph, WIDTH)]
     arguments = [(argument.name, described(argument)) for argument in command.arguments]

@@ -77,6 +77,13 @@ class Exit(NamedTuple):
     meaning: str
 
 
+class Named(NamedTuple):
+    """A variable of the environment, or a file, and what it is."""
+
+    name: str
+    meaning: str
+
+
 class Example(NamedTuple):
     """A command line, and what it is for."""
 

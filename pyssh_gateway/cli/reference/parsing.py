@@ -18,6 +18,11 @@ class Given(SimpleNamespace):
     """What was given to a command: an attribute for each of its options and arguments, as `model` says, and `help`."""
 
 
+def first_words() -> tuple[str, ...]:
+    """What can be typed first, in the order of the table: commands, and the names of families."""
+    return tuple(dict.fromkeys(command.words[0] for command in COMMANDS))
+
+
 def members_of(word: str) -> tuple[Command, ...]:
     """The commands of the family `word`, without the one that is called just that."""
     return tuple(command for command in COMMANDS if len(command.words) > 1 and command.words[0] == word)

@@ -45,6 +45,7 @@ def test_options_are_said_in_one_way(command: Command) -> None:
         assert said.isprintable()
         assert len(said) <= 100
         assert not said.endswith(".")
+    assert len(command.summary) <= 60  # one line in the overview
 
 
 def test_serve_takes_what_the_table_says() -> None:
