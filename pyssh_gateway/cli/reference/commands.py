@@ -89,7 +89,7 @@ Nothing is kept.
     Command(
         "import-sshd-config",
         Group.CONFIGURATION,
-        "translate the configuration of an sshd, and say what can't be",
+        "translate an sshd's configuration, and say what can't be",
         run="pyssh_gateway.cli.import_sshd_config:import_",
         options=(
             Option(
