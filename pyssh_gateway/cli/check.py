@@ -27,6 +27,7 @@ from pyssh_gateway.keys.sources import LOCAL_KINDS
 from pyssh_gateway.startup import state_lock
 from pyssh_gateway.startup.listening import endpoints_in
 from pyssh_gateway.startup.preflight import (
+    chroot_directory_problems,
     config_problems,
     key_file_problems,
     key_files,
@@ -110,6 +111,7 @@ def _machine_problems(config: Config, found: Lookup) -> list[str]:
     return [
         *login_problems(config),
         *place_problems(config),
+        *chroot_directory_problems(config),
         *others,
         *ports,
         *host_key_problems(config),

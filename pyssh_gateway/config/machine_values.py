@@ -118,6 +118,15 @@ def optional_path(value: object) -> str:
     return "" if value == "" else absolute_path(value)
 
 
+def chroot_directory(value: object) -> str:
+    """Read a root directory for a login, with sshd's tokens %h, %u, %U and %%; empty for the machine's own."""
+    text = value if isinstance(value, str) else "\0"
+    fits = text.startswith(("/", "%h")) and "\0" not in text and ".." not in text.split("/")
+    if text and not (fits and re.fullmatch("(?:[^%]|%[huU%])*", text, re.DOTALL)):
+        raise UnfitError("an absolute path without .., in which %h is the home directory, %u the user and %U the uid")
+    return text
+
+
 def file_mode(value: object) -> str:
     """Read a file's mode, which stays the octal digits that it is written in."""
     if not isinstance(value, str) or not re.fullmatch(r"[0-7]{3,4}", value, re.ASCII):

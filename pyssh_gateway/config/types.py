@@ -33,6 +33,9 @@ PRIVATE_NETWORKS = (
 """Private addresses (RFC 1918, 6598, 3927, 4193 and 4291). Connections from there are often other people's, whom a
 bridge, a balancer or a proxy without a header brings: a penalty for one would keep out all of them."""
 
+FORWARDING_SCOPES = ("all", "local", "remote", "none")
+"""What a login may forward: both ways, outwards, towards the client, nothing (sshd's AllowTcpForwarding)."""
+
 GITHUB_URL = "https://github.com"
 GITHUB_API_URL = "https://api.github.com"
 
@@ -68,14 +71,22 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One Unix account that people may log in to, and where their keys come from."""
+    """One Unix account that people may log in to, and where their keys come from.
+
+    `chroot` may have tokens, and is empty for the machine's own root directory. `forward_sockets` None: as `forwarding`
+    has it; `forward_agent` and `forward_x11` None: as for everybody.
+    """
 
     user: Annotated[str, values.existing_account]
     keys: Annotated[tuple[Annotated[str, values.source_spec], ...], msgspec.Meta(min_length=1)]
-    forwarding: Annotated[str, values.choice("all", "local", "none")] = "all"
+    forwarding: Annotated[str, values.choice(*FORWARDING_SCOPES)] = "all"
+    forward_sockets: Annotated[str | None, values.choice(*FORWARDING_SCOPES)] = None
+    forward_agent: Annotated[bool | None, values.yes_or_no] = None
+    forward_x11: Annotated[bool | None, values.yes_or_no] = None
     permit_open: tuple[Annotated[str, values.host_and_port], ...] = ()
     permit_listen: tuple[Annotated[str, values.host_and_port], ...] = ()
     force_command: Annotated[str, values.command] = ""
+    chroot: Annotated[str, machine_values.chroot_directory] = ""
     set_env: tuple[Annotated[str, values.env_setting], ...] = ()
     only_fingerprints: tuple[Annotated[str, values.fingerprint], ...] = ()
     key_types: tuple[Annotated[str, values.choice(*KEY_TYPES)], ...] = ()

@@ -11,7 +11,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 
@@ -112,6 +112,7 @@ class Servers:
         self._say = say
         self._on_spawn = on_spawn
         self._users: frozenset[str] = frozenset()
+        self._chroots: Mapping[str, str] = {}
         self._accounts = ForkedAhead(partial(server_process.start_postauth, processes, inherited))
         self._sessions = SessionChildren(inherited, user_servers)
         self._preauth: dict[int, _Server] = {}
@@ -123,9 +124,10 @@ class Servers:
 
     # -- what the monitor asks ----------------------------------------------------------------------------------------
 
-    def permit(self, users: frozenset[str]) -> None:
-        """Processes may run as these accounts from now on, and as no others."""
+    def permit(self, users: frozenset[str], chroots: Mapping[str, str]) -> None:
+        """Processes may run as these accounts from now on, and no others; with these root directories, if with any."""
         self._users = users
+        self._chroots = chroots
 
     def start_preauth(self, request: protocol.StartPreauth) -> None:
         """Start a process for one stranger."""
@@ -182,6 +184,7 @@ class Servers:
             account,
             self._sessions.begin,
             may_log_in=lambda name: name in self._users,
+            chroot_of=lambda name: self._chroots.get(name, ""),
             report=link.report,
             records=self._records,
         )

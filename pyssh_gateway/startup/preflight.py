@@ -31,6 +31,7 @@ def start_problems(config: Config) -> tuple[list[str], Mapping[str, str]]:
 def config_problems(config: Config) -> list[str]:
     """What is wrong with `config` on whatever machine, beyond what reading it has shown, a line each."""
     # Late: nothing before the bind needs them.
+    from pyssh_gateway.core.login_rules import chroot_problems
     from pyssh_gateway.core.transfers.sftp_options import problem_of
 
     problems: list[str] = []
@@ -39,6 +40,7 @@ def config_problems(config: Config) -> list[str]:
     for index, login in enumerate(config.login):
         if problem := problem_of(login.force_command.encode("utf-8", "surrogateescape")):
             problems.append(f"login[{index}].force_command: {problem}")
+        problems += [f"login[{index}].{problem}" for problem in chroot_problems(login)]
     if config.stop.action == "command" and not config.stop.command.strip():
         problems.append('stop.command: missing; stop.action = "command" needs one, such as systemctl poweroff')
     return problems
@@ -51,6 +53,8 @@ def login_problems(config: Config, passed_over: Collection[str] = ()) -> list[st
     problems: list[str] = []
     for index, login in enumerate(config.login):
         where = f"login[{index}]"
+        if login.chroot and me.pw_uid != 0:
+            problems.append(f"{where}.chroot: only a server that root starts can have it, and {me.pw_name} is not root")
         try:
             entry = pwd.getpwnam(login.user)
         except KeyError:
@@ -61,6 +65,22 @@ def login_problems(config: Config, passed_over: Collection[str] = ()) -> list[st
         if me.pw_uid not in {0, entry.pw_uid}:
             problems.append(f"{where}.user: started by {me.pw_name}, only {me.pw_name} can log in, not {login.user}")
     return problems + list(key_file_problems(config, passed_over).values())
+
+
+def chroot_directory_problems(config: Config) -> list[str]:
+    """Which logins' root directories their sessions could not enter now. A start is not kept back by that."""
+    from pyssh_gateway.core.transfers.sftp_options import expanded
+    from pyssh_gateway.spawner.processes import chroot
+
+    problems = []
+    for index, login in enumerate(config.login):
+        if login.chroot and _is_there(login.user):
+            entry = pwd.getpwnam(login.user)
+            home = os.fsencode(entry.pw_dir)
+            path = expanded(os.fsencode(login.chroot), user=entry.pw_name, uid=entry.pw_uid, home=home)
+            if problem := chroot.problem(path):
+                problems.append(f"login[{index}].chroot: {problem}")
+    return problems
 
 
 def key_file_problems(config: Config, passed_over: Collection[str] = ()) -> dict[str, str]:

@@ -299,7 +299,8 @@ def permissions(config: "Config", environ: Mapping[str, str]) -> "Permissions":
     from pyssh_gateway.startup.preflight import key_files
 
     users = frozenset(login.user for login in config.login)
-    return Permissions(users, key_files(config), stop_commands(config, environ))
+    chroots = {login.user: login.chroot for login in config.login if login.chroot}
+    return Permissions(users, key_files(config), stop_commands(config, environ), chroots)
 
 
 def freeze() -> None:

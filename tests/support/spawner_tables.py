@@ -44,6 +44,8 @@ class Spawner:
     def __init__(self) -> None:
         self.reports: list[protocol.Report] = []
         self.pids: set[int] = set()
+        self.chroot = ""
+        """What the configuration has for a root directory of the account."""
         self._ours, self._theirs = protocol.socket_pair()
         self._link = Link(self._ours, protocol.decode_monitor_request)
         records = LoginRecorder(pytest.fail)
@@ -69,6 +71,7 @@ class Spawner:
             USER,
             session_children().begin,
             may_log_in=lambda user: user == USER.pw_name,
+            chroot_of=lambda _user: self.chroot,
             report=self._report,
             records=records,
         )

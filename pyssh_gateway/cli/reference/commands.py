@@ -161,6 +161,46 @@ address, which may have a password in it, are not shown.
         ),
     ),
     Command(
+        "import-sshd-config",
+        Group.CONFIGURATION,
+        "translate an sshd's configuration, and say what can't be",
+        run="pyssh_gateway.cli.import_sshd_config:import_",
+        options=(
+            Option(
+                "--output",
+                "write to this file, which must not be there yet",
+                value="FILE",
+                values=Values.FILES,
+                short="-o",
+            ),
+        ),
+        arguments=(
+            Argument(
+                "FILE",
+                "sshd's (default: /etc/ssh/sshd_config)",
+                needed=False,
+                values=Values.FILES,
+                default="/etc/ssh/sshd_config",
+            ),
+        ),
+        details="""
+Reads the file as sshd does, with what it includes, for the accounts of this machine: each that sshd would let in
+with a key gets a [[login]]. The result is TOML on standard output; what has no counterpart is listed on standard
+error. docs/from-sshd.md has every keyword.
+""",
+        examples=(
+            Example(
+                "pyssh-gateway import-sshd-config -o /etc/pyssh-gateway/config.toml",
+                "take over the configuration of this machine's sshd",
+            ),
+        ),
+        exits=(
+            Exit(0, "everything is translated"),
+            Exit(1, "something is left out, or the result could not be written"),
+            Exit(2, "the command line can't be used, or sshd would not take the file"),
+        ),
+    ),
+    Command(
         "status",
         Group.WATCHING,
         "show the server, who is on, and when it stops",

@@ -65,12 +65,19 @@ class Starting(msgspec.Struct, frozen=True):
     ready: int
 
 
-Begin = Callable[[LaunchPlan, pwd.struct_passwd, str, list[int]], tuple[int, int]]
-"""Has a child become a process: plan, account, the terminal's path, the child's descriptors -> pid and `ready`."""
+Begin = Callable[[LaunchPlan, pwd.struct_passwd, str, bytes | None, list[int]], tuple[int, int]]
+"""Has a child become a process: plan, account, the terminal's path, root directory (None: the machine's), the child's
+descriptors -> pid and `ready`."""
 
 
-def start(plan: LaunchPlan, account: pwd.struct_passwd, begin: Begin) -> Starting:
-    """Start the process that `plan` describes, as `account`. Raises `SpawnError`."""
+def start(plan: LaunchPlan, account: pwd.struct_passwd, begin: Begin, chroot: bytes | None = None) -> Starting:
+    """Start the process that `plan` describes, as `account`.
+
+    With `chroot`, that is its root directory, and it is the SFTP server, whatever else the plan says. Raises
+    `SpawnError`.
+    """
+    if chroot is not None and not serves_in_chroot(plan):
+        raise SpawnError("nothing but SFTP is served to this account: log in again if that has changed")
     ours: list[int] = []
     theirs: list[int] = []
     tty = ""
@@ -87,7 +94,7 @@ def start(plan: LaunchPlan, account: pwd.struct_passwd, begin: Begin) -> Startin
         else:
             master, slave, tty = _terminal(plan.terminal, account)
             ours, theirs = [master], [slave] * 3
-        pid, ready = begin(plan, account, tty, theirs)
+        pid, ready = begin(plan, account, tty, chroot, theirs)
     except OSError as error:
         close_all(ours)
         raise SpawnError(f"can't start a process: {error.strerror}") from error
@@ -100,6 +107,11 @@ def start(plan: LaunchPlan, account: pwd.struct_passwd, begin: Begin) -> Startin
     finally:
         close_all(theirs)
     return Starting(Child(pid, account.pw_name, account.pw_uid, tty, ours), ready)
+
+
+def serves_in_chroot(plan: LaunchPlan) -> bool:
+    """Whether the plan is one for an account with another root directory: the SFTP server, or a refusal in words."""
+    return bool(plan.refusal) or (plan.builtin == "sftp" and plan.sftp is not None and plan.terminal is None)
 
 
 def find_account(user: str) -> pwd.struct_passwd:

@@ -34,12 +34,14 @@ NOT_YET = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 class Told(msgspec.Struct, frozen=True):
     """What it is for. `account` is the passwd entry, `tty` the terminal's path or empty.
 
-    Descriptors: what becomes 0, 1, 2 and, for a built-in server, 3.
+    With `chroot`, that is its root directory, and it is the SFTP server. Descriptors: what becomes 0, 1, 2 and, for a
+    built-in server, 3.
     """
 
     plan: LaunchPlan
     account: tuple[bytes, bytes, int, int, bytes, bytes, bytes]
     tty: str
+    chroot: bytes | None
 
 
 _decoder = msgspec.msgpack.Decoder(Told)
@@ -53,13 +55,15 @@ class SessionChildren:
         self._servers = servers
         self.ahead = ForkedAhead(self._start)
 
-    def begin(self, plan: LaunchPlan, account: pwd.struct_passwd, tty: str, descriptors: list[int]) -> tuple[int, int]:
+    def begin(
+        self, plan: LaunchPlan, account: pwd.struct_passwd, tty: str, chroot: bytes | None, descriptors: list[int]
+    ) -> tuple[int, int]:
         """Have a child become the process of `plan`; its pid, and a descriptor to poll.
 
         That ends when the child is the account, or is dead. Until then it may be root: a signal that its account sent
         would be root's. Raises OSError, and ProtocolError if there is more of the plan than one can be told.
         """
-        forked = self.ahead.tell(protocol.packet_of(_told(plan, account, tty)), descriptors)
+        forked = self.ahead.tell(protocol.packet_of(_told(plan, account, tty, chroot)), descriptors)
         forked.words.close()
         return forked.pid, forked.link.detach()
 
@@ -96,7 +100,7 @@ class SessionChildren:
 def _rehearse() -> None:
     """Go through what a session waits for, up to where it would change something: then its memory has been copied."""
     account = pwd.getpwuid(os.getuid())
-    protocol.message_in(protocol.packet_of(_told(_NOTHING, account, "")), _decoder, "session")
+    protocol.message_in(protocol.packet_of(_told(_NOTHING, account, "", None)), _decoder, "session")
     process.refusal_now(account)
     os.getgrouplist(account.pw_name, account.pw_gid)
 
@@ -104,10 +108,10 @@ def _rehearse() -> None:
 _NOTHING = LaunchPlan("", b"/bin/true", (b"true",), {b"PATH": b"/bin"}, b"/", None, greet=False)
 
 
-def _told(plan: LaunchPlan, account: pwd.struct_passwd, tty: str) -> Told:
+def _told(plan: LaunchPlan, account: pwd.struct_passwd, tty: str, chroot: bytes | None) -> Told:
     name, password, uid, gid, *texts = account
     gecos, home, shell = map(os.fsencode, texts)
-    return Told(plan, (os.fsencode(name), os.fsencode(password), uid, gid, gecos, home, shell), tty)
+    return Told(plan, (os.fsencode(name), os.fsencode(password), uid, gid, gecos, home, shell), tty, chroot)
 
 
 def _become(told: Told, descriptors: list[int], link: socket.socket, servers: UserServers) -> int:
@@ -118,10 +122,13 @@ def _become(told: Told, descriptors: list[int], link: socket.socket, servers: Us
     child.let_signals_in(())
     refusal = process.refusal_now(account)
     process.claim_login(account.pw_uid)
-    child.be_account(account.pw_name, account.pw_uid, account.pw_gid)
+    child.be_account(account.pw_name, account.pw_uid, account.pw_gid, told.chroot)
     os.close(until_ready)
     if refusal is not None:
         os.write(2, refusal)
         return NOLOGIN_EXIT_STATUS
-    program.run(told.plan, account, told.tty, servers)
+    if told.chroot is None:
+        program.run(told.plan, account, told.tty, servers)
+    else:
+        program.run_in_chroot(told.plan, account, servers)
     return 0

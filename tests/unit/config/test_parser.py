@@ -450,6 +450,15 @@ def documented_default(value: object) -> str:
             return str(value) or "empty"
 
 
+DEFAULTS_OF_OTHERS = {
+    "idle.boot_grace": "timeout",
+    "login[].forward_sockets": "as forwarding",
+    "login[].forward_agent": "as forwarding.agent",
+    "login[].forward_x11": "as forwarding.x11",
+}
+"""Keys that follow another one until they are set."""
+
+
 def test_the_documentation_has_every_key() -> None:
     """docs/configuration.md lists exactly the keys that exist, with their defaults and environment names."""
     rows = re.findall(r"^\| `([^`]+)` \| [^|]+ \| ([^|]+) \| ([^|]+) \| [^|]+ \|$", DOCUMENT.read_text(), re.MULTILINE)
@@ -458,7 +467,7 @@ def test_the_documentation_has_every_key() -> None:
     expected = {}
     for path, field in LEAVES.items():
         default = "required" if field.required else documented_default(field.default).strip('"')
-        default = "timeout" if path == "idle.boot_grace" else default
+        default = DEFAULTS_OF_OTHERS.get(path, default)
         is_list = "[]" in path or isinstance(field.default, tuple)
         name = "-" if is_list and path not in LISTS_AS_TEXT else "PYSSH_GATEWAY_" + path.upper().replace(".", "__")
         expected[path] = (default, name)

@@ -107,3 +107,27 @@ def test_names_alone_tell_what_can_be_on_no_machine(account: str, preauth_accoun
     login = (Login(user="amos", keys=("file:/k",)),)
     found = preflight.name_problems(Config(login=login, account=account, preauth_account=preauth_account))
     assert [problem.partition(":")[0] for problem in found] == keys
+
+
+def test_a_chroot_that_can_not_be_entered(accounts: Accounts, tmp_path: Path) -> None:
+    """What each session would end with is found by `check`, with the login's path; not of accounts still to be made."""
+    accounts(amos=1000)
+    jail = Login(user="amos", keys=("github:amos",), chroot=f"{tmp_path}/%u")
+    config = Config(login=(Login(user="amos", keys=("github:amos",)), jail, Login("new", jail.keys, chroot="/no")))
+    (problem,) = preflight.chroot_directory_problems(config)
+    assert problem.startswith("login[1].chroot: /")
+    assert preflight.chroot_directory_problems(Config(login=(Login("amos", jail.keys, chroot="/"),))) == []
+
+
+def test_a_chroot_takes_root_and_sftp(monkeypatch: pytest.MonkeyPatch, accounts: Accounts) -> None:
+    """What would fail in each session, or have no effect, is said before the start."""
+    accounts(amos=1000)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _uid: pwd.getpwnam("amos"))
+    login = Login(user="amos", keys=("github:amos",), chroot="/srv", force_command="sh")
+    config = Config(login=(login,))
+    assert preflight.config_problems(config) == [
+        "login[0].force_command: with chroot it is internal-sftp, or left out: no program runs there"
+    ]
+    assert preflight.login_problems(config) == [
+        "login[0].chroot: only a server that root starts can have it, and amos is not root"
+    ]
