@@ -79,10 +79,11 @@ class Signed(msgspec.Struct, frozen=True, tag="signed"):
 
 
 class Answer(msgspec.Struct, frozen=True, tag="answer"):
-    """Monitor: what becomes of an attempt. `last`: it was denied and there may be no other, so say so and end."""
+    """Monitor: what becomes of an attempt. `last`: it was denied and is the last, so say `message` and end."""
 
     result: Literal["offered", "accepted", "denied"]
     last: bool
+    message: Annotated[str, msgspec.Meta(max_length=MAX_REASON)] = ""
 
 
 class Disconnect(msgspec.Struct, frozen=True, tag="disconnect"):

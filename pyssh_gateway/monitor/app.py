@@ -13,7 +13,7 @@ import msgspec
 
 from pyssh_gateway.audit.log import AuditLog
 from pyssh_gateway.config.types import Config
-from pyssh_gateway.core.idle.stopping import Clocks
+from pyssh_gateway.core.idle.stopping import SPAWNER_GONE, Clocks
 from pyssh_gateway.events import (
     GatewayCrashed,
     InternalError,
@@ -371,7 +371,7 @@ class Monitor:
 
     def _spawner_lost(self) -> None:
         self._places.give_up()  # the next server may be waiting for them
-        self._departure.signal("the spawner is gone")
+        self._departure.signal(SPAWNER_GONE)
 
     def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A bug of ours that no one caught: it goes into the log, and the others' sessions go on."""

@@ -14,7 +14,7 @@ import sys
 from contextlib import suppress
 from typing import Protocol
 
-from pyssh_gateway.core.idle.stopping import farewell
+from pyssh_gateway.core.idle.stopping import SPAWNER_GONE, farewell
 from pyssh_gateway.core.printable import printable
 from pyssh_gateway.events import ConnectionClosed, ForwardClosed, SessionClosed
 from pyssh_gateway.ipc.postauth import (
@@ -205,7 +205,7 @@ class Postauth:
             self._tasks.create_task(self._see_off(code))
 
     async def _see_off(self, code: int) -> None:
-        words = farewell("signal", "exit")
+        words = farewell("signal", "exit", SPAWNER_GONE)
         for session in self._connections.sessions:
             session.announce(words.screen)
             session.hang_up()

@@ -89,7 +89,7 @@ class Authentication(Movable):
             case "offered":
                 self.send_packet(MSG_USERAUTH_PK_OK, String(asked.algorithm), String(asked.blob))
             case "denied" if answer.last:
-                self.disconnect(DISC_PROTOCOL_ERROR, "Too many authentication failures")
+                self.disconnect(DISC_PROTOCOL_ERROR, answer.message)
             case "denied":
                 self.send_userauth_failure(False)
 

@@ -123,10 +123,14 @@ class Monitor:
 
     # -- its end ------------------------------------------------------------------------------------------------------
 
-    def stop(self, now: float, within: float) -> bool:
-        """Ask it to leave within so many seconds; whether there is one, or none can be started at present."""
+    def stop(self, number: int, now: float, within: float) -> bool:
+        """Ask it to leave within so many seconds; whether there is one, or none can be started at present.
+
+        `number` is the signal that asks the server to stop. The monitor gets the same one, so that it can say which it
+        was, unless that means something else to it: SIGHUP has it read the configuration.
+        """
         self._kill_at = now + within
-        self.signal(signal.SIGTERM)
+        self.signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
         waiting, self._start_at = self._start_at is not None, None
         return not waiting
 

@@ -299,7 +299,8 @@ class Supervisor:
             arrived = os.read(self._signals, 4096)
         except BlockingIOError:
             return
-        for number in arrived:
+        # Of a Ctrl-C that comes together with somebody's SIGTERM, the Ctrl-C is what a person meant.
+        for number in sorted(arrived):
             now = time.monotonic()
             if number == signal.SIGHUP and not self._terminal.is_gone():
                 self._reloading.ask(now)
@@ -313,7 +314,7 @@ class Supervisor:
         if self._stop_asked_at is None:
             self._stop_asked_at = now
             seconds = self._services.stop_seconds if self._services.stopping else 0.0
-            if not self._monitor.stop(now, self._stop_within + seconds):
+            if not self._monitor.stop(number, now, self._stop_within + seconds):
                 self._end(0)
         elif now - self._stop_asked_at > SAME_SIGNAL_SECONDS:
             self._monitor.signal(signal.SIGKILL)
