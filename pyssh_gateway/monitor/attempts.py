@@ -78,14 +78,15 @@ class Attempts:
     """Those of one connection, `conn`, from the address `peer`.
 
     `session_id` is the hash that was signed for it, empty before. `accepted` is what let its client in, None while
-    nothing has; `in_vain` are the fingerprints of the keys that it has offered and that nobody knew. `too_many` is what
-    is said once it has used up its attempts.
+    nothing has, and `proved` the key or certificate of it. `in_vain` are the fingerprints of the keys that it has
+    offered and that nobody knew. `too_many` is what is said once it has used up its attempts.
     """
 
     def __init__(self, conn: str, peer: str, services: Services) -> None:
         self.session_id = b""
         self.user: bytes | None = None
         self.accepted: policy.Accept | None = None
+        self.proved = b""
         self.in_vain: tuple[str, ...] = ()
         self.too_many: TooMany | None = None
         self._conn = conn
@@ -180,7 +181,7 @@ class Attempts:
         if not verified(outcome.signer, self._signed(asked), asked.signature, touch_required=touch_required):
             self._report(attempt, "denied", accepted=outcome, denial=WRONG_SIGNATURE)
             return "denied"
-        self.accepted = outcome
+        self.accepted, self.proved = outcome, asked.blob
         self._report(attempt, "accepted", accepted=outcome)
         return "accepted"
 

@@ -67,6 +67,7 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
 
     # Late: msgspec, and what only matters once a client can connect.
     from pyssh_gateway.config import parser as config_module
+    from pyssh_gateway.startup.banner_file import with_text
     from pyssh_gateway.startup.preflight import start_problems
 
     identity = ""
@@ -78,6 +79,7 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
             config = config_module.parse(source.read(options.config, environ, overrides | {"login": [login]}))
         if options.trial:
             _make_trial_account(config.preauth_account)
+        config = with_text(config)
         found, passed_over = start_problems(config)
         problems += found
     except (source.ConfigError, CannotStart) as error:

@@ -217,6 +217,7 @@ class Guest:
             has_aes=has_aes,
             without_gcm=without_gcm,
             is_direct=self._is_direct,
+            banner=self._terms.banner,
         )
         self._messages.send(ipc.encode(serve), (self._socket.fileno(),))
         return await self._converse(self._messages)
@@ -265,6 +266,7 @@ class Guest:
             session_id=self.attempts.session_id,
             opened=self._opened,
             in_vain=self.attempts.in_vain,
+            proved=self.attempts.proved,
         )
         try:
             async with self._services.handing_over.prepare(login) as prepared:

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyssh_gateway.config.types import Config, Login
 from pyssh_gateway.core.access.key_options import NO_OPTIONS, KeyOptions, parse_options
 from pyssh_gateway.core.forwarding import ForwardingRules
-from pyssh_gateway.core.login_rules import LoginRules, restrict
+from pyssh_gateway.core.login_rules import LoginRules, restrict, rules_for
 
 RULES = LoginRules(
     forwarding=ForwardingRules(x11=True, permit_open=("a:1",), permit_listen=("b:2",), gateway_ports="yes"),
@@ -90,3 +91,9 @@ def test_what_only_the_server_says(name: bytes) -> None:
     """Protects what scripts and logs believe about a session: no line of a key file can say something else."""
     options = KeyOptions(environment=((name, b"forged"), (b"SSH_USER", b"amos")))
     assert restrict(RULES, options).env == {b"SSH_USER": b"amos"} | RULES.env
+
+
+def test_of_two_variables_of_one_name_the_first_counts() -> None:
+    """Protects settings that come from sshd_config: SetEnv there takes the first, too."""
+    login = Login(user="amos", keys=("file:/k",), set_env=("A=1", "B=2", "A=3"))
+    assert rules_for(Config(login=(login,)))["amos"].env == {b"A": b"1", b"B": b"2"}
