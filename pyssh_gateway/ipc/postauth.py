@@ -101,10 +101,14 @@ class HangUp(msgspec.Struct, frozen=True, tag="hang-up"):
 
 
 class EndConnection(msgspec.Struct, frozen=True, tag="end-connection"):
-    """Monitor: say goodbye for `reason` and close the connection; all of them if `conn` is empty."""
+    """Monitor: say goodbye for `reason` and close the connection; all of them if `conn` is empty.
+
+    `revoked`: because its key was; what runs in its sessions is ended, too.
+    """
 
     conn: Name
     reason: Text
+    revoked: bool = False
 
 
 class Revoke(msgspec.Struct, frozen=True, tag="revoke"):

@@ -39,6 +39,7 @@ from pyssh_gateway.postauth.drains import Drains
 from pyssh_gateway.postauth.forwards.forward import ForwardContext
 from pyssh_gateway.postauth.forwards.forwarding import Forwarding
 from pyssh_gateway.postauth.forwards.sockets import Sockets
+from pyssh_gateway.postauth.revoked import Revoked
 from pyssh_gateway.postauth.session import Session, SessionContext
 from pyssh_gateway.ssh.disconnects import end_reason, was_lost
 from pyssh_gateway.system.environment import read_system_environment
@@ -58,6 +59,7 @@ class Shared(msgspec.Struct, frozen=True):
     spawner: PostauthSpawnerClient
     drains: Drains
     sockets: Sockets
+    revoked: Revoked
     publish: Callable[[Told], None]
     taken: Callable[[Taken], None]
     crashed: Callable[[str, str], None]
@@ -171,8 +173,11 @@ class Client(asyncssh.SSHServer):
         match order:
             case Announce(text=text):
                 self.announce(text)
-            case EndConnection(reason=reason):
-                self.disconnect(reason)
+            case EndConnection(reason=reason, revoked=revoked):
+                sessions = tuple(self.sessions.values()) if revoked else ()
+                self.disconnect(reason)  # first, so that it is what the client hears
+                for session in sessions:
+                    session.end_processes(self._shared.revoked)
             case Revoke(reason=why):
                 self._revoke(why)
 
