@@ -170,6 +170,7 @@ class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keepalive_misses: Annotated[int, values.whole_number(1, _MAX_MISSES)] = 10
     linger: Annotated[Duration | None, values.duration_or_off] = None
     banner: Annotated[bool, values.yes_or_no] = True
+    update_motd: Annotated[bool, values.yes_or_no] = True
     expose_auth_info: Annotated[bool, values.yes_or_no] = False
     rekey_bytes: Annotated[Size, sizes.size(_MIN_REKEY, _MAX_REKEY)] = Size(2**30)
     rekey_time: Annotated[Duration | None, values.duration_or_off] = Duration(3600)

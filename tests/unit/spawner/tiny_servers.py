@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from pyssh_gateway.config.types import Boot, Config
+from pyssh_gateway.config.types import Boot, Config, Session
 from pyssh_gateway.config.values import Duration
 from pyssh_gateway.events import ServiceOutput
 from pyssh_gateway.ipc import spawner as protocol
@@ -332,7 +332,7 @@ def reloading(users: frozenset[str]) -> Reloading:
         return Reread(msgspec.structs.replace(in_force, stop=stop), changed=("stop.drain",))
 
     return Reloading(
-        Config(),
+        Config(session=Session(update_motd=False)),  # what this machine has would be run as root
         read=read,
         permissions_of=lambda config: Permissions(users | {f"drain-{config.stop.drain:g}"}, {}),
         open_log=lambda: os.open(os.environ["TINY_LOG"], os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600),
