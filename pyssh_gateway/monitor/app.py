@@ -55,6 +55,7 @@ from pyssh_gateway.monitor.reporting.places import Places
 from pyssh_gateway.monitor.reporting.reports import Reporter
 from pyssh_gateway.monitor.tasks import Tasks
 from pyssh_gateway.system.processor import processor_has_aes
+from pyssh_gateway.system.signals import HANDED_ON
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -247,8 +248,8 @@ class Monitor:
     async def run(self) -> int:
         """Serve until it is time to leave; returns the exit code."""
         self._loop.set_exception_handler(self._unhandled)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._departure.signal, signal.Signals(number).name)
+        for asked, number in HANDED_ON.items():
+            self._loop.add_signal_handler(number, self._departure.signal, asked.name)
         self._loop.add_signal_handler(signal.SIGHUP, self._spawner.ask_reload)
         self._subscribe()
         await self._go_on()

@@ -25,6 +25,8 @@ def farewell(reason: str, action: str, detail: str = "") -> Farewell:
     """
     if detail == "SIGINT":
         text = "the server was stopped by hand (Ctrl-C)"
+    elif detail == "SIGHUP":
+        text = "the server was stopped with the terminal that it ran in"
     elif detail == SPAWNER_GONE:
         text = "the server has died; reconnect when it has been started again"
     elif reason == "signal":

@@ -28,6 +28,7 @@ def test_a_signal_is_told_as_a_deploy(action: str) -> None:
 def test_a_stop_by_hand_is_told_as_one() -> None:
     """Protects people from waiting for a deploy that nobody makes, when somebody has pressed Ctrl-C."""
     assert farewell("signal", "exit", "SIGINT").message == "The server was stopped by hand (Ctrl-C)"
+    assert farewell("signal", "exit", "SIGHUP").message == "The server was stopped with the terminal that it ran in"
     assert farewell("signal", "exit", "SIGTERM") == farewell("signal", "exit")
 
 
