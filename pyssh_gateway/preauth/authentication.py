@@ -85,7 +85,7 @@ class Authentication(Movable):
     def _tell_banner(self) -> None:
         """Tell it before the answer to the first request (RFC 4252 section 5.4), as sshd does (auth2.c).
 
-        sshd has kept it from old clients that failed over it (SSH_BUG_BANNER, OpenSSH 2.3); none of those has an
+        sshd once kept it from clients that failed over it (SSH_BUG_BANNER, OpenSSH up to 2.3.0); none of those has an
         algorithm in common with us.
         """
         if self._banner:

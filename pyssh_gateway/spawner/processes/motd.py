@@ -192,8 +192,12 @@ def make(scripts: str, dynamic: str, complain: Callable[[str], object]) -> None:
             continue
         if problem:
             complain(f"{path}: {problem}")
-        text += screen_text(output)
-    _replace(dynamic, text[:MOST_BYTES])
+        shown = screen_text(output)
+        if len(text) + len(shown) > MOST_BYTES:
+            complain(f"{path} and what follows it: left out, there is more than {MOST_BYTES // 1024} KiB")
+            break
+        text += shown
+    _replace(dynamic, text)
 
 
 def _is_program(path: str) -> bool:

@@ -116,7 +116,9 @@ def test_all_of_it_is_bounded(script: Script, made: Made, monkeypatch: pytest.Mo
     """Protects the screen, and the machine from scripts without end."""
     for number in range(6):
         script(f"{number}-much", f"head -c {SCRIPT_BYTES} /dev/zero | tr '\\0' x")
-    assert len(made()[0]) == MOST_BYTES
+    text, said = made()
+    assert len(text) == MOST_BYTES
+    assert said == ["4-much and what follows it: left out, there is more than 64 KiB"]
     monkeypatch.setattr(module, "RUN_SECONDS", 0.0)
     text, said = made()
     assert text == b""
