@@ -286,6 +286,22 @@ def test_a_revoked_key_ends_what_runs() -> None:
     asyncio.run(go())
 
 
+def test_a_stop_ends_what_a_revoked_key_has_left() -> None:
+    """Protects the machine from a command that is deaf to the hang-up: it does not outlive the server."""
+    pids: list[int] = []
+
+    async def go() -> None:
+        async with played_server() as server, server.client() as client:
+            process = await client.create_process("trap '' HUP; echo $$; while :; do sleep 0.1; done >/dev/null 2>&1")
+            pids.append(int(await process.stdout.readline()))
+            server.say(messages.EndConnection("c1", "Your key was revoked", revoked=True))
+            await client.wait_closed()
+            assert processes.is_running(pids[0])
+
+    asyncio.run(go())
+    until(lambda: not processes.is_running(pids[0]), what="its end")
+
+
 def test_orders_about_a_connection_that_is_being_taken_over() -> None:
     """Protects a stop and a revocation in the moment of a login: what is said then counts."""
 
