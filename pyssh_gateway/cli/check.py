@@ -24,7 +24,7 @@ from pyssh_gateway.config.types import Config
 from pyssh_gateway.core.control import LoginReport, SourceReport
 from pyssh_gateway.keys.host_keys import HostKeyError, key_path, load, load_next
 from pyssh_gateway.keys.sources import LOCAL_KINDS
-from pyssh_gateway.startup import state_lock
+from pyssh_gateway.startup import banner_file, state_lock
 from pyssh_gateway.startup.listening import endpoints_in
 from pyssh_gateway.startup.preflight import (
     chroot_directory_problems,
@@ -111,12 +111,21 @@ def _machine_problems(config: Config, found: Lookup) -> list[str]:
     return [
         *login_problems(config),
         *place_problems(config),
+        *_banner_problems(config),
         *chroot_directory_problems(config),
         *others,
         *ports,
         *host_key_problems(config),
         *_closed_accounts(config),
     ]
+
+
+def _banner_problems(config: Config) -> list[str]:
+    try:
+        banner_file.with_text(config)
+    except ConfigError as error:
+        return list(error.problems)
+    return []
 
 
 def _source_problems(sources: Sequence[SourceReport], unreadable: set[str]) -> list[str]:

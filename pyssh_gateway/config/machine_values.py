@@ -12,6 +12,9 @@ from pyssh_gateway.config.values import Secret, UnfitError, command, socket_path
 _DAY = "(?:mon|tue|wed|thu|fri|sat|sun)"
 _HOURS = rf"(?:{_DAY}(?:-{_DAY})? )?([0-9]{{2}}):([0-9]{{2}})-([0-9]{{2}}):([0-9]{{2}})"
 
+# Many screens full. Every stranger is sent it.
+MAX_BANNER = 16 * 1024
+
 # More hosts than anybody lists; the whole environment may have two megabytes.
 MAX_NO_PROXY = 16 * 1024
 
@@ -132,6 +135,29 @@ def file_mode(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[0-7]{3,4}", value, re.ASCII):
         raise UnfitError('three or four octal digits as text, such as "0755"')
     return value
+
+
+def banner(value: object) -> str:
+    """Read what clients are told before they log in: text, or `file:` and the absolute path of a file that has it."""
+    if isinstance(value, str) and value.startswith("file:"):
+        return f"file:{absolute_path(value.removeprefix('file:'))}"
+    if not isinstance(value, str) or problem_of_banner(value):
+        raise UnfitError(f'text of at most {MAX_BANNER // 1024} KiB without control characters, or "file:/path"')
+    return value
+
+
+def problem_of_banner(text: str) -> str:
+    """What is wrong with the text of a banner, as the end of a sentence that names it; empty if it will do."""
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BANNER:
+        return f"is larger than {MAX_BANNER // 1024} KiB"
+    if any(not char.isprintable() and char not in "\n\r\t" for char in text):
+        return "has control characters in it, which not every client keeps from acting on its terminal"
+    return ""
+
+
+def whole_lines(text: str) -> bytes:
+    """A banner as it is sent: with a newline at its end, so that nothing follows it on its line."""
+    return (text if not text or text.endswith("\n") else f"{text}\n").encode("utf-8", "replace")
 
 
 def nonempty_command(value: object) -> str:

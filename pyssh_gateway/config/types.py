@@ -8,7 +8,8 @@ from typing import Annotated
 
 import msgspec
 
-from pyssh_gateway.config import machine_values, values
+from pyssh_gateway.config import machine_values, sizes, values
+from pyssh_gateway.config.sizes import Size
 from pyssh_gateway.config.source import DEFAULT_ADDRESS, DEFAULT_PORT
 from pyssh_gateway.config.values import Duration, Secret
 
@@ -55,6 +56,10 @@ _MAX_UNAUTHENTICATED = 10_000
 _MAX_PENALTY = 86400
 # OpenSSH's MaxSessions is 10. Each is a process and up to three descriptors.
 _MAX_SESSIONS = 1_000
+# Below that a connection does little but exchange keys.
+_MIN_REKEY = 64 * 1024
+# RFC 4344 section 3.2: 2**32 blocks of AES, which have 16 bytes.
+_MAX_REKEY = 64 * 2**30
 # OpenSSH's ClientAliveCountMax is 3 of no interval; a day of silence at any sensible interval is within this.
 _MAX_MISSES = 10_000
 
@@ -66,6 +71,7 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[int, values.whole_number(0, 65535)] = DEFAULT_PORT
     # npm's ssh2, and the editors that are built on it, refuse unix-socket forwarding to anything but OpenSSH.
     identification: Annotated[str, values.identification] = "OpenSSH_9.9 pyssh-gateway"
+    banner: Annotated[str, machine_values.banner] = ""
     proxy_protocol: Annotated[str, values.choice("off", "v1", "v2", "any")] = "off"
     trusted_proxies: tuple[Annotated[str, machine_values.network], ...] = ()
 
@@ -167,6 +173,7 @@ class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a session may bring along, when its client counts as gone, and when it is over.
 
     `keepalive` None: the client is never asked. `linger` None: a session waits for its output's end, as sshd's does.
+    `rekey_time` None: new keys are only made after `rekey_bytes`.
     """
 
     accept_env: tuple[Annotated[str, values.env_pattern], ...] = ACCEPTED_ENV
@@ -174,6 +181,10 @@ class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keepalive_misses: Annotated[int, values.whole_number(1, _MAX_MISSES)] = 10
     linger: Annotated[Duration | None, values.duration_or_off] = None
     banner: Annotated[bool, values.yes_or_no] = True
+    update_motd: Annotated[bool, values.yes_or_no] = True
+    expose_auth_info: Annotated[bool, values.yes_or_no] = False
+    rekey_bytes: Annotated[Size, sizes.size(_MIN_REKEY, _MAX_REKEY)] = Size(2**30)
+    rekey_time: Annotated[Duration | None, values.duration_or_off] = Duration(3600)
 
 
 class Forwarding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

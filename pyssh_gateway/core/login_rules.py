@@ -9,7 +9,7 @@ from pyssh_gateway.core.access.key_options import KeyOptions
 from pyssh_gateway.core.forwarding import ForwardingRules, ForwardingScope, GatewayPorts
 from pyssh_gateway.core.transfers.sftp_options import INTERNAL_SFTP, is_internal_sftp
 
-_SERVERS_OWN = frozenset({b"SSH_CLIENT", b"SSH_CONNECTION", b"SSH_ORIGINAL_COMMAND", b"SSH_TTY"})
+_SERVERS_OWN = frozenset({b"SSH_CLIENT", b"SSH_CONNECTION", b"SSH_ORIGINAL_COMMAND", b"SSH_TTY", b"SSH_USER_AUTH"})
 _SERVERS_OWN_PREFIX = b"PYSSH_"
 """Variables that say what the server knows of a session: a key's options do not set them (sshd overwrites them)."""
 
@@ -37,11 +37,14 @@ def rules_for(config: Config) -> dict[str, LoginRules]:
     linger = config.session.linger
     rules = {}
     for login in config.login:
-        settings = (setting.encode("utf-8", "surrogateescape").partition(b"=") for setting in login.set_env)
+        env: dict[bytes, bytes] = {}
+        for setting in login.set_env:
+            name, _, value = setting.encode("utf-8", "surrogateescape").partition(b"=")
+            env.setdefault(name, value)  # of equal names the first counts, as in sshd (servconf.c, sSetEnv)
         rules[login.user] = LoginRules(
             forwarding=_forwarding(login, config.forwarding),
             force_command=_forced(login),
-            env={name: value for name, _, value in settings},
+            env=env,
             accept_env=config.session.accept_env,
             linger=None if linger is None else float(linger),  # goes to another process, which knows no Duration
             # Whoever may write the account's files was not meant to choose what runs (session.c, do_rc_files).

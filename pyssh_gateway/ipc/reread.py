@@ -7,6 +7,7 @@ import hashlib
 
 import msgspec
 
+from pyssh_gateway.config.sizes import Size
 from pyssh_gateway.config.types import Config
 from pyssh_gateway.config.values import Duration, Secret
 
@@ -43,6 +44,8 @@ def _plain(value: object) -> object:
     """The configuration's own kinds of numbers and texts, as ordinary ones."""
     if isinstance(value, Duration):
         return float(value)
+    if isinstance(value, Size):
+        return int(value)
     if isinstance(value, Secret):
         return str(value)
     raise TypeError(f"{type(value).__name__} is not of a configuration")

@@ -13,7 +13,7 @@ import msgspec
 
 from pyssh_gateway.audit.log import AuditLog
 from pyssh_gateway.config.types import Config
-from pyssh_gateway.core.idle.stopping import Clocks
+from pyssh_gateway.core.idle.stopping import SPAWNER_GONE, Clocks
 from pyssh_gateway.events import (
     GatewayCrashed,
     InternalError,
@@ -55,6 +55,7 @@ from pyssh_gateway.monitor.reporting.places import Places
 from pyssh_gateway.monitor.reporting.reports import Reporter
 from pyssh_gateway.monitor.tasks import Tasks
 from pyssh_gateway.system.processor import processor_has_aes
+from pyssh_gateway.system.signals import HANDED_ON
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -253,8 +254,8 @@ class Monitor:
     async def run(self) -> int:
         """Serve until it is time to leave; returns the exit code."""
         self._loop.set_exception_handler(self._unhandled)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._departure.signal, signal.Signals(number).name)
+        for asked, number in HANDED_ON.items():
+            self._loop.add_signal_handler(number, self._departure.signal, asked.name)
         self._loop.add_signal_handler(signal.SIGHUP, self._spawner.ask_reload)
         self._subscribe()
         await self._go_on()
@@ -377,7 +378,7 @@ class Monitor:
 
     def _spawner_lost(self) -> None:
         self._places.give_up()  # the next server may be waiting for them
-        self._departure.signal("the spawner is gone")
+        self._departure.signal(SPAWNER_GONE)
 
     def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A bug of ours that no one caught: it goes into the log, and the others' sessions go on."""

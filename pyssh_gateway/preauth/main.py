@@ -90,7 +90,9 @@ async def _serve(
         [],
         identification=serve.identification.decode("ascii", "replace").removeprefix("SSH-2.0-"),
     )
-    connection = Authentication(loop, settings, _services(serve, link, over), stranger, link.attempt)
+    connection = Authentication(
+        loop, settings, _services(serve, link, over), stranger, link.attempt, banner=serve.banner
+    )
     await loop.connect_accepted_socket(lambda: connection, client)
     await over.wait()
     with suppress(TimeoutError):

@@ -91,7 +91,8 @@ class _Postauth:
 class Servers:
     """All preauth and postauth processes. Times are `time.monotonic()`'s.
 
-    `report` goes to the monitor; `on_spawn` is called when a session's process was asked for.
+    `report` goes to the monitor; `on_spawn` is called when a session's process was asked for, and told
+    whether its user is greeted.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class Servers:
         report: Report,
         records: LoginRecorder,
         say: Say,
-        on_spawn: Callable[[], None],
+        on_spawn: Callable[[bool], None],
     ) -> None:
         self._processes = processes
         self._inherited = inherited
@@ -232,7 +233,7 @@ class Servers:
         if request is not None:
             guarded(request, one.requests.answer, one.link.report, self._say)
             self._sessions.ahead.expect(time.monotonic(), SESSION_AGAIN_SECONDS)
-            self._on_spawn()
+            self._on_spawn(request.plan.greet)
 
     def _end(self, one: _Postauth, why: str) -> None:
         self._say(f"killing {one.server.name}: {why}")

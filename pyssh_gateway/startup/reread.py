@@ -11,6 +11,7 @@ from pyssh_gateway.config import source
 from pyssh_gateway.config.types import Config
 from pyssh_gateway.core.reload import settle
 from pyssh_gateway.ipc.reread import Reread
+from pyssh_gateway.startup import banner_file
 
 MAX_PROBLEMS = 100
 """Mistakes that are told: they are one line of the log, and `pyssh-gateway check` prints the rest."""
@@ -33,6 +34,7 @@ def read_again(
         found = config.parse(source.read(path, environ, overrides))
         if trial_login is not None and not found.login:
             found = config.parse(source.read(path, environ, {**overrides, "login": [trial_login]}))
+        found = banner_file.with_text(found)
     except source.ConfigError as error:
         return _rejected(list(error.problems))
     settled = settle(in_force, found)

@@ -70,6 +70,7 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
     from pyssh_gateway.config import parser as config_module
     from pyssh_gateway.ipc.config_origin import ConfigOrigin
     from pyssh_gateway.startup import state_lock
+    from pyssh_gateway.startup.banner_file import with_text
     from pyssh_gateway.startup.preflight import start_problems
 
     identity = ""
@@ -81,6 +82,7 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
             config = config_module.parse(source.read(options.config, environ, overrides | {"login": [login]}))
         if options.trial:
             _make_trial_account(config.preauth_account)
+        config = with_text(config)
         found, passed_over = start_problems(config)
         problems += found
         problems += state_lock.problems(config) if problems else state_lock.take(config)

@@ -56,7 +56,7 @@ class Spawner:
             report=self._report,
             records=records,
             say=self._say,
-            on_spawn=lambda: None,
+            on_spawn=lambda _greets: None,
         )
         self.monitor = Requests(
             Permissions(frozenset({USER.pw_name}), {}, StopCommands(commands=("sleep 1000 & wait",))),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from pyssh_gateway.config.sizes import Size, format_size
 from pyssh_gateway.config.source import RawConfig, join, kind_of_origin
 from pyssh_gateway.config.types import Config
 from pyssh_gateway.config.values import Duration, Secret, format_duration
@@ -72,6 +73,8 @@ def _plain(key: str, value: object) -> object:
         return _WORDS_FOR_NONE.get(key, _OFF)
     if isinstance(value, Duration):
         return format_duration(value)
+    if isinstance(value, Size):
+        return format_size(value)
     if isinstance(value, tuple):
         return [_plain(key, entry) for entry in value]
     return str(value) if isinstance(value, str) else value

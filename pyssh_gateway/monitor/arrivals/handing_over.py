@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from pyssh_gateway.core.access import policy
-from pyssh_gateway.core.launch import Endpoints
+from pyssh_gateway.core.launch import Endpoints, auth_info
 from pyssh_gateway.core.login_rules import restrict
 from pyssh_gateway.events import Identity
 from pyssh_gateway.ipc.postauth import OfferedKey, TakeConnection
@@ -46,7 +46,8 @@ class Accounts(Protocol):
 class Accepted(msgspec.Struct, frozen=True):
     """A connection whose client was accepted, with the session id that its signature was verified over.
 
-    `opened` is the Unix time at which it came; `in_vain` are the keys that were offered before.
+    `opened` is the Unix time at which it came; `in_vain` are the keys that were offered before, and `proved` is the key
+    or certificate that was accepted.
     """
 
     conn: str
@@ -56,6 +57,7 @@ class Accepted(msgspec.Struct, frozen=True):
     session_id: bytes
     opened: float
     in_vain: tuple[str, ...]
+    proved: bytes = b""
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -187,6 +189,9 @@ class HandingOver:
                 keepalive=None if config.session.keepalive is None else float(config.session.keepalive),
                 keepalive_misses=config.session.keepalive_misses,
                 sessions=config.limits.sessions_per_connection,
+                rekey_bytes=int(config.session.rekey_bytes),
+                rekey_seconds=float(config.session.rekey_time or 0),
+                auth_info=auth_info(accepted.proved) if config.session.expose_auth_info else b"",
                 banner=self._banner(login.identity),
                 closed=closed,
                 control=self._facts.control,

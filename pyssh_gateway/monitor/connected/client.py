@@ -138,7 +138,7 @@ class Client:
                 publish=services.publish,
                 announce=self._announce,
                 revoke=self._revoke,
-                end=self.disconnect,
+                end=self._end_revoked,
             ),
             self._seconds_to_revoked_end,
             services.loop,
@@ -191,6 +191,9 @@ class Client:
 
     def _announce(self, text: str) -> None:
         self._process.tell(ipc.Announce(self.id, f"pyssh-gateway: {text}"))
+
+    def _end_revoked(self, reason: str) -> None:
+        self._process.tell(ipc.EndConnection(self.id, reason, revoked=True))
 
     def _revoke(self, reason: str | None) -> None:
         self._process.tell(ipc.Revoke(self.id, reason))

@@ -23,7 +23,7 @@ from pyssh_gateway.spawner.processes.user_servers import UserServers
 from pyssh_gateway.system import sftp_program
 
 MOTD_FILES = ("/run/motd.dynamic", "/etc/motd")
-"""What pam_motd shows at login on Debian and Ubuntu, in its order."""
+"""What pam_motd shows at login on Debian and Ubuntu, in its order. The first is made by `processes.motd`."""
 
 MOTD_BYTES = 64 * 1024
 """More than this of a message of the day is not read."""
@@ -150,8 +150,13 @@ def _enter(directory: bytes) -> None:
 
 
 def _show_motd() -> None:
+    seen = set()  # /etc/motd is a link to the other file on some machines
     for path in MOTD_FILES:
         with suppress(OSError), Path(path).open("rb") as file:
+            found = os.fstat(file.fileno())
+            if (found.st_dev, found.st_ino) in seen:
+                continue
+            seen.add((found.st_dev, found.st_ino))
             os.write(1, file.read(MOTD_BYTES).replace(b"\r\n", b"\n"))
 
 

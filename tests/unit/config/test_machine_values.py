@@ -12,6 +12,7 @@ from pyssh_gateway.config.values import UnfitError, fingerprint, optional_base_u
 
 Read = Callable[[object], object]
 READERS: tuple[Read, ...] = (
+    values.banner,
     values.network,
     values.hours,
     values.timezone,
@@ -141,3 +142,13 @@ def test_a_machine_without_time_zones_judges_none(monkeypatch: pytest.MonkeyPatc
     assert values.timezone("Europe/Berlin") == "Europe/Berlin"
     with pytest.raises(UnfitError):
         values.timezone("no zone")
+
+
+def test_banners() -> None:
+    """Protects clients' terminals, and what follows a banner on its line."""
+    for written in ("", "Hello\n\tthere", "file:/etc/issue.net"):
+        assert values.banner(written) == written
+    for unfit in ("\x1b[2J", "file:etc/issue.net", "file:", "file:/etc/../x", "x" * (values.MAX_BANNER + 1), 5, None):
+        with pytest.raises(UnfitError):
+            values.banner(unfit)
+    assert [values.whole_lines(text) for text in ("", "a", "a\n")] == [b"", b"a\n", b"a\n"]

@@ -178,7 +178,7 @@ def test_no_request_is_read_while_many_of_its_account_are_on_their_way(monkeypat
             report=lambda _report, descriptors: close_all(descriptors),
             records=LoginRecorder(pytest.fail),
             say=pytest.fail,
-            on_spawn=lambda: None,
+            on_spawn=lambda _greets: None,
         )
         servers.permit(frozenset({USER.pw_name}), {})
         servers.start_postauth(protocol.StartPostauth(1, USER.pw_name))

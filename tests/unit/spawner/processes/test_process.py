@@ -342,6 +342,12 @@ def test_a_shell_on_a_terminal_is_greeted(motd: None) -> None:
     assert out == b"command\r\n"
 
 
+def test_a_message_that_two_names_lead_to_is_shown_once(motd: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects machines on which /etc/motd is a link to /run/motd.dynamic."""
+    monkeypatch.setattr(program, "MOTD_FILES", program.MOTD_FILES * 2)
+    assert result(launch("echo shell", terminal=TERMINAL, greet=True))[0] == b"Welcome\r\nback\r\nshell\r\n"
+
+
 @needs_root
 def test_a_home_that_is_closed_to_its_owner_does_not_keep_out(motd: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """~/.hushlogin is looked for as the user, who may not even be allowed to look; the shell starts all the same."""
