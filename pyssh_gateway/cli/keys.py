@@ -9,6 +9,7 @@ from pyssh_gateway.cli.accounts import closed
 from pyssh_gateway.cli.context import Context
 from pyssh_gateway.cli.exit_codes import FINE, NO, Failed, WrongUsage
 from pyssh_gateway.cli.output import printing, text
+from pyssh_gateway.cli.output.columns import terminal_width
 from pyssh_gateway.cli.reference.parsing import Given
 from pyssh_gateway.cli.request import NoServer, ask
 from pyssh_gateway.cli.server_socket import Server
@@ -47,7 +48,9 @@ def _print(reply: control.KeysReply, server: Server | None, given: Given, *, pic
     if given.json:
         printing.json(reply, server)
         return
-    printing.lines([*text.logins(reply.logins, pictures=pictures), "sources", *text.sources(reply.sources)])
+    width = terminal_width()
+    logins = text.logins(reply.logins, pictures=pictures, width=width)
+    printing.lines([*logins, "sources", *text.sources(reply.sources, width=width)])
 
 
 def test(given: Given, context: Context) -> int:

@@ -5,21 +5,22 @@ from collections.abc import Sequence
 
 from pyssh_gateway.cli.context import Context
 from pyssh_gateway.cli.exit_codes import FINE
-from pyssh_gateway.cli.output import printing, text
+from pyssh_gateway.cli.output import printing, tables, text
+from pyssh_gateway.cli.output.columns import terminal_width
 from pyssh_gateway.cli.reference.parsing import Given
 from pyssh_gateway.cli.request import ask
+from pyssh_gateway.cli.server_socket import Server
 from pyssh_gateway.config.values import format_duration
 from pyssh_gateway.core.access.randomart import short_name
 from pyssh_gateway.core.control import (
-    ConnectionReport,
     HoldReport,
     HostKeyReport,
     IdleReport,
-    SessionReport,
     Status,
     StatusReply,
 )
 from pyssh_gateway.core.idle.explain import countdown
+from pyssh_gateway.system.accounts import shown_name
 
 
 def status(given: Given, context: Context) -> int:
@@ -28,18 +29,24 @@ def status(given: Given, context: Context) -> int:
     if given.json:
         printing.json(reply, server)
     else:
-        printing.lines(_lines(reply, time.time()))
+        printing.lines(_lines(reply, server, time.time(), terminal_width()))
     return FINE
 
 
-def _lines(reply: StatusReply, now: float) -> list[str]:
+def _lines(reply: StatusReply, server: Server, now: float, width: int | None) -> list[str]:
     running = text.time_span(max(0.0, now - reply.since))
     where = ", ".join(reply.addresses) or f"{reply.address}:{reply.port}"
-    lines = [f"pyssh-gateway {reply.version} listens on {where}, pid {reply.pid}, for {running}"]
+    lines = [
+        f"pyssh-gateway {reply.version} of {shown_name(server.uid)}, pid {reply.pid}, for {running}",
+        f"  listens on {where}",
+        f"  answers at {server.path}",
+    ]
     lines += [_host_key(key) for key in reply.host_keys]
     lines.append("")
-    for one in reply.connections:
-        lines += connection(one, now)
+    if reply.connections:
+        lines += [*tables.connections(reply.connections, now, width), ""]
+    if any(connection.sessions for connection in reply.connections):
+        lines += [*tables.sessions(reply.connections, now, width), ""]
     on = "nobody is on" if not reply.connections else f"{text.number(len(reply.connections), 'connection')}"
     coming = f", {reply.authenticating} not logged in yet" if reply.authenticating else ""
     lines += [f"{on}{coming}; {next_stop(reply.idle)}", *reasons(reply.idle)]
@@ -53,23 +60,6 @@ def _host_key(key: HostKeyReport) -> str:
     if key.was_empty:
         remark += ", as its file was empty: clients that know another one are warned"
     return f"  host key {key.fingerprint}  {short_name(key.key_type)}{remark}"
-
-
-def connection(report: ConnectionReport, now: float) -> list[str]:
-    """Somebody who is on, and what runs there."""
-    since = text.time_span(max(0.0, now - report.since))
-    who = text.who(report.identity)
-    moved = f"{text.size(report.bytes_in)} in, {text.size(report.bytes_out)} out"
-    lines = [f"{report.user}  {who}  from {report.peer} for {since}  {moved}  ({report.conn})"]
-    return lines + [_session(session, report.conn) for session in report.sessions] + [""]
-
-
-def _session(session: SessionReport, conn: str) -> str:
-    name = session.session.removeprefix(conn)
-    terminal = f" on {session.tty}" if session.tty else ""
-    moved = f"{text.size(session.bytes_in)} in, {text.size(session.bytes_out)} out"
-    command = f"  {session.command}" if session.command else ""
-    return f"  {name}  {session.kind}{terminal} for {text.time_span(session.seconds)}  {moved}{command}"
 
 
 def next_stop(idle: IdleReport) -> str:

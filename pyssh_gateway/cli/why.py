@@ -5,7 +5,8 @@ import time
 from pyssh_gateway.cli import status
 from pyssh_gateway.cli.context import Context
 from pyssh_gateway.cli.exit_codes import FINE
-from pyssh_gateway.cli.output import printing, text
+from pyssh_gateway.cli.output import printing, tables, text
+from pyssh_gateway.cli.output.columns import terminal_width
 from pyssh_gateway.cli.reference.parsing import Given
 from pyssh_gateway.cli.request import ask
 from pyssh_gateway.core.control import Sessions, SessionsReply, StopReport, Why, WhyReply
@@ -29,8 +30,7 @@ def sessions(given: Given, context: Context) -> int:
     elif not reply.connections:
         printing.lines(["nobody is on"])
     else:
-        for connection in reply.connections:
-            printing.lines(status.connection(connection, time.time()))
+        printing.lines(tables.sessions(reply.connections, time.time(), terminal_width()))
     return FINE
 
 

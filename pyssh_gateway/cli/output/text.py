@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 
+from pyssh_gateway.cli.output.columns import aligned
 from pyssh_gateway.core.access.randomart import randomart, short_name
 from pyssh_gateway.core.control import KeyReport, LoginReport, SourceReport, Verdict
 from pyssh_gateway.core.idle.explain import time_span
@@ -50,24 +51,28 @@ def key_type(report: KeyReport) -> str:
 # -- who can log in ------------------------------------------------------------------------------------------------
 
 
-def logins(reports: Iterable[LoginReport], *, pictures: bool) -> list[str]:
-    """The keys of every account."""
-    lines = []
-    for report in reports:
+def logins(reports: Iterable[LoginReport], *, pictures: bool, width: int | None = None) -> list[str]:
+    """The keys of every account, on a terminal of that width."""
+    listed = list(reports)
+    keys = [key for report in listed for key in report.keys]
+    rows = [(key.fingerprint, key_type(key), person(key.person, key.person_id)) for key in keys]
+    shown = iter(aligned(("FINGERPRINT", "TYPE", "WHO"), rows, width=width, giving=("WHO",), indent="  "))
+    heading = next(shown)
+    lines = [heading] if rows else []
+    for report in listed:
         lines.append(report.user)
         if not any(not key.narrowed_out for key in report.keys):
             lines.append("  nobody gets in: there is no key" + (" that may be used" if report.keys else ""))
         for key in report.keys:
-            lines += _key(key)
+            lines += _key(key, next(shown))
             if pictures:
                 lines += [f"    {line}" for line in randomart(key.fingerprint, key.key_type, key.bits)]
         lines.append("")
     return lines
 
 
-def _key(key: KeyReport) -> list[str]:
-    kind = key_type(key)
-    lines = [f"  {key.fingerprint}  {kind:<8}  {person(key.person, key.person_id)}".rstrip()]
+def _key(key: KeyReport, row: str) -> list[str]:
+    lines = [row]
     if key.source != key.person:
         lines.append(f"    of {key.source}")
     if key.comment and key.comment not in key.person:
@@ -84,14 +89,27 @@ def _key(key: KeyReport) -> list[str]:
 # -- sources -------------------------------------------------------------------------------------------------------
 
 
-def sources(reports: Iterable[SourceReport]) -> list[str]:
+def sources(reports: Iterable[SourceReport], *, width: int | None = None) -> list[str]:
     """How every source stands; those with problems begin with an exclamation mark."""
-    lines = []
-    for report in reports:
-        mark = "!" if has_problem(report) else " "
-        lines.append(f"{mark} {report.spec}")
+    listed = list(reports)
+    headings = ("SOURCE", "KEYS", "CONFIRMED", "NEXT LOOK")
+    rows = [(report.spec, str(report.accepted), _confirmed(report), _next_look(report)) for report in listed]
+    shown = aligned(headings, rows, width=width, numbers=("KEYS",), giving=("SOURCE",), indent="  ")
+    lines = shown[: 1 if rows else 0]
+    for report, row in zip(listed, shown[1:], strict=True):
+        lines.append(f"!{row[1:]}" if has_problem(report) else row)
         lines += [f"    {line}" for line in _source(report)]
     return lines
+
+
+def _confirmed(report: SourceReport) -> str:
+    if report.ahead:
+        return f"in {time_span(report.ahead)}"
+    return "never" if report.age is None else f"{time_span(report.age)} ago"
+
+
+def _next_look(report: SourceReport) -> str:
+    return "-" if report.next_look is None else f"in {time_span(report.next_look)}"
 
 
 def has_problem(report: SourceReport) -> bool:
@@ -100,22 +118,13 @@ def has_problem(report: SourceReport) -> bool:
 
 
 def _source(report: SourceReport) -> list[str]:
-    facts = []
+    lines = []
     if report.age is None:
-        facts.append("nothing is known of it yet, nobody gets in by it")
-    else:
-        copy = " from the last good copy" if report.origin == "last-good" else ""
-        when = (
-            f"dated {time_span(report.ahead)} in the future"
-            if report.ahead
-            else f"confirmed {time_span(report.age)} ago"
-        )
-        facts.append(f"{number(report.accepted, 'key')}{copy}, {when}")
+        lines.append("nothing is known of it yet, nobody gets in by it")
+    elif report.origin == "last-good":
+        lines.append("this is the last good copy")
     if report.refused:
-        facts.append(f"{number(report.refused, 'line')} refused")
-    if report.next_look is not None:
-        facts.append(f"asked again in {time_span(report.next_look)}")
-    lines = ["; ".join(facts)]
+        lines.append(f"{number(report.refused, 'line')} refused")
     if report.pinned is not None:
         lines.append(f"account {report.pinned}, as configured")
     elif report.remembered is not None:

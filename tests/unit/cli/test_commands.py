@@ -1,6 +1,8 @@
 """cli: the commands that ask a running server, here one that gives fixed answers, and how they end."""
 
+import getpass
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -165,30 +167,37 @@ def run(place: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     return command
 
 
-def test_status_tells_who_is_on(answers: Answers, run: Run) -> None:
+def test_status_tells_who_is_on(answers: Answers, run: Run, place: Path) -> None:
     """Protects `status`: the server, its keys, everybody who is on and what runs, and when it stops."""
     code, out, err = run("status")
     assert (code, err) == (0, "")
-    lines = out.splitlines()
-    assert lines[0].startswith("pyssh-gateway 0.1.0 listens on 0.0.0.0:2222, pid 7, for ")
-    assert lines[1:3] == [
+    first, *lines = out.splitlines()
+    assert re.fullmatch(rf"pyssh-gateway 0\.1\.0 of {getpass.getuser()}, pid 7, for \S+", first)
+    assert lines[:4] == [
+        "  listens on 0.0.0.0:2222",
+        f"  answers at {place}/control.sock",
         f"  host key {SHA}  ED25519",
         f"  host key {SHA}  RSA  announced, not in use yet",
     ]
-    assert lines[4].startswith("amos  github:example#583231  from 203.0.113.9 for ")
-    assert lines[4].endswith("  4.0 KiB in, 12 B out  (908994b924)")
+    awake = lines[6].split()[4]
     assert lines[5:7] == [
-        "  .1  shell on /dev/pts/3 for 1m  12 B in, 2.0 KiB out",
-        "  .2  exec for 0s  0 B in, 0 B out  printf \\x1b[2J",
+        f"CONNECTION  ACCOUNT  WHO             FROM         {'FOR':>{len(awake)}}       IN   OUT",
+        f"908994b924  amos     github:example  203.0.113.9  {awake}  4.0 KiB  12 B",
     ]
     assert lines[8:11] == [
+        "SESSION       ACCOUNT  WHO             TTY    FOR    IN      OUT  RUNS",
+        "908994b924.1  amos     github:example  pts/3   1m  12 B  2.0 KiB  (shell)",
+        "908994b924.2  amos     github:example  -       0s   0 B      0 B  printf \\x1b[2J",
+    ]
+    assert lines[12:15] == [
         "1 connection, 2 not logged in yet; stops 1m after what keeps it up has ended",
         "kept up by",
         "  amos is on",
     ]
-    assert lines[-3:] == [
-        "! url:https://keys.example.com",
-        "    nothing is known of it yet, nobody gets in by it; asked again in 5s",
+    assert lines[-4:] == [
+        "  SOURCE                        KEYS  CONFIRMED  NEXT LOOK",
+        "! url:https://keys.example.com     0  never      in 5s",
+        "    nothing is known of it yet, nobody gets in by it",
         "    problem: timed out",
     ]
 
@@ -279,7 +288,7 @@ def test_sessions_tells_who_runs_what(answers: Answers, run: Run) -> None:
     """Protects `sessions`: everybody that the server names, with what runs, or that there is nobody."""
     code, out, err = run("sessions")
     assert (code, err) == (0, "")
-    assert out.splitlines()[1:] == run("status")[1].splitlines()[5:8]
+    assert out.splitlines() == run("status")[1].splitlines()[9:12]
     assert json.loads(run("sessions", "--json")[1])["connections"][0]["sessions"][0]["seconds"] == 61.0
     answers.on = ()
     assert run("sessions")[:2] == (0, "nobody is on\n")
@@ -290,12 +299,13 @@ def test_keys_tells_who_can_log_in(answers: Answers, run: Run) -> None:
     code, out, err = run("keys")
     assert (code, err) == (0, "")
     assert out.splitlines() == [
+        f"  FINGERPRINT{' ' * 39}  TYPE     WHO",
         "amos",
-        f"  {SHA}  ED25519   github:example#583231",
+        f"  {SHA}  ED25519  github:example#583231",
         "",
         "sources",
-        "  github:example",
-        "    1 key, confirmed 1m ago; asked again in 8m",
+        "  SOURCE          KEYS  CONFIRMED  NEXT LOOK",
+        "  github:example     1  1m ago     in 8m",
         "    account 583231, the one seen first",
     ]
     assert json.loads(run("keys", "--json")[1])["logins"][0]["keys"][0]["fingerprint"] == SHA
@@ -304,8 +314,8 @@ def test_keys_tells_who_can_log_in(answers: Answers, run: Run) -> None:
 def test_keys_shows_pictures_on_request(answers: Answers, run: Run) -> None:
     """Protects people who compare pictures of keys."""
     out = run("keys", "--randomart")[1].splitlines()
-    assert out[2] == "    +--[ED25519 256]--+"
-    assert out[12] == "    +----[SHA256]-----+"
+    assert out[3] == "    +--[ED25519 256]--+"
+    assert out[13] == "    +----[SHA256]-----+"
 
 
 def test_refresh_says_no_when_a_source_fails(answers: Answers, run: Run) -> None:

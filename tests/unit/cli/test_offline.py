@@ -104,7 +104,7 @@ def test_keys_are_told_without_a_server(run: Run, place: Path, github: FakeGitHu
         ("last-good", None),
     ]
     assert not github.requests
-    assert f"  {fingerprint(ed25519(1))}  ED25519   file:amos@laptop" in run("keys")[1].splitlines()
+    assert f"  {fingerprint(ed25519(1))}  ED25519  file:amos@laptop" in run("keys")[1].splitlines()
 
 
 def test_what_stands_in_files_is_made_safe(run: Run, place: Path) -> None:
@@ -170,7 +170,7 @@ def test_check_asks_everybody_and_keeps_nothing(run: Run, place: Path, github: F
     lines = out.splitlines()
     assert lines[0] == f"configuration: {place}/config.toml"
     assert lines[-1] == "nothing is wrong"
-    assert f"  {fingerprint(ed25519(2))}  ED25519   github:example" in " ".join(lines).replace("#7", "")
+    assert f"  {fingerprint(ed25519(2))}  ED25519  github:example" in " ".join(lines).replace("#7", "")
     assert github.requests["example"] == 1
     assert not (place / "keys").exists()
 
@@ -224,7 +224,7 @@ def test_check_of_a_configuration_for_another_machine(run: Run, place: Path, git
     code, out, err = run("check", "--elsewhere", sources=sources, github=github, user="nosuchdev")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert f"  {fingerprint(ed25519(2))}  ED25519   github:example" in " ".join(lines).replace("#7", "")
+    assert f"  {fingerprint(ed25519(2))}  ED25519  github:example" in " ".join(lines).replace("#7", "")
     assert lines[lines.index("not checked, because it is for another machine:") + 1 : -2] == [
         f"  accounts: nosuchdev, nobody, {PREAUTH_NAME}",
         f"  key files: {place}/missing",

@@ -44,6 +44,7 @@ def test_a_key_is_told_with_all_that_matters() -> None:
     )
     authority = msgspec.structs.replace(KEY, key_type="ssh-ed25519", bits=256, authority=True)
     assert text.logins([LoginReport("amos", (odd, authority))], pictures=False) == [
+        f"  FINGERPRINT{' ' * 39}  TYPE      WHO",
         "amos",
         f"  {SHA}  RSA 3072  github:amos#7",
         "    of github-team:acme/devs",
@@ -61,44 +62,46 @@ def test_an_account_that_nobody_gets_in_to_is_told() -> None:
     narrowed = msgspec.structs.replace(KEY, narrowed_out=True)
     assert text.logins([LoginReport("amos", ())], pictures=False)[1] == "  nobody gets in: there is no key"
     lines = text.logins([LoginReport("amos", (narrowed,))], pictures=False)
-    assert lines[1] == "  nobody gets in: there is no key that may be used"
+    assert lines[2] == "  nobody gets in: there is no key that may be used"
 
 
 @pytest.mark.parametrize(
     ("changes", "lines"),
     [
-        ({}, ["  github:example", "    2 keys, confirmed 5s ago"]),
+        ({}, ["  github:example     2  5s ago     -"]),
         (
             {"origin": "last-good", "age": 7200.0, "refused": 1, "next_look": 30.0, "pinned": 7},
             [
-                "  github:example",
-                "    2 keys from the last good copy, confirmed 2h ago; 1 line refused; asked again in 30s",
+                "  github:example     2  2h ago     in 30s",
+                "    this is the last good copy",
+                "    1 line refused",
                 "    account 7, as configured",
             ],
         ),
         (
             {"stale": True, "age": 0.0, "ahead": 86_400.0, "origin": "last-good"},
             [
-                "! github:example",
-                "    2 keys from the last good copy, dated 1d in the future",
+                "! github:example     2  in 1d      -",
+                "    this is the last good copy",
                 "    the clock was wrong then or is now: nobody gets in by it until it answers again",
             ],
         ),
         (
             {"stale": True, "failure": "timed out"},
             [
-                "! github:example",
-                "    2 keys, confirmed 5s ago",
+                "! github:example     2  5s ago     -",
                 "    too old: nobody gets in by it until it answers again (keys.max_stale)",
                 "    problem: timed out",
             ],
         ),
-        ({"accepted": 0}, ["! github:example", "    0 keys, confirmed 5s ago"]),
+        ({"accepted": 0}, ["! github:example     0  5s ago     -"]),
     ],
 )
 def test_a_source_is_told_with_what_is_wrong(changes: dict[str, object], lines: list[str]) -> None:
     """Protects people from a source that fails quietly: a mark in front, and each fact on its line."""
-    assert text.sources([msgspec.structs.replace(SOURCE, **changes)]) == lines
+    heading, *told = text.sources([msgspec.structs.replace(SOURCE, **changes)])
+    assert heading == "  SOURCE          KEYS  CONFIRMED  NEXT LOOK"
+    assert told == lines
 
 
 def test_a_verdict_names_person_and_source() -> None:

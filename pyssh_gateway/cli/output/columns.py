@@ -1,0 +1,69 @@
+"""Rows whose values are compared: in columns under headings, and on a terminal no wider than that, if it can be."""
+
+import os
+import sys
+from collections.abc import Collection, Sequence
+from unicodedata import combining, east_asian_width
+
+from pyssh_gateway.cli.output.printing import visible
+
+GAP = "  "
+
+NARROWEST = 12
+"""To how many places a column that gives way is cut at most: as many as tell two people, or two commands, apart."""
+
+_CUT = "…"
+
+
+def terminal_width() -> int | None:
+    """How wide the terminal is that standard output is; None if it is none, and then nothing is cut."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    except (AttributeError, OSError, ValueError):  # closed, a pipe or a file, or not the process's own
+        return None
+
+
+def aligned(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    width: int | None,
+    numbers: Collection[str] = (),
+    giving: Sequence[str] = (),
+    indent: str = "",
+) -> list[str]:
+    """A line of headings and one for each row, with what a terminal would act on escaped.
+
+    The columns `numbers` are aligned to the right. If the lines are wider than `width`, the columns in `giving` are cut
+    one after the other, the first one first, as far as is needed and as may be.
+    """
+    table = [[visible(cell) for cell in row] for row in (headings, *rows)]
+    widths = [max(places(row[column]) for row in table) for column in range(len(headings))]
+    excess = 0 if width is None else len(indent) + sum(widths) + len(GAP) * (len(widths) - 1) - width
+    for name in giving:
+        column = list(headings).index(name)
+        given = min(max(0, excess), max(0, widths[column] - NARROWEST))
+        widths[column] -= given
+        excess -= given
+    lines = []
+    for row in table:
+        cells = [
+            _fitted(cell, size, right=name in numbers) for name, cell, size in zip(headings, row, widths, strict=True)
+        ]
+        lines.append((indent + GAP.join(cells)).rstrip())
+    return lines
+
+
+def places(text: str) -> int:
+    """How many places of a terminal `text` takes: two for a wide character, none for one that is drawn over another."""
+    return sum(2 if east_asian_width(one) in "WF" else 0 if combining(one) else 1 for one in text)
+
+
+def _fitted(text: str, size: int, *, right: bool) -> str:
+    """`text` in that many places, cut if it is longer."""
+    if places(text) > size:
+        while places(text) > size - 1:
+            text = text[:-1]
+        text += _CUT
+    padding = " " * (size - places(text))
+    return padding + text if right else text + padding
