@@ -74,9 +74,11 @@ def test_others_commands_are_theirs(make_server: MakeServer, user_key: KeyPair, 
     assert [one["user"] for one in json.loads(client.output(f"{typed} sessions --json"))["connections"]] == [
         server.login
     ]
-    refused = client.run(f"PYSSH_GATEWAY_CONTROL={reachable}/control.sock {typed} keys refresh")
+    refused = client.run(f"{typed} keys refresh")
     assert (refused.status, refused.stdout) == (1, b"")
     assert b"this is for root and the account that started the server" in refused.stderr
+    told = json.loads(client.run(f"{typed} keys --json").stdout)["error"]
+    assert told == {"code": "refused", "problems": ["this is for root and the account that started the server"]}
     running.communicate(timeout=PATIENCE)
 
 

@@ -59,7 +59,7 @@ def test_a_hold_keeps_the_machine_up_until_it_is_released(machine: Machine) -> N
     """Protects the point of it: held, the machine outlives its idle time; released, it stops at the second."""
     said = machine.run("hold 2h training run")
     held = machine.server.wait_for("hold.started", user=machine.server.login, seconds=7200.0, reason="training run")
-    assert said.startswith(f"hold {held['hold']} keeps this machine up until ")
+    assert said.startswith(f"hold {held['hold']} keeps this machine up for 2h, until ")
     with pytest.raises(subprocess.TimeoutExpired):
         machine.server.wait(2.5)
     assert not machine.server.find("idle.reached")

@@ -37,7 +37,9 @@ def look_at_server(context: Context, found: Lookup) -> Iterator[Finding]:
         hint = "start it: systemctl start pyssh-gateway.socket, or pyssh-gateway serve"
         yield note(TOPIC, f"none runs that could be asked ({error})", hint)
         return
-    except (Failed, ConfigError) as error:
+    except ConfigError:  # which has been said: then it is not known where a server listens
+        return
+    except Failed as error:
         yield unknown(TOPIC, str(error), "run this as root, or as the account that started the server")
         return
     yield ok(TOPIC, f"version {status.version} runs, process {status.pid}")
