@@ -8,7 +8,6 @@ import msgspec
 from pyssh_gateway.cli import offline, printing, text
 from pyssh_gateway.cli.accounts import closed
 from pyssh_gateway.cli.exit_codes import FINE, NO
-from pyssh_gateway.config.source import ConfigError
 from pyssh_gateway.config.types import Config
 from pyssh_gateway.core.control import LoginReport, SourceReport
 from pyssh_gateway.keys.host_keys import HostKeyError, key_path, load, load_next
@@ -27,10 +26,7 @@ class CheckReport(msgspec.Struct, frozen=True):
 def check(given: argparse.Namespace, config: Config) -> int:
     """Look at accounts, files, directories and host keys, and ask every source once. Nothing is kept."""
     problems = login_problems(config) + place_problems(config) + _host_key_problems(config) + _closed_accounts(config)
-    try:
-        banner_file.with_text(config)
-    except ConfigError as error:
-        problems += error.problems
+    problems += banner_file.with_text(config)[1]
     unreadable = key_file_problems(config)
     found = offline.look(config, ask_all=True)
     problems += found.complaints
