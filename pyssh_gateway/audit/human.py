@@ -88,7 +88,7 @@ def _line(time: float, name: str, tone: Tone, text: str, *, colour: bool) -> str
     return f"{clock} {name:<{NAME_WIDTH}}{text}"
 
 
-def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR0912 - one case per event
+def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR0912, PLR0915 - one case per event
     match event:
         case ev.ServerStarted():
             return "start", Tone.GOOD, _started(event)
@@ -112,6 +112,10 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
         case ev.KeysFailed():
             kept = f"{_count(event.kept, 'key')} from before in force"
             return "keys", Tone.BAD, f"backend error: {event.source}: {event.reason}; {kept}"
+        case ev.RevokedListLoaded():
+            return "keys", Tone.GOOD, _revoked_list(event)
+        case ev.RevokedListFailed():
+            return "keys", Tone.BAD, f"NOBODY GETS IN without the list of what is revoked: {event.list}: {event.reason}"
         case ev.AccountChanged():
             return "keys", Tone.BAD, event.message
         case ev.ConnectionOpened():
@@ -250,6 +254,12 @@ def _keys(event: ev.KeysLoaded) -> str:
         "changed" if event.changed else "unchanged",
     )
     return "; ".join([text, *event.refusals[:SHOWN_REFUSALS]])
+
+
+def _revoked_list(event: ev.RevokedListLoaded) -> str:
+    kind = "revoked keys" if event.kind == "keys" else "key revocation list"
+    found = "1 entry" if event.entries == 1 else f"{event.entries} entries"
+    return _join(f"{event.list}: {kind} with {found}", "changed" if event.changed else "unchanged")
 
 
 def _refused(event: ev.ConnectionRefused) -> str:

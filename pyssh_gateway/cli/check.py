@@ -9,7 +9,7 @@ from pyssh_gateway.cli import offline, printing, text
 from pyssh_gateway.cli.accounts import closed
 from pyssh_gateway.cli.exit_codes import FINE, NO
 from pyssh_gateway.config.types import Config
-from pyssh_gateway.core.control import LoginReport, SourceReport
+from pyssh_gateway.core.control import LoginReport, RevokedListReport, SourceReport
 from pyssh_gateway.keys.host_keys import HostKeyError, key_path, load, load_next
 from pyssh_gateway.startup.preflight import key_file_problems, login_problems, place_problems
 
@@ -20,6 +20,7 @@ class CheckReport(msgspec.Struct, frozen=True):
     problems: tuple[str, ...]
     logins: tuple[LoginReport, ...]
     sources: tuple[SourceReport, ...]
+    revoked: tuple[RevokedListReport, ...] = ()
 
 
 def check(given: argparse.Namespace, config: Config) -> int:
@@ -28,15 +29,20 @@ def check(given: argparse.Namespace, config: Config) -> int:
     unreadable = key_file_problems(config)
     found = offline.look(config, ask_all=True)
     problems += found.complaints
+    problems += [
+        f"{listed.spec}: {listed.failure}; nobody gets in while that is so"
+        for listed in found.reply.revoked
+        if listed.failure
+    ]
     for source in found.sources:
         kind, _, path = source.spec.partition(":")
         is_told = kind in {"file", "ca"} and path in unreadable
         if text.has_problem(source) and not is_told:
             problems.append(f"{source.spec}: {source.failure or 'there is no key in it'}")
     if given.json:
-        printing.json(CheckReport(tuple(problems), found.reply.logins, found.sources))
+        printing.json(CheckReport(tuple(problems), found.reply.logins, found.sources, found.reply.revoked))
     else:
-        printing.lines([*text.logins(found.reply.logins, pictures=False), "sources", *text.sources(found.sources), ""])
+        printing.lines([*text.keys(found.reply, pictures=False), ""])
         printing.lines(_summary(problems))
     return NO if problems else FINE
 

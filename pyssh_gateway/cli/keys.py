@@ -38,14 +38,15 @@ def refresh(given: argparse.Namespace, config: Config) -> int:
     """Have the running server ask every source now."""
     reply = ask(config, control.RefreshKeys(), control.KeysReply, slow=True)
     _print(reply, given, pictures=False)
-    return NO if any(source.failure for source in reply.sources) else FINE
+    failures = [source.failure for source in reply.sources] + [listed.failure for listed in reply.revoked]
+    return NO if any(failures) else FINE
 
 
 def _print(reply: control.KeysReply, given: argparse.Namespace, *, pictures: bool) -> None:
     if given.json:
         printing.json(reply)
         return
-    printing.lines([*text.logins(reply.logins, pictures=pictures), "sources", *text.sources(reply.sources)])
+    printing.lines(text.keys(reply, pictures=pictures))
 
 
 def test(given: argparse.Namespace, config: Config) -> int:

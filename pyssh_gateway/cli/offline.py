@@ -18,14 +18,16 @@ import msgspec
 from pyssh_gateway.cli.exit_codes import Failed
 from pyssh_gateway.config.types import Config
 from pyssh_gateway.core import control
-from pyssh_gateway.core.access.authorized_keys import MAX_KEYS_BYTES, KeySnapshot
-from pyssh_gateway.core.access.key_report import login_reports, verdicts
+from pyssh_gateway.core.access.authorized_keys import KeySnapshot
+from pyssh_gateway.core.access.key_report import login_reports, revoked_list_reports, verdicts
+from pyssh_gateway.core.access.revoked_list import MAX_BYTES
 from pyssh_gateway.events import AnyEvent, KeysFailed, KeysLoaded
 from pyssh_gateway.keys.copies import FETCHED_DIRECTORY
 from pyssh_gateway.keys.keyring import Keyring
+from pyssh_gateway.keys.revoked_lists import as_source
 from pyssh_gateway.keys.sources import LOCAL_KINDS, ReadFile, parse_source
 from pyssh_gateway.spawner.key_files import open_trusted
-from pyssh_gateway.startup.preflight import key_files
+from pyssh_gateway.startup.preflight import readable_files
 from pyssh_gateway.system.modes import OTHERS_MAY_WRITE
 
 _MAX_COPIES = 10_000
@@ -48,7 +50,7 @@ class Offline(msgspec.Struct, frozen=True):
     @property
     def reply(self) -> control.KeysReply:
         """The same as the server's answer."""
-        return control.KeysReply(login_reports(self.snapshot), self.sources)
+        return control.KeysReply(login_reports(self.snapshot), self.sources, revoked_list_reports(self.snapshot))
 
 
 def keys_reply(config: Config) -> control.KeysReply:
@@ -81,6 +83,7 @@ def look(config: Config, *, ask_all: bool) -> Offline:
         about_copies = tuple(complaints)
         sources = dict.fromkeys(parse_source(spec) for login in config.login for spec in login.keys)
         asked = [source for source in sources if ask_all or source.kind in LOCAL_KINDS]
+        asked += map(as_source, config.keys.revoked_lists)
         if asked:
             asyncio.run(keyring.refresh(asked))
         # Nobody is going to ask again.
@@ -129,10 +132,10 @@ def _copy(directory: int, target: Path) -> None:
 
 def _reader(config: Config) -> ReadFile:
     """Reads key files as the spawner would, with the rights of whoever runs this."""
-    users = key_files(config)
+    users = readable_files(config)
 
     async def read(path: str) -> bytes:
         with os.fdopen(open_trusted(path, users[path]), "rb") as file:
-            return file.read(MAX_KEYS_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
 
     return read

@@ -42,6 +42,8 @@ def _lines(reply: StatusReply, now: float) -> list[str]:
     lines += [f"{on}{coming}; {next_stop(reply.idle)}", *reasons(reply.idle)]
     if reply.sources:
         lines += ["", "sources with problems:", *text.sources(reply.sources)]
+    if reply.revoked:
+        lines += ["", *text.revoked_lists(reply.revoked)]
     return lines
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable
 
 from pyssh_gateway.core.access.randomart import randomart, short_name
-from pyssh_gateway.core.control import KeyReport, LoginReport, SourceReport, Verdict
+from pyssh_gateway.core.control import KeyReport, KeysReply, LoginReport, RevokedListReport, SourceReport, Verdict
 from pyssh_gateway.core.idle.explain import time_span
 from pyssh_gateway.events import Identity
 
@@ -47,6 +47,14 @@ def key_type(report: KeyReport) -> str:
     return f"{name} {report.bits}" if report.bits not in {0, 256} else name
 
 
+def keys(reply: KeysReply, *, pictures: bool) -> list[str]:
+    """Who can log in with what, where that comes from, and what lets nobody in."""
+    lines = [*logins(reply.logins, pictures=pictures), "sources", *sources(reply.sources)]
+    if reply.revoked:
+        lines += ["", *revoked_lists(reply.revoked)]
+    return lines
+
+
 # -- who can log in ------------------------------------------------------------------------------------------------
 
 
@@ -55,7 +63,7 @@ def logins(reports: Iterable[LoginReport], *, pictures: bool) -> list[str]:
     lines = []
     for report in reports:
         lines.append(report.user)
-        if not any(not key.narrowed_out for key in report.keys):
+        if not any(not key.narrowed_out and not key.revoked for key in report.keys):
             lines.append("  nobody gets in: there is no key" + (" that may be used" if report.keys else ""))
         for key in report.keys:
             lines += _key(key)
@@ -78,6 +86,8 @@ def _key(key: KeyReport) -> list[str]:
         lines.append("    an authority: lets in with certificates that it has signed")
     if key.narrowed_out:
         lines.append("    NOT let in: only_fingerprints or key_types of this login leave it out")
+    if key.revoked:
+        lines.append(f"    NOT let in: {key.revoked}")
     return lines
 
 
@@ -126,6 +136,25 @@ def _source(report: SourceReport) -> list[str]:
         lines.append("too old: nobody gets in by it until it answers again (keys.max_stale)")
     if report.failure:
         lines.append(f"problem: {report.failure}")
+    return lines
+
+
+# -- what is revoked -----------------------------------------------------------------------------------------------
+
+_LIST_KINDS = {"keys": "public keys", "krl": "KRL"}
+
+
+def revoked_lists(reports: Iterable[RevokedListReport]) -> list[str]:
+    """How every list of what is revoked stands; those with problems begin with an exclamation mark."""
+    lines = ["revoked"]
+    for report in reports:
+        known = "nothing is known of it yet"
+        if report.kind in _LIST_KINDS:
+            entries = "1 entry" if report.entries == 1 else f"{report.entries} entries"
+            known = f"{entries} ({_LIST_KINDS[report.kind]})"
+        lines += [f"{'!' if report.failure else ' '} {report.spec}", f"    {known}"]
+        if report.failure:
+            lines.append(f"    problem, so NOBODY GETS IN: {report.failure}")
     return lines
 
 

@@ -89,6 +89,7 @@ class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_stale: Annotated[Duration, values.duration(values.MINUTE, values.YEAR)] = Duration(7 * 86400)
     timeout: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_FETCH)] = Duration(5)
     on_revoke: Annotated[str, values.choice("end", "keep")] = "end"
+    revoked: Annotated[str | tuple[str, ...], machine_values.revoked_lists] = ""
     github_url: Annotated[str, values.base_url] = GITHUB_URL
     github_api_url: Annotated[str, values.optional_base_url] = ""
     github_token: Annotated[Secret, values.secret] = Secret()
@@ -98,6 +99,12 @@ class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sourcehut_url: Annotated[str, values.base_url] = "https://meta.sr.ht"
     https_proxy: Annotated[Secret, machine_values.http_proxy] = Secret()
     no_proxy: Annotated[str, machine_values.no_proxy] = ""
+
+    @property
+    def revoked_lists(self) -> tuple[str, ...]:
+        """The lists that `revoked` names, one or several."""
+        given = self.revoked
+        return given if isinstance(given, tuple) else (given,) if given else ()
 
     @property
     def github_api(self) -> str:

@@ -18,6 +18,7 @@ from pyssh_gateway.core.control_reports import (
     KeyReport,
     LoginReport,
     ReasonReport,
+    RevokedListReport,
     SessionReport,
     SourceReport,
     StopReport,
@@ -52,6 +53,7 @@ __all__ = [
     "ReleasedReply",
     "Reply",
     "Request",
+    "RevokedListReport",
     "SessionReport",
     "Sessions",
     "SessionsReply",
@@ -201,10 +203,15 @@ class AcceptedReply(Reply, frozen=True, tag="accepted"):
 
 
 class KeysReply(Reply, frozen=True, tag="keys"):
-    """Who can log in with what, and how fresh that is, both in the order of the configuration."""
+    """Who can log in with what, and how fresh that is, both in the order of the configuration.
+
+    `revoked` are the lists of what lets nobody in, `host_keys` the server's own keys.
+    """
 
     logins: tuple[LoginReport, ...]
     sources: tuple[SourceReport, ...]
+    revoked: tuple[RevokedListReport, ...] = ()
+    host_keys: tuple[HostKeyReport, ...] = ()
 
 
 class VerdictsReply(Reply, frozen=True, tag="verdicts"):
@@ -216,9 +223,10 @@ class VerdictsReply(Reply, frozen=True, tag="verdicts"):
 class StatusReply(Reply, frozen=True, tag="status"):
     """The server and who is on.
 
-    `authenticating` counts those who have not logged in yet; `sources` are the ones with problems. Who may not ask
-    everything is told of others' connections without what runs on them, and of no sources. It listens at `address` and
-    `port`, and whatever else is in `addresses`.
+    `authenticating` counts those who have not logged in yet; `sources` are the ones with problems, and so are the lists
+    in `revoked`: nobody gets in while there is one. Who may not ask everything is told of others' connections without
+    what runs on them, and of no sources and lists. It listens at `address` and `port`, and whatever else is in
+    `addresses`.
     """
 
     version: str
@@ -232,6 +240,7 @@ class StatusReply(Reply, frozen=True, tag="status"):
     idle: IdleReport
     sources: tuple[SourceReport, ...]
     addresses: tuple[str, ...] = ()
+    revoked: tuple[RevokedListReport, ...] = ()
 
 
 class SessionsReply(Reply, frozen=True, tag="sessions"):

@@ -12,7 +12,8 @@ class KeyReport(msgspec.Struct, frozen=True):
     """A key that may log in, or an authority whose certificates may.
 
     `bits` is the size that ssh-keygen -l shows; `options` are the line's in the syntax of authorized_keys, empty for
-    none; `narrowed_out`: the login's `only_fingerprints` or `key_types` leave it out, so it lets nobody in.
+    none; `narrowed_out`: the login's `only_fingerprints` or `key_types` leave it out, so it lets nobody in. `revoked`
+    says which list lets nobody in by it, empty if none does.
     """
 
     fingerprint: str
@@ -25,6 +26,7 @@ class KeyReport(msgspec.Struct, frozen=True):
     options: str
     authority: bool
     narrowed_out: bool
+    revoked: str = ""
 
 
 class LoginReport(msgspec.Struct, frozen=True):
@@ -56,6 +58,18 @@ class SourceReport(msgspec.Struct, frozen=True):
     stale: bool
     next_look: float | None
     ahead: float = 0.0
+
+
+class RevokedListReport(msgspec.Struct, frozen=True):
+    """A list of what is revoked as it stands: `kind` "keys", "krl" or, if it never could be read, empty.
+
+    `entries` are those that it had when it could be read last. While there is a `failure`, nobody gets in.
+    """
+
+    spec: str
+    kind: str
+    entries: int
+    failure: str = ""
 
 
 class Verdict(msgspec.Struct, frozen=True):

@@ -31,6 +31,8 @@ from pyssh_gateway.events.keys import (
     AccountChanged,
     KeysFailed,
     KeysLoaded,
+    RevokedListFailed,
+    RevokedListLoaded,
 )
 from pyssh_gateway.events.machine import (
     BackgroundWork,
@@ -102,6 +104,8 @@ __all__ = [
     "OnesEvent",
     "Record",
     "RequestDenied",
+    "RevokedListFailed",
+    "RevokedListLoaded",
     "ScheduleEntered",
     "ServerStarted",
     "ServerStopped",
@@ -129,6 +133,8 @@ AnyEvent = (
     | InternalError
     | KeysLoaded
     | KeysFailed
+    | RevokedListLoaded
+    | RevokedListFailed
     | AccountChanged
     | ConnectionOpened
     | ConnectionRefused

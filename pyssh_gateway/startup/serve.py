@@ -89,13 +89,14 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
 
     def reread(in_force: "Config") -> "Reread":
         from pyssh_gateway.startup import reread  # late: few ever do
+        from pyssh_gateway.startup.preflight import revoked_list_problems
 
         return reread.read_again(
             options.config,
             environ,
             overrides,
             trial_login=login,
-            problems_of=lambda config: start_problems(config)[0],
+            problems_of=lambda config: [*start_problems(config)[0], *revoked_list_problems(config).values()],
             in_force=in_force,
         )
 
@@ -288,10 +289,10 @@ def user_servers() -> "UserServers":
 def permissions(config: "Config", environ: Mapping[str, str]) -> "Permissions":
     """What may be asked of the spawner under `config`."""
     from pyssh_gateway.spawner.requests import Permissions
-    from pyssh_gateway.startup.preflight import key_files
+    from pyssh_gateway.startup.preflight import readable_files
 
     users = frozenset(login.user for login in config.login)
-    return Permissions(users, key_files(config), stop_commands(config, environ))
+    return Permissions(users, readable_files(config), stop_commands(config, environ))
 
 
 def freeze() -> None:

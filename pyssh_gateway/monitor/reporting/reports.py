@@ -12,7 +12,7 @@ import msgspec
 from pyssh_gateway import __version__
 from pyssh_gateway.config.source import Endpoint, shown_endpoint
 from pyssh_gateway.core import control
-from pyssh_gateway.core.access.key_report import login_reports, verdicts
+from pyssh_gateway.core.access.key_report import login_reports, revoked_list_reports, verdicts
 from pyssh_gateway.core.idle import explain
 from pyssh_gateway.core.idle.tracker import IdleTracker
 from pyssh_gateway.keys.host_keys import HostKey
@@ -78,10 +78,7 @@ class Reporter(msgspec.Struct, frozen=True):
             address=address,
             port=port,
             addresses=tuple(shown_endpoint(*endpoint) for endpoint in self.endpoints),
-            host_keys=tuple(
-                control.HostKeyReport(key.key_type, key.fingerprint, key.next, key.created, key.was_empty)
-                for key in self.host_keys
-            ),
+            host_keys=self._host_keys(),
             connections=tuple(
                 report if _may_see(asker, report) else msgspec.structs.replace(report, sessions=())
                 for report in self._connections()
@@ -89,6 +86,9 @@ class Reporter(msgspec.Struct, frozen=True):
             authenticating=len(self.registry.strangers),
             idle=self._idle(),
             sources=tuple(source for source in sources if source.failure or source.stale),
+            revoked=tuple(listed for listed in revoked_list_reports(self.keyring.snapshot) if listed.failure)
+            if asker.may_ask_everything
+            else (),
         )
 
     async def sessions(self, asker: Asker) -> control.SessionsReply:
@@ -135,15 +135,19 @@ class Reporter(msgspec.Struct, frozen=True):
 
     def keys(self) -> control.KeysReply:
         """Who can log in with what."""
-        return control.KeysReply(login_reports(self.keyring.snapshot), self._sources())
+        snapshot = self.keyring.snapshot
+        return control.KeysReply(
+            login_reports(snapshot), self._sources(), revoked_list_reports(snapshot), self._host_keys()
+        )
 
     async def refresh_keys(self) -> control.KeysReply:
         """The same, after every source has been asked."""
         await self.keyring.refresh_all()
         return self.keys()
 
-    def try_key(self, request: control.TryKey) -> control.VerdictsReply:
-        """Whether a key would be let in."""
+    async def try_key(self, request: control.TryKey) -> control.VerdictsReply:
+        """Whether a key would be let in, by the files as they are now."""
+        await self.keyring.looks.read_files(anew=True)
         return control.VerdictsReply(verdicts(request, self.keyring.snapshot, self.clock(), certificate_verified))
 
     async def accept_account(self, source: str) -> control.AcceptedReply:
@@ -156,6 +160,12 @@ class Reporter(msgspec.Struct, frozen=True):
         if failures:
             raise Unanswerable(f"the account that has this name now will be trusted, but {failures[0]}")
         return control.AcceptedReply(f"{source} means the account that has this name now")
+
+    def _host_keys(self) -> tuple[control.HostKeyReport, ...]:
+        return tuple(
+            control.HostKeyReport(key.key_type, key.fingerprint, key.next, key.created, key.was_empty)
+            for key in self.host_keys
+        )
 
     def _sources(self) -> tuple[control.SourceReport, ...]:
         statuses = self.keyring.describe()

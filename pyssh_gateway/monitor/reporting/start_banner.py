@@ -43,6 +43,11 @@ def start_banner(
             lines.append(f"  ! {source.spec}: has not answered yet")
         elif not source.accepted:
             lines.append(f"  ! {source.spec}: there is no usable key in it")
+    lines += [
+        f"  ! {listed.spec}: {listed.failure}; NOBODY GETS IN while it is not known what is revoked"
+        for listed in snapshot.revoked
+        if listed.failure
+    ]
     timeout = config.idle.timeout
     stop = (
         f"stops by itself {format_duration(timeout)} after the last login has ended"

@@ -57,6 +57,11 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
         added=(SHA,),
     ),
     ev.KeysFailed(source="github:example", reason="no answer within 5s", kept=2),
+    ev.RevokedListLoaded(list="file:/etc/ssh/revoked_keys", kind="krl", entries=3, changed=True),
+    ev.RevokedListFailed(
+        list="file:/etc/ssh/revoked_keys",
+        reason="it is a KRL, and it is cut off",
+    ),
     ev.AccountChanged(
         source="github:example", expected=583231, found=9000001, message="github:example is account 9000001 now"
     ),
@@ -207,6 +212,8 @@ bug      session on c1
           | KeyError: 's1'
 keys     github:example: 2 keys fetched, 1 refused, changed; line 3: unknown key type ssh-dss
 keys     backend error: github:example: no answer within 5s; 2 keys from before in force
+keys     file:/etc/ssh/revoked_keys: key revocation list with 3 entries, changed
+keys     NOBODY GETS IN without the list of what is revoked: file:/etc/ssh/revoked_keys: it is a KRL, and it is cut off
 keys     github:example is account 9000001 now
 connect  c1 from 203.0.113.5:50022 through 172.16.3.2
 refused  [2001:db8::5]:50023: too many unauthenticated connections
@@ -255,6 +262,11 @@ idle     Stopping machine. Goodbye!"""
             ev.KeysLoaded,
             {"origin": "last-good", "changed": False, "refused": 0, "refusals": ()},
             "from the last good copy, unchanged",
+        ),
+        (
+            ev.RevokedListLoaded,
+            {"kind": "keys", "entries": 1, "changed": False},
+            "file:/etc/ssh/revoked_keys: revoked keys with 1 entry, unchanged",
         ),
         (
             ev.ConnectionClosed,

@@ -5,7 +5,7 @@ import pytest
 
 from pyssh_gateway.cli import text
 from pyssh_gateway.cli.printing import visible
-from pyssh_gateway.core.control import KeyReport, LoginReport, SourceReport, Verdict
+from pyssh_gateway.core.control import KeyReport, KeysReply, LoginReport, RevokedListReport, SourceReport, Verdict
 from pyssh_gateway.events import Identity
 
 SHA = "SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCARLviKw6E5SY8"
@@ -62,6 +62,33 @@ def test_an_account_that_nobody_gets_in_to_is_told() -> None:
     assert text.logins([LoginReport("amos", ())], pictures=False)[1] == "  nobody gets in: there is no key"
     lines = text.logins([LoginReport("amos", (narrowed,))], pictures=False)
     assert lines[1] == "  nobody gets in: there is no key that may be used"
+
+
+def test_lists_of_what_is_revoked_are_told_with_what_they_do() -> None:
+    """Protects: nobody has to guess why all logins fail, or whether a key on a list gets in."""
+    lists = (
+        RevokedListReport("file:/krl", "krl", 3),
+        RevokedListReport("file:/list", "keys", 1, "cannot read /list"),
+        RevokedListReport("file:/none", "", 0, "it has not been read yet"),
+    )
+    revoked = msgspec.structs.replace(KEY, revoked="the key is revoked by file:/list")
+    lines = text.keys(KeysReply((LoginReport("amos", (revoked,)),), (SOURCE,), lists), pictures=False)
+    assert lines[1:4] == [
+        "  nobody gets in: there is no key that may be used",
+        f"  {SHA}  RSA 3072  github:example",
+        "    NOT let in: the key is revoked by file:/list",
+    ]
+    assert lines[-9:] == [
+        "revoked",
+        "  file:/krl",
+        "    3 entries (KRL)",
+        "! file:/list",
+        "    1 entry (public keys)",
+        "    problem, so NOBODY GETS IN: cannot read /list",
+        "! file:/none",
+        "    nothing is known of it yet",
+        "    problem, so NOBODY GETS IN: it has not been read yet",
+    ]
 
 
 @pytest.mark.parametrize(
