@@ -96,6 +96,8 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
             why = "there was none" if event.reason == "missing" else "the file was empty; clients warn of the change"
             tone = Tone.GOOD if event.reason == "missing" else Tone.BAD
             return "host key", tone, f"new {event.key_type} {event.fingerprint} in {event.path}: {why}"
+        case ev.HostCertificateLoaded():
+            return "host key", Tone.BAD if event.problem else Tone.GOOD, _certificate(event)
         case ev.ServerStopping():
             why = _join(event.reason, event.detail)
             still = f"{_count(event.connections, 'connection')}, {_count(event.sessions, 'session')} open"
@@ -254,6 +256,13 @@ def _keys(event: ev.KeysLoaded) -> str:
         "changed" if event.changed else "unchanged",
     )
     return "; ".join([text, *event.refusals[:SHOWN_REFUSALS]])
+
+
+def _certificate(event: ev.HostCertificateLoaded) -> str:
+    if event.problem:
+        return f"certificate {event.path} is not offered: {event.problem}"
+    names = f"for {', '.join(event.principals)}" if event.principals else "for any host"
+    return f"certificate {event.path} of {event.key}, signed by {event.authority}, {names}"
 
 
 def _revoked_list(event: ev.RevokedListLoaded) -> str:

@@ -10,7 +10,7 @@ from pyssh_gateway.cli.accounts import closed
 from pyssh_gateway.cli.exit_codes import FINE, NO
 from pyssh_gateway.config.types import Config
 from pyssh_gateway.core.control import LoginReport, RevokedListReport, SourceReport
-from pyssh_gateway.keys.host_keys import HostKeyError, key_path, load, load_next
+from pyssh_gateway.keys.host_keys import HostKeyError, key_path, load, load_file, load_next
 from pyssh_gateway.startup.preflight import key_file_problems, login_problems, place_problems
 
 
@@ -73,8 +73,22 @@ def _host_key_problems(config: Config) -> list[str]:
             continue
         except HostKeyError as error:
             problems.append(str(error))
+    for path in config.host_keys.files:
+        try:
+            load_file(Path(path))
+        except HostKeyError as error:
+            problems.append(str(error))
     try:
         load_next(keys_dir, config.host_keys.types)
     except HostKeyError as error:
         problems.append(str(error))
-    return problems
+    return problems or _certificate_problems(config)
+
+
+def _certificate_problems(config: Config) -> list[str]:
+    """What is wrong with certificates of host keys, which can all be read; a key that is still to be made has none."""
+    return [
+        f"host certificate {one.path} is not offered: {one.problem}"
+        for one in offline.host_certificates(config)
+        if one.problem
+    ]

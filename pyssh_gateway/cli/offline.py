@@ -23,11 +23,12 @@ from pyssh_gateway.core.access.key_report import login_reports, revoked_list_rep
 from pyssh_gateway.core.access.revoked_list import MAX_BYTES
 from pyssh_gateway.events import AnyEvent, KeysFailed, KeysLoaded
 from pyssh_gateway.keys.copies import FETCHED_DIRECTORY
+from pyssh_gateway.keys.host_keys import existing_keys
 from pyssh_gateway.keys.keyring import Keyring
 from pyssh_gateway.keys.revoked_lists import as_source
 from pyssh_gateway.keys.sources import LOCAL_KINDS, ReadFile, parse_source
 from pyssh_gateway.spawner.key_files import open_trusted
-from pyssh_gateway.startup.preflight import readable_files
+from pyssh_gateway.startup.preflight import certificate_files, readable_files
 from pyssh_gateway.system.modes import OTHERS_MAY_WRITE
 
 _MAX_COPIES = 10_000
@@ -55,7 +56,15 @@ class Offline(msgspec.Struct, frozen=True):
 
 def keys_reply(config: Config) -> control.KeysReply:
     """Who could log in, if a server were started without a network. Raises Failed."""
-    return look(config, ask_all=False).reply
+    own = config.host_keys
+    keys = existing_keys(Path(config.keys_dir), own.types, own.files)
+    return msgspec.structs.replace(
+        look(config, ask_all=False).reply,
+        host_keys=tuple(
+            control.HostKeyReport(key.key_type, key.fingerprint, key.next, spare=key.spare) for key in keys
+        ),
+        certificates=host_certificates(config) if keys else (),
+    )
 
 
 def verdicts_reply(config: Config, request: control.TryKey) -> control.VerdictsReply:
@@ -93,6 +102,15 @@ def look(config: Config, *, ask_all: bool) -> Offline:
         )
     about_lines = tuple(f"{spec}: {refusal}" for spec, found in refusals.items() for refusal in found)
     return Offline(keyring.snapshot, reports, about_copies + about_lines)
+
+
+def host_certificates(config: Config) -> tuple[control.HostCertificateReport, ...]:
+    """The certificates of the host keys that are there."""
+    from pyssh_gateway.monitor.host_certificates import load, reports  # late: cryptography
+
+    own = config.host_keys
+    keys = existing_keys(Path(config.keys_dir), own.types, own.files)
+    return reports(load(certificate_files(config), keys), time.time())
 
 
 @contextmanager

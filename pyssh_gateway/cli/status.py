@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pyssh_gateway.cli import printing, text
 from pyssh_gateway.cli.exit_codes import FINE
 from pyssh_gateway.cli.request import ask_at
-from pyssh_gateway.core.access.randomart import short_name
 from pyssh_gateway.core.control import (
     ConnectionReport,
     HoldReport,
@@ -42,16 +41,15 @@ def _lines(reply: StatusReply, now: float) -> list[str]:
     lines += [f"{on}{coming}; {next_stop(reply.idle)}", *reasons(reply.idle)]
     if reply.sources:
         lines += ["", "sources with problems:", *text.sources(reply.sources)]
+    if reply.certificates:
+        lines += ["", *text.host_certificates(reply.certificates)]
     if reply.revoked:
         lines += ["", *text.revoked_lists(reply.revoked)]
     return lines
 
 
 def _host_key(key: HostKeyReport) -> str:
-    remark = "  announced, not in use yet" if key.next else "  new since the start" if key.new else ""
-    if key.was_empty:
-        remark += ", as its file was empty: clients that know another one are warned"
-    return f"  host key {key.fingerprint}  {short_name(key.key_type)}{remark}"
+    return f"  host key {text.host_key(key)}"
 
 
 def connection(report: ConnectionReport, now: float) -> list[str]:

@@ -4,7 +4,16 @@ import time
 from collections.abc import Iterable
 
 from pyssh_gateway.core.access.randomart import randomart, short_name
-from pyssh_gateway.core.control import KeyReport, KeysReply, LoginReport, RevokedListReport, SourceReport, Verdict
+from pyssh_gateway.core.control import (
+    HostCertificateReport,
+    HostKeyReport,
+    KeyReport,
+    KeysReply,
+    LoginReport,
+    RevokedListReport,
+    SourceReport,
+    Verdict,
+)
 from pyssh_gateway.core.idle.explain import time_span
 from pyssh_gateway.events import Identity
 
@@ -52,6 +61,10 @@ def keys(reply: KeysReply, *, pictures: bool) -> list[str]:
     lines = [*logins(reply.logins, pictures=pictures), "sources", *sources(reply.sources)]
     if reply.revoked:
         lines += ["", *revoked_lists(reply.revoked)]
+    if reply.host_keys:
+        lines += ["", "host keys", *(f"  {host_key(key)}" for key in reply.host_keys)]
+    if reply.certificates:
+        lines += ["", *host_certificates(reply.certificates)]
     return lines
 
 
@@ -136,6 +149,44 @@ def _source(report: SourceReport) -> list[str]:
         lines.append("too old: nobody gets in by it until it answers again (keys.max_stale)")
     if report.failure:
         lines.append(f"problem: {report.failure}")
+    return lines
+
+
+# -- the server's own keys -----------------------------------------------------------------------------------------
+
+
+def host_key(key: HostKeyReport) -> str:
+    """A key of the server's, on one line."""
+    remark = "  announced, not in use yet" if key.next else "  new since the start" if key.new else ""
+    if key.spare:
+        remark = "  announced, not used: another one of its type comes first"
+    if key.was_empty:
+        remark += ", as its file was empty: clients that know another one are warned"
+    return f"{key.fingerprint}  {short_name(key.key_type)}{remark}"
+
+
+def _day(when: float) -> str:
+    """A Unix time that may be years away."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(when))
+    except (ValueError, OverflowError, OSError):  # further away than the machine can say
+        return "the end of time"
+
+
+def host_certificates(reports: Iterable[HostCertificateReport]) -> list[str]:
+    """The certificates of the server's keys; those that are not offered begin with an exclamation mark."""
+    lines = ["host certificates"]
+    for report in reports:
+        lines.append(f"{'!' if report.problem else ' '} {report.path}")
+        if report.key:
+            names = ", ".join(report.principals) or "any host"
+            until = "" if report.valid_before is None else f", until {_day(report.valid_before)}"
+            lines += [
+                f"    {report.key}  for {names}{until}",
+                f"    signed by {report.authority}  {report.key_id!a}, serial number {report.serial}",
+            ]
+        if report.problem:
+            lines.append(f"    not offered, the plain key is: {report.problem}")
     return lines
 
 

@@ -120,11 +120,16 @@ class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HostKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The server's own keys. The first type is the one that is shown; a missing key is made."""
+    """The server's own keys. The first type is the one that is shown; a missing key is made.
+
+    `files` are further keys, which are never made; `certificates` are of keys of either kind.
+    """
 
     types: Annotated[
         tuple[Annotated[str, values.choice("ed25519", "ecdsa", "rsa")], ...], msgspec.Meta(min_length=1)
     ] = ("ed25519",)
+    files: tuple[Annotated[str, machine_values.absolute_path], ...] = ()
+    certificates: tuple[Annotated[str, machine_values.absolute_path], ...] = ()
 
 
 class Idle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,6 +13,7 @@ from pyssh_gateway.core.access.authorized_keys import fingerprint
 from pyssh_gateway.core.control_reports import (
     ConnectionReport,
     HoldReport,
+    HostCertificateReport,
     HostKeyReport,
     IdleReport,
     KeyReport,
@@ -40,6 +41,7 @@ __all__ = [
     "HeldReply",
     "HoldReport",
     "HoldUp",
+    "HostCertificateReport",
     "HostKeyReport",
     "IdleReport",
     "KeyReport",
@@ -205,13 +207,14 @@ class AcceptedReply(Reply, frozen=True, tag="accepted"):
 class KeysReply(Reply, frozen=True, tag="keys"):
     """Who can log in with what, and how fresh that is, both in the order of the configuration.
 
-    `revoked` are the lists of what lets nobody in, `host_keys` the server's own keys.
+    `revoked` are the lists of what lets nobody in, `host_keys` the server's own keys, with their `certificates`.
     """
 
     logins: tuple[LoginReport, ...]
     sources: tuple[SourceReport, ...]
     revoked: tuple[RevokedListReport, ...] = ()
     host_keys: tuple[HostKeyReport, ...] = ()
+    certificates: tuple[HostCertificateReport, ...] = ()
 
 
 class VerdictsReply(Reply, frozen=True, tag="verdicts"):
@@ -224,7 +227,8 @@ class StatusReply(Reply, frozen=True, tag="status"):
     """The server and who is on.
 
     `authenticating` counts those who have not logged in yet; `sources` are the ones with problems, and so are the lists
-    in `revoked`: nobody gets in while there is one. Who may not ask everything is told of others' connections without
+    in `revoked`: nobody gets in while there is one. Of `certificates` of host keys those are told that are not offered
+    for a problem. Who may not ask everything is told of others' connections without
     what runs on them, and of no sources and lists. It listens at `address` and `port`, and whatever else is in
     `addresses`.
     """
@@ -241,6 +245,7 @@ class StatusReply(Reply, frozen=True, tag="status"):
     sources: tuple[SourceReport, ...]
     addresses: tuple[str, ...] = ()
     revoked: tuple[RevokedListReport, ...] = ()
+    certificates: tuple[HostCertificateReport, ...] = ()
 
 
 class SessionsReply(Reply, frozen=True, tag="sessions"):

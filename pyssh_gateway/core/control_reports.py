@@ -89,7 +89,8 @@ class Verdict(msgspec.Struct, frozen=True):
 class HostKeyReport(msgspec.Struct, frozen=True):
     """A key of the server; `next`: announced to clients and not in use yet; `new`: it was made at this start.
 
-    `was_empty`: it was made because there was nothing in its file.
+    `was_empty`: it was made because there was nothing in its file. `spare`: announced and not used, as another one of
+    its type comes first.
     """
 
     key_type: str
@@ -97,6 +98,24 @@ class HostKeyReport(msgspec.Struct, frozen=True):
     next: bool
     new: bool = False
     was_empty: bool = False
+    spare: bool = False
+
+
+class HostCertificateReport(msgspec.Struct, frozen=True):
+    """A certificate of a key of the server; with a `problem` it is not offered to clients.
+
+    `key` and `authority` are fingerprints, empty if it could not be read; `valid_before` None: it does not expire.
+    """
+
+    path: str
+    problem: str
+    key: str = ""
+    authority: str = ""
+    key_id: str = ""
+    serial: int = 0
+    principals: tuple[str, ...] = ()
+    valid_after: float = 0.0
+    valid_before: float | None = None
 
 
 class SessionReport(msgspec.Struct, frozen=True):

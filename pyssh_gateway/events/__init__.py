@@ -59,6 +59,7 @@ from pyssh_gateway.events.server import (
     ConfigRejected,
     ConfigReloaded,
     GatewayCrashed,
+    HostCertificateLoaded,
     HostKeyCreated,
     InternalError,
     ServerStarted,
@@ -93,6 +94,7 @@ __all__ = [
     "GatewayCrashed",
     "HoldEnded",
     "HoldStarted",
+    "HostCertificateLoaded",
     "HostKeyCreated",
     "Identity",
     "IdleReached",
@@ -123,6 +125,7 @@ __all__ = [
 AnyEvent = (
     ServerStarted
     | HostKeyCreated
+    | HostCertificateLoaded
     | ServerStopping
     | ServerStopped
     | ConfigReloaded

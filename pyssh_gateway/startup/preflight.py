@@ -225,9 +225,25 @@ def revoked_list_problems(config: Config) -> dict[str, str]:
 def readable_files(config: Config) -> dict[str, frozenset[str]]:
     """The files that the monitor may have opened, and which accounts may own each beside root.
 
-    A list of what is revoked is no account's own: that could let itself in again.
+    A list of what is revoked is no account's own: that could let itself in again. Nor is a host certificate.
     """
-    return key_files(config) | dict.fromkeys(revoked_files(config), frozenset())
+    files = (*revoked_files(config), *(path for path, _ in certificate_files(config)))
+    return key_files(config) | dict.fromkeys(files, frozenset())
+
+
+def certificate_files(config: Config) -> tuple[tuple[str, bool], ...]:
+    """Where certificates of host keys are, and whether each has to be there.
+
+    Those that are named have to be; the others are beside their keys, where ssh-keygen puts them.
+    """
+    from pathlib import Path  # late, as below
+
+    from pyssh_gateway.keys.host_keys import certificate_path, key_path
+
+    keys = [key_path(Path(config.keys_dir).absolute(), kind) for kind in config.host_keys.types]
+    named = dict.fromkeys(config.host_keys.certificates, True)
+    beside = [str(certificate_path(path)) for path in (*keys, *map(Path, config.host_keys.files))]
+    return (*named.items(), *((path, False) for path in dict.fromkeys(beside) if path not in named))
 
 
 def revoked_files(config: Config) -> tuple[str, ...]:

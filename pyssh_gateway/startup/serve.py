@@ -185,6 +185,7 @@ def _supervise(
     from pyssh_gateway.spawner.boot import steps
     from pyssh_gateway.spawner.processes import oom
     from pyssh_gateway.startup import beside_sockets
+    from pyssh_gateway.startup.preflight import certificate_files
 
     users = frozenset(login.user for login in config.login)
     try:
@@ -213,6 +214,7 @@ def _supervise(
         identity=identity,
         started=time.time(),
         timezone=environ.get("TZ"),
+        certificates=certificate_files(config),
     )
 
     def run_monitor(control: socket.socket, generation: int, crashes: "tuple[Crash, ...]", registry: int) -> int:

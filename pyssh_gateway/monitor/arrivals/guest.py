@@ -259,6 +259,7 @@ class Guest:
             session_id=self.attempts.session_id,
             opened=self._opened,
             in_vain=self.attempts.in_vain,
+            host_keys=self._terms.host_keys,
         )
         try:
             async with self._services.handing_over.prepare(login) as prepared:

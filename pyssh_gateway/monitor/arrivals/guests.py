@@ -130,7 +130,8 @@ class Guests:
             )
         )
         config, looks = self._in_force.config, self._people.looks
-        terms = Terms(config.listen.identification, self._signer.offered, config.limits.auth_attempts)
+        offered = self._signer.offered_at(self._clock())
+        terms = Terms(config.listen.identification, offered, config.limits.auth_attempts)
         services = AttemptServices(
             limits=config.limits,
             signer=self._signer,

@@ -18,7 +18,9 @@ from pyssh_gateway.core.idle.tracker import IdleTracker
 from pyssh_gateway.keys.host_keys import HostKey
 from pyssh_gateway.keys.keyring import Keyring
 from pyssh_gateway.machine import history
+from pyssh_gateway.monitor import host_certificates
 from pyssh_gateway.monitor.clients import Clients
+from pyssh_gateway.monitor.host_key_signing import HostKeySigner
 from pyssh_gateway.monitor.in_force import InForce
 from pyssh_gateway.monitor.lifetime.awake import Awake
 from pyssh_gateway.monitor.lifetime.holds import Holds
@@ -43,6 +45,7 @@ class Reporter(msgspec.Struct, frozen=True):
     holds: Holds
     awake: Awake
     host_keys: tuple[HostKey, ...]
+    signer: HostKeySigner
     endpoints: tuple[Endpoint, ...]
     since: float
     clock: Callable[[], float]
@@ -89,6 +92,9 @@ class Reporter(msgspec.Struct, frozen=True):
             revoked=tuple(listed for listed in revoked_list_reports(self.keyring.snapshot) if listed.failure)
             if asker.may_ask_everything
             else (),
+            certificates=tuple(
+                one for one in host_certificates.reports(self.signer.certificates, self.clock()) if one.problem
+            ),
         )
 
     async def sessions(self, asker: Asker) -> control.SessionsReply:
@@ -137,7 +143,11 @@ class Reporter(msgspec.Struct, frozen=True):
         """Who can log in with what."""
         snapshot = self.keyring.snapshot
         return control.KeysReply(
-            login_reports(snapshot), self._sources(), revoked_list_reports(snapshot), self._host_keys()
+            login_reports(snapshot),
+            self._sources(),
+            revoked_list_reports(snapshot),
+            self._host_keys(),
+            host_certificates.reports(self.signer.certificates, self.clock()),
         )
 
     async def refresh_keys(self) -> control.KeysReply:
@@ -163,7 +173,7 @@ class Reporter(msgspec.Struct, frozen=True):
 
     def _host_keys(self) -> tuple[control.HostKeyReport, ...]:
         return tuple(
-            control.HostKeyReport(key.key_type, key.fingerprint, key.next, key.created, key.was_empty)
+            control.HostKeyReport(key.key_type, key.fingerprint, key.next, key.created, key.was_empty, key.spare)
             for key in self.host_keys
         )
 

@@ -63,6 +63,8 @@ def start_banner(
 
 def _host_key(key: HostKey) -> str:
     remark = " (announced, not in use yet)" if key.next else " (new)" if key.created else ""
+    if key.spare:
+        remark = " (announced only: another one of its type comes first)"
     if key.was_empty:
         remark = f" (NEW HOST KEY: {key.path} was empty; clients that know another one will be warned)"
     return f"{short_name(key.key_type):<8} {key.fingerprint}{remark}"

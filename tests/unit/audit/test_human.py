@@ -35,6 +35,16 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
         addresses=("0.0.0.0:2222",),
     ),
     ev.HostKeyCreated(key_type="ssh-ed25519", fingerprint=SHA, path="/data/keys/ssh_host_ed25519_key", reason="empty"),
+    ev.HostCertificateLoaded(
+        path="/data/keys/ssh_host_ed25519_key-cert.pub",
+        problem="",
+        key=SHA,
+        authority=SHA,
+        key_id="amos",
+        serial=3,
+        principals=("amos.example",),
+        valid_before=1798761600.0,
+    ),
     ev.ServerStopping(reason="signal", detail="SIGTERM", connections=1, sessions=2),
     ev.ServerStopped(reason="idle", exit_code=0, message="Stopping machine. Goodbye!"),
     ev.ConfigReloaded(changed=("login", "idle.timeout"), restart=("listen.port",), users=("amos", "build")),
@@ -198,6 +208,7 @@ def test_lines_for_people() -> None:
         == f"""\
 start    accepting on 0.0.0.0:2222 for amos; stops when idle for 1m (version 0.1.0, pid 7)
 host key new ssh-ed25519 {SHA} in /data/keys/ssh_host_ed25519_key: the file was empty; clients warn of the change
+host key certificate /data/keys/ssh_host_ed25519_key-cert.pub of {SHA}, signed by {SHA}, for amos.example
 stopping no longer accepting (signal, SIGTERM); 1 connection, 2 sessions open
 stopped  Stopping machine. Goodbye!
 config   changed: login, idle.timeout; needs a restart: listen.port
@@ -263,6 +274,8 @@ idle     Stopping machine. Goodbye!"""
             {"origin": "last-good", "changed": False, "refused": 0, "refusals": ()},
             "from the last good copy, unchanged",
         ),
+        (ev.HostCertificateLoaded, {"problem": "it expired 3d ago"}, "cert.pub is not offered: it expired 3d ago"),
+        (ev.HostCertificateLoaded, {"principals": ()}, "for any host"),
         (
             ev.RevokedListLoaded,
             {"kind": "keys", "entries": 1, "changed": False},

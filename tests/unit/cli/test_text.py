@@ -5,7 +5,16 @@ import pytest
 
 from pyssh_gateway.cli import text
 from pyssh_gateway.cli.printing import visible
-from pyssh_gateway.core.control import KeyReport, KeysReply, LoginReport, RevokedListReport, SourceReport, Verdict
+from pyssh_gateway.core.control import (
+    HostCertificateReport,
+    HostKeyReport,
+    KeyReport,
+    KeysReply,
+    LoginReport,
+    RevokedListReport,
+    SourceReport,
+    Verdict,
+)
 from pyssh_gateway.events import Identity
 
 SHA = "SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCARLviKw6E5SY8"
@@ -89,6 +98,39 @@ def test_lists_of_what_is_revoked_are_told_with_what_they_do() -> None:
         "    nothing is known of it yet",
         "    problem, so NOBODY GETS IN: it has not been read yet",
     ]
+
+
+def test_the_servers_keys_are_told_with_their_certificates() -> None:
+    """Which key clients meet, which they only learn, and which certificate is not offered and why."""
+    keys = (HostKeyReport("ssh-ed25519", SHA, next=False), HostKeyReport("ssh-ed25519", SHA, next=False, spare=True))
+    good = HostCertificateReport(
+        "/a", "", SHA, SHA, "box", 5, ("box.example", "192.0.2.7"), valid_before=1_798_761_600.0
+    )
+    forever = HostCertificateReport("/b", "it is a user's", SHA, SHA, "", 0)
+    beyond = msgspec.structs.replace(good, valid_before=2.0**63)
+    reply = KeysReply((), (), (), keys, (good, forever, HostCertificateReport("/c", "it can't be read"), beyond))
+    lines = text.keys(reply, pictures=False)
+    assert lines[: lines.index("host certificates")] == [
+        "sources",
+        "",
+        "host keys",
+        f"  {SHA}  ED25519",
+        f"  {SHA}  ED25519  announced, not used: another one of its type comes first",
+        "",
+    ]
+    told = lines[lines.index("host certificates") + 1 :]
+    assert told[0] == "  /a"
+    assert told[1].startswith(f"    {SHA}  for box.example, 192.0.2.7, until 202")
+    assert told[2:9] == [
+        f"    signed by {SHA}  'box', serial number 5",
+        "! /b",
+        f"    {SHA}  for any host",
+        f"    signed by {SHA}  '', serial number 0",
+        "    not offered, the plain key is: it is a user's",
+        "! /c",
+        "    not offered, the plain key is: it can't be read",
+    ]
+    assert told[10].endswith("until the end of time")
 
 
 @pytest.mark.parametrize(
