@@ -114,7 +114,7 @@ def _line(time: float, name: str, tone: Tone, text: str, *, colour: bool) -> str
     return f"{clock} {name:<{NAME_WIDTH}}{text}"
 
 
-def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR0912 - one case per event
+def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR0912, PLR0915 - one case per event
     match event:
         case ev.ServerStarted():
             return "start", Tone.GOOD, _started(event)
@@ -122,6 +122,8 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
             why = "there was none" if event.reason == "missing" else "the file was empty; clients warn of the change"
             tone = Tone.GOOD if event.reason == "missing" else Tone.BAD
             return "host key", tone, f"new {event.key_type} {event.fingerprint} in {event.path}: {why}"
+        case ev.HostCertificateLoaded():
+            return "host key", Tone.BAD if event.problem else Tone.GOOD, _certificate(event)
         case ev.ServerStopping():
             why = _join(event.reason, event.detail)
             still = f"{_count(event.connections, 'connection')}, {_count(event.sessions, 'session')} open"
@@ -138,6 +140,10 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
         case ev.KeysFailed():
             kept = f"{_count(event.kept, 'key')} from before in force"
             return "keys", Tone.BAD, f"backend error: {event.source}: {event.reason}; {kept}"
+        case ev.RevokedListLoaded():
+            return "keys", Tone.GOOD, _revoked_list(event)
+        case ev.RevokedListFailed():
+            return "keys", Tone.BAD, f"NOBODY GETS IN without the list of what is revoked: {event.list}: {event.reason}"
         case ev.AccountChanged():
             return "keys", Tone.BAD, event.message
         case ev.ConnectionOpened():
@@ -275,6 +281,19 @@ def _keys(event: ev.KeysLoaded) -> str:
         "changed" if event.changed else "unchanged",
     )
     return "; ".join([text, *event.refusals[:SHOWN_REFUSALS]])
+
+
+def _certificate(event: ev.HostCertificateLoaded) -> str:
+    if event.problem:
+        return f"certificate {event.path} is not offered: {event.problem}"
+    names = f"for {', '.join(event.principals)}" if event.principals else "for any host"
+    return f"certificate {event.path} of {event.key}, signed by {event.authority}, {names}"
+
+
+def _revoked_list(event: ev.RevokedListLoaded) -> str:
+    kind = "revoked keys" if event.kind == "keys" else "key revocation list"
+    found = "1 entry" if event.entries == 1 else f"{event.entries} entries"
+    return _join(f"{event.list}: {kind} with {found}", "changed" if event.changed else "unchanged")
 
 
 def _refused(event: ev.ConnectionRefused) -> str:

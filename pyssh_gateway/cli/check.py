@@ -21,8 +21,8 @@ from pyssh_gateway.cli.output import printing, text
 from pyssh_gateway.cli.reference.parsing import Given
 from pyssh_gateway.config.source import ConfigError, shown_endpoint
 from pyssh_gateway.config.types import Config
-from pyssh_gateway.core.control import LoginReport, SourceReport
-from pyssh_gateway.keys.host_keys import HostKeyError, key_path, load, load_next
+from pyssh_gateway.core.control import LoginReport, RevokedListReport, SourceReport
+from pyssh_gateway.keys.host_keys import HostKeyError, key_path, load, load_file, load_next
 from pyssh_gateway.keys.sources import LOCAL_KINDS
 from pyssh_gateway.startup import banner_file, state_lock
 from pyssh_gateway.startup.listening import endpoints_in
@@ -53,6 +53,7 @@ class CheckReport(msgspec.Struct, frozen=True):
     file: str
     variables: tuple[str, ...]
     unchecked: tuple[str, ...]
+    revoked: tuple[RevokedListReport, ...] = ()
 
 
 def check(given: Given, context: Context) -> int:
@@ -70,9 +71,20 @@ def check(given: Given, context: Context) -> int:
         unchecked = _for_root(config) if os.geteuid() != 0 else []
     seen = offline.look(config, ask_all=True)
     problems += seen.complaints
+    problems += [
+        f"{listed.spec}: {listed.failure}; nobody gets in while that is so"
+        for listed in seen.reply.revoked
+        if listed.failure
+    ]
     problems += _source_problems(seen.sources, set() if given.elsewhere else set(key_file_problems(config)))
     report = CheckReport(
-        tuple(problems), seen.reply.logins, seen.sources, found.file, found.variables, tuple(unchecked)
+        tuple(problems),
+        seen.reply.logins,
+        seen.sources,
+        found.file,
+        found.variables,
+        tuple(unchecked),
+        seen.reply.revoked,
     )
     if given.json:
         printing.json(report, found.server)
@@ -86,6 +98,7 @@ def check(given: Given, context: Context) -> int:
 def _lines(report: CheckReport, *, elsewhere: bool) -> list[str]:
     lines = text.logins(report.logins, pictures=False)
     lines += ["sources", *text.sources(report.sources), ""] if report.sources else []
+    lines += [*text.revoked_lists(report.revoked), ""] if report.revoked else []
     if report.unchecked:
         why = "it is for another machine" if elsewhere else "only root can"
         lines += [f"not checked, because {why}:", *(f"  {each}" for each in report.unchecked), ""]
@@ -150,11 +163,25 @@ def host_key_problems(config: Config) -> list[str]:
             continue
         except HostKeyError as error:
             problems.append(str(error))
+    for path in config.host_keys.files:
+        try:
+            load_file(Path(path))
+        except HostKeyError as error:
+            problems.append(str(error))
     try:
         load_next(keys_dir, config.host_keys.types)
     except HostKeyError as error:
         problems.append(str(error))
-    return problems
+    return problems or _certificate_problems(config)
+
+
+def _certificate_problems(config: Config) -> list[str]:
+    """What is wrong with certificates of host keys, which can all be read; a key that is still to be made has none."""
+    return [
+        f"host certificate {one.path} is not offered: {one.problem}"
+        for one in offline.host_certificates(config)
+        if one.problem
+    ]
 
 
 def _for_root(config: Config) -> list[str]:

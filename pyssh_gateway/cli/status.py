@@ -11,7 +11,6 @@ from pyssh_gateway.cli.reference.parsing import Given
 from pyssh_gateway.cli.request import ask
 from pyssh_gateway.cli.server_socket import Server
 from pyssh_gateway.config.values import format_duration
-from pyssh_gateway.core.access.randomart import short_name
 from pyssh_gateway.core.control import (
     HoldReport,
     HostKeyReport,
@@ -52,14 +51,15 @@ def _lines(reply: StatusReply, server: Server, now: float, width: int | None) ->
     lines += [f"{on}{coming}; {next_stop(reply.idle)}", *reasons(reply.idle)]
     if reply.sources:
         lines += ["", "sources with problems:", *text.sources(reply.sources)]
+    if reply.certificates:
+        lines += ["", *text.host_certificates(reply.certificates)]
+    if reply.revoked:
+        lines += ["", *text.revoked_lists(reply.revoked)]
     return lines
 
 
 def _host_key(key: HostKeyReport) -> str:
-    remark = "  announced, not in use yet" if key.next else "  new since the start" if key.new else ""
-    if key.was_empty:
-        remark += ", as its file was empty: clients that know another one are warned"
-    return f"  host key {key.fingerprint}  {short_name(key.key_type)}{remark}"
+    return f"  host key {text.host_key(key)}"
 
 
 def next_stop(idle: IdleReport) -> str:

@@ -130,6 +130,21 @@ def chroot_directory(value: object) -> str:
     return text
 
 
+def revoked_lists(value: object) -> str | tuple[str, ...]:
+    """Read the name of a list of what is revoked, `file:` and an absolute path, or several such; empty for none."""
+    if value == "":
+        return ""
+    given = value if isinstance(value, list | tuple) else (value,)
+    names = tuple(dict.fromkeys(each for each in given if isinstance(each, str) and _is_file(each)))
+    if len(names) != len(given):
+        raise UnfitError('an absolute path after "file:", such as "file:/etc/ssh/revoked_keys", or a list of such')
+    return names[0] if isinstance(value, str) else names
+
+
+def _is_file(spec: str) -> bool:
+    return spec.startswith("file:/") and spec.isprintable()
+
+
 def file_mode(value: object) -> str:
     """Read a file's mode, which stays the octal digits that it is written in."""
     if not isinstance(value, str) or not re.fullmatch(r"[0-7]{3,4}", value, re.ASCII):

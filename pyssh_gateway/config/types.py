@@ -106,6 +106,7 @@ class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_stale: Annotated[Duration, values.duration(values.MINUTE, values.YEAR)] = Duration(7 * 86400)
     timeout: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_FETCH)] = Duration(5)
     on_revoke: Annotated[str, values.choice("end", "keep")] = "end"
+    revoked: Annotated[str | tuple[str, ...], machine_values.revoked_lists] = ""
     github_url: Annotated[str, values.base_url] = GITHUB_URL
     github_api_url: Annotated[str, values.optional_base_url] = ""
     github_token: Annotated[Secret, values.secret] = Secret()
@@ -115,6 +116,12 @@ class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sourcehut_url: Annotated[str, values.base_url] = "https://meta.sr.ht"
     https_proxy: Annotated[Secret, machine_values.http_proxy] = Secret()
     no_proxy: Annotated[str, machine_values.no_proxy] = ""
+
+    @property
+    def revoked_lists(self) -> tuple[str, ...]:
+        """The lists that `revoked` names, one or several."""
+        given = self.revoked
+        return given if isinstance(given, tuple) else (given,) if given else ()
 
     @property
     def github_api(self) -> str:
@@ -130,11 +137,16 @@ class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HostKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The server's own keys. The first type is the one that is shown; a missing key is made."""
+    """The server's own keys. The first type is the one that is shown; a missing key is made.
+
+    `files` are further keys, which are never made; `certificates` are of keys of either kind.
+    """
 
     types: Annotated[
         tuple[Annotated[str, values.choice("ed25519", "ecdsa", "rsa")], ...], msgspec.Meta(min_length=1)
     ] = ("ed25519",)
+    files: tuple[Annotated[str, machine_values.absolute_path], ...] = ()
+    certificates: tuple[Annotated[str, machine_values.absolute_path], ...] = ()
 
 
 class Idle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,11 +13,13 @@ from pyssh_gateway.core.access.authorized_keys import fingerprint
 from pyssh_gateway.core.control_reports import (
     ConnectionReport,
     HoldReport,
+    HostCertificateReport,
     HostKeyReport,
     IdleReport,
     KeyReport,
     LoginReport,
     ReasonReport,
+    RevokedListReport,
     SessionReport,
     SourceReport,
     StopReport,
@@ -41,6 +43,7 @@ __all__ = [
     "HeldReply",
     "HoldReport",
     "HoldUp",
+    "HostCertificateReport",
     "HostKeyReport",
     "IdleReport",
     "KeyReport",
@@ -54,6 +57,7 @@ __all__ = [
     "ReleasedReply",
     "Reply",
     "Request",
+    "RevokedListReport",
     "SessionReport",
     "Sessions",
     "SessionsReply",
@@ -207,10 +211,16 @@ class AcceptedReply(Reply, frozen=True, tag="accepted"):
 
 
 class KeysReply(Reply, frozen=True, tag="keys"):
-    """Who can log in with what, and how fresh that is, both in the order of the configuration."""
+    """Who can log in with what, and how fresh that is, both in the order of the configuration.
+
+    `revoked` are the lists of what lets nobody in, `host_keys` the server's own keys, with their `certificates`.
+    """
 
     logins: tuple[LoginReport, ...]
     sources: tuple[SourceReport, ...]
+    revoked: tuple[RevokedListReport, ...] = ()
+    host_keys: tuple[HostKeyReport, ...] = ()
+    certificates: tuple[HostCertificateReport, ...] = ()
 
 
 class VerdictsReply(Reply, frozen=True, tag="verdicts"):
@@ -222,9 +232,11 @@ class VerdictsReply(Reply, frozen=True, tag="verdicts"):
 class StatusReply(Reply, frozen=True, tag="status"):
     """The server and who is on.
 
-    `authenticating` counts those who have not logged in yet; `sources` are the ones with problems. Who may not ask
-    everything is told of others' connections without what runs on them, and of no sources. It listens at `address` and
-    `port`, and whatever else is in `addresses`.
+    `authenticating` counts those who have not logged in yet; `sources` are the ones with problems, and so are the lists
+    in `revoked`: nobody gets in while there is one. Of `certificates` of host keys those are told that are not offered
+    for a problem. Who may not ask everything is told of others' connections without
+    what runs on them, and of no sources and lists. It listens at `address` and `port`, and whatever else is in
+    `addresses`.
     """
 
     version: str
@@ -238,6 +250,8 @@ class StatusReply(Reply, frozen=True, tag="status"):
     idle: IdleReport
     sources: tuple[SourceReport, ...]
     addresses: tuple[str, ...] = ()
+    revoked: tuple[RevokedListReport, ...] = ()
+    certificates: tuple[HostCertificateReport, ...] = ()
 
 
 class SessionsReply(Reply, frozen=True, tag="sessions"):

@@ -39,6 +39,7 @@ from pyssh_gateway.monitor.connected.registry import Registry
 from pyssh_gateway.monitor.connected.registry_file import RegistryFile
 from pyssh_gateway.monitor.connected.revoked_keys import RevokedKeys
 from pyssh_gateway.monitor.facts import Facts
+from pyssh_gateway.monitor.host_certificates import HostCertificate, renew
 from pyssh_gateway.monitor.host_key_signing import HostKeySigner
 from pyssh_gateway.monitor.in_force import InForce
 from pyssh_gateway.monitor.lifetime.awake import Awake
@@ -62,7 +63,7 @@ class Given(msgspec.Struct, frozen=True):
     """What the monitor is given: the network's sockets, those at which it is asked, and what outlives it.
 
     `control` leads to the spawner; `registry` is the descriptor of the memory that the next monitor gets; `owner` is
-    the account that has started the server.
+    the account that has started the server; `certificates` are those of the host keys.
     """
 
     listening: Sequence[socket.socket]
@@ -71,6 +72,7 @@ class Given(msgspec.Struct, frozen=True):
     metrics: socket.socket | None
     registry: int
     owner: int
+    certificates: tuple[HostCertificate, ...] = ()
 
 
 class Monitor:
@@ -133,7 +135,7 @@ class Monitor:
     def _set_up_keys(self) -> None:
         """The server's keys, and the people's."""
         config = self._facts.config
-        self._signer = HostKeySigner(self._host_keys)
+        self._signer = HostKeySigner(self._host_keys, self._given.certificates)
         self._keyring = Keyring(
             config.login, config.keys, Path(), publish=self.bus.publish, read_file=self._spawner.read_keys
         )
@@ -222,7 +224,7 @@ class Monitor:
             self._reread,
             take=self._spawner.take_config,
             apply=self._reconfigure,
-            ask_keys=self._keyring.want_all,
+            ask_keys=self._read_anew,
             reopen_log=self._log_keeper.reopen,
             publish=self.bus.publish,
         )
@@ -234,6 +236,7 @@ class Monitor:
             registry=self._registry,
             idle=self._watch.tracker,
             host_keys=self._host_keys,
+            signer=self._signer,
             endpoints=self._endpoints,
             in_force=self._in_force,
             holds=self._holds,
@@ -323,7 +326,7 @@ class Monitor:
         self._early.hand_on(self._audit)
         self.bus.subscribe(self._audit)
         self.bus.subscribe(self._log_keeper.observe)
-        for event in opening.first_events(self._facts, self._endpoints, self._host_keys):
+        for event in opening.first_events(self._facts, self._endpoints, self._host_keys, self._given.certificates):
             self.bus.publish(event)
 
     def _take_over(self, number: int, user: str, pid: int, sock: socket.socket) -> OnExit:
@@ -348,6 +351,13 @@ class Monitor:
         self._login_banner.reconfigure(config)
         self._answering.reconfigure()
         self._revoked.reconfigured(self._in_force.rules)
+
+    def _read_anew(self) -> None:
+        """Have everything read again that may have changed without the configuration."""
+        self._keyring.want_all()
+        places, read, publish = self._facts.certificates, self._spawner.read_keys, self.bus.publish
+        renewal = renew(self._signer, places, self._host_keys, read=read, publish=publish, now=time.time())
+        self._tasks.start(renewal, "host certificates")
 
     async def _until_stop(self, tasks: asyncio.TaskGroup) -> StopReason | None:
         """Watch until it is time to leave, and return why; the machine may be suspended and resumed until then.

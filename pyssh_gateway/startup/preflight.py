@@ -240,6 +240,56 @@ def host_key_place_problems(config: Config) -> list[str]:
     return [f"keys_dir: {directory}: Permission denied; there is no {missing[0]} host key, and none can be made"]
 
 
+def revoked_list_problems(config: Config) -> dict[str, str]:
+    """The lists of what is revoked that can't be used now, and why. Nobody gets in while there is one.
+
+    It is no reason not to start: a service of the server's own may be what fetches it.
+    """
+    if not config.keys.revoked_lists:
+        return {}
+    from pyssh_gateway.core.access.revoked_list import MAX_BYTES, RevokedListError, parse
+    from pyssh_gateway.spawner.key_files import open_trusted
+
+    problems = {}
+    for path in revoked_files(config):
+        try:
+            with os.fdopen(open_trusted(path, ()), "rb") as file:
+                parse(file.read(MAX_BYTES + 1))
+        except (OSError, RevokedListError) as error:
+            reason = error.strerror if isinstance(error, OSError) else None
+            problems[path] = f"keys.revoked: {path} can't be used: {reason or error}"
+    return problems
+
+
+def readable_files(config: Config) -> dict[str, frozenset[str]]:
+    """The files that the monitor may have opened, and which accounts may own each beside root.
+
+    A list of what is revoked is no account's own: that could let itself in again. Nor is a host certificate.
+    """
+    files = (*revoked_files(config), *(path for path, _ in certificate_files(config)))
+    return key_files(config) | dict.fromkeys(files, frozenset())
+
+
+def certificate_files(config: Config) -> tuple[tuple[str, bool], ...]:
+    """Where certificates of host keys are, and whether each has to be there.
+
+    Those that are named have to be; the others are beside their keys, where ssh-keygen puts them.
+    """
+    from pathlib import Path  # late, as below
+
+    from pyssh_gateway.keys.host_keys import certificate_path, key_path
+
+    keys = [key_path(Path(config.keys_dir).absolute(), kind) for kind in config.host_keys.types]
+    named = dict.fromkeys(config.host_keys.certificates, True)
+    beside = [str(certificate_path(path)) for path in (*keys, *map(Path, config.host_keys.files))]
+    return (*named.items(), *((path, False) for path in dict.fromkeys(beside) if path not in named))
+
+
+def revoked_files(config: Config) -> tuple[str, ...]:
+    """The lists of what is revoked."""
+    return tuple(spec.partition(":")[2] for spec in config.keys.revoked_lists)
+
+
 def key_files(config: Config) -> dict[str, frozenset[str]]:
     """The files that `file:` and `ca:` sources name, and which accounts each of them lets in to."""
     files: dict[str, frozenset[str]] = {}

@@ -95,13 +95,14 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
 
     def reread(in_force: "Config") -> "Reread":
         from pyssh_gateway.startup import reread  # late: few ever do
+        from pyssh_gateway.startup.preflight import revoked_list_problems
 
         return reread.read_again(
             options.config,
             environ,
             overrides,
             trial_login=login,
-            problems_of=lambda config: start_problems(config)[0],
+            problems_of=lambda config: [*start_problems(config)[0], *revoked_list_problems(config).values()],
             in_force=in_force,
         )
 
@@ -196,6 +197,7 @@ def _supervise(
     from pyssh_gateway.spawner.boot import steps
     from pyssh_gateway.spawner.processes import oom
     from pyssh_gateway.startup import beside_sockets
+    from pyssh_gateway.startup.preflight import certificate_files
 
     users = frozenset(login.user for login in config.login)
     try:
@@ -225,6 +227,7 @@ def _supervise(
         started=time.time(),
         timezone=environ.get("TZ"),
         origin=origin,
+        certificates=certificate_files(config),
     )
 
     def run_monitor(control: socket.socket, generation: int, crashes: "tuple[Crash, ...]", registry: int) -> int:
@@ -301,11 +304,11 @@ def user_servers() -> "UserServers":
 def permissions(config: "Config", environ: Mapping[str, str]) -> "Permissions":
     """What may be asked of the spawner under `config`."""
     from pyssh_gateway.spawner.requests import Permissions
-    from pyssh_gateway.startup.preflight import key_files
+    from pyssh_gateway.startup.preflight import readable_files
 
     users = frozenset(login.user for login in config.login)
     chroots = {login.user: login.chroot for login in config.login if login.chroot}
-    return Permissions(users, key_files(config), stop_commands(config, environ), chroots)
+    return Permissions(users, readable_files(config), stop_commands(config, environ), chroots)
 
 
 def freeze() -> None:

@@ -24,6 +24,8 @@ class Denial(StrEnum):
     NARROWED = "narrowed"
     PRESENCE = "presence"
     CERTIFICATE = "certificate"
+    REVOKED = "revoked"
+    REVOKED_LIST = "revoked-list"
     OTHER = "other"
 
 

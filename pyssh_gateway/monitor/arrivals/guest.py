@@ -267,6 +267,7 @@ class Guest:
             opened=self._opened,
             in_vain=self.attempts.in_vain,
             proved=self.attempts.proved,
+            host_keys=self._terms.host_keys,
         )
         try:
             async with self._services.handing_over.prepare(login) as prepared:

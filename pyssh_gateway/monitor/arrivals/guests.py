@@ -133,7 +133,7 @@ class Guests:
         config, looks = self._in_force.config, self._people.looks
         terms = Terms(
             config.listen.identification,
-            self._signer.offered,
+            self._signer.offered_at(self._clock()),
             config.limits.auth_attempts,
             banner=whole_lines(config.listen.banner),
         )

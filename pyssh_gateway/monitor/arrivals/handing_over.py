@@ -46,8 +46,9 @@ class Accounts(Protocol):
 class Accepted(msgspec.Struct, frozen=True):
     """A connection whose client was accepted, with the session id that its signature was verified over.
 
-    `opened` is the Unix time at which it came; `in_vain` are the keys that were offered before, and `proved` is the key
-    or certificate that was accepted.
+    `opened` is the Unix time at which it came; `in_vain` are the keys that were offered before, `proved` is the key or
+    certificate that was accepted, and `host_keys` are those of ours, and their certificates, that it was offered for
+    the key exchange, and is for those to come.
     """
 
     conn: str
@@ -57,6 +58,7 @@ class Accepted(msgspec.Struct, frozen=True):
     session_id: bytes
     opened: float
     in_vain: tuple[str, ...]
+    host_keys: tuple[tuple[bytes, bytes], ...]
     proved: bytes = b""
 
 
@@ -183,7 +185,7 @@ class HandingOver:
                 endpoints=accepted.endpoints,
                 session_id=accepted.session_id,
                 state=state,
-                host_keys=tuple(OfferedKey(algorithm, blob) for algorithm, blob in self._signer.offered),
+                host_keys=tuple(OfferedKey(algorithm, blob) for algorithm, blob in accepted.host_keys),
                 announced=self._signer.announced,
                 identification=config.listen.identification,
                 keepalive=None if config.session.keepalive is None else float(config.session.keepalive),

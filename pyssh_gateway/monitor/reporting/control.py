@@ -75,7 +75,7 @@ class Handlers(msgspec.Struct, frozen=True):
     status: Callable[[Asker], Awaitable[control.StatusReply]]
     keys: Callable[[], control.KeysReply]
     refresh_keys: Callable[[], Awaitable[control.KeysReply]]
-    try_key: Callable[[control.TryKey], control.VerdictsReply]
+    try_key: Callable[[control.TryKey], Awaitable[control.VerdictsReply]]
     accept_account: Callable[[str], Awaitable[control.AcceptedReply]]
     sessions: Callable[[Asker], Awaitable[control.SessionsReply]]
     why: Callable[[], control.WhyReply]
@@ -224,7 +224,7 @@ class ControlServer:
             case control.RefreshKeys():
                 return await self._handlers.refresh_keys()
             case control.TryKey():
-                return self._handlers.try_key(request)
+                return await self._handlers.try_key(request)
             case control.AcceptAccount(source=source):
                 return await self._handlers.accept_account(source)
             case control.Sessions():

@@ -126,7 +126,7 @@ class Answers(AnsweringServer):
     async def _refresh(self) -> KeysReply:
         return KeysReply(KEYS.logins, (*KEYS.sources, *self.failing))
 
-    def _try_key(self, request: control.TryKey) -> VerdictsReply:
+    async def _try_key(self, request: control.TryKey) -> VerdictsReply:
         self.tried.append(request)
         no = Verdict("build", accepted=False, reason="key is not known")
         yes = Verdict("amos", accepted=True, source="github:example", options="no-pty", identity=AMOS)

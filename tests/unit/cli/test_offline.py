@@ -64,6 +64,8 @@ def run(place: Path, account: pwd.struct_passwd, capsys: pytest.CaptureFixture[s
         user: str = ME,
         port: int = 0,
         more: str = "",
+        more_keys: str = "",
+        own: str = "",
     ) -> tuple[int, str, str]:
         configured = [f"file:{place}/authorized_keys"] if sources is None else sources
         url = "" if github is None else f'github_url = "{github.url}"\n'
@@ -71,7 +73,8 @@ def run(place: Path, account: pwd.struct_passwd, capsys: pytest.CaptureFixture[s
             f'control = "off"\nkeys_dir = "{place}/keys"\naudit_dir = "{place}/audit"\naccount = "nobody"\n'
             f'preauth_account = "{PREAUTH_NAME}"\n'
             f'[listen]\naddress = "127.0.0.1"\nport = {port}\n'
-            f'[keys]\n{url}timeout = "5s"\n[[login]]\nuser = "{user}"\nkeys = {json.dumps(configured)}\n{more}'
+            f'[host_keys]\n{own}\n[keys]\n{url}{more_keys}\ntimeout = "5s"\n'
+            f'[[login]]\nuser = "{user}"\nkeys = {json.dumps(configured)}\n{more}'
         )
         before = contents(place)
         code = main.run([*arguments, "--config", str(place / "config.toml")], {})
@@ -238,6 +241,35 @@ def test_check_of_a_configuration_for_another_machine(run: Run, place: Path, git
     assert [problem.split(":")[0] for problem in report["problems"]] == ["login[0].force_command", "github"]
     assert report["unchecked"][-1] == "what is made at boot: /data/docker"
     assert (report["file"], report["variables"]) == (f"{place}/config.toml", [])
+
+
+def test_what_is_revoked_and_the_servers_keys_are_looked_at(run: Run, place: Path) -> None:
+    """Protects the first start: nobody is locked out by a broken list, or wonders why a certificate is not offered."""
+    (place / "revoked").write_bytes(ed25519(1) + b"\n")
+    (place / "keys").mkdir(mode=0o700)
+    key = make_key(place / "keys", "ssh_host_ed25519_key")
+    authority = Authority(place, "hosts")
+    certificate = authority.certify(key.with_suffix(".pub"), "-h")
+    certificate.rename(place / "keys" / "ssh_host_ed25519_key-cert.pub")
+    revoked = f'revoked = "file:{place}/revoked"'
+    code, out, _ = run("keys", more_keys=revoked)
+    assert code == 0
+    assert f"NOT let in: the key is revoked by file:{place}/revoked" in out
+    assert f"  {place}/keys/ssh_host_ed25519_key-cert.pub" in out
+    assert run("check", more_keys=revoked)[0] == 0
+
+    report = json.loads(run("check", "--json", more_keys=f'revoked = "file:{place}/none"')[1])
+    assert report["problems"] == [
+        f"file:{place}/none: cannot read {place}/none: No such file or directory; nobody gets in while that is so"
+    ]
+    other = f'files = ["{place}/other"]'
+    (problem,) = json.loads(run("check", "--json", own=other)[1])["problems"]
+    assert problem == f"there is no host key {place}/other: host_keys.files names keys that are there already"
+    own = f'certificates = ["{authority.public}"]'
+    (problem,) = json.loads(run("check", "--json", own=own)[1])["problems"]
+    assert problem == (
+        f"host certificate {authority.public} is not offered: there is no certificate in OpenSSH's one-line form in it"
+    )
 
 
 def test_copies_that_others_could_have_written_are_not_believed(run: Run, place: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pyssh_gateway.config.types import Config, Login
+from pyssh_gateway.config.types import Config, Keys, Login
 from pyssh_gateway.startup import preflight
 
 ROOT = pwd.getpwnam("root")
@@ -131,3 +131,19 @@ def test_a_chroot_takes_root_and_sftp(monkeypatch: pytest.MonkeyPatch, accounts:
     assert preflight.login_problems(config) == [
         "login[0].chroot: only a server that root starts can have it, and amos is not root"
     ]
+
+
+def test_a_list_of_what_is_revoked_is_judged_before_it_is_needed(tmp_path: Path) -> None:
+    """A reload and `check` say which list can't be used and why; no account may own one, though it own a key file."""
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    good.write_text("# nobody\n")
+    bad.write_text("nonsense\n")
+    lists = tuple(f"file:{path}" for path in (good, bad, tmp_path / "none"))
+    config = Config(login=(Login(user="amos", keys=(f"file:{good}", "file:/k")),), keys=Keys(revoked=lists))
+    assert list(preflight.revoked_list_problems(config).values()) == [
+        f"keys.revoked: {bad} can't be used: line 1 is no public key in OpenSSH's one-line form (without options)",
+        f"keys.revoked: {tmp_path / 'none'} can't be used: No such file or directory",
+    ]
+    assert preflight.revoked_list_problems(Config()) == {}
+    files = preflight.readable_files(config)
+    assert (files["/k"], files[str(good)]) == (frozenset({"amos"}), frozenset())

@@ -16,7 +16,7 @@ from pyssh_gateway.cli.doctor import doctor, finding
 from pyssh_gateway.cli.exit_codes import Failed
 from pyssh_gateway.cli.output.printing import OutputFailed
 from pyssh_gateway.cli.reference.commands import COMMANDS, EXITS, JSON
-from pyssh_gateway.core import control
+from pyssh_gateway.core import control, control_reports
 from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE
 
@@ -43,6 +43,8 @@ ANSWERS: dict[str, type[msgspec.Struct]] = {
     "A login": control.LoginReport,
     "A key": control.KeyReport,
     "A host key": control.HostKeyReport,
+    "A host certificate": control_reports.HostCertificateReport,
+    "A list of what is revoked": control_reports.RevokedListReport,
     "A source": control.SourceReport,
     "A verdict": control.Verdict,
 }

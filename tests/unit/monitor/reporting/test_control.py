@@ -87,12 +87,16 @@ async def _accept(source: str) -> AcceptedReply:
     return AcceptedReply(f"accepted {source}")
 
 
+async def _try_key(request: TryKey) -> VerdictsReply:
+    return VerdictsReply((Verdict(request.user, False, "no\x1b"),))
+
+
 HANDLERS = Handlers(
     configuration=lambda: CONFIG,
     status=_status,
     keys=lambda: KEYS,
     refresh_keys=_refresh,
-    try_key=lambda request: VerdictsReply((Verdict(request.user, False, "no\x1b"),)),
+    try_key=_try_key,
     accept_account=_accept,
     sessions=_sessions,
     why=lambda: WHY,
