@@ -111,21 +111,13 @@ def _machine_problems(config: Config, found: Lookup) -> list[str]:
     return [
         *login_problems(config),
         *place_problems(config),
-        *_banner_problems(config),
+        *banner_file.with_text(config)[1],
         *chroot_directory_problems(config),
         *others,
         *ports,
         *host_key_problems(config),
         *_closed_accounts(config),
     ]
-
-
-def _banner_problems(config: Config) -> list[str]:
-    try:
-        banner_file.with_text(config)
-    except ConfigError as error:
-        return list(error.problems)
-    return []
 
 
 def _source_problems(sources: Sequence[SourceReport], unreadable: set[str]) -> list[str]:

@@ -32,6 +32,7 @@ NO_SHELLS = frozenset({"nologin", "false"})
 class Unreadable(Failed):
     """The file can't be read, or sshd would not start with it."""
 
+    kind = "config"
     code = WRONG_USAGE
 
 

@@ -10,27 +10,26 @@ import stat
 import msgspec
 
 from pyssh_gateway.config.machine_values import MAX_BANNER, problem_of_banner
-from pyssh_gateway.config.source import ConfigError
 from pyssh_gateway.config.types import Config
 
 _FILE = "file:"
 
 
-def with_text(config: Config) -> Config:
-    """`config` with the text of its banner in the place of the file's name. Raises `ConfigError`."""
+def with_text(config: Config) -> tuple[Config, list[str]]:
+    """`config` with the text of its banner in the place of the file's name, or as it is, and what is wrong then."""
     banner = config.listen.banner
     if not banner.startswith(_FILE):
-        return config
+        return config, []
     path = banner.removeprefix(_FILE)
     try:
         text = _read(path)
     except OSError as error:
-        raise ConfigError([f"listen.banner: {path} can't be read: {error.strerror or error}"]) from None
+        return config, [f"listen.banner: {path} can't be read: {error.strerror or error}"]
     except UnicodeDecodeError:
-        raise ConfigError([f"listen.banner: {path} is not UTF-8: convert it with iconv -t UTF-8"]) from None
+        return config, [f"listen.banner: {path} is not UTF-8: convert it with iconv -t UTF-8"]
     if problem := problem_of_banner(text):
-        raise ConfigError([f"listen.banner: {path} {problem}"])
-    return msgspec.structs.replace(config, listen=msgspec.structs.replace(config.listen, banner=text))
+        return config, [f"listen.banner: {path} {problem}"]
+    return msgspec.structs.replace(config, listen=msgspec.structs.replace(config.listen, banner=text)), []
 
 
 def _read(path: str) -> str:

@@ -34,11 +34,11 @@ def read_again(
         found = config.parse(source.read(path, environ, overrides))
         if trial_login is not None and not found.login:
             found = config.parse(source.read(path, environ, {**overrides, "login": [trial_login]}))
-        found = banner_file.with_text(found)
     except source.ConfigError as error:
         return _rejected(list(error.problems))
+    found, problems = banner_file.with_text(found)
     settled = settle(in_force, found)
-    problems = problems_of(settled.config)
+    problems += problems_of(settled.config)
     if problems:
         return _rejected(problems)
     return Reread(settled.config, settled.changed, settled.restart)

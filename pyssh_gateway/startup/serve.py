@@ -82,9 +82,9 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
             config = config_module.parse(source.read(options.config, environ, overrides | {"login": [login]}))
         if options.trial:
             _make_trial_account(config.preauth_account)
-        config = with_text(config)
+        config, unreadable = with_text(config)
         found, passed_over = start_problems(config)
-        problems += found
+        problems += unreadable + found
         problems += state_lock.problems(config) if problems else state_lock.take(config)
     except (source.ConfigError, CannotStart) as error:
         problems += error.problems
@@ -115,6 +115,9 @@ def keep_standard_descriptors() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
+    for number, name in ((1, "stdout"), (2, "stderr")):  # Python has none of one that was closed
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
 
 
 def keep_signals() -> None:

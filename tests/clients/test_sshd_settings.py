@@ -86,6 +86,14 @@ def test_new_keys_either_way(server: Server, user_key: KeyPair, command: str) ->
     assert result.stderr.count(b"SSH2_MSG_KEXINIT received") >= 2
 
 
+def test_new_keys_after_a_time(make_server: MakeServer, user_key: KeyPair) -> None:
+    """Protects whoever sets a time: a quiet session gets new keys when something is said again."""
+    client = Client(make_server({"session": {"rekey_time": "200ms"}}), user_key.private)
+    result = client.run("sleep 0.3; echo said", "-v")
+    assert (result.status, result.stdout) == (0, b"said\n")
+    assert result.stderr.count(b"SSH2_MSG_KEXINIT received") >= 2
+
+
 def test_nothing_of_it_by_default(make_server: MakeServer, user_key: KeyPair) -> None:
     """Protects everybody else: there is no banner, and no file."""
     assert Client(make_server(), user_key.private).output('echo "${SSH_USER_AUTH-none}"') == "none\n"
