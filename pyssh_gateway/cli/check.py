@@ -209,11 +209,13 @@ def _anywhere(config: Config) -> Config:
 def _for_the_machine(config: Config) -> list[str]:
     """What only the machine itself can say, a line each."""
     files, boot = sorted(key_files(config)), config.boot
+    chroots = [login.chroot for login in config.login if login.chroot]
     places = [*(link.path for link in boot.link), *(directory.path for directory in boot.directory)]
     accounts = dict.fromkeys((*(login.user for login in config.login), config.account, config.preauth_account))
     return [
         f"accounts: {', '.join(accounts)}",
         *([f"key files: {', '.join(files)}"] if files else []),
+        *([f"root directories: {', '.join(chroots)}"] if chroots else []),
         f"directories, and the host keys in the first: {config.keys_dir}, {config.audit_dir}",
         f"addresses and ports: {', '.join(shown_endpoint(*endpoint) for endpoint in endpoints_in(config))}",
         *([f"what is made at boot: {', '.join(places)}"] if places else []),

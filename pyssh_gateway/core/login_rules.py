@@ -6,7 +6,13 @@ import msgspec
 
 from pyssh_gateway.config.types import Config, Forwarding, Login
 from pyssh_gateway.core.access.key_options import KeyOptions
-from pyssh_gateway.core.forwarding import ForwardingRules, ForwardingScope, GatewayPorts
+from pyssh_gateway.core.forwarding import (
+    ForwardingRules,
+    ForwardingScope,
+    GatewayPorts,
+    may_connect_unix,
+    may_listen_unix,
+)
 from pyssh_gateway.core.transfers.sftp_options import INTERNAL_SFTP, is_internal_sftp
 
 _SERVERS_OWN = frozenset({b"SSH_CLIENT", b"SSH_CONNECTION", b"SSH_ORIGINAL_COMMAND", b"SSH_TTY", b"SSH_USER_AUTH"})
@@ -78,6 +84,14 @@ def _forwarding(login: Login, shared: Forwarding) -> ForwardingRules:
         agent=shared.agent and not nothing if login.forward_agent is None else login.forward_agent,
         x11=shared.x11 and not nothing if login.forward_x11 is None else login.forward_x11,
     )
+
+
+def in_force(login: Login, shared: Forwarding) -> Login:
+    """The login with each setting that follows another one as it comes out."""
+    rules = _forwarding(login, shared)
+    ways = (may_connect_unix(rules) is None, may_listen_unix(rules) is None)
+    sockets = {(True, True): "all", (True, False): "local", (False, True): "remote", (False, False): "none"}[ways]
+    return msgspec.structs.replace(login, forward_sockets=sockets, forward_agent=rules.agent, forward_x11=rules.x11)
 
 
 def chroot_problems(login: Login) -> list[str]:

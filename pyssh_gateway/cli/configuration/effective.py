@@ -10,6 +10,7 @@ from pyssh_gateway.config.sizes import Size, format_size
 from pyssh_gateway.config.source import RawConfig, join, kind_of_origin
 from pyssh_gateway.config.types import Config
 from pyssh_gateway.config.values import Duration, Secret, format_duration
+from pyssh_gateway.core.login_rules import in_force
 
 NOT_SHOWN = "(set, not shown)"
 
@@ -33,6 +34,8 @@ class Value(msgspec.Struct, frozen=True):
 
 def effective(raw: RawConfig, config: Config) -> Iterator[Value]:
     """All values of `config`, which was made of `raw`, in the order of the types."""
+    logins = tuple(in_force(login, config.forwarding) for login in config.login)
+    config = msgspec.structs.replace(config, login=logins)
     return _table(config, raw.values, "", "", raw.origins)
 
 

@@ -119,7 +119,7 @@ KEYWORDS: tuple[Keyword, ...] = (
     _is("PidFile", remark="The service manager knows the process.", same="none"),
     _is("Port", "listen.address", "listen.port"),
     _is("PrintLastLog", remark="The last login is not printed; `session.banner` says who woke the machine.", same="no"),
-    _is("PrintMotd", remark="/etc/motd is shown to login shells, as by PAM on Debian; ~/.hushlogin hides it.",
+    _is("PrintMotd", remark="Shells show it, as PAM does on Debian, with /etc/update-motd.d; ~/.hushlogin hides it.",
         same="yes|no"),
     _is("PubkeyAcceptedAlgorithms", "login[].key_types", remark="A list of types, without `+`, `-`, `^` and patterns."),
     _is("PubkeyAuthentication", remark=_KEYS_ONLY, same="yes"),

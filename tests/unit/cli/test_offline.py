@@ -236,10 +236,11 @@ def test_check_of_a_configuration_for_another_machine(run: Run, place: Path, git
     ]
     assert lines[-1] == "nothing is wrong"
     github.script("example", status(404))
-    more = 'force_command = "internal-sftp -x"\n[[boot.directory]]\npath = "/data/docker"\n'
+    more = 'force_command = "internal-sftp -x"\nchroot = "/srv/%u"\n[[boot.directory]]\npath = "/data/docker"\n'
     report = json.loads(run("check", "--elsewhere", "--json", sources=sources, github=github, more=more)[1])
     assert [problem.split(":")[0] for problem in report["problems"]] == ["login[0].force_command", "github"]
     assert report["unchecked"][-1] == "what is made at boot: /data/docker"
+    assert "root directories: /srv/%u" in report["unchecked"]
     assert (report["file"], report["variables"]) == (f"{place}/config.toml", [])
 
 

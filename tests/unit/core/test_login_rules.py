@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pyssh_gateway.config.types import Config, Forwarding, Login
 from pyssh_gateway.core.access.key_options import NO_OPTIONS, KeyOptions, parse_options
 from pyssh_gateway.core.forwarding import ForwardingRules
-from pyssh_gateway.core.login_rules import LoginRules, chroot_problems, restrict, rules_for
+from pyssh_gateway.core.login_rules import LoginRules, chroot_problems, in_force, restrict, rules_for
 
 RULES = LoginRules(
     forwarding=ForwardingRules(x11=True, permit_open=("a:1",), permit_listen=("b:2",), gateway_ports="yes"),
@@ -91,6 +91,28 @@ def test_what_only_the_server_says(name: bytes) -> None:
     """Protects what scripts and logs believe about a session: no line of a key file can say something else."""
     options = KeyOptions(environment=((name, b"forged"), (b"SSH_USER", b"amos")))
     assert restrict(RULES, options).env == {b"SSH_USER": b"amos"} | RULES.env
+
+
+# -- what follows another setting -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "sockets", "agent", "x11"),
+    [
+        ({}, "all", True, False),
+        ({"forwarding": "remote"}, "remote", True, False),
+        ({"forwarding": "none"}, "none", False, False),
+        ({"permit_open": ("a:1",)}, "remote", True, False),
+        ({"permit_listen": ("a:1",)}, "local", True, False),
+        ({"permit_open": ("a:1",), "forward_sockets": "local", "forward_x11": True}, "local", True, True),
+        ({"chroot": "/srv"}, "none", False, False),
+    ],
+)
+def test_what_comes_out(changes: dict[str, object], sockets: str, agent: bool, x11: bool) -> None:
+    """Protects the reader of `config show`: a setting that was not made is shown as it is in force."""
+    login = msgspec.structs.replace(Login(user="amos", keys=("file:/k",)), **changes)
+    found = in_force(login, Forwarding())
+    assert (found.forward_sockets, found.forward_agent, found.forward_x11) == (sockets, agent, x11)
 
 
 # -- a chroot ---------------------------------------------------------------------------------------------------------

@@ -67,9 +67,5 @@ COMING = {
     "host_keys.certificates",
     "host_keys.files",
     "keys.revoked",
-    "listen.banner",
-    "session.expose_auth_info",
-    "session.rekey_bytes",
-    "session.rekey_time",
 }
 """Settings that other branches bring; empty when they are there."""

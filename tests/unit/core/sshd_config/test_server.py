@@ -18,6 +18,11 @@ def setting(text: str, path: str) -> object:
     [
         ("AcceptEnv LANG LC_*\nAcceptEnv A", "session.accept_env", ["LANG", "LC_*", "A"]),
         ("AllowAgentForwarding no", "forwarding.agent", False),
+        ("Banner /etc/issue.net", "listen.banner", "file:/etc/issue.net"),
+        ("ExposeAuthInfo yes", "session.expose_auth_info", True),
+        ("RekeyLimit 1G 1h", "session.rekey_bytes", 2**30),
+        ("RekeyLimit 1G 1h", "session.rekey_time", "1h"),
+        ("RekeyLimit default none", "session.rekey_time", "off"),
         ("ClientAliveCountMax 3", "session.keepalive_misses", 3),
         ("ClientAliveInterval 15", "session.keepalive", "15s"),
         ("ClientAliveInterval 0", "session.keepalive", "off"),
