@@ -60,8 +60,10 @@ def _serve(arguments: list[str]) -> int:
     try:
         return serve(options, os.environ)
     except (CannotStart, ConfigError) as error:
+        from pyssh_gateway.cli.output.printing import remark  # late: nobody waits for a server that does not start
+
         for problem in error.problems:
-            print(f"pyssh-gateway: {problem}", file=sys.stderr)
+            remark(problem)
         return USAGE_ERROR
 
 

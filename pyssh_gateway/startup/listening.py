@@ -138,5 +138,8 @@ def shown_name(sock: socket.socket) -> str:
 
 
 def say(text: str) -> None:
-    """A line for the person who started us."""
-    os.write(2, f"pyssh-gateway: {text}\n".encode(errors="backslashreplace"))
+    """A line for the person who started us; that nobody can hear it is no reason not to start."""
+    try:
+        os.write(2, f"pyssh-gateway: {text}\n".encode(errors="backslashreplace"))
+    except OSError:
+        return

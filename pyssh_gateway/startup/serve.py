@@ -113,6 +113,9 @@ def keep_standard_descriptors() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
+    for number, name in ((1, "stdout"), (2, "stderr")):  # Python has none of one that was closed
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
 
 
 def keep_signals() -> None:

@@ -117,6 +117,8 @@ def test_closed_descriptors_are_no_surprise(config: Path) -> None:
         ("$GATEWAY --version >&- 2>&-", 1),
         ("$GATEWAY hold 2h >&- 2>&- <&-", 3),
         ("$GATEWAY serve --prot 2>&-", 2),
+        ("$GATEWAY serve --config /nowhere 2>/dev/full", 2),
+        ("$GATEWAY sftp-server <&- >&- 2>&-", 0),
     ):
         done = shell(script, config)
         assert (done.returncode, done.stdout, done.stderr) == (code, "", ""), script

@@ -101,3 +101,14 @@ def test_the_monitor_is_forked_before_asyncssh_is_imported(config: Path) -> None
     assert monitor[:2] == ["monitor", False]
     assert len(monitor[2]) == 1
     assert preauth == ["asyncssh", "pyssh_gateway.postauth.main"]
+
+
+def test_standard_descriptors_that_are_closed_are_opened() -> None:
+    """Protects a start by a program that closes them: no file takes their numbers, and what is printed goes nowhere."""
+    script = (
+        "import os, sys; from pyssh_gateway.startup.serve import keep_standard_descriptors as keep; keep();"
+        "print('hello', flush=True); sys.stderr.flush(); os.write(int(sys.argv[1]), b'kept')"
+    )
+    command = ["sh", "-c", '"$0" -c "$1" 5 5>&1 >&- 2>&- <&-', sys.executable, script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"kept", b"")

@@ -2,6 +2,8 @@
 
 import inspect
 import re
+import subprocess
+import sys
 from importlib import import_module
 
 import pytest
@@ -10,6 +12,7 @@ from pyssh_gateway import __main__ as program
 from pyssh_gateway.cli.reference.commands import COMMANDS, EXITS
 from pyssh_gateway.cli.reference.model import Command
 from pyssh_gateway.keys.host_keys import KINDS
+from tests.support.places import ROOT
 
 NAMES = [command.name for command in COMMANDS]
 IN_MAIN = {"serve", "sftp-server"}
@@ -53,6 +56,13 @@ def test_serve_takes_what_the_table_says() -> None:
     (serve,) = [command for command in COMMANDS if command.name == "serve"]
     source = inspect.getsource(program._serve)  # noqa: SLF001 - its text is compared, it has no other way to say it
     assert {option.name for option in serve.options} == set(re.findall(r'"(--[a-z]+)"', source))
+
+
+def test_a_server_starts_without_the_table() -> None:
+    """Protects the client that waits for a start: what only commands need is not imported before the port is bound."""
+    script = "import sys, pyssh_gateway.__main__, pyssh_gateway.startup.serve; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-S", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert [name for name in done.stdout.split() if name.startswith("pyssh_gateway.cli")] == []
 
 
 def test_types_of_host_keys_are_those_that_there_are() -> None:
