@@ -56,7 +56,7 @@ def _run(words: Sequence[str], environ: Mapping[str, str]) -> int:
     command: Command | None = None
     try:
         if not words:
-            raise WrongUsage("a command is missing", f"{PROGRAM} --help lists them")
+            return _nothing_said()
         if words[0] in {VERSION.name, VERSION.short}:
             return _version()
         if set(words[:2]) & {HELP.name, HELP.short}:
@@ -95,6 +95,13 @@ def _explain_usage(problem: str, command: Command | None) -> None:
 
     printing.remark(problem)
     printing.aside(["", *help_text.usage(command)])
+
+
+def _nothing_said() -> int:
+    from pyssh_gateway.cli.reference import help_text
+
+    printing.aside(help_text.topic(()))
+    return WRONG_USAGE
 
 
 def _version() -> int:

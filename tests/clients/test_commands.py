@@ -183,7 +183,7 @@ def test_a_stopped_server_is_nobody_to_ask(tmp_path: Path, account: pwd.struct_p
         assert machine.command("status").code == 0
         server.stop()
         status = machine.command("status")
-        assert (status.code, status.out) == (1, "")
+        assert (status.code, status.out) == (3, "")
         assert "nobody listens" in status.err
         listed = machine.command("keys")
         assert listed.code == 0

@@ -46,14 +46,15 @@ def doctor(given: Given, context: Context) -> int:
 
 def _look(context: Context, found: Lookup) -> Iterator[Finding]:
     yield from _configuration(found)
+    own = frozenset({found.pid} - {0})
     if found.config is not None:
-        own = state_lock.holders(found.config) | ({found.pid} - {0})
+        own |= state_lock.holders(found.config)
         yield from look_at_ports(found.config, own)
         yield from look_at_accounts(found.config)
         yield from look_at_keys(found.config)
         yield from look_at_places(found.config, own)
         yield from look_at_clock(found.config)
-    yield from look_at_server(context, found)
+    yield from look_at_server(context, found, own)
     yield from look_at_systemd()
     yield from look_at_resources()
 

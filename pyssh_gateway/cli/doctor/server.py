@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from pyssh_gateway import __version__
 from pyssh_gateway.cli.configuration.lookup import Lookup
@@ -28,8 +28,11 @@ LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """Where this machine reaches a server that listens everywhere."""
 
 
-def look_at_server(context: Context, found: Lookup) -> Iterator[Finding]:
-    """What can be said of the server that runs, if one does."""
+def look_at_server(context: Context, found: Lookup, own: Collection[int]) -> Iterator[Finding]:
+    """What can be said of the server that runs, if one does; `own` are its processes, as far as they are known.
+
+    Nobody is greeted without them: where systemd listens, that would start the server.
+    """
     try:
         where = context.places if found.server is None else Places(found.server.path, ())
         status = ask(where, Status(), StatusReply).reply
@@ -52,7 +55,7 @@ def look_at_server(context: Context, found: Lookup) -> Iterator[Finding]:
     for source in status.sources:
         failure = source.failure or "what it has of it is too old"
         yield warning(TOPIC, f"{source.spec}: {failure}", "pyssh-gateway keys refresh asks again, and says more")
-    if found.pid and found.config is not None:
+    if own and found.config is not None:
         yield from _greetings(found.config)
 
 

@@ -147,7 +147,9 @@ def _refuse_leading_option(word: str) -> NoReturn:
     name = word.partition("=")[0]
     if any(command.option(name) for command in COMMANDS):
         raise WrongUsage(f"{quoted(name)} in front of a command", f"options stand behind it: {PROGRAM} COMMAND {name}")
-    close = _closest(name, [HELP.name, VERSION.name])
+    options = (HELP, VERSION)
+    close = next((option.name for option in options if option.short == name.swapcase()), "")
+    close = close or _closest(name, [option.name for option in options])
     hint = f"did you mean {close}?" if close else f"{PROGRAM} --help says what there is"
     raise WrongUsage(f"unknown option {quoted(name)}", hint)
 

@@ -4,8 +4,9 @@ from pyssh_gateway.core.timestamps import timestamp
 
 
 def test_it_is_utc_to_the_microsecond() -> None:
-    """The log and the commands write the same moment in the same way, also a whole second."""
+    """The log and the commands write a moment in the same way, also a whole second, and one beyond all calendars."""
     assert timestamp(1767322985.678901) == "2026-01-02T03:03:05.678901Z"
+    assert timestamp(2.0**64) == "9999-12-31T23:59:59.000000Z"
     assert timestamp(0) == "1970-01-01T00:00:00.000000Z"
 
 

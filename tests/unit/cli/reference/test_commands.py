@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import shlex
 import subprocess
 import sys
 from importlib import import_module
@@ -9,6 +10,7 @@ from importlib import import_module
 import pytest
 
 from pyssh_gateway import __main__ as program
+from pyssh_gateway.cli.reference import parsing
 from pyssh_gateway.cli.reference.commands import COMMANDS, EXITS
 from pyssh_gateway.cli.reference.model import Command
 from pyssh_gateway.keys.host_keys import KINDS
@@ -49,6 +51,16 @@ def test_options_are_said_in_one_way(command: Command) -> None:
         assert len(said) <= 100
         assert not said.endswith(".")
     assert len(command.summary) <= 60  # one line in the overview
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=NAMES)
+def test_examples_can_be_typed(command: Command) -> None:
+    """Protects people who copy an example: each is a command line of that very command."""
+    for example in command.examples:
+        (typed,) = re.findall(r"pyssh-gateway ([^|>)]+)", example.line)[:1]
+        found, rest = parsing.find(shlex.split(typed))
+        parsing.parse(found, rest)
+        assert found == command
 
 
 def test_serve_takes_what_the_table_says() -> None:

@@ -11,8 +11,10 @@ import msgspec
 import pytest
 
 from pyssh_gateway.cli import check, import_sshd_config, server_socket
-from pyssh_gateway.cli.configuration import effective, show
-from pyssh_gateway.cli.doctor import doctor, finding
+from pyssh_gateway.cli.configuration.effective import Value
+from pyssh_gateway.cli.configuration.show import ShowReport
+from pyssh_gateway.cli.doctor.doctor import DoctorReport
+from pyssh_gateway.cli.doctor.finding import Finding
 from pyssh_gateway.cli.exit_codes import Failed
 from pyssh_gateway.cli.output.printing import OutputFailed
 from pyssh_gateway.cli.reference.commands import COMMANDS, EXITS, JSON
@@ -31,10 +33,10 @@ ANSWERS: dict[str, type[msgspec.Struct]] = {
     "`keys` and `keys refresh`": control.KeysReply,
     "`keys test`": control.VerdictsReply,
     "`check`": check.CheckReport,
-    "`doctor`": doctor.DoctorReport,
-    "`config show`": show.ShowReport,
-    "A finding": finding.Finding,
-    "A value": effective.Value,
+    "`doctor`": DoctorReport,
+    "`config show`": ShowReport,
+    "A finding": Finding,
+    "A value": Value,
     "A connection": control.ConnectionReport,
     "A session": control.SessionReport,
     "Idle": control.IdleReport,
