@@ -287,7 +287,7 @@ def _certificate(event: ev.HostCertificateLoaded) -> str:
     if event.problem:
         return f"certificate {event.path} is not offered: {event.problem}"
     names = f"for {', '.join(event.principals)}" if event.principals else "for any host"
-    return f"certificate {event.path} of {event.key}, signed by {event.authority}, {names}"
+    return f"certificate {event.path} {names}"
 
 
 def _revoked_list(event: ev.RevokedListLoaded) -> str:

@@ -1,18 +1,22 @@
 """Certificates of the server's keys, and several keys of one type, as clients see them."""
 
+import base64
 import pwd
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import KeyPair
 from tests.support.certificates import Authority, make_key
-from tests.support.client import Client
+from tests.support.client import Client, client_environment
 from tests.support.commands import as_root
 from tests.support.server import Server
+from tests.support.waiting import PATIENCE
 
 HOST = "127.0.0.1"
 TYPES = ["ed25519", "ecdsa", "rsa"]
@@ -107,3 +111,23 @@ def test_a_certificate_that_is_over_is_told_and_the_plain_key_goes_on(
     assert fleet.wait_for("host_key.certificate", since=since, path=str(path))["problem"] == ""
     assert client.run("true", *only).status == 0
     assert "it expired " not in as_root(client, "check").stdout
+
+
+@pytest.mark.skipif(shutil.which("plink") is None, reason="PuTTY is not on this machine")
+def test_putty_knows_the_server_by_its_authority(
+    fleet: Server, user_key: KeyPair, authority: Authority, tmp_path: Path
+) -> None:
+    """Another implementation of certificates than OpenSSH's takes ours, and asks nobody about the key."""
+    authorities = tmp_path / ".putty" / "sshhostcas"
+    authorities.mkdir(parents=True)
+    known = base64.b64encode(authority.blob).decode()
+    authorities.joinpath("hosts").write_text(f"PublicKey={known}\nValidity=*\nPermitRSASHA256=1\nPermitRSASHA512=1\n")
+    environ = client_environment(HOME=str(tmp_path))
+    run = partial(subprocess.run, env=environ, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    key = tmp_path / "key.ppk"
+    made = run(["puttygen", str(user_key.private), "-O", "private", "-o", str(key)])
+    assert made.returncode == 0, made
+    target = ["-P", str(fleet.port), "-l", fleet.login, HOST, "echo in"]
+    done = run(["plink", "-batch", "-v", "-i", str(key), *target], stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stdout) == (0, "in\n"), done
+    assert "Accepted certificate" in done.stderr

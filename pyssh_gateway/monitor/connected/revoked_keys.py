@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from pyssh_gateway.events import KeysFailed, KeysLoaded, Record, RevokedListLoaded
+from pyssh_gateway.events import KeysFailed, KeysLoaded, Record, RevokedListFailed, RevokedListLoaded
 
 
 class Client(Protocol):
@@ -34,7 +34,7 @@ class Sources(Protocol):
 
 
 class RevokedKeys:
-    """Follows the events."""
+    """Follows the events: of the keys of people, and of the lists of what is revoked."""
 
     def __init__(self, registry: Clients, sources: Sources, loop: asyncio.AbstractEventLoop) -> None:
         self._registry = registry
@@ -44,7 +44,7 @@ class RevokedKeys:
 
     def observe(self, record: Record) -> None:
         """Look when keys have changed. Not now: every subscriber is to see this event first."""
-        if isinstance(record.event, KeysLoaded | KeysFailed) and self._is_due:
+        if isinstance(record.event, KeysLoaded | KeysFailed | RevokedListLoaded | RevokedListFailed) and self._is_due:
             self._loop.call_soon(self._look_when_known)
         elif isinstance(record.event, KeysLoaded | RevokedListLoaded) and record.event.changed:
             self._loop.call_soon(self._look)

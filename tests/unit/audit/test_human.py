@@ -208,7 +208,7 @@ def test_lines_for_people() -> None:
         == f"""\
 start    accepting on 0.0.0.0:2222 for amos; stops when idle for 1m (version 0.1.0, pid 7)
 host key new ssh-ed25519 {SHA} in /data/keys/ssh_host_ed25519_key: the file was empty; clients warn of the change
-host key certificate /data/keys/ssh_host_ed25519_key-cert.pub of {SHA}, signed by {SHA}, for amos.example
+host key certificate /data/keys/ssh_host_ed25519_key-cert.pub for amos.example
 stopping no longer accepting (signal, SIGTERM); 1 connection, 2 sessions open
 stopped  Stopping machine. Goodbye!
 config   changed: login, idle.timeout; needs a restart: listen.port
