@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyssh_gateway.core.limits import AttemptBudget, early_drop, plain, source_of
+from pyssh_gateway.core.limits import AttemptBudget, early_drop, plain, source_of, too_many
 
 
 @pytest.mark.parametrize(
@@ -119,3 +119,15 @@ def test_requests_are_bounded_whatever_their_answers(attempts: int, failures: li
 def test_addresses_are_those_that_people_know(address: str, shown: str) -> None:
     """Protects logs and SSH_CONNECTION of a server that listens on IPv6 for everybody."""
     assert plain(address) == shown
+
+
+def test_what_is_said_after_too_many_attempts() -> None:
+    """Protects people with a full agent: they and the log read what to set. Others are not told of keys."""
+    words = too_many(6, "publickey")
+    assert words.message.startswith("Too many authentication failures: this server allows 6. ")  # as sshd begins it
+    for text in (words.message, words.reason):
+        assert "IdentitiesOnly=yes and IdentityFile" in text
+    assert "after 6 failed attempts" in words.reason
+    for text in (too_many(3, "password").message, too_many(3, "password").reason):
+        assert "3" in text
+        assert "Identit" not in text
