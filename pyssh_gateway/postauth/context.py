@@ -19,7 +19,7 @@ class SessionContext(msgspec.Struct, frozen=True):
     `account` gives the account's passwd entry, or raises `SpawnRefused`. `on_closed` is told the session, and whether
     its connection went before it had ended. `banner` is what a login shell on a terminal shows first. `drains` takes
     the outputs of processes that outlive their channels. `client_takes_eow` is what `core.compat.takes_eow` says of the
-    client.
+    client. `command_directory` is as in `core.launch.plan`.
     """
 
     conn: str
@@ -40,3 +40,4 @@ class SessionContext(msgspec.Struct, frozen=True):
     end_x11: Callable[[X11Display], None]
     banner: bytes = b""
     client_takes_eow: bool = False
+    command_directory: bytes = b""

@@ -72,22 +72,25 @@ class Assignment(Protocol):
         """
 
 
-def run_postauth(assignment: Assignment) -> int:
-    """Be the postauth process of an account until it leaves; returns the process's exit code."""
+def run_postauth(assignment: Assignment, command_directory: bytes = b"") -> int:
+    """Be the postauth process of an account until it leaves; returns the process's exit code.
+
+    `command_directory` is what sessions have at the end of their PATH, as in `core.launch.plan`.
+    """
+
+    async def serve(monitor: socket.socket, spawner: socket.socket) -> int:
+        return await Postauth(monitor, spawner, asyncio.get_running_loop(), command_directory).run()
+
     prepare()
     if not assignment.is_there:  # forked ahead: nobody waits for it yet
         with suppress(TimeoutError):  # the machine has no time for it, and somebody may wait by now
-            asyncio.run(rehearse(_serve))
+            asyncio.run(rehearse(serve))
     sockets = assignment.take()
     if sockets is None:
         return LEFT
     name_process(NAME)
     _confine()
-    return asyncio.run(_serve(*sockets))
-
-
-async def _serve(monitor: socket.socket, spawner: socket.socket) -> int:
-    return await Postauth(monitor, spawner, asyncio.get_running_loop()).run()
+    return asyncio.run(serve(*sockets))
 
 
 def prepare() -> None:
@@ -114,7 +117,13 @@ def _confine() -> None:
 class Postauth:
     """The parts of the process, in the order in which they live; orders go to them."""
 
-    def __init__(self, monitor: socket.socket, spawner: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        monitor: socket.socket,
+        spawner: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        command_directory: bytes = b"",
+    ) -> None:
         self._loop = loop
         self._left: asyncio.Future[int] = loop.create_future()
         self._has_spawner = True
@@ -137,6 +146,7 @@ class Postauth:
             taken=self._link.tell,
             crashed=self._crashed,
             gone=self._connections.gone,
+            command_directory=command_directory,
         )
 
     async def run(self) -> int:

@@ -73,8 +73,10 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
     passed_over: Mapping[str, str] = {}
     try:
         config = config_module.parse(raw)
-        if options.trial and not config.login:
-            login, identity = _trial_login(options, config.keys_dir)
+        if options.trial and config.login:
+            problems += _left_out(options, raw.path)
+        elif options.trial:
+            login, identity = _trial_login(options, config.keys_dir, environ.get("SUDO_USER", ""))
             config = config_module.parse(source.read(options.config, environ, overrides | {"login": [login]}))
         if options.trial:
             _make_trial_account(config.preauth_account)
@@ -99,7 +101,7 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
             in_force=in_force,
         )
 
-    return _supervise(config, listening, identity, environ, terminal=terminal, reread=reread)
+    return _supervise(config, listening, identity, environ, terminal=terminal, reread=reread, trial=options.trial)
 
 
 def keep_standard_descriptors() -> None:
@@ -120,14 +122,25 @@ def keep_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, *others})
 
 
-def _trial_login(options: Options, keys_dir: str) -> tuple[dict[str, object], str]:
+def _left_out(options: Options, path: str | None) -> list[str]:
+    """What is wrong with --user and --github beside a configuration that says already who may log in."""
+    names = {"--github": options.github, "--user": options.user}
+    given = " and ".join(f"{name} {value}" for name, value in names.items() if value)
+    if not given:
+        return []
+    where = "the configuration" if path is None else source.printable(path)
+    remedy = f'add "github:{options.github}" to the keys of a [[login]] there, or leave' if options.github else "leave"
+    return [f"{given}: {where} has a [[login]], which says who may log in; {remedy} {given} out"]
+
+
+def _trial_login(options: Options, keys_dir: str, sudo_user: str) -> tuple[dict[str, object], str]:
     """The `[[login]]` of a trial, and the private key that its user has to name, if any."""
     from pathlib import Path
 
     from pyssh_gateway.startup import trial  # late: trials only
 
     try:
-        tried = trial.set_up(options.user, options.github, Path(keys_dir))
+        tried = trial.set_up(options.user, options.github, Path(keys_dir), sudo_user)
     except trial.TrialError as error:
         raise CannotStart(str(error)) from None
     for remark in tried.remarks:
@@ -180,10 +193,11 @@ def _supervise(
     *,
     terminal: Terminal,
     reread: "Callable[[Config], Reread]",
+    trial: bool,
 ) -> int:
     from pyssh_gateway.spawner.boot import steps
     from pyssh_gateway.spawner.processes import oom
-    from pyssh_gateway.startup import beside_sockets
+    from pyssh_gateway.startup import beside_sockets, session_command
 
     users = frozenset(login.user for login in config.login)
     try:
@@ -203,6 +217,9 @@ def _supervise(
     from pyssh_gateway.spawner.reload import Reloading
     from pyssh_gateway.spawner.supervisor import Supervisor
 
+    command = session_command.provide(control_socket.server_path(config.control, config.keys_dir), trial=trial)
+    if command.remark:
+        say(command.remark)
     monitor = import_module("pyssh_gateway.monitor.main")
     wants_human = human.wants_human(1, config.log.format)
     facts = Facts(
@@ -233,7 +250,7 @@ def _supervise(
         return int(preauth.run_preauth(control, preauth.Walls(*walls)))
 
     def run_postauth(assignment: Assignment) -> int:
-        return int(import_module("pyssh_gateway.postauth.main").run_postauth(assignment))
+        return int(import_module("pyssh_gateway.postauth.main").run_postauth(assignment, command.directory))
 
     def monitor_keeps() -> frozenset[int]:
         return frozenset(each.fileno() for each in (*listening, *sockets.bound.values()))
@@ -247,7 +264,7 @@ def _supervise(
     )
     servers = user_servers()
     freeze()
-    return Supervisor(
+    supervisor = Supervisor(
         ServerProcesses(run_monitor, run_preauth, run_postauth, import_ssh, monitor_keeps),
         reloading.permissions,
         config.stop.drain,
@@ -258,7 +275,11 @@ def _supervise(
         booting=booting,
         late=sockets,
         oom_score=oom.protect(),
-    ).run()
+    )
+    try:
+        return supervisor.run()
+    finally:
+        command.take_away()
 
 
 def walls_around_strangers(account: str) -> "tuple[struct_passwd, Callable[[], int]] | tuple[None, None]":
