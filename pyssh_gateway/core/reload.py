@@ -9,6 +9,7 @@ NEEDS_RESTART = frozenset(
         "listen.address",
         "listen.port",
         "host_keys.types",
+        "boot.homes",
         "boot.link",
         "boot.directory",
         "boot.account",
