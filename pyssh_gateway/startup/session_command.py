@@ -2,9 +2,9 @@
 
 An installation has a link in a directory of everybody's PATH, and nothing is done. Otherwise a directory that has
 nothing in it but the command goes to the end of sessions' PATH: the directory of our own script may be a virtual
-environment's, whose python and pip are nobody's business. A trial started by root has a link where everybody looks,
-for as long as it lasts, since login shells on Debian set PATH anew (/etc/profile); and what is in root's home is copied
-for it, because the account that logs in can't read it there.
+environment's, whose python and pip are nobody's business. Login shells on Debian set PATH anew (/etc/profile), so a
+trial has a link where those look for as long as it lasts: /usr/local/bin for root, ~/.local/bin for others. What is in
+root's home is copied for it, because the account that logs in can't read it there.
 """
 
 import os
@@ -12,16 +12,20 @@ import stat
 import sys
 from contextlib import suppress
 from pathlib import Path
+from pwd import getpwuid
 
 import msgspec
 
 import pyssh_gateway
 from pyssh_gateway.core.launch import USER_PATH
-from pyssh_gateway.system.modes import OTHERS_MAY_WRITE
+from pyssh_gateway.spawner.key_files import others_may_write
 
 NAME = "pyssh-gateway"
 
-_LINK = Path("/usr/local/bin") / NAME
+_EVERYBODYS_PLACE = Path("/usr/local/bin")
+_ONES_OWN_PLACE = Path(".local/bin")
+"""In a home; Debian's and Ubuntu's ~/.profile has it on PATH where it is there."""
+
 _DIRECTORY_MODE = 0o755
 
 _LAUNCHER = """\
@@ -39,22 +43,33 @@ sys.exit(main())
 class SessionCommand:
     """How sessions find the command: by a `directory` at the end of their PATH (or b""), or by the link `linked`."""
 
-    def __init__(self, directory: bytes = b"", linked: Path | None = None, remark: str = "") -> None:
+    def __init__(self, directory: bytes = b"", remark: str = "") -> None:
         self.directory = directory
         self.remark = remark
-        self._linked = linked
+        self._made: list[Path] = []
+
+    def link(self, link: Path, script: Path) -> None:
+        """Have `link` lead to `script` until `take_away`. Raises OSError."""
+        for directory in reversed(link.parents):
+            if not directory.exists():
+                directory.mkdir()
+                self._made.append(directory)
+        _point(link, script)
+        self._made.append(link)
+        self.remark = f"linked {link} for sessions, until the server ends"
 
     def take_away(self) -> None:
-        """Remove the link of a trial that has ended."""
-        if self._linked is not None:
+        """Remove the link of a trial that has ended, and the directories that were made for it and are empty."""
+        for path in reversed(self._made):
             with suppress(OSError):
-                self._linked.unlink()
+                path.unlink() if path.is_symlink() else path.rmdir()
 
 
-def provide(place: str | None, *, trial: bool, link: Path = _LINK, path: bytes = USER_PATH) -> SessionCommand:
+def provide(place: str | None, *, trial: bool, link_in: Path | None = None, path: bytes = USER_PATH) -> SessionCommand:
     """See that sessions find the command that asks the server, which listens at `place`; None: nobody could ask.
 
-    A command that can't be provided is no reason not to serve.
+    A command that can't be provided is no reason not to serve. `link_in` is where a trial has its link, if it is not
+    the place of the account that has started it.
     """
     if place is None or _is_found(path):
         return SessionCommand()
@@ -65,15 +80,20 @@ def provide(place: str | None, *, trial: bool, link: Path = _LINK, path: bytes =
         if script is not None and root and not _everybody_can_run(script):
             script = _copied(beside / "command") if trial else None
         if script is None:
-            return SessionCommand(remark=_remark("it is out of their accounts' reach") if trial else "")
-        if root and trial and link.parent.is_dir() and not os.path.lexists(link):
-            link.symlink_to(script)
-            return SessionCommand(linked=link, remark=f"linked {link} for sessions, until the server ends")
+            return SessionCommand(remark=_remark(f"{sys.executable} is out of their accounts' reach") if trial else "")
         directory = _private_directory(beside / "bin")
         _point(directory / NAME, script)
+        command = SessionCommand(os.fsencode(directory))
+        link = (link_in or _link_place()) / NAME
+        if trial and (not os.path.lexists(link) or (link.is_symlink() and not link.exists())):
+            command.link(link, script)
     except OSError as error:
         return SessionCommand(remark=_remark(str(error)) if trial else "")
-    return SessionCommand(os.fsencode(directory))
+    return command
+
+
+def _link_place() -> Path:
+    return _EVERYBODYS_PLACE if os.geteuid() == 0 else Path(getpwuid(os.geteuid()).pw_dir) / _ONES_OWN_PLACE
 
 
 def _remark(why: str) -> str:
@@ -107,8 +127,8 @@ def _everybody_can_read(path: Path) -> bool:
 
 def _copied(directory: Path) -> Path | None:
     """A copy of the command in `directory`, with what it imports; None if the interpreter is out of reach, too."""
-    python = Path(sys.executable).resolve()
-    if not _everybody_can_read(python):
+    python = _python()
+    if python is None:
         return None
     import shutil  # late: trials only
 
@@ -125,6 +145,16 @@ def _copied(directory: Path) -> Path | None:
     shutil.rmtree(directory, ignore_errors=True)
     new.rename(directory)
     return directory / NAME
+
+
+def _python() -> Path | None:
+    """An interpreter that everybody can run, of our version: the copy has parts that are compiled for that."""
+    name = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    ours = Path(sys.executable).resolve()
+    for path in (ours, Path("/usr/bin") / name, Path("/usr/local/bin") / name):
+        if path.exists() and _everybody_can_read(path):
+            return path
+    return None
 
 
 def _open_to_all(tree: Path) -> None:
@@ -147,7 +177,7 @@ def _private_directory(path: Path) -> Path:
                 path.mkdir()
                 path.chmod(_DIRECTORY_MODE)
         found = each.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {0, os.geteuid()} or found.st_mode & OTHERS_MAY_WRITE:
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {0, os.geteuid()} or others_may_write(found):
             raise PermissionError(f"others may write to {each}, or it belongs to somebody else")
     return path
 

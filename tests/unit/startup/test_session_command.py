@@ -50,7 +50,9 @@ def test_another_start_leads_to_its_own_command(script: Path, tmp_path: Path) ->
 
 def test_an_installation_needs_nothing(script: Path, tmp_path: Path) -> None:
     """Where everybody finds the command already, nothing is made and PATH stays as it is."""
-    command = provide(str(tmp_path / "run" / "control.sock"), trial=True, path=NOWHERE + b":" + bytes(script.parent))
+    command = provide(
+        str(tmp_path / "run" / "control.sock"), trial=True, link_in=tmp_path, path=NOWHERE + b":" + bytes(script.parent)
+    )
     assert (command.directory, command.remark) == (b"", "")
     assert not (tmp_path / "run").exists()
 
@@ -65,23 +67,34 @@ def test_a_place_that_others_can_write_to_is_not_used(script: Path, tmp_path: Pa
     assert not (shared / "bin").exists()
 
 
+def test_a_checkout_under_the_umask_of_many_machines_will_do(script: Path, tmp_path: Path) -> None:
+    """Where each account has a group of its own, directories are often the group's, too: that is nobody else."""
+    keys_dir = tmp_path / "keys"
+    keys_dir.mkdir()
+    keys_dir.chmod(0o775)
+    assert provide(str(keys_dir / "control.sock"), trial=False, path=NOWHERE).directory == bytes(keys_dir / "bin")
+
+
 def test_without_a_control_socket_there_is_nothing_to_ask(script: Path) -> None:
     """`control = "off"`: no command could reach the server."""
     assert provide(None, trial=True, path=NOWHERE).directory == b""
 
 
-@pytest.mark.skipif(not IS_ROOT, reason="only root may put something there")
-def test_a_trial_of_roots_has_a_link_while_it_lasts(script: Path, tmp_path: Path) -> None:
+def test_a_trial_has_a_link_while_it_lasts(script: Path, tmp_path: Path) -> None:
     """Login shells that set PATH anew find it, too; it is gone with the server, and an existing file stays."""
-    link = tmp_path / "local" / "pyssh-gateway"
-    link.parent.mkdir()
+    link = tmp_path / "home" / ".local" / "bin" / "pyssh-gateway"
+    (tmp_path / "home").mkdir()
     place = str(tmp_path / "run" / "control.sock")
-    command = provide(place, trial=True, link=link, path=NOWHERE)
+    command = provide(place, trial=True, link_in=link.parent, path=NOWHERE)
     assert link.readlink() == script
     command.take_away()
+    assert not list((tmp_path / "home").iterdir())
+    link.parent.mkdir(parents=True)
+    link.symlink_to("/nonexistent/of-a-server-that-was-killed")
+    provide(place, trial=True, link_in=link.parent, path=NOWHERE).take_away()
     assert not os.path.lexists(link)
     link.write_text("somebody's")
-    provide(place, trial=True, link=link, path=NOWHERE).take_away()
+    provide(place, trial=True, link_in=link.parent, path=NOWHERE).take_away()
     assert link.read_text() == "somebody's"
 
 
@@ -93,10 +106,9 @@ def test_what_is_in_roots_home_is_copied_for_a_trial(
     monkeypatch.setattr(session_command, "_everybody_can_run", lambda _: False)
     monkeypatch.setattr(session_command, "_everybody_can_read", lambda _: True)
     link = tmp_path / "local" / "pyssh-gateway"
-    link.parent.mkdir()
-    provide(str(tmp_path / "run" / "control.sock"), trial=True, link=link, path=NOWHERE)
+    provide(str(tmp_path / "run" / "control.sock"), trial=True, link_in=link.parent, path=NOWHERE)
     ran = subprocess.run(
-        [link, "status"],
+        [link, "check", "--config", "/nonexistent/config.toml"],
         cwd="/",
         env={"PATH": "/usr/bin:/bin"},
         capture_output=True,
@@ -104,7 +116,7 @@ def test_what_is_in_roots_home_is_copied_for_a_trial(
         timeout=PATIENCE,
         check=False,
     )
-    assert "could be asked" in ran.stderr
+    assert "/nonexistent/config.toml: cannot be read" in ran.stderr
     assert "Traceback" not in ran.stderr
     everything = [path for path in (tmp_path / "run" / "command").rglob("*") if not path.is_symlink()]
     assert len(everything) > 100
