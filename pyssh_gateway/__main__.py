@@ -4,7 +4,7 @@ import os
 import sys
 
 USAGE = """\
-usage: pyssh-gateway serve [--config FILE] [--port N]
+usage: pyssh-gateway serve [--config FILE] [--port N] [--debug]
        pyssh-gateway serve --trial [--user NAME] [--github LOGIN]
        pyssh-gateway hold DURATION [REASON...] | hold [DURATION] [REASON...] -- COMMAND ... | release [HOLD | --all]
        pyssh-gateway status | sessions | why | check [--config FILE] [--json]
@@ -15,6 +15,7 @@ usage: pyssh-gateway serve [--config FILE] [--port N]
 
   --config FILE   configuration (default: $PYSSH_GATEWAY_CONFIG, then /etc/pyssh-gateway/config.toml)
   --port N        listen on this port (default 2222)
+  --debug         a second server beside the one in use, to watch a login; name another port, as for sshd -d
   --trial         without a [[login]] in the configuration: let in the account that starts the server
   --user NAME     with --trial as root: the account to log in to, made if it is missing
   --github LOGIN  with --trial: with the keys of this GitHub account instead of those in ~/.ssh
@@ -60,12 +61,14 @@ def _serve(arguments: list[str]) -> int:
     from pyssh_gateway.startup.serve import Options, serve
 
     values: dict[str, str | None] = {"--config": None, "--port": None, "--user": None, "--github": None}
-    trial = False
+    trial = debug = False
     rest = iter(arguments)
     for argument in rest:
         name, equals, value = argument.partition("=")
         if argument == "--trial":
             trial = True
+        elif argument == "--debug":
+            debug = True
         elif name in values:
             given = value if equals else next(rest, None)
             if given is None:
@@ -83,6 +86,10 @@ def _serve(arguments: list[str]) -> int:
         config=values["--config"], port=port, trial=trial, user=values["--user"], github=values["--github"]
     )
     try:
+        if debug:
+            from pyssh_gateway.startup.debug import serve_debug
+
+            return serve_debug(options, os.environ)
         return serve(options, os.environ)
     except (CannotStart, ConfigError) as error:
         for problem in error.problems:

@@ -35,16 +35,24 @@ USAGE_ERROR = 2
 
 
 class Options:
-    """The command line of `serve`."""
+    """The command line of `serve`. `overrides` win over everything that is configured, as `port` does."""
 
     def __init__(
-        self, *, config: str | None, port: int | None, trial: bool, user: str | None, github: str | None
+        self,
+        *,
+        config: str | None,
+        port: int | None,
+        trial: bool,
+        user: str | None,
+        github: str | None,
+        overrides: Mapping[str, object] | None = None,
     ) -> None:
         self.config = config
         self.port = port
         self.trial = trial
         self.user = user
         self.github = github
+        self.overrides = overrides or {}
 
 
 def serve(options: Options, environ: MutableMapping[str, str]) -> int:
@@ -55,7 +63,7 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
     keep_standard_descriptors()
     keep_signals()
     terminal = Terminal()
-    overrides = {} if options.port is None else {"listen.port": options.port}
+    overrides = dict(options.overrides) | ({} if options.port is None else {"listen.port": options.port})
     raw = source.read(options.config, environ, overrides)
     problems: list[str] = []
     listening: list[socket.socket] = []
@@ -86,6 +94,7 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
         problems += error.problems
     if problems or not listening:
         raise CannotStart(*problems)
+    _have_a_home(environ)
     for path, why in passed_over.items():
         say(f"! key file {path} {why}: NOBODY GETS IN BY IT until that changes; other keys count meanwhile")
 
@@ -102,6 +111,20 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
         )
 
     return _supervise(config, listening, identity, environ, terminal=terminal, reread=reread, trial=options.trial)
+
+
+def _have_a_home(environ: MutableMapping[str, str]) -> None:
+    """Set HOME where it is not: systemd leaves it out for services of the machine's (systemd.exec(5), User=).
+
+    asyncssh asks for it, also where it has no use for it, in processes that can't look it up any more.
+    """
+    from pwd import getpwuid
+
+    if "HOME" not in environ:
+        try:
+            environ["HOME"] = getpwuid(os.geteuid()).pw_dir
+        except KeyError:
+            environ["HOME"] = "/"
 
 
 def keep_standard_descriptors() -> None:
