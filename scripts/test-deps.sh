@@ -40,6 +40,8 @@ autossh     autossh         the client matrix
 Xvfb        xvfb            X11 forwarding
 xauth       xauth           X11 forwarding
 xdpyinfo    x11-utils       X11 forwarding
+debootstrap debootstrap     newcomers on fresh machines
+buildah     buildah         building the image
 '
 
 # sshd lives where an ordinary account's PATH does not look.

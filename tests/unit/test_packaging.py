@@ -279,6 +279,12 @@ class TestImage:
         assert Path(target).name == Path(link).name == "pyssh-gateway"
         assert str(Path(link).parent) in launch.USER_PATH.decode().split(":")
 
+    def test_the_message_of_the_day_promises_what_holds_everywhere(self) -> None:
+        """Under Docker nothing starts a container again, and with idle off a machine does not stop by itself."""
+        motd = (ROOT / "deploy" / "motd").read_text()
+        assert not re.search("starts again|stops by itself", motd)
+        assert "pyssh-gateway why" in motd
+
     def test_the_build_sees_what_it_copies_and_no_state(self) -> None:
         """.dockerignore lets through what the Dockerfile copies, and neither host keys nor the audit log."""
         copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
@@ -307,8 +313,8 @@ class TestImage:
         assert all("--shell /usr/sbin/nologin" in line for line in lines)
 
     def test_the_installation_makes_them_too(self) -> None:
-        """The commands of docs/platforms.md make both accounts: without them, root's server does not start."""
-        lines = re.findall(r"^sudo useradd --system .*$", (ROOT / "docs" / "platforms.md").read_text(), re.MULTILINE)
+        """The commands of docs/install.md make both accounts: without them, root's server does not start."""
+        lines = re.findall(r"^sudo useradd --system .*$", (ROOT / "docs" / "install.md").read_text(), re.MULTILINE)
         assert [line.split()[-1] for line in lines] == [config.Config().account, config.Config().preauth_account]
 
 
@@ -413,7 +419,7 @@ class TestSystemd:
     def test_the_state_is_where_systemd_makes_room_for_it(self, tmp_path: Path) -> None:
         """The directories of host key and log, as the documentation has them, are those that the unit asks for."""
         service = unit("pyssh-gateway.service")["Service"]
-        settings = parsed(examples("platforms.md")[0], tmp_path)
+        settings = parsed(examples("install.md")[0], tmp_path)
         assert settings.keys_dir == f"/var/lib/{service['StateDirectory']}" == service["WorkingDirectory"]
         assert settings.audit_dir == f"/var/log/{service['LogsDirectory']}"
 
@@ -421,7 +427,7 @@ class TestSystemd:
 class TestDocuments:
     """docs/."""
 
-    @pytest.mark.parametrize("name", ["fleet.md", "fly.md", "platforms.md"])
+    @pytest.mark.parametrize("name", ["fleet.md", "fly.md", "install.md", "platforms.md"])
     def test_configurations_to_copy_are_valid(self, name: str, tmp_path: Path) -> None:
         """What a person copies from there is what the server takes."""
         assert examples(name)
