@@ -203,6 +203,18 @@ def test_the_homes_of_logins_are_on_the_volume(homes: Path) -> None:
     assert pwd.getpwnam("root").pw_dir == "/root"
 
 
+def test_a_login_waits_until_its_home_is_there() -> None:
+    """Nobody is let in to a home that is still being moved; root, whose home stays, waits for nothing."""
+    booting = boot.begin(Boot(homes="/nonexistent/homes"), frozenset({"root", "no-such-user"}))
+    assert booting is not None
+    assert booting.accounts == {"no-such-user"}
+    step = booting.read()
+    assert step is not None
+    assert (step.step, step.account) == ("home /nonexistent/homes/no-such-user", "no-such-user")
+    assert booting.read() is None
+    assert os.waitpid(booting.pid, 0)[1] == 0
+
+
 @needs_root
 def test_an_account_is_moved_to_the_home_that_is_asked_for(homes: Path) -> None:
     """`boot.account` with another home than the account has is obeyed, and not ignored and called ok."""
