@@ -58,7 +58,8 @@ ARG LOGIN_SHELL=/usr/bin/zsh
 COPY deploy/zshrc /etc/skel/.zshrc
 COPY deploy/motd /etc/motd
 # Sessions take their environment from /etc/environment. The last line makes zsh's completion dump for the zshrc above.
-# /data is where the platform mounts the volume; without one, the state is lost with the container.
+# /data is where the platform mounts the volume: homes (moved there at the first start), host key, log. Without a volume
+# all of that is lost with the container.
 RUN test -x "$LOGIN_SHELL" \
     || { echo "LOGIN_SHELL=$LOGIN_SHELL is not in this image; add its package to EXTRA_PACKAGES." >&2; exit 1; } \
     && useradd --create-home --uid "$LOGIN_UID" --user-group --shell "$LOGIN_SHELL" "$LOGIN_USER" \

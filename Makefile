@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fuzz lock clean
+.PHONY: help run test machines recording check bench fuzz lock clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -18,9 +18,9 @@ FUZZ_SECONDS := 60
 FUZZ_TARGETS := authorized_keys certificates proxy_protocol
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  make run GITHUB=<login>     let in the keys of that GitHub account"
-	@echo "           USER_NAME=<user>   as this account (as root; made if missing)"
+	@echo "           USER_NAME=<user>   as this account (as root; made if missing; else dev)"
 	@echo "           PORT=<n>           on this port instead of 2222"
 	@echo "           CONFIG=<file>      with this configuration"
 
@@ -35,6 +35,14 @@ run: $(VENV)/.runtime ## try it: serve here until idle
 test: $(VENV)/.dev ## every test, with real clients
 	@scripts/test-deps.sh
 	@scripts/test.sh $(PY)
+
+machines: $(VENV)/.dev ## the image, and newcomers on fresh machines: minutes, as root
+	@scripts/test-deps.sh
+	$(PY) -m pytest -m machine -o faulthandler_timeout=600 tests/machines
+
+recording: $(VENV)/.dev ## docs/first-minutes.cast anew, as root
+	@scripts/test-deps.sh
+	$(PY) -m tests.machines.record
 
 check: $(VENV)/.dev $(VENV)/.lint ## format, lint, types, imports, unit tests with the core's coverage
 	@scripts/test-deps.sh

@@ -31,6 +31,10 @@ cat <<EOF
 # On the volume: a host key that is lost with the root file system is one that every client warns about.
 keys_dir = "/data/keys"
 audit_dir = "/data/audit"
+
+[boot]
+# There as well, and made at the first start with what the image put into the home: what is at home is kept.
+homes = "/data/home"
 EOF
 if [ -n "${TRUSTED_PROXIES:-}" ]; then
     cat <<EOF

@@ -35,12 +35,14 @@ def _serve(arguments: list[str]) -> int:
     from pyssh_gateway.startup.serve import Options, serve
 
     values: dict[str, str | None] = {"--config": None, "--port": None, "--user": None, "--github": None}
-    trial = False
+    trial = debug = False
     rest = iter(arguments)
     for argument in rest:
         name, equals, value = argument.partition("=")
         if argument == "--trial":
             trial = True
+        elif argument == "--debug":
+            debug = True
         elif name in values:
             given = value if equals else next(rest, None)
             if given is None:
@@ -58,6 +60,10 @@ def _serve(arguments: list[str]) -> int:
         config=values["--config"], port=port, trial=trial, user=values["--user"], github=values["--github"]
     )
     try:
+        if debug:
+            from pyssh_gateway.startup.debug import serve_debug
+
+            return serve_debug(options, os.environ)
         return serve(options, os.environ)
     except (CannotStart, ConfigError) as error:
         from pyssh_gateway.cli.output.printing import remark  # late: nobody waits for a server that does not start

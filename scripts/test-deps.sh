@@ -42,6 +42,8 @@ mandoc      mandoc          man pages
 Xvfb        xvfb            X11 forwarding
 xauth       xauth           X11 forwarding
 xdpyinfo    x11-utils       X11 forwarding
+debootstrap debootstrap     newcomers on fresh machines
+buildah     buildah         building the image
 '
 
 # sshd lives where an ordinary account's PATH does not look.

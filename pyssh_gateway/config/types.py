@@ -261,8 +261,13 @@ class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Boot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the machine needs that nobody else starts: after the socket is open, and without making a login wait."""
+    """What the machine needs that nobody else starts: after the socket is open, and without making a login wait.
 
+    `homes`: the homes of the accounts that may log in are in this directory, such as one on a volume; empty: where they
+    are.
+    """
+
+    homes: Annotated[str, machine_values.optional_path] = ""
     link: tuple[Link, ...] = ()
     directory: tuple[Directory, ...] = ()
     account: tuple[Account, ...] = ()

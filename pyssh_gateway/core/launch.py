@@ -220,8 +220,12 @@ def plan(
     account: Account,
     endpoints: Endpoints,
     system_env: Mapping[bytes, bytes],
+    command_directory: bytes = b"",
 ) -> LaunchPlan:
-    """The process that serves `request`. `system_env` is what the machine sets for every login (/etc/environment)."""
+    """The process that serves `request`. `system_env` is what the machine sets for every login (/etc/environment).
+
+    `command_directory` is where the server's own command is, if no directory of everybody's PATH has it.
+    """
     shell = account.shell.encode(errors="surrogateescape") or b"/bin/sh"
     name = shell.rpartition(b"/")[2]
     argv = (b"-" + name,) if request.command is None else (name, b"-c", request.command)
@@ -230,7 +234,7 @@ def plan(
         user=account.login or account.name,
         executable=shell,
         argv=argv,
-        env=_environment(request, account, shell, endpoints, system_env),
+        env=_environment(request, account, shell, endpoints, system_env, command_directory=command_directory),
         cwd=account.home.encode(errors="surrogateescape") or b"/",
         terminal=request.terminal,
         greet=greet,
@@ -251,6 +255,8 @@ def _environment(
     shell: bytes,
     endpoints: Endpoints,
     system_env: Mapping[bytes, bytes],
+    *,
+    command_directory: bytes,
 ) -> dict[bytes, bytes]:
     """The process's whole environment, in sshd's order: a later source wins over an earlier one."""
     user = account.name.encode()
@@ -266,6 +272,8 @@ def _environment(
     if request.terminal is not None and request.terminal.term:
         env[b"TERM"] = request.terminal.term.encode()
     env |= system_env
+    if command_directory:  # last: what the machine has by that name comes first
+        env[b"PATH"] += b":" + command_directory
     client = f"{endpoints.peer} {endpoints.peer_port}"
     env[b"SSH_CLIENT"] = f"{client} {endpoints.local_port}".encode()
     env[b"SSH_CONNECTION"] = f"{client} {endpoints.local} {endpoints.local_port}".encode()

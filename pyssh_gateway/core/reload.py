@@ -11,6 +11,7 @@ NEEDS_RESTART = frozenset(
         "host_keys.types",
         "host_keys.files",
         "host_keys.certificates",
+        "boot.homes",
         "boot.link",
         "boot.directory",
         "boot.account",

@@ -53,7 +53,7 @@ class Shared(msgspec.Struct, frozen=True):
     """What all connections of the account have in common.
 
     `publish` is told what happens, `taken` that a client knows that it is in, `crashed` of a bug of ours on a
-    connection (with the traceback), `gone` when one has ended.
+    connection (with the traceback), `gone` when one has ended. `command_directory` is as in `core.launch.plan`.
     """
 
     spawner: PostauthSpawnerClient
@@ -64,6 +64,7 @@ class Shared(msgspec.Struct, frozen=True):
     taken: Callable[[Taken], None]
     crashed: Callable[[str, str], None]
     gone: Callable[[str], None]
+    command_directory: bytes = b""
     budget: Budget = msgspec.field(default_factory=Budget)
     now: Callable[[], float] = time.monotonic
 
@@ -273,6 +274,7 @@ class Client(asyncssh.SSHServer):
             agent_path=lambda: self.forwarding.agent_path,
             end_x11=self.forwarding.end_x11,
             banner=told.banner,
+            command_directory=shared.command_directory,
             client_takes_eow=takes_eow(self._version.encode("utf-8", "replace")),
             auth_file=self._auth_file.path,
         )

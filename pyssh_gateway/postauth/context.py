@@ -59,7 +59,7 @@ class SessionContext(msgspec.Struct, frozen=True):
     `account` gives the account's passwd entry, or raises `SpawnRefused`. `on_closed` is told the session, and whether
     its connection went before it had ended. `banner` is what a login shell on a terminal shows first. `drains` takes
     the outputs of processes that outlive their channels. `client_takes_eow` is what `core.compat.takes_eow` says of the
-    client. `auth_file` gives the path of `AuthFile`'s file.
+    client. `auth_file` gives the path of `AuthFile`'s file, `command_directory` is as in `core.launch.plan`.
     """
 
     conn: str
@@ -81,3 +81,4 @@ class SessionContext(msgspec.Struct, frozen=True):
     banner: bytes = b""
     client_takes_eow: bool = False
     auth_file: Callable[[], bytes] = bytes
+    command_directory: bytes = b""

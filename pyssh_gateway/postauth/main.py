@@ -73,12 +73,19 @@ class Assignment(Protocol):
         """
 
 
-def run_postauth(assignment: Assignment) -> int:
-    """Be the postauth process of an account until it leaves; returns the process's exit code."""
+def run_postauth(assignment: Assignment, command_directory: bytes = b"") -> int:
+    """Be the postauth process of an account until it leaves; returns the process's exit code.
+
+    `command_directory` is what sessions have at the end of their PATH, as in `core.launch.plan`.
+    """
+
+    async def serve(monitor: socket.socket, spawner: socket.socket) -> int:
+        return await Postauth(monitor, spawner, asyncio.get_running_loop(), command_directory).run()
+
     prepare()
     if not assignment.is_there:  # forked ahead: nobody waits for it yet
         with suppress(TimeoutError):  # the machine has no time for it, and somebody may wait by now
-            asyncio.run(rehearse(_serve))
+            asyncio.run(rehearse(serve))
     with asyncio.Runner() as runner:
         runner.get_loop()  # now, and not when somebody waits
         sockets = assignment.take()
@@ -86,11 +93,7 @@ def run_postauth(assignment: Assignment) -> int:
             return LEFT
         name_process(NAME)
         _confine()
-        return runner.run(_serve(*sockets))
-
-
-async def _serve(monitor: socket.socket, spawner: socket.socket) -> int:
-    return await Postauth(monitor, spawner, asyncio.get_running_loop()).run()
+        return runner.run(serve(*sockets))
 
 
 def prepare() -> None:
@@ -117,7 +120,13 @@ def _confine() -> None:
 class Postauth:
     """The parts of the process, in the order in which they live; orders go to them."""
 
-    def __init__(self, monitor: socket.socket, spawner: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        monitor: socket.socket,
+        spawner: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        command_directory: bytes = b"",
+    ) -> None:
         self._loop = loop
         self._left: asyncio.Future[int] = loop.create_future()
         self._has_spawner = True
@@ -142,6 +151,7 @@ class Postauth:
             taken=self._link.tell,
             crashed=self._crashed,
             gone=self._connections.gone,
+            command_directory=command_directory,
         )
 
     async def run(self) -> int:

@@ -130,7 +130,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
     async def _start(self, asked: Asked) -> None:
         context, request = self._context, asked.request
         try:
-            plan = launch.plan(request, context.account(), context.endpoints, context.system_env())
+            plan = launch.plan(
+                request, context.account(), context.endpoints, context.system_env(), context.command_directory
+            )
             process = await context.spawner.spawn(plan, self._exited)
             self._attach(process)
             if self._revoked is not None:

@@ -98,7 +98,7 @@ class _Walk:
             )
         # In a sticky directory (/tmp) nobody but root and the owners of it or of an entry can rename or remove that
         # (inode(7)), and those owners are looked at. sshd refuses it all the same.
-        elif not found.st_mode & stat.S_ISVTX and _others_may_write(found):
+        elif not found.st_mode & stat.S_ISVTX and others_may_write(found):
             self._problem = self._problem or (
                 f"others may write to the directory {place}, and put another file there: run chmod go-w {place}"
             )
@@ -138,7 +138,7 @@ class _Walk:
                 f"it belongs to {_name(found.st_uid)}, who may not say who gets in by it: if what is in it is right, "
                 f"run chown {self._wanted} {path}"
             )
-        if _others_may_write(found):
+        if others_may_write(found):
             return "others may write to it: run chmod go-w on it"
         return None
 
@@ -149,7 +149,7 @@ class _Walk:
         return name_of(uid) or str(uid)
 
 
-def _others_may_write(found: os.stat_result) -> bool:
+def others_may_write(found: os.stat_result) -> bool:
     """Whether anybody but the owner and root may write there.
 
     A group of the owner's alone is nobody else. Most machines give each account one, and a umask of 002, by which all

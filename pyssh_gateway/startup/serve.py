@@ -36,16 +36,24 @@ USAGE_ERROR = 2
 
 
 class Options:
-    """The command line of `serve`."""
+    """The command line of `serve`. `overrides` win over everything that is configured, as `port` does."""
 
     def __init__(
-        self, *, config: str | None, port: int | None, trial: bool, user: str | None, github: str | None
+        self,
+        *,
+        config: str | None,
+        port: int | None,
+        trial: bool,
+        user: str | None,
+        github: str | None,
+        overrides: Mapping[str, object] | None = None,
     ) -> None:
         self.config = config
         self.port = port
         self.trial = trial
         self.user = user
         self.github = github
+        self.overrides = overrides or {}
 
 
 def serve(options: Options, environ: MutableMapping[str, str]) -> int:
@@ -56,7 +64,7 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
     keep_standard_descriptors()
     keep_signals()
     terminal = Terminal()
-    overrides = {} if options.port is None else {"listen.port": options.port}
+    overrides = dict(options.overrides) | ({} if options.port is None else {"listen.port": options.port})
     raw = source.read(options.config, environ, overrides)
     problems: list[str] = []
     listening: list[socket.socket] = []
@@ -77,8 +85,10 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
     passed_over: Mapping[str, str] = {}
     try:
         config = config_module.parse(raw)
-        if options.trial and not config.login:
-            login, identity = _trial_login(options, config.keys_dir)
+        if options.trial and config.login:
+            problems += _left_out(options, raw.path)
+        elif options.trial:
+            login, identity = _trial_login(options, config.keys_dir, environ.get("SUDO_USER", ""))
             config = config_module.parse(source.read(options.config, environ, overrides | {"login": [login]}))
         if options.trial:
             _make_trial_account(config.preauth_account)
@@ -90,6 +100,7 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
         problems += error.problems
     if problems or not listening:
         raise CannotStart(*problems)
+    _have_a_home(environ)
     for path, why in passed_over.items():
         say(f"! key file {path} {why}: NOBODY GETS IN BY IT until that changes; other keys count meanwhile")
 
@@ -108,7 +119,23 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
 
     said: dict[str, object] = {**overrides} if login is None else {**overrides, "login": [login]}
     origin = ConfigOrigin(os.getcwd(), options.config, source.relevant(environ), said)  # noqa: PTH109 - as a text
-    return _supervise(config, listening, identity, environ, terminal=terminal, reread=reread, origin=origin)
+    return _supervise(
+        config, listening, identity, environ, terminal=terminal, reread=reread, origin=origin, trial=options.trial
+    )
+
+
+def _have_a_home(environ: MutableMapping[str, str]) -> None:
+    """Set HOME where it is not: systemd leaves it out for services of the machine's (systemd.exec(5), User=).
+
+    asyncssh asks for it, also where it has no use for it, in processes that can't look it up any more.
+    """
+    from pwd import getpwuid
+
+    if "HOME" not in environ:
+        try:
+            environ["HOME"] = getpwuid(os.geteuid()).pw_dir
+        except KeyError:
+            environ["HOME"] = "/"
 
 
 def keep_standard_descriptors() -> None:
@@ -132,14 +159,25 @@ def keep_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, *others})
 
 
-def _trial_login(options: Options, keys_dir: str) -> tuple[dict[str, object], str]:
+def _left_out(options: Options, path: str | None) -> list[str]:
+    """What is wrong with --user and --github beside a configuration that says already who may log in."""
+    names = {"--github": options.github, "--user": options.user}
+    given = " and ".join(f"{name} {value}" for name, value in names.items() if value)
+    if not given:
+        return []
+    where = "the configuration" if path is None else source.printable(path)
+    remedy = f'add "github:{options.github}" to the keys of a [[login]] there, or leave' if options.github else "leave"
+    return [f"{given}: {where} has a [[login]], which says who may log in; {remedy} {given} out"]
+
+
+def _trial_login(options: Options, keys_dir: str, sudo_user: str) -> tuple[dict[str, object], str]:
     """The `[[login]]` of a trial, and the private key that its user has to name, if any."""
     from pathlib import Path
 
     from pyssh_gateway.startup import trial  # late: trials only
 
     try:
-        tried = trial.set_up(options.user, options.github, Path(keys_dir))
+        tried = trial.set_up(options.user, options.github, Path(keys_dir), sudo_user)
     except trial.TrialError as error:
         raise CannotStart(str(error)) from None
     for remark in tried.remarks:
@@ -193,10 +231,11 @@ def _supervise(
     terminal: Terminal,
     reread: "Callable[[Config], Reread]",
     origin: "ConfigOrigin",
+    trial: bool,
 ) -> int:
     from pyssh_gateway.spawner.boot import steps
     from pyssh_gateway.spawner.processes import oom
-    from pyssh_gateway.startup import beside_sockets
+    from pyssh_gateway.startup import beside_sockets, session_command
     from pyssh_gateway.startup.preflight import certificate_files
 
     users = frozenset(login.user for login in config.login)
@@ -217,6 +256,9 @@ def _supervise(
     from pyssh_gateway.spawner.reload import Reloading
     from pyssh_gateway.spawner.supervisor import Supervisor
 
+    command = session_command.provide(control_socket.server_path(config.control, config.keys_dir), trial=trial)
+    if command.remark:
+        say(command.remark)
     monitor = import_module("pyssh_gateway.monitor.main")
     wants_human = human.wants_human(1, config.log.format)
     facts = Facts(
@@ -249,7 +291,7 @@ def _supervise(
         return int(preauth.run_preauth(control, preauth.Walls(*walls)))
 
     def run_postauth(assignment: Assignment) -> int:
-        return int(import_module("pyssh_gateway.postauth.main").run_postauth(assignment))
+        return int(import_module("pyssh_gateway.postauth.main").run_postauth(assignment, command.directory))
 
     def monitor_keeps() -> frozenset[int]:
         return frozenset(each.fileno() for each in (*listening, *sockets.bound.values()))
@@ -263,7 +305,7 @@ def _supervise(
     )
     servers = user_servers()
     freeze()
-    return Supervisor(
+    supervisor = Supervisor(
         ServerProcesses(run_monitor, run_preauth, run_postauth, import_ssh, monitor_keeps),
         reloading.permissions,
         config.stop.drain,
@@ -274,7 +316,11 @@ def _supervise(
         booting=booting,
         late=sockets,
         oom_score=oom.protect(),
-    ).run()
+    )
+    try:
+        return supervisor.run()
+    finally:
+        command.take_away()
 
 
 def walls_around_strangers(account: str) -> "tuple[struct_passwd, Callable[[], int]] | tuple[None, None]":

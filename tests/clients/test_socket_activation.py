@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import KeyPair
 from tests.support.activation import Activated
 from tests.support.client import Client
-from tests.support.server import Settings
+from tests.support.server import Server, Settings
 from tests.support.waiting import PATIENCE
 
 FIRST = ("-o", "StrictHostKeyChecking=accept-new")
@@ -143,3 +143,11 @@ def test_systemd_starts_it(make_activated: MakeActivated, user_key: KeyPair) -> 
     assert served(client) == "served\n"
     assert server.wait() == 0
     assert server.find("server.stopped", reason="idle", exit_code=0)
+
+
+def test_a_service_has_no_home(make_server: Callable[..., Server], user_key: KeyPair) -> None:
+    """systemd gives a service of the machine's no HOME: somebody can log in all the same."""
+    server = make_server(start=False)
+    server.wrapper = ["env", "-u", "HOME"]
+    server.start()
+    assert Client(server, user_key.private).run("true").status == 0

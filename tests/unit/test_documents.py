@@ -1,6 +1,8 @@
 """What the documents point to is there."""
 
+import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -34,3 +36,20 @@ def test_every_promise_has_its_test() -> None:
     rows = [line for line in section.splitlines() if line.startswith("| ")][2:]
     assert len(rows) > 30
     assert not [row.split("|")[1].strip() for row in rows if "](../tests/" not in row.split("|")[-2]]
+
+
+def test_the_recording_shows_a_login_and_an_idle_stop() -> None:
+    """README's recording is an asciicast of the real thing, small, and shows nothing of where it was made."""
+    header, *lines = (ROOT / "docs" / "first-minutes.cast").read_text().splitlines()
+    assert json.loads(header).keys() == {"version", "width", "height", "title", "env"}
+    assert json.loads(header)["version"] == 2
+    events = [json.loads(line) for line in lines]
+    assert {kind for _, kind, _ in events} == {"o"}
+    assert all(before <= after for (before, _, _), (after, _, _) in pairwise(events))
+    assert events[-1][0] < 60
+    assert len(lines) < 500
+    shown = "".join(text for _, _, text in events)
+    for seen in ("make run", "listens on", "log in    ssh -p 2222 amos@localhost", "is on as amos", "Goodbye"):
+        assert seen in shown
+    assert set(re.findall(r"@([a-z]+)", shown)) == {"localhost", "laptop", "openssh"}
+    assert not re.search(r"/root|/tmp|/work|BEGIN OPENSSH", shown)

@@ -252,6 +252,7 @@ class TestImage:
         assert written == {
             "keys_dir": "/data/keys",
             "audit_dir": "/data/audit",
+            "boot": {"homes": "/data/home"},
             "login": [{"user": "dev", "keys": [f"github:{github}"]}],
         }
         assert written.keys() <= set(config.Config.__struct_fields__)
@@ -277,6 +278,12 @@ class TestImage:
         (target, link) = re.findall(r"^RUN ln -s (\S+) (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[0]
         assert Path(target).name == Path(link).name == "pyssh-gateway"
         assert str(Path(link).parent) in launch.USER_PATH.decode().split(":")
+
+    def test_the_message_of_the_day_promises_what_holds_everywhere(self) -> None:
+        """Under Docker nothing starts a container again, and with idle off a machine does not stop by itself."""
+        motd = (ROOT / "deploy" / "motd").read_text()
+        assert not re.search("starts again|stops by itself", motd)
+        assert "pyssh-gateway why" in motd
 
     def test_the_build_sees_what_it_copies_and_no_state(self) -> None:
         """.dockerignore lets through what the Dockerfile copies, and neither host keys nor the audit log."""
@@ -306,8 +313,8 @@ class TestImage:
         assert all("--shell /usr/sbin/nologin" in line for line in lines)
 
     def test_the_installation_makes_them_too(self) -> None:
-        """The commands of docs/platforms.md make both accounts: without them, root's server does not start."""
-        lines = re.findall(r"^sudo useradd --system .*$", (ROOT / "docs" / "platforms.md").read_text(), re.MULTILINE)
+        """The commands of docs/install.md make both accounts: without them, root's server does not start."""
+        lines = re.findall(r"^sudo useradd --system .*$", (ROOT / "docs" / "install.md").read_text(), re.MULTILINE)
         assert [line.split()[-1] for line in lines] == [config.Config().account, config.Config().preauth_account]
 
 
@@ -360,7 +367,7 @@ class TestFly:
         """The image's directories lie under what Fly mounts."""
         (mount,) = toml("fly.toml")["mounts"]
         written = tomllib.loads(image_config(GITHUB="example", LOGIN_USER="dev").stdout)
-        for directory in (written["keys_dir"], written["audit_dir"]):
+        for directory in (written["keys_dir"], written["audit_dir"], written["boot"]["homes"]):
             assert Path(directory).is_relative_to(mount["destination"])
 
     def test_nobody_is_let_in_until_somebody_is_named(self) -> None:
@@ -412,7 +419,7 @@ class TestSystemd:
     def test_the_state_is_where_systemd_makes_room_for_it(self, tmp_path: Path) -> None:
         """The directories of host key and log, as the documentation has them, are those that the unit asks for."""
         service = unit("pyssh-gateway.service")["Service"]
-        settings = parsed(examples("platforms.md")[0], tmp_path)
+        settings = parsed(examples("install.md")[0], tmp_path)
         assert settings.keys_dir == f"/var/lib/{service['StateDirectory']}" == service["WorkingDirectory"]
         assert settings.audit_dir == f"/var/log/{service['LogsDirectory']}"
 
@@ -420,7 +427,7 @@ class TestSystemd:
 class TestDocuments:
     """docs/."""
 
-    @pytest.mark.parametrize("name", ["fleet.md", "fly.md", "platforms.md"])
+    @pytest.mark.parametrize("name", ["fleet.md", "fly.md", "install.md", "platforms.md"])
     def test_configurations_to_copy_are_valid(self, name: str, tmp_path: Path) -> None:
         """What a person copies from there is what the server takes."""
         assert examples(name)
@@ -447,7 +454,8 @@ class TestCompose:
         assert (ROOT / "deploy" / "docker" / service["build"]["context"]).resolve() == ROOT
         declared = set(re.findall(r"^ARG (\w+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
         assert service["build"]["args"].keys() <= declared
-        assert service["build"]["args"]["GITHUB"].startswith("${GITHUB:?")  # nobody gets in by default
+        # Nobody gets in by default, which the build says; `stop` and `logs`, which build nothing, do without.
+        assert service["build"]["args"]["GITHUB"] == "${GITHUB:-}"
         assert [port.rpartition(":")[2] for port in service["ports"]] == [str(config.Listen().port)]
         defaults = {name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", value) for name, value in service["environment"].items()}
         assert parsed("", tmp_path, **defaults).idle.timeout is None
@@ -464,5 +472,5 @@ class TestCompose:
         mounted = dict(volume.split(":") for volume in compose["services"]["machine"]["volumes"])
         assert mounted.keys() == compose["volumes"].keys()
         written = tomllib.loads(image_config(GITHUB="example", LOGIN_USER="dev").stdout)
-        for directory in (written["keys_dir"], written["audit_dir"]):
+        for directory in (written["keys_dir"], written["audit_dir"], written["boot"]["homes"]):
             assert Path(directory).is_relative_to(mounted["data"])

@@ -54,6 +54,7 @@ COMMANDS = (
         options=(
             CONFIG,
             Option("--port", "listen on this port (default: 2222)", value="N"),
+            Option("--debug", "a second server beside the one in use, to watch a login, as sshd -d; name another port"),
             Option("--trial", "without a [[login]] in the configuration: let in the account that starts the server"),
             Option(
                 "--user",

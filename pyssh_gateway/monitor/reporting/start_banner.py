@@ -55,10 +55,18 @@ def start_banner(
         else "does not stop by itself"
     )
     host = "localhost" if address in _ANY_ADDRESS else address
-    command = f"ssh {f'-i {identity} ' if identity else ''}-p {port} {config.login[0].user}@{host}"
+    user = next((login.user for login in config.login if _lets_in(snapshot.accounts[login.user])), None)
     lines += ["", *(f"  host key  {_host_key(key)}" for key in host_keys)]
-    lines += [f"  log in    {command}", f"  {stop}", "", ""]
+    if user is None:
+        lines.append("  NOBODY CAN LOG IN yet: no key is known that would be let in, see above")
+    else:
+        lines.append(f"  log in    ssh {f'-i {identity} ' if identity else ''}-p {port} {user}@{host}")
+    lines += [f"  {stop}", "", ""]
     return "\n".join(lines)
+
+
+def _lets_in(account: AccountKeys) -> bool:
+    return bool(account.keys or account.authorities)
 
 
 def _host_key(key: HostKey) -> str:

@@ -34,7 +34,8 @@ Told = Callable[[Step], None]
 
 def begin(boot: Boot, logins: frozenset[str]) -> Booting | None:
     """Start the process that does every step of `boot`, the accounts of `logins` before others; None: nothing to do."""
-    if not boot.link and not boot.directory and not boot.account:
+    homes = homes_of(boot, logins)
+    if not boot.link and not boot.directory and not boot.account and not homes:
         return None
     ours, theirs = protocol.socket_pair()
     try:
@@ -46,7 +47,15 @@ def begin(boot: Boot, logins: frozenset[str]) -> Booting | None:
         raise
     finally:
         theirs.close()
-    return Booting(pid, ours, frozenset(account.user for account in boot.account))
+    return Booting(pid, ours, frozenset({*homes, *(account.user for account in boot.account)}))
+
+
+def homes_of(boot: Boot, logins: frozenset[str]) -> dict[str, str]:
+    """The accounts of `logins` whose homes are moved by `boot.homes`, and where to; root stays at home."""
+    if not boot.homes:
+        return {}
+    made = {account.user for account in boot.account}
+    return {user: f"{boot.homes}/{user}" for user in sorted(logins - made - {"root"})}
 
 
 def _work(boot: Boot, logins: frozenset[str]) -> int:
@@ -62,12 +71,18 @@ def _send(end: socket.socket, step: Step) -> None:
 
 
 def perform(boot: Boot, logins: frozenset[str], told: Told) -> None:
-    """Do every step of `boot`, in this order: links, directories, accounts, and directories of accounts made just now.
+    """Do every step of `boot`: links, directories, accounts, homes, and then directories of accounts made just now.
 
     Links and directories take no time, and a home directory may be in one of them. Of the accounts, those that somebody
     may be waiting to log in to come first.
     """
-    from pyssh_gateway.spawner.boot import accounts  # late: only this process needs it
+    from pyssh_gateway.spawner.boot import accounts, homes  # late: only this process needs them
+
+    moved = homes_of(boot, logins)
+    to_make = [
+        msgspec.structs.replace(account, home=account.home or f"{boot.homes}/{account.user}") if boot.homes else account
+        for account in boot.account
+    ]
 
     if os.geteuid() != 0:
         steps = [*map(_link_step, boot.link), *map(_directory_step, boot.directory)]
@@ -75,6 +90,8 @@ def perform(boot: Boot, logins: frozenset[str], told: Told) -> None:
             told(Step(step, NEEDS_ROOT))
         for account in boot.account:
             told(Step(f"account {account.user}", NEEDS_ROOT, account.user))
+        for user, home in moved.items():
+            told(Step(f"home {home}", NEEDS_ROOT, user))
         return
     for link in boot.link:
         told(Step(_link_step(link), _outcome(make_link, link)))
@@ -82,9 +99,11 @@ def perform(boot: Boot, logins: frozenset[str], told: Told) -> None:
     for directory in boot.directory:
         if directory not in later:
             told(Step(_directory_step(directory), _outcome(make_directory, directory)))
-    for account in sorted(boot.account, key=lambda account: account.user not in logins):
-        outcome = _outcome(accounts.make_account, account, boot.account)
+    for account in sorted(to_make, key=lambda account: account.user not in logins):
+        outcome = _outcome(accounts.make_account, account, tuple(to_make))
         told(Step(f"account {account.user}", outcome, account.user))
+    for user, home in moved.items():
+        told(Step(f"home {home}", _outcome(homes.move_home_of, user, home), user))
     for directory in later:
         told(Step(_directory_step(directory), _outcome(make_directory, directory)))
 

@@ -274,3 +274,13 @@ def test_a_forced_sftp_server_that_can_not_be_obeyed() -> None:
     forced = launch.forced_to(b"internal-sftp -Z", "subsystem")
     assert (forced.kind, forced.sftp) == ("subsystem", None)
     assert forced.refusal == b"The forced command can't be obeyed: internal-sftp has no option '-Z' here\n"
+
+
+def test_the_servers_command_is_found_last() -> None:
+    """Its directory goes to the end of PATH, the machine's own one too; what a key line sets stays as it is."""
+    request = SessionRequest("shell", None, None, {})
+    directory = b"/run/pyssh-gateway/bin"
+    assert plan(request, AMOS, ENDS, {}, directory).env[b"PATH"] == USER_PATH + b":" + directory
+    assert plan(request, AMOS, ENDS, {b"PATH": b"/opt/bin"}, directory).env[b"PATH"] == b"/opt/bin:" + directory
+    own = SessionRequest("shell", None, None, {}, {b"PATH": b"/own"})
+    assert plan(own, AMOS, ENDS, {}, directory).env[b"PATH"] == b"/own"

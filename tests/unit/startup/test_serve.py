@@ -62,7 +62,7 @@ def run_preauth(monitor, walls):
     return 0
 
 
-def run_postauth(assignment):
+def run_postauth(assignment, command_directory):
     return 0 if assignment.take() is None else 1  # nobody logs in
 
 
@@ -112,3 +112,14 @@ def test_standard_descriptors_that_are_closed_are_opened() -> None:
     command = ["sh", "-c", '"$0" -c "$1" 5 5>&1 >&- 2>&- <&-', sys.executable, script]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"kept", b"")
+
+
+@pytest.mark.parametrize("option", [("--github", "example"), ("--user", "amos")])
+def test_what_a_configuration_would_leave_out_is_refused(config: Path, option: tuple[str, str]) -> None:
+    """`make run CONFIG=... GITHUB=...`: the configuration says who may log in, and nothing is dropped in silence."""
+    command = [sys.executable, "-m", "pyssh_gateway", "serve", "--trial", "--config", str(config), *option]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"pyssh-gateway: {' '.join(option)}: {config} has a [[login]]")
+    assert line.endswith(f"leave {' '.join(option)} out")

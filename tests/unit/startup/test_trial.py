@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from pyssh_gateway.startup import trial
+from tests.support.account import other_account
+from tests.support.key_lines import ed25519
 from tests.support.waiting import PATIENCE
 
+KEY = ed25519().decode() + " amos\n"
 ME = pwd.getpwuid(os.geteuid()).pw_name
 IS_ROOT = os.geteuid() == 0
 
@@ -20,6 +23,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "home"
     (directory / ".ssh").mkdir(parents=True)
     monkeypatch.setattr(trial, "_home", lambda: directory)
+    entry = pwd.struct_passwd((ME, "x", os.geteuid(), os.getegid(), "", str(directory), "/bin/bash"))
+    looked_up = pwd.getpwnam
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: entry if name == ME else looked_up(name))
     return directory
 
 
@@ -32,12 +38,31 @@ def test_github_keys_are_taken_as_asked(tmp_path: Path) -> None:
 
 
 def test_own_public_keys_are_found(home: Path, tmp_path: Path) -> None:
-    """Without a GitHub login, the public keys in ~/.ssh; certificates and private keys are none."""
+    """Without a GitHub login, the public keys in ~/.ssh; certificates, private keys and nonsense are none."""
     for name in ("id_ed25519", "id_ed25519.pub", "id_rsa.pub", "id_ed25519-cert.pub", "config"):
-        (home / ".ssh" / name).write_text("x")
+        (home / ".ssh" / name).write_text(KEY)
+    (home / ".ssh" / "broken.pub").write_text("this is no key\n")
     tried = trial.set_up(ME, None, tmp_path)
     assert tried.login["keys"] == [f"file:{home}/.ssh/id_ed25519.pub", f"file:{home}/.ssh/id_rsa.pub"]
     assert tried.identity == ""
+    assert tried.remarks == [f"{home}/.ssh/broken.pub is left out: there is no usable public key in it"]
+
+
+def test_the_keys_of_a_cloud_machine_are_in_authorized_keys(home: Path, tmp_path: Path) -> None:
+    """A person's key got onto the machine in the file that sshd reads: no demo key is made beside it."""
+    (home / ".ssh" / "authorized_keys").write_text(f"# provisioned\n{KEY}")
+    tried = trial.set_up(ME, None, tmp_path)
+    assert tried.login["keys"] == [f"file:{home}/.ssh/authorized_keys"]
+    assert (tried.identity, tried.remarks) == ("", [])
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", f'command="echo Please login as the user debian" {KEY}'])
+def test_a_key_file_that_lets_nobody_into_a_shell_is_none(text: str, home: Path, tmp_path: Path) -> None:
+    """Cloud images give root's file a command that only says which account to use; an empty file has no key."""
+    (home / ".ssh" / "authorized_keys").write_text(text)
+    tried = trial.set_up(ME, None, tmp_path)
+    assert tried.identity
+    assert any("authorized_keys is left out" in remark for remark in tried.remarks)
 
 
 def test_without_a_key_there_is_a_demo_key(home: Path, tmp_path: Path) -> None:
@@ -55,9 +80,41 @@ def test_without_a_key_there_is_a_demo_key(home: Path, tmp_path: Path) -> None:
     assert "using the demo key pair" in again.remarks[-1]
 
 
-@pytest.mark.skipif(not IS_ROOT, reason="an ordinary account's own login needs no naming")
-def test_root_has_to_name_an_account(tmp_path: Path) -> None:
-    """Started by root, nobody is guessed: the message says what to do."""
+@pytest.mark.skipif(not IS_ROOT, reason="only root can make accounts")
+def test_root_gets_an_account_to_log_in_to(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make run` as root, on a machine that has nothing, makes an account and says so; the next one finds it."""
+    name = f"pyssh-dev-{os.getpid()}"
+    monkeypatch.setattr(trial, "DEFAULT_ACCOUNT", name)
+    try:
+        tried = trial.set_up(None, "example", tmp_path)
+        assert tried.login["user"] == name
+        assert tried.remarks == [
+            f"started by root: the account to log in to is {name}; USER_NAME=<account> names another",
+            f"made the account {name}; to remove it: userdel --remove {name}",
+        ]
+        assert Path(pwd.getpwnam(name).pw_dir).is_dir()
+        assert trial.set_up(None, "example", tmp_path).remarks == tried.remarks[:1]
+    finally:
+        subprocess.run(["/usr/sbin/userdel", "--remove", name], check=True, capture_output=True, timeout=PATIENCE)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can be behind sudo")
+def test_behind_sudo_the_person_logs_in_as_themselves(home: Path, tmp_path: Path) -> None:
+    """`sudo make run` lets in the account that has become root, with the keys in its own home."""
+    with other_account("sudoer") as person:
+        directory = Path(person.pw_dir, ".ssh")
+        directory.mkdir()
+        (directory / "authorized_keys").write_text(KEY)
+        for path in (directory, directory / "authorized_keys"):
+            os.chown(path, person.pw_uid, person.pw_gid)
+        tried = trial.set_up(None, None, tmp_path, person.pw_name)
+        assert tried.login == {"user": person.pw_name, "keys": [f"file:{directory}/authorized_keys"]}
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="root has to name an account that is no person's")
+def test_an_account_of_the_machines_is_not_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system account that happens to have the name lets in nobody; the message says what to do."""
+    monkeypatch.setattr(trial, "DEFAULT_ACCOUNT", "daemon")
     with pytest.raises(trial.TrialError, match="make run USER_NAME=<account>"):
         trial.set_up(None, "example", tmp_path)
     with pytest.raises(trial.TrialError, match="useradd can't make the account"):

@@ -112,3 +112,18 @@ def test_a_source_that_is_still_asked_is_no_empty_one() -> None:
     """Protects the first look: what has not answered yet is not said to have no keys."""
     pending = SourceStatus("github:example", ("amos",), 0, 0, "none", None, "")
     assert "! github:example: has not answered yet" in banner(0, pending)
+
+
+def test_nobody_is_told_to_log_in_where_nobody_can() -> None:
+    """Without a usable key there is no command to paste, but a line that says so."""
+    text = banner(0, status(0, "timed out"))
+    assert "log in  " not in text
+    assert "NOBODY CAN LOG IN yet" in text
+
+
+def test_the_command_names_an_account_that_somebody_can_log_in_to() -> None:
+    """Of two logins, the one that has a key."""
+    config = Config(login=(Login(user="empty", keys=("github:nobody",)), LOGIN))
+    snapshot = KeySnapshot({"empty": AccountKeys(), "amos": AccountKeys({b"1": (key(1),)})})
+    text = start_banner(config, (("0.0.0.0", 2222),), (HOST_KEY,), snapshot=snapshot, sources=(), identity="")
+    assert "ssh -p 2222 amos@localhost" in text

@@ -14,8 +14,11 @@ import pytest
 from pyssh_gateway.config.types import Account, Boot, Directory, Link
 from pyssh_gateway.spawner import child
 from pyssh_gateway.spawner.boot import accounts as boot_accounts
+from pyssh_gateway.spawner.boot import homes as boot_homes
+from pyssh_gateway.spawner.boot import programs
 from pyssh_gateway.spawner.boot import steps as boot
-from pyssh_gateway.spawner.boot.accounts import FIRST_UID, HOME_MODE, SUDOERS, make_account
+from pyssh_gateway.spawner.boot.accounts import FIRST_UID, SUDOERS, make_account
+from pyssh_gateway.spawner.boot.homes import HOME_MODE
 from pyssh_gateway.spawner.boot.progress import Step
 from pyssh_gateway.spawner.boot.steps import NEEDS_ROOT, OK, UNCHANGED, make_directory, make_link
 from pyssh_gateway.spawner.child import Setup
@@ -174,6 +177,76 @@ def test_an_account_is_made_whole(homes: Path) -> None:
 
 
 @needs_root
+def test_the_homes_of_logins_are_on_the_volume(homes: Path) -> None:
+    """One setting moves the home of an account that an image has made, with what is in it; its files are its own.
+
+    A new container has the image's account again and finds the home of before, untouched.
+    """
+    image = Account(user=USER, home=str(homes / "image/one"))
+    assert make_account(image, (image,)) == OK
+    (homes / "image/one/.profile").write_text("of the image")
+    wanted = Boot(homes=str(homes / "volume"))
+    step = f"home {homes}/volume/{USER}"
+    assert [(each.step, each.outcome, each.account) for each in steps(wanted, USER, "root")] == [(step, OK, USER)]
+    entry = pwd.getpwnam(USER)
+    assert entry.pw_dir == str(homes / "volume" / USER)
+    home = Path(entry.pw_dir)
+    assert (home / ".profile").read_text() == "of the image"
+    assert {path.stat().st_uid for path in (home, home / ".profile")} == {entry.pw_uid}
+    assert stat.S_IMODE(home.stat().st_mode) == HOME_MODE
+    assert [each.outcome for each in steps(wanted, USER)] == [UNCHANGED]
+    (home / ".profile").write_text("of the person")
+    programs.run("usermod", "--home", str(homes / "image/one"), USER)  # as a new container has it
+    assert [each.outcome for each in steps(wanted, USER)] == [OK]
+    assert pwd.getpwnam(USER).pw_dir == str(home)
+    assert (home / ".profile").read_text() == "of the person"
+    assert pwd.getpwnam("root").pw_dir == "/root"
+
+
+def test_a_login_waits_until_its_home_is_there() -> None:
+    """Nobody is let in to a home that is still being moved; root, whose home stays, waits for nothing."""
+    booting = boot.begin(Boot(homes="/nonexistent/homes"), frozenset({"root", "no-such-user"}))
+    assert booting is not None
+    assert booting.accounts == {"no-such-user"}
+    step = booting.read()
+    assert step is not None
+    assert (step.step, step.account) == ("home /nonexistent/homes/no-such-user", "no-such-user")
+    assert booting.read() is None
+    assert os.waitpid(booting.pid, 0)[1] == 0
+
+
+@needs_root
+def test_an_account_is_moved_to_the_home_that_is_asked_for(homes: Path) -> None:
+    """`boot.account` with another home than the account has is obeyed, and not ignored and called ok."""
+    before, after = (Account(user=USER, home=str(homes / name)) for name in ("before", "after"))
+    assert make_account(before, (before,)) == OK
+    assert make_account(after, (after,)) == OK
+    assert pwd.getpwnam(USER).pw_dir == after.home
+    assert make_account(after, (after,)) == UNCHANGED
+
+
+@needs_root
+def test_a_home_of_somebody_else_is_nobodys(homes: Path) -> None:
+    """A home on the volume that belongs to another number is not given away, and the account keeps what it has."""
+    image = Account(user=USER, home=str(homes / "one"))
+    assert make_account(image, (image,)) == OK
+    (homes / "volume" / USER).mkdir(parents=True)
+    (homes / "volume" / USER / "file").touch()
+    os.chown(homes / "volume" / USER, 4321, 4321)
+    (step,) = steps(Boot(homes=str(homes / "volume")), USER)
+    assert step.outcome == f"its home {homes}/volume/{USER} belongs to uid 4321"
+    assert pwd.getpwnam(USER).pw_dir == str(homes / "one")
+
+
+@needs_root
+def test_accounts_that_are_made_have_their_homes_there_too(homes: Path) -> None:
+    """`boot.homes` is where `boot.account` makes the home of an account that names none."""
+    wanted = Boot(homes=str(homes), account=(Account(user=USER),))
+    assert [(each.step, each.outcome) for each in steps(wanted, USER)] == [(f"account {USER}", OK)]
+    assert pwd.getpwnam(USER).pw_dir == str(homes / USER)
+
+
+@needs_root
 def test_an_account_gets_the_numbers_of_its_home(homes: Path) -> None:
     """Protects files on a volume from a new root file system: their owner is who it was, and so is everybody else's."""
     one, two = homes / "one", homes / "two"
@@ -243,7 +316,7 @@ def test_what_is_wrong_is_said_and_the_rest_is_done(homes: Path) -> None:
 @needs_root
 def test_without_useradd_it_is_said(homes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Protects people with an image that lacks the programs from looking for the reason."""
-    monkeypatch.setattr(boot_accounts, "_ENVIRONMENT", {"PATH": "/nonexistent"})
+    monkeypatch.setattr(programs, "_ENVIRONMENT", {"PATH": "/nonexistent"})
     account = Account(user=USER, home=str(homes / "one"))
     assert make_account(account, (account,)) == "there is no useradd on this machine: install it"
 
@@ -301,7 +374,7 @@ def test_without_root_it_is_said() -> None:
     assert not Path("/tmp/x").is_symlink()
 
 
-def test_a_copy_that_is_stopped_holds_up_no_boot(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_that_is_stopped_holds_up_no_boot() -> None:
     """Protects the accounts that come after: what has become an account, which may stop it, is waited for so long."""
 
     def stops() -> int:
@@ -309,7 +382,6 @@ def test_a_copy_that_is_stopped_holds_up_no_boot(monkeypatch: pytest.MonkeyPatch
         return 0
 
     pid = child.start(Setup(), stops)
-    monkeypatch.setattr(boot_accounts, "FILL_SECONDS", 0.05)
-    assert not boot_accounts.ended_well(pid)
+    assert not boot_homes.ended_well(pid, 0.05)
     with pytest.raises(ChildProcessError):
         os.waitpid(pid, 0)

@@ -1,0 +1,192 @@
+"""Where sessions find `pyssh-gateway`, wherever the server was started from: a virtual environment, an image, ~/.local.
+
+An installation has a link in a directory of everybody's PATH, and nothing is done. Otherwise a directory that has
+nothing in it but the command goes to the end of sessions' PATH: the directory of our own script may be a virtual
+environment's, whose python and pip are nobody's business. Login shells on Debian set PATH anew (/etc/profile), so a
+trial has a link where those look for as long as it lasts: /usr/local/bin for root, ~/.local/bin for others. What is in
+root's home is copied for it, because the account that logs in can't read it there.
+"""
+
+import os
+import stat
+import sys
+from contextlib import suppress
+from pathlib import Path
+from pwd import getpwuid
+
+import msgspec
+
+import pyssh_gateway
+from pyssh_gateway.core.launch import USER_PATH
+from pyssh_gateway.spawner.key_files import others_may_write
+
+NAME = "pyssh-gateway"
+
+_EVERYBODYS_PLACE = Path("/usr/local/bin")
+_ONES_OWN_PLACE = Path(".local/bin")
+"""In a home; Debian's and Ubuntu's ~/.profile has it on PATH where it is there."""
+
+_DIRECTORY_MODE = 0o755
+
+_LAUNCHER = """\
+#!{python} -I
+import sys
+
+sys.path.insert(0, {library!r})
+from pyssh_gateway.__main__ import main
+
+sys.exit(main())
+"""
+"""`-I`: nothing of what the account has in its environment or directory is imported."""
+
+
+class SessionCommand:
+    """How sessions find the command: by a `directory` at the end of their PATH (or b""), or by the link `linked`."""
+
+    def __init__(self, directory: bytes = b"", remark: str = "") -> None:
+        self.directory = directory
+        self.remark = remark
+        self._made: list[Path] = []
+
+    def link(self, link: Path, script: Path) -> None:
+        """Have `link` lead to `script` until `take_away`. Raises OSError."""
+        for directory in reversed(link.parents):
+            if not directory.exists():
+                directory.mkdir()
+                self._made.append(directory)
+        _point(link, script)
+        self._made.append(link)
+        self.remark = f"linked {link} for sessions, until the server ends"
+
+    def take_away(self) -> None:
+        """Remove the link of a trial that has ended, and the directories that were made for it and are empty."""
+        for path in reversed(self._made):
+            with suppress(OSError):
+                path.unlink() if path.is_symlink() else path.rmdir()
+
+
+def provide(place: str | None, *, trial: bool, link_in: Path | None = None, path: bytes = USER_PATH) -> SessionCommand:
+    """See that sessions find the command that asks the server, which listens at `place`; None: nobody could ask.
+
+    A command that can't be provided is no reason not to serve. `link_in` is where a trial has its link, if it is not
+    the place of the account that has started it.
+    """
+    if place is None or _is_found(path):
+        return SessionCommand()
+    beside = Path(place).parent
+    try:
+        script = _script()
+        root = os.geteuid() == 0
+        if script is not None and root and not _everybody_can_run(script):
+            script = _copied(beside / "command") if trial else None
+        if script is None:
+            return SessionCommand(remark=_remark(f"{sys.executable} is out of their accounts' reach") if trial else "")
+        directory = _private_directory(beside / "bin")
+        _point(directory / NAME, script)
+        command = SessionCommand(os.fsencode(directory))
+        link = (link_in or _link_place()) / NAME
+        if trial and (not os.path.lexists(link) or (link.is_symlink() and not link.exists())):
+            command.link(link, script)
+    except OSError as error:
+        return SessionCommand(remark=_remark(str(error)) if trial else "")
+    return command
+
+
+def _link_place() -> Path:
+    return _EVERYBODYS_PLACE if os.geteuid() == 0 else Path(getpwuid(os.geteuid()).pw_dir) / _ONES_OWN_PLACE
+
+
+def _remark(why: str) -> str:
+    return f"sessions will not find the command {NAME}: {why}"
+
+
+def _is_found(path: bytes) -> bool:
+    """Whether every session finds the command already."""
+    return any(os.access(os.path.join(place, NAME.encode()), os.X_OK) for place in path.split(b":"))  # noqa: PTH118 - pathlib has no bytes
+
+
+def _script() -> Path | None:
+    """Our own console script: what we were started by, or what lies beside our interpreter."""
+    for path in (Path(sys.argv[0]), Path(sys.executable).with_name(NAME)):
+        if path.name == NAME and path.exists():
+            return path.absolute()
+    return None
+
+
+def _everybody_can_run(script: Path) -> bool:
+    """Whether every account can read the script, its interpreter and the code that it runs."""
+    needed = (script, Path(sys.executable), Path(pyssh_gateway.__file__), Path(msgspec.__file__))
+    return all(_everybody_can_read(path) for each in needed for path in (each, each.resolve()))
+
+
+def _everybody_can_read(path: Path) -> bool:
+    if not path.stat().st_mode & stat.S_IROTH:
+        return False
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)
+
+
+def _copied(directory: Path) -> Path | None:
+    """A copy of the command in `directory`, with what it imports; None if the interpreter is out of reach, too."""
+    python = _python()
+    if python is None:
+        return None
+    import shutil  # late: trials only
+
+    new = directory.with_name(f"{directory.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    _private_directory(new)
+    for package in (pyssh_gateway, msgspec):
+        source = Path(str(package.__file__)).parent
+        shutil.copytree(source, new / "library" / source.name)
+    _open_to_all(new / "library")
+    script = new / NAME
+    script.write_text(_LAUNCHER.format(python=python, library=str(directory / "library")))
+    script.chmod(_DIRECTORY_MODE)
+    shutil.rmtree(directory, ignore_errors=True)
+    new.rename(directory)
+    return directory / NAME
+
+
+def _python() -> Path | None:
+    """An interpreter that everybody can run, of our version: the copy has parts that are compiled for that."""
+    name = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    ours = Path(sys.executable).resolve()
+    for path in (ours, Path("/usr/bin") / name, Path("/usr/local/bin") / name):
+        if path.exists() and _everybody_can_read(path):
+            return path
+    return None
+
+
+def _open_to_all(tree: Path) -> None:
+    """Let everybody read what root's umask may have kept to root."""
+    for directory, _, files in os.walk(tree):
+        Path(directory).chmod(_DIRECTORY_MODE)
+        for name in files:
+            (Path(directory) / name).chmod(0o644)
+
+
+def _private_directory(path: Path) -> Path:
+    """A directory at `path` that nobody else can write to. Raises OSError."""
+    parent = path.parent
+    if not parent.exists():
+        parent.mkdir(parents=True)
+        parent.chmod(_DIRECTORY_MODE if os.geteuid() == 0 else 0o700)
+    for each in (parent, path):
+        if each == path:
+            with suppress(FileExistsError):
+                path.mkdir()
+                path.chmod(_DIRECTORY_MODE)
+        found = each.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {0, os.geteuid()} or others_may_write(found):
+            raise PermissionError(f"others may write to {each}, or it belongs to somebody else")
+    return path
+
+
+def _point(link: Path, script: Path) -> None:
+    """Let `link` lead to `script`, whatever was there before."""
+    if os.path.lexists(link) and link.is_symlink() and link.readlink() == script:
+        return
+    new = link.with_name(f".{link.name}.new")
+    new.unlink(missing_ok=True)
+    new.symlink_to(script)
+    new.rename(link)
