@@ -32,7 +32,7 @@ TRANSLATED = frozenset(
 NARROWING = frozenset(
     {
         *("allowgroups", "allowusers", "denygroups", "denyusers", "permitrootlogin"),
-        *("authenticationmethods", "pubkeyauthentication", "refuseconnection"),
+        *("authenticationmethods", "pubkeyauthentication", "refuseconnection", "revokedkeys"),
         *("chrootdirectory", "forcecommand", "disableforwarding", "allowtcpforwarding", "permitopen", "permitlisten"),
     }
 )

@@ -16,7 +16,7 @@ from pyssh_gateway.core.printable import printable
 from pyssh_gateway.core.sshd_config import login as logins
 from pyssh_gateway.core.sshd_config import server
 from pyssh_gateway.core.sshd_config.arguments import Untranslatable
-from pyssh_gateway.core.sshd_config.effective import ALIASES, Account, applies, effective
+from pyssh_gateway.core.sshd_config.effective import ALIASES, Account, Effective, applies, effective
 from pyssh_gateway.core.sshd_config.keywords import BY_NAME, DEPRECATED
 from pyssh_gateway.core.sshd_config.lines import Block, Directive
 from pyssh_gateway.core.sshd_config.toml import to_toml
@@ -150,11 +150,19 @@ class _Translator:
             self._counting.update(found.unsure)
             entry = logins.login_of(account, found, keys, self._tables.get("forwarding", {}))
             _check_login(entry)
+            self._check_revoked(found)
         except Untranslatable as why:
             if _is_meant(account, keys) or _is_persons(account):
                 self._leave_out(None, f"{account.name} has no [[login]]: {why}")
             return None
         return entry
+
+    def _check_revoked(self, found: Effective) -> None:
+        """Raise `Untranslatable` if keys that sshd refuses for the account would get in here."""
+        lists = found.words("revokedkeys")
+        is_translated = "revoked" in self._tables.get("keys", {})
+        if lists != self._everybody.words("revokedkeys") or (lists[:1] not in {(), ("none",)} and not is_translated):
+            raise Untranslatable(f"RevokedKeys {' '.join(lists)}: here the lists are for everybody, by absolute paths")
 
     # -- what is left -------------------------------------------------------------------------------------------------
 

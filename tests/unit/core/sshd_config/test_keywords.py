@@ -60,12 +60,4 @@ def test_settings_that_are_named_exist() -> None:
     """Protects from a page that leads to settings under names that they had or were to have."""
     documented = set(re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "configuration.md").read_text(), re.MULTILINE))
     named = {here for keyword in KEYWORDS for here in keyword.here} - {"login[]"}
-    assert named - documented <= COMING
-
-
-COMING = {
-    "host_keys.certificates",
-    "host_keys.files",
-    "keys.revoked",
-}
-"""Settings that other branches bring; empty when they are there."""
+    assert not named - documented

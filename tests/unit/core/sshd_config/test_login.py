@@ -51,6 +51,11 @@ def keys(text: str, user: str = "amos", files: frozenset[str] = KEY_FILES) -> ob
         ("Match Address 192.0.2.0/24\nForceCommand x", set()),
         ("Match User amos Address 192.0.2.0/24\nPermitOpen none", {"root", "build"}),
         ("Match User amos Address 192.0.2.0/24\nX11Forwarding yes", {"root", "amos", "build"}),
+        ("RevokedKeys /r", {"root", "amos", "build"}),
+        ("RevokedKeys none", {"root", "amos", "build"}),
+        ("RevokedKeys r", set()),
+        ("Match User amos\nRevokedKeys /r", {"root", "build"}),
+        ("Match Address 192.0.2.0/24\nRevokedKeys /r", set()),
     ],
 )
 def test_who_gets_a_login(text: str, who: set[object]) -> None:
