@@ -24,6 +24,14 @@ _RESET = "\x1b[0m"
 _DIM = "\x1b[2m"
 
 
+FORWARDS = frozenset(
+    {
+        *("direct-tcpip", "direct-streamlocal", "forwarded-tcpip", "forwarded-streamlocal", "x11", "auth-agent"),
+        *("tcpip-forward", "streamlocal-forward"),
+    }
+)
+"""The first word of a request for a forwarded connection, or for a place where such are accepted."""
+
 StayEvent = (
     ev.ClientQuiet
     | ev.ClientUsed
@@ -72,6 +80,24 @@ def human_line(record: ev.Record, *, colour: bool) -> str:
     return shown
 
 
+def login_line(
+    time: float, login: ev.ConnectionAuthenticated, session: ev.SessionOpened, *, proxy: str, colour: bool
+) -> str:
+    """The line for a login and the first session on it."""
+    came = _join(f"{login.user} from {login.peer}", proxy and f"through {proxy}", sep=" ")
+    runs = _join(_runs(session), session.session, f"pid {session.pid}")
+    text = f"{came} with {_key(login)}: {runs}; {login.client}, {login.cipher}, in {_duration(login.seconds)}"
+    return _line(time, "login", Tone.GOOD, text, colour=colour)
+
+
+def logout_line(time: float, session: ev.SessionClosed, closed: ev.ConnectionClosed, *, colour: bool) -> str:
+    """The line for the end of a connection that was there for one session, and of that."""
+    what = f"{closed.user} from {closed.peer}, {session.session} {_outcome(session)} after {_duration(closed.seconds)}"
+    why = _join(session.reason, closed.reason)
+    traffic = _traffic(closed.bytes_in, closed.bytes_out)
+    return _line(time, "logout", Tone.QUIET, f"{_join(what, why, sep=': ')}; {traffic}", colour=colour)
+
+
 def human_gap(time: float, lines: int, *, colour: bool) -> str:
     """The line that stands in the place of `lines` which the terminal was too slow for."""
     text = f"{_count(lines, 'line')} dropped here: standard output was not being read; the log file has them all"
@@ -88,7 +114,7 @@ def _line(time: float, name: str, tone: Tone, text: str, *, colour: bool) -> str
     return f"{clock} {name:<{NAME_WIDTH}}{text}"
 
 
-def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR0912 - one case per event
+def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR0912, PLR0915 - one case per event
     match event:
         case ev.ServerStarted():
             return "start", Tone.GOOD, _started(event)
@@ -96,6 +122,8 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
             why = "there was none" if event.reason == "missing" else "the file was empty; clients warn of the change"
             tone = Tone.GOOD if event.reason == "missing" else Tone.BAD
             return "host key", tone, f"new {event.key_type} {event.fingerprint} in {event.path}: {why}"
+        case ev.HostCertificateLoaded():
+            return "host key", Tone.BAD if event.problem else Tone.GOOD, _certificate(event)
         case ev.ServerStopping():
             why = _join(event.reason, event.detail)
             still = f"{_count(event.connections, 'connection')}, {_count(event.sessions, 'session')} open"
@@ -112,6 +140,10 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
         case ev.KeysFailed():
             kept = f"{_count(event.kept, 'key')} from before in force"
             return "keys", Tone.BAD, f"backend error: {event.source}: {event.reason}; {kept}"
+        case ev.RevokedListLoaded():
+            return "keys", Tone.GOOD, _revoked_list(event)
+        case ev.RevokedListFailed():
+            return "keys", Tone.BAD, f"NOBODY GETS IN without the list of what is revoked: {event.list}: {event.reason}"
         case ev.AccountChanged():
             return "keys", Tone.BAD, event.message
         case ev.ConnectionOpened():
@@ -128,8 +160,7 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
             return "auth", tone, _attempt(event)
         case ev.ConnectionAuthenticated():
             came = f"{event.user} from {event.peer} on {event.conn} in {_duration(event.seconds)}"
-            key = f"{event.fingerprint} of {_person(event.identity)}"
-            return "login", Tone.GOOD, f"{came} with {key}; {event.client}, {event.cipher}"
+            return "login", Tone.GOOD, f"{came} with {_key(event)}; {event.client}, {event.cipher}"
         case ev.ConnectionClosed():
             who = f"{event.conn} {event.user or 'unauthenticated'} from {event.peer} after {_duration(event.seconds)}"
             traffic = _traffic(event.bytes_in, event.bytes_out)
@@ -140,7 +171,7 @@ def _describe(event: ev.AnyEvent) -> tuple[str, Tone, str]:  # noqa: C901, PLR09
         case ev.ConnectionReinstated():
             return "revoked", Tone.GOOD, f"{event.user} on {event.conn} stays on after all: {event.reason}"
         case ev.RequestDenied():
-            return "denied", Tone.BAD, f"{event.user} on {event.conn}: {event.request}: {event.reason}"
+            return _denied(event)
         case ev.SessionOpened():
             return "session", Tone.PLAIN, _opened(event)
         case ev.SessionClosed():
@@ -252,6 +283,19 @@ def _keys(event: ev.KeysLoaded) -> str:
     return "; ".join([text, *event.refusals[:SHOWN_REFUSALS]])
 
 
+def _certificate(event: ev.HostCertificateLoaded) -> str:
+    if event.problem:
+        return f"certificate {event.path} is not offered: {event.problem}"
+    names = f"for {', '.join(event.principals)}" if event.principals else "for any host"
+    return f"certificate {event.path} of {event.key}, signed by {event.authority}, {names}"
+
+
+def _revoked_list(event: ev.RevokedListLoaded) -> str:
+    kind = "revoked keys" if event.kind == "keys" else "key revocation list"
+    found = "1 entry" if event.entries == 1 else f"{event.entries} entries"
+    return _join(f"{event.list}: {kind} with {found}", "changed" if event.changed else "unchanged")
+
+
 def _refused(event: ev.ConnectionRefused) -> str:
     text = f"{_address(event.peer, event.peer_port)}: {event.reason}"
     more = f"{_count(event.count, 'more connection')} within {_duration(event.seconds)}, the last from"
@@ -268,11 +312,26 @@ def _person(identity: ev.Identity) -> str:
     return identity.person if identity.id is None else f"{identity.person}#{identity.id}"
 
 
+def _key(event: ev.ConnectionAuthenticated) -> str:
+    return f"{event.fingerprint} of {_person(event.identity)}"
+
+
+def _denied(event: ev.RequestDenied) -> tuple[str, Tone, str]:
+    """A forward may not have come about because its target refused it: that is nothing that we have denied."""
+    kind = event.request.partition(" ")[0]
+    if kind in FORWARDS:
+        return "forward", Tone.WATCH, f"{event.conn} {event.user} {event.request} not opened: {event.reason}"
+    return "denied", Tone.BAD, f"{event.user} on {event.conn}: {event.request}: {event.reason}"
+
+
 def _opened(event: ev.SessionOpened) -> str:
+    return _join(_join(event.session, event.user, _runs(event), sep=" "), f"pid {event.pid}")
+
+
+def _runs(event: ev.SessionOpened) -> str:
     tty = event.tty and f"on {event.tty} ({event.term})"
     instead = event.requested and f"instead of {event.requested}"
-    what = _join(event.session, event.user, event.kind, event.command, tty, sep=" ")
-    return _join(_join(what, instead, sep=", "), f"pid {event.pid}")
+    return _join(_join(event.kind, event.command, tty, sep=" "), instead)
 
 
 def _outcome(event: ev.SessionClosed) -> str:

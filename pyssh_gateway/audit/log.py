@@ -15,7 +15,8 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
-from pyssh_gateway.audit.human import human_gap, human_line
+from pyssh_gateway.audit.human import human_gap
+from pyssh_gateway.audit.human_view import HumanView
 from pyssh_gateway.audit.log_file import FILE_NAME, AuditLogError, LogPlace, OpenFile
 from pyssh_gateway.audit.output import LineFeed, LineWriter
 from pyssh_gateway.audit.printable import printable_event
@@ -33,6 +34,7 @@ class AuditLog:
     def __init__(self, file: OpenFile, outputs: "_Outputs", render: "_Render", problems: "_Problems") -> None:
         self._file: OpenFile | None = file
         self._outputs = outputs
+        self._render = render
         self._problems = problems
         # Everything is given here: structlog's global configuration is neither read nor changed.
         self._logger: FilteringBoundLogger = structlog.wrap_logger(
@@ -69,6 +71,14 @@ class AuditLog:
             self._logger.info(name, record=record)
         except Exception as error:  # noqa: BLE001 - a line that cannot be made must not change who may log in
             self._problems.report("line", f"audit log: event {record.seq}, {name}, is not logged: {error!r}")
+
+    def show_overdue(self, now: float) -> bool:
+        """Show people what waits to be shown with the next event and has waited for long enough (`human_view`).
+
+        `now` is Unix time. Returns whether something still waits, and this is to be called again.
+        """
+        self._outputs.show(self._render.overdue(now))
+        return self._render.holds
 
     @property
     def is_in_place(self) -> bool:
@@ -113,6 +123,7 @@ class AuditLog:
         except OSError as error:
             self._problems.report("fsync", f"audit log: the last lines may not be on disk: {error.strerror}")
         os.close(file.descriptor)
+        self._outputs.show(self._render.rest())
         self._outputs.finish(deadline)
 
 
@@ -143,8 +154,8 @@ class _Render:
     """Last processor: the finished lines, as the arguments of `_Outputs.info`."""
 
     def __init__(self, *, human: bool, colour: bool) -> None:
-        self._human = human
         self._colour = colour
+        self._human = HumanView(colour=colour) if human else None
 
     def __call__(
         self, _logger: WrappedLogger, _method: str, event_dict: EventDict
@@ -152,15 +163,28 @@ class _Render:
         record: Record = event_dict["record"]
         fields = {"ts": timestamp(record.time), "seq": record.seq, "event": event_dict["event"]}
         line = _json_line(fields | msgspec.structs.asdict(record.event))
-        view = _text_line(human_line(record, colour=self._colour)) if self._human else line
+        view = line if self._human is None else _text_lines(self._human.show(record))
         return (record.time, line, view), {}
+
+    @property
+    def holds(self) -> bool:
+        """Whether people are to see something later that has been."""
+        return self._human is not None and self._human.holds
+
+    def overdue(self, now: float) -> bytes:
+        """The lines for people that have waited for long enough."""
+        return b"" if self._human is None else _text_lines(self._human.overdue(now))
+
+    def rest(self) -> bytes:
+        """All lines for people that wait."""
+        return b"" if self._human is None else _text_lines(self._human.rest())
 
     def gap(self, time: float, lines: int) -> bytes:
         """The line that stands on standard output for `lines` left out, or nothing for none."""
         if not lines:
             return b""
-        if self._human:
-            return _text_line(human_gap(time, lines, colour=self._colour))
+        if self._human is not None:
+            return _text_lines([human_gap(time, lines, colour=self._colour)])
         return _json_line({"ts": timestamp(time), "event": "log.dropped", "lines": lines})
 
 
@@ -177,7 +201,7 @@ class _Outputs:
         self._missing = 0
 
     def info(self, time: float, line: bytes, view: bytes) -> None:
-        """Write `line` to the file now, and queue `view` for standard output."""
+        """Write `line` to the file now, and queue `view`, which may be nothing, for standard output."""
         self._time = time
         try:
             self._file.write(line)
@@ -185,8 +209,13 @@ class _Outputs:
             self._missing += 1
             text = f"audit log: {self._path}: {error.strerror}; events are missing there until that is put right"
             self._problems.report(("file", error.errno), text)
-        self._stdout.offer(view, gap=self._render.gap(time, self._stdout.dropped))
-        self._report_stdout()
+        self.show(view)
+
+    def show(self, view: bytes) -> None:
+        """Queue whole lines for standard output."""
+        if view:
+            self._stdout.offer(view, gap=self._render.gap(self._time, self._stdout.dropped))
+            self._report_stdout()
 
     def write_to(self, file: LineWriter) -> None:
         """Write to another file from now on."""
@@ -226,5 +255,5 @@ def _json_line(fields: dict[str, Any]) -> bytes:
     return msgspec.json.encode(fields) + b"\n"
 
 
-def _text_line(text: str) -> bytes:
-    return text.encode() + b"\n"
+def _text_lines(texts: list[str]) -> bytes:
+    return "".join(f"{text}\n" for text in texts).encode()

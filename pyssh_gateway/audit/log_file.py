@@ -41,9 +41,7 @@ class LogPlace:
         """
         path = self._directory / FILE_NAME
         try:
-            if _status(self._directory) is None:
-                self._directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
-                self._directory.chmod(self._restore(self._directory, self._like_directory, DIRECTORY_MODE))
+            self.make_directory()
             try:
                 file = os.open(path, _FLAGS)
             except FileNotFoundError:
@@ -66,6 +64,12 @@ class LogPlace:
             os.close(file)
             raise self._not_a_file()
         return file
+
+    def make_directory(self) -> None:
+        """Make the directory if it is missing. Raises OSError."""
+        if _status(self._directory) is None:
+            self._directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            self._directory.chmod(self._restore(self._directory, self._like_directory, DIRECTORY_MODE))
 
     def _not_a_file(self) -> AuditLogError:
         text = f"audit_dir {self._directory}: {FILE_NAME} there is not a plain file (links are not followed)"

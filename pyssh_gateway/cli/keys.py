@@ -41,16 +41,15 @@ def refresh(given: Given, context: Context) -> int:
     """Have the running server ask every source now."""
     reply, server = ask(context.checked_places, control.RefreshKeys(), control.KeysReply, slow=True)
     _print(reply, server, given, pictures=False)
-    return NO if any(source.failure for source in reply.sources) else FINE
+    failures = [source.failure for source in reply.sources] + [listed.failure for listed in reply.revoked]
+    return NO if any(failures) else FINE
 
 
 def _print(reply: control.KeysReply, server: Server | None, given: Given, *, pictures: bool) -> None:
     if given.json:
         printing.json(reply, server)
         return
-    width = terminal_width()
-    logins = text.logins(reply.logins, pictures=pictures, width=width)
-    printing.lines([*logins, "sources", *text.sources(reply.sources, width=width)])
+    printing.lines(text.keys(reply, pictures=pictures, width=terminal_width()))
 
 
 def test(given: Given, context: Context) -> int:

@@ -18,14 +18,17 @@ import msgspec
 from pyssh_gateway.cli.exit_codes import Failed
 from pyssh_gateway.config.types import Config
 from pyssh_gateway.core import control
-from pyssh_gateway.core.access.authorized_keys import MAX_KEYS_BYTES, KeySnapshot
-from pyssh_gateway.core.access.key_report import login_reports, verdicts
+from pyssh_gateway.core.access.authorized_keys import KeySnapshot
+from pyssh_gateway.core.access.key_report import login_reports, revoked_list_reports, verdicts
+from pyssh_gateway.core.access.revoked_list import MAX_BYTES
 from pyssh_gateway.events import AnyEvent, KeysFailed, KeysLoaded
 from pyssh_gateway.keys.copies import FETCHED_DIRECTORY
+from pyssh_gateway.keys.host_keys import existing_keys
 from pyssh_gateway.keys.keyring import Keyring
+from pyssh_gateway.keys.revoked_lists import as_source
 from pyssh_gateway.keys.sources import LOCAL_KINDS, ReadFile, parse_source
 from pyssh_gateway.spawner.key_files import open_trusted
-from pyssh_gateway.startup.preflight import key_files
+from pyssh_gateway.startup.preflight import certificate_files, readable_files
 from pyssh_gateway.system.modes import OTHERS_MAY_WRITE
 
 _MAX_COPIES = 10_000
@@ -48,12 +51,20 @@ class Offline(msgspec.Struct, frozen=True):
     @property
     def reply(self) -> control.KeysReply:
         """The same as the server's answer."""
-        return control.KeysReply(login_reports(self.snapshot), self.sources)
+        return control.KeysReply(login_reports(self.snapshot), self.sources, revoked_list_reports(self.snapshot))
 
 
 def keys_reply(config: Config) -> control.KeysReply:
     """Who could log in, if a server were started without a network. Raises Failed."""
-    return look(config, ask_all=False).reply
+    own = config.host_keys
+    keys = existing_keys(Path(config.keys_dir), own.types, own.files)
+    return msgspec.structs.replace(
+        look(config, ask_all=False).reply,
+        host_keys=tuple(
+            control.HostKeyReport(key.key_type, key.fingerprint, key.next, spare=key.spare) for key in keys
+        ),
+        certificates=host_certificates(config) if keys else (),
+    )
 
 
 def verdicts_reply(config: Config, request: control.TryKey) -> control.VerdictsReply:
@@ -81,6 +92,7 @@ def look(config: Config, *, ask_all: bool) -> Offline:
         about_copies = tuple(complaints)
         sources = dict.fromkeys(parse_source(spec) for login in config.login for spec in login.keys)
         asked = [source for source in sources if ask_all or source.kind in LOCAL_KINDS]
+        asked += map(as_source, config.keys.revoked_lists)
         if asked:
             asyncio.run(keyring.refresh(asked))
         # Nobody is going to ask again.
@@ -90,6 +102,15 @@ def look(config: Config, *, ask_all: bool) -> Offline:
         )
     about_lines = tuple(f"{spec}: {refusal}" for spec, found in refusals.items() for refusal in found)
     return Offline(keyring.snapshot, reports, about_copies + about_lines)
+
+
+def host_certificates(config: Config) -> tuple[control.HostCertificateReport, ...]:
+    """The certificates of the host keys that are there."""
+    from pyssh_gateway.monitor.host_certificates import load, reports  # late: cryptography
+
+    own = config.host_keys
+    keys = existing_keys(Path(config.keys_dir), own.types, own.files)
+    return reports(load(certificate_files(config), keys), time.time())
 
 
 @contextmanager
@@ -129,10 +150,10 @@ def _copy(directory: int, target: Path) -> None:
 
 def _reader(config: Config) -> ReadFile:
     """Reads key files as the spawner would, with the rights of whoever runs this."""
-    users = key_files(config)
+    users = readable_files(config)
 
     async def read(path: str) -> bytes:
         with os.fdopen(open_trusted(path, users[path]), "rb") as file:
-            return file.read(MAX_KEYS_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
 
     return read

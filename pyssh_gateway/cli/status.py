@@ -10,7 +10,7 @@ from pyssh_gateway.cli.output.columns import terminal_width
 from pyssh_gateway.cli.reference.parsing import Given
 from pyssh_gateway.cli.request import ask
 from pyssh_gateway.cli.server_socket import Server
-from pyssh_gateway.core.access.randomart import short_name
+from pyssh_gateway.config.values import format_duration
 from pyssh_gateway.core.control import (
     HoldReport,
     HostKeyReport,
@@ -18,6 +18,7 @@ from pyssh_gateway.core.control import (
     Status,
     StatusReply,
 )
+from pyssh_gateway.core.idle.explain import countdown
 from pyssh_gateway.system.accounts import shown_name
 
 
@@ -50,14 +51,15 @@ def _lines(reply: StatusReply, server: Server, now: float, width: int | None) ->
     lines += [f"{on}{coming}; {next_stop(reply.idle)}", *reasons(reply.idle)]
     if reply.sources:
         lines += ["", "sources with problems:", *text.sources(reply.sources)]
+    if reply.certificates:
+        lines += ["", *text.host_certificates(reply.certificates)]
+    if reply.revoked:
+        lines += ["", *text.revoked_lists(reply.revoked)]
     return lines
 
 
 def _host_key(key: HostKeyReport) -> str:
-    remark = "  announced, not in use yet" if key.next else "  new since the start" if key.new else ""
-    if key.was_empty:
-        remark += ", as its file was empty: clients that know another one are warned"
-    return f"  host key {key.fingerprint}  {short_name(key.key_type)}{remark}"
+    return f"  host key {text.host_key(key)}"
 
 
 def next_stop(idle: IdleReport) -> str:
@@ -65,11 +67,11 @@ def next_stop(idle: IdleReport) -> str:
     if idle.timeout is None:
         return "does not stop by itself"
     if idle.stops_in is None:
-        return f"stops {text.time_span(idle.timeout)} after what keeps it up has ended"
+        return f"stops {format_duration(idle.timeout)} after what keeps it up has ended"
     unless = "if nothing else comes up" if idle.in_use else "unless somebody logs in"
     if idle.quiet and not idle.in_use:
         unless += " or uses what is open"
-    return f"stops in {text.time_span(idle.stops_in)} {unless}"
+    return f"stops in {countdown(idle.stops_in)} {unless}"
 
 
 def reasons(idle: IdleReport, holds: Sequence[HoldReport] = (), now: float = 0.0) -> list[str]:
@@ -79,11 +81,11 @@ def reasons(idle: IdleReport, holds: Sequence[HoldReport] = (), now: float = 0.0
     """
     lines = []
     for reason in idle.reasons:
-        left = "" if reason.ends_in is None else f", for {text.time_span(reason.ends_in)} more"
+        left = "" if reason.ends_in is None else f", for {countdown(reason.ends_in)} more"
         if not holds or reason.kind != "hold":
             lines.append(f"  {reason.text}{left}")
     for hold in holds:
-        left = text.time_span(max(0.0, hold.until - now))
+        left = countdown(max(0.0, hold.until - now))
         process = f", while process {hold.pid} runs" if hold.pid else ""
         lines.append(f"  hold {hold.hold} of {hold.user}, for {left} more{process}: {hold.reason}")
     if lines:

@@ -6,11 +6,14 @@ Readers, as in `config_values`.
 import re
 from ipaddress import ip_network
 
-from pyssh_gateway.config.source import is_ip_address
+from pyssh_gateway.config.source import MAX_SHOWN, is_ip_address
 from pyssh_gateway.config.values import Secret, UnfitError, command, socket_path
 
 _DAY = "(?:mon|tue|wed|thu|fri|sat|sun)"
 _HOURS = rf"(?:{_DAY}(?:-{_DAY})? )?([0-9]{{2}}):([0-9]{{2}})-([0-9]{{2}}):([0-9]{{2}})"
+
+# Many screens full. Every stranger is sent it.
+MAX_BANNER = 16 * 1024
 
 # More hosts than anybody lists; the whole environment may have two megabytes.
 MAX_NO_PROXY = 16 * 1024
@@ -68,10 +71,42 @@ def hours(value: object) -> str:
 
 
 def timezone(value: object) -> str:
-    """Read the name of a time zone. Whether the machine knows it is for whoever uses it to find out."""
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+_-]*(/[A-Za-z0-9+_-]+)*", value):
-        raise UnfitError("the name of a time zone such as UTC or Europe/Berlin")
-    return value
+    """Read the name of a time zone. A machine without time zones can't judge it: whether it has any is for others."""
+    text = value if isinstance(value, str) else ""
+    is_name = re.fullmatch(r"[A-Za-z][A-Za-z0-9+_-]*(/[A-Za-z0-9+_-]+)*", text) is not None
+    if is_name and (text == "UTC" or _is_zone(text)):
+        return text
+    meant = _zone_like(text)
+    if meant is None and is_name:
+        return text
+    raise UnfitError(f"the name of a time zone{meant or ' such as UTC or Europe/Berlin'}")
+
+
+def _is_zone(name: str) -> bool:
+    """Whether this machine knows the time zone."""
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # late: 6 ms, for those who name one
+
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, OSError, ValueError):  # OSError: a directory of them
+        return False
+    return True
+
+
+def _zone_like(text: str) -> str | None:
+    """A question after the zone that may be meant by `text`, empty for none; None: this machine knows no zones."""
+    from difflib import get_close_matches  # late: only a mistake needs these
+    from zoneinfo import available_timezones
+
+    zones = {zone.lower(): zone for zone in sorted(available_timezones())}
+    if not zones:
+        return None
+    wanted = text[:MAX_SHOWN].lower().replace(" ", "_")
+    # A city is what people know: its zone is called after it, behind the continent.
+    cities = {zone.rpartition("/")[2]: zone for zone in zones if "/" in zone}
+    found = [wanted] if wanted in zones else [cities[name] for name in get_close_matches(wanted, cities, 1, 0.8)]
+    found += get_close_matches(wanted, zones, 1, 0.8)
+    return f' (did you mean "{zones[found[0]]}"?)' if found else ""
 
 
 def absolute_path(value: object) -> str:
@@ -86,11 +121,58 @@ def optional_path(value: object) -> str:
     return "" if value == "" else absolute_path(value)
 
 
+def chroot_directory(value: object) -> str:
+    """Read a root directory for a login, with sshd's tokens %h, %u, %U and %%; empty for the machine's own."""
+    text = value if isinstance(value, str) else "\0"
+    fits = text.startswith(("/", "%h")) and "\0" not in text and ".." not in text.split("/")
+    if text and not (fits and re.fullmatch("(?:[^%]|%[huU%])*", text, re.DOTALL)):
+        raise UnfitError("an absolute path without .., in which %h is the home directory, %u the user and %U the uid")
+    return text
+
+
+def revoked_lists(value: object) -> str | tuple[str, ...]:
+    """Read the name of a list of what is revoked, `file:` and an absolute path, or several such; empty for none."""
+    if value == "":
+        return ""
+    given = value if isinstance(value, list | tuple) else (value,)
+    names = tuple(dict.fromkeys(each for each in given if isinstance(each, str) and _is_file(each)))
+    if len(names) != len(given):
+        raise UnfitError('an absolute path after "file:", such as "file:/etc/ssh/revoked_keys", or a list of such')
+    return names[0] if isinstance(value, str) else names
+
+
+def _is_file(spec: str) -> bool:
+    return spec.startswith("file:/") and spec.isprintable()
+
+
 def file_mode(value: object) -> str:
     """Read a file's mode, which stays the octal digits that it is written in."""
     if not isinstance(value, str) or not re.fullmatch(r"[0-7]{3,4}", value, re.ASCII):
         raise UnfitError('three or four octal digits as text, such as "0755"')
     return value
+
+
+def banner(value: object) -> str:
+    """Read what clients are told before they log in: text, or `file:` and the absolute path of a file that has it."""
+    if isinstance(value, str) and value.startswith("file:"):
+        return f"file:{absolute_path(value.removeprefix('file:'))}"
+    if not isinstance(value, str) or problem_of_banner(value):
+        raise UnfitError(f'text of at most {MAX_BANNER // 1024} KiB without control characters, or "file:/path"')
+    return value
+
+
+def problem_of_banner(text: str) -> str:
+    """What is wrong with the text of a banner, as the end of a sentence that names it; empty if it will do."""
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BANNER:
+        return f"is larger than {MAX_BANNER // 1024} KiB"
+    if any(not char.isprintable() and char not in "\n\r\t" for char in text):
+        return "has control characters in it, which not every client keeps from acting on its terminal"
+    return ""
+
+
+def whole_lines(text: str) -> bytes:
+    """A banner as it is sent: with a newline at its end, so that nothing follows it on its line."""
+    return (text if not text or text.endswith("\n") else f"{text}\n").encode("utf-8", "replace")
 
 
 def nonempty_command(value: object) -> str:

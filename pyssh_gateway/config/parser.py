@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from pyssh_gateway.config import values
-from pyssh_gateway.config.source import ConfigError, RawConfig, is_text, join, whole_number
+from pyssh_gateway.config.source import LISTS_AS_TEXT, ConfigError, RawConfig, is_text, join, variable, whole_number
 from pyssh_gateway.config.types import (
     ACCEPTED_ENV,
     KEY_TYPES,
@@ -191,6 +191,11 @@ class _Parser:
         path: str,
         origin: str,
     ) -> tuple[object, ...] | None:
+        if isinstance(given, str) and is_text(origin):
+            if path not in LISTS_AS_TEXT:
+                self.problems.append(f"{path}: is a list, which only the configuration file can set{_source(origin)}")
+                return None
+            given = [entry.strip(" ") for entry in given.split(",")] if given.strip(" ") else []
         if not isinstance(given, list | tuple):
             expected = f"tables, each headed [[{path}]]" if _is_table(kind) else "a list in square brackets"
             self._refuse(path, expected, given, origin)
@@ -210,12 +215,34 @@ class _Parser:
         import difflib  # late: only a mistake needs it
 
         close = difflib.get_close_matches(name, known, n=1)
+        if is_text(origin):  # there, an underscore too few is the commonest mistake
+            spelled = {key.replace(".", "__"): key for key in _leaves(Config, "")}
+            meant = difflib.get_close_matches(path.replace(".", "__"), spelled, n=1, cutoff=0.8)
+            if meant:
+                hint = f"did you mean {variable(spelled[meant[0]])}?"
+                self.problems.append(f"{path}: unknown key, {hint}{_source(origin)}")
+                return
         hint = f'did you mean "{close[0]}"?' if close else f"known here: {', '.join(known)}"
         self.problems.append(f"{path}: unknown key, {hint}{_source(origin)}")
 
 
 def _is_table(kind: object) -> typing.TypeGuard[type[msgspec.Struct]]:
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _leaves(kind: type[msgspec.Struct], path: str) -> typing.Iterator[str]:
+    """The dotted paths of the values that the environment can set."""
+    for field in msgspec.structs.fields(kind):
+        below = join(path, field.name)
+        if _is_table(field.type):
+            yield from _leaves(field.type, below)
+        elif typing.get_origin(_base(field.type)) is not tuple or below in LISTS_AS_TEXT:
+            yield below
+
+
+def _base(kind: object) -> object:
+    """A leaf's type without its rules."""
+    return typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
 
 
 def _source(origin: str) -> str:

@@ -34,8 +34,17 @@ MAX_DIGITS = 18
 Endpoint = tuple[str, int]
 """An address and a port."""
 
-_LISTS_AS_TEXT = frozenset({"listen.address"})
-"""Lists that the environment can set, too: with commas."""
+LISTS_AS_TEXT = frozenset(
+    {
+        "host_keys.types",
+        "idle.schedule",
+        "limits.penalty_exempt",
+        "listen.address",
+        "listen.trusted_proxies",
+        "session.accept_env",
+    }
+)
+"""Lists that the environment can set, too: with commas, which are in none of their entries."""
 
 _ENVIRONMENT = "environment "
 _COMMAND_LINE = "command line"
@@ -183,9 +192,29 @@ def is_ip_address(text: str) -> bool:
     return False
 
 
+def relevant(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that the configuration depends on."""
+    others = {name for names in PROXY_VARIABLES.values() for name in names}
+    return {name: value for name, value in environ.items() if name.startswith(PREFIX) or name in others}
+
+
+def variable(path: str) -> str:
+    """The environment variable that sets the value at `path`."""
+    return PREFIX + path.replace(".", "__").upper()
+
+
 def is_text(origin: str) -> bool:
     """Whether a value from `origin` has no type of its own, so that `"2222"` may stand for a number."""
     return origin.startswith((_ENVIRONMENT, _COMMAND_LINE))
+
+
+def kind_of_origin(origin: str) -> tuple[str, str]:
+    """What `origin` is (default, file, environment or command-line) and which one: the file, or the variable."""
+    if origin == _COMMAND_LINE:
+        return "command-line", ""
+    if origin.startswith(_ENVIRONMENT):
+        return "environment", origin.removeprefix(_ENVIRONMENT)
+    return ("file", origin) if origin else ("default", "")
 
 
 def whole_number(text: str) -> int | None:
@@ -283,8 +312,8 @@ def _put(values: dict[str, object], origins: dict[str, str], keys: list[str], va
     path = join(path, key)
     if isinstance(table.get(key), dict):
         return f"{path}: is a table, only the keys in it can be set"
-    if isinstance(table.get(key), list) and origin != _COMMAND_LINE and path not in _LISTS_AS_TEXT:
-        return f"{path}: is a list, which only the file can set"
+    if isinstance(table.get(key), list) and origin != _COMMAND_LINE and path not in LISTS_AS_TEXT:
+        return f"{path}: is a list, which only the configuration file can set"
     table[key] = value
     origins[path] = origin
     return None

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import msgspec
 
-from pyssh_gateway.config import machine_values, values
+from pyssh_gateway.config import machine_values, sizes, values
+from pyssh_gateway.config.sizes import Size
 from pyssh_gateway.config.source import DEFAULT_ADDRESS, DEFAULT_PORT
 from pyssh_gateway.config.values import Duration, Secret
 
@@ -33,6 +34,9 @@ PRIVATE_NETWORKS = (
 """Private addresses (RFC 1918, 6598, 3927, 4193 and 4291). Connections from there are often other people's, whom a
 bridge, a balancer or a proxy without a header brings: a penalty for one would keep out all of them."""
 
+FORWARDING_SCOPES = ("all", "local", "remote", "none")
+"""What a login may forward: both ways, outwards, towards the client, nothing (sshd's AllowTcpForwarding)."""
+
 GITHUB_URL = "https://github.com"
 GITHUB_API_URL = "https://api.github.com"
 
@@ -52,6 +56,10 @@ _MAX_UNAUTHENTICATED = 10_000
 _MAX_PENALTY = 86400
 # OpenSSH's MaxSessions is 10. Each is a process and up to three descriptors.
 _MAX_SESSIONS = 1_000
+# Below that a connection does little but exchange keys.
+_MIN_REKEY = 64 * 1024
+# RFC 4344 section 3.2: 2**32 blocks of AES, which have 16 bytes.
+_MAX_REKEY = 64 * 2**30
 # OpenSSH's ClientAliveCountMax is 3 of no interval; a day of silence at any sensible interval is within this.
 _MAX_MISSES = 10_000
 
@@ -63,19 +71,28 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[int, values.whole_number(0, 65535)] = DEFAULT_PORT
     # npm's ssh2, and the editors that are built on it, refuse unix-socket forwarding to anything but OpenSSH.
     identification: Annotated[str, values.identification] = "OpenSSH_9.9 pyssh-gateway"
+    banner: Annotated[str, machine_values.banner] = ""
     proxy_protocol: Annotated[str, values.choice("off", "v1", "v2", "any")] = "off"
     trusted_proxies: tuple[Annotated[str, machine_values.network], ...] = ()
 
 
 class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One Unix account that people may log in to, and where their keys come from."""
+    """One Unix account that people may log in to, and where their keys come from.
+
+    `chroot` may have tokens, and is empty for the machine's own root directory. `forward_sockets` None: as `forwarding`
+    has it; `forward_agent` and `forward_x11` None: as for everybody.
+    """
 
     user: Annotated[str, values.existing_account]
     keys: Annotated[tuple[Annotated[str, values.source_spec], ...], msgspec.Meta(min_length=1)]
-    forwarding: Annotated[str, values.choice("all", "local", "none")] = "all"
+    forwarding: Annotated[str, values.choice(*FORWARDING_SCOPES)] = "all"
+    forward_sockets: Annotated[str | None, values.choice(*FORWARDING_SCOPES)] = None
+    forward_agent: Annotated[bool | None, values.yes_or_no] = None
+    forward_x11: Annotated[bool | None, values.yes_or_no] = None
     permit_open: tuple[Annotated[str, values.host_and_port], ...] = ()
     permit_listen: tuple[Annotated[str, values.host_and_port], ...] = ()
     force_command: Annotated[str, values.command] = ""
+    chroot: Annotated[str, machine_values.chroot_directory] = ""
     set_env: tuple[Annotated[str, values.env_setting], ...] = ()
     only_fingerprints: tuple[Annotated[str, values.fingerprint], ...] = ()
     key_types: tuple[Annotated[str, values.choice(*KEY_TYPES)], ...] = ()
@@ -89,6 +106,7 @@ class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_stale: Annotated[Duration, values.duration(values.MINUTE, values.YEAR)] = Duration(7 * 86400)
     timeout: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_FETCH)] = Duration(5)
     on_revoke: Annotated[str, values.choice("end", "keep")] = "end"
+    revoked: Annotated[str | tuple[str, ...], machine_values.revoked_lists] = ""
     github_url: Annotated[str, values.base_url] = GITHUB_URL
     github_api_url: Annotated[str, values.optional_base_url] = ""
     github_token: Annotated[Secret, values.secret] = Secret()
@@ -98,6 +116,12 @@ class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sourcehut_url: Annotated[str, values.base_url] = "https://meta.sr.ht"
     https_proxy: Annotated[Secret, machine_values.http_proxy] = Secret()
     no_proxy: Annotated[str, machine_values.no_proxy] = ""
+
+    @property
+    def revoked_lists(self) -> tuple[str, ...]:
+        """The lists that `revoked` names, one or several."""
+        given = self.revoked
+        return given if isinstance(given, tuple) else (given,) if given else ()
 
     @property
     def github_api(self) -> str:
@@ -113,11 +137,16 @@ class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HostKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The server's own keys. The first type is the one that is shown; a missing key is made."""
+    """The server's own keys. The first type is the one that is shown; a missing key is made.
+
+    `files` are further keys, which are never made; `certificates` are of keys of either kind.
+    """
 
     types: Annotated[
         tuple[Annotated[str, values.choice("ed25519", "ecdsa", "rsa")], ...], msgspec.Meta(min_length=1)
     ] = ("ed25519",)
+    files: tuple[Annotated[str, machine_values.absolute_path], ...] = ()
+    certificates: tuple[Annotated[str, machine_values.absolute_path], ...] = ()
 
 
 class Idle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -156,6 +185,7 @@ class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a session may bring along, when its client counts as gone, and when it is over.
 
     `keepalive` None: the client is never asked. `linger` None: a session waits for its output's end, as sshd's does.
+    `rekey_time` None: new keys are only made after `rekey_bytes`.
     """
 
     accept_env: tuple[Annotated[str, values.env_pattern], ...] = ACCEPTED_ENV
@@ -163,6 +193,10 @@ class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keepalive_misses: Annotated[int, values.whole_number(1, _MAX_MISSES)] = 10
     linger: Annotated[Duration | None, values.duration_or_off] = None
     banner: Annotated[bool, values.yes_or_no] = True
+    update_motd: Annotated[bool, values.yes_or_no] = True
+    expose_auth_info: Annotated[bool, values.yes_or_no] = False
+    rekey_bytes: Annotated[Size, sizes.size(_MIN_REKEY, _MAX_REKEY)] = Size(2**30)
+    rekey_time: Annotated[Duration | None, values.duration_or_off] = Duration(3600)
 
 
 class Forwarding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

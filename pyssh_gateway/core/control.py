@@ -13,11 +13,13 @@ from pyssh_gateway.core.access.authorized_keys import fingerprint
 from pyssh_gateway.core.control_reports import (
     ConnectionReport,
     HoldReport,
+    HostCertificateReport,
     HostKeyReport,
     IdleReport,
     KeyReport,
     LoginReport,
     ReasonReport,
+    RevokedListReport,
     SessionReport,
     SourceReport,
     StopReport,
@@ -34,11 +36,14 @@ __all__ = [
     "AcceptedReply",
     "AnyReply",
     "AnyRequest",
+    "ConfigReply",
+    "Configuration",
     "ConnectionReport",
     "ControlError",
     "HeldReply",
     "HoldReport",
     "HoldUp",
+    "HostCertificateReport",
     "HostKeyReport",
     "IdleReport",
     "KeyReport",
@@ -52,6 +57,7 @@ __all__ = [
     "ReleasedReply",
     "Reply",
     "Request",
+    "RevokedListReport",
     "SessionReport",
     "Sessions",
     "SessionsReply",
@@ -148,7 +154,11 @@ class Release(Request, frozen=True, tag="release"):
     every: bool = False
 
 
-AnyRequest = Status | Keys | RefreshKeys | TryKey | AcceptAccount | Sessions | Why | HoldUp | Release
+class Configuration(Request, frozen=True, tag="config"):
+    """What the server reads its configuration from. Answered by `ConfigReply`, to those who may ask everything."""
+
+
+AnyRequest = Configuration | Status | Keys | RefreshKeys | TryKey | AcceptAccount | Sessions | Why | HoldUp | Release
 
 PUBLIC_REQUESTS: frozenset[type[Request]] = frozenset({Status, Sessions, Why, HoldUp, Release})
 """What an account that people may log in to may ask, too: what it learns is cut down to what it may know. Everything
@@ -201,10 +211,16 @@ class AcceptedReply(Reply, frozen=True, tag="accepted"):
 
 
 class KeysReply(Reply, frozen=True, tag="keys"):
-    """Who can log in with what, and how fresh that is, both in the order of the configuration."""
+    """Who can log in with what, and how fresh that is, both in the order of the configuration.
+
+    `revoked` are the lists of what lets nobody in, `host_keys` the server's own keys, with their `certificates`.
+    """
 
     logins: tuple[LoginReport, ...]
     sources: tuple[SourceReport, ...]
+    revoked: tuple[RevokedListReport, ...] = ()
+    host_keys: tuple[HostKeyReport, ...] = ()
+    certificates: tuple[HostCertificateReport, ...] = ()
 
 
 class VerdictsReply(Reply, frozen=True, tag="verdicts"):
@@ -216,9 +232,11 @@ class VerdictsReply(Reply, frozen=True, tag="verdicts"):
 class StatusReply(Reply, frozen=True, tag="status"):
     """The server and who is on.
 
-    `authenticating` counts those who have not logged in yet; `sources` are the ones with problems. Who may not ask
-    everything is told of others' connections without what runs on them, and of no sources. It listens at `address` and
-    `port`, and whatever else is in `addresses`.
+    `authenticating` counts those who have not logged in yet; `sources` are the ones with problems, and so are the lists
+    in `revoked`: nobody gets in while there is one. Of `certificates` of host keys those are told that are not offered
+    for a problem. Who may not ask everything is told of others' connections without
+    what runs on them, and of no sources and lists. It listens at `address` and `port`, and whatever else is in
+    `addresses`.
     """
 
     version: str
@@ -232,6 +250,8 @@ class StatusReply(Reply, frozen=True, tag="status"):
     idle: IdleReport
     sources: tuple[SourceReport, ...]
     addresses: tuple[str, ...] = ()
+    revoked: tuple[RevokedListReport, ...] = ()
+    certificates: tuple[HostCertificateReport, ...] = ()
 
 
 class SessionsReply(Reply, frozen=True, tag="sessions"):
@@ -255,6 +275,18 @@ class WhyReply(Reply, frozen=True, tag="why"):
     stops: tuple[StopReport, ...]
 
 
+class ConfigReply(Reply, frozen=True, tag="config"):
+    """What the server reads its configuration from (`ipc.config_origin`), and a mark of what is in force.
+
+    `origin` is packed, so that what makes texts printable leaves it as it is; it may have a token in it. `in_force` is
+    a digest of the configuration in force (`ipc.reread`); `pid` is the process that has read it.
+    """
+
+    origin: bytes
+    in_force: str
+    pid: int
+
+
 class HeldReply(Reply, frozen=True, tag="held"):
     """The machine is held up. `remark` is one line about what did not go as it should, empty for nothing."""
 
@@ -271,6 +303,7 @@ class ReleasedReply(Reply, frozen=True, tag="released"):
 AnyReply = (
     RefusedReply
     | AcceptedReply
+    | ConfigReply
     | KeysReply
     | VerdictsReply
     | StatusReply

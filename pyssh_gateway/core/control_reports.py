@@ -12,7 +12,8 @@ class KeyReport(msgspec.Struct, frozen=True):
     """A key that may log in, or an authority whose certificates may.
 
     `bits` is the size that ssh-keygen -l shows; `options` are the line's in the syntax of authorized_keys, empty for
-    none; `narrowed_out`: the login's `only_fingerprints` or `key_types` leave it out, so it lets nobody in.
+    none; `narrowed_out`: the login's `only_fingerprints` or `key_types` leave it out, so it lets nobody in. `revoked`
+    says which list lets nobody in by it, empty if none does.
     """
 
     fingerprint: str
@@ -25,6 +26,7 @@ class KeyReport(msgspec.Struct, frozen=True):
     options: str
     authority: bool
     narrowed_out: bool
+    revoked: str = ""
 
 
 class LoginReport(msgspec.Struct, frozen=True):
@@ -58,6 +60,18 @@ class SourceReport(msgspec.Struct, frozen=True):
     ahead: float = 0.0
 
 
+class RevokedListReport(msgspec.Struct, frozen=True):
+    """A list of what is revoked as it stands: `kind` "keys", "krl" or, if it never could be read, empty.
+
+    `entries` are those that it had when it could be read last. While there is a `failure`, nobody gets in.
+    """
+
+    spec: str
+    kind: str
+    entries: int
+    failure: str = ""
+
+
 class Verdict(msgspec.Struct, frozen=True):
     """Whether a key is let in to the account `user`.
 
@@ -75,7 +89,8 @@ class Verdict(msgspec.Struct, frozen=True):
 class HostKeyReport(msgspec.Struct, frozen=True):
     """A key of the server; `next`: announced to clients and not in use yet; `new`: it was made at this start.
 
-    `was_empty`: it was made because there was nothing in its file.
+    `was_empty`: it was made because there was nothing in its file. `spare`: announced and not used, as another one of
+    its type comes first.
     """
 
     key_type: str
@@ -83,6 +98,24 @@ class HostKeyReport(msgspec.Struct, frozen=True):
     next: bool
     new: bool = False
     was_empty: bool = False
+    spare: bool = False
+
+
+class HostCertificateReport(msgspec.Struct, frozen=True):
+    """A certificate of a key of the server; with a `problem` it is not offered to clients.
+
+    `key` and `authority` are fingerprints, empty if it could not be read; `valid_before` None: it does not expire.
+    """
+
+    path: str
+    problem: str
+    key: str = ""
+    authority: str = ""
+    key_id: str = ""
+    serial: int = 0
+    principals: tuple[str, ...] = ()
+    valid_after: float = 0.0
+    valid_before: float | None = None
 
 
 class SessionReport(msgspec.Struct, frozen=True):

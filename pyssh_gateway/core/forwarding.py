@@ -7,8 +7,9 @@ import msgspec
 
 from pyssh_gateway.core.access.source_match import wildcard
 
-ForwardingScope = Literal["all", "local", "none"]
-"""`all`: both ways; `local`: only connections from here outwards (-L, -D, -W, -J); `none`: neither, and no agent."""
+ForwardingScope = Literal["all", "local", "remote", "none"]
+"""`all`: both ways; `local`: only connections from here outwards (-L, -D, -W, -J); `remote`: only what is listened on
+here (-R); `none`: neither. The words are those of AllowTcpForwarding (sshd_config(5)), but that `no` is `none`."""
 
 GatewayPorts = Literal["no", "yes", "clientspecified"]
 """Who can reach a port that a client had opened here (sshd_config(5), GatewayPorts)."""
@@ -20,6 +21,9 @@ MAX_HOST = 255
 """The longest host name (RFC 1035 section 2.3.4)."""
 
 
+_OUTWARDS: frozenset[ForwardingScope] = frozenset({"all", "local"})
+_INWARDS: frozenset[ForwardingScope] = frozenset({"all", "remote"})
+
 _XAUTH_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:/-_")
 """What sshd lets through to xauth (session.c, xauth_valid_string)."""
 
@@ -27,13 +31,16 @@ _XAUTH_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVW
 class ForwardingRules(msgspec.Struct, frozen=True):
     """One login's permissions.
 
-    `permit_open` and `permit_listen` hold `host:port` patterns as in sshd_config(5): `*` for any host or port, an IPv6
-    address in brackets; empty means that all are permitted. `socket_mask` and `socket_unlink` are for unix sockets that
-    are listened on (StreamLocalBindMask, StreamLocalBindUnlink). The others are what the key adds (sshd(8)): `ports` is
-    its port-forwarding, for unix sockets, too, and its own lists of `host:port` have to permit as well.
+    `scope` is for TCP ports, `sockets` for unix sockets; None means that these follow `scope`, and that lists of
+    `host:port` exclude them. `permit_open` and `permit_listen` hold `host:port` patterns as in sshd_config(5): `*` for
+    any host or port, an IPv6 address in brackets; empty means that all are permitted. `socket_mask` and `socket_unlink`
+    are for unix sockets that are listened on (StreamLocalBindMask, StreamLocalBindUnlink). The others are what the key
+    adds (sshd(8)): `ports` is its port-forwarding, for unix sockets, too, and its own lists of `host:port` have to
+    permit as well.
     """
 
     scope: ForwardingScope = "all"
+    sockets: ForwardingScope | None = None
     permit_open: tuple[str, ...] = ()
     permit_listen: tuple[str, ...] = ()
     gateway_ports: GatewayPorts = "no"
@@ -48,7 +55,7 @@ class ForwardingRules(msgspec.Struct, frozen=True):
 
 def may_connect(rules: ForwardingRules, host: str, port: int) -> str | None:
     """Why a connection to `host`:`port` is not opened for the client; None if it may be."""
-    if rules.scope == "none" or not rules.ports:
+    if rules.scope not in _OUTWARDS or not rules.ports:
         return "forwarding is not permitted"
     if not 0 < port <= 65535:
         return f"{port} is not a port"
@@ -62,17 +69,17 @@ def may_connect(rules: ForwardingRules, host: str, port: int) -> str | None:
 
 
 def may_connect_unix(rules: ForwardingRules) -> str | None:
-    """Why no connection to a unix socket is opened; None if it may be. Lists of TCP destinations exclude sockets."""
-    if rules.scope == "none" or not rules.ports:
+    """Why no connection to a unix socket is opened; None if it may be."""
+    if _sockets(rules) not in _OUTWARDS or not rules.ports:
         return "forwarding is not permitted"
-    if rules.permit_open or rules.key_permit_open:
+    if (rules.permit_open and rules.sockets is None) or rules.key_permit_open:
         return "connections to unix sockets are not permitted"
     return None
 
 
 def may_listen(rules: ForwardingRules, host: str, port: int) -> str | None:
     """Why no port is opened here for the client; None if it may be. Port 0 asks for any."""
-    if rules.scope != "all" or not rules.ports:
+    if rules.scope not in _INWARDS or not rules.ports:
         return "listening is not permitted"
     if not 0 <= port <= 65535:
         return f"{port} is not a port"
@@ -87,9 +94,9 @@ def may_listen(rules: ForwardingRules, host: str, port: int) -> str | None:
 
 def may_listen_unix(rules: ForwardingRules) -> str | None:
     """Why no unix socket is opened here; None if it may be."""
-    if rules.scope != "all" or not rules.ports:
+    if _sockets(rules) not in _INWARDS or not rules.ports:
         return "listening is not permitted"
-    if rules.permit_listen or rules.key_permit_listen:
+    if (rules.permit_listen and rules.sockets is None) or rules.key_permit_listen:
         return "listening on unix sockets is not permitted"
     return None
 
@@ -137,6 +144,10 @@ def x11_display(number: int, screen: int, protocol: str, cookie: str) -> X11Disp
     if not 0 < len(cookie) <= 256 or not set(cookie) <= _XAUTH_CHARACTERS or not 0 <= screen < 100:
         return None
     return X11Display(number, screen, protocol, cookie)
+
+
+def _sockets(rules: ForwardingRules) -> ForwardingScope:
+    return rules.scope if rules.sockets is None else rules.sockets
 
 
 def _matches(pattern: str, host: str, port: int) -> bool:

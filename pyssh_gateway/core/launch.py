@@ -4,6 +4,7 @@ Follows sshd's `do_child` and `do_setup_env` (session.c), whose users' dotfiles 
 and values are bytes, as the wire and the kernel have them.
 """
 
+from base64 import b64encode
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from types import MappingProxyType
@@ -12,6 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from pyssh_gateway.config.types import ACCEPTED_ENV
+from pyssh_gateway.core.access.certificates import type_of
 from pyssh_gateway.core.transfers.sftp_options import SftpOptions, SftpOptionsError, is_internal_sftp
 from pyssh_gateway.core.transfers.sftp_options import parse as parse_sftp
 
@@ -185,19 +187,29 @@ def forced_to(command: bytes, kind: Kind) -> Forced:
         return Forced("subsystem", refusal=f"The forced command can't be obeyed: {error}\n".encode())
 
 
+def auth_info(blob: bytes) -> bytes:
+    """What sshd's ExposeAuthInfo tells scripts of a login by the key or certificate `blob` (sshd_config(5)).
+
+    The method and the key as authorized_keys has it (auth2.c, auth2_update_session_info).
+    """
+    return f"publickey {type_of(blob)} {b64encode(blob).decode()}\n".encode()
+
+
 def server_env(
-    *, session: str, identity: str, agent: bytes, display: bytes, original: bytes | None
+    *, session: str, identity: str, agent: bytes, display: bytes, original: bytes | None, auth_file: bytes = b""
 ) -> dict[bytes, bytes]:
     """What the server itself sets in a session; empty or None: there is none.
 
     `session` is its id in the log, `identity` who it is, `agent` the socket that leads to the client's agent,
-    `original` what the client asked for where something else is forced.
+    `original` what the client asked for where something else is forced. `auth_file` has what `auth_info` says.
     """
     env = {b"PYSSH_SESSION": session.encode(), b"PYSSH_IDENTITY": identity.encode()}
     if agent:
         env[b"SSH_AUTH_SOCK"] = agent
     if display:
         env[b"DISPLAY"] = display
+    if auth_file:
+        env[b"SSH_USER_AUTH"] = auth_file
     if original is not None:
         env[b"SSH_ORIGINAL_COMMAND"] = original
     return env

@@ -2,6 +2,8 @@
 
 from ipaddress import IPv6Address, ip_address
 
+import msgspec
+
 _IPV6_SOURCE_BITS = 64
 """One subscriber holds at least a /64 of IPv6 (RFC 6177), so limits per address would bind nobody."""
 
@@ -42,6 +44,31 @@ def early_drop(count: int, *, start: int, rate: int, full: int, roll: int) -> bo
         return True
     percent = (100 - rate) * (count - start) // (full - start) + rate
     return roll < percent
+
+
+_MANY_KEYS = "set IdentitiesOnly=yes and IdentityFile for this host"
+"""What helps against an agent that offers one key after the other until the connection is closed (ssh_config(5))."""
+
+
+class TooMany(msgspec.Struct, frozen=True):
+    """What is said of a connection that has used up its attempts: to its client, and in the log."""
+
+    message: str
+    reason: str
+
+
+def too_many(attempts: int, method: str) -> TooMany:
+    """The words after so many failed attempts, of which the last was by `method`.
+
+    The message begins as sshd's does (auth.c, auth_maxtries_exceeded): programs look for that. What follows depends on
+    nothing but what the client has sent.
+    """
+    message = f"Too many authentication failures: this server allows {attempts}"
+    reason = f"closed by the server after {attempts} failed attempts to log in (limits.auth_attempts)"
+    if method == "publickey":
+        message += f". If your agent holds many keys, {_MANY_KEYS}"
+        reason += f"; a client whose agent holds many keys has to {_MANY_KEYS}"
+    return TooMany(message, reason)
 
 
 class AttemptBudget:

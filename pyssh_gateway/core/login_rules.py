@@ -4,11 +4,18 @@ from typing import cast
 
 import msgspec
 
-from pyssh_gateway.config.types import Config
+from pyssh_gateway.config.types import Config, Forwarding, Login
 from pyssh_gateway.core.access.key_options import KeyOptions
-from pyssh_gateway.core.forwarding import ForwardingRules, ForwardingScope, GatewayPorts
+from pyssh_gateway.core.forwarding import (
+    ForwardingRules,
+    ForwardingScope,
+    GatewayPorts,
+    may_connect_unix,
+    may_listen_unix,
+)
+from pyssh_gateway.core.transfers.sftp_options import INTERNAL_SFTP, is_internal_sftp
 
-_SERVERS_OWN = frozenset({b"SSH_CLIENT", b"SSH_CONNECTION", b"SSH_ORIGINAL_COMMAND", b"SSH_TTY"})
+_SERVERS_OWN = frozenset({b"SSH_CLIENT", b"SSH_CONNECTION", b"SSH_ORIGINAL_COMMAND", b"SSH_TTY", b"SSH_USER_AUTH"})
 _SERVERS_OWN_PREFIX = b"PYSSH_"
 """Variables that say what the server knows of a session: a key's options do not set them (sshd overwrites them)."""
 
@@ -33,29 +40,73 @@ class LoginRules(msgspec.Struct, frozen=True):
 
 def rules_for(config: Config) -> dict[str, LoginRules]:
     """The rules of every account that may log in, by its name."""
-    shared, linger = config.forwarding, config.session.linger
+    linger = config.session.linger
     rules = {}
     for login in config.login:
-        settings = (setting.encode("utf-8", "surrogateescape").partition(b"=") for setting in login.set_env)
+        env: dict[bytes, bytes] = {}
+        for setting in login.set_env:
+            name, _, value = setting.encode("utf-8", "surrogateescape").partition(b"=")
+            env.setdefault(name, value)  # of equal names the first counts, as in sshd (servconf.c, sSetEnv)
         rules[login.user] = LoginRules(
-            forwarding=ForwardingRules(
-                scope=cast(ForwardingScope, login.forwarding),
-                permit_open=login.permit_open,
-                permit_listen=login.permit_listen,
-                gateway_ports=cast(GatewayPorts, shared.gateway_ports),
-                socket_mask=int(shared.socket_mask, 8),
-                socket_unlink=shared.socket_unlink,
-                agent=shared.agent,
-                x11=shared.x11,
-            ),
-            force_command=login.force_command.encode("utf-8", "surrogateescape") or None,
-            env={name: value for name, _, value in settings},
+            forwarding=_forwarding(login, config.forwarding),
+            force_command=_forced(login),
+            env=env,
             accept_env=config.session.accept_env,
             linger=None if linger is None else float(linger),  # goes to another process, which knows no Duration
             # Whoever may write the account's files was not meant to choose what runs (session.c, do_rc_files).
-            user_rc=not login.force_command,
+            user_rc=_forced(login) is None,
         )
     return rules
+
+
+def _forced(login: Login) -> bytes | None:
+    """The command that is forced. In a chroot there is nothing but the SFTP server."""
+    return login.force_command.encode("utf-8", "surrogateescape") or (INTERNAL_SFTP if login.chroot else None)
+
+
+def _forwarding(login: Login, shared: Forwarding) -> ForwardingRules:
+    """What a login may forward. What it says of the agent or X11 counts in the place of what is said for everybody.
+
+    `forwarding = "none"` is sshd's DisableForwarding, except for what the login names by itself. Unix sockets are
+    files, and the process that makes and reaches them is not in a login's chroot: such a login has none.
+    """
+    if login.chroot:
+        login = msgspec.structs.replace(login, forward_sockets="none", forward_agent=False, forward_x11=False)
+    nothing = login.forwarding == "none"
+    return ForwardingRules(
+        scope=cast(ForwardingScope, login.forwarding),
+        sockets=cast(ForwardingScope | None, login.forward_sockets),
+        permit_open=login.permit_open,
+        permit_listen=login.permit_listen,
+        gateway_ports=cast(GatewayPorts, shared.gateway_ports),
+        socket_mask=int(shared.socket_mask, 8),
+        socket_unlink=shared.socket_unlink,
+        agent=shared.agent and not nothing if login.forward_agent is None else login.forward_agent,
+        x11=shared.x11 and not nothing if login.forward_x11 is None else login.forward_x11,
+    )
+
+
+def in_force(login: Login, shared: Forwarding) -> Login:
+    """The login with each setting that follows another one as it comes out."""
+    rules = _forwarding(login, shared)
+    ways = (may_connect_unix(rules) is None, may_listen_unix(rules) is None)
+    sockets = {(True, True): "all", (True, False): "local", (False, True): "remote", (False, False): "none"}[ways]
+    return msgspec.structs.replace(login, forward_sockets=sockets, forward_agent=rules.agent, forward_x11=rules.x11)
+
+
+def chroot_problems(login: Login) -> list[str]:
+    """What of a login can't be had together with its `chroot`: the key, and why."""
+    if not login.chroot:
+        return []
+    forced = login.force_command.encode("utf-8", "surrogateescape")
+    problems = []
+    if forced and not is_internal_sftp(forced):
+        problems.append("force_command: with chroot it is internal-sftp, or left out: no program runs there")
+    files = {"forward_sockets": login.forward_sockets in {None, "none"}, "forward_agent": not login.forward_agent}
+    for key, fits in (files | {"forward_x11": not login.forward_x11}).items():
+        if not fits:
+            problems.append(f"{key}: can't be had with chroot: the sockets would be outside of it")
+    return problems
 
 
 def restrict(rules: LoginRules, options: KeyOptions) -> LoginRules:

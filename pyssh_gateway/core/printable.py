@@ -16,12 +16,22 @@ into visible characters, one way only per input, so that the original can be rea
 It knows nothing of JSON, terminals or files.
 """
 
+import re
+
 # A command line that VS Code or rsync sends fits many times over; a user name of 256 KiB (one SSH packet) does not.
 MAX_TEXT = 4096
 # Kept of the end of a longer text, because what matters can stand there: the command after a screenful of spaces,
 # the exception under a traceback.
 KEPT_TAIL = 1024
 KEPT_HEAD = MAX_TEXT - KEPT_TAIL
+
+# ECMA-48: SGR is kept, and any other sequence goes as a whole (CSI; OSC and its like with all that they say), as does
+# each other control character but newline and tab, C1 and bidirectional ones included.
+_CONTROL = re.compile(
+    r"(?!\x1b\[[0-9;:]{0,32}m)(?:\x1b\[[0-?]*[ -/]*[@-~]|\x1b[P\]X^_][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~])"
+    r"|\x1b(?!\[[0-9;:]{0,32}m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+_NO_COLOUR = "\x1b[0m"
 
 _NAMED = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 # PEP 383: byte NN that does not decode, 0x80 to 0xff, travels as the lone surrogate U+DCNN.
@@ -35,6 +45,17 @@ def printable(text: str, *, keep_newlines: bool = False) -> str:
         tail = _escape(text[-KEPT_TAIL:], keep_newlines=keep_newlines)
         return f"{head}\\[{len(text) - MAX_TEXT} characters cut]{tail}"
     return _escape(text, keep_newlines=keep_newlines)
+
+
+def screen_text(data: bytes) -> bytes:
+    """Text for a terminal from a program that may repeat what others say: only colours (SGR) of its controls are left.
+
+    Lines end in a newline; what is no UTF-8 is shown as U+FFFD. At the end colours are put back, if there were some.
+    """
+    text = _CONTROL.sub("", data.decode("utf-8", "replace").replace("\r\n", "\n"))
+    if "\x1b" in text:
+        text += _NO_COLOUR
+    return text.encode()
 
 
 def _escape(text: str, *, keep_newlines: bool) -> str:

@@ -9,6 +9,8 @@ NEEDS_RESTART = frozenset(
         "listen.address",
         "listen.port",
         "host_keys.types",
+        "host_keys.files",
+        "host_keys.certificates",
         "boot.link",
         "boot.directory",
         "boot.account",

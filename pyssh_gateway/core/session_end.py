@@ -61,13 +61,17 @@ class Timer(StrEnum):
 
 
 class Ending(StrEnum):
-    """Why a session has ended, for the log. `LEFT_OPEN`: its process has ended, and others had its output open."""
+    """Why a session has ended, for the log. `LEFT_OPEN`: its process has ended, and others had its output open.
+
+    `KEY_REVOKED` is for the session to say, which is ended with all that runs in it.
+    """
 
     EXITED = auto()
     LEFT_OPEN = auto()
     CHANNEL_CLOSED = auto()
     CONNECTION_LOST = auto()
     SERVER_STOPPED = auto()
+    KEY_REVOKED = auto()
 
 
 # -- facts ------------------------------------------------------------------------------------------------------

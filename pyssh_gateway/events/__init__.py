@@ -31,6 +31,8 @@ from pyssh_gateway.events.keys import (
     AccountChanged,
     KeysFailed,
     KeysLoaded,
+    RevokedListFailed,
+    RevokedListLoaded,
 )
 from pyssh_gateway.events.machine import (
     BackgroundWork,
@@ -57,6 +59,7 @@ from pyssh_gateway.events.server import (
     ConfigRejected,
     ConfigReloaded,
     GatewayCrashed,
+    HostCertificateLoaded,
     HostKeyCreated,
     InternalError,
     ServerStarted,
@@ -91,6 +94,7 @@ __all__ = [
     "GatewayCrashed",
     "HoldEnded",
     "HoldStarted",
+    "HostCertificateLoaded",
     "HostKeyCreated",
     "Identity",
     "IdleReached",
@@ -102,6 +106,8 @@ __all__ = [
     "OnesEvent",
     "Record",
     "RequestDenied",
+    "RevokedListFailed",
+    "RevokedListLoaded",
     "ScheduleEntered",
     "ServerStarted",
     "ServerStopped",
@@ -119,6 +125,7 @@ __all__ = [
 AnyEvent = (
     ServerStarted
     | HostKeyCreated
+    | HostCertificateLoaded
     | ServerStopping
     | ServerStopped
     | ConfigReloaded
@@ -129,6 +136,8 @@ AnyEvent = (
     | InternalError
     | KeysLoaded
     | KeysFailed
+    | RevokedListLoaded
+    | RevokedListFailed
     | AccountChanged
     | ConnectionOpened
     | ConnectionRefused

@@ -29,6 +29,22 @@ class KeysFailed(Event, frozen=True, kw_only=True, tag="keys.failed"):
     kept: int
 
 
+class RevokedListLoaded(Event, frozen=True, kw_only=True, tag="keys.revoked_list"):
+    """A list of what is revoked is in force: `kind` "krl" for one that ssh-keygen made, "keys" for public keys."""
+
+    list: str
+    kind: Literal["keys", "krl"]
+    entries: int
+    changed: bool
+
+
+class RevokedListFailed(Event, frozen=True, kw_only=True, tag="keys.revoked_list_failed"):
+    """A list of what is revoked can't be read or understood, so nobody gets in."""
+
+    list: str
+    reason: str
+
+
 class AccountChanged(Event, frozen=True, kw_only=True, tag="keys.account_changed"):
     """The account that a source names is not the one that it was: renamed, deleted, or taken by somebody else.
 

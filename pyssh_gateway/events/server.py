@@ -31,6 +31,23 @@ class HostKeyCreated(Event, frozen=True, kw_only=True, tag="host_key.created"):
     reason: Literal["missing", "empty"]
 
 
+class HostCertificateLoaded(Event, frozen=True, kw_only=True, tag="host_key.certificate"):
+    """A certificate of a key of the server's has been read; with a `problem` it is not offered to clients.
+
+    `key` and `authority` are fingerprints, empty if it could not be read. `valid_before` is in Unix seconds, None for
+    one that does not expire.
+    """
+
+    path: str
+    problem: str
+    key: str
+    authority: str
+    key_id: str
+    serial: int
+    principals: tuple[str, ...]
+    valid_before: float | None
+
+
 class ServerStopping(Event, frozen=True, kw_only=True, tag="server.stopping"):
     """The monitor has stopped accepting. `reason` is "idle" or "signal"."""
 

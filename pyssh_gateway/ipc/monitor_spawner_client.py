@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from pyssh_gateway.config.types import Service
-from pyssh_gateway.core.access.authorized_keys import MAX_KEYS_BYTES
+from pyssh_gateway.core.access.revoked_list import MAX_BYTES
 from pyssh_gateway.core.idle.background import Sample
 from pyssh_gateway.ipc import spawner as protocol
 from pyssh_gateway.ipc.request_socket import Unanswered
@@ -111,8 +111,8 @@ class MonitorSpawnerClient(SpawnerClient):
     async def read_keys(self, path: str) -> bytes:
         """The contents of `path`, a key file of the configuration, opened with the spawner's rights.
 
-        Raises `OSError`, which is a `FileNotFoundError` if there is no such file. At most one byte more than a source
-        may have is read; the caller judges that.
+        Raises `OSError`, which is a `FileNotFoundError` if there is no such file. At most one byte more is read than a
+        list of what is revoked may have, which is the longest of them; the caller judges that.
         """
         number = self._requests.new_number()
         try:
@@ -124,7 +124,7 @@ class MonitorSpawnerClient(SpawnerClient):
             raise (FileNotFoundError if missing else OSError)(reason_of(report))
         content = b""
         try:
-            while len(content) <= MAX_KEYS_BYTES and (chunk := os.read(descriptors[0], MAX_KEYS_BYTES)):
+            while len(content) <= MAX_BYTES and (chunk := os.read(descriptors[0], MAX_BYTES + 1 - len(content))):
                 content += chunk
         finally:
             os.close(descriptors[0])

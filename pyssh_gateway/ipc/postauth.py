@@ -62,7 +62,9 @@ class TakeConnection(msgspec.Struct, frozen=True, tag="take-connection"):
     has verified the login's signature over, and counts whatever the state says. `opened_seconds` have passed since the
     connection came. `closed`: why the account may not be used at present, in whole lines; empty if it may. `banner` is
     what a login shell shows first. `host_keys` are those for rekeying, `announced` the blobs of `hostkeys-00`.
-    `control` is where people on the machine ask the server, `timezone` the TZ that it was started with.
+    `control` is where people on the machine ask the server, `timezone` the TZ that it was started with. New keys are
+    made after `rekey_bytes`, or after `rekey_seconds` (0: at no time). `auth_info` is what the file says that
+    SSH_USER_AUTH names; empty: there is no such file.
     """
 
     conn: Name
@@ -77,6 +79,9 @@ class TakeConnection(msgspec.Struct, frozen=True, tag="take-connection"):
     keepalive: float | None
     keepalive_misses: int
     sessions: int
+    rekey_bytes: Annotated[int, msgspec.Meta(ge=1)] = 2**30
+    rekey_seconds: Annotated[float, msgspec.Meta(ge=0)] = 3600.0
+    auth_info: bytes = b""
     banner: bytes = b""
     closed: bytes = b""
     control: bytes = b""
@@ -96,10 +101,14 @@ class HangUp(msgspec.Struct, frozen=True, tag="hang-up"):
 
 
 class EndConnection(msgspec.Struct, frozen=True, tag="end-connection"):
-    """Monitor: say goodbye for `reason` and close the connection; all of them if `conn` is empty."""
+    """Monitor: say goodbye for `reason` and close the connection; all of them if `conn` is empty.
+
+    `revoked`: because its key was; what runs in its sessions is ended, too.
+    """
 
     conn: Name
     reason: Text
+    revoked: bool = False
 
 
 class Revoke(msgspec.Struct, frozen=True, tag="revoke"):

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from pyssh_gateway.config.machine_values import MAX_BANNER
 from pyssh_gateway.ipc.spawner import MAX_MESSAGE, message_in, packet_of
 
 MAX_USER = 1023
@@ -61,7 +62,7 @@ class Serve(msgspec.Struct, frozen=True, tag="serve"):
 
     The monitor has sent the line `identification` already. `attempts` are the failures that the client may have,
     `has_aes`: the processor has AES instructions; `without_gcm`: clients from there are known to lack AES-GCM;
-    `is_direct`: no proxy has brought the client.
+    `is_direct`: no proxy has brought the client. `banner` is what it is told before it logs in; empty: nothing.
     """
 
     identification: Annotated[bytes, msgspec.Meta(max_length=MAX_IDENTIFICATION)]
@@ -70,6 +71,7 @@ class Serve(msgspec.Struct, frozen=True, tag="serve"):
     has_aes: bool
     without_gcm: bool
     is_direct: bool
+    banner: Annotated[bytes, msgspec.Meta(max_length=MAX_BANNER + 1)] = b""
 
 
 class Signed(msgspec.Struct, frozen=True, tag="signed"):
@@ -79,10 +81,11 @@ class Signed(msgspec.Struct, frozen=True, tag="signed"):
 
 
 class Answer(msgspec.Struct, frozen=True, tag="answer"):
-    """Monitor: what becomes of an attempt. `last`: it was denied and there may be no other, so say so and end."""
+    """Monitor: what becomes of an attempt. `last`: it was denied and is the last, so say `message` and end."""
 
     result: Literal["offered", "accepted", "denied"]
     last: bool
+    message: Annotated[str, msgspec.Meta(max_length=MAX_REASON)] = ""
 
 
 class Disconnect(msgspec.Struct, frozen=True, tag="disconnect"):

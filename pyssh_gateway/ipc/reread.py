@@ -3,8 +3,11 @@
 A descriptor carries it, as it may be larger than a message.
 """
 
+import hashlib
+
 import msgspec
 
+from pyssh_gateway.config.sizes import Size
 from pyssh_gateway.config.types import Config
 from pyssh_gateway.config.values import Duration, Secret
 
@@ -32,10 +35,17 @@ def decode(packet: bytes) -> Reread:
     return _decoder.decode(packet)
 
 
+def digest(config: Config) -> str:
+    """A mark of the configuration: another one has another mark. It tells nothing of what is in it."""
+    return hashlib.sha256(encode(Reread(config))).hexdigest()
+
+
 def _plain(value: object) -> object:
     """The configuration's own kinds of numbers and texts, as ordinary ones."""
     if isinstance(value, Duration):
         return float(value)
+    if isinstance(value, Size):
+        return int(value)
     if isinstance(value, Secret):
         return str(value)
     raise TypeError(f"{type(value).__name__} is not of a configuration")

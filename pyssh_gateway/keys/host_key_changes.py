@@ -6,6 +6,7 @@ there at every moment, and no key is lost that clients have learned. This module
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -16,10 +17,12 @@ from pyssh_gateway.keys.files import replace_file
 from pyssh_gateway.keys.host_keys import (
     COMMENT,
     KINDS,
+    MAX_KEY_BYTES,
     NEXT_SUFFIX,
     EmptyKeyError,
     HostKey,
     HostKeyError,
+    certificate_path,
     check_strength,
     create_key_pair,
     is_kind,
@@ -58,11 +61,12 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class _Found(msgspec.Struct, frozen=True):
-    """A key to import: in OpenSSH's format, and its public half."""
+    """A key to import: in OpenSSH's format, its public half, and the file of its certificate; empty if it has none."""
 
     kind: str
     private_pem: bytes
     public_blob: bytes
+    certificate: bytes = b""
 
 
 # -- rotation ------------------------------------------------------------------------------------------------------
@@ -113,13 +117,21 @@ def _put_in_place(old: HostKey, new: HostKey) -> None:
             kept = old.path.with_name(old.path.name + OLD_SUFFIX)
             replace_file(kept, old.private_pem, 0o600)
             replace_file(public_path(kept), public_line(old.public_blob, COMMENT), 0o644)
+            _move_certificate(old.path, kept)
             replace_file(old.path, new.private_pem, 0o600)
         replace_file(public_path(old.path), public_line(new.public_blob, COMMENT), 0o644)
+        _move_certificate(new.path, old.path)
         _remove(new)
     except OSError as error:
         raise HostKeyError(
             f"cannot put {new.path} in the place of {old.path}: {error.strerror}; run this again when that is mended"
         ) from error
+
+
+def _move_certificate(path: Path, target: Path) -> None:
+    """A key's certificate goes where the key goes, if it has one."""
+    with suppress(FileNotFoundError):
+        certificate_path(path).replace(certificate_path(target))
 
 
 def abort(keys_dir: Path, kinds: Sequence[str]) -> tuple[Change, ...]:
@@ -140,6 +152,7 @@ def kinds_waiting(keys_dir: Path) -> tuple[str, ...]:
 
 def _remove(key: HostKey) -> None:
     # The private half last: as long as it is there, the same command completes what an interrupted one has left.
+    certificate_path(key.path).unlink(missing_ok=True)
     public_path(key.path).unlink(missing_ok=True)
     key.path.unlink()
 
@@ -191,6 +204,8 @@ def import_from(directory: Path, keys_dir: Path) -> tuple[Change, ...]:
         path = key_path(keys_dir, key.kind)
         if present[key.kind] is None:
             _store(path, key)
+        if key.certificate and not os.path.lexists(certificate_path(path)):
+            replace_file(certificate_path(path), key.certificate, 0o644)
         changes.append(Change(key.kind, path, fingerprint(key.public_blob), done=present[key.kind] is None))
     return tuple(changes)
 
@@ -207,7 +222,17 @@ def _read(path: Path, kind: str) -> _Found | None:
     if key is None or not is_kind(key, kind):
         raise HostKeyError(f"{path} is not an {kind} private key")
     check_strength(path, key)
-    return _Found(kind, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), public_blob(key))
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    return _Found(kind, pem, public_blob(key), _certificate_beside(path))
+
+
+def _certificate_beside(path: Path) -> bytes:
+    """What is in the file of a key's certificate, which is public; empty if there is none that can be read."""
+    try:
+        with certificate_path(path).open("rb") as file:
+            return file.read(MAX_KEY_BYTES)
+    except OSError:
+        return b""
 
 
 def _present(path: Path, kind: str) -> HostKey | None:

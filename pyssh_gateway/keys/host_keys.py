@@ -8,7 +8,8 @@ what changes the server's on purpose.
 import binascii
 import errno
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,9 @@ RSA_BITS = 3072
 
 COMMENT = "pyssh-gateway host key"
 
+MOST_KEYS = 32
+"""Keys of a server: as many as a client may have proved on one connection (`ipc.postauth.MAX_PROOFS`)."""
+
 MAX_KEY_BYTES = 64 * 1024  # an ed25519 key takes 400 bytes; the largest RSA key 13 KiB
 _NOT_WRITABLE = frozenset({errno.EACCES, errno.EROFS})
 GROUP_OR_OTHERS = 0o077  # the bits that OpenSSH's sshkey_perm_ok refuses
@@ -57,7 +61,7 @@ class HostKey(msgspec.Struct, frozen=True):
     """A key of the server. `private_pem` is in OpenSSH's format; `created`: it did not exist before this start.
 
     `was_empty`: there was a file without a key in the place of the created one. `next`: it is announced and not used
-    yet.
+    yet. `spare`: it is announced and not used, as another one of its type comes first.
     """
 
     path: Path
@@ -67,6 +71,7 @@ class HostKey(msgspec.Struct, frozen=True):
     created: bool
     next: bool = False
     was_empty: bool = False
+    spare: bool = False
 
     @property
     def key_type(self) -> str:
@@ -82,6 +87,61 @@ def key_path(keys_dir: Path, kind: str) -> Path:
 def public_path(path: Path) -> Path:
     """Where the public half of the key at `path` is."""
     return path.with_name(path.name + ".pub")
+
+
+def certificate_path(path: Path) -> Path:
+    """Where ssh-keygen puts the certificate of the key at `path`."""
+    return path.with_name(f"{path.name}-cert.pub")
+
+
+def server_keys(keys_dir: Path, kinds: Sequence[str], files: Sequence[str]) -> tuple[HostKey, ...]:
+    """All keys of a server: those of these kinds, missing ones made, those in `files`, and the next ones of the kinds.
+
+    Of several of one type the first is used in key exchange, as with sshd's HostKey lines, and the others are `spare`.
+    A key that is there twice counts once. Raises HostKeyError.
+    """
+    in_use = (*load_or_create(keys_dir, kinds), *map(load_file, map(Path, files)))
+    keys = _in_order(in_use, load_next(keys_dir, kinds))
+    if len(keys) > MOST_KEYS:
+        raise HostKeyError(f"there are {len(keys)} host keys, of which clients can learn {MOST_KEYS} at most")
+    return keys
+
+
+def existing_keys(keys_dir: Path, kinds: Sequence[str], files: Sequence[str]) -> tuple[HostKey, ...]:
+    """Those of them that are there, and can be read and used."""
+    found = []
+    for path, kind in (*((key_path(keys_dir, kind), kind) for kind in kinds), *((Path(file), "") for file in files)):
+        with suppress(FileNotFoundError, HostKeyError):
+            found.append(load(path, kind) if kind else load_file(path))
+    try:
+        return _in_order(found, load_next(keys_dir, kinds))
+    except HostKeyError:
+        return _in_order(found, ())
+
+
+def _in_order(in_use: Iterable[HostKey], following: Iterable[HostKey]) -> tuple[HostKey, ...]:
+    keys: dict[bytes, HostKey] = {}
+    types: set[str] = set()
+    for key in in_use:
+        keys.setdefault(key.public_blob, msgspec.structs.replace(key, spare=key.key_type in types))
+        types.add(key.key_type)
+    for key in following:
+        keys.setdefault(key.public_blob, key)
+    return tuple(keys.values())
+
+
+def load_file(path: Path) -> HostKey:
+    """The key at `path`, of any of `KINDS`, which is never made. Raises HostKeyError."""
+    try:
+        pem = read_private(path, GROUP_OR_OTHERS)
+    except FileNotFoundError:
+        raise HostKeyError(f"there is no host key {path}: host_keys.files names keys that are there already") from None
+    key = parse_private(path, pem, ours=True)
+    if key is None or not any(is_kind(key, kind) for kind in KINDS):
+        raise HostKeyError(f"{path} is no private key of a kind that is used: {', '.join(KINDS)}")
+    check_strength(path, key)
+    blob = public_blob(key)
+    return HostKey(path, pem, blob, fingerprint(blob), created=False)
 
 
 def load_or_create(keys_dir: Path, kinds: Sequence[str]) -> tuple[HostKey, ...]:

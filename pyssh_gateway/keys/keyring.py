@@ -15,12 +15,14 @@ from pathlib import Path
 
 from pyssh_gateway.config import parser as config
 from pyssh_gateway.core.access.authorized_keys import KeySnapshot
+from pyssh_gateway.core.access.revocations import RevokedList
 from pyssh_gateway.events import AnyEvent
 from pyssh_gateway.keys.looks import Looks
 from pyssh_gateway.keys.persistence import Keeper, KeepingError
 from pyssh_gateway.keys.refresher import Refresher
+from pyssh_gateway.keys.revoked_lists import RevokedLists
 from pyssh_gateway.keys.source_state import Grants, SourceStatus, Standing
-from pyssh_gateway.keys.sources import LOCAL_KINDS, ReadFile, Source, parse_source
+from pyssh_gateway.keys.sources import LOCAL_KINDS, REVOKED, ReadFile, Source, parse_source
 
 FIRST_REFRESH_DELAY = 2.0
 """Seconds to the first refresh when last-good keys are known: someone is waiting for the login that started the
@@ -60,8 +62,11 @@ class Keyring:
             now=now,
             random=random,
         )
+        self._revoked = RevokedLists(
+            settings.revoked_lists, read_file=read_file, publish=publish, changed=self._renew_snapshot, now=now
+        )
         self._grants = Grants(logins, parse_source)
-        self._standings = {source: Standing(source, now()) for source in self._grants.sources}
+        self._standings = {source: Standing(source, now()) for source in self._sources}
         self._asking: dict[Source, asyncio.Event] = {}
         self._queue: list[Standing] = []
         self._wanted = asyncio.Event()
@@ -78,7 +83,7 @@ class Keyring:
         self._load(self._standings.values())
 
     def _load(self, standings: Iterable[Standing]) -> None:
-        for standing, known in self._keeper.load(standings):
+        for standing, known in self._keeper.load(each for each in standings if each.source.kind != REVOKED):
             if standing.source.kind not in LOCAL_KINDS:
                 standing.due = self._now() + FIRST_REFRESH_DELAY
             self._refresher.put_in_force(standing, known)
@@ -89,9 +94,10 @@ class Keyring:
         if settings != self._settings:
             self._settings = settings
             self._refresher.reconfigure(settings)
+            self._revoked.reconfigure(settings.revoked_lists)
         self._grants = Grants(logins, parse_source)
         before, now = self._standings, self._now()
-        self._standings = {source: before.get(source) or Standing(source, now) for source in self._grants.sources}
+        self._standings = {source: before.get(source) or Standing(source, now) for source in self._sources}
         for standing in [standing for standing in self._queue if standing.source not in self._standings]:
             self._queue.remove(standing)
             self._asking.pop(standing.source).set()
@@ -99,6 +105,11 @@ class Keyring:
         self.snapshot = self._build_snapshot()
         self._load([standing for source, standing in self._standings.items() if source not in before])
         self._wanted.set()
+
+    @property
+    def _sources(self) -> tuple[Source, ...]:
+        """Everything that is asked. The lists of what is revoked come first: nobody gets in before they are known."""
+        return (*self._revoked.sources, *self._grants.sources)
 
     def missing(self) -> tuple[Source, ...]:
         """The sources of which nothing is known yet: neither an answer nor a copy."""
@@ -113,7 +124,13 @@ class Keyring:
         return tuple(
             standing.status(self._grants.users_of(source), self._now(), self._settings.max_stale)
             for source, standing in self._standings.items()
+            if source.kind != REVOKED
         )
+
+    @property
+    def revoked(self) -> tuple[RevokedList, ...]:
+        """How every list of what is revoked stands."""
+        return self._revoked.lists
 
     # -- who wants a newer answer -------------------------------------------------------------------------------
 
@@ -207,7 +224,10 @@ class Keyring:
         """
         before, in_passing = standing.known, standing.in_passing
         try:
-            await self._refresher.ask(standing)
+            if standing.source.kind == REVOKED:
+                await self._revoked.ask(standing, seconds=self._settings.timeout, interval=self._refresher.interval())
+            else:
+                await self._refresher.ask(standing)
         finally:
             standing.asked = True
             standing.in_passing = False
@@ -229,7 +249,9 @@ class Keyring:
             for source, standing in self._standings.items()
             if standing.known is not None
         }
-        return KeySnapshot(self._grants.accounts(self._standings.__getitem__), fetched, self._settings.max_stale)
+        return KeySnapshot(
+            self._grants.accounts(self._standings.__getitem__), fetched, self._settings.max_stale, self.revoked
+        )
 
 
 async def _wait(done: asyncio.Event) -> None:

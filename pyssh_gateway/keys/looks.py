@@ -11,7 +11,7 @@ from contextlib import suppress
 from pyssh_gateway.config import parser as config
 from pyssh_gateway.core.access.freshness import LookBudget, Patience
 from pyssh_gateway.keys.source_state import Standing
-from pyssh_gateway.keys.sources import LOCAL_KINDS, Source
+from pyssh_gateway.keys.sources import LOCAL_KINDS, REVOKED, Source
 
 LOOK_PATIENCE = 2.0
 """Seconds that a connection waits for a new look at the sources, for all of its unknown keys together."""
@@ -71,16 +71,17 @@ class Looks:
         # What is being asked already, whoever wanted it, is waited for: that costs no question more.
         await _wait(self._asking.values(), limit, patience)
 
-    async def read_files(self, patience: Patience | None = None) -> None:
+    async def read_files(self, patience: Patience | None = None, *, anew: bool = False) -> None:
         """Somebody wants to log in: see what the key files say, if that was not seen within `FILE_SECONDS`.
 
         All files are read, whoever it is: the time must not tell which accounts there are. A connection waits for
-        `LOOK_PATIENCE` seconds at most; a file that does not answer by then counts as it did before.
+        `LOOK_PATIENCE` seconds at most; a file that does not answer by then counts as it did before. `anew`: even if
+        they were read a moment ago.
         """
         now = self._now()
         files = [standing for source, standing in self._standings.items() if source.kind in LOCAL_KINDS]
         for standing in files:
-            is_fresh = standing.asked and 0.0 <= now - standing.asked_at < FILE_SECONDS
+            is_fresh = not anew and standing.asked and 0.0 <= now - standing.asked_at < FILE_SECONDS
             if standing.source not in self._asking and not is_fresh:
                 if not standing.is_due(now):
                     standing.in_passing = True
@@ -95,6 +96,8 @@ class Looks:
         answer that somebody has no keys is not, until there is a second one. If the configuration has that source no
         more, the key may have moved to a server that has not answered yet.
         """
+        if any(source.kind == REVOKED for source in self._standings):  # it may be on a list no more
+            await self.read_files()
         for source, standing in self._standings.items():
             if source.spec != spec:
                 continue

@@ -24,6 +24,7 @@ from pyssh_gateway.system.threads import in_daemon_thread
 __all__ = [
     "LOCAL_KINDS",
     "NO_VALIDATORS",
+    "REVOKED",
     "Answer",
     "FetchError",
     "ReadFile",
@@ -32,6 +33,7 @@ __all__ = [
     "SourceError",
     "Validators",
     "fetch",
+    "fetch_file",
     "in_daemon_thread",
     "origin_of",
     "parse_source",
@@ -41,13 +43,15 @@ __all__ = [
 ]
 
 ReadFile = Callable[[str], Awaitable[bytes]]
-"""Reads a whole file, by a process that may: at most MAX_KEYS_BYTES + 1 bytes. Raises OSError, which is a
+"""Reads a whole file, by a process that may: at most revoked_list.MAX_BYTES + 1 bytes. Raises OSError, which is a
 FileNotFoundError if there is no such file."""
 
-Kind = Literal["github", "github-team", "gitlab", "codeberg", "launchpad", "sourcehut", "url", "file", "ca"]
+Kind = Literal["github", "github-team", "gitlab", "codeberg", "launchpad", "sourcehut", "url", "file", "ca", "revoked"]
 
+REVOKED: Literal["revoked"] = "revoked"
+"""The kind that has no keys: a list of what lets nobody in (`keys.revoked_lists`), read when key files are."""
 
-LOCAL_KINDS = frozenset({"file", "ca"})
+LOCAL_KINDS = frozenset({"file", "ca", REVOKED})
 """The kinds that are files on this machine."""
 
 
@@ -130,7 +134,7 @@ async def fetch(
     or the name is somebody else's, and a page of keys does not say which.
     """
     if source.kind in {"file", "ca"}:
-        return Answer(await _fetch_file(source.value, read_file, settings.timeout))
+        return Answer(await fetch_file(source.value, read_file, settings.timeout, limit=MAX_KEYS_BYTES))
     url = url_of(source, settings)
     if not url:
         raise ValueError(f"{source.spec} has no text of its own")
@@ -174,7 +178,8 @@ def _not_followed(source: Source, error: RedirectedError) -> str:
     return f"{error.reason}: if the account was renamed, name the new one in the configuration"
 
 
-async def _fetch_file(path: str, read_file: ReadFile, seconds: float) -> bytes:
+async def fetch_file(path: str, read_file: ReadFile, seconds: float, *, limit: int) -> bytes:
+    """The whole of a file, if it has no more than `limit` bytes, within `seconds`. Raises FetchError."""
     try:
         async with asyncio.timeout(seconds):
             text = await read_file(path)
@@ -183,6 +188,6 @@ async def _fetch_file(path: str, read_file: ReadFile, seconds: float) -> bytes:
     except OSError as error:
         reason = f"cannot read {path}: {error.strerror or error}"
         raise FetchError(reason, gone=isinstance(error, FileNotFoundError)) from error
-    if len(text) > MAX_KEYS_BYTES:
-        raise FetchError(f"{path} is larger than {MAX_KEYS_BYTES} bytes")
+    if len(text) > limit:
+        raise FetchError(f"{path} is larger than {limit} bytes")
     return text

@@ -13,7 +13,7 @@ import msgspec
 
 from pyssh_gateway.audit.log import AuditLog
 from pyssh_gateway.config.types import Config
-from pyssh_gateway.core.idle.stopping import Clocks
+from pyssh_gateway.core.idle.stopping import SPAWNER_GONE, Clocks
 from pyssh_gateway.events import (
     GatewayCrashed,
     InternalError,
@@ -39,6 +39,7 @@ from pyssh_gateway.monitor.connected.registry import Registry
 from pyssh_gateway.monitor.connected.registry_file import RegistryFile
 from pyssh_gateway.monitor.connected.revoked_keys import RevokedKeys
 from pyssh_gateway.monitor.facts import Facts
+from pyssh_gateway.monitor.host_certificates import HostCertificate, renew
 from pyssh_gateway.monitor.host_key_signing import HostKeySigner
 from pyssh_gateway.monitor.in_force import InForce
 from pyssh_gateway.monitor.lifetime.awake import Awake
@@ -55,13 +56,14 @@ from pyssh_gateway.monitor.reporting.places import Places
 from pyssh_gateway.monitor.reporting.reports import Reporter
 from pyssh_gateway.monitor.tasks import Tasks
 from pyssh_gateway.system.processor import processor_has_aes
+from pyssh_gateway.system.signals import HANDED_ON
 
 
 class Given(msgspec.Struct, frozen=True):
     """What the monitor is given: the network's sockets, those at which it is asked, and what outlives it.
 
     `control` leads to the spawner; `registry` is the descriptor of the memory that the next monitor gets; `owner` is
-    the account that has started the server.
+    the account that has started the server; `certificates` are those of the host keys.
     """
 
     listening: Sequence[socket.socket]
@@ -70,6 +72,7 @@ class Given(msgspec.Struct, frozen=True):
     metrics: socket.socket | None
     registry: int
     owner: int
+    certificates: tuple[HostCertificate, ...] = ()
 
 
 class Monitor:
@@ -121,13 +124,18 @@ class Monitor:
             on_take_over=self._take_over,
         )
         self._log_keeper = LogKeeper(
-            self._audit, open_log=self._spawner.open_log, publish=self.bus.publish, complain=complain, loop=loop
+            self._audit,
+            open_log=self._spawner.open_log,
+            publish=self.bus.publish,
+            complain=complain,
+            clock=time.time,
+            loop=loop,
         )
 
     def _set_up_keys(self) -> None:
         """The server's keys, and the people's."""
         config = self._facts.config
-        self._signer = HostKeySigner(self._host_keys)
+        self._signer = HostKeySigner(self._host_keys, self._given.certificates)
         self._keyring = Keyring(
             config.login, config.keys, Path(), publish=self.bus.publish, read_file=self._spawner.read_keys
         )
@@ -216,7 +224,7 @@ class Monitor:
             self._reread,
             take=self._spawner.take_config,
             apply=self._reconfigure,
-            ask_keys=self._keyring.want_all,
+            ask_keys=self._read_anew,
             reopen_log=self._log_keeper.reopen,
             publish=self.bus.publish,
         )
@@ -228,10 +236,12 @@ class Monitor:
             registry=self._registry,
             idle=self._watch.tracker,
             host_keys=self._host_keys,
+            signer=self._signer,
             endpoints=self._endpoints,
             in_force=self._in_force,
             holds=self._holds,
             awake=self._awake,
+            origin=self._facts.origin,
             since=time.time(),
             clock=time.time,
             now=self._loop.time,
@@ -247,8 +257,8 @@ class Monitor:
     async def run(self) -> int:
         """Serve until it is time to leave; returns the exit code."""
         self._loop.set_exception_handler(self._unhandled)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._departure.signal, signal.Signals(number).name)
+        for asked, number in HANDED_ON.items():
+            self._loop.add_signal_handler(number, self._departure.signal, asked.name)
         self._loop.add_signal_handler(signal.SIGHUP, self._spawner.ask_reload)
         self._subscribe()
         await self._go_on()
@@ -316,7 +326,7 @@ class Monitor:
         self._early.hand_on(self._audit)
         self.bus.subscribe(self._audit)
         self.bus.subscribe(self._log_keeper.observe)
-        for event in opening.first_events(self._facts, self._endpoints, self._host_keys):
+        for event in opening.first_events(self._facts, self._endpoints, self._host_keys, self._given.certificates):
             self.bus.publish(event)
 
     def _take_over(self, number: int, user: str, pid: int, sock: socket.socket) -> OnExit:
@@ -341,6 +351,13 @@ class Monitor:
         self._login_banner.reconfigure(config)
         self._answering.reconfigure()
         self._revoked.reconfigured(self._in_force.rules)
+
+    def _read_anew(self) -> None:
+        """Have everything read again that may have changed without the configuration."""
+        self._keyring.want_all()
+        places, read, publish = self._facts.certificates, self._spawner.read_keys, self.bus.publish
+        renewal = renew(self._signer, places, self._host_keys, read=read, publish=publish, now=time.time())
+        self._tasks.start(renewal, "host certificates")
 
     async def _until_stop(self, tasks: asyncio.TaskGroup) -> StopReason | None:
         """Watch until it is time to leave, and return why; the machine may be suspended and resumed until then.
@@ -371,7 +388,7 @@ class Monitor:
 
     def _spawner_lost(self) -> None:
         self._places.give_up()  # the next server may be waiting for them
-        self._departure.signal("the spawner is gone")
+        self._departure.signal(SPAWNER_GONE)
 
     def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A bug of ours that no one caught: it goes into the log, and the others' sessions go on."""

@@ -15,6 +15,7 @@ from pyssh_gateway.config.types import Limits
 from pyssh_gateway.core.access import policy
 from pyssh_gateway.core.access.authorized_keys import KeySnapshot, fingerprint
 from pyssh_gateway.core.access.denials import (
+    NO_KEY,
     OTHER_METHOD,
     UNKNOWN_ACCOUNT,
     WRONG_CERTIFICATE,
@@ -23,7 +24,7 @@ from pyssh_gateway.core.access.denials import (
 )
 from pyssh_gateway.core.access.freshness import Patience
 from pyssh_gateway.core.access.wire import string
-from pyssh_gateway.core.limits import AttemptBudget
+from pyssh_gateway.core.limits import AttemptBudget, TooMany, too_many
 from pyssh_gateway.events import AnyEvent, AuthAttempt
 from pyssh_gateway.ipc.preauth import MAX_NAME, Answer, Attempt, Sign, Signed
 from pyssh_gateway.monitor.host_key_signing import HostKeySigner
@@ -77,19 +78,23 @@ class Attempts:
     """Those of one connection, `conn`, from the address `peer`.
 
     `session_id` is the hash that was signed for it, empty before. `accepted` is what let its client in, None while
-    nothing has; `in_vain` are the fingerprints of the keys that it has offered and that nobody knew.
+    nothing has, and `proved` the key or certificate of it. `in_vain` are the fingerprints of the keys that it has
+    offered and that nobody knew. `too_many` is what is said once it has used up its attempts.
     """
 
     def __init__(self, conn: str, peer: str, services: Services) -> None:
         self.session_id = b""
         self.user: bytes | None = None
         self.accepted: policy.Accept | None = None
+        self.proved = b""
         self.in_vain: tuple[str, ...] = ()
+        self.too_many: TooMany | None = None
         self._conn = conn
         self._peer = peer
         self._services = services
         self._budget = AttemptBudget(services.limits.auth_attempts)
         self._is_pending = False
+        self._is_told = False
         # Each of its own: servers that do not answer must not keep a key file, which does, from being read.
         self._file_patience, self._look_patience = Patience(), Patience()
 
@@ -113,13 +118,27 @@ class Attempts:
         if asked.user != self.user:  # sshd: "Change of username or service not allowed"
             raise ViolationError("an attempt for another account")
         if not self._budget.request():
-            return Answer("denied", last=True)
+            return self._last(asked)
         self._is_pending = True
         try:
             result = await self._judge(asked)
         finally:
             self._is_pending = False
-        return Answer(result, last=result == "denied" and not self._budget.failure(asked.method))
+        if result == "denied" and not self._budget.failure(asked.method):
+            return self._last(asked)
+        return Answer(result, last=False)
+
+    def ended(self) -> None:
+        """The connection is over. Name the account that was asked for, if no request was worth a line of the log.
+
+        Every client begins with `none`, so that is no line of its own; of one without a key it is all that there is.
+        """
+        if self.user is not None and not self._is_told:
+            self._report(policy.Attempt(self.user, "", b"", None), "denied", method="none", denial=NO_KEY)
+
+    def _last(self, asked: Attempt) -> Answer:
+        self.too_many = too_many(self._services.limits.auth_attempts, asked.method)
+        return Answer("denied", last=True, message=self.too_many.message)
 
     async def _judge(self, asked: Attempt) -> Literal["offered", "accepted", "denied"]:
         if asked.method not in {"publickey", "none"}:
@@ -162,7 +181,7 @@ class Attempts:
         if not verified(outcome.signer, self._signed(asked), asked.signature, touch_required=touch_required):
             self._report(attempt, "denied", accepted=outcome, denial=WRONG_SIGNATURE)
             return "denied"
-        self.accepted = outcome
+        self.accepted, self.proved = outcome, asked.blob
         self._report(attempt, "accepted", accepted=outcome)
         return "accepted"
 
@@ -197,6 +216,7 @@ class Attempts:
         accepted: policy.Accept | None = None,
         denial: Deny | None = None,
     ) -> None:
+        self._is_told = True
         certificate = accepted.certificate if accepted is not None else None
         key_type = attempt.algorithm[:MAX_NAME] if accepted is None else accepted.key.key_type
         known_as = fingerprint(attempt.blob) if attempt.blob else ""

@@ -9,9 +9,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from pyssh_gateway.core.access.certificates import certified
 from pyssh_gateway.core.access.wire import mpint, string
-from pyssh_gateway.core.compat import RSA_SIGNATURES
+from pyssh_gateway.core.compat import RSA_SIGNATURES, plain_algorithm
 from pyssh_gateway.keys.host_keys import HostKey, HostKeyError, parse_private
+from pyssh_gateway.monitor.host_certificates import HostCertificate
 from pyssh_gateway.monitor.signatures import CURVES, RSA_HASHES
 
 PROVE_REQUEST = b"hostkeys-prove-00@openssh.com"
@@ -24,10 +26,10 @@ class HostKeySigner:
     """Signs with the server's keys. Raises HostKeyError for a key that can't be used.
 
     `offered` are the signature algorithms for key exchange with the public keys, in the order of `keys`; keys that are
-    `next` are left out. `announced` are all public keys.
+    `next` are left out. `announced` are all public keys. `certificates` are those of keys that are offered.
     """
 
-    def __init__(self, keys: Sequence[HostKey]) -> None:
+    def __init__(self, keys: Sequence[HostKey], certificates: tuple[HostCertificate, ...] = ()) -> None:
         self._keys = {key.public_blob: _signatures(key) for key in keys}
         self.announced: tuple[bytes, ...] = tuple(self._keys)
         offered: dict[bytes, bytes] = {}
@@ -37,13 +39,33 @@ class HostKeySigner:
                     offered.setdefault(algorithm, key.public_blob)
         self.offered: tuple[tuple[bytes, bytes], ...] = tuple(offered.items())
         self._offered = offered
+        self.certificates = certificates
+
+    def offered_at(self, now: float) -> tuple[tuple[bytes, bytes], ...]:
+        """What is offered, and after it the same keys in certificates that are good at `now` (Unix time).
+
+        After it, as clients that guess (dropbear) look at the first one only; for all others their own order decides.
+        """
+        blobs: dict[bytes, bytes] = {}
+        for one in self.certificates:
+            if one.certificate is not None and not one.trouble(now):
+                blobs.setdefault(one.certificate.public_blob, one.blob)
+        certified_keys = ((algorithm, blobs.get(blob)) for algorithm, blob in self.offered)
+        return self.offered + tuple((_certified(name), blob) for name, blob in certified_keys if blob is not None)
+
+    def key_for(self, algorithm: bytes) -> bytes | None:
+        """The plain public key that signs for `algorithm`, which may be a certificate's; None if none is offered."""
+        return self._offered.get(plain_algorithm(algorithm))
 
     def sign(self, algorithm: bytes, data: bytes) -> bytes:
-        """The signature over `data` with the key that is offered for `algorithm`. Raises ValueError if none is."""
-        blob = self._offered.get(algorithm)
+        """The signature over `data` with the key that is offered for `algorithm`. Raises ValueError if none is.
+
+        In a certificate a key signs as it does without: who shows it is no concern of the signature's.
+        """
+        blob = self.key_for(algorithm)
         if blob is None:
             raise ValueError("no host key is offered for this algorithm")
-        return self._signature(blob, algorithm, data)
+        return self._signature(blob, plain_algorithm(algorithm), data)
 
     def prove(self, asked: Sequence[bytes], session_id: bytes, rsa_algorithm: bytes) -> bytes | None:
         """The signatures that prove that we have the keys `asked` for (OpenSSH's PROTOCOL section 2.5).
@@ -65,6 +87,10 @@ class HostKeySigner:
 
     def _signature(self, blob: bytes, algorithm: bytes, data: bytes) -> bytes:
         return string(algorithm) + string(self._keys[blob][algorithm](data))
+
+
+def _certified(algorithm: bytes) -> bytes:
+    return certified(algorithm.decode("ascii")).encode("ascii")
 
 
 def _signatures(key: HostKey) -> dict[bytes, _Sign]:

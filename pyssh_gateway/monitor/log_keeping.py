@@ -13,7 +13,8 @@ from pyssh_gateway.ipc.spawner_client import SpawnRefused
 
 LOOK_SECONDS = 1.0
 """How often it is looked whether the file is in its place, and only when something is written. What was written in
-between is not lost: a file that was moved has it, and from one that was deleted it is copied."""
+between is not lost: a file that was moved has it, and from one that was deleted it is copied. As often, people are
+shown what waits to be shown with a later event."""
 
 RETRY_SECONDS = 30.0
 """How long not to try again after the log could not be opened: each try is a request to the spawner."""
@@ -35,12 +36,14 @@ class LogKeeper:
         open_log: Callable[[], Awaitable[int]],
         publish: Callable[[AnyEvent], None],
         complain: Callable[[str], None],
+        clock: Callable[[], float],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._audit = audit
         self._open_log = open_log
         self._publish = publish
         self._complain = complain
+        self._clock = clock
         self._loop = loop
         self._look_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -55,6 +58,8 @@ class LogKeeper:
     def _look(self) -> None:
         self._timer = None
         self._look_at = self._loop.time() + LOOK_SECONDS
+        if self._audit.show_overdue(self._clock()):
+            self._timer = self._loop.call_at(self._look_at, self._look)
         if not self._audit.is_in_place:
             self._moved.set()
 

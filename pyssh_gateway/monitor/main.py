@@ -18,7 +18,8 @@ import msgspec
 from pyssh_gateway.audit.log import AuditLog, AuditLogError
 from pyssh_gateway.ipc.crash import UNUSABLE
 from pyssh_gateway.keys.copies import FETCHED_DIRECTORY
-from pyssh_gateway.keys.host_keys import HostKey, HostKeyError, load_next, load_or_create
+from pyssh_gateway.keys.host_keys import HostKey, HostKeyError, server_keys
+from pyssh_gateway.monitor import host_certificates
 from pyssh_gateway.monitor.app import Given, Monitor
 from pyssh_gateway.monitor.complaining import complain
 from pyssh_gateway.monitor.facts import Facts
@@ -70,8 +71,9 @@ def run_monitor(
     owner = os.geteuid()
     try:
         # Here and not in the spawner: what is forked from that for a user must not have the key in its memory.
-        keys_dir, kinds = Path(facts.config.keys_dir), facts.config.host_keys.types
-        host_keys = load_or_create(keys_dir, kinds) + load_next(keys_dir, kinds)
+        own = facts.config.host_keys
+        host_keys = server_keys(Path(facts.config.keys_dir), own.types, own.files)
+        certificates = host_certificates.load(facts.certificates, host_keys)
         audit = AuditLog.open(
             Path(facts.config.audit_dir), stdout_fd=1, human=facts.human, colour=facts.colour, on_problem=complain
         )
@@ -79,7 +81,7 @@ def run_monitor(
     except (AuditLogError, HostKeyError, OSError) as error:
         complain(str(error))
         return UNUSABLE
-    given = Given(listening, control, asking, metrics, registry, owner)
+    given = Given(listening, control, asking, metrics, registry, owner, certificates)
     try:
         with asyncio.Runner() as runner:
             return runner.run(_run(facts, given, host_keys, audit))

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -14,6 +15,7 @@ from pyssh_gateway.keys.host_keys import HostKey, made_at_start
 from pyssh_gateway.keys.keyring import Keyring
 from pyssh_gateway.monitor.complaining import STDERR
 from pyssh_gateway.monitor.facts import Facts
+from pyssh_gateway.monitor.host_certificates import HostCertificate, loaded
 from pyssh_gateway.monitor.reporting.start_banner import start_banner
 
 
@@ -72,7 +74,12 @@ def show_banner(
         os.write(STDERR, banner.encode())
 
 
-def first_events(facts: Facts, endpoints: tuple[Endpoint, ...], host_keys: tuple[HostKey, ...]) -> Iterator[AnyEvent]:
+def first_events(
+    facts: Facts,
+    endpoints: tuple[Endpoint, ...],
+    host_keys: tuple[HostKey, ...],
+    certificates: tuple[HostCertificate, ...],
+) -> Iterator[AnyEvent]:
     """What the log says of a start."""
     address, port = endpoints[0]
     yield ServerStarted(
@@ -87,3 +94,4 @@ def first_events(facts: Facts, endpoints: tuple[Endpoint, ...], host_keys: tuple
         idle_timeout=facts.config.idle.timeout,
     )
     yield from made_at_start(host_keys)
+    yield from loaded(certificates, time.time())

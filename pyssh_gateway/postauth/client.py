@@ -34,10 +34,12 @@ from pyssh_gateway.ipc.postauth import (
 from pyssh_gateway.ipc.spawner_client import PostauthSpawnerClient, SpawnRefused
 from pyssh_gateway.postauth.channel import SessionChannel
 from pyssh_gateway.postauth.connection import Connection
+from pyssh_gateway.postauth.context import AuthFile
 from pyssh_gateway.postauth.drains import Drains
 from pyssh_gateway.postauth.forwards.forward import ForwardContext
 from pyssh_gateway.postauth.forwards.forwarding import Forwarding
 from pyssh_gateway.postauth.forwards.sockets import Sockets
+from pyssh_gateway.postauth.revoked import Revoked
 from pyssh_gateway.postauth.session import Session, SessionContext
 from pyssh_gateway.ssh.disconnects import end_reason, was_lost
 from pyssh_gateway.system.environment import read_system_environment
@@ -57,6 +59,7 @@ class Shared(msgspec.Struct, frozen=True):
     spawner: PostauthSpawnerClient
     drains: Drains
     sockets: Sockets
+    revoked: Revoked
     publish: Callable[[Told], None]
     taken: Callable[[Taken], None]
     crashed: Callable[[str, str], None]
@@ -85,6 +88,7 @@ class Client(asyncssh.SSHServer):
         self._close_reason = ""
         self._goodbye: tuple[asyncio.Handle, str] | None = None
         self._revoked: str | None = None
+        self._auth_file = AuthFile(told.auth_info, self._no_auth_file)
 
     # -- the connection -------------------------------------------------------------------------------------------
 
@@ -121,6 +125,7 @@ class Client(asyncssh.SSHServer):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone; its sessions have been told."""
         self._forget_goodbye()
+        self._auth_file.remove()
         self.forwarding.close()
         connection = self._made
         goodbye = bool(self._close_reason) or not was_lost(exc, self._cut_off)
@@ -168,8 +173,11 @@ class Client(asyncssh.SSHServer):
         match order:
             case Announce(text=text):
                 self.announce(text)
-            case EndConnection(reason=reason):
-                self.disconnect(reason)
+            case EndConnection(reason=reason, revoked=revoked):
+                sessions = tuple(self.sessions.values()) if revoked else ()
+                self.disconnect(reason)  # first, so that it is what the client hears
+                for session in sessions:
+                    session.end_processes(self._shared.revoked)
             case Revoke(reason=why):
                 self._revoke(why)
 
@@ -266,6 +274,7 @@ class Client(asyncssh.SSHServer):
             end_x11=self.forwarding.end_x11,
             banner=told.banner,
             client_takes_eow=takes_eow(self._version.encode("utf-8", "replace")),
+            auth_file=self._auth_file.path,
         )
         session = self.sessions[session_id] = Session(context, self._loop)
         channel = connection.create_server_channel()
@@ -285,6 +294,9 @@ class Client(asyncssh.SSHServer):
             handle.cancel()
             # Soon, as a connection that is lost has ended all of its sessions before that is told.
             self._goodbye = self._loop.call_soon(self._say_goodbye, reason), reason
+
+    def _no_auth_file(self, reason: str) -> None:
+        self._shared.publish(RequestDenied(conn=self.id, user="", request="session.expose_auth_info", reason=reason))
 
     def _refuse(self, request: str, reason: str) -> NoReturn:
         """Fail the opening of a channel, and say so in the log."""

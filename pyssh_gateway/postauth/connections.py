@@ -154,6 +154,8 @@ class Connections:
             identification=told.identification,
             keepalive=told.keepalive or 0,
             keepalive_misses=told.keepalive_misses,
+            rekey_bytes=told.rekey_bytes,
+            rekey_seconds=told.rekey_seconds,
         )
         return Connection(self._loop, settings, services, client, checked)
 

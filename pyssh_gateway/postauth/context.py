@@ -1,6 +1,10 @@
 """What a session is given by the connection that it belongs to."""
 
+import os
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 
@@ -12,6 +16,42 @@ from pyssh_gateway.ipc.postauth import Told
 from pyssh_gateway.ipc.spawner_client import PostauthSpawnerClient
 from pyssh_gateway.postauth.drains import Drains
 
+AUTH_FILE = "sshauth."
+"""How the names of the files begin that SSH_USER_AUTH leads to: sshd's (auth.c, prepare_auth_info_file)."""
+
+
+class AuthFile:
+    """The file that says how a connection's client has authenticated, for scripts that look for it.
+
+    sshd's ExposeAuthInfo: there is one for a connection, in /tmp, and only its account can read it. It is made for the
+    first session. `failed` is told why there is none.
+    """
+
+    def __init__(self, info: bytes, failed: Callable[[str], None]) -> None:
+        self._info = info
+        self._failed = failed
+        self._path = b""
+
+    def path(self) -> bytes:
+        """Where it is; empty if there is none."""
+        if self._info and not self._path:
+            try:
+                descriptor, path = tempfile.mkstemp(prefix=AUTH_FILE, dir="/tmp")
+                self._path = os.fsencode(path)
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(self._info)
+            except OSError as error:  # as sshd, which serves the session without it
+                self.remove()
+                self._failed(f"there is no file to be had in /tmp: {error.strerror or error}")
+        return self._path
+
+    def remove(self) -> None:
+        """The connection is over."""
+        if self._path:
+            with suppress(OSError):  # its account has removed it
+                Path(os.fsdecode(self._path)).unlink()
+        self._path = b""
+
 
 class SessionContext(msgspec.Struct, frozen=True):
     """What a session needs to know about its connection and its process.
@@ -19,7 +59,7 @@ class SessionContext(msgspec.Struct, frozen=True):
     `account` gives the account's passwd entry, or raises `SpawnRefused`. `on_closed` is told the session, and whether
     its connection went before it had ended. `banner` is what a login shell on a terminal shows first. `drains` takes
     the outputs of processes that outlive their channels. `client_takes_eow` is what `core.compat.takes_eow` says of the
-    client.
+    client. `auth_file` gives the path of `AuthFile`'s file.
     """
 
     conn: str
@@ -40,3 +80,4 @@ class SessionContext(msgspec.Struct, frozen=True):
     end_x11: Callable[[X11Display], None]
     banner: bytes = b""
     client_takes_eow: bool = False
+    auth_file: Callable[[], bytes] = bytes

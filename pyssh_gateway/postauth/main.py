@@ -14,7 +14,7 @@ import sys
 from contextlib import suppress
 from typing import Protocol
 
-from pyssh_gateway.core.idle.stopping import farewell
+from pyssh_gateway.core.idle.stopping import SPAWNER_GONE, farewell
 from pyssh_gateway.core.printable import printable
 from pyssh_gateway.events import ConnectionClosed, ForwardClosed, SessionClosed
 from pyssh_gateway.ipc.postauth import (
@@ -40,6 +40,7 @@ from pyssh_gateway.postauth.drains import Drains
 from pyssh_gateway.postauth.forwards.sockets import Sockets
 from pyssh_gateway.postauth.monitor_link import MonitorLink
 from pyssh_gateway.postauth.rehearsal import rehearse
+from pyssh_gateway.postauth.revoked import Revoked
 from pyssh_gateway.system.confinement import confine
 from pyssh_gateway.system.heap import Heap
 from pyssh_gateway.system.process_name import name_process
@@ -78,12 +79,14 @@ def run_postauth(assignment: Assignment) -> int:
     if not assignment.is_there:  # forked ahead: nobody waits for it yet
         with suppress(TimeoutError):  # the machine has no time for it, and somebody may wait by now
             asyncio.run(rehearse(_serve))
-    sockets = assignment.take()
-    if sockets is None:
-        return LEFT
-    name_process(NAME)
-    _confine()
-    return asyncio.run(_serve(*sockets))
+    with asyncio.Runner() as runner:
+        runner.get_loop()  # now, and not when somebody waits
+        sockets = assignment.take()
+        if sockets is None:
+            return LEFT
+        name_process(NAME)
+        _confine()
+        return runner.run(_serve(*sockets))
 
 
 async def _serve(monitor: socket.socket, spawner: socket.socket) -> int:
@@ -127,12 +130,14 @@ class Postauth:
         self._spawner = PostauthSpawnerClient(spawner, loop, self._spawner_gone, self._link.connect)
         self._drains = Drains(loop)
         self._sockets = Sockets(loop)
+        self._revoked = Revoked(loop)
         self._heap = Heap(loop)
         self._connections = Connections(self._link, loop)
         self._shared = Shared(
             spawner=self._spawner,
             drains=self._drains,
             sockets=self._sockets,
+            revoked=self._revoked,
             publish=self._happened,
             taken=self._link.tell,
             crashed=self._crashed,
@@ -146,6 +151,7 @@ class Postauth:
             self._link.connect(self._monitor)
             code = await self._left
         self._sockets.close()
+        self._revoked.close()
         self._drains.close()
         self._link.close()
         self._spawner.close()
@@ -180,7 +186,8 @@ class Postauth:
 
     def _leave(self) -> None:
         """Leave, unless there is something that nobody else would do."""
-        if len(self._connections) or len(self._drains) or not self._link.has_told_all:
+        is_needed = len(self._connections) or len(self._drains) or len(self._revoked)
+        if is_needed or not self._link.has_told_all:
             self._link.tell(Busy())
         elif not self._left.done():
             self._left.set_result(LEFT)
@@ -205,7 +212,7 @@ class Postauth:
             self._tasks.create_task(self._see_off(code))
 
     async def _see_off(self, code: int) -> None:
-        words = farewell("signal", "exit")
+        words = farewell("signal", "exit", SPAWNER_GONE)
         for session in self._connections.sessions:
             session.announce(words.screen)
             session.hang_up()

@@ -7,9 +7,9 @@ from pyssh_gateway.core.idle.usage import Counters
 from pyssh_gateway.core.session_end import Ending
 from pyssh_gateway.events import SessionClosed, SessionOpened
 from pyssh_gateway.ipc.spawner import Exited
-from pyssh_gateway.postauth import scp_events
 from pyssh_gateway.postauth.context import SessionContext
-from pyssh_gateway.postauth.file_events import Say, saying
+from pyssh_gateway.postauth.files import scp_events
+from pyssh_gateway.postauth.files.file_events import Say, saying
 from pyssh_gateway.system.signals import ssh_name
 
 REASONS = {
@@ -18,6 +18,7 @@ REASONS = {
     Ending.CHANNEL_CLOSED: "channel closed",
     Ending.CONNECTION_LOST: "connection lost",
     Ending.SERVER_STOPPED: "server stopped",
+    Ending.KEY_REVOKED: "key revoked",
 }
 """How the log says why a session has ended."""
 

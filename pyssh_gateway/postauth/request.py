@@ -34,6 +34,7 @@ def request_of(
         identity=context.identity.facts,
         agent=context.agent_path(),
         display=display.name if display is not None else b"",
+        auth_file=context.auth_file(),
         original=(sftp_program.for_shell() if kind == "subsystem" else command) if forced is not None else None,
     )
     user_rc = rules.user_rc and kind != "subsystem"  # asked for, whatever is forced in its place

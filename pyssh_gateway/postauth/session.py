@@ -24,10 +24,11 @@ from pyssh_gateway.ipc.spawner import Exited
 from pyssh_gateway.ipc.spawner_client import Spawned, SpawnRefused
 from pyssh_gateway.postauth.channel import SessionChannel
 from pyssh_gateway.postauth.context import SessionContext
-from pyssh_gateway.postauth.file_events import FileEvents
+from pyssh_gateway.postauth.files.file_events import FileEvents
 from pyssh_gateway.postauth.pump import Flow
 from pyssh_gateway.postauth.record import SessionRecord
 from pyssh_gateway.postauth.request import Asked, refusal, request_of
+from pyssh_gateway.postauth.revoked import Revoked
 from pyssh_gateway.postauth.streams import PROCESS_STREAMS, Streams
 from pyssh_gateway.system.descriptors import close_all
 from pyssh_gateway.system.signals import SIGNAL_NAMES
@@ -56,6 +57,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._flow = Flow(self._flow_changed)
         self._forget_network: Callable[[], None] = lambda: None
         self._early_input = b""
+        self._revoked: Revoked | None = None
 
     # -- what the channel asks for ------------------------------------------------------------------------------
 
@@ -131,6 +133,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
             plan = launch.plan(request, context.account(), context.endpoints, context.system_env())
             process = await context.spawner.spawn(plan, self._exited)
             self._attach(process)
+            if self._revoked is not None:
+                self.end_processes(self._revoked)
         except SpawnRefused as error:
             self._deny(request.kind, str(error))
             self._learn(end.NoProcess(str(error)))
@@ -230,6 +234,12 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def hang_up(self) -> None:
         """The server stops: a pty's processes get SIGHUP, as when its line is lost."""
         self._learn(end.Stopping())
+
+    def end_processes(self, revoked: Revoked) -> None:
+        """The key is revoked: end what runs, or is just being started."""
+        self._revoked = revoked
+        if self._process is not None:
+            revoked.end(self._process.pid, lambda: self._exit is not None)
 
     # -- bytes --------------------------------------------------------------------------------------------------
 
@@ -365,7 +375,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
             if due.leave_outputs:
                 context.drains.take(context.user, self._streams.leave_outputs())
             self._streams.close(due.input_seconds)
-        self.record.ends(due.ending, self._exit)
+        is_revoked = self._revoked is not None and self._exit is None
+        self.record.ends(end.Ending.KEY_REVOKED if is_revoked else due.ending, self._exit)
 
     def _deny(self, request: str, reason: str) -> None:
         context = self._context

@@ -13,7 +13,7 @@ from typing import Any, cast
 import asyncssh
 from asyncssh.auth import MSG_USERAUTH_PK_OK
 from asyncssh.connection import SSHServerConnectionOptions
-from asyncssh.constants import DISC_PROTOCOL_ERROR, MSG_USERAUTH_REQUEST
+from asyncssh.constants import DISC_PROTOCOL_ERROR, MSG_USERAUTH_BANNER, MSG_USERAUTH_REQUEST
 from asyncssh.packet import SSHPacket, String
 
 from pyssh_gateway.ipc import preauth as messages
@@ -31,7 +31,10 @@ Ask = Callable[[messages.Attempt], Awaitable[messages.Answer]]
 
 
 class Authentication(Movable):
-    """A connection until its login, whose every attempt is decided by `ask`, which raises `MonitorGone`."""
+    """A connection until its login, whose every attempt is decided by `ask`, which raises `MonitorGone`.
+
+    `banner` is what its client is told before the first answer; empty: nothing.
+    """
 
     def __init__(
         self,
@@ -40,8 +43,11 @@ class Authentication(Movable):
         services: Services,
         owner: asyncssh.SSHServer,
         ask: Ask,
+        *,
+        banner: bytes = b"",
     ) -> None:
         super().__init__(loop, options, services)
+        self._banner = banner
         self._protocol_factory = lambda: owner
         self._ask = ask
         self.closed = asyncio.Event()
@@ -71,9 +77,19 @@ class Authentication(Movable):
             raise asyncssh.IllegalUserName("Username too long")
         if self._user_of_first_request is None:
             self._user_of_first_request = user
+            self._tell_banner()
         if user != self._user_of_first_request:
             raise asyncssh.ProtocolError("Change of username not allowed")
         return self._authenticate(_attempt(user, packet))
+
+    def _tell_banner(self) -> None:
+        """Tell it before the answer to the first request (RFC 4252 section 5.4), as sshd does (auth2.c).
+
+        sshd once kept it from clients that failed over it (SSH_BUG_BANNER, OpenSSH up to 2.3.0); none of those has an
+        algorithm in common with us.
+        """
+        if self._banner:
+            self.send_packet(MSG_USERAUTH_BANNER, String(self._banner), String(""))
 
     async def _authenticate(self, asked: messages.Attempt) -> None:
         try:
@@ -89,7 +105,7 @@ class Authentication(Movable):
             case "offered":
                 self.send_packet(MSG_USERAUTH_PK_OK, String(asked.algorithm), String(asked.blob))
             case "denied" if answer.last:
-                self.disconnect(DISC_PROTOCOL_ERROR, "Too many authentication failures")
+                self.disconnect(DISC_PROTOCOL_ERROR, answer.message)
             case "denied":
                 self.send_userauth_failure(False)
 

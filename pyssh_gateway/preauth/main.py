@@ -54,10 +54,12 @@ def run_preauth(monitor: socket.socket, walls: Walls) -> int:
     if not select.select([monitor], [], [], 0)[0]:  # forked ahead: nobody waits for it yet
         with suppress(TimeoutError):  # the machine has no time for it, and somebody may wait by now
             asyncio.run(rehearse())
-    return _be_of_use(monitor, missing)
+    with asyncio.Runner() as runner:
+        runner.get_loop()  # now, and not when somebody waits
+        return _be_of_use(monitor, missing, runner)
 
 
-def _be_of_use(monitor: socket.socket, missing: tuple[str, ...]) -> int:
+def _be_of_use(monitor: socket.socket, missing: tuple[str, ...], runner: asyncio.Runner) -> int:
     """Wait for the client, and serve it."""
     monitor.setblocking(True)
     packet, descriptors = receive(monitor)
@@ -69,7 +71,7 @@ def _be_of_use(monitor: socket.socket, missing: tuple[str, ...]) -> int:
         close_all(descriptors)
         return 0  # nobody needs it any more
     monitor.setblocking(False)
-    asyncio.run(_serve(socket.socket(fileno=descriptors[0]), serve, monitor, missing))
+    runner.run(_serve(socket.socket(fileno=descriptors[0]), serve, monitor, missing))
     return 0
 
 
@@ -88,7 +90,9 @@ async def _serve(
         [],
         identification=serve.identification.decode("ascii", "replace").removeprefix("SSH-2.0-"),
     )
-    connection = Authentication(loop, settings, _services(serve, link, over), stranger, link.attempt)
+    connection = Authentication(
+        loop, settings, _services(serve, link, over), stranger, link.attempt, banner=serve.banner
+    )
     await loop.connect_accepted_socket(lambda: connection, client)
     await over.wait()
     with suppress(TimeoutError):

@@ -4,17 +4,17 @@ It is its account already, so what it gets here is what its account could have a
 leads no further. Nothing here waits. How the process is talked to, and whether it lives, is not known here.
 """
 
+import os
 import pwd
 from collections.abc import Callable
 from functools import partial
 
+from pyssh_gateway.core.transfers.sftp_options import expanded
 from pyssh_gateway.ipc import spawner as protocol
-from pyssh_gateway.spawner.child import Inherited
 from pyssh_gateway.spawner.processes import process
 from pyssh_gateway.spawner.processes.children import Children, Report
 from pyssh_gateway.spawner.processes.login_recorder import LoginRecorder
-from pyssh_gateway.spawner.processes.process import SpawnError
-from pyssh_gateway.spawner.processes.user_servers import UserServers
+from pyssh_gateway.spawner.processes.process import Begin, SpawnError
 
 STARTING_PER_ACCOUNT = 4
 """Processes of one account that are on their way at a time; its next request waits. Each takes some ten milliseconds of
@@ -24,26 +24,27 @@ a processor until it is the account's program, and others' processes get theirs 
 class AccountRequests:
     """Serves the postauth process that was asked for by the name `user`, whose entry is `account`.
 
-    `may_log_in` says whether the configuration still lets it in. `report` sends an answer with its descriptors, which
-    it closes. Processes get `inherited` back, and may become one of `servers`.
+    `may_log_in` says whether the configuration still lets it in, `chroot_of` what it has for a root directory (as the
+    configuration writes it; empty: the machine's): the asker has no say in that. `report` sends an answer with its
+    descriptors, which it closes. `begin` has a child become a process.
     """
 
     def __init__(
         self,
         user: str,
         account: pwd.struct_passwd,
-        inherited: Inherited,
-        servers: UserServers,
+        begin: Begin,
         *,
         may_log_in: Callable[[str], bool],
+        chroot_of: Callable[[str], str],
         report: Report,
         records: LoginRecorder,
     ) -> None:
         self._user = user
         self._account = account
-        self._inherited = inherited
-        self._servers = servers
+        self._begin = begin
         self._may_log_in = may_log_in
+        self._chroot_of = chroot_of
         self._report = report
         self.children = Children(report, records)
 
@@ -65,9 +66,14 @@ class AccountRequests:
         elif not self._may_log_in(self._user):
             self._refuse(number, f"{self._user} is not an account that may log in")
         else:
-            inherited, servers = self._inherited, self._servers
-            start = partial(process.start, plan, account, inherited=inherited, servers=servers)
+            start = partial(process.start, plan, account, self._begin, self._chroot())
             self.children.start(number, start, plan.peer)
+
+    def _chroot(self) -> bytes | None:
+        """The root directory of its sessions; None: the machine's."""
+        account, pattern = self._account, self._chroot_of(self._user)
+        home = os.fsencode(account.pw_dir)
+        return expanded(os.fsencode(pattern), user=account.pw_name, uid=account.pw_uid, home=home) if pattern else None
 
     def _is_own(self, user: str, entry: pwd.struct_passwd) -> bool:
         """Whether `user`, whose entry this is, names its own account. Directories know aliases of one.

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 import msgspec
 
-from pyssh_gateway.spawner.processes import oom
+from pyssh_gateway.spawner.processes import chroot, oom
 from pyssh_gateway.system.privileges import become
 
 NULL = -1
@@ -51,6 +51,11 @@ class Inherited(msgspec.Struct, frozen=True):
         """What the server's own processes get: as many descriptors as may be, and protection from a lack of memory."""
         hard = self.open_files[1]
         return Inherited((hard, hard), oom.for_server_process(self.oom_score))
+
+    def for_stranger(self) -> "Inherited":
+        """What a preauth process gets: when memory runs out, a stranger's connection goes before all others."""
+        hard = self.open_files[1]
+        return Inherited((hard, hard), self.oom_score)
 
 
 Complain = Callable[[BaseException], None]
@@ -86,8 +91,9 @@ class Setup(msgspec.Struct, frozen=True):
     `descriptors` become 0, 1, 2 and on, with `NULL` for /dev/null; None leaves 0, 1 and 2 as they are. Those in `kept`
     stay open under their numbers; nothing else does. `inherited` is given back, `ignored` are signals that are thrown
     away instead of having their defaults. `directory` and `umask` None stay what they are. `prepare` is done with the
-    server's rights still. Then the child becomes `account` with its groups, if the server is root (None: it stays what
-    it is). It ends with `failed` if it can't begin, or if its work raises, which `complain` tells.
+    server's rights still. Then `root` becomes its root directory (None: it keeps the machine's), and the child becomes
+    `account` with its groups, if the server is root (None: it stays what it is). It ends with `failed` if it can't
+    begin, or if its work raises, which `complain` tells.
     """
 
     descriptors: tuple[int, ...] | None = None
@@ -97,6 +103,7 @@ class Setup(msgspec.Struct, frozen=True):
     umask: int | None = UMASK
     directory: str | None = "/"
     account: pwd.struct_passwd | None = None
+    root: bytes | None = None
     prepare: Callable[[], None] | None = None
     failed: int = 1
     complain: Complain = on_standard_error("pyssh-gateway: ")
@@ -149,9 +156,9 @@ def _be(setup: Setup, work: Work, ready: int) -> NoReturn:
     """Everything in the child."""
     code = setup.failed
     try:
-        _let_signals_in(setup.ignored)
+        let_signals_in(setup.ignored)
         os.setsid()
-        ready = _arrange(setup.descriptors, setup.kept, ready)
+        ready = arrange(setup.descriptors, setup.kept, ready)
         if setup.inherited is not None:
             setup.inherited.restore()
         if setup.umask is not None:
@@ -161,7 +168,7 @@ def _be(setup: Setup, work: Work, ready: int) -> NoReturn:
         if setup.prepare is not None:
             setup.prepare()
         if setup.account is not None:
-            be_account(setup.account.pw_name, setup.account.pw_uid, setup.account.pw_gid)
+            be_account(setup.account.pw_name, setup.account.pw_uid, setup.account.pw_gid, setup.root)
         if ready >= 0:
             os.close(ready)
         code = work()
@@ -172,14 +179,22 @@ def _be(setup: Setup, work: Work, ready: int) -> NoReturn:
         os._exit(code)
 
 
-def be_account(name: str, uid: int, gid: int) -> None:
-    """Give up the server's rights for those of the account and its groups. Without root's rights there is no change."""
+def be_account(name: str, uid: int, gid: int, root: bytes | None = None) -> None:
+    """Give up the server's rights for those of the account and its groups, and the machine's root directory for `root`.
+
+    Without root's rights there is no change, and no `root`. The groups are looked up first: in another root directory
+    the C library would find other files, and other libraries to load for them.
+    """
     if os.geteuid() == 0:
         os.initgroups(name, gid)
+        if root is not None:
+            chroot.enter(root)
         become(uid, gid)
+    elif root is not None:
+        raise PermissionError("only a server that runs as root can give a session another root directory")
 
 
-def _let_signals_in(ignored: Collection[int]) -> None:
+def let_signals_in(ignored: Collection[int]) -> None:
     """Have the default for every signal, with none of the spawner's handlers, and let them in.
 
     Python's ignoring of SIGPIPE and SIGXFSZ goes, too: exec would pass that on.
@@ -194,7 +209,7 @@ def _let_signals_in(ignored: Collection[int]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _arrange(descriptors: tuple[int, ...] | None, kept: frozenset[int], ready: int) -> int:
+def arrange(descriptors: tuple[int, ...] | None, kept: frozenset[int], ready: int) -> int:
     """Put `descriptors` where they belong and close all others but `kept` and `ready`; the latter's new number."""
     count = STANDARD if descriptors is None else len(descriptors)
     if ready >= 0:

@@ -19,7 +19,7 @@ from pyssh_gateway.spawner.links.link import Link
 from pyssh_gateway.spawner.links.outbox import STUCK_SECONDS
 from pyssh_gateway.spawner.processes import server_process
 from pyssh_gateway.spawner.processes.server_process import ServerProcesses
-from pyssh_gateway.system.signals import unix_name
+from pyssh_gateway.system.signals import HANDED_ON, unix_name
 
 CRASHED = 1
 """The exit code of a monitor with a bug, and the spawner's when it could not be kept running."""
@@ -123,10 +123,13 @@ class Monitor:
 
     # -- its end ------------------------------------------------------------------------------------------------------
 
-    def stop(self, now: float, within: float) -> bool:
-        """Ask it to leave within so many seconds; whether there is one, or none can be started at present."""
+    def stop(self, number: int, now: float, within: float) -> bool:
+        """Ask it to leave within so many seconds; whether there is one, or none can be started at present.
+
+        `number` is the signal that asks the server to stop, which the monitor is told of, to say what it was.
+        """
         self._kill_at = now + within
-        self.signal(signal.SIGTERM)
+        self.signal(HANDED_ON[signal.Signals(number)])
         waiting, self._start_at = self._start_at is not None, None
         return not waiting
 

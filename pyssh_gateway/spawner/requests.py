@@ -5,6 +5,7 @@ Nothing here waits. Whether the monitor lives, and what else the spawner does, i
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -38,12 +39,14 @@ FromTables = (
 class Permissions(msgspec.Struct, frozen=True):
     """What may be asked for, whatever the asker says: processes as these accounts, these key files, these commands.
 
-    Of each key file it is known which accounts it lets in to: those have a say in who may own it.
+    Of each key file it is known which accounts it lets in to: those have a say in who may own it. `chroots` are the
+    root directories of accounts that have one of their own, with the tokens of `login.chroot`.
     """
 
     users: frozenset[str]
     key_files: Mapping[str, frozenset[str]]
     stop: StopCommands = StopCommands()
+    chroots: Mapping[str, str] = MappingProxyType({})
 
 
 class Requests:
@@ -75,7 +78,7 @@ class Requests:
     def permit(self, permissions: Permissions) -> None:
         """Go by these tables from now on."""
         self._permissions = permissions
-        self._servers.permit(permissions.users)
+        self._servers.permit(permissions.users, permissions.chroots)
 
     def answer(self, request: FromTables) -> None:
         """Do what the monitor asks, if it may."""

@@ -45,8 +45,7 @@ class Sampler:
 
         def work() -> int:
             signal.alarm(2 * int(SAMPLE_SECONDS))  # if the spawner has not lived to end it, which has the same socket
-            besides = self._besides(spawner) | {os.getpid()}
-            link.report_alone(protocol.Activity(number, activity.sample(spawner, besides)))
+            link.report_alone(protocol.Activity(number, activity.sample(spawner, self._besides(spawner), os.getpid())))
             return 0
 
         # However long this takes, no session's descriptor is kept open by it.

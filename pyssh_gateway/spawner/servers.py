@@ -11,7 +11,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 
@@ -23,10 +23,11 @@ from pyssh_gateway.spawner.links.link import Link
 from pyssh_gateway.spawner.links.outbox import STUCK_SECONDS
 from pyssh_gateway.spawner.processes import process, server_process
 from pyssh_gateway.spawner.processes.children import Report, exited
-from pyssh_gateway.spawner.processes.forked_ahead import AGAIN_SECONDS, Forked, ForkedAhead
+from pyssh_gateway.spawner.processes.forked_ahead import Forked, ForkedAhead
 from pyssh_gateway.spawner.processes.login_recorder import LoginRecorder
 from pyssh_gateway.spawner.processes.process import SpawnError
 from pyssh_gateway.spawner.processes.server_process import LastWords, ServerProcesses
+from pyssh_gateway.spawner.processes.session_child import SessionChildren
 from pyssh_gateway.spawner.processes.user_servers import UserServers
 from pyssh_gateway.system.signals import unix_name
 
@@ -35,6 +36,13 @@ MAX_PREAUTH = 40
 
 KILLED_SECONDS = 1.0
 """How long a process may take to vanish after SIGKILL. One that does not hangs in the kernel, and is given up."""
+
+LOGIN_AGAIN_SECONDS = 0.1
+"""How long after an account's first login a process is forked for another's: a login, whose processors that would
+share, takes about as long."""
+
+SESSION_AGAIN_SECONDS = 0.02
+"""The same after a session has begun: so long a command that does next to nothing takes."""
 
 NOBODYS = -1
 """The number of a process that no monitor knows: requests have none below 0."""
@@ -83,7 +91,8 @@ class _Postauth:
 class Servers:
     """All preauth and postauth processes. Times are `time.monotonic()`'s.
 
-    `report` goes to the monitor; `on_spawn` is called when a session's process was asked for.
+    `report` goes to the monitor; `on_spawn` is called when a session's process was asked for, and told
+    whether its user is greeted.
     """
 
     def __init__(
@@ -95,18 +104,18 @@ class Servers:
         report: Report,
         records: LoginRecorder,
         say: Say,
-        on_spawn: Callable[[], None],
+        on_spawn: Callable[[bool], None],
     ) -> None:
         self._processes = processes
-        self._user_servers = user_servers
         self._inherited = inherited
         self._report = report
         self._records = records
         self._say = say
         self._on_spawn = on_spawn
         self._users: frozenset[str] = frozenset()
-        self._ahead = ForkedAhead(self._fork)
-        self._unassigned: dict[int, _Server] = {}
+        self._chroots: Mapping[str, str] = {}
+        self._accounts = ForkedAhead(partial(server_process.start_postauth, processes, inherited))
+        self._sessions = SessionChildren(inherited, user_servers)
         self._preauth: dict[int, _Server] = {}
         self._postauth: dict[int, _Postauth] = {}
         # -- at the stop
@@ -116,9 +125,10 @@ class Servers:
 
     # -- what the monitor asks ----------------------------------------------------------------------------------------
 
-    def permit(self, users: frozenset[str]) -> None:
-        """Processes may run as these accounts from now on, and as no others."""
+    def permit(self, users: frozenset[str], chroots: Mapping[str, str]) -> None:
+        """Processes may run as these accounts from now on, and no others; with these root directories, if with any."""
         self._users = users
+        self._chroots = chroots
 
     def start_preauth(self, request: protocol.StartPreauth) -> None:
         """Start a process for one stranger."""
@@ -139,7 +149,7 @@ class Servers:
             undo.pop_all()
         self._preauth[pid] = _Server("preauth process", request.id, pid, words)
         self._report(protocol.Spawned(request.id, pid, ""), [ours.detach()])
-        self._expect_a_login()
+        self._expect()
 
     def start_postauth(self, request: protocol.StartPostauth) -> None:
         """Start the process that serves the connections of an account."""
@@ -167,59 +177,36 @@ class Servers:
                 self._refuse(request.id, f"can't start a process: {error.strerror}")
                 return
             undo.pop_all()
-        self._unassigned.pop(forked.pid, None)
+        forked.link.close()
         server = _Server(f"postauth process of {user}", request.id, forked.pid, forked.words)
         link = Link(control, protocol.decode_postauth_request)
         requests = AccountRequests(
             user,
             account,
-            self._inherited,
-            self._user_servers,
+            self._sessions.begin,
             may_log_in=lambda name: name in self._users,
+            chroot_of=lambda name: self._chroots.get(name, ""),
             report=link.report,
             records=self._records,
         )
         self._postauth[forked.pid] = _Postauth(server, user, link, requests)
         self._report(protocol.Spawned(request.id, forked.pid, ""), [ours.detach()])
-        self._expect_a_login(AGAIN_SECONDS)
-
-    def _expect_a_login(self, after: float = 0.0) -> None:
-        """Have a process at hand, unless every account has one."""
-        if not self._leaving and self._users - {one.user for one in self._postauth.values()}:
-            self._ahead.expect(time.monotonic(), after)
+        self._expect(login_after=LOGIN_AGAIN_SECONDS)
 
     def _assign(self, account: pwd.struct_passwd, monitors: socket.socket, spawners: socket.socket) -> Forked:
-        """A process that is told to be `account`: the one at hand, or a new one. Raises OSError."""
+        """A process that is told to be `account`, with the sockets. Raises OSError."""
         order = protocol.encode(protocol.BeAccount(account.pw_name, account.pw_uid, account.pw_gid))
-        descriptors = [monitors.fileno(), spawners.fileno()]
-        spare = self._ahead.take()
-        if spare is not None:
-            with spare.link, suppress(OSError):  # it has ended
-                socket.send_fds(spare.link, [order], descriptors)
-                return spare
-        link, theirs = protocol.socket_pair()
-        with link, theirs:
-            socket.send_fds(link, [order], descriptors)  # before the fork: so it knows that somebody waits
-            return self._fork_with(link, theirs)
+        return self._accounts.tell(order, [monitors.fileno(), spawners.fileno()])
 
-    def _fork(self) -> Forked:
-        link, theirs = protocol.socket_pair()
-        with theirs:
-            try:
-                return self._fork_with(link, theirs)
-            except BaseException:
-                link.close()
-                raise
-
-    def _fork_with(self, link: socket.socket, theirs: socket.socket) -> Forked:
-        """A process that hears at `theirs` whose it is."""
-        words = LastWords()
-        try:
-            pid = server_process.start_postauth(self._processes, theirs, words, self._inherited)
-        except BaseException:
-            words.close()
-            raise
-        return Forked(pid, words, link)
+    def _expect(self, login_after: float = 0.0) -> None:
+        """Somebody may log in, and then there will be a session: have the processes for that."""
+        if self._leaving:
+            return
+        now = time.monotonic()
+        if self._users - {one.user for one in self._postauth.values()}:
+            self._accounts.expect(now, login_after)
+        if self._postauth:
+            self._sessions.ahead.expect(now)
 
     def kill(self, number: int) -> None:
         """Kill the process that was started by the monitor's request `number`, if it is there."""
@@ -245,7 +232,8 @@ class Servers:
             return
         if request is not None:
             guarded(request, one.requests.answer, one.link.report, self._say)
-            self._on_spawn()
+            self._sessions.ahead.expect(time.monotonic(), SESSION_AGAIN_SECONDS)
+            self._on_spawn(request.plan.greet)
 
     def _end(self, one: _Postauth, why: str) -> None:
         self._say(f"killing {one.server.name}: {why}")
@@ -257,12 +245,12 @@ class Servers:
     @property
     def running(self) -> bool:
         """Whether any of them is there."""
-        return bool(self._preauth or self._postauth or self._unassigned)
+        return bool(self.pids)
 
     @property
     def pids(self) -> set[int]:
         """All of them; what they had started for sessions is not among these."""
-        return {server.pid for server in self._all()}
+        return {server.pid for server in self._all()} | self._accounts.pids | self._sessions.ahead.pids
 
     def watched(self) -> Iterator[Watched]:
         """What to poll. poll(2) tells of an end though nobody has asked, so a link without `events` is left out."""
@@ -274,16 +262,15 @@ class Servers:
 
     def next_at(self) -> float | None:
         """When to call `tick`, if nothing happens before."""
-        times = [self._kill_at, self._give_up_at, self._ahead.next_at()]
+        times = [self._kill_at, self._give_up_at, *(ahead.next_at() for ahead in self._ahead)]
         for one in self._postauth.values():
             times += [one.link.stuck_at, one.requests.children.next_at()]
         return min((at for at in times if at is not None), default=None)
 
     def tick(self, now: float) -> None:
         """Do what is due at `now`."""
-        forked = self._ahead.tick(now)
-        if forked is not None:
-            self._unassigned[forked.pid] = _Server("process for an account", NOBODYS, forked.pid, forked.words)
+        for ahead in self._ahead:
+            ahead.tick(now)
         for one in self._postauth.values():
             one.requests.children.tick(now)
             if one.link.stuck_at is not None and now >= one.link.stuck_at:
@@ -292,15 +279,20 @@ class Servers:
             self.kill_all(now)
         if self._give_up_at is not None and now >= self._give_up_at:
             self._give_up_at = None
-            for each in (self._preauth, self._postauth, self._unassigned):
-                each.clear()
+            self._preauth.clear()
+            self._postauth.clear()
+            for ahead in self._ahead:
+                ahead.give_up()
 
     def reaped(self, pid: int, status: int) -> bool:
         """The child `pid` has ended with `status`, as waitpid(2) gives it; whether it is one of these or of theirs."""
-        for servers in (self._preauth, self._unassigned):
-            if pid in servers:
-                self._ahead.ended(pid)
-                self._ended(servers.pop(pid), status, "")
+        if pid in self._preauth:
+            self._ended(self._preauth.pop(pid), status, "")
+            return True
+        for ahead in self._ahead:
+            words = ahead.ended(pid)
+            if words is not None:
+                self._ended(_Server("process that was forked ahead", NOBODYS, pid, words), status, "")
                 return True
         if pid not in self._postauth:
             return any(one.requests.children.reaped(pid, status) for one in self._postauth.values())
@@ -322,8 +314,11 @@ class Servers:
             self._report(exited(server.number, status), [])
 
     def _all(self) -> list[_Server]:
-        postauth = (one.server for one in self._postauth.values())
-        return [*self._preauth.values(), *postauth, *self._unassigned.values()]
+        return [*self._preauth.values(), *(one.server for one in self._postauth.values())]
+
+    @property
+    def _ahead(self) -> tuple[ForkedAhead, ForkedAhead]:
+        return self._accounts, self._sessions.ahead
 
     # -- when a monitor has ended, or the server does -----------------------------------------------------------------
 
@@ -357,7 +352,8 @@ class Servers:
             return
         self._leaving = True
         self._kill_at = now + within
-        self._ahead.drop()
+        for ahead in self._ahead:
+            ahead.drop()
         self.monitor_gone()
         for one in self._postauth.values():
             one.link.close()
@@ -370,6 +366,8 @@ class Servers:
             if not server.killed:
                 self._say(f"killing {server.name}: it did not leave in time")
             server.kill()
+        for ahead in self._ahead:
+            ahead.kill()
 
 
 def _cause(code: int) -> str:

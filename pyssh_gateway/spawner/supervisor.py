@@ -29,6 +29,7 @@ from pyssh_gateway.spawner.links.guard import guarded
 from pyssh_gateway.spawner.monitor_process import Monitor
 from pyssh_gateway.spawner.processes import subreaper
 from pyssh_gateway.spawner.processes.login_recorder import LoginRecorder
+from pyssh_gateway.spawner.processes.motd import Motd
 from pyssh_gateway.spawner.processes.server_process import ServerProcesses
 from pyssh_gateway.spawner.processes.user_servers import UserServers
 from pyssh_gateway.spawner.reload import Reloading
@@ -107,6 +108,7 @@ class Supervisor:
             servers=self._servers,
             sampler=sampler,
         )
+        self._motd = Motd(inherited, say, enabled=reloading.config.session.update_motd)
         # -- boot and services
         self._booting = booting
         self._boot_until = 0.0
@@ -126,6 +128,7 @@ class Supervisor:
         self._boot_until = now + BOOT_SECONDS
         if self._services:
             self._services_at = now + SERVICES_AFTER_SECONDS
+        self._motd.want(now)
         self._monitor.start(now)
         self._tick()
         self._processes.import_ssh()  # beside the monitor, which loads keys meanwhile
@@ -168,7 +171,7 @@ class Supervisor:
 
     def _next_at(self) -> float | None:
         """When there is something to do although nothing has happened."""
-        parts = (self._services, self._requests, self._servers, self._monitor, self._late, self._reloading)
+        parts = (self._services, self._requests, self._servers, self._monitor, self._late, self._reloading, self._motd)
         times = [part.next_at() for part in (*parts, self._records)]
         if self._services_at is not None:
             times.append(self._services_at if self._booting is None else max(self._services_at, self._boot_until))
@@ -180,7 +183,7 @@ class Supervisor:
         code = self._monitor.tick(now)
         if code is not None:
             self._end(code)
-        for part in (self._requests, self._servers, self._records, self._late, self._reloading):
+        for part in (self._requests, self._servers, self._records, self._late, self._reloading, self._motd):
             part.tick(now)
         if self._services_at is None:
             self._services.tick(now)
@@ -197,6 +200,7 @@ class Supervisor:
         self._code = code
         self._stop_services()
         self._reloading.close()
+        self._motd.close()
         self._servers.leave(time.monotonic(), STOP_MARGIN_SECONDS)
 
     # -- boot and services ------------------------------------------------------------------------------------------
@@ -215,8 +219,10 @@ class Supervisor:
     def _hear_service(self, pipe: int, _happened: int) -> None:
         self._services.read(pipe, time.monotonic())
 
-    def _session_started(self) -> None:
-        """A login does not share the processors with services any more."""
+    def _session_started(self, greets: bool) -> None:
+        """A login does not share the processors with services any more, and the next one is shown what is new."""
+        if greets:
+            self._motd.want(time.monotonic())
         if self._services_at is not None:
             self._services_at = time.monotonic()
 
@@ -233,6 +239,7 @@ class Supervisor:
         self._permissions = self._reloading.permissions
         self._requests.permit(self._permissions)
         self._stop_within = self._reloading.config.stop.drain + STOP_MARGIN_SECONDS
+        self._motd.enabled = self._reloading.config.session.update_motd
         self._report(protocol.Reread())
 
     # -- what the monitor asks ----------------------------------------------------------------------------------------
@@ -287,6 +294,7 @@ class Supervisor:
     def _not_sessions(self, spawner: int) -> set[int]:
         """Our children that run for no session: the server's own processes, services, what works at boot or a stop."""
         ours = {self._monitor.pid} | self._servers.pids | self._requests.children.pids | self._reloading.pids
+        ours |= self._motd.pids
         if self._booting is not None:
             ours.add(self._booting.pid)
         return ours | self._services.processes(spawner)
@@ -299,7 +307,8 @@ class Supervisor:
             arrived = os.read(self._signals, 4096)
         except BlockingIOError:
             return
-        for number in arrived:
+        # Of a Ctrl-C that comes together with somebody's SIGTERM, the Ctrl-C is what a person meant.
+        for number in sorted(arrived):
             now = time.monotonic()
             if number == signal.SIGHUP and not self._terminal.is_gone():
                 self._reloading.ask(now)
@@ -313,7 +322,7 @@ class Supervisor:
         if self._stop_asked_at is None:
             self._stop_asked_at = now
             seconds = self._services.stop_seconds if self._services.stopping else 0.0
-            if not self._monitor.stop(now, self._stop_within + seconds):
+            if not self._monitor.stop(number, now, self._stop_within + seconds):
                 self._end(0)
         elif now - self._stop_asked_at > SAME_SIGNAL_SECONDS:
             self._monitor.signal(signal.SIGKILL)
@@ -328,6 +337,8 @@ class Supervisor:
             pid, status = ended
             if pid == self._monitor.pid:
                 monitor_status = status
+            elif self._motd.reaped(pid):
+                pass
             elif not any(part.reaped(pid, status) for part in (self._servers, self._requests, self._reloading)):
                 self._services.reaped(pid, status, time.monotonic())
         if monitor_status is not None:

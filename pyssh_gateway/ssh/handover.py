@@ -155,7 +155,9 @@ class Movable(Transport):
         self.client_host_key_algs = tuple(name.encode("ascii") for name in state.client_host_keys)
         self._user_of_first_request, self._username = state.user, state.user.decode("ascii")
         self._can_send_ext_info = state.can_send_ext_info
-        self._rekey_bytes_sent, self._rekey_time = state.rekey_bytes, time.monotonic() + state.rekey_seconds
+        self._rekey_bytes_sent, self._bytes_in_at_rekey = state.rekey_bytes, 0
+        left = min(state.rekey_seconds, self._rekey_seconds or state.rekey_seconds)
+        self._rekey_time = time.monotonic() + left
         self.bytes_in, self.bytes_out = state.bytes_in, state.bytes_out
         self._identified = self._has_spoken = self._kex_complete = self._auth_in_progress = True
         self.hold_input(_UNTIL_SUCCESS)

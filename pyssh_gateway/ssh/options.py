@@ -36,6 +36,10 @@ SIGNATURE_ALGORITHMS = (
 )
 
 
+_NEVER = 365 * 86400.0
+"""Seconds until a connection on which nobody has logged in makes new keys. It has ended long before."""
+
+
 class PublicHostKey(SSHKeyPair):
     """A key of the server's, whose private half is elsewhere: it can't sign (see `KeyExchange`).
 
@@ -54,12 +58,15 @@ def options(
     identification: str,
     keepalive: float = 0,
     keepalive_misses: int = 3,
+    rekey_bytes: int = 2**30,
+    rekey_seconds: float = _NEVER,
 ) -> SSHServerConnectionOptions:
     """asyncssh's settings for every connection: nothing that is not said here is on.
 
     `offered` are signature algorithms and the public keys that sign with them in key exchange, in their order,
     `announced` all public keys that clients may learn. `identification` is what follows SSH-2.0- in our line. A client
     that is silent is asked every `keepalive` seconds (0: never) whether it is there, and is gone after so many misses.
+    New keys are made after `rekey_bytes` either way, or after `rekey_seconds` (0: at no time).
     """
     keys = OrderedDict[bytes, SSHKeyPair]((name, PublicHostKey(name, blob)) for name, blob in offered)
     made = SSHServerConnectionOptions(
@@ -82,6 +89,8 @@ def options(
         login_timeout=0,  # monitor.arrivals.strangers has the clock
         keepalive_interval=keepalive,
         keepalive_count_max=keepalive_misses,
+        rekey_bytes=rekey_bytes,
+        rekey_seconds=rekey_seconds,
         agent_forwarding=False,
         x11_forwarding=False,
         line_editor=False,

@@ -71,6 +71,7 @@ class Transport(KeyExchange):
     ) -> None:
         super().__init__(loop, options, services)
         self.bytes_out = 0
+        self._bytes_in_at_rekey = 0
         self.writing_paused = False
         self._socket: socket.socket | None = None
         self._outbox = bytearray()
@@ -104,6 +105,7 @@ class Transport(KeyExchange):
             if self.bytes_in > EARLY_TOTAL_BYTES:
                 self._force_close(asyncssh.ProtocolError("too much data before authentication"))
                 return False
+        self._make_new_keys_if_due()
         return True
 
     def _acknowledge_at_once(self) -> None:
@@ -128,9 +130,7 @@ class Transport(KeyExchange):
         That is a countermeasure for CBC ciphers (RFC 4251 section 9.3.1), which are not offered; it doubles the cost
         of every packet.
         """
-        if self._auth_complete and self._kex_complete and self._rekey_due():
-            self._send_kexinit()
-            self._kexinit_sent = True
+        self._make_new_keys_if_due()
         if self.writing_paused and pkttype not in DATA_MESSAGES:
             self._count_answer(sum(map(len, args)))
         if self._must_wait(pkttype):
@@ -143,9 +143,16 @@ class Transport(KeyExchange):
         if self._kex_complete:
             self._rekey_bytes_sent += size
 
+    def _make_new_keys_if_due(self) -> None:
+        if self._auth_complete and self._kex_complete and self._rekey_due():
+            self._send_kexinit()
+            self._kexinit_sent = True
+
     def _rekey_due(self) -> bool:
+        """Whether the keys have been used enough, either way, as sshd sees it (packet.c, ssh_packet_need_rekeying)."""
         return bool(
             self._rekey_bytes_sent >= self._rekey_bytes
+            or self.bytes_in - self._bytes_in_at_rekey >= self._rekey_bytes
             or (self._rekey_seconds and time.monotonic() >= self._rekey_time)
         )
 
@@ -305,6 +312,7 @@ class Transport(KeyExchange):
     # -- key exchange -------------------------------------------------------------------------------------------
 
     def _send_kexinit_now(self) -> None:
+        self._bytes_in_at_rekey = self.bytes_in
         super()._send_kexinit_now()
         self._tell_writable()
 

@@ -9,8 +9,12 @@ import socket
 import time
 from collections.abc import MutableMapping
 
-from pyssh_gateway.config.source import Endpoint, shown_endpoint
+from pyssh_gateway.config.source import Endpoint, endpoints_of, shown_endpoint
 from pyssh_gateway.startup import socket_activation
+
+TYPE_CHECKING = False  # as in `serve`: nothing heavy before the port is bound
+if TYPE_CHECKING:
+    from pyssh_gateway.config.types import Config
 
 BACKLOG = 1024
 """Connections that the kernel holds until the monitor accepts them (its own limit, net.core.somaxconn, is 4096)."""
@@ -82,6 +86,34 @@ def listen(endpoint: Endpoint, *, ipv6_only: bool = False) -> socket.socket:
 
 def listen_once(endpoint: Endpoint, *, ipv6_only: bool = False) -> socket.socket:
     """As `listen`, but tried once. Raises `OSError`."""
+    sock = _bound(endpoint, ipv6_only=ipv6_only)
+    try:
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def endpoints_in(config: "Config") -> tuple[Endpoint, ...]:
+    """Where the server of a configuration listens, if it is not given sockets."""
+    address = config.listen.address
+    return endpoints_of(address if isinstance(address, str) else list(address), config.listen.port) or ()
+
+
+def unavailable(endpoints: tuple[Endpoint, ...]) -> dict[Endpoint, OSError]:
+    """Which of `endpoints` a server could not listen on now, and why. Nobody can connect there meanwhile."""
+    problems = {}
+    for endpoint in endpoints:
+        try:
+            _bound(endpoint, ipv6_only=_has_ipv4(endpoint[1], endpoints)).close()
+        except OSError as error:
+            problems[endpoint] = error
+    return problems
+
+
+def _bound(endpoint: Endpoint, *, ipv6_only: bool) -> socket.socket:
+    """A socket that is bound and does not listen yet: where another one listens, that fails. Raises `OSError`."""
     family = socket.AF_INET6 if ":" in endpoint[0] else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -89,7 +121,6 @@ def listen_once(endpoint: Endpoint, *, ipv6_only: bool = False) -> socket.socket
         if ipv6_only and family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(endpoint)
-        sock.listen(BACKLOG)
     except OSError:
         sock.close()
         raise

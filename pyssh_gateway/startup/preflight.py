@@ -24,23 +24,37 @@ def start_problems(config: Config) -> tuple[list[str], Mapping[str, str]]:
     """
     unusable = unusable_key_files(config)
     passed_over = unusable if others_let_in(config, unusable) else {}
-    return login_problems(config, passed_over) + place_problems(config), passed_over
+    problems = config_problems(config) + login_problems(config, passed_over) + place_problems(config)
+    return problems, passed_over
 
 
-def login_problems(config: Config, passed_over: Collection[str] = ()) -> list[str]:
-    """What is wrong with the accounts and key files that `config` names, a line each, but for files `passed_over`."""
+def config_problems(config: Config) -> list[str]:
+    """What is wrong with `config` on whatever machine, beyond what reading it has shown, a line each."""
     # Late: nothing before the bind needs them.
+    from pyssh_gateway.core.login_rules import chroot_problems
     from pyssh_gateway.core.transfers.sftp_options import problem_of
 
-    me = pwd.getpwuid(os.geteuid())
-    made_at_boot = _made_at_boot(config)
     problems: list[str] = []
     if not config.login:
         problems.append("nobody may log in: add a [[login]] with user and keys to the configuration")
     for index, login in enumerate(config.login):
-        where = f"login[{index}]"
         if problem := problem_of(login.force_command.encode("utf-8", "surrogateescape")):
-            problems.append(f"{where}.force_command: {problem}")
+            problems.append(f"login[{index}].force_command: {problem}")
+        problems += [f"login[{index}].{problem}" for problem in chroot_problems(login)]
+    if config.stop.action == "command" and not config.stop.command.strip():
+        problems.append('stop.command: missing; stop.action = "command" needs one, such as systemctl poweroff')
+    return problems
+
+
+def login_problems(config: Config, passed_over: Collection[str] = ()) -> list[str]:
+    """What is wrong with the accounts and key files that `config` names, a line each, but for files `passed_over`."""
+    me = pwd.getpwuid(os.geteuid())
+    made_at_boot = _made_at_boot(config)
+    problems: list[str] = []
+    for index, login in enumerate(config.login):
+        where = f"login[{index}]"
+        if login.chroot and me.pw_uid != 0:
+            problems.append(f"{where}.chroot: only a server that root starts can have it, and {me.pw_name} is not root")
         try:
             entry = pwd.getpwnam(login.user)
         except KeyError:
@@ -51,6 +65,22 @@ def login_problems(config: Config, passed_over: Collection[str] = ()) -> list[st
         if me.pw_uid not in {0, entry.pw_uid}:
             problems.append(f"{where}.user: started by {me.pw_name}, only {me.pw_name} can log in, not {login.user}")
     return problems + list(key_file_problems(config, passed_over).values())
+
+
+def chroot_directory_problems(config: Config) -> list[str]:
+    """Which logins' root directories their sessions could not enter now. A start is not kept back by that."""
+    from pyssh_gateway.core.transfers.sftp_options import expanded
+    from pyssh_gateway.spawner.processes import chroot
+
+    problems = []
+    for index, login in enumerate(config.login):
+        if login.chroot and _is_there(login.user):
+            entry = pwd.getpwnam(login.user)
+            home = os.fsencode(entry.pw_dir)
+            path = expanded(os.fsencode(login.chroot), user=entry.pw_name, uid=entry.pw_uid, home=home)
+            if problem := chroot.problem(path):
+                problems.append(f"login[{index}].chroot: {problem}")
+    return problems
 
 
 def key_file_problems(config: Config, passed_over: Collection[str] = ()) -> dict[str, str]:
@@ -124,8 +154,6 @@ def place_problems(config: Config) -> list[str]:
         if mode & _EVERYBODY_MAY_WRITE:
             problems.append(f"{key}: everybody may write to {directory}: run chmod o-w {directory}")
     problems += host_key_place_problems(config)
-    if config.stop.action == "command" and not config.stop.command.strip():
-        problems.append('stop.command: missing; stop.action = "command" needs one, such as systemctl poweroff')
     if config.idle.schedule:
         from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # late: schedules only
 
@@ -135,6 +163,17 @@ def place_problems(config: Config) -> list[str]:
             problems.append(f"idle.timezone: this machine does not know {config.idle.timezone}: install tzdata")
     if os.geteuid() == 0:
         problems += account_problems(config) + preauth_account_problems(config)
+    return problems
+
+
+def name_problems(config: Config) -> list[str]:
+    """What the names of the accounts alone tell on any machine: which are to be another's, for a server of root's."""
+    users, problems = {"root", *(login.user for login in config.login)}, []
+    if config.account in users:
+        problems.append(f"account: the network side can't run as {config.account}: name an account of its own")
+    if config.preauth_account in users | {config.account}:
+        others = f"preauth_account: strangers can't be served as {config.preauth_account}"
+        problems.append(f"{others}; name an account of its own, made with {MAKE_ACCOUNT} pyssh-preauth")
     return problems
 
 
@@ -199,6 +238,56 @@ def host_key_place_problems(config: Config) -> list[str]:
     if not missing:
         return []
     return [f"keys_dir: {directory}: Permission denied; there is no {missing[0]} host key, and none can be made"]
+
+
+def revoked_list_problems(config: Config) -> dict[str, str]:
+    """The lists of what is revoked that can't be used now, and why. Nobody gets in while there is one.
+
+    It is no reason not to start: a service of the server's own may be what fetches it.
+    """
+    if not config.keys.revoked_lists:
+        return {}
+    from pyssh_gateway.core.access.revoked_list import MAX_BYTES, RevokedListError, parse
+    from pyssh_gateway.spawner.key_files import open_trusted
+
+    problems = {}
+    for path in revoked_files(config):
+        try:
+            with os.fdopen(open_trusted(path, ()), "rb") as file:
+                parse(file.read(MAX_BYTES + 1))
+        except (OSError, RevokedListError) as error:
+            reason = error.strerror if isinstance(error, OSError) else None
+            problems[path] = f"keys.revoked: {path} can't be used: {reason or error}"
+    return problems
+
+
+def readable_files(config: Config) -> dict[str, frozenset[str]]:
+    """The files that the monitor may have opened, and which accounts may own each beside root.
+
+    A list of what is revoked is no account's own: that could let itself in again. Nor is a host certificate.
+    """
+    files = (*revoked_files(config), *(path for path, _ in certificate_files(config)))
+    return key_files(config) | dict.fromkeys(files, frozenset())
+
+
+def certificate_files(config: Config) -> tuple[tuple[str, bool], ...]:
+    """Where certificates of host keys are, and whether each has to be there.
+
+    Those that are named have to be; the others are beside their keys, where ssh-keygen puts them.
+    """
+    from pathlib import Path  # late, as below
+
+    from pyssh_gateway.keys.host_keys import certificate_path, key_path
+
+    keys = [key_path(Path(config.keys_dir).absolute(), kind) for kind in config.host_keys.types]
+    named = dict.fromkeys(config.host_keys.certificates, True)
+    beside = [str(certificate_path(path)) for path in (*keys, *map(Path, config.host_keys.files))]
+    return (*named.items(), *((path, False) for path in dict.fromkeys(beside) if path not in named))
+
+
+def revoked_files(config: Config) -> tuple[str, ...]:
+    """The lists of what is revoked."""
+    return tuple(spec.partition(":")[2] for spec in config.keys.revoked_lists)
 
 
 def key_files(config: Config) -> dict[str, frozenset[str]]:

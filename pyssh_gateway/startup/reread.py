@@ -11,6 +11,7 @@ from pyssh_gateway.config import source
 from pyssh_gateway.config.types import Config
 from pyssh_gateway.core.reload import settle
 from pyssh_gateway.ipc.reread import Reread
+from pyssh_gateway.startup import banner_file
 
 MAX_PROBLEMS = 100
 """Mistakes that are told: they are one line of the log, and `pyssh-gateway check` prints the rest."""
@@ -35,8 +36,9 @@ def read_again(
             found = config.parse(source.read(path, environ, {**overrides, "login": [trial_login]}))
     except source.ConfigError as error:
         return _rejected(list(error.problems))
+    found, problems = banner_file.with_text(found)
     settled = settle(in_force, found)
-    problems = problems_of(settled.config)
+    problems += problems_of(settled.config)
     if problems:
         return _rejected(problems)
     return Reread(settled.config, settled.changed, settled.restart)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pwd import struct_passwd
 
     from pyssh_gateway.config.types import Config
+    from pyssh_gateway.ipc.config_origin import ConfigOrigin
     from pyssh_gateway.ipc.crash import Crash
     from pyssh_gateway.ipc.reread import Reread
     from pyssh_gateway.spawner.processes.user_servers import UserServers
@@ -67,6 +68,9 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
 
     # Late: msgspec, and what only matters once a client can connect.
     from pyssh_gateway.config import parser as config_module
+    from pyssh_gateway.ipc.config_origin import ConfigOrigin
+    from pyssh_gateway.startup import state_lock
+    from pyssh_gateway.startup.banner_file import with_text
     from pyssh_gateway.startup.preflight import start_problems
 
     identity = ""
@@ -78,8 +82,10 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
             config = config_module.parse(source.read(options.config, environ, overrides | {"login": [login]}))
         if options.trial:
             _make_trial_account(config.preauth_account)
+        config, unreadable = with_text(config)
         found, passed_over = start_problems(config)
-        problems += found
+        problems += unreadable + found
+        problems += state_lock.problems(config) if problems else state_lock.take(config)
     except (source.ConfigError, CannotStart) as error:
         problems += error.problems
     if problems or not listening:
@@ -89,17 +95,20 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
 
     def reread(in_force: "Config") -> "Reread":
         from pyssh_gateway.startup import reread  # late: few ever do
+        from pyssh_gateway.startup.preflight import revoked_list_problems
 
         return reread.read_again(
             options.config,
             environ,
             overrides,
             trial_login=login,
-            problems_of=lambda config: start_problems(config)[0],
+            problems_of=lambda config: [*start_problems(config)[0], *revoked_list_problems(config).values()],
             in_force=in_force,
         )
 
-    return _supervise(config, listening, identity, environ, terminal=terminal, reread=reread)
+    said: dict[str, object] = {**overrides} if login is None else {**overrides, "login": [login]}
+    origin = ConfigOrigin(os.getcwd(), options.config, source.relevant(environ), said)  # noqa: PTH109 - as a text
+    return _supervise(config, listening, identity, environ, terminal=terminal, reread=reread, origin=origin)
 
 
 def keep_standard_descriptors() -> None:
@@ -183,10 +192,12 @@ def _supervise(
     *,
     terminal: Terminal,
     reread: "Callable[[Config], Reread]",
+    origin: "ConfigOrigin",
 ) -> int:
     from pyssh_gateway.spawner.boot import steps
     from pyssh_gateway.spawner.processes import oom
     from pyssh_gateway.startup import beside_sockets
+    from pyssh_gateway.startup.preflight import certificate_files
 
     users = frozenset(login.user for login in config.login)
     try:
@@ -215,6 +226,8 @@ def _supervise(
         identity=identity,
         started=time.time(),
         timezone=environ.get("TZ"),
+        origin=origin,
+        certificates=certificate_files(config),
     )
 
     def run_monitor(control: socket.socket, generation: int, crashes: "tuple[Crash, ...]", registry: int) -> int:
@@ -291,10 +304,11 @@ def user_servers() -> "UserServers":
 def permissions(config: "Config", environ: Mapping[str, str]) -> "Permissions":
     """What may be asked of the spawner under `config`."""
     from pyssh_gateway.spawner.requests import Permissions
-    from pyssh_gateway.startup.preflight import key_files
+    from pyssh_gateway.startup.preflight import readable_files
 
     users = frozenset(login.user for login in config.login)
-    return Permissions(users, key_files(config), stop_commands(config, environ))
+    chroots = {login.user: login.chroot for login in config.login if login.chroot}
+    return Permissions(users, readable_files(config), stop_commands(config, environ), chroots)
 
 
 def freeze() -> None:

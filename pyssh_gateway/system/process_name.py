@@ -1,11 +1,17 @@
 """The name that a forked process has for people: all have the command line of the server."""
 
 from contextlib import suppress
+from pathlib import Path
 
 from pyssh_gateway.system import libc
 
 PR_SET_NAME = 15
 """prctl(2). A process that has changed its uid may not write /proc/self/comm, which is root's then."""
+
+
+def own_name() -> str:
+    """The name that this process has now."""
+    return Path("/proc/self/comm").read_text(errors="replace").removesuffix("\n")
 
 
 def name_process(name: str) -> None:

@@ -5,6 +5,10 @@ import signal
 SIGNAL_NAMES = ("ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2")
 """The signals of RFC 4254 section 6.10."""
 
+HANDED_ON = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM, signal.SIGHUP: signal.SIGUSR1}
+"""What ends the server, and by which signal the spawner tells the monitor of it. SIGHUP, sent to the monitor, has the
+configuration read again; the spawner ends by it when its terminal is gone."""
+
 
 def unix_name(number: int) -> str:
     """SIGTERM for 15. Real-time signals have no names, and Python raises for most of them."""

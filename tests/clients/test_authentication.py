@@ -146,14 +146,18 @@ def test_other_methods_are_refused_and_logged(client: Client, server: Server, me
 
 
 def test_too_many_keys_are_cut_off(client: Client, server: Server, make_key: MakeKey) -> None:
-    """Protects against trying keys by the dozen: after six failures the connection is over, and says why."""
+    """Protects against trying keys by the dozen, and people with a full agent: both sides read what to set."""
     since = server.mark()
     keys = [make_key() for _ in range(7)]
     options = [part for pair in keys for part in ("-i", str(pair.private))]
     result = client.run("true", *options, key=keys[0].private)
     assert result.status == 255
-    assert b"Too many authentication failures" in result.stderr
-    assert server.wait_for("connection.closed", since=since)["user"] == ""
+    assert b"Too many authentication failures: this server allows 6." in result.stderr
+    assert b"IdentitiesOnly" in result.stderr
+    closed = server.wait_for("connection.closed", since=since)
+    assert closed["user"] == ""
+    assert "closed by the server after 6 failed attempts" in closed["reason"]
+    assert "IdentitiesOnly" in closed["reason"]
     assert len(server.find("auth.attempt", since, result="denied")) == 6
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from tests.conftest import KeyPair, MakeServer
 from tests.support import github as fake
+from tests.support import processes
 from tests.support.client import Client
 from tests.support.forwards import Master, Target, dial, echo, free_port
 from tests.support.idle_stop import moment
@@ -226,7 +227,7 @@ def test_last_login_by_a_removed_key_is_told(
 def test_key_removed_on_github_is_refused_and_its_sessions_end(
     make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair, make_key: MakeKey
 ) -> None:
-    """Protects against people who have left: no new login after a moment, and their terminals are closed with a word.
+    """Protects against people who have left: no new login after a moment, and what they run ends, with a word.
 
     `on_revoke = "keep"` lets these be; other people's on the same account stay in any case.
     """
@@ -238,7 +239,10 @@ def test_key_removed_on_github_is_refused_and_its_sessions_end(
         Client(ending, user_key.private).terminal("cat") as theirs,
         Client(keeping, user_key.private).terminal("cat") as kept,
         Client(ending, colleague.private).terminal("cat") as others,
+        Client(ending, user_key.private).popen("echo $$; exec sleep 333 </dev/null >/dev/null 2>&1") as command,
     ):
+        assert command.stdout is not None
+        pid = int(command.stdout.readline())
         for terminal in (theirs, kept, others):
             terminal.ask("hello", "hello.*hello")
         github.script("example", lines_of(colleague))
@@ -258,6 +262,8 @@ def test_key_removed_on_github_is_refused_and_its_sessions_end(
         closed = ending.wait_for("connection.closed", conn=revoked["conn"])
         assert closed["reason"] == "The key that you logged in with was revoked"
         assert 9.5 < moment(closed) - moment(revoked) < 10 + AT_ONCE
+        assert b"The key that you logged in with was revoked" in command.communicate(timeout=PATIENCE)[1]
+        until(lambda: not processes.is_running(pid), what="the command's end")
 
         for terminal in (kept, others):
             terminal.ask("still here", "still here.*still here")

@@ -85,6 +85,32 @@ def test_local_forwarding_only(with_login: WithLogin, target: Target, scratch: P
         assert master.run("exit 3").status == 3
 
 
+def test_remote_forwarding_only(with_login: WithLogin, target: Target, scratch: Path, tmp_path: Path) -> None:
+    """Protects `forwarding = "remote"`: ports and sockets are opened for the client, and no connection goes out."""
+    client = with_login(forwarding="remote")
+    with Target(echo, str(scratch / "s")), Master(client, tmp_path) as master:
+        port = master.forward("-R", f"0:127.0.0.1:{target.port}")
+        assert answer(("127.0.0.1", port), b"hello") == b"hello"
+        master.forward("-R", f"{scratch}/r:127.0.0.1:{target.port}")
+        assert answer(str(scratch / "r"), b"hello") == b"hello"
+        assert not reaches(master, tmp_path / "a", "127.0.0.1", str(target.port))
+        assert not reaches(master, tmp_path / "b", str(scratch / "s"))
+        assert master.run("exit 3").status == 3
+
+
+def test_each_kind_by_itself(with_login: WithLogin, target: Target, scratch: Path, tmp_path: Path) -> None:
+    """Protects `forward_sockets` and `forward_agent`: they count where nothing else may be forwarded."""
+    client = with_login(forwarding="none", forward_sockets="local", forward_agent=True)
+    with Target(echo, str(scratch / "s")), Master(client, tmp_path) as master:
+        assert reaches(master, tmp_path / "a", str(scratch / "s"))
+        assert not reaches(master, tmp_path / "b", "127.0.0.1", str(target.port))
+        assert master.control("forward", "-R", "0:127.0.0.1:1").status != 0
+        assert master.control("forward", "-R", f"{scratch}/r:127.0.0.1:1").status != 0
+    with Target(echo, str(tmp_path / "agent")):
+        agent = ("-A", "-o", f"IdentityAgent={tmp_path}/agent")
+        assert client.run('echo "${SSH_AUTH_SOCK:+set}"', *agent).stdout == b"set\n"
+
+
 def test_permitted_destinations(with_login: WithLogin, target: Target, scratch: Path, tmp_path: Path) -> None:
     """Protects `permit_open`: what is not listed is refused, by another name, on another port, or as a socket."""
     client = with_login(permit_open=[f"127.0.0.1:{target.port}", "[::1]:*"])

@@ -25,12 +25,6 @@ REKEY_BYTES = 64 * 1024
 SIZE = 3 * 1024 * 1024
 """Forty-eight key exchanges each way. dbclient takes 40 ms for one on an idle machine."""
 
-PATCH = f"""
-import asyncssh.connection
-asyncssh.connection._DEFAULT_REKEY_BYTES = {REKEY_BYTES}
-"""
-"""Python runs it before the server's own code. The server has no setting for this: nobody needs another value."""
-
 COMMANDS: tuple[type[Commands], ...] = (Ssh, Plink, Dbclient, Paramiko, Asyncssh, NodeSsh2)
 FILES: tuple[type[Files], ...] = (Sftp, Psftp, Curl, CurlScp, Paramiko)
 
@@ -44,11 +38,10 @@ def data() -> bytes:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd, user_key: KeyPair) -> Iterator[Server]:
     """A server that wants new keys every 64 KiB."""
-    patch = tmp_path_factory.mktemp("patch")
-    (patch / "sitecustomize.py").write_text(PATCH)
     directory = tmp_path_factory.mktemp("server")
     keys = [f"file:{user_key.public}"]
-    with Server(directory, login=account.pw_name, keys=keys, environ={"PYTHONPATH": str(patch)}) as running:
+    settings = {"session": {"rekey_bytes": REKEY_BYTES}}
+    with Server(directory, login=account.pw_name, keys=keys, settings=settings) as running:
         assert Client(running, user_key.private).run("true").status == 0
         running.wait_for("connection.closed")
         yield running

@@ -322,7 +322,7 @@ def test_closed_terminal_ends_the_server(make_server: MakeServer) -> None:
         foreground.wait_for("server.started")
         terminal.close()
         assert terminal.process.returncode == 0
-    foreground.wait_for('"reason":"signal"')
+    foreground.wait_for('"reason":"signal","detail":"SIGHUP"')
 
 
 def test_terminal_that_closes_during_the_start_ends_the_server(make_server: MakeServer) -> None:

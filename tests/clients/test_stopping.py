@@ -30,7 +30,7 @@ def test_signal_stops_an_unused_server_at_once(make_server: MakeServer, number: 
     server.signal(number)
     assert server.wait() == 0
     assert time.monotonic() - began < AT_ONCE
-    assert server.find("server.stopping", reason="signal")
+    assert server.find("server.stopping", reason="signal", detail=signal.Signals(number).name)
     assert server.events[-1]["event"] == "server.stopped"
 
 

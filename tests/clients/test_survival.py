@@ -1,6 +1,7 @@
 """What is around the server goes wrong: memory runs out, its spawner is killed, an account is removed while on."""
 
 import asyncio
+import json
 import os
 import pwd
 import signal
@@ -129,6 +130,22 @@ def test_sockets_that_are_still_taken_are_taken_over_later(first: Server, user_k
         if processes.is_running(old):
             os.kill(old, signal.SIGCONT)
         first.wait()
+
+
+def test_a_second_server_with_the_same_directories_is_refused(first: Server) -> None:
+    """Protects the log from two servers that count its lines apart from each other, and says who has it."""
+    second = successor(first, same_port=False)
+    second.launch()
+    assert second.wait() == 2
+    assert second.stderr.splitlines() == [
+        f"pyssh-gateway: {key}: the server that is process {first.pid} uses {directory}: stop it, or set {key} to "
+        "another directory"
+        for key, directory in (("keys_dir", first.keys_dir), ("audit_dir", first.audit_dir))
+    ]
+    first.stop()
+    lines = (first.audit_dir / "events.jsonl").read_text().splitlines()
+    numbers = [json.loads(line)["seq"] for line in lines]
+    assert numbers == list(range(1, len(numbers) + 1))
 
 
 def named(server: Server, name: str) -> list[int]:

@@ -15,6 +15,7 @@ CLASSES = (
     ("signature is wrong", "signature"),
     ("the certificate's signature is wrong", "signature"),
     ("method is not offered", "method"),
+    ("the client has offered no key", "no-key"),
     ("key type", "algorithm"),
     ("signature algorithm", "algorithm"),
     ("signature made with", "algorithm"),

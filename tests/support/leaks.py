@@ -26,6 +26,7 @@ class Footprint(NamedTuple):
 
 HELD_FOR = {
     "pyssh-preauth": Footprint(spawner=("/memfd",), gateway=("socket",), postauth=(), processes=()),
+    "pyssh-spare": Footprint(spawner=("/memfd", "socket"), gateway=(), postauth=(), processes=()),
     "pyssh-ahead": Footprint(spawner=("/memfd", "socket"), gateway=(), postauth=(), processes=()),
     "pyssh-postauth": Footprint(
         spawner=("/memfd", "socket"),
@@ -36,8 +37,8 @@ HELD_FOR = {
 }
 """What is held for each of these: its last words, and the sockets that lead to it; and what it has itself while it
 serves nobody. One of each kind for each account is kept at hand for a minute: for the next stranger, for an account
-that is not on, and for a user who comes back. So these come and go beside any test; a second one that serves nobody
-would be a leak."""
+that is not on, for a session, and for a user who comes back. So these come and go beside any test; a second one that
+serves nobody would be a leak."""
 
 
 _most: WeakKeyDictionary[Server, Footprint] = WeakKeyDictionary()

@@ -6,6 +6,9 @@ import traceback
 from collections.abc import Callable
 from typing import NamedTuple
 
+ANSWER = 255
+"""The descriptor on which the child answers, above all that tests open: work that closes the others keeps this one."""
+
 
 class Ended(NamedTuple):
     """`said` is what the work returned, or its traceback; `signal` what killed it, or 0."""
@@ -20,12 +23,12 @@ def in_child(work: Callable[[], object]) -> Ended:
     pid = os.fork()
     if pid == 0:
         try:
-            os.close(reader)
+            os.dup2(writer, ANSWER)
             try:
                 said = repr(work())
             except BaseException:  # noqa: BLE001 - a fork of the tests never gets out of here
                 said = traceback.format_exc()
-            os.write(writer, said.encode())
+            os.write(ANSWER, said.encode())
         finally:
             os._exit(0)
     os.close(writer)

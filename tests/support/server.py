@@ -29,6 +29,8 @@ DEFAULTS: Settings = {
     "listen": {"address": "127.0.0.1", "port": 0},
     "idle": {"timeout": "off"},
     "log": {"format": "json"},
+    # What this machine has in /etc/update-motd.d would be run as root.
+    "session": {"update_motd": False},
     # Logins that fail on purpose come from loopback by the dozen; what they cost is the business of a few tests.
     "limits": {"penalty_exempt": ["127.0.0.0/8", "::1"]},
     # A name that no machine has, so that started by root the network side runs as the fallback account everywhere.

@@ -21,7 +21,7 @@ from pyssh_gateway.spawner.servers import Servers
 from pyssh_gateway.spawner.stop_commands import StopCommands
 from pyssh_gateway.system.descriptors import close_all
 from tests.support import leaks, processes
-from tests.support.spawning import INHERITED, SERVERS
+from tests.support.spawning import INHERITED, SERVERS, session_children
 from tests.support.waiting import until
 
 USER = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
@@ -44,6 +44,8 @@ class Spawner:
     def __init__(self) -> None:
         self.reports: list[protocol.Report] = []
         self.pids: set[int] = set()
+        self.chroot = ""
+        """What the configuration has for a root directory of the account."""
         self._ours, self._theirs = protocol.socket_pair()
         self._link = Link(self._ours, protocol.decode_monitor_request)
         records = LoginRecorder(pytest.fail)
@@ -54,7 +56,7 @@ class Spawner:
             report=self._report,
             records=records,
             say=self._say,
-            on_spawn=lambda: None,
+            on_spawn=lambda _greets: None,
         )
         self.monitor = Requests(
             Permissions(frozenset({USER.pw_name}), {}, StopCommands(commands=("sleep 1000 & wait",))),
@@ -67,9 +69,9 @@ class Spawner:
         self.account = AccountRequests(
             USER.pw_name,
             USER,
-            INHERITED,
-            SERVERS,
+            session_children().begin,
             may_log_in=lambda user: user == USER.pw_name,
+            chroot_of=lambda _user: self.chroot,
             report=self._report,
             records=records,
         )

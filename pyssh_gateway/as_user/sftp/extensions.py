@@ -88,7 +88,7 @@ class Extensions:
         return wire.limits(self._handles.limit)
 
     def _expand_path(self, fields: wire.Fields) -> wire.Reply:
-        return wire.names(wire.name(naming.real_path(naming.expand_tilde(fields.path()))))
+        return wire.names(wire.name(naming.real_path(self._requests.accounts.expand_tilde(fields.path()))))
 
     def _copy_data(self, fields: wire.Fields) -> wire.Reply:
         source, read_at, length = fields.string(), fields.offset(), fields.u64()
@@ -118,7 +118,7 @@ class Extensions:
             raise wire.ClientGoneError
 
     def _home_directory(self, fields: wire.Fields) -> wire.Reply:
-        return wire.names(wire.name(naming.real_path(naming.home_directory(fields.path()))))
+        return wire.names(wire.name(naming.real_path(self._requests.accounts.home_directory(fields.path()))))
 
     def _users_groups(self, fields: wire.Fields) -> wire.Reply:
         users, groups = wire.Fields(fields.view()), wire.Fields(fields.view())

@@ -24,10 +24,14 @@ _RECENT_SECONDS = 365 * 24 * 60 * 60 // 2
 
 
 class Accounts:
-    """Names of users and groups by number, remembered: a directory of 10,000 files has few owners."""
+    """Names of users and groups by number, remembered: a directory of 10,000 files has few owners.
 
-    def __init__(self) -> None:
-        self._users: dict[int, str] = {}
+    `own` is the entry of the account that this process runs as; None: it is looked up.
+    """
+
+    def __init__(self, own: pwd.struct_passwd | None = None) -> None:
+        self._own = own
+        self._users: dict[int, str] = {} if own is None else {own.pw_uid: own.pw_name}
         self._groups: dict[int, str] = {}
 
     def user(self, uid: int) -> str:
@@ -45,6 +49,23 @@ class Accounts:
                 found = ""
             _remember(self._groups, gid, found)
         return self._groups[gid]
+
+    def own(self) -> pwd.struct_passwd:
+        """The entry of the account that this process runs as. Raises KeyError."""
+        return pwd.getpwuid(os.getuid()) if self._own is None else self._own
+
+    def home_directory(self, user: bytes) -> bytes:
+        """The home directory of `user`; of the account that this process runs as if `user` is empty."""
+        if self._own is not None and user in {b"", os.fsencode(self._own.pw_name)}:
+            return os.fsencode(self._own.pw_dir)
+        return home_directory(user)
+
+    def expand_tilde(self, path: bytes) -> bytes:
+        """`path` with a leading `~` or `~user` replaced by that account's home directory."""
+        if not path.startswith(b"~"):
+            return path
+        user, slash, rest = path[1:].partition(b"/")
+        return self.home_directory(user) + slash + rest
 
 
 def long_name(name: bytes, found: os.stat_result, accounts: Accounts, now: float) -> bytes:
@@ -96,14 +117,6 @@ def real_path(path: bytes) -> bytes:
             resolved = b"/"
         parts.extend(reversed(target.split(b"/")))
     return resolved
-
-
-def expand_tilde(path: bytes) -> bytes:
-    """`path` with a leading `~` or `~user` replaced by that account's home directory."""
-    if not path.startswith(b"~"):
-        return path
-    user, slash, rest = path[1:].partition(b"/")
-    return home_directory(user) + slash + rest
 
 
 def home_directory(user: bytes) -> bytes:

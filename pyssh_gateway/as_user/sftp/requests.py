@@ -46,12 +46,13 @@ class Requests:
         sender: events.EventSender,
         now: Callable[[], float],
         options: SftpOptions = NO_OPTIONS,
+        accounts: naming.Accounts | None = None,
     ) -> None:
         self.handles = handles
         self.options = options
         self._sender = sender
         self._now = now
-        self.accounts = naming.Accounts()
+        self.accounts = naming.Accounts() if accounts is None else accounts
         self._home = _working_directory()
         self._data = bytearray(_DATA_AT + wire.MAX_DATA)
         self._data_view = memoryview(self._data)

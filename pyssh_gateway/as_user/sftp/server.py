@@ -17,7 +17,7 @@ from contextlib import suppress
 from pyssh_gateway.as_user.sftp import wire
 from pyssh_gateway.as_user.sftp.extensions import Extensions
 from pyssh_gateway.as_user.sftp.files import Handles
-from pyssh_gateway.as_user.sftp.names import expand_tilde
+from pyssh_gateway.as_user.sftp.names import Accounts
 from pyssh_gateway.as_user.sftp.requests import Handler, Requests
 from pyssh_gateway.as_user.sftp.stream import PacketReader, ReplyWriter
 from pyssh_gateway.core.transfers.sftp_options import NO_OPTIONS, SftpOptions, expanded
@@ -36,11 +36,18 @@ BROKEN = 1
 """Exit status when the client spoke no SFTP, or its descriptors failed."""
 
 
-def serve(stdin: int, stdout: int, events: int, options: SftpOptions = NO_OPTIONS) -> int:
+def serve(
+    stdin: int,
+    stdout: int,
+    events: int,
+    options: SftpOptions = NO_OPTIONS,
+    account: pwd.struct_passwd | None = None,
+) -> int:
     """Speak SFTP version 3 on `stdin` and `stdout` until the client has gone; the exit status.
 
     What is done to files is reported on the pipe `events` (see `sftp_events`). The rights, the working directory (the
-    home directory) and the umask are the process's own, unless `options`, a forced command's, say otherwise.
+    home directory) and the umask are the process's own, unless `options`, a forced command's, say otherwise. `account`
+    is whose rights these are; None: it is looked up when it is needed, which can't be done in a chroot.
     """
     # A client that is gone, or a file that would exceed RLIMIT_FSIZE, are errors to be handled, not a sudden death
     # that would leave open files unreported.
@@ -50,10 +57,11 @@ def serve(stdin: int, stdout: int, events: int, options: SftpOptions = NO_OPTION
         os.set_blocking(descriptor, True)
     if options.umask is not None:
         os.umask(options.umask)
+    accounts = Accounts(account)
     if options.directory is not None:
-        _enter(options.directory)
+        _enter(options.directory, accounts)
     sender = EventSender(events)
-    requests = Requests(Handles(_handle_limit()), sender, time.time, options)
+    requests = Requests(Handles(_handle_limit()), sender, time.time, options, accounts)
     try:
         _converse(PacketReader(stdin), ReplyWriter(stdout), requests, Extensions(requests, stdout))
     except wire.MalformedError as error:
@@ -70,12 +78,12 @@ def serve(stdin: int, stdout: int, events: int, options: SftpOptions = NO_OPTION
     return GONE
 
 
-def _enter(directory: bytes) -> None:
+def _enter(directory: bytes, accounts: Accounts) -> None:
     """Go where a client is to start. Where it can't, it starts at home, as sshd has it."""
     try:
-        entry = pwd.getpwuid(os.getuid())
+        entry = accounts.own()
         home = os.fsencode(entry.pw_dir)
-        os.chdir(expanded(expand_tilde(directory), user=entry.pw_name, uid=entry.pw_uid, home=home))
+        os.chdir(expanded(accounts.expand_tilde(directory), user=entry.pw_name, uid=entry.pw_uid, home=home))
     except (OSError, KeyError, ValueError) as error:
         _complain(f"can't start in {os.fsdecode(directory)}: {getattr(error, 'strerror', None) or error}")
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pyssh_gateway.cli.server_socket import Server
 
-TIMES = frozenset({"since", "until", "time"})
+TIMES = frozenset({"since", "until", "time", "valid_after", "valid_before"})
 """The fields of answers that are points in time. The others that are numbers of seconds are lengths."""
 
 

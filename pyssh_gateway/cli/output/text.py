@@ -5,7 +5,16 @@ from collections.abc import Iterable
 
 from pyssh_gateway.cli.output.columns import aligned
 from pyssh_gateway.core.access.randomart import randomart, short_name
-from pyssh_gateway.core.control import KeyReport, LoginReport, SourceReport, Verdict
+from pyssh_gateway.core.control import (
+    HostCertificateReport,
+    HostKeyReport,
+    KeyReport,
+    KeysReply,
+    LoginReport,
+    RevokedListReport,
+    SourceReport,
+    Verdict,
+)
 from pyssh_gateway.core.idle.explain import time_span
 from pyssh_gateway.events import Identity
 
@@ -48,6 +57,18 @@ def key_type(report: KeyReport) -> str:
     return f"{name} {report.bits}" if report.bits not in {0, 256} else name
 
 
+def keys(reply: KeysReply, *, pictures: bool, width: int | None = None) -> list[str]:
+    """Who can log in with what, where that comes from, and what lets nobody in, on a terminal of that width."""
+    lines = [*logins(reply.logins, pictures=pictures, width=width), "sources", *sources(reply.sources, width=width)]
+    if reply.revoked:
+        lines += ["", *revoked_lists(reply.revoked)]
+    if reply.host_keys:
+        lines += ["", "host keys", *(f"  {host_key(key)}" for key in reply.host_keys)]
+    if reply.certificates:
+        lines += ["", *host_certificates(reply.certificates)]
+    return lines
+
+
 # -- who can log in ------------------------------------------------------------------------------------------------
 
 
@@ -61,7 +82,7 @@ def logins(reports: Iterable[LoginReport], *, pictures: bool, width: int | None 
     lines = [heading] if rows else []
     for report in listed:
         lines.append(report.user)
-        if not any(not key.narrowed_out for key in report.keys):
+        if not any(not key.narrowed_out and not key.revoked for key in report.keys):
             lines.append("  nobody gets in: there is no key" + (" that may be used" if report.keys else ""))
         for key in report.keys:
             lines += _key(key, next(shown))
@@ -83,6 +104,8 @@ def _key(key: KeyReport, row: str) -> list[str]:
         lines.append("    an authority: lets in with certificates that it has signed")
     if key.narrowed_out:
         lines.append("    NOT let in: only_fingerprints or key_types of this login leave it out")
+    if key.revoked:
+        lines.append(f"    NOT let in: {key.revoked}")
     return lines
 
 
@@ -135,6 +158,63 @@ def _source(report: SourceReport) -> list[str]:
         lines.append("too old: nobody gets in by it until it answers again (keys.max_stale)")
     if report.failure:
         lines.append(f"problem: {report.failure}")
+    return lines
+
+
+# -- the server's own keys -----------------------------------------------------------------------------------------
+
+
+def host_key(key: HostKeyReport) -> str:
+    """A key of the server's, on one line."""
+    remark = "  announced, not in use yet" if key.next else "  new since the start" if key.new else ""
+    if key.spare:
+        remark = "  announced, not used: another one of its type comes first"
+    if key.was_empty:
+        remark += ", as its file was empty: clients that know another one are warned"
+    return f"{key.fingerprint}  {short_name(key.key_type)}{remark}"
+
+
+def _day(when: float) -> str:
+    """A Unix time that may be years away."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(when))
+    except (ValueError, OverflowError, OSError):  # further away than the machine can say
+        return "the end of time"
+
+
+def host_certificates(reports: Iterable[HostCertificateReport]) -> list[str]:
+    """The certificates of the server's keys; those that are not offered begin with an exclamation mark."""
+    lines = ["host certificates"]
+    for report in reports:
+        lines.append(f"{'!' if report.problem else ' '} {report.path}")
+        if report.key:
+            names = ", ".join(report.principals) or "any host"
+            until = "" if report.valid_before is None else f", until {_day(report.valid_before)}"
+            lines += [
+                f"    {report.key}  for {names}{until}",
+                f"    signed by {report.authority}  {report.key_id!a}, serial number {report.serial}",
+            ]
+        if report.problem:
+            lines.append(f"    not offered, the plain key is: {report.problem}")
+    return lines
+
+
+# -- what is revoked -----------------------------------------------------------------------------------------------
+
+_LIST_KINDS = {"keys": "public keys", "krl": "KRL"}
+
+
+def revoked_lists(reports: Iterable[RevokedListReport]) -> list[str]:
+    """How every list of what is revoked stands; those with problems begin with an exclamation mark."""
+    lines = ["revoked"]
+    for report in reports:
+        known = "nothing is known of it yet"
+        if report.kind in _LIST_KINDS:
+            entries = "1 entry" if report.entries == 1 else f"{report.entries} entries"
+            known = f"{entries} ({_LIST_KINDS[report.kind]})"
+        lines += [f"{'!' if report.failure else ' '} {report.spec}", f"    {known}"]
+        if report.failure:
+            lines.append(f"    problem, so NOBODY GETS IN: {report.failure}")
     return lines
 
 

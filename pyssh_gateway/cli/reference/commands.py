@@ -20,6 +20,11 @@ CONFIG = Option(
 )
 JSON = Option("--json", "for programs: one line of JSON, errors too")
 
+_WHICH_CONFIG = """
+Without --config, and without a PYSSH_GATEWAY_ variable in the environment, it is the configuration of the server that
+runs, with that one's environment, if root or the account that started the server asks.
+"""
+
 _HOST_KEY_TYPES = ("ed25519", "ecdsa", "rsa")
 
 EXITS = (
@@ -79,12 +84,121 @@ SIGINT; SIGHUP has it read the configuration and the keys again.
         Group.CONFIGURATION,
         "check the configuration, and show who could log in with it",
         run="pyssh_gateway.cli.check:check",
-        options=(CONFIG, JSON),
-        details="""
-Looks at accounts, files, directories and host keys, and asks every source of keys once, without a server.
-Nothing is kept.
+        options=(
+            Option("--elsewhere", "it is for another machine: leave out what depends on that, and name it"),
+            CONFIG,
+            JSON,
+        ),
+        details=f"""
+Looks at accounts, files, directories, ports and host keys, and asks every source of keys once. Nothing is kept.
+
+{_WHICH_CONFIG}
 """,
+        examples=(
+            Example("sudo pyssh-gateway check", "on the machine, before a start or a reload"),
+            Example("pyssh-gateway check --elsewhere --config box.toml", "anywhere, before a deploy"),
+        ),
         exits=(Exit(0, "nothing is wrong"), Exit(1, "something is wrong")),
+    ),
+    Command(
+        "doctor",
+        Group.CONFIGURATION,
+        "find what would stop a login, and say what to do about it",
+        run="pyssh_gateway.cli.doctor.doctor:doctor",
+        options=(CONFIG, JSON),
+        details=f"""
+Looks at the configuration, ports, accounts, keys and their sources, files, the clock, the server that runs, systemd,
+and what the machine has left. Nothing is changed. A problem keeps the server from starting or somebody from logging in;
+a warning does not, or not yet. Each says what to do. As root it sees more.
+
+{_WHICH_CONFIG}
+""",
+        exits=(Exit(0, "there is no problem"), Exit(1, "there is one")),
+    ),
+    Command(
+        "config show",
+        Group.CONFIGURATION,
+        "show every value that is in force, and where it is from",
+        run="pyssh_gateway.cli.configuration.show:show",
+        options=(Option("--changed", "only those that are no defaults"), CONFIG, JSON),
+        arguments=(Argument("KEY", "this one, or those in this table, such as idle or listen.port", needed=False),),
+        details=f"""
+A value is from the file, an environment variable or the command line, or it is the default. Tokens, and a proxy's
+address, which may have a password in it, are not shown.
+
+{_WHICH_CONFIG}
+""",
+    ),
+    Command(
+        "config init",
+        Group.CONFIGURATION,
+        "write a configuration to begin with",
+        run="pyssh_gateway.cli.configuration.starter:init",
+        options=(
+            Option(
+                "--user",
+                "the account to log in to (default: the one that runs this; for root, the only one of a person)",
+                value="NAME",
+                values=Values.ACCOUNTS,
+            ),
+            Option("--github", "let in the keys of this GitHub account", value="LOGIN"),
+            Option(
+                "--keys",
+                "let in the keys in this file (default: the account's ~/.ssh/authorized_keys)",
+                value="FILE",
+                values=Values.FILES,
+            ),
+        ),
+        arguments=(
+            Argument("FILE", "where to; without it, or with -, to standard output", needed=False, values=Values.FILES),
+        ),
+        details="Its comments say what else can be set. A file that is there already is left as it is.",
+        examples=(
+            Example(
+                "sudo pyssh-gateway config init --github example /etc/pyssh-gateway/config.toml",
+                "for the server of this machine",
+            ),
+        ),
+    ),
+    Command(
+        "import-sshd-config",
+        Group.CONFIGURATION,
+        "translate an sshd's configuration, and say what can't be",
+        run="pyssh_gateway.cli.import_sshd_config:import_",
+        options=(
+            Option(
+                "--output",
+                "write to this file, which must not be there yet",
+                value="FILE",
+                values=Values.FILES,
+                short="-o",
+            ),
+        ),
+        arguments=(
+            Argument(
+                "FILE",
+                "sshd's (default: /etc/ssh/sshd_config)",
+                needed=False,
+                values=Values.FILES,
+                default="/etc/ssh/sshd_config",
+            ),
+        ),
+        details="""
+Reads the file as sshd does, with what it includes, for the accounts of this machine: each that sshd would let in
+with a key gets a [[login]]. The result is TOML on standard output; what has no counterpart is listed on standard
+error. docs/from-sshd.md has every keyword.
+""",
+        examples=(
+            Example(
+                "pyssh-gateway import-sshd-config -o /etc/pyssh-gateway/config.toml",
+                "take over the configuration of this machine's sshd",
+            ),
+        ),
+        exits=(
+            Exit(0, "everything is translated"),
+            Exit(1, "something is left out, or the result could not be written"),
+            Exit(2, "the command line can't be used, or sshd would not take the file"),
+        ),
     ),
     Command(
         "status",

@@ -15,6 +15,7 @@ import msgspec
 
 from pyssh_gateway.config.types import KEY_TYPES
 from pyssh_gateway.core.access.key_options import NO_OPTIONS, KeyOptions, KeyOptionsError, parse_options
+from pyssh_gateway.core.access.revocations import RevokedList
 
 MAX_KEYS = 1000
 """Keys taken from one text. Accounts have a handful; sshd's own linear search is at home in the hundreds."""
@@ -103,12 +104,13 @@ class KeySnapshot(msgspec.Struct, frozen=True):
     """Who may log in with what, at one moment, by the account's name. Replaced whole, never changed.
 
     `fetched` says for each source when it was last known to say what is here, in Unix seconds; older than `max_stale`
-    seconds, it lets nobody in any more.
+    seconds, it lets nobody in any more. `revoked` are the lists of what lets nobody in, whatever a source has.
     """
 
     accounts: Mapping[str, AccountKeys]
     fetched: Mapping[str, float] = msgspec.field(default_factory=dict)
     max_stale: float | None = None
+    revoked: tuple[RevokedList, ...] = ()
 
     def find(self, user: str, blob: bytes) -> tuple[AuthorizedKey, ...]:
         """The lines that let the key `blob` log in as `user`."""

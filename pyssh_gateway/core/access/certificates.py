@@ -1,4 +1,4 @@
-"""User certificates: what one says (OpenSSH's PROTOCOL.certkeys, draft-miller-ssh-cert).
+"""Certificates: what one says (OpenSSH's PROTOCOL.certkeys, draft-miller-ssh-cert).
 
 A certificate is a key, a few facts about its owner, and an authority's signature over both. It comes from whoever
 knocks, and is read before anybody has verified anything, so what is not exactly as prescribed is refused, and all of it
@@ -100,6 +100,21 @@ def parse(blob: bytes) -> Certificate:
         raise CertificateError("it is of no type that is accepted")
     try:
         return _parse(blob, key_type)
+    except MalformedError as error:
+        raise CertificateError(str(error)) from None
+
+
+def certified_key(blob: bytes) -> bytes:
+    """The plain public key in a certificate of one of `CERTIFICATE_TYPES`, whatever else is in it.
+
+    Raises CertificateError.
+    """
+    key_type = CERTIFICATE_TYPES[type_of(blob)]
+    reader = Reader(blob)
+    try:
+        reader.string()  # the type
+        reader.string()  # a nonce
+        return _public_blob(reader, key_type)
     except MalformedError as error:
         raise CertificateError(str(error)) from None
 

@@ -19,10 +19,13 @@ class Denial(StrEnum):
     ADDRESS = "address"
     SIGNATURE = "signature"
     METHOD = "method"
+    NO_KEY = "no-key"
     ALGORITHM = "algorithm"
     NARROWED = "narrowed"
     PRESENCE = "presence"
     CERTIFICATE = "certificate"
+    REVOKED = "revoked"
+    REVOKED_LIST = "revoked-list"
     OTHER = "other"
 
 
@@ -40,5 +43,6 @@ class Deny(msgspec.Struct, frozen=True):
 
 UNKNOWN_ACCOUNT = Deny(Denial.UNKNOWN_ACCOUNT, "unknown account")
 OTHER_METHOD = Deny(Denial.METHOD, "method is not offered")
+NO_KEY = Deny(Denial.NO_KEY, "the client has offered no key")
 WRONG_SIGNATURE = Deny(Denial.SIGNATURE, "signature is wrong")
 WRONG_CERTIFICATE = Deny(Denial.SIGNATURE, "the certificate's signature is wrong")

@@ -3,7 +3,7 @@
 The verdict is `policy`'s own, on an attempt such as a client would make; nothing is decided a second time in here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from pyssh_gateway.core.access import certificates, policy
@@ -11,8 +11,9 @@ from pyssh_gateway.core.access.authorized_keys import AccountKeys, AuthorizedKey
 from pyssh_gateway.core.access.certificates import Certificate
 from pyssh_gateway.core.access.denials import WRONG_CERTIFICATE, Deny
 from pyssh_gateway.core.access.key_options import KeyOptions
+from pyssh_gateway.core.access.revocations import RevokedList, revoked_by
 from pyssh_gateway.core.access.wire import Reader
-from pyssh_gateway.core.control import KeyReport, LoginReport, TryKey, Verdict
+from pyssh_gateway.core.control import KeyReport, LoginReport, RevokedListReport, TryKey, Verdict
 
 THIS_MACHINE = "127.0.0.1"
 """Where a key is tried from if nobody says otherwise."""
@@ -38,7 +39,7 @@ def login_reports(snapshot: KeySnapshot) -> tuple[LoginReport, ...]:
     reports = []
     for user, account in snapshot.accounts.items():
         lines = [line for lines in (*account.keys.values(), *account.authorities.values()) for line in lines]
-        reports.append(LoginReport(user, tuple(_key_report(line, account) for line in lines)))
+        reports.append(LoginReport(user, tuple(_key_report(line, account, snapshot.revoked) for line in lines)))
     return tuple(reports)
 
 
@@ -85,7 +86,17 @@ def best_algorithm(blob: bytes) -> str:
     return algorithm if key_type == named else certificates.certified(algorithm)
 
 
-def _key_report(line: AuthorizedKey, account: AccountKeys) -> KeyReport:
+def revoked_list_reports(snapshot: KeySnapshot) -> tuple[RevokedListReport, ...]:
+    """The lists of what is revoked, in the order of the configuration."""
+    return tuple(
+        RevokedListReport(listed.spec, "", 0, listed.failure)
+        if listed.revocations is None
+        else RevokedListReport(listed.spec, listed.revocations.kind, listed.revocations.entries, listed.failure)
+        for listed in snapshot.revoked
+    )
+
+
+def _key_report(line: AuthorizedKey, account: AccountKeys, revoked: Iterable[RevokedList]) -> KeyReport:
     authority = line.options.cert_authority
     left_out = (account.key_types and line.key_type not in account.key_types) or (
         account.only_fingerprints and line.fingerprint not in account.only_fingerprints
@@ -102,6 +113,7 @@ def _key_report(line: AuthorizedKey, account: AccountKeys) -> KeyReport:
         authority=authority,
         # An authority's certificates are narrowed by the keys that they certify.
         narrowed_out=bool(left_out) and not authority,
+        revoked=revoked_by(revoked, line.blob, None),
     )
 
 

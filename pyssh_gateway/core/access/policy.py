@@ -19,6 +19,7 @@ from pyssh_gateway.core.access.denials import UNKNOWN_ACCOUNT, Denial, Deny
 from pyssh_gateway.core.access.freshness import age_of
 from pyssh_gateway.core.access.key_options import NO_OPTIONS, KeyOptions
 from pyssh_gateway.core.access.person_names import visible_name
+from pyssh_gateway.core.access.revocations import revoked_by, unusable
 from pyssh_gateway.core.access.source_match import matches
 from pyssh_gateway.events import Identity
 
@@ -105,6 +106,9 @@ def decide(attempt: Attempt, snapshot: KeySnapshot, now: float) -> Accept | Deny
     offer = _read(attempt, now)
     if isinstance(offer, Deny):
         return offer
+    revoked = _revoked(offer, snapshot)
+    if revoked is not None:
+        return revoked
 
     # The account's name has to be the very bytes that were sent: a library that normalises names (RFC 4013) turns other
     # names into this one.
@@ -135,14 +139,16 @@ def decide(attempt: Attempt, snapshot: KeySnapshot, now: float) -> Accept | Deny
 
 
 def still_holds(user: str, accepted: Accept, snapshot: KeySnapshot) -> bool:
-    """Whether the key, or the authority, that let somebody in is still the account's.
+    """Whether the key, or the authority, that let somebody in is still the account's, and nothing of it is revoked.
 
-    For ending sessions when it is not: a source that does not answer, or a time that is over, ends none.
+    For ending sessions when it is not: a source or a list that can't be read, or a time that is over, ends none.
     """
     account = snapshot.accounts.get(user)
     if account is None:
         return False
     certificate = accepted.certificate
+    if revoked_by(snapshot.revoked, accepted.signer, certificate):
+        return False
     key_type = accepted.key.key_type if certificate is None else certificate.key_type
     if _narrowed(account, key_type, accepted.identity.fingerprint):
         return False
@@ -196,6 +202,19 @@ def _not_a_login(certificate: Certificate, now: float) -> Deny | None:
     if not certificate.principals:  # "valid for any principal", by the document; nobody should be everybody
         return Deny(Denial.CERTIFICATE, "the certificate names no principals", final=True)
     return None
+
+
+def _revoked(offer: _Offer, snapshot: KeySnapshot) -> Deny | None:
+    """Why nobody gets in with it by the lists of what is revoked; None if somebody may.
+
+    As with sshd, nobody gets in while it is not known what is revoked. That is said of every key alike; that one key is
+    on a list takes as long to be said as that it is not known, so nobody learns from the time what is on it.
+    """
+    why_not = unusable(snapshot.revoked)
+    if why_not:
+        return Deny(Denial.REVOKED_LIST, f"nobody gets in without the list of what is revoked: {why_not}", final=True)
+    why = revoked_by(snapshot.revoked, offer.signer, offer.certificate)
+    return Deny(Denial.REVOKED, why) if why else None
 
 
 def _lines(account: AccountKeys, blob: bytes, certificate: Certificate | None) -> tuple[AuthorizedKey, ...]:

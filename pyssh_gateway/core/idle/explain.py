@@ -13,6 +13,9 @@ from pyssh_gateway.events import Identity
 
 MINUTE, DAY = 60, 86400
 
+COUNTED_DOWN = 10 * MINUTE
+"""Below this, the seconds that are left are told: a minute may be nearly two otherwise."""
+
 JUST_NOW = 10
 """Seconds after the start in which a login is the one that the machine was started for."""
 
@@ -25,9 +28,17 @@ class LastLogin(msgspec.Struct, frozen=True):
 
 
 def time_span(seconds: float) -> str:
-    """A time for people: seconds below a minute, minutes below a day, else hours."""
+    """A time that was measured, for people: seconds below a minute, minutes below a day, else hours.
+
+    What is configured is told as it is (`format_duration`), or it would be two different times in two sentences.
+    """
     step = 1 if seconds < MINUTE else MINUTE if seconds < DAY else 60 * MINUTE
     return format_duration(int(seconds) // step * step)
+
+
+def countdown(seconds: float) -> str:
+    """A time that is left, for people."""
+    return format_duration(int(seconds)) if seconds < COUNTED_DOWN else time_span(seconds)
 
 
 def policy(idle: Idle) -> str:

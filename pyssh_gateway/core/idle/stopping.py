@@ -14,9 +14,22 @@ class Farewell(msgspec.Struct, frozen=True):
     message: str
 
 
-def farewell(reason: str, action: str) -> Farewell:
-    """The words for a stop for `reason` ("idle" or "signal") by a server whose `stop.action` is `action`."""
-    if reason == "signal":
+SPAWNER_GONE = "the spawner is gone"
+"""The `detail` of a stop that no signal asked for: the process that starts all others has died."""
+
+
+def farewell(reason: str, action: str, detail: str = "") -> Farewell:
+    """The words for a stop for `reason` ("idle" or "signal") by a server whose `stop.action` is `action`.
+
+    `detail` is the signal's name, or `SPAWNER_GONE`. SIGTERM is what service managers and platforms send.
+    """
+    if detail == "SIGINT":
+        text = "the server was stopped by hand (Ctrl-C)"
+    elif detail == "SIGHUP":
+        text = "the server was stopped with the terminal that it ran in"
+    elif detail == SPAWNER_GONE:
+        text = "the server has died; reconnect when it has been started again"
+    elif reason == "signal":
         text = "the server is stopping for a deploy, reconnect in a moment"
     elif action == "suspend":
         text = "nobody is using this machine, so it goes to sleep; reconnect to wake it"

@@ -39,6 +39,9 @@ EXIT_SECONDS = 1.0
 """How long to wait for how a process has ended whose socket is closed: the kernel closes it just before."""
 
 CLOSED = "closed by the client without a goodbye"
+NOT_SERVED = "This login can't be served at the moment; the server's log says why"
+"""What is said to somebody whose key was accepted and whose login fails all the same."""
+
 BROKE_RULES = "its process broke the rules"
 
 
@@ -128,6 +131,7 @@ class Guest:
             return
         if end.crash:
             self._services.publish(InternalError(where=end.where, error=end.crash, conn=self.conn))
+        self.attempts.ended()
         self._let_go(lingers=end.is_told)
         self._services.publish(
             ConnectionClosed(
@@ -213,6 +217,7 @@ class Guest:
             has_aes=has_aes,
             without_gcm=without_gcm,
             is_direct=self._is_direct,
+            banner=self._terms.banner,
         )
         self._messages.send(ipc.encode(serve), (self._socket.fileno(),))
         return await self._converse(self._messages)
@@ -222,7 +227,9 @@ class Guest:
         is_last = False
         while (message := await self._next()) is not None:
             if isinstance(message, ipc.Ended):
-                return end_told(message)
+                end, too_many = end_told(message), self.attempts.too_many
+                # What follows the last attempt is our doing, whatever its process calls it.
+                return end if too_many is None else msgspec.structs.replace(end, reason=too_many.reason)
             if self._goodbye:  # that was on its way when it was told to say goodbye
                 continue
             if is_last:
@@ -259,6 +266,8 @@ class Guest:
             session_id=self.attempts.session_id,
             opened=self._opened,
             in_vain=self.attempts.in_vain,
+            proved=self.attempts.proved,
+            host_keys=self._terms.host_keys,
         )
         try:
             async with self._services.handing_over.prepare(login) as prepared:
@@ -279,7 +288,7 @@ class Guest:
             )
             if messages.closed:
                 raise
-            messages.send(ipc.encode(ipc.Answer("denied", last=True)))
+            messages.send(ipc.encode(ipc.Answer("denied", last=True, message=NOT_SERVED)))
             return await self._last_words(str(error))
 
     async def _state(self) -> ipc.State | End:

@@ -81,3 +81,4 @@ class Terms(msgspec.Struct, frozen=True):
     identification: str
     host_keys: tuple[tuple[bytes, bytes], ...]
     attempts: int
+    banner: bytes = b""

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from pyssh_gateway.config.machine_values import whole_lines
 from pyssh_gateway.config.types import Limits
 from pyssh_gateway.core.access.authorized_keys import KeySnapshot
 from pyssh_gateway.core.access.freshness import Patience
@@ -130,7 +131,12 @@ class Guests:
             )
         )
         config, looks = self._in_force.config, self._people.looks
-        terms = Terms(config.listen.identification, self._signer.offered, config.limits.auth_attempts)
+        terms = Terms(
+            config.listen.identification,
+            self._signer.offered_at(self._clock()),
+            config.limits.auth_attempts,
+            banner=whole_lines(config.listen.banner),
+        )
         services = AttemptServices(
             limits=config.limits,
             signer=self._signer,

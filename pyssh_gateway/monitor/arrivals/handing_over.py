@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from pyssh_gateway.core.access import policy
-from pyssh_gateway.core.launch import Endpoints
+from pyssh_gateway.core.launch import Endpoints, auth_info
 from pyssh_gateway.core.login_rules import restrict
 from pyssh_gateway.events import Identity
 from pyssh_gateway.ipc.postauth import OfferedKey, TakeConnection
@@ -46,7 +46,9 @@ class Accounts(Protocol):
 class Accepted(msgspec.Struct, frozen=True):
     """A connection whose client was accepted, with the session id that its signature was verified over.
 
-    `opened` is the Unix time at which it came; `in_vain` are the keys that were offered before.
+    `opened` is the Unix time at which it came; `in_vain` are the keys that were offered before, `proved` is the key or
+    certificate that was accepted, and `host_keys` are those of ours, and their certificates, that it was offered for
+    the key exchange, and is for those to come.
     """
 
     conn: str
@@ -56,6 +58,8 @@ class Accepted(msgspec.Struct, frozen=True):
     session_id: bytes
     opened: float
     in_vain: tuple[str, ...]
+    host_keys: tuple[tuple[bytes, bytes], ...]
+    proved: bytes = b""
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -181,12 +185,15 @@ class HandingOver:
                 endpoints=accepted.endpoints,
                 session_id=accepted.session_id,
                 state=state,
-                host_keys=tuple(OfferedKey(algorithm, blob) for algorithm, blob in self._signer.offered),
+                host_keys=tuple(OfferedKey(algorithm, blob) for algorithm, blob in accepted.host_keys),
                 announced=self._signer.announced,
                 identification=config.listen.identification,
                 keepalive=None if config.session.keepalive is None else float(config.session.keepalive),
                 keepalive_misses=config.session.keepalive_misses,
                 sessions=config.limits.sessions_per_connection,
+                rekey_bytes=int(config.session.rekey_bytes),
+                rekey_seconds=float(config.session.rekey_time or 0),
+                auth_info=auth_info(accepted.proved) if config.session.expose_auth_info else b"",
                 banner=self._banner(login.identity),
                 closed=closed,
                 control=self._facts.control,

@@ -11,6 +11,7 @@ import msgspec
 
 from pyssh_gateway.core.access import policy
 from pyssh_gateway.core.access.authorized_keys import KeySnapshot
+from pyssh_gateway.core.access.revocations import revoked_by
 from pyssh_gateway.core.control import ConnectionReport, SessionReport
 from pyssh_gateway.core.idle.usage import Counters
 from pyssh_gateway.events import (
@@ -138,7 +139,7 @@ class Client:
                 publish=services.publish,
                 announce=self._announce,
                 revoke=self._revoke,
-                end=self.disconnect,
+                end=self._end_revoked,
             ),
             self._seconds_to_revoked_end,
             services.loop,
@@ -192,6 +193,9 @@ class Client:
     def _announce(self, text: str) -> None:
         self._process.tell(ipc.Announce(self.id, f"pyssh-gateway: {text}"))
 
+    def _end_revoked(self, reason: str) -> None:
+        self._process.tell(ipc.EndConnection(self.id, reason, revoked=True))
+
     def _revoke(self, reason: str | None) -> None:
         self._process.tell(ipc.Revoke(self.id, reason))
 
@@ -203,7 +207,11 @@ class Client:
     def _why_revoked(self) -> str:
         if self.login.user not in self._services.in_force.rules:  # the configuration was read again
             return f"nobody may log in as {self.login.user} any more"
-        return f"the key {self.identity.fingerprint} of {self.identity.person} has been revoked"
+        snapshot, accepted = self._services.people.snapshot, self.login.accepted
+        return (
+            revoked_by(snapshot.revoked, accepted.signer, accepted.certificate)
+            or f"the key {self.identity.fingerprint} of {self.identity.person} has been revoked"
+        )
 
     async def _look_up(self) -> bool:
         return await self._services.people.looks.look_up(self.login.accepted.key.source)

@@ -6,6 +6,7 @@ import msgspec
 
 from pyssh_gateway.core.access.key_options import NO_OPTIONS
 from pyssh_gateway.core.access.policy import Accept
+from pyssh_gateway.core.access.revocations import short_id
 from pyssh_gateway.core.launch import Endpoints
 from pyssh_gateway.events import ConnectionAuthenticated, Identity
 from pyssh_gateway.ipc.postauth import MAX_PROOFS
@@ -57,13 +58,14 @@ class Login(msgspec.Struct, frozen=True):
 def essence(accepted: Accept) -> Accept:
     """What has to be known of an acceptance to see later whether it still holds: a tenth of it, for the memory's sake.
 
-    Conditions count at the login only, and so do a certificate's names and signature, which were verified then.
+    Conditions count at the login only, and so do a certificate's principals and signature, which were verified then.
+    By its key id it may still be revoked.
     """
     certificate = accepted.certificate
     if certificate is not None:
         certificate = msgspec.structs.replace(
             certificate,
-            key_id="",
+            key_id=short_id(certificate.key_id),
             principals=(),
             critical_options=(),
             extensions=(),

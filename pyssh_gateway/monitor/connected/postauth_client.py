@@ -203,7 +203,7 @@ class PostauthClient:
     def _sign(self, asked: ipc.Sign) -> None:
         """Sign now, or when it is this connection's turn again."""
         client = self._own(asked.conn)
-        blob = dict(self._services.signer.offered).get(asked.algorithm)
+        blob = self._services.signer.key_for(asked.algorithm)
         seconds = client.seconds_to_signature(blob) if client is not None and client.login.taken else None
         if seconds is None:
             self.tell(ipc.Signed(asked.id, None))

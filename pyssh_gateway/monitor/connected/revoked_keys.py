@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from pyssh_gateway.events import KeysFailed, KeysLoaded, Record
+from pyssh_gateway.events import KeysFailed, KeysLoaded, Record, RevokedListLoaded
 
 
 class Client(Protocol):
@@ -46,7 +46,7 @@ class RevokedKeys:
         """Look when keys have changed. Not now: every subscriber is to see this event first."""
         if isinstance(record.event, KeysLoaded | KeysFailed) and self._is_due:
             self._loop.call_soon(self._look_when_known)
-        elif isinstance(record.event, KeysLoaded) and record.event.changed:
+        elif isinstance(record.event, KeysLoaded | RevokedListLoaded) and record.event.changed:
             self._loop.call_soon(self._look)
 
     def reconfigured(self, users: Collection[str]) -> None:

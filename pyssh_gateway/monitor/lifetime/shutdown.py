@@ -110,7 +110,7 @@ class Leaving:
         self._going = True
         self._door.stop()
         left = interrupted.result() if interrupted.done() else reason
-        await self._part_with_clients(farewell(left.name, "exit"), 0.0)
+        await self._part_with_clients(farewell(left.name, "exit", left.detail), 0.0)
         await self._stop_services()
         self._finish(left)
         return False
@@ -156,7 +156,7 @@ class Leaving:
         seconds = session_seconds(reason.name, drain, hook_timeout, hooks)
         async with asyncio.TaskGroup() as both:
             both.create_task(self._remember(reason, action))
-            await self._part_with_clients(farewell(reason.name, action), seconds)
+            await self._part_with_clients(farewell(reason.name, action, reason.detail), seconds)
         spent = self._clocks().steady - began
         await self._steps.run_hooks(hook_seconds(reason.name, drain, hook_timeout, spent))
 

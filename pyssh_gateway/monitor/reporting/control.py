@@ -71,10 +71,11 @@ class Asker(msgspec.Struct, frozen=True):
 class Handlers(msgspec.Struct, frozen=True):
     """How each request is answered. One that can't be answered raises `Unanswerable`."""
 
+    configuration: Callable[[], control.ConfigReply]
     status: Callable[[Asker], Awaitable[control.StatusReply]]
     keys: Callable[[], control.KeysReply]
     refresh_keys: Callable[[], Awaitable[control.KeysReply]]
-    try_key: Callable[[control.TryKey], control.VerdictsReply]
+    try_key: Callable[[control.TryKey], Awaitable[control.VerdictsReply]]
     accept_account: Callable[[str], Awaitable[control.AcceptedReply]]
     sessions: Callable[[Asker], Awaitable[control.SessionsReply]]
     why: Callable[[], control.WhyReply]
@@ -214,6 +215,8 @@ class ControlServer:
 
     async def _answer(self, request: AnyRequest, asker: Asker) -> AnyReply:
         match request:
+            case control.Configuration():
+                return self._handlers.configuration()
             case control.Status():
                 return await self._handlers.status(asker)
             case control.Keys():
@@ -221,7 +224,7 @@ class ControlServer:
             case control.RefreshKeys():
                 return await self._handlers.refresh_keys()
             case control.TryKey():
-                return self._handlers.try_key(request)
+                return await self._handlers.try_key(request)
             case control.AcceptAccount(source=source):
                 return await self._handlers.accept_account(source)
             case control.Sessions():

@@ -12,13 +12,17 @@ import msgspec
 from pyssh_gateway import __version__
 from pyssh_gateway.config.source import Endpoint, shown_endpoint
 from pyssh_gateway.core import control
-from pyssh_gateway.core.access.key_report import login_reports, verdicts
+from pyssh_gateway.core.access.key_report import login_reports, revoked_list_reports, verdicts
 from pyssh_gateway.core.idle import explain
 from pyssh_gateway.core.idle.tracker import IdleTracker
+from pyssh_gateway.ipc.config_origin import ConfigOrigin
+from pyssh_gateway.ipc.reread import digest
 from pyssh_gateway.keys.host_keys import HostKey
 from pyssh_gateway.keys.keyring import Keyring
 from pyssh_gateway.machine import history
+from pyssh_gateway.monitor import host_certificates
 from pyssh_gateway.monitor.clients import Clients
+from pyssh_gateway.monitor.host_key_signing import HostKeySigner
 from pyssh_gateway.monitor.in_force import InForce
 from pyssh_gateway.monitor.lifetime.awake import Awake
 from pyssh_gateway.monitor.lifetime.holds import Holds
@@ -43,7 +47,9 @@ class Reporter(msgspec.Struct, frozen=True):
     holds: Holds
     awake: Awake
     host_keys: tuple[HostKey, ...]
+    signer: HostKeySigner
     endpoints: tuple[Endpoint, ...]
+    origin: ConfigOrigin
     since: float
     clock: Callable[[], float]
     now: Callable[[], float]
@@ -53,6 +59,7 @@ class Reporter(msgspec.Struct, frozen=True):
     def handlers(self) -> Handlers:
         """What answers each request."""
         return Handlers(
+            configuration=self.configuration,
             status=self.status,
             keys=self.keys,
             refresh_keys=self.refresh_keys,
@@ -63,6 +70,10 @@ class Reporter(msgspec.Struct, frozen=True):
             hold=self.holds.hold,
             release=self.holds.release,
         )
+
+    def configuration(self) -> control.ConfigReply:
+        """What the configuration is read from, and which one is in force."""
+        return control.ConfigReply(origin=self.origin.pack(), in_force=digest(self.in_force.config), pid=os.getppid())
 
     # -- who is on, and for how long ----------------------------------------------------------------------------
 
@@ -78,10 +89,7 @@ class Reporter(msgspec.Struct, frozen=True):
             address=address,
             port=port,
             addresses=tuple(shown_endpoint(*endpoint) for endpoint in self.endpoints),
-            host_keys=tuple(
-                control.HostKeyReport(key.key_type, key.fingerprint, key.next, key.created, key.was_empty)
-                for key in self.host_keys
-            ),
+            host_keys=self._host_keys(),
             connections=tuple(
                 report if _may_see(asker, report) else msgspec.structs.replace(report, sessions=())
                 for report in self._connections()
@@ -89,6 +97,12 @@ class Reporter(msgspec.Struct, frozen=True):
             authenticating=len(self.registry.strangers),
             idle=self._idle(),
             sources=tuple(source for source in sources if source.failure or source.stale),
+            revoked=tuple(listed for listed in revoked_list_reports(self.keyring.snapshot) if listed.failure)
+            if asker.may_ask_everything
+            else (),
+            certificates=tuple(
+                one for one in host_certificates.reports(self.signer.certificates, self.clock()) if one.problem
+            ),
         )
 
     async def sessions(self, asker: Asker) -> control.SessionsReply:
@@ -135,15 +149,23 @@ class Reporter(msgspec.Struct, frozen=True):
 
     def keys(self) -> control.KeysReply:
         """Who can log in with what."""
-        return control.KeysReply(login_reports(self.keyring.snapshot), self._sources())
+        snapshot = self.keyring.snapshot
+        return control.KeysReply(
+            login_reports(snapshot),
+            self._sources(),
+            revoked_list_reports(snapshot),
+            self._host_keys(),
+            host_certificates.reports(self.signer.certificates, self.clock()),
+        )
 
     async def refresh_keys(self) -> control.KeysReply:
         """The same, after every source has been asked."""
         await self.keyring.refresh_all()
         return self.keys()
 
-    def try_key(self, request: control.TryKey) -> control.VerdictsReply:
-        """Whether a key would be let in."""
+    async def try_key(self, request: control.TryKey) -> control.VerdictsReply:
+        """Whether a key would be let in, by the files as they are now."""
+        await self.keyring.looks.read_files(anew=True)
         return control.VerdictsReply(verdicts(request, self.keyring.snapshot, self.clock(), certificate_verified))
 
     async def accept_account(self, source: str) -> control.AcceptedReply:
@@ -156,6 +178,12 @@ class Reporter(msgspec.Struct, frozen=True):
         if failures:
             raise Unanswerable(f"the account that has this name now will be trusted, but {failures[0]}")
         return control.AcceptedReply(f"{source} means the account that has this name now")
+
+    def _host_keys(self) -> tuple[control.HostKeyReport, ...]:
+        return tuple(
+            control.HostKeyReport(key.key_type, key.fingerprint, key.next, key.created, key.was_empty, key.spare)
+            for key in self.host_keys
+        )
 
     def _sources(self) -> tuple[control.SourceReport, ...]:
         statuses = self.keyring.describe()

@@ -43,6 +43,11 @@ def start_banner(
             lines.append(f"  ! {source.spec}: has not answered yet")
         elif not source.accepted:
             lines.append(f"  ! {source.spec}: there is no usable key in it")
+    lines += [
+        f"  ! {listed.spec}: {listed.failure}; NOBODY GETS IN while it is not known what is revoked"
+        for listed in snapshot.revoked
+        if listed.failure
+    ]
     timeout = config.idle.timeout
     stop = (
         f"stops by itself {format_duration(timeout)} after the last login has ended"
@@ -58,6 +63,8 @@ def start_banner(
 
 def _host_key(key: HostKey) -> str:
     remark = " (announced, not in use yet)" if key.next else " (new)" if key.created else ""
+    if key.spare:
+        remark = " (announced only: another one of its type comes first)"
     if key.was_empty:
         remark = f" (NEW HOST KEY: {key.path} was empty; clients that know another one will be warned)"
     return f"{short_name(key.key_type):<8} {key.fingerprint}{remark}"

@@ -178,7 +178,7 @@ class Forwarding:
     async def listen_agent(self, conn: asyncssh.SSHServerConnection) -> bool:
         """`auth-agent-req@openssh.com`: whether the client's agent can be reached from here now."""
         reason = None
-        if self._context.rules.scope == "none" or not self._context.rules.agent:
+        if not self._context.rules.agent:
             reason = "agent forwarding is not permitted"
         async with self._agent_lock:  # sessions of one connection may ask at once, and share one socket
             if self._agent is not None:
@@ -200,7 +200,7 @@ class Forwarding:
         """
         reason = None
         display = rules_module.x11_display(0, screen, protocol, cookie)
-        if self._context.rules.scope == "none" or not self._context.rules.x11:
+        if not self._context.rules.x11:
             reason = "X11 forwarding is not permitted"
         elif XAUTH is None:
             reason = "there is no xauth on this machine"

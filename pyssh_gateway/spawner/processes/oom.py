@@ -1,8 +1,8 @@
 """What the kernel ends when memory runs out (proc(5), oom_score_adj): not the server before what it runs for users.
 
 As sshd does (openbsd-compat/port-linux.c): the listener is never chosen, and every user's process gets the value back
-that the server was started with. The server's other processes can be chosen, but only one that uses over half of the
-memory itself, hence is what has filled it.
+that the server was started with, as do strangers' processes. The server's other processes can be chosen, but only one
+that uses over half of the memory itself, hence is what has filled it.
 """
 
 import os
@@ -14,7 +14,7 @@ NEVER = -1000
 """The spawner's value: OOM_SCORE_ADJ_MIN of the kernel, and sshd's. It keeps a few megabytes and never grows."""
 
 SERVER_PROCESS = -500
-"""That of the server's other processes: as if each used half of the machine's memory less than it does."""
+"""That of the monitor and of accounts' processes: as if each used half of the machine's memory less than it does."""
 
 
 def protect(path: str = PATH) -> int | None:

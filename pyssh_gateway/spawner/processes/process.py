@@ -15,12 +15,10 @@ from contextlib import suppress
 
 import msgspec
 
-from pyssh_gateway.core.launch import NOLOGIN_EXIT_STATUS, PIPE_BYTES, LaunchPlan, Terminal
-from pyssh_gateway.spawner import child
-from pyssh_gateway.spawner.child import Inherited, Setup
-from pyssh_gateway.spawner.processes import account_rules, login_records, program
+from pyssh_gateway.core.launch import PIPE_BYTES, LaunchPlan, Terminal
+from pyssh_gateway.ipc.spawner import ProtocolError
+from pyssh_gateway.spawner.processes import account_rules, login_records
 from pyssh_gateway.spawner.processes.terminal import open_pty
-from pyssh_gateway.spawner.processes.user_servers import UserServers
 from pyssh_gateway.system.descriptors import close_all
 
 READY_SECONDS = 5.0
@@ -67,11 +65,19 @@ class Starting(msgspec.Struct, frozen=True):
     ready: int
 
 
-def start(plan: LaunchPlan, account: pwd.struct_passwd, *, inherited: Inherited, servers: UserServers) -> Starting:
+Begin = Callable[[LaunchPlan, pwd.struct_passwd, str, bytes | None, list[int]], tuple[int, int]]
+"""Has a child become a process: plan, account, the terminal's path, root directory (None: the machine's), the child's
+descriptors -> pid and `ready`."""
+
+
+def start(plan: LaunchPlan, account: pwd.struct_passwd, begin: Begin, chroot: bytes | None = None) -> Starting:
     """Start the process that `plan` describes, as `account`.
 
-    `inherited` is what it gets back; `servers` are what it may become in the place of a program. Raises `SpawnError`.
+    With `chroot`, that is its root directory, and it is the SFTP server, whatever else the plan says. Raises
+    `SpawnError`.
     """
+    if chroot is not None and not serves_in_chroot(plan):
+        raise SpawnError("nothing but SFTP is served to this account: log in again if that has changed")
     ours: list[int] = []
     theirs: list[int] = []
     tty = ""
@@ -88,10 +94,13 @@ def start(plan: LaunchPlan, account: pwd.struct_passwd, *, inherited: Inherited,
         else:
             master, slave, tty = _terminal(plan.terminal, account)
             ours, theirs = [master], [slave] * 3
-        pid, ready = _begin(account, theirs, inherited, lambda: program.run(plan, account, tty, servers))
+        pid, ready = begin(plan, account, tty, chroot, theirs)
     except OSError as error:
         close_all(ours)
         raise SpawnError(f"can't start a process: {error.strerror}") from error
+    except ProtocolError as error:
+        close_all(ours)
+        raise SpawnError(f"can't start a process: {error}") from error
     except BaseException:
         close_all(ours)
         raise
@@ -100,34 +109,9 @@ def start(plan: LaunchPlan, account: pwd.struct_passwd, *, inherited: Inherited,
     return Starting(Child(pid, account.pw_name, account.pw_uid, tty, ours), ready)
 
 
-def _begin(
-    account: pwd.struct_passwd, descriptors: list[int], inherited: Inherited, become: Callable[[], None]
-) -> tuple[int, int]:
-    """Fork the session's child with `descriptors`, which calls `become` when it is the account; see `child.begin`."""
-    refusal: bytes | None = None
-
-    def prepare() -> None:
-        nonlocal refusal
-        refusal = refusal_now(account)
-        claim_login(account.pw_uid)
-
-    def work() -> int:
-        if refusal is not None:
-            os.write(2, refusal)
-            return NOLOGIN_EXIT_STATUS
-        become()
-        return 0
-
-    setup = Setup(
-        descriptors=tuple(descriptors),
-        inherited=inherited,
-        directory=None,
-        account=account,
-        prepare=prepare,
-        failed=program.CANNOT_EXEC,
-        complain=child.on_standard_error("pyssh-gateway: can't start the session: "),
-    )
-    return child.begin(setup, work)
+def serves_in_chroot(plan: LaunchPlan) -> bool:
+    """Whether the plan is one for an account with another root directory: the SFTP server, or a refusal in words."""
+    return bool(plan.refusal) or (plan.builtin == "sftp" and plan.sftp is not None and plan.terminal is None)
 
 
 def find_account(user: str) -> pwd.struct_passwd:

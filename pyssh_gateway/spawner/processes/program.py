@@ -23,7 +23,7 @@ from pyssh_gateway.spawner.processes.user_servers import UserServers
 from pyssh_gateway.system import sftp_program
 
 MOTD_FILES = ("/run/motd.dynamic", "/etc/motd")
-"""What pam_motd shows at login on Debian and Ubuntu, in its order."""
+"""What pam_motd shows at login on Debian and Ubuntu, in its order. The first is made by `processes.motd`."""
 
 MOTD_BYTES = 64 * 1024
 """More than this of a message of the day is not read."""
@@ -47,9 +47,7 @@ def run(plan: LaunchPlan, entry: pwd.struct_passwd, tty: str, servers: UserServe
     """Become the program of `plan`, or one of `servers`. The process is the user already."""
     if tty:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    if plan.refusal:
-        os.write(2 if plan.builtin else 1, plan.refusal)
-        os._exit(CANNOT_EXEC)
+    _refuse_if_told(plan)
     _enter(plan.cwd)
     # A home that can't be entered has no file.
     if plan.greet and not os.access(f"{entry.pw_dir}/.hushlogin", os.F_OK):
@@ -60,9 +58,9 @@ def run(plan: LaunchPlan, entry: pwd.struct_passwd, tty: str, servers: UserServe
     argv = plan.argv
     if plan.builtin == "sftp":
         if plan.sftp is not None:
-            os._exit(servers.sftp(0, 1, 3, plan.sftp))
+            os._exit(servers.sftp(0, 1, 3, plan.sftp, entry))
         if account_rules.may_run_builtin(entry.pw_shell):
-            os._exit(servers.sftp(0, 1, 3, NO_OPTIONS))
+            os._exit(servers.sftp(0, 1, 3, NO_OPTIONS, entry))
         # The shell decides, as with sshd: it runs a server, does something else or refuses, in its own words. The
         # pipe for what is done to files ends here: such a server, which may not be ours, has nothing to say in the log.
         os.close(3)
@@ -78,6 +76,20 @@ def run(plan: LaunchPlan, entry: pwd.struct_passwd, tty: str, servers: UserServe
         os.execve(plan.executable, argv, env)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the command
         complain(f"{os.fsdecode(plan.executable)}: {getattr(error, 'strerror', None) or error}")
+        os._exit(CANNOT_EXEC)
+
+
+def run_in_chroot(plan: LaunchPlan, entry: pwd.struct_passwd, servers: UserServers) -> None:
+    """Become the SFTP server, in a root directory that is not the machine's. Nothing is run or read there for that."""
+    _refuse_if_told(plan)
+    with suppress(OSError):  # as sshd: a home directory need not be there
+        os.chdir(plan.cwd)
+    os._exit(servers.sftp(0, 1, 3, NO_OPTIONS if plan.sftp is None else plan.sftp, entry))
+
+
+def _refuse_if_told(plan: LaunchPlan) -> None:
+    if plan.refusal:
+        os.write(2 if plan.builtin else 1, plan.refusal)
         os._exit(CANNOT_EXEC)
 
 
@@ -138,8 +150,13 @@ def _enter(directory: bytes) -> None:
 
 
 def _show_motd() -> None:
+    seen = set()  # /etc/motd is a link to the other file on some machines
     for path in MOTD_FILES:
         with suppress(OSError), Path(path).open("rb") as file:
+            found = os.fstat(file.fileno())
+            if (found.st_dev, found.st_ino) in seen:
+                continue
+            seen.add((found.st_dev, found.st_ino))
             os.write(1, file.read(MOTD_BYTES).replace(b"\r\n", b"\n"))
 
 

@@ -115,14 +115,14 @@ def start_preauth(processes: ServerProcesses, monitor: socket.socket, words: Las
     """Fork a process for one stranger; returns its pid. It gives up its rights itself."""
     setup = Setup(
         descriptors=(NULL, NULL, words.fileno(), monitor.fileno()),
-        inherited=inherited.for_server_process(),
+        inherited=inherited.for_stranger(),
         ignored=IGNORED,
         complain=child.with_traceback,
     )
     return child.start(setup, lambda: processes.run_preauth(socket.socket(fileno=3)))
 
 
-def start_postauth(processes: ServerProcesses, spawner: socket.socket, words: LastWords, inherited: Inherited) -> int:
+def start_postauth(processes: ServerProcesses, inherited: Inherited, spawner: socket.socket, words: LastWords) -> int:
     """Fork a process that will be an account's; returns its pid. Until it is told whose, it has the spawner's rights.
 
     `spawner` is where it is told (`BeAccount`), by the spawner and nobody else.

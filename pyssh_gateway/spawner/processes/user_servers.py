@@ -4,6 +4,7 @@ What they do with what a user sends is no code of the spawner's, which has every
 for each. They are imported before the fork: the account may not be able to read the server's files.
 """
 
+import pwd
 from collections.abc import Callable
 
 import msgspec
@@ -14,10 +15,10 @@ from pyssh_gateway.core.transfers.sftp_options import SftpOptions
 class UserServers(msgspec.Struct, frozen=True):
     """The bodies of the processes, which are the account already when they are called.
 
-    `sftp` serves files: standard input, standard output, the pipe for what is done to files, and the options of a
-    forced internal-sftp -> exit status. `scp` is the far side of a copy: the words of
-    `core.transfers.scp_command.parse`, standard input, output and error -> exit status.
+    `sftp` serves files: standard input, standard output, the pipe for what is done to files, the options of a forced
+    internal-sftp, and the account, which can't be looked up in a chroot -> exit status. `scp` is the far side of a
+    copy: the words of `core.transfers.scp_command.parse`, standard input, output and error -> exit status.
     """
 
-    sftp: Callable[[int, int, int, SftpOptions], int]
+    sftp: Callable[[int, int, int, SftpOptions, pwd.struct_passwd], int]
     scp: Callable[[list[bytes], int, int, int], int]

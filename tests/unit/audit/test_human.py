@@ -35,6 +35,16 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
         addresses=("0.0.0.0:2222",),
     ),
     ev.HostKeyCreated(key_type="ssh-ed25519", fingerprint=SHA, path="/data/keys/ssh_host_ed25519_key", reason="empty"),
+    ev.HostCertificateLoaded(
+        path="/data/keys/ssh_host_ed25519_key-cert.pub",
+        problem="",
+        key=SHA,
+        authority=SHA,
+        key_id="amos",
+        serial=3,
+        principals=("amos.example",),
+        valid_before=1798761600.0,
+    ),
     ev.ServerStopping(reason="signal", detail="SIGTERM", connections=1, sessions=2),
     ev.ServerStopped(reason="idle", exit_code=0, message="Stopping machine. Goodbye!"),
     ev.ConfigReloaded(changed=("login", "idle.timeout"), restart=("listen.port",), users=("amos", "build")),
@@ -57,6 +67,11 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
         added=(SHA,),
     ),
     ev.KeysFailed(source="github:example", reason="no answer within 5s", kept=2),
+    ev.RevokedListLoaded(list="file:/etc/ssh/revoked_keys", kind="krl", entries=3, changed=True),
+    ev.RevokedListFailed(
+        list="file:/etc/ssh/revoked_keys",
+        reason="it is a KRL, and it is cut off",
+    ),
     ev.AccountChanged(
         source="github:example", expected=583231, found=9000001, message="github:example is account 9000001 now"
     ),
@@ -193,6 +208,7 @@ def test_lines_for_people() -> None:
         == f"""\
 start    accepting on 0.0.0.0:2222 for amos; stops when idle for 1m (version 0.1.0, pid 7)
 host key new ssh-ed25519 {SHA} in /data/keys/ssh_host_ed25519_key: the file was empty; clients warn of the change
+host key certificate /data/keys/ssh_host_ed25519_key-cert.pub of {SHA}, signed by {SHA}, for amos.example
 stopping no longer accepting (signal, SIGTERM); 1 connection, 2 sessions open
 stopped  Stopping machine. Goodbye!
 config   changed: login, idle.timeout; needs a restart: listen.port
@@ -207,6 +223,8 @@ bug      session on c1
           | KeyError: 's1'
 keys     github:example: 2 keys fetched, 1 refused, changed; line 3: unknown key type ssh-dss
 keys     backend error: github:example: no answer within 5s; 2 keys from before in force
+keys     file:/etc/ssh/revoked_keys: key revocation list with 3 entries, changed
+keys     NOBODY GETS IN without the list of what is revoked: file:/etc/ssh/revoked_keys: it is a KRL, and it is cut off
 keys     github:example is account 9000001 now
 connect  c1 from 203.0.113.5:50022 through 172.16.3.2
 refused  [2001:db8::5]:50023: too many unauthenticated connections
@@ -256,6 +274,13 @@ idle     Stopping machine. Goodbye!"""
             {"origin": "last-good", "changed": False, "refused": 0, "refusals": ()},
             "from the last good copy, unchanged",
         ),
+        (ev.HostCertificateLoaded, {"problem": "it expired 3d ago"}, "cert.pub is not offered: it expired 3d ago"),
+        (ev.HostCertificateLoaded, {"principals": ()}, "for any host"),
+        (
+            ev.RevokedListLoaded,
+            {"kind": "keys", "entries": 1, "changed": False},
+            "file:/etc/ssh/revoked_keys: revoked keys with 1 entry, unchanged",
+        ),
         (
             ev.ConnectionClosed,
             {"user": "", "reason": "", "seconds": 7322.0},
@@ -283,6 +308,11 @@ idle     Stopping machine. Goodbye!"""
         (ev.ConnectionAuthenticated, {"identity": ev.Identity("file:amos", None, SHA)}, f"{SHA} of file:amos; OpenSSH"),
         (ev.ConfigReloaded, {"changed": (), "restart": ()}, "config   changed: nothing"),
         (ev.ServerStopped, {"message": ""}, "idle, exit code 0"),
+        (
+            ev.RequestDenied,
+            {"request": "direct-tcpip 127.0.0.1:9", "reason": "Connection refused"},
+            "forward  c1 amos direct-tcpip 127.0.0.1:9 not opened: Connection refused",
+        ),
     ],
 )
 def test_what_is_absent_leaves_no_hole(event: type[ev.AnyEvent], changes: dict[str, object], shown: str) -> None:

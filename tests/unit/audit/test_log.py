@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 
@@ -126,6 +127,27 @@ def test_hostile_text_stays_one_line(directory: Path) -> None:
     assert bench.events()[0]["command"] == 'x\\n{"event":"server.stopped"}\\x1b[2J\\xff\\u202e'
     (shown,) = bench.finish()
     assert shown.decode().removesuffix("\n").isprintable()
+
+
+def test_a_view_for_people_says_later_what_the_file_has_at_once(directory: Path) -> None:
+    """Protects the record from what is left out, put together or held back on a terminal."""
+    bench = Bench(directory, human=True)
+    opened = ev.ConnectionOpened(conn="c1", peer="203.0.113.5", peer_port=50022)
+    closed = ev.ConnectionClosed(
+        conn="c1", peer="203.0.113.5", user="", reason="gone", seconds=1.0, bytes_in=0, bytes_out=0
+    )
+    bench.log(record(opened))
+    assert bench.events()[0]["event"] == "connection.opened"
+    assert bench.log.show_overdue(TIME)
+    assert not bench.log.show_overdue(TIME + 60)
+    bench.log(record(closed, 2))
+    bench.log(record(msgspec.structs.replace(opened, conn="c2"), 3))
+    assert [each["seq"] for each in bench.events()] == [1, 2, 3]
+    assert [line.split()[1:3] for line in bench.finish()] == [
+        [b"connect", b"c1"],
+        [b"closed", b"c1"],
+        [b"connect", b"c2"],
+    ]
 
 
 def test_the_file_has_each_line_at_once(directory: Path) -> None:

@@ -104,6 +104,7 @@ class Answers(AnsweringServer):
         self.on = STATUS.connections
         self.tried: list[control.TryKey] = []
         handlers = Handlers(
+            configuration=lambda: control.ConfigReply(b"{}", "", 7),
             status=self._status,
             keys=lambda: KEYS,
             refresh_keys=self._refresh,
@@ -125,7 +126,7 @@ class Answers(AnsweringServer):
     async def _refresh(self) -> KeysReply:
         return KeysReply(KEYS.logins, (*KEYS.sources, *self.failing))
 
-    def _try_key(self, request: control.TryKey) -> VerdictsReply:
+    async def _try_key(self, request: control.TryKey) -> VerdictsReply:
         self.tried.append(request)
         no = Verdict("build", accepted=False, reason="key is not known")
         yes = Verdict("amos", accepted=True, source="github:example", options="no-pty", identity=AMOS)
@@ -251,6 +252,18 @@ def test_why_tells_what_keeps_it_up(answers: Answers, run: Run) -> None:
             ],
         ),
         (IdleReport(None, in_use=False, stops_in=None), ["does not stop by itself"]),
+        (
+            IdleReport(70.0, True, None, (ReasonReport("client", "amos is on", None),)),
+            ["kept up by", "  amos is on", "stops 1m10s after what keeps it up has ended"],
+        ),
+        (
+            IdleReport(70.0, False, 70.0, (ReasonReport("boot", "just started, nobody has logged in yet", 70.0),)),
+            [
+                "waits, because",
+                "  just started, nobody has logged in yet, for 1m10s more",
+                "stops in 1m10s unless somebody logs in",
+            ],
+        ),
         (
             IdleReport(60.0, in_use=False, stops_in=42.0, quiet=("amos is on", "eve \x1b[2J is on")),
             [

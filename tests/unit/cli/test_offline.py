@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -57,14 +58,23 @@ def run(place: Path, account: pwd.struct_passwd, capsys: pytest.CaptureFixture[s
     """Runs a command with a configuration of these sources and settings; gives exit code, output and complaints."""
 
     def command(
-        *arguments: str, sources: list[str] | None = None, github: FakeGitHub | None = None, user: str = ME
+        *arguments: str,
+        sources: list[str] | None = None,
+        github: FakeGitHub | None = None,
+        user: str = ME,
+        port: int = 0,
+        more: str = "",
+        more_keys: str = "",
+        own: str = "",
     ) -> tuple[int, str, str]:
         configured = [f"file:{place}/authorized_keys"] if sources is None else sources
         url = "" if github is None else f'github_url = "{github.url}"\n'
         (place / "config.toml").write_text(
             f'control = "off"\nkeys_dir = "{place}/keys"\naudit_dir = "{place}/audit"\naccount = "nobody"\n'
             f'preauth_account = "{PREAUTH_NAME}"\n'
-            f'[keys]\n{url}timeout = "5s"\n[[login]]\nuser = "{user}"\nkeys = {json.dumps(configured)}\n'
+            f'[listen]\naddress = "127.0.0.1"\nport = {port}\n'
+            f'[host_keys]\n{own}\n[keys]\n{url}{more_keys}\ntimeout = "5s"\n'
+            f'[[login]]\nuser = "{user}"\nkeys = {json.dumps(configured)}\n{more}'
         )
         before = contents(place)
         code = main.run([*arguments, "--config", str(place / "config.toml")], {})
@@ -161,6 +171,7 @@ def test_check_asks_everybody_and_keeps_nothing(run: Run, place: Path, github: F
     code, out, err = run("check", sources=[f"file:{place}/authorized_keys", "github:example"], github=github)
     assert (code, err) == (0, "")
     lines = out.splitlines()
+    assert lines[0] == f"configuration: {place}/config.toml"
     assert lines[-1] == "nothing is wrong"
     assert f"  {fingerprint(ed25519(2))}  ED25519  github:example" in " ".join(lines).replace("#7", "")
     assert github.requests["example"] == 1
@@ -190,6 +201,76 @@ def test_check_finds_all_that_is_wrong(run: Run, place: Path, github: FakeGitHub
     assert problems[3].startswith(f"! file:{place}/authorized_keys: line 2")
     report = json.loads(run("check", "--json", sources=sources, github=github)[1])
     assert report["problems"] == [problem.removeprefix("! ") for problem in problems]
+
+
+def test_check_sees_a_port_that_is_taken(run: Run) -> None:
+    """Protects a start from the one thing that most often keeps it from happening, and says who has the port."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, out, _ = run("check", port=port)
+        assert code == 1
+        (problem,) = [line for line in out.splitlines() if line.startswith("! ")]
+        assert problem.startswith("! listen: ")
+        assert problem.endswith(
+            f" (process {os.getpid()}) listens on 127.0.0.1:{port}: stop it, or set listen.port or listen.address to "
+            "another one"
+        )
+    assert run("check", port=port)[0] == 0
+
+
+def test_check_of_a_configuration_for_another_machine(run: Run, place: Path, github: FakeGitHub) -> None:
+    """Protects a deploy: no account or file of this machine counts, everything else does, and what did not is named."""
+    sources = [f"ca:{place}/missing", "github:example"]
+    code, out, err = run("check", sources=sources, github=github, user="nosuchdev")
+    assert code == 1
+    assert "check --elsewhere" in out.splitlines()[-1]
+    code, out, err = run("check", "--elsewhere", sources=sources, github=github, user="nosuchdev")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert f"  {fingerprint(ed25519(2))}  ED25519  github:example" in " ".join(lines).replace("#7", "")
+    assert lines[lines.index("not checked, because it is for another machine:") + 1 : -2] == [
+        f"  accounts: nosuchdev, nobody, {PREAUTH_NAME}",
+        f"  key files: {place}/missing",
+        f"  directories, and the host keys in the first: {place}/keys, {place}/audit",
+        "  addresses and ports: 127.0.0.1:0",
+    ]
+    assert lines[-1] == "nothing is wrong"
+    github.script("example", status(404))
+    more = 'force_command = "internal-sftp -x"\nchroot = "/srv/%u"\n[[boot.directory]]\npath = "/data/docker"\n'
+    report = json.loads(run("check", "--elsewhere", "--json", sources=sources, github=github, more=more)[1])
+    assert [problem.split(":")[0] for problem in report["problems"]] == ["login[0].force_command", "github"]
+    assert report["unchecked"][-1] == "what is made at boot: /data/docker"
+    assert "root directories: /srv/%u" in report["unchecked"]
+    assert (report["file"], report["variables"]) == (f"{place}/config.toml", [])
+
+
+def test_what_is_revoked_and_the_servers_keys_are_looked_at(run: Run, place: Path) -> None:
+    """Protects the first start: nobody is locked out by a broken list, or wonders why a certificate is not offered."""
+    (place / "revoked").write_bytes(ed25519(1) + b"\n")
+    (place / "keys").mkdir(mode=0o700)
+    key = make_key(place / "keys", "ssh_host_ed25519_key")
+    authority = Authority(place, "hosts")
+    certificate = authority.certify(key.with_suffix(".pub"), "-h")
+    certificate.rename(place / "keys" / "ssh_host_ed25519_key-cert.pub")
+    revoked = f'revoked = "file:{place}/revoked"'
+    code, out, _ = run("keys", more_keys=revoked)
+    assert code == 0
+    assert f"NOT let in: the key is revoked by file:{place}/revoked" in out
+    assert f"  {place}/keys/ssh_host_ed25519_key-cert.pub" in out
+    assert run("check", more_keys=revoked)[0] == 0
+
+    report = json.loads(run("check", "--json", more_keys=f'revoked = "file:{place}/none"')[1])
+    assert report["problems"] == [
+        f"file:{place}/none: cannot read {place}/none: No such file or directory; nobody gets in while that is so"
+    ]
+    other = f'files = ["{place}/other"]'
+    (problem,) = json.loads(run("check", "--json", own=other)[1])["problems"]
+    assert problem == f"there is no host key {place}/other: host_keys.files names keys that are there already"
+    own = f'certificates = ["{authority.public}"]'
+    (problem,) = json.loads(run("check", "--json", own=own)[1])["problems"]
+    assert problem == (
+        f"host certificate {authority.public} is not offered: there is no certificate in OpenSSH's one-line form in it"
+    )
 
 
 def test_copies_that_others_could_have_written_are_not_believed(run: Run, place: Path) -> None:

@@ -12,14 +12,17 @@ from pyssh_gateway.config.values import UnfitError, fingerprint, optional_base_u
 
 Read = Callable[[object], object]
 READERS: tuple[Read, ...] = (
+    values.banner,
     values.network,
     values.hours,
     values.timezone,
     values.absolute_path,
     values.optional_path,
+    values.chroot_directory,
     values.file_mode,
     values.nonempty_command,
     values.metrics_address,
+    values.revoked_lists,
     socket_path,
     secret,
     fingerprint,
@@ -40,8 +43,14 @@ READERS: tuple[Read, ...] = (
         (values.absolute_path, "/data/docker", "/data/docker"),
         (values.optional_path, "", ""),
         (values.optional_path, "/a", "/a"),
+        (values.chroot_directory, "", ""),
+        (values.chroot_directory, "/srv/%u/%U%%", "/srv/%u/%U%%"),
+        (values.chroot_directory, "%h/in", "%h/in"),
         (values.file_mode, "0750", "0750"),
         (values.nonempty_command, "dockerd --debug", "dockerd --debug"),
+        (values.revoked_lists, "", ""),
+        (values.revoked_lists, "file:/etc/krl", "file:/etc/krl"),
+        (values.revoked_lists, ["file:/a", "file:/b"], ("file:/a", "file:/b")),
         (values.metrics_address, "off", "off"),
         (values.metrics_address, "127.0.0.1:9100", "127.0.0.1:9100"),
         (values.metrics_address, "[::1]:9100", "[::1]:9100"),
@@ -69,15 +78,28 @@ def test_what_fits_is_taken(read: Read, given: object, means: object) -> None:
         (values.timezone, "../../etc/passwd"),
         (values.timezone, "/etc/localtime"),
         (values.timezone, ""),
+        (values.timezone, "Berlin"),
+        (values.timezone, "Europe"),
         (values.absolute_path, "data"),
         (values.absolute_path, "/data/../etc"),
         (values.absolute_path, "/a\0b"),
         (values.absolute_path, None),
+        (values.chroot_directory, "srv"),
+        (values.chroot_directory, "%u"),
+        (values.chroot_directory, "/srv/%d"),
+        (values.chroot_directory, "/srv/%"),
+        (values.chroot_directory, "/srv/../%u"),
+        (values.chroot_directory, ["/srv"]),
         (values.file_mode, 755),
         (values.file_mode, "rwx"),
         (values.file_mode, "99"),
         (values.nonempty_command, "  "),
         (values.nonempty_command, ["dockerd"]),
+        (values.revoked_lists, "/etc/krl"),
+        (values.revoked_lists, "url:https://example.com/krl"),
+        (values.revoked_lists, "file:krl"),
+        (values.revoked_lists, ["file:/a", "file:/a"]),
+        (values.revoked_lists, ["file:/a", 7]),
         (values.metrics_address, "localhost:9100"),
         (values.metrics_address, "127.0.0.1:"),
         (values.metrics_address, "127.0.0.1:65536"),
@@ -101,3 +123,41 @@ def test_any_value_is_taken_or_refused(read: Read, value: object) -> None:
     """No value of a file or an environment makes a reader fail in another way."""
     with contextlib.suppress(UnfitError):
         read(value)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("Berlin", 'did you mean "Europe/Berlin"?'),
+        ("europe/berlin", 'did you mean "Europe/Berlin"?'),
+        ("New York", 'did you mean "America/New_York"?'),
+        ("Europe/Berln", 'did you mean "Europe/Berlin"?'),
+        ("utc", 'did you mean "UTC"?'),
+        ("Mars/Olympus_Mons", "such as UTC or Europe/Berlin"),
+        (7, "such as UTC or Europe/Berlin"),
+    ],
+)
+def test_a_city_is_no_time_zone_but_leads_to_one(given: object, said: str) -> None:
+    """A zone that there is not is refused when the file is read, and not in the hours that it is about."""
+    with pytest.raises(UnfitError) as caught:
+        values.timezone(given)
+    assert said in str(caught.value)
+
+
+def test_a_machine_without_time_zones_judges_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration that is checked on a small image is not refused for the sake of a package that is missing."""
+    monkeypatch.setattr("zoneinfo.available_timezones", set)
+    monkeypatch.setattr(values, "_is_zone", lambda _: False)
+    assert values.timezone("Europe/Berlin") == "Europe/Berlin"
+    with pytest.raises(UnfitError):
+        values.timezone("no zone")
+
+
+def test_banners() -> None:
+    """Protects clients' terminals, and what follows a banner on its line."""
+    for written in ("", "Hello\n\tthere", "file:/etc/issue.net"):
+        assert values.banner(written) == written
+    for unfit in ("\x1b[2J", "file:etc/issue.net", "file:", "file:/etc/../x", "x" * (values.MAX_BANNER + 1), 5, None):
+        with pytest.raises(UnfitError):
+            values.banner(unfit)
+    assert [values.whole_lines(text) for text in ("", "a", "a\n")] == [b"", b"a\n", b"a\n"]

@@ -5,6 +5,7 @@ import tomllib
 import typing
 from collections.abc import Iterator
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyssh_gateway.config.parser import parse
-from pyssh_gateway.config.source import ConfigError, RawConfig, endpoints_of, listen_endpoints, read
+from pyssh_gateway.config.sizes import Size, format_size
+from pyssh_gateway.config.source import LISTS_AS_TEXT, ConfigError, RawConfig, endpoints_of, listen_endpoints, read
 from pyssh_gateway.config.types import Config, Idle, Listen, Login
-from pyssh_gateway.config.values import Duration, Secret, format_duration
+from pyssh_gateway.config.values import Duration, format_duration
 from tests.support.places import ROOT
 
 FILE = "/etc/pyssh-gateway/config.toml"
@@ -73,9 +75,7 @@ def test_nothing_configured_is_the_defaults() -> None:
 
 def test_every_default_would_be_accepted() -> None:
     """No default breaks the rules that configured values have to keep."""
-    plain = msgspec.to_builtins(
-        Config(), enc_hook=lambda value: str(value) if isinstance(value, Secret) else float(value)
-    )
+    plain = msgspec.to_builtins(Config(), enc_hook=lambda value: type(value).__bases__[0](value))
     assert parse(RawConfig(typing.cast(dict[str, Any], without_nothing(plain)), {}, None)) == Config()
 
 
@@ -149,6 +149,70 @@ def test_text_from_the_environment_becomes_what_the_key_wants() -> None:
     config = parse(read(None, environ, {"limits.auth_attempts": "3"}, "/nonexistent"))
     assert (config.listen.port, config.idle.timeout, config.stop.drain) == (2022, None, Duration(60))
     assert (config.keys_dir, config.limits.auth_attempts) == ("2222", 3)
+
+
+def from_environment(**given: str) -> RawConfig:
+    """A configuration that only the environment makes: `IDLE__TIMEOUT="5m"`."""
+    return read(None, {f"PYSSH_GATEWAY_{name}": value for name, value in given.items()}, {}, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "means"),
+    [
+        ("LISTEN__TRUSTED_PROXIES", "172.16.0.0/12, fdaa::/16", ("172.16.0.0/12", "fdaa::/16")),
+        ("LIMITS__PENALTY_EXEMPT", "", ()),
+        ("HOST_KEYS__TYPES", "ed25519,rsa", ("ed25519", "rsa")),
+        ("SESSION__ACCEPT_ENV", "LANG", ("LANG",)),
+        ("IDLE__SCHEDULE", "mon-fri 08:00-18:00,sat 09:00-12:00", ("mon-fri 08:00-18:00", "sat 09:00-12:00")),
+    ],
+)
+def test_lists_without_commas_in_them_come_from_the_environment_too(
+    name: str, given: str, means: tuple[str, ...]
+) -> None:
+    """A container that is set up by variables alone can have its proxies named there."""
+    table, key = name.lower().split("__")
+    config = parse(from_environment(**{name: given}))
+    assert getattr(getattr(config, table), key) == means
+
+
+def test_a_list_from_the_environment_takes_the_place_of_the_files(tmp_path: Path) -> None:
+    """As every other value does; each entry is judged as one in the file is."""
+    file = tmp_path / "config.toml"
+    file.write_text('host_keys.types = ["ecdsa"]')
+    raw = read(str(file), {"PYSSH_GATEWAY_HOST_KEYS__TYPES": "rsa,dsa,"}, {})
+    origin = "(from environment PYSSH_GATEWAY_HOST_KEYS__TYPES)"
+    assert problems_in(raw) == [
+        f'host_keys.types[1]: expected ed25519, ecdsa or rsa, got "dsa" {origin}',
+        f'host_keys.types[2]: expected ed25519, ecdsa or rsa, got "" {origin}',
+    ]
+    (problem,) = problems_in(from_environment(HOST_KEYS__TYPES=" "))
+    assert problem == f"host_keys.types: expected at least one entry, got an empty list {origin}"
+
+
+@pytest.mark.parametrize("name", ["LOGIN", "STOP__HOOKS", "BOOT__SERVICE"])
+def test_a_list_that_only_the_file_can_have_says_so(name: str) -> None:
+    """Nobody has to guess how a list is written in a variable where it can't be."""
+    path = name.lower().replace("__", ".")
+    assert problems_in(from_environment(**{name: "x, y"})) == [
+        f"{path}: is a list, which only the configuration file can set (from environment PYSSH_GATEWAY_{name})"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("IDLE_TIMEOUT", "IDLE__TIMEOUT"),
+        ("IDLE__TIMOUT", "IDLE__TIMEOUT"),
+        ("LISTEN_TRUSTED_PROXIES", "LISTEN__TRUSTED_PROXIES"),
+        ("KEY_DIR", "KEYS_DIR"),
+    ],
+)
+def test_a_variable_that_is_nearly_right_is_told_which_one_is(name: str, meant: str) -> None:
+    """One underscore where there have to be two is the mistake that everybody makes once."""
+    (problem,) = problems_in(from_environment(**{name: "1"}))
+    assert f"unknown key, did you mean PYSSH_GATEWAY_{meant}? (from environment PYSSH_GATEWAY_{name})" in problem
+    (problem,) = problems_in(from_environment(COLOUR="1"))
+    assert problem.startswith("colour: unknown key, known here: listen, login, ")
 
 
 def test_every_mistake_is_listed_at_once() -> None:
@@ -377,12 +441,23 @@ def documented_default(value: object) -> str:
             return "off"
         case Duration():
             return f'"{format_duration(value)}"'
+        case Size():
+            return f'"{format_size(value)}"'
         case bool():
             return str(value).lower()
         case tuple():
             return "`, `".join(value) or "[]"
         case _:
             return str(value) or "empty"
+
+
+DEFAULTS_OF_OTHERS = {
+    "idle.boot_grace": "timeout",
+    "login[].forward_sockets": "as forwarding",
+    "login[].forward_agent": "as forwarding.agent",
+    "login[].forward_x11": "as forwarding.x11",
+}
+"""Keys that follow another one until they are set."""
 
 
 def test_the_documentation_has_every_key() -> None:
@@ -393,9 +468,9 @@ def test_the_documentation_has_every_key() -> None:
     expected = {}
     for path, field in LEAVES.items():
         default = "required" if field.required else documented_default(field.default).strip('"')
-        default = "timeout" if path == "idle.boot_grace" else default
+        default = DEFAULTS_OF_OTHERS.get(path, default)
         is_list = "[]" in path or isinstance(field.default, tuple)
-        name = "-" if is_list else "PYSSH_GATEWAY_" + path.upper().replace(".", "__")
+        name = "-" if is_list and path not in LISTS_AS_TEXT else "PYSSH_GATEWAY_" + path.upper().replace(".", "__")
         expected[path] = (default, name)
     assert {key: (default.strip('"'), name) for key, (default, name) in documented.items()} == expected
 

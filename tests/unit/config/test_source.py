@@ -186,7 +186,7 @@ def test_layers_cannot_contradict_the_shape_of_the_file(write: WriteFile) -> Non
     assert problems_of(path, environ, {"idle": {}, "account.name": "z", "log": "x"}, path) == [
         "account: is not a table, nothing can be set in it (from environment PYSSH_GATEWAY_ACCOUNT__NAME)",
         "idle: is a table, only the keys in it can be set (from environment PYSSH_GATEWAY_IDLE)",
-        "login: is a list, which only the file can set (from environment PYSSH_GATEWAY_LOGIN)",
+        "login: is a list, which only the configuration file can set (from environment PYSSH_GATEWAY_LOGIN)",
         "login: is not a table, nothing can be set in it (from environment PYSSH_GATEWAY_LOGIN__USER)",
         "idle: is a table, only the keys in it can be set (from command line)",
         "account: is not a table, nothing can be set in it (from command line)",

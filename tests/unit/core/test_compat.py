@@ -31,6 +31,7 @@ def test_end_of_write_is_for_openssh(software: bytes, takes: bool) -> None:
     [
         (b"rsa-sha2-256", [b"rsa-sha2-512", b"rsa-sha2-256"], b"rsa-sha2-256"),
         (b"rsa-sha2-512", [b"rsa-sha2-512"], b"rsa-sha2-512"),
+        (b"rsa-sha2-256-cert-v01@openssh.com", [b"rsa-sha2-512", b"rsa-sha2-256"], b"rsa-sha2-256"),
         (b"ssh-ed25519", [b"ssh-ed25519", b"rsa-sha2-256"], b"rsa-sha2-256"),
         (b"ssh-ed25519", [b"rsa-sha2-256", b"rsa-sha2-512"], b"rsa-sha2-512"),
         (b"ssh-ed25519", [b"ssh-ed25519", b"ssh-rsa"], b"rsa-sha2-512"),

@@ -32,6 +32,7 @@ from pyssh_gateway.core.control import (
 from pyssh_gateway.core.printable import printable
 
 REQUESTS: tuple[AnyRequest, ...] = (
+    control.Configuration(),
     Status(),
     control.Keys(),
     control.RefreshKeys(),
@@ -48,6 +49,7 @@ KEYS = KeysReply((LoginReport("amos", ()),), ())
 HOLD = HoldReport("2e1068", "amos", "training run", 1.0, 2.0, 7)
 WHY = WhyReply(1.0, "::1", "It stops.", IdleReport(60.0, True, 2.0), (HOLD,), (StopReport(1.0, "idle for 60 s", 2.0),))
 REPLIES: tuple[AnyReply, ...] = (
+    control.ConfigReply(b"{}", "ab12", 7),
     STATUS,
     KEYS,
     RefusedReply("no"),
@@ -126,6 +128,7 @@ def test_strangers_may_ask_nothing(request_: AnyRequest) -> None:
 def test_the_log_names_what_was_asked() -> None:
     """Protects the log's use: which key was tried and which account accepted is in it."""
     assert [control.describe(request) for request in REQUESTS] == [
+        "config",
         "status",
         "keys",
         "keys.refresh",

@@ -46,16 +46,17 @@ def written(host: str) -> str:
 # -- connections outwards -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("scope", "outwards", "inwards"), [("all", True, True), ("local", True, False), ("none", False, False)]
-)
-def test_scope(scope: ForwardingScope, outwards: bool, inwards: bool) -> None:
-    """Protects `forwarding`: what each of its values permits, for ports and sockets alike."""
-    rules = ForwardingRules(scope=scope)
-    assert (may_connect(rules, "localhost", 80) is None) == outwards
-    assert (may_connect_unix(rules) is None) == outwards
-    assert (may_listen(rules, "localhost", 80) is None) == inwards
-    assert (may_listen_unix(rules) is None) == inwards
+WAYS = {"all": (True, True), "local": (True, False), "remote": (False, True), "none": (False, False)}
+"""What each scope permits: outwards, and towards the client."""
+
+
+@pytest.mark.parametrize("scope", WAYS)
+@pytest.mark.parametrize("sockets", [None, *WAYS])
+def test_scope(scope: ForwardingScope, sockets: ForwardingScope | None) -> None:
+    """Protects `forwarding` and `forward_sockets`: what each value permits, and that each is about its own kind."""
+    rules = ForwardingRules(scope=scope, sockets=sockets)
+    assert (may_connect(rules, "localhost", 80) is None, may_listen(rules, "localhost", 80) is None) == WAYS[scope]
+    assert (may_connect_unix(rules) is None, may_listen_unix(rules) is None) == WAYS[sockets or scope]
 
 
 @given(hosts, ports)
@@ -133,6 +134,16 @@ def test_lists_exclude_sockets() -> None:
     assert may_connect_unix(ForwardingRules(permit_listen=("localhost:80",))) is None
     assert may_listen_unix(ForwardingRules(permit_listen=("localhost:80",))) is not None
     assert may_listen_unix(ForwardingRules(permit_open=("localhost:80",))) is None
+
+
+def test_sockets_by_themselves_are_not_excluded() -> None:
+    """Protects `forward_sockets` beside a list, as AllowStreamLocalForwarding beside PermitOpen in sshd."""
+    rules = ForwardingRules(sockets="all", permit_open=("a:1",), permit_listen=("b:2",))
+    assert (may_connect_unix(rules), may_listen_unix(rules)) == (None, None)
+    assert may_connect_unix(msgspec.structs.replace(rules, ports=False)) is not None
+    assert may_listen_unix(msgspec.structs.replace(rules, ports=False)) is not None
+    assert may_connect_unix(msgspec.structs.replace(rules, key_permit_open=("a:1",))) is not None
+    assert may_listen_unix(msgspec.structs.replace(rules, key_permit_listen=("a:1",))) is not None
 
 
 @pytest.mark.parametrize(
@@ -327,6 +338,7 @@ def test_rules_of_a_login() -> None:
                 user="amos",
                 keys=("file:/k",),
                 forwarding="local",
+                forward_sockets="remote",
                 permit_open=("a:1",),
                 permit_listen=("b:2",),
                 force_command="ä --x",
@@ -340,6 +352,7 @@ def test_rules_of_a_login() -> None:
         "amos": LoginRules(
             forwarding=ForwardingRules(
                 scope="local",
+                sockets="remote",
                 permit_open=("a:1",),
                 permit_listen=("b:2",),
                 gateway_ports="yes",
@@ -355,6 +368,27 @@ def test_rules_of_a_login() -> None:
             user_rc=False,
         )
     }
+
+
+@pytest.mark.parametrize(
+    ("login", "shared", "agent", "x11"),
+    [
+        ({}, {}, True, False),
+        ({}, {"agent": False, "x11": True}, False, True),
+        ({"forwarding": "remote"}, {"x11": True}, True, True),
+        ({"forwarding": "none"}, {"x11": True}, False, False),
+        ({"forwarding": "none", "forward_agent": True, "forward_x11": True}, {}, True, True),
+        ({"forward_agent": False, "forward_x11": False}, {"x11": True}, False, False),
+        ({"forward_agent": True, "forward_x11": True}, {"agent": False}, True, True),
+    ],
+)
+def test_agent_and_x11(login: dict[str, object], shared: dict[str, bool], agent: bool, x11: bool) -> None:
+    """Protects agent and X11 of one login: its own words count first, then `none`, then what is said for everybody."""
+    one = msgspec.structs.replace(Login(user="amos", keys=("file:/k",)), **login)
+    rules = rules_for(Config(login=(one,), forwarding=msgspec.structs.replace(Forwarding(), **shared)))[
+        "amos"
+    ].forwarding
+    assert (rules.agent, rules.x11) == (agent, x11)
 
 
 def test_rules_by_default() -> None:

@@ -241,8 +241,17 @@ def test_what_the_server_sets() -> None:
         b"PYSSH_SESSION": b"c1.1",
         b"PYSSH_IDENTITY": b"github:example SHA256:x",
     }
-    whole = launch.server_env(session="c", identity="i", agent=b"/a", display=b"localhost:10.0", original=b"")
-    assert whole | {b"SSH_AUTH_SOCK": b"/a", b"DISPLAY": b"localhost:10.0", b"SSH_ORIGINAL_COMMAND": b""} == whole
+    whole = launch.server_env(
+        session="c", identity="i", agent=b"/a", display=b"localhost:10.0", original=b"", auth_file=b"/tmp/f"
+    )
+    more = {b"DISPLAY": b"localhost:10.0", b"SSH_ORIGINAL_COMMAND": b"", b"SSH_USER_AUTH": b"/tmp/f"}
+    assert whole | {b"SSH_AUTH_SOCK": b"/a"} | more == whole
+
+
+def test_how_somebody_has_authenticated() -> None:
+    """Protects scripts that were written for sshd's ExposeAuthInfo: the method, the key's type, the key."""
+    blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x01k"
+    assert launch.auth_info(blob) == b"publickey ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAAWs=\n"
 
 
 def test_a_forced_sftp_server_is_ours() -> None:

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyssh_gateway.config.types import Config, Forwarding, Login
 from pyssh_gateway.core.access.key_options import NO_OPTIONS, KeyOptions, parse_options
 from pyssh_gateway.core.forwarding import ForwardingRules
-from pyssh_gateway.core.login_rules import LoginRules, restrict
+from pyssh_gateway.core.login_rules import LoginRules, chroot_problems, in_force, restrict, rules_for
 
 RULES = LoginRules(
     forwarding=ForwardingRules(x11=True, permit_open=("a:1",), permit_listen=("b:2",), gateway_ports="yes"),
@@ -90,3 +91,66 @@ def test_what_only_the_server_says(name: bytes) -> None:
     """Protects what scripts and logs believe about a session: no line of a key file can say something else."""
     options = KeyOptions(environment=((name, b"forged"), (b"SSH_USER", b"amos")))
     assert restrict(RULES, options).env == {b"SSH_USER": b"amos"} | RULES.env
+
+
+# -- what follows another setting -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "sockets", "agent", "x11"),
+    [
+        ({}, "all", True, False),
+        ({"forwarding": "remote"}, "remote", True, False),
+        ({"forwarding": "none"}, "none", False, False),
+        ({"permit_open": ("a:1",)}, "remote", True, False),
+        ({"permit_listen": ("a:1",)}, "local", True, False),
+        ({"permit_open": ("a:1",), "forward_sockets": "local", "forward_x11": True}, "local", True, True),
+        ({"chroot": "/srv"}, "none", False, False),
+    ],
+)
+def test_what_comes_out(changes: dict[str, object], sockets: str, agent: bool, x11: bool) -> None:
+    """Protects the reader of `config show`: a setting that was not made is shown as it is in force."""
+    login = msgspec.structs.replace(Login(user="amos", keys=("file:/k",)), **changes)
+    found = in_force(login, Forwarding())
+    assert (found.forward_sockets, found.forward_agent, found.forward_x11) == (sockets, agent, x11)
+
+
+# -- a chroot ---------------------------------------------------------------------------------------------------------
+
+JAILED = Login(user="amos", keys=("file:/k",), chroot="/srv/%u")
+
+
+def test_a_chroot_is_for_sftp() -> None:
+    """Protects what chroot promises: SFTP is all that is served, whatever the key's line says, and no ~/.ssh/rc."""
+    rules = rules_for(Config(login=(JAILED,)))["amos"]
+    assert (rules.force_command, rules.user_rc) == (b"internal-sftp", False)
+    assert restrict(rules, KeyOptions(command=b"sh")).force_command == b"internal-sftp"
+    optioned = msgspec.structs.replace(JAILED, force_command="internal-sftp -R")
+    assert rules_for(Config(login=(optioned,)))["amos"].force_command == b"internal-sftp -R"
+
+
+def test_a_chroot_has_no_sockets() -> None:
+    """Protects what is outside: sockets are reached and made by a process that is not in it. Ports are not files."""
+    rules = rules_for(Config(login=(JAILED,), forwarding=Forwarding(agent=True, x11=True)))["amos"].forwarding
+    assert rules == ForwardingRules(sockets="none", agent=False, x11=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "keys"),
+    [
+        ({}, []),
+        ({"force_command": "internal-sftp -d /in"}, []),
+        ({"force_command": "internal-sftpd"}, ["force_command"]),
+        ({"force_command": "/bin/sh"}, ["force_command"]),
+        ({"forward_sockets": "none", "forward_agent": False, "forward_x11": False, "forwarding": "all"}, []),
+        (
+            {"forward_sockets": "remote", "forward_agent": True, "forward_x11": True},
+            ["forward_sockets", "forward_agent", "forward_x11"],
+        ),
+    ],
+)
+def test_what_does_not_go_together_with_a_chroot(changes: dict[str, object], keys: list[str]) -> None:
+    """Protects the administrator from a setting without effect; without a chroot each of them is fine."""
+    login = msgspec.structs.replace(JAILED, **changes)
+    assert [problem.partition(":")[0] for problem in chroot_problems(login)] == keys
+    assert chroot_problems(msgspec.structs.replace(login, chroot="")) == []

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pyssh_gateway.core.printable import KEPT_HEAD, KEPT_TAIL, MAX_TEXT, printable
+from pyssh_gateway.core.printable import KEPT_HEAD, KEPT_TAIL, MAX_TEXT, printable, screen_text
 
 # Every code point, and the dangerous ones often; lone surrogates too: what is undecodable arrives as those.
 ANY_CHARACTER = st.characters() | st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp"]) | st.sampled_from("\\nxu")
@@ -107,3 +107,38 @@ def test_the_longest_text_is_whole() -> None:
 def test_the_cut_mark_cannot_be_forged() -> None:
     """A client that sends our own mark as text is seen to have done so."""
     assert printable(r"\[8 characters cut]") == r"\\[8 characters cut]"
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        (b"plain\ttext\n", b"plain\ttext\n"),
+        (b"dos\r\nlines\r\n", b"dos\nlines\n"),
+        (b"over\rwritten", b"overwritten"),
+        (b"\x1b[1;31mred\x1b[0m", b"\x1b[1;31mred\x1b[0m\x1b[0m"),
+        (b"\x1b[38:2::1:2:3mred", b"\x1b[38:2::1:2:3mred\x1b[0m"),
+        (b"a\x1b[2Jb\x1b[?1049hc\x1b[6nd", b"abcd"),
+        (b"a\x1b]0;title\x07b\x1b]52;c;ZXZpbA==\x1b\\c", b"abc"),
+        (b"a\x1bPq#0\x1b\\b\x1b_Gi=1\x1b\\c", b"abc"),
+        (b"a\x1bcb\x1b(0c\x1b", b"abc"),
+        (b"a\x1b[" + b"1;" * 40 + b"mb", b"ab"),
+        (b"a\x1b[31\x00mb", b"a31mb"),
+        (b"a\x07\x08\x00\x7fb", b"ab"),
+        (b"a\xc2\x9b2Jb", b"a2Jb"),
+        ("a\u202eb\u2066c".encode(), b"abc"),
+        (b"caf\xe9", "caf\ufffd".encode()),
+    ],
+)
+def test_of_a_program_s_text_only_colours_act(written: bytes, shown: bytes) -> None:
+    """Protects terminals from what scripts have fetched: no title, clipboard, cursor, answerback or character set."""
+    assert screen_text(written) == shown
+
+
+@given(
+    st.lists(st.sampled_from([b"\x1b", b"[", b"]", b"0", b";", b"m", b"J", b"\x07", b"\\", b"P", b"\xc2\x9b", b"x"]))
+)
+def test_nothing_is_left_of_any_sequence_but_colours(parts: list[bytes]) -> None:
+    """Protects from a sequence that is only one when another has been taken out of it."""
+    text = screen_text(b"".join(parts))
+    assert b"\x1b" not in re.sub(rb"\x1b\[[0-9;:]{0,32}m", b"", text)
+    assert screen_text(text).removesuffix(b"\x1b[0m") == text.removesuffix(b"\x1b[0m")

@@ -105,6 +105,40 @@ def test_finishing_too_early_is_refused(tmp_path: Path) -> None:
     finish(tmp_path, ED25519, now=0.0, minimum_age=0.0)
 
 
+def test_certificates_go_where_their_keys_go(tmp_path: Path) -> None:
+    """Protects a fleet that is known by its authority: the next key brings its certificate along."""
+    load_or_create(tmp_path, ED25519)
+    prepare_next(tmp_path, ED25519)
+    names_of = {"old": f"{NAME}-cert.pub", "next": f"{NAME}_next-cert.pub"}
+    for what, name in names_of.items():
+        (tmp_path / name).write_text(what)
+    finish(tmp_path, ED25519, now=0.0, minimum_age=0.0)
+    assert (tmp_path / f"{NAME}-cert.pub").read_text() == "next"
+    assert (tmp_path / f"{NAME}_old-cert.pub").read_text() == "old"
+    assert not (tmp_path / names_of["next"]).exists()
+
+    prepare_next(tmp_path, ED25519)
+    (tmp_path / names_of["next"]).write_text("given up")
+    abort(tmp_path, ED25519)
+    assert not (tmp_path / names_of["next"]).exists()
+    prepare_next(tmp_path, ED25519)
+    finish(tmp_path, ED25519, now=0.0, minimum_age=0.0)
+    assert not (tmp_path / f"{NAME}-cert.pub").exists()  # it was of the key before
+
+
+def test_an_imported_key_brings_its_certificate(tmp_path: Path) -> None:
+    """Protects hosts of a fleet on their way over from sshd: the certificate comes along, and overwrites none."""
+    theirs, ours = tmp_path / "etc", tmp_path / "keys"
+    load_or_create(theirs, ED25519)
+    certificate = ours / f"{NAME}-cert.pub"
+    (theirs / f"{NAME}-cert.pub").write_text("a certificate")
+    import_from(theirs, ours)
+    assert certificate.read_text() == "a certificate"
+    certificate.write_text("a newer one")
+    import_from(theirs, ours)
+    assert certificate.read_text() == "a newer one"
+
+
 def test_giving_up_keeps_the_key_in_use(tmp_path: Path) -> None:
     """Protects the way back: without the next key everything is as it was before."""
     (key,) = load_or_create(tmp_path, ED25519)
@@ -134,7 +168,7 @@ def test_every_step_can_be_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert fingerprint(keys_dir / f"{NAME}_old") == fingerprint(keys_dir / f"{NAME}_old.pub") == old.fingerprint
         assert names(keys_dir) == {NAME, f"{NAME}.pub", f"{NAME}_old", f"{NAME}_old.pub"}
         steps += 1
-    assert steps == 6, "writing and removing six files in all"
+    assert steps == 7, "writing and removing six files in all, and a certificate that is not there"
 
 
 class _CrashError(BaseException):

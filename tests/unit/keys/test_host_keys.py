@@ -10,11 +10,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_ssh_private_key
 
 from pyssh_gateway.core.access.authorized_keys import parse
-from pyssh_gateway.keys.host_keys import KINDS, HostKey, HostKeyError, create_key_pair, load_next, load_or_create
+from pyssh_gateway.keys import host_keys as module
+from pyssh_gateway.keys.host_keys import (
+    KINDS,
+    HostKey,
+    HostKeyError,
+    create_key_pair,
+    existing_keys,
+    load_next,
+    load_or_create,
+    server_keys,
+)
 from tests.support.waiting import PATIENCE
 
 HOST_KEY_NAME = "ssh_host_ed25519_key"
@@ -313,3 +324,56 @@ def test_never_replaces_a_private_key(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         create_key_pair(tmp_path / "demo_key", "second")
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_several_keys_of_one_type_are_one_that_is_used_and_others_that_are_announced(tmp_path: Path) -> None:
+    """Protects clients that know any of the keys, as with sshd's HostKey lines: the first of each type is used."""
+    ed25519, ecdsa = (tmp_path / name for name in ("second", "other_curve"))
+    create_key_pair(ed25519, "second")
+    pem = ec.generate_private_key(ec.SECP384R1()).private_bytes(
+        Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()
+    )
+    ecdsa.write_bytes(pem)  # as old keys of sshd's are
+    ecdsa.chmod(0o600)
+    keys_dir = tmp_path / "keys"
+    in_use = load_or_create(keys_dir, ("ed25519", "ecdsa"))
+    create_key_pair(keys_dir / "ssh_host_ed25519_key_next", "next")
+    files = [str(ed25519), str(ecdsa), str(in_use[0].path)]
+    keys = server_keys(keys_dir, ("ed25519", "ecdsa"), files)
+    assert [(key.key_type, key.spare, key.next) for key in keys] == [
+        ("ssh-ed25519", False, False),
+        ("ecdsa-sha2-nistp256", False, False),
+        ("ssh-ed25519", True, False),
+        ("ecdsa-sha2-nistp384", False, False),
+        ("ssh-ed25519", False, True),
+    ]
+    assert existing_keys(keys_dir, ("ed25519", "ecdsa"), files) == keys
+    ecdsa.unlink()
+    assert len(existing_keys(keys_dir, ("ed25519", "ecdsa", "rsa"), files)) == 4
+    (keys_dir / "ssh_host_ed25519_key_next").write_text("nonsense")
+    assert len(existing_keys(keys_dir, ("ed25519", "ecdsa"), files)) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "there is no host key {path}: host_keys.files names keys that are there already"),
+        ("nonsense", "{path} is no private key of a kind that is used: ed25519, ecdsa, rsa"),
+    ],
+)
+def test_a_key_that_is_named_is_never_made(tmp_path: Path, text: str | None, reason: str) -> None:
+    """Protects against a typing mistake that would give the machine a new identity."""
+    path = tmp_path / "named"
+    if text is not None:
+        path.write_text(text)
+        path.chmod(0o600)
+    with pytest.raises(HostKeyError) as raised:
+        server_keys(tmp_path / "keys", ("ed25519",), [str(path)])
+    assert str(raised.value) == reason.format(path=path)
+
+
+def test_there_are_no_more_keys_than_clients_can_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects clients with UpdateHostKeys: they ask for the proofs of all keys that they do not know at once."""
+    monkeypatch.setattr(module, "MOST_KEYS", 1)
+    with pytest.raises(HostKeyError, match="there are 2 host keys, of which clients can learn 1 at most"):
+        server_keys(tmp_path, ("ed25519", "ecdsa"), ())

@@ -212,10 +212,52 @@ def test_the_last_failure_is_said_to_be_the_last(gateway: Gateway) -> None:
     ask(attempts, Attempt(USER.encode(), "none"))
     answers = [ask(attempts, request(key=OTHER)) for _ in range(6)]
     assert [answer.last for answer in answers] == [False] * 5 + [True]
+    assert answers[-1].message == (
+        "Too many authentication failures: this server allows 6. "
+        "If your agent holds many keys, set IdentitiesOnly=yes and IdentityFile for this host"
+    )
+    assert attempts.too_many is not None
+    assert "after 6 failed attempts" in attempts.too_many.reason
 
     flood = begun(gateway)
     answers = [ask(flood, request()) for _ in range(15)]
-    assert answers == [Answer("offered", last=False)] * 14 + [Answer("denied", last=True)]
+    assert answers[:-1] == [Answer("offered", last=False)] * 14
+    assert (answers[-1].result, answers[-1].last) == ("denied", True)
+
+
+def test_passwords_are_not_told_of_agents(gateway: Gateway) -> None:
+    """Protects readers from advice that does not fit: a client that tried passwords has no use for IdentitiesOnly."""
+    attempts = begun(gateway)
+    answers = [ask(attempts, Attempt(USER.encode(), "password")) for _ in range(6)]
+    assert answers[-1].message == "Too many authentication failures: this server allows 6"
+    assert attempts.too_many is not None
+    assert "Identit" not in attempts.too_many.reason
+
+
+def test_a_client_without_a_key_is_in_the_log_once(gateway: Gateway) -> None:
+    """Protects whoever looks for a colleague's failure: the name is there though no key was offered, and once."""
+    attempts = begun(gateway)
+    ask(attempts, Attempt(b"hunter2\x1b[2J", "none"))
+    attempts.ended()
+    attempts.ended()
+    assert gateway.said == [("none", "denied", "unknown account")]
+
+    gateway.told.clear()
+    attempts = begun(gateway)
+    ask(attempts, Attempt(USER.encode(), "none"))
+    assert not gateway.told
+    attempts.ended()
+    attempts.ended()
+    assert [(event.user, event.method, event.code) for event in gateway.told] == [(USER, "none", "no-key")]
+
+    gateway.told.clear()
+    attempts = begun(gateway)
+    attempts.ended()
+    assert not gateway.told, "it has named nobody"
+    ask(attempts, Attempt(USER.encode(), "none"))
+    ask(attempts, request(key=OTHER))
+    attempts.ended()
+    assert [event.method for event in gateway.told] == ["publickey"]
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,9 @@ from pyssh_gateway.events import (
 from pyssh_gateway.ipc import postauth as messages
 from pyssh_gateway.postauth.main import LEFT, MISLED
 from pyssh_gateway.system import environment
-from tests.support import leaks
+from tests.support import leaks, processes
 from tests.support.played_server import NEXT, played_server
+from tests.support.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -265,6 +266,40 @@ def test_a_connection_is_ended() -> None:
             await second.wait_closed()
 
     asyncio.run(go())
+
+
+def test_a_revoked_key_ends_what_runs() -> None:
+    """Protects the machine from a command that needs nobody any more: it ends with the key."""
+
+    async def go() -> None:
+        async with played_server() as server, server.client() as client:
+            process = await client.create_process("echo $$; exec sleep 333 >/dev/null")
+            pid = int(await process.stdout.readline())
+            server.say(messages.EndConnection("c1", "Your key was revoked", revoked=True))
+            await client.wait_closed()
+            closed = await server.until_heard(SessionClosed)
+            assert closed.exit_signal == "HUP" or closed.reason.startswith("key revoked")
+            await asyncio.to_thread(until, lambda: not processes.is_running(pid))
+            server.say(messages.Leave())
+            await server.until_heard(messages.Busy)  # its time is not over
+
+    asyncio.run(go())
+
+
+def test_a_stop_ends_what_a_revoked_key_has_left() -> None:
+    """Protects the machine from a command that is deaf to the hang-up: it does not outlive the server."""
+    pids: list[int] = []
+
+    async def go() -> None:
+        async with played_server() as server, server.client() as client:
+            process = await client.create_process("trap '' HUP; echo $$; while :; do sleep 0.1; done >/dev/null 2>&1")
+            pids.append(int(await process.stdout.readline()))
+            server.say(messages.EndConnection("c1", "Your key was revoked", revoked=True))
+            await client.wait_closed()
+            assert processes.is_running(pids[0])
+
+    asyncio.run(go())
+    until(lambda: not processes.is_running(pids[0]), what="its end")
 
 
 def test_orders_about_a_connection_that_is_being_taken_over() -> None:

@@ -13,4 +13,5 @@ def test_every_end_has_its_words() -> None:
         "channel closed",
         "connection lost",
         "server stopped",
+        "key revoked",
     ]

@@ -19,7 +19,7 @@ from pyssh_gateway.startup.empty_directory import open_empty_directory
 from pyssh_gateway.system import privileges
 from pyssh_gateway.system.syscalls import seccomp
 from tests.support.account import PREAUTH_NAME
-from tests.support.locked_in import KILLED, Ended, errno_of, in_child
+from tests.support.locked_in import ANSWER, KILLED, Ended, errno_of, in_child
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can enter as another account")
 needs_filters = pytest.mark.skipif(
@@ -46,24 +46,22 @@ def empty() -> Iterator[int | None]:
 
 Inside = Callable[..., Ended]
 
+ANSWERING = (0, 1, 2, ANSWER)
+"""What a child needs that says how it went: standard descriptors, for a traceback, and the one to answer on."""
+
 
 @pytest.fixture
 def inside(stranger: pwd.struct_passwd | None, empty: int | None) -> Inside:
-    """Does work in a child that has entered, with standard descriptors and the one to answer on."""
+    """Does work in a child that has entered."""
 
     def run(work: Callable[[], object]) -> Ended:
         def entered() -> object:
-            missing = sandbox.enter(stranger, empty, keep=all_open(empty))
+            missing = sandbox.enter(stranger, empty, keep=ANSWERING)
             return (missing, work()) if missing else work()
 
         return in_child(entered)
 
     return run
-
-
-def all_open(directory: int | None) -> list[int]:
-    """All descriptors of this process: what the answer is written to is one of them."""
-    return [number for number in map(int, os.listdir("/proc/self/fd")) if number != directory]  # noqa: PTH208 - no more is open
 
 
 @contextmanager
@@ -221,7 +219,7 @@ def test_an_account_needs_a_root_directory(stranger: pwd.struct_passwd) -> None:
 
     def work() -> object:
         with pytest.raises(ValueError, match="root directory"):
-            sandbox.enter(stranger, None, keep=all_open(None))
+            sandbox.enter(stranger, None, keep=ANSWERING)
         return os.geteuid()
 
     assert in_child(work) == ("0", 0)
@@ -236,7 +234,7 @@ def test_what_the_machine_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(privileges, "undumpable", refuse)
     monkeypatch.setattr(seccomp, "install", lambda _profile: "not today")
 
-    said = in_child(lambda: sandbox.enter(None, None, keep=all_open(None))).said
+    said = in_child(lambda: sandbox.enter(None, None, keep=ANSWERING)).said
     assert said == repr(("the process can't be made undumpable: Operation not permitted", "not today"))
 
 
@@ -246,7 +244,7 @@ def test_its_last_words_are_kept(stranger: pwd.struct_passwd | None, empty: int 
 
     def work() -> object:
         os.dup2(words.fileno(), 2)
-        sandbox.enter(stranger, empty, keep=all_open(empty))
+        sandbox.enter(stranger, empty, keep=ANSWERING)
         os.write(2, b"Traceback: a bug\n")
         return errno_of(lambda: os.write(2, b"\n" * server_process.WORDS_BYTES)), os.write(2, b"the end\n")
 

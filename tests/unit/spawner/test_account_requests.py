@@ -10,18 +10,19 @@ import time
 import msgspec
 import pytest
 
-from pyssh_gateway.core.launch import LaunchPlan
+from pyssh_gateway.core.launch import LaunchPlan, Terminal
+from pyssh_gateway.core.transfers.sftp_options import NO_OPTIONS
 from pyssh_gateway.ipc import spawner as protocol
 from pyssh_gateway.spawner.account_requests import STARTING_PER_ACCOUNT, AccountRequests
 from pyssh_gateway.spawner.processes import process
 from pyssh_gateway.spawner.processes.login_recorder import LoginRecorder
-from pyssh_gateway.spawner.processes.process import Child, Starting
+from pyssh_gateway.spawner.processes.process import Begin, Child, Starting
 from pyssh_gateway.spawner.processes.server_process import ServerProcesses
 from pyssh_gateway.spawner.servers import Servers
 from pyssh_gateway.system.descriptors import close_all
 from tests.support import leaks
 from tests.support.spawner_tables import PLAN, USER, Spawner, children_of, idle, never, plan, spawner
-from tests.support.spawning import INHERITED, SERVERS
+from tests.support.spawning import INHERITED, SERVERS, session_children
 from tests.support.tiny_processes import once_assigned
 from tests.support.waiting import until
 
@@ -59,9 +60,9 @@ def test_aliases_of_an_account_are_that_account(
     requests = AccountRequests(
         "alias",
         USER,
-        INHERITED,
-        SERVERS,
+        session_children().begin,
         may_log_in=lambda _user: True,
+        chroot_of=lambda _user: "",
         report=lambda report, _descriptors: reports.append(report),
         records=LoginRecorder(pytest.fail),
     )
@@ -76,14 +77,43 @@ def test_an_account_that_may_not_log_in_any_more_gets_nothing(spawner: Spawner) 
     requests = AccountRequests(
         USER.pw_name,
         USER,
-        INHERITED,
-        SERVERS,
+        session_children().begin,
         may_log_in=lambda _user: False,
+        chroot_of=lambda _user: "",
         report=lambda report, _descriptors: reports.append(report),
         records=LoginRecorder(pytest.fail),
     )
     requests.answer(protocol.Spawn(1, PLAN))
     assert reports == [protocol.Refused(1, f"{USER.pw_name} is not an account that may log in")]
+
+
+# -- another root directory -----------------------------------------------------------------------------------------
+
+
+def test_the_configuration_says_what_the_root_directory_is(spawner: Spawner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tokens stand for the account, and the asker has no say: it may be in the hands of whoever logged in."""
+    asked: list[bytes | None] = []
+
+    def start(_plan: LaunchPlan, _account: pwd.struct_passwd, _begin: Begin, chroot: bytes | None) -> Starting:
+        asked.append(chroot)
+        raise process.SpawnError("not in this test")
+
+    monkeypatch.setattr(process, "start", start)
+    for spawner.chroot in ("", "/srv/%u/%U%%", "%h/in"):
+        spawner.ask(protocol.Spawn(1, PLAN))
+    expected = [None, f"/srv/{USER.pw_name}/{USER.pw_uid}%".encode(), os.fsencode(f"{USER.pw_dir}/in")]
+    assert asked == expected
+
+
+def test_nothing_but_sftp_runs_in_a_chroot(spawner: Spawner) -> None:
+    """Whatever a process that was taken over asks for: no shell, no SFTP by the account's shell, no terminal."""
+    spawner.chroot = "/run"
+    sftp = msgspec.structs.replace(PLAN, builtin="sftp")
+    for asked in (PLAN, sftp, msgspec.structs.replace(sftp, sftp=NO_OPTIONS, terminal=Terminal("x", 1, 1, 0, 0, ()))):
+        spawner.ask(protocol.Spawn(1, asked))
+    reasons = {report.reason for report in spawner.reports if isinstance(report, protocol.Refused)}
+    assert len(spawner.reports) == 3
+    assert reasons == {"nothing but SFTP is served to this account: log in again if that has changed"}
 
 
 # -- processes on their way ------------------------------------------------------------------------------------------
@@ -130,7 +160,7 @@ def test_no_request_is_read_while_many_of_its_account_are_on_their_way(monkeypat
     begun: list[int] = []
     stuck, never_ready = os.pipe()
 
-    def hangs(_plan: LaunchPlan, account: pwd.struct_passwd, **_given: object) -> Starting:
+    def hangs(_plan: LaunchPlan, account: pwd.struct_passwd, _begin: Begin, _chroot: bytes | None) -> Starting:
         begun.append(1)
         return Starting(Child(2**22 + len(begun), account.pw_name, account.pw_uid, "", []), os.dup(stuck))
 
@@ -148,9 +178,9 @@ def test_no_request_is_read_while_many_of_its_account_are_on_their_way(monkeypat
             report=lambda _report, descriptors: close_all(descriptors),
             records=LoginRecorder(pytest.fail),
             say=pytest.fail,
-            on_spawn=lambda: None,
+            on_spawn=lambda _greets: None,
         )
-        servers.permit(frozenset({USER.pw_name}))
+        servers.permit(frozenset({USER.pw_name}), {})
         servers.start_postauth(protocol.StartPostauth(1, USER.pw_name))
         monkeypatch.setattr(process, "start", hangs)
 

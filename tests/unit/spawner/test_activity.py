@@ -70,6 +70,14 @@ def test_what_is_no_session_is_left_out(start: Start) -> None:
     assert parent.sample(found["tail"].pid).keys() == {"sh", "sleep"}
 
 
+def test_what_was_started_after_the_taker_waits_for_the_next_sample(start: Start) -> None:
+    """What is forked for the server itself meanwhile is not somebody's build; what sessions have started is."""
+    parent = start("(sleep 1000; :) & tail -f /dev/null & timeout 1000 sleep 1000 & wait")
+    found = parent.until("sh", "sleep", "tail", "timeout")
+    taken = activity.sample(parent.pid, frozenset({found["tail"].pid}), found["tail"].pid)
+    assert sorted(process.name for process in taken.processes) == ["sh", "sleep"]
+
+
 def test_others_are_left_out(start: Start) -> None:
     """What does not descend from the spawner is none of its sessions: this test, say, or its parent."""
     parent = start("sleep 1000 & wait")

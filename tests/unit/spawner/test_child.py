@@ -15,6 +15,7 @@ import pytest
 from pyssh_gateway.spawner import child
 from pyssh_gateway.spawner.child import NULL, Inherited, Setup
 from tests.support import leaks
+from tests.support.chroots import roots_own_directory
 from tests.support.spawning import ended
 from tests.support.waiting import until
 
@@ -299,8 +300,9 @@ def test_limits_are_given_back() -> None:
 
 @pytest.mark.parametrize(("before", "own"), [(None, None), (0, -500), (-900, -900)])
 def test_the_servers_own_processes_are_protected_from_a_lack_of_memory(before: int | None, own: int | None) -> None:
-    """They go after users' processes, and never before they would have gone."""
+    """They go after users' processes, and never before they would have gone; strangers' processes go as those do."""
     assert Inherited((10, 20), before).for_server_process().oom_score == own
+    assert Inherited((10, 20), before).for_stranger() == Inherited((20, 20), before)
 
 
 @needs_root
@@ -318,3 +320,34 @@ def test_it_becomes_the_account_with_its_groups_and_for_good() -> None:
     setup = Setup(descriptors=(NULL, NULL, NULL), account=USER, prepare=lambda: rights.append(os.geteuid()))
     groups = sorted(os.getgrouplist(USER.pw_name, USER.pw_gid))
     assert told(look, setup) == [[0], [USER.pw_uid] * 3, [USER.pw_gid] * 3, groups]
+
+
+# -- another root directory -------------------------------------------------------------------------------------------
+
+
+@needs_root
+def test_another_root_directory_and_no_rights() -> None:
+    """A child with a root directory of its own is the account there, with its groups, and has no way back open."""
+
+    def look() -> object:
+        return [os.listdir("/"), os.getcwd(), os.getresuid(), os.getgroups(), open_now()]  # noqa: PTH109, PTH208
+
+    def open_now() -> list[bool]:
+        return [is_open(number) for number in range(20)]
+
+    with roots_own_directory() as root:
+        (root / "only").touch()
+        setup = Setup(descriptors=(NULL, NULL, NULL), account=USER, root=os.fsencode(root))
+        expected = [["only"], "/", [USER.pw_uid] * 3, os.getgrouplist(USER.pw_name, USER.pw_gid)]
+        assert told(look, setup) == [*expected, [True] * 4 + [False] * 16]
+
+
+@pytest.mark.parametrize("root", [b"/run/pyssh-test-missing", b"/tmp"])
+def test_no_work_without_the_root_directory(root: bytes, tmp_path: Path) -> None:
+    """What was to be locked in does not begin outside, and says why, whether root lacks the directory or the right."""
+    (tmp_path / "said").touch()
+    with (tmp_path / "said").open("wb") as said:
+        setup = Setup(descriptors=(NULL, NULL, said.fileno()), account=USER, root=root, failed=9)
+        assert ended(child.start(setup, lambda: 0)) == 9
+    expected = root.decode() if IS_ROOT else "only a server that runs as root"
+    assert expected in (tmp_path / "said").read_text()

@@ -12,6 +12,7 @@ import pytest
 from pyssh_gateway.core.idle.background import Sample
 from pyssh_gateway.ipc import spawner as protocol
 from pyssh_gateway.spawner.monitor_process import REGISTRY_BYTES
+from pyssh_gateway.spawner.processes import session_child
 from pyssh_gateway.spawner.servers import MAX_PREAUTH
 from tests.support import processes
 from tests.support.supervising import OTHER, POSTAUTH, USER, Obedient, Serve, plan, serve, start
@@ -110,12 +111,15 @@ def test_the_monitor_is_told_of_sessions_and_of_nothing_of_the_servers(serve: Se
 # -- what is forked ahead ----------------------------------------------------------------------------------------------
 
 
-def ahead_of(server: Obedient, *known: int) -> int:
-    """The server's process that is nobody's yet, once it waits to be told whose."""
+def ahead_of(server: Obedient, *known: int, sessions: int = 0) -> int:
+    """The server's process that is no account's yet, once it waits to be told whose; not the one for a session."""
 
     def look() -> int | None:
-        others = [each.pid for each in processes.descendants(server.process.pid) if each.pid not in known]
-        return others[0] if len(others) == 1 and len(processes.descriptors(others[0])) == OWN_DESCRIPTORS else None
+        others = [each for each in processes.descendants(server.process.pid) if each.pid not in known]
+        found = [each.pid for each in others if each.name != session_child.NAME]
+        if (len(found), len(others)) != (1, 1 + sessions) or len(processes.descriptors(found[0])) != OWN_DESCRIPTORS:
+            return None
+        return found[0]
 
     return until(look, what="a process that was forked ahead") or 0
 
@@ -147,16 +151,18 @@ def test_a_first_login_gets_what_was_forked_for_the_stranger_that_it_was(serve: 
     assert server.end() == ([], "", 0)
 
 
-def test_nothing_is_forked_ahead_for_nobody(serve: Serve) -> None:
-    """A machine with one account keeps one process less while that is on."""
+def test_a_machine_with_one_account_keeps_none_for_another(serve: Serve) -> None:
+    """While every account is on, there is one for the next session and none for a first login."""
     server = serve()
     postauth = server.serve()
-    before = {server.monitor, postauth}
-    strangers = {stranger(server, number) for number in range(3)}
-    server.spawn(9, plan("exec sleep 1000"))  # the spawner has done since then whatever was due
-    found = {each.pid for each in processes.descendants(server.process.pid)}
-    assert len(found) == len(before | strangers) + 1
-    assert before | strangers < found
+    known = {server.monitor, postauth, *(stranger(server, number) for number in range(3))}
+
+    def others() -> list[str]:
+        return [each.name for each in processes.descendants(server.process.pid) if each.pid not in known]
+
+    until(lambda: others() == [session_child.NAME], what="one process for a session")
+    known.add(server.spawn(9, plan("exec sleep 1000")))
+    until(lambda: others() == [session_child.NAME], what="the next one")
     assert server.end() == ([], "", 0)
 
 
@@ -167,7 +173,7 @@ def test_another_account_finds_one_again(serve: Serve) -> None:
     first = ahead_of(server, server.monitor, preauth)
     assert server.serve() == first
     server.hear()
-    second = ahead_of(server, server.monitor, preauth, first)
+    second = ahead_of(server, server.monitor, preauth, first, sessions=1)
     if IS_ROOT:
         assert server.serve(OTHER, 2) == second
         _, facts, _ = server.hear()
@@ -186,7 +192,7 @@ def test_a_login_does_not_depend_on_it(serve: Serve) -> None:
     assert server.serve() not in {ahead, 0}
     said, err, code = server.end()
     assert (said, code) == ([], 0)
-    assert err == f"pyssh-gateway: the process for an account (pid {ahead}) ended with SIGKILL\n"
+    assert err == f"pyssh-gateway: the process that was forked ahead (pid {ahead}) ended with SIGKILL\n"
 
 
 def test_it_ends_with_a_server_that_is_killed(serve: Serve) -> None:

@@ -63,11 +63,11 @@ def test_crashes_without_end_end(start: Start) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_signal_is_handed_on_once(start: Start, number: int) -> None:
-    """Whichever it is, the monitor gets SIGTERM, leaves in its own time, and its code is the program's."""
+    """The monitor hears which one it was, for the log, leaves in its own time, and its code is the program's."""
     process = start("waits")
     assert next_line(process).startswith("ready")
     process.send_signal(number)
-    assert lines(process) == (["stopping"], "", 0)
+    assert lines(process) == ([signal.Signals(number).name, "stopping"], "", 0)
 
 
 def reread(process: subprocess.Popen[str]) -> list[Any]:
@@ -129,7 +129,7 @@ def test_a_stop_does_not_wait_for_a_reader(start: Start, tmp_path: Path) -> None
     until(lambda: len(processes.descendants(process.pid)) == 2, what="the reader")
     (reader,) = [child.pid for child in processes.descendants(process.pid) if child.pid != monitor]
     process.send_signal(signal.SIGTERM)
-    assert lines(process) == (["stopping"], "", 0)
+    assert lines(process) == (["SIGTERM", "stopping"], "", 0)
     until(lambda: not processes.is_running(reader), what="its end")
 
 
@@ -138,7 +138,7 @@ def test_signals_that_come_together_are_one_wish(start: Start) -> None:
     process = start("waits")
     assert next_line(process).startswith("ready")
     processes.signal_together(process.pid, signal.SIGINT, signal.SIGTERM)
-    assert lines(process) == (["stopping"], "", 0)
+    assert lines(process) == (["SIGINT", "stopping"], "", 0)
 
 
 def test_a_second_wish_ends_at_once(start: Start) -> None:

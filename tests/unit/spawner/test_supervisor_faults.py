@@ -103,5 +103,5 @@ def test_a_monitor_that_cannot_be_started_is_tried_again(start: Start, room_agai
         assert next_line(process).startswith("ready")
     process.send_signal(signal.SIGTERM)
     said, err, code = lines(process)
-    assert (said, code) == (["stopping"] if room_again else [], 0)
+    assert (said, code) == (["SIGTERM", "stopping"] if room_again else [], 0)
     assert "Traceback" not in err

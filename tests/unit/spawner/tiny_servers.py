@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from pyssh_gateway.config.types import Boot, Config
+from pyssh_gateway.config.types import Boot, Config, Session
 from pyssh_gateway.config.values import Duration
 from pyssh_gateway.events import ServiceOutput
 from pyssh_gateway.ipc import spawner as protocol
@@ -89,8 +89,9 @@ def crashes_always(control: socket.socket, generation: int, crashes: tuple[Crash
 
 
 def waits(control: socket.socket, generation: int, crashes: tuple[Crash, ...], registry: int) -> int:
-    """Until SIGTERM, then leave."""
-    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    """Until a stop signal, of which it says which it is, then leave."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _frame: say(signal.Signals(number).name))
     awake = signals_wake()
     say("ready", os.getpid())
     os.read(awake, 1)
@@ -218,7 +219,7 @@ def reads_nothing(control: socket.socket, generation: int, crashes: tuple[Crash,
 
 
 def hears(control: socket.socket, generation: int, crashes: tuple[Crash, ...], registry: int) -> int:
-    """Print every event that the spawner tells of; at SIGTERM have the services stopped, then end.
+    """Print every event that the spawner tells of; at a stop signal have the services stopped, then end.
 
     On the command line: the file of requests to begin with; "crash" to crash once, when a service has written
     something; "leave" to end then.
@@ -230,7 +231,8 @@ def hears(control: socket.socket, generation: int, crashes: tuple[Crash, ...], r
         asking.begin_for(user)
         for request in requests:
             asking.accounts[user].send(protocol.encode(request))
-    signal.signal(signal.SIGTERM, lambda _number, _frame: control.send(protocol.encode(protocol.StopServices(7))))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: control.send(protocol.encode(protocol.StopServices(7))))
     awake = signals_wake()
     say("generation", generation, os.getpid())
     while True:
@@ -330,7 +332,7 @@ def reloading(users: frozenset[str]) -> Reloading:
         return Reread(msgspec.structs.replace(in_force, stop=stop), changed=("stop.drain",))
 
     return Reloading(
-        Config(),
+        Config(session=Session(update_motd=False)),  # what this machine has would be run as root
         read=read,
         permissions_of=lambda config: Permissions(users | {f"drain-{config.stop.drain:g}"}, {}),
         open_log=lambda: os.open(os.environ["TINY_LOG"], os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600),

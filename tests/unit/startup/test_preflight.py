@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pyssh_gateway.config.types import Config, Login
+from pyssh_gateway.config.types import Config, Keys, Login
 from pyssh_gateway.startup import preflight
 
 ROOT = pwd.getpwnam("root")
@@ -91,3 +91,59 @@ def test_an_ordinary_account_is_not_asked_for_one(
     assert preflight.place_problems(config) == []
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert [line.partition(":")[0] for line in preflight.place_problems(config)] == ["preauth_account"]
+
+
+@pytest.mark.parametrize(
+    ("account", "preauth_account", "keys"),
+    [
+        ("pyssh-gateway", "pyssh-preauth", []),
+        ("amos", "pyssh-preauth", ["account"]),
+        ("pyssh-gateway", "root", ["preauth_account"]),
+        ("shared", "shared", ["preauth_account"]),
+    ],
+)
+def test_names_alone_tell_what_can_be_on_no_machine(account: str, preauth_account: str, keys: list[str]) -> None:
+    """A configuration for another machine is not let through with one account for two kinds of trust."""
+    login = (Login(user="amos", keys=("file:/k",)),)
+    found = preflight.name_problems(Config(login=login, account=account, preauth_account=preauth_account))
+    assert [problem.partition(":")[0] for problem in found] == keys
+
+
+def test_a_chroot_that_can_not_be_entered(accounts: Accounts, tmp_path: Path) -> None:
+    """What each session would end with is found by `check`, with the login's path; not of accounts still to be made."""
+    accounts(amos=1000)
+    jail = Login(user="amos", keys=("github:amos",), chroot=f"{tmp_path}/%u")
+    config = Config(login=(Login(user="amos", keys=("github:amos",)), jail, Login("new", jail.keys, chroot="/no")))
+    (problem,) = preflight.chroot_directory_problems(config)
+    assert problem.startswith("login[1].chroot: /")
+    assert preflight.chroot_directory_problems(Config(login=(Login("amos", jail.keys, chroot="/"),))) == []
+
+
+def test_a_chroot_takes_root_and_sftp(monkeypatch: pytest.MonkeyPatch, accounts: Accounts) -> None:
+    """What would fail in each session, or have no effect, is said before the start."""
+    accounts(amos=1000)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _uid: pwd.getpwnam("amos"))
+    login = Login(user="amos", keys=("github:amos",), chroot="/srv", force_command="sh")
+    config = Config(login=(login,))
+    assert preflight.config_problems(config) == [
+        "login[0].force_command: with chroot it is internal-sftp, or left out: no program runs there"
+    ]
+    assert preflight.login_problems(config) == [
+        "login[0].chroot: only a server that root starts can have it, and amos is not root"
+    ]
+
+
+def test_a_list_of_what_is_revoked_is_judged_before_it_is_needed(tmp_path: Path) -> None:
+    """A reload and `check` say which list can't be used and why; no account may own one, though it own a key file."""
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    good.write_text("# nobody\n")
+    bad.write_text("nonsense\n")
+    lists = tuple(f"file:{path}" for path in (good, bad, tmp_path / "none"))
+    config = Config(login=(Login(user="amos", keys=(f"file:{good}", "file:/k")),), keys=Keys(revoked=lists))
+    assert list(preflight.revoked_list_problems(config).values()) == [
+        f"keys.revoked: {bad} can't be used: line 1 is no public key in OpenSSH's one-line form (without options)",
+        f"keys.revoked: {tmp_path / 'none'} can't be used: No such file or directory",
+    ]
+    assert preflight.revoked_list_problems(Config()) == {}
+    files = preflight.readable_files(config)
+    assert (files["/k"], files[str(good)]) == (frozenset({"amos"}), frozenset())

@@ -5,7 +5,16 @@ import pytest
 
 from pyssh_gateway.cli.output import text
 from pyssh_gateway.cli.output.printing import visible
-from pyssh_gateway.core.control import KeyReport, LoginReport, SourceReport, Verdict
+from pyssh_gateway.core.control import (
+    HostCertificateReport,
+    HostKeyReport,
+    KeyReport,
+    KeysReply,
+    LoginReport,
+    RevokedListReport,
+    SourceReport,
+    Verdict,
+)
 from pyssh_gateway.events import Identity
 
 SHA = "SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCARLviKw6E5SY8"
@@ -63,6 +72,66 @@ def test_an_account_that_nobody_gets_in_to_is_told() -> None:
     assert text.logins([LoginReport("amos", ())], pictures=False)[1] == "  nobody gets in: there is no key"
     lines = text.logins([LoginReport("amos", (narrowed,))], pictures=False)
     assert lines[2] == "  nobody gets in: there is no key that may be used"
+
+
+def test_lists_of_what_is_revoked_are_told_with_what_they_do() -> None:
+    """Protects: nobody has to guess why all logins fail, or whether a key on a list gets in."""
+    lists = (
+        RevokedListReport("file:/krl", "krl", 3),
+        RevokedListReport("file:/list", "keys", 1, "cannot read /list"),
+        RevokedListReport("file:/none", "", 0, "it has not been read yet"),
+    )
+    revoked = msgspec.structs.replace(KEY, revoked="the key is revoked by file:/list")
+    lines = text.keys(KeysReply((LoginReport("amos", (revoked,)),), (SOURCE,), lists), pictures=False)
+    assert lines[2:5] == [
+        "  nobody gets in: there is no key that may be used",
+        f"  {SHA}  RSA 3072  github:example",
+        "    NOT let in: the key is revoked by file:/list",
+    ]
+    assert lines[-9:] == [
+        "revoked",
+        "  file:/krl",
+        "    3 entries (KRL)",
+        "! file:/list",
+        "    1 entry (public keys)",
+        "    problem, so NOBODY GETS IN: cannot read /list",
+        "! file:/none",
+        "    nothing is known of it yet",
+        "    problem, so NOBODY GETS IN: it has not been read yet",
+    ]
+
+
+def test_the_servers_keys_are_told_with_their_certificates() -> None:
+    """Which key clients meet, which they only learn, and which certificate is not offered and why."""
+    keys = (HostKeyReport("ssh-ed25519", SHA, next=False), HostKeyReport("ssh-ed25519", SHA, next=False, spare=True))
+    good = HostCertificateReport(
+        "/a", "", SHA, SHA, "box", 5, ("box.example", "192.0.2.7"), valid_before=1_798_761_600.0
+    )
+    forever = HostCertificateReport("/b", "it is a user's", SHA, SHA, "", 0)
+    beyond = msgspec.structs.replace(good, valid_before=2.0**63)
+    reply = KeysReply((), (), (), keys, (good, forever, HostCertificateReport("/c", "it can't be read"), beyond))
+    lines = text.keys(reply, pictures=False)
+    assert lines[: lines.index("host certificates")] == [
+        "sources",
+        "",
+        "host keys",
+        f"  {SHA}  ED25519",
+        f"  {SHA}  ED25519  announced, not used: another one of its type comes first",
+        "",
+    ]
+    told = lines[lines.index("host certificates") + 1 :]
+    assert told[0] == "  /a"
+    assert told[1].startswith(f"    {SHA}  for box.example, 192.0.2.7, until 202")
+    assert told[2:9] == [
+        f"    signed by {SHA}  'box', serial number 5",
+        "! /b",
+        f"    {SHA}  for any host",
+        f"    signed by {SHA}  '', serial number 0",
+        "    not offered, the plain key is: it is a user's",
+        "! /c",
+        "    not offered, the plain key is: it can't be read",
+    ]
+    assert told[10].endswith("until the end of time")
 
 
 @pytest.mark.parametrize(

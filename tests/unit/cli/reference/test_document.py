@@ -10,11 +10,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pyssh_gateway.cli import check, server_socket
+from pyssh_gateway.cli import check, import_sshd_config, server_socket
+from pyssh_gateway.cli.configuration import effective, show
+from pyssh_gateway.cli.doctor import doctor, finding
 from pyssh_gateway.cli.exit_codes import Failed
 from pyssh_gateway.cli.output.printing import OutputFailed
 from pyssh_gateway.cli.reference.commands import COMMANDS, EXITS, JSON
-from pyssh_gateway.core import control
+from pyssh_gateway.core import control, control_reports
 from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE
 
@@ -29,6 +31,10 @@ ANSWERS: dict[str, type[msgspec.Struct]] = {
     "`keys` and `keys refresh`": control.KeysReply,
     "`keys test`": control.VerdictsReply,
     "`check`": check.CheckReport,
+    "`doctor`": doctor.DoctorReport,
+    "`config show`": show.ShowReport,
+    "A finding": finding.Finding,
+    "A value": effective.Value,
     "A connection": control.ConnectionReport,
     "A session": control.SessionReport,
     "Idle": control.IdleReport,
@@ -37,6 +43,8 @@ ANSWERS: dict[str, type[msgspec.Struct]] = {
     "A login": control.LoginReport,
     "A key": control.KeyReport,
     "A host key": control.HostKeyReport,
+    "A host certificate": control_reports.HostCertificateReport,
+    "A list of what is revoked": control_reports.RevokedListReport,
     "A source": control.SourceReport,
     "A verdict": control.Verdict,
 }
@@ -77,7 +85,9 @@ def test_exit_codes_are_those_of_the_table() -> None:
 
 def test_error_codes_are_those_that_there_are() -> None:
     """Programs find every word that stands for a kind of failure, with its exit code."""
-    assert issubclass(server_socket.CannotAsk, Failed)  # imported, so that it is among the kinds
+    # Imported, so that they are among the kinds.
+    assert issubclass(server_socket.CannotAsk, Failed)
+    assert issubclass(import_sshd_config.Unreadable, Failed)
     kinds = {("config", 2), (Failed.kind, Failed.code)}
     left: list[type[Failed]] = [Failed]
     while left:

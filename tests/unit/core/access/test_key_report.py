@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pyssh_gateway.core.access.authorized_keys import AccountKeys, AuthorizedKey, KeySnapshot, parse
@@ -13,10 +14,12 @@ from pyssh_gateway.core.access.key_report import (
     best_algorithm,
     login_reports,
     options_text,
+    revoked_list_reports,
     size_of,
     verdicts,
 )
-from pyssh_gateway.core.control import TryKey, Verdict
+from pyssh_gateway.core.access.revocations import Revocations, RevokedList
+from pyssh_gateway.core.control import RevokedListReport, TryKey, Verdict
 from pyssh_gateway.events import Identity
 from tests.support.certificates import PRINCIPAL, Authority, make_key
 from tests.support.key_lines import ecdsa, ed25519, rsa
@@ -179,3 +182,18 @@ def test_options_tell_no_secrets() -> None:
 def test_a_size_that_is_unknown_is_none() -> None:
     """Protects against a crash on a type of key that is not known here yet."""
     assert size_of("ssh-new", b"") == 0
+
+
+def test_what_is_revoked_is_told_of_keys_and_of_lists() -> None:
+    """A key on a list is shown with the list; a list that never could be read has nothing to show."""
+    revoked, free = key(ed25519(1)), key(ed25519(2))
+    lists = (
+        RevokedList("file:/krl", Revocations("krl", keys=frozenset({revoked.blob}))),
+        RevokedList("file:/none", None, "cannot read it"),
+    )
+    everybody = msgspec.structs.replace(snapshot(revoked, free), revoked=lists)
+    assert [one.revoked for one in login_reports(everybody)[0].keys] == ["the key is revoked by file:/krl", ""]
+    assert revoked_list_reports(everybody) == (
+        RevokedListReport("file:/krl", "krl", 1),
+        RevokedListReport("file:/none", "", 0, "cannot read it"),
+    )

@@ -6,7 +6,7 @@ import pytest
 
 from pyssh_gateway.config.types import Idle
 from pyssh_gateway.config.values import Duration
-from pyssh_gateway.core.idle.explain import LastLogin, greeting, policy, stop_reason, time_span
+from pyssh_gateway.core.idle.explain import LastLogin, countdown, greeting, policy, stop_reason, time_span
 from pyssh_gateway.events import Identity
 
 BERLIN = timezone(timedelta(hours=1), "CET")
@@ -21,6 +21,12 @@ AMOS = Identity("github:example", 583231, "SHA256:x")
 def test_times_are_short(seconds: float, text: str) -> None:
     """Protects readers: as exact as a person would say it, and never longer than it was."""
     assert time_span(seconds) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(70.9, "1m10s"), (599.0, "9m59s"), (659.0, "10m"), (3725.0, "1h2m")])
+def test_what_is_left_is_counted_to_the_second(seconds: float, text: str) -> None:
+    """Protects the reader who wants to log in before the stop: "1m" may not be nearly two."""
+    assert countdown(seconds) == text
 
 
 @pytest.mark.parametrize(

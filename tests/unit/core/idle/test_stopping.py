@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyssh_gateway.core.idle.stopping import AWAY_SECONDS, Clocks, away, farewell, hook_seconds, session_seconds
+from pyssh_gateway.core.idle.stopping import (
+    AWAY_SECONDS,
+    SPAWNER_GONE,
+    Clocks,
+    away,
+    farewell,
+    hook_seconds,
+    session_seconds,
+)
 
 SECONDS = st.floats(0.001, 300)
 
@@ -15,6 +23,18 @@ def test_a_signal_is_told_as_a_deploy(action: str) -> None:
     words = farewell("signal", action)
     assert words.screen == "pyssh-gateway: the server is stopping for a deploy, reconnect in a moment. Goodbye!"
     assert words.message == "The server is stopping for a deploy, reconnect in a moment"
+
+
+def test_a_stop_by_hand_is_told_as_one() -> None:
+    """Protects people from waiting for a deploy that nobody makes, when somebody has pressed Ctrl-C."""
+    assert farewell("signal", "exit", "SIGINT").message == "The server was stopped by hand (Ctrl-C)"
+    assert farewell("signal", "exit", "SIGHUP").message == "The server was stopped with the terminal that it ran in"
+    assert farewell("signal", "exit", "SIGTERM") == farewell("signal", "exit")
+
+
+def test_the_death_of_the_server_is_told_as_one() -> None:
+    """Protects whoever looks for the reason: a server that died is no deploy either."""
+    assert farewell("signal", "exit", SPAWNER_GONE).message.startswith("The server has died")
 
 
 def test_an_idle_stop_says_what_happens() -> None:

@@ -92,7 +92,7 @@ def test_a_login_that_can_t_be_served_is_denied(what: str) -> None:
         await process.hear_preauth(preauth.Signed)
         process.say_preauth(house.people.attempt())
         answer = await process.hear_preauth(preauth.Answer)
-        assert answer == preauth.Answer("denied", last=True)
+        assert answer == preauth.Answer("denied", last=True, message=module.NOT_SERVED)
         process.say_preauth(preauth.Ended("too many", goodbye=True, bytes_in=1, bytes_out=2, crash=""))
         closed = await house.event(ConnectionClosed)
         assert (closed.conn, closed.bytes_in, closed.bytes_out) == (conn, 1, 2)

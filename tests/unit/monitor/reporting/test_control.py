@@ -48,7 +48,9 @@ KEYS = KeysReply((LoginReport("amos", ()),), ())
 HOLD = HoldReport("2e1068", "amos", "training run", 1.0, 61.0, 0)
 WHY = WhyReply(1.0, "", "It stops.", IdleReport(60.0, True, None), (HOLD,), ())
 SESSIONS = SessionsReply(())
+CONFIG = control.ConfigReply(b'{"path": "\\u001b"}', "ab12", 7)
 ANSWERS: list[tuple[AnyRequest, AnyReply]] = [
+    (control.Configuration(), CONFIG),
     (Status(), STATUS),
     (control.Keys(), KEYS),
     (control.RefreshKeys(), KEYS),
@@ -85,11 +87,16 @@ async def _accept(source: str) -> AcceptedReply:
     return AcceptedReply(f"accepted {source}")
 
 
+async def _try_key(request: TryKey) -> VerdictsReply:
+    return VerdictsReply((Verdict(request.user, False, "no\x1b"),))
+
+
 HANDLERS = Handlers(
+    configuration=lambda: CONFIG,
     status=_status,
     keys=lambda: KEYS,
     refresh_keys=_refresh,
-    try_key=lambda request: VerdictsReply((Verdict(request.user, False, "no\x1b"),)),
+    try_key=_try_key,
     accept_account=_accept,
     sessions=_sessions,
     why=lambda: WHY,

@@ -22,7 +22,7 @@ from pyssh_gateway.monitor.lifetime.awake import Awake
 from pyssh_gateway.monitor.reporting import login_banner
 from pyssh_gateway.monitor.reporting.login_banner import LoginBanner
 from pyssh_gateway.spawner.processes import process, program
-from tests.support.spawning import INHERITED, SERVERS, ready
+from tests.support.spawning import ready, session_children
 
 NOW = 1_795_000_000.0
 AMOS = Identity("github:example", 583231, "SHA256:x")
@@ -175,7 +175,7 @@ def shown(*, greet: bool) -> bytes:
         greet=greet,
         banner=BANNER,
     )
-    child = ready(process.start(plan, process.find_account(plan.user), inherited=INHERITED, servers=SERVERS))
+    child = ready(process.start(plan, process.find_account(plan.user), session_children().begin))
     data = b""
     try:
         while b"shell" not in data:

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import msgspec
+
 from pyssh_gateway.config.types import Config, Idle, Login
 from pyssh_gateway.config.values import Duration
 from pyssh_gateway.core.access.authorized_keys import AccountKeys, AuthorizedKey, KeySnapshot
+from pyssh_gateway.core.access.revocations import Revocations, RevokedList
 from pyssh_gateway.keys.host_keys import HostKey
 from pyssh_gateway.keys.source_state import SourceStatus
 from pyssh_gateway.monitor.reporting.start_banner import MAX_KEYS_SHOWN, start_banner
@@ -24,11 +27,19 @@ def status(accepted: int, failure: str = "") -> SourceStatus:
 
 
 def banner(
-    keys: int, source: SourceStatus, *, address: str = "0.0.0.0", identity: str = "", idle: float | None = 60
+    keys: int,
+    source: SourceStatus,
+    *,
+    address: str = "0.0.0.0",
+    identity: str = "",
+    idle: float | None = 60,
+    revoked: tuple[RevokedList, ...] = (),
 ) -> str:
     """The text for one account."""
     config = Config(login=(LOGIN,), idle=Idle(timeout=None if idle is None else Duration(idle)))
-    snapshot = KeySnapshot({"amos": AccountKeys({bytes([number]): (key(number),) for number in range(keys)})})
+    snapshot = KeySnapshot(
+        {"amos": AccountKeys({bytes([number]): (key(number),) for number in range(keys)})}, revoked=revoked
+    )
     return start_banner(
         config, ((address, 2222),), (HOST_KEY,), snapshot=snapshot, sources=(source,), identity=identity
     )
@@ -56,6 +67,27 @@ def test_an_empty_source_does_not_look_like_an_open_door() -> None:
     assert "there is no usable key in it" in banner(0, status(0))
     assert "timed out; nobody gets in by it" in banner(0, status(0, "timed out"))
     assert "timed out; 2 keys from before stay in force" in banner(2, status(2, "timed out"))
+
+
+def test_a_list_that_locks_everybody_out_is_said() -> None:
+    """Nobody has to read the log to know why all logins fail; a list that is fine says nothing."""
+    lists = (RevokedList("file:/good", Revocations("keys")), RevokedList("file:/krl", None, "cannot read /krl"))
+    told = [line for line in banner(1, status(1), revoked=lists).splitlines() if "file:/" in line]
+    assert told == ["  ! file:/krl: cannot read /krl; NOBODY GETS IN while it is not known what is revoked"]
+
+
+def test_a_key_that_is_only_announced_is_told_from_others() -> None:
+    """Whoever compares fingerprints compares the one that is used."""
+    spare = msgspec.structs.replace(HOST_KEY, spare=True)
+    told = start_banner(
+        Config(login=(LOGIN,)),
+        (("0.0.0.0", 2222),),
+        (HOST_KEY, spare),
+        snapshot=KeySnapshot({"amos": AccountKeys()}),
+        sources=(),
+        identity="",
+    )
+    assert "SHA256:host (announced only: another one of its type comes first)" in told
 
 
 def test_many_keys_do_not_push_the_rest_away() -> None:

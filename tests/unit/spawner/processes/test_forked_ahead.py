@@ -1,157 +1,193 @@
-"""When a process is forked before it is known for whom, and when it goes again."""
+"""When a process is forked before it is known for what, and when it goes again. The processes here are real forks."""
 
 import os
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import pytest
 
-from pyssh_gateway.spawner.processes.forked_ahead import AGAIN_SECONDS, SPARE_SECONDS, Forked, ForkedAhead
+from pyssh_gateway.ipc import spawner as protocol
+from pyssh_gateway.spawner import child
+from pyssh_gateway.spawner.child import NULL, Setup
+from pyssh_gateway.spawner.processes.forked_ahead import SPARE_SECONDS, Forked, ForkedAhead
 from pyssh_gateway.spawner.processes.server_process import LastWords
-from tests.support import leaks
+from tests.support import leaks, processes
+from tests.support.spawning import ended, have_one_ahead
+from tests.support.waiting import until
 
 NOW = 1000.0
 
 
 class Forks:
-    """Processes that are none: what matters is the end of their socket."""
+    """Starts processes that end with the number that they are told, or with 99 if they are told nothing."""
 
     def __init__(self) -> None:
-        self.theirs: list[socket.socket] = []
+        self.pids: list[int] = []
         self.error: OSError | None = None
 
-    def __call__(self) -> Forked:
+    def __call__(self, link: socket.socket, words: LastWords) -> int:
         """One more."""
         if self.error is not None:
             raise self.error
-        ours, theirs = socket.socketpair()
-        self.theirs.append(theirs)
-        words = LastWords()
-        words.close()
-        return Forked(len(self.theirs), words, ours)
 
-    def is_told_to_end(self, index: int) -> bool:
-        """Whether the other end has closed."""
-        return self.theirs[index].recv(1) == b""
+        def work() -> int:
+            packet, _ = protocol.receive(socket.socket(fileno=3))
+            return int(packet or b"99")
 
-    def close(self) -> None:
-        """Have none any more."""
-        for each in self.theirs:
-            each.close()
+        setup = Setup(descriptors=(NULL, NULL, words.fileno(), link.fileno()))
+        self.pids.append(child.start(setup, work))
+        return self.pids[-1]
 
 
 @pytest.fixture
-def forks() -> Forks:
-    """None yet."""
-    return Forks()
-
-
-def checked(forks: Forks, test: Callable[[ForkedAhead], None]) -> None:
-    """Run `test`, which leaves nothing open but what `forks` has."""
+def forks() -> Iterator[Forks]:
+    """Whatever was forked has been reaped at the end, and all descriptors are closed."""
     with leaks.nothing_left_open():
-        test(ForkedAhead(forks))
-        forks.close()
+        yield Forks()
 
 
-def test_one_is_forked_for_the_first_stranger_and_taken_once(forks: Forks) -> None:
-    """A first login finds a process, and no two logins find the same one."""
+def code_of(forked: Forked) -> int:
+    """How a process that was told something ends."""
+    forked.link.close()
+    forked.words.close()
+    return ended(forked.pid)
 
-    def test(ahead: ForkedAhead) -> None:
-        assert ahead.next_at() is None
-        ahead.expect(NOW)
-        assert ahead.next_at() == NOW
-        forked = ahead.tick(NOW)
-        assert forked is not None
-        assert ahead.tick(NOW) is None
-        assert ahead.take() is forked
-        assert ahead.take() is None
-        forked.link.close()
 
-    checked(forks, test)
+def reap(ahead: ForkedAhead) -> list[int]:
+    """The ends of those that have been told nothing."""
+    codes = []
+    for pid in ahead.pids:
+        codes.append(ended(pid))
+        words = ahead.ended(pid)
+        assert words is not None
+        assert words.take() == []
+    return codes
+
+
+def test_one_is_forked_for_the_first_that_comes_and_told_once(forks: Forks) -> None:
+    """What is needed finds a process, and no two find the same one."""
+    ahead = ForkedAhead(forks)
+    assert ahead.next_at() is None
+    ahead.expect(NOW)
+    assert ahead.next_at() == NOW
+    ahead.tick(NOW)
+    ahead.tick(NOW)
+    assert ahead.pids == set(forks.pids)
+    first, second = ahead.tell(b"1", []), ahead.tell(b"2", [])
+    assert ahead.pids == set()
+    assert [first.pid, second.pid] == forks.pids
+    assert (code_of(first), code_of(second)) == (1, 2)
 
 
 def test_there_is_one_at_a_time(forks: Forks) -> None:
     """A thousand scanners have one process forked."""
-
-    def test(ahead: ForkedAhead) -> None:
-        for number in range(1000):
-            ahead.expect(NOW + number / 1000)
-            ahead.tick(NOW + number / 1000)
-        assert len(forks.theirs) == 1
-        ahead.drop()
-
-    checked(forks, test)
+    ahead = ForkedAhead(forks)
+    for number in range(1000):
+        ahead.expect(NOW + number / 1000)
+        ahead.tick(NOW + number / 1000)
+    assert len(forks.pids) == 1
+    ahead.drop()
+    assert reap(ahead) == [99]
 
 
-def test_it_goes_a_minute_after_the_last_stranger(forks: Forks) -> None:
+def test_it_goes_a_minute_after_the_last_that_came(forks: Forks) -> None:
     """A server that nobody comes to does not keep its memory."""
-
-    def test(ahead: ForkedAhead) -> None:
-        ahead.expect(NOW)
-        ahead.tick(NOW)
-        ahead.expect(NOW + 10)
-        assert ahead.next_at() == NOW + 10 + SPARE_SECONDS
-        ahead.tick(NOW + 9.9 + SPARE_SECONDS)
-        ahead.expect(NOW + 20)
-        ahead.tick(NOW + 20 + SPARE_SECONDS)
-        assert forks.is_told_to_end(0)
-        assert ahead.next_at() is None
-        assert ahead.take() is None
-
-    checked(forks, test)
+    ahead = ForkedAhead(forks)
+    ahead.expect(NOW)
+    ahead.tick(NOW)
+    ahead.expect(NOW + 10)
+    assert ahead.next_at() == NOW + 10 + SPARE_SECONDS
+    ahead.tick(NOW + 9.9 + SPARE_SECONDS)
+    assert processes.is_running(forks.pids[0])
+    ahead.expect(NOW + 20)
+    ahead.tick(NOW + 20 + SPARE_SECONDS)
+    assert reap(ahead) == [99]
+    assert ahead.next_at() is None
 
 
-def test_the_next_one_lets_the_login_go_first(forks: Forks) -> None:
-    """What was taken is replaced, but not while the login that took it needs the processors."""
-
-    def test(ahead: ForkedAhead) -> None:
-        ahead.expect(NOW)
-        first = ahead.tick(NOW)
-        assert first is ahead.take()
-        assert first is not None
-        first.link.close()
-        ahead.expect(NOW, AGAIN_SECONDS)
-        assert ahead.tick(NOW + AGAIN_SECONDS / 2) is None
-        assert ahead.tick(NOW + AGAIN_SECONDS) is not None
-        ahead.drop()
-
-    checked(forks, test)
+def test_the_next_one_lets_the_last_one_go_first(forks: Forks) -> None:
+    """What was told is replaced, but not while it needs the processors."""
+    ahead = ForkedAhead(forks)
+    ahead.expect(NOW, 0.5)
+    ahead.tick(NOW + 0.4)
+    assert forks.pids == []
+    ahead.tick(NOW + 0.5)
+    assert len(forks.pids) == 1
+    ahead.drop()
+    assert reap(ahead) == [99]
 
 
-def test_a_login_that_comes_too_early_is_alone(forks: Forks) -> None:
-    """What takes none because there is none forks its own: a second fork beside that would make it wait."""
-
-    def test(ahead: ForkedAhead) -> None:
-        ahead.expect(NOW)
-        assert ahead.take() is None
-        assert ahead.tick(NOW) is None
-        ahead.drop()
-
-    checked(forks, test)
+def test_what_comes_too_early_is_alone(forks: Forks) -> None:
+    """Where none is at hand one is forked, and no second one beside it, which would make it wait."""
+    ahead = ForkedAhead(forks)
+    ahead.expect(NOW)
+    assert code_of(ahead.tell(b"1", [])) == 1
+    ahead.tick(NOW)
+    assert len(forks.pids) == 1
 
 
-def test_one_that_has_ended_is_not_given_away(forks: Forks) -> None:
-    """A login is not given to a process that was killed, say for want of memory."""
-
-    def test(ahead: ForkedAhead) -> None:
-        ahead.expect(NOW)
-        forked = ahead.tick(NOW)
-        assert forked is not None
-        ahead.ended(forked.pid + 1)
-        ahead.ended(forked.pid)
-        assert ahead.take() is None
-
-    checked(forks, test)
+@pytest.mark.parametrize("is_known", [False, True])
+def test_one_that_has_ended_is_told_nothing(forks: Forks, is_known: bool) -> None:
+    """A login is not given to a process that was killed, say for want of memory, whether that is known or not."""
+    ahead = ForkedAhead(forks)
+    pid = have_one_ahead(ahead)
+    os.kill(pid, signal.SIGKILL)
+    if is_known:
+        assert reap(ahead) == [-signal.SIGKILL]
+    else:
+        until(lambda: not processes.is_running(pid), what="its end")
+    assert code_of(ahead.tell(b"1", [])) == 1
+    if not is_known:
+        assert reap(ahead) == [-signal.SIGKILL]
+    assert ahead.pids == set()
 
 
 def test_a_machine_without_room_is_asked_once(forks: Forks) -> None:
-    """The login itself says what is wrong; until then nothing turns in circles."""
+    """What is needed then says what is wrong; until then nothing turns in circles."""
+    ahead = ForkedAhead(forks)
+    forks.error = OSError(11, os.strerror(11))
+    ahead.expect(NOW)
+    ahead.tick(NOW)
+    assert ahead.next_at() == NOW + SPARE_SECONDS
+    with pytest.raises(OSError, match="temporarily unavailable"):
+        ahead.tell(b"1", [])
+    ahead.drop()
 
-    def test(ahead: ForkedAhead) -> None:
-        forks.error = OSError(11, os.strerror(11))
-        ahead.expect(NOW)
-        assert ahead.tick(NOW) is None
-        assert ahead.next_at() == NOW + SPARE_SECONDS
-        ahead.drop()
 
-    checked(forks, test)
+def test_descriptors_come_along(forks: Forks) -> None:
+    """Both ways give a process what it is told to have."""
+
+    def start(link: socket.socket, words: LastWords) -> int:
+        def work() -> int:
+            _, (number,) = protocol.receive(socket.socket(fileno=3))
+            os.write(number, b"here")
+            return 0
+
+        return child.start(Setup(descriptors=(NULL, NULL, words.fileno(), link.fileno())), work)
+
+    ahead = ForkedAhead(start)
+    for is_ahead in (True, False):
+        reader, writer = os.pipe()
+        if is_ahead:
+            have_one_ahead(ahead)
+        forked = ahead.tell(b"x", [writer])
+        os.close(writer)
+        with os.fdopen(reader, "rb") as file:
+            assert file.read() == b"here"
+        assert code_of(forked) == 0
+
+
+def test_those_that_do_nothing_any_more_are_killed_and_given_up(forks: Forks) -> None:
+    """A stop does not wait for a process that was stopped."""
+    ahead = ForkedAhead(forks)
+    pid = have_one_ahead(ahead)
+    os.kill(pid, signal.SIGSTOP)
+    ahead.kill()
+    assert reap(ahead) == [-signal.SIGKILL]
+    have_one_ahead(ahead)
+    ahead.drop()
+    left = ahead.pids
+    ahead.give_up()
+    assert ahead.pids == set()
+    assert [ended(pid) for pid in left] == [99]

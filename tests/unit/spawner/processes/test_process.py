@@ -18,7 +18,7 @@ from pyssh_gateway.spawner.processes.process import Child, SpawnError, find_acco
 from pyssh_gateway.spawner.processes.program import CANNOT_EXEC
 from pyssh_gateway.system import sftp_program
 from tests.support import leaks
-from tests.support.spawning import INHERITED, SERVERS, ready
+from tests.support.spawning import have_one_ahead, ready, session_children
 from tests.support.waiting import PATIENCE
 
 IS_ROOT = os.geteuid() == 0
@@ -29,6 +29,14 @@ TERMINAL = Terminal("xterm", 80, 24, 0, 0, ())
 
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can start processes as somebody else")
 started: list[Child] = []
+is_ahead = False
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["forked then", "forked ahead"])
+def forked(request: pytest.FixtureRequest) -> None:
+    """Nothing that a session is depends on when its process was forked."""
+    global is_ahead  # noqa: PLW0603 - all that is launched asks for it
+    is_ahead = request.param
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +67,12 @@ def launch(script: str, *, terminal: Terminal | None = None, **changes: object) 
         "greet": False,
     }
     plan = LaunchPlan(**(values | changes))  # type: ignore[arg-type]  # fields by name
-    child = ready(start(plan, find_account(plan.user), inherited=INHERITED, servers=SERVERS))
+    account = find_account(plan.user)
+    starts = session_children()
+    if is_ahead:
+        have_one_ahead(starts.ahead)
+    child = ready(start(plan, account, starts.begin))
+    assert starts.ahead.pids == set()
     started.append(child)
     return child
 
@@ -261,6 +274,8 @@ def test_another_account_is_refused_without_root() -> None:
 @pytest.mark.parametrize("terminal", [None, TERMINAL])
 def test_without_descriptors_it_is_refused_and_leaves_none(terminal: Terminal | None) -> None:
     """A full table is an answer to the asker; the spawner lives on, with as many descriptors as before."""
+    if is_ahead:
+        pytest.skip("with a full table nothing is forked ahead")
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(int(link.name) for link in Path("/proc/self/fd").iterdir())
     fillers = []
@@ -325,6 +340,12 @@ def test_a_shell_on_a_terminal_is_greeted(motd: None) -> None:
     assert out == b"Welcome\r\nback\r\nshell\r\n"
     out, _, _ = result(launch("echo command", terminal=TERMINAL))
     assert out == b"command\r\n"
+
+
+def test_a_message_that_two_names_lead_to_is_shown_once(motd: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects machines on which /etc/motd is a link to /run/motd.dynamic."""
+    monkeypatch.setattr(program, "MOTD_FILES", program.MOTD_FILES * 2)
+    assert result(launch("echo shell", terminal=TERMINAL, greet=True))[0] == b"Welcome\r\nback\r\nshell\r\n"
 
 
 @needs_root

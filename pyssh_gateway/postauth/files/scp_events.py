@@ -6,7 +6,7 @@ import re
 
 from pyssh_gateway.core.transfers import scp_command
 from pyssh_gateway.core.transfers.scp_copy import Asked, Copied, Copy, split
-from pyssh_gateway.postauth.file_events import Say
+from pyssh_gateway.postauth.files.file_events import Say
 
 _BRACKETED = re.compile(rb"\[([*?[])\]")
 """How `scp_command.parse` puts what was quoted."""

@@ -1,4 +1,4 @@
-"""postauth.file_events: what a flood of events costs everybody else, over a real pipe."""
+"""postauth.files.file_events: what a flood of events costs everybody else, over a real pipe."""
 
 import asyncio
 import fcntl
@@ -6,7 +6,7 @@ import os
 
 from pyssh_gateway.core.launch import PIPE_BYTES
 from pyssh_gateway.ipc.file_events import FileRemoved, encode
-from pyssh_gateway.postauth.file_events import MAX_LAST_READS, TURN_BYTES, FileEvents
+from pyssh_gateway.postauth.files.file_events import MAX_LAST_READS, TURN_BYTES, FileEvents
 from tests.support.waiting import PATIENCE
 
 

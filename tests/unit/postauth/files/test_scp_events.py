@@ -1,6 +1,6 @@
-"""postauth.scp_events: which files a command names, by the words that its shell would make of it."""
+"""postauth.files.scp_events: which files a command names, by the words that its shell would make of it."""
 
-from pyssh_gateway.postauth.scp_events import MAX_PARSED_BYTES, asked
+from pyssh_gateway.postauth.files.scp_events import MAX_PARSED_BYTES, asked
 
 
 def test_words_of_a_command_are_taken_apart_up_to_a_length() -> None:

@@ -1,0 +1,56 @@
+"""The directories of the server's state: whose they are, who uses them, and how much room is left."""
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from pyssh_gateway.cli.check import host_key_problems
+from pyssh_gateway.cli.doctor.finding import Finding, ok, problem, warning
+from pyssh_gateway.cli.output.text import size
+from pyssh_gateway.config.types import Config
+from pyssh_gateway.startup import state_lock
+from pyssh_gateway.startup.preflight import place_problems
+
+TOPIC = "files"
+
+LITTLE_ROOM_BYTES = 100 * 1024 * 1024
+"""The log of a busy month; below it somebody should look."""
+
+NO_ROOM_BYTES = 1024 * 1024
+"""Below it lines of the log go missing, and copies of keys are not kept."""
+
+FEW_FILES = 100
+"""Files that can still be made, where the file system has a number of them."""
+
+
+def look_at_places(config: Config, own: Collection[int]) -> Iterator[Finding]:
+    """A finding for each directory; `own` are processes of the server that runs, which may use them."""
+    for each in place_problems(config):
+        hint = "the server's account has to own its directories and run as an account that nobody else uses"
+        yield problem(TOPIC, each, hint)
+    if not own:
+        for each in state_lock.problems(config):
+            yield problem(TOPIC, each, "one server for each directory: stop the other one, or give this one its own")
+    for each in host_key_problems(config):
+        hint = "put a copy of the key back, or move the file away: a new one is made, of which clients warn"
+        yield problem(TOPIC, each, hint)
+    for key, directory in (("keys_dir", config.keys_dir), ("audit_dir", config.audit_dir)):
+        yield _room(key, Path(directory).absolute())
+
+
+def _room(key: str, directory: Path) -> Finding:
+    there = next((path for path in (directory, *directory.parents) if path.is_dir()), Path("/"))
+    try:
+        room = os.statvfs(there)
+    except OSError as error:
+        hint = "mount it again, or set the key to another directory"
+        return problem(TOPIC, f"{key}: {there} can't be looked at: {error.strerror}", hint)
+    free = room.f_bavail * room.f_frsize
+    begins = "has" if there == directory else "is made at the start, where there is"
+    shown = f"{key}: {directory} {begins} {size(free)} of room"
+    hint = "remove what is old there (docs/audit.md has how the log is rotated), or enlarge the disk"
+    if free < NO_ROOM_BYTES:
+        return problem(TOPIC, shown, hint)
+    if free < LITTLE_ROOM_BYTES or (room.f_files and room.f_favail < FEW_FILES):
+        return warning(TOPIC, shown, hint)
+    return ok(TOPIC, shown)

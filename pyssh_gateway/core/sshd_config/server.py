@@ -1,0 +1,203 @@
+"""What sshd's configuration says for everybody, as settings of ours. Pure."""
+
+import re
+from collections.abc import Callable, Iterator
+
+from pyssh_gateway.core.sshd_config import arguments
+from pyssh_gateway.core.sshd_config.arguments import Untranslatable
+from pyssh_gateway.core.sshd_config.effective import Effective
+from pyssh_gateway.core.sshd_config.lines import Directive
+
+Settings = dict[str, object]
+"""Values by the dotted names of our settings."""
+
+Words = tuple[str, ...]
+
+PORT = 22
+ANYWHERE = {"any": ("0.0.0.0", "::"), "inet": ("0.0.0.0",), "inet6": ("::",)}
+"""Where sshd listens if no address is named, by its AddressFamily."""
+
+LOOPBACK = ("127.0.0.1", "::1")
+
+HOST_KEYS = {kind: f"/etc/ssh/ssh_host_{kind}_key" for kind in ("ed25519", "ecdsa", "rsa")}
+"""The keys that sshd has if none is named, as far as they are there."""
+
+_TYPE_OF_KEY = re.compile(r"(?:^|[^a-z0-9])(ed25519|ecdsa|rsa)(?![a-z0-9])")
+
+NAME = "OpenSSH_9.9"
+"""What clients look for at the beginning of the server's name (listen.identification)."""
+
+
+def _time_or_off(words: Words) -> str:
+    return "off" if arguments.seconds(words[0]) == 0 else arguments.duration(words[0])
+
+
+def _login_grace(words: Words) -> Settings:
+    if arguments.seconds(words[0]) == 0:
+        raise Untranslatable("there is a limit here: at most 10m")
+    return {"limits.login_grace": arguments.duration(words[0])}
+
+
+def _max_startups(words: Words) -> Settings:
+    numbers = [arguments.number(part) for part in words[0].split(":")]
+    if len(numbers) == 1:
+        return {"limits.unauthenticated": numbers[0], "limits.early_drop_start": numbers[0]}
+    if len(numbers) != 3:
+        raise Untranslatable(f"{words[0]} is neither one number nor three")
+    start, rate, most = numbers
+    return {"limits.early_drop_start": start, "limits.early_drop_rate": rate, "limits.unauthenticated": most}
+
+
+def _penalties(words: Words) -> Settings:
+    settings: Settings = {}
+    for word in words:
+        name, _, value = word.partition(":")
+        if name in {"max", "min"} and value:
+            settings[f"limits.penalty_{name}"] = arguments.duration(value)
+        elif value:
+            raise Untranslatable(f"{name}: each offence has OpenSSH's default, and no setting")
+        else:
+            settings["limits.penalties"] = arguments.switch(name)
+    return settings
+
+
+def _rekey(words: Words) -> Settings:
+    settings: Settings = {}
+    if words[0].lower() not in {"default", "none"}:
+        settings["session.rekey_bytes"] = arguments.size(words[0])
+    if len(words) > 1:
+        settings["session.rekey_time"] = "off" if words[1].lower() == "none" else _time_or_off(words[1:])
+    return settings
+
+
+def _per_source(words: Words) -> Settings:
+    if words[0].lower() == "none":
+        raise Untranslatable("there is a limit for each source here: limits.unauthenticated_per_source")
+    return {"limits.unauthenticated_per_source": arguments.number(words[0])}
+
+
+def _banner(words: Words) -> Settings:
+    return {} if words[0].lower() == "none" else {"listen.banner": f"file:{words[0]}"}
+
+
+def _revoked(words: Words) -> Settings:
+    return {} if words[0].lower() == "none" else {"keys.revoked": [f"file:{word}" for word in words]}
+
+
+def _switch(key: str) -> Callable[[Words], Settings]:
+    return lambda words: {key: arguments.switch(words[0])}
+
+
+def _number(key: str) -> Callable[[Words], Settings]:
+    return lambda words: {key: arguments.number(words[0])}
+
+
+TRANSLATED: dict[str, Callable[[Words], Settings]] = {
+    "acceptenv": lambda words: {"session.accept_env": list(words)},
+    "allowagentforwarding": _switch("forwarding.agent"),
+    "banner": _banner,
+    "clientalivecountmax": _number("session.keepalive_misses"),
+    "clientaliveinterval": lambda words: {"session.keepalive": _time_or_off(words)},
+    "exposeauthinfo": _switch("session.expose_auth_info"),
+    "gatewayports": lambda words: {"forwarding.gateway_ports": words[0].lower()},
+    "hostcertificate": lambda words: {"host_keys.certificates": list(words)},
+    "logingracetime": _login_grace,
+    "maxauthtries": _number("limits.auth_attempts"),
+    "maxsessions": _number("limits.sessions_per_connection"),
+    "maxstartups": _max_startups,
+    "persourcemaxstartups": _per_source,
+    "persourcepenalties": _penalties,
+    "persourcepenaltyexemptlist": lambda words: {"limits.penalty_exempt": words[0].split(",")},
+    "rekeylimit": _rekey,
+    "revokedkeys": _revoked,
+    "streamlocalbindmask": lambda words: {"forwarding.socket_mask": words[0]},
+    "streamlocalbindunlink": _switch("forwarding.socket_unlink"),
+    "versionaddendum": lambda words: {} if words[0].lower() == "none" else {
+        "listen.identification": " ".join((NAME, *words))
+    },
+    "x11forwarding": _switch("forwarding.x11"),
+}  # fmt: skip
+"""What becomes of all arguments of a keyword, of each that is about everybody here."""
+
+LISTENING = frozenset({"port", "listenaddress", "addressfamily"})
+"""Keywords that make one setting together."""
+
+FOR_EVERYBODY = TRANSLATED.keys() | LISTENING | {"hostkey"}
+"""All that are seen to here."""
+
+FOR_LOGINS_AS_WELL = frozenset({"allowagentforwarding", "x11forwarding"})
+"""Those of `TRANSLATED` that each login can have by itself."""
+
+
+def settings(found: Effective) -> Iterator[tuple[Directive, Settings | Untranslatable]]:
+    """What becomes of each keyword for everybody, with a line that it is from."""
+    for keyword, lines in found.lines.items():
+        if keyword in TRANSLATED:
+            try:
+                yield lines[0], TRANSLATED[keyword](found.words(keyword))
+            except Untranslatable as why:
+                yield lines[0], why
+
+
+def listening(found: Effective, *, ipv6: bool) -> tuple[Settings, list[tuple[Directive, Untranslatable]]]:
+    """Where to listen, in our words, and what of it there is no way to say. `ipv6`: whether the machine has it."""
+    endpoints: list[str] = []
+    problems: list[tuple[Directive, Untranslatable]] = []
+    ports = []
+    for directive in found.lines.get("port", ()):
+        try:
+            ports.append(arguments.port_number(directive.arguments[0]))
+        except Untranslatable as why:
+            problems.append((directive, why))
+    ports = ports or [PORT]
+    for directive in found.lines.get("listenaddress", ()):
+        try:
+            if directive.arguments[1:]:
+                raise Untranslatable("there are no routing domains")  # noqa: TRY301 - one handler for all reasons
+            endpoints += [
+                arguments.listen_address(address, port)
+                for address in _addresses(directive.arguments[0], ipv6=ipv6)
+                for port in ports
+            ]
+        except Untranslatable as why:
+            problems.append((directive, why))
+    family = found.word("addressfamily", "any").lower()
+    if not found.lines.get("listenaddress"):
+        anywhere = ANYWHERE.get(family, ANYWHERE["any"]) if ipv6 else ANYWHERE["inet"]
+        endpoints = [arguments.listen_address(f"[{address}]", port) for address in anywhere for port in ports]
+    if not endpoints:  # the default would be everywhere, and sshd was not
+        endpoints = [f"{LOOPBACK[0]}:{port}" for port in ports]
+    return {"listen.address": list(dict.fromkeys(endpoints))}, problems
+
+
+def _addresses(argument: str, *, ipv6: bool) -> tuple[str, ...]:
+    """What an argument of ListenAddress means: itself, but for the one name that leads to the same everywhere."""
+    host, colon, port = argument.partition(":")
+    if host.lower() != "localhost":
+        return (argument,)
+    return tuple(f"[{address}]{colon}{port}" for address in LOOPBACK[: 1 + ipv6])
+
+
+def host_keys(
+    found: Effective, is_file: Callable[[str], bool]
+) -> tuple[Settings, list[tuple[Directive, Untranslatable]]]:
+    """The types of host keys that sshd has, as the names of their files say them, and files that say none of ours.
+
+    Of several of one type the first is the one that there is here, and the others are further ones.
+    """
+    kinds: set[str] = set()
+    further: list[str] = []
+    problems: list[tuple[Directive, Untranslatable]] = []
+    for directive in found.lines.get("hostkey", ()):
+        kind = _TYPE_OF_KEY.search(directive.arguments[0].rpartition("/")[2])
+        if kind is None:
+            problems.append((directive, Untranslatable("the name says none of the types ed25519, ecdsa and rsa")))
+        elif kind[1] in kinds:
+            further.append(directive.arguments[0])
+        else:
+            kinds.add(kind[1])
+    if "hostkey" not in found.lines:
+        kinds = {kind for kind, path in HOST_KEYS.items() if is_file(path)}
+    types = [kind for kind in HOST_KEYS if kind in kinds]
+    found_keys: Settings = {"host_keys.types": types} if types else {}
+    return found_keys | ({"host_keys.files": further} if further else {}), problems

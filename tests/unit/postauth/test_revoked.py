@@ -1,0 +1,106 @@
+"""postauth.revoked: what runs in a session ends with its key, and what has left it does not; real processes."""
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pyssh_gateway.postauth import revoked as module
+from pyssh_gateway.postauth.revoked import Revoked
+from tests.support import processes
+from tests.support.waiting import until
+
+Begin = Callable[[str], tuple[subprocess.Popen[bytes], int]]
+
+
+@pytest.fixture
+def begin() -> Iterator[Begin]:
+    """Starts a shell command in a session of its own, which writes the number of another process: the two."""
+    started: list[subprocess.Popen[bytes]] = []
+    others: list[int] = []
+
+    def run(command: str) -> tuple[subprocess.Popen[bytes], int]:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
+        )
+        started.append(process)
+        assert process.stdout is not None
+        others.append(int(process.stdout.readline()))
+        return process, others[-1]
+
+    yield run
+    for pid in others:
+        if (found := processes.find(pid)) is not None and found.name == "sleep":
+            os.kill(pid, signal.SIGKILL)
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def ended(process: subprocess.Popen[bytes]) -> Callable[[], bool]:
+    """Whether it has been reaped."""
+    return lambda: process.poll() is not None
+
+
+def hang_up(*sessions: subprocess.Popen[bytes], close: bool = False) -> None:
+    """End these sessions, and wait for the end of their time, or make an end."""
+
+    async def whole() -> None:
+        revoked = Revoked(asyncio.get_running_loop())
+        for process in sessions:
+            revoked.end(process.pid, ended(process))
+            revoked.end(process.pid, ended(process))
+        assert len(revoked) == len(sessions)
+        if close:
+            revoked.close()
+        else:
+            await asyncio.to_thread(until, lambda: not len(revoked))
+        assert len(revoked) == 0
+
+    asyncio.run(whole())
+
+
+def test_a_command_is_hung_up(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects the machine from `ssh host 'sleep 333'` of somebody whose key is gone: it and its children end."""
+    monkeypatch.setattr(module, "GRACE_SECONDS", 0.01)
+    process, child = begin("sleep 333 & echo $!; wait")
+    hang_up(process)
+    assert process.wait() == -signal.SIGHUP
+    until(lambda: not processes.is_running(child), what="the child's end")
+
+
+@pytest.mark.parametrize("close", [False, True], ids=["time", "stop"])
+def test_what_ignores_it_is_killed(begin: Begin, monkeypatch: pytest.MonkeyPatch, close: bool) -> None:
+    """Protects from a command that is deaf, nohup's included, also if the server stops in that time."""
+    monkeypatch.setattr(module, "GRACE_SECONDS", 3600.0 if close else 0.01)
+    process, child = begin("trap '' HUP; sleep 333 & echo $!; wait")
+    hang_up(process, close=close)
+    assert process.wait() == -signal.SIGKILL
+    until(lambda: not processes.is_running(child), what="the child's end")
+
+
+def test_what_has_left_the_session_stays(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects a tmux server and daemons, which other people of the account may use."""
+    monkeypatch.setattr(module, "GRACE_SECONDS", 0.01)
+    process, daemon = begin("setsid sh -c 'echo $$; exec sleep 333' & wait")
+    hang_up(process)
+    assert process.wait() == -signal.SIGHUP
+    assert processes.is_running(daemon)
+
+
+def test_a_number_that_is_another_s_by_now(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects a new session that has got the number of one that has ended."""
+    monkeypatch.setattr(module, "GRACE_SECONDS", 0.01)
+    process, child = begin("sleep 333 & echo $!; wait")
+
+    async def whole() -> None:
+        revoked = Revoked(asyncio.get_running_loop())
+        revoked.end(process.pid, lambda: True)
+        await asyncio.to_thread(until, lambda: not len(revoked))
+
+    asyncio.run(whole())
+    assert process.poll() is None
+    assert processes.is_running(child)
