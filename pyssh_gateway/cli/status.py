@@ -13,7 +13,6 @@ from pyssh_gateway.cli.server_socket import Server
 from pyssh_gateway.config.values import format_duration
 from pyssh_gateway.core.control import (
     HoldReport,
-    HostKeyReport,
     IdleReport,
     Status,
     StatusReply,
@@ -40,7 +39,9 @@ def _lines(reply: StatusReply, server: Server, now: float, width: int | None) ->
         f"  listens on {where}",
         f"  answers at {server.path}",
     ]
-    lines += [_host_key(key) for key in reply.host_keys]
+    for key in reply.host_keys:
+        first, *remarks = text.host_key(key)
+        lines += [f"  host key {first}", *(f"  {line}" for line in remarks)]
     lines.append("")
     if reply.connections:
         lines += [*tables.connections(reply.connections, now, width), ""]
@@ -56,10 +57,6 @@ def _lines(reply: StatusReply, server: Server, now: float, width: int | None) ->
     if reply.revoked:
         lines += ["", *text.revoked_lists(reply.revoked)]
     return lines
-
-
-def _host_key(key: HostKeyReport) -> str:
-    return f"  host key {text.host_key(key)}"
 
 
 def next_stop(idle: IdleReport) -> str:

@@ -63,7 +63,7 @@ def keys(reply: KeysReply, *, pictures: bool, width: int | None = None) -> list[
     if reply.revoked:
         lines += ["", *revoked_lists(reply.revoked)]
     if reply.host_keys:
-        lines += ["", "host keys", *(f"  {host_key(key)}" for key in reply.host_keys)]
+        lines += ["", "host keys", *(f"  {line}" for key in reply.host_keys for line in host_key(key))]
     if reply.certificates:
         lines += ["", *host_certificates(reply.certificates)]
     return lines
@@ -164,14 +164,18 @@ def _source(report: SourceReport) -> list[str]:
 # -- the server's own keys -----------------------------------------------------------------------------------------
 
 
-def host_key(key: HostKeyReport) -> str:
-    """A key of the server's, on one line."""
-    remark = "  announced, not in use yet" if key.next else "  new since the start" if key.new else ""
+def host_key(key: HostKeyReport) -> list[str]:
+    """A key of the server's, and on lines of their own, so that 80 columns are enough, what is special about it."""
+    lines = [f"{key.fingerprint}  {short_name(key.key_type)}"]
     if key.spare:
-        remark = "  announced, not used: another one of its type comes first"
+        lines.append("  announced, not used: another one of its type comes first")
+    elif key.next:
+        lines.append("  announced, not in use yet")
+    elif key.new:
+        lines.append("  new since the start")
     if key.was_empty:
-        remark += ", as its file was empty: clients that know another one are warned"
-    return f"{key.fingerprint}  {short_name(key.key_type)}{remark}"
+        lines.append("  its file was empty: clients that know another key are warned")
+    return lines
 
 
 def _day(when: float) -> str:

@@ -75,7 +75,7 @@ def _overview() -> list[str]:
     options = [(option_names(option), option.summary) for option in (HELP, VERSION)]
     lines += ["", "Options", *_table(options, width)]
     lines += ["", "Exit codes", *_table([(str(one.code), one.meaning) for one in EXITS], width)]
-    lines += ["", "Environment", *_table(ENVIRONMENT, width)]
+    lines += ["", "Environment", *_table(ENVIRONMENT, max(width, *(len(one.name) for one in ENVIRONMENT)))]
     return [*lines, "", f"{PROGRAM} help COMMAND says more about each of them."]
 
 

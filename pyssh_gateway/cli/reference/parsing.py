@@ -45,6 +45,7 @@ def find(words: Sequence[str]) -> tuple[Command, Sequence[str]]:
         _refuse_leading_option(words[0])
     names = [command.name for command in COMMANDS]
     by_last_word = {name.split(" ")[-1]: name for name in reversed(names)}  # `refresh` is `keys refresh`
+    by_last_word |= {word: word for word in first_words()}
     close = _closest(words[0], by_last_word.keys())
     hint = f"did you mean {by_last_word[close]}?" if close else f"{PROGRAM} --help lists the commands"
     raise WrongUsage(f"unknown command {quoted(words[0])}", hint)

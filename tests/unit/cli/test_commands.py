@@ -173,23 +173,24 @@ def test_status_tells_who_is_on(answers: Answers, run: Run, place: Path) -> None
     assert (code, err) == (0, "")
     first, *lines = out.splitlines()
     assert re.fullmatch(rf"pyssh-gateway 0\.1\.0 of {getpass.getuser()}, pid 7, for \S+", first)
-    assert lines[:4] == [
+    assert lines[:5] == [
         "  listens on 0.0.0.0:2222",
         f"  answers at {place}/control.sock",
         f"  host key {SHA}  ED25519",
-        f"  host key {SHA}  RSA  announced, not in use yet",
+        f"  host key {SHA}  RSA",
+        "    announced, not in use yet",
     ]
-    awake = lines[6].split()[4]
-    assert lines[5:7] == [
+    awake = lines[7].split()[4]
+    assert lines[6:8] == [
         f"CONNECTION  ACCOUNT  WHO             FROM         {'FOR':>{len(awake)}}       IN   OUT",
         f"908994b924  amos     github:example  203.0.113.9  {awake}  4.0 KiB  12 B",
     ]
-    assert lines[8:11] == [
+    assert lines[9:12] == [
         "SESSION       ACCOUNT  WHO             TTY    FOR    IN      OUT  RUNS",
         "908994b924.1  amos     github:example  pts/3   1m  12 B  2.0 KiB  (shell)",
         "908994b924.2  amos     github:example  -       0s   0 B      0 B  printf \\x1b[2J",
     ]
-    assert lines[12:15] == [
+    assert lines[13:16] == [
         "1 connection, 2 not logged in yet; stops 1m after what keeps it up has ended",
         "kept up by",
         "  amos is on",
@@ -288,7 +289,7 @@ def test_sessions_tells_who_runs_what(answers: Answers, run: Run) -> None:
     """Protects `sessions`: everybody that the server names, with what runs, or that there is nobody."""
     code, out, err = run("sessions")
     assert (code, err) == (0, "")
-    assert out.splitlines() == run("status")[1].splitlines()[9:12]
+    assert out.splitlines() == run("status")[1].splitlines()[10:13]
     assert json.loads(run("sessions", "--json")[1])["connections"][0]["sessions"][0]["seconds"] == 61.0
     answers.on = ()
     assert run("sessions")[:2] == (0, "nobody is on\n")

@@ -58,6 +58,7 @@ def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("typed", "said"),
     [
         ("stauts", 'unknown command "stauts"; did you mean status?'),
+        ("conifg", 'unknown command "conifg"; did you mean config?'),
         ("refresh", 'unknown command "refresh"; did you mean keys refresh?'),
         ("frobnicate", 'unknown command "frobnicate"; pyssh-gateway --help lists the commands'),
         ("keys tset", 'unknown command "keys tset"; did you mean keys test?'),
