@@ -164,6 +164,7 @@ def main() -> None:
         with Machine(directory / "machine", [debian], shared={repository: "/srv/pyssh-gateway.git"}) as machine:
             install = f"apt-get -qqy --no-install-recommends install {TOOLS}"
             machine.run(f"apt-get -qq update && DEBIAN_FRONTEND=noninteractive {install}", seconds=INSTALL_SECONDS)
+            machine.run(": >/etc/motd")  # Debian's licences, which would fill the screen
             machine.run("hostname laptop && echo 127.0.0.1 localhost laptop >/etc/hosts")
             machine.run("git config --system safe.directory '*' && useradd --create-home --shell /bin/bash amos")
             machine.run(
