@@ -15,7 +15,7 @@ CONFIG :=
 
 # For `make fuzz`: for how long each target of fuzz/ runs.
 FUZZ_SECONDS := 60
-FUZZ_TARGETS := authorized_keys certificates proxy_protocol
+FUZZ_TARGETS := authorized_keys certificates revoked_lists proxy_protocol
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

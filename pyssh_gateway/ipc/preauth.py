@@ -31,7 +31,8 @@ MAX_CRASH = 32 * 1024
 """Characters of a traceback."""
 
 MAX_HOST_KEYS = 16
-"""Keys that are offered for key exchange; there are three kinds, of which RSA has two algorithms."""
+"""Keys that are offered for key exchange: ed25519, ECDSA on three curves, RSA with two algorithms, and the same in
+certificates."""
 
 MAX_IDENTIFICATION = 255
 """RFC 4253 section 4.2, without the end of the line."""

@@ -90,7 +90,7 @@ class Revocations(msgspec.Struct, frozen=True):
             return True
         if self.sha256 and hashlib.sha256(blob).digest() in self.sha256:
             return True
-        # Not for security: whoever finds a second key with the hash of a revoked one has a key that is revoked.
+        # Not for security: a second key with the hash of a revoked one is revoked, too, and that is all.
         return bool(self.sha1) and hashlib.sha1(blob, usedforsecurity=False).digest() in self.sha1
 
 

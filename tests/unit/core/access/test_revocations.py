@@ -147,7 +147,7 @@ def test_a_revoked_key_is_denied_with_a_code_of_its_own_for_every_account() -> N
 
 
 def test_nobody_gets_in_while_a_list_is_not_known() -> None:
-    """Protects: what sshd does with a list that it can't read; whoever breaks it revokes nobody's revocation."""
+    """Protects: as with sshd, breaking the list lets nobody in."""
     snapshot = with_lists(RevokedList(SPEC, Revocations("keys"), "cannot read it"))
     denied = ask(ED, snapshot)
     assert isinstance(denied, Deny)

@@ -1,12 +1,12 @@
 """Which lists of what is revoked are read, made by ssh-keygen, and which are refused, made by hand."""
 
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuzz.revocation_properties import check_list
 from pyssh_gateway.core.access import certificates as certificate_parser
 from pyssh_gateway.core.access import revoked_list
 from pyssh_gateway.core.access.revocations import Issued, Revocations, RevokedList, revoked_by
@@ -195,12 +195,24 @@ def test_a_krl_that_is_cut_off_is_refused() -> None:
 
 @given(st.binary(max_size=300), st.integers(0, 200))
 def test_any_text_is_a_list_or_an_error(noise: bytes, at: int) -> None:
-    """Never anything but RevokedListError is raised, whatever happens to a list's bytes."""
+    """Whatever happens to a list's bytes: see fuzz.revocation_properties."""
     whole = krl.krl(certificates(section(0x20, number(3)), authority=KEY), section(2, string(KEY)))
-    texts = (noise, krl.krl(noise), b"ssh-ed25519 " + noise, whole[:at] + noise + whole[at:], whole[:at] + noise)
-    for text in texts:
-        with suppress(RevokedListError):
-            assert parse(text).entries >= 0
+    for text in (noise, krl.krl(noise), b"ssh-ed25519 " + noise, whole[:at] + noise + whole[at:], whole[:at] + noise):
+        check_list(text)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 2**64 - 1), st.integers(1, 2**64 - 1)), max_size=5),
+    st.lists(st.tuples(st.integers(0, 2**63), st.integers(0, 2**80)), max_size=5),
+    st.lists(st.binary(max_size=20), max_size=5),
+)
+def test_whatever_is_listed_is_revoked(
+    spans: list[tuple[int, int]], bitmaps: list[tuple[int, int]], key_ids: list[bytes]
+) -> None:
+    """The same, of lists that are mostly right."""
+    ranges = [section(0x21, number(min(span)), number(max(span))) for span in spans]
+    maps = [section(0x22, number(offset), mpint(bits)) for offset, bits in bitmaps]
+    check_list(krl.krl(certificates(*ranges, *maps, section(0x23, *map(string, key_ids)), authority=KEY)))
 
 
 def test_lines_that_are_no_keys_make_the_list_unusable() -> None:

@@ -77,7 +77,7 @@ def test_a_list_that_locks_everybody_out_is_said() -> None:
 
 
 def test_a_key_that_is_only_announced_is_told_from_others() -> None:
-    """Whoever compares fingerprints compares the one that is used."""
+    """Protects people who compare fingerprints: they look at the one that is used."""
     spare = msgspec.structs.replace(HOST_KEY, spare=True)
     told = start_banner(
         Config(login=(LOGIN,)),
