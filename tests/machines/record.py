@@ -8,6 +8,7 @@ is an asciicast, version 2 (docs.asciinema.org/manual/asciicast/v2): `asciinema 
 import json
 import os
 import pty
+import re
 import select
 import shlex
 import struct
@@ -37,6 +38,11 @@ READING_SECONDS = 1.0
 
 STOPPED_SECONDS = 120.0
 """How long the idle stop may take: the minute that it waits, and a busy machine's time."""
+
+
+QUESTIONS = re.compile(r"\x1b\[>?\d*c|\x1b\[>\d*q|\x1b\]1[01];\?(?:\x1b\\|\x07)")
+"""What tmux asks the terminal that it is in: its kind, its version, its colours. Played back, the terminal would answer
+into the shell of the person who watches."""
 
 
 class Recording:
@@ -75,7 +81,8 @@ class Recording:
         header = {"version": 2, "width": COLUMNS, "height": ROWS, "title": title, "env": {"TERM": "xterm-256color"}}
         lines = [json.dumps(header)]
         shown_at, before = 0.0, self.events[0][0]
-        for at, text in self.events:
+        for at, written in self.events:
+            text = QUESTIONS.sub("", written)
             shown_at += min(at - before, LONGEST_PAUSE)
             before = at
             lines.append(json.dumps([round(shown_at, 3), "o", text], ensure_ascii=False))

@@ -78,7 +78,7 @@ def look_whether_machines_can_be_made(directory: Path) -> None:
     """Try it in `directory`. Raises CannotMake."""
     if os.geteuid() != 0:
         raise CannotMake("only root can make a machine to test on")
-    for program in ("debootstrap", "unshare", "nsenter", "ip"):
+    for program in ("debootstrap", "unshare", "nsenter", "setpriv", "ip"):
         if shutil.which(program) is None:
             raise CannotMake(f"there is no {program} on this machine")
     lower = directory / "lower"
@@ -128,6 +128,7 @@ class Machine:
         with self._log.open("ab") as log:
             self._holder = subprocess.Popen(
                 [
+                    *("setpriv", "--pdeathsig", "KILL"),  # a run of the tests that is killed leaves no machine behind
                     *("unshare", *kinds, "--fork", "--kill-child", "/bin/sh", "-c", _SET_UP, "sh", *shared, "--"),
                     *variables,
                     *self._init,

@@ -52,4 +52,7 @@ def test_the_recording_shows_a_login_and_an_idle_stop() -> None:
     for seen in ("make run", "listens on", "log in    ssh -p 2222 amos@localhost", "is on as amos", "Goodbye"):
         assert seen in shown
     assert set(re.findall(r"@([a-z]+)", shown)) == {"localhost", "laptop", "openssh"}
+    assert not re.search(
+        r"\x1b\[>?\d*[cq]", shown
+    )  # a question, which the terminal of somebody who watches would answer
     assert not re.search(r"/root|/tmp|/work|BEGIN OPENSSH", shown)
