@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help run test machines recording check bench fuzz lock clean
+.PHONY: help run test soak machines recording check bench fuzz lock clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -32,9 +32,13 @@ run: $(VENV)/.runtime ## try it: serve here until idle
 		$(if $(PORT),--port '$(PORT)') \
 		$(if $(CONFIG),--config '$(CONFIG)')
 
-test: $(VENV)/.dev ## every test, with real clients
+test: $(VENV)/.dev ## the tests, with real clients
 	@scripts/test-deps.sh
-	@scripts/test.sh $(PY)
+	@scripts/test.sh $(PY) test
+
+soak: $(VENV)/.dev ## the tests that wait for long, or do the same many times
+	@scripts/test-deps.sh
+	@scripts/test.sh $(PY) soak
 
 machines: $(VENV)/.dev ## the image, and newcomers on fresh machines: minutes, as root
 	@scripts/test-deps.sh

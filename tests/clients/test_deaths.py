@@ -379,7 +379,7 @@ def test_a_process_of_an_account_that_is_stopped_holds_up_nobody(machine: Machin
     asyncio.run(scenario())
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_process_of_an_account_that_stays_stopped_keeps_no_machine_up(make_machine: Any) -> None:  # noqa: ANN401 - see there
     """SIGSTOP for postauth, and its client leaves: silent for 30 s it is killed and lost, and the idle stop comes."""
     machine = make_machine({"idle": {"timeout": "1s", "boot_grace": "1m", "lost_client_grace": "1s"}})

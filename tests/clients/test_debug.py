@@ -42,7 +42,7 @@ def test_a_login_is_watched_beside_the_server_in_use(server: Server, user_key: K
     assert result.returncode == 0, result.stderr
     process.send_signal(signal.SIGINT)
     said += process.communicate(timeout=PATIENCE)[0]
-    assert "auth     accepted" in said
+    assert f"login    {server.login} from 127.0.0.1" in said
     assert not list(temporary.iterdir())
     assert (sorted(server.keys_dir.rglob("*")), server.config.read_text()) == before
     assert Client(server, user_key.private).run("true").status == 0

@@ -84,10 +84,12 @@ def test_session_is_told_whole(make_server: MakeServer, user_key: KeyPair) -> No
     """Protects the account of a session: what ran, how it ended, how much went each way, and how long it took."""
     server = make_server()
     client = Client(server, user_key.private)
-    assert client.run("sleep 0.3; wc -c; exit 7", input=b"x" * 1000).status == 7
+    ssh = client.popen("wc -c; sleep 0.3; exit 7")
+    opened = server.wait_for("session.opened")  # from then on it is counted
+    ssh.communicate(b"x" * 1000, timeout=PATIENCE)
+    assert ssh.returncode == 7
     closed = server.wait_for("session.closed")
-    (opened,) = server.find("session.opened")
-    assert (opened["kind"], opened["command"], opened["tty"]) == ("exec", "sleep 0.3; wc -c; exit 7", "")
+    assert (opened["kind"], opened["command"], opened["tty"]) == ("exec", "wc -c; sleep 0.3; exit 7", "")
     assert closed["session"] == opened["session"]
     assert (closed["exit_status"], closed["exit_signal"], closed["reason"]) == (7, None, "exited")
     assert (closed["bytes_in"], closed["bytes_out"]) == (1000, 5)

@@ -61,7 +61,7 @@ def test_forward_to_a_socket(master: Master, server: Server, scratch: Path, tmp_
     assert (closed["bytes_in"], closed["bytes_out"]) == (300_000, 32)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_slow_target_gets_everything(master: Master, scratch: Path, tmp_path: Path) -> None:
     """Protects the last of an upload to a slow target, after whose sending the client has closed its channel."""
     local, remote = str(tmp_path / "l"), str(scratch / "remote.sock")

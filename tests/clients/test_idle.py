@@ -82,7 +82,7 @@ def test_off_means_never(make_server: MakeServer) -> None:
     assert not server.find("idle.tick")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_idle_time_is_told(make_server: MakeServer) -> None:
     """Protects the line that people look for in a platform's log: "Idle for 5s", every five seconds."""
     server = make_server({"idle": {"timeout": "11s"}})
@@ -93,7 +93,7 @@ def test_idle_time_is_told(make_server: MakeServer) -> None:
     assert [event["message"] for event in server.find("idle.tick")] == ["Idle for 5s", "Idle for 10s"]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_clients_at_the_moment_of_the_stop(make_server: MakeServer, user_key: KeyPair) -> None:
     """Protects against half-open shells: who comes just then is served whole, or refused; nobody hangs.
 

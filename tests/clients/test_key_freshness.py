@@ -208,6 +208,7 @@ def test_a_revoked_key_opens_nothing_more(
         with dial(str(tmp_path / "l")) as refused:
             assert refused.recv(1) == b""
         assert master.run("true").status == 255
+        server.wait_for("request.denied", count=2, conn=revoked["conn"])
         denied = [event["request"].split()[0] for event in server.find("request.denied", conn=revoked["conn"])]
         assert sorted(denied) == ["direct-tcpip", "session"]
 

@@ -22,7 +22,7 @@ def memory(server: Server) -> tuple[int, int]:
     return processes.resident_bytes(server.pid), processes.resident_bytes(server.gateway_pid)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_many_logins_leave_nothing_behind(make_server: MakeServer, user_key: KeyPair) -> None:
     """Protects long-lived machines: 200 logins in a row, 50 at once; descriptors, children and memory come back."""
     server = make_server()

@@ -91,7 +91,7 @@ def test_an_account_cannot_keep_others_out_by_its_own_key_file(
     Config(server).reload()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_key_that_is_back_in_time_ends_nothing(
     make_server: MakeServer, user_key: KeyPair, make_key: MakeKey, tmp_path: Path
 ) -> None:
@@ -146,7 +146,7 @@ def test_one_empty_answer_ends_no_session(make_asking: MakeAsking, github: fake.
     assert client.run("exit 3").status == 3
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_an_empty_answer_and_then_none_ends_no_session(
     make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair
 ) -> None:

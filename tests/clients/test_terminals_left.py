@@ -59,6 +59,7 @@ def test_a_reload_does_not_keep_somebody_at_a_terminal_for_ever(make_server: Mak
     assert client.server.wait() == 0
 
 
+@pytest.mark.soak
 @NEEDS_MOSH
 def test_a_forgotten_mosh_does_not(make_server: MakeServer, user_key: KeyPair) -> None:
     """Protects the bill: with `idle.client_idle`, a window in which nobody types is as good as none."""

@@ -21,6 +21,7 @@ def serve(make_server: MakeServer) -> Server:
     return make_server({"idle": idle})
 
 
+@pytest.mark.soak
 def test_a_build_that_is_watched_is_use(make_server: MakeServer, user_key: KeyPair, scratch: Path) -> None:
     """Protects the build in a terminal like the one without: it counts until it ends, and its silence does not."""
     server, done = serve(make_server), scratch / "done"

@@ -127,7 +127,7 @@ def test_success_is_followed_by_the_host_keys(server: Server, user_key: KeyPair,
     assert heard[1].payload.startswith(text(b"hostkeys-00@openssh.com") + b"\0")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_input_may_be_split_anywhere(server: Server, user_key: KeyPair) -> None:
     """Wherever a read ends, in the login or in what was sent ahead, each byte is served once, and in its order."""
     at = size = 0

@@ -89,7 +89,7 @@ def together(client: Client, options: Iterable[tuple[str, ...]]) -> int:
         return sum(result.status == 0 for result in pool.map(lambda each: client.run("true", *each), options))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("step", HALF_OPEN)
 def test_ten_addresses_with_ten_half_open_connections_keep_nobody_out(
     make_server: MakeServer, user_key: KeyPair, step: str
@@ -176,6 +176,7 @@ def test_failed_logins_cost_their_source_something(
     assert {event["peer"] for event in server.find("connection.refused")} == {"127.0.0.9"}
 
 
+@pytest.mark.soak
 def test_a_penalty_ends(make_server: MakeServer, user_key: KeyPair, wrong_key: asyncssh.SSHKey) -> None:
     """By itself, when its time is over; and then somebody from there gets in, and ends it for good."""
     server = make_server({"limits": STRICT | {"penalty_max": "16s"}})
@@ -284,6 +285,7 @@ def test_refusals_of_one_source_are_counted_together(make_server: MakeServer, wr
     assert (server.audit_dir / "events.jsonl").stat().st_size - size < 20_000
 
 
+@pytest.mark.soak
 def test_the_rest_is_told_without_a_stop(make_server: MakeServer, wrong_key: asyncssh.SSHKey) -> None:
     """A person who watches the log learns within ten seconds of what has been counted."""
     server = make_server({"limits": STRICT | {"unauthenticated_per_source": MANY}})

@@ -66,7 +66,7 @@ def real(tmp_path_factory: pytest.TempPathFactory, user_key: KeyPair) -> Iterato
         pytest.skip(str(error))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("name", SITUATIONS)
 def test_messages_at_a_wrong_time(name: str, server: Server, real: Sshd, user_key: KeyPair) -> None:
     """A client that sshd puts up with is put up with here: each message leads to the same as there, or says why not."""

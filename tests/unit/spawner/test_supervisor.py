@@ -105,6 +105,7 @@ def test_a_reader_that_fails_changes_nothing(start: Start, tmp_path: Path) -> No
     process.communicate(timeout=PATIENCE)
 
 
+@pytest.mark.soak
 def test_a_reader_that_hangs_holds_up_nobody(start: Start, tmp_path: Path) -> None:
     """Protects everybody from a disk that does not answer: meanwhile requests are served, and then it is given up."""
     config = tmp_path / "fifo"
