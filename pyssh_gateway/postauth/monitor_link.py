@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
+from pyssh_gateway.events import FileOperation
 from pyssh_gateway.ipc import postauth as messages
 from pyssh_gateway.ipc.postauth import FromMonitor, FromPostauth, Proved, Signed
 from pyssh_gateway.ipc.spawner import MAX_MESSAGE, DescriptorsLost, ProtocolError, receive
@@ -27,6 +28,10 @@ MAX_WAITING_BYTES = 4 * 1024 * 1024
 
 BATCH_BYTES = 32 * 1024
 """Events in one message: a hundred or so. The monitor serves every account in turns of one message each."""
+
+TOGETHER_SECONDS = 0.01
+"""How long what was done to a file waits for the next one: a message for each of a thousand small files takes both
+processes longer than all else that is done for them."""
 
 MAX_EVENT_BYTES = MAX_MESSAGE // 2
 KEPT = 4096
@@ -82,6 +87,7 @@ class MonitorLink:
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._flush_due: asyncio.Handle | None = None
+        self._is_flush_late = False
         self._last_number = 0
         self._asked: dict[int, tuple[bytes, asyncio.Future[_Answer]]] = {}
 
@@ -123,10 +129,14 @@ class MonitorLink:
         packed = _Event(messages.pack(told))
         if len(packed) > MAX_EVENT_BYTES:
             packed = _Event(messages.pack(_shortened(told)))
-        if self._has_room(len(packed)):
-            self._keep(packed)
-        else:
+        if not self._has_room(len(packed)):
             self._lose_one()
+        elif isinstance(event, FileOperation):
+            self._waiting.append(packed)
+            self._waiting_bytes += len(packed)
+            self._flush_later()
+        else:
+            self._keep(packed)
 
     def tell(self, message: FromPostauth) -> None:
         """Tell something else, in its order; too much of it counts as lost events do."""
@@ -188,8 +198,18 @@ class MonitorLink:
 
     def _flush_soon(self) -> None:
         """Send at the end of this turn, so that what happens in it is told together."""
+        if self._flush_due is not None and self._is_flush_late:
+            self._flush_due.cancel()
+            self._flush_due = None
         if self._flush_due is None:
+            self._is_flush_late = False
             self._flush_due = self._loop.call_soon(self._flush)
+
+    def _flush_later(self) -> None:
+        """Send together what comes until then, unless something else is sent before."""
+        if self._flush_due is None:
+            self._is_flush_late = True
+            self._flush_due = self._loop.call_later(TOGETHER_SECONDS, self._flush)
 
     def _flush(self) -> None:
         if self._flush_due is not None:
