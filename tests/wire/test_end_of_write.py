@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import KeyPair
+from tests.support import processes
 from tests.support.server import Server
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 from tests.wire.plain import text
 from tests.wire.raw import (
     CHANNEL_CLOSE,
@@ -213,7 +214,13 @@ def test_closing_afterwards_waits_for_the_exit(server: Server, user_key: KeyPair
 def test_sftp_ends_quietly(server: Server, user_key: KeyPair) -> None:
     """The SFTP server takes it for the client's leaving, which it is."""
 
+    def has_processes_at_hand() -> bool:
+        """Whether nothing is forked while the session begins: a fork has copies of its pipes until it closes them."""
+        names = {process.name for process in processes.descendants(server.pid)}
+        return {"pyssh-preauth", "pyssh-spare"} <= names
+
     async def scenario(client: RawClient) -> None:
+        await asyncio.to_thread(until, has_processes_at_hand, what="processes for the next stranger and session")
         channel = await client.open_session()
         assert await client.granted(channel, b"subsystem", text(b"sftp"))
         eow(client, channel)
