@@ -9,7 +9,7 @@ from pyssh_gateway.core.transfers.scp_copy import Asked, Copied, Copy, split
 from pyssh_gateway.postauth.files.file_events import Say
 
 _BRACKETED = re.compile(rb"\[([*?[])\]")
-"""How `scp_command.parse` returns a quoted wildcard."""
+"""A quoted wildcard, which `scp_command.parse` returns in brackets."""
 
 MAX_PARSED_BYTES = 16 * 1024
 """The longest paths of a command that are parsed: four times PATH_MAX. Parsing them takes 10 ms, in which all other
