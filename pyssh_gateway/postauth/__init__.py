@@ -1,1 +1,1 @@
-"""What an authenticated client uses: channels, sessions, forwarding."""
+"""The services of an authenticated client: channels, sessions, forwarding."""

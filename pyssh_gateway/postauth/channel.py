@@ -1,6 +1,6 @@
 """A session channel (RFC 4254 section 6) as sshd's clients expect it.
 
-asyncssh's channel, with the requests that it refuses, alters or lets grow without bound.
+It replaces asyncssh's handling of those requests that asyncssh refuses, alters or queues without a bound.
 """
 
 import asyncio
@@ -28,7 +28,8 @@ MAX_WAITING_REQUESTS = 64
 """Requests that may wait while a process is being started. A client sends about four ahead."""
 
 MAX_WAITING_REQUEST_BYTES = 256 * 1024
-"""So much of them may wait when one more comes: a packet may be as long, and no budget counts them."""
+"""Limit on the bytes of requests that already wait when one more comes: one packet may be as long as this, and no
+budget counts these requests."""
 
 SERVED_REQUESTS = frozenset(
     {
@@ -46,7 +47,7 @@ SERVED_REQUESTS = frozenset(
         "x11-req",
     }
 )
-"""The channel requests that a server does something for, or answers with anything but a failure."""
+"""The channel requests that are handled. All others are answered with a failure."""
 
 _MODE_END = 0
 _MODE_RESERVED = 160
@@ -61,13 +62,13 @@ class SessionEvents(Protocol):
 
     @property
     def exit_is_due(self) -> bool:
-        """Whether the client waits for nothing but the exit: all output has been sent, EOF as well, or is refused."""
+        """Whether only the exit status is left to send: all output and EOF were sent, or the client refused output."""
 
     def output_refused(self) -> None:
-        """`eow@openssh.com`: the client has nowhere to write standard output to."""
+        """`eow@openssh.com`: the client can no longer write standard output anywhere."""
 
     def eof_received(self) -> bool:
-        """No more input comes; may be told twice."""
+        """No more input comes; may be called twice."""
 
     def signal_requested(self, name: str) -> bool:
         """`signal`: whether the signal, named without SIG, was sent."""
@@ -77,9 +78,9 @@ class PromptClose(WindowedChannel):
     """A channel that ends when its peer closes it, whether or not its input has been taken."""
 
     def _process_close(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
-        """The client is done: what it sent before is handed over, and the channel ends.
+        """The client closes: deliver the input that it sent before, and end the channel.
 
-        asyncssh would wait for input that is paused to be taken first, for ever.
+        asyncssh would first wait until paused input has been read, possibly for ever.
         """
         self._hand_over()
         super()._process_close(pkttype, pktid, packet)
@@ -87,7 +88,7 @@ class PromptClose(WindowedChannel):
             self._discard_recv()
 
     def process_open_confirmation(self, send_chan: int, send_window: int, send_pktsize: int, packet: SSHPacket) -> None:
-        """The client has opened the channel; maybe when nobody waited for it any longer, who would never close it."""
+        """The client has opened the channel. If our side no longer waits for it, close it here: nothing else would."""
         given_up = self._open_waiter is not None and self._open_waiter.cancelled()
         super().process_open_confirmation(send_chan, send_window, send_pktsize, packet)
         if given_up:
@@ -101,7 +102,7 @@ class PromptClose(WindowedChannel):
 
     @property
     def takes_data(self) -> bool:
-        """Whether data may still be sent: neither EOF nor close has been."""
+        """Whether data may still be sent: our side has sent neither EOF nor close."""
         return self._send_state == "open"
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
@@ -130,14 +131,14 @@ class ConnectionServices(Protocol):
     """What our connection does for the channel."""
 
     async def forward_x11(self, screen: int, protocol: str, cookie: str) -> X11Display | None:
-        """The display that leads to the client's."""
+        """A display here that is connected to the client's display."""
 
     async def forward_agent(self) -> bool:
         """Whether the client's agent can be reached from here now."""
 
 
 class SessionChannel(PromptClose, SSHServerChannel[bytes]):
-    """One session's channel. `env` collects what the client sets, as far as the patterns `accept_env` let it."""
+    """One session's channel. `env` holds the variables that the client has set and the patterns `accept_env` allow."""
 
     def __init__(self, conn: Any, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -157,7 +158,7 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
         self.accept_env: tuple[str, ...] = ()
         self.x11: X11Display | None = None
         self._closed_by_peer = False
-        # Whatever does not fit into the peer's window stops its source at once, so at most one read is ever held here.
+        # A source is paused as soon as its data does not fit into the peer's window, so at most one read is held here.
         self.set_write_buffer_limits(high=0, low=0)
 
     @property
@@ -191,12 +192,12 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
             self._send_request(b"exit-status", UInt32(status))
 
     def refuse_input(self) -> None:
-        """`eow@openssh.com`: nobody reads the input any more, so the client need not send it."""
+        """`eow@openssh.com`: the process no longer reads its input, so the client need not send it."""
         if not self.is_closed and not self._closed_by_peer:
             self._send_request(b"eow@openssh.com")
 
     def drop_output(self) -> None:
-        """Standard output that waits for room in the client's window is not sent any more; the rest keeps its turn."""
+        """Discard standard output that waits for room in the client's window; other data keeps its place."""
         self._drop(lambda datatype: datatype is None)
 
     def _drop(self, unwanted: Callable[[int | None], bool]) -> None:
@@ -206,7 +207,7 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
 
     @property
     def takes_data(self) -> bool:
-        """Whether data may still be sent: neither EOF nor anybody's close has been."""
+        """Whether data may still be sent: our side has not sent EOF, and neither side has closed."""
         return super().takes_data and not self._closed_by_peer
 
     @property
@@ -215,13 +216,13 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
         return self._send_state in {"close_pending", "closed"}
 
     def _process_close(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
-        """As `PromptClose`, but a client that closes after our EOF waits for the exit status, which goes first.
+        """As `PromptClose`, but a client that closes after our EOF still gets the exit status before our close.
 
-        OpenSSH's does with a shared connection: it closes as soon as both sides have said EOF, or end of write.
+        OpenSSH's client does this on a shared connection: it closes once both sides have sent EOF or end-of-write.
         """
         if self._closed_by_peer:
             return
-        exit_is_due = self._session is not None and self._events.exit_is_due  # else it is still being opened
+        exit_is_due = self._session is not None and self._events.exit_is_due  # no session: still opening
         self._closed_by_peer = True
         if exit_is_due:
             packet.check_end()
@@ -241,7 +242,7 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
         super()._process_request(pkttype, pktid, packet)
 
     def _service_next_request(self) -> None:
-        """asyncssh finds a request's handler by its name, and so finds methods that are none."""
+        """Serve only known requests: asyncssh looks handlers up by name, and so finds methods that are not handlers."""
         name = self._request_queue[0][0]
         if name in SERVED_REQUESTS:
             super()._service_next_request()
@@ -255,7 +256,7 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
     }
 
     def _process_pty_req_request(self, packet: SSHPacket) -> bool:
-        """Take what sshd takes: any TERM, and modes up to where they stop making sense."""
+        """Accept what sshd accepts: any TERM, and the modes up to the first that is not defined."""
         term = packet.get_string().decode("ascii", "replace").replace("\0", "")
         columns, rows, width, height = (packet.get_uint32() for _ in range(4))
         modes = parse_modes(packet.get_string())
@@ -274,13 +275,13 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
         return True
 
     def _process_exec_request(self, packet: SSHPacket) -> bool:
-        """A command is bytes: what is not UTF-8 reaches the shell as it was sent."""
+        """A command is bytes: bytes that are not UTF-8 reach the shell unchanged."""
         command = packet.get_string()
         packet.check_end()
         return self._start_session(command=command.decode("utf-8", "surrogateescape"))
 
     def _process_auth_agent_req_at_openssh_dot_com_request(self, packet: SSHPacket) -> None:
-        """OpenSSH's PROTOCOL.agent: answered when there is a socket, or can't be one."""
+        """OpenSSH's PROTOCOL.agent: answered once the socket has been made, or could not be made."""
         packet.check_end()
         self._conn.create_task(self._forward_agent())
 
@@ -290,7 +291,7 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
             self._report_response(granted)
 
     def _process_x11_req_request(self, packet: SSHPacket) -> None:
-        """RFC 4254 section 6.3.1. "Single connection" is left to the client, which refuses the second one."""
+        """RFC 4254 section 6.3.1. "Single connection" is enforced by the client, which refuses the second one."""
         packet.get_boolean()
         protocol, cookie = (packet.get_string().decode("ascii", "replace") for _ in range(2))
         screen = packet.get_uint32()
@@ -312,7 +313,7 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
         return self._events.signal_requested(name)
 
     def _process_eow_at_openssh_dot_com_request(self, packet: SSHPacket) -> bool:
-        """OpenSSH's PROTOCOL section 2.1. It wants no answer; to who does, sshd says no and still does it."""
+        """OpenSSH's PROTOCOL section 2.1: no reply is expected. If one is wanted, sshd obeys but answers failure."""
         packet.check_end()
         self._events.output_refused()
         return False

@@ -1,6 +1,6 @@
-"""One client that has logged in, until its connection ends: asyncssh's callbacks, and what the monitor has it do.
+"""One client that has logged in, until its connection ends: asyncssh's callbacks, and the monitor's orders.
 
-What happens on the connection is told to the monitor, which knows whose it is. In here nobody is named.
+Events of the connection are reported to the monitor, which knows the user. The events made here name no user.
 """
 
 import asyncio
@@ -45,15 +45,16 @@ from pyssh_gateway.ssh.disconnects import end_reason, was_lost
 from pyssh_gateway.system.environment import read_system_environment
 
 TAKEN_SECONDS = 0.25
-"""How long a client may take for a session's end before the goodbye: half of what a stop waits for connections to
-close. OpenSSH's client that finds both in one read forgets the exit status, and ends with 255."""
+"""How long a disconnect waits for the client to close a session that has ended: half of what a stop waits for
+connections to close. If OpenSSH's client reads both in one read, it forgets the exit status and exits with 255."""
 
 
 class Shared(msgspec.Struct, frozen=True):
     """What all connections of the account have in common.
 
-    `publish` is told what happens, `taken` that a client knows that it is in, `crashed` of a bug of ours on a
-    connection (with the traceback), `gone` when one has ended. `command_directory` is as in `core.launch.plan`.
+    `publish` gets events. `taken` is called when a client has been told that its login succeeded, `crashed` with the
+    connection and the traceback of a bug of ours, `gone` when a connection has ended. `command_directory` is as in
+    `core.launch.plan`.
     """
 
     spawner: PostauthSpawnerClient
@@ -70,7 +71,7 @@ class Shared(msgspec.Struct, frozen=True):
 
 
 class Client(asyncssh.SSHServer):
-    """One connection's owner. `login` is the name that its client has logged in by."""
+    """One connection's owner. `login` is the user name that its client has logged in with."""
 
     def __init__(self, told: TakeConnection, login: str, shared: Shared, loop: asyncio.AbstractEventLoop) -> None:
         self.id = told.conn
@@ -94,7 +95,7 @@ class Client(asyncssh.SSHServer):
     # -- the connection -------------------------------------------------------------------------------------------
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        """The connection is ours; its client is about to be told that it is in."""
+        """The connection has been taken over; its client is about to be told that its login succeeded."""
         connection = self._connection = cast(Connection, conn)
         shared = self._shared
         self.forwarding = Forwarding(
@@ -113,18 +114,18 @@ class Client(asyncssh.SSHServer):
             self._loop,
         )
         self.forwarding.revoke(self._revoked)
-        if self._close_reason:  # before there was anything that could have been ended
+        if self._close_reason:  # a disconnect was ordered before there was a connection
             self.disconnect(self._close_reason)
 
     def auth_completed(self) -> None:
-        """Success is on its way."""
+        """USERAUTH_SUCCESS has been sent."""
         connection = self._made
         connection.authenticated()
         cipher = str(connection.get_extra_info("send_cipher", ""))
         self._shared.taken(Taken(self.id, self._version, cipher))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone; its sessions have been told."""
+        """The connection is gone; its sessions have been told already."""
         self._forget_goodbye()
         self._auth_file.remove()
         self.forwarding.close()
@@ -133,7 +134,7 @@ class Client(asyncssh.SSHServer):
         self._ended(self._close_reason or end_reason(exc), connection.bytes_in, connection.bytes_out, goodbye=goodbye)
 
     def never_made(self, reason: str) -> None:
-        """The connection could not be taken."""
+        """The connection could not be taken over."""
         self._ended(reason, 0, 0, goodbye=False)
 
     def _ended(self, reason: str, bytes_in: int, bytes_out: int, *, goodbye: bool) -> None:
@@ -167,23 +168,23 @@ class Client(asyncssh.SSHServer):
     def _version(self) -> str:
         return str(self._made.get_extra_info("client_version", ""))
 
-    # -- what the monitor has it do -------------------------------------------------------------------------------
+    # -- the monitor's orders -------------------------------------------------------------------------------------
 
     def obey(self, order: Announce | EndConnection | Revoke) -> None:
-        """Do what the monitor says."""
+        """Carry out an order of the monitor."""
         match order:
             case Announce(text=text):
                 self.announce(text)
             case EndConnection(reason=reason, revoked=revoked):
                 sessions = tuple(self.sessions.values()) if revoked else ()
-                self.disconnect(reason)  # first, so that it is what the client hears
+                self.disconnect(reason)  # first, so that the client gets this reason
                 for session in sessions:
                     session.end_processes(self._shared.revoked)
             case Revoke(reason=why):
                 self._revoke(why)
 
     def disconnect(self, reason: str) -> None:
-        """Say goodbye and close, when the client has taken how its sessions have ended: what it reads last counts."""
+        """Disconnect, after the client has answered the end of its sessions, or after `TAKEN_SECONDS`."""
         if self._connection is None:
             self._close_reason = reason
         elif not self._takes_an_end:
@@ -193,7 +194,7 @@ class Client(asyncssh.SSHServer):
 
     @property
     def _takes_an_end(self) -> bool:
-        """Whether there is a session whose end was sent, and not answered yet."""
+        """Whether there is a session whose end was sent and has not been answered yet."""
         return any(session.is_over for session in self.sessions.values())
 
     def _say_goodbye(self, reason: str) -> None:
@@ -207,18 +208,18 @@ class Client(asyncssh.SSHServer):
             self._goodbye = None
 
     def announce(self, text: str) -> None:
-        """Say something on every terminal."""
+        """Show `text` on every terminal of the connection."""
         for session in tuple(self.sessions.values()):
             session.announce(text)
 
     def _revoke(self, reason: str | None) -> None:
-        """Open nothing more, for `reason`; None: do so again."""
+        """Open nothing more, for `reason`; None: allow it again."""
         self._revoked = reason
         if self._connection is not None:
             self.forwarding.revoke(reason)
 
     def figures(self, most_sessions: int) -> ConnectionFigures:
-        """What it has done so far, and what runs, but of no more sessions than that."""
+        """The connection's counters so far, and its running sessions, `most_sessions` of them at most."""
         connection = self._connection
         reports = filter(None, (session.record.report() for session in self.sessions.values()))
         return ConnectionFigures(
@@ -233,7 +234,7 @@ class Client(asyncssh.SSHServer):
         )
 
     def _counters(self) -> Counters:
-        """What the client has moved in all, by which its use is judged."""
+        """The totals over the whole connection, which the idle rules judge its use by."""
         total = self._counted
         if self._connection is not None:
             total = _sum(total, Counters(0, self.forwarding.bytes_moved))
@@ -251,7 +252,7 @@ class Client(asyncssh.SSHServer):
         if self._revoked is not None:
             self._refuse("session", self._revoked)
         running = sum(not session.is_over for session in self.sessions.values())
-        # Sessions whose channel the client has yet to close are few with any honest one; they have to be bounded, too.
+        # Sessions that have ended but whose channel the client has not closed yet must be bounded, too.
         if running >= told.sessions or len(self.sessions) >= 2 * told.sessions:
             self._refuse("session", f"{told.sessions} sessions are open on this connection already")
         self._sessions_opened += 1
@@ -294,22 +295,22 @@ class Client(asyncssh.SSHServer):
         if self._goodbye is not None and not self._takes_an_end:
             handle, reason = self._goodbye
             handle.cancel()
-            # Soon, as a connection that is lost has ended all of its sessions before that is told.
+            # Not at once: a lost connection ends all its sessions before `connection_lost` is called.
             self._goodbye = self._loop.call_soon(self._say_goodbye, reason), reason
 
     def _no_auth_file(self, reason: str) -> None:
         self._shared.publish(RequestDenied(conn=self.id, user="", request="session.expose_auth_info", reason=reason))
 
     def _refuse(self, request: str, reason: str) -> NoReturn:
-        """Fail the opening of a channel, and say so in the log."""
+        """Refuse to open a channel, and log it."""
         self._shared.publish(RequestDenied(conn=self.id, user="", request=request, reason=reason))
         raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, reason)
 
 
 def own_account(login: str) -> Account:
-    """The passwd entry of the account that this process is. Raises SpawnRefused.
+    """The passwd entry of the account that this process runs as. Raises SpawnRefused.
 
-    Found by the name that was logged in by, if that is one of its: several may have one number, and directories know
+    Found by the login name if that has this process's uid: several names may share one uid, and user directories know
     aliases.
     """
     uid = os.getuid()

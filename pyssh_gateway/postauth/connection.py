@@ -1,7 +1,7 @@
 """A connection whose client has logged in: channels and global requests (RFC 4254).
 
-Decisions are the owner's (`client`); in here is what has to stand in the place of asyncssh's methods, because they do
-something else than sshd. The connection comes as a state (`ssh.handover`), and its client is told first that it is in.
+The owner (`client`) makes the decisions. This module overrides those of asyncssh's methods that behave differently from
+sshd. The connection is taken over as a state (`ssh.handover`), and first its client is told that its login succeeded.
 """
 
 import asyncio
@@ -30,10 +30,11 @@ from pyssh_gateway.ssh.windowed import PACKET_BYTES, WINDOW_BYTES
 
 MAX_GLOBAL_REQUESTS = 64
 MAX_GLOBAL_REQUEST_BYTES = 256 * 1024
-"""What may wait for an earlier global request before the connection is not read any more."""
+"""How much may wait behind an earlier global request. Beyond that, reading from the connection is paused."""
 
 IN_TURN = frozenset({CHANNEL_REQUEST, CHANNEL_CLOSE})
-"""What waits on an open channel; a close comes after the requests before it, or what they start would never run."""
+"""Messages on an open channel that wait their turn. A close waits, too: otherwise it would overtake earlier requests,
+and the commands they start would never run."""
 
 CHANNEL_TYPES = frozenset({"session", "direct-tcpip", "direct-streamlocal@openssh.com"})
 GLOBAL_REQUESTS = frozenset(
@@ -47,11 +48,12 @@ GLOBAL_REQUESTS = frozenset(
         "tcpip-forward",
     }
 )
-"""What is served. asyncssh finds handlers by name, and so finds methods that are none."""
+"""The types and requests that are served. asyncssh looks handlers up by name, and so finds methods that are not
+handlers."""
 
 
 class Owner(Protocol):
-    """What a connection asks of its owner, `client.Client`, beside asyncssh's callbacks."""
+    """What a connection needs of its owner, `client.Client`, besides asyncssh's callbacks."""
 
     forwarding: Forwarding
     budget: Budget
@@ -80,11 +82,11 @@ class Connection(Movable):
 
     @property
     def budget(self) -> Budget:
-        """What all channels of the account may hold, on whichever connection."""
+        """The memory that all channels of the account may hold, over all its connections."""
         return self._client.budget
 
     def create_server_channel(self, *_args: object, **_kwargs: object) -> SessionChannel:
-        """Our channel, whatever asyncssh would have made."""
+        """Our own channel class instead of asyncssh's."""
         return SessionChannel(self, self._loop)
 
     def create_tcp_channel(self, *_args: object, **_kwargs: object) -> TcpChannel:
@@ -104,11 +106,11 @@ class Connection(Movable):
         return AgentChannel(self, self._loop, None, "strict", WINDOW_BYTES, PACKET_BYTES)
 
     def _process_channel_open(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
-        """Open a channel when everything that was asked for before is there: it may lead to a port of a -R."""
+        """Open a channel after all earlier global requests: it may lead to a port that one of them (-R) opens."""
         self._in_turn(partial(self._open_channel, pkttype, pktid), packet)
 
     def _serve_channel(self, number: int, sequence: int, packet: SSHPacket) -> object:
-        """The same for requests on channels: a command may use such a port at once. What else comes does not wait."""
+        """The same for channel requests: a command may use such a port at once. Other messages do not wait."""
         if number not in IN_TURN or not self._global_request_queue:
             return super()._serve_channel(number, sequence, packet)
         self._in_turn(partial(super()._serve_channel, number, sequence), packet)
@@ -126,7 +128,7 @@ class Connection(Movable):
     # -- global requests ----------------------------------------------------------------------------------------
 
     def _process_global_request(self, _pkttype: int, _pktid: int, packet: SSHPacket) -> None:
-        """Serve requests in their order (RFC 4254 section 4), and do not listen to a peer that asks ahead too far."""
+        """Serve requests in order (RFC 4254 section 4); stop reading from a peer that has too many of them waiting."""
         name = packet.get_string().decode("ascii", "replace")
         want_reply = packet.get_boolean()
         handler = (
@@ -135,7 +137,7 @@ class Connection(Movable):
         self._queue(handler, packet, want_reply)
 
     def _in_turn(self, serve: Callable[[SSHPacket], object], packet: SSHPacket) -> None:
-        """Serve what is no global request after those that came before it; now, if none is waiting."""
+        """Serve another message after the global requests that came before it; at once if none is waiting."""
 
         def served(packet: SSHPacket) -> None:
             serve(packet)
@@ -147,7 +149,7 @@ class Connection(Movable):
             serve(packet)
 
     def _queue(self, handler: Callable[[SSHPacket], None] | None, packet: SSHPacket, want_reply: bool) -> None:
-        """Put something at the end of what is served in its order, and serve it if it is the only thing there."""
+        """Append to the queue of global requests, and start serving if the queue was empty."""
         self._global_request_queue.append((handler, packet, want_reply))
         waiting = sum(cast(Message, request).size for _, request, _ in self._global_request_queue)
         if len(self._global_request_queue) > MAX_GLOBAL_REQUESTS or waiting > MAX_GLOBAL_REQUEST_BYTES:
@@ -156,7 +158,10 @@ class Connection(Movable):
             self._service_next_global_request()
 
     def _service_next_global_request(self) -> None:
-        """Serve what waits until one needs time. asyncssh's calls itself for each, a thousand deep and no further."""
+        """Serve waiting requests until one needs time.
+
+        asyncssh's method calls itself for each request, and so fails at Python's recursion limit of a thousand.
+        """
         if self._serving_global:
             return
         self._serving_global = True
@@ -178,24 +183,24 @@ class Connection(Movable):
             self.release_input("global requests")
 
     def _report_global_response(self, result: bool | bytes) -> None:
-        """Answer the request at the head of the queue, and go on with the next."""
+        """Answer the request at the head of the queue, and continue with the next."""
         self._slow_global = None
         super()._report_global_response(result)
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
-        **Movable._packet_handlers,  # noqa: SLF001 - what it has served before, in the form that asyncssh reads
+        **Movable._packet_handlers,  # noqa: SLF001 - the same
         MSG_CHANNEL_OPEN: _process_channel_open,
         MSG_GLOBAL_REQUEST: _process_global_request,
     }
 
     # -- requests that asyncssh answers wrongly -----------------------------------------------------------------
 
-    # Forwarding goes to our own code: asyncssh's acts with the server's rights, and disconnects for a listener that it
-    # does not know.
+    # Forwarding is done by our own code: asyncssh's would act with the server's rights, and it disconnects when the
+    # client cancels a listener that does not exist.
 
     def _process_direct_tcpip_open(self, packet: SSHPacket) -> Any:
         host, port = _text(packet.get_string()), packet.get_uint32()
-        packet.get_string()  # the originator, as the client says
+        packet.get_string()  # the originator, as claimed by the client
         packet.get_uint32()
         packet.check_end()
         return self.create_tcp_channel(), self._forwarding.connect_tcp(host, port)
@@ -211,7 +216,7 @@ class Connection(Movable):
 
     async def _listen_tcp(self, host: str, port: int) -> None:
         bound = await self._forwarding.listen_tcp(self, host, port)
-        # RFC 4254 section 7.1: the port is told only if any would do.
+        # RFC 4254 section 7.1: the reply carries the port only if the client asked for port 0 (any).
         self._answer_global(bound is not None if port or bound is None else UInt32(bound))
 
     def _process_cancel_tcpip_forward_global_request(self, packet: SSHPacket) -> None:
@@ -233,7 +238,7 @@ class Connection(Movable):
         self._report_global_response(self._forwarding.cancel(path))
 
     def _process_hostkeys_prove_00_at_openssh_dot_com_global_request(self, packet: SSHPacket) -> None:
-        """OpenSSH's PROTOCOL section 2.5: prove to have the keys that were announced. asyncssh's RSA uses SHA-1."""
+        """OpenSSH's PROTOCOL section 2.5: prove that we hold the announced keys. asyncssh's RSA proof uses SHA-1."""
         asked = []
         while packet:
             asked.append(packet.get_string())
@@ -249,13 +254,13 @@ class Connection(Movable):
         self._answer_global(False if proofs is None else proofs)
 
     def _process_no_more_sessions_at_openssh_dot_com_global_request(self, packet: SSHPacket) -> None:
-        """OpenSSH's PROTOCOL section 2.2: the client will open no further session, so who has taken it over can't."""
+        """OpenSSH's PROTOCOL section 2.2: no further sessions, so an attacker who takes the client over gets none."""
         packet.check_end()
         self.no_more_sessions = True
         self._report_global_response(True)
 
     async def forward_x11(self, screen: int, protocol: str, cookie: str) -> X11Display | None:
-        """The display that leads to the client's, if there may be one."""
+        """A display here that is connected to the client's display; None if it is refused."""
         return await self._forwarding.listen_x11(self, screen, protocol, cookie)
 
     async def forward_agent(self) -> bool:
@@ -263,7 +268,7 @@ class Connection(Movable):
         return await self._forwarding.listen_agent(self)
 
     def _answer_global(self, response: bool | bytes) -> None:
-        """Answer the request that is being served, unless the connection has gone meanwhile."""
+        """Answer the request that is being served, unless the connection has ended meanwhile."""
         if self._transport is not None:
             self._report_global_response(response)
 
@@ -277,5 +282,5 @@ class Connection(Movable):
 
 
 def _text(data: bytes) -> str:
-    """A host name or path: what is not UTF-8 stays what it was."""
+    """A host name or path; bytes that are not UTF-8 are preserved."""
     return data.decode("utf-8", "surrogateescape")

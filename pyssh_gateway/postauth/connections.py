@@ -1,4 +1,4 @@
-"""The account's connections: how each is taken over from the monitor, and which there are."""
+"""The account's connections: taking each over from the monitor, and the list of those that are open."""
 
 import asyncio
 import socket
@@ -24,12 +24,12 @@ NOT_TAKEN = "the connection could not be taken over"
 FIGURES_BYTES = MAX_MESSAGE - 4096
 _CONNECTION_BYTES = 384
 _SESSION_BYTES = 192
-"""How much is told of what runs, and what a connection's and a session's figures take at most: a name of 64 characters
-and a handful of numbers with the names of their fields. So a message has room for 1,300 sessions."""
+"""The size limit of a report of figures, and the most that the figures of one connection and of one session take: a
+name of 64 characters and a handful of numbers with the names of their fields. A message has room for 1,300 sessions."""
 
 
 class Connections:
-    """The clients that are connected, and what runs for them. Views are copies: entries go meanwhile."""
+    """The connected clients and their sessions. Methods return copies, since entries may go while a caller iterates."""
 
     def __init__(self, link: MonitorLink, loop: asyncio.AbstractEventLoop) -> None:
         self._link = link
@@ -39,7 +39,7 @@ class Connections:
         self._nobody.set()
 
     def __len__(self) -> int:
-        """How many there are, those included that are being taken over."""
+        """How many connections there are, including those that are being taken over."""
         return len(self._clients)
 
     def __contains__(self, conn: str) -> bool:
@@ -47,7 +47,7 @@ class Connections:
         return conn in self._clients
 
     def called(self, conn: str) -> Sequence[Client]:
-        """The connection of that name, or none if it has gone; every connection if the name is empty."""
+        """The connection with that id, or nothing if it has ended; every connection if the id is empty."""
         return tuple(client for client in self._clients.values() if conn in {"", client.id})
 
     @property
@@ -56,7 +56,7 @@ class Connections:
         return tuple(session for client in self._clients.values() for session in client.sessions.values())
 
     def figures(self) -> tuple[ConnectionFigures, ...]:
-        """What runs; of many sessions only so many as a message has room for."""
+        """The figures of all connections and sessions, as far as one message has room for them."""
         told: list[ConnectionFigures] = []
         left = FIGURES_BYTES
         for client in self._clients.values():
@@ -69,7 +69,7 @@ class Connections:
         return tuple(told)
 
     async def until_nobody(self, seconds: float) -> None:
-        """Wait until there is none, for `seconds` at most."""
+        """Wait until there are no connections, for `seconds` at most."""
         try:
             async with asyncio.timeout(seconds):
                 await self._nobody.wait()
@@ -85,10 +85,10 @@ class Connections:
         shared: Shared,
         spawn_task: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
-        """Serve the connection `sock`. Whatever goes wrong ends that connection and no other."""
+        """Serve the connection `sock`. An error ends only that connection."""
         try:
             state = handover.decode(told.state)
-        except ProtocolError:  # of preauth, which a stranger may have taken over
+        except ProtocolError:  # the state comes from preauth, which an attacker may have taken over
             state = None
         login = "" if state is None else state.user.decode("ascii", "backslashreplace")
         client = self._clients[told.conn] = Client(told, login, shared, self._loop)
@@ -106,7 +106,7 @@ class Connections:
         try:
             connection = self._connection(told, state, client)
             await self._loop.connect_accepted_socket(lambda: connection, sock)
-        except (ValueError, LookupError):  # the same: ciphers that are none
+        except (ValueError, LookupError):  # the same: the state names ciphers that do not exist
             sock.close()
             client.never_made(f"{NOT_TAKEN}: its state is none")
         except Exception:  # noqa: BLE001 - a bug of ours that ends one connection must not end all of them
@@ -136,7 +136,7 @@ class Connections:
         services = Services(
             sign=sign,
             prove=prove,
-            # The rest is for a client that has yet to log in.
+            # The rest is only used before login.
             spoke=lambda: None,
             only_gcm=lambda _version, _ciphers: False,
             wait=lambda _version, _round_trip: 0.0,
@@ -146,7 +146,7 @@ class Connections:
             hand_over=_nowhere,
         )
         offered = [(key.algorithm, key.blob) for key in told.host_keys]
-        # The session id is what the login was signed over, whatever else the state may say.
+        # The session id is the one that the login was signed over; the state's own is not trusted.
         checked = msgspec.structs.replace(state, session_id=told.session_id)
         settings = options(
             offered,
@@ -161,5 +161,5 @@ class Connections:
 
 
 def _nowhere(_state: bytes, sock: socket.socket) -> None:
-    """A connection is handed over once, and has been."""
+    """A connection is handed over only once, and this one has been already."""
     sock.close()

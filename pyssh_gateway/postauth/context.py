@@ -1,4 +1,4 @@
-"""What a session is given by the connection that it belongs to."""
+"""What a connection gives to each of its sessions."""
 
 import os
 import tempfile
@@ -17,14 +17,14 @@ from pyssh_gateway.ipc.spawner_client import PostauthSpawnerClient
 from pyssh_gateway.postauth.drains import Drains
 
 AUTH_FILE = "sshauth."
-"""How the names of the files begin that SSH_USER_AUTH leads to: sshd's (auth.c, prepare_auth_info_file)."""
+"""Prefix of the names of the files that SSH_USER_AUTH points to: sshd's (auth.c, prepare_auth_info_file)."""
 
 
 class AuthFile:
     """The file that says how a connection's client has authenticated, for scripts that look for it.
 
-    sshd's ExposeAuthInfo: there is one for a connection, in /tmp, and only its account can read it. It is made for the
-    first session. `failed` is told why there is none.
+    sshd's ExposeAuthInfo: one file per connection, in /tmp, readable only by its account. It is made for the first
+    session. `failed` is called with the reason if it can't be made.
     """
 
     def __init__(self, info: bytes, failed: Callable[[str], None]) -> None:
@@ -33,22 +33,22 @@ class AuthFile:
         self._path = b""
 
     def path(self) -> bytes:
-        """Where it is; empty if there is none."""
+        """The file's path, made if need be; empty if there is none."""
         if self._info and not self._path:
             try:
                 descriptor, path = tempfile.mkstemp(prefix=AUTH_FILE, dir="/tmp")
                 self._path = os.fsencode(path)
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(self._info)
-            except OSError as error:  # as sshd, which serves the session without it
+            except OSError as error:  # as sshd, serve the session without the file
                 self.remove()
                 self._failed(f"there is no file to be had in /tmp: {error.strerror or error}")
         return self._path
 
     def remove(self) -> None:
-        """The connection is over."""
+        """Remove the file: the connection is over."""
         if self._path:
-            with suppress(OSError):  # its account has removed it
+            with suppress(OSError):  # the account may have removed it already
                 Path(os.fsdecode(self._path)).unlink()
         self._path = b""
 
@@ -56,10 +56,11 @@ class AuthFile:
 class SessionContext(msgspec.Struct, frozen=True):
     """What a session needs to know about its connection and its process.
 
-    `account` gives the account's passwd entry, or raises `SpawnRefused`. `on_closed` is told the session, and whether
-    its connection went before it had ended. `banner` is what a login shell on a terminal shows first. `drains` takes
-    the outputs of processes that outlive their channels. `client_takes_eow` is what `core.compat.takes_eow` says of the
-    client. `auth_file` gives the path of `AuthFile`'s file, `command_directory` is as in `core.launch.plan`.
+    `account` returns the account's passwd entry, or raises `SpawnRefused`. `on_closed` gets the session, and whether
+    its connection was lost before the session had ended. `banner` is what a login shell on a terminal shows first.
+    `drains` takes the outputs of processes that outlive their channels. `client_takes_eow` is the result of
+    `core.compat.takes_eow` for the client. `auth_file` returns the path of `AuthFile`'s file. `command_directory` is as
+    in `core.launch.plan`.
     """
 
     conn: str

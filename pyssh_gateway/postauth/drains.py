@@ -1,7 +1,7 @@
-"""Keeps the outputs of processes that nobody listens to any more, and throws away what comes.
+"""Keeps the outputs of processes whose channel has ended, and discards their data.
 
-When the server ends a channel before everybody has closed its pipe, a process that still writes must neither die of
-SIGPIPE nor wait for a reader. This costs a descriptor and, however much is written, ten system calls a second.
+When the server ends a channel while processes still hold its pipe open, a process that writes to the pipe must neither
+die of SIGPIPE nor block. Each output kept costs a descriptor and, however much is written, ten system calls a second.
 """
 
 import asyncio
@@ -10,20 +10,20 @@ from collections.abc import Callable
 from contextlib import suppress
 
 PAUSE_SECONDS = 0.1
-"""After each look at an output that has something. Its writer gets rid of a pipe's worth (1 MiB) in that time, which is
-more than anybody logs, and a program that writes without end can't keep the process busy."""
+"""Pause after each read of an output that had data. The writer can fill a pipe (1 MiB) in that time, which is more than
+any program logs, and a program that writes without end can't keep this process busy."""
 
 MOST_AT_ONCE = 1024 * 1024
-"""Bytes thrown away at a time: all that the pipe of a session holds (`launch.PIPE_BYTES`)."""
+"""Bytes discarded at a time: all that the pipe of a session holds (`launch.PIPE_BYTES`)."""
 
 MAX_OUTPUTS = 256
 MAX_OUTPUTS_OF_USER = 64
-"""Outputs that are kept, in all and of one account. A command leaves two at most. The oldest gives way to a new one,
-and its writer gets SIGPIPE, as it would from sshd."""
+"""Most outputs that are kept, in all and of one account. A command leaves two at most. A new one replaces the oldest,
+whose writer then gets SIGPIPE, as it would from sshd."""
 
 
 class Drains:
-    """The outputs that are kept. Each is let go of when everybody else has closed it."""
+    """The outputs that are kept. Each is closed once every writer has closed it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -36,11 +36,11 @@ class Drains:
         return len(self._outputs)
 
     def take(self, user: str, descriptors: list[int]) -> None:
-        """Own these pipes of processes of `user`, and read them for nobody."""
+        """Own these pipes of processes of `user`, and discard what is written to them."""
         if descriptors and self._null < 0:
             try:
                 self._null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-            except OSError:  # no descriptors are left: then their writers have to see that nobody reads
+            except OSError:  # no descriptors are left: close the pipes, and their writers get SIGPIPE
                 for descriptor in descriptors:
                     os.close(descriptor)
                 return
@@ -52,7 +52,7 @@ class Drains:
             self._loop.add_reader(descriptor, self._look, descriptor)
 
     def close(self) -> None:
-        """Let go of all of them: the process ends."""
+        """Close all of them: this process ends."""
         for descriptor in list(self._outputs):
             self._let_go(descriptor)
         if self._null >= 0:
@@ -66,11 +66,11 @@ class Drains:
 
     def _look(self, descriptor: int) -> None:
         try:
-            # Into /dev/null inside the kernel: nothing is copied.
+            # The kernel moves the data into /dev/null without copying it.
             moved = os.splice(descriptor, self._null, MOST_AT_ONCE, flags=os.SPLICE_F_NONBLOCK)
         except BlockingIOError:
             return
-        except OSError:  # no pipe, or broken
+        except OSError:  # not a pipe, or broken
             moved = 0
         if not moved:
             self._let_go(descriptor)

@@ -1,8 +1,8 @@
-"""The process that is one account: it serves all connections of those who have logged in as that.
+"""The postauth process of one account: it serves all connections of the clients that have logged in as that account.
 
-The spawner has made it that account, and gives it processes of the account; the monitor gives it connections, and is
-told what happens on them. It outlives a monitor, and nobody that it serves notices. It ends when it is told to while
-there is nothing left to do, or when the server is gone.
+The spawner has forked it with the account's rights, and starts the account's processes for it. The monitor hands it
+connections, and gets their events. It outlives a monitor that dies, and its clients notice nothing. It ends when the
+monitor orders it to leave and there is nothing left to do, or when the server is gone.
 """
 
 import asyncio
@@ -47,27 +47,27 @@ from pyssh_gateway.system.process_name import name_process
 from pyssh_gateway.system.syscalls.profiles import POSTAUTH
 
 ENDS = (ConnectionClosed, ForwardClosed, SessionClosed)
-"""What leaves memory behind that can be given back."""
+"""The events after which memory can be given back to the system."""
 
 NAME, AHEAD_NAME = "pyssh-postauth", "pyssh-ahead"
-"""What `ps` shows of a process that is an account's, and of one that may become one's."""
+"""The names in `ps` of an account's process, and of one that was forked ahead and has no account yet."""
 
 LEFT, MISLED = 0, 1
-"""Exit codes: it has left as it should, or the monitor has said what no monitor says."""
+"""Exit codes: it left in good order, or the monitor sent an invalid message."""
 
 FLUSH_SECONDS = 0.5
 """How long the last bytes (disconnect messages) may take to leave when the server is gone."""
 
 
 class Assignment(Protocol):
-    """Whose process this is, which may be said later."""
+    """The account that this process serves, which may be assigned later."""
 
     @property
     def is_there(self) -> bool:
-        """Whether it has been said."""
+        """Whether an account has been assigned."""
 
     def take(self) -> tuple[socket.socket, socket.socket] | None:
-        """Wait for it, and be that account for good; the sockets to the monitor and to the spawner.
+        """Wait for the account, and change to it for good; returns the sockets to the monitor and to the spawner.
 
         None: this process is not needed.
         """
@@ -76,18 +76,18 @@ class Assignment(Protocol):
 def run_postauth(assignment: Assignment, command_directory: bytes = b"") -> int:
     """Be the postauth process of an account until it leaves; returns the process's exit code.
 
-    `command_directory` is what sessions have at the end of their PATH, as in `core.launch.plan`.
+    `command_directory` is appended to the PATH of sessions, as in `core.launch.plan`.
     """
 
     async def serve(monitor: socket.socket, spawner: socket.socket) -> int:
         return await Postauth(monitor, spawner, asyncio.get_running_loop(), command_directory).run()
 
     prepare()
-    if not assignment.is_there:  # forked ahead: nobody waits for it yet
-        with suppress(TimeoutError):  # the machine has no time for it, and somebody may wait by now
+    if not assignment.is_there:  # forked ahead: no client waits yet
+        with suppress(TimeoutError):  # the machine is too busy, and a client may be waiting by now
             asyncio.run(rehearse(serve))
     with asyncio.Runner() as runner:
-        runner.get_loop()  # now, and not when somebody waits
+        runner.get_loop()  # made now, before a client waits
         sockets = assignment.take()
         if sockets is None:
             return LEFT
@@ -97,28 +97,28 @@ def run_postauth(assignment: Assignment, command_directory: bytes = b"") -> int:
 
 
 def prepare() -> None:
-    """Make this process fit for its work."""
+    """Set the process's name, signals, umask and descriptor limit."""
     name_process(AHEAD_NAME)
-    # They come to all processes of a server that is stopped, and the monitor says in which order things end.
+    # A stop sends these to all processes of the server, but the monitor decides in which order things end.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    os.umask(0)  # the modes of sockets are said outright, and other files are not made here
+    os.umask(0)  # the modes of sockets are set explicitly, and no other files are made under this umask
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _confine() -> None:
-    """Let nobody of the account look into this process, and nothing that it is made to do gain rights.
+    """Keep the account's other processes from inspecting this one, and an attacker in this one from gaining rights.
 
-    What this machine does not have goes to standard error, which the spawner passes on when the process has ended; the
-    monitor has said it for itself long before.
+    Protections that this machine lacks are written to standard error, which the spawner passes on when the process has
+    ended. The monitor has reported its own long before.
     """
     for wall in confine(POSTAUTH):
         sys.stderr.write(f"{wall}\n")
 
 
 class Postauth:
-    """The parts of the process, in the order in which they live; orders go to them."""
+    """The parts of the process, in the order of their lifetimes. It passes the monitor's orders to them."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class Postauth:
     # -- orders ---------------------------------------------------------------------------------------------------
 
     def _obey(self, order: FromMonitor, descriptors: list[int]) -> None:
-        """Do what the monitor says. What is about a connection that has gone meanwhile is done already."""
+        """Carry out an order of the monitor. An order for a connection that has ended meanwhile needs nothing more."""
         if isinstance(order, TakeConnection):
             self._take(order, descriptors)
             return
@@ -195,7 +195,7 @@ class Postauth:
         self._connections.take(order, sock, self._shared, self._tasks.create_task)
 
     def _leave(self) -> None:
-        """Leave, unless there is something that nobody else would do."""
+        """Leave, unless this process still has work that no other process would do."""
         is_needed = len(self._connections) or len(self._drains) or len(self._revoked)
         if is_needed or not self._link.has_told_all:
             self._link.tell(Busy())
@@ -205,18 +205,18 @@ class Postauth:
     # -- ends -----------------------------------------------------------------------------------------------------
 
     def _monitor_gone(self) -> None:
-        """Serve on: the spawner starts another one, unless it is gone, too."""
+        """Go on serving: the spawner starts another monitor, unless the spawner is gone, too."""
         if not self._has_spawner:
             self._part(LEFT)
 
     def _spawner_gone(self) -> None:
-        """The server stops. The monitor says how, if there is one; it leaves when it has, and then nobody is left."""
+        """The server stops. A monitor that is still there orders how, and then ends (see `_monitor_gone`)."""
         self._has_spawner = False
         if not self._link.is_connected:
             self._part(LEFT)
 
     def _part(self, code: int) -> None:
-        """Nobody says any more what to do: see everybody off, and leave."""
+        """There is no monitor to obey any more: end all sessions and connections, and leave."""
         if not self._is_parting:
             self._is_parting = True
             self._tasks.create_task(self._see_off(code))
@@ -232,7 +232,7 @@ class Postauth:
         if not self._left.done():
             self._left.set_result(code)
 
-    # -- what is told ---------------------------------------------------------------------------------------------
+    # -- events ---------------------------------------------------------------------------------------------------
 
     def _happened(self, event: Told) -> None:
         self._link.happened(event)
@@ -242,11 +242,11 @@ class Postauth:
     # -- bugs -----------------------------------------------------------------------------------------------------
 
     def _crashed(self, conn: str, text: str) -> None:
-        """Tell of a bug of ours: the exception, at the end of a traceback, above all."""
+        """Report a bug of ours. A long traceback keeps its end, where the exception is."""
         self._link.tell(Crashed(conn, printable(text, keep_newlines=True)[-MAX_CRASH:]))
 
     def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-        """A bug of ours that no one caught: it is told, and the account's sessions go on."""
+        """An exception that nothing caught: report it, and let the account's sessions go on."""
         error = context.get("exception")
         text = f"{context.get('message')}: {error!r}" if error is not None else str(context.get("message"))
         self._crashed("", text)

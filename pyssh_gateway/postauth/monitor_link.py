@@ -1,8 +1,8 @@
-"""This process's end of the monitor's socket: what has happened goes out, orders come in, signatures are asked for.
+"""This process's end of the monitor's socket: events go out, orders come in, signatures are requested.
 
-Nothing in here waits for the monitor, which may be busy, stopped or gone: what it is to be told waits in a bounded
-queue, and goes to the next one if this one is gone. What does not fit is counted, and that is told. This module does
-not know what the orders mean.
+Nothing here blocks on the monitor, which may be busy, stopped or gone: messages wait in a bounded queue, and go to the
+next monitor if this one is gone. Events that do not fit are counted, and the count is sent. This module does not know
+what the orders mean.
 """
 
 import asyncio
@@ -20,36 +20,36 @@ from pyssh_gateway.ipc.spawner import MAX_MESSAGE, DescriptorsLost, ProtocolErro
 from pyssh_gateway.system.descriptors import close_all
 
 MAX_WAITING = 4096
-"""Packets that wait for the monitor, events above all: more than a minute's of an account that works hard, and all that
-happens while one monitor dies and the next begins."""
+"""Packets that may wait for the monitor, mostly events: more than a busy account makes in a minute, and enough for the
+time between one monitor's death and the next one's start."""
 
 MAX_WAITING_BYTES = 4 * 1024 * 1024
 """The same in bytes: an event may be as long as a command."""
 
 BATCH_BYTES = 32 * 1024
-"""Events in one message: a hundred or so. The monitor serves every account in turns of one message each."""
+"""Bytes of events in one message: a hundred events or so. The monitor takes one message of each account in turn."""
 
 TOGETHER_SECONDS = 0.01
-"""How long what was done to a file waits for the next one: a message for each of a thousand small files takes both
-processes longer than all else that is done for them."""
+"""How long a file operation waits so that others can share its message: with a thousand small files, one message each
+would cost both processes more than everything else that is done for the files."""
 
 MAX_EVENT_BYTES = MAX_MESSAGE // 2
 KEPT = 4096
-"""An event is no longer than a message has room for. Of a longer one, so many characters are told from both ends of
-each text: more than the log shows. Nobody runs a command of that length, as no kernel takes it."""
+"""The largest event, so that it fits into a message. Of a larger one, each long text keeps this many characters from
+both its ends, which is more than the log shows. No command is that long: the kernel would not take it."""
 
 ANSWER_SECONDS = 30.0
-"""How long a rekey may wait for its signature: longer than the start of another monitor takes."""
+"""How long a rekey may wait for its signature: longer than another monitor takes to start."""
 
 T = TypeVar("T")
 
 
 class Unanswered(Exception):
-    """The monitor has refused, or there was no answer in time. The text says which."""
+    """The monitor refused, or did not answer in time. The text says which."""
 
 
 class _Lost:
-    """So many events belong here, and were more than could be kept."""
+    """How many events were dropped at this place in the queue, because it was full."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -64,11 +64,11 @@ _Waiting = _Event | bytes | _Lost
 
 
 class MonitorLink:
-    """The way to the monitor, whichever runs. `connect` has to be called for there to be one.
+    """The connection to the monitor, and to its successors. `connect` gives it the socket of each.
 
-    `on_order` gets each message that answers nothing, with its descriptors, which it owns; for what no monitor says it
-    raises `ProtocolError` and leaves them alone. `on_nonsense` is called for that and for what is no message, with why;
-    `on_end` when a monitor has gone.
+    `on_order` gets each message that is not an answer, with its descriptors, which it then owns. For an invalid order
+    it raises `ProtocolError`, and does not touch the descriptors. `on_nonsense` is called with the reason for such an
+    order, and for a packet that is no message; `on_end` is called when a monitor has gone.
     """
 
     def __init__(
@@ -93,17 +93,17 @@ class MonitorLink:
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is a monitor, as far as is known."""
+        """Whether there is a monitor, as far as this process knows."""
         return self._socket is not None
 
     @property
     def has_told_all(self) -> bool:
-        """Whether nothing waits for the monitor any more, after a try to send it."""
+        """Whether the queue is empty, after an attempt to send it."""
         self._flush()
         return not self._waiting
 
     def connect(self, sock: socket.socket) -> None:
-        """Talk to the monitor at the other end of `sock` from now on: it gets what waits, and what was not answered."""
+        """Use the monitor at the other end of `sock` from now on: it gets the queue, and the unanswered requests."""
         self._disconnect()
         self._socket = sock
         sock.setblocking(False)
@@ -114,7 +114,7 @@ class MonitorLink:
         self._flush()
 
     def close(self) -> None:
-        """Send what there is room for, and have nothing to do with any monitor any more."""
+        """Send as much as the socket takes, and disconnect for good."""
         self._flush()
         self._disconnect()
         for _, answer in self._asked.values():
@@ -124,7 +124,7 @@ class MonitorLink:
     # -- what goes out --------------------------------------------------------------------------------------------
 
     def happened(self, event: messages.Told) -> None:
-        """Tell of an event of one of our connections. Whose it is the monitor knows by itself."""
+        """Report an event of one of our connections, without the user, whom the monitor knows."""
         told = msgspec.structs.replace(event, user="", identity=None)
         packed = _Event(messages.pack(told))
         if len(packed) > MAX_EVENT_BYTES:
@@ -139,7 +139,7 @@ class MonitorLink:
             self._keep(packed)
 
     def tell(self, message: FromPostauth) -> None:
-        """Tell something else, in its order; too much of it counts as lost events do."""
+        """Send another message, in order with the events; one that finds the queue full counts as a lost event."""
         packet = messages.encode(message)
         if self._has_room(len(packet)):
             self._keep(packet)
@@ -197,7 +197,7 @@ class MonitorLink:
         self._flush_soon()
 
     def _flush_soon(self) -> None:
-        """Send at the end of this turn, so that what happens in it is told together."""
+        """Send at the end of this turn of the loop, so that its events share a message."""
         if self._flush_due is not None and self._is_flush_late:
             self._flush_due.cancel()
             self._flush_due = None
@@ -206,7 +206,7 @@ class MonitorLink:
             self._flush_due = self._loop.call_soon(self._flush)
 
     def _flush_later(self) -> None:
-        """Send together what comes until then, unless something else is sent before."""
+        """Send after `TOGETHER_SECONDS`, or with the next other message, so that file operations share a message."""
         if self._flush_due is None:
             self._is_flush_late = True
             self._flush_due = self._loop.call_later(TOGETHER_SECONDS, self._flush)
@@ -225,7 +225,7 @@ class MonitorLink:
             except BlockingIOError:
                 self._loop.add_writer(sock, self._flush)
                 return
-            except OSError:  # it is gone: what it said last may still be there to be read, and then the end
+            except OSError:  # it is gone: `_read` takes its last messages, and then the end
                 return
             for _ in range(count):
                 sent = self._waiting.popleft()
@@ -233,7 +233,7 @@ class MonitorLink:
         self._loop.remove_writer(sock)
 
     def _next(self) -> tuple[bytes, int]:
-        """The next packet, and how many of those that wait are in it."""
+        """The next packet, and how many entries of the queue are in it."""
         first = self._waiting[0]
         if not isinstance(first, _Event | _Lost):
             return first, 1
@@ -278,7 +278,7 @@ class MonitorLink:
         if descriptors:
             raise ProtocolError("an answer came with descriptors")
         asked = self._asked.get(message.id)
-        if asked is not None and not asked[1].done():  # else it was given up
+        if asked is not None and not asked[1].done():  # else the request was given up
             asked[1].set_result(message)
 
     def _disconnect(self) -> None:
@@ -290,19 +290,20 @@ class MonitorLink:
 
 
 def _shortened(event: messages.Told) -> messages.Told:
-    """The event with nothing but the two ends of its long texts."""
+    """The event, with long texts cut to their two ends."""
     texts = {name: getattr(event, name) for name in event.__struct_fields__}
     long = {name: text for name, text in texts.items() if isinstance(text, str) and len(text) > 2 * KEPT}
     return msgspec.structs.replace(event, **{name: text[:KEPT] + text[-KEPT:] for name, text in long.items()})
 
 
 def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
-    """The next packet and its descriptors; no bytes: it has closed. A message without its descriptors has none."""
+    """The next packet and its descriptors; empty if the monitor has closed. Lost descriptors are left out."""
     try:
         try:
             return receive(sock)
         except ConnectionResetError:
-            # Said once, and before what can still be read (unix(7)): it has closed without reading all that was sent.
+            # The monitor has closed without reading everything that was sent. The kernel reports this once, before the
+            # data that can still be read (unix(7)), so try again.
             return receive(sock)
     except DescriptorsLost as error:
         return error.packet, []

@@ -1,9 +1,9 @@
 """Bytes between a descriptor and a channel, with backpressure both ways.
 
-Out of a descriptor: one read for each turn of the loop, handed on at once; while the channel takes no more, the
-descriptor is not read, and the kernel blocks its writer. Into a descriptor: written at once; what the kernel does not
-take is kept (never more than the channel's window, since reading of the channel is paused meanwhile) and written when
-there is room. It counts against the account's budget, which outlives the channel.
+From a descriptor: one read for each turn of the loop, passed on at once; while the channel takes no more, the
+descriptor is not read, and the kernel blocks its writer. To a descriptor: written at once; data that the kernel does
+not take is kept (never more than the channel's window, since reading of the channel is paused meanwhile) and written
+when there is room. Kept data counts against the account's budget, which outlives the channel.
 """
 
 import asyncio
@@ -11,11 +11,11 @@ import os
 from collections.abc import Callable
 
 READ_BYTES = 32 * 1024
-"""One read: the largest data packet that clients take, so that one read is one packet."""
+"""Size of one read: the largest data packet that clients take, so that one read is one packet."""
 
 
 class Source:
-    """Reads a descriptor that it owns. `deliver` gets the data, `at_end` is called once, at its end."""
+    """Reads a descriptor that it owns. `deliver` gets the data, `at_end` is called once, at the end of the data."""
 
     def __init__(
         self,
@@ -60,14 +60,14 @@ class Source:
         return 0
 
     def close(self) -> None:
-        """Close the descriptor without a word to anybody."""
+        """Close the descriptor without calling `at_end`."""
         self.set_reading(False)
         if not self.ended:
             self.ended = True
             os.close(self._descriptor)
 
     def leave(self) -> int | None:
-        """Stop reading; the descriptor, which is the caller's from now on, or None if it is closed already."""
+        """Stop reading, and return the descriptor, which the caller then owns; None if it is closed already."""
         self.set_reading(False)
         left, self.ended = None if self.ended else self._descriptor, True
         return left
@@ -95,7 +95,7 @@ class Source:
             if not chunks:
                 return None
         except OSError:
-            pass  # EIO: nobody has the other side of the pty open; ECONNRESET and its kin: the peer is gone
+            pass  # EIO: no process has the pty open any more; ECONNRESET and similar: the peer is gone
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _end(self) -> None:
@@ -104,7 +104,7 @@ class Source:
 
 
 class Flow:
-    """Whether sources may be read: the client's window has room, and the network takes data. `apply` hears of both."""
+    """Whether sources may be read: the client's window has room and the network takes data. `apply` gets the result."""
 
     def __init__(self, apply: Callable[[bool], None]) -> None:
         self._apply = apply
@@ -130,8 +130,8 @@ class Flow:
 class Sink:
     """Writes a descriptor that it owns.
 
-    `on_room` is called when all that had to wait has been written, `at_end` before the descriptor is closed, and
-    `on_refused` once, if nobody reads the other side any more. `hold` is told how many bytes more (or fewer) wait.
+    `on_room` is called when all waiting data has been written, `at_end` before the descriptor is closed, and
+    `on_refused` once, if the reader is gone. `hold` gets how many bytes more (or fewer, if negative) wait.
     """
 
     def __init__(
@@ -158,9 +158,9 @@ class Sink:
         os.set_blocking(descriptor, False)
 
     def write(self, data: bytes) -> bool:
-        """Write `data`; False if some of it has to wait, and more should not come before `on_room`.
+        """Write `data`; False if some of it has to wait, and the caller should pause until `on_room`.
 
-        What nobody reads any more is thrown away: a process that has closed its input is not an error.
+        Once the reader is gone, data is discarded: a process that has closed its input is not an error.
         """
         if self.closed or self._ending:
             return True
@@ -175,17 +175,17 @@ class Sink:
         return False
 
     def end(self, seconds: float | None = None) -> None:
-        """Close the descriptor once everything has been written, or when nothing was for `seconds` (None: never)."""
+        """Close the descriptor when all is written, or after `seconds` in which nothing was (None: no such limit)."""
         self._ending = True
         if not self._waiting or seconds == 0:
             self.close()
         elif seconds is not None and not self.closed:
-            self._on_room = lambda: None  # whoever ends it so is gone
+            self._on_room = lambda: None  # a caller that sets a limit no longer sends
             self._patience = seconds
             self._deadline = self._loop.call_later(seconds, self.close)
 
     def refuse(self) -> None:
-        """Close the descriptor now, as if its reader had: what waits or still comes is thrown away."""
+        """Close the descriptor now, as if its reader had gone: waiting and later data is discarded."""
         if not self.closed:
             waited = bool(self._waiting)
             self.close()

@@ -1,4 +1,4 @@
-"""What one session did: what runs, how many bytes have moved, which files `scp -O` copied. It acts on nothing."""
+"""The record of one session: its process, the bytes moved, the files copied by `scp -O`. It only observes."""
 
 from collections.abc import Callable
 
@@ -20,11 +20,11 @@ REASONS = {
     Ending.SERVER_STOPPED: "server stopped",
     Ending.KEY_REVOKED: "key revoked",
 }
-"""How the log says why a session has ended."""
+"""The words in the log for why a session has ended."""
 
 
 class SessionRecord:
-    """Keeps it for one session. `opened` is what was told of it when its process was there."""
+    """The record of one session. `opened` is the event published when its process had started."""
 
     def __init__(self, context: SessionContext) -> None:
         self._context = context
@@ -48,12 +48,12 @@ class SessionRecord:
         return saying(context.publish, conn=context.conn, session=context.session, user=context.user)
 
     def begins(self, told: SessionOpened, home: bytes) -> None:
-        """The process is there, and began in the directory `home`."""
+        """The process has started, in the directory `home`."""
         self.opened = told
         self._opened_at = self._context.now()
         self._context.publish(told)
-        # A copy by scp's old protocol is read along. A forced command that is one decides about the files, whatever the
-        # client asked for; another one may serve what was asked for.
+        # A copy by scp's old protocol is parsed as it passes. A forced command that is itself scp decides which files
+        # are copied; any other forced command may serve the copy that the client asked for.
         commands = (told.command, told.requested.removeprefix("exec "))
         if told.kind == "exec" and not told.tty and any("scp" in command for command in commands):
             runs, requested = (scp_events.asked(command.encode("utf-8", "surrogateescape")) for command in commands)
@@ -73,10 +73,10 @@ class SessionRecord:
             self._copy.from_server(data)
 
     def counters(self, kind: str, takes_lines: Callable[[], bool] | None) -> Counters:
-        """What counts as use: that it began, keys typed, requests for files, or bytes through a program, both ways.
+        """What counts as use: the start, keys typed, requests for files, or bytes through a program, both ways.
 
-        `takes_lines`: it has a terminal, which is in line mode now. What was written to that since this was asked last
-        is counted by how the terminal is now.
+        `takes_lines` is given if there is a terminal, and says whether it is in line mode now. Output since the last
+        call counts by the terminal's mode now.
         """
         opened = 1 if kind else 0
         if takes_lines is not None:
@@ -84,12 +84,12 @@ class SessionRecord:
             if fresh and takes_lines():
                 self._shown += fresh
             return Counters(typed=self.bytes_in, opened=opened, shown=self._shown)
-        if kind == "subsystem":  # there is none but SFTP
+        if kind == "subsystem":  # SFTP is the only one
             return Counters(typed=self.bytes_in, worked=self.bytes_out, opened=opened)
         return Counters(worked=self.bytes_in + self.bytes_out, opened=opened)
 
     def report(self) -> SessionReport | None:
-        """What runs, for whoever asks; None while nothing does."""
+        """A report of the running process; None before it has started."""
         told = self.opened
         if told is None:
             return None
@@ -99,7 +99,7 @@ class SessionRecord:
         )
 
     def ends(self, ending: Ending, exit_: Exited | None) -> None:
-        """Its channel is closed, and its process has ended by `exit_`, or goes on."""
+        """The channel is closed; the process has ended with `exit_`, or goes on if that is None."""
         context = self._context
         if self._copy is not None:
             self._copy.end()

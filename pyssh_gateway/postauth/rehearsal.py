@@ -1,7 +1,7 @@
-"""One connection and one command of nobody, by a process that was forked ahead and is no account's yet.
+"""A rehearsal: one made-up connection and command, served by a process that was forked ahead and has no account yet.
 
-What a fork shares with the spawner is copied page by page when it is written to, which takes longer than all that a
-login needs of this process. What was rehearsed has been copied. All that is parsed here was written here.
+After a fork, each page shared with the spawner is copied at the first write to it. That takes longer than all else that
+a login needs of this process, and the rehearsal gets it done beforehand. No foreign data is parsed here.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ from pyssh_gateway.ipc.handover import CipherState, ConnectionState
 from pyssh_gateway.ssh.ciphers import TAG_BYTES, GcmCipher
 
 SECONDS = 1.0
-"""How long it may take; it takes some twenty milliseconds."""
+"""How long the rehearsal may take; it takes some twenty milliseconds."""
 
 Serve = Callable[[socket.socket, socket.socket], Coroutine[Any, Any, int]]
-"""What is rehearsed: the sockets to the monitor and to the spawner -> exit code, once it was told to leave."""
+"""The function to rehearse: (socket to the monitor, socket to the spawner) -> exit code, when ordered to leave."""
 
 _CIPHER = "aes128-gcm@openssh.com"
 _KEY = CipherState(_CIPHER, bytes(16), bytes(12))
-"""Nobody's secret: both directions are ours."""
+"""A key that protects nothing: both ends of the connection are in this process."""
 
 _LENGTH_BYTES = 4
 _WINDOW_BYTES = 2 * 1024 * 1024
@@ -81,7 +81,7 @@ _ORDER = messages.TakeConnection(
 
 
 async def rehearse(serve: Serve) -> None:
-    """Have one connection taken, whose command the spawner refuses, and leave. Raises TimeoutError."""
+    """Have one connection taken over, refuse its command as the spawner, and order to leave. Raises TimeoutError."""
     loop = asyncio.get_running_loop()
     (monitor, to_monitor), (spawner, to_spawner) = protocol.socket_pair(), protocol.socket_pair()
     client, connection = socket.socketpair()
@@ -103,7 +103,7 @@ async def rehearse(serve: Serve) -> None:
 
 
 async def _ask_for_a_command(client: socket.socket) -> None:
-    """Say what a client says: a session, a variable, a command (RFC 4254 sections 5.1, 6.1, 6.4 and 6.5)."""
+    """Send what a client sends: a session, a variable, a command (RFC 4254 sections 5.1, 6.1, 6.4 and 6.5)."""
     loop = asyncio.get_running_loop()
     client.setblocking(False)
     sending, receiving = GcmCipher(_KEY), GcmCipher(_KEY)
@@ -122,7 +122,7 @@ async def _ask_for_a_command(client: socket.socket) -> None:
 
 
 def _opened_channel(received: bytearray, cipher: GcmCipher) -> int | None:
-    """The number of the channel that is open now, if that is said; whole packets are taken away from `received`."""
+    """The number of the channel, if its confirmation has come; whole packets are removed from `received`."""
     while len(received) >= _LENGTH_BYTES:
         end = _LENGTH_BYTES + int.from_bytes(received[:_LENGTH_BYTES], "big") + TAG_BYTES
         if len(received) < end:
@@ -135,7 +135,7 @@ def _opened_channel(received: bytearray, cipher: GcmCipher) -> int | None:
 
 
 def _tells_an_end(packet: bytes) -> bool:
-    """Whether the monitor was told that the connection is over."""
+    """Whether `packet` tells the monitor that the connection is over."""
     told = messages.decode_from_postauth(packet)
     events = told.events if isinstance(told, messages.Happened) else ()
     return any(isinstance(messages.unpack(event), ConnectionClosed) for event in events)

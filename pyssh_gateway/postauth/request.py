@@ -1,4 +1,4 @@
-"""What is to run for a session, asked for or forced in the place of that; and what its client is told if it can't."""
+"""What a session is to run, the client's request or the command forced instead; and the message if that fails."""
 
 import msgspec
 
@@ -12,7 +12,7 @@ from pyssh_gateway.system import sftp_program
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """The request that is served. `instead_of` is what the client asked for, if that is something else; for the log."""
+    """The request that is served. `instead_of` is what the client asked for, if that differs; for the log."""
 
     request: SessionRequest
     instead_of: str = ""
@@ -26,7 +26,7 @@ def request_of(
     channel: SessionChannel,
     terminal: Terminal | None,
 ) -> Asked:
-    """What becomes of the request `kind`, with a command or a subsystem's name."""
+    """What to run for the request `kind`; `command` is its command or its subsystem's name."""
     display, rules = channel.x11, context.rules
     forced = rules.force_command
     extra = rules.env | launch.server_env(
@@ -37,7 +37,7 @@ def request_of(
         auth_file=context.auth_file(),
         original=(sftp_program.for_shell() if kind == "subsystem" else command) if forced is not None else None,
     )
-    user_rc = rules.user_rc and kind != "subsystem"  # asked for, whatever is forced in its place
+    user_rc = rules.user_rc and kind != "subsystem"  # `kind` is what the client asked for, even if a command is forced
     instead_of, starts = "", launch.Forced(kind)
     if forced is not None:
         instead_of = kind if command is None else f"{kind} {command.decode('utf-8', 'surrogateescape')}"
@@ -59,10 +59,10 @@ def request_of(
 
 
 def refusal(reason: str, *, in_terminal: bool) -> tuple[bytes, int | None]:
-    """What a client is told for which there is no process, and as which kind of data.
+    """The message to a client whose process could not be started, and the kind of data to send it as.
 
-    sshd fails the request, and its client then says "exec request failed" and nothing else; those refusals for which
-    it has words (nologin) it says like this. `in_terminal`: the client's terminal is in raw mode.
+    sshd fails the request, and the client then shows only "exec request failed". For refusals with a text (nologin)
+    sshd sends a message as done here. `in_terminal`: the client's terminal is in raw mode.
     """
     text = f"pyssh-gateway: {printable(reason)}"
     return (f"{text}\r\n".encode(), None) if in_terminal else (f"{text}\n".encode(), STDERR)

@@ -1,8 +1,9 @@
-"""Ends what runs in the sessions of a connection whose key was revoked: a hang-up, some time, and then a kill.
+"""Ends the processes of a connection whose key was revoked: first a hang-up, then, after some time, a kill.
 
-A session's processes are those of its session in the kernel's sense (setsid(2)), which its first process leads. What
-has left that on purpose, a tmux server or a daemon, is the account's and not the connection's. The account's rights
-do it: what somebody has started with sudo is root's, and stays, as it would at a lost line.
+An SSH session's processes are those of its kernel session (setsid(2)), whose leader is its first process. A process
+that has left the kernel session on purpose, such as a tmux server or a daemon, belongs to the account and not to the
+connection. The signals are sent with the account's rights: a process started with sudo is root's and stays, as it would
+after a lost connection.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ GRACE_SECONDS = 5.0
 """From the hang-up to the kill: for a shell's trap and an editor's last save. The warning was ten seconds earlier."""
 
 ROUNDS = 3
-"""How often it is looked for processes to kill: one that forks all the while may have a child that was not seen."""
+"""How often processes are listed and killed: one that keeps forking may have a child that the last list missed."""
 
 
 class Revoked:
@@ -27,18 +28,18 @@ class Revoked:
         self._waiting: dict[int, tuple[Callable[[], bool], asyncio.TimerHandle]] = {}
 
     def __len__(self) -> int:
-        """How many there are whose time is not over."""
+        """How many sessions have not been killed yet."""
         return len(self._waiting)
 
     def end(self, leader: int, has_ended: Callable[[], bool]) -> None:
-        """Hang up the session that the process `leader` leads. `has_ended` says whether that one has been reaped."""
+        """Hang up the session of the process `leader`. `has_ended` says whether the leader has been reaped."""
         if leader in self._waiting:
             return
         self._signal(leader, has_ended, signal.SIGHUP, signal.SIGCONT)
         self._waiting[leader] = has_ended, self._loop.call_later(GRACE_SECONDS, self._kill, leader)
 
     def close(self) -> None:
-        """The process ends, and waits for nobody."""
+        """This process ends: kill the sessions now, without waiting."""
         for leader in tuple(self._waiting):
             self._waiting[leader][1].cancel()
             self._kill(leader)
@@ -51,9 +52,9 @@ class Revoked:
 
     @staticmethod
     def _signal(leader: int, has_ended: Callable[[], bool], *numbers: int) -> bool:
-        """Send the signals to every process of the session; whether there was one."""
+        """Send the signals to every process of the session; returns whether there was any."""
         members = _members(leader)
-        if leader in members and has_ended():  # the number is another process's by now
+        if leader in members and has_ended():  # the pid has been reused by another process
             return False
         for pid in members:
             for number in numbers:
@@ -63,7 +64,7 @@ class Revoked:
 
 
 def _members(session: int) -> set[int]:
-    """The processes of the session that may be seen."""
+    """The processes of the session, as far as they are visible."""
     return {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _is_in(entry, session)}
 
 

@@ -1,9 +1,9 @@
 """A session: one process of the user's behind one channel (RFC 4254 section 6).
 
 The session asks the spawner for the process and pumps bytes between its descriptors and the channel. How it ends is
-decided in `core.session_end`: the session tells it the facts (`_learn`) and does what is then due (`_do`).
+decided in `core.session_end`: the session passes it the facts (`_learn`) and does what is then due (`_do`).
 
-Everything that is written to a client's terminal, the process's output and our own words, goes through `_write`. A
+Everything that is written to a client's terminal, the process's output and our own messages, goes through `_write`. A
 recording is made there.
 """
 
@@ -37,7 +37,7 @@ __all__ = ["Session", "SessionContext"]
 
 
 class Session(asyncssh.SSHServerSession[bytes]):
-    """One session channel's requests, process and bytes. `record` is what it did so far."""
+    """One session channel's requests, process and bytes. `record` holds what it did so far."""
 
     def __init__(self, context: SessionContext, loop: asyncio.AbstractEventLoop) -> None:
         self._context = context
@@ -67,7 +67,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._open = True
 
     def terminal_requested(self, terminal: launch.Terminal) -> bool:
-        """`pty-req`, once and before the process."""
+        """`pty-req`: granted once, and only before the process."""
         if self._terminal is not None or self._process is not None:
             return False
         if not self._context.rules.pty:
@@ -77,15 +77,15 @@ class Session(asyncssh.SSHServerSession[bytes]):
         return True
 
     def shell_requested(self) -> bool:
-        """`shell`: the login shell; answered when it runs."""
+        """`shell`: the login shell; answered once it runs."""
         return self._launch("shell", None)
 
     def exec_requested(self, command: str) -> bool:
-        """`exec`: a command for the shell; answered when it runs."""
+        """`exec`: a command for the shell; answered once it runs."""
         return self._launch("exec", command.encode("utf-8", "surrogateescape"))
 
     def subsystem_requested(self, subsystem: str) -> bool:
-        """`subsystem`: SFTP, by a server of our own that runs as the user; never a shell for another name."""
+        """`subsystem`: only SFTP, by our own server, which runs as the user. Other names never start a shell."""
         if subsystem == "sftp" and self._terminal is None:
             return self._launch("subsystem", b"sftp")
         self._deny(f"subsystem {subsystem}", "this subsystem is not served")
@@ -104,7 +104,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._process is None or self._exit is not None or name not in SIGNAL_NAMES:
             return False
         told = self.record.opened
-        # As sshd (session.c, session_signal_req): who may only start a wrapper must not end it in the middle.
+        # As sshd (session.c, session_signal_req): a client that may only start a wrapper must not interrupt it.
         if self._context.rules.force_command is not None or (told is not None and told.kind == "subsystem"):
             self._deny(f"signal {name}", "a forced command or a subsystem is not signalled")
             return False
@@ -116,7 +116,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         return True
 
     def break_received(self, msec: int) -> bool:
-        """`break` (RFC 4335): on a pty, what sshd does."""
+        """`break` (RFC 4335): on a pty, do as sshd does."""
         return self._streams is not None and self._streams.send_break()
 
     # -- the process --------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         asked = request_of(kind, command, context=self._context, channel=self._channel, terminal=self._terminal)
         self._kind = asked.request.kind
         self._channel.get_connection().create_task(self._start(asked))
-        return None  # type: ignore[return-value]  # asyncssh leaves the request open then; `_start` answers it
+        return None  # type: ignore[return-value]  # None: asyncssh leaves the request open, and `_start` answers it
 
     async def _start(self, asked: Asked) -> None:
         context, request = self._context, asked.request
@@ -142,7 +142,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._learn(end.NoProcess(str(error)))
             return
         finally:
-            self._take_early_input()  # if the process was refused, for nobody
+            self._take_early_input()  # discarded if the process was refused
         told = SessionOpened(
             conn=context.conn,
             session=context.session,
@@ -161,9 +161,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._channel.answer(granted=True)
 
     def _attach(self, process: Spawned) -> None:
-        """Own the process's descriptors; nothing is read before the request has been answered.
+        """Own the process's descriptors; its output is not read before the request has been answered.
 
-        Closes them and raises `SpawnRefused` if there are no descriptors left.
+        If no descriptors are left, closes them and raises `SpawnRefused`.
         """
         try:
             self._streams = Streams(
@@ -199,7 +199,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     @property
     def exit_is_due(self) -> bool:
-        """Whether the client waits for nothing but the exit: all output has been sent, EOF as well, or is refused."""
+        """Whether only the exit status is left to send: all output and EOF were sent, or the client refused output."""
         return self._end.exit_is_due
 
     @property
@@ -208,11 +208,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     @property
     def is_over(self) -> bool:
-        """Whether its end has been said, by us or by the client."""
+        """Whether the session has ended, by our side or by the client."""
         return self._end.channel is not end.Channel.OPEN or (self._open and self._channel.is_closed)
 
     def session_started(self) -> None:
-        """The request was answered: let the bytes flow."""
+        """The request has been answered: start reading the process's output."""
         self._forget_network = self._context.on_network(self._flow.network)
         self._flow_changed(self._flow.is_open)
         if self._announcement:
@@ -227,18 +227,18 @@ class Session(asyncssh.SSHServerSession[bytes]):
         return self._streams is not None and self._streams.takes_lines
 
     def announce(self, text: str) -> None:
-        """Say something on a pty's screen; a session without one carries a program's data and is left alone."""
+        """Show `text` on the session's terminal. Without a pty nothing is written: the output is a program's data."""
         if self._process is None:
-            self._announcement = text  # for when it has started
+            self._announcement = text  # shown once the process has started
         elif self._process.tty and not self._end.refused:
             self._write(f"\r\n{text}\r\n".encode())
 
     def hang_up(self) -> None:
-        """The server stops: a pty's processes get SIGHUP, as when its line is lost."""
+        """The server stops: a pty's processes get SIGHUP, as after a lost connection."""
         self._learn(end.Stopping())
 
     def end_processes(self, revoked: Revoked) -> None:
-        """The key is revoked: end what runs, or is just being started."""
+        """The key is revoked: end the process, even if it is still being started."""
         self._revoked = revoked
         if self._process is not None:
             revoked.end(self._process.pid, lambda: self._exit is not None)
@@ -257,20 +257,20 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._channel.pause_reading()
 
     def eof_received(self) -> bool:
-        """The client sends no more: pipes are closed; a terminal has no such thing, and sshd's stays open, too."""
+        """The client has sent EOF: close a pipe; a terminal has no EOF of this kind and stays open, as in sshd."""
         if self._streams is not None and not self._streams.is_pty:
             self._streams.end_input()
         return True
 
     def output_refused(self) -> None:
-        """As sshd's chan_rcvd_eow (nchan.c): standard output is closed, and input, errors and the exit go on."""
+        """As sshd's chan_rcvd_eow (nchan.c): close standard output only; input, standard error and the exit go on."""
         if self._streams is not None:
             self._streams.close_output()
         self._learn(end.OutputRefused(ended=self._output_has_ended))
         self._channel.drop_output()
 
     def _input_refused(self) -> None:
-        """The process has closed its input: a client that sends on for nobody is told, if it is one that understands.
+        """The process has closed its input: tell the client to stop sending, if the client understands that message.
 
         As sshd's chan_write_failed2 (nchan.c).
         """
@@ -298,10 +298,10 @@ class Session(asyncssh.SSHServerSession[bytes]):
                 self._learn(end.Output())
 
     def _write(self, data: bytes, datatype: int | None = None) -> bool:
-        """Everything that a client's terminal shows goes through here: processes' output and our own words.
+        """Write everything that a client's terminal shows: the process's output and our own messages.
 
-        So does the output of sessions without a terminal. False: the client has closed the channel, or been told that
-        no more comes, and nothing was written.
+        The output of sessions without a terminal goes through here, too. False: the client has closed the channel, or
+        EOF was sent, and nothing was written.
         """
         if not self._channel.takes_data:
             return False
@@ -318,16 +318,16 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._learn(end.Exited())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The channel is gone, by our hand or the client's: let go of everything."""
+        """The channel is gone, closed by us or by the client: release everything."""
         self._learn(end.Gone(lost=exc is not None))
-        self._forget_network()  # of a session without a process, too
+        self._forget_network()  # also for a session without a process
         if self._open and self._channel.x11 is not None:
             self._context.end_x11(self._channel.x11)
         is_cut_off = exc is not None and self._end.channel is not end.Channel.CLOSED
         self._context.on_closed(self._context.session, is_cut_off)
 
     def _learn(self, fact: end.Fact) -> None:
-        """Do what is due after `fact`. What is done may be the next fact, before this returns."""
+        """Do what is due after `fact`. That may cause the next fact, and call this again before it returns."""
         self._end, due = end.step(self._end, fact)
         for each in due:
             self._do(each)

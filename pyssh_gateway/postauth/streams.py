@@ -13,7 +13,7 @@ from pyssh_gateway.system.descriptors import two_more
 from pyssh_gateway.system.pty_size import set_size
 
 PROCESS_STREAMS = 3
-"""How many of the descriptors that the spawner sends are the process's; one more is for a built-in server's events."""
+"""At most this many of the spawner's descriptors are the process's; one more carries a built-in server's events."""
 
 STDERR = asyncssh.EXTENDED_DATA_STDERR
 
@@ -21,9 +21,9 @@ STDERR = asyncssh.EXTENDED_DATA_STDERR
 class Streams:
     """Owns a pty's master, or the pipes of standard input, output and error, until it is closed.
 
-    `deliver` gets output and the kind of data that it is in SSH, `at_end` is called when an output has ended, `on_room`
-    when input that had to wait has been written, `on_refused` when the process has closed its input. `hold` is told how
-    many bytes of input more (or fewer) wait.
+    `deliver` gets output and its SSH data type, `at_end` is called when an output has ended, `on_room` when input that
+    had to wait has been written, `on_refused` when the process has closed its input. `hold` gets how many bytes of
+    input more (or fewer, if negative) wait.
     """
 
     def __init__(
@@ -39,11 +39,12 @@ class Streams:
         on_refused: Callable[[], None],
         hold: Callable[[int], None],
     ) -> None:
-        """Take `descriptors` over, or leave them alone and raise `OSError`: there are no descriptors left."""
+        """Take `descriptors` over. If no descriptors are left, raise `OSError` and leave them to the caller."""
         self.is_pty = is_pty
         self._master: int | None = None
         if is_pty:
-            # The source closes its own when everybody has left the terminal; the last one holds it until we let go.
+            # The source closes its descriptor when no process has the terminal open any more; `_master` keeps the pty
+            # until `close`.
             writing, self._master = two_more(descriptors[0])
             outputs: list[tuple[int, int | None]] = [(descriptors[0], None)]
         else:
@@ -73,7 +74,7 @@ class Streams:
             source.set_reading(reading)
 
     def read_all(self, most: int, flow: Flow) -> int:
-        """Read what is there without waiting, until `flow` is closed or `most` bytes have come; returns how many."""
+        """Read available output without waiting, until `flow` is closed or `most` bytes were read; returns how many."""
         size = 0
         while size < most and flow.is_open and (more := self._read_now()):
             size += more
@@ -83,14 +84,14 @@ class Streams:
         return next((size for source in self._sources if (size := source.read_now())), 0)
 
     def close_output(self) -> None:
-        """Read standard output no more: who writes it gets SIGPIPE. Standard error goes on.
+        """Stop reading standard output: its writers get SIGPIPE. Standard error goes on.
 
-        A terminal stays open, so that who writes to it waits until it is hung up; sshd's has two descriptors, too.
+        A terminal stays open, so its writers wait until it is hung up; sshd has a second descriptor of it, too.
         """
         self._sources[0].close()
 
     def write(self, data: bytes) -> bool:
-        """Input for the process; False if some of it has to wait, and more should not come before `on_room`."""
+        """Input for the process; False if some of it has to wait, and the caller should pause until `on_room`."""
         return self._sink.write(data)
 
     def end_input(self) -> None:
@@ -98,22 +99,22 @@ class Streams:
         self._sink.end()
 
     def refuse_input(self) -> None:
-        """Nobody reads the input any more, whoever may still hold it."""
+        """Close the input and discard what waits, even if some process still holds its other end."""
         self._sink.refuse()
 
     def leave_outputs(self) -> list[int]:
-        """Stop reading the outputs of a process without a terminal. Those still open are the caller's from now on."""
+        """Stop reading the outputs of a process without a terminal; returns those still open, for the caller to own."""
         return [descriptor for source in self._sources if (descriptor := source.leave()) is not None]
 
     def resize(self, columns: int, rows: int, width: int, height: int) -> None:
-        """The client's window has another size."""
+        """The client's terminal window has a new size."""
         if self._master is not None:
             with suppress(OSError):
                 set_size(self._master, columns, rows, width, height)
 
     @property
     def takes_lines(self) -> bool:
-        """Whether programs get what is typed by the line (ICANON of termios(3)); the master shows the slave's modes."""
+        """Whether programs get typed input by the line (ICANON of termios(3)); the master shows the slave's modes."""
         if self._master is None:
             return False
         try:
@@ -122,7 +123,7 @@ class Streams:
             return False
 
     def send_break(self) -> bool:
-        """A break on the terminal's line, whose length means nothing to a pty; False without a terminal."""
+        """Send a break on the terminal; its length means nothing to a pty. False without a terminal."""
         if self._master is None:
             return False
         with suppress(termios.error):
@@ -130,9 +131,9 @@ class Streams:
         return True
 
     def close(self, input_seconds: float) -> None:
-        """Let go: a pty's processes are hung up by the kernel, others see their pipes close.
+        """Close everything: the kernel hangs up a pty's processes, others see their pipes close.
 
-        What has been sent to the process already may be read for `input_seconds` more.
+        The process may read waiting input for `input_seconds` more.
         """
         for source in self._sources:
             source.close()

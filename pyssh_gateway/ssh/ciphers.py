@@ -1,10 +1,10 @@
 """The ciphers of the transport (RFC 4253 section 6), one object for each direction, with state that can be handed over.
 
-asyncssh's make a cipher object for every packet, copy it several times, and keep their position where it can't be read.
-Here a packet is put together once, in the buffer that it is encrypted in, and `state` says all that another process
-needs to go on with the same direction: algorithm, keys and position.
+asyncssh's ciphers make a cipher object for every packet, copy the packet several times, and do not expose their
+position. Here a packet is put together once, in the buffer that it is encrypted in, and `state` returns all that
+another process needs to continue the same direction: algorithm, keys and position.
 
-A position may never be used twice: an object whose state was handed over must not be used any more.
+A position must never be used twice: an object whose state was handed over must not be used any more.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ _NO_TAG = bytes(TAG_BYTES)
 _LENGTH_BYTES = 4
 _AES_BLOCK_BYTES = 16
 _CHACHA_BLOCK_BYTES = 8
-"""A stream cipher's block is 8 bytes to the protocol (RFC 4253 section 6; OpenSSH's cipher.c)."""
+"""For the protocol a stream cipher's block is 8 bytes (RFC 4253 section 6; OpenSSH's cipher.c)."""
 
 _UNENCRYPTED_BLOCK_BYTES = 8
 
@@ -43,11 +43,11 @@ class PacketCipher(Encryption):
     """One direction of a connection: asyncssh's interface, a faster one for sending, and `state`."""
 
     length_is_apart = True
-    """Whether the length field does not count towards the whole blocks that a packet has to be."""
+    """Whether the length field is left out when a packet is padded to whole blocks."""
 
     @abstractmethod
     def state(self) -> CipherState:
-        """Where this direction is: at the packet that is being received, or that would be sent next."""
+        """The state of this direction, at the packet that is being received or would be sent next."""
 
     @abstractmethod
     def seal(self, sequence: int, message_type: int, parts: tuple[bytes, ...]) -> bytearray:
@@ -58,7 +58,7 @@ class PacketCipher(Encryption):
 
 
 def from_state(state: CipherState) -> PacketCipher:
-    """The direction that `state` describes. Raises ValueError for what is no such state."""
+    """The cipher of the direction that `state` describes. Raises ValueError for an invalid state."""
     if state.cipher in _GCM_KEY_BYTES:
         return GcmCipher(state)
     if state.cipher == CHACHA:
@@ -67,11 +67,11 @@ def from_state(state: CipherState) -> PacketCipher:
 
 
 def taking_over(other: Encryption, cipher: str, mac: str) -> PacketCipher:
-    """The same direction as asyncssh's object, which has sealed and opened nothing yet and must not be used any more.
+    """A cipher of ours in place of asyncssh's `other`, which must not have been used yet and must not be used any more.
 
     `cipher` and `mac` are the negotiated names.
     """
-    # asyncssh has no public way to its keys; a contract test holds these.
+    # asyncssh gives no public access to its keys; a contract test covers these attributes.
     if isinstance(other, GCMEncryption):
         gcm = other._cipher  # noqa: SLF001 - see above
         return GcmCipher(CipherState(cipher, gcm._key, gcm._iv))  # noqa: SLF001 - see above
@@ -142,9 +142,10 @@ class GcmCipher(PacketCipher):
         return packet
 
     def open(self, packet: memoryview) -> bytes | None:
-        """What follows the length field of a whole binary packet, decrypted; None if the tag is wrong.
+        """The decrypted part of a whole binary packet after its length field; None if the tag is wrong.
 
-        Into new bytes, which the message keeps: as fast as `decrypt_into` the same place, and then a copy is due.
+        It is decrypted into new bytes, which the message keeps. `decrypt_into` the same place is no faster and would
+        need a copy afterwards.
         """
         try:
             return self._aead.decrypt(self._next_nonce(), packet[_LENGTH_BYTES:], packet[:_LENGTH_BYTES])
@@ -240,7 +241,8 @@ _CTR_KEY_BYTES = {"aes128-ctr": 16, "aes192-ctr": 24, "aes256-ctr": 32}
 class CtrCipher(PacketCipher):
     """AES-CTR (RFC 4344 section 4) with HMAC-SHA-2 (RFC 6668), encrypt-then-MAC or plain.
 
-    Old libssh2 has nothing else. A packet is a whole number of blocks, so between packets the position is a counter.
+    Old libssh2 supports nothing else. A packet is a whole number of blocks, so between packets the position is just the
+    block counter.
     """
 
     def __init__(self, state: CipherState) -> None:
@@ -258,12 +260,12 @@ class CtrCipher(PacketCipher):
         self._packet_at = 0
 
     def state(self) -> CipherState:
-        """As `PacketCipher`. A packet of which only the beginning has come counts as not begun."""
+        """As `PacketCipher`. A packet that has only been received in part counts as not begun."""
         position = (self._start + self._packet_at) % (1 << 8 * _AES_BLOCK_BYTES)
         return CipherState(self._name, self._key, position.to_bytes(_AES_BLOCK_BYTES, "big"), self._mac, self._mac_key)
 
     def _apply(self, data: bytes | bytearray) -> bytes:
-        """Encrypt or decrypt whole blocks: the same in counter mode."""
+        """Encrypt or decrypt whole blocks, which is the same operation in counter mode."""
         self._blocks += len(data) // _AES_BLOCK_BYTES
         return self._stream.update(data)
 
@@ -293,7 +295,7 @@ class CtrCipher(PacketCipher):
         return packet
 
     def decrypt_header(self, seq: int, first_block: bytes, header_len: int) -> tuple[bytes, bytes]:
-        """The packet's first block, in clear where the length is encrypted, and the length field."""
+        """The packet's first block, decrypted if the length is encrypted, and the length field."""
         if not self._etm:
             first_block = self._apply(first_block)
         return first_block, first_block[:header_len]

@@ -1,7 +1,7 @@
-"""Gives every message to what serves it, or does with it what sshd would (`core.dispatch`).
+"""Passes every message to its handler, or treats it as sshd would (`core.dispatch`).
 
-asyncssh ends the connection for messages that come at a wrong time, many of which sshd lets pass; clients in the field
-rely on that.
+asyncssh ends the connection for a message that comes at the wrong time. sshd tolerates many of those, and clients in
+the field rely on that.
 """
 
 import inspect
@@ -19,7 +19,7 @@ _USERAUTH = b"ssh-userauth"
 
 
 class Dispatch(Receiving):
-    """What stands in the place of asyncssh's choice of a handler."""
+    """Replaces asyncssh's choice of a message's handler."""
 
     def dispatch(self, message: Message) -> None:
         """Have a message served. Raises `DisconnectError`."""
@@ -39,7 +39,7 @@ class Dispatch(Receiving):
             self.message_served(number, sequence)
 
     def _message_arrives(self, number: int, packet: SSHPacket) -> None:
-        """A message has come, and nothing has been done with it yet."""
+        """A message has come, and is about to be served; for a subclass."""
 
     @property
     def _moment(self) -> Moment:
@@ -55,13 +55,13 @@ class Dispatch(Receiving):
         )
 
     def _serve_message(self, where: Route, number: int, sequence: int, packet: SSHPacket) -> object:
-        """What a handler of asyncssh's returns: something to be awaited, or nothing of interest."""
+        """Serve a message by its route; returns what the handler returns, which may have to be awaited."""
         if where is Route.CONNECTION:
             return self.process_packet(number, sequence, packet)
         if where is Route.KEY_EXCHANGE and self._kex is not None:
             if not self._ignore_first_kex:
                 return self._serve_key_exchange(number, sequence, packet)
-            self._ignore_first_kex = False  # it was guessed, and wrongly (RFC 4253 section 7)
+            self._ignore_first_kex = False  # a wrong guess (RFC 4253 section 7)
             return None
         if where is Route.PING:
             self._answer_ping(packet.get_string())
@@ -74,19 +74,19 @@ class Dispatch(Receiving):
 
     @abstractmethod
     def _serve_key_exchange(self, number: int, sequence: int, packet: SSHPacket) -> object:
-        """The same for the message of the key exchange that is under way."""
+        """The same for a message of the key exchange in progress."""
 
     def _serve_channel(self, number: int, sequence: int, packet: SSHPacket) -> object:
         channel_number = packet.get_uint32()
         channel = self._channels.get(channel_number)
         if channel is not None:
             return channel.process_packet(number, sequence, packet)
-        if number != CHANNEL_WINDOW_ADJUST:  # which crosses with the end of a channel: channels.c passes over it
+        if number != CHANNEL_WINDOW_ADJUST:  # may cross with the channel's end: channels.c ignores it
             raise asyncssh.ProtocolError(f"Invalid channel number {channel_number} received")
         return None
 
     def _answer_ping(self, data: bytes) -> None:
-        """As packet.c: not before authentication, and not while keys are exchanged."""
+        """As packet.c: answer neither before authentication nor during a key exchange."""
         if self._auth_complete and self._kex_complete:
             self.send_packet(PONG, String(data))
 
@@ -97,7 +97,7 @@ class Dispatch(Receiving):
         super()._process_service_request(pkttype, pktid, packet)
 
     def _process_global_response(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
-        """An answer to nothing: phpseclib's to `hostkeys-00@openssh.com`, which wants none. sshd passes over it."""
+        """Ignore an unasked answer, as sshd does: phpseclib answers `hostkeys-00@openssh.com`, which wants none."""
         if self._global_request_waiters:
             super()._process_global_response(pkttype, pktid, packet)
 

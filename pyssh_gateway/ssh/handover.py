@@ -1,8 +1,8 @@
-"""A connection whose client was accepted goes on elsewhere: its state is given away, and taken up.
+"""Hand-over of a connection at login: one process gives its state away, and another process takes it up.
 
-The one that has spoken with a stranger never says USERAUTH_SUCCESS. It says what another needs to go on
-(`ipc.handover.ConnectionState`), and forgets the connection without ending it. The other says SUCCESS first, and then
-serves what the client had sent ahead. The client notices nothing.
+The process that has served the unauthenticated client never sends USERAUTH_SUCCESS. It sends the state that another
+process needs (`ipc.handover.ConnectionState`), and forgets the connection without ending it. The other process first
+sends SUCCESS, and then serves what the client had sent ahead. The client notices nothing.
 """
 
 import asyncio
@@ -23,15 +23,15 @@ from pyssh_gateway.ssh.options import CIPHERS, SIGNATURE_ALGORITHMS
 from pyssh_gateway.ssh.transport import Transport
 
 _UNTIL_SUCCESS = "hand-over"
-"""Why nothing is served that the client has sent ahead."""
+"""The reason to hold input that the client has sent ahead."""
 
 
 class NotAtBoundary(Exception):
-    """Nobody else could go on with the connection as it is; the text says why."""
+    """The connection can't be handed over at this point; the text says why."""
 
 
 class Movable(Transport):
-    """A transport that gives its connection away at the login, or goes on with one from its `state`."""
+    """A transport that hands its connection over at login, or continues one from its `state`."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Movable(Transport):
     # -- giving it away -----------------------------------------------------------------------------------------
 
     async def send_userauth_success(self) -> None:
-        """Give the connection away: whoever goes on with it says that the client is in."""
+        """Hand the connection over instead: the process that takes it over sends the message."""
         self._flush()
         try:
             state = encode(state_of(self))
@@ -59,7 +59,7 @@ class Movable(Transport):
         self.services.hand_over(state, sock)
 
     def state(self) -> ConnectionState:
-        """What another needs to go on after the packet that is being served. Raises NotAtBoundary."""
+        """All that another process needs to continue after the packet that is being served. Raises NotAtBoundary."""
         sending, receiving = self._send_encryption, self._recv_encryption
         if self._transport is None or self._transport.is_closing():
             raise NotAtBoundary("it is closed")
@@ -105,16 +105,16 @@ class Movable(Transport):
         )
 
     def _let_go(self) -> socket.socket:
-        """Forget the connection and return a socket by which it lives on. Nobody is told that it is over. OSError."""
+        """Forget the connection without reporting its end; returns a duplicate of its socket. Raises OSError."""
         transport, own = self._transport, self._socket
-        assert transport is not None  # noqa: S101 - `state` has looked
+        assert transport is not None  # noqa: S101 - `state` has checked
         assert own is not None  # noqa: S101 - it comes with the transport
         sock = own.dup()
         self._transport = None
-        # Its owner goes on, and the authentication is what calls this: neither is to be ended.
+        # Detach both, so that they are not ended: the owner goes on, and the authentication is this method's caller.
         self._auth = None
         self._owner = None  # type: ignore[assignment]  # as in asyncssh's own _cleanup
-        transport.abort()  # closes this descriptor alone: nothing waits to be written, and the other keeps it open
+        transport.abort()  # nothing waits to be written, and the duplicate keeps the socket open
         self._data_turns.end()
         self._cleanup(None)
         return sock
@@ -122,7 +122,7 @@ class Movable(Transport):
     # -- taking it up -------------------------------------------------------------------------------------------
 
     def _take_up(self, state: ConnectionState) -> None:
-        """Be where `state` says. Raises ValueError for ciphers that are none."""
+        """Continue from `state`. Raises ValueError for invalid ciphers."""
         self._client_version, self._server_version = state.client_version, state.server_version
         self._session_id, self._strict_kex = state.session_id, state.strict_kex
         self._send_seq, self._recv_seq = state.send_sequence, state.receive_sequence
@@ -163,14 +163,14 @@ class Movable(Transport):
         self.hold_input(_UNTIL_SUCCESS)
 
     def _send_version(self) -> None:
-        """The first thing to be said: the identification line, or that the client is in."""
+        """Send the first message: the identification line, or USERAUTH_SUCCESS after a hand-over."""
         if self._goes_on:
             self.create_task(self._succeed())
         else:
             super()._send_version()
 
     async def _succeed(self) -> None:
-        if self._transport is None:  # it was ended before it began
+        if self._transport is None:  # the connection ended before this task began
             return
         await super().send_userauth_success()
         self.release_input(_UNTIL_SUCCESS)
@@ -182,5 +182,5 @@ def state_of(connection: Movable) -> ConnectionState:
 
 
 def _ours(ciphers: Iterable[str]) -> tuple[str, ...]:
-    """Those that we know: a client may name thousands."""
+    """The ciphers among `ciphers` that we know: a client may name thousands."""
     return tuple(name for name in CIPHERS if name in ciphers)

@@ -1,4 +1,4 @@
-"""A key exchange (RFC 4253 sections 7 and 8): what is offered, and when; which guesses are right; the signature."""
+"""Key exchange (RFC 4253 sections 7 and 8): what we offer and when, whether the client's guess is right, signatures."""
 
 import asyncio
 import socket
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
     from asyncssh.kex_dh import _KexDHBase
 
 _FIRST_KEX_FOLLOWS = -5
-"""Where a KEXINIT has `first_kex_packet_follows`: before its last field, a reserved uint32 (RFC 4253 section 7.1)."""
+"""Index of `first_kex_packet_follows` in a KEXINIT: before its last field, a reserved uint32 (RFC 4253 section 7.1)."""
 
 _TCP_INFO_BYTES = 256
-"""What the kernel may write of `struct tcp_info`: more than the part that is looked at."""
+"""Most bytes of `struct tcp_info` that the kernel may write: more than the part that is used."""
 
 
 class SigningError(Exception):
-    """A signature with a host key can't be had. The message is for the log and for the peer."""
+    """No signature with a host key could be made. The message is for the log and for the peer."""
 
 
 class Services(msgspec.Struct, frozen=True):
-    """What a connection needs from its listener, and its listener is told; see `core.steering.CipherSteering`.
+    """What a connection needs from its listener, and reports to it; see `core.steering.CipherSteering`.
 
-    `sign` (algorithm, exchange hash) gives the signature with the host key that is offered for the algorithm, or raises
-    SigningError. `prove` (public keys, algorithm of RSA keys) gives the answer to a `hostkeys-prove` request, None to
-    refuse it.
+    `sign` (algorithm, exchange hash) returns the signature with the host key that is offered for the algorithm, or
+    raises SigningError. `prove` (public keys, algorithm of RSA keys) returns the answer to a `hostkeys-prove` request,
+    or None to refuse it.
 
-    `only_gcm` decides by the client's identification line and, if they have come, its ciphers; `wait` how long to wait
-    for them, by the line and the seconds of a round trip. `spoke` is told of the first bytes. `is_direct`:
-    no proxy has brought the client. `hand_over` gets the state of a connection whose client was accepted, and a socket
-    of its own for it: from there on it goes on elsewhere.
+    `only_gcm` decides whether to offer only AES-GCM, by the client's identification line and, if they have come, its
+    ciphers. `wait` decides how long to wait for those (in seconds), by the line and the round-trip time (in seconds).
+    `spoke` is called at the first bytes. `is_direct`: the client did not come through a proxy. `hand_over` gets the
+    state of a connection whose client was accepted, and a duplicate of its socket: another process continues it.
     """
 
     sign: Callable[[bytes, bytes], Awaitable[bytes]]
@@ -54,7 +54,7 @@ class Services(msgspec.Struct, frozen=True):
 
 
 class KeyExchange(Dispatch):
-    """What stands in the place of asyncssh's beginning of a key exchange."""
+    """Replaces the beginning of asyncssh's key exchange."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, options: SSHServerConnectionOptions, services: Services
@@ -67,24 +67,24 @@ class KeyExchange(Dispatch):
         self.kex_algorithm = b""
         self.client_host_key_algs: tuple[bytes, ...] = ()
         self.client_ciphers: Ciphers | None = None
-        # OpenSSH's PROTOCOL section 1.9: its clients hide the times of keystrokes only from a server that answers PING.
+        # OpenSSH's PROTOCOL section 1.9: its clients obfuscate keystroke timing only if the server answers PING.
         self._extensions_to_send[b"ping@openssh.com"] = b"0"
 
     def _send_kexinit(self) -> None:
-        """Send our KEXINIT, the first one after what has come already, or as soon as the client's has if that is near.
+        """Send our KEXINIT. The first one waits for the client's KEXINIT if that is expected soon.
 
-        asyncssh sends it when the client's identification has come; what it offers should suit the client.
+        asyncssh sends it when the client's identification has come. We wait because our offer should suit the client.
         """
         if self._session_id:
             self._send_kexinit_now()
             return
         wait = self.services.wait(self._client_version, self._round_trip())
         send = self._send_first_kexinit
-        # Without a wait as well: the client's may be in what has been received, and is looked at before this is called.
+        # Deferred even without a wait: the client's KEXINIT may have been received already, and is then served first.
         self._kexinit_waits = self._loop.call_later(wait, send) if wait else self._loop.call_soon(send)
 
     def _round_trip(self) -> float | None:
-        """The kernel's own measure; None if it measures somebody else."""
+        """The round-trip time that the kernel has measured; None if it measured the one to a proxy."""
         if self._socket is None or not self.services.is_direct:
             return None
         try:
@@ -93,15 +93,15 @@ class KeyExchange(Dispatch):
             return None
 
     def _message_arrives(self, number: int, packet: SSHPacket) -> None:
-        """Whatever comes first is the end of the wait."""
+        """The first message, whatever it is, ends the wait."""
         if self._kexinit_waits is not None:
             self._send_first_kexinit(ciphers_of(packet.get_remaining_payload()) if number == KEXINIT else None)
 
     def _send_first_kexinit(self, ciphers: Ciphers | None = None) -> None:
         """Offer the ciphers that suit the client.
 
-        The client's order decides (RFC 4253 section 7.1) and OpenSSH's puts ciphers first that cost us a multiple of
-        AES-GCM, so those are not offered to a client that has AES-GCM.
+        The client's order decides (RFC 4253 section 7.1), and OpenSSH's client puts first ciphers that cost us several
+        times as much as AES-GCM. Those are not offered to a client that supports AES-GCM.
         """
         if self._kexinit_waits is None or self._transport is None:
             return
@@ -115,11 +115,11 @@ class KeyExchange(Dispatch):
         super()._send_kexinit()
 
     def report_ciphers(self) -> None:
-        """Somebody has logged in: tell the steering what this client has."""
+        """The client has logged in: tell the cipher steering what this client supports."""
         self.services.logged_in(self._client_version, self.client_ciphers)
 
     def _choose_alg(self, alg_type: str, local_algs: Any, remote_algs: Any) -> bytes:
-        """RFC 4253 section 7.1; remembers that a client was offered too little, so that its next try gets it all."""
+        """RFC 4253 section 7.1. Reports that no cipher matched, so that the client's next attempt is offered all."""
         if alg_type == "key exchange":
             self._same_first_kex = bool(remote_algs) and local_algs[0] == remote_algs[0]
         try:
@@ -133,9 +133,9 @@ class KeyExchange(Dispatch):
         return chosen
 
     def _serve_key_exchange(self, number: int, sequence: int, packet: SSHPacket) -> Awaitable[None] | None:
-        """Compute the keys; what is returned gets the signature over the exchange hash, and sends the reply.
+        """Compute the keys; returns an awaitable that gets the signature over the exchange hash and sends the reply.
 
-        asyncssh signs at once, with a key that it has. Errors of the peer's are raised at once, as by asyncssh's.
+        asyncssh's own signs at once, with a key in memory. The peer's errors are raised at once, as in asyncssh.
         """
         kex = cast("_KexDHBase", self._kex)
         replies: list[Awaitable[None]] = []
@@ -150,7 +150,7 @@ class KeyExchange(Dispatch):
 
     async def _reply(self, kex: "_KexDHBase", key_data: bytes, k: bytes, h: bytes) -> None:
         host_key = self._server_host_key
-        if host_key is None:  # asyncssh fails the exchange if there is none
+        if host_key is None:  # asyncssh has failed the exchange already
             return
         try:
             signature = await self.services.sign(host_key.algorithm, h)
@@ -162,7 +162,7 @@ class KeyExchange(Dispatch):
         self.send_newkeys(k, h)
 
     def choose_server_host_key(self, peer_host_key_algs: Any) -> bool:
-        """Judge a guessed key exchange packet, which asyncssh does by the chosen algorithm alone.
+        """Judge a guessed key exchange packet; asyncssh looks only at the chosen algorithm.
 
         RFC 4253 section 7: the guess was wrong, and its packet is ignored, unless both sides' lists for key exchange
         and for host keys begin with the same entry. dropbear guesses, and sends the packet again if it was wrong.

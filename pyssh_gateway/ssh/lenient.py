@@ -1,7 +1,7 @@
-"""A channel that takes what channels.c takes from a client that has lost track of the channel's state.
+"""A channel that tolerates the same messages in a wrong state as OpenSSH's channels.c.
 
-asyncssh ends the connection, and with it every other channel, for an EOF that is sent twice. What sshd does not forgive
-ends it here, too: anything but a window adjustment for a channel that has been closed by both.
+asyncssh ends the connection, and with it every other channel, for an EOF that is sent twice. What sshd does not
+tolerate ends the connection here, too: any message but a window adjustment for a channel that both sides have closed.
 """
 
 from asyncssh.constants import (
@@ -17,11 +17,11 @@ from asyncssh.packet import SSHPacket
 from pyssh_gateway.ssh.sending import FairChannel
 
 _ENDED = frozenset({"eof_pending", "eof", "close_pending"})
-"""The client has said that it would send no more data. It may have been asked for too much to remember that."""
+"""The states after the client's EOF or close. Data that it sends after that is ignored."""
 
 
 class LenientChannel(FairChannel):
-    """Any channel of a server: nothing that it receives is extended data."""
+    """Any channel of a server, which never expects extended data."""
 
     def _process_data(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
         if self._recv_state not in _ENDED:
@@ -45,7 +45,7 @@ class LenientChannel(FairChannel):
             super()._process_request(pkttype, pktid, packet)
 
     def _process_window_adjust(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
-        """It crosses with our close: the client could not know."""
+        """Ignore one that has crossed with our close: the client could not know of it."""
         if self._recv_state not in {"closed", "close_pending"}:
             super()._process_window_adjust(pkttype, pktid, packet)
 

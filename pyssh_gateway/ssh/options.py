@@ -1,4 +1,4 @@
-"""Which algorithms are offered, and asyncssh's settings: nothing that is not said here is on."""
+"""The algorithms that are offered, and asyncssh's settings: every feature not named here is off."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from asyncssh.public_key import SSHKeyPair
 from pyssh_gateway.core.steering import GCM_CIPHERS
 
 KEX_ALGORITHMS = (
-    # First, so that a client that guesses (dropbear) guesses right; for all others the client's order decides.
+    # First, so that the guess of a client that guesses (dropbear) is right; otherwise the client's order decides.
     "curve25519-sha256",
     "curve25519-sha256@libssh.org",
     "mlkem768x25519-sha256",
@@ -37,14 +37,14 @@ SIGNATURE_ALGORITHMS = (
 
 
 _NEVER = 365 * 86400.0
-"""Seconds until a connection on which nobody has logged in makes new keys. It has ended long before."""
+"""Rekey interval before login, in seconds: in effect never, since the login timeout is much shorter."""
 
 
 class PublicHostKey(SSHKeyPair):
-    """A key of the server's, whose private half is elsewhere: it can't sign (see `KeyExchange`).
+    """A host key without its private half, which another process holds: it can't sign (see `KeyExchange`).
 
-    There is one object for each signature algorithm. asyncssh would have one for a key, and write into it the algorithm
-    that a client has chosen, so that another client gets it, too.
+    There is one object for each signature algorithm. asyncssh would use one object for each key, and write into it the
+    algorithm that one client has chosen, which would then apply to other clients, too.
     """
 
     def __init__(self, algorithm: bytes, public_key: bytes) -> None:
@@ -61,12 +61,12 @@ def options(
     rekey_bytes: int = 2**30,
     rekey_seconds: float = _NEVER,
 ) -> SSHServerConnectionOptions:
-    """asyncssh's settings for every connection: nothing that is not said here is on.
+    """asyncssh's settings for every connection: every feature not named here is off.
 
-    `offered` are signature algorithms and the public keys that sign with them in key exchange, in their order,
-    `announced` all public keys that clients may learn. `identification` is what follows SSH-2.0- in our line. A client
-    that is silent is asked every `keepalive` seconds (0: never) whether it is there, and is gone after so many misses.
-    New keys are made after `rekey_bytes` either way, or after `rekey_seconds` (0: at no time).
+    `offered` are the pairs of signature algorithm and public key for key exchange, in order of preference. `announced`
+    are all public keys that clients may learn. `identification` follows SSH-2.0- in our identification line. A silent
+    client gets a keepalive every `keepalive` seconds (0: never), and is disconnected after `keepalive_misses` without
+    an answer. New keys are made after `rekey_bytes` in either direction, or after `rekey_seconds` (0: no time limit).
     """
     keys = OrderedDict[bytes, SSHKeyPair]((name, PublicHostKey(name, blob)) for name, blob in offered)
     made = SSHServerConnectionOptions(
@@ -83,10 +83,10 @@ def options(
         host_based_auth=False,
         password_auth=False,
         kbdint_auth=False,
-        gss_host=None,  # the default looks our name up in the DNS
+        gss_host=None,  # by default asyncssh looks our host name up in the DNS
         gss_kex=False,
         gss_auth=False,
-        login_timeout=0,  # monitor.arrivals.strangers has the clock
+        login_timeout=0,  # monitor.arrivals.strangers enforces the timeout
         keepalive_interval=keepalive,
         keepalive_count_max=keepalive_misses,
         rekey_bytes=rekey_bytes,
@@ -98,6 +98,6 @@ def options(
         allow_scp=False,
     )
     made.server_host_keys = keys
-    # asyncssh would announce those that are offered; of these it only wants the public keys.
+    # asyncssh would announce only the offered keys. It uses nothing but the public keys of these objects.
     made.all_server_host_keys = OrderedDict((blob, PublicHostKey(b"", blob)) for blob in announced)
     return made

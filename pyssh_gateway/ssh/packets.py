@@ -1,9 +1,9 @@
-"""Packets out of a stream of bytes (RFC 4253 section 6): one buffer, read by offsets, and each packet cut out once.
+"""Packets from a stream of bytes (RFC 4253 section 6): one buffer, read by offsets, and each packet copied out once.
 
-The socket is read straight into the buffer. A packet is decrypted out of it into the `bytes` that its message keeps, so
-nothing of it is copied before; decrypting in place would cost one copy more, since messages outlive the buffer.
+The socket is read straight into the buffer. A packet is decrypted from it into the `bytes` that its message keeps,
+without a copy before. Decrypting in place would cost one copy more, since messages outlive the buffer.
 
-Sans-io: it knows neither the socket nor what messages mean. Its errors are asyncssh's, which say how to disconnect.
+Sans-io: it knows neither the socket nor what messages mean. Its errors are asyncssh's, which carry the disconnect code.
 """
 
 import asyncssh
@@ -15,22 +15,22 @@ MAX_PACKET_BYTES = 256 * 1024
 """The longest packet, after its length field: PACKET_MAX_SIZE of OpenSSH's packet.c."""
 
 MIN_PACKET_BYTES = 5
-"""The shortest, there as well: a length of padding and four bytes of it (section 6)."""
+"""The shortest packet, as in packet.c: the padding length and four bytes of padding (section 6)."""
 
 MIN_PADDING_BYTES = 4
 
 BUFFER_BYTES = MAX_PACKET_BYTES + 64 * 1024
-"""A full-sized buffer: any packet fits, and beside the longest there is room for a read that is worth its call."""
+"""A full-sized buffer: the longest packet fits, with room left for a read of a useful size."""
 
 SMALL_BUFFER_BYTES = 16 * 1024
-"""A buffer for a peer that says little: what a read before authentication takes."""
+"""A buffer for a peer that sends little: the size of a read before authentication."""
 
 MIN_ROOM_BYTES = 4 * 1024
-"""With less room than this, bytes are moved, or the buffer is exchanged: a call for less is not worth it."""
+"""With less room than this, bytes are moved or the buffer is replaced: a smaller read is not worth its system call."""
 
 SPARE_BUFFERS = 2
-"""Full-sized buffers kept for the next connection that sends. Almost always one is in use at a time, since a buffer is
-given back when it is empty; a new one costs the kernel eighty pages."""
+"""Full-sized buffers kept for the next connection that sends. Usually only one is in use at a time, since a buffer is
+given back once it is empty; a new one costs the kernel eighty pages."""
 
 _HEADER_BYTES = 4
 
@@ -38,7 +38,7 @@ _spare: list[bytearray] = []
 
 
 class Message(SSHPacket):
-    """A packet's payload, read where it was decrypted: between the length of the padding and the padding."""
+    """A packet's payload, which lies between the padding length and the padding and is not copied out."""
 
     def __init__(self, packet: bytes) -> None:
         """`packet` is what follows the length field, in the clear."""
@@ -52,15 +52,15 @@ class Message(SSHPacket):
 
     @property
     def size(self) -> int:
-        """How many bytes of memory it keeps."""
+        """How many bytes of memory the message holds."""
         return len(self._packet)
 
     def get_consumed_payload(self) -> bytes:
-        """The payload up to here."""
+        """The payload up to the read position."""
         return self._packet[1 : self._idx]
 
     def get_remaining_payload(self) -> bytes:
-        """The payload from here on."""
+        """The payload from the read position on."""
         return self._packet[self._idx : self._len]
 
     def get_full_payload(self) -> bytes:
@@ -69,10 +69,10 @@ class Message(SSHPacket):
 
 
 class PacketReader:
-    """What a peer has sent and nobody has taken yet.
+    """The bytes that a peer has sent and that have not been taken yet.
 
     `room` and `received` put bytes in, `peek` and `skip` take the identification line out, `next` takes packets, and
-    `rest` is called when no more is taken for now. The buffer is only held while there is something in it.
+    `rest` is called when no more is taken for now. A buffer is only held while there is something in it.
     """
 
     def __init__(self) -> None:
@@ -81,16 +81,16 @@ class PacketReader:
         self._start = 0
         self._end = 0
         self._length = 0
-        """Of the packet that is being received; 0 while it is not known."""
+        """Length of the packet that is being received; 0 while it is not known."""
         self._first = b""
-        """Its first block, which had to be decrypted for the length."""
+        """The packet's first block, which had to be decrypted to learn the length."""
         self._encryption: PacketCipher | None = None
         self._block_bytes = 8
         self._mac_bytes = 0
         self._length_is_apart = False
 
     def use(self, encryption: PacketCipher | None, block_bytes: int, mac_bytes: int) -> None:
-        """From the next packet on these keys count."""
+        """Use these keys from the next packet on."""
         self._encryption = encryption
         self._block_bytes = block_bytes
         self._mac_bytes = mac_bytes
@@ -98,15 +98,15 @@ class PacketReader:
 
     @property
     def waiting_bytes(self) -> int:
-        """How many bytes have come that are in no packet yet."""
+        """How many bytes have been received and not been taken yet."""
         return self._end - self._start
 
     # -- what comes in ------------------------------------------------------------------------------------------
 
     def room(self, limit: int) -> memoryview:
-        """Where to read up to `limit` bytes to; never empty. What was read is told to `received`."""
+        """Where to read up to `limit` bytes to; never empty. Call `received` with the number of bytes read."""
         waiting = self._end - self._start
-        # Bytes are moved once as many have been taken in front of them, so that moving costs no more than taking.
+        # Bytes are only moved once at least as many before them have been taken: moving costs no more than taking.
         if self._start and self._start >= waiting:
             self._move(self._data)
         if len(self._data) - self._end < MIN_ROOM_BYTES:
@@ -121,7 +121,7 @@ class PacketReader:
         return self._view[self._end : self._end + limit]
 
     def _move(self, target: bytearray) -> None:
-        """Have what waits at the front of `target`. Nothing is resized: asyncio still holds a view of the buffer."""
+        """Move waiting bytes to the front of `target`. No buffer is resized: asyncio still holds a view of it."""
         waiting = self._end - self._start
         target[:waiting] = self._view[self._start : self._end]
         if target is not self._data:
@@ -129,11 +129,11 @@ class PacketReader:
         self._start, self._end = 0, waiting
 
     def received(self, count: int) -> None:
-        """`count` bytes have been read to where `room` said."""
+        """`count` bytes have been read into the view that `room` returned."""
         self._end += count
 
     def put(self, data: bytes) -> None:
-        """Have `data` follow what has come: bytes that another reader had and did not take, at most a full buffer."""
+        """Append `data`, at most a full buffer: bytes that another reader received and did not take."""
         if data:
             self.room(len(data))[:] = data
             self.received(len(data))
@@ -155,17 +155,17 @@ class PacketReader:
     # -- what goes out ------------------------------------------------------------------------------------------
 
     def peek(self, limit: int) -> bytes:
-        """What comes next, at most `limit` bytes of it."""
+        """The next bytes, at most `limit`, without taking them."""
         return bytes(self._view[self._start : min(self._end, self._start + limit)])
 
     def skip(self, count: int) -> None:
-        """Pass over `count` bytes."""
+        """Take `count` bytes and discard them."""
         self._start += count
 
     def next(self, sequence: int) -> Message | None:
-        """The next packet, which is the `sequence`-th; None until all of it has come.
+        """The next packet, whose number is `sequence`; None until all of it has come.
 
-        Raises `asyncssh.ProtocolError` if its length or padding is not one, `asyncssh.MACError` if it was altered.
+        Raises `asyncssh.ProtocolError` if its length or padding is invalid, `asyncssh.MACError` if it was altered.
         """
         if not self._length and not self._begin(sequence):
             return None
@@ -194,7 +194,7 @@ class PacketReader:
         return Message(packet)
 
     def _begin(self, sequence: int) -> bool:
-        """Find out how long the next packet is; False until so much of it has come."""
+        """Learn the length of the next packet; False until enough of it has come."""
         start, block = self._start, self._block_bytes
         if self._end - start < block:
             return False
@@ -207,7 +207,7 @@ class PacketReader:
         length = int.from_bytes(header, "big")
         if length > MAX_PACKET_BYTES:
             raise asyncssh.ProtocolError("Max packet size exceeded")
-        # As packet.c: whole blocks, in which the length field counts where it is encrypted with the rest.
+        # As packet.c: whole blocks; the length field counts if it is encrypted together with the rest.
         enciphered = length if self._length_is_apart else length + _HEADER_BYTES
         if length < MIN_PACKET_BYTES or enciphered % block:
             raise asyncssh.ProtocolError("Bad packet length")

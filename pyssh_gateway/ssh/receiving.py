@@ -1,8 +1,8 @@
 """The receiving half of a transport: bytes from the socket, packets in turns, each to its handler.
 
 asyncssh keeps what it has read in `bytes` that it copies twice for every packet, and serves all packets of a read
-before anybody else has a turn: 100,000 tiny packets held up everybody for seconds. Here a packet costs what is in it,
-and a connection has a budget for each turn of the loop.
+before any other connection has a turn: 100,000 tiny packets blocked all connections for seconds. Here the cost of a
+packet depends only on its size, and a connection has a budget for each turn of the loop.
 """
 
 import asyncio
@@ -25,28 +25,29 @@ from pyssh_gateway.ssh.packets import Message, PacketReader
 from pyssh_gateway.ssh.turns import Turns
 
 EARLY_READ_BYTES = 16 * 1024
-"""One read before authentication: what a stranger can have us keep beside an unfinished packet."""
+"""Size of one read before authentication: what an unauthenticated client can make us hold besides an unfinished
+packet."""
 
 READ_BYTES = 256 * 1024
-"""One read after authentication, and so the bytes of a turn: asyncio's own size. Full packets take 0.3 ms."""
+"""Size of one read after authentication, and so the bytes of a turn: asyncio's own size. Full packets take 0.3 ms."""
 
 COSTS = {MSG_CHANNEL_OPEN: 8}
-"""What counts as more than one packet in a turn's budget: to open a channel takes tasks, and maybe a socket, most of it
-after its packet was served."""
+"""Messages that count as several packets in a turn's budget. Opening a channel takes tasks and maybe a socket, mostly
+after its packet has been served."""
 
 KEEPALIVE_SLACK_SECONDS = 0.1
-"""How much earlier than said a keepalive may be sent: the timer is not set anew for each read of a transfer."""
+"""How much earlier than configured a keepalive may be sent, so that a transfer does not reset its timer every read."""
 
 _LONGEST_GREETING = 8192
-"""As much as asyncssh looks at for the end of an identification line (RFC 4253 section 4.2 has 255 bytes)."""
+"""How far asyncssh looks for the end of an identification line (RFC 4253 section 4.2 allows 255 bytes)."""
 
 
 _THROWN_AWAY = memoryview(bytearray(EARLY_READ_BYTES))
-"""Where every closed connection reads to: what still comes is only taken so that the peer reads our last words."""
+"""The buffer that all closed connections read into. Their input is only read so that the peer gets our last message."""
 
 
 class Receiving(SSHServerConnection, asyncio.BufferedProtocol):
-    """A connection's input. What is received is served in its order, one packet after the other."""
+    """A connection's input. Packets are served in order, one after the other."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, options: SSHServerConnectionOptions) -> None:
         super().__init__(loop, options)
@@ -81,7 +82,7 @@ class Receiving(SSHServerConnection, asyncio.BufferedProtocol):
             self._take_turn()
 
     def _may_go_on(self) -> bool:
-        """Whether the peer is still listened to after what it has sent; the subclass's limits."""
+        """Whether to go on after the bytes received so far; a subclass sets limits here."""
         return True
 
     def _reset_keepalive_timer(self) -> None:
@@ -91,12 +92,12 @@ class Receiving(SSHServerConnection, asyncio.BufferedProtocol):
             super()._reset_keepalive_timer()
 
     def hold_input(self, reason: str) -> None:
-        """Take no more packets, and do not read, until `release_input` has been called for each reason."""
+        """Serve no more packets, and stop reading, until `release_input` has been called for each reason."""
         self._held.add(reason)
         self._pause_or_resume_reading()
 
     def release_input(self, reason: str) -> None:
-        """Go on where `hold_input` stopped, in a turn of its own."""
+        """Continue where `hold_input` stopped, in a later turn."""
         if reason in self._held:
             self._held.discard(reason)
             if not self._held:
@@ -104,7 +105,7 @@ class Receiving(SSHServerConnection, asyncio.BufferedProtocol):
                 self._pause_or_resume_reading()
 
     def _pause_or_resume_reading(self) -> None:
-        """Read while there is nothing that could be served first: what was read is bounded by that."""
+        """Read only while no received packet could be served instead, which bounds what is held."""
         if self._transport is None:
             return
         waiting = self._reader.waiting_bytes
@@ -121,7 +122,7 @@ class Receiving(SSHServerConnection, asyncio.BufferedProtocol):
     # -- turns --------------------------------------------------------------------------------------------------
 
     def _take_turn(self) -> None:
-        """Serve packets until the budget of this turn is used up; the rest comes after everybody else's turn."""
+        """Serve packets until this turn's budget is used up; the rest follows after the other connections' turns."""
         try:
             self._serve()
         except asyncssh.DisconnectError as error:
@@ -172,7 +173,7 @@ class Receiving(SSHServerConnection, asyncio.BufferedProtocol):
         """Hand a message to its handler, and then to `await_handler` or `message_served`. Raises `DisconnectError`."""
 
     def await_handler(self, result: Awaitable[None], number: int, sequence: int) -> None:
-        """Serve no further packet until a handler that needs time has finished with this one."""
+        """Serve no further packet until the asynchronous handler of this one has finished."""
         self._handler = self.create_task(result)
         self._handler.add_done_callback(partial(self._handler_is_done, number, sequence))
 
@@ -182,7 +183,7 @@ class Receiving(SSHServerConnection, asyncio.BufferedProtocol):
         self._take_turn()
 
     def message_served(self, number: int, sequence: int) -> None:
-        """Go on to the next packet's number, and to its keys."""
+        """Count the packet, and switch to new keys after NEWKEYS."""
         if number > MSG_USERAUTH_LAST:
             self._auth_final = True
         if self._transport is None:
@@ -191,13 +192,13 @@ class Receiving(SSHServerConnection, asyncio.BufferedProtocol):
             raise asyncssh.ProtocolError("Sequence rollover before kex complete")
         self._recv_seq = sequence + 1 & 0xFFFFFFFF
         if number == MSG_NEWKEYS:
-            encryption = cast("PacketCipher | None", self._recv_encryption)  # `Transport.send_newkeys` sees to that
+            encryption = cast("PacketCipher | None", self._recv_encryption)  # made by `Transport.send_newkeys`
             self._reader.use(encryption, self._recv_blocksize, self._recv_macsize)
             if self._strict_kex:
                 self._recv_seq = 0
 
     def _cleanup(self, exc: Exception | None) -> None:
-        """The connection is over: nothing of its input is kept, and nobody needs what a handler still waits for."""
+        """The connection is over: drop its input, and cancel the handler that still runs."""
         if self._handler is not None:
             self._handler.cancel()
         super()._cleanup(exc)

@@ -1,7 +1,7 @@
 """The sending half of a channel (RFC 4254 section 5.2): data in packets of the size that the peer takes, in turns.
 
-asyncssh sends until the peer's window is full. A peer may take one byte in a packet, so that one read of 64 KiB became
-65,536 packets in one turn of the loop, and those of a hundred channels held up everybody for 15 s.
+asyncssh sends until the peer's window is full. A peer may limit packets to one byte: one read of 64 KiB became 65,536
+packets in one turn of the loop, and those of a hundred channels blocked all connections for 15 s.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from asyncssh.constants import (
 from asyncssh.packet import SSHPacket, UInt32
 
 TURN_PACKETS = 16
-"""Data packets of one channel before the others of its connection have a turn. One is the rule: more are only needed by
-a client that takes less in a packet than one read. sshd sends one (channels.c, channel_output_poll)."""
+"""Data packets of one channel before the other channels of its connection have a turn. Usually one is enough; there are
+only more for a client that limits packets to less than one read. sshd sends one (channels.c, channel_output_poll)."""
 
 MAX_WINDOW = 0xFFFFFFFF
-"""RFC 4254 section 5.2."""
+"""The largest window (RFC 4254 section 5.2)."""
 
 
 class DataTurns(Protocol):
@@ -32,20 +32,19 @@ class DataTurns(Protocol):
         """Whether one more data packet may be sent now; else `go_on` is called later."""
 
     def yield_data(self, go_on: Callable[[], None]) -> None:
-        """Have `go_on` called when others had their turn."""
+        """Have `go_on` called after the other channels had their turn."""
 
     def drop_data(self, go_on: Callable[[], None]) -> None:
-        """`go_on` is not called any more."""
+        """Do not call `go_on` any more."""
 
 
 class FairChannel(SSHChannel[bytes]):
-    """A channel that sends its data in turns. What waits is bounded: its source is paused meanwhile."""
+    """A channel that sends its data in turns. Waiting data is bounded, because its source is paused meanwhile."""
 
     def _flush_send_buf(self) -> None:
         """Send what the peer's window and this turn have room for, in packets of the size that the peer takes.
 
-        asyncssh's goes on until the window is full: a peer that takes one byte in a packet got 65,536 packets in one
-        turn of the loop.
+        asyncssh's method goes on until the window is full (see above).
         """
         turns = cast(DataTurns, self._conn)
         left = TURN_PACKETS
@@ -66,7 +65,7 @@ class FairChannel(SSHChannel[bytes]):
                 self._close_send()
 
     def write(self, data: bytes, datatype: int | None = None) -> None:
-        """Send what fits into one packet as it is, which is the rule; asyncssh's copies it first, for what may wait."""
+        """Send data that fits into one packet, the usual case, without the copy that asyncssh makes of all data."""
         if (
             0 < len(data) <= min(self._send_window, self._send_pktsize)
             and not self._send_buf
@@ -80,7 +79,7 @@ class FairChannel(SSHChannel[bytes]):
             super().write(data, datatype)
 
     def _send_data(self, data: bytes, datatype: int | None) -> None:
-        """One packet of data, whose parts are only joined where they are encrypted."""
+        """Send one packet of data; its parts are only joined for encryption."""
         conn, number = self._conn, self._send_chan
         if conn is None or number is None:
             return
@@ -91,7 +90,7 @@ class FairChannel(SSHChannel[bytes]):
             conn.send_packet(MSG_CHANNEL_EXTENDED_DATA, header, data, handler=self)
 
     def _next_data(self) -> tuple[bytes, int | None]:
-        """Take what fits into one packet off what waits to be sent."""
+        """Take as much waiting data as fits into one packet."""
         size = min(self._send_window, self._send_pktsize)
         waiting, datatype = self._send_buf[0]
         if len(waiting) > size:
@@ -102,7 +101,7 @@ class FairChannel(SSHChannel[bytes]):
             del self._send_buf[0]
         self._send_buf_len -= len(data)
         self._send_window -= len(data)
-        return cast(bytes, data), datatype  # what it is does not matter to what joins it
+        return cast(bytes, data), datatype  # may be a bytearray, which can be joined, too
 
     def _go_on_sending(self) -> None:
         if self._send_buf:  # else it has been dropped meanwhile
@@ -114,7 +113,7 @@ class FairChannel(SSHChannel[bytes]):
         super()._cleanup(exc)
 
     def _process_window_adjust(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
-        """More room to send. Too much of it ends the connection, as in sshd (channels.c, "overflows remote window")."""
+        """More room to send. An overflow ends the connection, as in sshd (channels.c, "overflows remote window")."""
         if self._recv_state not in {"open", "eof_pending", "eof"}:
             raise asyncssh.ProtocolError("Channel not open")
         self._send_window += packet.get_uint32()

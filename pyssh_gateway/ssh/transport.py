@@ -1,8 +1,8 @@
 """The transport (RFC 4253): the socket, sending, backpressure and the end of a connection; the fast path.
 
-This module, `receiving`, `sending`, `connection` and `channel` override asyncssh's private methods; the dependency is
-pinned to the minor version for their sake, and tests/wire/test_transport_contract.py fails when one of them goes away.
-What is in here is measured or cited: a login costs one delayed ACK less (QUICKACK), a packet one system call and two
+This module, `receiving`, `sending`, `connection` and `channel` override asyncssh's private methods. So the dependency
+is pinned to the minor version, and tests/wire/test_transport_contract.py fails when one of these methods goes away.
+Every override is measured or cited: a login costs one delayed ACK less (QUICKACK), a packet one system call and two
 cipher objects less, and a peer that has not authenticated can't make us buffer more than a login needs.
 """
 
@@ -41,27 +41,27 @@ EARLY_TOTAL_BYTES = 512 * 1024
 a tenth of it."""
 
 SEND_HIGH_WATER = 256 * 1024
-"""When this much waits for the network, descriptors are not read any more: the kernel then blocks their writers."""
+"""When this much waits for the network, descriptors are no longer read, and the kernel blocks their writers."""
 
 CLOSE_SECONDS = 2.0
-"""How long a connection that we close may take to accept its last bytes (the disconnect message) before it is cut."""
+"""How long the peer of a connection that we close may take to accept the last bytes (the disconnect message)."""
 
 EARLY_CLOSE_SECONDS = 0.5
-"""The same before authentication, where it is one descriptor more for a peer that does not count any longer."""
+"""The same before authentication: a rejected peer must not hold a descriptor for long."""
 
 MAX_ANSWERS_WAITING = 1024 * 1024
 PACKET_OVERHEAD = 64
-"""Bytes of answers, each with what a packet adds, that may wait for a peer that does not read. Nobody honest asks for a
-thousandth of it while not reading."""
+"""Bytes of answers, each with its packet's overhead, that may wait for a peer that does not read. An honest client does
+not request a thousandth of that without reading."""
 
 DATA_MESSAGES = frozenset({MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA})
 
 _UNDECODABLE = (PacketDecodeError, UnicodeDecodeError)
-"""What a malformed message leads to. Before authentication it may be any ValueError: of a key, or a curve's point."""
+"""The errors of a malformed message. Before authentication any ValueError is one: from a key, or a point on a curve."""
 
 
 class Transport(KeyExchange):
-    """One client's transport; `connection.Connection` is built upon it."""
+    """One client's transport, the base of `connection.Connection`."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Transport(KeyExchange):
         super().connection_made(transport)
 
     def _may_go_on(self) -> bool:
-        """Before authentication what a peer sends is counted against what a login needs."""
+        """Before authentication a peer may send no more than `EARLY_TOTAL_BYTES`."""
         if not self._has_spoken:
             self._has_spoken = True
             self.services.spoke()
@@ -111,24 +111,24 @@ class Transport(KeyExchange):
     def _acknowledge_at_once(self) -> None:
         """Acknowledge without delay: the client has Nagle's algorithm on during the handshake and waits for our ACK.
 
-        Linux delays that by 40 ms, and falls back to delaying after each read (tcp(7)), so this is set again each time.
+        Linux delays ACKs by 40 ms, and TCP_QUICKACK does not last beyond a read (tcp(7)), so it is set again each time.
         """
         if self._socket is not None:
             with suppress(OSError):  # the peer is gone already
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def authenticated(self) -> None:
-        """The peer is known from here on: read as much as there is."""
+        """The client has authenticated: read in large pieces from now on."""
         self.report_ciphers()
         self._read_bytes = READ_BYTES
 
     # -- sending ------------------------------------------------------------------------------------------------
 
     def send_packet(self, pkttype: int, *args: bytes, handler: object = None) -> None:
-        """Send one packet, as the method that this replaces does, but without an SSH_MSG_IGNORE before each one.
+        """Send one packet, as asyncssh's method does, but without an SSH_MSG_IGNORE before each one.
 
-        That is a countermeasure for CBC ciphers (RFC 4251 section 9.3.1), which are not offered; it doubles the cost
-        of every packet.
+        The IGNORE is a countermeasure for CBC ciphers (RFC 4251 section 9.3.1), which are not offered; it doubles the
+        cost of every packet.
         """
         self._make_new_keys_if_due()
         if self.writing_paused and pkttype not in DATA_MESSAGES:
@@ -149,7 +149,7 @@ class Transport(KeyExchange):
             self._kexinit_sent = True
 
     def _rekey_due(self) -> bool:
-        """Whether the keys have been used enough, either way, as sshd sees it (packet.c, ssh_packet_need_rekeying)."""
+        """Whether either direction has used its keys enough, as in sshd (packet.c, ssh_packet_need_rekeying)."""
         return bool(
             self._rekey_bytes_sent >= self._rekey_bytes
             or self.bytes_in - self._bytes_in_at_rekey >= self._rekey_bytes
@@ -170,12 +170,12 @@ class Transport(KeyExchange):
         """The binary packet (RFC 4253 section 6) for a message, encrypted."""
         if self._send_encryption is None:
             return unencrypted(pkttype, args)
-        if not isinstance(self._send_encryption, PacketCipher):  # asyncssh sends what has waited as soon as it has keys
+        if not isinstance(self._send_encryption, PacketCipher):  # asyncssh sends deferred packets once it has keys
             self._take_ciphers_over()
         return cast(PacketCipher, self._send_encryption).seal(self._send_seq, pkttype, args)
 
     def _send(self, data: bytes | bytearray) -> int:  # type: ignore[override]  # asyncssh's returns nothing
-        """Queue bytes for the one write that ends this turn of the loop; returns how many."""
+        """Queue bytes for the single write at the end of this turn of the loop; returns their number."""
         if self._transport is not None:
             self._outbox += data
             if not self._flush_scheduled:
@@ -196,7 +196,8 @@ class Transport(KeyExchange):
     def may_send_data(self, go_on: Callable[[], None]) -> bool:
         """Whether one more data packet may be sent now; if not, `go_on` is called when its turn comes.
 
-        Data waits in its channel, where it is bounded, while the network is full, and while others had no turn.
+        While the network is full, and while other channels have to take their turn, data waits in its channel, where it
+        is bounded.
         """
         if self.writing_paused or not self._data_packets_left:
             self.yield_data(go_on)
@@ -205,13 +206,13 @@ class Transport(KeyExchange):
         return True
 
     def yield_data(self, go_on: Callable[[], None]) -> None:
-        """Have `go_on` called when other channels that have data had their turn."""
+        """Have `go_on` called after other channels with data had their turn."""
         self._with_data[go_on] = None
         if not self.writing_paused:
             self._data_turns.used_up()
 
     def drop_data(self, go_on: Callable[[], None]) -> None:
-        """There is no more data to send, whatever was said before."""
+        """Cancel `yield_data`: the channel has no more data to send."""
         self._with_data.pop(go_on, None)
 
     def _next_data_turn(self) -> None:
@@ -227,24 +228,24 @@ class Transport(KeyExchange):
             self._data_turns.used_up()
 
     def _count_answer(self, size: int) -> None:
-        """Sources stop when nothing can be sent; answers can't, so a peer that asks and never reads is cut off."""
+        """Cut a peer off that asks and never reads: data sources can be paused, answers can't."""
         self._answers_waiting += size + PACKET_OVERHEAD
         if self._answers_waiting > MAX_ANSWERS_WAITING:
             self._answers_waiting = 0
             self._loop.call_soon(self._force_close, asyncssh.ProtocolError("the client does not read our answers"))
 
     def pause_writing(self) -> None:
-        """The network takes no more: stop every source of this connection."""
+        """The network takes no more data: pause every source of this connection."""
         self._network_full = True
         self._tell_writable()
 
     def resume_writing(self) -> None:
-        """The network has taken what was waiting."""
+        """The network has taken the waiting data."""
         self._network_full = False
         self._tell_writable()
 
     def _tell_writable(self) -> None:
-        """Sources run while the network takes data and no key exchange holds it back, which the peer may never end."""
+        """Run sources only while the network takes data and no key exchange delays it; the peer may never end one."""
         paused = self._network_full or (self._auth_complete and not self._kex_complete)
         if paused == self.writing_paused:
             return
@@ -255,7 +256,10 @@ class Transport(KeyExchange):
         self._let_data_go()
 
     def on_writable(self, callback: Callable[[bool], None]) -> Callable[[], None]:
-        """Have `callback` told when the network stops (also now, if it has) or starts taking data; returns the end."""
+        """Call `callback` when the network stops (now, if it has already) or resumes taking data.
+
+        Returns a function that cancels this.
+        """
         self._on_writable.add(callback)
         if self.writing_paused:
             callback(False)
@@ -264,7 +268,7 @@ class Transport(KeyExchange):
     # -- leaving ------------------------------------------------------------------------------------------------
 
     def _force_close(self, exc: Exception | None) -> None:
-        """Close, but let the peer have what was said last: asyncssh's would drop its own disconnect message."""
+        """Close, but deliver the last message first: asyncssh's method would drop its own disconnect message."""
         transport = self._transport
         if transport is None:
             return
@@ -272,34 +276,34 @@ class Transport(KeyExchange):
         self._transport = None
         self._with_data.clear()
         self._data_turns.end()
-        transport.resume_reading()  # what still comes is thrown away
+        transport.resume_reading()  # further input is discarded
         if self._peer_gone or transport.is_closing():
             transport.abort()
         else:
-            # Closing with input unread would reset the connection and take our last words out of the peer's hands.
-            with suppress(OSError):  # reset already
+            # Closing with unread input would reset the connection, and the peer would lose our last message.
+            with suppress(OSError):  # the peer has reset it already
                 transport.write_eof()
             self._loop.call_later(CLOSE_SECONDS if self._auth_complete else EARLY_CLOSE_SECONDS, transport.abort)
         self._loop.call_soon(self._cleanup, exc)
 
     def cut_off(self, reason: str) -> None:
-        """End a connection on which nobody has authenticated, at once: its descriptor is needed for others."""
+        """End an unauthenticated connection at once: its descriptor is needed for others."""
         transport = self._transport
         if transport is not None:
             self._force_close(asyncssh.ConnectionLost(reason))
             transport.abort()
 
     def connection_lost(self, exc: Exception | None = None) -> None:
-        """The socket is closed; without an error by the peer, if it was open until now."""
+        """The socket is closed. If it was open until now and there is no error, the peer has closed it."""
         super().connection_lost(PeerClosed() if exc is None and self._transport is not None else exc)
 
     def eof_received(self) -> None:
-        """The peer has closed its side; nobody speaks SSH into one half of a connection."""
+        """The peer has closed its side, which ends the connection: SSH is not used on a half-closed one."""
         self._peer_gone = True
         super().eof_received()
 
     def internal_error(self, exc_info: Any = None, error_logger: Any = None) -> None:
-        """A bug of ours: say so instead of losing it in a debug log. What can't be decoded is the peer's fault."""
+        """Report a bug of ours instead of losing it in a debug log. A decoding error is the peer's fault."""
         error = exc_info[1] if exc_info else sys.exc_info()[1]
         if isinstance(error, _UNDECODABLE if self._auth_complete else ValueError):
             self._force_close(asyncssh.ProtocolError(f"malformed data: {error}"))
@@ -323,17 +327,17 @@ class Transport(KeyExchange):
         self._tell_writable()
 
     def _take_ciphers_over(self) -> None:
-        """Put our ciphers in the place of the ones that asyncssh has just made, and that have sealed nothing yet."""
+        """Replace the ciphers that asyncssh has just made, and that have not been used yet, by ours."""
         sending, receiving = self._send_encryption, self._next_recv_encryption
         if sending is not None and not isinstance(sending, PacketCipher):
             self._send_encryption = taking_over(sending, self._enc_alg_sc.decode(), self._mac_alg_sc.decode())
         if receiving is not None and not isinstance(receiving, PacketCipher):
             self._next_recv_encryption = taking_over(receiving, self._enc_alg_cs.decode(), self._mac_alg_cs.decode())
 
-    # -- logging that nobody reads ------------------------------------------------------------------------------
+    # -- debug logging is off -----------------------------------------------------------------------------------
 
     def log_sent_packet(self, *args: object, **kwargs: object) -> None:
-        """asyncssh formats a description of every packet for a debug log that is off."""
+        """Do nothing: asyncssh would format a description of every packet for a debug log that is off."""
 
     def log_received_packet(self, *args: object, **kwargs: object) -> None:
-        """The same for what arrives."""
+        """The same for received packets."""

@@ -1,4 +1,4 @@
-"""A channel whose window `core.windows` decides about, within what its account may have us hold."""
+"""A channel whose window `core.windows` decides, within the memory that its account may use."""
 
 from typing import Any, Protocol, cast
 
@@ -9,26 +9,26 @@ from pyssh_gateway.core.windows import FIRST_BYTES, Budget, Line, Window
 from pyssh_gateway.ssh.lenient import LenientChannel
 
 WINDOW_BYTES = FIRST_BYTES
-"""What asyncssh is told of a channel's window, which `core.windows` decides about."""
+"""The initial window that asyncssh gets; after that `core.windows` decides."""
 
 PACKET_BYTES = 32 * 1024
-"""The largest data packet that we ask for: sshd's, which every client is used to."""
+"""The largest data packet that we ask for: sshd's, so that every client copes with it."""
 
 
 class FlowFacts(Protocol):
-    """What our connection knows that windows depend on."""
+    """The attributes of our connection that windows depend on."""
 
     line: Line
 
     @property
     def budget(self) -> Budget:
-        """What all channels of the account may hold."""
+        """The memory that all channels of the account may hold."""
 
 
 class WindowedChannel(LenientChannel):
-    """A channel that offers its peer what there is for it, and when it is worth a packet.
+    """A channel that offers its peer the window that the budget allows, when it is worth a packet.
 
-    `hold` counts bytes (negative: no more) that are held for its process elsewhere.
+    `hold` counts bytes that are held elsewhere for its process; a negative number gives them back.
     """
 
     def __init__(self, conn: Any, *args: Any, **kwargs: Any) -> None:
@@ -59,12 +59,12 @@ class WindowedChannel(LenientChannel):
         self._give_window()
 
     def resume_reading(self) -> None:
-        """Deliver what waits, and what comes; the peer may send more."""
+        """Deliver waiting and further input; the peer may send more."""
         super().resume_reading()
         self._give_window()
 
     def _give_window(self) -> None:
-        """Offer what the account has for this channel, unless its process has not taken what came last."""
+        """Offer the window that the budget allows, unless the process has not read the last input yet."""
         if self._recv_paused:
             return
         more = self._window.offer()
@@ -73,26 +73,26 @@ class WindowedChannel(LenientChannel):
             self.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(more))
 
     def heard(self) -> None:
-        """Something other than data came: it tells how far the peer is."""
+        """A message other than data has come; its time of arrival gives the round trip to the peer."""
         self._window.heard()
 
     def discard_input(self) -> None:
-        """What has come and waits is not ours to hold any more."""
+        """Drop waiting input, and no longer count it."""
         self._recv_buf.clear()
         self._window.discard()
 
     def _process_eof(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
-        """The peer sends no more, so what it was offered is free for others."""
+        """The peer sends no more data, so the window it was offered is free for other channels."""
         self._window.close()
         super()._process_eof(pkttype, pktid, packet)
 
     def _discard_recv(self) -> None:
-        """Nobody wants what has come, or would come."""
+        """Discard received and further input."""
         super()._discard_recv()
         self._window.discard()
 
     def _cleanup(self, exc: Exception | None = None) -> None:
-        """The channel is gone, and what it held at once: it is part of cycles, which the collector finds late."""
+        """The channel is gone: free its buffers now. It is part of reference cycles, which are collected late."""
         self.discard_input()
         self._send_buf.clear()
         super()._cleanup(exc)

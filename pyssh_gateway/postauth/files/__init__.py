@@ -1,1 +1,1 @@
-"""What is done to files, for the log: told by our SFTP server, or read along with a copy by scp."""
+"""File operations for the log: reported by our SFTP server, or read from the bytes of an scp copy."""

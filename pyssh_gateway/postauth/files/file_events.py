@@ -1,6 +1,6 @@
-"""What an SFTP session does to files, from the pipe of its process into the event stream.
+"""The file operations of an SFTP session, from the pipe of its process into the event stream.
 
-The process runs as the user, so nothing that it says is taken on trust: what is no event ends the reading.
+The process runs as the user and is not trusted: anything that is not a valid event ends the reading.
 """
 
 import asyncio
@@ -15,11 +15,13 @@ from pyssh_gateway.ipc.postauth import Told
 from pyssh_gateway.postauth.pump import Source
 
 TURN_BYTES = 2048
-"""What is read in a turn of the loop: some forty events, which take 3 ms. Everybody waits meanwhile, and a client may
-have a server of ours say a hundred thousand a second; what does not fit into the pipe is counted (`events.lost`)."""
+"""Bytes read in a turn of the loop: some forty events, which take 3 ms. All other connections wait meanwhile, and a
+client can make its SFTP server report 100,000 events a second. Those that do not fit into the pipe are counted
+(`events.lost`)."""
 
 MAX_LAST_READS = 32
-"""Reads at once after the process has ended, so that what it did is told before its end. A flood's rest comes later."""
+"""Reads without a pause once the process has ended, so that its operations are reported before its end. If there were
+more, the rest follows later."""
 
 
 class Say(Protocol):
@@ -40,7 +42,7 @@ class Say(Protocol):
 
 
 def saying(publish: Callable[[Told], None], *, conn: str, session: str, user: str) -> Say:
-    """What says it of this session."""
+    """The function that publishes file operations of this session."""
 
     def say(
         operation: str,
@@ -71,7 +73,7 @@ def saying(publish: Callable[[Told], None], *, conn: str, session: str, user: st
 
 
 class FileEvents:
-    """Reads `descriptor`, which it owns, until the process has ended and all that it said has been read."""
+    """Reads and owns `descriptor`, until the process has ended and all its events have been read."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, descriptor: int, say: Say) -> None:
         self._loop = loop
@@ -81,7 +83,7 @@ class FileEvents:
         self._source.set_reading(True)
 
     def finish(self) -> None:
-        """The process has ended: what it said last is still in the pipe."""
+        """The process has ended: read its last events, which are still in the pipe."""
         for _ in range(MAX_LAST_READS):
             if not self._source.read_now():
                 self._source.close()

@@ -1,4 +1,4 @@
-"""What a copy by scp's old protocol does to files, from the bytes of its session into the event stream."""
+"""The file operations of a copy by scp's old protocol, from the bytes of its session into the event stream."""
 
 import errno
 import os
@@ -9,18 +9,19 @@ from pyssh_gateway.core.transfers.scp_copy import Asked, Copied, Copy, split
 from pyssh_gateway.postauth.files.file_events import Say
 
 _BRACKETED = re.compile(rb"\[([*?[])\]")
-"""How `scp_command.parse` puts what was quoted."""
+"""A quoted wildcard, which `scp_command.parse` returns in brackets."""
 
 MAX_PARSED_BYTES = 16 * 1024
-"""Of the paths in a command: four of PATH_MAX. It takes 10 ms to take them apart, in which everybody waits."""
+"""The longest paths of a command that are parsed: four times PATH_MAX. Parsing them takes 10 ms, in which all other
+connections wait."""
 
 _ERRORS = {os.strerror(number): name for number, name in errno.errorcode.items()}
 
 
 class ScpEvents:
-    """Reads along one session. `say` publishes; `told` says whether the command itself was the copy.
+    """Reads the bytes of one session. `say` publishes; `told` says whether the command that runs is itself scp.
 
-    A forced command may do anything else with what it is sent: then it is no event that it was not understood.
+    A forced command may do anything else with its input. Bytes that are not scp's protocol are then no event.
     """
 
     def __init__(self, asked: Asked, home: bytes, say: Say, *, told: bool) -> None:
@@ -32,11 +33,11 @@ class ScpEvents:
         self._told = told
 
     def from_client(self, data: bytes) -> None:
-        """Input of the process."""
+        """Input for the process."""
         self._tell(self._to_server(data))
 
     def from_server(self, data: bytes) -> None:
-        """Its output."""
+        """Output of the process."""
         self._tell(self._to_client(data))
 
     def end(self) -> None:
@@ -60,7 +61,7 @@ class ScpEvents:
 
 
 def asked(command: bytes) -> Asked | None:
-    """What `command` asks scp for; None if it is not how the far side of a copy is started."""
+    """The copy that `command` asks for; None if it is not a command that starts scp on the remote side."""
     found = split(command)
     if found is None:
         return None
@@ -68,11 +69,11 @@ def asked(command: bytes) -> Asked | None:
     words = None
     if len(paths) <= MAX_PARSED_BYTES:
         words = scp_command.parse(b"scp -" + (b"f" if b"f" in flags else b"t") + b" -- " + paths)
-    # What needs a shell to be understood is told as it was asked for.
+    # Paths that only a shell could expand are reported as the client sent them.
     named = (paths,) if words is None else tuple(_BRACKETED.sub(rb"\1", word) for word in words[3:])
     return Asked(source=b"f" in flags, words=named, into=b"d" in flags)
 
 
 def _outcome(text: str) -> str:
-    """The name of the error in what scp said, if it ends with one that the system has."""
+    """The name of the error (ENOENT, ...), if scp's message ends with the text of one of the system's errors."""
     return _ERRORS.get(text.rpartition(": ")[2], text if text in {"ok", "unfinished"} else "failed")

@@ -1,1 +1,1 @@
-"""What is forwarded for one connection: channels joined to sockets, and the makers of those."""
+"""Forwarding for one connection: channels joined to sockets, and the code that makes the sockets."""

@@ -18,11 +18,11 @@ from pyssh_gateway.postauth.pump import READ_BYTES, Flow, Sink, Source
 from pyssh_gateway.system.descriptors import two_more
 
 INPUT_SECONDS = 5.0
-"""How long a socket's peer may take nothing of what the client sent before it closed the channel."""
+"""After the client has closed the channel: how long the socket's peer may read nothing of the data still waiting."""
 
 
 class ForwardContext(msgspec.Struct, frozen=True):
-    """What forwarding needs of its connection. `forbidden`: why nothing may be forwarded, whatever the rules say."""
+    """What forwarding needs of its connection. `forbidden`: why nothing may be forwarded, despite the rules."""
 
     conn: str
     user: str
@@ -49,7 +49,7 @@ class Forward(asyncssh.SSHTCPSession[bytes]):
         target: str,
         on_released: Callable[[], None],
     ) -> None:
-        """Take `sock` over, or leave it alone and raise `OSError`: there are no descriptors left."""
+        """Take `sock` over. If no descriptors are left, raise `OSError` and leave it to the caller."""
         reading, writing = two_more(sock.fileno())
         self._socket = sock
         self._context = context
@@ -67,7 +67,7 @@ class Forward(asyncssh.SSHTCPSession[bytes]):
         self._bytes_out = 0
 
     def connection_made(self, chan: Any) -> None:
-        """The channel is open; at most one read is held for a client whose window is full."""
+        """The channel is open. While the client's window is full, at most one read is held for it."""
         self._channel = chan
         chan.set_write_buffer_limits(high=0, low=0)
         context = self._context
@@ -87,7 +87,7 @@ class Forward(asyncssh.SSHTCPSession[bytes]):
         self._close_if_over()
 
     def eof_received(self) -> bool:
-        """The client sends no more; the socket's peer is told, and may go on sending."""
+        """The client has sent EOF: shut down our sending side of the socket. Its peer may go on sending."""
         self._sink.end()
         self._close_if_over()
         return True
@@ -135,12 +135,12 @@ class Forward(asyncssh.SSHTCPSession[bytes]):
         )
 
     def _deliver(self, data: bytes) -> None:
-        if self._channel is not None and self._channel.takes_data:  # else the client has closed it: we shall be told
+        if self._channel is not None and self._channel.takes_data:  # else `connection_lost` will follow
             self._bytes_out += len(data)
             self._channel.write(data)
 
     def _ended(self) -> None:
-        """The socket's peer sends no more; the client is told, and may go on sending."""
+        """The socket's peer sends no more: send EOF to the client, which may go on sending."""
         if self._channel is not None:
             self._channel.write_eof()
         self._close_if_over()
@@ -155,10 +155,10 @@ class Forward(asyncssh.SSHTCPSession[bytes]):
         self._close_if_over()
 
     def _hold(self, count: int) -> None:
-        if self._channel is not None:  # nothing waits before there is one
+        if self._channel is not None:  # before there is a channel, nothing waits
             self._channel.hold(count)
 
     def _close_if_over(self) -> None:
-        """Close the channel once nothing can go either way any more."""
+        """Close the channel once both directions have ended."""
         if self._sink.closed and self._source.ended and self._channel is not None:
             self._channel.close()

@@ -1,7 +1,7 @@
 """Forwarding (RFC 4254 section 7, OpenSSH's PROTOCOL section 2.4): channels joined to sockets.
 
-The sockets are made in `sockets`; in here they are only pumped. One `Forwarding` belongs to one connection and ends
-with it.
+`sockets` makes the sockets; this module only joins them to channels. One `Forwarding` belongs to one connection and
+ends with it.
 """
 
 import asyncio
@@ -24,10 +24,11 @@ from pyssh_gateway.postauth.forwards.sockets import Listening, SocketFailed
 from pyssh_gateway.system.accepting import Acceptor
 
 MAX_FORWARDS = 1000
-"""Forwarded connections that one client may have open: each takes three descriptors. A browser behind -D opens tens."""
+"""Forwarded connections that one client may have open; each takes three descriptors. A browser behind -D opens tens."""
 
 MAX_OFFERS = 256
-"""Those of them that the client has yet to accept. A client that is stopped accepts none, and strangers may come."""
+"""Forwarded connections that the client has not accepted yet. A suspended client accepts none, while anybody may
+connect to its listeners."""
 
 MAX_LISTENERS = 100
 """Listeners that one client may have open."""
@@ -35,13 +36,13 @@ MAX_LISTENERS = 100
 X11_PORT = 6000
 FIRST_DISPLAY = 10
 MAX_DISPLAYS = 90
-"""Display numbers: from 10, out of the way of real X servers (sshd's X11DisplayOffset); each has a port of its own."""
+"""Display numbers start at 10, above those of real X servers (sshd's X11DisplayOffset). Each display has its port."""
 
 XAUTH = shutil.which("xauth", path="/usr/bin:/usr/local/bin:/usr/X11R6/bin")
-"""Without it no program on this machine could know its display's cookie."""
+"""Stores a display's cookie where programs on this machine find it; without it X11 forwarding is refused."""
 
 OPEN_SECONDS = 60.0
-"""How long the client may take to answer when a forwarded channel is opened towards it."""
+"""How long the client may take to answer when the server opens a forwarded channel."""
 
 
 Peer = tuple[str, int]
@@ -49,7 +50,7 @@ OpenChannel = Callable[[Peer, Forward], Awaitable[object]]
 
 
 class Forwarding:
-    """All that one connection forwards."""
+    """All forwarding of one connection."""
 
     def __init__(self, context: ForwardContext, loop: asyncio.AbstractEventLoop) -> None:
         self._context = context
@@ -75,7 +76,7 @@ class Forwarding:
         return self._agent.path if self._agent is not None else b""
 
     def close(self) -> None:
-        """The connection is gone: so are its listeners, and those that are still being made."""
+        """The connection has ended: end its listeners, and those that are still being made."""
         self._closed = True
         listeners = list(self._listeners.values())
         if self._agent is not None:
@@ -86,15 +87,16 @@ class Forwarding:
         self._agent = None
 
     def revoke(self, reason: str | None) -> None:
-        """Open nothing more, for `reason`; with None, do so again. What is open goes on until the connection ends.
+        """Open nothing more, for `reason`; None: allow it again. Open forwards go on until the connection ends.
 
-        Listeners stay, and drop whoever comes: a port that is given up may be another's when it is wanted back.
+        Listeners stay open and drop new connections: if a port were released, another process could take it before it
+        is wanted back.
         """
         self._revoked = reason
 
     @property
     def _stopped(self) -> str | None:
-        """Why nothing may be opened at present, whatever it is; None if it may be."""
+        """Why nothing at all may be opened at present; None if the rules decide."""
         return self._revoked or self._context.forbidden
 
     # -- from the client outwards -------------------------------------------------------------------------------
@@ -112,7 +114,7 @@ class Forwarding:
         return await self._connect("direct-streamlocal", path, connecting)
 
     async def _connect(self, kind: str, target: str, connecting: Awaitable[socket.socket]) -> Forward:
-        self._forwards += 1  # from here on: who asks for many at once has them counted before there are any
+        self._forwards += 1  # before the socket exists, so that many requests at once are counted, too
         try:
             sock = await connecting
         except SocketFailed as error:
@@ -122,7 +124,7 @@ class Forwarding:
         except BaseException:
             self._forwards -= 1
             raise
-        if self._context.is_closed():  # then the channel that this was for will not take it
+        if self._context.is_closed():  # its channel is gone, and nothing else would close the socket
             self._forwards -= 1
             sock.close()
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, "the connection is closed")
@@ -132,7 +134,7 @@ class Forwarding:
     # -- from here towards the client ---------------------------------------------------------------------------
 
     async def listen_tcp(self, conn: asyncssh.SSHServerConnection, host: str, port: int) -> int | None:
-        """`tcpip-forward`: the port, None if there is none."""
+        """`tcpip-forward`: the port that is listened on; None if the request fails."""
         reason = rules_module.may_listen(self._context.rules, host, port)
         addresses = rules_module.listen_addresses(host, self._context.rules.gateway_ports)
         asking = partial(self._context.sockets.listen_tcp, addresses, port)
@@ -148,7 +150,7 @@ class Forwarding:
         return listening.port
 
     async def listen_unix(self, conn: asyncssh.SSHServerConnection, path: str) -> bool:
-        """`streamlocal-forward@openssh.com`: whether there is a listener now."""
+        """`streamlocal-forward@openssh.com`: whether the listener was made."""
         rules = self._context.rules
         asking = partial(
             self._context.sockets.listen_unix,
@@ -168,7 +170,7 @@ class Forwarding:
         return True
 
     def cancel(self, where: tuple[str, int] | str) -> bool:
-        """`cancel-tcpip-forward` and its like for unix sockets: whether there was such a listener."""
+        """`cancel-tcpip-forward`, and the same for unix sockets: whether there was such a listener."""
         listening = self._listeners.pop(where, None)
         if listening is None:
             return False
@@ -194,9 +196,10 @@ class Forwarding:
         return True
 
     async def listen_x11(self, conn: Any, screen: int, protocol: str, cookie: str) -> X11Display | None:
-        """`x11-req` (RFC 4254 section 6.3.1): the display that leads to the client's, None if there is none.
+        """`x11-req` (RFC 4254 section 6.3.1): a display connected to the client's; None if the request fails.
 
-        A display is only taken if nobody has its port on any loopback address: who has could collect cookies there.
+        A display is only taken if its port is free on every loopback address: a process that listened on one of them
+        could collect cookies there.
         """
         reason = None
         display = rules_module.x11_display(0, screen, protocol, cookie)
@@ -232,7 +235,7 @@ class Forwarding:
     async def _listen(
         self, request: str, target: str, reason: str | None, asking: Callable[[], Awaitable[Listening]]
     ) -> Listening | None:
-        """A new listener, unless `reason` or the number of those that are open speaks against it."""
+        """A new listener, unless there is a `reason` to refuse it or too many are open."""
         reason = self._stopped or reason
         if reason is None and len(self._listeners) >= MAX_LISTENERS:
             reason = f"{MAX_LISTENERS} listeners are open on this connection already"
@@ -250,7 +253,7 @@ class Forwarding:
         return None
 
     def _keep(self, where: tuple[str, int] | str, listening: Listening) -> None:
-        """Remember the listener; one that was in its place (a socket whose file has been removed) ends."""
+        """Remember the listener, and end an older one at the same place (a socket whose file has been removed)."""
         self.cancel(where)
         self._listeners[where] = listening
 
@@ -273,7 +276,7 @@ class Forwarding:
     async def _offer(
         self, sock: socket.socket, kind: str, target: str, open_channel: Callable[[Forward], Awaitable[object]]
     ) -> None:
-        """Open a channel towards the client for an accepted connection, which is closed if the client refuses."""
+        """Open a channel to the client for an accepted connection, which is closed if the client refuses."""
         try:
             forward = self._forward(kind, target, sock)
         except asyncssh.ChannelOpenError as error:
@@ -295,7 +298,7 @@ class Forwarding:
     # -- both ---------------------------------------------------------------------------------------------------
 
     def _forward(self, kind: str, target: str, sock: socket.socket) -> Forward:
-        """`sock`, which has been counted already, ready to be joined to a channel."""
+        """`sock`, ready to be joined to a channel. The caller has counted it already."""
 
         def released() -> None:
             self._forwards -= 1

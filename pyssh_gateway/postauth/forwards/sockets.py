@@ -1,9 +1,9 @@
-"""Sockets, made with the rights of the account that this process is.
+"""Sockets, made with the rights of the account that this process runs as.
 
-So firewall owner rules, privileged ports, a docker.sock's mode and /root's hold by themselves: there is no code in
-which the server could connect or listen for somebody with its own rights. All connections of the account are served by
-one loop, so whatever can take long (looking up a name, a path in a file system that hangs) is done in a thread; the
-answer of a host is waited for by the loop.
+So the kernel enforces firewall owner rules, privileged ports, and the modes of docker.sock and /root: no code connects
+or listens for a user with the server's rights. One loop serves all connections of the account, so calls that may block
+(looking up a name, a path in a file system that hangs) run in a thread. Only the wait for a host's answer is
+asynchronous.
 """
 
 import asyncio
@@ -25,17 +25,17 @@ from pyssh_gateway.system.threads import in_daemon_thread
 T = TypeVar("T")
 
 NAME_CODECS = (idna, punycode)
-"""Python imports these when it looks a name up, which is too late for an account that can't read its modules."""
+"""Python imports these at the first name lookup, which is too late if the account can't read Python's modules."""
 
 CONNECT_SECONDS = 15.0
-"""How long one address may take to answer. The kernel would try for two minutes; nobody waits that long for a page."""
+"""How long one address may take to answer. The kernel would try for two minutes; no user waits that long for a page."""
 
 ANSWER_SECONDS = 60.0
-"""How long a request may take in all: a name has a few addresses, after its lookup."""
+"""How long a request may take in all: the lookup of a name, and then a few addresses."""
 
 MAX_AT_ONCE = 512
-"""Requests in progress, and as many threads; more are refused, so that none waits for others. A browser behind -D opens
-some tens of connections at once."""
+"""Requests in progress, and as many threads; more are refused instead of queued, so that none waits for others. A
+browser behind -D opens some tens of connections at once."""
 
 BACKLOG = 128
 """Connections that wait to be accepted on a forwarded port: sshd's (channels.h, SSH_LISTEN_BACKLOG)."""
@@ -44,15 +44,15 @@ AGENT_DIRECTORY = "ssh-agent-"
 AGENT_MASK = 0o177
 
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-"""With these getaddrinfo(3) reads numbers and asks nobody."""
+"""With these flags getaddrinfo(3) only parses numbers and makes no lookup."""
 
 
 class SocketFailed(Exception):
-    """There is no socket; the text says why and may be shown to the client."""
+    """No socket could be made; the text says why and may be shown to the client."""
 
 
 class _File(NamedTuple):
-    """A socket's file: where it is, which one it is, and whether it has a directory of its own."""
+    """A socket's file: its path, its device and inode, and whether it has a directory of its own."""
 
     path: bytes
     identity: tuple[int, int]
@@ -60,7 +60,7 @@ class _File(NamedTuple):
 
 
 class Listening(msgspec.Struct, frozen=True, eq=False):
-    """Listening sockets, and where they are; `Sockets.forget` ends them."""
+    """Listening sockets with their port or path; `Sockets.forget` ends them."""
 
     port: int
     path: bytes
@@ -69,13 +69,13 @@ class Listening(msgspec.Struct, frozen=True, eq=False):
 
 
 def _forget(_made: object) -> None:
-    """What nobody waits for any more and nothing has to be done about."""
+    """Nothing has to be done with a result that is no longer wanted."""
 
 
 class Sockets:
-    """Makes sockets, and removes the files that belong to them. What waits raises `SocketFailed`.
+    """Makes sockets, and removes the files that belong to them. The coroutines raise `SocketFailed`.
 
-    The process's umask has to be 0: the modes of sockets are said outright.
+    The process's umask has to be 0: the modes of sockets are set explicitly.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -86,7 +86,7 @@ class Sockets:
         self._closed = False
 
     def close(self) -> None:
-        """Nobody needs sockets any more: those that listen end, and their files go."""
+        """The process ends: close the listening unix sockets and remove their files."""
         self._closed = True
         for listening in tuple(self._with_file):
             self.forget(listening)
@@ -102,7 +102,7 @@ class Sockets:
     async def listen_tcp(self, addresses: tuple[str, ...], port: int, *, alone: bool = False) -> Listening:
         """Sockets that listen on the same `port` (0: any) of `addresses`; one that works is enough.
 
-        `alone`: not if somebody else has the port on any of them, who could pass for us there.
+        `alone`: fail if another process has the port on any of them, where it could pose as us.
         """
 
         def listen() -> Listening:
@@ -112,7 +112,7 @@ class Sockets:
         return await self._listen(listen)
 
     async def listen_unix(self, path: bytes, mask: int, *, unlink: bool) -> Listening:
-        """A socket that listens at `path`, made under `mask`; `unlink`: in the place of a socket that is there."""
+        """A socket that listens at `path`, made under `mask`; `unlink`: replace a socket that is there."""
 
         def listen() -> Listening:
             made = listen_unix(path, mask, unlink=unlink)
@@ -150,7 +150,7 @@ class Sockets:
         return listening
 
     async def _within_bounds(self, make: Callable[[], Awaitable[T]]) -> T:
-        """What is made, if it has a place among the requests in progress, within its time."""
+        """The result of `make`, subject to `MAX_AT_ONCE` and `ANSWER_SECONDS`."""
         if self._in_progress >= MAX_AT_ONCE:
             raise SocketFailed(f"{MAX_AT_ONCE} requests are in progress")
         self._in_progress += 1
@@ -162,7 +162,7 @@ class Sockets:
             raise SocketFailed(late if deadline.expired() else "Connection timed out") from None
         except socket.gaierror as error:
             raise SocketFailed(error.strerror or "unknown host") from error
-        except (OSError, ValueError, LookupError) as error:  # of the last two: a name or a path that can't be one
+        except (OSError, ValueError, LookupError) as error:  # the last two: an invalid name or path
             raise SocketFailed(getattr(error, "strerror", None) or str(error)) from error
         finally:
             self._in_progress -= 1
@@ -175,7 +175,7 @@ class Sockets:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     await self._connect(sock, address)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            except OSError as error:  # TimeoutError is one
+            except OSError as error:  # includes TimeoutError
                 sock.close()
                 failure = error
             except BaseException:
@@ -186,13 +186,13 @@ class Sockets:
         raise failure or OSError(errno.EHOSTUNREACH, "the name has no address")
 
     async def _look_up(self, host: str, port: int) -> list[Any]:
-        """getaddrinfo(3), whose order of addresses is the machine's (gai.conf(5))."""
+        """getaddrinfo(3), which orders addresses as the machine is configured (gai.conf(5))."""
         with suppress(socket.gaierror):
             return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=_NUMERIC)
         return await self._in_thread(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
 
     async def _connect(self, sock: socket.socket, address: Any) -> None:
-        """Connect without waiting for anything but the loop, which asyncio's own does not promise (it may look up)."""
+        """Connect without blocking the loop. asyncio's `sock_connect` does not promise that: it may look up a name."""
         sock.setblocking(False)
         code = sock.connect_ex(address)
         if code == errno.EINPROGRESS:
@@ -207,9 +207,9 @@ class Sockets:
             raise OSError(code, os.strerror(code))
 
     async def _in_thread(self, work: Callable[[], T], drop: Callable[[T], None] = _forget) -> T:
-        """What `work` gives, in a thread of its own; `drop` gets it if nobody waits for it any more.
+        """The result of `work`, which runs in a thread of its own; `drop` gets it if it is no longer wanted.
 
-        The thread of a request that was given up counts until it ends.
+        The thread of a request that was given up counts towards `MAX_AT_ONCE` until it ends.
         """
         began = False
 
@@ -232,7 +232,7 @@ class Sockets:
 
 
 def _end(listening: Listening) -> None:
-    """Close the sockets and remove the file, unless somebody has replaced it."""
+    """Close the sockets and remove the file, unless it has been replaced."""
     for sock in listening.sockets:
         sock.close()
     file = listening.file
@@ -264,9 +264,9 @@ def connect_unix(path: bytes) -> socket.socket:
 
 
 def listen_tcp(addresses: tuple[str, ...], port: int, *, alone: bool = False) -> list[socket.socket]:
-    """Sockets that listen on the same `port` of as many of `addresses` as can be had; raises if that is none.
+    """Sockets that listen on the same `port` of as many of `addresses` as possible; raises if none is.
 
-    `alone`: raises as well if somebody else has the port on one of them.
+    `alone`: raises as well if another process has the port on one of them.
     """
     listening: list[socket.socket] = []
     failure: OSError | None = None
@@ -301,17 +301,17 @@ def listen_tcp(addresses: tuple[str, ...], port: int, *, alone: bool = False) ->
 
 
 def listen_unix(path: bytes, mask: int, *, unlink: bool) -> socket.socket:
-    """A socket that listens at `path`. Its mode is set before it has a name, so it is never wider."""
+    """A socket that listens at `path`. Its mode is set before it has a name, so its file is never more open."""
     if not path or b"\0" in path:
-        raise OSError(errno.EINVAL, "not a path")  # an abstract socket: no file, and so no permissions
+        raise OSError(errno.EINVAL, "not a path")  # an abstract socket has no file, and so no permissions
     if unlink:
         file = Path(os.fsdecode(path))
         if file.is_socket() and not file.is_symlink():
             file.unlink()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # On Linux the mode of a unix socket's file is that of its descriptor, without the process's umask, which other
-        # threads share.
+        # On Linux bind(2) gives the file the mode of the socket's descriptor. Setting that avoids changing the umask,
+        # which all threads share.
         os.fchmod(sock.fileno(), 0o777 & ~mask)
         sock.bind(path)
         sock.listen(BACKLOG)
