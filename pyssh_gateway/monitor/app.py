@@ -341,7 +341,7 @@ class Monitor:
             self._keyring.want_all()
 
     def _reconfigure(self, config: Config) -> None:
-        """Put in force what can change while we run (`core.reload`). It applies to open connections, too."""
+        """Put in force what can change while we run (`core.reload`). Open connections have to be allowed by it, too."""
         self._in_force.replace(config)
         self._keyring.reconfigure(config.login, config.keys)
         self._guests.reconfigure()

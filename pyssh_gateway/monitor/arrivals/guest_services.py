@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 
 class End(msgspec.Struct, frozen=True):
-    """How a connection has ended. `crash`: a bug of ours, in the part `where`. `is_told`: its process has reported
-    it."""
+    """How a connection ended. `crash`: a bug of ours, in the part `where`. `is_told`: its process has reported it."""
 
     reason: str
     goodbye: bool = False
