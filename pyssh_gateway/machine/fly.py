@@ -14,10 +14,10 @@ SOCKET = "/.fly/api"
 """Where Fly's API is in a machine; `stop.fly_api` names another place."""
 
 MAX_RESPONSE = 16 * 1024
-"""Bytes of an answer that are looked at. Fly's are a few hundred."""
+"""How many bytes of an answer are read. Fly's answers have a few hundred."""
 
 MAX_REASON = 200
-"""Characters that are kept of Fly's words for why not."""
+"""How many characters of Fly's error message are kept."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: [^\r\n]*)?")
@@ -25,15 +25,15 @@ _LENGTH = re.compile(rb"(?i)(?:^|\n)content-length:[ \t]*([0-9]{1,6})[ \t]*(?:\r
 
 
 OK = "ok"
-"""The reason of a verdict that is none against it."""
+"""The `reason` of a verdict that accepts the request."""
 
 
 class NotOnFly(Exception):
-    """This is no machine of Fly.io; the text says how that was seen."""
+    """This is not a Fly.io machine; the text says how that was detected."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What an answer means. "lost" is no answer: the connection ended without one. `reason` is "ok" or why not."""
+    """What an answer means. "lost": the connection ended without an answer. `reason` is "ok", or why not."""
 
     outcome: Literal["accepted", "refused", "lost"]
     reason: str
@@ -62,10 +62,10 @@ def suspend_request(environ: Mapping[str, str]) -> bytes:
 
 
 def judge(received: bytes, *, ended: bool) -> Verdict | None:
-    """What the answer means that is `received` so far; None: not enough of it yet. `ended`: no more is coming.
+    """What the answer `received` so far means; None: more of it is needed. `ended`: no more is coming.
 
-    Never raises. Whatever is no 2xx is no, and a 2xx needs no more than its first line (RFC 9112 section 4), as the
-    machine may stand still before the rest comes.
+    Never raises. Any status other than 2xx is a refusal. For a 2xx the first line is enough (RFC 9112 section 4),
+    because the machine may be suspended before the rest arrives.
     """
     ended = ended or len(received) >= MAX_RESPONSE
     line, whole, _ = received.partition(b"\r\n")
@@ -87,10 +87,10 @@ def judge(received: bytes, *, ended: bool) -> Verdict | None:
 
 
 def _words(body: bytes) -> str:
-    """What the body of a refusal says, after a colon; nothing if it says nothing.
+    """The error message in the body of a refusal, after a colon; empty if there is none.
 
-    Errors are one small JSON object, `{"error": "...", "status": "..."}`. In a chunked answer that is one chunk, so
-    what is between the braces is the object, however it was sent.
+    Errors are one small JSON object, `{"error": "...", "status": "..."}`. A chunked answer sends the object as one
+    chunk, so the text from the first brace to the last is the object, chunked or not.
     """
     start, end = body.find(b"{"), body.rfind(b"}")
     try:

@@ -1,7 +1,7 @@
-"""Why the machine stopped the last times: a small file that outlives the stops.
+"""The reasons for the machine's last stops, in a small file that outlives them.
 
-It is in the directory that the monitor may write to, beside the last good keys. It explains and decides nothing, so a
-damaged one is only forgotten.
+It is in the directory that the monitor may write to, beside the last good keys. It only explains, and no decision
+depends on it, so a damaged file is ignored.
 """
 
 import contextlib
@@ -13,19 +13,19 @@ import msgspec
 FILE_NAME = "stops.json"
 
 KEPT = 20
-"""Stops that are kept: some days of work, on one screen."""
+"""How many stops are kept: a few days of work, and they fit on one screen."""
 
 MAX_TEXT = 500
-"""Characters that are kept of a detail."""
+"""How many characters of a `detail` are kept."""
 
 _MAX_BYTES = 256 * 1024
 """More than `KEPT` of the longest entries can take, JSON's escapes included."""
 
 
 class StopRecord(msgspec.Struct, frozen=True):
-    """A stop. `time` and `since`, from when on the machine had been awake, are Unix time.
+    """A stop at the Unix time `time`, of a machine that had been awake since the Unix time `since`.
 
-    `reason` is "idle" or "signal", `detail` says it for people, `action` is what was to be done ("exit", "suspend",
+    `reason` is "idle" or "signal", `detail` explains it to people, `action` is what was to be done ("exit", "suspend",
     "command"; always "exit" after a signal).
     """
 
@@ -37,7 +37,7 @@ class StopRecord(msgspec.Struct, frozen=True):
 
 
 def read(directory: Path) -> tuple[StopRecord, ...]:
-    """The last stops, the oldest first; none if nothing is known of any. Raises nothing but what a disk can't read."""
+    """The last stops, the oldest first; empty if none is known. Raises OSError only if the open file can't be read."""
     try:
         descriptor = os.open(directory / FILE_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -55,7 +55,8 @@ def append(directory: Path, stop: StopRecord) -> None:
     short = msgspec.structs.replace(stop, detail=stop.detail[:MAX_TEXT].encode("utf-8", "replace").decode())
     stops = (*read(directory), short)[-KEPT:]
     path = directory / FILE_NAME
-    # Only the monitor writes here, and there is one at a time; a name that a crash has left is used again.
+    # Only the monitor writes here, and only one runs at a time, so a temporary file that a crash left behind is
+    # replaced.
     temporary = directory / f".{FILE_NAME}.tmp"
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()

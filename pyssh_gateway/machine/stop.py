@@ -1,7 +1,7 @@
-"""What is done to the machine at a stop: hooks, then its end by suspend or by a command; each step told as an event.
+"""Stops the machine: runs the hooks, then suspends it or runs a command, and publishes each step as an event.
 
-Everything runs with the spawner's rights and is started by whoever is given as `Starter`. This module knows no clients
-and no listener: `Doors` says what it may do about those.
+The steps run with the spawner's rights, and a `Starter` starts them. This module does not know clients or the listener:
+`Doors` is what it may do about them.
 """
 
 import asyncio
@@ -17,32 +17,32 @@ from pyssh_gateway.events import AnyEvent, StopStep
 from pyssh_gateway.machine import fly
 
 API_SECONDS = 10.0
-"""How long Fly's API may take to answer. It is asked once: whoever waits for the machine to stop pays meanwhile."""
+"""How long Fly's API may take to answer. It is asked only once, because the machine costs money until it stops."""
 
 LOOK_SECONDS = 0.25
-"""How often it is looked whether the machine stood still. There is nothing to wait for: no event tells of it."""
+"""How often we check whether the machine was suspended. This has to be polled: no event reports a suspend."""
 
 SETTLE_SECONDS = 2.0
-"""How long the door stays shut once Fly has accepted, so that nobody gets in just before the machine stands still. Fly
-tries again for whoever is refused; it is over soon after a resume, whether that has been seen or not."""
+"""How long connections are refused once Fly has accepted, so that nobody gets in just before the suspend. Fly tries
+refused connections again. This time ends soon after a resume, even if the resume was not noticed."""
 
 FREEZE_SECONDS = 30.0
-"""A machine that still runs so long after Fly has accepted is not going to be suspended."""
+"""A machine that still runs this long after Fly has accepted is not going to be suspended."""
 
 KILL_SECONDS = 1.0
-"""How long a killed command may take to be gone."""
+"""How long a killed command may take to exit."""
 
 LAST_WORDS = 200
-"""Characters that are kept of the last line of a command that failed."""
+"""How many characters of the last line of a failed command are kept."""
 
 OK = fly.OK
-"""The outcome of a step that was done; every other one is in words, for the log, and means that it was not."""
+"""The outcome of a step that succeeded. Any other outcome is a text for the log, and means that the step failed."""
 
 T = TypeVar("T")
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How long what has to do with Fly may take, in seconds; see the constants."""
+    """How long the steps that involve Fly may take, in seconds; see the constants."""
 
     api: float = API_SECONDS
     settle: float = SETTLE_SECONDS
@@ -60,20 +60,20 @@ class Job(Protocol):
     """A step that runs in a process of its own."""
 
     output: bytes
-    """The last of what it has written."""
+    """The end of its output."""
 
     @property
     def outcome(self) -> str | None:
         """How it ended: `OK`, or how it failed, in words; None while it runs."""
 
     async def wait(self) -> None:
-        """Until something has changed: more output, or the end."""
+        """Wait for a change: more output, or the end."""
 
     def kill(self) -> None:
-        """End it and all that it has started."""
+        """End it and all processes that it has started."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release its resources."""
 
 
 class Starter(Protocol):
@@ -94,11 +94,11 @@ class Doors(Protocol):
 
     @property
     def wanted(self) -> bool:
-        """Whether somebody has come in since, or holds the machine."""
+        """Whether a client has connected, or a hold was granted, since the suspend began."""
 
 
 class Steps:
-    """Takes the steps of one stop after the other. `clocks` tells both clocks, the steady one being the loop's."""
+    """Runs the steps of one stop after the other. `clocks` reads both clocks; the steady one is the loop's."""
 
     def __init__(
         self,
@@ -118,33 +118,34 @@ class Steps:
         self._running: asyncio.Timeout | None = None
 
     def reconfigure(self, settings: Stop) -> None:
-        """Go by other settings from now on; not while a stop is under way."""
+        """Use other settings from now on; not while a stop is under way."""
         self._settings = settings
 
     def hurry(self, seconds: float) -> None:
-        """The platform wants us gone: no step may take longer than `seconds` from now on, all together."""
+        """The platform wants us to exit: all remaining steps together may take `seconds` from now on."""
         self._latest = min(self._latest, self._now + seconds)
         running = self._running
         if running is not None and not running.expired() and (running.when() or 0.0) > self._latest:
             running.reschedule(self._latest)
 
     async def run_hooks(self, seconds: float) -> None:
-        """Run the hooks one after the other, all of them within `seconds`; none keeps the next from being run."""
+        """Run the hooks one after the other, all within `seconds`; if one fails, the next is still run."""
         deadline = self._now + seconds
         for index, hook in enumerate(self._settings.hooks):
             await self._run(f"hook {index + 1} ({_program(hook)})", index, deadline)
 
     async def run_command(self) -> None:
-        """Run `stop.command`, which has as long as the hooks had."""
+        """Run `stop.command`, with the same time limit as the hooks."""
         index, command = len(self._settings.hooks), self._settings.command
         await self._run(f"command ({_program(command)})", index, self._now + self._settings.hook_timeout)
 
     async def suspend(self, doors: Doors, interrupted: asyncio.Future[T]) -> float | None:
-        """Have the machine suspended; returns, after it is back, for how many seconds it was away. None: it was not.
+        """Suspend the machine; returns, after it is back, how many seconds it was suspended. None: it was not.
 
-        The door is shut when this is called and open when it has been away. Clocks may not show that (a snapshot's go
-        on where they were), so somebody who comes in counts as well: that is what wakes a machine. So does a hold:
-        from the open door on they are granted again. `interrupted` ends the waiting: None then.
+        Connections are refused when this is called, and accepted again after a resume. The clocks may not show a resume
+        (after a snapshot they may go on from where they were), so a client that connects counts as a resume as well:
+        connections are what wakes a machine. So does a hold: holds are granted again from when connections are
+        accepted. `interrupted` ends the waiting, and then the result is None.
         """
         began, latest = self._now, self._now + self._limits.api
         outcome, gone = await self._ask(latest, interrupted)
@@ -164,7 +165,8 @@ class Steps:
             self._tell(step, "not run: there is no time left", began)
             return
         try:
-            # Not under the deadline: it has one of its own, and what has been started in vain could not be killed.
+            # Not under the deadline: the request has one of its own, and if we gave up waiting for it, a command that
+            # it had started could not be killed.
             job = await self._starter.command(index)
         except NotStarted as error:
             self._tell(step, str(error), began)
@@ -176,7 +178,7 @@ class Steps:
         self._tell(step, outcome, began)
 
     async def _end_of(self, job: Job, deadline: float) -> str:
-        """How `job` ended, which is "killed" at the deadline."""
+        """How `job` ended; at the deadline it is killed."""
         try:
             async with asyncio.timeout_at(min(deadline, self._latest)) as self._running:
                 return await _outcome(job)
@@ -193,7 +195,7 @@ class Steps:
     # -- Fly ----------------------------------------------------------------------------------------------------
 
     async def _ask(self, latest: float, interrupted: asyncio.Future[T]) -> tuple[str, float]:
-        """Send the request. Returns how that went, and for how long the machine stood still meanwhile."""
+        """Send the request. Returns its outcome, and for how many seconds the machine was suspended meanwhile."""
         try:
             job = await self._starter.suspend()
         except NotStarted as error:
@@ -210,12 +212,12 @@ class Steps:
                 return OK, gone
         finally:
             job.close()
-        if verdict.outcome != "accepted" and job.outcome not in {None, OK}:  # it could not even ask
+        if verdict.outcome != "accepted" and job.outcome not in {None, OK}:  # the job failed before it could ask
             return _last_line(job.output) or str(job.outcome), 0.0
         return verdict.reason, 0.0
 
     async def _stand_still(self, doors: Doors, interrupted: asyncio.Future[T]) -> float | None:
-        """Wait for the machine to stand still and be back; None if it does not."""
+        """Wait until the machine was suspended and is back; returns for how many seconds. None: it was not."""
         began = self._now
         is_open = False
         while self._now < began + self._limits.freeze and not interrupted.done():
@@ -230,7 +232,7 @@ class Steps:
         return None
 
     async def _look(self, change: Callable[[], Awaitable[object]]) -> float:
-        """Sleep for a moment, or until there is a change; returns for how long the machine stood still meanwhile."""
+        """Sleep for a moment, or until a change; returns for how many seconds the machine was suspended meanwhile."""
         before = self._clocks()
         with suppress(TimeoutError):
             async with asyncio.timeout(LOOK_SECONDS):
@@ -261,5 +263,5 @@ def _last_line(output: bytes) -> str:
 
 
 def _program(command: str) -> str:
-    """What a command is called in the log: its first word. The others, and variables before it, may be secrets."""
+    """The name of a command in the log: its first word. Other words, and variables before it, may be secrets."""
     return next((word for word in command.split() if "=" not in word), "a command")

@@ -1,1 +1,1 @@
-"""What is known and decided beside the protocol itself: strangers, the log's place, reloads, revoked keys."""
+"""The monitor: what is known and decided outside the protocol itself (strangers, the log, reloads, revoked keys)."""

@@ -1,4 +1,4 @@
-"""The monitor: its parts, in the order in which they live, and its life: started, run, left."""
+"""The monitor: creates its parts in the order of their lifetimes, starts them, runs them and stops them."""
 
 import asyncio
 import signal
@@ -60,10 +60,10 @@ from pyssh_gateway.system.signals import HANDED_ON
 
 
 class Given(msgspec.Struct, frozen=True):
-    """What the monitor is given: the network's sockets, those at which it is asked, and what outlives it.
+    """What the monitor is started with: the network's sockets, the sockets for questions, and what outlives it.
 
-    `control` leads to the spawner; `registry` is the descriptor of the memory that the next monitor gets; `owner` is
-    the account that has started the server; `certificates` are those of the host keys.
+    `control` leads to the spawner; `registry` is the descriptor of the memory file that is passed on to the next
+    monitor; `owner` is the account that started the server; `certificates` are those of the host keys.
     """
 
     listening: Sequence[socket.socket]
@@ -102,12 +102,13 @@ class Monitor:
     # -- the parts, in the order in which they live -------------------------------------------------------------
 
     def _set_up_ground(self) -> None:
-        """What everything stands on: events and their log, the spawner, the configuration, tasks."""
+        """What all other parts depend on: events and their log, the spawner, the configuration, tasks."""
         loop = self._loop
         memory = RegistryFile(self._given.registry)
         self.bus = EventBus(time.time, complain, memory.counted())
         self._registry = Registry(memory)
-        # First: a line that was written twice can't be told from one that was forged, and one that is missing is seen.
+        # Subscribed first, so that the number is stored before the line is written. After a crash a number may be
+        # missing, which is noticed; a number that was used twice would look like a forged line.
         self.bus.subscribe(lambda record: memory.count(record.seq))
         self._early = opening.Early(self.bus)
         self._in_force = InForce(self._facts.config)
@@ -133,7 +134,7 @@ class Monitor:
         )
 
     def _set_up_keys(self) -> None:
-        """The server's keys, and the people's."""
+        """The host keys, and the keys of people."""
         config = self._facts.config
         self._signer = HostKeySigner(self._host_keys, self._given.certificates)
         self._keyring = Keyring(
@@ -142,7 +143,7 @@ class Monitor:
         self._revoked = RevokedKeys(self._registry, self._keyring, self._loop)
 
     def _set_up_clients(self) -> None:
-        """The people who are on, and the processes that serve them."""
+        """The logged-in clients, and the processes that serve them."""
         self._postauths = Postauths(self._spawner, self._registry, self._signer, self.bus.publish, self._loop)
         self._client_services = ClientServices(
             people=self._keyring,
@@ -154,7 +155,7 @@ class Monitor:
         )
 
     def _set_up_arrivals(self) -> None:
-        """The connections that come in, as far as their hand-over to the process of an account."""
+        """Incoming connections, up to their hand-over to the process of an account."""
         loop = self._loop
         self._awake = Awake(self._facts.started or time.time(), self._clocks)
         self._login_banner = LoginBanner(self._facts.config, self._awake, clock=time.time)
@@ -186,7 +187,7 @@ class Monitor:
         )
 
     def _set_up_lifetime(self) -> None:
-        """Whether the machine is needed, and how the server leaves."""
+        """The parts that decide whether the machine is needed, and those that stop the server."""
         loop, config = self._loop, self._facts.config
         self._watch = IdleWatch(
             config.idle,
@@ -280,10 +281,10 @@ class Monitor:
         return 0
 
     def _subscribe(self) -> None:
-        """In this order they hear of an event."""
+        """Subscribe the parts to the bus; they get each event in this order."""
         subscribers = (
             self._early.observe,
-            self._awake.observe,  # before those who ask it
+            self._awake.observe,  # before the parts that ask it
             self._watch.observe,
             self._observe,
             self._revoked.observe,
@@ -295,34 +296,34 @@ class Monitor:
             self.bus.subscribe(subscriber)
 
     async def _go_on(self) -> None:
-        """Go on from where an earlier monitor has left off, if there was one: who is on stays on."""
+        """Continue where an earlier monitor left off, if there was one: its clients stay connected."""
         self._holds.open()
         for crash in self._facts.crashes[-1:]:
             self.bus.publish(GatewayCrashed(pid=crash.pid, cause=crash.cause, sessions=crash.sessions))
         self._keyring.load_last_good()
         left_behind = self._registry.left_behind()
         if self._facts.generation > 1:
-            # Processes that are left come before the answer to anything.
+            # The spawner passes on the processes that are left before it answers any request.
             with suppress(SpawnRefused):
                 await self._spawner.sample_activity()
             self._postauths.adopt(left_behind, self._client_services)
-            for client in self._registry.clients:  # for the log they have been on all the while
+            for client in self._registry.clients:  # in the log they were never disconnected
                 record = Record(0, time.time(), client.login.authenticated(client.seconds))
                 self._awake.observe(record)
                 self._watch.observe(record)
 
     def _let_in(self) -> None:
-        """Let in whom the last good copies let in: they need not wait for the sources of which nothing is known.
+        """Let clients in, by the last good copies, too: they need not wait for sources of which nothing is known.
 
-        Those of key files count only if the files can't be read: `Looks.read_files` is before every decision.
+        The copies of key files count only if the files can't be read: `Looks.read_files` comes before every decision.
         """
         self._listener.resume()
 
     def _say_that_it_is_open(self) -> None:
-        """Say who may log in, and from now on what happens."""
+        """Show who may log in, and write the log from now on."""
         if self._facts.generation == 1:
             opening.show_banner(self._facts, self._endpoints, self._host_keys, self._keyring)
-        # The banner is the first thing on the screen, so what happened before it is written only now.
+        # The banner is to be the first thing on the screen, so earlier events are written only now.
         self._early.hand_on(self._audit)
         self.bus.subscribe(self._audit)
         self.bus.subscribe(self._log_keeper.observe)
@@ -340,7 +341,7 @@ class Monitor:
             self._keyring.want_all()
 
     def _reconfigure(self, config: Config) -> None:
-        """Put in force what can change while we run (`core.reload`). Open connections have to be let in by it, too."""
+        """Put in force what can change while we run (`core.reload`). Open connections have to be allowed by it, too."""
         self._in_force.replace(config)
         self._keyring.reconfigure(config.login, config.keys)
         self._guests.reconfigure()
@@ -353,7 +354,7 @@ class Monitor:
         self._revoked.reconfigured(self._in_force.rules)
 
     def _read_anew(self) -> None:
-        """Have everything read again that may have changed without the configuration."""
+        """Read again everything that may have changed although the configuration has not."""
         self._keyring.want_all()
         places, read, publish = self._facts.certificates, self._spawner.read_keys, self.bus.publish
         renewal = renew(self._signer, places, self._host_keys, read=read, publish=publish, now=time.time())
@@ -362,13 +363,13 @@ class Monitor:
     async def _until_stop(self, tasks: asyncio.TaskGroup) -> StopReason | None:
         """Watch until it is time to leave, and return why; the machine may be suspended and resumed until then.
 
-        None: it was to be suspended and was not, and we have left.
+        None: a suspend failed, and the server has stopped already.
         """
         while True:
             watching = tasks.create_task(self._watch.run(), name="idle")
             wanted = self._departure.wanted
             reason = await wanted
-            watching.cancel()  # before anything else: it might open the door again
+            watching.cancel()  # first, because it might accept connections again
             self._departure.begin(wanted)
             if reason.name != "idle" or self._in_force.config.stop.action != "suspend":
                 return reason
@@ -378,7 +379,7 @@ class Monitor:
     # -- stop ---------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Give back what is still held, the last things first."""
+        """Release what is still held, the last things first."""
         self._holds.close()
         await self._log_keeper.finish()
         await self._tasks.close()
@@ -391,7 +392,7 @@ class Monitor:
         self._departure.signal(SPAWNER_GONE)
 
     def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """A bug of ours that no one caught: it goes into the log, and the others' sessions go on."""
+        """An exception that nobody caught, which is a bug of ours: log it, and go on with all sessions."""
         error = context.get("exception")
         text = f"{context.get('message')}: {error!r}" if error is not None else str(context.get("message"))
         self.bus.publish(InternalError(where="event loop", error=text))

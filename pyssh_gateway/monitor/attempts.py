@@ -1,11 +1,11 @@
 """One client's attempts to log in: decided by `core.access.policy`, proved by its signatures, told to the bus.
 
-A security decision in here never awaits: the snapshot that a key was found in is the one that it is judged by. Before
-it, the key files are read; and before it is said that nobody knows a key, there may be a new look at the sources, and
-then everything is decided anew.
+A security decision in here never awaits, so a key is judged by the same snapshot that it was found in. The key files
+are read before the decision. Before a key is denied as unknown, the sources may be asked again, and then everything is
+decided anew.
 
-What the client's side asks is not believed: it names a session once, and the data that a signature is verified over is
-made here. This module does not know SSH's protocol beyond that data.
+The preauth process is not trusted: it can set the session id only once, and the data that a signature is verified over
+is made here. This module does not know SSH's protocol beyond that data.
 """
 
 from collections.abc import Awaitable, Callable
@@ -35,19 +35,19 @@ _USERAUTH_REQUEST = b"\x32"
 
 
 class ViolationError(Exception):
-    """The client's side asks what it never would if it were in order: it is to be ended."""
+    """The client's side has sent a request that a correct process never sends: the process has to be ended."""
 
 
 class Services(Protocol):
     """What attempts are judged by.
 
-    `read_files` returns when it is known what the key files say; `look_again` (peer, fingerprint) when it is not worth
-    waiting any longer for news of a key, or when the connection has waited enough. `clock` is Unix time.
+    `read_files` returns when the contents of the key files are known; `look_again` (peer, fingerprint) when there is no
+    point in waiting longer for news of a key, or when the connection has waited enough. `clock` is Unix time.
     """
 
     @property
     def limits(self) -> Limits:
-        """The configuration's."""
+        """The limits of the configuration."""
 
     @property
     def signer(self) -> HostKeySigner:
@@ -75,11 +75,12 @@ class Services(Protocol):
 
 
 class Attempts:
-    """Those of one connection, `conn`, from the address `peer`.
+    """The attempts of one connection, `conn`, from the address `peer`.
 
-    `session_id` is the hash that was signed for it, empty before. `accepted` is what let its client in, None while
-    nothing has, and `proved` the key or certificate of it. `in_vain` are the fingerprints of the keys that it has
-    offered and that nobody knew. `too_many` is what is said once it has used up its attempts.
+    `session_id` is the hash that was signed for it, empty before. `accepted` is the decision that let its client in,
+    None until then, and `proved` the key or certificate that it accepted. `in_vain` are the fingerprints of the keys
+    that the client has offered and that nobody knew. `too_many` is what the client is told once it has used up its
+    attempts.
     """
 
     def __init__(self, conn: str, peer: str, services: Services) -> None:
@@ -95,7 +96,7 @@ class Attempts:
         self._budget = AttemptBudget(services.limits.auth_attempts)
         self._is_pending = False
         self._is_told = False
-        # Each of its own: servers that do not answer must not keep a key file, which does, from being read.
+        # Two budgets, so that servers that do not answer can't keep the key files from being read.
         self._file_patience, self._look_patience = Patience(), Patience()
 
     async def sign(self, asked: Sign) -> Signed:
@@ -129,9 +130,9 @@ class Attempts:
         return Answer(result, last=False)
 
     def ended(self) -> None:
-        """The connection is over. Name the account that was asked for, if no request was worth a line of the log.
+        """The connection is over: log the account that was asked for, if none of its requests was logged.
 
-        Every client begins with `none`, so that is no line of its own; of one without a key it is all that there is.
+        Every client begins with `none`, so that request is not logged by itself; a client without a key sends no other.
         """
         if self.user is not None and not self._is_told:
             self._report(policy.Attempt(self.user, "", b"", None), "denied", method="none", denial=NO_KEY)
@@ -165,7 +166,7 @@ class Attempts:
         if isinstance(outcome, Deny) and not outcome.final:
             await self._services.look_again(attempt.peer, fingerprint(asked.blob), self._look_patience)
             outcome = self._decide(attempt)
-        # From here to the answer nothing awaits: what was decided is what holds.
+        # From here to the answer nothing awaits, so the decision still holds.
         if isinstance(outcome, Deny):
             self.in_vain += () if outcome.final else (fingerprint(asked.blob),)
             self._report(attempt, "denied", denial=outcome)
@@ -176,7 +177,7 @@ class Attempts:
         if asked.signature is None:
             self._report(attempt, "offered", accepted=outcome)
             return "offered"
-        # The decision has looked at what a security key says of the touch; without the flag it may be missing.
+        # The decision has checked the touch that a security key reports; if none is required, it may be missing.
         touch_required = outcome.options.touch_required
         if not verified(outcome.signer, self._signed(asked), asked.signature, touch_required=touch_required):
             self._report(attempt, "denied", accepted=outcome, denial=WRONG_SIGNATURE)
@@ -204,7 +205,7 @@ class Attempts:
         )
 
     def _report_denied(self, asked: Attempt, denial: Deny) -> None:
-        """Tell of a request in which no key was looked at."""
+        """Report a request in which no key was looked at."""
         self._report(policy.Attempt(asked.user, "", b"", None), "denied", method=asked.method, denial=denial)
 
     def _report(

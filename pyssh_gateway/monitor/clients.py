@@ -1,4 +1,4 @@
-"""What the monitor's rooms need of those who are connected: the narrow view of the table of connections.
+"""What the monitor's parts need to know of connected clients: a narrow view of the table of connections.
 
 The table itself is `connected.registry`, with all that is known of a connection.
 """
@@ -12,7 +12,7 @@ from pyssh_gateway.events import Identity
 
 
 class Session(Protocol):
-    """One session of somebody who is on."""
+    """One session of a client."""
 
     @property
     def tty(self) -> str:
@@ -20,14 +20,14 @@ class Session(Protocol):
 
 
 class Stranger(Protocol):
-    """A connection on which nobody has authenticated yet, or of which postauth has not said so."""
+    """A connection on which nobody has authenticated yet, or whose postauth process has not confirmed it yet."""
 
     def disconnect(self, reason: str) -> None:
         """Say goodbye and close."""
 
 
 class Client(Protocol):
-    """A connection on which somebody has authenticated. What it has done is what its process told last."""
+    """A connection on which somebody has authenticated. Its figures are from the last report of its process."""
 
     @property
     def id(self) -> str:
@@ -43,26 +43,26 @@ class Client(Protocol):
 
     @property
     def sessions(self) -> Mapping[str, Session]:
-        """What runs, by its name in the log."""
+        """Its open sessions, by their names in the log."""
 
     @property
     def counters(self) -> Counters:
-        """What the client has moved, by which its use is judged."""
+        """What the client has transferred, which decides whether it counts as used."""
 
     @property
     def traffic(self) -> tuple[int, int]:
         """Bytes in and out so far."""
 
     def report(self) -> ConnectionReport:
-        """Since when it is on, and what runs."""
+        """Since when it is connected, and what runs."""
 
 
 class Clients(Protocol):
-    """All of them. Views are copies: entries go meanwhile."""
+    """All connections. Views are copies, because entries may go meanwhile."""
 
     @property
     def clients(self) -> Sequence[Client]:
-        """Those who are on."""
+        """Those on which somebody has logged in."""
 
     @property
     def strangers(self) -> Sequence[Stranger]:
@@ -76,10 +76,10 @@ class Clients(Protocol):
         """Ask all processes what their connections have done; one that does not answer soon is not waited for."""
 
     def announce(self, text: str) -> None:
-        """Say something on every terminal of every session."""
+        """Show a text on every terminal of every session."""
 
     def hang_up(self) -> None:
-        """Send every terminal's processes SIGHUP: the server stops."""
+        """Send SIGHUP to the processes of every terminal: the server stops."""
 
     def disconnect(self, reason: str) -> None:
-        """Say goodbye to everybody who is on, and close."""
+        """Say goodbye to all logged-in clients, and close."""

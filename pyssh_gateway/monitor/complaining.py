@@ -1,4 +1,4 @@
-"""The way to standard error, for what can't go into the log."""
+"""Writes to standard error what can't go into the log."""
 
 import os
 import select
@@ -8,7 +8,7 @@ STDERR = 2
 
 
 def complain(text: str) -> None:
-    """Say something that can't go into the log, on standard error, unless nobody reads that: we can't wait for it."""
+    """Write what can't go into the log to standard error, unless that would block: we can't wait for a reader."""
     ready = select.poll()
     ready.register(STDERR, select.POLLOUT)
     if ready.poll(0):

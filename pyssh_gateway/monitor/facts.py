@@ -10,11 +10,11 @@ from pyssh_gateway.ipc.crash import Crash
 class Facts(msgspec.Struct, frozen=True):
     """What the monitor is given by the process that started it.
 
-    `human` and `colour` say what goes to standard output. `identity` is the private key that the banner names,
-    if any; `generation` counts monitors from 1, and `crashes` are the ends of earlier ones. `started` is the
-    Unix time of the first one. `timezone` is the TZ that the server was started with, None for none. `control` is the
-    path at which people on the machine ask, None for nowhere. `origin` is what the configuration was read from,
-    `certificates` are the files of host certificates, and whether each has to be there.
+    `human` and `colour` say what goes to standard output. `identity` is the private key that the banner names, if any;
+    `generation` counts monitors from 1, and `crashes` are the ends of earlier ones. `started` is the Unix time of the
+    first one. `timezone` is the TZ that the server was started with, None for none. `control` is the path of the
+    control socket, None for none. `origin` is what the configuration was read from, `certificates` are the files of
+    host certificates, and whether each has to be there.
     """
 
     config: Config

@@ -1,7 +1,7 @@
 """Certificates of the server's keys: clients that trust their authority know the server at first sight.
 
-A certificate is offered in key exchange beside its key (sshd's HostCertificate). One that can't be used is told and
-left out, and the plain key goes on. This module does not know how anything is offered or signed.
+A certificate is offered in key exchange beside its key (sshd's HostCertificate). One that can't be used is reported and
+left out, and its plain key is still offered. This module does not know how anything is offered or signed.
 """
 
 import binascii
@@ -24,17 +24,18 @@ from pyssh_gateway.monitor.signatures import certificate_verified
 from pyssh_gateway.system.modes import OTHERS_MAY_WRITE
 
 MAX_BYTES = 16 * 1024
-"""Length of a certificate (`ipc.postauth.Blob`): half a kilobyte is usual, and one of RSA by RSA is 2 KiB. Strangers
-get it at each key exchange, and a message of ours has room for six of them (`ipc.spawner.MAX_MESSAGE`)."""
+"""The longest certificate (`ipc.postauth.Blob`): half a kilobyte is usual, and an RSA key signed by an RSA key has 2
+KiB. Strangers get it at each key exchange, and a message of ours has room for six of them
+(`ipc.spawner.MAX_MESSAGE`)."""
 
 _MAX_FILE_BYTES = 2 * MAX_BYTES  # in base64, with a comment
 
 MAX_NAMES = 20
-"""Principals that are told: hosts have a few names, and an event has one line."""
+"""How many principals are reported: hosts have a few names, and an event has one line."""
 
 
 class HostCertificate(msgspec.Struct, frozen=True):
-    """What is in the file `path`: a certificate, and the `problem` for which it can't be used at any time."""
+    """What is in the file `path`: a certificate, and the `problem`, if any, that makes it unusable at any time."""
 
     path: str
     blob: bytes = b""
@@ -54,13 +55,13 @@ class HostCertificate(msgspec.Struct, frozen=True):
 
 
 class Holder(Protocol):
-    """What has the certificates in force."""
+    """Holds the certificates in force."""
 
     certificates: tuple[HostCertificate, ...]
 
 
 def load(places: Sequence[tuple[str, bool]], keys: Sequence[HostKey]) -> tuple[HostCertificate, ...]:
-    """The certificates in these files, each with whether it has to be there, for the host keys `keys`."""
+    """The certificates of `keys` in the files `places`, each with whether it has to be there."""
     found = []
     for path, is_required in places:
         try:
@@ -83,7 +84,7 @@ async def renew(
     publish: Callable[[HostCertificateLoaded], None],
     now: float,
 ) -> None:
-    """Read them again, by what `read` opens, which raises OSError; what has changed counts from now on, and is told."""
+    """Read them again with `read`, which raises OSError; if they have changed, put them in force and publish them."""
     found: list[HostCertificate] = []
     for path, is_required in places:
         try:
@@ -97,7 +98,7 @@ async def renew(
 
 
 def judge(path: str, data: bytes, keys: Sequence[HostKey]) -> HostCertificate:
-    """What is in a file, and whether it is a certificate of one of `keys` that clients may be shown."""
+    """What is in a file, and whether it is a certificate of one of `keys` that may be offered to clients."""
     blob = _blob_in(data)
     if not blob:
         return HostCertificate(path, problem="there is no certificate in OpenSSH's one-line form in it")
@@ -109,7 +110,7 @@ def judge(path: str, data: bytes, keys: Sequence[HostKey]) -> HostCertificate:
 
 
 def reports(found: Sequence[HostCertificate], now: float) -> tuple[HostCertificateReport, ...]:
-    """For people."""
+    """The certificates, as people are told of them."""
     return tuple(
         HostCertificateReport(path=one.path, problem=one.trouble(now))
         if one.certificate is None
@@ -129,7 +130,7 @@ def reports(found: Sequence[HostCertificate], now: float) -> tuple[HostCertifica
 
 
 def loaded(found: Sequence[HostCertificate], now: float) -> tuple[HostCertificateLoaded, ...]:
-    """What is to be told of them when they have been read."""
+    """The events to publish when they have been read."""
     return tuple(
         HostCertificateLoaded(
             path=one.path,
@@ -146,7 +147,7 @@ def loaded(found: Sequence[HostCertificate], now: float) -> tuple[HostCertificat
 
 
 def _problem(blob: bytes, certificate: Certificate, keys: Sequence[HostKey]) -> str:
-    """Why no client may be shown the certificate, whatever the time is; empty if they may."""
+    """Why the certificate can't be offered to clients at any time; empty if it can."""
     if len(blob) > MAX_BYTES:
         return f"it is longer than {MAX_BYTES} bytes"
     if certificate.kind != certificates.HOST:

@@ -1,6 +1,6 @@
 """The server's keys: which signature algorithms each has, signatures with them, and the proofs of having them.
 
-Nobody else has the private keys. SHA-1 signatures are in no table, so nobody gets one.
+No other process has the private keys. No table has SHA-1 signatures, so none are ever made.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,9 +42,10 @@ class HostKeySigner:
         self.certificates = certificates
 
     def offered_at(self, now: float) -> tuple[tuple[bytes, bytes], ...]:
-        """What is offered, and after it the same keys in certificates that are good at `now` (Unix time).
+        """What is offered, followed by the same keys in certificates that are good at `now` (Unix time).
 
-        After it, as clients that guess (dropbear) look at the first one only; for all others their own order decides.
+        The certificates come last, because clients that guess (dropbear) look at the first one only; all others go by
+        their own order.
         """
         blobs: dict[bytes, bytes] = {}
         for one in self.certificates:
@@ -60,7 +61,7 @@ class HostKeySigner:
     def sign(self, algorithm: bytes, data: bytes) -> bytes:
         """The signature over `data` with the key that is offered for `algorithm`. Raises ValueError if none is.
 
-        In a certificate a key signs as it does without: who shows it is no concern of the signature's.
+        A key signs in the same way with and without a certificate.
         """
         blob = self.key_for(algorithm)
         if blob is None:
@@ -70,8 +71,8 @@ class HostKeySigner:
     def prove(self, asked: Sequence[bytes], session_id: bytes, rsa_algorithm: bytes) -> bytes | None:
         """The signatures that prove that we have the keys `asked` for (OpenSSH's PROTOCOL section 2.5).
 
-        None: one of them is none of ours, or is asked for twice: that would be many signatures, which hold up
-        everybody, for one request; or an RSA key can't sign with `rsa_algorithm`.
+        None: one of them is not ours; or one is asked for twice, which would make one request cost many signatures, and
+        these hold up everybody; or an RSA key can't sign with `rsa_algorithm`.
         """
         if len(set(asked)) != len(asked) or not all(blob in self._keys for blob in asked):
             return None

@@ -16,6 +16,6 @@ class InForce:
         self.replace(config)
 
     def replace(self, config: Config) -> None:
-        """From now on it is this one."""
+        """Put another configuration in force."""
         self.config = config
         self.rules = rules_for(config)

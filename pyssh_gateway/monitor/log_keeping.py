@@ -1,6 +1,6 @@
-"""Keeps the log where people look for it: opened anew when somebody has moved or deleted it, or asks for it.
+"""Keeps the log where people look for it: opens it anew when it was moved or deleted, or when that is asked for.
 
-This process may not open files any more: the spawner does, and passes the descriptor.
+This process can't open files any more: the spawner does, and passes the descriptor.
 """
 
 import asyncio
@@ -12,15 +12,15 @@ from pyssh_gateway.events import AnyEvent, AuditLost, AuditReopened, Record
 from pyssh_gateway.ipc.spawner_client import SpawnRefused
 
 LOOK_SECONDS = 1.0
-"""How often it is looked whether the file is in its place, and only when something is written. What was written in
-between is not lost: a file that was moved has it, and from one that was deleted it is copied. As often, people are
-shown what waits to be shown with a later event."""
+"""How often we check whether the file is in its place, and only when something is written. Lines written in between are
+not lost: a file that was moved has them, and from a file that was deleted they are copied. Lines that wait to be shown
+together with a later event are shown as often as that."""
 
 RETRY_SECONDS = 30.0
 """How long not to try again after the log could not be opened: each try is a request to the spawner."""
 
 FINISH_SECONDS = 1.0
-"""How long a stop may take for that: as for everything that it writes down."""
+"""How long a stop may take to reopen the log: as long as for everything else that it writes down."""
 
 
 class LogKeeper:
@@ -51,7 +51,7 @@ class LogKeeper:
         self._is_lost = False
 
     def observe(self, _record: Record) -> None:
-        """A line has been written: see where, now, or soon if that was seen just before."""
+        """A line has been written: check the file's place now, or soon if that was done just before."""
         if self._timer is None:
             self._timer = self._loop.call_at(max(self._look_at, self._loop.time()), self._look)
 
@@ -75,7 +75,7 @@ class LogKeeper:
                 self._timer.cancel()
 
     async def finish(self) -> None:
-        """After the last line: bring what is in a file that was deleted just before to where it can be read."""
+        """After the last line: if the file was deleted just before, bring its lines to where they can be read."""
         if not self._audit.is_in_place:
             with suppress(SpawnRefused, TimeoutError):
                 async with asyncio.timeout(FINISH_SECONDS):

@@ -1,7 +1,7 @@
 """The monitor process's first steps: open what needs the rights it was forked with, give them up, run.
 
-Before the drop: the log, and the directory of fetched keys, which becomes the working directory. After it the process
-is an account that owns nothing else and can't look at anybody's files.
+Opened before the rights are given up: the log, and the directory of fetched keys, which becomes the working directory.
+Afterwards the process runs as an account that owns nothing else and can't look at anybody's files.
 """
 
 import asyncio
@@ -42,15 +42,15 @@ LATE_MODULES = (
     *("concurrent.futures.thread", "difflib", "encodings.idna", "http.client", "ssl", "urllib.request"),
     "pyssh_gateway.monitor.arrivals.proxied",
 )
-"""What is imported only when it is needed. Started from root's home directory, an account without rights can't read the
-modules any more when that time comes; they are imported before the drop then."""
+"""Modules that are imported only when they are needed. If the program is in root's home directory, an account without
+rights can't read them at that time, so they are imported before the rights are given up."""
 
 METRICS_MODULES = (
     "prometheus_client",
     "pyssh_gateway.monitor.reporting.figures",
     "pyssh_gateway.monitor.reporting.metrics",
 )
-"""The same, with `metrics.listen`."""
+"""The same, if `metrics.listen` is not "off"."""
 
 
 def run_monitor(
@@ -62,15 +62,16 @@ def run_monitor(
     control: socket.socket,
     registry: int,
 ) -> int:
-    """Be the monitor until it leaves; returns the process's exit code.
+    """Run the monitor until it leaves; returns the process's exit code.
 
-    Clients come at `listening`, questions of people on the machine at `asking`, Prometheus at `metrics`; `control`
-    leads to the spawner. The memfd `registry`, of `registry_file.SIZE` bytes, is passed from one monitor to the next.
+    Clients connect at `listening`, people on the machine ask at `asking`, and Prometheus at `metrics`; `control` leads
+    to the spawner. The memfd `registry`, of `registry_file.SIZE` bytes, is passed from one monitor to the next.
     """
     name_process(NAME)
     owner = os.geteuid()
     try:
-        # Here and not in the spawner: what is forked from that for a user must not have the key in its memory.
+        # Loaded here and not in the spawner: a process that the spawner forks for a user must not have the keys in its
+        # memory.
         own = facts.config.host_keys
         host_keys = server_keys(Path(facts.config.keys_dir), own.types, own.files)
         certificates = host_certificates.load(facts.certificates, host_keys)
@@ -94,7 +95,7 @@ async def _run(facts: Facts, given: Given, host_keys: tuple[HostKey, ...], audit
 
 
 def _prepare(facts: Facts) -> None:
-    """Take the working directory and the descriptors that will be needed, then give up every right."""
+    """Enter the working directory, raise the limit of descriptors, then give up every right."""
     account = monitor_account(facts.config.account) if os.geteuid() == 0 else None
     _enter_store(Path(facts.config.keys_dir, FETCHED_DIRECTORY), account)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -106,9 +107,10 @@ def _prepare(facts: Facts) -> None:
 
 
 def _confine(account: pwd.struct_passwd | None) -> None:
-    """Become `account`, if the server is root's, and lock the process in; what the machine can't do is complained of.
+    """Become `account` if the server is root's, and sandbox the process; report what the machine can't do.
 
-    An ordinary account's server stays open to debuggers: who may look into this process may look into the spawner, too.
+    The server of an ordinary account stays open to debuggers: an account that may look into this process may look into
+    the spawner, too.
     """
     seccomp.prepare(MONITOR)  # while everything can be imported
     missing: list[str] = []
@@ -121,9 +123,9 @@ def _confine(account: pwd.struct_passwd | None) -> None:
 
 
 def _enter_store(store: Path, account: pwd.struct_passwd | None) -> None:
-    """Make the directory of fetched keys, which is to belong to `account`, and go there.
+    """Make the directory of fetched keys, which is to belong to `account`, and make it the working directory.
 
-    We may be root, and the place may be somebody's who would have us give away another directory: what is there is
+    We may be root, and a user who owns the place could try to make us give away another directory. So the directory is
     opened without following a link, and given away only if it is root's.
     """
     try:

@@ -1,4 +1,4 @@
-"""The first moments of a monitor: what has to wait for the first answers of key sources, and what is said then."""
+"""The start of a monitor: what waits for the first answers of key sources, and what is shown and logged then."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ from pyssh_gateway.monitor.reporting.start_banner import start_banner
 
 
 class Early:
-    """What happens before the log is written. `somebody` is set when somebody logs in meanwhile."""
+    """Collects the events before the log is written. `somebody` is set when somebody logs in meanwhile."""
 
     def __init__(self, bus: EventBus) -> None:
         self.somebody = asyncio.Event()
@@ -28,12 +28,12 @@ class Early:
         self._end = bus.subscribe(self._records.append)
 
     def observe(self, record: Record) -> None:
-        """An event."""
+        """Notice a login."""
         if isinstance(record.event, ConnectionAuthenticated):
             self.somebody.set()
 
     def hand_on(self, log: Callable[[Record], None]) -> None:
-        """The log is written from now on."""
+        """Hand what was collected to the log, which is written from now on."""
         self._end()
         for record in self._records:
             log(record)
@@ -41,9 +41,9 @@ class Early:
 
 
 async def first_answers(keyring: Keyring, somebody: asyncio.Event, wanted: "asyncio.Future[Any]") -> None:
-    """Wait for the sources of which nothing is known, unless somebody is on, or it is time to leave.
+    """Wait for the sources of which nothing is known, but only until somebody logs in or it is time to leave.
 
-    Both belong into the log, which waits for the banner.
+    A login and a stop have to be logged, and the log waits for the banner.
     """
     missing = keyring.missing()
     if not missing:
@@ -80,7 +80,7 @@ def first_events(
     host_keys: tuple[HostKey, ...],
     certificates: tuple[HostCertificate, ...],
 ) -> Iterator[AnyEvent]:
-    """What the log says of a start."""
+    """The events with which a start is logged."""
     address, port = endpoints[0]
     yield ServerStarted(
         version=__version__,

@@ -1,4 +1,4 @@
-"""Has a configuration that was read again put in force, and says what came of it."""
+"""Puts a configuration that was read again in force, and reports the outcome."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,8 +12,8 @@ from pyssh_gateway.ipc.spawner_client import SpawnRefused
 class Reloading:
     """Waits for the spawner to have read the configuration again: for `due`.
 
-    `take` gets what came of it; `apply` puts a configuration in force; `ask_keys` has every source of keys asked;
-    `reopen_log` does what it says: all of this is what people send a SIGHUP for.
+    `take` gets the outcome; `apply` puts a configuration in force; `ask_keys` has every source of keys asked;
+    `reopen_log` reopens the log. A SIGHUP asks for all of these.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Reloading:
         self._due = due
 
     async def run(self) -> None:
-        """Put in force what was read, whenever that was, until cancelled."""
+        """Put in force what the spawner has read, each time, until cancelled."""
         while True:
             await self._due.wait()
             self._due.clear()

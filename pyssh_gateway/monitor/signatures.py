@@ -1,7 +1,7 @@
-"""Signatures of users and authorities: what one says of itself, and whether it is right. All of it is from strangers.
+"""Signatures of users and authorities: what they state, and whether they are right. All of it is from strangers.
 
-The formats are read here and cryptography does the mathematics. Which algorithms may be used is `core.access.policy`'s
-table. This module does not know who may log in.
+This module reads the formats, and cryptography does the mathematics. Which algorithms may be used is
+`core.access.policy`'s table. This module does not know who may log in.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +21,8 @@ from pyssh_gateway.core.access.policy import SECURITY_KEYS, SIGNATURE_ALGORITHMS
 from pyssh_gateway.core.access.wire import MalformedError, Reader
 
 MALFORMED = "a malformed signature"
-"""Stands for the algorithm of what is no signature; no algorithm has a space in its name (RFC 4250 section 4.6.1)."""
+"""Takes the algorithm's place if the signature can't be read; no algorithm has a space in its name (RFC 4250 section
+4.6.1)."""
 
 CURVES: Mapping[bytes, tuple[type[ec.EllipticCurve], type[HashAlgorithm]]] = MappingProxyType(
     {b"nistp256": (ec.SECP256R1, SHA256), b"nistp384": (ec.SECP384R1, SHA384), b"nistp521": (ec.SECP521R1, SHA512)}
@@ -33,9 +34,9 @@ RSA_HASHES: Mapping[str, type[HashAlgorithm]] = MappingProxyType({"rsa-sha2-256"
 
 
 def read_proof(signature: bytes) -> Proof:
-    """What a signature (RFC 4253 section 6.6) says of itself; never raises.
+    """The algorithm and the flags that a signature (RFC 4253 section 6.6) states; never raises.
 
-    That of a security key has the flags and a counter after it (PROTOCOL.u2f).
+    In a signature of a security key, the flags and a counter come last (PROTOCOL.u2f).
     """
     reader = Reader(signature)
     try:
@@ -73,7 +74,7 @@ def verified(signer: bytes, data: bytes, signature: bytes, *, touch_required: bo
 
 
 def certificate_verified(certificate: Certificate) -> bool:
-    """Whether the authority that the certificate names has signed it. As for sshd, it need not have touched its key."""
+    """Whether the authority that the certificate names has signed it. As in sshd, it need not have touched its key."""
     return verified(certificate.ca_blob, certificate.signed, certificate.signature, touch_required=False)
 
 
@@ -119,9 +120,9 @@ _VERIFY: Mapping[str, Callable[[Reader], _Verify]] = {
 def _verify_rsa(key: Reader, data: bytes, proof: Reader, hash_algorithm: HashAlgorithm) -> None:
     """RFC 8332 section 3.
 
-    The signature is a number, "without lengths or padding" (RFC 4253 section 6.6), and cryptography insists on one as
-    long as the modulus: PuTTY leaves out the leading zeros that one in 256 signatures has, and sshd puts them back
-    (ssh-rsa.c).
+    The signature is a number, "without lengths or padding" (RFC 4253 section 6.6), but cryptography insists on one as
+    long as the modulus. One signature in 256 has leading zeros, which PuTTY leaves out; they are put back here, as sshd
+    does (ssh-rsa.c).
     """
     exponent, modulus = key.mpint(), key.mpint()
     key.end()

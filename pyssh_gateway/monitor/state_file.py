@@ -1,8 +1,8 @@
-"""A small file of the gateway's own: what the next monitor wants to know of this one.
+"""A small file of the gateway's own: what the next monitor has to know of this one.
 
-Written whole or not at all, and at once: a crash of the monitor does not lose it. It is not forced to the disk, because
-the event loop does that writing, and nothing that is kept here has to survive a power cut. This module does not know
-what is in the files.
+It is written whole or not at all, and at once, so a crash of the monitor does not lose it. It is not synced to the
+disk, because the event loop does the writing, and nothing that is kept here has to survive a power cut. This module
+does not know what is in the files.
 """
 
 import os
@@ -16,7 +16,7 @@ _NEW = ".new"
 
 
 def read_state(path: Path, limit: int) -> bytes:
-    """What is in the file; nothing if there is none, or none that only we and root can have written."""
+    """What is in the file; nothing if there is none, or if others than we and root can have written it."""
     try:
         return read_trusted(path, limit=limit, forbidden_mode=OTHERS_MAY_WRITE, purpose="the server's state")
     except (OSError, UntrustedFileError):
@@ -24,7 +24,7 @@ def read_state(path: Path, limit: int) -> bytes:
 
 
 def write_state(path: Path, data: bytes) -> None:
-    """Put `data` in the place of what is there. Raises OSError."""
+    """Replace what is in the file by `data`. Raises OSError."""
     new = path.with_name(path.name + _NEW)
     with suppress(FileNotFoundError):
         new.unlink()  # of a monitor that was killed while it wrote

@@ -1,4 +1,4 @@
-"""The owner of tasks that several parts of the monitor begin and nobody waits for: all of them end with the monitor."""
+"""Owns the tasks that several parts of the monitor begin and nobody waits for: all of them end with the monitor."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Tasks:
-    """All of them. An exception in one is a bug of ours: the loop's handler is told, and the others go on."""
+    """All such tasks. An exception in one is a bug of ours: the loop's handler is told, and the others go on."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -25,7 +25,7 @@ class Tasks:
             self._loop.call_exception_handler({"message": f"in the task {task.get_name()}", "exception": error})
 
     async def close(self) -> None:
-        """Cancel what is still being done, and what is begun because of that, and wait until it has ended."""
+        """Cancel all tasks, and those that are begun because of that, and wait until they have ended."""
         while tasks := tuple(self._tasks):
             for task in tasks:
                 task.cancel()

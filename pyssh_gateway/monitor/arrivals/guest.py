@@ -1,8 +1,9 @@
 """One connection on which nobody has logged in: from our identification line to its end, or to its hand-over.
 
-The monitor keeps the client's socket and reads nothing from it. It has a preauth process speak with the client, from
-the client's first byte on, and decides what that asks. The connection is the socket pair on which it asks, so there is
-nothing that it could name to mean another one. A process that breaks the rules is ended, and its connection with it.
+The monitor keeps the client's socket and reads nothing from it. A preauth process speaks with the client, from the
+client's first byte on, and the monitor decides what that process asks for. A connection is identified by the socket
+pair on which its process asks, so a process can't ask anything about another connection. A process that breaks the
+rules is ended, and its connection with it.
 """
 
 import asyncio
@@ -25,22 +26,23 @@ from pyssh_gateway.monitor.attempts import Attempts, ViolationError
 from pyssh_gateway.system.signals import unix_name
 
 STATE_SECONDS = 5.0
-"""How long preauth may take for the connection's state, once its client was accepted: it has it at hand, unless bytes
-of the client are still to be decrypted."""
+"""How long preauth may take to send the connection's state, once its client was accepted. It has the state ready,
+unless bytes of the client are still to be decrypted."""
 
 GOODBYE_SECONDS = 0.5
-"""How long it may take for a goodbye to its client: as long as a stop waits for connections to close."""
+"""How long preauth may take to say goodbye to its client: as long as a stop waits for connections to close."""
 
 LINGER_SECONDS = 3.0
-"""How long a process may stay after it has said how its connection ended: it reads on until the client has its last
-words, for half a second, as closing with input unread would take them back."""
+"""How long a process may stay after it has reported the end of its connection. It reads on for half a second, until the
+client has received the last message: closing with unread input would reset the connection, and lose that message."""
 
 EXIT_SECONDS = 1.0
-"""How long to wait for how a process has ended whose socket is closed: the kernel closes it just before."""
+"""How long to wait for the exit status of a process whose socket is closed: the kernel closes the socket just
+before."""
 
 CLOSED = "closed by the client without a goodbye"
 NOT_SERVED = "This login can't be served at the moment; the server's log says why"
-"""What is said to somebody whose key was accepted and whose login fails all the same."""
+"""The message to a client whose key was accepted but whose login fails."""
 
 BROKE_RULES = "its process broke the rules"
 
@@ -78,14 +80,14 @@ class Guest:
     # -- before there is a process ------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Send our identification, and wait for the client's first byte. It fits: nothing else is in the buffer."""
+        """Send our identification, and wait for the client's first byte. The line fits into the empty send buffer."""
         self._socket.setblocking(False)
-        with suppress(OSError):  # it is gone, which is seen next
+        with suppress(OSError):  # the client is gone, which the next read shows
             self._bytes_out = self._socket.send(f"SSH-2.0-{self._terms.identification}\r\n".encode())
         self._loop.add_reader(self._socket, self._readable)
 
     def _readable(self) -> None:
-        """There is something to be read: have it read by somebody else."""
+        """The client has sent something: have a preauth process read it."""
         try:
             first = self._socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -101,21 +103,21 @@ class Guest:
         self._services.room.enter(self)
 
     def serve(self) -> None:
-        """It is its turn to have a process."""
+        """Give the connection a process: its turn has come."""
         self._task = self._services.start(self._be_served(), f"guest {self.conn}")
 
     # -- the end ------------------------------------------------------------------------------------------------
 
     def cut_off(self, reason: str) -> None:
-        """End it at once, whatever its process does."""
+        """End the connection at once, whatever its process does."""
         if self._prepared is not None and self._prepared.is_told:
-            if not self._prepared.client.user:  # otherwise it is on by now, and no stranger any more
+            if not self._prepared.client.user:  # otherwise the client is logged in by now
                 self._prepared.cut_off(reason)
         else:
             self._finish(End(reason))
 
     def disconnect(self, reason: str) -> None:
-        """Say goodbye and close; at once if there is nobody who could say it."""
+        """Say goodbye and close; close at once if there is no process to say it."""
         if self._prepared is not None and self._prepared.is_told:
             self._prepared.disconnect(reason)
         elif self._messages is None or self._goodbye:
@@ -147,10 +149,10 @@ class Guest:
         )
 
     def _let_go(self, *, lingers: bool = False) -> None:
-        """Give back everything that it has. The socket is shut down, so that the client sees the end at once.
+        """Release everything that it holds. The socket is shut down, so that the client sees the end at once.
 
-        Its process may have been stopped, and would keep its copy of the socket open; one that `lingers` is about
-        to end.
+        Otherwise a process that was stopped would keep its copy of the socket open. A process that `lingers` is about
+        to end, and is left the socket until then.
         """
         self._is_over = True
         if self._task is not None and self._task is not asyncio.current_task():
@@ -169,7 +171,7 @@ class Guest:
         self._services.on_end(self)
 
     def _dismiss(self, *, lingers: bool = False) -> None:
-        """The process is not needed any more; or it is for as long as it `lingers`."""
+        """Kill the process; if it `lingers`, only after `LINGER_SECONDS`."""
         if self._messages is not None:
             self._messages.close()
         if self._preauth is not None:
@@ -197,7 +199,7 @@ class Guest:
             self._finish(end)
 
     async def _speak_with(self) -> End | None:
-        """Have a process serve it until its end; None: the log is told of that by its postauth process."""
+        """Have a process serve it until its end; None: its postauth process reports the end to the log."""
         try:
             self._preauth = await self._services.preauths.take()
         except SpawnRefused as error:
@@ -223,14 +225,14 @@ class Guest:
         return await self._converse(self._messages)
 
     async def _converse(self, messages: MessageSocket[ipc.FromPreauth]) -> End | None:
-        """Answer what it asks, one thing after the other, until it says how the connection ended."""
+        """Answer the requests of its process, one after the other, until the process reports the connection's end."""
         is_last = False
         while (message := await self._next()) is not None:
             if isinstance(message, ipc.Ended):
                 end, too_many = end_told(message), self.attempts.too_many
-                # What follows the last attempt is our doing, whatever its process calls it.
+                # After the last attempt it is we who end the connection, whatever reason its process gives.
                 return end if too_many is None else msgspec.structs.replace(end, reason=too_many.reason)
-            if self._goodbye:  # that was on its way when it was told to say goodbye
+            if self._goodbye:  # this was on its way when the process was told to say goodbye
                 continue
             if is_last:
                 raise ViolationError("it goes on after the last attempt")
@@ -257,7 +259,7 @@ class Guest:
         """The client is accepted: have its account's process serve it."""
         accepted, user = self.attempts.accepted, self.attempts.user
         if accepted is None or user is None:
-            raise ViolationError("accepted without a key")  # there is no other way; if there were, it would be a hole
+            raise ViolationError("accepted without a key")  # there is no other way; another one would be a hole
         login = Accepted(
             conn=self.conn,
             user=user.decode("ascii"),
@@ -292,7 +294,7 @@ class Guest:
             return await self._last_words(str(error))
 
     async def _state(self) -> ipc.State | End:
-        """What the connection goes on with, or how it has ended instead."""
+        """The state that postauth needs to continue the connection, or how the connection ended instead."""
         try:
             async with asyncio.timeout(STATE_SECONDS):
                 message = await self._next()
@@ -309,7 +311,7 @@ class Guest:
                 raise ViolationError("something else than a state after a login")
 
     async def _last_words(self, reason: str) -> End:
-        """It has been told to say goodbye, and how it ended."""
+        """How a connection ended whose process has been told to say goodbye."""
         with suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_SECONDS):
                 message = await self._next()
@@ -318,7 +320,7 @@ class Guest:
         return End(reason)
 
     async def _died(self) -> End:
-        """Its socket is closed, and it has not said how the connection ended."""
+        """Its process has closed the socket without reporting the connection's end."""
         if self._broken:
             raise ViolationError(self._broken)
         exited: Exited | None = None
@@ -334,10 +336,10 @@ class Guest:
     # -- its messages -------------------------------------------------------------------------------------------
 
     def _hear(self, message: ipc.FromPreauth) -> None:
-        """A message has come; the next one is looked at when this one has been answered."""
+        """A message has come; the next one is read when this one has been answered."""
         if self._messages is not None:
             self._messages.pause()
-        if not self._heard.done():  # otherwise nobody waits any more: it was too late
+        if not self._heard.done():  # otherwise it came too late: nobody waits for it
             self._heard.set_result(message)
 
     def _hear_no_more(self, reason: str) -> None:
@@ -346,7 +348,7 @@ class Guest:
             self._heard.set_result(None)
 
     async def _next(self) -> ipc.FromPreauth | None:
-        """What it says next; None: it says nothing any more."""
+        """The next message of its process; None: there will be no more."""
         message = await self._heard
         self._heard = self._loop.create_future()
         if self._messages is None or self._messages.closed:

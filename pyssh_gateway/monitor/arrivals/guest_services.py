@@ -1,4 +1,4 @@
-"""What a guest is given: the parts that every one of them meets, and by what it is served."""
+"""What a guest is given: the services that all guests share, and the settings of its connection."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class End(msgspec.Struct, frozen=True):
-    """How a connection has ended. `crash`: a bug of ours, in the part `where`. `is_told`: its process has said so."""
+    """How a connection ended. `crash`: a bug of ours, in the part `where`. `is_told`: its process has reported it."""
 
     reason: str
     goodbye: bool = False
@@ -29,18 +29,18 @@ class End(msgspec.Struct, frozen=True):
 
 
 def end_told(told: Ended) -> End:
-    """The end that its process tells of."""
+    """The end as its process has reported it."""
     return End(told.reason, told.goodbye, told.bytes_in, told.bytes_out, told.crash, where="connection", is_told=True)
 
 
 class Strangers(Protocol):
-    """The clocks and counts of those on which nobody has logged in."""
+    """Timers and counters of the connections on which nobody has logged in."""
 
     def spoke(self, conn: str) -> None:
-        """The first bytes have come."""
+        """The first bytes of the connection have come."""
 
     def released(self, conn: str) -> None:
-        """Somebody has logged in there, or it is gone."""
+        """A client has logged in on the connection, or the connection is gone."""
 
 
 class Steering(Protocol):
@@ -57,9 +57,10 @@ class Steering(Protocol):
 
 
 class GuestServices(msgspec.Struct, frozen=True):
-    """The parts that every guest meets. `on_end` hears that it is over, with the keys that it has offered in vain.
+    """The services that all guests share.
 
-    `unwalled` is told which walls this machine does not have.
+    `on_end` gets a guest that is over; the guest knows the keys that it has offered in vain. `unwalled` is told which
+    walls of the sandbox this machine does not have.
     """
 
     strangers: Strangers
@@ -76,7 +77,7 @@ class GuestServices(msgspec.Struct, frozen=True):
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """By what a connection is served, which came while these were in force."""
+    """The settings of a connection: those that were in force when it came."""
 
     identification: str
     host_keys: tuple[tuple[bytes, bytes], ...]

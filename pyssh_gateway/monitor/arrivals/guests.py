@@ -1,7 +1,7 @@
-"""All connections on which nobody has logged in yet: who makes them, and who hears of them.
+"""All connections on which nobody has logged in yet: creates them, and passes on what happens to them.
 
-`strangers` decides which of them are served when there are many, and for how long; the waiting room which of those that
-have spoken have a process.
+`strangers` decides which of them are served when there are many, and for how long. The waiting room decides which of
+those that have sent something get a process.
 """
 
 import asyncio
@@ -29,16 +29,16 @@ from pyssh_gateway.monitor.in_force import InForce
 
 
 class Looks(Protocol):
-    """What those who want to log in have the sources of keys asked."""
+    """How login attempts have the sources of keys asked again."""
 
     async def read_files(self, patience: Patience | None = None) -> None:
-        """Return when it is known what the key files say."""
+        """Return when the contents of the key files are known."""
 
     async def look_again(self, peer: str, offered: str, patience: Patience | None = None) -> None:
-        """Return when it is not worth waiting any longer for news of a key."""
+        """Return when there is no point in waiting longer for news of a key."""
 
     def turned_away(self, peer: str, in_vain: tuple[str, ...]) -> None:
-        """Somebody has left without getting in, who had offered these keys."""
+        """A client has left without getting in; it had offered these keys."""
 
 
 class People(Protocol):
@@ -66,7 +66,7 @@ class AttemptServices(msgspec.Struct, frozen=True):
 
 
 class Guests:
-    """All of them. `start` begins a task that somebody else owns; `complain` says what is no event.
+    """All guests. `start` begins a task that somebody else owns; `complain` reports what is not an event.
 
     `clock` is Unix time.
     """
@@ -111,15 +111,15 @@ class Guests:
         )
 
     def reconfigure(self) -> None:
-        """Those that come from now on come under other limits."""
+        """Apply the limits in force to connections that come from now on."""
         self.strangers.reconfigure(self._in_force.config.limits)
 
     def observe(self, record: Record) -> None:
-        """An event."""
+        """Pass an event on to the strangers."""
         self.strangers.observe(record)
 
     def _serve(self, arrival: Arrival) -> None:
-        """It is the turn of a connection that has been admitted."""
+        """Serve a connection that has been admitted."""
         conn, peer = arrival.conn, arrival.endpoints.peer
         self._publish(
             ConnectionOpened(
@@ -159,7 +159,7 @@ class Guests:
                 self._complain(f"around the processes of strangers: {printable(wall)}")
 
     def _ended(self, guest: Guest) -> None:
-        """Somebody has logged in, or it is over."""
+        """A client has logged in on the connection, or the connection is over."""
         self._registry.remove_stranger(guest.conn)
         if guest.attempts.accepted is None:
             self._people.looks.turned_away(guest.peer, guest.attempts.in_vain)

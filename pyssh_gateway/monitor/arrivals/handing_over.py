@@ -1,6 +1,6 @@
-"""A login, after its client has been accepted: the account, its process, and what that is told of the connection.
+"""A login, after its client has been accepted: prepares the account and its process, and hands the connection over.
 
-Everything that postauth is told is the monitor's own knowledge, but for the state, which nobody but postauth reads.
+Everything that postauth is told is the monitor's own knowledge, except the state, which only postauth reads.
 """
 
 import asyncio
@@ -28,27 +28,27 @@ from pyssh_gateway.monitor.connected.registry_file import RegistryFull
 from pyssh_gateway.monitor.host_key_signing import HostKeySigner
 
 TAKEN_SECONDS = 10.0
-"""How long postauth may take to say that it serves a connection. It takes a few milliseconds; one that its user has
-stopped never does."""
+"""How long postauth may take to say that it serves a connection. It takes a few milliseconds; a process that its user
+has stopped never answers."""
 
 
 class NoLoginError(Exception):
-    """Somebody was accepted, and can't be served; the text says why, for the log."""
+    """A client was accepted but can't be served; the text says why, for the log."""
 
 
 class Accounts(Protocol):
     """What is asked of the spawner."""
 
     async def await_account(self, user: str) -> bytes:
-        """Wait until the account is as it will be; why it may not be used at present. Raises `SpawnRefused`."""
+        """Wait until the account is set up; returns why it may not be used at present. Raises `SpawnRefused`."""
 
 
 class Accepted(msgspec.Struct, frozen=True):
     """A connection whose client was accepted, with the session id that its signature was verified over.
 
-    `opened` is the Unix time at which it came; `in_vain` are the keys that were offered before, `proved` is the key or
-    certificate that was accepted, and `host_keys` are those of ours, and their certificates, that it was offered for
-    the key exchange, and is for those to come.
+    `opened` is the Unix time at which it came; `in_vain` are the keys that were offered before; `proved` is the key or
+    certificate that was accepted. `host_keys` are our host keys, and their certificates, that the client was offered
+    for the first key exchange and will be offered for later ones.
     """
 
     conn: str
@@ -63,14 +63,14 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What sessions are told of the server: where it can be asked (empty: nowhere), and its TZ (None: it has none)."""
+    """What sessions are told of the server: its control socket's path (empty: none), and its TZ (None: it has none)."""
 
     control: bytes
     timezone: bytes | None
 
 
 class Prepared:
-    """A connection whose process is up, and which is in the registry."""
+    """A connection that is in the registry, and whose process is ready."""
 
     def __init__(
         self, client: Client, process: PostauthClient, make: Callable[[bytes], TakeConnection], registry: Registry
@@ -82,9 +82,10 @@ class Prepared:
         self._handed_over = False
 
     async def hand_over(self, state: bytes, sock: socket.socket) -> None:
-        """Give it to its process, and wait until that serves it, or it is over. The socket stays the caller's.
+        """Give the connection to its process, and wait until it is served or over. The caller keeps the socket.
 
-        One that is not taken in time is over by that: its process may have been stopped, and is not believed later.
+        A connection that is not taken in time is cut off: its process may have been stopped, and a later answer does
+        not count.
         """
         try:
             self._process.take(self.client, self._make(state), sock)
@@ -102,22 +103,22 @@ class Prepared:
         self.client.disconnect(reason)
 
     def cut_off(self, reason: str) -> None:
-        """It is over."""
+        """End the connection at once."""
         self._process.give_up(self.client, reason)
 
     @property
     def is_told(self) -> bool:
-        """Whether the log hears of the connection's end from its process, or has heard."""
+        """Whether its process reports the connection's end to the log, or has reported it."""
         return self._handed_over
 
     def close(self) -> None:
-        """Without a hand-over there is no such login."""
+        """Remove the login from the registry if it was not handed over."""
         if not self._handed_over:
             self._registry.leave(self.client)
 
 
 class HandingOver:
-    """Prepares logins. `banner` makes what a login shell of that person shows first."""
+    """Prepares logins. `banner` makes the text that a login shell of that person shows first."""
 
     def __init__(
         self,
@@ -153,7 +154,7 @@ class HandingOver:
             raise NoLoginError(str(error)) from error
 
     def _prepared(self, accepted: Accepted, process: PostauthClient, closed: bytes) -> Prepared:
-        """Decide anew, after all that waiting, and enter the login. From here on nothing awaits."""
+        """Decide again, because time has passed, and enter the login in the registry. From here on nothing awaits."""
         config, rules = self._services.in_force.config, self._services.in_force.rules.get(accepted.user)
         if rules is None:
             raise NoLoginError("the account may not log in any more")
@@ -205,5 +206,5 @@ class HandingOver:
 
 
 def facts(control: str | None, timezone: str | None) -> Facts:
-    """The same as a session's environment has it."""
+    """The facts, encoded as a session's environment needs them."""
     return Facts(os.fsencode(control or ""), None if timezone is None else os.fsencode(timezone))

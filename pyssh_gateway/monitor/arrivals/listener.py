@@ -1,6 +1,6 @@
-"""Accepting connections: from whom they are, whom a proxy brings, and whether there are descriptors for them.
+"""Accepts connections: finds out where each comes from, also behind a proxy, and whether there are descriptors for it.
 
-What becomes of a connection that has come in is the business of `guests`.
+What happens then to a connection that was let in is the business of `guests`.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ BACKLOG = 1024
 """Connections that the kernel holds until we accept them (its limit, net.core.somaxconn, is 4096)."""
 
 NOTHING = b""
-"""What a proxy is told of which nothing is believed."""
+"""The reply to a peer whose PROXY header is not believed: nothing."""
 
 RESERVED_DESCRIPTORS = 128
-"""Descriptors that no connection gets which has just been accepted: they are for the sockets to processes, the log, and
-the spawner's. Where there are fewer than 1024, it is an eighth."""
+"""Descriptors that new connections do not get: they are for the sockets to processes, the log, and the spawner's. If
+the limit is below 1024, an eighth of it is reserved instead."""
 
 
 class Listener:
@@ -57,7 +57,7 @@ class Listener:
         self._is_open = False
 
     def reconfigure(self) -> None:
-        """Take connections that arrive from now on by other settings."""
+        """Apply the settings in force to connections that arrive from now on."""
         before, self._listen = self._listen, self._in_force.config.listen
         if self._listen != before:
             if self._proxies is not None:
@@ -80,7 +80,7 @@ class Listener:
 
     def stop(self) -> None:
         """Refuse connections from now on. Those that wait in the kernel's queue are reset, so that no client hangs."""
-        if not self._is_open:  # a second shutdown(2) would be inherited by all that is accepted after a resume
+        if not self._is_open:  # a second shutdown(2) would be inherited by connections accepted after a resume
             return
         self._is_open = False
         for acceptor in self._acceptors:
@@ -97,7 +97,7 @@ class Listener:
         local, local_port = accepted.getsockname()[:2]
         endpoints = Endpoints(plain(address[0]), address[1], plain(local), local_port)
         arrival = Arrival(secrets.token_hex(5), accepted, endpoints)
-        # The kernel gives the lowest number that is free, so as many descriptors are in use at least.
+        # The kernel assigns the lowest free number, so at least that many descriptors are in use.
         if accepted.fileno() >= limit - min(RESERVED_DESCRIPTORS, limit // 8):
             self._strangers.refuse(arrival, f"{accepted.fileno()} of {limit} descriptors are in use")
         elif self._proxies is None:
@@ -111,10 +111,11 @@ class Listener:
             self._strangers.arrive(brought)
 
     async def _brought(self, arrival: Arrival, proxies: "Proxies") -> Arrival | None:
-        """The connection as the proxy says that it is; None if there is nobody to be served.
+        """The connection as the proxy's header describes it; None if there is no client to be served.
 
-        It holds no place of anybody's meanwhile. Without a trusted proxy's header nobody gets further: it is not
-        guessed whether there is one. The proxy's own connections (LOCAL) end here, answered: neither use nor attack.
+        Until then it takes none of the places of clients. A header from a trusted proxy is required; we never guess
+        whether there is one. The proxy's own connections (LOCAL) are answered and closed here: they count neither as
+        use nor as an attack.
         """
         from pyssh_gateway.core.proxy_protocol import NothingSaid, ProxyError  # late: behind a proxy only
 
@@ -123,7 +124,7 @@ class Listener:
             return None
         try:
             header = await proxies.header(arrival.accepted)
-        except NothingSaid:  # a health check: neither use nor attack
+        except NothingSaid:  # a health check: counts neither as use nor as an attack
             arrival.accepted.close()
             return None
         except ProxyError as error:
@@ -144,9 +145,9 @@ class Listener:
 
 
 def proxies_of(listen: Listen, loop: asyncio.AbstractEventLoop) -> "Proxies | None":
-    """Whose PROXY headers are read; None: clients connect by themselves."""
+    """The proxies whose headers are read; None: clients connect directly."""
     if listen.proxy_protocol == "off":
         return None
-    from pyssh_gateway.monitor.arrivals.proxied import Proxies  # late: only who is behind a proxy needs it
+    from pyssh_gateway.monitor.arrivals.proxied import Proxies  # late: needed only behind a proxy
 
     return Proxies(listen.trusted_proxies, cast("Accepted", listen.proxy_protocol), loop)

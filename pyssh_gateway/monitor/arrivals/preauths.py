@@ -10,13 +10,14 @@ from pyssh_gateway.ipc.spawner import Exited
 from pyssh_gateway.ipc.spawner_client import OnExit, Spawned, SpawnRefused
 
 SPARE_SECONDS = 60.0
-"""How long one that was forked ahead waits for a connection, and how long after a connection another one is forked. It
-has 2 MiB of its own, which a server that nobody comes to need not have."""
+"""How long after the last connection a process that was forked ahead is kept. It has 2 MiB of its own, which a server
+without connections need not spend."""
 
 
 AHEAD_SECONDS = 0.03
-"""How long after a connection has taken its process the next one is forked: a login, whose processors it would share,
-takes about as long; a client that logs in again at once finds it ready (measured)."""
+"""How long after a connection has taken its process the next one is forked. A login takes about as long, and the fork
+would compete with it for processors. A client that logs in again at once still finds the next process ready
+(measured)."""
 
 
 class Spawner(Protocol):
@@ -39,7 +40,7 @@ class Preauth:
 
 
 class Preauths:
-    """Starts them. `start` begins a task that somebody else owns."""
+    """Starts preauth processes. `start` begins a task that somebody else owns."""
 
     def __init__(
         self,
@@ -68,7 +69,7 @@ class Preauths:
         self._spawner.kill(preauth.spawned)
 
     def close(self) -> None:
-        """Nobody comes any more."""
+        """Release the spare process: no more connections come."""
         if self._over is not None:
             self._over.cancel()
         self._drop_spare()
@@ -78,7 +79,7 @@ class Preauths:
         return Preauth(await self._spawner.start_preauth(exited.set_result), exited)
 
     def _fork_ahead(self) -> None:
-        """Have one more at hand, for `SPARE_SECONDS` from now."""
+        """Keep one more process ready, for `SPARE_SECONDS` from now."""
         if self._over is not None:
             self._over.cancel()
         self._over = self._loop.call_later(SPARE_SECONDS, self._drop_spare)

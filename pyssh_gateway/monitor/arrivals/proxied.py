@@ -1,8 +1,8 @@
-"""Connections that a proxy makes for its clients: the PROXY header is read off each, and nothing behind it.
+"""Connections that a proxy makes for its clients: reads the PROXY header of each, and no byte behind it.
 
-What a header says, and whose is believed, is the business of `core.proxy_protocol`; what becomes of a connection is the
-listener's. This module knows those whose header has not come yet, and those that the proxy makes for itself, to see
-whether we are well: how many there may be of each, and for how long.
+`core.proxy_protocol` decides what a header means and which peers are trusted; the listener decides what happens to a
+connection. This module limits the number and the time of connections whose header has not come yet, and of those that
+the proxy makes for itself as health checks.
 """
 
 import asyncio
@@ -12,33 +12,34 @@ from contextlib import suppress
 from pyssh_gateway.core.proxy_protocol import Accepted, Header, NothingSaid, ProxyError, Reader, is_trusted
 
 HEADER_SECONDS = 3.0
-"""How long a header may take. haproxy's text asks for no less, so that a segment that was lost has come again; a proxy
-sends it at once, without waiting for what its client will say."""
+"""How long a header may take. haproxy's text asks for at least this, so that a lost segment can be sent again. A proxy
+sends the header at once, without waiting for its client's first bytes."""
 
 MAX_WAITING = 256
-"""Connections whose header has not come yet, each a descriptor. A proxy's header comes with the connection, so most are
-never among them, however large the crowd; this is room for segments that are late."""
+"""How many connections may wait for their header; each takes a descriptor. A proxy's header comes with the connection,
+so most connections never wait, however many there are: this is room for late segments."""
 
 PROBE_SECONDS = 3.0
-"""How long a proxy's own connection may stay after it has been answered: a segment that was lost has come again."""
+"""How long a proxy's own connection may stay after it has been answered: long enough to send a lost segment again."""
 
 MAX_PROBES = 32
-"""Proxies' own connections at a time. Each has its answer at once and goes, so there are hardly ever two."""
+"""How many of proxies' own connections may be open at a time. Each is answered at once and closes, so there are hardly
+ever two."""
 
 MAX_PROBE_BYTES = 4096
-"""What such a connection may say: a check that plays a client sends an identification line, at most a KEXINIT behind
-it (1.5 KiB of OpenSSH's)."""
+"""How many bytes such a connection may send. A check that acts as an SSH client sends an identification line and at
+most a KEXINIT (OpenSSH's has 1.5 KiB)."""
 
 
 async def read_header(
     sock: socket.socket, loop: asyncio.AbstractEventLoop, accepted: Accepted, seconds: float = HEADER_SECONDS
 ) -> Header:
-    """The header that a connection begins with; `sock` has been accepted and is nobody's yet, and is left open.
+    """Read the header that a connection begins with. `sock` is an accepted socket, and is left open.
 
-    It takes exactly the header's bytes, in two to six reads if they are there already: what the client says stays in
-    the socket for whoever is given it afterwards, also when it has come in the same segment. Raises ProxyError when
-    there is no valid header after `seconds`, or it is clear that there will be none; `NothingSaid`, which is one, when
-    the peer has gone without a byte.
+    Takes exactly the header's bytes, in two to six reads if they are there already. The client's bytes stay in the
+    socket for its next reader, even if they came in the same segment. Raises ProxyError if there is no valid header
+    after `seconds`, or as soon as there can be none; `NothingSaid`, a subclass, if the peer has gone without sending a
+    byte.
     """
     reader = Reader(accepted)
     sock.setblocking(False)
@@ -56,18 +57,18 @@ async def _receive(sock: socket.socket, loop: asyncio.AbstractEventLoop, wanted:
     """Up to `wanted` bytes; none when the peer has closed, in whatever way."""
     try:
         return await loop.sock_recv(sock, wanted)
-    except OSError:  # many a probe resets what it has opened
+    except OSError:  # many probes reset their connection
         return b""
 
 
 async def _say_and_listen(sock: socket.socket, loop: asyncio.AbstractEventLoop, words: bytes) -> None:
-    """Send `words`, which are few, and the end; return when the peer has closed, or has said too much.
+    """Send the short text `words` and end-of-file; return when the peer has closed, or has sent too much.
 
-    What it says is thrown away, but has to be read: closing with input unread resets the connection, and takes the
-    words from the peer.
+    The peer's bytes are discarded, but have to be read: closing with unread input resets the connection, and the peer
+    would lose `words`.
     """
     sock.setblocking(False)
-    with suppress(OSError):  # it has gone; and a line fits into a buffer that nothing is in
+    with suppress(OSError):  # the peer is gone; otherwise a line fits into the empty buffer
         sock.send(words)
         sock.shutdown(socket.SHUT_WR)
     left = MAX_PROBE_BYTES
@@ -76,11 +77,11 @@ async def _say_and_listen(sock: socket.socket, loop: asyncio.AbstractEventLoop, 
 
 
 class Proxies:
-    """Whose headers are read, in which versions, and the connections that wait for theirs.
+    """The trusted proxies, the accepted versions of the header, and the connections that wait for theirs.
 
-    They are bounded here and hold none of the places of clients (`core.limits`), which go by the address that a header
-    says. When there are too many, the one that has waited longest goes: who brings a client sends the header at once,
-    so those that say nothing can't keep it out, however many they are.
+    Waiting connections are limited here. They take none of the places of clients (`core.limits`), which are counted by
+    the address in the header. When too many wait, the one that has waited longest is closed. A connection that brings a
+    client sends its header at once, so silent connections can't keep it out, however many they are.
     """
 
     def __init__(
@@ -104,11 +105,11 @@ class Proxies:
         self._probes: dict[socket.socket, asyncio.Timeout] = {}  # the one that has been there longest comes first
 
     def trusts(self, peer: str) -> bool:
-        """Whether `peer` may say for whom it comes. From anybody else a header is not even read."""
+        """Whether a PROXY header from `peer` is believed. From any other peer it is not even read."""
         return is_trusted(peer, self._networks)
 
     async def header(self, sock: socket.socket) -> Header:
-        """The header of a connection from a peer that is trusted, as `read_header` reads it; `sock` is left open.
+        """Read the header of a connection from a trusted peer, as `read_header` does; `sock` is left open.
 
         Raises ProxyError also when the place is needed for a newer connection, and `NothingSaid` after `give_up`.
         """
@@ -118,7 +119,7 @@ class Proxies:
             async with asyncio.timeout(None) as place:
                 self._waiting[sock] = place
                 return await read_header(sock, self._loop, self._accepted, self._seconds)
-        except TimeoutError:  # read_header raises none: it was ended from outside
+        except TimeoutError:  # read_header raises none: `_end` has ended it
             raise self._given_up[sock] from None
         finally:
             self._waiting.pop(sock, None)
@@ -127,9 +128,10 @@ class Proxies:
     async def answer(self, sock: socket.socket, identification: bytes) -> None:
         """Serve a connection that the proxy has made for itself (LOCAL), and close it.
 
-        haproxy's text (section 2.2) wants it to be accepted as valid. It is a health check, which wants to connect, or
-        to read the line with which an SSH server begins (RFC 4253 section 4.2): that is sent, and the end behind it,
-        so that nothing hangs which wants more. Nobody is brought by it, so there is nobody to be let in.
+        haproxy's text (section 2.2) requires that it is accepted as valid. It is a health check that only connects, or
+        that reads the line with which an SSH server begins (RFC 4253 section 4.2). So we send that line and then
+        end-of-file, so that a check that wants more does not hang. It brings no client, so there is nobody to be let
+        in.
         """
         if len(self._probes) >= MAX_PROBES:  # the oldest has had its answer
             self._end_probe(next(iter(self._probes)))
@@ -143,7 +145,7 @@ class Proxies:
             sock.close()
 
     def give_up(self) -> None:
-        """Nobody is let in any more: who has not said anything has not come yet, like those in the kernel's queue."""
+        """End them without a refusal: before their header they have not come yet, like those in the kernel's queue."""
         for sock in tuple(self._waiting):
             self._end(sock, NothingSaid("the server is stopping"))
         for sock in tuple(self._probes):

@@ -1,4 +1,4 @@
-"""Keeps on disk which sources have clients without AES-GCM: those fail once at most, and not after each start."""
+"""Keeps on disk which sources have clients without AES-GCM: these fail at most once, and not after each start."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -27,7 +27,7 @@ class KeptSteering(CipherSteering):
         self.logged_in(client.encode("ascii", "replace"), peer, Ciphers(only, only))
 
     def logged_in(self, identification: bytes, peer: str, ciphers: Ciphers | None) -> bool:
-        """As `CipherSteering`; what is new is kept. A disk that is full costs a client a second try, no login."""
+        """As `CipherSteering`; new knowledge is written down. A full disk costs a client a second try, but no login."""
         is_new = super().logged_in(identification, peer, ciphers)
         if is_new:
             with suppress(OSError):

@@ -1,8 +1,8 @@
-"""Connections on which nobody has authenticated yet: their places, their time, and what they earn by what they do.
+"""Connections on which nobody has authenticated yet: their places, their time limits, and penalties for their conduct.
 
-What is decided is the business of `core.strangers.admission`, `core.strangers.penalties`, `core.strangers.familiar` and
-`core.strangers.tally`. In here are the clocks, the dice, and what is done about it. It knows nothing of SSH: it hears
-of requests to log in from the bus.
+`core.strangers.admission`, `core.strangers.penalties`, `core.strangers.familiar` and `core.strangers.tally` make the
+decisions. This module has the clocks and the random numbers, and carries the decisions out. It knows nothing of SSH: it
+learns of requests to log in from the bus.
 """
 
 import asyncio
@@ -40,18 +40,18 @@ STATE_FILE = Path("familiar.json")
 """In the working directory, which is the monitor's own."""
 
 REFUSAL = b"Not allowed at this time\r\n"
-"""What a client is told that is refused (drop_connection in sshd.c). RFC 4253 section 4.2 allows such a line before the
+"""What a refused client is told (drop_connection in sshd.c). RFC 4253 section 4.2 allows such a line before the
 identification, and clients show it."""
 
 STRANGERS_SHARE = 4
-"""One in so many descriptors may be a stranger's connection that is served, and one a stranger's that waits, whatever
-the configuration allows: at that bound they give way to each other, which they don't at the reserve (`listener`)."""
+"""One in this many descriptors may be a stranger's connection that is served, and one a stranger's that waits, whatever
+the configuration allows. At this limit connections give way to each other; at the reserve (`listener`) they do not."""
 
 GRACE_OVER = "Login timeout expired"
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """A connection, from whom it is, and the proxy that brought it: its address and its name for the connection."""
+    """A connection with its addresses, and the proxy that brought it: its address, and its name for the connection."""
 
     conn: str
     accepted: socket.socket
@@ -83,7 +83,7 @@ class _Stranger:
 
 
 class Strangers:
-    """All of them. `serve` begins to serve one; `clock` is Unix time."""
+    """All strangers' connections. `serve` begins to serve one; `clock` is Unix time."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class Strangers:
         self._is_open = True
 
     def reconfigure(self, limits: Limits) -> None:
-        """Go by other limits from now on; connections that are there keep their places."""
+        """Apply other limits from now on; connections that are there keep their places."""
         self._limits = limits
         self._admission.resize(_places(limits))
         self._penalties.reconfigure(_rules(limits))
@@ -147,8 +147,8 @@ class Strangers:
         self._make(moves)
 
     def refuse(self, arrival: Arrival, reason: str, words: bytes = REFUSAL) -> None:
-        """Close a connection that is not served, with `words`, and count that for the log."""
-        with suppress(OSError):  # gone already; and nothing is in its buffer that would make it wait
+        """Send `words` to a connection that is not served, close it, and count that for the log."""
+        with suppress(OSError):  # the client is gone; otherwise the empty buffer takes the words
             arrival.accepted.send(words, socket.MSG_DONTWAIT)
         arrival.accepted.close()
         endpoints, now = arrival.endpoints, self._loop.time()
@@ -162,7 +162,7 @@ class Strangers:
     # -- being served -------------------------------------------------------------------------------------------
 
     def served(self, conn: str, guest: Guest) -> None:
-        """`guest` is the connection, which has been set up; its grace begins."""
+        """The connection has been set up as `guest`; its grace time begins."""
         stranger = self._strangers.get(conn)
         if stranger is None:  # it had to give way meanwhile, or it is gone already
             guest.cut_off(NEEDED)
@@ -192,7 +192,7 @@ class Strangers:
                 pass
 
     def released(self, conn: str) -> None:
-        """A connection that was served has authenticated or gone. One that gave way is not known any more."""
+        """A connection that was served has authenticated or is gone. One that gave way is not known here any more."""
         stranger = self._strangers.pop(conn, None)
         if stranger is None:
             return
@@ -211,7 +211,7 @@ class Strangers:
         self._make(self._admission.look(now, self._has_spoken))
 
     def gave_way(self, conn: str) -> None:
-        """A connection that is served is ended for another one's sake. That is no offence of its client's."""
+        """A connection that is served is ended to make room for another one. That is no offence of its client."""
         stranger = self._strangers.pop(conn, None)
         if stranger is not None:
             if stranger.timer is not None:
@@ -226,7 +226,7 @@ class Strangers:
         self._is_open = True
 
     def stop(self) -> None:
-        """Nobody is let in any more: those that wait are refused, and the log gets what has been counted."""
+        """Let nobody in any more: refuse the connections that wait, and log the refusals that have been counted."""
         for conn in self._admission.waiting:
             self._admission.leave(conn)
             self._give_up(conn, "the server is stopping")
@@ -265,7 +265,7 @@ class Strangers:
         self.refuse(self._strangers.pop(conn).arrival, reason)
 
     def _has_spoken(self, conn: str) -> bool:
-        """Whether a connection that waits has sent something, which stays where it is."""
+        """Whether a connection that waits has sent something, which stays in its socket."""
         return bool(self._peek(conn))
 
     def _has_gone(self, conn: str) -> bool:
@@ -273,7 +273,7 @@ class Strangers:
         return self._peek(conn) == b""
 
     def _peek(self, conn: str) -> bytes | None:
-        """What would be read of a connection that is not served yet; None: nothing so far."""
+        """The first byte of a connection, left in its socket; empty: the connection is closed; None: nothing so far."""
         try:
             return self._strangers[conn].arrival.accepted.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -292,7 +292,7 @@ class Strangers:
             stranger.guest.cut_off(GRACE_OVER)
 
     def _tell(self) -> None:
-        """Tell what has been counted in the periods that are over."""
+        """Log what has been counted in the periods that are over."""
         for event in self._tally.due(self._loop.time()):
             self._publish(event)
         due = self._tally.next_due()

@@ -1,6 +1,6 @@
-"""Connections that have spoken, and the few processes that serve such: whose turn it is, and who gives way.
+"""Connections that have sent something, and the few processes that serve them: which is next, and which gives way.
 
-The decisions are those of `core.strangers.process_places`; in here is what is done about them.
+`core.strangers.process_places` makes the decisions; this module carries them out.
 """
 
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from pyssh_gateway.core.strangers.admission import NEEDED
 from pyssh_gateway.core.strangers.process_places import Changes, ProcessPlaces
 
 MAX_PROCESSES = 16
-"""Preauth processes that have a connection. Each has 5.5 to 7 MiB of its own after a key exchange (measured), so these
-are 100 MiB at most, and a machine of 256 MiB serves strangers and users still. A login has its process for a tenth of a
-second, so that is 160 logins in a second."""
+"""How many preauth processes may serve a connection. Each has 5.5 to 7 MiB of its own after a key exchange (measured),
+so together they have 100 MiB at most, and a machine of 256 MiB still serves users as well. A login has its process for
+a tenth of a second, so this allows 160 logins in a second."""
 
 
 class Guest(Protocol):
-    """A connection that has spoken."""
+    """A connection that has sent something."""
 
     @property
     def conn(self) -> str:
@@ -35,7 +35,7 @@ class Guest(Protocol):
 
 
 class WaitingRoom:
-    """All of them. `gave_way` is told of a connection that is ended for another one's sake, before it is."""
+    """All such connections. `gave_way` is called just before a connection is ended to make room for another one."""
 
     def __init__(self, gave_way: Callable[[str], None], places: int = MAX_PROCESSES) -> None:
         self._gave_way = gave_way
@@ -48,7 +48,7 @@ class WaitingRoom:
         self._make(self._places.arrive(guest.conn, source_of(guest.peer)))
 
     def proved(self, conn: str) -> None:
-        """Its client owns a key that would do: it gives way to nobody any more."""
+        """Its client has shown a key that would be accepted: it gives way to nobody any more."""
         self._places.proved(conn)
 
     def leave(self, conn: str) -> None:

@@ -1,6 +1,6 @@
 """One connection on which somebody has logged in, as the monitor knows it. The connection itself is postauth's.
 
-What postauth says of it is its account's claim: who it is, from where, and since when are put in here.
+What postauth reports is only its account's claim. The monitor adds who the client is, from where, and since when.
 """
 
 import asyncio
@@ -32,25 +32,27 @@ E = TypeVar("E", bound=Event)
 
 SIGNATURES_AT_ONCE = 64
 SIGNATURE_SECONDS = 0.2
-"""How many rekeys of a connection are signed at once, and how often after that. OpenSSH's clients rekey after an hour,
-or after some GiB. Those that are told to do so every 64 KiB go slower then, and none is cut off for it. One of RSA may
-take 2 ms, so a connection takes the monitor a hundredth of a processor at most."""
+"""How many rekeys of a connection are signed without delay, and the seconds for each one after that. OpenSSH's clients
+rekey after an hour, or after some GiB. A client that is told to rekey every 64 KiB becomes slower by this, but is not
+cut off. An RSA signature may take 2 ms, so a connection takes at most a hundredth of a processor from the monitor."""
 
 SIGNATURES_WAITING = 2
-"""How many may wait. A connection has one rekey at a time; who asks for more breaks the protocol."""
+"""How many signatures may wait. A connection has one rekey at a time; a process that asks for more breaks the
+protocol."""
 
 PROCESS_ENDED = "its process ended"
-"""Why connections are closed whose postauth process is gone."""
+"""The reason for the end of connections whose postauth process is gone."""
 
 PROCESS_SILENT = "its process did not answer"
-"""The same for one that was ended because it was silent. Its user may have stopped it, so it is no bug of ours."""
+"""The same for a process that was killed because it did not answer. Its user may have stopped it, so it is no bug of
+ours."""
 
 
 class Looks(Protocol):
     """What is asked of the sources of keys."""
 
     async def look_up(self, spec: str) -> bool:
-        """Have the source asked again; whether what is known then is certain."""
+        """Have the source asked again; returns whether the result is certain."""
 
     def used(self, spec: str, peer: str, in_vain: tuple[str, ...]) -> None:
         """A key of that source has let somebody in."""
@@ -87,7 +89,7 @@ class Process(Protocol):
 
 
 class Session:
-    """One session, as far as postauth tells of it. Of a command's text only the beginning is kept: it may be long."""
+    """One session, as postauth reports it. Only the beginning of a command's text is kept, because it may be long."""
 
     def __init__(self, opened: SessionOpened) -> None:
         self.opened = msgspec.structs.replace(opened, command=opened.command[: ipc.MAX_TEXT], requested="")
@@ -99,7 +101,7 @@ class Session:
         return self.opened.tty
 
     def report(self) -> SessionReport:
-        """What runs."""
+        """The session's figures, for the answers to people."""
         told, now = self.opened, self.figures
         return SessionReport(
             told.session, told.kind, told.command, told.tty, now.bytes_in, now.bytes_out, told.pid, now.seconds
@@ -167,7 +169,7 @@ class Client:
         return self._services.loop.time() - self._opened_at
 
     def report(self) -> ConnectionReport:
-        """Since when it is on, and what runs."""
+        """Since when it is connected, and what runs."""
         return ConnectionReport(
             conn=self.id,
             user=self.user,
@@ -225,20 +227,20 @@ class Client:
     # -- what its process says ----------------------------------------------------------------------------------
 
     def taken(self, client: str, cipher: str) -> None:
-        """Its client has been told that it has logged in. Raises ProtocolError if that was said already."""
+        """The process has told the client that it has logged in. Raises ProtocolError the second time."""
         if self.login.taken and self.login.client:
             raise ProtocolError(f"{self.id} is said to be taken twice")
         self.login = msgspec.structs.replace(self.login, taken=True, client=client, cipher=cipher)
         self.settled.set()
 
     def authenticated(self) -> None:
-        """Say so: from here on somebody is on."""
+        """Publish the login: from here on the client counts as logged in."""
         self._services.publish(self.login.authenticated(self.seconds))
         self._services.people.looks.used(self.login.accepted.key.source, self.login.endpoints.peer, self.in_vain)
         self.recheck_key()  # the keys may have changed since the decision
 
     def happened(self, event: ipc.Told) -> None:
-        """Put an event into the log, with whose connection it is. Raises ProtocolError for one that can't be."""
+        """Log an event, with whose connection it is. Raises ProtocolError for an event that can't happen now."""
         match event:
             case ConnectionClosed():
                 self.closed(event.reason, event.goodbye, traffic=(event.bytes_in, event.bytes_out))
@@ -274,7 +276,7 @@ class Client:
         )
 
     def figures(self, told: ipc.ConnectionFigures) -> None:
-        """What it has done so far, by its process."""
+        """Take over the figures of its process's report."""
         self.counters = told.counters
         self.traffic = told.bytes_in, told.bytes_out
         for figures in told.sessions:
@@ -283,7 +285,7 @@ class Client:
                 session.figures = figures
 
     def adopt_session(self, told: ipc.SessionFigures) -> None:
-        """A session that was opened before this monitor was there."""
+        """Add a session that was opened before this monitor started."""
         if told.session not in self.sessions:
             self.sessions[told.session] = Session(
                 self._claimed(
@@ -301,7 +303,7 @@ class Client:
             )
 
     def seconds_to_signature(self, blob: bytes | None) -> float | None:
-        """How long a rekey with the host key `blob` (None: there is none) waits to be signed; None: for ever."""
+        """How long a rekey with the host key `blob` (None: there is none) waits to be signed; None: it never is."""
         now = self._services.loop.time()
         earned = (now - self._signed_at) / SIGNATURE_SECONDS
         self._signatures = min(SIGNATURES_AT_ONCE, self._signatures + earned)
@@ -313,11 +315,11 @@ class Client:
         return max(0.0, -left * SIGNATURE_SECONDS)
 
     def may_be_proved(self, keys: int) -> bool:
-        """Whether it may have proofs of so many host keys; they are taken off what it may have in its life."""
+        """Whether it may have proofs of that many host keys; they count against the limit of its whole life."""
         left = self.login.proofs_left - keys
         self.login = msgspec.structs.replace(self.login, proofs_left=max(0, left))
         return left >= 0
 
     def _claimed(self, event: E) -> E:
-        """An event of the account's, with who and where it is."""
+        """An event that the account claims, with the connection and the identity known to the monitor."""
         return msgspec.structs.replace(event, conn=self.id, user=self.login.user, identity=self.identity)

@@ -1,4 +1,4 @@
-"""What the monitor knows of a login, and leaves to the next monitor. It is nobody's claim but the monitor's own."""
+"""What the monitor knows of a login, and leaves to the next monitor, which then need not believe any process."""
 
 from hashlib import sha256
 
@@ -17,8 +17,9 @@ class Login(msgspec.Struct, frozen=True):
 
     `accepted` is what let it in, as far as `policy.still_holds` looks at it. `session_id` is the one that the login's
     signature was verified over. `opened` is the Unix time at which the connection came. `host_keys` are the digests of
-    the public keys that it may be shown (`digest`). `taken`: postauth has said that it serves the connection, and
-    named `client` and `cipher`. It may have so many `sessions`, and ask for `proofs_left` proofs of host keys.
+    the public keys that it may be shown (`digest`). `taken`: postauth has said that it serves the connection, and named
+    `client` and `cipher`. The connection may have at most `sessions` sessions, and ask for `proofs_left` more proofs of
+    host keys.
     """
 
     conn: str
@@ -56,10 +57,10 @@ class Login(msgspec.Struct, frozen=True):
 
 
 def essence(accepted: Accept) -> Accept:
-    """What has to be known of an acceptance to see later whether it still holds: a tenth of it, for the memory's sake.
+    """The part of an acceptance that shows later whether it still holds: a tenth of it, to save memory.
 
     Conditions count at the login only, and so do a certificate's principals and signature, which were verified then.
-    By its key id it may still be revoked.
+    The key id is kept, because a certificate may still be revoked by it.
     """
     certificate = accepted.certificate
     if certificate is not None:
@@ -77,5 +78,5 @@ def essence(accepted: Accept) -> Accept:
 
 
 def digest(blob: bytes) -> bytes:
-    """A host key's, by which it is known again."""
+    """The digest by which a host key is recognised."""
     return sha256(blob).digest()

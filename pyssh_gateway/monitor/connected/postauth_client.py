@@ -1,7 +1,7 @@
-"""One postauth process: what it is told, and what becomes of what it says.
+"""One postauth process: the messages to it, and what is done about the messages from it.
 
-A process is its account, and its account's user may have taken it over. It speaks for the connections that were handed
-to it and for no others; who they are is known here. What breaks that ends it.
+A process has the rights of its account, and the account's user may have taken it over. It may speak for the connections
+that were handed to it and for no others; the monitor knows whose they are. A process that breaks this rule is killed.
 """
 
 import asyncio
@@ -31,27 +31,28 @@ from pyssh_gateway.monitor.connected.registry import Registry
 from pyssh_gateway.monitor.host_key_signing import HostKeySigner
 
 EVENTS_A_TURN = 32
-"""Events of one process that are put into the log in a turn of the loop: 3 ms. Others are served between two turns, and
-the rest of a flood waits in its own process's socket."""
+"""How many events of one process are logged in a turn of the loop: 3 ms. Other processes are served between two turns,
+and the rest of a flood waits in the socket of its own process."""
 
 SILENT_SECONDS = 30.0
-"""How long a process may take for a report before it is killed. Its user may have stopped it, and then nothing of what
-it has promised its clients is true any more."""
+"""How long a process may take for a report before it is killed. Its user may have stopped it, and then it does nothing
+of what it has promised its clients."""
 
 REPORT_SECONDS = 30.0
-"""How often it is asked for one if nobody asks: so that one that is stopped is noticed."""
+"""How often a report is requested if nobody else asks for one, so that a process that was stopped is noticed."""
 
 MAX_PAST = 256
-"""Connections that are remembered after their end: what a file server did last is told when its client has gone."""
+"""How many connections are remembered after their end: a file server reports its last operations when its client has
+gone."""
 
 AFTERWARDS = (FileOperation, ForwardClosed, SessionClosed)
-"""What may be told of a connection that is closed."""
+"""Events that may be reported of a connection that is closed."""
 
 State = Literal["running", "leaving", "ended"]
 
 
 class Services(msgspec.Struct, frozen=True):
-    """What a process needs. `kill` has the spawner end it; `on_change` hears that it is out of use, or has ended."""
+    """What a process needs. `kill` has the spawner end it; `on_change` hears that it may be unused, or has ended."""
 
     registry: Registry
     signer: HostKeySigner
@@ -65,8 +66,8 @@ class PostauthClient:
     """The monitor's end. `clients` are its connections; `in_flight` logins are on their way to it.
 
     `state` is "leaving" from when it was asked to leave until it has answered; `changed` is set at every change of it,
-    and `exited` when the spawner has reaped the process. One that was `taken_over` from the monitor before is not heard
-    until `adopt` has said which connections are its own: it may have much to tell.
+    and `exited` when the spawner has reaped the process. A process that was `taken_over` from an earlier monitor is not
+    read until `adopt` has said which connections are its own, because many of its messages may be waiting.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class PostauthClient:
         self._paused = False
         self._turn: asyncio.Handle | None = None
         self._answer: asyncio.Future[None] | None = None
-        self._last_report = secrets.randbits(32)  # no number that a monitor before may have used
+        self._last_report = secrets.randbits(32)  # no number that an earlier monitor may have used
         self._tick = self._loop.call_later(REPORT_SECONDS, self._look_again)
         self._messages: MessageSocket[ipc.FromPostauth] = MessageSocket(
             sock,
@@ -104,11 +105,11 @@ class PostauthClient:
     # -- what it is told ----------------------------------------------------------------------------------------
 
     def tell(self, message: ipc.FromMonitor) -> None:
-        """Send it a message. One that has ended, or does not read, misses it."""
+        """Send it a message. A process that has ended, or does not read, misses it."""
         self._messages.send(ipc.encode(message))
 
     def take(self, client: Client, message: ipc.TakeConnection, sock: socket.socket) -> None:
-        """Hand a connection over, which is in the registry. The socket stays the caller's. Raises ProtocolError."""
+        """Hand over a connection that is in the registry. The caller keeps the socket. Raises ProtocolError."""
         packet = ipc.encode(message)
         if self.state == "ended":
             raise ProtocolError(PROCESS_ENDED)
@@ -116,14 +117,14 @@ class PostauthClient:
         self._messages.send(packet, (sock.fileno(),))
 
     def adopt(self, clients: dict[str, Client]) -> None:
-        """It served these before this monitor was there: its first report says which of them it still has."""
+        """It served these for an earlier monitor: its first report says which of them it still has."""
         self.clients = clients
         self._adopted = set(clients)
         self._messages.resume()
         self.report()
 
     async def until(self, done: Callable[[], bool], seconds: float) -> None:
-        """Return when `done()`, which is looked at whenever its state changes, or after so many seconds."""
+        """Wait until `done()`, which is called after every change of its state, for at most so many seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not done():
@@ -131,12 +132,12 @@ class PostauthClient:
                     await self.changed.wait()
 
     def leave(self) -> None:
-        """Have it end, if it has nothing to do."""
+        """Ask it to end, if it has nothing to do."""
         self._set("leaving")
         self.tell(ipc.Leave())
 
     def report(self) -> "asyncio.Future[None]":
-        """Have it tell what its connections have done; done when it has, or has ended."""
+        """Request a report of what its connections have done; done when it has answered, or has ended."""
         if self._answer is None:
             self._answer = self._loop.create_future()
             if self.state == "ended":
@@ -179,12 +180,12 @@ class PostauthClient:
             case ipc.Reported(id=number, connections=connections):
                 self._reported(number, connections)
             case ipc.Busy():
-                if self.state == "leaving":  # otherwise the monitor before has asked
+                if self.state == "leaving":  # otherwise an earlier monitor has asked
                     self._set("running")
                     self._services.on_change(self)
 
     def _own(self, conn: str) -> Client | None:
-        """The connection; None if it was its own, and is over. Raises ProtocolError if it never was."""
+        """The connection; None if it was one of this process, and is over. Raises ProtocolError if it never was."""
         client = self.clients.get(conn)
         if client is None and conn not in self._past:
             raise ProtocolError(f"it names the connection {conn!r}, which it has not been given")
@@ -192,9 +193,9 @@ class PostauthClient:
 
     def _taken(self, told: ipc.Taken) -> None:
         client = self._own(told.conn)
-        if client is None:  # it was given up meanwhile, and has been told to end
+        if client is None:  # the connection was given up meanwhile, and the process has been told to end it
             return
-        is_on = client.login.taken  # by the report to a monitor that had just begun
+        is_on = client.login.taken  # true if its report to this monitor, which had just begun, has said so already
         client.taken(told.client, told.cipher)
         self._services.registry.keep(client)
         if not is_on:
@@ -228,7 +229,7 @@ class PostauthClient:
     # -- events -------------------------------------------------------------------------------------------------
 
     def _next_events(self) -> None:
-        """Put as many events into the log as a turn may have; while some are left, nothing more is heard."""
+        """Log as many events as a turn may have; while some are left, no more messages are read."""
         self._turn = None
         try:
             for _ in range(min(EVENTS_A_TURN, len(self._events))):
@@ -249,7 +250,7 @@ class PostauthClient:
             self._services.publish(InternalError(where=f"postauth of {self.user}", error=told.text))
             return
         if self._taken_over and told.conn not in self.clients and told.conn not in self._past:
-            return  # of a connection whose end the monitor before has written; what is told is in no log then
+            return  # the earlier monitor has logged the connection's end; what is told after it is in no log
         client, past = self._own(told.conn), self._past.get(told.conn)
         if isinstance(told, ipc.Crashed):
             self._services.publish(InternalError(where="postauth", error=told.text, conn=told.conn))
@@ -261,7 +262,7 @@ class PostauthClient:
             self._services.publish(msgspec.structs.replace(told, user=past.user, identity=past.identity))
 
     def give_up(self, client: Client, reason: str) -> None:
-        """A connection is over, whatever the process does with it."""
+        """End a connection, whatever the process does with it."""
         if not client.over:
             client.disconnect(reason)
             self._lose(client, reason)
@@ -278,7 +279,7 @@ class PostauthClient:
     # -- reports ------------------------------------------------------------------------------------------------
 
     def _reported(self, number: int, connections: tuple[ipc.ConnectionFigures, ...]) -> None:
-        if self._answer is None or number != self._last_report:  # the monitor before has asked
+        if self._answer is None or number != self._last_report:  # an earlier monitor has asked
             return
         self._tick.cancel()
         self._tick = self._loop.call_later(REPORT_SECONDS, self._look_again)
@@ -299,8 +300,8 @@ class PostauthClient:
         self._services.on_change(self)
 
     def _go_on_with(self, client: Client, told: ipc.ConnectionFigures) -> None:
-        """A connection that an earlier monitor has handed over is served."""
-        if not client.login.taken:  # it was said to the monitor before, if at all
+        """The process still serves a connection that an earlier monitor handed over."""
+        if not client.login.taken:  # if the process has said so at all, then to the earlier monitor
             self._taken(ipc.Taken(client.id, "", ""))
         for session in told.sessions:
             client.adopt_session(session)
@@ -315,23 +316,23 @@ class PostauthClient:
         self._end()
 
     def kill(self) -> None:
-        """Kill it: it was to leave, and does not."""
+        """Kill it: it was asked to leave, and does not."""
         self._end()
 
     def close(self) -> None:
-        """The monitor leaves: hear no more."""
+        """The monitor leaves: read no more messages."""
         self._messages.close()
         self._tick.cancel()
         if self._turn is not None:
             self._turn.cancel()
 
     def on_exit(self, _exited: object) -> None:
-        """The spawner has reaped it. What it has said before is heard first: that is in the socket, then its end."""
+        """The spawner has reaped it. Its last messages are still in the socket, and are read before its end."""
         self.exited.set()
         self.changed.set()
 
     def _closed(self, reason: str) -> None:
-        """Its end of the socket is closed, or it has broken the rules."""
+        """It has closed its end of the socket, or it has broken the rules (`reason`)."""
         if reason:
             self.end(reason)
         else:

@@ -1,7 +1,7 @@
-"""The postauth processes: one for each account that somebody is on, started for its first login, ended when unused.
+"""The postauth processes: one for each account with clients, started for its first login, ended when unused.
 
-A process is never asked to leave while a login is on its way to it. A login that comes while it is leaving waits for
-its answer: it stays, or there is another one.
+A process is never asked to leave while a login is on its way to it. A login that comes while a process is leaving waits
+for that process's answer: either it stays, or another one is started.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from pyssh_gateway.monitor.connected.registry import Registry
 from pyssh_gateway.monitor.host_key_signing import HostKeySigner
 
 UNUSED_SECONDS = 60.0
-"""How long a process without connections stays: the next login of a person who works by single commands finds it there.
-It has 10 MiB of its own."""
+"""How long a process without connections stays, so that a person who works by single commands finds it at the next
+login. It has 10 MiB of its own."""
 
 LEAVE_SECONDS = 5.0
 """How long a process may take to leave, or to be gone after a kill, while a login waits. It has nothing left to do."""
@@ -37,7 +37,7 @@ class Spawner(Protocol):
 
 
 class Postauths:
-    """All of them, by account."""
+    """All postauth processes, by account."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Postauths:
         process = self._processes.get(user)
         if process is None:
             return await self._start(user)
-        process.in_flight += 1  # if it stays, it is not asked again
+        process.in_flight += 1  # so that it is not asked to leave again if it stays
         try:
             await process.until(lambda: process.state != "leaving", LEAVE_SECONDS)
         finally:
@@ -81,7 +81,7 @@ class Postauths:
         if process.state == "running":
             return process
         process.kill()
-        await process.until(process.exited.is_set, LEAVE_SECONDS)  # the spawner has one at a time for each account
+        await process.until(process.exited.is_set, LEAVE_SECONDS)  # the spawner allows one for each account at a time
         if not process.exited.is_set():
             raise SpawnRefused(f"the process of {user} does not end")
         return await self._start(user)
@@ -119,7 +119,7 @@ class Postauths:
     # -- another monitor was there before -----------------------------------------------------------------------
 
     def take_over(self, number: int, user: str, pid: int, sock: socket.socket) -> OnExit:
-        """A process that an earlier monitor has left; `adopt` says what it serves."""
+        """Take over a process that an earlier monitor has left; `adopt` says what it serves."""
         process = self._add(user, Spawned(number, pid, "", []), sock, taken_over=True)
         if self._has_adopted:  # too late for its connections, which are closed by now
             process.adopt({})

@@ -1,7 +1,7 @@
 """The one table of live connections: strangers, clients, and the processes that serve clients.
 
-Clients are written into the memory that the next monitor gets, before their process is told of them. So that monitor
-need not believe any process about who is on.
+Clients are written into the memory file that the next monitor gets, before their process is told of them. So the next
+monitor need not believe any process about who is logged in.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from pyssh_gateway.monitor.connected.login import Login
 from pyssh_gateway.monitor.connected.registry_file import MOST_BYTES, RegistryFile, RegistryFull
 
 LOOK_SECONDS = 0.25
-"""How long a look at what clients have done may take. A process that is served answers within a millisecond; one that
-its user has stopped never does, and that is no use of the machine."""
+"""How long to wait for the reports of what clients have done. A process that runs answers within a millisecond; one
+that its user has stopped never does, and that does not count as use of the machine."""
 
 ACCOUNT_BYTES = MOST_BYTES // 2
-"""How much of the memory one account's connections may take, so that it does not keep the others out."""
+"""How much of the memory file one account's connections may take, so that it does not keep the others out."""
 
 _entry = msgspec.msgpack.Encoder()
 _entries = msgspec.msgpack.Decoder(tuple[Login, ...])
@@ -34,11 +34,11 @@ class Process(Protocol):
         """Send it a message; nothing waits for it."""
 
     def report(self) -> "asyncio.Future[None]":
-        """Have it tell what its connections have done; done when it has, or has ended."""
+        """Request a report of what its connections have done; done when it has answered, or has ended."""
 
 
 class Registry:
-    """All connections, before their logins and after. Views are copies: entries go meanwhile."""
+    """All connections, before their logins and after. Views are copies, because entries may go meanwhile."""
 
     def __init__(self, file: RegistryFile) -> None:
         self._file = file
@@ -48,7 +48,7 @@ class Registry:
         self.processes: set[Process] = set()
 
     def left_behind(self) -> tuple[Login, ...]:
-        """The logins of the monitor before; none if there was none. To be asked before anybody comes."""
+        """The logins of the earlier monitor; none if there was none. To be called before anybody connects."""
         block = self._file.read()
         try:
             return _entries.decode(block) if block else ()
@@ -56,7 +56,7 @@ class Registry:
             return ()
 
     def adopt(self, clients: Iterable[Client]) -> None:
-        """These go on, of those that the monitor before has left behind, and no others."""
+        """Keep these clients, of those that the earlier monitor has left behind, and no others."""
         for client in clients:
             self._clients[client.id] = client
             self._kept[client.id] = _entry.encode(client.login)
@@ -65,11 +65,11 @@ class Registry:
     # -- strangers ----------------------------------------------------------------------------------------------
 
     def add_stranger(self, conn: str, stranger: Stranger) -> None:
-        """A connection is served on which nobody has authenticated."""
+        """Add a connection on which nobody has authenticated."""
         self._strangers[conn] = stranger
 
     def remove_stranger(self, conn: str) -> None:
-        """It is over, or somebody has authenticated."""
+        """Remove it: it is over, or somebody has authenticated."""
         self._strangers.pop(conn, None)
 
     @property
@@ -80,7 +80,7 @@ class Registry:
     # -- clients ------------------------------------------------------------------------------------------------
 
     def enter(self, client: Client) -> None:
-        """Somebody is logging in. Raises RegistryFull, and then they are not."""
+        """Add a client that is logging in. Raises RegistryFull, and then it is not added."""
         kept = _entry.encode(client.login)
         others = [
             len(self._kept[conn]) for conn, other in self._clients.items() if other.login.user == client.login.user
@@ -96,23 +96,23 @@ class Registry:
         self._clients[client.id] = client
 
     def keep(self, client: Client) -> None:
-        """Something that is known of a client has changed."""
+        """Write down what has changed about a client."""
         if client.id in self._clients:
             before, self._kept[client.id] = self._kept[client.id], _entry.encode(client.login)
             try:
                 self._write()
-            except RegistryFull:  # by the few bytes of what has been told: the next monitor goes without them
+            except RegistryFull:  # by the few new bytes: the next monitor does without what they say
                 self._kept[client.id] = before
 
     def leave(self, client: Client) -> None:
-        """The connection is gone."""
+        """Remove a client whose connection is gone."""
         if self._clients.pop(client.id, None) is not None:
             del self._kept[client.id]
             self._write()
 
     @property
     def clients(self) -> tuple[Client, ...]:
-        """Those who are on. A connection counts from when its process has told its client so."""
+        """Logged-in clients. A connection counts from when its process has told its client that it has logged in."""
         return tuple(client for client in self._clients.values() if client.user)
 
     @property
@@ -132,15 +132,15 @@ class Registry:
             await asyncio.wait(reports, timeout=LOOK_SECONDS)
 
     def announce(self, text: str) -> None:
-        """Say something on every terminal of every session."""
+        """Show a text on every terminal of every session."""
         self._tell_all(ipc.Announce("", text))
 
     def hang_up(self) -> None:
-        """Send every terminal's processes SIGHUP: the server stops."""
+        """Send SIGHUP to the processes of every terminal: the server stops."""
         self._tell_all(ipc.HangUp())
 
     def disconnect(self, reason: str) -> None:
-        """Say goodbye to everybody who is on, and close."""
+        """Say goodbye to all logged-in clients, and close."""
         self._tell_all(ipc.EndConnection("", reason))
 
     def _tell_all(self, message: ipc.FromMonitor) -> None:

@@ -1,8 +1,8 @@
 """The memory that a monitor leaves to the next one: a block of bytes, and the number of the log's last line.
 
 It is a memfd that the spawner holds and only the monitor writes. A monitor may be killed at any moment, also in the
-middle of a write, so everything is there twice, and the copy that is not valid now is the one that is written
-(`Slot`). This module does not know what the bytes mean.
+middle of a write. So everything is stored twice, and a write goes to the copy that is not in use (`Slot`). This module
+does not know what the bytes mean.
 """
 
 import os
@@ -20,7 +20,8 @@ _NUMBER = struct.Struct("<QI")
 
 _NUMBERS_AT = (0, 64)
 _HEAD = struct.Struct("<QII")
-"""Of a slot: its sequence number, the length of what follows, and the checksum of both and of that."""
+"""The head of a slot: its sequence number, the length of the block that follows, and the checksum of both and of the
+block."""
 
 _SLOTS_AT = 4096
 SLOT_BYTES = (SIZE - _SLOTS_AT) // 2
@@ -33,14 +34,14 @@ class RegistryFull(Exception):
 
 
 class Slot(msgspec.Struct, frozen=True):
-    """A block that was written whole, and the how-manieth it was."""
+    """A block that was written completely, and its sequence number."""
 
     sequence: int
     block: bytes
 
 
 class RegistryFile:
-    """Reads and writes the file `descriptor`, which stays the caller's."""
+    """Reads and writes the file `descriptor`, which the caller keeps."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -54,7 +55,7 @@ class RegistryFile:
         return latest.block
 
     def write(self, block: bytes) -> None:
-        """Put `block` in the place of the one before. Raises `RegistryFull`, and then nothing has changed."""
+        """Replace the earlier block by `block`. Raises `RegistryFull`, and then nothing has changed."""
         if len(block) > MOST_BYTES:
             raise RegistryFull
         sequence = self._sequence + 1
@@ -63,7 +64,7 @@ class RegistryFile:
         self._sequence = sequence
 
     def count(self, number: int) -> None:
-        """The line `number` is about to be written to the log."""
+        """Record that the line `number` is about to be written to the log."""
         data = number.to_bytes(8, "little")
         self._put(_NUMBER.pack(number, zlib.crc32(data)), _NUMBERS_AT[number % 2])
 

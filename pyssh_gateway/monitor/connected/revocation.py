@@ -1,7 +1,7 @@
-"""The key that opened a connection is gone: a warning, a time to save a file, another look at the key, and the end.
+"""When the key that opened a connection is gone: a warning, time to save a file, another look at the key, and the end.
 
-A key file is empty while somebody writes it, and a server may answer once with nothing; so what was read then ends
-nobody's work. New logins and new channels are refused all the while. This module does not know where keys come from.
+A key file is empty while somebody writes it, and a server may answer once with nothing, so one such reading ends
+nobody's work. Meanwhile new logins and new channels are refused. This module does not know where keys come from.
 """
 
 import asyncio
@@ -13,24 +13,24 @@ import msgspec
 from pyssh_gateway.events import AnyEvent, ConnectionReinstated, ConnectionRevoked, Identity
 
 REVOKED_SECONDS = 10.0
-"""How long somebody whose key has been revoked is still on: long enough to read why, and to save a file."""
+"""How long a client whose key has been revoked stays connected: long enough to read why, and to save a file."""
 
 UNCERTAIN_SECONDS = 300.0
-"""How long a connection outlives a key that a single answer took away, while nobody can get a second one: longer than a
-restart of a server or a short outage, and not so long that whoever has left works on."""
+"""How long a connection stays after a single answer has taken its key away, while no second answer can be had. Longer
+than a restart of a server or a short outage, and short enough that a person who has left does not work on."""
 
 
 KEY_REVOKED = "the key that this connection was opened with has been revoked"
-"""Why they get nothing new in that time."""
+"""The reason for which everything new is refused in that time."""
 
 
 class Opened(msgspec.Struct, frozen=True):
     """The connection that the key opened, and what can be done about it.
 
     `holds` says whether the key is still good, by what is known now; `why_not` says why it is not, as the beginning of
-    a sentence. `look_up` has its source asked again, and says whether what is known then is certain. `announce` shows a
-    sentence on the terminals, `revoke` has nothing more forwarded, for a reason (None: again), and `end` ends the
-    connection.
+    a sentence. `look_up` has the key's source asked again, and says whether the result is certain. `announce` shows a
+    sentence on the terminals, `revoke` has everything new refused, for a reason (None: allowed again), and `end` ends
+    the connection.
     """
 
     conn: str
@@ -72,7 +72,7 @@ class Revocation:
 
     @property
     def _was_to_stay(self) -> bool:
-        """Whether it was to stay although its key is gone, which has changed meanwhile."""
+        """Whether the connection was to stay without its key, but the settings have changed since."""
         return self._seconds is None and self._seconds_of() is not None
 
     def check(self) -> None:
@@ -140,7 +140,7 @@ class Revocation:
         if self._opened.holds():
             self._take_back()
         elif not self._revoked or self._timer is not None:
-            return  # it was good again meanwhile, and is gone again: for that there is another warning
+            return  # the key has come back and gone again meanwhile: that has its own warning
         elif is_certain or self._loop.time() >= self._give_up_at:
             self._opened.end("The key that you logged in with was revoked")
         else:

@@ -1,4 +1,4 @@
-"""When the keys of those who are on are looked at again: as soon as keys have changed, or who may log in."""
+"""Checks the keys of logged-in clients again as soon as keys, or the accounts that may log in, have changed."""
 
 import asyncio
 from collections.abc import Collection, Sequence
@@ -8,7 +8,7 @@ from pyssh_gateway.events import KeysFailed, KeysLoaded, Record, RevokedListFail
 
 
 class Client(Protocol):
-    """Somebody who is on."""
+    """A logged-in client."""
 
     @property
     def user(self) -> str:
@@ -19,22 +19,22 @@ class Client(Protocol):
 
 
 class Clients(Protocol):
-    """All of them."""
+    """All clients."""
 
     @property
     def clients(self) -> Sequence[Client]:
-        """Those who are on."""
+        """Those that are logged in."""
 
 
 class Sources(Protocol):
     """The sources of keys."""
 
     def unasked(self) -> Sequence[object]:
-        """Those of which nothing is known, and which have not been asked yet."""
+        """The sources of which nothing is known, and which have not been asked yet."""
 
 
 class RevokedKeys:
-    """Follows the events: of the keys of people, and of the lists of what is revoked."""
+    """Follows the events about people's keys and about the lists of what is revoked."""
 
     def __init__(self, registry: Clients, sources: Sources, loop: asyncio.AbstractEventLoop) -> None:
         self._registry = registry
@@ -43,16 +43,17 @@ class RevokedKeys:
         self._is_due = False
 
     def observe(self, record: Record) -> None:
-        """Look when keys have changed. Not now: every subscriber is to see this event first."""
+        """Check when keys have changed. Not at once: every subscriber is to see this event first."""
         if isinstance(record.event, KeysLoaded | KeysFailed | RevokedListLoaded | RevokedListFailed) and self._is_due:
             self._loop.call_soon(self._look_when_known)
         elif isinstance(record.event, KeysLoaded | RevokedListLoaded) and record.event.changed:
             self._loop.call_soon(self._look)
 
     def reconfigured(self, users: Collection[str]) -> None:
-        """Only these may log in now.
+        """Only these accounts may log in now.
 
-        The others are looked at when every new source has been asked: its keys may be those of one that is gone.
+        Clients of other accounts are checked at once. The others are checked when every new source has been asked,
+        because a new source may have the keys of one that was removed.
         """
         for client in self._registry.clients:
             if client.user not in users:

@@ -1,4 +1,4 @@
-"""Keeps over a crash of the server since when the machine is awake, and by whom; `core.idle.wake` decides both."""
+"""Remembers across a crash since when the machine is awake, and who woke it; `core.idle.wake` decides both."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,11 +15,11 @@ STATE_FILE = Path("awake.json")
 """In the working directory, which is the server's own."""
 
 MAX_STATE_BYTES = 4096
-"""Of the file: two times and an address, which is at most 45 characters long."""
+"""Size limit of the file, which has two times and an address of at most 45 characters."""
 
 
 class Awake:
-    """Since when the machine is awake, and by whom; subscribed to the bus by `observe`, before those who ask.
+    """Since when the machine is awake, and who woke it; `observe` gets each event before the parts that ask.
 
     `started` is the Unix time of the server's start, the same for each process that follows a crash.
     """
@@ -52,5 +52,5 @@ class Awake:
         before = self.wake.kept
         self.wake.observe(record.event, self._clocks())
         if self.wake.kept != before:
-            with suppress(OSError):  # a full disk keeps nobody out
+            with suppress(OSError):  # a full disk must not keep anybody out
                 write_state(self._state, msgspec.json.encode(self.wake.kept))

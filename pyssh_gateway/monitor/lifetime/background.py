@@ -1,7 +1,7 @@
-"""Watches what sessions have left behind while nobody else keeps the machine up, and says when it is at work.
+"""Watches what sessions have left behind, while nothing else keeps the machine up, and reports when it works.
 
-What counts as work and for how long it holds the machine is decided in `core.idle.background`; the processes are looked
-at by the spawner. While somebody is on, this module waits for them to go and does nothing.
+`core.idle.background` decides what counts as work, and for how long it keeps the machine up; the spawner looks at the
+processes. While somebody is logged in, this module waits for them to go and does nothing.
 """
 
 from collections.abc import Awaitable, Callable
@@ -15,13 +15,13 @@ from pyssh_gateway.monitor.lifetime.others import Others
 from pyssh_gateway.system.accounts import shown_name
 
 OTHERS: frozenset[Kind] = frozenset({"connection", "hold", "schedule", "terminal"})
-"""Reasons for which the machine is up without what works in the background."""
+"""Reasons other than work in the background that keep the machine up."""
 
 
 class BackgroundWatch:
     """Samples with `sample` and publishes `BackgroundWork`. `now` is the loop's clock, as `tracker` has it.
 
-    `timeout` is the idle timeout in seconds, of which the time between two samples is a part.
+    `timeout` is the idle timeout in seconds; the time between two samples is derived from it.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class BackgroundWatch:
             await self._others.until_come()
 
     async def _watch(self) -> None:
-        """From the moment that nobody else keeps the machine up until somebody does, or work may not any more."""
+        """Watch while nothing else keeps the machine up, until something does, or work may not do so any more."""
         self._vigil.begin(self._now())
         before = await self._look()
         while not self._vigil.is_spent(self._now()):
@@ -65,7 +65,7 @@ class BackgroundWatch:
                 if self._others.came:
                     return
             after = await self._look()
-            # Without a sample nobody knows, and what holds goes on until it ends by itself.
+            # Without a sample nothing is known, and what keeps the machine up does so until it ends by itself.
             if before is not None and after is not None:
                 self._judge(work_between(before, after, self._percent))
             before = after

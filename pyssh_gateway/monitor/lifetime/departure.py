@@ -1,6 +1,6 @@
-"""Why the monitor leaves, as soon as there is a reason: an idle machine, a signal, or the spawner's end.
+"""The reason for which the monitor leaves, once there is one: an idle machine, a signal, or the spawner's end.
 
-Parts that may ask for it are made before those that carry it out, and both have this.
+The parts that may ask for a stop are made before those that carry it out; both have this object.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ class Departure:
         self._hurry: list[Callable[[], None]] = []
 
     def when_signalled(self, hurry: Callable[[], None]) -> None:
-        """Have `hurry` called at every signal: what is being done has less time then."""
+        """Have `hurry` called at every signal: a stop in progress has less time then."""
         self._hurry.append(hurry)
 
     def idle(self, why: str) -> None:
@@ -27,14 +27,14 @@ class Departure:
             self.wanted.set_result(StopReason("idle", why))
 
     def signal(self, detail: str) -> None:
-        """Somebody wants us to leave, which counts for more than an idle machine."""
+        """We have to leave, which takes precedence over an idle machine."""
         for hurry in self._hurry:
             hurry()
-        if self.wanted.done():  # an idle stop that has not begun yet: what has begun has a new future already
+        if self.wanted.done():  # by an idle stop that has not begun: `begin` would have made a new future
             self.wanted = self._loop.create_future()
         self.wanted.set_result(StopReason("signal", detail))
 
     def begin(self, reason: "asyncio.Future[StopReason]") -> None:
-        """What `reason` asks for is being done; a signal may come while we are about it."""
+        """The stop for `reason` begins; a signal may still come during it."""
         if self.wanted is reason:
             self.wanted = self._loop.create_future()

@@ -1,4 +1,4 @@
-"""The door that clients come in by, as those see it who open and close it."""
+"""The listener, as the parts that open and close it for clients see it."""
 
 from typing import Protocol
 

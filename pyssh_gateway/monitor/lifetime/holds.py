@@ -1,7 +1,7 @@
 """Keeps the holds: grants and ends them, watches their processes, and has the next monitor take them over.
 
-What may be held is decided by `core.idle.holds`; that a hold keeps the machine up is the idle tracker's business, which
-hears of it as everybody does.
+`core.idle.holds` decides what may be held. The idle tracker keeps the machine up for a hold; it learns of holds from
+the bus, like all subscribers.
 """
 
 import asyncio
@@ -22,7 +22,8 @@ STATE_FILE = Path("holds.json")
 """In the working directory, which is the monitor's own."""
 
 ID_BYTES = 3
-"""Six letters, to be typed. Of at most 128 holds two are hardly ever the same by chance, and then another is taken."""
+"""Six hexadecimal digits, short enough to type. Of at most 128 holds two hardly ever get the same; then another id is
+taken."""
 
 TOO_LATE = "the machine is about to sleep or to stop: ask again when it is back, or connect to wake it"
 
@@ -32,8 +33,8 @@ EXPIRED, COMMAND_ENDED = "expired", "the command has ended"
 class Holds:
     """All holds. `limit` is the longest time that one may last, in seconds; `clock` is Unix time.
 
-    `fresh`: this is the first monitor since the machine or the server was started, so that what an earlier one has
-    written down is over. `going` says whether the machine is about to sleep or to stop, whoever wants it up.
+    `fresh`: this is the first monitor since the machine or the server was started, so holds that an earlier one has
+    written down are over. `going` says whether the machine is about to sleep or to stop, and can't be kept up any more.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Holds:
     # -- life ---------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Take over what an earlier monitor had granted, if it crashed; whoever is to hear of it listens by now."""
+        """Take over the holds of an earlier monitor that crashed. To be called when all subscribers are on the bus."""
         found = (
             ()
             if self._fresh
@@ -80,11 +81,11 @@ class Holds:
                 self._state.unlink()
 
     def limit_to(self, seconds: float) -> None:
-        """Grant none that is longer from now on."""
+        """Grant no hold that is longer from now on."""
         self._limit = seconds
 
     def close(self) -> None:
-        """Let go of timers and descriptors; what is written down stays."""
+        """Release timers and descriptors; the file stays."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -92,16 +93,16 @@ class Holds:
             self._unwatch(id_)
 
     def observe(self, record: Record) -> None:
-        """The machine was away, and the loop's clock with it: ends are times of day, so they are closer now."""
+        """Set the timers after a suspend: ends are times of day, and the loop's clock has stood still."""
         if isinstance(record.event, MachineResumed):
-            # Not now: every subscriber is to have seen this event first.
+            # Not at once: every subscriber is to have seen this event first.
             self._loop.call_soon(self._set_timers)
 
     # -- what is asked ------------------------------------------------------------------------------------------
 
     def hold(self, request: control.HoldUp, asker: Asker) -> control.HeldReply:
         """Hold the machine up. Raises Unanswerable."""
-        if self._going():  # nobody is promised what can't be kept any more
+        if self._going():  # we promise nothing that can't be kept any more
             raise Unanswerable(TOO_LATE)
         id_ = self._new_id()
         if request.process:
@@ -125,7 +126,7 @@ class Holds:
             self._unwatch(id_)
             raise Unanswerable(str(refusal)) from None
         self._holds[id_] = granted
-        remark = self._write()  # first: what has been told of holds, whatever happens to us
+        remark = self._write()  # before the reply: a hold that we have confirmed has to survive our crash
         self._start(granted)
         return control.HeldReply(report_of(granted), remark)
 
@@ -177,7 +178,7 @@ class Holds:
             self._set_timer(hold)
 
     def _write(self) -> str:
-        """Write the holds down; returns what went wrong. A hold that can't be written down is a hold all the same."""
+        """Write the holds down; returns what went wrong. A hold that can't be written down is still granted."""
         try:
             write_state(self._state, holds.encode(tuple(self._holds.values())))
         except OSError as error:
@@ -211,7 +212,7 @@ class Holds:
             self._watch(hold.id, hold.pid)
         except Unanswerable:
             return False
-        # Only now that it is held by its descriptor: before, the number could have passed on to another process.
+        # Only now that a descriptor holds the process: before, its number could have passed on to another one.
         return holds.is_same_process(hold, start_of(hold.pid))
 
     def _unwatch(self, id_: str) -> None:
@@ -232,11 +233,11 @@ def report_of(hold: Hold) -> control.HoldReport:
 def start_of(pid: int) -> int | None:
     """When the process began, in clock ticks since the boot (proc_pid_stat(5), field 22); None if that can't be seen.
 
-    It tells a process from a later one that has got its number.
+    It distinguishes a process from a later one with the same number.
     """
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes()
-        # The second field is the program's name, in parentheses, with whatever characters it likes in it.
+        # The second field is the program's name in parentheses, which may contain any character.
         return int(text.rpartition(b")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return None

@@ -1,6 +1,6 @@
-"""Acts on the idle tracker: feeds it, sleeps until it wants to be asked again, warns, looks a last time, and leaves.
+"""Acts on the idle tracker: feeds it, sleeps until its next deadline, warns, looks a last time, and stops.
 
-Nothing in here polls but the looks at whether clients are used and at what sessions have left behind, and those only if
+Only two things are polled, whether clients are used and what sessions have left behind, and those only if
 `idle.client_idle` and `idle.background` ask for them.
 """
 
@@ -33,17 +33,18 @@ from pyssh_gateway.monitor.lifetime.door import Door
 from pyssh_gateway.monitor.lifetime.terminals import TerminalWatch
 
 LAST_LOOK_SECONDS = 0.25
-"""How long a stop waits for those who are just logging in. They get in, or are refused cleanly; scanners, who never
-log in, can delay the stop by no more than this."""
+"""How long a stop waits for clients that are just logging in. They get in, or are refused cleanly; scanners, which
+never log in, can delay the stop by no more than this."""
 
 CLOCK_JUMP_SECONDS = 5.0
-"""A difference between the two clocks' progress that is no adjustment: the machine was suspended, or its clock set."""
+"""If the two clocks have moved apart by more than this, it is no adjustment: the machine was suspended, or its clock
+set."""
 
 OLD_LOOKS = 3
-"""So many windows after a look at the processes, what they have used since says nothing about the last window."""
+"""This many windows after a sample of the processes, what they have used since says nothing about the last window."""
 
 MAX_SCHEDULE_SLEEP = 3600.0
-"""Seconds after which the hours are looked at again, whatever they were: clocks are set, and summer time begins."""
+"""Seconds after which the hours are looked at again in any case: clocks are set, and summer time begins."""
 
 
 class IdleWatch:
@@ -85,7 +86,7 @@ class IdleWatch:
         self._set_up_watches()
 
     def _set_up_watches(self) -> None:
-        """What looks at that which no event tells, if the settings ask for it."""
+        """Make the watches for what no event reports, if the settings ask for them."""
         settings = self._settings
         self._usage = Usage(settings.client_idle) if settings.client_idle is not None else None
         self._background = None
@@ -112,25 +113,25 @@ class IdleWatch:
             )
 
     def _terminals_of_sessions(self) -> list[str]:
-        """The terminals of sessions: their use is counted by what passes."""
+        """The terminals of sessions; their use is measured by their traffic."""
         return [session.tty for session in self._registry.sessions]
 
     def reconfigure(self, settings: config.Idle) -> None:
-        """Watch by other settings from now on; if nobody watches now, from when somebody does."""
+        """Use other settings from now on, or from the next `run` on if nothing is watched now."""
         self._next_settings = settings
         self._changed.set()
 
     def _adopt(self) -> None:
-        """Begin with the settings that were given last."""
+        """Put the settings in force that were given last."""
         before, settings = self._settings, self._next_settings
         if settings == before:
             return
         self._settings = settings
         usage = self._usage if settings.client_idle == before.client_idle else None
         if self._terminals is not None:
-            self._terminals.forget()  # nobody else would say when that ends; the next one looks anew
+            self._terminals.forget()  # nobody else would report that its reason ends; the new watch looks again
         self._set_up_watches()
-        if usage is not None:  # it knows who is quiet, and so who is used again
+        if usage is not None:  # it knows which clients are quiet, and so which are used again
             self._usage = usage
         self.tracker.follow(
             policy_of(settings),
@@ -142,7 +143,7 @@ class IdleWatch:
 
     def observe(self, record: Record) -> None:
         """An event: it may change whether the machine is needed."""
-        self._see_clock_jump()  # first: what this event says is said on the clock as it is now
+        self._see_clock_jump()  # first, because this event goes by the clock as it is now
         before = self.tracker.reasons(self._now())
         self.tracker.observe(record.event, self._now())
         if self.tracker.reasons(self._now()) != before:
@@ -177,7 +178,7 @@ class IdleWatch:
         return stop
 
     async def _watch(self) -> bool:
-        """Sleep until the tracker's next deadline or the next change. True: the machine may stop; False: see above."""
+        """Sleep until the tracker's next deadline or change. True: the machine may stop; False: other settings."""
         while self._next_settings == self._settings:
             self._changed.clear()
             self._tell_clock_jump()
@@ -185,7 +186,7 @@ class IdleWatch:
                 case Tick(idle=idle, remaining=remaining):
                     self._publish(IdleTick(idle=idle, remaining=remaining, message=f"Idle for {idle}s"))
                 case Warn(seconds=seconds):
-                    await self._look_at_use()  # a terminal that has just been opened is not told that nobody is here
+                    await self._look_at_use()  # a user who has just come back is not told that nobody is here
                     if not self.tracker.in_use:
                         self._warn(seconds)
                 case Stay(until=until):
@@ -198,7 +199,7 @@ class IdleWatch:
         return False
 
     def resumed(self, seconds: float) -> None:
-        """The machine was suspended, at our own wish, and is back after `seconds`, which our clock may have seen."""
+        """The machine was suspended as we asked, and is back after `seconds`, which our clock may have seen."""
         self._take_clock_jump()
         self._publish(MachineResumed(seconds=round(seconds, 1)))
 
@@ -208,14 +209,14 @@ class IdleWatch:
             self._publish(MachineResumed(seconds=round(jumped, 1)))
 
     def _take_clock_jump(self) -> float:
-        """By how much the time of day has jumped since this was asked last, in seconds; 0: adjustments at most."""
+        """How many seconds the time of day has jumped since the last call; 0: it was adjusted at most."""
         self._see_clock_jump()
         self._skew = self._clock() - self._now()
         jumped, self._jumped = self._jumped, 0.0
         return jumped
 
     def _see_clock_jump(self) -> None:
-        """Move the tracker's ends, which are times of day, if that has jumped. Its own clock may have stood still."""
+        """Move the tracker's ends, if the time of day that they go by has jumped. Its clock may have stood still."""
         skew = self._clock() - self._now()
         jumped = skew - self._skew
         if abs(jumped) > CLOCK_JUMP_SECONDS:
@@ -232,23 +233,23 @@ class IdleWatch:
         )
 
     async def _last_look(self, idle: float, why: str) -> bool:
-        """Close the door, and see whether somebody is just coming in. True: nobody was, and the machine may stop."""
+        """Refuse connections, and see whether somebody is just logging in. True: nobody is, the machine may stop."""
         await self._look_at_use()
         if self._terminals is not None:
             await self._terminals.look()
         if self.tracker.in_use:
             return False
         self._door.stop()
-        await asyncio.sleep(0)  # who was accepted in this turn of the loop is counted in the next
+        await asyncio.sleep(0)  # a connection accepted in this turn of the loop is counted in the next
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_LOOK_SECONDS):
                 while self._door.unauthenticated and not self.tracker.in_use:
                     await self._changed.wait()
                     self._changed.clear()
-        if self._usage is not None:  # who is on may have come back in that time
+        if self._usage is not None:  # logged-in clients may have come back in that time
             await self._registry.look()
         self._look_at_usage()
-        # From here to `_leave` nothing awaits: who is not on now does not get on any more.
+        # From here to `_leave` nothing awaits: from here on nobody can log in.
         if self.tracker.in_use:
             self._door.resume()
             self._publish(IdleReached(idle=round(idle, 3), outcome="stay", message="Somebody has just logged in"))
@@ -257,7 +258,7 @@ class IdleWatch:
         self._leave(why)
         return True
 
-    # -- reasons that nothing tells by itself -------------------------------------------------------------------
+    # -- reasons that no event reports --------------------------------------------------------------------------
 
     async def _watch_usage(self, usage: Usage) -> None:
         while True:
@@ -265,14 +266,14 @@ class IdleWatch:
             await self._look_at_use()
 
     async def _look_at_use(self) -> None:
-        """See what clients have done, by their processes; one of a process that does not answer has done nothing."""
+        """Ask the processes what their clients have done; one of a process that does not answer has done nothing."""
         if self._usage is not None:
             await self._registry.look()
             await self._look_at_work()
             self._look_at_usage()
 
     async def _look_at_work(self) -> None:
-        """Whether programs work at the terminals that have been written to; the processes are looked at only then."""
+        """See whether programs work at the terminals that have been written to; sample the processes only then."""
         self._at_work = frozenset()
         if self._usage is None:
             return
@@ -281,10 +282,10 @@ class IdleWatch:
         if not shown:
             return
         before = self._looked_at
-        with suppress(SpawnRefused):  # nobody knows: then it is no use
+        with suppress(SpawnRefused):  # without a sample it does not count as use
             self._looked_at = await self._sample()
         if before is None or self._looked_at is None or self._looked_at.at - before.at > OLD_LOOKS * self._usage.window:
-            return  # the next window is judged
+            return  # only the next window can be judged
         busy = busy_terminals(before, self._looked_at, self._settings.background_cpu)
         self._at_work = frozenset(
             conn
@@ -315,7 +316,7 @@ class IdleWatch:
             await asyncio.sleep(min(wait, MAX_SCHEDULE_SLEEP))
 
     def _enter_schedule(self, hours: tuple[Hours, ...], local: datetime) -> float:
-        """Say so if it is one of the hours; returns the seconds after which to look again."""
+        """Publish it if the machine is up by schedule now; returns the seconds after which to look again."""
         if (now_up := up_until(hours, local)) is not None:
             end, text = now_up
             seconds = (end - local).total_seconds()

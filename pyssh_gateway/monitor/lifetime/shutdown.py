@@ -1,7 +1,7 @@
-"""How the server leaves, or lets the machine be suspended: clients are told, sessions end, hooks run, and then the act.
+"""Stops the server, or has the machine suspended: tells clients, ends sessions, runs hooks, and then does it.
 
-The order is what keeps promises: nobody is let in any more before anybody is told; who is on is told why before the
-connection closes; every line of the log is in the file before the machine may be gone.
+The order matters: connections are refused before anybody is told; clients are told why before their connection closes;
+every line of the log is in the file before the machine may be gone.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ FLUSH_SECONDS = 0.5
 """How long the last bytes (disconnect messages) may take to leave once everything has been closed."""
 
 DISK_SECONDS = 1.0
-"""How long a disk may take for why we stop, and for what has been written before the machine may be gone. What comes
-later than that is not waited for."""
+"""How long the disk may take to store why we stop, and what was written before the machine may be gone. After that it
+is not waited for."""
 
 
 class StopReason(msgspec.Struct, frozen=True):
@@ -38,10 +38,11 @@ class StopReason(msgspec.Struct, frozen=True):
 
 
 class Leaving:
-    """Does what a stop takes. `since` gives the Unix time from which on the machine has been awake.
+    """Carries out a stop. `since` gives the Unix time from which on the machine has been awake.
 
-    `needed` says whether there is a reason to stay up after all; `resumed` is told for how many seconds it was away.
-    `stop_services` returns when they have ended, within a time of their own; a machine that sleeps keeps them.
+    `needed` says whether there is a reason to stay up after all; `resumed` is told for how many seconds the machine was
+    suspended. `stop_services` returns when the services have ended, within a time limit of their own; a suspended
+    machine keeps them.
     """
 
     def __init__(
@@ -73,31 +74,31 @@ class Leaving:
         self._steps = Steps(settings, starter, publish=bus.publish, clocks=clocks)
 
     def reconfigure(self, settings: Stop) -> None:
-        """Go by other settings from the next stop on."""
+        """Use other settings from the next stop on."""
         self._next_settings = settings
 
     def hurry(self) -> None:
-        """A signal has come: whatever is being done has as long as everything has after a signal."""
+        """A signal has come: the rest of a stop may take as long as a whole stop after a signal."""
         self._steps.hurry(self._settings.drain + FLUSH_SECONDS)
 
     async def leave(self, reason: StopReason) -> None:
-        """Everything up to the last line of the log."""
+        """Do everything up to the last line of the log."""
         await self._see_off(reason)
         await self._stop_services()
         if reason.name == "idle" and self._settings.action == "command":
-            await self._sync()  # what it does may leave us no time
+            await self._sync()  # the command may leave us no time
             await self._steps.run_command()
         self._finish(reason)
 
     async def suspend(self, reason: StopReason, interrupted: "asyncio.Future[StopReason]") -> bool:
         """Have the machine suspended. True: it is back, and clients are let in again. False: we have to leave.
 
-        `interrupted` is why we have to leave in between.
+        `interrupted` is done if we have to leave meanwhile, and says why.
         """
         await self._see_off(reason)
         await self._sync()
         self._came = False
-        if self._needed() and not interrupted.done():  # a hold, say: whoever asked for that was told that it counts
+        if self._needed() and not interrupted.done():  # for example a hold, which was confirmed to its asker
             why = "not asked for: the machine is needed again"
             self._bus.publish(StopStep(step="suspend", outcome=why, result="called_off", seconds=0))
             self.open()
@@ -118,18 +119,18 @@ class Leaving:
     # -- what suspending needs ----------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Let clients in again, and holds count again."""
+        """Let clients in again, and grant holds again."""
         self._going = False
         self._door.resume()
 
     @property
     def wanted(self) -> bool:
-        """Whether somebody has come in, who may have left again, or holds it, since it was to be suspended."""
+        """Whether a client has connected, and may have left again, or a hold was granted, since the suspend began."""
         return self._came
 
     @property
     def going(self) -> bool:
-        """Whether it is too late to ask that the machine stay up: that has been looked at, and the door is shut."""
+        """Whether it is too late to keep the machine up: the last check is over, and connections are refused."""
         return self._going
 
     def _observe(self, record: Record) -> None:
@@ -138,7 +139,7 @@ class Leaving:
     # -- in order -----------------------------------------------------------------------------------------------
 
     async def _see_off(self, reason: StopReason) -> None:
-        """Refuse newcomers, let those who are on finish within their time, say goodbye, run the hooks."""
+        """Refuse new connections, let clients finish within their time, say goodbye, run the hooks."""
         self._settings = settings = self._next_settings
         self._steps.reconfigure(settings)
         began = self._clocks().steady
@@ -161,7 +162,7 @@ class Leaving:
         await self._steps.run_hooks(hook_seconds(reason.name, drain, hook_timeout, spent))
 
     async def _part_with_clients(self, words: Farewell, seconds: float) -> None:
-        """Tell those who are on, end their sessions, and close what is left after `seconds`."""
+        """Tell the clients, end their sessions, and close what is left after `seconds`."""
         registry = self._registry
         for stranger in registry.strangers:
             stranger.disconnect(words.message)
@@ -183,14 +184,14 @@ class Leaving:
         unsubscribe()
 
     async def _remember(self, reason: StopReason, action: str) -> None:
-        """Write down why we stop, for whoever asks after the next start."""
+        """Write down why we stop, for people who ask after the next start."""
         now = self._clocks().wall
         stop = history.StopRecord(now, self._since(), reason.name, reason.detail, action)
         # The working directory is the one that the monitor may write to.
         await self._on_disk("remember why", lambda: history.append(Path(), stop))
 
     async def _sync(self) -> None:
-        """Bring to the disk what has been written, the log above all: the machine's memory may not come back."""
+        """Sync what has been written to the disk, the log above all: the machine's memory may not come back."""
         await self._on_disk("sync", os.sync)
 
     async def _on_disk(self, step: str, work: Callable[[], None]) -> None:

@@ -10,12 +10,12 @@ from pyssh_gateway.machine.stop import OK, NotStarted
 from pyssh_gateway.system.signals import unix_name
 
 KEPT_BYTES = 16 * 1024
-"""What is kept of a job's output: an answer of Fly's whole, and of a command its last lines."""
+"""How many bytes of a job's output are kept: a whole answer of Fly's, or the last lines of a command."""
 
 READ_BYTES = 4096
 
 PIPE_BYTES = 64 * 1024
-"""What is in a full pipe of the default size (pipe(7))."""
+"""How many bytes a full pipe of the default size has (pipe(7))."""
 
 
 class SpawnerJobs:
@@ -26,7 +26,7 @@ class SpawnerJobs:
         self._loop = loop
 
     async def command(self, index: int) -> "SpawnerJob":
-        """Run a command of the configuration, as whoever started the server."""
+        """Run a command of the configuration, as the account that started the server."""
         job = SpawnerJob(self._spawner, self._loop)
         try:
             job.attach(await self._spawner.run_hook(index, job.exited))
@@ -57,15 +57,15 @@ class SpawnerJob:
         self._changed = asyncio.Event()
 
     def attach(self, process: Spawned) -> None:
-        """It runs: read what it writes."""
+        """The process runs: read what it writes."""
         self._process = process
         self._descriptor = process.descriptors[0]
         os.set_blocking(self._descriptor, False)
         self._loop.add_reader(self._descriptor, self._read)
 
     def exited(self, exit_: Exited) -> None:
-        """It has been reaped. What it had written before is in the pipe."""
-        for _ in range(PIPE_BYTES // READ_BYTES):  # no more: who was left behind may write for ever
+        """The process has been reaped. What it had written before is in the pipe."""
+        for _ in range(PIPE_BYTES // READ_BYTES):  # no more: a process that it left behind may write for ever
             if not self._read():
                 break
         if exit_.signal is not None:
@@ -75,7 +75,7 @@ class SpawnerJob:
         self._changed.set()
 
     async def wait(self) -> None:
-        """Until there is more output, or the end."""
+        """Wait for more output, or the end."""
         await self._changed.wait()
         self._changed.clear()
 
@@ -91,7 +91,10 @@ class SpawnerJob:
             self._descriptor = None
 
     def _read(self) -> bool:
-        """Read once; whether there may be more. A process that it has left behind may hold the pipe: not waited for."""
+        """Read once, without waiting; returns whether there may be more.
+
+        A process that was left behind may hold the pipe open.
+        """
         if self._descriptor is None:
             return False
         try:

@@ -1,7 +1,7 @@
-"""Watches terminals that sessions have left behind, as mosh does, while nobody else keeps the machine up.
+"""Watches terminals that sessions have left behind, as mosh does, while nothing else keeps the machine up.
 
-`core.idle.terminals` decides when somebody counts as being at one. The processes are looked at by the spawner;
-terminals and login records are everybody's to see.
+`core.idle.terminals` decides when somebody counts as being at one. The spawner looks at the processes; any account can
+look at terminals and login records.
 """
 
 import struct
@@ -21,7 +21,7 @@ from pyssh_gateway.system import utmp
 from pyssh_gateway.system.accounts import shown_name
 
 OTHERS: frozenset[Kind] = frozenset({"connection", "hold", "schedule", "background"})
-"""Reasons for which the machine is up without anybody at a terminal that was left behind."""
+"""Reasons other than somebody at a terminal that was left behind."""
 
 SHOWN = 3
 """How many terminals are named."""
@@ -30,8 +30,8 @@ SHOWN = 3
 class TerminalWatch:
     """Samples with `sample`, and publishes `TerminalUsed` and `TerminalQuiet`.
 
-    `now` is the loop's clock, `clock` Unix time. `ours` are the terminals of open sessions, as paths: who is at one of
-    those is seen by its connection. `records` is the utmp file.
+    `now` is the loop's clock, `clock` Unix time. `ours` are the terminals of open sessions, as paths: their use is
+    measured by their connections. `records` is the utmp file.
     """
 
     def __init__(
@@ -76,10 +76,10 @@ class TerminalWatch:
             await self._watch()
 
     async def look(self) -> None:
-        """Look now, and say so if somebody has come to a terminal, or has left the last one."""
+        """Look now, and publish it if somebody has come to a terminal, or has left the last one."""
         try:
             sample = await self._sample()
-        except SpawnRefused:  # the spawner is busy, or gone, which is seen elsewhere: what was so is so
+        except SpawnRefused:  # the spawner is busy, or gone, which is noticed elsewhere: nothing changes
             return
         used = terminals.used(
             self._terminals(sample),
@@ -95,9 +95,9 @@ class TerminalWatch:
             self._publish(TerminalQuiet(what=before))
 
     async def _watch(self) -> None:
-        """From the moment that nobody else keeps the machine up until somebody does: soon, and then while it is used.
+        """Watch while nothing else keeps the machine up: after an interval, and then for as long as a terminal is used.
 
-        A terminal that comes into use later is seen at the last look before the stop.
+        A terminal that comes into use later is noticed at the last look before the stop.
         """
         while True:
             next_look = self._now() + interval(self._timeout)
@@ -112,7 +112,7 @@ class TerminalWatch:
                     return None
 
     def forget(self) -> None:
-        """Nobody looks any more: somebody else keeps it up, or there are other settings."""
+        """Report no use any more: something else keeps the machine up, or there are other settings."""
         before, self._what = self._what, ""
         if before:
             self._publish(TerminalQuiet(what=before))
@@ -126,7 +126,7 @@ class TerminalWatch:
         for line, (uid, holder) in lines.items():
             with suppress(OSError):  # it is gone
                 device = Path(f"/dev/{line}").stat()
-                if device.st_uid == uid:  # a container's has the number of one of ours
+                if device.st_uid == uid:  # otherwise a container's terminal has the number
                     found.append(Terminal(line, uid, holder, device.st_atime, device.st_ctime, line in connected))
         return found
 

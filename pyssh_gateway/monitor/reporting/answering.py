@@ -1,4 +1,4 @@
-"""What answers at the places where the server is asked: people's commands, and Prometheus."""
+"""The servers that answer on this machine: people's commands, and Prometheus."""
 
 import socket
 from collections.abc import Callable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Answering:
-    """Makes both, by what `reporter` knows. `owner` is the account that has started the server."""
+    """Makes both servers, which answer from what `reporter` knows. `owner` is the account that started the server."""
 
     def __init__(self, reporter: Reporter, in_force: InForce, owner: int, bus: EventBus) -> None:
         self._reporter = reporter
@@ -25,7 +25,7 @@ class Answering:
         self._control: ControlServer | None = None
 
     def people(self, listening: socket.socket) -> ControlServer:
-        """What answers people on the machine at a socket."""
+        """The server that answers people on the machine at a socket."""
         self._control = ControlServer(
             listening,
             handlers=self._reporter.handlers,
@@ -36,12 +36,12 @@ class Answering:
         return self._control
 
     def reconfigure(self) -> None:
-        """Answer those who may log in by now."""
+        """Answer the accounts that may log in by now."""
         if self._control is not None:
             self._control.reconfigure(self._reporter.handlers, set(self._in_force.rules))
 
     def programs(self, audit: AuditLog) -> "Callable[[socket.socket], MetricsServer]":
-        """What makes the server of figures at a socket; they are counted from now on."""
+        """A function that makes the metrics server at a socket; events are counted from now on."""
         from pyssh_gateway.monitor.reporting.figures import Figures, exposition  # late: few want them
         from pyssh_gateway.monitor.reporting.metrics import MetricsServer
 

@@ -1,7 +1,6 @@
-"""The control socket's server side: who asks, whether they may, and one line of JSON back.
+"""The control socket's server side: identifies the asker, checks permissions, and sends one line of JSON back.
 
-The answers are found by whoever has the facts (`Handlers`). This module knows what was asked and by whom, and nothing
-of keys or sessions.
+`Handlers` find the answers. This module knows what was asked and by whom, and nothing of keys or sessions.
 """
 
 import asyncio
@@ -21,25 +20,25 @@ from pyssh_gateway.system.accepting import accept_each
 from pyssh_gateway.system.accounts import name_of
 
 MAX_ASKERS = 16
-"""Connections at a time. A person asks one thing after the other, and scripts are not many."""
+"""How many connections there may be at a time. A person asks one thing after the other, and scripts are not many."""
 
 MAX_OTHERS = 40
 """The same for each account that people may log in to. A script that begins as many holds as an account may have gets
 them all, and no account takes another's places."""
 
 MAX_STRANGERS = 4
-"""The same for all accounts together that may ask nothing, one place each: they are told so, and take nobody's place.
-What comes on top is closed at once."""
+"""The same for all accounts together that may ask nothing, with one place each. They are told so, and take no place of
+others. Further connections are closed at once."""
 
 STRANGER_SECONDS = 1.0
-"""How long the request of such an account may take to arrive. It sends it at once, if it means to ask."""
+"""How long the request of such an account may take to arrive. A client that means to ask sends it at once."""
 
 OTHERS_AT_ONCE = 8
 """How many of one account's requests are answered at a time; the rest wait their turn."""
 
 OTHERS_PAUSE_SECONDS = 0.05
-"""How long such a turn lasts after the answer. Each answer is a line in the log, and these are then 160 in a second at
-most for an account, whatever runs in a loop there."""
+"""How long a request keeps its turn after the answer. Each answer is a line in the log, so an account whose script asks
+in a loop adds at most 160 lines in a second."""
 
 READ_SECONDS = 5.0
 """How long a request may take to arrive, and a reply to be taken: both sides are on this machine."""
@@ -48,7 +47,7 @@ ANSWER_SECONDS = 90.0
 """How long an answer may take to be found: the longest is a look at every source, of 60 s at most (`keys.timeout`)."""
 
 REFUSAL_SECONDS = 1.0
-"""How long a refusal takes. Each one is a line in the log, and others must not fill the disk with them."""
+"""How long a refusal is delayed. Each one is a line in the log, and others must not fill the disk with them."""
 
 
 class Unanswerable(Exception):
@@ -56,10 +55,10 @@ class Unanswerable(Exception):
 
 
 class Asker(msgspec.Struct, frozen=True):
-    """Who has connected, as the kernel says.
+    """The process that has connected, identified by SO_PEERCRED.
 
     `user` is the account's name, or its number if it has none. `may_ask_everything`: it is root, or the account that
-    started the server; what others are told has to be cut down to what they may know.
+    started the server; others are told only what they may know.
     """
 
     pid: int
@@ -84,7 +83,7 @@ class Handlers(msgspec.Struct, frozen=True):
 
 
 class _Places:
-    """How many connections an account has, and whose turn of them it is."""
+    """How many connections an account has, and the turns in which its requests are answered."""
 
     def __init__(self) -> None:
         self.taken = 0
@@ -94,7 +93,7 @@ class _Places:
 class ControlServer:
     """Answers at `listening` while `run` runs.
 
-    `owner` is the account that the server was started by, `users` are the names of those that people may log in to.
+    `owner` is the account that started the server, `users` are the names of the accounts that people may log in to.
     """
 
     def __init__(
@@ -114,12 +113,13 @@ class ControlServer:
         self._publish = publish
         self._refusal_seconds = refusal_seconds
         self._askers = 0
-        # An account stays here when it has left, for its turns to last: there are no more than `users`.
+        # An account's entry stays when its connections are gone, as its turns may last on: there are no more than
+        # `users`.
         self._others: dict[int, _Places] = {}
         self._strangers: set[int] = set()
 
     def reconfigure(self, handlers: Handlers, users: Collection[str]) -> None:
-        """Answer what is asked from now on by these."""
+        """Use these for what is asked from now on."""
         self._handlers = handlers
         self._users = users
 
@@ -162,7 +162,7 @@ class ControlServer:
             return
         places.taken += 1
         try:
-            line = await _read_line(sock, READ_SECONDS)  # before the turn: who says nothing has none
+            line = await _read_line(sock, READ_SECONDS)  # before the turn, so that a silent connection takes none
             if line is not None:
                 await places.turns.acquire()
                 try:
@@ -189,7 +189,7 @@ class ControlServer:
             await asyncio.get_running_loop().sock_sendall(sock, reply)
 
     async def _reply(self, line: bytes, asker: Asker) -> bytes:
-        """The reply to a request, as a line; the log has been told of it before the asker is."""
+        """The reply to a request, as a line. The log has the request before the asker has the reply."""
         try:
             request = control.decode_request(line)
         except control.ControlError as error:
@@ -250,7 +250,7 @@ def _line(reply: AnyReply) -> bytes:
 
 
 async def _read_line(sock: socket.socket, seconds: float) -> bytes | None:
-    """The request without its line feed; longer than it may be, it is cut off. None: the asker has gone.
+    """The request without its line feed, cut off if it is too long. None: the asker has gone.
 
     Raises `TimeoutError` if it is not there within `seconds`.
     """

@@ -1,7 +1,7 @@
-"""The figures for Prometheus: what is counted of the events, and what is read of the monitor when somebody looks.
+"""The figures for Prometheus: those counted from events, and those read from the monitor at each scrape.
 
-Labels have values that the configuration or this program names. Nothing that comes from the network is one, or a
-scanner could make as many series as it likes. This module knows nothing of HTTP.
+Label values come from the configuration or from this program, never from the network: otherwise a scanner could make as
+many series as it likes. This module knows nothing of HTTP.
 """
 
 from collections import Counter
@@ -31,13 +31,14 @@ if TYPE_CHECKING:
 PREFIX = "pyssh_gateway_"
 
 NEVER = float("inf")
-"""Seconds until what is not in sight. Not left out: `< 60` is then no alarm, and a missing figure can be one."""
+"""The seconds until a stop that is not in sight. The figure is not left out, so that `< 60` is no alarm then, and a
+missing figure can be one."""
 
 Values = Mapping[tuple[str, ...], float]
 
 
 class Family(msgspec.Struct, frozen=True):
-    """A figure: its name, what it says to people, its labels, and a value for each of their values."""
+    """A figure: its name, its help text, its labels, and a value for each combination of their values."""
 
     kind: Literal["gauge", "counter"]
     name: str
@@ -47,9 +48,9 @@ class Family(msgspec.Struct, frozen=True):
 
 
 class Figures:
-    """Subscribed to the bus by `observe`. `sources` and `lost` tell how the key sources and the log stand.
+    """Subscribed to the bus by `observe`. `sources` and `lost` give the state of the key sources and of the log.
 
-    `awake` is for how many seconds the machine has been awake, `now` the clock that the idle tracker has.
+    `awake` gives for how many seconds the machine has been awake, `now` is the clock that the idle tracker has.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class Figures:
         clients, strangers = self._registry.clients, self._registry.strangers
         states: Values = {("authenticated",): len(clients), ("authenticating",): len(strangers)}
         traffic = [client.traffic for client in clients]
-        # What connections that are closed have carried, and what those that are open have so far.
+        # Bytes of closed connections, and those of open connections so far.
         carried: Values = {
             ("in",): self._bytes_in + sum(came for came, _ in traffic),
             ("out",): self._bytes_out + sum(went for _, went in traffic),
@@ -154,7 +155,7 @@ class Figures:
 
 def exposition(families: tuple[Family, ...]) -> bytes:
     """The figures in Prometheus' text format, version 0.0.4."""
-    from prometheus_client import CollectorRegistry, generate_latest  # late: 20 ms, for who is asked for figures only
+    from prometheus_client import CollectorRegistry, generate_latest  # late: takes 20 ms, and only scrapes need it
     from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 
     kinds = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily}

@@ -25,19 +25,20 @@ STATE_FILE = Path("logins.json")
 """In the working directory, which is the monitor's own."""
 
 MAX_PEOPLE = 1000
-"""Whose last login is remembered; who has not been here for longest is forgotten first."""
+"""How many people's last logins are remembered; the person who has been away for longest is forgotten first."""
 
 MAX_STATE_BYTES = 1024 * 1024
-"""Of the file: a thousand bytes for each of them, where a key and an address take 100, and `MAX_NAME` at most 900."""
+"""Size limit of the file: a thousand bytes for each of them, where a key and an address take 100, and a name of
+`MAX_NAME` characters at most 900."""
 
 MAX_NAME = 200
-"""Characters of a person's name that count here: a certificate may give them a long one."""
+"""How many characters of a person's name count here: a certificate may give a long one."""
 
 
 class _State(msgspec.Struct, frozen=True):
-    """What is written down: who was here when, the latest last.
+    """What is written down: each person's last login, the latest last.
 
-    Version 0.1 kept there, too, what `Awake` keeps now: fields that are not known are passed by.
+    Version 0.1 also kept there what `Awake` keeps now; unknown fields are ignored.
     """
 
     people: dict[str, LastLogin]
@@ -56,11 +57,11 @@ class LoginBanner:
             self._people = msgspec.json.decode(read_state(state, MAX_STATE_BYTES), type=_State).people
 
     def reconfigure(self, config: Config) -> None:
-        """Go by another configuration from now on."""
+        """Use another configuration from now on."""
         self._config = config
 
     def observe(self, record: Record) -> None:
-        """Somebody logged in."""
+        """Remember a login."""
         match record.event:
             case ConnectionAuthenticated(peer=peer, identity=identity):
                 name = identity.known_by[:MAX_NAME]
@@ -73,7 +74,10 @@ class LoginBanner:
                 pass
 
     def text(self, who: Identity) -> bytes:
-        """For a login shell of a person who is just logging in, which is not told yet; nothing if it is not wanted."""
+        """The banner for a login shell of a person who is just logging in; empty if it is not wanted.
+
+        This login is no event yet, so the one that the banner names is the one before.
+        """
         last = self._people.get(who.known_by[:MAX_NAME])
         if not self._config.session.banner:
             return b""
@@ -88,5 +92,5 @@ class LoginBanner:
         )
 
     def _write(self) -> None:
-        with suppress(OSError):  # a full disk keeps nobody out
+        with suppress(OSError):  # a full disk must not keep anybody out
             write_state(self._state, msgspec.json.encode(_State(self._people)))

@@ -1,7 +1,7 @@
 """Serves figures to Prometheus: `GET /metrics` over HTTP/1.1 (RFC 9112), and nothing else.
 
-A connection is one request and one answer, each with a deadline and a bound. Who asks is not asked; a scrape is no
-event, so that it neither fills the log nor keeps the machine up. What the figures are, this module does not know.
+A connection is one request and one answer, each with a deadline and a size limit. Clients are not identified. A scrape
+is no event, so it neither fills the log nor keeps the machine up. This module does not know what the figures are.
 """
 
 import asyncio
@@ -15,10 +15,11 @@ from pyssh_gateway.events import AnyEvent, InternalError
 from pyssh_gateway.system.accepting import accept_each
 
 MAX_SCRAPERS = 8
-"""Connections at a time. There are one or two that ask, every quarter of a minute; who comes on top is closed."""
+"""How many connections there may be at a time. One or two scrapers ask every quarter of a minute; further connections
+are closed."""
 
 MAX_REQUEST_BYTES = 8192
-"""Prometheus sends some hundred bytes of request line and headers; this is what web servers take."""
+"""Prometheus sends a few hundred bytes of request line and headers; this is what web servers take."""
 
 READ_SECONDS = 5.0
 """How long a request may take to arrive, and an answer to be taken. Prometheus itself gives up after 10 s."""
@@ -52,7 +53,7 @@ class MetricsServer:
 
     async def _serve(self, sock: socket.socket) -> None:
         """One connection, from its first byte to its last."""
-        with sock, suppress(OSError, TimeoutError):  # who asked has gone, or takes too long
+        with sock, suppress(OSError, TimeoutError):  # the client has gone, or takes too long
             if self._scrapers >= MAX_SCRAPERS:
                 return
             self._scrapers += 1
@@ -83,7 +84,7 @@ class MetricsServer:
 
 
 async def _read_head(sock: socket.socket) -> bytes:
-    """The request as far as its empty line; what is too long, or ends before, is cut off."""
+    """The request up to its empty line, cut off if it is too long; incomplete if the client ends it before."""
     loop = asyncio.get_running_loop()
     head = bytearray()
     while _END not in head and len(head) < MAX_REQUEST_BYTES:

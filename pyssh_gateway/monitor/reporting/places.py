@@ -1,7 +1,7 @@
-"""The places where people and programs on the machine ask: served as soon as there is a socket, closed when it is over.
+"""The sockets at which people and programs on the machine ask: served once they exist, closed at the end.
 
-The socket is there at the start, or comes from the spawner later, when the server that had it has left it. A monitor
-whose spawner is gone closes both places at once: the next server may be waiting for them.
+A socket exists at the start, or comes from the spawner later, when an earlier server has left it. A monitor whose
+spawner is gone closes both sockets at once, because the next server may be waiting for them.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from pyssh_gateway.ipc.spawner_client import SpawnRefused
 
 
 class Answering(Protocol):
-    """What answers at a socket."""
+    """A server that answers at a socket."""
 
     async def run(self) -> None:
         """Serve until cancelled."""
 
 
 class _Place:
-    """One such place, with the socket that there is already, if any; `serve` makes what answers there."""
+    """One such place, with its socket if there is one already; `serve` makes the server that answers there."""
 
     def __init__(
         self, name: SocketName, listening: socket.socket | None, serve: Callable[[socket.socket], Answering]
@@ -34,7 +34,7 @@ class _Place:
         self.task: asyncio.Task[None] | None = None
 
     async def run(self, spawner: MonitorSpawnerClient) -> None:
-        """Serve until cancelled, when there is something to serve at."""
+        """Serve until cancelled, once there is a socket."""
         if self.listening is None:
             with suppress(SpawnRefused):
                 self.listening = await spawner.await_socket(self.name)
@@ -42,13 +42,13 @@ class _Place:
             await self.serve(self.listening).run()
 
     def close(self, _: object = None) -> None:
-        """Leave it to others; nothing may be waiting at it any more."""
+        """Leave the socket to others; no task may still be waiting at it."""
         if self.listening is not None:
             self.listening.close()
 
 
 class Places:
-    """All of them."""
+    """All places."""
 
     def __init__(self) -> None:
         self._places: list[_Place] = []
@@ -57,7 +57,7 @@ class Places:
     def add(
         self, name: SocketName, listening: socket.socket | None, serve: Callable[[socket.socket], Answering]
     ) -> None:
-        """Have what `serve` makes answer at `listening`, or at the socket that the spawner will have for `name`."""
+        """Have what `serve` makes answer at `listening`, or at the socket for `name` that the spawner will have."""
         self._places.append(_Place(name, listening, serve))
 
     def start(self, tasks: asyncio.TaskGroup, spawner: MonitorSpawnerClient) -> None:
@@ -80,5 +80,5 @@ class Places:
         for place in self._places:
             if place.task is None:
                 place.close()
-            else:  # it is still in the loop's hands
+            else:  # the loop still uses the socket
                 place.task.add_done_callback(place.close)

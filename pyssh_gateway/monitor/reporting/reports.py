@@ -1,6 +1,6 @@
 """The answers to what is asked over the control socket, put together from the monitor's parts.
 
-What is asked by somebody who may not know everything is cut down here.
+Answers for accounts that may not know everything are cut down here.
 """
 
 import os
@@ -30,14 +30,14 @@ from pyssh_gateway.monitor.reporting.control import Asker, Handlers, Unanswerabl
 from pyssh_gateway.monitor.signatures import certificate_verified
 
 SHOWN_STOPS = 10
-"""Earlier stops that are told: half a screen."""
+"""How many earlier stops are reported: half a screen."""
 
 
 class Reporter(msgspec.Struct, frozen=True):
-    """Where the facts are. `clock` gives Unix time; `now` is the loop's, as the idle tracker has it.
+    """Has the facts for the answers. `clock` gives Unix time; `now` is the loop's, as the idle tracker has it.
 
-    `since` is when this server process began: later than when the machine awoke, which `awake` has, if one before it
-    crashed. `stops` is the directory that earlier stops are written down in.
+    `since` is when this server process began. If an earlier one has crashed, that is later than when the machine awoke,
+    which `awake` has. `stops` is the directory that earlier stops are written down in.
     """
 
     keyring: Keyring
@@ -57,7 +57,7 @@ class Reporter(msgspec.Struct, frozen=True):
 
     @property
     def handlers(self) -> Handlers:
-        """What answers each request."""
+        """The handler of each request."""
         return Handlers(
             configuration=self.configuration,
             status=self.status,
@@ -78,7 +78,7 @@ class Reporter(msgspec.Struct, frozen=True):
     # -- who is on, and for how long ----------------------------------------------------------------------------
 
     async def status(self, asker: Asker) -> control.StatusReply:
-        """The server and who is on."""
+        """The server and its logged-in clients."""
         await self.registry.look()
         address, port = self.endpoints[0]
         sources = self._sources() if asker.may_ask_everything else ()
@@ -106,7 +106,7 @@ class Reporter(msgspec.Struct, frozen=True):
         )
 
     async def sessions(self, asker: Asker) -> control.SessionsReply:
-        """Who runs what."""
+        """The sessions of each client."""
         await self.registry.look()
         return control.SessionsReply(tuple(report for report in self._connections() if _may_see(asker, report)))
 
@@ -131,7 +131,7 @@ class Reporter(msgspec.Struct, frozen=True):
 
     def _idle(self) -> control.IdleReport:
         now = self.now()
-        # Asked first: it lets go of what is over by now.
+        # Asked first, because it drops reasons that are over by now.
         reasons = tuple(
             control.ReasonReport(one.kind, one.text, None if one.until is None else max(0.0, one.until - now))
             for one in self.idle.reasons(now)
@@ -148,7 +148,7 @@ class Reporter(msgspec.Struct, frozen=True):
     # -- keys ---------------------------------------------------------------------------------------------------
 
     def keys(self) -> control.KeysReply:
-        """Who can log in with what."""
+        """The keys that can log in, by account."""
         snapshot = self.keyring.snapshot
         return control.KeysReply(
             login_reports(snapshot),

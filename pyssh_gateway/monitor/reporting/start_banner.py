@@ -1,4 +1,4 @@
-"""What a person sees first: who may log in, with what, how, and when it ends."""
+"""The text that a person sees first: who may log in, with which keys, how, and when the machine stops."""
 
 from pyssh_gateway.config.source import Endpoint, shown_endpoint
 from pyssh_gateway.config.types import Config
@@ -9,7 +9,7 @@ from pyssh_gateway.keys.host_keys import HostKey
 from pyssh_gateway.keys.source_state import SourceStatus
 
 MAX_KEYS_SHOWN = 10
-"""Keys listed for one account; a company's worth would push the rest off the screen."""
+"""How many keys are listed for one account; a whole company's would push the rest off the screen."""
 
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
 
