@@ -24,7 +24,7 @@ from pyssh_gateway.system.process_name import name_process
 NAME = "pyssh-preauth"
 
 STANDARD_ERROR = 2
-"""A memory file of the spawner's. When the process has ended, the spawner logs what was written there: a traceback."""
+"""A memory file of the spawner's. When the process ends, the spawner prints what was written there: a traceback."""
 
 LAST_WORDS_SECONDS = 2.0
 """How long the socket may take to close after the connection: longer than the transport takes to send what is left."""
@@ -69,7 +69,7 @@ def _be_of_use(monitor: socket.socket, missing: tuple[str, ...], runner: asyncio
         serve = None
     if not isinstance(serve, messages.Serve) or len(descriptors) != 1:
         close_all(descriptors)
-        return 0  # nobody needs it any more
+        return 0  # the monitor does not need this process any more
     monitor.setblocking(False)
     runner.run(_serve(socket.socket(fileno=descriptors[0]), serve, monitor, missing))
     return 0

@@ -48,7 +48,7 @@ class MonitorLink:
         return answer.signature
 
     async def attempt(self, attempt: messages.Attempt) -> messages.Answer:
-        """What becomes of a request to log in. Raises `MonitorGone`."""
+        """The monitor's decision on a request to log in. Raises `MonitorGone`."""
         answer = await self._ask(attempt)
         if not isinstance(answer, messages.Answer):
             raise MonitorGone("the monitor gave an unexpected answer")

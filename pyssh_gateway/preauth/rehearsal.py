@@ -1,4 +1,4 @@
-"""A key exchange without a client, done by a process that was forked ahead, so that its first login is fast.
+"""A key exchange without a client, done by a process that was forked ahead, so that its login will be fast.
 
 A fork shares its memory with the spawner, and the kernel copies each page at the first write. A login writes to some
 two thousand pages, and copying them takes longer than the login itself. After a rehearsal they are copied already.

@@ -137,7 +137,7 @@ class Requests:
         except OSError as error:
             self._report(protocol.Refused(number, f"can't start a process: {error.strerror}"), [])
 
-    # -- what the loop has to know, and says ------------------------------------------------------------------------
+    # -- for the loop -----------------------------------------------------------------------------------------------
 
     def next_at(self) -> float | None:
         """When to call `tick`, if nothing happens before."""

@@ -44,7 +44,7 @@ class Sampler:
             return
 
         def work() -> int:
-            signal.alarm(2 * int(SAMPLE_SECONDS))  # for a spawner that has died and can't end it
+            signal.alarm(2 * int(SAMPLE_SECONDS))  # in case the spawner, whose socket the child shares, dies
             link.report_alone(protocol.Activity(number, activity.sample(spawner, self._besides(spawner), os.getpid())))
             return 0
 

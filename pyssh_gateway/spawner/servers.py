@@ -123,7 +123,7 @@ class Servers:
         self._kill_at: float | None = None
         self._give_up_at: float | None = None
 
-    # -- what the monitor asks ----------------------------------------------------------------------------------------
+    # -- requests of the monitor --------------------------------------------------------------------------------------
 
     def permit(self, users: frozenset[str], chroots: Mapping[str, str]) -> None:
         """Processes may run as these accounts only from now on; `chroots` are root directories of some of them."""
@@ -217,7 +217,7 @@ class Servers:
     def _refuse(self, number: int, reason: str) -> None:
         self._report(protocol.Refused(number, reason), [])
 
-    # -- what postauth processes ask ----------------------------------------------------------------------------------
+    # -- requests of postauth processes -------------------------------------------------------------------------------
 
     def _happened(self, one: _Postauth, happened: int) -> None:
         """Handle the events `happened` on a postauth process's link."""
@@ -240,7 +240,7 @@ class Servers:
         one.server.kill()
         one.link.close()
 
-    # -- what the loop has to know, and says ------------------------------------------------------------------------
+    # -- for the loop -----------------------------------------------------------------------------------------------
 
     @property
     def running(self) -> bool:
@@ -304,7 +304,7 @@ class Servers:
         return True
 
     def _ended(self, server: _Server, status: int, then: str) -> None:
-        """Log how a process ended, and report it to the monitor, if that knows the process."""
+        """Print how a process ended, and report it to the monitor, if that knows the process."""
         code = os.waitstatus_to_exitcode(status)
         if code != 0 and not server.killed:
             self._say(f"{server.name} ended with {_cause(code)}{then}")

@@ -83,7 +83,7 @@ class Services:
     def __bool__(self) -> bool:
         return bool(self._runs)
 
-    # -- what the loop has to know --------------------------------------------------------------------------------
+    # -- what the loop reads --------------------------------------------------------------------------------------
 
     @property
     def running(self) -> bool:
@@ -116,7 +116,7 @@ class Services:
         times += [run.kill_at if self._stopping and run.group else run.due for run in self._runs]
         return min((at for at in times if at is not None), default=None)
 
-    # -- what the loop says ---------------------------------------------------------------------------------------
+    # -- what the loop calls --------------------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
         """Start every service; from here on they are kept running."""

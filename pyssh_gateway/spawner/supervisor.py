@@ -151,7 +151,7 @@ class Supervisor:
             acts[descriptor](happened)
 
     def _watched(self) -> Iterator[Watched]:
-        """What to poll."""
+        """The descriptors to poll."""
         link, booting, children = self._monitor.link, self._booting, self._requests.children
         yield self._signals, select.POLLIN, _nothing
         if link.is_open and link.events:
@@ -243,7 +243,7 @@ class Supervisor:
         self._motd.enabled = self._reloading.config.session.update_motd
         self._report(protocol.Reread())
 
-    # -- what the monitor asks ----------------------------------------------------------------------------------------
+    # -- requests of the monitor --------------------------------------------------------------------------------------
 
     def _hear_monitor(self, happened: int) -> None:
         """Handle the events `happened` on the monitor's link."""
@@ -332,7 +332,7 @@ class Supervisor:
             self._servers.kill_all(now)
 
     def _reap(self) -> None:
-        """Reap every child that has ended. The monitor comes last: ends before its own are not the next monitor's."""
+        """Reap every child that has ended. The monitor comes last, so that the next one is not told of the others."""
         monitor_status = None
         while (ended := _next_ended()) is not None:
             pid, status = ended

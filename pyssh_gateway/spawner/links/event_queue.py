@@ -13,7 +13,7 @@ EVENTS_A_MESSAGE = 32
 """How many events a message has. A service's line has at most 4 KB of text; 32 take half of `protocol.MAX_MESSAGE`."""
 
 MANY = 1000
-"""How many events are queued before the queue counts as full; a monitor that works reads so many in an instant."""
+"""How many events are queued before the queue counts as full: a working monitor reads so many in an instant."""
 
 
 class News:

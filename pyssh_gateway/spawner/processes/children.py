@@ -63,7 +63,7 @@ class Children:
             if started_by == number:
                 process.signal_group(child.pid, signal.SIGKILL)
 
-    # -- what the loop has to know, and says ------------------------------------------------------------------------
+    # -- for the loop -----------------------------------------------------------------------------------------------
 
     @property
     def pending(self) -> list[int]:
@@ -113,7 +113,7 @@ class Children:
             self._records.logout(child)
         return True
 
-    # -- the asker's end ----------------------------------------------------------------------------------------------
+    # -- the peer's end -----------------------------------------------------------------------------------------------
 
     def sessions_of_a_crash(self) -> int:
         """How many sessions the peer had when it crashed, which was just now."""

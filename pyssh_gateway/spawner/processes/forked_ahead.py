@@ -45,7 +45,7 @@ class ForkedAhead:
         self._fork_at: float | None = None
         self._drop_at: float | None = None
 
-    # -- for whoever needs one ----------------------------------------------------------------------------------------
+    # -- for logins and sessions --------------------------------------------------------------------------------------
 
     def expect(self, now: float, after: float = 0.0) -> None:
         """A request is likely: have a spare in `after` seconds."""
