@@ -1,1 +1,1 @@
-"""One stranger: identification, key exchange and authentication, in a process that has nothing but the connection."""
+"""A connection before login: identification, key exchange and authentication, in a process that has nothing else."""

@@ -1,7 +1,7 @@
-"""One stranger's connection: the dialogue of RFC 4252, every decision of which is the monitor's.
+"""A connection before login: the authentication dialogue of RFC 4252. The monitor makes every decision in it.
 
 It ends at the hand-over: where USERAUTH_SUCCESS would be sent, the connection's state goes to the monitor, and this
-process ends. What stands in the place of asyncssh's methods does so because they do something else than sshd.
+process ends. Methods here override asyncssh's where asyncssh behaves differently from sshd.
 """
 
 import asyncio
@@ -23,17 +23,17 @@ from pyssh_gateway.ssh.handover import Movable
 from pyssh_gateway.ssh.key_exchange import Services
 
 _CONNECTION = b"ssh-connection"
-"""What one authenticates for (RFC 4252 section 5); there is no other service."""
+"""The service that a client authenticates for (RFC 4252 section 5); there is no other."""
 
 
 Ask = Callable[[messages.Attempt], Awaitable[messages.Answer]]
-"""Has the monitor decide an attempt."""
+"""Asks the monitor to decide an attempt."""
 
 
 class Authentication(Movable):
-    """A connection until its login, whose every attempt is decided by `ask`, which raises `MonitorGone`.
+    """A connection until its login. `ask` decides every attempt; it raises `MonitorGone`.
 
-    `banner` is what its client is told before the first answer; empty: nothing.
+    `banner` is sent to the client before the first answer; if it is empty, nothing is sent.
     """
 
     def __init__(
@@ -51,15 +51,15 @@ class Authentication(Movable):
         self._protocol_factory = lambda: owner
         self._ask = ask
         self.closed = asyncio.Event()
-        """The socket is closed; the connection was over before, and its last words may have been on their way."""
+        """Set when the socket is closed. The connection may have ended earlier, with its last packets still unsent."""
 
     def connection_lost(self, exc: Exception | None = None) -> None:
-        """Nothing comes and goes any more."""
+        """The socket is closed: nothing is received or sent any more."""
         super().connection_lost(exc)
         self.closed.set()
 
     def _send_version(self) -> None:
-        """The monitor has sent it when it accepted the connection."""
+        """Only count our identification line: the monitor sent it when it accepted the connection."""
         self._server_version = b"SSH-2.0-" + self._version
         self.bytes_out += len(self._server_version) + len(b"\r\n")
         self.set_extra_info(server_version=self._server_version.decode("ascii"))
@@ -67,8 +67,8 @@ class Authentication(Movable):
     def _process_userauth_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> Awaitable[None]:
         """Have a request (RFC 4252 section 5) judged, and answer it; asyncssh's own authentication is not used.
 
-        No further packet is served before. sshd, too, holds a client to one account ("Change of username or service not
-        allowed").
+        No further packet is processed before the answer. As with sshd, a client must keep to one account ("Change of
+        username or service not allowed").
         """
         user, service = packet.get_string(), packet.get_string()
         if service != _CONNECTION:
@@ -83,10 +83,10 @@ class Authentication(Movable):
         return self._authenticate(_attempt(user, packet))
 
     def _tell_banner(self) -> None:
-        """Tell it before the answer to the first request (RFC 4252 section 5.4), as sshd does (auth2.c).
+        """Send the banner before the answer to the first request (RFC 4252 section 5.4), as sshd does (auth2.c).
 
-        sshd once kept it from clients that failed over it (SSH_BUG_BANNER, OpenSSH up to 2.3.0); none of those has an
-        algorithm in common with us.
+        sshd once withheld the banner from clients that failed on it (SSH_BUG_BANNER, OpenSSH up to 2.3.0); none of
+        those clients has an algorithm in common with us.
         """
         if self._banner:
             self.send_packet(MSG_USERAUTH_BANNER, String(self._banner), String(""))
@@ -97,7 +97,7 @@ class Authentication(Movable):
         except MonitorGone:
             self.abort()
             return
-        if self._transport is None:  # gone meanwhile
+        if self._transport is None:  # the client has gone meanwhile
             return
         match answer.result:
             case "accepted":
@@ -110,13 +110,13 @@ class Authentication(Movable):
                 self.send_userauth_failure(False)
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
-        **Movable._packet_handlers,  # noqa: SLF001 - what it has served before, in the form that asyncssh reads
+        **Movable._packet_handlers,  # noqa: SLF001 - the handlers of the base class, in the form that asyncssh reads
         MSG_USERAUTH_REQUEST: _process_userauth_request,
     }
 
 
 def _attempt(user: bytes, packet: SSHPacket) -> messages.Attempt:
-    """What a request, of which the user name and the service have been read, asks for (RFC 4252 sections 5 and 7)."""
+    """Parse the rest of a request, after its user name and service (RFC 4252 sections 5 and 7)."""
     method = _name(packet.get_string())
     if method != "publickey":
         return messages.Attempt(user, method)
@@ -130,12 +130,15 @@ def _attempt(user: bytes, packet: SSHPacket) -> messages.Attempt:
 
 
 def _name(data: bytes) -> str:
-    """A name (RFC 4251 section 6); one that is longer than any is nobody's, so the rest of it is left out."""
+    """A name (RFC 4251 section 6), cut to `MAX_NAME`: no known name is longer, so a longer one is unknown anyway."""
     return data.decode("ascii", "backslashreplace")[: messages.MAX_NAME]
 
 
 class Stranger(asyncssh.SSHServer):
-    """asyncssh's callbacks for it. `over` is set when the connection has ended; `link` is told how."""
+    """asyncssh's callbacks for a connection before login.
+
+    `over` is set when the connection has ended; `link` is told how it ended.
+    """
 
     def __init__(self, over: asyncio.Event) -> None:
         self.link: MonitorLink
@@ -145,7 +148,7 @@ class Stranger(asyncssh.SSHServer):
         self._reason = ""
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        """The transport is ours."""
+        """Keep the connection that asyncssh has made."""
         self._connection = cast(Authentication, conn)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -168,11 +171,11 @@ class Stranger(asyncssh.SSHServer):
         self._connection.disconnect(asyncssh.DISC_BY_APPLICATION, reason)
 
     def begin_auth(self, username: str) -> bool:
-        """True: authentication is needed. asyncssh lets the client in without a key for anything falsy."""
+        """True: authentication is needed. For any falsy value, asyncssh lets the client in without a key."""
         return True
 
     def public_key_auth_supported(self) -> bool:
-        """The one method that there is."""
+        """True: public key is the only method."""
         return True
 
     def internal_error(self, error: Any = None) -> None:

@@ -1,4 +1,4 @@
-"""The life of a preauth process: locked in, told which client to serve, and over with that connection or its login."""
+"""The life of a preauth process: enter the sandbox, serve one client, and end with its login or its connection."""
 
 import asyncio
 import pwd
@@ -24,17 +24,17 @@ from pyssh_gateway.system.process_name import name_process
 NAME = "pyssh-preauth"
 
 STANDARD_ERROR = 2
-"""It leads to memory of the spawner's, which says when the process has ended what was written there: a traceback."""
+"""A memory file of the spawner's. When the process ends, the spawner prints what was written there: a traceback."""
 
 LAST_WORDS_SECONDS = 2.0
-"""How long the socket may take to close when the connection is over: longer than the transport gives its last words."""
+"""How long the socket may take to close after the connection: longer than the transport takes to send what is left."""
 
 _ONLY_SOURCE = ""
-"""Of whom the steering is asked here: there is one client."""
+"""The source that the cipher steering is asked about: this process has one client, so it needs no address."""
 
 
 class Walls(msgspec.Struct, frozen=True):
-    """What a preauth process is locked in with: an account, and what opens the directory that becomes its root.
+    """What confines a preauth process: its account, and a function that opens the directory that becomes its root.
 
     Both are None for a server that was not started by root.
     """
@@ -46,16 +46,16 @@ class Walls(msgspec.Struct, frozen=True):
 def run_preauth(monitor: socket.socket, walls: Walls) -> int:
     """Serve the one client that the monitor sends over its socket; returns the exit code.
 
-    Runs in a fork of the spawner, with its rights until the walls stand.
+    Runs in a fork of the spawner, with the spawner's rights until it is in the sandbox.
     """
     name_process(NAME)
     directory = walls.open_directory() if walls.open_directory is not None else None
     missing = sandbox.enter(walls.account, directory, keep=[STANDARD_ERROR, monitor.fileno()])
-    if not select.select([monitor], [], [], 0)[0]:  # forked ahead: nobody waits for it yet
-        with suppress(TimeoutError):  # the machine has no time for it, and somebody may wait by now
+    if not select.select([monitor], [], [], 0)[0]:  # forked ahead: no client waits for it yet
+        with suppress(TimeoutError):  # the machine is too busy, and a client may be waiting by now
             asyncio.run(rehearse())
     with asyncio.Runner() as runner:
-        runner.get_loop()  # now, and not when somebody waits
+        runner.get_loop()  # make the loop now, before a client waits
         return _be_of_use(monitor, missing, runner)
 
 
@@ -69,7 +69,7 @@ def _be_of_use(monitor: socket.socket, missing: tuple[str, ...], runner: asyncio
         serve = None
     if not isinstance(serve, messages.Serve) or len(descriptors) != 1:
         close_all(descriptors)
-        return 0  # nobody needs it any more
+        return 0  # the monitor does not need this process any more
     monitor.setblocking(False)
     runner.run(_serve(socket.socket(fileno=descriptors[0]), serve, monitor, missing))
     return 0
@@ -78,7 +78,7 @@ def _be_of_use(monitor: socket.socket, missing: tuple[str, ...], runner: asyncio
 async def _serve(
     client: socket.socket, serve: messages.Serve, monitor: socket.socket, missing: tuple[str, ...]
 ) -> None:
-    """Serve `client` until it has logged in, or is gone, or nobody is there any more to decide about it."""
+    """Serve `client` until it has logged in, or it is gone, or the monitor is gone."""
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
     stranger = Stranger(over)
@@ -101,7 +101,7 @@ async def _serve(
 
 
 def _services(serve: messages.Serve, link: MonitorLink, over: asyncio.Event) -> Services:
-    """What the connection asks and tells: all of it goes to the monitor, or was known when the client came."""
+    """The connection's callbacks: each asks or tells the monitor, or answers from what `serve` says."""
     steering = CipherSteering(serve.has_aes)
     if serve.without_gcm:
         steering.failed(_ONLY_SOURCE)
@@ -113,7 +113,7 @@ def _services(serve: messages.Serve, link: MonitorLink, over: asyncio.Event) -> 
             raise SigningError(str(error)) from error
 
     async def prove(_blobs: tuple[bytes, ...], _rsa: bytes) -> bytes | None:
-        return None  # what asks for that comes after the login
+        return None  # host keys are proved only after the login
 
     def hand_over(state: bytes, sock: socket.socket) -> None:
         sock.close()  # the monitor has its own

@@ -1,4 +1,4 @@
-"""Preauth's end of the socket on which it asks the monitor. The connection *is* the socket: no message has a number.
+"""Preauth's end of its socket to the monitor. Each connection has a socket of its own, so messages need no number.
 
 At most one question is open at a time, since the client is not read while there is one.
 """
@@ -12,15 +12,18 @@ from pyssh_gateway.ipc.spawner import ProtocolError, receive
 from pyssh_gateway.system.descriptors import close_all
 
 ANSWER_SECONDS = 300.0
-"""How long an answer may take. The monitor has the clock of the login; this is for a monitor that has none any more."""
+"""How long an answer may take. The monitor enforces the login timeout; this one is for a monitor that hangs."""
 
 
 class MonitorGone(Exception):
-    """Nobody answers: a login that is under way ends."""
+    """The monitor does not answer: a login that is under way ends."""
 
 
 class MonitorLink:
-    """`on_disconnect` is told why the connection is to be ended, `on_gone` that there is nobody to ask any more."""
+    """Asks and tells the monitor.
+
+    `on_disconnect` is called with the reason when the monitor ends the connection; `on_gone` when the monitor is gone.
+    """
 
     def __init__(
         self,
@@ -38,21 +41,21 @@ class MonitorLink:
         loop.add_reader(sock, self._read)
 
     async def sign(self, algorithm: bytes, exchange_hash: bytes) -> bytes:
-        """The host key's signature of the exchange hash; for once. Raises `MonitorGone`."""
+        """The host key's signature of the exchange hash. The monitor gives only one. Raises `MonitorGone`."""
         answer = await self._ask(messages.Sign(algorithm, exchange_hash))
         if not isinstance(answer, messages.Signed):
             raise MonitorGone("the monitor gave an unexpected answer")
         return answer.signature
 
     async def attempt(self, attempt: messages.Attempt) -> messages.Answer:
-        """What becomes of a request to log in. Raises `MonitorGone`."""
+        """The monitor's decision on a request to log in. Raises `MonitorGone`."""
         answer = await self._ask(attempt)
         if not isinstance(answer, messages.Answer):
             raise MonitorGone("the monitor gave an unexpected answer")
         return answer
 
     def tell(self, message: messages.Unwalled | messages.CiphersMissing | messages.Ended | messages.State) -> None:
-        """Say what needs no answer. A monitor that has gone needs it no more."""
+        """Send a message that needs no answer. If the monitor is gone, the message is dropped."""
         try:
             self._socket.send(messages.encode(message))
         except OSError:
@@ -66,7 +69,7 @@ class MonitorLink:
             self._socket.send(messages.encode(question))
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await self._answer
-        except (OSError, ProtocolError) as error:  # TimeoutError is one of the former
+        except (OSError, ProtocolError) as error:  # TimeoutError is an OSError
             raise MonitorGone(str(error)) from error
         finally:
             self._answer = None

@@ -1,7 +1,7 @@
-"""A key exchange with nobody, by a process that was forked ahead and has no client yet.
+"""A key exchange without a client, done by a process that was forked ahead, so that its login will be fast.
 
-A fork shares its memory with the spawner until it writes to it, and the kernel copies each page at the first write: a
-login touches some two thousand, which takes longer than the login itself. What was rehearsed has them already.
+A fork shares its memory with the spawner, and the kernel copies each page at the first write. A login writes to some
+two thousand pages, and copying them takes longer than the login itself. After a rehearsal they are copied already.
 """
 
 import asyncio
@@ -34,10 +34,10 @@ _ALGORITHMS = (
     *((b"none",),) * 2,
     *((),) * 2,
 )
-"""The lists of a KEXINIT (RFC 4253 section 7.1): what most clients and we settle on."""
+"""The lists of a KEXINIT (RFC 4253 section 7.1), with the algorithms that most clients and we negotiate."""
 
 _PUBLIC_KEY = bytes.fromhex("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a")
-"""Anybody's: it is the one of RFC 7748 section 6.1, whose private key is printed beside it."""
+"""The public key of RFC 7748 section 6.1. It protects nothing: its private key is printed beside it."""
 
 
 async def rehearse() -> None:
@@ -79,11 +79,11 @@ async def rehearse() -> None:
         )
         async with asyncio.timeout(SECONDS):
             await replied.wait()
-            await asyncio.sleep(0)  # the reply and the keys are made when the signature is there
+            await asyncio.sleep(0)  # let the connection make its reply and its keys from the signature
             connection.abort()
             theirs.close()
             await connection.closed.wait()
 
 
 class Nobody(asyncssh.SSHServer):
-    """Whom it happens to; nobody hears of it."""
+    """asyncssh's callbacks for the rehearsal: they do nothing."""

@@ -1,6 +1,6 @@
-"""The walls around a preauth process: what is given up between its fork and the first byte of a stranger.
+"""The sandbox of a preauth process: the rights that it gives up between its fork and the first byte of its client.
 
-Straight-line code, because the order is the security property: what a step needs, no step before it has given up.
+Straight-line code, because the order is the security property: a step may not give up what a later step needs.
 """
 
 import os
@@ -15,27 +15,28 @@ from pyssh_gateway.system.syscalls.profiles import PREAUTH
 
 MOST_DESCRIPTORS = 16
 """Standard input, output and error, the client's socket, the one to the monitor, three of asyncio's loop; the rest is
-room for a descriptor on its way. What has a higher number already stays open."""
+room for a descriptor that is being received. Descriptors that are open already keep their higher numbers."""
 
 STANDARD_DESCRIPTORS = 3
 
 MOST_WRITTEN = 32 * 1024
-"""How long a file may become by its writing. There is one, the memory that keeps its standard error for the spawner:
-half of this (`spawner/processes/server_process.py`, WORDS_BYTES), so that a traceback is cut off and kills nobody."""
+"""How long a file may become, in bytes. The process can write to one file only, the memory file that keeps its standard
+error for the spawner. That has half of this (`spawner/processes/server_process.py`, WORDS_BYTES), so a long traceback
+is cut off there, and never reaches this limit, which would kill the process."""
 
 
 def enter(account: pwd.struct_passwd | None, directory: int | None, *, keep: Collection[int]) -> tuple[str, ...]:
-    """Lock the calling process in, for good: it is a fork of the spawner with one thread, and forks no more.
+    """Confine the calling process for good: it is a fork of the spawner with one thread, and can't fork afterwards.
 
-    Started by root: `account` is whom to become, `directory` is open and becomes the root directory (see
-    `startup.empty_directory`). Started by an ordinary account both are None, and the process stays that account.
-    `keep` are the descriptors that stay open; standard ones that are not among them lead nowhere. What would be
-    imported later has to be imported before: there are no files in here.
+    Started by root: the process becomes `account`, and `directory`, a descriptor, becomes its root directory (see
+    `startup.empty_directory`). Started by an ordinary account, both are None, and the process stays that account.
+    `keep` are the descriptors that stay open; standard descriptors that are not among them lead to /dev/null. Every
+    module must have been imported before: there are no files inside.
 
-    The spawner calls `seccomp.prepare(PREAUTH)` once, or each process does what that saves: a millisecond.
+    The spawner should call `seccomp.prepare(PREAUTH)` once; that saves each process a millisecond.
 
-    Returns what this machine does not have, a line each for the log. Raises OSError if the process can't become the
-    account or can't leave the file system; it must not go on then.
+    Returns the protections that this machine lacks, a line each for the log. Raises OSError if the process can't become
+    the account or can't leave the file system; it must not go on then.
     """
     seccomp.prepare(PREAUTH)
     missing: list[str] = []
@@ -44,8 +45,8 @@ def enter(account: pwd.struct_passwd | None, directory: int | None, *, keep: Col
     for limit, most in (
         (resource.RLIMIT_NOFILE, MOST_DESCRIPTORS),
         (resource.RLIMIT_FSIZE, MOST_WRITTEN),
-        (resource.RLIMIT_CORE, 0),  # its memory has what the client sends
-        (resource.RLIMIT_NPROC, 0),  # no process, no thread; root is not bound by it, the account is
+        (resource.RLIMIT_CORE, 0),  # a core dump would contain what the client sent
+        (resource.RLIMIT_NPROC, 0),  # no new process or thread; binds the account, not root
     ):
         resource.setrlimit(limit, (most, most))
     if account is not None:
@@ -62,7 +63,7 @@ def enter(account: pwd.struct_passwd | None, directory: int | None, *, keep: Col
 
 
 def _close_all_but(kept: Collection[int]) -> None:
-    """Close what is not in `kept`. The spawner never lowers its limit, so all numbers are below that."""
+    """Close all descriptors that are not in `kept`. All are below RLIMIT_NOFILE: the spawner never lowers it."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for standard in range(STANDARD_DESCRIPTORS):
         if standard not in kept:

@@ -1,1 +1,1 @@
-"""The privileged side: forks what runs for users. It never parses a byte from the network."""
+"""The privileged side: it forks the processes that serve users. It never parses a byte from the network."""

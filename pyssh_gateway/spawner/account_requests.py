@@ -1,7 +1,8 @@
-"""What a postauth process may have from the spawner: processes of its own account, and nothing else.
+"""The requests that a postauth process may make of the spawner: processes of its own account, and nothing else.
 
-It is its account already, so what it gets here is what its account could have at a login; a flaw in it, or an exploit,
-leads no further. Nothing here waits. How the process is talked to, and whether it lives, is not known here.
+The postauth process runs as its account already, and gets here only what that account gets at a login anyway; so a flaw
+in it, or an exploit, gains nothing more. Nothing here waits. This module does not know how messages reach the postauth
+process, nor whether it is alive.
 """
 
 import os
@@ -17,16 +18,16 @@ from pyssh_gateway.spawner.processes.login_recorder import LoginRecorder
 from pyssh_gateway.spawner.processes.process import Begin, SpawnError
 
 STARTING_PER_ACCOUNT = 4
-"""Processes of one account that are on their way at a time; its next request waits. Each takes some ten milliseconds of
-a processor until it is the account's program, and others' processes get theirs meanwhile."""
+"""How many processes of one account may be starting at a time; its next request waits. Each start takes some ten
+milliseconds of a processor, and the limit leaves processors for other accounts."""
 
 
 class AccountRequests:
-    """Serves the postauth process that was asked for by the name `user`, whose entry is `account`.
+    """Serves the postauth process of the login name `user`, whose passwd entry is `account`.
 
-    `may_log_in` says whether the configuration still lets it in, `chroot_of` what it has for a root directory (as the
-    configuration writes it; empty: the machine's): the asker has no say in that. `report` sends an answer with its
-    descriptors, which it closes. `begin` has a child become a process.
+    `may_log_in` says whether the configuration still lets a user in; `chroot_of` gives the user's root directory (as in
+    the configuration; empty: the machine's). The postauth process can influence neither. `report` sends an answer with
+    its descriptors, and closes them. `begin` starts a child for a launch plan.
     """
 
     def __init__(
@@ -50,11 +51,11 @@ class AccountRequests:
 
     @property
     def full(self) -> bool:
-        """Whether so many processes are on their way that the next request has to wait."""
+        """Whether so many processes are starting that the next request has to wait."""
         return len(self.children.pending) >= STARTING_PER_ACCOUNT
 
     def answer(self, request: protocol.PostauthRequest) -> None:
-        """Start the process that is asked for, if it may be."""
+        """Start the requested process, if it is permitted."""
         number, plan = request.id, request.plan
         try:
             account = process.find_account(plan.user)
@@ -70,15 +71,16 @@ class AccountRequests:
             self.children.start(number, start, plan.peer)
 
     def _chroot(self) -> bytes | None:
-        """The root directory of its sessions; None: the machine's."""
+        """The root directory of the account's sessions; None: the machine's."""
         account, pattern = self._account, self._chroot_of(self._user)
         home = os.fsencode(account.pw_dir)
         return expanded(os.fsencode(pattern), user=account.pw_name, uid=account.pw_uid, home=home) if pattern else None
 
     def _is_own(self, user: str, entry: pwd.struct_passwd) -> bool:
-        """Whether `user`, whose entry this is, names its own account. Directories know aliases of one.
+        """Whether `user`, with the passwd entry `entry`, is this process's own account.
 
-        Two accounts may share a number and have groups of their own, so the number alone does not count.
+        A directory service may know an account by several names. Two accounts may share a uid and have different
+        groups, so the uid alone is not enough.
         """
         same_name = user == self._user or entry.pw_name == self._account.pw_name
         return same_name and entry.pw_uid == self._account.pw_uid

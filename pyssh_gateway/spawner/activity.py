@@ -1,7 +1,8 @@
-"""What the processes of sessions have used so far, read from /proc (proc(5)).
+"""The resources that the processes of sessions have used so far, read from /proc (proc(5)).
 
-Those are all that descend from the spawner and not from somebody whom the caller names. What a session has left behind
-descends from the spawner, too: it adopts orphans (PR_SET_CHILD_SUBREAPER of prctl(2)). This module judges nothing.
+The processes of sessions are all descendants of the spawner, except those that the caller names and their descendants.
+Processes that a session has left behind are included: the spawner adopts orphans (PR_SET_CHILD_SUBREAPER of prctl(2)).
+This module measures, and decides nothing.
 """
 
 import os
@@ -15,15 +16,15 @@ from pyssh_gateway.core.idle.terminals import line_of
 PROC = "/proc"
 
 MAX_LOOKED_AT = 16_384
-"""How many processes are looked at, of all on the machine: each costs 20 microseconds, and nobody gets a shell from the
-spawner meanwhile. Half of what a machine has by default (kernel.pid_max, 32768)."""
+"""How many of the machine's processes are looked at. Each costs 20 microseconds of a processor that logins may need.
+Half of the default maximum of a machine (kernel.pid_max, 32768)."""
 
 MAX_PROCESSES = 2_000
-"""How many are told of. A process is at most 100 bytes in a message, of which there may be 256 KiB. Those nearest to
-the spawner come first: what the others use shows at them when it ends."""
+"""How many processes a sample has. Each takes at most 100 bytes of a message, which may have 256 KiB. Those nearest to
+the spawner come first: when a descendant ends, its usage is added to its parent's."""
 
 _STAT_BYTES = 1024
-"""More than a line of /proc/PID/stat has: 52 numbers and a name of 15 bytes."""
+"""More bytes than a line of /proc/PID/stat has: 52 numbers and a name of 15 bytes."""
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -41,20 +42,20 @@ class _Stat:
         self.name = head.partition(b"(")[2].decode(errors="replace")
         self.parent = int(fields[1])
         self.tty = line_of(int(fields[4]))
-        # utime, stime, and the same of the children that were waited for: cutime, cstime.
+        # utime and stime, then cutime and cstime, the same for children that were waited for.
         self.cpu = sum(map(int, fields[11:15])) / _TICKS
         self.started = int(fields[19]) / _TICKS
 
     @property
     def order(self) -> tuple[float, int]:
-        """What tells which was started first; within a hundredth of a second the numbers do."""
+        """Sorts processes by their start; within one tick (a hundredth of a second) by their pid."""
         return self.started, self.pid
 
 
 def sample(root: int, besides: AbstractSet[int], taker: int | None = None) -> Sample:
-    """What descends from the process `root`, without the processes `besides` and what descends from those.
+    """The descendants of the process `root`, without the processes `besides` and their descendants.
 
-    `taker` is the child of `root` that takes the sample. What `root` has started after that may be missing in
+    `taker` is the child of `root` that takes the sample. A process that `root` started after `taker` may be missing in
     `besides`, so it is left for the next sample.
     """
     at = time.clock_gettime(time.CLOCK_BOOTTIME)  # first: a process that is not in the sample was started later
@@ -92,7 +93,7 @@ def _process(stat: _Stat) -> Process:
 
 
 def _owner(pid: int) -> int:
-    """Whose it is: the effective user, or root for what may not be looked into (proc(5)) or has gone."""
+    """The effective uid of the process; 0 (root) if it has gone, or may not be looked into (proc(5))."""
     try:
         return Path(f"{PROC}/{pid}").stat().st_uid
     except OSError:
@@ -100,13 +101,13 @@ def _owner(pid: int) -> int:
 
 
 def _io_bytes(text: bytes) -> int:
-    """Bytes from and to disks; 0 where we may not know (others' processes, in a container without CAP_SYS_PTRACE)."""
+    """Bytes read from and written to disks; 0 without permission (in a container without CAP_SYS_PTRACE)."""
     fields = dict(line.split(b": ") for line in text.splitlines() if b": " in line)
     return int(fields.get(b"read_bytes", 0)) + int(fields.get(b"write_bytes", 0))
 
 
 def _read(path: str) -> bytes:
-    """What is in the file; nothing if the process has gone, or is not ours to look into."""
+    """The content of the file; empty if the process has gone, or may not be looked into."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -1,10 +1,10 @@
-"""From fork to the work of a child, once for all that the spawner starts: one straight line, and no way back.
+"""From the fork of a child to its work: the same straight-line code for everything that the spawner starts.
 
 The spawner has one thread and no event loop, so a fork from it is safe; a child runs Python until it calls exec, or to
-its end. What a child is to be is data (`Setup`); what it is for, and what comes of it, is not known here.
+its end. `Setup` describes a child as data; this module does not know what the child is for.
 
 The order is the security property: nothing of a user's is touched before the child is the user, and nothing of the
-server's is left by then. A forked copy of the spawner never gets out of here.
+server's is left by then. A child never returns into the spawner's code.
 """
 
 import fcntl
@@ -24,17 +24,17 @@ from pyssh_gateway.spawner.processes import chroot, oom
 from pyssh_gateway.system.privileges import become
 
 NULL = -1
-"""Among `Setup.descriptors`: /dev/null."""
+"""In `Setup.descriptors`: /dev/null."""
 
 STANDARD = 3
-"""How many descriptors every process has: input, output and errors."""
+"""The number of standard descriptors: input, output and errors."""
 
 UMASK = 0o022
 """sshd and login(1) both leave the system's default, which is this."""
 
 
 class Inherited(msgspec.Struct, frozen=True):
-    """What the server was started with and has changed for itself; what it starts for others gets it back.
+    """Process attributes that the server has changed for itself; the programs that it starts get the old values back.
 
     `open_files` is the RLIMIT_NOFILE, `oom_score` the value of `oom` (None: it was not changed).
     """
@@ -43,27 +43,27 @@ class Inherited(msgspec.Struct, frozen=True):
     oom_score: int | None = None
 
     def restore(self) -> None:
-        """In a forked child, with the server's rights still: the second can't be had back later (proc(5))."""
+        """In a forked child, while it has the server's rights: `oom_score` can't be restored without (proc(5))."""
         resource.setrlimit(resource.RLIMIT_NOFILE, self.open_files)
         oom.restore(self.oom_score)
 
     def for_server_process(self) -> "Inherited":
-        """What the server's own processes get: as many descriptors as may be, and protection from a lack of memory."""
+        """For the server's own processes: the maximum of descriptors, and protection when memory runs out."""
         hard = self.open_files[1]
         return Inherited((hard, hard), oom.for_server_process(self.oom_score))
 
     def for_stranger(self) -> "Inherited":
-        """What a preauth process gets: when memory runs out, a stranger's connection goes before all others."""
+        """For a preauth process: without that protection, so that it is killed before the server's other processes."""
         hard = self.open_files[1]
         return Inherited((hard, hard), self.oom_score)
 
 
 Complain = Callable[[BaseException], None]
-"""Says what has kept a child from its work, or has ended that."""
+"""Reports the exception that a child's setup or its work has raised."""
 
 
 def on_standard_error(before: str) -> Complain:
-    """A line on the child's standard error, which begins with `before`."""
+    """Report with one line on the child's standard error, which begins with `before`."""
 
     def complain(error: BaseException) -> None:
         os.write(2, f"{before}{error}\n".encode(errors="surrogateescape"))
@@ -72,13 +72,13 @@ def on_standard_error(before: str) -> Complain:
 
 
 def with_traceback(error: BaseException) -> None:
-    """All of it, on the child's standard error."""
+    """Report with the traceback, on the child's standard error."""
     flush()
     os.write(2, "".join(traceback.format_exception(error)).encode(errors="backslashreplace"))
 
 
 def flush() -> None:
-    """Write what was printed: os._exit(), by which a child ends, throws it away."""
+    """Flush standard output and error: a child ends by os._exit(), which discards their buffers."""
     with suppress(OSError):
         sys.stdout.flush()
     with suppress(OSError):
@@ -86,14 +86,14 @@ def flush() -> None:
 
 
 class Setup(msgspec.Struct, frozen=True):
-    """What a child is before it begins its work; it always leads a session and a process group of its own.
+    """The state of a child before it begins its work; it always leads a session and a process group of its own.
 
     `descriptors` become 0, 1, 2 and on, with `NULL` for /dev/null; None leaves 0, 1 and 2 as they are. Those in `kept`
-    stay open under their numbers; nothing else does. `inherited` is given back, `ignored` are signals that are thrown
-    away instead of having their defaults. `directory` and `umask` None stay what they are. `prepare` is done with the
-    server's rights still. Then `root` becomes its root directory (None: it keeps the machine's), and the child becomes
-    `account` with its groups, if the server is root (None: it stays what it is). It ends with `failed` if it can't
-    begin, or if its work raises, which `complain` tells.
+    stay open under their numbers; all others are closed. `inherited` is restored. The signals in `ignored` are ignored;
+    all others have their defaults. `directory` and `umask` are left as they are if None. `prepare` is called while the
+    child has the server's rights. Then `root` becomes its root directory (None: the machine's stays), and the child
+    becomes `account` with its groups, if the server is root (None: it stays what it is). If the setup or the work
+    raises, `complain` is called and the exit code is `failed`.
     """
 
     descriptors: tuple[int, ...] | None = None
@@ -110,18 +110,19 @@ class Setup(msgspec.Struct, frozen=True):
 
 
 Work = Callable[[], int]
-"""What a child is for; returns its exit code, unless it calls exec."""
+"""The work of a child; returns its exit code, unless it calls exec."""
 
 
 def start(setup: Setup, work: Work) -> int:
-    """Fork a child that does `work` as `setup` has it; returns its pid. Raises OSError."""
+    """Fork a child that does `work` after `setup`; returns its pid. Raises OSError."""
     return _start(setup, work, -1)
 
 
 def begin(setup: Setup, work: Work) -> tuple[int, int]:
-    """As `start`; returns also a descriptor to poll, whose end comes when `work` begins or the child is dead.
+    """As `start`; also returns a descriptor to poll, which reports end of file when `work` begins or the child is dead.
 
-    Until then the child may lead no group yet and be root: a signal that its account sent would find nobody, or root.
+    Until then the child may lead no process group yet, and may still be root, so it must not be signalled for its
+    account: the signal would reach nothing, or root's process.
     """
     waiting, ready = os.pipe2(os.O_CLOEXEC)
     try:
@@ -136,7 +137,7 @@ def begin(setup: Setup, work: Work) -> tuple[int, int]:
 def _start(setup: Setup, work: Work, ready: int) -> int:
     """Fork, with signals blocked in the child until it has handlers of its own.
 
-    One that arrives before would run the spawner's, and be counted by the spawner as meant for it.
+    A signal that arrives before would run the spawner's handler, and the spawner would take it as its own.
     """
     count = STANDARD if setup.descriptors is None else len(setup.descriptors)
     if any(number < count for number in setup.kept):
@@ -153,7 +154,7 @@ def _start(setup: Setup, work: Work, ready: int) -> int:
 
 
 def _be(setup: Setup, work: Work, ready: int) -> NoReturn:
-    """Everything in the child."""
+    """Everything that the child does, to its end."""
     code = setup.failed
     try:
         let_signals_in(setup.ignored)
@@ -172,7 +173,7 @@ def _be(setup: Setup, work: Work, ready: int) -> NoReturn:
         if ready >= 0:
             os.close(ready)
         code = work()
-    except BaseException as error:  # noqa: BLE001 - whatever it was, it must not go on as a second spawner
+    except BaseException as error:  # noqa: BLE001 - after any exception, the child must not go on as a second spawner
         with suppress(BaseException):
             setup.complain(error)
     finally:
@@ -195,13 +196,13 @@ def be_account(name: str, uid: int, gid: int, root: bytes | None = None) -> None
 
 
 def let_signals_in(ignored: Collection[int]) -> None:
-    """Have the default for every signal, with none of the spawner's handlers, and let them in.
+    """Replace the spawner's handlers by the defaults, ignore the signals in `ignored`, and unblock all.
 
-    Python's ignoring of SIGPIPE and SIGXFSZ goes, too: exec would pass that on.
+    SIGPIPE and SIGXFSZ, which Python ignores, get their defaults, too: a program would inherit that over exec.
     """
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
-        # Most have the default already, and this runs while somebody waits for a shell.
+        # Skip those with the default already, which are most: a user waits for a shell while this runs.
         if signal.getsignal(number) not in {signal.SIG_DFL, None}:
             signal.signal(number, signal.SIG_DFL)
     for each in ignored:
@@ -210,12 +211,12 @@ def let_signals_in(ignored: Collection[int]) -> None:
 
 
 def arrange(descriptors: tuple[int, ...] | None, kept: frozenset[int], ready: int) -> int:
-    """Put `descriptors` where they belong and close all others but `kept` and `ready`; the latter's new number."""
+    """Move `descriptors` to 0 and up, close all others but `kept` and `ready`; returns the new number of `ready`."""
     count = STANDARD if descriptors is None else len(descriptors)
     if ready >= 0:
         ready = _copy_above(count, ready)
     if descriptors is not None:
-        # Copies out of the way first: a descriptor may stand where another one goes.
+        # Copy them to higher numbers first: a descriptor may have the number that another one gets.
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC) if NULL in descriptors else NULL
         copies = [_copy_above(count, null if each == NULL else each) for each in descriptors]
         for target, copy in enumerate(copies):
@@ -230,5 +231,5 @@ def arrange(descriptors: tuple[int, ...] | None, kept: frozenset[int], ready: in
 
 
 def _copy_above(count: int, descriptor: int) -> int:
-    """A copy of the descriptor under a number that is not below `count`."""
+    """A copy of the descriptor with a number of at least `count`."""
     return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, count)

@@ -1,4 +1,4 @@
-"""How monitors have ended, and how often is too often; and when one that could not be started is tried again."""
+"""The crashes of monitors: when there are too many, and when to try again after a failed start."""
 
 from pyssh_gateway.ipc.crash import Crash
 
@@ -6,12 +6,12 @@ __all__ = ["Crash", "Crashes"]
 
 MAX_CRASHES = 5
 CRASH_PERIOD_SECONDS = 60.0
-"""A monitor that dies more often than `MAX_CRASHES` times in this period will not get better by starting it again; the
-platform is better placed to decide, so the spawner gives up. The same after a period in which none could be started."""
+"""If monitors crash more often than `MAX_CRASHES` times in this period, another start will not help; the platform is
+better placed to decide, so the spawner gives up. It also gives up after a period in which none could be started."""
 
 RETRY_SECONDS = 0.5
-"""How long after a failed start the next one is tried. What it lacks (room in the process table, memory) comes back
-when something ends, and the monitor's own end has just given some of it back."""
+"""How long after a failed start the next one is tried. The missing resource (a place in the process table, memory)
+becomes free when a process ends, as the last monitor just has."""
 
 
 class Crashes:
@@ -27,7 +27,7 @@ class Crashes:
         return tuple(crash for _, crash in self._crashes)
 
     def add(self, crash: Crash, now: float) -> bool:
-        """Note a crash; whether that is too often."""
+        """Note a crash; returns whether there are too many."""
         self._crashes = [entry for entry in self._crashes if now - entry[0] < CRASH_PERIOD_SECONDS]
         self._crashes.append((now, crash))
         return len(self._crashes) > MAX_CRASHES

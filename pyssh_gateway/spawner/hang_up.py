@@ -1,7 +1,7 @@
-"""What a SIGHUP means: that the terminal is gone from which the server was started, or that somebody wants it reloaded.
+"""The two meanings of SIGHUP: the terminal that the server was started from is gone, or it is to reload.
 
-A server that was started in the foreground of a terminal ends with it, as every program there does; it would stay
-behind else, with nobody to see it. sshd has no such case: it leaves its terminal at the start.
+A server that was started in the foreground of a terminal ends with that terminal, as other programs do; otherwise it
+would go on unnoticed. sshd has no such case: it leaves its terminal at the start.
 """
 
 import os
@@ -11,17 +11,17 @@ import signal
 class Terminal:
     """The controlling terminal that this process was started with, if any. Made before there are signal handlers.
 
-    Under nohup, which has SIGHUP ignored, a terminal that goes away is no reason to end.
+    Under nohup, which ignores SIGHUP, the end of the terminal is no reason to end.
     """
 
     def __init__(self) -> None:
         self._ends_with_it = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _is_there()
 
     def is_gone(self) -> bool:
-        """Whether the server was to end with its terminal, and that is gone.
+        """Whether the server should end with its terminal, and the terminal is gone.
 
-        The kernel takes a terminal away from its processes before anybody gets a SIGHUP for it (tty_io.c,
-        __tty_hangup), so while it can be opened the signal has come from a person or a program.
+        The kernel takes the terminal away from its processes before it sends them SIGHUP (tty_io.c, __tty_hangup). So
+        if the terminal can still be opened, the signal has come from a person or a program.
         """
         return self._ends_with_it and not _is_there()
 
@@ -29,6 +29,6 @@ class Terminal:
 def _is_there() -> bool:
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
-    except OSError:  # ENXIO: there is none
+    except OSError:  # ENXIO: there is no controlling terminal
         return False
     return True

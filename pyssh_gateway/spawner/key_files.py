@@ -1,7 +1,7 @@
 """Opening the key files that the configuration names, with the rights of the spawner.
 
-Whoever can put such a file in its place decides who gets in, so what sshd's StrictModes (`safe_path` in OpenSSH's
-misc.c) asks of authorized_keys, and of every directory above it, is asked here.
+Anybody who can replace such a file decides who gets in. So the same checks are made as sshd's StrictModes makes on
+authorized_keys and every directory above it (`safe_path` in OpenSSH's misc.c).
 """
 
 import errno
@@ -14,18 +14,18 @@ from collections.abc import Iterable
 from pyssh_gateway.system.accounts import name_of
 
 _MAX_LINKS = 40
-"""Links that are followed for one file: as many as the kernel follows (path_resolution(7))."""
+"""How many links are followed for one file: as many as the kernel follows (path_resolution(7))."""
 
 _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 def open_trusted(path: str, users: Iterable[str]) -> int:
-    """A descriptor for reading `path`, an absolute path, if nobody but its owners could have put it there.
+    """A descriptor for reading `path`, an absolute path, if only trusted accounts could have put the file there.
 
-    `users` are the accounts that it lets in to. Root may own it and the directories above it, we may, and if it is the
-    key file of one account only, that account: of two, one could get in as the other. Raises `OSError` with what is
-    wrong and what to do about it. Does not wait: a FIFO in this place must not stop the spawner.
+    `users` are the accounts that its keys can log in to. The file and the directories above it may belong to root, to
+    our own account, and, if the file has keys of one account only, to that account; with two, one could log in as the
+    other. Raises `OSError` with the problem and its remedy. Does not wait: a FIFO at `path` must not stop the spawner.
     """
     account = _only_account(users)
     owners = {0, os.geteuid()} | ({account.pw_uid} if account is not None else set())
@@ -33,10 +33,10 @@ def open_trusted(path: str, users: Iterable[str]) -> int:
 
 
 class _Walk:
-    """One way from the root to a file: each step is opened and looked at before the next is taken from it.
+    """A walk from the root directory to a file: each part is opened and checked before the next is opened below it.
 
-    So what is opened is what was looked at, whatever is renamed meanwhile. Links are followed, by hand. sshd looks at
-    what they lead to only; here they need a trusted owner and place, too.
+    So the file that is opened is the one that was checked, whatever is renamed meanwhile. Links are followed by hand.
+    sshd checks only what they lead to; here a link needs a trusted owner and a trusted directory, too.
     """
 
     def __init__(self, owners: set[int], home: tuple[int, int] | None) -> None:
@@ -48,7 +48,7 @@ class _Walk:
         self._links = 0
 
     def open(self, path: str) -> int:
-        """Take the way. Raises OSError."""
+        """Walk to the file and open it. Raises OSError."""
         at, place = self._root(), "/"
         try:
             names = _names(path)
@@ -70,7 +70,7 @@ class _Walk:
                     if name == "..":
                         self._problem = self._above_home or self._problem
                     self._enter(at, place)
-                elif not stat.S_ISREG(status.st_mode):  # not even opened: that can have effects
+                elif not stat.S_ISREG(status.st_mode):  # don't open it: that can have side effects
                     raise OSError("it is not a regular file")
                 else:
                     return self._file(at, place, name)
@@ -86,25 +86,25 @@ class _Walk:
         return descriptor
 
     def _enter(self, descriptor: int, place: str) -> None:
-        """Look at a directory. What is wrong counts at the file only, as it does not above the account's home."""
+        """Check a directory. Note a problem for the end of the walk: one above the account's home will not count."""
         found = os.fstat(descriptor)
         if (found.st_dev, found.st_ino) == self._home:
-            # sshd stops there: who can put another home in its place need not bother with this file.
+            # sshd checks no further up: somebody who can replace the whole home does not need this file.
             self._above_home, self._problem = self._problem, None
         if found.st_uid not in self._owners:
             self._problem = self._problem or (
                 f"the directory {place} belongs to {_name(found.st_uid)}, who could put another file there: "
                 f"run chown {self._wanted} {place}"
             )
-        # In a sticky directory (/tmp) nobody but root and the owners of it or of an entry can rename or remove that
-        # (inode(7)), and those owners are looked at. sshd refuses it all the same.
+        # An entry of a sticky directory (/tmp) can be renamed or removed only by root, by its own owner and by the
+        # directory's (inode(7)), and both owners are checked. sshd refuses such a directory all the same.
         elif not found.st_mode & stat.S_ISVTX and others_may_write(found):
             self._problem = self._problem or (
                 f"others may write to the directory {place}, and put another file there: run chmod go-w {place}"
             )
 
     def _link(self, at: int, place: str, name: str) -> str:
-        """Where a link leads to."""
+        """The target of a link, whose owner is checked."""
         self._links += 1
         if self._links > _MAX_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
@@ -144,7 +144,7 @@ class _Walk:
 
     @property
     def _wanted(self) -> str:
-        """Who should own it, for chown(1): the one account that there is beside root, if there is one."""
+        """The owner to suggest for chown(1): the trusted account beside root, if there is one."""
         uid = max(self._owners)
         return name_of(uid) or str(uid)
 
@@ -152,8 +152,8 @@ class _Walk:
 def others_may_write(found: os.stat_result) -> bool:
     """Whether anybody but the owner and root may write there.
 
-    A group of the owner's alone is nobody else. Most machines give each account one, and a umask of 002, by which all
-    that it makes is the group's, too; Debian's sshd sees it so as well (its user-group-modes.patch).
+    A group with the owner as its only member does not count. Most machines give each account such a group and a umask
+    of 002, so that its files are writable by the group; Debian's sshd allows it, too (its user-group-modes.patch).
     """
     if found.st_mode & stat.S_IWOTH:
         return True
@@ -161,11 +161,11 @@ def others_may_write(found: os.stat_result) -> bool:
 
 
 def _is_private(gid: int, owner: int) -> bool:
-    """Whether nobody but `owner` is in the group, as a member or by the account's own entry."""
+    """Whether only `owner` is in the group, as a member or by the gid of its passwd entry."""
     try:
         members = grp.getgrgid(gid).gr_mem
         uids = {pwd.getpwnam(name).pw_uid for name in members} | {e.pw_uid for e in pwd.getpwall() if e.pw_gid == gid}
-    except KeyError:  # a group without a name, or with a member who is gone and may come back
+    except KeyError:  # a group without a name, or with a member that does not exist at present
         return False
     return uids <= {owner}
 
@@ -180,7 +180,7 @@ def _below(place: str, name: str) -> str:
 
 
 def _only_account(users: Iterable[str]) -> pwd.struct_passwd | None:
-    """The account that all of `users` are; None if they are several, or one of them is not there."""
+    """The account, if all of `users` are the same one; None if they are several, or one of them does not exist."""
     try:
         accounts = {entry.pw_uid: entry for entry in map(pwd.getpwnam, users)}
     except KeyError:
@@ -189,7 +189,7 @@ def _only_account(users: Iterable[str]) -> pwd.struct_passwd | None:
 
 
 def _home(account: pwd.struct_passwd | None) -> tuple[int, int] | None:
-    """Which directory is the home of `account`: device and inode."""
+    """Device and inode of the home directory of `account`."""
     if account is None:
         return None
     try:

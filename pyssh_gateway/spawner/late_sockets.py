@@ -1,7 +1,7 @@
 """Listening sockets that another server still has: tried again in the background until they are free.
 
-A server that was killed leaves a monitor behind, which needs a moment to notice. Its successor does not wait for that:
-it serves logins, and takes these places over as soon as they are free. What the sockets are for is not known here.
+A server that was killed leaves a monitor behind, which needs a moment to notice. The new server does not wait for it:
+it serves logins, and binds these sockets as soon as they are free. This module does not know what the sockets are for.
 """
 
 import os
@@ -11,23 +11,25 @@ from collections.abc import Callable, Mapping
 from pyssh_gateway.ipc import spawner as protocol
 
 PAUSE_SECONDS = 0.25
-"""How often to try: a person who asks for `status` right after a restart does not notice."""
+"""How often to try: so short that somebody who asks for `status` right after a restart does not notice."""
 
 
 MAX_ASKED = 8
-"""Requests that wait: a monitor asks once for each of the sockets."""
+"""How many requests may wait: a monitor asks once for each of the sockets."""
 
 Report = Callable[[protocol.Report, list[int]], None]
 
 
 class Occupied(Exception):
-    """Another server listens there; the text says where."""
+    """Another server listens at the socket's place; the text names the place."""
 
 
 class LateSockets:
-    """`places` has for each name what makes its socket: None if it can't be had (said already), or raises `Occupied`.
+    """The sockets that are bound, and those that may still be.
 
-    `say` gets what is waited for, and how that went; `otherwise` is what it means not to have the socket.
+    `places` has a function for each name, which makes the socket, returns None if that is impossible (and has said so),
+    or raises `Occupied`. `say` is told which sockets are waited for, and the outcome; `otherwise` has for each name the
+    consequence of not having the socket.
     """
 
     def __init__(
@@ -45,18 +47,18 @@ class LateSockets:
         self.bound: dict[str, socket.socket] = {}
 
     def begin(self, now: float) -> None:
-        """Make those that can be had at once; `now` is of `time.monotonic()`."""
+        """Make the sockets whose places are free; `now` is of `time.monotonic()`."""
         self._until = now + protocol.SOCKET_PATIENCE_SECONDS
         for _, problem in self._try():
             self._say(f"{problem}; trying for {protocol.SOCKET_PATIENCE_SECONDS:.0f} s to take it over")
             self._due = now + PAUSE_SECONDS
 
     def expects(self, name: str) -> bool:
-        """Whether that socket is there or may still come."""
+        """Whether that socket is bound or may still be."""
         return name in self.bound or name in self._places
 
     def ask(self, request: protocol.AwaitSocket, report: Report) -> None:
-        """Answer `request` when it is known what becomes of the socket; `report` sends answers with descriptors."""
+        """Answer `request` when the socket is bound or given up; `report` sends answers with descriptors."""
         if request.name in self._places and len(self._asked) < MAX_ASKED:
             self._asked.append((request, report))
         elif request.name in self.bound:
@@ -65,7 +67,7 @@ class LateSockets:
             report(protocol.Refused(request.id, f"the {request.name} socket can't be had"), [])
 
     def forget(self) -> None:
-        """The monitor that has asked is gone."""
+        """The monitor that has asked is gone: drop its requests."""
         self._asked.clear()
 
     def next_at(self) -> float | None:
@@ -73,7 +75,7 @@ class LateSockets:
         return self._due
 
     def tick(self, now: float) -> None:
-        """Try again, if it is time, and tell those who have asked."""
+        """Try again, if it is time, and answer the requests that can be answered."""
         if self._due is None or now < self._due:
             return
         missing = set(self._places)
@@ -91,7 +93,7 @@ class LateSockets:
             self.ask(request, report)
 
     def _try(self) -> list[tuple[str, str]]:
-        """Make what is missing; the names and problems of those that somebody else has."""
+        """Make the missing sockets; returns the names and problems of those that another server has."""
         occupied = []
         for name, make in list(self._places.items()):
             try:

@@ -1,6 +1,6 @@
-"""The monitor's life as the spawner sees it: forked, started again when it crashes, asked to leave, killed.
+"""The monitor's life as the spawner sees it: forked, started again when it crashes, asked to stop, killed.
 
-What it asks for, and what becomes of other processes, is not known here.
+This module does not know the monitor's requests, nor the other processes.
 """
 
 import os
@@ -25,23 +25,23 @@ CRASHED = 1
 """The exit code of a monitor with a bug, and the spawner's when it could not be kept running."""
 
 UNUSABLE = 2
-"""The monitor's exit code for what starting it again won't change: the machine or the configuration is wrong."""
+"""The monitor's exit code for a wrong machine or configuration, which another start would not change."""
 
 REGISTRY_BYTES = 1024 * 1024
-"""Room for the registry: who is on. What is not written to takes no memory."""
+"""Size of the registry, the table of clients that are connected. Parts that are not written to take no memory."""
 
 
 def make_registry() -> int:
-    """The memory in which monitors keep who is on, for the next one to find; only they get it."""
+    """The memory file in which a monitor keeps the connected clients for the next monitor; only monitors get it."""
     registry = os.memfd_create("pyssh-gateway-registry", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     server_process.seal(registry, REGISTRY_BYTES)
     return registry
 
 
 class Monitor:
-    """One monitor after the other. Times are `time.monotonic()`'s.
+    """Runs one monitor after the other. Times are `time.monotonic()`'s.
 
-    `on_start` is called when one has been forked, before anything is read from it.
+    `on_start` is called when a monitor has been forked, before anything is read from it.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Monitor:
         return min((at for at in times if at is not None), default=None)
 
     def tick(self, now: float) -> int | None:
-        """Do what is due at `now`; the exit code of the whole program if no monitor can be had."""
+        """Do what is due at `now`; returns the exit code of the whole program if no monitor can be started."""
         if self.pid and self._kill_at is not None and now >= self._kill_at:
             self._say("the monitor did not stop in time; killing it")
             self._kill_at = None
@@ -87,11 +87,11 @@ class Monitor:
     # -- its start --------------------------------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
-        """Have one running; the next `tick` forks it."""
+        """Start a monitor: the next `tick` forks it."""
         self._start_at = now
 
     def _start(self, now: float) -> int | None:
-        """Fork the next one. If that can't be now, it is tried again, for as long as makes sense."""
+        """Fork the next monitor. If that fails, `tick` tries again until `Crashes` gives up."""
         child.flush()
         generation = self._generation + 1
         try:
@@ -124,9 +124,9 @@ class Monitor:
     # -- its end ------------------------------------------------------------------------------------------------------
 
     def stop(self, number: int, now: float, within: float) -> bool:
-        """Ask it to leave within so many seconds; whether there is one, or none can be started at present.
+        """Ask the monitor to stop within `within` seconds. False: there is none, as none could be started so far.
 
-        `number` is the signal that asks the server to stop, which the monitor is told of, to say what it was.
+        `number` is the signal that asks the server to stop. The monitor is told which it was, for its log.
         """
         self._kill_at = now + within
         self.signal(HANDED_ON[signal.Signals(number)])
@@ -134,23 +134,23 @@ class Monitor:
         return not waiting
 
     def allow_more(self, seconds: float) -> None:
-        """It has to wait for something: a stop that has begun may take so much longer."""
+        """Allow a stop that has begun to take `seconds` longer: the monitor has to wait for something."""
         if self._kill_at is not None:
             self._kill_at += seconds
 
     def kill(self, why: str) -> None:
-        """End it; the next one is started when it is reaped."""
+        """Kill the monitor; the next one is started when it is reaped."""
         self._say(f"killing the monitor: {why}")
         self.signal(signal.SIGKILL)
 
     def signal(self, number: int) -> None:
-        """Send it a signal, if there is one."""
+        """Send the monitor a signal, if there is a monitor."""
         if self.pid:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
     def ended(self, status: int, *, stopping: bool) -> int | None:
-        """It was reaped with `status`, as waitpid(2) gives it; the exit code if no other is to follow it."""
+        """The monitor was reaped with `status` (of waitpid(2)). Returns the exit code if no other is to be started."""
         pid, self.pid = self.pid, 0
         self.link.close()
         code = os.waitstatus_to_exitcode(status)

@@ -1,8 +1,8 @@
-"""Reading the configuration again while the server runs (SIGHUP), and opening the log anew.
+"""Reading the configuration again while the server runs (SIGHUP), and opening the log again.
 
-The file is the administrator's, but its disk may hang and a parser may fail in a way that nobody has thought of, so a
-short-lived child reads it. The child leaves what came of it in a memory file, and the spawner takes it from there when
-the child has ended or its time is over: it never waits for it.
+The file is the administrator's, but its disk may hang and the parser may fail in an unforeseen way, so a short-lived
+child reads it. The child writes the outcome to a memory file, which the spawner reads when the child has ended. A child
+that takes too long is killed; the spawner never waits for it.
 """
 
 import os
@@ -19,8 +19,8 @@ from pyssh_gateway.spawner.child import Setup
 from pyssh_gateway.spawner.requests import Permissions
 
 READ_SECONDS = 10
-"""How long the configuration, and the accounts and files that it names, may take to be read: a start that takes longer
-is no start either."""
+"""How long it may take to read the configuration, and the accounts and files that it names: a start that takes longer
+would have failed, too."""
 
 MAX_OUTCOME_BYTES = 16 * 1024 * 1024
 """Sixteen times the largest configuration file."""
@@ -30,11 +30,11 @@ Report = Callable[[protocol.Report, list[int]], None]
 
 
 class Reloading:
-    """Reads again when asked, and keeps what is in force.
+    """Reads the configuration again on request, and keeps the one in force.
 
-    `read` is run in the child: from the configuration in force to what came of reading it again. `permissions_of` says
-    what may be asked for under a configuration, `open_log` opens the log where the configuration has it, or
-    raises `OSError`; both are quick. `on_outcome` is called when it has been read again.
+    `read` runs in the child: it gets the configuration in force and returns the outcome. `permissions_of` gives the
+    requests that a configuration permits; `open_log` opens the log at the configured place, or raises `OSError`. Both
+    are quick. `on_outcome` is called after each reading.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Reloading:
     # -- reading ------------------------------------------------------------------------------------------------
 
     def ask(self, now: float) -> None:
-        """Begin to read, or, if that is being done, do it once more afterwards: the file may have changed meanwhile."""
+        """Begin to read. If a child is reading already, read once more afterwards: the file may have changed since."""
         if self._closed:
             return
         if self._child:
@@ -86,24 +86,24 @@ class Reloading:
         return {self._child} - {0}
 
     def next_at(self) -> float | None:
-        """When the child's time is over; None: there is no child."""
+        """When the child has to have ended; None: there is no child."""
         return self._until if self._child else None
 
     def tick(self, now: float) -> None:
-        """Give up a child whose time is over."""
+        """Kill a child that takes too long."""
         if self._child and now >= self._until:
             self._kill()
             self._conclude(_failed(f"it could not be read within {READ_SECONDS} s"), now)
 
     def reaped(self, pid: int, status: int) -> bool:
-        """The child `pid` has ended with `status`, as waitpid(2) gives it; whether it was the one that reads."""
+        """The child `pid` has ended with `status` (of waitpid(2)); returns whether it was the one that reads."""
         if pid != self._child:
             return False
         self._conclude(self._result(status), time.monotonic())
         return True
 
     def close(self) -> None:
-        """The server ends: nobody reads any more."""
+        """The server ends: kill the child, and start no other."""
         self._closed = True
         if self._child:
             self._kill()
@@ -130,15 +130,15 @@ class Reloading:
         self._file = -1
 
     def _result(self, status: int) -> Reread:
-        """What the child has left."""
+        """The outcome that the child has written."""
         size = os.fstat(self._file).st_size
         if status == 0 and size <= MAX_OUTCOME_BYTES:
-            with suppress(ValueError, RecursionError):  # what can't be decoded is a ValueError of msgspec's
+            with suppress(ValueError, RecursionError):  # msgspec's errors are ValueErrors
                 return decode(os.pread(self._file, size, 0))
         return _failed(f"the process that read it failed ({os.waitstatus_to_exitcode(status)})")
 
     def _read_again(self) -> int:
-        """In the child, which ends by itself soon after its time is over, if the spawner has not lived to end it."""
+        """In the child: read, and write the outcome. The alarm ends the child if the spawner has died and can't."""
         signal.alarm(2 * READ_SECONDS)
         left = memoryview(encode(self._read(self.config)))
         while left:
@@ -149,11 +149,11 @@ class Reloading:
 
     @property
     def permissions(self) -> Permissions:
-        """What may be asked for under the configuration in force."""
+        """The requests that the configuration in force permits."""
         return self._permissions_of(self.config)
 
     def answer(self, request: protocol.OpenLog | protocol.TakeConfig, report: Report) -> None:
-        """Open the log, or hand over what came of reading the configuration last."""
+        """Open the log, or send the outcome of the last reading of the configuration."""
         try:
             if isinstance(request, protocol.OpenLog):
                 descriptor = self._open_log()

@@ -1,7 +1,8 @@
-"""What the monitor may have from the spawner. It permits from tables.
+"""The requests that the monitor may make of the spawner, which permits them from tables.
 
-The monitor decides who gets in; here is decided what the machine's administrator has allowed it, whatever it says.
-Nothing here waits. Whether the monitor lives, and what else the spawner does, is not known here.
+The monitor decides who gets in. This module limits the monitor itself to what the administrator has configured,
+whatever the monitor asks for. Nothing here waits. It does not know whether the monitor is alive, nor the other work of
+the spawner.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from pyssh_gateway.spawner.servers import Servers
 from pyssh_gateway.spawner.stop_commands import StopCommands, start_command, start_suspend
 
 SAMPLES_WAITING = 8
-"""Samples that wait for the one that is being taken. The monitor looks for two or three reasons at a time."""
+"""How many samples may wait while one is taken. The monitor asks for two or three at a time, for different reasons."""
 
 FromTables = (
     protocol.StartPreauth
@@ -37,10 +38,10 @@ FromTables = (
 
 
 class Permissions(msgspec.Struct, frozen=True):
-    """What may be asked for, whatever the asker says: processes as these accounts, these key files, these commands.
+    """The tables of what the monitor may ask for: processes as these accounts, these key files, these commands.
 
-    Of each key file it is known which accounts it lets in to: those have a say in who may own it. `chroots` are the
-    root directories of accounts that have one of their own, with the tokens of `login.chroot`.
+    `key_files` has for each key file the accounts that its keys can log in to, which decide who may own the file.
+    `chroots` are the root directories of accounts that have one of their own, with the tokens of `login.chroot`.
     """
 
     users: frozenset[str]
@@ -50,9 +51,9 @@ class Permissions(msgspec.Struct, frozen=True):
 
 
 class Requests:
-    """Serves one monitor after the other, by `servers` and by the steps of a stop, which it starts itself.
+    """Serves one monitor after the other, with `servers`; it starts the commands of a stop itself.
 
-    `report` sends an answer with its descriptors, which it closes. Processes get `inherited` back. Times are
+    `report` sends an answer with its descriptors, and closes them. `inherited` is restored in the commands. Times are
     `time.monotonic()`'s.
     """
 
@@ -76,12 +77,12 @@ class Requests:
         self.permit(permissions)
 
     def permit(self, permissions: Permissions) -> None:
-        """Go by these tables from now on."""
+        """Use these tables from now on."""
         self._permissions = permissions
         self._servers.permit(permissions.users, permissions.chroots)
 
     def answer(self, request: FromTables) -> None:
-        """Do what the monitor asks, if it may."""
+        """Do what the monitor asks, if that is permitted."""
         stop, inherited = self._permissions.stop, self._inherited
         match request:
             case protocol.StartPreauth():
@@ -100,12 +101,12 @@ class Requests:
             case protocol.Suspend(id=number):
                 self.children.start(number, lambda: start_suspend(stop, inherited=inherited))
             case protocol.SampleActivity(id=number) if len(self._samples) < SAMPLES_WAITING:
-                self._samples.append(number)  # taken when what was asked for before has had its turn
+                self._samples.append(number)  # `tick` takes it, after the requests before it
             case protocol.SampleActivity(id=number):
                 self._report(protocol.Refused(number, "the samples before are still being taken"), [])
 
     def _look_at_account(self, number: int, user: str) -> None:
-        """Say whether an account may be used at present."""
+        """Report whether an account may be used at present."""
         if user not in self._permissions.users:
             reason = f"{user:.{process.SHOWN}} is not an account that may log in"
             self._report(protocol.Refused(number, reason), [])
@@ -130,13 +131,13 @@ class Requests:
         self._report(protocol.KeysOpened(number), [descriptor])
 
     def _sample(self, number: int, now: float) -> None:
-        """Have a sample taken."""
+        """Start a sample."""
         try:
             self._sampler.begin(number, now)
         except OSError as error:
             self._report(protocol.Refused(number, f"can't start a process: {error.strerror}"), [])
 
-    # -- what the loop has to know, and says ------------------------------------------------------------------------
+    # -- for the loop -----------------------------------------------------------------------------------------------
 
     def next_at(self) -> float | None:
         """When to call `tick`, if nothing happens before."""
@@ -150,10 +151,10 @@ class Requests:
             self._sample(self._samples.pop(0), now)
 
     def reaped(self, pid: int, status: int) -> bool:
-        """The child `pid` has ended with `status`, as waitpid(2) gives it; whether it was started for the monitor."""
+        """The child `pid` has ended with `status` (of waitpid(2)); returns whether it was started for the monitor."""
         return self.children.reaped(pid, status) or self._sampler.reaped(pid)
 
     def forget(self) -> None:
-        """The monitor that has asked is gone."""
+        """The monitor that has asked is gone: forget its samples and children."""
         self._samples.clear()
         self.children.forget(hang_up=False)

@@ -1,7 +1,7 @@
-"""Samples of what processes use, taken by a process of its own: looking at a user's process may hang.
+"""Samples of the resources that processes use, taken in a child: reading /proc of a user's process may hang.
 
-What /proc says of a process may lie in that process's memory (environ), which the account can map to a file system of
-its own (FUSE), or behind a lock that it holds. So the spawner forks somebody to look, and waits for nothing.
+Some of /proc is read from the process's memory (environ), which the account can map to a file system of its own (FUSE),
+or needs a lock that the process holds. So the spawner forks a child to read it, and does not wait for the child.
 """
 
 import os
@@ -15,15 +15,15 @@ from pyssh_gateway.spawner.child import NULL, Setup
 from pyssh_gateway.spawner.links.link import Link
 
 SAMPLE_SECONDS = 8.0
-"""How long a sample may take, which is a tenth of a second on a machine full of processes; the monitor waits for it a
-little longer."""
+"""How long a sample may take. On a machine full of processes it takes a tenth of a second. The monitor waits a little
+longer than this."""
 
 
 class Sampler:
     """Takes one sample at a time. Times are `time.monotonic()`'s.
 
-    `besides` gives the children of the spawner that run for no session. `link` is that to the monitor, which gets the
-    sample from the process that took it.
+    `besides` gives the children of the spawner that run for no session. `link` gives the link to the monitor, on which
+    the child sends the sample itself.
     """
 
     def __init__(self, besides: Callable[[int], set[int]], link: Callable[[], Link[protocol.MonitorRequest]]) -> None:
@@ -34,21 +34,21 @@ class Sampler:
 
     @property
     def busy(self) -> bool:
-        """Whether the one before is still being taken."""
+        """Whether a sample is being taken."""
         return bool(self._pid)
 
     def begin(self, number: int, now: float) -> None:
         """Take the sample that request `number` asks for. Raises OSError."""
         link, spawner = self._link(), os.getpid()
-        if not link.is_open:  # whoever has asked is gone
+        if not link.is_open:  # the monitor that has asked is gone
             return
 
         def work() -> int:
-            signal.alarm(2 * int(SAMPLE_SECONDS))  # if the spawner has not lived to end it, which has the same socket
+            signal.alarm(2 * int(SAMPLE_SECONDS))  # in case the spawner, whose socket the child shares, dies
             link.report_alone(protocol.Activity(number, activity.sample(spawner, self._besides(spawner), os.getpid())))
             return 0
 
-        # However long this takes, no session's descriptor is kept open by it.
+        # The child keeps no session's descriptor open, however long it takes.
         setup = Setup(descriptors=(NULL, NULL, NULL), kept=frozenset({link.fileno()}))
         self._pid, self._kill_at = child.start(setup, work), now + SAMPLE_SECONDS
 
@@ -57,14 +57,14 @@ class Sampler:
         return self._kill_at
 
     def tick(self, now: float) -> None:
-        """End what takes too long. If it hangs in the kernel all the same, there are no samples, and that is all."""
+        """Kill a child that takes too long. If it hangs in the kernel even then, only further samples are missing."""
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_at = None
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
 
     def reaped(self, pid: int) -> bool:
-        """The child `pid` has ended; whether it was this one."""
+        """The child `pid` has ended; returns whether it was this one."""
         if not self._pid or pid != self._pid:
             return False
         self._pid, self._kill_at = 0, None

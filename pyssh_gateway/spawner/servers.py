@@ -1,8 +1,8 @@
-"""The preauth and postauth processes that run: started, killed and reaped for the monitor, and listened to.
+"""The preauth and postauth processes: started, killed and reaped for the monitor; and the postauth processes' requests.
 
 Each postauth process has a socket of its own. One request of each is served in a turn of the loop, and none is read
-while many of its account's processes are on their way, so that one account's flood waits in its own socket. Nothing
-here waits. Why the monitor wants a process is not known here.
+while many of its account's processes are starting, so that one account's flood waits in its own socket. Nothing here
+waits. This module does not know why the monitor wants a process.
 """
 
 import os
@@ -32,24 +32,24 @@ from pyssh_gateway.spawner.processes.user_servers import UserServers
 from pyssh_gateway.system.signals import unix_name
 
 MAX_PREAUTH = 40
-"""Preauth processes at a time. The monitor has 16 and a spare; the others have been killed, or say their last words."""
+"""The maximum of preauth processes. The monitor uses 16 and a spare; others have been killed or are about to end."""
 
 KILLED_SECONDS = 1.0
-"""How long a process may take to vanish after SIGKILL. One that does not hangs in the kernel, and is given up."""
+"""How long a process may take to end after SIGKILL. One that takes longer hangs in the kernel, and is given up."""
 
 LOGIN_AGAIN_SECONDS = 0.1
-"""How long after an account's first login a process is forked for another's: a login, whose processors that would
-share, takes about as long."""
+"""How long after an account's first login a process is forked for another account's. A login takes about as long, and
+should not have to share the processors with that fork."""
 
 SESSION_AGAIN_SECONDS = 0.02
-"""The same after a session has begun: so long a command that does next to nothing takes."""
+"""The same after the start of a session: a command that does almost nothing takes about as long."""
 
 NOBODYS = -1
-"""The number of a process that no monitor knows: requests have none below 0."""
+"""The request number of a process that no monitor knows: real request numbers are never negative."""
 
 Say = Callable[[str], None]
 Watched = tuple[int, int, Callable[[int], None]]
-"""A descriptor to poll, for what, and what to call with what has happened."""
+"""A descriptor to poll, the events to poll for, and the function to call with the events that have happened."""
 
 
 class _Server:
@@ -63,14 +63,14 @@ class _Server:
         self.killed = False
 
     def kill(self) -> None:
-        """End it, whatever it does; it may have been stopped."""
+        """Kill it with SIGKILL, because it may be stopped (SIGSTOP)."""
         self.killed = True
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
 
 class _Postauth:
-    """A postauth process of `user`: its link, and what it asks for on that."""
+    """A postauth process of `user`: its link, and the handler of its requests."""
 
     def __init__(
         self, server: _Server, user: str, link: Link[protocol.PostauthRequest], requests: AccountRequests
@@ -82,7 +82,7 @@ class _Postauth:
 
     @property
     def events(self) -> int:
-        """What to poll its link for."""
+        """The events to poll its link for."""
         if not self.link.is_open:
             return 0
         return self.link.events & ~select.POLLIN if self.requests.full else self.link.events
@@ -91,8 +91,8 @@ class _Postauth:
 class Servers:
     """All preauth and postauth processes. Times are `time.monotonic()`'s.
 
-    `report` goes to the monitor; `on_spawn` is called when a session's process was asked for, and told
-    whether its user is greeted.
+    `report` goes to the monitor; `on_spawn` is called after each request for a session's process, with whether the
+    user is greeted.
     """
 
     def __init__(
@@ -123,15 +123,15 @@ class Servers:
         self._kill_at: float | None = None
         self._give_up_at: float | None = None
 
-    # -- what the monitor asks ----------------------------------------------------------------------------------------
+    # -- requests of the monitor --------------------------------------------------------------------------------------
 
     def permit(self, users: frozenset[str], chroots: Mapping[str, str]) -> None:
-        """Processes may run as these accounts from now on, and no others; with these root directories, if with any."""
+        """Processes may run as these accounts only from now on; `chroots` are root directories of some of them."""
         self._users = users
         self._chroots = chroots
 
     def start_preauth(self, request: protocol.StartPreauth) -> None:
-        """Start a process for one stranger."""
+        """Start a preauth process, which serves one connection before login."""
         if len(self._preauth) >= MAX_PREAUTH:
             self._refuse(request.id, "too many preauth processes are running")
             return
@@ -194,12 +194,12 @@ class Servers:
         self._expect(login_after=LOGIN_AGAIN_SECONDS)
 
     def _assign(self, account: pwd.struct_passwd, monitors: socket.socket, spawners: socket.socket) -> Forked:
-        """A process that is told to be `account`, with the sockets. Raises OSError."""
+        """Assign `account` and the sockets to a process. Raises OSError."""
         order = protocol.encode(protocol.BeAccount(account.pw_name, account.pw_uid, account.pw_gid))
         return self._accounts.tell(order, [monitors.fileno(), spawners.fileno()])
 
     def _expect(self, login_after: float = 0.0) -> None:
-        """Somebody may log in, and then there will be a session: have the processes for that."""
+        """Logins and sessions are likely: have spare processes for them."""
         if self._leaving:
             return
         now = time.monotonic()
@@ -209,7 +209,7 @@ class Servers:
             self._sessions.ahead.expect(now)
 
     def kill(self, number: int) -> None:
-        """Kill the process that was started by the monitor's request `number`, if it is there."""
+        """Kill the process that was started by the monitor's request `number`, if it runs."""
         for server in self._all():
             if server.number == number:
                 server.kill()
@@ -217,10 +217,10 @@ class Servers:
     def _refuse(self, number: int, reason: str) -> None:
         self._report(protocol.Refused(number, reason), [])
 
-    # -- what postauth processes ask ----------------------------------------------------------------------------------
+    # -- requests of postauth processes -------------------------------------------------------------------------------
 
     def _happened(self, one: _Postauth, happened: int) -> None:
-        """Something has happened on its link."""
+        """Handle the events `happened` on a postauth process's link."""
         if happened & select.POLLOUT:
             one.link.send_more()
         if not happened & ~select.POLLOUT or not one.events & select.POLLIN:
@@ -240,20 +240,20 @@ class Servers:
         one.server.kill()
         one.link.close()
 
-    # -- what the loop has to know, and says ------------------------------------------------------------------------
+    # -- for the loop -----------------------------------------------------------------------------------------------
 
     @property
     def running(self) -> bool:
-        """Whether any of them is there."""
+        """Whether any of them runs."""
         return bool(self.pids)
 
     @property
     def pids(self) -> set[int]:
-        """All of them; what they had started for sessions is not among these."""
+        """The pids of all of them, without the processes that were started for sessions."""
         return {server.pid for server in self._all()} | self._accounts.pids | self._sessions.ahead.pids
 
     def watched(self) -> Iterator[Watched]:
-        """What to poll. poll(2) tells of an end though nobody has asked, so a link without `events` is left out."""
+        """What to poll. A link without `events` is left out: poll(2) always reports a closed link (POLLHUP)."""
         for one in self._postauth.values():
             for descriptor in one.requests.children.pending:
                 yield descriptor, select.POLLIN, partial(one.requests.children.ready, descriptor)
@@ -285,7 +285,7 @@ class Servers:
                 ahead.give_up()
 
     def reaped(self, pid: int, status: int) -> bool:
-        """The child `pid` has ended with `status`, as waitpid(2) gives it; whether it is one of these or of theirs."""
+        """The child `pid` has ended with `status` (of waitpid(2)); returns whether it is one of these or of theirs."""
         if pid in self._preauth:
             self._ended(self._preauth.pop(pid), status, "")
             return True
@@ -304,7 +304,7 @@ class Servers:
         return True
 
     def _ended(self, server: _Server, status: int, then: str) -> None:
-        """Say how it went, and tell the monitor that knows of it."""
+        """Print how a process ended, and report it to the monitor, if that knows the process."""
         code = os.waitstatus_to_exitcode(status)
         if code != 0 and not server.killed:
             self._say(f"{server.name} ended with {_cause(code)}{then}")
@@ -323,13 +323,13 @@ class Servers:
     # -- when a monitor has ended, or the server does -----------------------------------------------------------------
 
     def monitor_gone(self) -> None:
-        """The monitor has died: so do its strangers. Accounts' processes wait for the next one."""
+        """The monitor has died: kill the preauth processes. The postauth processes wait for the next monitor."""
         for server in self._preauth.values():
             server.number = NOBODYS
             server.kill()
 
     def introduce(self) -> None:
-        """Tell a new monitor of every postauth process that runs, and each of these of the new monitor."""
+        """Connect a new monitor to every postauth process that runs."""
         for one in self._postauth.values():
             server = one.server
             if not one.link.is_open and not server.killed:
@@ -347,7 +347,7 @@ class Servers:
             one.link.report(protocol.NewMonitor(), [theirs.detach()])
 
     def leave(self, now: float, within: float) -> None:
-        """The server ends, and there is no monitor any more: they see that, and have `within` seconds to leave."""
+        """The server ends, and there is no monitor any more: close all links. The processes have `within` s to end."""
         if self._leaving:
             return
         self._leaving = True
@@ -359,7 +359,7 @@ class Servers:
             one.link.close()
 
     def kill_all(self, now: float) -> None:
-        """End them now."""
+        """Kill them now."""
         self._leaving = True
         self._kill_at, self._give_up_at = None, now + KILLED_SECONDS
         for server in self._all():

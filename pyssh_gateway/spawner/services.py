@@ -1,8 +1,8 @@
-"""Programs that run as long as the server does: started, listened to, started again, and stopped in order.
+"""Services, programs that run as long as the server does: started, their output logged, restarted, stopped in order.
 
-Part of the spawner's one loop: nothing here waits. The supervisor says what has happened (a child was reaped, a pipe
-can be read, time has passed), asks when to come back, and is told what there is to tell. A service is none of the
-sessions, and knows nothing of them.
+Part of the spawner's one loop: nothing here waits. The supervisor reports what has happened (a child was reaped, a pipe
+can be read, time has passed), asks when to call again, and gets the events for the log. Services and sessions are
+independent of each other.
 """
 
 import os
@@ -26,10 +26,10 @@ READ_BYTES = 64 * 1024
 """One read of a service's output: a pipe's default size."""
 
 KILLED_SECONDS = 1.0
-"""How long a service may take to vanish after SIGKILL. One that does not hangs in the kernel, and is given up."""
+"""How long a service may take to end after SIGKILL. One that takes longer hangs in the kernel, and is given up."""
 
 MARK = b"PYSSH_SERVICE"
-"""The variable by which a process that has outlived its parent is known to be a service's (containerd's shims)."""
+"""The environment variable that marks a service's processes, also those that outlive their parent (containerd-shim)."""
 
 SHELL = "/bin/sh"
 _CANNOT_EXEC = 127
@@ -38,7 +38,7 @@ Tell = Callable[[ServiceEvent], None]
 
 
 class _Run:
-    """One service, and its present run. `group` is its process group as long as any process of it may be there."""
+    """One service, and its present run. `group` is its process group while any process of it may be left, else 0."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -56,17 +56,17 @@ class _Run:
         self.killed = False
 
     def signal(self, number: int) -> bool:
-        """Send `number` to every process of the service; whether there was one."""
+        """Send `number` to every process of the service; returns whether there was one."""
         if self.group:
             try:
                 os.killpg(self.group, number)
                 return True
             except ProcessLookupError:
-                if self.pid:  # it has only just been forked, and leads no group yet
+                if self.pid:  # just forked: it leads no group yet
                     os.kill(self.pid, number)
                     return True
-                self.group = 0  # from here on the number may be somebody else's
-            except PermissionError:  # we are not root, and what is left of it has become somebody else
+                self.group = 0  # from here on the number may be reused by another process
+            except PermissionError:  # we are not root, and the remaining processes have another uid
                 return True
         return False
 
@@ -83,11 +83,11 @@ class Services:
     def __bool__(self) -> bool:
         return bool(self._runs)
 
-    # -- what the loop has to know --------------------------------------------------------------------------------
+    # -- what the loop reads --------------------------------------------------------------------------------------
 
     @property
     def running(self) -> bool:
-        """Whether any process of any service may be there."""
+        """Whether any process of any service may be left."""
         return any(run.group for run in self._runs)
 
     @property
@@ -97,11 +97,11 @@ class Services:
 
     @property
     def pipes(self) -> list[int]:
-        """The descriptors to read when they can be read."""
+        """The descriptors to poll for reading, then to pass to `read`."""
         return [run.pipe for run in self._runs if run.pipe >= 0 and not run.lines.full]
 
     def processes(self, parent: int) -> set[int]:
-        """The services' processes that are children of `parent`, the spawner: those started, and what these left."""
+        """The services' processes that are children of `parent`, the spawner: those started, and orphans of theirs."""
         ours = {run.pid for run in self._runs if run.pid}
         return ours | subreaper.marked_children(MARK, parent) if self._runs else ours
 
@@ -116,7 +116,7 @@ class Services:
         times += [run.kill_at if self._stopping and run.group else run.due for run in self._runs]
         return min((at for at in times if at is not None), default=None)
 
-    # -- what the loop says ---------------------------------------------------------------------------------------
+    # -- what the loop calls --------------------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
         """Start every service; from here on they are kept running."""
@@ -125,7 +125,7 @@ class Services:
         self.tick(now)
 
     def keep_running(self, now: float) -> None:
-        """They are needed after all: start what has been stopped, if a stop has begun."""
+        """The services are needed after all: start those that have been stopped, if a stop has begun."""
         if self._stopping:
             self._stopping = False
             for run in self._runs:
@@ -134,14 +134,14 @@ class Services:
             self.tick(now)
 
     def stop(self, now: float) -> None:
-        """Begin to stop them, the last one first, each after the one behind it has ended. `running` says when."""
+        """Begin to stop them in reverse order, one at a time. The stop is complete when `running` is false."""
         self._stopping = True
         for run in self._runs:
             run.due = None
         self.tick(now)
 
     def kill(self) -> None:
-        """End them now; nobody waits for that."""
+        """Kill them now, without waiting for their end."""
         self._stopping = True
         for run in self._runs:
             run.due = None
@@ -149,18 +149,18 @@ class Services:
             run.group = 0
 
     def read(self, pipe: int, now: float) -> None:
-        """Take what a service has written, from a descriptor of `pipes` that can be read."""
+        """Read a service's output from `pipe`, a descriptor of `pipes` that can be read."""
         for run in self._runs:
             if run.pipe == pipe:
                 self._take(run, now)
 
     def reaped(self, pid: int, status: int, now: float) -> None:
-        """The child `pid`, a service or not, has ended with `status`, as waitpid(2) gives it."""
+        """The child `pid`, a service or not, has ended with `status` (of waitpid(2))."""
         for run in self._runs:
             if run.pid == pid:
                 self._ended(run, status, now)
             elif not run.pid:
-                run.signal(0)  # notice when the last of its processes has gone: then its number is free for others
+                run.signal(0)  # notice the end of its last process: then the group's number can be reused
 
     def tick(self, now: float) -> None:
         """Do what is due at `now`."""
@@ -176,7 +176,7 @@ class Services:
 
     def _start(self, run: _Run, now: float) -> None:
         run.due = None
-        run.signal(signal.SIGKILL)  # what is left of the run before would be in its way
+        run.signal(signal.SIGKILL)  # leftovers of the run before would be in its way
         run.group = 0
         self._close(run)
         service = run.service
@@ -206,7 +206,7 @@ class Services:
     # -- ending ---------------------------------------------------------------------------------------------------
 
     def _ended(self, run: _Run, status: int, now: float) -> None:
-        """The first process has gone. Others of the service may go on writing: closed, their output would kill them."""
+        """The first process has ended. Keep the pipe open: other processes may write, and would die without it."""
         self._drain(run, now)
         pid, run.pid = run.pid, 0
         if not self._stopping:
@@ -217,7 +217,7 @@ class Services:
         self._tell(ServiceEnded(service=run.service.name, pid=pid, cause=_cause(status), again=again))
 
     def _stop_next(self, now: float) -> None:
-        """Go on with the stop: ask the last one that is there, wait for all its processes, kill what stays."""
+        """Go on with the stop: ask the last service that runs, wait for all its processes, kill those that stay."""
         for run in reversed(self._runs):
             if not run.signal(signal.SIGTERM if not run.asked else 0):
                 self._drain(run, now)
@@ -236,12 +236,12 @@ class Services:
             return
 
     def _drain(self, run: _Run, now: float) -> None:
-        """Take all that is there."""
+        """Read all output that is available."""
         while run.pipe >= 0 and not run.lines.full and self._take(run, now):
             pass
 
     def _take(self, run: _Run, now: float) -> bool:
-        """Take what can be read at once, and close the pipe at its end; whether there may be more."""
+        """Read the available output once, and close the pipe at its end; returns whether there may be more."""
         data = _read(run.pipe)
         if data is None:
             return False
@@ -262,13 +262,14 @@ class Services:
 
 
 def _fork_service(service: Service, entry: pwd.struct_passwd, inherited: Inherited) -> tuple[int, int]:
-    """Start `service` as the account; its pid and the end of the pipe that has its output. Raises OSError."""
+    """Start `service` as the account; returns its pid and the reading end of its output's pipe. Raises OSError."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
         os.set_blocking(reader, False)
-        if os.geteuid() == 0:  # `echo >/dev/stderr` opens it again, and is asked for its owner then
+        if os.geteuid() == 0:  # `echo >/dev/stderr` opens it again, which needs its owner
             os.fchown(writer, entry.pw_uid, entry.pw_gid)
-        # As a session's child, but accounts of services have no shell and may have expired, which counts for logins.
+        # Like a session's child, but without the account rules: they apply to logins, and a service's account may have
+        # no shell or have expired.
         setup = Setup(
             descriptors=(NULL, writer, writer),
             inherited=inherited,
@@ -291,7 +292,7 @@ def _run(service: Service, entry: pwd.struct_passwd) -> NoReturn:
 
 
 def _environment(name: str, entry: pwd.struct_passwd) -> dict[bytes, bytes]:
-    """What a login would have, and nothing of the server's: its environment may hold tokens."""
+    """The environment of a login, and nothing of the server's environment, which may hold tokens."""
     user = os.fsencode(entry.pw_name)
     return {
         b"HOME": os.fsencode(entry.pw_dir) or b"/",
@@ -304,7 +305,7 @@ def _environment(name: str, entry: pwd.struct_passwd) -> dict[bytes, bytes]:
 
 
 def _read(pipe: int) -> bytes | None:
-    """What can be read now; empty at the end of the output, None if there is nothing now."""
+    """The output that can be read now; empty at its end, None if there is none at present."""
     try:
         return os.read(pipe, READ_BYTES)
     except BlockingIOError:

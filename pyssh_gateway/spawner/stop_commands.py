@@ -1,7 +1,7 @@
-"""What is run at a stop: the configuration's commands, and the request to Fly's API; with the spawner's own rights.
+"""Commands of a stop: the configuration's commands, and the request to Fly's API, both with the spawner's own rights.
 
-The monitor asks for these by number and never says what they are. What comes out of them goes into a pipe whose other
-end is the monitor's; the spawner reads none of it, and an answer from the network is copied by a process of its own.
+The monitor asks for them by number and can't choose their content. Their output goes into a pipe whose other end is the
+monitor's. The spawner reads none of it, and an answer from the network is copied by a process of its own.
 """
 
 import os
@@ -19,23 +19,23 @@ from pyssh_gateway.system.privileges import become
 SHELL = "/bin/sh"
 
 CANNOT_RUN = 126
-"""Exit status when a command can't be run at all: the shell's."""
+"""Exit status when a command can't be run at all, as in a shell."""
 
 ANSWER_SECONDS = 30
-"""When nobody waits for the API's answer any more, whatever has become of the monitor that asked."""
+"""Timeout for the API's answer, which also ends the process if the monitor that asked is gone."""
 
 ANSWER_BYTES = 64 * 1024
-"""More than this of an answer is not copied."""
+"""How much of an answer is copied."""
 
 NOBODY = 65534
-"""The ids of nobody, whether the account exists or not (the kernel's overflowuid): they own nothing."""
+"""The uid and gid of nobody (the kernel's overflowuid), which own nothing, whether the account exists or not."""
 
 
 class StopCommands(msgspec.Struct, frozen=True):
-    """What there is to run: `commands` are the hooks and then `stop.command`, in the environment `environ`.
+    """What can be run: `commands` are the hooks and then `stop.command`, with the environment `environ`.
 
-    `api` is the path of the socket of Fly's API and `request` what is sent there; empty if it can't be, for the reason
-    `no_suspend`.
+    `api` is the path of the socket of Fly's API and `request` is sent there. `request` is empty if a suspend is
+    impossible, for the reason `no_suspend`.
     """
 
     commands: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ class StopCommands(msgspec.Struct, frozen=True):
 
 
 def start_command(stop: StopCommands, index: int, *, inherited: Inherited) -> Starting:
-    """Start the command of that index; its one descriptor has its output and its errors. Raises SpawnError."""
+    """Start the command `index`; its one descriptor is a pipe with its output and errors. Raises SpawnError."""
     if not 0 <= index < len(stop.commands):
         raise SpawnError(f"the configuration has no command {index} for a stop")
     argv = [SHELL, "-c", stop.commands[index]]
@@ -58,7 +58,7 @@ def start_command(stop: StopCommands, index: int, *, inherited: Inherited) -> St
 
 
 def start_suspend(stop: StopCommands, *, inherited: Inherited) -> Starting:
-    """Send the request; the one descriptor has the answer as it came, or a line that says what failed."""
+    """Send the request; the one descriptor is a pipe with the answer as it came, or a line with the error."""
     if not stop.request:
         raise SpawnError(stop.no_suspend)
 
@@ -70,7 +70,7 @@ def start_suspend(stop: StopCommands, *, inherited: Inherited) -> Starting:
 
 
 def _start(work: Work, inherited: Inherited) -> Starting:
-    """Fork a process group that does `work` with its output in a pipe. It is ready when it leads that group."""
+    """Fork a child that does `work` with its output in a pipe. It is ready when it leads its process group."""
     try:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         setup = Setup(
@@ -92,10 +92,10 @@ def _start(work: Work, inherited: Inherited) -> Starting:
 
 
 def _send(path: str, request: bytes) -> None:
-    """Connect with the rights that there are, give them up, send `request` and copy what is answered.
+    """Connect with the spawner's rights, give them up, send `request` and copy the answer.
 
-    The monitor gets bytes and no connection: by that it could ask for the machine's identity (`/v1/tokens/oidc`) or for
-    other machines.
+    The monitor gets the answer's bytes, not the connection: with that it could ask for the machine's identity
+    (`/v1/tokens/oidc`) or for other machines.
     """
     with socket.socket(socket.AF_UNIX) as api:
         api.settimeout(ANSWER_SECONDS)
@@ -112,5 +112,5 @@ def _send(path: str, request: bytes) -> None:
             while left > 0 and (chunk := api.recv(min(left, 4096))):
                 os.write(1, chunk)
                 left -= len(chunk)
-        except ConnectionError:  # closed without an answer, or after it: whoever reads it sees which
+        except ConnectionError:  # closed without an answer, or after it: the reader sees which
             pass

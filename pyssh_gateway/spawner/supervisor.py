@@ -1,11 +1,12 @@
-"""The spawner's life: it keeps a monitor running, does what that and postauth processes ask, reaps, and ends with it.
+"""The spawner's life: it keeps a monitor running, serves its requests and those of postauth processes, and reaps.
 
-Single-threaded and without an event loop, because it forks. It sleeps in one poll(2) on the askers' sockets, the signal
-pipe, the processes that are starting and what services write, and makes no system call while nothing happens. It never
-waits anywhere else, least of all for what a user's process or the monitor does.
+Single-threaded and without an event loop, because it forks. It sleeps in one poll(2) on the sockets to the monitor and
+postauth processes, the signal pipe, the processes that are starting and the services' output, and makes no system call
+while nothing happens. It never waits anywhere else, least of all for a user's process or the monitor. It ends when the
+monitor has ended for good.
 
-Where it is the first process of a machine or a container, it is all that an init has to be: it reaps what others leave
-behind, and stop signals reach it although the kernel keeps them from a first process that has no handlers.
+As the first process of a machine or a container, it does all that an init must: it reaps orphans, and it has handlers
+for stop signals, which the kernel does not deliver to a first process without handlers.
 """
 
 import os
@@ -39,28 +40,28 @@ from pyssh_gateway.spawner.servers import Servers, Watched
 from pyssh_gateway.spawner.services import Services
 
 STOP_MARGIN_SECONDS = 2.0
-"""How much longer than its drain time the monitor may take to leave before it is killed, and after its end the postauth
-processes that are still there."""
+"""How much longer than its drain time the monitor may take to end before it is killed. After its end, the remaining
+postauth processes have the same time."""
 
 SAME_SIGNAL_SECONDS = 0.2
-"""Stop signals that arrive within this time of the first are the same wish: what is sent to a whole process group comes
-once directly and once more through make, which passes it on."""
+"""Stop signals that arrive within this time of the first count as the same one: a signal to a whole process group
+arrives once directly and once more through make, which passes it on."""
 
 SERVICES_AFTER_SECONDS = 1.0
-"""Services start when the first session has, or so long after the monitor: a login that waits for this very start has a
-network to cross and would share the processors with them. A service may be as slow as dockerd."""
+"""Services start after the first session, or this long after the monitor. A login that waits for this very start has a
+network to cross, and should not share the processors with them: a service may be as slow as dockerd."""
 
 BOOT_SECONDS = 60.0
-"""Services wait for what is made at boot, and no longer than this: a file system that hangs does not keep them away."""
+"""How long services wait for the boot steps at most: a file system that hangs must not prevent them."""
 
 MAX_HELD = 1000
-"""Requests that wait for an account to be made. More than people ask for in that time."""
+"""How many requests may wait for an account to be made: more than users make in that time."""
 
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 
 class Supervisor:
-    """Runs monitors, one at a time, until one ends on its own account, and what they want."""
+    """Runs monitors, one at a time, until one ends by itself, and serves their requests."""
 
     def __init__(
         self,
@@ -131,7 +132,7 @@ class Supervisor:
         self._motd.want(now)
         self._monitor.start(now)
         self._tick()
-        self._processes.import_ssh()  # beside the monitor, which loads keys meanwhile
+        self._processes.import_ssh()  # in parallel with the monitor, which loads keys now
         while self._code is None or self._services.running or self._servers.running:
             self._wait()
             self._handle_signals()
@@ -140,7 +141,7 @@ class Supervisor:
         return self._code
 
     def _wait(self) -> None:
-        """Sleep until something arrives (a signal, a request, what a service wrote) or is due, and take it."""
+        """Sleep until something arrives (a signal, a request, a service's output) or is due; handle what arrived."""
         poller = select.poll()
         acts = {}
         for descriptor, events, act in self._watched():
@@ -150,7 +151,7 @@ class Supervisor:
             acts[descriptor](happened)
 
     def _watched(self) -> Iterator[Watched]:
-        """What to poll."""
+        """The descriptors to poll."""
         link, booting, children = self._monitor.link, self._booting, self._requests.children
         yield self._signals, select.POLLIN, _nothing
         if link.is_open and link.events:
@@ -160,7 +161,7 @@ class Supervisor:
         yield from self._servers.watched()
         if booting is not None:
             yield booting.fileno(), select.POLLIN, partial(self._hear_of_boot, booting)
-        # Without room for their lines they wait in the pipe, and then the service does.
+        # While there is no room for services' lines, leave them in the pipe; when that is full, the service waits.
         for pipe in [] if self._news.full and self._code is None else self._services.pipes:
             yield pipe, select.POLLIN, partial(self._hear_service, pipe)
 
@@ -170,7 +171,7 @@ class Supervisor:
         return None if next_at is None else max(0.0, next_at - time.monotonic()) * 1000
 
     def _next_at(self) -> float | None:
-        """When there is something to do although nothing has happened."""
+        """When the next thing is due, if nothing happens before."""
         parts = (self._services, self._requests, self._servers, self._monitor, self._late, self._reloading, self._motd)
         times = [part.next_at() for part in (*parts, self._records)]
         if self._services_at is not None:
@@ -191,12 +192,12 @@ class Supervisor:
             self._services_at = None
             self._services.start(now)
         if self._stop_request is not None and not self._services.running:
-            self._monitor.link.send_more()  # how they ended comes before that they have
+            self._monitor.link.send_more()  # the events of their ends go before the answer
             self._report(protocol.Done(self._stop_request))
             self._stop_request = None
 
     def _end(self, code: int) -> None:
-        """There is no monitor any more, and is to be none: what still runs for the server ends, then this does."""
+        """There is no monitor any more, and there will be none: end the server's other processes, then the spawner."""
         self._code = code
         self._stop_services()
         self._reloading.close()
@@ -206,7 +207,7 @@ class Supervisor:
     # -- boot and services ------------------------------------------------------------------------------------------
 
     def _hear_of_boot(self, booting: Booting, _happened: int) -> None:
-        """Take one step that was done at boot, and serve the requests that have waited for it."""
+        """Read one step that was done at boot, and serve the requests that have waited for it."""
         step = booting.read()
         if step is None:
             self._booting = None
@@ -220,14 +221,14 @@ class Supervisor:
         self._services.read(pipe, time.monotonic())
 
     def _session_started(self, greets: bool) -> None:
-        """A login does not share the processors with services any more, and the next one is shown what is new."""
+        """A session has started: start the services now, and, if it showed the message of the day, refresh that."""
         if greets:
             self._motd.want(time.monotonic())
         if self._services_at is not None:
             self._services_at = time.monotonic()
 
     def _stop_services(self) -> None:
-        """Have the services end, and start none that has not been yet. The monitor waits for that, and has time to."""
+        """Stop the services, and start no others. The monitor waits for their end, and gets the time for it."""
         self._services_at = None
         if self._services.stopping:
             return
@@ -235,17 +236,17 @@ class Supervisor:
         self._monitor.allow_more(self._services.stop_seconds)
 
     def _reread(self) -> None:
-        """The configuration has been read again: what may be asked for goes by it, and the monitor is told."""
+        """The configuration has been read again: apply its permissions and settings, and tell the monitor."""
         self._permissions = self._reloading.permissions
         self._requests.permit(self._permissions)
         self._stop_within = self._reloading.config.stop.drain + STOP_MARGIN_SECONDS
         self._motd.enabled = self._reloading.config.session.update_motd
         self._report(protocol.Reread())
 
-    # -- what the monitor asks ----------------------------------------------------------------------------------------
+    # -- requests of the monitor --------------------------------------------------------------------------------------
 
     def _hear_monitor(self, happened: int) -> None:
-        """Something has happened on the monitor's link."""
+        """Handle the events `happened` on the monitor's link."""
         link = self._monitor.link
         if happened & select.POLLOUT:
             link.send_more()
@@ -261,7 +262,7 @@ class Supervisor:
             self._answer(request)
 
     def _answer(self, request: protocol.MonitorRequest) -> None:
-        """Do what the monitor asks, now or when what that needs is there."""
+        """Serve a request of the monitor, now or when the account that it needs has been made."""
         guarded(request, self._do, self._send, say)
 
     def _do(self, request: protocol.MonitorRequest) -> None:
@@ -288,11 +289,11 @@ class Supervisor:
         self._send(report, [])
 
     def _send(self, report: protocol.Report, descriptors: list[int]) -> None:
-        """To the monitor that is there."""
+        """Send to the present monitor."""
         self._monitor.link.report(report, descriptors)
 
     def _not_sessions(self, spawner: int) -> set[int]:
-        """Our children that run for no session: the server's own processes, services, what works at boot or a stop."""
+        """Our children that run for no session: the server's own processes, services, processes of a boot or a stop."""
         ours = {self._monitor.pid} | self._servers.pids | self._requests.children.pids | self._reloading.pids
         ours |= self._motd.pids
         if self._booting is not None:
@@ -307,7 +308,7 @@ class Supervisor:
             arrived = os.read(self._signals, 4096)
         except BlockingIOError:
             return
-        # Of a Ctrl-C that comes together with somebody's SIGTERM, the Ctrl-C is what a person meant.
+        # Sorted, so that SIGINT comes before SIGTERM: if both have arrived, the Ctrl-C is what a person meant.
         for number in sorted(arrived):
             now = time.monotonic()
             if number == signal.SIGHUP and not self._terminal.is_gone():
@@ -317,7 +318,7 @@ class Supervisor:
         self._reap()
 
     def _stop(self, number: int, now: float) -> None:
-        """Somebody wants the server to end; who says so again does not want to wait for anything."""
+        """A stop signal has arrived: end the server. A second one kills everything at once."""
         self._reloading.close()
         if self._stop_asked_at is None:
             self._stop_asked_at = now
@@ -331,7 +332,7 @@ class Supervisor:
             self._servers.kill_all(now)
 
     def _reap(self) -> None:
-        """Collect every child that has ended. The monitor comes last: what ended with it is the next one's no more."""
+        """Reap every child that has ended. The monitor comes last, so that the next one is not told of the others."""
         monitor_status = None
         while (ended := _next_ended()) is not None:
             pid, status = ended
@@ -356,11 +357,11 @@ class Supervisor:
         if code is not None:
             self._end(code)
         elif self._services_at is None:
-            self._services.keep_running(time.monotonic())  # the monitor may have had them stopped
+            self._services.keep_running(time.monotonic())  # the monitor that ended may have stopped them
 
 
 def _next_ended() -> tuple[int, int] | None:
-    """The next child that has ended and its status, as waitpid(2) gives them; None: none for now."""
+    """The next child that has ended and its status, as from waitpid(2); None: none at present."""
     try:
         pid, status = os.waitpid(-1, os.WNOHANG)
     except ChildProcessError:
@@ -369,10 +370,10 @@ def _next_ended() -> tuple[int, int] | None:
 
 
 def _nothing(_happened: int) -> None:
-    """The signals are looked at after everything else."""
+    """For the signal pipe: `run` handles the signals after everything else."""
 
 
 def say(text: str) -> None:
-    """The spawner has no log of its own: what it has to say goes to standard error, a line at a time."""
+    """Write a message to standard error, a line at a time: the spawner has no log of its own."""
     with suppress(OSError):
         os.write(2, f"pyssh-gateway: {text}\n".encode(errors="backslashreplace"))

@@ -1,7 +1,7 @@
-"""The file with what clients are told before they log in (`listen.banner`), read when the configuration is.
+"""The file with the banner that clients get before login (`listen.banner`), read together with the configuration.
 
-The server's account may not be able to read it, and a reload reads it again, so it is read with the rights of the
-start. From here on the configuration has the text.
+The server's account may not be able to read the file, so it is read with the rights of the start, and again at each
+reload. From then on the configuration has the text.
 """
 
 import os
@@ -16,7 +16,7 @@ _FILE = "file:"
 
 
 def with_text(config: Config) -> tuple[Config, list[str]]:
-    """`config` with the text of its banner in the place of the file's name, or as it is, and what is wrong then."""
+    """`config` with the banner's text instead of the file's name; or `config` unchanged, and the problems."""
     banner = config.listen.banner
     if not banner.startswith(_FILE):
         return config, []
@@ -33,7 +33,7 @@ def with_text(config: Config) -> tuple[Config, list[str]]:
 
 
 def _read(path: str) -> str:
-    """The file's text, or more of it than is allowed. What is no file (a pipe would be waited for) is an OSError."""
+    """The file's text, up to one byte more than allowed. Raises OSError, also for a pipe, which would block."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -1,6 +1,6 @@
-"""The listening sockets beside the one for clients: for people on the machine who ask, and for Prometheus.
+"""The listening sockets beside the one for clients: the control socket and the one for Prometheus.
 
-No client needs them, so one that can't be had is said and is no reason not to start.
+No client needs them, so one that can't be bound is reported, and does not prevent the start.
 """
 
 import errno
@@ -19,11 +19,11 @@ WITHOUT = {
     "control": "pyssh-gateway status and keys will not reach this server (set control to another path)",
     "metrics": "there will be no figures (set it to another place)",
 }
-"""What it means not to have one of the sockets beside the one for clients."""
+"""The consequence of not having one of these sockets."""
 
 
 def _bind_control(path: str, say: Say) -> socket.socket | None:
-    """The socket at which people on the machine ask; without it everything else works, so that is no reason to stop.
+    """The control socket, for commands on this machine. All else works without it, so a failure is only reported.
 
     Raises `Occupied` if another server has it.
     """
@@ -37,7 +37,7 @@ def _bind_control(path: str, say: Say) -> socket.socket | None:
 
 
 def _bind_metrics(place: str, listen: Listen, say: Say) -> socket.socket | None:
-    """The socket at which figures are served. As with `_bind_control`, nothing else needs it."""
+    """The socket for metrics. As with `_bind_control`, a failure is only reported."""
     try:
         if place.startswith("/"):
             return control_socket.bind_control(place)
@@ -56,9 +56,9 @@ def _bind_metrics(place: str, listen: Listen, say: Say) -> socket.socket | None:
 
 
 def begin(config: Config, listen: Listen, say: Say) -> LateSockets:
-    """All of them, made now or, where another server still has one, as soon as it can be had.
+    """All of these sockets, bound now or, if another server still has one, as soon as it is free.
 
-    `listen` makes a listening TCP socket, or raises `OSError`; `say` is for the person who started us.
+    `listen` makes a listening TCP socket, or raises `OSError`; `say` tells the person who started the server.
     """
     places: dict[str, Callable[[], socket.socket | None]] = {}
     path = control_socket.server_path(config.control, config.keys_dir)

@@ -1,7 +1,7 @@
-"""`serve --debug`: a second server beside the one that is in use, to watch a login fail.
+"""`serve --debug`: a second server beside the one that is in use, to find out why a login fails.
 
-It has the configuration of that one and a log of its own, on the terminal. It changes nothing that the other one has:
-its state is in a directory that goes with it, it makes nothing at boot, and stops no machine. sshd's `-d` is the model.
+It uses the same configuration, and has its own log on the terminal. It changes nothing of the other server: its state
+is in a temporary directory, it makes nothing at boot, and never stops the machine. sshd's `-d` is the model.
 """
 
 import os
@@ -27,7 +27,7 @@ OVERRIDES: dict[str, object] = {
     "boot.account": [],
     "boot.service": [],
 }
-"""What the configuration says of the machine, and what two servers can't share."""
+"""Overrides for the settings that concern the machine, and for those that two servers can't share."""
 
 
 def serve_debug(options: Options, environ: MutableMapping[str, str]) -> int:
@@ -35,7 +35,7 @@ def serve_debug(options: Options, environ: MutableMapping[str, str]) -> int:
     configured = source.read(options.config, environ, {}).values.get("keys_dir", "keys")
     directory = Path(mkdtemp(prefix="pyssh-gateway-debug-"))
     try:
-        directory.chmod(0o711)  # the account of the network side goes through to what is made for it
+        directory.chmod(0o711)  # the network side's account has to get to its files below
         copy_host_keys(Path(str(configured)), directory / "keys")
         state = {"keys_dir": str(directory / "keys"), "audit_dir": str(directory / "audit")}
         options.overrides = OVERRIDES | state
@@ -46,7 +46,7 @@ def serve_debug(options: Options, environ: MutableMapping[str, str]) -> int:
 
 
 def copy_host_keys(keys_dir: Path, place: Path) -> None:
-    """Copy what is in `keys_dir` of host keys to the new directory `place`: clients know the machine by them."""
+    """Copy the host keys in `keys_dir` to the new directory `place`: clients know the machine by them."""
     place.mkdir(mode=0o755)
     for path in sorted(keys_dir.glob("ssh_host_*")):
         copy2(path, place / path.name)

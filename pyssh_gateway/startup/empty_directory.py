@@ -1,6 +1,6 @@
-"""The directory that becomes the root of what strangers meet: root's, empty, and nobody else's to write to.
+"""The root directory of preauth processes: it belongs to root, is empty, and nobody else can write to it.
 
-As sshd's /run/sshd (PRIVSEP_PATH), which it checks alike (sshd.c, main).
+Like sshd's /run/sshd (PRIVSEP_PATH), with the same checks (sshd.c, main).
 """
 
 import os
@@ -9,22 +9,22 @@ import stat
 from pyssh_gateway.system.modes import OTHERS_MAY_WRITE
 
 EMPTY_DIRECTORY = "/run/pyssh-gateway/empty"
-"""On every machine with a /run. Where that is not kept, it is made again at the next start."""
+"""The same path on every machine. /run is usually emptied at boot; then the next start makes the directory again."""
 
 _MODE = 0o755
 
 
 class UnfitDirectory(Exception):
-    """The directory can't be made, or is not what it has to be; the text says what to do."""
+    """The directory can't be made, or fails a check; the text says what to do."""
 
 
 def open_empty_directory(path: str = EMPTY_DIRECTORY) -> int:
     """Make the directory if it is missing, and open it; for root only. Raises `UnfitDirectory`.
 
-    The descriptor is good for `preauth.sandbox.enter` even if the directory is removed meanwhile.
+    The descriptor can be used for `preauth.sandbox.enter` even if the directory is removed meanwhile.
     """
     try:
-        os.makedirs(path, _MODE, exist_ok=True)  # noqa: PTH103 - its mode is for the last one alone
+        os.makedirs(path, _MODE, exist_ok=True)  # noqa: PTH103 - the mode is for the last directory only
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise UnfitDirectory(f"can't use {path} as an empty directory: {error.strerror}") from error

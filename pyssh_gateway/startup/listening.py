@@ -1,4 +1,4 @@
-"""The sockets at which clients arrive: bound by ourselves, or passed by whoever started us.
+"""The sockets for clients: bound by the server, or passed by the process that started it.
 
 A client may be waiting for this very start, so nothing heavy is imported here.
 """
@@ -21,8 +21,8 @@ BACKLOG = 1024
 
 PORT_SECONDS = 1.0
 PORT_PAUSE_SECONDS = 0.05
-"""How long to try for a port that is taken, and how often: a monitor without its spawner lets go within milliseconds. A
-person who starts a second server by mistake does not want to wait for longer to be told."""
+"""How long to try for a port that is in use, and how often. A monitor without its spawner closes its port within
+milliseconds. Somebody who starts a second server by mistake should not wait longer for the error."""
 
 
 class CannotStart(Exception):
@@ -34,7 +34,7 @@ class CannotStart(Exception):
 
 
 def open_sockets(endpoints: tuple[Endpoint, ...] | None, environ: MutableMapping[str, str]) -> list[socket.socket]:
-    """The sockets that we were started with, or else one at each of `endpoints`; none where those are not known.
+    """The sockets that were passed to us, or else one at each of `endpoints`; none if those are not known.
 
     Raises CannotStart.
     """
@@ -42,7 +42,7 @@ def open_sockets(endpoints: tuple[Endpoint, ...] | None, environ: MutableMapping
 
 
 def inherited(environ: MutableMapping[str, str]) -> list[socket.socket]:
-    """The listening sockets that we were started with (systemd); where they listen is not for us to say."""
+    """The listening sockets that were passed to us (by systemd), which has chosen their addresses."""
     try:
         sockets = list(socket_activation.take(environ, os.getpid()))
     except socket_activation.ActivationError as error:
@@ -53,7 +53,7 @@ def inherited(environ: MutableMapping[str, str]) -> list[socket.socket]:
 
 
 def listen_at_each(endpoints: tuple[Endpoint, ...]) -> list[socket.socket]:
-    """A listening socket at each of `endpoints`. Raises CannotStart, with a line for each that can't be had."""
+    """A listening socket at each of `endpoints`. Raises CannotStart, with a line for each that can't be bound."""
     sockets: list[socket.socket] = []
     problems: list[str] = []
     for endpoint in endpoints:
@@ -69,10 +69,10 @@ def listen_at_each(endpoints: tuple[Endpoint, ...]) -> list[socket.socket]:
 
 
 def listen(endpoint: Endpoint, *, ipv6_only: bool = False) -> socket.socket:
-    """A listening socket; from here on a client's connection succeeds. `ipv6_only`: `::` does not mean IPv4, too.
+    """A listening socket; from here on clients can connect. `ipv6_only`: `::` does not include IPv4.
 
-    Where another server listens it is tried again for a moment: the monitor of a server that was killed lets go of its
-    port as soon as it notices.
+    If another server listens there, try again for a moment: the monitor of a server that was killed closes its port as
+    soon as it notices.
     """
     until = time.monotonic() + PORT_SECONDS
     while True:
@@ -96,13 +96,13 @@ def listen_once(endpoint: Endpoint, *, ipv6_only: bool = False) -> socket.socket
 
 
 def endpoints_in(config: "Config") -> tuple[Endpoint, ...]:
-    """Where the server of a configuration listens, if it is not given sockets."""
+    """The endpoints where a server with this configuration listens, unless it is given sockets."""
     address = config.listen.address
     return endpoints_of(address if isinstance(address, str) else list(address), config.listen.port) or ()
 
 
 def unavailable(endpoints: tuple[Endpoint, ...]) -> dict[Endpoint, OSError]:
-    """Which of `endpoints` a server could not listen on now, and why. Nobody can connect there meanwhile."""
+    """The `endpoints` on which a server could not listen now, and why. The test never accepts a connection."""
     problems = {}
     for endpoint in endpoints:
         try:
@@ -113,7 +113,7 @@ def unavailable(endpoints: tuple[Endpoint, ...]) -> dict[Endpoint, OSError]:
 
 
 def _bound(endpoint: Endpoint, *, ipv6_only: bool) -> socket.socket:
-    """A socket that is bound and does not listen yet: where another one listens, that fails. Raises `OSError`."""
+    """A socket that is bound, and does not listen yet. Raises `OSError`, also if another socket listens there."""
     family = socket.AF_INET6 if ":" in endpoint[0] else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -128,17 +128,17 @@ def _bound(endpoint: Endpoint, *, ipv6_only: bool) -> socket.socket:
 
 
 def _has_ipv4(port: int, endpoints: tuple[Endpoint, ...]) -> bool:
-    """Whether an IPv4 address is listed with that port: a socket for both would be in its way."""
+    """Whether an IPv4 address is listed with that port: it conflicts with an IPv6 socket that includes IPv4."""
     return any(":" not in other and number == port for other, number in endpoints)
 
 
 def shown_name(sock: socket.socket) -> str:
-    """Where `sock` listens."""
+    """The address and port where `sock` listens, as text."""
     return shown_endpoint(*sock.getsockname()[:2])
 
 
 def say(text: str) -> None:
-    """A line for the person who started us; that nobody can hear it is no reason not to start."""
+    """Print a line for the person who started the server; errors are ignored, so that they don't prevent the start."""
     try:
         os.write(2, f"pyssh-gateway: {text}\n".encode(errors="backslashreplace"))
     except OSError:

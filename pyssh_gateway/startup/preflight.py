@@ -1,6 +1,6 @@
-"""All that can be wrong before anything runs: accounts, key files, directories, the network side's account.
+"""The checks before anything runs: accounts, key files, directories, the network side's account.
 
-It is found at once and said together, by a start, by `check`, and by a reload.
+All problems are found and reported together, by a start, by `check`, and by a reload.
 """
 
 import os
@@ -12,15 +12,16 @@ from pyssh_gateway.config.types import Config
 from pyssh_gateway.system.accounts import monitor_account
 
 MAKE_ACCOUNT = "useradd --system --no-create-home --shell /usr/sbin/nologin"
-"""How to make an account that only a process runs as; its name follows."""
+"""The command that makes an account for a process; the account's name follows."""
 
 _EVERYBODY_MAY_WRITE = 0o002
 
 
 def start_problems(config: Config) -> tuple[list[str], Mapping[str, str]]:
-    """Why the server can't be started with `config`, a line each, and the key files passed over, with why.
+    """The problems that prevent a start with `config`, a line each; and the key files to skip, with the reasons.
 
-    Many a key file is an account's own, which must not be able to keep everybody else out by what it does to it.
+    Unusable key files are skipped if other keys let somebody in: many a key file belongs to an account, which must not
+    be able to lock everybody else out by damaging it.
     """
     unusable = unusable_key_files(config)
     passed_over = unusable if others_let_in(config, unusable) else {}
@@ -29,8 +30,8 @@ def start_problems(config: Config) -> tuple[list[str], Mapping[str, str]]:
 
 
 def config_problems(config: Config) -> list[str]:
-    """What is wrong with `config` on whatever machine, beyond what reading it has shown, a line each."""
-    # Late: nothing before the bind needs them.
+    """The problems of `config` that do not depend on the machine, beyond those of the parser, a line each."""
+    # Late: not needed before the socket is bound.
     from pyssh_gateway.core.login_rules import chroot_problems
     from pyssh_gateway.core.transfers.sftp_options import problem_of
 
@@ -47,7 +48,7 @@ def config_problems(config: Config) -> list[str]:
 
 
 def login_problems(config: Config, passed_over: Collection[str] = ()) -> list[str]:
-    """What is wrong with the accounts and key files that `config` names, a line each, but for files `passed_over`."""
+    """The problems of the accounts and key files that `config` names, a line each; without the files `passed_over`."""
     me = pwd.getpwuid(os.geteuid())
     made_at_boot = _made_at_boot(config)
     problems: list[str] = []
@@ -68,7 +69,7 @@ def login_problems(config: Config, passed_over: Collection[str] = ()) -> list[st
 
 
 def chroot_directory_problems(config: Config) -> list[str]:
-    """Which logins' root directories their sessions could not enter now. A start is not kept back by that."""
+    """The root directories of logins that their sessions could not enter now. This does not prevent a start."""
     from pyssh_gateway.core.transfers.sftp_options import expanded
     from pyssh_gateway.spawner.processes import chroot
 
@@ -84,11 +85,11 @@ def chroot_directory_problems(config: Config) -> list[str]:
 
 
 def key_file_problems(config: Config, passed_over: Collection[str] = ()) -> dict[str, str]:
-    """The key files that can't be read or trusted, but for those `passed_over`, and a line about each.
+    """The key files that can't be read or trusted, without those `passed_over`, and a line about each.
 
-    Ownership can't be judged while an account is still to be made: what is wrong with the files is said later then.
+    While an account is still to be made, ownership can't be checked: then nothing is checked here, but later.
     """
-    from pyssh_gateway.spawner.key_files import open_trusted  # late: nothing before the bind needs it
+    from pyssh_gateway.spawner.key_files import open_trusted  # late: not needed before the socket is bound
 
     problems: dict[str, str] = {}
     users_made = {login.user for login in config.login} & _made_at_boot(config)
@@ -105,7 +106,7 @@ def key_file_problems(config: Config, passed_over: Collection[str] = ()) -> dict
 
 
 def _made_at_boot(config: Config) -> set[str]:
-    """The accounts that are made at boot if they are not there, which root can do."""
+    """The accounts that are made at boot if they are missing; none without root."""
     return {account.user for account in config.boot.account} if os.geteuid() == 0 else set()
 
 
@@ -118,8 +119,8 @@ def _is_there(user: str) -> bool:
 
 
 def unusable_key_files(config: Config) -> dict[str, str]:
-    """The key files that can't be read or trusted now, and what is wrong: the end of a sentence that names the file."""
-    from pyssh_gateway.spawner.key_files import open_trusted  # late: nothing before the bind needs it
+    """The key files that can't be read or trusted now, and why: the end of a sentence that names the file."""
+    from pyssh_gateway.spawner.key_files import open_trusted  # late: not needed before the socket is bound
 
     there = {entry.pw_name for entry in pwd.getpwall()} if config.boot.account else set()
     to_come = {account.user for account in config.boot.account} - there
@@ -130,13 +131,13 @@ def unusable_key_files(config: Config) -> dict[str, str]:
         except FileNotFoundError:
             unusable[path] = "is not there"
         except OSError as error:
-            if not users & to_come:  # whose it is can't be said of accounts that are to come
+            if not users & to_come:  # ownership can't be checked for accounts that are still to be made
                 unusable[path] = f"can't be read: {error.strerror or error}"
     return unusable
 
 
 def others_let_in(config: Config, unusable: Collection[str]) -> bool:
-    """Whether somebody could get in without the key files `unusable`: then a start without them is better than none."""
+    """Whether there are other keys than those in `unusable`: then a start without these is better than none."""
     specs = [spec for login in config.login for spec in login.keys]
     return any(
         kind not in {"file", "ca"} or path not in unusable for kind, _, path in (s.partition(":") for s in specs)
@@ -144,13 +145,13 @@ def others_let_in(config: Config, unusable: Collection[str]) -> bool:
 
 
 def place_problems(config: Config) -> list[str]:
-    """What is wrong with the directories of the server's state, and with the account of its network side."""
+    """The problems of the state directories, the time zone, and the accounts of the server's own processes."""
     problems = []
     for key, directory in (("keys_dir", config.keys_dir), ("audit_dir", config.audit_dir)):
         try:
             mode = os.stat(directory).st_mode  # noqa: PTH116 - pathlib would take longer to import than all of this
         except OSError:
-            continue  # made when it is needed, or the reason is said then
+            continue  # it is made when it is needed; a failure is reported then
         if mode & _EVERYBODY_MAY_WRITE:
             problems.append(f"{key}: everybody may write to {directory}: run chmod o-w {directory}")
     problems += host_key_place_problems(config)
@@ -167,7 +168,10 @@ def place_problems(config: Config) -> list[str]:
 
 
 def name_problems(config: Config) -> list[str]:
-    """What the names of the accounts alone tell on any machine: which are to be another's, for a server of root's."""
+    """The problems that the accounts' names alone show, on any machine, for a server that root starts.
+
+    Each of the server's own accounts must differ from root, from the logins' and from the other one.
+    """
     users, problems = {"root", *(login.user for login in config.login)}, []
     if config.account in users:
         problems.append(f"account: the network side can't run as {config.account}: name an account of its own")
@@ -178,7 +182,7 @@ def name_problems(config: Config) -> list[str]:
 
 
 def account_problems(config: Config) -> list[str]:
-    """Why the network side can't run as its account: that is somebody else's, by this name or by another of the uid."""
+    """Why the network side can't run as its account: it is missing, or it is root's or a login's, by name or by uid."""
     others = {"root", *(login.user for login in config.login)}
     if config.account in others:
         return [f"account: the network side can't run as {config.account}: name an account of its own"]
@@ -199,14 +203,14 @@ def account_problems(config: Config) -> list[str]:
 
 
 def preauth_account_problems(config: Config) -> list[str]:
-    """Why strangers can't be served as `preauth_account`, which is to have nothing, and to be nobody else."""
+    """Why `preauth_account` can't serve connections before login: it must be an account of its own, by name and uid."""
     name = config.preauth_account
     try:
         uid = pwd.getpwnam(name).pw_uid
     except KeyError:
         return [f"preauth_account: there is no account {name} on this machine: make it with {MAKE_ACCOUNT} {name}"]
     others = ["root", *(login.user for login in config.login)]
-    with suppress(KeyError):  # said by `account_problems`
+    with suppress(KeyError):  # reported by `account_problems`
         others.append(monitor_account(config.account).pw_name)
     for other in others:
         try:
@@ -221,11 +225,11 @@ def preauth_account_problems(config: Config) -> list[str]:
 
 
 def host_key_place_problems(config: Config) -> list[str]:
-    """Why a host key that is missing could not be made; each start would have another one."""
+    """Why a missing host key could not be made and kept. Without this check, each start would have another one."""
     directory = config.keys_dir
     if os.access(directory, os.W_OK | os.X_OK) or not os.access(directory, os.F_OK):
         return []
-    from pathlib import Path  # late: a machine on which something is wrong
+    from pathlib import Path  # late: only for a machine with a problem
 
     from pyssh_gateway.keys.host_keys import key_path
 
@@ -241,9 +245,9 @@ def host_key_place_problems(config: Config) -> list[str]:
 
 
 def revoked_list_problems(config: Config) -> dict[str, str]:
-    """The lists of what is revoked that can't be used now, and why. Nobody gets in while there is one.
+    """The revocation lists that can't be used now, and why. While there is one, nobody can log in.
 
-    It is no reason not to start: a service of the server's own may be what fetches it.
+    This does not prevent a start: one of the server's own services may be what fetches the list.
     """
     if not config.keys.revoked_lists:
         return {}
@@ -262,18 +266,19 @@ def revoked_list_problems(config: Config) -> dict[str, str]:
 
 
 def readable_files(config: Config) -> dict[str, frozenset[str]]:
-    """The files that the monitor may have opened, and which accounts may own each beside root.
+    """The files that the spawner may open for the monitor, and which accounts beside root may own each.
 
-    A list of what is revoked is no account's own: that could let itself in again. Nor is a host certificate.
+    No account may own a revocation list, because it could remove its own key from it. Nor a host certificate.
     """
     files = (*revoked_files(config), *(path for path, _ in certificate_files(config)))
     return key_files(config) | dict.fromkeys(files, frozenset())
 
 
 def certificate_files(config: Config) -> tuple[tuple[str, bool], ...]:
-    """Where certificates of host keys are, and whether each has to be there.
+    """The paths of the host keys' certificates, and whether each has to exist.
 
-    Those that are named have to be; the others are beside their keys, where ssh-keygen puts them.
+    Certificates named in the configuration have to exist; the others are optional, and lie beside their keys, where
+    ssh-keygen puts them.
     """
     from pathlib import Path  # late, as below
 
@@ -286,12 +291,12 @@ def certificate_files(config: Config) -> tuple[tuple[str, bool], ...]:
 
 
 def revoked_files(config: Config) -> tuple[str, ...]:
-    """The lists of what is revoked."""
+    """The revocation lists."""
     return tuple(spec.partition(":")[2] for spec in config.keys.revoked_lists)
 
 
 def key_files(config: Config) -> dict[str, frozenset[str]]:
-    """The files that `file:` and `ca:` sources name, and which accounts each of them lets in to."""
+    """The files that `file:` and `ca:` sources name, and the accounts that the keys in each can log in to."""
     files: dict[str, frozenset[str]] = {}
     for login in config.login:
         for kind, _, path in (spec.partition(":") for spec in login.keys):

@@ -1,7 +1,6 @@
-"""The configuration, read again while the server runs: judged as at a start, and by what a process can still change.
+"""The configuration, read again while the server runs: checked as at a start, and for changes that need a restart.
 
-Runs in a short-lived child of the spawner (`spawner.reload`). What is wrong with accounts and places is for the caller
-to find.
+Runs in a short-lived child of the spawner (`spawner.reload`). The caller checks the accounts and directories.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from pyssh_gateway.ipc.reread import Reread
 from pyssh_gateway.startup import banner_file
 
 MAX_PROBLEMS = 100
-"""Mistakes that are told: they are one line of the log, and `pyssh-gateway check` prints the rest."""
+"""How many problems are reported: they are one line of the log, and `pyssh-gateway check` prints the rest."""
 
 
 def read_again(
@@ -26,9 +25,9 @@ def read_again(
     problems_of: Callable[[Config], list[str]],
     in_force: Config,
 ) -> Reread:
-    """What comes of reading the file `path`, or the one that is found without it, while `in_force` is in force.
+    """Read the file `path` (None: search for the file) while `in_force` is in force; returns the outcome.
 
-    `trial_login` counts while the configuration has no login, as at the start.
+    `trial_login` is used while the configuration has no login, as at the start.
     """
     try:
         found = config.parse(source.read(path, environ, overrides))

@@ -1,7 +1,7 @@
-"""`pyssh-gateway serve`: from the command line to a running spawner, in the order that a waiting client wants.
+"""`pyssh-gateway serve`: from the command line to a running spawner, in the order that is fastest for a waiting client.
 
-A client may be waiting for this very start, so the socket is bound before anything heavy is imported. All that can be
-wrong is found and said before the monitor is forked: then either everything runs or nothing does.
+A client may be waiting for this very start, so the socket is bound before anything heavy is imported. All problems are
+found and reported before the monitor is forked, so that either everything runs or nothing does.
 """
 
 import gc
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 _X509 = "asyncssh.crypto.x509"
 
 USAGE_ERROR = 2
-"""Exit code for a configuration or a machine on which we can't start."""
+"""Exit code for a configuration or a machine that prevents the start."""
 
 
 class Options:
-    """The command line of `serve`. `overrides` win over everything that is configured, as `port` does."""
+    """The command line of `serve`. `overrides` take precedence over the configuration, as `port` does."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Options:
 def serve(options: Options, environ: MutableMapping[str, str]) -> int:
     """Run the server; returns its exit code. Raises `CannotStart` or `config_source.ConfigError`.
 
-    What `environ` says about sockets that we were started with is removed from it: it is for nobody after us.
+    The variables in `environ` about sockets that were passed to us are removed: no child may use them.
     """
     keep_standard_descriptors()
     keep_signals()
@@ -71,10 +71,10 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
     login: dict[str, object] | None = None
     try:
         listening = open_sockets(source.listen_endpoints(raw), environ)
-    except CannotStart as error:  # said together with whatever else is wrong
+    except CannotStart as error:  # reported together with all other problems
         problems += error.problems
 
-    # Late: msgspec, and what only matters once a client can connect.
+    # Late: msgspec, and modules that are not needed before clients can connect.
     from pyssh_gateway.config import parser as config_module
     from pyssh_gateway.ipc.config_origin import ConfigOrigin
     from pyssh_gateway.startup import state_lock
@@ -105,7 +105,7 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
         say(f"! key file {path} {why}: NOBODY GETS IN BY IT until that changes; other keys count meanwhile")
 
     def reread(in_force: "Config") -> "Reread":
-        from pyssh_gateway.startup import reread  # late: few ever do
+        from pyssh_gateway.startup import reread  # late: most servers never need it
         from pyssh_gateway.startup.preflight import revoked_list_problems
 
         return reread.read_again(
@@ -125,9 +125,9 @@ def serve(options: Options, environ: MutableMapping[str, str]) -> int:
 
 
 def _have_a_home(environ: MutableMapping[str, str]) -> None:
-    """Set HOME where it is not: systemd leaves it out for services of the machine's (systemd.exec(5), User=).
+    """Set HOME if it is missing: systemd does not set it for system services (systemd.exec(5), User=).
 
-    asyncssh asks for it, also where it has no use for it, in processes that can't look it up any more.
+    asyncssh reads it even where it does not use it, and in processes that can't look up the account any more.
     """
     from pwd import getpwuid
 
@@ -139,28 +139,28 @@ def _have_a_home(environ: MutableMapping[str, str]) -> None:
 
 
 def keep_standard_descriptors() -> None:
-    """Open what is closed of 0, 1 and 2, or the next file to be opened would become standard output."""
+    """Open /dev/null for each of 0, 1 and 2 that is closed: otherwise the next opened file would get its number."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
-    for number, name in ((1, "stdout"), (2, "stderr")):  # Python has none of one that was closed
+    for number, name in ((1, "stdout"), (2, "stderr")):  # None in Python if it was closed
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "w", closefd=False))
 
 
 def keep_signals() -> None:
-    """Keep signals that come now until the spawner has handlers for them.
+    """Block signals that arrive during the start, until the spawner has handlers for them.
 
-    A SIGHUP, which asks a server to read its configuration again, would end one that is still starting. And of the
-    first process of a container, the kernel drops all signals that it neither handles nor blocks: the platform that
-    has sent a stop signal would wait in vain.
+    A SIGHUP, which asks a server to read its configuration again, would kill one that is still starting. And for the
+    first process of a container, the kernel drops all signals that it neither handles nor blocks: the platform's stop
+    signal would be lost.
     """
     others = {signal.SIGTERM, signal.SIGINT} if os.getpid() == 1 else set()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, *others})
 
 
 def _left_out(options: Options, path: str | None) -> list[str]:
-    """What is wrong with --user and --github beside a configuration that says already who may log in."""
+    """The problem of --user and --github with a configuration that has a [[login]] already."""
     names = {"--github": options.github, "--user": options.user}
     given = " and ".join(f"{name} {value}" for name, value in names.items() if value)
     if not given:
@@ -171,7 +171,7 @@ def _left_out(options: Options, path: str | None) -> list[str]:
 
 
 def _trial_login(options: Options, keys_dir: str, sudo_user: str) -> tuple[dict[str, object], str]:
-    """The `[[login]]` of a trial, and the private key that its user has to name, if any."""
+    """The `[[login]]` of a trial, and the private key for the client's command line, if one is needed."""
     from pathlib import Path
 
     from pyssh_gateway.startup import trial  # late: trials only
@@ -186,7 +186,7 @@ def _trial_login(options: Options, keys_dir: str, sudo_user: str) -> tuple[dict[
 
 
 def _make_trial_account(name: str) -> None:
-    """See that the account `name`, which serves strangers, is there for a trial that root has started."""
+    """For a trial that root has started: make the account `name` of preauth processes, if it is missing."""
     from pyssh_gateway.startup import trial  # late: trials only
 
     try:
@@ -198,9 +198,9 @@ def _make_trial_account(name: str) -> None:
 
 
 def stop_commands(config: "Config", environ: Mapping[str, str]) -> "StopCommands":
-    """What there is to run at a stop, with what `environ` says of the machine. None of it is the monitor's to choose.
+    """The commands of a stop, and the request to Fly's API, made from `environ`. The monitor can't change them.
 
-    The commands get the environment without our own settings: a token may be among those.
+    The commands get the environment without the server's own settings, which may contain a token.
     """
     from pyssh_gateway.machine import fly
     from pyssh_gateway.spawner.stop_commands import StopCommands
@@ -240,7 +240,7 @@ def _supervise(
 
     users = frozenset(login.user for login in config.login)
     try:
-        booting = steps.begin(config.boot, users)  # beside the imports, which take longer
+        booting = steps.begin(config.boot, users)  # in parallel with the imports, which take longer
     except OSError as error:
         raise CannotStart(f"boot: can't start a process: {error.strerror}") from None
     sockets = beside_sockets.begin(config, listen_once, say)
@@ -324,7 +324,7 @@ def _supervise(
 
 
 def walls_around_strangers(account: str) -> "tuple[struct_passwd, Callable[[], int]] | tuple[None, None]":
-    """The account that serves strangers, and what opens the directory that is to be all that it sees; for root only."""
+    """The account of preauth processes, and a function that opens their root directory; both None without root."""
     if os.geteuid() != 0:
         return None, None
     from pwd import getpwnam
@@ -339,7 +339,7 @@ def walls_around_strangers(account: str) -> "tuple[struct_passwd, Callable[[], i
 
 
 def user_servers() -> "UserServers":
-    """Our own programs that run as the account of whoever uses them."""
+    """The built-in SFTP and scp servers, which run as the user's account."""
     from pyssh_gateway.as_user.scp import server as scp
     from pyssh_gateway.as_user.sftp import server as sftp
     from pyssh_gateway.spawner.processes.user_servers import UserServers
@@ -348,7 +348,7 @@ def user_servers() -> "UserServers":
 
 
 def permissions(config: "Config", environ: Mapping[str, str]) -> "Permissions":
-    """What may be asked of the spawner under `config`."""
+    """The requests that the spawner permits under `config`."""
     from pyssh_gateway.spawner.requests import Permissions
     from pyssh_gateway.startup.preflight import readable_files
 
@@ -358,17 +358,17 @@ def permissions(config: "Config", environ: Mapping[str, str]) -> "Permissions":
 
 
 def freeze() -> None:
-    """Leave what is here to all forks: the collector then does not touch the pages that they share."""
+    """Exclude all present objects from garbage collection, so that it does not write to pages that forks share."""
     gc.collect()
     gc.freeze()
 
 
 def import_ssh() -> None:
-    """What preauth and postauth processes need, imported when the monitor has been forked, which does not need it.
+    """Import the code of preauth and postauth processes, after the fork of the monitor, which does not need it.
 
-    A developer waits for this import, so what is not used is left out: asyncssh looks for two optional C libraries with
-    `find_library`, which runs ldconfig and a compiler (40 ms), and imports X.509 certificates, which it can do without.
-    Collecting garbage while hardly any is made costs a tenth.
+    A user waits for this import, so unused parts are left out: asyncssh looks for two optional C libraries with
+    `find_library`, which runs ldconfig and a compiler (40 ms), and imports X.509 certificates, which are optional.
+    Garbage collection would cost a tenth of the time, and find almost nothing.
     """
     import ctypes.util
     from importlib import import_module
@@ -378,7 +378,7 @@ def import_ssh() -> None:
 
     find_library = ctypes.util.find_library
     ctypes.util.find_library = lambda name: None  # noqa: ARG005 - the signature is ctypes's
-    sys.modules[_X509] = None  # type: ignore[assignment]  # an import of it fails, as if it were not installed
+    sys.modules[_X509] = None  # type: ignore[assignment]  # makes its import fail, as if it were not installed
     gc.disable()
     try:
         for module in ("pyssh_gateway.preauth.main", "pyssh_gateway.postauth.main"):

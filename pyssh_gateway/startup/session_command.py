@@ -1,10 +1,10 @@
-"""Where sessions find `pyssh-gateway`, wherever the server was started from: a virtual environment, an image, ~/.local.
+"""Puts `pyssh-gateway` on sessions' PATH, wherever the server was started: a virtual environment, an image, ~/.local.
 
-An installation has a link in a directory of everybody's PATH, and nothing is done. Otherwise a directory that has
-nothing in it but the command goes to the end of sessions' PATH: the directory of our own script may be a virtual
-environment's, whose python and pip are nobody's business. Login shells on Debian set PATH anew (/etc/profile), so a
-trial has a link where those look for as long as it lasts: /usr/local/bin for root, ~/.local/bin for others. What is in
-root's home is copied for it, because the account that logs in can't read it there.
+If a directory of the default PATH has the command already, as after an installation, nothing is done. Otherwise a
+directory that contains only the command is added to the end of sessions' PATH: the directory of our own script may be a
+virtual environment's, whose python and pip sessions must not get. Login shells on Debian replace PATH (/etc/profile),
+so a trial makes a link where those look, until it ends: in /usr/local/bin for root, in ~/.local/bin for others. If the
+command is in root's home, a trial copies it, because the account that logs in can't read it there.
 """
 
 import os
@@ -24,7 +24,7 @@ NAME = "pyssh-gateway"
 
 _EVERYBODYS_PLACE = Path("/usr/local/bin")
 _ONES_OWN_PLACE = Path(".local/bin")
-"""In a home; Debian's and Ubuntu's ~/.profile has it on PATH where it is there."""
+"""In a home directory; the ~/.profile of Debian and Ubuntu adds it to PATH if it exists."""
 
 _DIRECTORY_MODE = 0o755
 
@@ -37,7 +37,7 @@ from pyssh_gateway.__main__ import main
 
 sys.exit(main())
 """
-"""`-I`: nothing of what the account has in its environment or directory is imported."""
+"""`-I`: Python ignores the account's environment and working directory when it imports."""
 
 
 class SessionCommand:
@@ -49,7 +49,7 @@ class SessionCommand:
         self._made: list[Path] = []
 
     def link(self, link: Path, script: Path) -> None:
-        """Have `link` lead to `script` until `take_away`. Raises OSError."""
+        """Make `link` a link to `script` until `take_away`. Raises OSError."""
         for directory in reversed(link.parents):
             if not directory.exists():
                 directory.mkdir()
@@ -66,10 +66,10 @@ class SessionCommand:
 
 
 def provide(place: str | None, *, trial: bool, link_in: Path | None = None, path: bytes = USER_PATH) -> SessionCommand:
-    """See that sessions find the command that asks the server, which listens at `place`; None: nobody could ask.
+    """Make sessions find the command. `place` is the server's control socket; None: the command would be useless.
 
-    A command that can't be provided is no reason not to serve. `link_in` is where a trial has its link, if it is not
-    the place of the account that has started it.
+    A failure does not prevent the start. `link_in` is the directory of a trial's link, if it differs from the default
+    for the account that started the trial.
     """
     if place is None or _is_found(path):
         return SessionCommand()
@@ -101,12 +101,12 @@ def _remark(why: str) -> str:
 
 
 def _is_found(path: bytes) -> bool:
-    """Whether every session finds the command already."""
+    """Whether sessions find the command already, in one of the directories of `path`."""
     return any(os.access(os.path.join(place, NAME.encode()), os.X_OK) for place in path.split(b":"))  # noqa: PTH118 - pathlib has no bytes
 
 
 def _script() -> Path | None:
-    """Our own console script: what we were started by, or what lies beside our interpreter."""
+    """Our own console script: the one that started the server, or the one beside our interpreter."""
     for path in (Path(sys.argv[0]), Path(sys.executable).with_name(NAME)):
         if path.name == NAME and path.exists():
             return path.absolute()
@@ -126,7 +126,7 @@ def _everybody_can_read(path: Path) -> bool:
 
 
 def _copied(directory: Path) -> Path | None:
-    """A copy of the command in `directory`, with what it imports; None if the interpreter is out of reach, too."""
+    """A copy of the command and its imports in `directory`; None if accounts can't run an interpreter either."""
     python = _python()
     if python is None:
         return None
@@ -148,7 +148,7 @@ def _copied(directory: Path) -> Path | None:
 
 
 def _python() -> Path | None:
-    """An interpreter that everybody can run, of our version: the copy has parts that are compiled for that."""
+    """An interpreter of our version that everybody can run: the copy has parts that are compiled for this version."""
     name = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     ours = Path(sys.executable).resolve()
     for path in (ours, Path("/usr/bin") / name, Path("/usr/local/bin") / name):
@@ -158,7 +158,7 @@ def _python() -> Path | None:
 
 
 def _open_to_all(tree: Path) -> None:
-    """Let everybody read what root's umask may have kept to root."""
+    """Let everybody read the tree, whatever root's umask is."""
     for directory, _, files in os.walk(tree):
         Path(directory).chmod(_DIRECTORY_MODE)
         for name in files:
@@ -183,7 +183,7 @@ def _private_directory(path: Path) -> Path:
 
 
 def _point(link: Path, script: Path) -> None:
-    """Let `link` lead to `script`, whatever was there before."""
+    """Make `link` a link to `script`, whatever was there before."""
     if os.path.lexists(link) and link.is_symlink() and link.readlink() == script:
         return
     new = link.with_name(f".{link.name}.new")

@@ -1,9 +1,9 @@
-"""Listening sockets that whoever started us has made: the protocol of sd_listen_fds(3), systemd's and its imitators'.
+"""Listening sockets that the parent process passes to us: sd_listen_fds(3), the protocol of systemd and others.
 
-`LISTEN_PID` is the process that the sockets are for, `LISTEN_FDS` how many there are (descriptors 3 and up), and
-`LISTEN_FDNAMES` their names, with colons between them. This comes before everything heavy, as the bind does that it
-stands for, so nothing is imported but the standard library's `socket`. It knows nothing of the configuration, and
-touches the environment only through the mapping that it is given.
+`LISTEN_PID` is the process that the sockets are for, `LISTEN_FDS` their number (descriptors 3 and up), and
+`LISTEN_FDNAMES` their names, separated by colons. It replaces the bind, and like that comes before everything heavy, so
+nothing is imported but the standard library's `socket`. This module knows nothing of the configuration, and uses the
+environment only through the mapping that it is given.
 """
 
 import os
@@ -14,39 +14,39 @@ FIRST_DESCRIPTOR = 3
 """SD_LISTEN_FDS_START of sd-daemon.h."""
 
 MAX_DESCRIPTORS = 64
-"""More sockets than anybody has a reason to pass to us; each is closed or used, and a wrong number closes no more."""
+"""More sockets than anybody needs to pass to us. All are closed or used, so this limits what a wrong number closes."""
 
 MAX_SHOWN = 60
 """Enough of a value to recognise it in an error."""
 
 PREFERRED_NAME = "ssh"
-"""The name (FileDescriptorName= in a .socket unit) of the sockets that are taken when there are others, too."""
+"""The name (FileDescriptorName= in a .socket unit) of the sockets to use if there are others, too."""
 
 VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
-"""All that the protocol sets. Nobody else is to see them: a program that believed them would take our descriptors."""
+"""All variables of the protocol. They are removed, because a child that used them would take our descriptors."""
 
 
 class ActivationError(Exception):
-    """We were given sockets, or told so, and can't use them. The message is one line for a person."""
+    """Sockets were passed to us, or announced, and can't be used. The message is one line for a person."""
 
 
 class InheritedSocket(socket.socket):
-    """A listening socket that belongs to whoever started us, and outlives us.
+    """A listening socket that belongs to the process that started us (systemd), and outlives us.
 
-    Closing the door of such a house means not to answer any more. To shut the socket down would shut it for its owner,
-    too: systemd then gives the unit up, and nobody wakes us again. So `shutdown` leaves it as it is, and those in its
-    queue, whom a server resets when it takes its own socket away, are served by the next server instead.
+    To stop accepting connections, we just close our descriptor. A shutdown would stop the socket for its owner, too:
+    systemd would then give up the unit and never start us again. So `shutdown` does nothing, and the connections in
+    the socket's queue, which a server resets when it shuts down its own socket, are served by the next server instead.
     """
 
     def shutdown(self, how: int, /) -> None:
-        """Nothing: see above."""
+        """Do nothing; see the class."""
 
 
 def take(environ: MutableMapping[str, str], pid: int) -> tuple[InheritedSocket, ...]:
-    """The sockets that the process `pid`, which is us, is to accept connections from; none: it was given none.
+    """The sockets that were passed to this process, whose pid is `pid`; empty: there are none.
 
-    Of several, those named "ssh", or all if none is; the others are closed here. The variables are removed from
-    `environ` whether they were meant for us or for a process before us. Raises ActivationError.
+    Of several, those named "ssh" are taken, or all if none has that name; the others are closed. The variables are
+    removed from `environ`, even if they were meant for a process before us. Raises ActivationError.
     """
     given = {name: environ.pop(name, "") for name in VARIABLES}
     if given["LISTEN_PID"] != str(pid) or not given["LISTEN_FDS"]:
@@ -63,7 +63,7 @@ def take(environ: MutableMapping[str, str], pid: int) -> tuple[InheritedSocket, 
 
 
 def _count(text: str) -> int:
-    """How many sockets `LISTEN_FDS` says that there are."""
+    """The number of sockets according to `LISTEN_FDS`."""
     if text.isascii() and text.isdigit() and len(text) <= len(str(MAX_DESCRIPTORS)):
         number = int(text)
         if 0 < number <= MAX_DESCRIPTORS:
@@ -74,12 +74,12 @@ def _count(text: str) -> int:
 def _close(descriptor: int) -> None:
     try:
         os.close(descriptor)
-    except OSError:  # not even there: whoever said so was wrong, and it makes no difference
+    except OSError:  # not open: the parent's number was wrong, which makes no difference here
         return
 
 
 def _listening(descriptor: int) -> InheritedSocket:
-    """The listening TCP socket that `descriptor` is."""
+    """The listening TCP socket with the number `descriptor`. Raises ActivationError if it is anything else."""
     what = f"descriptor {descriptor}, which the server was started with (LISTEN_FDS),"
     try:
         os.set_inheritable(descriptor, False)

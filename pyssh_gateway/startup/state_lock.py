@@ -1,9 +1,9 @@
 """One server for each `keys_dir` and each `audit_dir`: two would write one log, with every number in it twice.
 
-A POSIX record lock (fcntl(2)) of the spawner's. Its children do not inherit it, and the kernel drops it when the
-spawner ends, however that happens: a monitor that drains without its spawner is in no successor's way. The kernel also
-names the process that has it, so no file has to be believed. Closing any descriptor of a file drops a process's locks
-on it (POSIX has it so): those that are taken here stay open until the process ends.
+The spawner takes a POSIX record lock (fcntl(2)). Its children do not inherit it, and the kernel drops it when the
+spawner ends, however that happens: so a monitor that drains without its spawner does not block the next server. The
+kernel also names the process that holds it, so no pid file has to be trusted. By POSIX, closing any descriptor of a
+file drops the process's locks on it, so the descriptors of the locks stay open until the process ends.
 """
 
 import fcntl
@@ -22,7 +22,7 @@ FILE_NAME = "server.lock"
 
 WAIT_SECONDS = 1.0
 PAUSE_SECONDS = 0.05
-"""How long to wait for a server that is about to end, and how often to look: as for its port (`listening`)."""
+"""How long to wait for a server that is about to end, and how often to try: as for its port (`listening`)."""
 
 _FLOCK = struct.Struct("hhqqi4x")
 """struct flock of a 64-bit Linux: type, whence, start, length, pid."""
@@ -33,7 +33,7 @@ _MODE = 0o600
 
 
 class _Place:
-    """A directory of the server's state, by the key of the configuration that names it."""
+    """A directory of the server's state, with the configuration key that names it."""
 
     def __init__(self, key: str, directory: str) -> None:
         self.key = key
@@ -47,7 +47,7 @@ class _Place:
             make_directory(self.directory)
 
     def open(self, flags: int) -> int | None:
-        """The lock's file; None where there can be none, and no server that writes there either."""
+        """Open the lock's file; None if that is impossible, as no server can write to the directory then either."""
         try:
             descriptor = os.open(self.directory / FILE_NAME, flags | _FLAGS, _MODE)
         except OSError:
@@ -58,17 +58,17 @@ class _Place:
         return None
 
     def problem(self, pid: int) -> str:
-        """What to tell somebody who wants to start another server."""
+        """The message for somebody who wants to start another server."""
         # 0: a process of another PID namespace; negative: of another machine, on a file system that says so.
         who = f"the server that is process {pid}" if pid > 0 else "a server in another container or on another machine"
         return f"{self.key}: {who} uses {self.directory}: stop it, or set {self.key} to another directory"
 
 
 def take(config: Config) -> list[str]:
-    """Lock both directories until this process ends; a line for each that another server has, and then none is locked.
+    """Lock both directories until this process ends. Returns a line for each that another server has locked.
 
-    What can't be locked for another reason (a file system without locks, a directory that can't be written to) is no
-    reason not to start: what is wrong with a directory is said by those who need it.
+    If there is any such line, neither is locked. A directory that can't be locked for another reason (a file system
+    without locks, no write permission) does not prevent the start: the code that needs the directory reports that.
     """
     until = time.monotonic() + WAIT_SECONDS
     taken: list[int] = []
@@ -93,12 +93,12 @@ def take(config: Config) -> list[str]:
 
 
 def problems(config: Config) -> list[str]:
-    """A line for each of the directories that a server has locked. Nothing is changed."""
+    """A line for each directory that a server has locked. Nothing is changed."""
     return [place.problem(pid) for place, pid in _held(config)]
 
 
 def holders(config: Config) -> frozenset[int]:
-    """The processes that have one of the directories locked, as far as they have a number here."""
+    """The processes that have locked one of the directories, if they have a pid in our PID namespace."""
     return frozenset(pid for _, pid in _held(config) if pid > 0)
 
 
@@ -120,14 +120,14 @@ def _held(config: Config) -> Iterator[tuple[_Place, int]]:
 
 
 def _lock(descriptor: int, until: float) -> bool:
-    """Lock a file, waiting until `until` (of `time.monotonic()`) for another process; whether nobody else has it."""
+    """Lock a file; wait until `until` (of `time.monotonic()`) for another process. False: that still has the lock."""
     while True:
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):  # EAGAIN or EACCES: another process has it
             if time.monotonic() >= until:
                 return False
-        except OSError:  # no locks there
+        except OSError:  # the file system has no locks
             return True
         else:
             return True
@@ -135,7 +135,7 @@ def _lock(descriptor: int, until: float) -> bool:
 
 
 def _holder(descriptor: int) -> int | None:
-    """The process that has the lock; None: nobody has, or it can't be known."""
+    """The pid of the process that has the lock; None: nobody has it, or that can't be found out."""
     asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     try:
         kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))

@@ -1,7 +1,7 @@
-"""`serve --trial`, which `make run` uses: a server for the one person who is trying it out, without a configuration.
+"""`serve --trial`, which `make run` uses: a server for one person who tries it out, without a configuration.
 
-Decides who may log in with what, from the account that started us. Nothing is guessed that would let in anybody else:
-the keys are those that this person, or the account that is logged in to, has on this machine already.
+It chooses the account and the keys for the login from the account that started the server. Nobody else can get in: the
+keys are those that this person, or the account that is logged in to, has on this machine already.
 """
 
 import os
@@ -13,23 +13,23 @@ from pyssh_gateway.startup.preflight import MAKE_ACCOUNT
 
 DEMO_KEY_NAME = "demo_ed25519"
 DEFAULT_ACCOUNT = "dev"
-"""The account that root's trial lets in to: the image has the same. Root's own shell is no place to try things."""
+"""The account to log in to in root's trial, as in the image: a trial should not give a shell as root."""
 
 FIRST_UID = 1000
-"""From here on are people's accounts: UID_MIN of login.defs(5), as shadow and Debian have it."""
+"""The lowest uid of people's accounts: UID_MIN of login.defs(5), with the value of shadow and Debian."""
 
 USERADD_SECONDS = 30
-"""useradd copies /etc/skel and updates a few files; a machine on which that takes longer has another problem."""
+"""Timeout for useradd, which copies /etc/skel and updates a few files; if it takes longer, the machine is faulty."""
 
 _NO_SHELLS = frozenset({"nologin", "false", "sync"})
 
 
 class TrialError(Exception):
-    """The trial can't be set up; one line that says what to do."""
+    """The trial can't be set up; the text is one line that says what to do."""
 
 
 class Trial:
-    """What a trial adds to the configuration: `login` for its `[[login]]`, the private key to use (or ""), remarks."""
+    """A trial's addition to the configuration: `login` for its `[[login]]`, the private key to use (or ""), remarks."""
 
     def __init__(self, user: str, keys: list[str], identity: str, remarks: list[str]) -> None:
         self.login: dict[str, object] = {"user": user, "keys": keys}
@@ -38,12 +38,12 @@ class Trial:
 
 
 def set_up(user: str | None, github: str | None, keys_dir: Path, sudo_user: str = "") -> Trial:
-    """The trial's login, with keys from the first of these that there is.
+    """The trial's login, with keys from the first of these sources that exists.
 
-    The GitHub account `github`; keys of the account that is logged in to, then of the account that started us
+    The GitHub account `github`; keys of the account that is logged in to, then of the account that started the server
     (`~/.ssh/authorized_keys`, where cloud machines have a person's keys, and `~/.ssh/*.pub`); a demo key pair in
-    `keys_dir`. The account is `user`; started by root, it may be left out and is then `sudo_user`, the account that has
-    become root by sudo, or else `DEFAULT_ACCOUNT`. Root has an account made that is missing.
+    `keys_dir`. The account is `user`. If root starts the server, `user` may be left out, and is then `sudo_user`, the
+    account that has become root by sudo, or else `DEFAULT_ACCOUNT`; and a missing account is made.
     """
     remarks: list[str] = []
     account = _account(user, sudo_user, remarks)
@@ -59,7 +59,7 @@ def set_up(user: str | None, github: str | None, keys_dir: Path, sudo_user: str 
 
 
 def _own_keys(home: Path, account: str, remarks: list[str]) -> list[Path]:
-    """The files in `home`/.ssh that let somebody in to a shell of `account`."""
+    """The files in `home`/.ssh with keys that can get a shell of `account`."""
     places = [home / ".ssh" / "authorized_keys", *sorted(Path(home, ".ssh").glob("*.pub"))]
     usable = []
     for path in places:
@@ -74,7 +74,7 @@ def _own_keys(home: Path, account: str, remarks: list[str]) -> list[Path]:
 
 
 def _problem_of(path: Path, account: str) -> str:
-    """Why nobody gets a shell of `account` by the keys in `path`; empty: somebody does."""
+    """Why the keys in `path` can't get a shell of `account`; empty if they can."""
     # Late: trials only.
     from pyssh_gateway.core.access.authorized_keys import MAX_KEYS_BYTES, parse
     from pyssh_gateway.spawner.key_files import open_trusted
@@ -111,7 +111,7 @@ def _account(user: str | None, sudo_user: str, remarks: list[str]) -> str:
 
 
 def _account_for_root(sudo_user: str) -> str:
-    """Whom root lets in without being told: the account behind sudo, else `DEFAULT_ACCOUNT` if it is a person's."""
+    """The account to log in to if root names none: the one behind sudo, else `DEFAULT_ACCOUNT` if it is a person's."""
     try:
         if sudo_user and _is_a_persons(pwd.getpwnam(sudo_user)):
             return sudo_user
@@ -134,7 +134,7 @@ def _is_a_persons(entry: pwd.struct_passwd) -> bool:
 
 
 def make_preauth_account(name: str) -> str | None:
-    """Make the account that serves strangers, if root has started us and it is missing; a remark if it was made."""
+    """Make the account of preauth processes, if root has started the server and it is missing; a remark if made."""
     if os.geteuid() != 0:
         return None
     try:
@@ -162,7 +162,7 @@ def _useradd(user: str, *options: str) -> None:
 
 
 def _home() -> Path:
-    """The home directory of the account that started us; under sudo that is root's."""
+    """The home directory of the account that started the server; under sudo that is root's."""
     return Path(pwd.getpwuid(os.getuid()).pw_dir)
 
 

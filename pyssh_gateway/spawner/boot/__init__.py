@@ -1,1 +1,1 @@
-"""What is made at boot, before anybody logs in."""
+"""The links, directories and accounts that are made at boot, before anybody logs in."""

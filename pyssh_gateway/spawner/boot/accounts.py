@@ -1,8 +1,8 @@
 """Accounts that are made at boot: groups, sudo, and with `homes` their home directories.
 
-The machine's own programs (useradd and its kin) keep its account files. An account that is there is left as it is but
-for what it lacks. Where the root file system begins anew with each start and homes are on a volume, an account gets the
-numbers that its home directory belongs to, so that its files stay its own; and never those of anybody else's home.
+The machine's own programs (useradd and its relatives) change the account files. An existing account only gets what it
+lacks. On machines whose root file system is reset at each start while homes are on a volume, an account gets the uid
+and gid that its home directory belongs to, so that its files stay its own. It never gets those of another home.
 """
 
 import grp
@@ -19,18 +19,18 @@ from pyssh_gateway.spawner.boot.steps import OK, UNCHANGED
 from pyssh_gateway.system.descriptors import closing
 
 FIRST_UID, LAST_UID = 1000, 60000
-"""The numbers of people's accounts: UID_MIN and UID_MAX of login.defs(5), as shadow and Debian have them."""
+"""The uids of people's accounts: UID_MIN and UID_MAX of login.defs(5), with the values of shadow and Debian."""
 
 SUDOERS = Path("/etc/sudoers.d")
 
 SUDO_GROUPS = ("sudo", "wheel")
-"""Who may use sudo on Debian and Ubuntu, and on most others, where there is no `SUDOERS`."""
+"""The groups that may use sudo, for machines without `SUDOERS`: of Debian and Ubuntu, and of most others."""
 
 
 def make_account(account: Account, all_of_them: tuple[Account, ...]) -> str:
     """Make `account`, or what it lacks; returns the outcome.
 
-    A part that fails does not keep the others from being made: an account without sudo is better than none.
+    A part that fails does not stop the others: an account without sudo is better than none.
     """
     problems: list[str] = []
     changed = False
@@ -83,14 +83,14 @@ def _add(account: Account, places: Iterable[str]) -> pwd.struct_passwd:
     elif gid not in {0, uid} and _group(gid) is None:
         run("groupadd", "--gid", str(gid), "--", account.user)
         group = ["--gid", account.user]
-    # The home is made by us: useradd would not fill one that is there. No entry in lastlog, a file as long as uids go.
+    # We make the home: useradd would not fill an existing one. --no-log-init: lastlog would grow up to the uid's place.
     options = ["--uid", str(uid), *group, "--no-create-home", "--no-log-init"]
     run("useradd", *options, "--home-dir", home, "--shell", account.shell, "--", account.user)
     return pwd.getpwnam(account.user)
 
 
 def _join_groups(account: Account, entry: pwd.struct_passwd) -> bool:
-    """Put it into those of its groups that are there and that it is not in."""
+    """Add the account to those of its groups that exist and that it is not in yet."""
     wanted = list(account.groups)
     if account.sudo and not SUDOERS.is_dir():
         group = next((name for name in SUDO_GROUPS if _group(name) is not None), None)
@@ -106,17 +106,17 @@ def _join_groups(account: Account, entry: pwd.struct_passwd) -> bool:
 
 
 def _home(account: Account, entry: pwd.struct_passwd) -> bool:
-    """See that its home is there, and where it is to be: an account that was there already may have another one."""
+    """Make the account's home, or move it: an account that existed already may have its home elsewhere."""
     if account.home and account.home != entry.pw_dir:
         return homes.move_home(entry, account.home)
     return homes.make_home(entry)
 
 
 def _set_sudo(account: Account, entry: pwd.struct_passwd) -> bool:
-    """Let it become root without a password, or not any more."""
+    """Let the account become root without a password, or revoke that."""
     if not SUDOERS.is_dir():
         return False
-    # sudo passes over files with a dot in their names: sudoers(5), #includedir.
+    # sudo skips files with a dot in their names: sudoers(5), #includedir.
     path = SUDOERS / f"90-pyssh-gateway-{entry.pw_name.replace('.', ',')}"
     if not account.sudo:
         try:
@@ -124,7 +124,7 @@ def _set_sudo(account: Account, entry: pwd.struct_passwd) -> bool:
         except FileNotFoundError:
             return False
         return True
-    # In quotes, or sudo would take AMOS for the name of an alias.
+    # In quotes, because sudo takes an unquoted name in capitals, such as AMOS, for an alias.
     line = f'"{entry.pw_name}" ALL=(ALL:ALL) NOPASSWD: ALL\n'
     with suppress(OSError):
         if path.read_text() == line:
@@ -136,7 +136,7 @@ def _set_sudo(account: Account, entry: pwd.struct_passwd) -> bool:
     with closing(descriptor):
         os.write(descriptor, line.encode())
     try:
-        with suppress(FileNotFoundError):  # no visudo: the line is what it is
+        with suppress(FileNotFoundError):  # without visudo the line is not checked
             run("visudo", "--check", "--quiet", f"--file={new}", if_missing=FileNotFoundError)
         new.rename(path)
     finally:
@@ -146,7 +146,7 @@ def _set_sudo(account: Account, entry: pwd.struct_passwd) -> bool:
 
 
 def _free_number(homes: set[str]) -> int:
-    """The first number that no account and no group has, and that no file beside one of `homes` belongs to."""
+    """The first number that is no account's uid and no group's gid, and that owns no neighbour of one of `homes`."""
     others: set[int] = set()
     for home in homes:
         with suppress(OSError), os.scandir(Path(home).parent) as neighbours:
@@ -168,7 +168,7 @@ def _is_taken(uid: int) -> bool:
 
 
 def _owner(path: str) -> tuple[int, int] | None:
-    """To whom the directory `path` belongs, as uid and gid; None if there is none."""
+    """The owner of the directory `path`, as uid and gid; None if there is no such directory."""
     try:
         found = Path(path).lstat()
     except OSError:
@@ -177,7 +177,7 @@ def _owner(path: str) -> tuple[int, int] | None:
 
 
 def _group(name: str | int) -> int | None:
-    """The number of the group, which is given by its name or number; None if there is none."""
+    """The gid of the group, which is given by its name or gid; None if there is no such group."""
     try:
         return (grp.getgrgid(name) if isinstance(name, int) else grp.getgrnam(name)).gr_gid
     except KeyError:

@@ -1,7 +1,7 @@
-"""Directories that root makes and changes, in places that other people may write to.
+"""Directories that root makes and changes, in places that other accounts may be able to write to.
 
 A path is walked one directory at a time, and a link on the way is followed only where nobody but root can have put it.
-What is then done is done to a descriptor, which nobody can exchange.
+Changes are then made by the directory's descriptor, so that nobody can put another directory in its place.
 """
 
 import os
@@ -10,7 +10,7 @@ import stat
 from pyssh_gateway.system.modes import OTHERS_MAY_WRITE
 
 MAX_LINKS = 40
-"""Links on the way to one place: the kernel's own bound (path_resolution(7))."""
+"""How many links are followed for one path: the kernel's own limit (path_resolution(7))."""
 
 _PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -18,8 +18,8 @@ _PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 def open_directory(path: str, *, mode: int = 0o755) -> tuple[int, bool]:
     """An O_PATH descriptor of the directory at the absolute `path`, and whether it is new.
 
-    Whatever is missing on the way is made, root's and with mode 755; `mode` is for the last directory. Raises OSError,
-    also for a link that others could have put there: they would choose what root is about to change.
+    Missing directories on the way are made, owned by root, with mode 755; `mode` is for the last one. Raises OSError,
+    also for a link that others could have put there: with it they would choose what root changes.
     """
     names = _parts(path)
     followed, new = 0, False
@@ -54,7 +54,7 @@ def open_directory(path: str, *, mode: int = 0o755) -> tuple[int, bool]:
 
 
 def _check_link(kind: int, place: int, followed: int, what: str) -> None:
-    """Raise OSError unless `what`, which is in the directory `place` and no directory itself, is a link to follow."""
+    """Raise OSError unless `what`, an entry of the directory `place` that is no directory, is a link to follow."""
     if not stat.S_ISLNK(kind):
         raise NotADirectoryError(f"{what} is no directory")
     if followed > MAX_LINKS:
@@ -65,7 +65,7 @@ def _check_link(kind: int, place: int, followed: int, what: str) -> None:
 
 
 def really_open(place: int) -> int:
-    """A descriptor of the directory `place` with which it can be read and changed; O_PATH can't."""
+    """A descriptor that can read and change the directory `place`, whose own descriptor (O_PATH) can't."""
     return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place)
 
 

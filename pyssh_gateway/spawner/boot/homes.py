@@ -1,7 +1,7 @@
 """Home directories at boot: made, filled from the skeleton, moved to another place such as a volume.
 
-A home is filled by a process that is its account, so that everything in it is the account's and nothing else can be
-touched.
+A home is filled by a process that runs as the account, so that everything in the home belongs to the account, and
+nothing else can be touched.
 """
 
 import os
@@ -18,42 +18,42 @@ from pyssh_gateway.spawner.child import NULL, Setup
 from pyssh_gateway.system.descriptors import closing
 
 HOME_MODE = 0o700
-"""What shadow's authors recommend (HOME_MODE in login.defs(5)): nobody else reads one's files unless one lets them."""
+"""What shadow's authors recommend (HOME_MODE in login.defs(5)): by default nobody else can read an account's files."""
 
 SKELETON = Path("/etc/skel")
 
 NO_HOMES = frozenset({"/", "/nonexistent"})
-"""What accounts that are not for people have in the place of a home directory."""
+"""The home directories in the passwd entries of accounts that have no home."""
 
 FILL_SECONDS = 30.0
-"""How long the copy of the skeleton may take: a few files. An account that is there already, with an empty home, may
-have processes that stop it."""
+"""How long the copy of the skeleton, a few files, may take. An account that exists already may have processes that stop
+the copy (SIGSTOP)."""
 
 MOVE_SECONDS = 300.0
 """The same for the copy of a home that is moved: an image may have put tools of a few gigabytes into it."""
 
 
 def make_home(entry: pwd.struct_passwd) -> bool:
-    """Make the home directory of `entry`, and fill it if it is new or nothing is in it. True if something was done."""
+    """Make the home directory of `entry`, and fill it if it is new or empty. True if something was done."""
     if entry.pw_dir in NO_HOMES:
         return False
     return _fill_if_empty(entry.pw_dir, entry, SKELETON, FILL_SECONDS)
 
 
 def move_home(entry: pwd.struct_passwd, home: str) -> bool:
-    """Have `home` be the home directory of `entry`, filled with what is in the one it had, or the skeleton.
+    """Make `home` the home directory of `entry`, filled with a copy of its old home, or of the skeleton if it has none.
 
-    What was there before stays where it is. A `home` that has something in it is one that an earlier boot has filled.
+    The old home stays where it is. If `home` is not empty, an earlier boot has filled it.
     """
     filled_from = Path(entry.pw_dir) if entry.pw_dir not in NO_HOMES and Path(entry.pw_dir).is_dir() else SKELETON
     _fill_if_empty(home, entry, filled_from, MOVE_SECONDS)
-    # Afterwards: an account whose files could not be copied keeps the home that it has.
+    # Only after the copy, so that an account whose files could not be copied keeps its old home.
     run("usermod", "--home", home, "--", entry.pw_name)
     return True
 
 
 def move_home_of(user: str, home: str) -> str:
-    """As `move_home`, for an account that is there; returns the outcome of the step."""
+    """As `move_home`, for an existing account; returns the outcome of the step."""
     try:
         entry = pwd.getpwnam(user)
     except KeyError:
@@ -78,7 +78,7 @@ def _fill_if_empty(path: str, entry: pwd.struct_passwd, filled_from: Path, secon
         os.fchown(home, entry.pw_uid, entry.pw_gid)
         os.fchmod(home, HOME_MODE)
         filled = _fill(home, entry, filled_from, seconds)
-        os.fchmod(home, HOME_MODE)  # the copy gave it the mode of what was copied
+        os.fchmod(home, HOME_MODE)  # the copy has set the mode of its source
     if not filled:
         raise CannotMake(f"not all of {filled_from} could be copied to {path}")
     return True
@@ -89,7 +89,7 @@ def _fill(home: int, entry: pwd.struct_passwd, filled_from: Path, seconds: float
     if not filled_from.is_dir():
         return True
 
-    from shutil import copytree  # late: new homes only; and not in the child, which may not be able to read modules
+    from shutil import copytree  # late: for new homes only; before the fork: the child may not be able to read modules
 
     def work() -> int:
         os.fchdir(3)
@@ -100,7 +100,7 @@ def _fill(home: int, entry: pwd.struct_passwd, filled_from: Path, seconds: float
 
 
 def ended_well(pid: int, seconds: float) -> bool:
-    """Wait for a process that has become an account, which may stop it: nobody else's boot waits for that for ever."""
+    """Wait for a process that runs as an account, and kill it after `seconds`: the account may have stopped it."""
     watched = os.pidfd_open(pid)
     try:
         ended = select.poll()

@@ -1,4 +1,4 @@
-"""The machine's own programs that a boot runs: what keeps the account files."""
+"""Running the machine's own programs at boot: those that change the account files."""
 
 import subprocess
 
@@ -6,7 +6,7 @@ from pyssh_gateway.core.launch import ROOT_PATH
 from pyssh_gateway.spawner.child import UMASK
 
 PROGRAM_SECONDS = 30
-"""useradd updates a few files under a lock; when that takes longer, somebody else has the lock for good."""
+"""useradd updates a few files under a lock; if that takes longer, another process holds the lock for good."""
 
 _ENVIRONMENT = {"PATH": ROOT_PATH.decode(), "LC_ALL": "C"}
 
@@ -16,7 +16,7 @@ class CannotMake(Exception):
 
 
 def run(program: str, *arguments: str, if_missing: type[Exception] = CannotMake) -> None:
-    """Run a program of the machine's. Raises `CannotMake` with what it says, `if_missing` if it is not there."""
+    """Run a program of the machine. Raises `CannotMake` with its error message, `if_missing` if it is not installed."""
     try:
         subprocess.run(
             [program, *arguments],

@@ -1,6 +1,6 @@
-"""What is made at boot, as the spawner sees it: steps that are told, and accounts that a request has to wait for.
+"""The progress of the boot, as the spawner sees it: reported steps, and accounts that a request has to wait for.
 
-What the steps are and who takes them is not known here.
+This module does not know what the steps are, nor how they are done.
 """
 
 import socket
@@ -11,7 +11,7 @@ from pyssh_gateway.ipc import spawner as protocol
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What was done, and how that went: "ok", "unchanged", or why not. `account`: the account that it was about."""
+    """A step and its outcome: "ok", "unchanged", or the reason why it failed. `account`: the account concerned."""
 
     step: str
     outcome: str
@@ -22,7 +22,7 @@ _decoder = msgspec.msgpack.Decoder(Step)
 
 
 class Booting:
-    """The process that makes what is missing, as the spawner sees it. `accounts` are those it has not looked at yet."""
+    """The spawner's view of the process that does the steps. `accounts` are those that it has not finished yet."""
 
     def __init__(self, pid: int, reports: socket.socket, accounts: frozenset[str]) -> None:
         self.pid = pid
@@ -30,15 +30,15 @@ class Booting:
         self.accounts = set(accounts)
 
     def fileno(self) -> int:
-        """What to wait on before `read`."""
+        """The descriptor to poll before `read`."""
         return self._reports.fileno()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Close the socket for reports."""
         self._reports.close()
 
     def read(self) -> Step | None:
-        """The next step that was done; None: it was the last one, or the process has died."""
+        """The next step that was done; None: there are no more, or the process has died."""
         packet = self._reports.recv(protocol.MAX_MESSAGE)
         if not packet:
             self.accounts.clear()
@@ -49,9 +49,9 @@ class Booting:
         return step
 
     def delays(self, request: protocol.MonitorRequest, users: frozenset[str]) -> bool:
-        """Whether `request` needs an account that is still to be looked at.
+        """Whether `request` needs an account that the boot has not finished yet.
 
-        That is the account that it names; for key files, which one of `users` may own, any of these.
+        That is the account that the request names; for a key file, any of `users`, because one of them may own it.
         """
         match request:
             case protocol.StartPostauth(user=user) | protocol.AwaitAccount(user=user):

@@ -1,9 +1,8 @@
-"""What the machine needs and its image or volume may not have: links, directories, accounts. Each is a step.
+"""The steps of a boot: links, directories and accounts that the machine needs and its image or volume may lack.
 
-A step finds out what is there, changes what has to be changed and nothing else, and says how that went; the next boot
-finds its work done. All of it happens in a process of its own, which is forked before the server's code is imported
-and works beside that: useradd takes a tenth of a second. What sessions and services have to do with it is not known
-here.
+A step looks at what exists, changes only what has to be changed, and reports its outcome; it is idempotent. All steps
+run in a process of their own, which is forked before the server's code is imported and works while that goes on:
+useradd takes a tenth of a second. This module knows nothing of sessions and services.
 """
 
 import os
@@ -33,13 +32,13 @@ Told = Callable[[Step], None]
 
 
 def begin(boot: Boot, logins: frozenset[str]) -> Booting | None:
-    """Start the process that does every step of `boot`, the accounts of `logins` before others; None: nothing to do."""
+    """Start the process that does every step of `boot`, accounts in `logins` before others; None: nothing to do."""
     homes = homes_of(boot, logins)
     if not boot.link and not boot.directory and not boot.account and not homes:
         return None
     ours, theirs = protocol.socket_pair()
     try:
-        # Nothing of the server's stays open, so that it does not matter how long this takes.
+        # None of the server's descriptors stays open there, so it does not matter how long the process takes.
         setup = Setup(descriptors=(NULL, NULL, NULL, theirs.fileno()))
         pid = child.start(setup, lambda: _work(boot, logins))
     except BaseException:
@@ -51,7 +50,7 @@ def begin(boot: Boot, logins: frozenset[str]) -> Booting | None:
 
 
 def homes_of(boot: Boot, logins: frozenset[str]) -> dict[str, str]:
-    """The accounts of `logins` whose homes are moved by `boot.homes`, and where to; root stays at home."""
+    """The accounts in `logins` whose homes `boot.homes` moves, and their new homes; root's home is never moved."""
     if not boot.homes:
         return {}
     made = {account.user for account in boot.account}
@@ -66,15 +65,15 @@ def _work(boot: Boot, logins: frozenset[str]) -> int:
 
 
 def _send(end: socket.socket, step: Step) -> None:
-    with suppress(OSError):  # the server is gone; the machine is made ready all the same
+    with suppress(OSError):  # the server is gone; go on with the steps all the same
         end.send(msgspec.msgpack.encode(step))
 
 
 def perform(boot: Boot, logins: frozenset[str], told: Told) -> None:
-    """Do every step of `boot`: links, directories, accounts, homes, and then directories of accounts made just now.
+    """Do every step of `boot`: links, directories, accounts, homes, and then the directories of new accounts.
 
-    Links and directories take no time, and a home directory may be in one of them. Of the accounts, those that somebody
-    may be waiting to log in to come first.
+    Links and directories come first because they take no time, and a home may be in one of them. Accounts that can be
+    logged in to come before others, because a client may be waiting.
     """
     from pyssh_gateway.spawner.boot import accounts, homes  # late: only this process needs them
 
@@ -111,8 +110,8 @@ def perform(boot: Boot, logins: frozenset[str], told: Told) -> None:
 def make_link(link: Link) -> str:
     """Make `link.path` a link to the directory `link.target`, and that directory; returns the outcome.
 
-    An empty directory in the link's place is replaced, and so is a link that leads nowhere; anything else that is there
-    is somebody's, and stays.
+    An empty directory in the link's place is replaced, and so is a dangling link; anything else there is kept, because
+    it belongs to somebody.
     """
     if link.path == link.target:
         return "path and target are the same"
@@ -161,7 +160,7 @@ def make_directory(wanted: Directory) -> str:
         if (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (owner.pw_uid, owner.pw_gid, mode):
             return OK if new else UNCHANGED
         os.fchown(directory, owner.pw_uid, owner.pw_gid)
-        os.fchmod(directory, mode)  # after the other, which takes set-group-ID away
+        os.fchmod(directory, mode)  # after fchown, which clears set-group-ID
     return OK
 
 
@@ -170,7 +169,7 @@ def _leads_somewhere(name: str, place: int) -> bool:
         os.stat(name, dir_fd=place)
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except OSError:  # a loop of links, say: it is not ours to judge
+    except OSError:  # for example a loop of links: keep it
         return True
     return True
 
@@ -184,7 +183,7 @@ def _exists(user: str) -> bool:
 
 
 def _outcome(do: Callable[..., str], *wanted: object) -> str:
-    """What `do` says, or what has kept it from its work."""
+    """The outcome that `do` returns, or the text of its exception."""
     try:
         return do(*wanted)
     except OSError as error:

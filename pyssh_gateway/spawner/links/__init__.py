@@ -1,1 +1,1 @@
-"""The spawner's ends of the sockets on which it is asked, and what waits to be read there."""
+"""The spawner's ends of the sockets on which it gets requests, and the reports that wait to be sent there."""

@@ -1,7 +1,7 @@
-"""What the monitor is to put into its log, kept until the monitor has room for it.
+"""Events for the monitor's log, queued until the monitor reads them.
 
-News must not make the spawner wait: a session's start is worth more than a line of a service's. So they go out only as
-fast as they are read, and whoever makes them looks at `full` before taking more from where they come from.
+Events must not make the spawner wait: the start of a session matters more than a service's line of output. So they are
+sent only as fast as the monitor reads them, and a producer checks `full` before it reads more from its own source.
 """
 
 import socket
@@ -10,20 +10,20 @@ from collections import deque
 from pyssh_gateway.ipc import spawner as protocol
 
 EVENTS_A_MESSAGE = 32
-"""The longest line of a service is 4 KB as text; so many of them are half of `protocol.MAX_MESSAGE`."""
+"""How many events a message has. A service's line has at most 4 KB of text; 32 take half of `protocol.MAX_MESSAGE`."""
 
 MANY = 1000
-"""So many events are collected at most: a thousand lines, which a monitor that lives reads in an instant."""
+"""How many events are queued before the queue counts as full: a working monitor reads so many in an instant."""
 
 
 class News:
-    """A queue of events for the monitor. It outlives monitors: what one has not been sent, the next one gets."""
+    """A queue of events for the monitor. It outlives monitors: events that one was not sent go to the next one."""
 
     def __init__(self) -> None:
         self._events: deque[protocol.SpawnerEvent] = deque(maxlen=2 * MANY)
 
     def add(self, event: protocol.SpawnerEvent) -> None:
-        """Have `event` told. If nobody has looked at `full` for long, the oldest news goes."""
+        """Queue `event`. If producers have ignored `full` for long, the oldest event is dropped."""
         self._events.append(event)
 
     def __len__(self) -> int:
@@ -31,12 +31,12 @@ class News:
 
     @property
     def waiting(self) -> bool:
-        """Whether there is anything to be sent."""
+        """Whether there is an event to send."""
         return bool(self._events)
 
     @property
     def full(self) -> bool:
-        """Whether no more should be collected for now."""
+        """Whether no more events should be added for now."""
         return len(self._events) >= MANY
 
     def send(self, control: socket.socket) -> None:
@@ -45,7 +45,7 @@ class News:
             some = tuple(self._events[index] for index in range(min(EVENTS_A_MESSAGE, len(self._events))))
             try:
                 control.send(protocol.encode(protocol.News(some)), socket.MSG_DONTWAIT)
-            except OSError:  # no room now; or it is gone, and the next monitor gets them
+            except OSError:  # no room now; or the monitor is gone, and the next one gets the events
                 return
             for _ in some:
                 self._events.popleft()

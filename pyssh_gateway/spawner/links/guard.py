@@ -1,4 +1,4 @@
-"""A bug of ours in a request costs that request and nothing else."""
+"""A bug of ours in a request fails that request and nothing else."""
 
 import traceback
 from collections.abc import Callable
@@ -15,10 +15,10 @@ def guarded(
     report: Callable[[protocol.Report, list[int]], None],
     say: Callable[[str], None],
 ) -> None:
-    """Serve `request` by `do`. If that raises, it is refused by `report`, and `say` has the traceback."""
+    """Serve `request` with `do`. If that raises, refuse the request with `report`, and `say` the traceback."""
     try:
         do(request)
-    except Exception:  # noqa: BLE001 - whatever it was, others' sessions and the next requests go on
+    except Exception:  # noqa: BLE001 - after any exception, other sessions and the next requests go on
         say(f"internal error in a request ({type(request).__name__}):\n{traceback.format_exc()}")
         if not isinstance(request, protocol.Kill):
             report(protocol.Refused(request.id, "internal error; the server's standard error has more"), [])

@@ -1,4 +1,7 @@
-"""The spawner's end of the socket to one asker: requests are read as they come, reports go out as there is room."""
+"""The spawner's end of the socket to one peer: requests are read as they come, reports are sent as there is room.
+
+A peer here is the monitor or a postauth process.
+"""
 
 import select
 import socket
@@ -15,9 +18,9 @@ Request = TypeVar("Request")
 
 
 class Link(Generic[Request]):
-    """One monitor's or postauth process's; `decode` knows what it may ask. Nothing here waits.
+    """The link to a monitor or a postauth process; `decode` parses the requests that the peer may make.
 
-    `fileno` is what to poll, for `events`. `news` go out behind the reports.
+    Only `report_alone` waits. Poll `fileno` for `events`. `news` are sent after the reports.
     """
 
     def __init__(self, control: socket.socket, decode: Callable[[bytes], Request], news: News | None = None) -> None:
@@ -29,14 +32,14 @@ class Link(Generic[Request]):
 
     @classmethod
     def closed(cls, decode: Callable[[bytes], Request]) -> "Link[Request]":
-        """That of nobody."""
+        """A link without a peer."""
         link = cls(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET), decode)
         link.close()
         return link
 
     @property
     def is_open(self) -> bool:
-        """Whether the asker may still ask for something."""
+        """Whether the peer may still make requests."""
         return self._control.fileno() >= 0
 
     def fileno(self) -> int:
@@ -45,17 +48,17 @@ class Link(Generic[Request]):
 
     @property
     def events(self) -> int:
-        """What to poll for: with many answers unread, no more requests are taken."""
+        """The events to poll for: while many answers are unread, no more requests are taken."""
         waiting = self._outbox.waiting or (self._news is not None and self._news.waiting)
         return (0 if self._outbox.full else select.POLLIN) | (select.POLLOUT if waiting else 0)
 
     @property
     def stuck_at(self) -> float | None:
-        """When the asker counts as stuck, unless it reads something before."""
+        """When the peer counts as stuck, unless it reads something before."""
         return self._outbox.stuck_at
 
     def report(self, report: protocol.Report, descriptors: list[int]) -> None:
-        """Send `report` with `descriptors`, which are closed then. Raises `ProtocolError` if it is too large."""
+        """Send `report` with `descriptors`, and close them. Raises `ProtocolError` if it is too large."""
         try:
             packet = protocol.encode(report)
         except protocol.ProtocolError:
@@ -63,18 +66,18 @@ class Link(Generic[Request]):
             raise
         if self.is_open:
             self._outbox.send(packet, descriptors, time.monotonic())
-        else:  # it is gone and needs none
+        else:  # the peer is gone
             close_all(descriptors)
 
     def send_more(self) -> None:
-        """Send what waits: answers first, then news."""
+        """Send what is queued: answers first, then news."""
         self._outbox.flush(time.monotonic())
         if self._news is not None and self.is_open and not self._outbox.waiting:
             self._news.send(self._control)
 
     def report_alone(self, report: protocol.Report) -> None:
-        """In a forked process that has only this to say: send `report`, and wait until it is sent."""
-        self._outbox.abandon()  # what waits there is the spawner's to send
+        """In a forked process that sends only this one report: send `report`, and wait until it is sent."""
+        self._outbox.abandon()  # the spawner itself sends what is queued there
         self.report(report, [])
         room = select.poll()
         room.register(self, select.POLLOUT)
@@ -83,15 +86,15 @@ class Link(Generic[Request]):
             self._outbox.flush(time.monotonic())
 
     def take(self) -> Request | None:
-        """The next request that has come; None if there is none. Raises `ProtocolError`.
+        """The next request; None if there is none. Raises `ProtocolError`.
 
-        If the asker is gone the link is closed; how it has ended says the reaping.
+        If the peer is gone, the link is closed; its exit status is found when it is reaped.
         """
         try:
             packet, descriptors = protocol.receive(self._control)
         except BlockingIOError:
             return None
-        except OSError:  # it has left without reading all that we had to say
+        except OSError:  # the peer has ended without reading all reports
             packet, descriptors = b"", []
         except protocol.DescriptorsLost as error:
             raise protocol.ProtocolError(str(error)) from error
@@ -102,10 +105,10 @@ class Link(Generic[Request]):
         return self._decode(packet)
 
     def drop(self) -> None:
-        """Send nothing of what waits any more."""
+        """Drop all queued reports."""
         self._outbox.close()
 
     def close(self) -> None:
-        """The asker has left, or is to be ended: no answer reaches it any more."""
+        """The peer has ended, or is to be ended: drop its reports and close the socket."""
         self._outbox.close()
         self._control.close()

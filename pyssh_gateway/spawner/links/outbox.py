@@ -1,7 +1,7 @@
-"""Reports on their way to one asker: sent as fast as it reads, so that the spawner never waits for it.
+"""The queue of reports for one peer: they are sent as fast as the peer reads, so that the spawner never waits for it.
 
-The monitor or a postauth process may be busy. While it is, the spawner goes on reaping, hearing signals and starting
-what has been asked for; one that reads nothing at all for `STUCK_SECONDS` counts as stuck.
+The peer, the monitor or a postauth process, may be busy. Meanwhile the spawner goes on reaping, handling signals and
+starting processes. A peer that reads nothing at all for `STUCK_SECONDS` counts as stuck.
 """
 
 import array
@@ -11,15 +11,15 @@ from collections import deque
 from pyssh_gateway.system.descriptors import close_all
 
 STUCK_SECONDS = 5.0
-"""How long an asker may leave a report unread before it counts as stuck: its loop never blocks on purpose."""
+"""How long a peer may leave a report unread before it counts as stuck: its event loop never blocks on purpose."""
 
 ENOUGH = 256
 ENOUGH_BYTES = 1024 * 1024
-"""So many reports or bytes wait, and no new request is read: the asker is to read its answers first."""
+"""With so many reports or bytes queued, no new request is read: the peer has to read its answers first."""
 
 
 class Outbox:
-    """The reports for one asker, in order, with the descriptors that travel with them. Times are monotonic."""
+    """The reports for one peer, in order, with the descriptors that are sent with them. Times are monotonic."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
@@ -29,21 +29,21 @@ class Outbox:
 
     @property
     def waiting(self) -> bool:
-        """Whether anything is to be sent when there is room."""
+        """Whether any report is queued."""
         return bool(self._waiting)
 
     @property
     def full(self) -> bool:
-        """Whether so much waits that no new request should be read."""
+        """Whether so much is queued that no new request should be read."""
         return len(self._waiting) >= ENOUGH or self._bytes >= ENOUGH_BYTES
 
     @property
     def stuck_at(self) -> float | None:
-        """When the asker counts as stuck, unless it reads something before."""
+        """When the peer counts as stuck, unless it reads something before."""
         return self._since + STUCK_SECONDS if self._waiting else None
 
     def send(self, packet: bytes, descriptors: list[int], now: float) -> None:
-        """Send `packet` with `descriptors`, which are closed afterwards, now or when there is room."""
+        """Send `packet` with `descriptors`, now or when there is room, and close them afterwards."""
         if not self._waiting:
             self._since = now
         self._waiting.append((packet, descriptors))
@@ -60,12 +60,12 @@ class Outbox:
             self._forget_first()
 
     def close(self) -> None:
-        """Send nothing more, and close what would have travelled."""
+        """Send nothing more, and close the queued descriptors."""
         while self._waiting:
             self._forget_first()
 
     def abandon(self) -> None:
-        """In a forked process, which has not got the descriptors that would have travelled: send nothing more."""
+        """In a forked process, which has not got the queued descriptors: send nothing more, and close none."""
         self._waiting.clear()
         self._bytes = 0
 
@@ -75,13 +75,13 @@ class Outbox:
         close_all(descriptors)
 
     def _sent(self, packet: bytes, descriptors: list[int]) -> bool:
-        """Whether it is out of the way: sent, or the asker is gone and needs it no more."""
+        """Whether the report is done with: it was sent, or it can't be (the peer is gone)."""
         try:
-            # Not socket.send_fds, which does not pass its flags on.
+            # Not socket.send_fds, which ignores its flags.
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
             self._control.sendmsg([packet], [rights] if descriptors else [], socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
-        except OSError:  # it is gone, or too many descriptors are on their way (ETOOMANYREFS)
+        except OSError:  # the peer is gone, or too many descriptors are in flight (ETOOMANYREFS)
             pass
         return True

@@ -1,1 +1,1 @@
-"""From a request to a process that is the user, and what follows its end."""
+"""From a request to a process that runs as the user, and what follows the end of the process."""

@@ -1,8 +1,8 @@
-"""Who may not log in now: the machine is closed, the account has expired, or its shell is not there.
+"""Refusing logins at present: the machine is closed, the account has expired, or its shell does not exist.
 
-The keys decide who somebody is; this decides whether the machine wants them at present, from the files that have always
-said so. Runs in the spawner, for every session, so it opens nothing of the user's, only looks whether the shell is
-there. A server that does not run as root can't read /etc/shadow, and then that file has no say.
+The keys authenticate a user; these rules decide whether the account may be used now, from the usual files. They run in
+the spawner for every session, so they open no file of the user's, and only check that the shell exists. A server that
+does not run as root can't read /etc/shadow, and then ignores it.
 """
 
 import os
@@ -14,23 +14,23 @@ from pathlib import Path
 import msgspec
 
 NOLOGIN_FILES = (Path("/etc/nologin"), Path("/run/nologin"))
-"""Either closes the machine to everybody but root: nologin(5), and systemd's while it starts and stops."""
+"""Each of them closes the machine to everybody but root: that of nologin(5), and that of systemd at start and stop."""
 
 SHADOW = Path("/etc/shadow")
 SHELLS = Path("/etc/shells")
 
 MAX_MESSAGE_BYTES = 4096
-"""More than this of a nologin file, two screens full, is not shown."""
+"""How much of a nologin file is shown, in bytes: two screens full."""
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
-"""More than this of /etc/shadow or /etc/shells is not read: a hundred thousand accounts."""
+"""How much of /etc/shadow or /etc/shells is read, in bytes: a hundred thousand accounts."""
 
 DEFAULT_SHELL = "/bin/sh"
 """The shell of an account that names none: passwd(5)."""
 
 SHELLS_THAT_REFUSE = frozenset({"nologin", "false", "true", "git-shell", "rbash", "rzsh", "rksh"})
-"""Shells that would not run `sftp-server` or `scp` if they were asked, as sshd asks them: those that run nothing, and
-the restricted ones, some of which /etc/shells does list."""
+"""Shells that would refuse to run `sftp-server` or `scp` if sshd asked them to: those that run nothing, and restricted
+shells, some of which /etc/shells lists."""
 
 ORDINARY_SHELLS = frozenset(
     {
@@ -38,8 +38,8 @@ ORDINARY_SHELLS = frozenset(
         *("xonsh", "yash", "zsh"),
     }
 )
-"""Names of shells that run whatever they are asked to, wherever they are installed: images and package managers put
-theirs under /usr/local, /nix or /home/linuxbrew and leave /etc/shells as it is."""
+"""Names of shells that run any command, wherever they are installed: images and package managers put theirs under
+/usr/local, /nix or /home/linuxbrew and don't add them to /etc/shells."""
 
 
 class _Ageing(msgspec.Struct, frozen=True):
@@ -54,7 +54,7 @@ class _Ageing(msgspec.Struct, frozen=True):
 def refusal(
     entry: pwd.struct_passwd, *, today: int, shadow: Path = SHADOW, nologin: Sequence[Path] = NOLOGIN_FILES
 ) -> bytes | None:
-    """What to tell somebody who may not log in as `entry` now, in whole lines; None if they may.
+    """The message for a user who may not log in as `entry` now, in whole lines; None if the login is allowed.
 
     `today` counts days since 1970-01-01, in UTC, as /etc/shadow does.
     """
@@ -76,11 +76,11 @@ def refusal(
 
 
 def may_run_builtin(shell: str, shells: Path = SHELLS) -> bool:
-    """Whether an account with `shell` may use the SFTP and scp servers that are built in, and so do not run its shell.
+    """Whether an account with `shell` may use the built-in SFTP and scp servers, which bypass its shell.
 
-    That is so if the shell is known to run what it is asked to: by its name, or by a line of /etc/shells. Of any other
-    (a menu, scponly, a shell that nobody has heard of) it can't be said from outside; it has to be asked, as sshd asks
-    every shell, which never looks at /etc/shells.
+    It may if the shell is known to run any command, by its name or by a line of /etc/shells. For any other shell (a
+    menu, scponly, an unknown one) that can't be known; the shell itself has to run the server then and may refuse. sshd
+    does so with every shell, and never looks at /etc/shells.
     """
     shell = shell or DEFAULT_SHELL
     name = Path(shell).name
@@ -96,12 +96,12 @@ def may_run_builtin(shell: str, shells: Path = SHELLS) -> bool:
 
 
 def _closed(path: Path) -> bytes | None:
-    """What the nologin file `path` has to say, or None if there is none."""
+    """The message of the nologin file `path`; None if there is no such file."""
     try:
         content = _read(path, MAX_MESSAGE_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError:  # it is there, which is what counts
+    except OSError:  # the file exists, which is enough
         content = b""
     if not content.strip():
         return f"This machine is closed to logins at present: {path} exists.\n".encode()
@@ -109,7 +109,7 @@ def _closed(path: Path) -> bytes | None:
 
 
 def _ageing(user: str, shadow: Path) -> _Ageing | None:
-    """The account's line in `shadow`, or None if the file can't be read or has none."""
+    """The account's line in `shadow`; None if the file can't be read or has no such line."""
     try:
         content = _read(shadow, MAX_FILE_BYTES)
     except OSError:
@@ -129,18 +129,18 @@ def _days(field: bytes) -> int | None:
 
 
 def _expired(ageing: _Ageing, today: int) -> bool:
-    """Whether the account's own date has come: on that day it is closed, as pam_unix and su(1) have it.
+    """Whether the account's expiry date has come: from that day on it is closed, as with pam_unix and su(1).
 
-    A 0 counts as a date. shadow(5) calls it ambiguous, but whoever writes it (chage -E 0) wants the account closed.
+    A 0 counts as a date. shadow(5) calls it ambiguous, but an administrator sets it (chage -E 0) to close the account.
     """
     return ageing.expires is not None and today >= ageing.expires
 
 
 def _unused_too_long(ageing: _Ageing, today: int) -> bool:
-    """Whether the password has been out of date for longer than the inactivity period, which closes the account.
+    """Whether the password has been expired for longer than the inactivity period, which closes the account.
 
-    A password that is merely out of date does not: nobody is asked for one here. Nor does one that was last changed on
-    day 0, which means "change it at the next login".
+    A password that is merely expired does not close it, as no password is asked for here. Nor does a last change on day
+    0, which means "change it at the next login".
     """
     if not ageing.changed or ageing.maximum is None or ageing.inactive is None:
         return False
@@ -148,7 +148,7 @@ def _unused_too_long(ageing: _Ageing, today: int) -> bool:
 
 
 def _shell_problem(shell: str) -> str | None:
-    """Why `shell` can't be anybody's shell (auth.c, allowed_user), or None if it can."""
+    """Why `shell` can't be used as a shell (sshd's auth.c, allowed_user); None if it can."""
     try:
         found = Path(shell).stat()
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""The processes that one asker has had started: on their way, running, ended; and what it is told of them.
+"""The processes that were started for one peer (starting, running, ended), and the reports about them.
 
-Nothing here waits: a process that has been forked is told of when it is ready, which its account may put off. Who the
-asker is, and what it may have, is not known here.
+Nothing here waits: a forked process is reported when it is ready, which its account can delay. This module does not
+know whether the peer is the monitor or a postauth process, nor what it may request.
 """
 
 import os
@@ -16,11 +16,11 @@ from pyssh_gateway.spawner.processes.process import Child, SpawnError, Starting
 from pyssh_gateway.system.descriptors import close_all
 
 LAST_MOMENT_SECONDS = 0.25
-"""A session that ended this shortly before its asker crashed ended with it: the kernel closes a dying process's
-terminals before its sockets, so that the report of such an end may still find a socket that nobody reads."""
+"""A session that ended this shortly before its postauth process crashed counts as ended by the crash: the kernel closes
+a dying process's terminals before its sockets, so the report of such an end may go to a socket that nobody reads."""
 
 Report = Callable[[protocol.Report, list[int]], None]
-"""Sends an answer with its descriptors, which it closes."""
+"""Sends an answer with its descriptors, and closes them."""
 
 
 class _Start:
@@ -35,7 +35,7 @@ class _Start:
 
 
 class Children:
-    """Those of one asker, which hears of them by `report`. Times are `time.monotonic()`'s."""
+    """The children of one peer, which is told of them by `report`. Times are `time.monotonic()`'s."""
 
     def __init__(self, report: Report, records: LoginRecorder) -> None:
         self._report = report
@@ -45,7 +45,7 @@ class Children:
         self._ended: list[float] = []
 
     def start(self, number: int, begin: Callable[[], Starting], peer: str = "") -> None:
-        """Start a process for request `number`, which is refused if `begin` raises; it is reported when it is ready."""
+        """Start a process for request `number`. It is reported when it is ready, or refused if `begin` raises."""
         try:
             starting = begin()
         except SpawnError as error:
@@ -55,24 +55,24 @@ class Children:
         self._starting[starting.ready] = _Start(number, starting, due, peer)
 
     def kill(self, number: int) -> None:
-        """Kill what was started for request `number`, with all that is left of its process group."""
+        """Kill the process that was started for request `number`, and all of its process group."""
         for start in self._starting.values():
-            if start.number == number:  # it may lead no group yet, and has started nobody
+            if start.number == number:  # it may lead no group yet, and has no children
                 os.kill(start.child.pid, signal.SIGKILL)
         for started_by, child in self._running.values():
             if started_by == number:
                 process.signal_group(child.pid, signal.SIGKILL)
 
-    # -- what the loop has to know, and says ------------------------------------------------------------------------
+    # -- for the loop -----------------------------------------------------------------------------------------------
 
     @property
     def pending(self) -> list[int]:
-        """The descriptors to poll: one has something when its process is ready, or dead."""
+        """The descriptors to poll: one becomes readable when its process is ready, or dead."""
         return list(self._starting)
 
     @property
     def pids(self) -> set[int]:
-        """All of them that have not ended."""
+        """All children that have not ended."""
         return {start.child.pid for start in self._starting.values()} | set(self._running)
 
     def next_at(self) -> float | None:
@@ -80,12 +80,12 @@ class Children:
         return min((start.due for start in self._starting.values()), default=None)
 
     def tick(self, now: float) -> None:
-        """Those on their way that have had their time count as started."""
+        """Children that are not ready in time count as started."""
         for start in [start for start in self._starting.values() if now >= start.due]:
             self.ready(start.ready)
 
     def ready(self, descriptor: int, _happened: int = 0) -> None:
-        """The process behind a descriptor of `pending` is ready, or has died, or has had its time: report it."""
+        """Report a process by its descriptor of `pending`: it is ready, or has died, or was not ready in time."""
         start = self._starting.pop(descriptor, None)
         if start is None:
             return
@@ -97,7 +97,7 @@ class Children:
             self._records.login(child, start.peer)
 
     def reaped(self, pid: int, status: int) -> bool:
-        """The child `pid` has ended with `status`, as waitpid(2) gives it; whether it is one of these."""
+        """The child `pid` has ended with `status` (of waitpid(2)); returns whether it is one of these."""
         for start in self._starting.values():
             if start.child.pid == pid:
                 self.ready(start.ready)
@@ -113,18 +113,18 @@ class Children:
             self._records.logout(child)
         return True
 
-    # -- the asker's end ----------------------------------------------------------------------------------------------
+    # -- the peer's end -----------------------------------------------------------------------------------------------
 
     def sessions_of_a_crash(self) -> int:
-        """How many sessions the asker had when it crashed, which was just now."""
+        """How many sessions the peer had when it crashed, which was just now."""
         now = time.monotonic()
         ended = sum(now - when < LAST_MOMENT_SECONDS for when in self._ended)
         self._ended.clear()
         return ended + sum(child.is_session for _, child in self._running.values())
 
     def forget(self, *, hang_up: bool) -> None:
-        """The asker is gone, and so are its terminals: nobody will be told of their ends."""
-        for start in self._starting.values():  # nobody has their descriptors: they find them closed
+        """The peer is gone, and so are its terminals: forget its children, whose ends are not reported any more."""
+        for start in self._starting.values():  # nobody gets their descriptors: the processes find the other ends closed
             os.close(start.ready)
             close_all(start.child.descriptors)
         self._starting.clear()
@@ -136,7 +136,7 @@ class Children:
 
 
 def exited(number: int, status: int) -> protocol.Exited:
-    """That the process of request `number` has ended with `status`, as waitpid(2) gives it."""
+    """The report that the process of request `number` has ended with `status` (of waitpid(2))."""
     if os.WIFSIGNALED(status):
         return protocol.Exited(number, None, os.WTERMSIG(status), os.WCOREDUMP(status))
     return protocol.Exited(number, os.WEXITSTATUS(status), None, core_dumped=False)

@@ -1,7 +1,7 @@
 """Another root directory for a process that stops being root: sshd's ChrootDirectory (session.c, safely_chroot).
 
-The directory and everything on the way to it have to be root's, and nobody else may write there: whoever could rename
-a part of the way, or put files beside what programs look for, would choose what the process takes for the machine.
+The directory and all directories above it must belong to root, and nobody else may write to them: an account that could
+rename a part of the path, or add files where programs look for them, could change what the process sees and runs.
 """
 
 import errno
@@ -11,20 +11,20 @@ import stat
 from pyssh_gateway.system.modes import OTHERS_MAY_WRITE
 
 MAX_LINKS = 40
-"""How many symbolic links the way may go through: the kernel's own limit (path_resolution(7))."""
+"""How many symbolic links are followed for one path: the kernel's own limit (path_resolution(7))."""
 
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class UnfitRootError(Exception):
-    """The directory can't be anybody's root directory; the text names the part of the way that is wrong, and how."""
+    """The directory can't be a root directory; the text names the part of the path that is wrong, and why."""
 
 
 def enter(path: bytes) -> None:
-    """Make `path`, which is absolute, this process's root and working directory. It has to be root still.
+    """Make `path`, which is absolute, this process's root and working directory. The process must still be root.
 
-    Raises `UnfitRootError`, or OSError where root lacks CAP_SYS_CHROOT. What was checked is what is entered: each
-    directory is opened below the one before, and the last one is entered by its descriptor.
+    Raises `UnfitRootError`, or OSError where root lacks CAP_SYS_CHROOT. The directory that is entered is the one that
+    was checked: each directory is opened below the one before, and the last one is entered by its descriptor.
     """
     descriptor = _descend(path)
     try:
@@ -36,7 +36,7 @@ def enter(path: bytes) -> None:
 
 
 def problem(path: bytes) -> str:
-    """Why `path` can't be entered, as far as this process may look; empty if it can."""
+    """Why `path` can't be entered, as far as this process's rights let it see; empty if it can."""
     try:
         os.close(_descend(path))
     except (UnfitRootError, OSError) as error:
@@ -45,7 +45,7 @@ def problem(path: bytes) -> str:
 
 
 def _descend(path: bytes) -> int:
-    """The directory `path`, opened part by part. sshd follows links without a look at the way to their targets."""
+    """Open the directory `path` part by part. sshd follows links, but does not check the path to their targets."""
     where = b"/"
     here = os.open(where, _LOOK)
     try:
@@ -76,7 +76,7 @@ def _descend(path: bytes) -> int:
 
 
 def _target(link: bytes, directory: int, shown: bytes, links: int) -> bytes:
-    """Where the link leads. It is root's, as it is in a directory that only root may change."""
+    """The target of the link. The link is root's, because it is in a directory that only root may change."""
     if links > MAX_LINKS:
         raise UnfitRootError(f"{_text(shown)}: {os.strerror(errno.ELOOP)}")
     return os.readlink(link, dir_fd=directory)

@@ -1,8 +1,8 @@
-"""Processes that are told after their fork what they are for, one of which is kept at hand for whoever needs it next.
+"""Processes that get their assignment after the fork; a spare one is kept for the next login or command.
 
-A fork, and what the kernel copies of the spawner's memory after it, takes longer than all else that a login or a
-command waits for here. So one is forked while somebody may come, and waits to be told. Everybody else gets one that is
-forked with the message waiting for it, and goes the same way.
+The fork, with the copying of the spawner's memory pages after it, is the slowest part of starting a login or a command
+here. So while a request is likely, a spare process is forked ahead and waits for its assignment. Without a spare, a new
+process is forked with the message waiting for it, and runs the same code.
 """
 
 import os
@@ -17,15 +17,15 @@ from pyssh_gateway.ipc import spawner as protocol
 from pyssh_gateway.spawner.processes.server_process import LastWords
 
 SPARE_SECONDS = 60.0
-"""How long one waits after somebody was last expected. It has 3 to 8 MiB of its own, which a server that nobody comes
-to need not have."""
+"""How long a spare is kept after a request was last expected. It takes 3 to 8 MiB of memory, which an idle server need
+not use."""
 
 Start = Callable[[socket.socket, LastWords], int]
-"""Forks a process that hears at the socket what it is for, and whose standard error are the last words; its pid."""
+"""Forks a process that reads its assignment from the socket and has the last words as its standard error -> pid."""
 
 
 class Forked(msgspec.Struct, frozen=True):
-    """A process. It hears at the other end of `link` what it is for; when that closes before, it ends."""
+    """A forked process. It reads its assignment from the other end of `link`, and ends if `link` closes before."""
 
     pid: int
     words: LastWords
@@ -33,9 +33,9 @@ class Forked(msgspec.Struct, frozen=True):
 
 
 class ForkedAhead:
-    """Forks them, and keeps one at hand. Times are `time.monotonic()`'s; `start` raises OSError.
+    """Forks such processes, and keeps a spare one. Times are `time.monotonic()`'s; `start` raises OSError.
 
-    Those that have not been told yet are `pids`, and to be reaped by `ended`.
+    Those without an assignment are in `pids`; report their end to `ended`.
     """
 
     def __init__(self, start: Start) -> None:
@@ -45,32 +45,32 @@ class ForkedAhead:
         self._fork_at: float | None = None
         self._drop_at: float | None = None
 
-    # -- for whoever needs one ----------------------------------------------------------------------------------------
+    # -- for logins and sessions --------------------------------------------------------------------------------------
 
     def expect(self, now: float, after: float = 0.0) -> None:
-        """Somebody may need one: have it `after` so many seconds."""
+        """A request is likely: have a spare in `after` seconds."""
         self._drop_at = now + SPARE_SECONDS
         if self._spare is None and self._fork_at is None:
             self._fork_at = now + after
 
     def tell(self, packet: bytes, descriptors: list[int]) -> Forked:
-        """A process that is told `packet`, with copies of `descriptors`; the caller's from here on. Raises OSError."""
+        """A process that is sent `packet` and copies of `descriptors`. The caller has to reap it. Raises OSError."""
         spare, self._spare = self._spare, None
-        self._fork_at = None  # beside this one it would take a processor from it
+        self._fork_at = None  # a fork now would take a processor from this process
         if spare is not None and _told(spare.link, packet, descriptors):
             del self._untold[spare.pid]
             return spare
         link, theirs = protocol.socket_pair()
         with theirs:
             try:
-                socket.send_fds(link, [packet], descriptors)  # before the fork: so it knows that somebody waits
+                socket.send_fds(link, [packet], descriptors)  # before the fork, so that it sees that a user waits
                 return self._fork(link, theirs)
             except BaseException:
                 link.close()
                 raise
 
     def drop(self) -> None:
-        """Nobody is expected any more."""
+        """No request is expected any more: end the spare."""
         self._fork_at = self._drop_at = None
         if self._spare is not None:
             self._spare.link.close()
@@ -88,7 +88,7 @@ class ForkedAhead:
 
     @property
     def pids(self) -> set[int]:
-        """Those that nobody has told yet what they are for."""
+        """The processes without an assignment."""
         return set(self._untold)
 
     def next_at(self) -> float | None:
@@ -102,7 +102,7 @@ class ForkedAhead:
         if self._fork_at is None or now < self._fork_at:
             return
         self._fork_at = None
-        with suppress(OSError):  # the next one that is needed can't be forked either, and that is said
+        with suppress(OSError):  # if it is needed, `tell` will fail as well, and that is reported
             link, theirs = protocol.socket_pair()
             with theirs:
                 try:
@@ -113,7 +113,7 @@ class ForkedAhead:
             self._untold[self._spare.pid] = self._spare
 
     def ended(self, pid: int) -> LastWords | None:
-        """The process `pid` was reaped; what it said, if it was one of `pids`."""
+        """The process `pid` was reaped; returns its last words, if it was one of `pids`."""
         forked = self._untold.pop(pid, None)
         if forked is None:
             return None
@@ -123,21 +123,21 @@ class ForkedAhead:
         return forked.words
 
     def kill(self) -> None:
-        """End those that are there, whatever they do."""
+        """Kill all of `pids`."""
         self.drop()
         for pid in self._untold:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
     def give_up(self) -> None:
-        """Those that are there hang in the kernel: forget them."""
+        """Forget all of `pids`: they hang in the kernel."""
         for forked in self._untold.values():
             forked.words.close()
         self._untold.clear()
 
 
 def _told(link: socket.socket, packet: bytes, descriptors: list[int]) -> bool:
-    """Tell a process that was forked ahead; False: it has ended, or does not read."""
+    """Send the assignment to a process that was forked ahead; False: it has ended, or does not read."""
     try:
         socket.send_fds(link, [packet], descriptors, socket.MSG_DONTWAIT)
     except OSError:

@@ -1,7 +1,7 @@
-"""Keeps the machine's login records (who, last) for the spawner, without waiting for anybody's lock.
+"""Keeps the machine's login records (who, last) for the spawner, without waiting for a lock.
 
-Everybody may read these files, hence hold a lock on them for as long as they like. A record whose file is locked is
-tried again a few times, while the spawner does other things, and then written as far as it can be.
+Every account may read these files, and so can hold a lock on them for as long as it likes. If a file is locked, the
+record is tried again a few times, while the spawner does other things, and then written as far as that is possible.
 """
 
 import os
@@ -18,11 +18,11 @@ PAUSE_SECONDS = 0.002
 """Programs that read or write these files hold their locks for microseconds."""
 
 MAX_WAITING = 64
-"""Records that wait for a lock. With more, the files are locked for good, and the next ones are tried once."""
+"""How many records may wait for a lock. With more, the files seem locked for good, and each record is tried once."""
 
 
 class LoginRecorder:
-    """Writes records in the order in which they come, if we may write them. `say` gets each problem once."""
+    """Writes records in their order, if the server is root. `say` is told each problem once."""
 
     def __init__(self, say: Callable[[str], None], files: Files | None = None) -> None:
         self._say = say
@@ -33,7 +33,7 @@ class LoginRecorder:
         self._told: set[str] = set()
 
     def login(self, child: Child, peer: str) -> None:
-        """Somebody from the address `peer` has the terminal of `child`."""
+        """Record that a user from the address `peer` has the terminal of `child`."""
         when = time.time()
         self._add(
             lambda: login_records.record_login(
@@ -42,7 +42,7 @@ class LoginRecorder:
         )
 
     def logout(self, child: Child) -> None:
-        """They have it no more."""
+        """Record that the session of `child` has ended."""
         when = time.time()
         self._add(lambda: login_records.record_logout(pid=child.pid, tty=child.tty, when=when, files=self._files))
 
@@ -64,7 +64,7 @@ class LoginRecorder:
             self._write()
 
     def finish(self) -> None:
-        """Write all that waits, as far as that can be."""
+        """Write all waiting records, as far as that is possible."""
         while self._waiting:
             self._write()
 

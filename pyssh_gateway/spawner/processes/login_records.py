@@ -1,7 +1,7 @@
-"""The system's records of who is logged in: utmp, wtmp and lastlog, for `who`, `w`, `last` and `lastlog`.
+"""The system's login records: utmp, wtmp and lastlog, for `who`, `w`, `last` and `lastlog`.
 
-Written as sshd's loginrec.c writes them, by the spawner, which is root. A file that is not there is not wanted: nothing
-is ever created. Nothing here waits for long, and nothing raises: a person logs in whatever becomes of the records.
+The spawner, which is root, writes them as sshd's loginrec.c does. A missing file is not wanted on the machine, so none
+is ever created. Nothing here waits for long, and nothing raises: a login must not fail because of its record.
 """
 
 import fcntl
@@ -16,19 +16,19 @@ import msgspec
 from pyssh_gateway.system.utmp import MAX_UTMP_BYTES, USER_PROCESS, UTMP, Layout, layout
 
 MAX_LASTLOG_UID = 2**24
-"""Over this uid there is no lastlog entry. The file is indexed by uid, so that of a directory service's account would
-make it appear to be of hundreds of gigabytes, which backups then read."""
+"""Accounts above this uid get no lastlog entry. The file is indexed by uid, so the high uids of a directory service
+would make it appear hundreds of gigabytes long, and backups would read all of that."""
 
 _DEAD_PROCESS = 8
 _PROCESSES = range(5, 9)
-"""INIT_PROCESS to DEAD_PROCESS: the entries that stand for a line. Others record boots, run levels, clock changes."""
+"""INIT_PROCESS to DEAD_PROCESS: the entries of terminal lines. Others record boots, run levels, clock changes."""
 
 _LINE_BYTES = 32
 """UT_LINESIZE in bits/utmp.h."""
 
 
 class Files(msgspec.Struct, frozen=True):
-    """Where the records are: the places that paths.h gives them."""
+    """The paths of the records, as in paths.h."""
 
     utmp: str = UTMP
     wtmp: str = "/var/log/wtmp"
@@ -36,7 +36,7 @@ class Files(msgspec.Struct, frozen=True):
 
 
 class _Entry(msgspec.Struct, frozen=True):
-    """What is the same in utmp and wtmp."""
+    """An entry, which is the same in utmp and wtmp."""
 
     kind: int
     pid: int
@@ -73,8 +73,8 @@ def record_login(
 ) -> tuple[str, ...]:
     """Record that `user`, from the address `peer`, has the terminal `tty` (a path below /dev) since `when` (Unix time).
 
-    `pid` is the process that leads the session: who(1) leaves out entries whose process has gone. Returns what went
-    wrong, one sentence each; empty if nothing did.
+    `pid` is the process that leads the session: who(1) leaves out entries whose process has gone. Returns the problems,
+    one sentence each; empty if there were none.
     """
     files = files or Files()
     form = layout(os.uname().machine)
@@ -89,9 +89,9 @@ def record_login(
 
 
 def record_logout(*, pid: int, tty: str, when: float, files: Files | None = None) -> tuple[str, ...]:
-    """Record that the session of process `pid` on `tty` ended at `when`; returns what went wrong, as `record_login`.
+    """Record that the session of process `pid` on `tty` ended at `when`; returns the problems, as `record_login`.
 
-    If somebody else has the line by now, theirs is the entry that counts, and nothing is written.
+    If another session has the terminal by now, its entry must stay, and nothing is written.
     """
     files = files or Files()
     form = layout(os.uname().machine)
@@ -110,10 +110,10 @@ def record_logout(*, pid: int, tty: str, when: float, files: Files | None = None
 
 
 def claim_session(uid: int, path: str = "/proc/self/loginuid") -> str:
-    """Tell the kernel that this process and those that it starts are of a login of `uid`, as pam_loginuid does.
+    """Tell the kernel that this process and its descendants belong to a login of `uid`, as pam_loginuid does.
 
-    For the session's process, while it is root still: last(1) takes a session for gone if its process belongs to no
-    login, and the kernel's audit names the account by it whatever su and sudo do. Returns what went wrong, or "".
+    For the session's process, while it is still root. last(1) shows a session as gone if its process belongs to no
+    login, and the kernel's audit names the account by it, even after su and sudo. Returns the problem, or "".
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
@@ -129,12 +129,12 @@ def claim_session(uid: int, path: str = "/proc/self/loginuid") -> str:
 
 
 def are_locked(files: Files) -> bool:
-    """Whether another process has a lock on utmp or wtmp at this moment, so that a record had better come later."""
+    """Whether another process has a lock on utmp or wtmp at this moment, so that a record should be written later."""
     for path in (files.utmp, files.wtmp):
         try:
             descriptor = _open(path, os.O_RDWR)
         except (OSError, _RecordError):
-            continue  # whoever writes there is told why it can't be
+            continue  # the attempt to write the record will report why
         try:
             if not _lock(descriptor):
                 return True
@@ -144,12 +144,12 @@ def are_locked(files: Files) -> bool:
 
 
 def line_id(line: bytes) -> bytes:
-    """The entry's key for a line: its last four characters, `tty` not counted (sshd's line_abbrevname)."""
+    """The entry's key for a line: its last four characters, without a leading `tty` (sshd's line_abbrevname)."""
     return line.removeprefix(b"tty")[-4:] if len(line) > len(b"tty") else line
 
 
 def _problems(*writers: Callable[[], object]) -> tuple[str, ...]:
-    """Run every writer, whatever becomes of the others."""
+    """Run every writer, even if others fail; returns the problems."""
     problems = []
     for write in writers:
         try:
@@ -164,7 +164,7 @@ def _problems(*writers: Callable[[], object]) -> tuple[str, ...]:
 
 
 def _write_utmp(path: str, form: Layout, entry: _Entry) -> bool:
-    """Put `entry` where its line's entry is, or at the end. False: it is a logout, and the line is somebody else's."""
+    """Write `entry` over its line's entry, or at the end. False: it is a logout, and another session has the line."""
     descriptor = _open(path, os.O_RDWR)
     try:
         if not _lock(descriptor):
@@ -183,9 +183,9 @@ def _write_utmp(path: str, form: Layout, entry: _Entry) -> bool:
 
 
 def _slot(content: bytes, form: Layout, line: bytes) -> tuple[int, int | None]:
-    """Where in a utmp file the entry for `line` goes, and the process that is there on that line, if any.
+    """The offset in a utmp file for the entry of `line`, and the pid of the session on that line at present, if any.
 
-    An entry of another line counts as free if it has the same id: programs that share utmp find entries by it.
+    An entry of another line with the same id is overwritten: programs that share utmp find entries by their id.
     """
     key = line_id(line)
     by_id: int | None = None
@@ -204,13 +204,13 @@ def _slot(content: bytes, form: Layout, line: bytes) -> tuple[int, int | None]:
 def _append_wtmp(path: str, record: bytes) -> None:
     descriptor = _open(path, os.O_WRONLY | os.O_APPEND)
     try:
-        # Without the lock it is written all the same. The kernel does not mix what is appended, and whoever may read
-        # the file could otherwise keep everybody out of it.
+        # Write even without the lock: the kernel does not mix appended data, and otherwise any account that may read
+        # the file could block all records by holding a lock.
         locked = _lock(descriptor)
         size = os.fstat(descriptor).st_size
         if locked and size % len(record):
             size -= size % len(record)
-            os.ftruncate(descriptor, size)  # half an entry would make nonsense of all that follow
+            os.ftruncate(descriptor, size)  # after half an entry, all later ones would be unreadable
         written = _blamed(path, lambda: os.write(descriptor, record))
         if written != len(record):
             if locked:
@@ -231,7 +231,7 @@ def _write_lastlog(path: str, form: Layout, uid: int, record: bytes) -> None:
 
 
 def _open(path: str, flags: int) -> int:
-    # Not waiting: a FIFO in this place must not stop the spawner.
+    # Without waiting: a FIFO at `path` must not stop the spawner.
     descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -240,7 +240,7 @@ def _open(path: str, flags: int) -> int:
 
 
 def _lock(descriptor: int) -> bool:
-    """The lock that glibc's utmp functions take on the whole file, if it can be had at once."""
+    """Take the lock that glibc's utmp functions take on the whole file; returns whether it was free."""
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -254,7 +254,7 @@ def _pwrite(path: str, descriptor: int, record: bytes, place: int) -> None:
 
 
 def _blamed(path: str, write: Callable[[], int]) -> int:
-    """What `write` returns; an error that it raises names the file, which write(2) does not know."""
+    """Return what `write` returns; add the file's name to an error, because write(2) does not name it."""
     try:
         return write()
     except OSError as error:
@@ -271,7 +271,7 @@ def _encoded(text: str) -> bytes:
 
 
 def _address(peer: str) -> bytes:
-    """`peer` as the entry has it: network order, an IPv4 address in the first four bytes; empty if it is a name."""
+    """`peer` as in the entry: in network order, an IPv4 address in the first four bytes; empty if it is a name."""
     try:
         address = ip_address(peer)
     except ValueError:

@@ -1,12 +1,12 @@
-"""The dynamic message of the day: what the scripts in /etc/update-motd.d write (update-motd(5)), kept up to date.
+"""The dynamic message of the day: the output of the scripts in /etc/update-motd.d (update-motd(5)), kept up to date.
 
-On Debian and Ubuntu, sshd's users see it through PAM: pam_motd runs the scripts as root at each login, has the person
-wait for all of them, and shows /run/motd.dynamic. Here a login shows that file as it is, and the scripts run beside it:
-in a process of their own, with nothing of any user's, within a deadline, one after the other and never twice at a time.
+On Debian and Ubuntu, sshd shows it through PAM: pam_motd runs the scripts as root at each login, makes the user wait
+for all of them, and shows /run/motd.dynamic. Here a login shows that file as it is, and the scripts run independently:
+in a process of their own, with nothing of any user's, within a deadline, one after the other, and one run at a time.
 
-The scripts are the operator's and need root's rights for what they tell, so they run with those; one that anybody but
-root could have put there is not run. What they write may have been fetched from somewhere, so nothing of it but colours
-can act on a terminal. One that fails, hangs or writes too much costs the others nothing; pam_motd throws all away then.
+The scripts are the operator's and need root's rights for what they show, so they run as root; a script that anybody but
+root could have put there is not run. Their output may come from the network, so all terminal control sequences but
+colours are removed. If a script fails, hangs or writes too much, the others still count; pam_motd discards all output.
 """
 
 import os
@@ -29,16 +29,16 @@ from pyssh_gateway.system.signals import unix_name
 
 SCRIPTS = "/etc/update-motd.d"
 DYNAMIC = "/run/motd.dynamic"
-"""Where pam_motd has them on Debian and Ubuntu."""
+"""The paths that pam_motd uses on Debian and Ubuntu."""
 
 FRESH_SECONDS = 60.0
-"""So old may be what is shown before it is made anew. Logins that follow one another closely cause one run."""
+"""How old the message may be before the scripts run again. Logins in quick succession cause one run."""
 
 AFTER_SECONDS = 1.0
-"""So long after a start or a login they run: a shell that is being started gets the processors first."""
+"""How long after a start or a login the scripts run: a shell that is being started gets the processors first."""
 
 SCRIPT_SECONDS = 10.0
-"""How long one script may take: as long as one that asks a server for news waits for that."""
+"""How long one script may take: as long as scripts that fetch news from a server wait for it."""
 
 RUN_SECONDS = 60.0
 """How long all of them may take."""
@@ -47,23 +47,23 @@ SCRIPT_BYTES = 16 * 1024
 """How much one script may write: several screens full."""
 
 MOST_BYTES = 64 * 1024
-"""How much is kept of all of them: what a login shows of a message of the day."""
+"""How much output of all scripts is kept: as much as a login shows of a message of the day."""
 
 NICENESS = 19
-"""The scripts give way to everybody's work."""
+"""The lowest priority: the scripts give way to all other work."""
 
 ENVIRON = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-"""What pam_motd's scripts get, and nothing else."""
+"""The environment that pam_motd gives its scripts."""
 
 _NAME = re.compile(r"_?(?:[a-z0-9_.]+-)+[a-z0-9]+|[a-z0-9][a-z0-9-]*")
-"""Which files are scripts: what run-parts(8) takes with --lsbsysinit, which is less than its page says (run-parts.c,
-tradre). What a package manager leaves beside them is none."""
+"""The names of scripts: those that run-parts(8) accepts with --lsbsysinit, fewer than its manual page says
+(run-parts.c, tradre). Files that a package manager leaves beside the scripts are excluded."""
 
 _SUFFIXES = (".dpkg-old", ".dpkg-dist", ".dpkg-new", ".dpkg-tmp")
 
 
 class Motd:
-    """Keeps it up to date for as long as `enabled`, which root can. Times are `time.monotonic()`'s."""
+    """Keeps the message up to date while `enabled`, if the server is root. Times are `time.monotonic()`'s."""
 
     def __init__(
         self,
@@ -87,18 +87,18 @@ class Motd:
         self._told: list[str] = []
 
     def want(self, now: float) -> None:
-        """Somebody has just been shown what there is, or is about to be: make it anew, unless that was done lately."""
+        """A user has just been shown the message, or is about to be: make it again, unless that was done lately."""
         is_fresh = self._last is not None and now - self._last < FRESH_SECONDS
         if self.enabled and os.geteuid() == 0 and not is_fresh and self._due is None and not self._pid:
             self._due = now + AFTER_SECONDS
 
     def close(self) -> None:
-        """The server ends."""
+        """The server ends: start no more runs, and end the present one."""
         self.enabled, self._due = False, None
         if self._pid:
             self._kill()
 
-    # -- what the loop has to know, and says ------------------------------------------------------------------------
+    # -- for the loop -----------------------------------------------------------------------------------------------
 
     @property
     def pids(self) -> set[int]:
@@ -110,7 +110,7 @@ class Motd:
         return self._kill_at if self._pid else self._due
 
     def tick(self, now: float) -> None:
-        """Begin what is due, and end what takes too long."""
+        """Begin a run that is due, and end one that takes too long."""
         if self._kill_at is not None and now >= self._kill_at:
             self._kill()
         if self._due is not None and now >= self._due:
@@ -119,7 +119,7 @@ class Motd:
                 self._begin(now)
 
     def reaped(self, pid: int) -> bool:
-        """The child `pid` has ended; whether it was this one. What is wrong with a script is said once."""
+        """The child `pid` has ended; returns whether it was this one. Each problem with a script is said once."""
         if not self._pid or pid != self._pid:
             return False
         self._pid, self._kill_at = 0, None
@@ -152,9 +152,9 @@ class Motd:
             os.kill(self._pid, signal.SIGTERM)  # so that it ends its script first
 
     def _work(self) -> int:
-        """In the child."""
+        """The child's work: run the scripts."""
         signal.signal(signal.SIGTERM, _stop)
-        signal.alarm(int(RUN_SECONDS + 2 * SCRIPT_SECONDS))  # if the spawner has not lived to end it
+        signal.alarm(int(RUN_SECONDS + 2 * SCRIPT_SECONDS))  # for a spawner that has died and can't end it
         os.nice(NICENESS)
         with suppress(_StopAsked):
             make(self._scripts, self._dynamic, lambda text: os.write(2, f"{printable(text)}\n".encode()))
@@ -162,7 +162,7 @@ class Motd:
 
 
 class _StopAsked(Exception):
-    """The spawner does not wait any longer."""
+    """The spawner has asked the process to end (SIGTERM)."""
 
 
 def _stop(_number: int, _frame: object) -> None:
@@ -170,9 +170,9 @@ def _stop(_number: int, _frame: object) -> None:
 
 
 def make(scripts: str, dynamic: str, complain: Callable[[str], object]) -> None:
-    """Run the scripts in the directory `scripts` in their order, and put what they write into the file `dynamic`.
+    """Run the scripts in the directory `scripts` in order, and put their output into the file `dynamic`.
 
-    `complain` is told what is wrong with which. Raises OSError if the file can't be written.
+    `complain` is told of each problem with a script. Raises OSError if the file can't be written.
     """
     until = time.monotonic() + RUN_SECONDS
     text = b""
@@ -209,7 +209,7 @@ def _is_program(path: str) -> bool:
 
 
 def _output_of(path: str, seconds: float) -> tuple[bytes, str]:
-    """What the script writes, at most `SCRIPT_BYTES`, and what is wrong with it, if anything. Raises OSError."""
+    """The script's output, at most `SCRIPT_BYTES`, and the problem with it, or "". Raises OSError."""
     until = time.monotonic() + seconds
     output, problem = bytearray(), ""
     with subprocess.Popen(
@@ -235,7 +235,7 @@ def _output_of(path: str, seconds: float) -> tuple[bytes, str]:
                         watched.remove(stdout)
                     elif len(output) > SCRIPT_BYTES:
                         problem = f"killed: it wrote more than {SCRIPT_BYTES // 1024} KiB"
-                else:  # it has ended, and what it had written is read, whatever it has left in the background
+                else:  # it has ended and its output is read; ignore what it has left in the background
                     break
         except _StopAsked:
             problem = "killed: the server has stopped"
@@ -252,10 +252,10 @@ def _output_of(path: str, seconds: float) -> tuple[bytes, str]:
 
 
 def _replace(path: str, text: bytes) -> None:
-    """Have the file say `text`. Whoever reads it meanwhile reads the old one or the new one."""
+    """Replace the file's content by `text`, atomically: a reader gets the old content or the new one."""
     beside = f"{path}.pyssh-gateway"
     with suppress(FileNotFoundError):
-        os.unlink(beside)  # noqa: PTH108 - what was left by a process that was killed
+        os.unlink(beside)  # noqa: PTH108 - left by a process that was killed; pathlib is not needed for one call
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     with os.fdopen(descriptor, "wb") as file:
         file.write(text)

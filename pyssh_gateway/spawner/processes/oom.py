@@ -1,8 +1,8 @@
-"""What the kernel ends when memory runs out (proc(5), oom_score_adj): not the server before what it runs for users.
+"""Out-of-memory priorities (proc(5), oom_score_adj): the kernel kills users' processes before it kills the server.
 
-As sshd does (openbsd-compat/port-linux.c): the listener is never chosen, and every user's process gets the value back
-that the server was started with, as do strangers' processes. The server's other processes can be chosen, but only one
-that uses over half of the memory itself, hence is what has filled it.
+As with sshd (openbsd-compat/port-linux.c), the listener, here the spawner, is never chosen, and every user's process
+gets back the value that the server was started with; so do preauth processes. The server's other processes can be
+chosen, but only if one uses over half of the memory itself, and so is what has filled it.
 """
 
 import os
@@ -11,16 +11,16 @@ from contextlib import suppress
 PATH = "/proc/self/oom_score_adj"
 
 NEVER = -1000
-"""The spawner's value: OOM_SCORE_ADJ_MIN of the kernel, and sshd's. It keeps a few megabytes and never grows."""
+"""The spawner's value: the kernel's OOM_SCORE_ADJ_MIN, as sshd's. The spawner uses a few megabytes and never grows."""
 
 SERVER_PROCESS = -500
-"""That of the monitor and of accounts' processes: as if each used half of the machine's memory less than it does."""
+"""The value of the monitor and postauth processes: as if each used half of the machine's memory less than it does."""
 
 
 def protect(path: str = PATH) -> int | None:
-    """Never be chosen from now on; returns the value until now, None if nothing was changed.
+    """Never be chosen from now on; returns the value before, None if nothing was changed.
 
-    It takes CAP_SYS_RESOURCE: without it (not root, or a container that took it away) all stays as it is.
+    This needs CAP_SYS_RESOURCE. Without it (not root, or a container that took it away) nothing is changed.
     """
     try:
         before = _read(path)
@@ -31,14 +31,15 @@ def protect(path: str = PATH) -> int | None:
 
 
 def for_server_process(before: int | None) -> int | None:
-    """The value of one of the server's other processes, of what `protect` has returned."""
+    """The value for one of the server's other processes; `before` is what `protect` has returned."""
     return None if before is None else min(before, SERVER_PROCESS)
 
 
 def restore(before: int | None, path: str = PATH) -> None:
-    """In a forked child, before it gives its rights up: have the value again that the server was started with.
+    """In a forked child, before it gives up its rights: restore the value that the server was started with.
 
-    With the right to, the kernel takes it for the least that the process may have later, so nobody gets ours back.
+    When a process with CAP_SYS_RESOURCE sets a value, the kernel keeps it as the minimum that the process may set
+    later without; so no user's process can return to the server's value.
     """
     if before is not None:
         with suppress(OSError):

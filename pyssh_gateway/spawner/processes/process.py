@@ -1,7 +1,7 @@
-"""A process for a user: its terminal or pipes, and a child that is the user. Runs with the spawner's rights.
+"""A process for a user: its terminal or pipes, and a child that runs as the user. Uses the spawner's rights.
 
-What a child can't do (no home directory, no such shell) it says on its own standard error, as sshd does: the session
-then ends with an exit status that the person sees, and the spawner never waits for a user's file system.
+A child reports its own problems (no home directory, no such shell) on its standard error, as with sshd: the session
+then ends with an exit status that the user sees, and the spawner never waits for a user's file system.
 """
 
 import fcntl
@@ -22,13 +22,13 @@ from pyssh_gateway.spawner.processes.terminal import open_pty
 from pyssh_gateway.system.descriptors import close_all
 
 READY_SECONDS = 5.0
-"""How long a child may take to become the account, before its session counts as started all the same: it reads the
-group database, which may be on a network, and the account may stop it. Nobody else's session waits for that."""
+"""How long a child may take to become the account before its session counts as started all the same. It reads the group
+database, which may be on a network, and the account may stop it (SIGSTOP). Other sessions do not wait for it."""
 
 SECONDS_A_DAY = 86400
 
 SHOWN = 64
-"""Characters of a name that an asker gave, in a sentence; accounts' names have 32 (useradd(8))."""
+"""How many characters of a requested name are shown in an error; accounts' names have at most 32 (useradd(8))."""
 
 
 class SpawnError(Exception):
@@ -38,8 +38,8 @@ class SpawnError(Exception):
 class Child(msgspec.Struct, frozen=True):
     """A process that runs for a user. It leads a session and a process group of its own, both numbered `pid`.
 
-    `descriptors` are the asker's ends: the pty's master, or the pipes of standard input, output and error; or one pipe,
-    for what runs for no session.
+    `descriptors` are the ends for the process that asked: the pty's master, or the pipes of standard input, output and
+    error; or one pipe, for a process that runs for no session.
     """
 
     pid: int
@@ -50,15 +50,16 @@ class Child(msgspec.Struct, frozen=True):
 
     @property
     def is_session(self) -> bool:
-        """Whether it runs for a session; else for the server."""
+        """Whether it runs for a session; otherwise it runs for the server."""
         return bool(self.tty) or len(self.descriptors) > 1
 
 
 class Starting(msgspec.Struct, frozen=True):
-    """A process that has been forked and is on its way to become what it is to be.
+    """A process that has been forked, and is not the account's program yet.
 
-    Until `ready` (a descriptor to poll, whose end comes when it is, or is dead) it may lead no process group yet and be
-    root: it must not be signalled. The account may stop it at any moment, so nobody waits for that end.
+    `ready` is a descriptor to poll, which reports end of file when the process is ready or dead. Until then it may lead
+    no process group and may still be root, so it must not be signalled. The account may stop it at any moment, so the
+    spawner never blocks on `ready`.
     """
 
     child: Child
@@ -66,15 +67,15 @@ class Starting(msgspec.Struct, frozen=True):
 
 
 Begin = Callable[[LaunchPlan, pwd.struct_passwd, str, bytes | None, list[int]], tuple[int, int]]
-"""Has a child become a process: plan, account, the terminal's path, root directory (None: the machine's), the child's
+"""Starts a child for a plan: plan, account, the terminal's path, root directory (None: the machine's), the child's
 descriptors -> pid and `ready`."""
 
 
 def start(plan: LaunchPlan, account: pwd.struct_passwd, begin: Begin, chroot: bytes | None = None) -> Starting:
     """Start the process that `plan` describes, as `account`.
 
-    With `chroot`, that is its root directory, and it is the SFTP server, whatever else the plan says. Raises
-    `SpawnError`.
+    If `chroot` is given, it is the process's root directory, and the process is the SFTP server. Raises `SpawnError`,
+    also for a plan that does not fit that.
     """
     if chroot is not None and not serves_in_chroot(plan):
         raise SpawnError("nothing but SFTP is served to this account: log in again if that has changed")
@@ -110,7 +111,7 @@ def start(plan: LaunchPlan, account: pwd.struct_passwd, begin: Begin, chroot: by
 
 
 def serves_in_chroot(plan: LaunchPlan) -> bool:
-    """Whether the plan is one for an account with another root directory: the SFTP server, or a refusal in words."""
+    """Whether an account with a root directory of its own may have this plan: the SFTP server, or a refusal."""
     return bool(plan.refusal) or (plan.builtin == "sftp" and plan.sftp is not None and plan.terminal is None)
 
 
@@ -118,7 +119,7 @@ def find_account(user: str) -> pwd.struct_passwd:
     """The account `user`, if a process can be started as it. Raises `SpawnError`."""
     try:
         entry = pwd.getpwnam(user)
-    except (KeyError, ValueError):  # the latter for what can't be a name
+    except (KeyError, ValueError):  # ValueError: not a valid name
         raise SpawnError(f"there is no account {user:.{SHOWN}} on this machine") from None
     if os.geteuid() not in {0, entry.pw_uid}:
         raise SpawnError(f"the server does not run as root, so it can't start a process as {user}")
@@ -126,12 +127,12 @@ def find_account(user: str) -> pwd.struct_passwd:
 
 
 def refusal_now(account: pwd.struct_passwd) -> bytes | None:
-    """What to tell somebody who may not use `account` at present; None if they may."""
+    """The message for a user who may not use `account` at present; None if the account may be used."""
     return account_rules.refusal(account, today=int(time.time() // SECONDS_A_DAY))
 
 
 def claim_login(uid: int) -> None:
-    """In a forked child, while it is root: it and what it starts are of a login of the account `uid`."""
+    """In a forked child, while it is root: mark it and its descendants as a login of the account `uid`."""
     if os.geteuid() == 0:
         login_records.claim_session(uid)
 
@@ -146,23 +147,23 @@ def _terminal(wanted: Terminal, entry: pwd.struct_passwd) -> tuple[int, int, str
 
 
 def _pipe(entry: pwd.struct_passwd) -> tuple[int, int]:
-    """A pipe that belongs to the account: `echo >/dev/stderr` opens it again, and is asked for its owner then."""
+    """A pipe that belongs to the account: `echo >/dev/stderr` opens it again, and the kernel then checks its owner."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     if os.geteuid() == 0:
         os.fchown(reader, entry.pw_uid, entry.pw_gid)
-    with suppress(OSError):  # the account's share of pipe memory is used up: the default size will do
+    with suppress(OSError):  # the account has used up its pipe memory: the default size is enough
         fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     return reader, writer
 
 
 def hang_up(child: Child) -> None:
-    """End a pty's process group as a lost line would: SIGHUP, and SIGCONT so that stopped jobs notice."""
+    """End a pty's process group like a lost line: SIGHUP, and SIGCONT so that stopped jobs notice it."""
     signal_group(child.pid, signal.SIGHUP)
     signal_group(child.pid, signal.SIGCONT)
 
 
 def signal_group(group: int, number: int) -> None:
-    """Send `number` to the process group, with the rights that we have."""
+    """Send `number` to the process group; without the right to, do nothing."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
 

@@ -1,7 +1,7 @@
-"""From a child that is the user to the session's program: greeting, rc files, and exec or a server of ours.
+"""From a child that runs as the user to the session's program: greeting, rc files, and exec or a built-in server.
 
-Runs in a fork of the spawner (`spawner/processes/process.py`), with the user's rights and no others. What goes wrong is
-said on the session's standard error, as sshd does.
+Runs in a fork of the spawner (`spawner/processes/process.py`), with the user's rights and no others. Problems are
+reported on the session's standard error, as with sshd.
 """
 
 import fcntl
@@ -23,21 +23,21 @@ from pyssh_gateway.spawner.processes.user_servers import UserServers
 from pyssh_gateway.system import sftp_program
 
 MOTD_FILES = ("/run/motd.dynamic", "/etc/motd")
-"""What pam_motd shows at login on Debian and Ubuntu, in its order. The first is made by `processes.motd`."""
+"""The files that pam_motd shows at login on Debian and Ubuntu, in its order. `processes.motd` makes the first."""
 
 MOTD_BYTES = 64 * 1024
-"""More than this of a message of the day is not read."""
+"""How much of a message of the day is read."""
 
 CANNOT_EXEC = 1
 """Exit status when the shell itself can't be run: sshd's (session.c, do_child)."""
 
 XAUTH_SECONDS = 10
-"""xauth waits this long for another one that has the file locked (xauth(1), -b)."""
+"""How long xauth may take. It waits this long for another xauth that has the file locked (xauth(1), -b)."""
 
 RC_SECONDS = 60
-"""How long a ~/.ssh/rc or /etc/ssh/sshrc may take. sshd waits for it without limit; but one that hangs, on a network
-that is gone since the machine slept, keeps even those out who come to mend it. A minute is more than somebody waits who
-wants what is made there, an agent's socket or a mount, and less than a client that believes the machine dead."""
+"""How long a ~/.ssh/rc or /etc/ssh/sshrc may take. sshd waits for it without limit; but if it hangs, for example on a
+network that is gone after the machine has slept, even somebody who wants to repair it can't get in. A minute is enough
+for what is made there, such as an agent's socket or a mount, and clients do not give up before."""
 
 USER_RC = b".ssh/rc"
 SYSTEM_RC = b"/etc/ssh/sshrc"
@@ -49,7 +49,7 @@ def run(plan: LaunchPlan, entry: pwd.struct_passwd, tty: str, servers: UserServe
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     _refuse_if_told(plan)
     _enter(plan.cwd)
-    # A home that can't be entered has no file.
+    # If the home can't be entered, there is no .hushlogin.
     if plan.greet and not os.access(f"{entry.pw_dir}/.hushlogin", os.F_OK):
         _show_motd()
         os.write(1, plan.banner)
@@ -61,8 +61,8 @@ def run(plan: LaunchPlan, entry: pwd.struct_passwd, tty: str, servers: UserServe
             os._exit(servers.sftp(0, 1, 3, plan.sftp, entry))
         if account_rules.may_run_builtin(entry.pw_shell):
             os._exit(servers.sftp(0, 1, 3, NO_OPTIONS, entry))
-        # The shell decides, as with sshd: it runs a server, does something else or refuses, in its own words. The
-        # pipe for what is done to files ends here: such a server, which may not be ours, has nothing to say in the log.
+        # The shell decides, as with sshd: it runs a server, does something else, or refuses with its own message. Close
+        # the pipe for file events: such a server may not be ours, and must not write to the log.
         os.close(3)
         argv = (argv[0], b"-c", sftp_program.for_shell())
     copying = scp_command.parse(argv[2]) if _asks_for_scp(plan) else None
@@ -80,9 +80,9 @@ def run(plan: LaunchPlan, entry: pwd.struct_passwd, tty: str, servers: UserServe
 
 
 def run_in_chroot(plan: LaunchPlan, entry: pwd.struct_passwd, servers: UserServers) -> None:
-    """Become the SFTP server, in a root directory that is not the machine's. Nothing is run or read there for that."""
+    """Become the SFTP server, in a root directory of its own. No program or file is needed inside it."""
     _refuse_if_told(plan)
-    with suppress(OSError):  # as sshd: a home directory need not be there
+    with suppress(OSError):  # as with sshd, the home directory need not exist
         os.chdir(plan.cwd)
     os._exit(servers.sftp(0, 1, 3, NO_OPTIONS if plan.sftp is None else plan.sftp, entry))
 
@@ -94,19 +94,19 @@ def _refuse_if_told(plan: LaunchPlan) -> None:
 
 
 def _prepare(plan: LaunchPlan, env: Mapping[bytes, bytes]) -> None:
-    """Run what comes before a session (session.c, do_rc_files): the user's rc file, or the machine's, or xauth.
+    """Run the user's rc file, or the machine's, or xauth before the session (session.c, do_rc_files).
 
-    As in sshd, the rc file writes to where the session writes, and what it is told of a display is on its input.
+    As with sshd, an rc file writes to the session's output, and reads the data of the X11 display from its input.
     """
     user_rc = plan.cwd + b"/" + USER_RC
     if plan.user_rc and _is_there(user_rc):
-        # The home directory is quoted, which sshd forgets; by the shell, so that one that refuses refuses this, too.
+        # The path is quoted, unlike in sshd. The account's shell runs it, so a restricted shell can refuse it, too.
         command = b"/bin/sh " + os.fsencode(shlex.quote(os.fsdecode(user_rc)))
         _run_rc([plan.executable, b"-c", command], plan.rc_input, env, "~/.ssh/rc")
     elif _is_there(SYSTEM_RC):
         _run_rc([b"/bin/sh", SYSTEM_RC], plan.rc_input, env, os.fsdecode(SYSTEM_RC))
     elif plan.xauth:
-        with suppress(OSError, subprocess.SubprocessError):  # then programs will say that they can't open the display
+        with suppress(OSError, subprocess.SubprocessError):  # then programs report that they can't open it
             xauth = ["xauth", "-q", "-"]
             subprocess.run(xauth, input=plan.xauth, env=env, stdout=2, timeout=XAUTH_SECONDS, check=False)
 
@@ -116,8 +116,8 @@ def _is_there(path: bytes) -> bool:
 
 
 def _run_rc(command: list[bytes], told: bytes, env: Mapping[bytes, bytes], name: str) -> None:
-    """Run an rc file. How it ends makes no difference to the session; what takes too long goes on in the background."""
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # it need not read what it is told; as sshd does here
+    """Run an rc file. The session ignores its exit status; if it takes too long, it goes on in the background."""
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # the rc file need not read its input; as sshd does here
     try:
         subprocess.Popen(command, stdin=subprocess.PIPE, env=env).communicate(told, RC_SECONDS)
     except subprocess.TimeoutExpired:
@@ -133,7 +133,7 @@ def _asks_for_scp(plan: LaunchPlan) -> bool:
 
 
 def _which(program: bytes, path: bytes) -> bytes | None:
-    """Where the program is, as the account would find it."""
+    """The path of the program, searched as the account would; None if it is not found."""
     for directory in path.split(b":"):
         candidate = (directory or b".") + b"/" + program
         if os.access(candidate, os.X_OK):
@@ -161,6 +161,6 @@ def _show_motd() -> None:
 
 
 def complain(text: str) -> None:
-    """Say it where sshd would: on the session's own standard error."""
+    """Report a problem where sshd does: on the session's standard error."""
     with suppress(OSError):
         os.write(2, text.encode(errors="surrogateescape") + b"\n")

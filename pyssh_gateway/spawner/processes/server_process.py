@@ -1,6 +1,6 @@
 """The server's own processes, forked: the monitor, preauth processes and postauth processes.
 
-What each of them does is handed in by `startup`, so that the spawner imports none of it.
+`startup` passes in the function that each of them runs, so that the spawner imports none of their code.
 """
 
 import fcntl
@@ -21,29 +21,30 @@ from pyssh_gateway.spawner.processes import process
 from pyssh_gateway.system import privileges
 
 IGNORED = frozenset({signal.SIGPIPE, signal.SIGHUP})
-"""A peer that is gone is an error to handle. SIGHUP asks the server to reload: somebody may send it to all processes of
-this program, and it is the monitor that passes it on."""
+"""SIGPIPE: a write to a closed connection returns an error instead. SIGHUP asks the server to reload, and may be sent
+to all processes of this program; it is the monitor that passes it on."""
 
 WORDS_BYTES = 16 * 1024
-"""Room for what a process says on its standard error: a traceback, or a few."""
+"""How much of a process's standard error is kept, in bytes: a few tracebacks."""
 
 RunMonitor = Callable[[socket.socket, int, tuple[Crash, ...], int], int]
 """The monitor's body: its end of the socket to the spawner, its generation (from 1), the crashes before it and the
 descriptor of the registry -> exit code."""
 
 RunPreauth = Callable[[socket.socket], int]
-"""A preauth process's: the socket to the monitor -> exit code. If the spawner is root, so is this at first."""
+"""A preauth process's body: the socket to the monitor -> exit code. If the spawner is root, so is this at first."""
 
 RunPostauth = Callable[["Assignment"], int]
-"""A postauth process's: whose it is, which may be said later -> exit code. If the spawner is root, so is this until
-then."""
+"""A postauth process's body: its assignment, which may come later -> exit code. If the spawner is root, so is this
+until it has taken its assignment."""
 
 
 class ServerProcesses(msgspec.Struct, frozen=True):
-    """What the spawner forks for the server itself.
+    """The bodies of the server's own processes.
 
-    `import_ssh` is called once, when the first monitor has been forked: it imports what preauth and postauth processes
-    need. `monitor_keeps` are the descriptors that only monitors have, beside those that the spawner gives them.
+    `import_ssh` is called once, when the first monitor has been forked: it imports the modules that preauth and
+    postauth processes need. `monitor_keeps` returns the descriptors that only monitors inherit, beside those that the
+    spawner gives them.
     """
 
     run_monitor: RunMonitor
@@ -54,9 +55,9 @@ class ServerProcesses(msgspec.Struct, frozen=True):
 
 
 class LastWords:
-    """The standard error of a process that strangers or users reach, kept in memory until it has ended.
+    """The standard error of a process that handles clients' or users' data, kept in memory until it has ended.
 
-    Not the server's: a process that was taken over could fill that, or block it for all of us.
+    It must not be the server's standard error: a compromised process could fill that, or block it for all processes.
     """
 
     def __init__(self) -> None:
@@ -68,18 +69,18 @@ class LastWords:
         return self._file
 
     def take(self) -> list[str]:
-        """The lines that were said, in printable characters; afterwards there is nothing any more."""
+        """The lines that were written, in printable characters. The memory is freed: call it once."""
         said = os.pread(self._file, WORDS_BYTES, 0).partition(b"\0")[0]
         self.close()
         return [line.encode("unicode_escape").decode() for line in said.decode(errors="replace").splitlines()]
 
     def close(self) -> None:
-        """Nobody wants to know."""
+        """Discard what was written."""
         os.close(self._file)
 
 
 def seal(memory: int, size: int) -> None:
-    """Give the memory file `size` bytes, for good: who maps it is not killed because somebody else makes it smaller."""
+    """Fix the memory file's size at `size` bytes: shrinking it would kill a process that has mapped it (SIGBUS)."""
     os.ftruncate(memory, size)
     fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
 
@@ -93,7 +94,7 @@ def start_monitor(
     crashes: tuple[Crash, ...],
     inherited: Inherited,
 ) -> int:
-    """Fork a monitor; returns its pid. Out of the terminal's process group: Ctrl-C reaches the spawner alone."""
+    """Fork a monitor; returns its pid. It is not in the terminal's process group: only the spawner gets Ctrl-C."""
     setup = Setup(
         kept=processes.monitor_keeps() | {control.fileno(), registry},
         inherited=inherited.for_server_process(),
@@ -112,7 +113,7 @@ def start_monitor(
 
 
 def start_preauth(processes: ServerProcesses, monitor: socket.socket, words: LastWords, inherited: Inherited) -> int:
-    """Fork a process for one stranger; returns its pid. It gives up its rights itself."""
+    """Fork a preauth process for one connection; returns its pid. It gives up its rights itself."""
     setup = Setup(
         descriptors=(NULL, NULL, words.fileno(), monitor.fileno()),
         inherited=inherited.for_stranger(),
@@ -123,9 +124,9 @@ def start_preauth(processes: ServerProcesses, monitor: socket.socket, words: Las
 
 
 def start_postauth(processes: ServerProcesses, inherited: Inherited, spawner: socket.socket, words: LastWords) -> int:
-    """Fork a process that will be an account's; returns its pid. Until it is told whose, it has the spawner's rights.
+    """Fork a process that will serve an account; returns its pid. Until it is assigned, it has the spawner's rights.
 
-    `spawner` is where it is told (`BeAccount`), by the spawner and nobody else.
+    It gets its assignment (`BeAccount`) from the socket `spawner`, to which only the spawner can write.
     """
     setup = Setup(
         descriptors=(NULL, NULL, words.fileno(), spawner.fileno()),
@@ -137,21 +138,21 @@ def start_postauth(processes: ServerProcesses, inherited: Inherited, spawner: so
 
 
 class Assignment:
-    """In a process that is to be an account's: whose, once the spawner says it."""
+    """In a process that will serve an account: which account that is, once the spawner has sent it."""
 
     def __init__(self, spawner: socket.socket) -> None:
         self._spawner = spawner
 
     @property
     def is_there(self) -> bool:
-        """Whether it has been said; a login waits then."""
+        """Whether the assignment has arrived; then a login waits."""
         return bool(select.select([self._spawner], [], [], 0)[0])
 
     def take(self) -> tuple[socket.socket, socket.socket] | None:
-        """Wait for it and become that account for good; the sockets to the monitor and to the spawner.
+        """Wait for the assignment and become that account for good; returns the sockets to the monitor and the spawner.
 
-        None if the process is not needed any more. The order is the security property, as in `child`: nothing of a
-        user's is touched before the process is the user, and nothing of the server's is left by then.
+        Returns None if the process is not needed any more. The order is the security property, as in `child`: nothing
+        of a user's is touched before the process is the user, and nothing of the server's is left by then.
         """
         packet, descriptors = protocol.receive(self._spawner)
         self._spawner.close()
@@ -159,7 +160,7 @@ class Assignment:
             return None
         account = protocol.decode_account(packet)
         process.claim_login(account.uid)
-        # An ordinary account's server has nothing to give up; where root can't, the monitor says it.
+        # A server that is not root has nothing to give up; if root can't, the monitor reports it.
         with suppress(OSError):
             privileges.empty_bounding_set()
         child.be_account(account.name, account.uid, account.gid)

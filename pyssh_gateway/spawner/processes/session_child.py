@@ -1,6 +1,7 @@
-"""The child that becomes a session's process: told for whom and what, it is the user before it touches what is theirs.
+"""The child that becomes a session's process: it gets its assignment, becomes the user, and runs the program.
 
-One is kept at hand while people work (`forked_ahead`). The order is the security property, as in `child`.
+A spare one is kept while users are active (`forked_ahead`). The order is the security property, as in `child`: the
+child touches nothing of the user's before it is the user.
 """
 
 import os
@@ -22,20 +23,20 @@ from pyssh_gateway.spawner.processes.user_servers import UserServers
 from pyssh_gateway.system.process_name import name_process, own_name
 
 NAME = "pyssh-spare"
-"""What `ps` shows of one that was forked ahead."""
+"""The name in `ps` of a child that was forked ahead."""
 
 LINK = 3
-"""The descriptor at which it is told."""
+"""The descriptor from which the child reads its assignment."""
 
 NOT_YET = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-"""What is thrown away until then: a stop, or a reload, is the spawner's business."""
+"""Signals that are ignored until then: a stop or a reload is handled by the spawner."""
 
 
 class Told(msgspec.Struct, frozen=True):
-    """What it is for. `account` is the passwd entry, `tty` the terminal's path or empty.
+    """The child's assignment. `account` is the passwd entry, `tty` the terminal's path or empty.
 
-    With `chroot`, that is its root directory, and it is the SFTP server. Descriptors: what becomes 0, 1, 2 and, for a
-    built-in server, 3.
+    If `chroot` is given, it is the root directory, and the child becomes the SFTP server. The message comes with the
+    descriptors that become 0, 1, 2 and, for a built-in server, 3.
     """
 
     plan: LaunchPlan
@@ -48,7 +49,7 @@ _decoder = msgspec.msgpack.Decoder(Told)
 
 
 class SessionChildren:
-    """Starts them. They get `inherited` back and may become one of `servers`."""
+    """Starts such children. `inherited` is restored in them, and they may become one of `servers`."""
 
     def __init__(self, inherited: Inherited, servers: UserServers) -> None:
         self._inherited = inherited
@@ -58,10 +59,11 @@ class SessionChildren:
     def begin(
         self, plan: LaunchPlan, account: pwd.struct_passwd, tty: str, chroot: bytes | None, descriptors: list[int]
     ) -> tuple[int, int]:
-        """Have a child become the process of `plan`; its pid, and a descriptor to poll.
+        """Have a child become the process of `plan`; returns its pid, and a descriptor to poll.
 
-        That ends when the child is the account, or is dead. Until then it may be root: a signal that its account sent
-        would be root's. Raises OSError, and ProtocolError if there is more of the plan than one can be told.
+        The descriptor reports end of file when the child is the account, or is dead. Until then the child may be root,
+        so it must not be signalled for its account. Raises OSError, and ProtocolError if the plan is too large for a
+        message.
         """
         forked = self.ahead.tell(protocol.packet_of(_told(plan, account, tty, chroot)), descriptors)
         forked.words.close()
@@ -78,7 +80,7 @@ class SessionChildren:
         return child.start(setup, self._wait)
 
     def _wait(self) -> int:
-        """In the child: wait to be told, and become that."""
+        """In the child: wait for the assignment, and carry it out."""
         link = socket.socket(fileno=LINK)
         if select.select([link], [], [], 0)[0]:
             packet, descriptors = protocol.receive(link)
@@ -92,13 +94,13 @@ class SessionChildren:
             return 0
         try:
             return _become(protocol.message_in(packet, _decoder, "session"), descriptors, link, self._servers)
-        except BaseException as error:  # noqa: BLE001 - whatever it was, it is the session's end and is said there
+        except BaseException as error:  # noqa: BLE001 - any exception ends the session, and is reported there
             child.on_standard_error("pyssh-gateway: can't start the session: ")(error)
             return program.CANNOT_EXEC
 
 
 def _rehearse() -> None:
-    """Go through what a session waits for, up to where it would change something: then its memory has been copied."""
+    """Run the code of a session's start that changes nothing, so that the kernel copies its memory pages now."""
     account = pwd.getpwuid(os.getuid())
     protocol.message_in(protocol.packet_of(_told(_NOTHING, account, "", None)), _decoder, "session")
     process.refusal_now(account)
@@ -115,7 +117,7 @@ def _told(plan: LaunchPlan, account: pwd.struct_passwd, tty: str, chroot: bytes 
 
 
 def _become(told: Told, descriptors: list[int], link: socket.socket, servers: UserServers) -> int:
-    """Be the account, with the session's descriptors and no others, and then the session's process."""
+    """Become the account, with the session's descriptors and no others, and then the session's process."""
     name, password, uid, gid, *texts = told.account
     account = pwd.struct_passwd((*map(os.fsdecode, (name, password)), uid, gid, *map(os.fsdecode, texts)))
     until_ready = child.arrange(tuple(descriptors), frozenset(), link.detach())

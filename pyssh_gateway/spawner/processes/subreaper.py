@@ -1,4 +1,4 @@
-"""Processes whose parents have gone: they become ours, and may still be known."""
+"""Orphaned processes: the spawner becomes their parent, and can recognise those of services."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -7,28 +7,28 @@ PR_SET_CHILD_SUBREAPER = 36
 """prctl(2), which Python has no name for."""
 
 ENVIRONMENT_BYTES = 64 * 1024
-"""How much of a process's environment is looked at for a mark."""
+"""How much of a process's environment is searched for a mark."""
 
 
 def adopt() -> None:
-    """Become the parent of whatever our children leave behind, as the first process of a machine is of all.
+    """Become the parent of processes that our children leave behind, as init otherwise does.
 
-    So a daemon that a session has started stays below the server, where it is found, and is reaped when it ends.
+    So a daemon that a session has started remains a descendant of the server, can be found, and is reaped at its end.
     """
     import ctypes  # late: only the spawner needs it
 
-    with suppress(OSError, AttributeError):  # without it, such processes are somebody else's
+    with suppress(OSError, AttributeError):  # without it, such processes become children of init
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def marked_children(variable: bytes, parent: int) -> set[int]:
     """The children of `parent` that were started with `variable` in their environment (proc(5): children, environ).
 
-    Looking may take as long as they like: it is not for the spawner itself.
+    The processes can make this take as long as they like, so the spawner itself must not call it.
     """
     try:
         children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    except OSError:  # a kernel without it
+    except OSError:  # a kernel without this file
         return set()
     return {int(pid) for pid in children if _has(pid, variable)}
 

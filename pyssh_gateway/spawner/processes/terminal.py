@@ -1,4 +1,4 @@
-"""The pty of a session: its making, its owner, and the modes that the client's terminal has (RFC 4254 section 8)."""
+"""The pty of a session: made, given to its owner, set to the modes of the client's terminal (RFC 4254 section 8)."""
 
 import os
 import termios
@@ -27,10 +27,10 @@ _CONTROL_CHARACTERS = {
     14: termios.VLNEXT,
     18: termios.VDISCARD,
 }
-"""RFC 4254 section 8 opcode -> index in termios(3) `c_cc`. Opcodes that Linux has no character for are left out."""
+"""RFC 4254 section 8 opcode -> index in termios(3) `c_cc`. Opcodes without a character in Linux are left out."""
 
 _NO_CHARACTER = 255
-"""The wire's value for a control character that is switched off; Linux's _POSIX_VDISABLE is 0."""
+"""The value in the protocol for a control character that is disabled; Linux's _POSIX_VDISABLE is 0."""
 
 _INPUT_FLAGS = {
     30: termios.IGNPAR,
@@ -45,7 +45,7 @@ _INPUT_FLAGS = {
     39: termios.IXANY,
     40: termios.IXOFF,
     41: termios.IMAXBEL,
-    42: 0o040000,  # IUTF8 (RFC 8160), which Python's termios has no name for
+    42: 0o040000,  # IUTF8 (RFC 8160), for which Python's termios has no name
 }
 _LOCAL_FLAGS = {
     50: termios.ISIG,
@@ -104,7 +104,7 @@ def open_pty(terminal: Terminal, uid: int, gid: int) -> tuple[int, int, str]:
 
 
 def apply_modes(attributes: list[Any], modes: tuple[tuple[int, int], ...]) -> list[Any]:
-    """`attributes` (as from `termios.tcgetattr`) with the client's `modes` set; unknown opcodes are passed over."""
+    """`attributes` (as from `termios.tcgetattr`) with the client's `modes` set; unknown opcodes are ignored."""
     iflag, oflag, cflag, lflag, ispeed, ospeed, characters = attributes
     characters = list(characters)
     for opcode, value in modes:

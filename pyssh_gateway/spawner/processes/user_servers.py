@@ -1,7 +1,7 @@
-"""Our own programs that run as an account without an exec: what the spawner forks for a user and does not import.
+"""Our own programs that run as an account without an exec: the spawner forks them, but does not import their code.
 
-What they do with what a user sends is no code of the spawner's, which has every right; `startup` hands it one function
-for each. They are imported before the fork: the account may not be able to read the server's files.
+The spawner has root's rights, so the code that handles users' data must not be part of it; `startup` passes it one
+function for each program. They are imported before the fork: the account may not be able to read the server's files.
 """
 
 import pwd
@@ -13,10 +13,10 @@ from pyssh_gateway.core.transfers.sftp_options import SftpOptions
 
 
 class UserServers(msgspec.Struct, frozen=True):
-    """The bodies of the processes, which are the account already when they are called.
+    """The bodies of the processes, called when the process runs as the account already.
 
-    `sftp` serves files: standard input, standard output, the pipe for what is done to files, the options of a forced
-    internal-sftp, and the account, which can't be looked up in a chroot -> exit status. `scp` is the far side of a
+    `sftp` serves files: standard input, standard output, the pipe for file events, the options of a forced
+    internal-sftp, and the account, which can't be looked up in a chroot -> exit status. `scp` is the remote side of a
     copy: the words of `core.transfers.scp_command.parse`, standard input, output and error -> exit status.
     """
 
