@@ -59,7 +59,7 @@ class ConfigError(Exception):
 
 
 class RawConfig:
-    """What was configured, as it was written. Frozen.
+    """The configuration as it was written. Frozen.
 
     `values` are nested tables; `origins` maps the dotted path of a value or table to where it was set (a value that
     is not listed came from where its table did); `path` is the file that was read, if any.

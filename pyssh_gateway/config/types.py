@@ -165,7 +165,7 @@ class Idle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a peer may ask of us."""
+    """Limits on what a peer may request."""
 
     login_grace: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_GRACE)] = Duration(30)
     signature_grace: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_GRACE)] = Duration(120)

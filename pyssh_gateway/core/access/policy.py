@@ -141,7 +141,7 @@ def decide(attempt: Attempt, snapshot: KeySnapshot, now: float) -> Accept | Deny
 
 
 def still_holds(user: str, accepted: Accept, snapshot: KeySnapshot) -> bool:
-    """Whether the key, or the authority, that let somebody in is still the account's, and nothing of it is revoked.
+    """Whether the key or authority that let a client in is still the account's, and nothing of it is revoked.
 
     Used to end sessions after a revocation. A source or list that can't be read, or a time that has passed, ends none.
     """

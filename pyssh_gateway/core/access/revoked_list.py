@@ -61,7 +61,7 @@ class RevokedListError(Exception):
 
 
 def parse(text: bytes) -> Revocations:
-    """What a list says. Raises RevokedListError."""
+    """Parse a list. Raises RevokedListError."""
     if len(text) > MAX_BYTES:
         raise RevokedListError(f"it is longer than {MAX_BYTES} bytes")
     if not text.startswith(_MAGIC):

@@ -36,7 +36,7 @@ class _Network(NamedTuple):
 
 
 class PatternError(ValueError):
-    """Text that is no list of patterns. The text of the error says why, for the person who wrote it."""
+    """Text that is not a list of patterns. The text of the error says why, for the person who wrote it."""
 
 
 def split(text: str) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ class Process(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """The processes that sessions have left behind (or some of very many), at `at` seconds since the boot."""
+    """The processes that sessions have left behind (some, if there are very many), at `at` seconds since the boot."""
 
     at: float
     processes: tuple[Process, ...]
@@ -86,7 +86,7 @@ class Hold(msgspec.Struct, frozen=True):
 
 
 class Over(msgspec.Struct, frozen=True):
-    """The work does not hold the machine any more: it has stopped, or (`limit`) it has reached the longest hold."""
+    """The work does not hold the machine any more: it has stopped, or (`limit`) it has used up its time."""
 
     limit: bool
 
@@ -131,7 +131,7 @@ def _shares(before: Sample, after: Sample) -> list[tuple[Process, float, int]]:
     def survives(process: Process) -> bool:
         return process.pid in has and has[process.pid].started == process.started
 
-    # Usage before the first sample, including that of processes that have ended since: their parents have it now.
+    # Usage before the first sample, including that of ended processes: a parent that waited for one includes it.
     old_cpu: defaultdict[int, float] = defaultdict(float)
     old_io: defaultdict[int, int] = defaultdict(int)
     for process in before.processes:

@@ -19,7 +19,7 @@ SPAWNER_GONE = "the spawner is gone"
 
 
 def farewell(reason: str, action: str, detail: str = "") -> Farewell:
-    """The words for a stop for `reason` ("idle" or "signal") by a server whose `stop.action` is `action`.
+    """The texts of a stop for `reason` ("idle" or "signal") by a server whose `stop.action` is `action`.
 
     `detail` is the signal's name, or `SPAWNER_GONE`. SIGTERM is what service managers and platforms send.
     """
