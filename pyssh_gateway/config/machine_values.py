@@ -1,6 +1,6 @@
-"""How the values are written that are about the machine: networks, proxies, hours, commands, where figures are served.
+"""Readers of the values about the machine: networks, proxies, hours, commands, the address of the metrics.
 
-Readers, as in `config_values`.
+They follow the rules of `config.values`.
 """
 
 import re
@@ -12,7 +12,7 @@ from pyssh_gateway.config.values import Secret, UnfitError, command, socket_path
 _DAY = "(?:mon|tue|wed|thu|fri|sat|sun)"
 _HOURS = rf"(?:{_DAY}(?:-{_DAY})? )?([0-9]{{2}}):([0-9]{{2}})-([0-9]{{2}}):([0-9]{{2}})"
 
-# Many screens full. Every stranger is sent it.
+# Many screens full. Every client receives it before it has logged in.
 MAX_BANNER = 16 * 1024
 
 # More hosts than anybody lists; the whole environment may have two megabytes.
@@ -20,7 +20,7 @@ MAX_NO_PROXY = 16 * 1024
 
 
 def network(value: object) -> str:
-    """Read an address or a network such as 172.16.0.0/12, without a zone: peers are compared without theirs."""
+    """Read an address or a network such as 172.16.0.0/12, without a zone: peers are compared without zones."""
     try:
         return str(ip_network(value)) if isinstance(value, str) and "%" not in value else _no_network()
     except ValueError:
@@ -37,15 +37,15 @@ def http_proxy(value: object) -> Secret:
 
 
 def no_proxy(value: object) -> str:
-    """Read which hosts are reached without a proxy, as NO_PROXY has them."""
+    """Read the list of hosts that are reached without a proxy, in the format of NO_PROXY."""
     if not isinstance(value, str) or not value.isprintable() or len(value) > MAX_NO_PROXY:
         raise UnfitError('hosts and networks with commas between them, such as "localhost,.example.com,10.0.0.0/8"')
     return value
 
 
 def _is_proxy(url: str) -> bool:
-    """Whether `url` names a proxy that is asked over plain HTTP; what goes through it is encrypted."""
-    from urllib.parse import urlsplit  # late: for those who have one
+    """Whether `url` names a proxy that is spoken to over plain HTTP; the connections through it are encrypted."""
+    from urllib.parse import urlsplit  # late: only needed where a proxy is configured
 
     if not re.fullmatch(r"[!-~]{1,1024}", url) or "\\" in url:
         return False
@@ -71,7 +71,10 @@ def hours(value: object) -> str:
 
 
 def timezone(value: object) -> str:
-    """Read the name of a time zone. A machine without time zones can't judge it: whether it has any is for others."""
+    """Read the name of a time zone.
+
+    A machine without time zones can't check it; that they are missing is reported elsewhere.
+    """
     text = value if isinstance(value, str) else ""
     is_name = re.fullmatch(r"[A-Za-z][A-Za-z0-9+_-]*(/[A-Za-z0-9+_-]+)*", text) is not None
     if is_name and (text == "UTC" or _is_zone(text)):
@@ -84,17 +87,17 @@ def timezone(value: object) -> str:
 
 def _is_zone(name: str) -> bool:
     """Whether this machine knows the time zone."""
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # late: 6 ms, for those who name one
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # late: 6 ms, only needed where a zone is configured
 
     try:
         ZoneInfo(name)
-    except (ZoneInfoNotFoundError, OSError, ValueError):  # OSError: a directory of them
+    except (ZoneInfoNotFoundError, OSError, ValueError):  # OSError: the name of a directory of zones
         return False
     return True
 
 
 def _zone_like(text: str) -> str | None:
-    """A question after the zone that may be meant by `text`, empty for none; None: this machine knows no zones."""
+    """A question that suggests the zone `text` may mean, empty for no suggestion; None: this machine knows no zones."""
     from difflib import get_close_matches  # late: only a mistake needs these
     from zoneinfo import available_timezones
 
@@ -102,7 +105,7 @@ def _zone_like(text: str) -> str | None:
     if not zones:
         return None
     wanted = text[:MAX_SHOWN].lower().replace(" ", "_")
-    # A city is what people know: its zone is called after it, behind the continent.
+    # People often write only the city, which is the part of a zone's name after the continent.
     cities = {zone.rpartition("/")[2]: zone for zone in zones if "/" in zone}
     found = [wanted] if wanted in zones else [cities[name] for name in get_close_matches(wanted, cities, 1, 0.8)]
     found += get_close_matches(wanted, zones, 1, 0.8)
@@ -122,7 +125,7 @@ def optional_path(value: object) -> str:
 
 
 def chroot_directory(value: object) -> str:
-    """Read a root directory for a login, with sshd's tokens %h, %u, %U and %%; empty for the machine's own."""
+    """Read a root directory for a login, with sshd's tokens %h, %u, %U and %%; empty for no chroot."""
     text = value if isinstance(value, str) else "\0"
     fits = text.startswith(("/", "%h")) and "\0" not in text and ".." not in text.split("/")
     if text and not (fits and re.fullmatch("(?:[^%]|%[huU%])*", text, re.DOTALL)):
@@ -131,7 +134,7 @@ def chroot_directory(value: object) -> str:
 
 
 def revoked_lists(value: object) -> str | tuple[str, ...]:
-    """Read the name of a list of what is revoked, `file:` and an absolute path, or several such; empty for none."""
+    """Read the name of one or several revocation lists, each `file:` and an absolute path; empty for none."""
     if value == "":
         return ""
     given = value if isinstance(value, list | tuple) else (value,)
@@ -146,14 +149,14 @@ def _is_file(spec: str) -> bool:
 
 
 def file_mode(value: object) -> str:
-    """Read a file's mode, which stays the octal digits that it is written in."""
+    """Read a file's mode, and keep it as the octal digits in which it is written."""
     if not isinstance(value, str) or not re.fullmatch(r"[0-7]{3,4}", value, re.ASCII):
         raise UnfitError('three or four octal digits as text, such as "0755"')
     return value
 
 
 def banner(value: object) -> str:
-    """Read what clients are told before they log in: text, or `file:` and the absolute path of a file that has it."""
+    """Read the banner for clients before they log in: text, or `file:` and the absolute path of a file."""
     if isinstance(value, str) and value.startswith("file:"):
         return f"file:{absolute_path(value.removeprefix('file:'))}"
     if not isinstance(value, str) or problem_of_banner(value):
@@ -162,7 +165,7 @@ def banner(value: object) -> str:
 
 
 def problem_of_banner(text: str) -> str:
-    """What is wrong with the text of a banner, as the end of a sentence that names it; empty if it will do."""
+    """The problem with a banner's text, as the end of a sentence that names the banner; empty if there is none."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BANNER:
         return f"is larger than {MAX_BANNER // 1024} KiB"
     if any(not char.isprintable() and char not in "\n\r\t" for char in text):
@@ -183,7 +186,7 @@ def nonempty_command(value: object) -> str:
 
 
 def metrics_address(value: object) -> str:
-    """Read where figures are served: `off`, `address:port`, or the path of a unix socket."""
+    """Read where the metrics are served: `off`, `address:port`, or the path of a unix socket."""
     if value == "off":
         return "off"
     if isinstance(value, str) and value.startswith("/"):

@@ -64,7 +64,7 @@ __all__ = [
 def parse(raw: RawConfig) -> Config:
     """Check everything in `raw`. Raises ConfigError with every mistake, each with its path and where it was made.
 
-    No login is no mistake here: whether a server without one makes sense is for the caller to decide.
+    A configuration without any login is accepted here: the caller decides whether such a server makes sense.
     """
     parser = _Parser(raw.origins)
     config = parser.table(Config, raw.values, "", "")
@@ -82,16 +82,16 @@ _Table = typing.TypeVar("_Table", bound=msgspec.Struct)
 
 
 class _Parser:
-    """Walks the types and the raw values side by side, and collects what is wrong.
+    """Walks the types and the raw values side by side, and collects every mistake.
 
-    `origin` is where the surrounding table came from: what the raw configuration does not list, such as the entries
-    of a list, came from there too.
+    `origin` is where the surrounding table came from. Values without an origin of their own, such as the entries of a
+    list, have the table's.
     """
 
     def __init__(self, origins: Mapping[str, str]) -> None:
         self.problems: list[str] = []
         self._origins = origins
-        # Every leaf that was fit, or its default, by path: for the rules between two of them.
+        # Every valid leaf, or its default, by path: for the rules that involve two of them.
         self._fit: dict[str, object] = {}
 
     def table(self, kind: type[_Table], given: object, path: str, origin: str) -> _Table | None:
@@ -118,7 +118,7 @@ class _Parser:
         return kind(**made) if len(self.problems) == before else None
 
     def check_limits(self) -> None:
-        """One source cannot hold more places than there are, and what begins ends later."""
+        """Check limits against each other: a source's share is within the total, a minimum is at most its maximum."""
         path = "limits.unauthenticated_per_source"
         each, every = self._fit.get(path), self._fit.get("limits.unauthenticated")
         if isinstance(each, int) and isinstance(every, int) and each > every:
@@ -128,7 +128,7 @@ class _Parser:
         self._check_order("penalty_min", "penalty_max")
 
     def _check_order(self, low: str, high: str) -> None:
-        """Of the limits, `low` is at most `high`, unless it is the default, which gives way."""
+        """Check that `low` is at most `high`. A `low` that is the default is not reported."""
         path = f"limits.{low}"
         least, most = self._fit.get(path), self._fit.get(f"limits.{high}")
         if not isinstance(least, int | float) or not isinstance(most, int | float) or least <= most:
@@ -139,7 +139,7 @@ class _Parser:
             self._refuse(path, f"at most limits.{high}, which is {limit}", given, origin)
 
     def check_together(self, config: Config) -> None:
-        """Settings that say nothing without another."""
+        """Report settings that have no effect without another one."""
         if config.stop.action == "command" and not config.stop.command:
             self.problems.append('stop.command: missing: with stop.action = "command" it says what to run')
         names = [service.name for service in config.boot.service]
@@ -147,7 +147,7 @@ class _Parser:
             self.problems.append(f"boot.service: {values.shown(name)} is the name of more than one")
 
     def check_logins(self) -> None:
-        """An account has one entry, or the second would silently win or lose against the first."""
+        """Report an account with two entries: one of them would silently override the other."""
         seen: dict[object, str] = {}
         for path, value in self._fit.items():
             if path.startswith("login[") and path.endswith("].user"):
@@ -157,7 +157,7 @@ class _Parser:
                     self.problems.append(f"{path}: {hint}{_source(self._origins.get('login', ''))}")
 
     def check_proxies(self) -> None:
-        """Who turns PROXY headers on says whose: anybody's would let everybody come from anywhere."""
+        """Enabling PROXY headers requires `trusted_proxies`; otherwise any client could forge its address."""
         path, trusted = "listen.proxy_protocol", "listen.trusted_proxies"
         if self._fit.get(path, "off") != "off" and self._fit.get(trusted) == ():
             hint = f'missing, and {path} is on: list where the proxies are, such as ["172.16.0.0/12"]'
@@ -215,7 +215,7 @@ class _Parser:
         import difflib  # late: only a mistake needs it
 
         close = difflib.get_close_matches(name, known, n=1)
-        if is_text(origin):  # there, an underscore too few is the commonest mistake
+        if is_text(origin):  # in a variable's name, a missing underscore is the most common mistake
             spelled = {key.replace(".", "__"): key for key in _leaves(Config, "")}
             meant = difflib.get_close_matches(path.replace(".", "__"), spelled, n=1, cutoff=0.8)
             if meant:

@@ -1,6 +1,6 @@
 """How sizes are written in the configuration: a number with a unit of 1024, as in sshd_config(5), or bytes.
 
-A reader, as in `config.values`.
+The reader follows the rules of `config.values`.
 """
 
 import re
@@ -11,7 +11,7 @@ from pyssh_gateway.config.values import UnfitError
 
 _UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
-# sshd_config(5) has the letters alone, for the same sizes. re.ASCII, or \d would take any script's digits.
+# sshd_config(5) has the letters alone, for the same sizes. re.ASCII, because \d would match the digits of any script.
 _SIZE = re.compile(r"(\d+)(?:([KMGT])(?:iB)?)?", re.ASCII)
 
 
@@ -20,7 +20,7 @@ class Size(int):
 
 
 def format_size(size: int) -> str:
-    """`size` for people, as `size` reads it: 64KiB, 1GiB, 1000."""
+    """`size` for people, in the form that the reader `size` accepts: 64KiB, 1GiB, 1000."""
     for unit, factor in reversed(_UNITS.items()):
         if size and size % factor == 0:
             return f"{size // factor}{unit}"

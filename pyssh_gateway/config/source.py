@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 DEFAULT_PATH = "/etc/pyssh-gateway/config.toml"
 PREFIX = "PYSSH_GATEWAY_"
 PATH_VARIABLE = "PYSSH_GATEWAY_CONFIG"
-# Everybody's variables that are defaults of a key, the first one of them that is set: curl reads them in this order.
+# Variables of all programs that are the default of a key here. The first one that is set counts, in curl's order.
 PROXY_VARIABLES = {"https_proxy": ("https_proxy", "HTTPS_PROXY"), "no_proxy": ("no_proxy", "NO_PROXY")}
 
 # Fly's own service holds port 22 on the machine's private address, so 22 is mapped to this one at the edge. IPv4 only:
@@ -24,7 +24,7 @@ MAX_FILE_BYTES = 1024 * 1024
 # No key is deeper than login[0].keys. Without a bound, a header of a million dots would cost its square in paths.
 MAX_DEPTH = 4
 MAX_PORT = 65535
-# More than anybody has a reason for: each is a descriptor.
+# More than anybody needs; each is a descriptor.
 MAX_ENDPOINTS = 64
 # Enough of a value or name to recognise it in an error.
 MAX_SHOWN = 60
@@ -44,7 +44,7 @@ LISTS_AS_TEXT = frozenset(
         "session.accept_env",
     }
 )
-"""Lists that the environment can set, too: with commas, which are in none of their entries."""
+"""Lists that the environment can set, too, as text with commas: no entry of these lists contains a comma."""
 
 _ENVIRONMENT = "environment "
 _COMMAND_LINE = "command line"
@@ -59,7 +59,7 @@ class ConfigError(Exception):
 
 
 class RawConfig:
-    """What was configured, as it was written. Frozen.
+    """The configuration as it was written. Frozen.
 
     `values` are nested tables; `origins` maps the dotted path of a value or table to where it was set (a value that
     is not listed came from where its table did); `path` is the file that was read, if any.
@@ -76,7 +76,7 @@ class RawConfig:
         object.__setattr__(self, "path", path)
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Refuse: what was read stays as it was read."""
+        """Refuse every assignment: the object is frozen."""
         raise AttributeError(f"RawConfig is frozen, {name} cannot be set to {value!r}")
 
 
@@ -138,15 +138,15 @@ def listen_endpoints(raw: RawConfig) -> tuple[Endpoint, ...] | None:
 
 
 def endpoints_of(value: object, port: int) -> tuple[Endpoint, ...] | None:
-    """What a `listen.address` names, None if it can't be used; `port` is for addresses that have none.
+    """The endpoints that a `listen.address` names, None if it can't be used; `port` is for addresses without a port.
 
-    It is an address, or a list of such as `0.0.0.0:2222` and `[::]:2222`, which may be one text with commas.
+    `value` is an address, or a list of addresses such as `0.0.0.0:2222` and `[::]:2222`, also as one text with commas.
     """
     texts = value.split(",") if isinstance(value, str) else value
     if not isinstance(texts, list | tuple) or not 0 < len(texts) <= MAX_ENDPOINTS:
         return None
     found = [endpoint for text in texts if (endpoint := _endpoint(text)) is not None]
-    fixed = [endpoint for endpoint in found if endpoint[1] != 0]  # a free port is another one each time
+    fixed = [endpoint for endpoint in found if endpoint[1] != 0]  # port 0 gives another free port each time
     if len(found) < len(texts) or len(set(fixed)) < len(fixed):
         return None
     return tuple((address, port if own is None else own) for address, own in found)
@@ -180,8 +180,8 @@ def shown_endpoint(address: str, port: int) -> str:
 
 
 def is_ip_address(text: str) -> bool:
-    """Whether `text` is an IPv4 or IPv6 literal without a zone: the same answer for the bind and for the check."""
-    import socket  # late: whoever asks is about to bind, the other commands need none
+    """Whether `text` is an IPv4 or IPv6 literal without a zone. The bind and the check both use this."""
+    import socket  # late: only commands that bind need it
 
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
@@ -209,7 +209,7 @@ def is_text(origin: str) -> bool:
 
 
 def kind_of_origin(origin: str) -> tuple[str, str]:
-    """What `origin` is (default, file, environment or command-line) and which one: the file, or the variable."""
+    """The kind of `origin` (default, file, environment or command-line), and the name of the file or variable."""
     if origin == _COMMAND_LINE:
         return "command-line", ""
     if origin.startswith(_ENVIRONMENT):
@@ -288,7 +288,7 @@ def _note_origins(table: dict[str, object], path: str, origin: str, origins: dic
 
 
 def _put_proxies(values: dict[str, object], origins: dict[str, str], environ: Mapping[str, str]) -> None:
-    """Set what the file does not say of proxies as the environment has it for all programs."""
+    """Take the proxies that the file does not set from the environment's variables for all programs."""
     keys = values.get("keys", {})
     for key, names in PROXY_VARIABLES.items():
         name = next((name for name in names if environ.get(name)), None)

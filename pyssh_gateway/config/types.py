@@ -1,7 +1,7 @@
 """The configuration's types, with their defaults and limits.
 
-What is written at a field's type is the whole truth about it: the last item of a leaf's `Annotated` reads and checks
-the raw value. `docs/configuration.md` has the same for people, and the tests hold the two together.
+A field's type has all the rules for it: the last item of a leaf's `Annotated` reads and checks the raw value.
+`docs/configuration.md` describes the same for people, and tests compare the two.
 """
 
 from typing import Annotated
@@ -14,7 +14,7 @@ from pyssh_gateway.config.source import DEFAULT_ADDRESS, DEFAULT_PORT
 from pyssh_gateway.config.values import Duration, Secret
 
 ACCEPTED_ENV = ("LANG", "LC_*", "COLORTERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "GIT_*", "NO_COLOR")
-"""What a client may set by default (sshd's AcceptEnv): looks, language and git's settings; nothing that loads code."""
+"""Variables that a client may set by default (sshd's AcceptEnv): language, colours and git; none that loads code."""
 
 KEY_TYPES = (
     "ssh-ed25519",
@@ -31,8 +31,8 @@ PRIVATE_NETWORKS = (
     *("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"),
     *("fc00::/7", "fe80::/10"),
 )
-"""Private addresses (RFC 1918, 6598, 3927, 4193 and 4291). Connections from there are often other people's, whom a
-bridge, a balancer or a proxy without a header brings: a penalty for one would keep out all of them."""
+"""Private addresses (RFC 1918, 6598, 3927, 4193 and 4291). Behind such an address there is often a bridge, a load
+balancer or a proxy without a header, which many clients share: a penalty for one would keep out all of them."""
 
 FORWARDING_SCOPES = ("all", "local", "remote", "none")
 """What a login may forward: both ways, outwards, towards the client, nothing (sshd's AllowTcpForwarding)."""
@@ -44,23 +44,23 @@ GITHUB_API_URL = "https://api.github.com"
 _MAX_DRAIN = 300
 # A source that takes longer is down, and the next refresh will ask it again.
 _MAX_FETCH = 60
-# Every refresh asks every source; faster would be a load on them and noticed by GitHub's rate limit.
+# Every refresh asks every source; a shorter interval would load them and reach GitHub's rate limit.
 _MIN_REFRESH = 10
-# Time to find a security key in another room. It is the time for which a scanner can hold a place.
+# Time to find a security key in another room. A scanner can hold a place for as long.
 _MAX_GRACE = 600
 # OpenSSH's MaxAuthTries is 6. Larger agents exist; guessing keys is hopeless at any number of attempts.
 _MAX_ATTEMPTS = 100
 # Fly's proxy opens at most 2,048 connections per app and edge; a few edges fit.
 _MAX_UNAUTHENTICATED = 10_000
-# A day: whoever is kept out for longer has to be kept out by a firewall.
+# A day: to keep a source out for longer is a firewall's job.
 _MAX_PENALTY = 86400
 # OpenSSH's MaxSessions is 10. Each is a process and up to three descriptors.
 _MAX_SESSIONS = 1_000
-# Below that a connection does little but exchange keys.
+# With less, a connection does little else than exchange keys.
 _MIN_REKEY = 64 * 1024
 # RFC 4344 section 3.2: 2**32 blocks of AES, which have 16 bytes.
 _MAX_REKEY = 64 * 2**30
-# OpenSSH's ClientAliveCountMax is 3 of no interval; a day of silence at any sensible interval is within this.
+# OpenSSH's ClientAliveCountMax is 3, with keepalives off; a day of silence at any sensible interval is within this.
 _MAX_MISSES = 10_000
 
 
@@ -79,8 +79,8 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One Unix account that people may log in to, and where their keys come from.
 
-    `chroot` may have tokens, and is empty for the machine's own root directory. `forward_sockets` None: as `forwarding`
-    has it; `forward_agent` and `forward_x11` None: as for everybody.
+    `chroot` may have tokens, and is empty for no chroot. `forward_sockets` None: it follows `forwarding`;
+    `forward_agent` and `forward_x11` None: they follow the settings for everybody in `[forwarding]`.
     """
 
     user: Annotated[str, values.existing_account]
@@ -99,7 +99,7 @@ class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How keys are fetched, how long they count, and what happens when they go."""
+    """How keys are fetched, how long they are valid, and what happens to connections when they are removed."""
 
     refresh: Annotated[Duration, values.duration(_MIN_REFRESH, values.YEAR)] = Duration(600)
     revalidate: Annotated[Duration, values.duration(0, values.YEAR)] = Duration(60)
@@ -125,7 +125,7 @@ class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def github_api(self) -> str:
-        """Where GitHub's API is: that of github.com, or that of the Enterprise Server that `github_url` names."""
+        """The address of GitHub's API: that of github.com, or of the Enterprise Server that `github_url` names."""
         if self.github_api_url:
             return self.github_api_url
         return f"{self.github_url}/api/v3" if self.github_is_own else GITHUB_API_URL
@@ -137,9 +137,9 @@ class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HostKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The server's own keys. The first type is the one that is shown; a missing key is made.
+    """The server's own keys. The key of the first type is the one that is displayed; a missing key is made.
 
-    `files` are further keys, which are never made; `certificates` are of keys of either kind.
+    `files` are additional keys, which are never made; `certificates` may be for both kinds of keys.
     """
 
     types: Annotated[
@@ -165,7 +165,7 @@ class Idle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a peer may ask of us."""
+    """Limits on what a peer may request."""
 
     login_grace: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_GRACE)] = Duration(30)
     signature_grace: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_GRACE)] = Duration(120)
@@ -182,9 +182,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a session may bring along, when its client counts as gone, and when it is over.
+    """What a client may set in a session, when the client counts as gone, and when the session is over.
 
-    `keepalive` None: the client is never asked. `linger` None: a session waits for its output's end, as sshd's does.
+    `keepalive` None: no keepalives are sent. `linger` None: a session waits for its output's end, as sshd's does.
     `rekey_time` None: new keys are only made after `rekey_bytes`.
     """
 
@@ -200,7 +200,7 @@ class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Forwarding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is forwarded, for everybody. A login may have less (`login.forwarding`)."""
+    """What is forwarded, for everybody. A login may permit less (`login.forwarding`)."""
 
     agent: Annotated[bool, values.yes_or_no] = True
     x11: Annotated[bool, values.yes_or_no] = False
@@ -210,7 +210,7 @@ class Forwarding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Stop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the server leaves, and what becomes of the machine then."""
+    """How the server stops, and what happens to the machine then."""
 
     drain: Annotated[Duration, values.duration(0, _MAX_DRAIN)] = Duration(4)
     action: Annotated[str, values.choice("exit", "suspend", "command")] = "exit"
@@ -261,10 +261,10 @@ class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Boot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the machine needs that nobody else starts: after the socket is open, and without making a login wait.
+    """What the server prepares and starts on the machine, once its socket is open and without delaying a login.
 
-    `homes`: the homes of the accounts that may log in are in this directory, such as one on a volume; empty: where they
-    are.
+    `homes`: the directory, for example on a volume, that holds the homes of the accounts that may log in; empty: the
+    homes stay where they are.
     """
 
     homes: Annotated[str, machine_values.optional_path] = ""
@@ -275,13 +275,13 @@ class Boot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Figures for Prometheus."""
+    """Metrics for Prometheus."""
 
     listen: Annotated[str, machine_values.metrics_address] = "off"
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything, parsed once."""
+    """The whole configuration, parsed once."""
 
     listen: Listen = Listen()
     login: tuple[Login, ...] = ()

@@ -1,4 +1,4 @@
-"""How a single value of the configuration is written: what each kind accepts, and what it says when it refuses.
+"""Readers of single values of the configuration: what each kind accepts, and the message when it refuses.
 
 A reader takes the raw value and returns the value in use, or raises `UnfitError`. It knows neither the key that it
 reads nor where the value came from: `config` puts the sentence together.
@@ -10,7 +10,7 @@ from typing import cast
 
 from pyssh_gateway.config.source import MAX_DIGITS, endpoints_of, is_ip_address, quoted
 
-# re.ASCII, or \d would take any script's digits.
+# re.ASCII, because \d would match the digits of any script.
 _NUMBER = r"\d+(?:\.\d+)?"
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _DURATION = "".join(f"(?:({_NUMBER}){unit})?" for unit in _UNITS)
@@ -33,9 +33,9 @@ _GITHUB_LOGIN = r"(?=[^#/]{1,39}(?:[#/]|\Z))-*[A-Za-z0-9][A-Za-z0-9-]*(?:_[A-Za-
 
 _GITHUB_LETTERS = "letters, digits, hyphens and one underscore, at most 39"
 
-# What an account is called where, and how that is said to people. Rather too much is taken than too little (who exists
-# is for the provider to say), but nothing that could lead to another address: no slash, percent sign, question mark, or
-# dots alone.
+# The form of an account's name at each provider, and its description for people. When in doubt, a name is accepted (the
+# provider knows whether it exists), but nothing that could lead to another address: no slash, percent sign, question
+# mark, or dots alone.
 _ACCOUNTS = {
     "github": (
         rf"{_GITHUB_LOGIN}(?:#[1-9][0-9]{{0,17}})?",
@@ -63,7 +63,7 @@ _ACCOUNTS = {
     ),
 }
 
-# They show their logins with a tilde, which is not part of them.
+# Providers that display logins with a tilde, which is not part of the login.
 _TILDES = frozenset({"launchpad", "sourcehut"})
 
 _SPECS = (
@@ -71,9 +71,9 @@ _SPECS = (
     '"sourcehut:<login>", "url:https://...", "file:<absolute path>" or "ca:<absolute path>"'
 )
 
-# Not: what separates fields in passwd(5) or is part of a path, control characters, and what a program would take for an
-# option. ASCII, because a name has to be the very bytes that a client sends (core.access.policy). LOGIN_NAME_MAX is
-# 256, NUL included.
+# Excluded are the separators of passwd(5) and of paths, control characters, and a leading `-`, which a program would
+# take for an option. ASCII, because a name has to be the very bytes that a client sends (core.access.policy).
+# LOGIN_NAME_MAX is 256, NUL included.
 _EXISTING_NAME = r"(?![ -])[ -.0-9;-~]{1,255}(?<! )"
 
 # POSIX's portable characters for user names (XBD 3.437), at most 32 as in Linux's useradd; all digits would be
@@ -86,7 +86,7 @@ class Duration(float):
 
 
 class Secret(str):
-    """Text that is not shown: not in errors, not in what is printed of a configuration."""
+    """Text that is never shown, neither in errors nor when a configuration is printed."""
 
     __slots__ = ()
 
@@ -115,7 +115,7 @@ def format_duration(seconds: float) -> str:
 
 
 def check_source_spec(spec: str) -> str | None:
-    """What is wrong with `spec` as a place where keys come from, in one line; None if it is well formed."""
+    """The problem with `spec` as a source of keys, in one line; None if it is well formed."""
     try:
         source_spec(spec)
     except UnfitError as unfit:
@@ -177,7 +177,7 @@ def duration_or_off(value: object) -> Duration | None:
 
 
 def duration_or(name: str) -> Callable[[object], Duration | None]:
-    """A reader of durations, with a word that stands for another setting's (None)."""
+    """A reader of durations that also accepts the word `name`: then the duration is another setting's (None)."""
 
     def read(value: object) -> Duration | None:
         if value == name:
@@ -212,7 +212,7 @@ def yes_or_no(value: object) -> bool:
 
 
 def mask(value: object) -> str:
-    """Read a umask, which stays the octal digits that it is written in."""
+    """Read a umask, and keep it as the octal digits in which it is written."""
     if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value, re.ASCII):
         raise UnfitError('three octal digits as text, such as "0177"')
     return value
@@ -256,9 +256,9 @@ def identification(value: object) -> str:
 
 
 def existing_account(value: object) -> str:
-    """Read the name of an account that is there already, by whatever name the machine has it (getpwnam(3)).
+    """Read the name of an account that exists already, in any form that getpwnam(3) may know.
 
-    Directories have names such as `joe@corp.example`. Whether it exists is for the caller to find out.
+    Directory services have names such as `joe@corp.example`. The caller checks whether the account exists.
     """
     if not isinstance(value, str) or not re.fullmatch(_EXISTING_NAME, value):
         raise UnfitError("the name of a Unix account (ASCII without slash and colon, no hyphen in front)")
@@ -294,19 +294,19 @@ def directory(value: object) -> str:
 
 
 def base_url(value: object) -> str:
-    """Read the web address that others are made from by appending `/...`; a slash at its end is dropped."""
+    """Read a base URL, to which paths (`/...`) are appended; a slash at its end is dropped."""
     if not isinstance(value, str) or not _is_safe_url(value) or "?" in value or "#" in value:
         raise UnfitError("an https:// address without query or fragment (http:// only for localhost)")
     return value.rstrip("/")
 
 
 def optional_base_url(value: object) -> str:
-    """Read a web address as `base_url` does; empty for none."""
+    """Read a base URL as `base_url` does; empty for none."""
     return "" if value == "" else base_url(value)
 
 
 def secret(value: object) -> Secret:
-    """Read a token. What is wrong with it is said without showing it."""
+    """Read a token. Error messages never show it."""
     if not isinstance(value, str) or not re.fullmatch(r"[!-~]{0,1024}", value):
         raise UnfitError("a token: printable ASCII without spaces")
     return Secret(value)
@@ -329,7 +329,7 @@ def socket_path(value: object) -> str:
 
 
 def source_spec(value: object) -> str:
-    """Read the name of a place where keys come from, `<kind>:<rest>`; a tilde before a login is dropped."""
+    """Read the name of a source of keys, `<kind>:<rest>`; a tilde before a login is dropped."""
     kind, _, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
     if kind in _TILDES:
         rest = rest.removeprefix("~")
@@ -368,16 +368,17 @@ def _seconds(value: object) -> float | None:
 def _is_safe_url(url: str) -> bool:
     """Whether keys may be fetched from `url`: nobody in between can change them, and no password is in it.
 
-    Unencrypted only from this machine itself. What `urlsplit` would silently drop (tabs, newlines) is refused first.
+    Plain HTTP is accepted only for this machine itself. Characters that `urlsplit` would silently drop (tabs, newlines)
+    are refused first.
     """
-    # Late, and only for a configuration that names a web address.
+    # Late: only needed for a configuration that names a URL.
     from urllib.parse import urlsplit
 
     if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         return False
     try:
         parts = urlsplit(url)
-        _ = parts.port  # reading it raises for a port that is none
+        _ = parts.port  # reading it raises ValueError for an invalid port
     except ValueError:
         return False
     if not parts.hostname or "@" in parts.netloc:

@@ -1,8 +1,8 @@
-"""What may be asked of a running server over its control socket, who may ask it, and the shapes of the answers.
+"""The requests to a running server over its control socket, who may send them, and the format of the replies.
 
-A request and its reply are one line of JSON each. Text in a reply may have come from the network, so whoever encodes it
-says how it is made safe to print; a reader finds visible characters only. Times are Unix seconds unless a field says
-otherwise. This module knows nothing about sockets, and not how the answers are found.
+A request and its reply are one line of JSON each. Text in a reply may have come from the network, so the encoder is
+given a function that makes it safe to print; a reader finds visible characters only. Times are Unix seconds unless a
+field says otherwise. This module knows neither sockets nor where the answers come from.
 """
 
 from collections.abc import Callable
@@ -87,22 +87,22 @@ MAX_REPLY_BYTES = 32 * 1024 * 1024
 
 
 class ControlError(Exception):
-    """A line that is no message of this protocol. The text says what is wrong with it."""
+    """A line that is not a message of this protocol. The text says what is wrong with it."""
 
 
 # -- requests ------------------------------------------------------------------------------------------------------
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="request"):
-    """A question to the server. The tag is the name that the log has for it."""
+    """A request to the server. The tag is its name in the log."""
 
 
 class Status(Request, frozen=True, tag="status"):
-    """Who is on, and how the server is. Answered by `StatusReply`."""
+    """Ask for the open connections and the state of the server. Answered by `StatusReply`."""
 
 
 class Keys(Request, frozen=True, tag="keys"):
-    """Who can log in with what. Answered by `KeysReply`."""
+    """Ask which keys can log in. Answered by `KeysReply`."""
 
 
 class RefreshKeys(Request, frozen=True, tag="keys.refresh"):
@@ -110,10 +110,10 @@ class RefreshKeys(Request, frozen=True, tag="keys.refresh"):
 
 
 class TryKey(Request, frozen=True, tag="keys.test"):
-    """Would this key or certificate (`blob`, RFC 4253 section 6.6) be let in? Answered by `VerdictsReply`.
+    """Ask whether this key or certificate (`blob`, RFC 4253 section 6.6) could log in. Answered by `VerdictsReply`.
 
-    `algorithm` is the signature algorithm, empty for the best that a key of its type has; `user` is one account, empty
-    for all that there are; `peer` is the address to come from, empty for the machine's own.
+    `algorithm` is the signature algorithm, empty for the best one for this type of key; `user` is one account, empty
+    for all; `peer` is the client's address, empty for this machine's own.
     """
 
     blob: bytes
@@ -123,23 +123,23 @@ class TryKey(Request, frozen=True, tag="keys.test"):
 
 
 class AcceptAccount(Request, frozen=True, tag="keys.accept"):
-    """Trust the account that the source `source` has now, which is not the one it was. Answered by `AcceptedReply`."""
+    """Trust the account that the source `source` names now instead of the earlier one. Answered by `AcceptedReply`."""
 
     source: str
 
 
 class Sessions(Request, frozen=True, tag="sessions"):
-    """Who runs what. Answered by `SessionsReply`; those who may not ask everything learn of their own account."""
+    """Ask for the sessions. Answered by `SessionsReply`; an unprivileged account only sees its own sessions."""
 
 
 class Why(Request, frozen=True, tag="why"):
-    """What keeps the machine up, or when it stops, and why it stopped before. Answered by `WhyReply`."""
+    """Ask what keeps the machine up, or when it stops, and why it stopped before. Answered by `WhyReply`."""
 
 
 class HoldUp(Request, frozen=True, tag="hold"):
     """Keep the machine up. Answered by `HeldReply`.
 
-    `seconds` None: for as long as may be. `process`: not for longer than the process lives that asks.
+    `seconds` None: for as long as is permitted. `process`: until the requesting process ends, at most.
     """
 
     seconds: float | None = None
@@ -148,21 +148,21 @@ class HoldUp(Request, frozen=True, tag="hold"):
 
 
 class Release(Request, frozen=True, tag="release"):
-    """End the hold `hold`; empty: the only one, or with `every` all. Answered by `ReleasedReply`."""
+    """End the hold `hold`; empty: the account's only hold, or all with `every`. Answered by `ReleasedReply`."""
 
     hold: str = ""
     every: bool = False
 
 
 class Configuration(Request, frozen=True, tag="config"):
-    """What the server reads its configuration from. Answered by `ConfigReply`, to those who may ask everything."""
+    """Ask where the server reads its configuration. Answered by `ConfigReply`, to privileged accounts only."""
 
 
 AnyRequest = Configuration | Status | Keys | RefreshKeys | TryKey | AcceptAccount | Sessions | Why | HoldUp | Release
 
 PUBLIC_REQUESTS: frozenset[type[Request]] = frozenset({Status, Sessions, Why, HoldUp, Release})
-"""What an account that people may log in to may ask, too: what it learns is cut down to what it may know. Everything
-else is for root and for the account that started the server."""
+"""Requests that every account with a login may send, too; the reply is reduced to what the account may know. All other
+requests are for root and for the account that started the server."""
 
 ROOT = 0
 
@@ -173,12 +173,12 @@ def may_ask_everything(uid: int, owner: int) -> bool:
 
 
 def may_ask(request: Request, uid: int, owner: int, *, can_log_in: bool) -> bool:
-    """Whether the account `uid` may ask this. `can_log_in`: the configuration lets people in to it."""
+    """Whether the account `uid` may send this request. `can_log_in`: the configuration has a login for the account."""
     return may_ask_everything(uid, owner) or (can_log_in and type(request) in PUBLIC_REQUESTS)
 
 
 def describe(request: AnyRequest) -> str:
-    """The request in the log's words: its tag, and what it is about."""
+    """The request as the log describes it: its tag and its subject."""
     name = str(type(request).__struct_config__.tag)
     match request:
         case TryKey(blob=blob):
@@ -195,7 +195,7 @@ def describe(request: AnyRequest) -> str:
 
 
 class Reply(msgspec.Struct, frozen=True, tag_field="reply"):
-    """An answer. Unknown fields are skipped: a client may be older than the server."""
+    """A reply. Unknown fields are skipped: a client may be older than the server."""
 
 
 class RefusedReply(Reply, frozen=True, tag="refused"):
@@ -205,15 +205,15 @@ class RefusedReply(Reply, frozen=True, tag="refused"):
 
 
 class AcceptedReply(Reply, frozen=True, tag="accepted"):
-    """What was asked is done; `message` is one line for a person."""
+    """The request was carried out; `message` is one line for a person."""
 
     message: str
 
 
 class KeysReply(Reply, frozen=True, tag="keys"):
-    """Who can log in with what, and how fresh that is, both in the order of the configuration.
+    """The keys that can log in, and the state of their sources, both in the order of the configuration.
 
-    `revoked` are the lists of what lets nobody in, `host_keys` the server's own keys, with their `certificates`.
+    `revoked` are the revocation lists, `host_keys` the server's own keys, with their `certificates`.
     """
 
     logins: tuple[LoginReport, ...]
@@ -230,13 +230,13 @@ class VerdictsReply(Reply, frozen=True, tag="verdicts"):
 
 
 class StatusReply(Reply, frozen=True, tag="status"):
-    """The server and who is on.
+    """The state of the server, and the open connections.
 
-    `authenticating` counts those who have not logged in yet; `sources` are the ones with problems, and so are the lists
-    in `revoked`: nobody gets in while there is one. Of `certificates` of host keys those are told that are not offered
-    for a problem. Who may not ask everything is told of others' connections without
-    what runs on them, and of no sources and lists. It listens at `address` and `port`, and whatever else is in
-    `addresses`.
+    `authenticating` counts the clients that have not logged in yet. `sources` and `revoked` have only the sources and
+    revocation lists with problems; while such a list exists, nobody gets in. `certificates` has only the host
+    certificates that are not offered because of a problem. An account that may not ask everything sees other accounts'
+    connections without what runs on them, and no sources or lists. The server listens at `address` and `port`, and at
+    everything else in `addresses`.
     """
 
     version: str
@@ -255,7 +255,7 @@ class StatusReply(Reply, frozen=True, tag="status"):
 
 
 class SessionsReply(Reply, frozen=True, tag="sessions"):
-    """Those who are on, with what runs for them."""
+    """The open connections, with what runs on them."""
 
     connections: tuple[ConnectionReport, ...]
 
@@ -263,8 +263,8 @@ class SessionsReply(Reply, frozen=True, tag="sessions"):
 class WhyReply(Reply, frozen=True, tag="why"):
     """Why the machine is up, when it stops, and why it stopped before, the latest first.
 
-    It is awake since `since`; `woken_by` is the address of the client that woke it, empty if none did (`core.idle.wake`
-    says what counts). `policy` says in words when it stops.
+    The machine is awake since `since`; `woken_by` is the address of the client that woke it, empty if none did
+    (`core.idle.wake` has the rules). `policy` says in words when it stops.
     """
 
     since: float
@@ -276,10 +276,10 @@ class WhyReply(Reply, frozen=True, tag="why"):
 
 
 class ConfigReply(Reply, frozen=True, tag="config"):
-    """What the server reads its configuration from (`ipc.config_origin`), and a mark of what is in force.
+    """Where the server reads its configuration (`ipc.config_origin`), and a digest of the configuration in force.
 
-    `origin` is packed, so that what makes texts printable leaves it as it is; it may have a token in it. `in_force` is
-    a digest of the configuration in force (`ipc.reread`); `pid` is the process that has read it.
+    `origin` is packed, so that making texts printable does not change it; it may contain a token. `in_force` is a
+    digest of the configuration in force (`ipc.reread`); `pid` is the process that has read it.
     """
 
     origin: bytes
@@ -288,7 +288,7 @@ class ConfigReply(Reply, frozen=True, tag="config"):
 
 
 class HeldReply(Reply, frozen=True, tag="held"):
-    """The machine is held up. `remark` is one line about what did not go as it should, empty for nothing."""
+    """The machine is held up. `remark` is one line about a problem, empty for none."""
 
     hold: HoldReport
     remark: str = ""
@@ -334,7 +334,7 @@ def decode_request(line: bytes) -> AnyRequest:
 
 
 def encode_clean(message: msgspec.Struct, clean: Callable[[str], str]) -> bytes:
-    """A reply's line, with its line feed; every text in it has gone through `clean`, which makes it safe to print."""
+    """The line of a reply, with its line feed; `clean` makes every text in it safe to print."""
     return msgspec.json.encode(with_texts(msgspec.to_builtins(message), clean)) + b"\n"
 
 

@@ -1,6 +1,6 @@
-"""What the answers over the control socket are made of: keys, sources, sessions, connections, reasons, holds.
+"""The parts of replies over the control socket: keys, sources, sessions, connections, reasons, holds.
 
-Times are Unix seconds unless a field says otherwise. This module knows nothing of who may be told what.
+Times are Unix seconds unless a field says otherwise. This module does not know which accounts may see what.
 """
 
 import msgspec
@@ -12,8 +12,8 @@ class KeyReport(msgspec.Struct, frozen=True):
     """A key that may log in, or an authority whose certificates may.
 
     `bits` is the size that ssh-keygen -l shows; `options` are the line's in the syntax of authorized_keys, empty for
-    none; `narrowed_out`: the login's `only_fingerprints` or `key_types` leave it out, so it lets nobody in. `revoked`
-    says which list lets nobody in by it, empty if none does.
+    none; `narrowed_out`: the login's `only_fingerprints` or `key_types` exclude the key. `revoked` names the revocation
+    list that has the key, empty for none.
     """
 
     fingerprint: str
@@ -30,20 +30,20 @@ class KeyReport(msgspec.Struct, frozen=True):
 
 
 class LoginReport(msgspec.Struct, frozen=True):
-    """Who can log in to the account `user`."""
+    """The keys that can log in to the account `user`."""
 
     user: str
     keys: tuple[KeyReport, ...]
 
 
 class SourceReport(msgspec.Struct, frozen=True):
-    """A source as it stands.
+    """The current state of a source.
 
-    `origin` is "none", "fetched" or "last-good"; `age` seconds have passed since it was last known to say this, None if
-    it never was; `failure` says why the last look failed, empty if it did not; `pinned` is the account number that the
-    configuration names, `remembered` the one that was seen first; `stale`: too old, nobody gets in by it any more;
-    `next_look` seconds from now it is asked again, None if that is not planned. `ahead` is by how many seconds the time
-    of what it said lies in the future, 0 if it does not: such an answer is stale.
+    `origin` is "none", "fetched" or "last-good"; `age` is the seconds since its keys were last confirmed, None if they
+    never were; `failure` says why the last fetch failed, empty if it did not; `pinned` is the account number that the
+    configuration names, `remembered` the one that was seen first; `stale`: the answer is too old, and its keys let
+    nobody in any more; `next_look` is the seconds until the next fetch, None if none is planned. `ahead` is by how many
+    seconds the answer's time lies in the future, 0 if it does not: such an answer is stale.
     """
 
     spec: str
@@ -61,9 +61,9 @@ class SourceReport(msgspec.Struct, frozen=True):
 
 
 class RevokedListReport(msgspec.Struct, frozen=True):
-    """A list of what is revoked as it stands: `kind` "keys", "krl" or, if it never could be read, empty.
+    """The current state of a revocation list: `kind` is "keys", "krl" or, if it never could be read, empty.
 
-    `entries` are those that it had when it could be read last. While there is a `failure`, nobody gets in.
+    `entries` counts the entries when it was last read successfully. While there is a `failure`, nobody gets in.
     """
 
     spec: str
@@ -89,8 +89,8 @@ class Verdict(msgspec.Struct, frozen=True):
 class HostKeyReport(msgspec.Struct, frozen=True):
     """A key of the server; `next`: announced to clients and not in use yet; `new`: it was made at this start.
 
-    `was_empty`: it was made because there was nothing in its file. `spare`: announced and not used, as another one of
-    its type comes first.
+    `was_empty`: the key was made because its file was empty. `spare`: the key is announced but not used, because
+    another key of its type comes first.
     """
 
     key_type: str
@@ -119,7 +119,7 @@ class HostCertificateReport(msgspec.Struct, frozen=True):
 
 
 class SessionReport(msgspec.Struct, frozen=True):
-    """What has run for a session channel for `seconds`; `command` is empty for a shell, `tty` without a terminal."""
+    """A session that has run for `seconds`; `command` is empty for a shell, `tty` is empty without a terminal."""
 
     session: str
     kind: str
@@ -132,7 +132,7 @@ class SessionReport(msgspec.Struct, frozen=True):
 
 
 class ConnectionReport(msgspec.Struct, frozen=True):
-    """Somebody who is on, since `since`. The bytes are what the connection has carried in all, on the wire."""
+    """A logged-in connection, open since `since`. The bytes are those on the wire in all."""
 
     conn: str
     user: str
@@ -145,7 +145,7 @@ class ConnectionReport(msgspec.Struct, frozen=True):
 
 
 class ReasonReport(msgspec.Struct, frozen=True):
-    """Why the machine is up. `kind` is one of `core.idle.tracker.Kind`; `ends_in` seconds, None: that is not known."""
+    """A reason why the machine is up. `kind` is a `core.idle.tracker.Kind`; `ends_in` is in seconds, None: unknown."""
 
     kind: str
     text: str
@@ -153,9 +153,9 @@ class ReasonReport(msgspec.Struct, frozen=True):
 
 
 class IdleReport(msgspec.Struct, frozen=True):
-    """Whether the machine is needed. `timeout` None: it never stops by itself; `stops_in` None: not in sight.
+    """Whether the machine is needed. `timeout` None: it never stops by itself; `stops_in` None: no stop is foreseeable.
 
-    `quiet`: who is on without being a reason, for want of use.
+    `quiet`: the clients that are connected but, because they are not used, do not keep the machine up.
     """
 
     timeout: float | None
@@ -166,7 +166,7 @@ class IdleReport(msgspec.Struct, frozen=True):
 
 
 class HoldReport(msgspec.Struct, frozen=True):
-    """A hold of the account `user`, until `until`. `pid` is the process that it is for, 0 for none."""
+    """A hold of the account `user`, until `until`. `pid` is the process for which it is held, 0 for none."""
 
     hold: str
     user: str

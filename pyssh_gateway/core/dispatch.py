@@ -1,8 +1,8 @@
-"""Which messages are served when, and what becomes of one that comes at a wrong time. Follows OpenSSH.
+"""Which messages are handled at which stage, and what happens to one at the wrong time. Follows OpenSSH.
 
-sshd's dispatch tables (packet.c, dispatch.c, kex.c, auth2.c, serverloop.c) decide by the moment alone, and clients in
-the field are used to them: most of what comes at a wrong time is answered with UNIMPLEMENTED, answers that nobody asked
-for are ignored, and only a little ends the connection.
+sshd's dispatch tables (packet.c, dispatch.c, kex.c, auth2.c, serverloop.c) depend only on the connection's stage, and
+existing clients rely on them: most messages at a wrong time are answered with UNIMPLEMENTED, unsolicited answers are
+ignored, and only a few messages end the connection.
 """
 
 import enum
@@ -18,11 +18,11 @@ CHANNEL_OPEN, CHANNEL_OPEN_CONFIRMATION, CHANNEL_OPEN_FAILURE = 90, 91, 92
 CHANNEL_WINDOW_ADJUST, CHANNEL_DATA, CHANNEL_EXTENDED_DATA = 93, 94, 95
 CHANNEL_EOF, CHANNEL_CLOSE, CHANNEL_REQUEST, CHANNEL_SUCCESS, CHANNEL_FAILURE = 96, 97, 98, 99, 100
 PING, PONG = 192, 193
-"""OpenSSH's PROTOCOL section 1.9: a peer that was told of `ping@openssh.com` may ask for an answer at any time."""
+"""OpenSSH's PROTOCOL section 1.9: a peer to which `ping@openssh.com` was announced may send a ping at any time."""
 
 
 class Route(enum.Enum):
-    """Where a message goes. `REFUSE` is an UNIMPLEMENTED (RFC 4253 section 11.4); a `VIOLATION` ends the connection."""
+    """How a message is handled. `REFUSE` sends UNIMPLEMENTED (RFC 4253 section 11.4); `VIOLATION` disconnects."""
 
     CONNECTION = enum.auto()
     KEY_EXCHANGE = enum.auto()
@@ -34,11 +34,11 @@ class Route(enum.Enum):
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """What has been on a connection so far.
+    """The stage that a connection has reached.
 
     `has_keys`: the client's packets are encrypted. `strict`: kex-strict-c-v00@openssh.com. `exchanging`: the client's
     KEXINIT has come, and not yet the NEWKEYS that ends the exchange. `awaits_kex_init` and `awaits_newkeys` say how far
-    it is. `awaits_ext_info`: it may come, because the keys are new and no service has been asked for.
+    the exchange is. `awaits_ext_info`: EXT_INFO may come, because the keys are new and no service has been requested.
     `serves_authentication`: ssh-userauth has been granted. `authenticated`: somebody is logged in.
     """
 
@@ -60,7 +60,7 @@ _TRANSPORT = {
     PING: Route.PING,
     PONG: Route.IGNORE,
 }
-"""What packet.c serves by itself at any time, unless the first key exchange is a strict one."""
+"""Messages that packet.c handles itself at any time, except during a strict first key exchange."""
 
 AUTHENTICATED = _TRANSPORT | {
     # RFC 4252 section 5.1: requests that were sent ahead are silently ignored after the success. sshd refuses them.
@@ -77,18 +77,18 @@ AUTHENTICATED = _TRANSPORT | {
     CHANNEL_EOF: Route.CHANNEL,
     CHANNEL_CLOSE: Route.CHANNEL,
     CHANNEL_REQUEST: Route.CHANNEL,
-    # We ask nothing of channels, so nothing can be an answer. serverloop.c does not look at these, either.
+    # We send no channel requests that want a reply, so these answer nothing. serverloop.c ignores them, too.
     CHANNEL_SUCCESS: Route.IGNORE,
     CHANNEL_FAILURE: Route.IGNORE,
 }
-"""Of an authenticated connection: where messages go that do not depend on anything else."""
+"""Messages of an authenticated connection whose handling depends on nothing else."""
 
 _FIRST_NOT_TRANSPORT = 50
 """RFC 4250 section 4.1.2: from here on messages belong to authentication and what comes after it."""
 
 
 def route(number: int, moment: Moment) -> Route:
-    """Where the message `number` goes at this `moment`."""
+    """How the message `number` is handled at this `moment`."""
     if not number:  # "Invalid ssh2 packet type" (packet.c)
         return Route.VIOLATION
     if not moment.has_keys:
@@ -101,7 +101,7 @@ def route(number: int, moment: Moment) -> Route:
 
 
 def _before_keys(number: int, moment: Moment) -> Route:
-    """kex.c: `kex_protocol_error` up to 49, nothing above; what is expected is all that a strict exchange may have."""
+    """kex.c: `kex_protocol_error` up to 49, nothing above. A strict exchange accepts only the expected message."""
     if number == DISCONNECT:
         return Route.CONNECTION
     if expected := _of_key_exchange(number, moment):
@@ -109,7 +109,7 @@ def _before_keys(number: int, moment: Moment) -> Route:
     if moment.strict:
         return Route.VIOLATION
     if number in _TRANSPORT:
-        # There is nobody to be answered yet (packet.c).
+        # A PING is not answered yet (packet.c).
         return Route.IGNORE if number == PING else _TRANSPORT[number]
     return Route.REFUSE if number < _FIRST_NOT_TRANSPORT else Route.VIOLATION
 
@@ -128,10 +128,10 @@ def _with_keys(number: int, moment: Moment) -> Route:
 
 
 def _of_key_exchange(number: int, moment: Moment) -> Route | None:
-    """Where a message goes that a key exchange waits for; None if this is none.
+    """How a message of a key exchange is handled; None if the message does not belong to one.
 
-    There is no second exchange before authentication, so that a stranger can't have us compute keys again and again.
-    auth2.c takes KEXINIT out of the table, too.
+    A second exchange before authentication is not served, so that an unauthenticated client can't make us compute keys
+    again and again. auth2.c takes KEXINIT out of the table, too.
     """
     if number == KEXINIT and not moment.exchanging and (moment.authenticated or not moment.has_keys):
         return Route.CONNECTION

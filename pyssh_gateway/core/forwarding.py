@@ -1,4 +1,4 @@
-"""What may be forwarded where, for whom. Pure: rules and a request in, an answer out."""
+"""Which forwards a login may have. Pure: rules and a request in, an answer out."""
 
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -9,10 +9,11 @@ from pyssh_gateway.core.access.source_match import wildcard
 
 ForwardingScope = Literal["all", "local", "remote", "none"]
 """`all`: both ways; `local`: only connections from here outwards (-L, -D, -W, -J); `remote`: only what is listened on
-here (-R); `none`: neither. The words are those of AllowTcpForwarding (sshd_config(5)), but that `no` is `none`."""
+here (-R); `none`: neither. The words are those of AllowTcpForwarding (sshd_config(5)), except that `no` is called
+`none`."""
 
 GatewayPorts = Literal["no", "yes", "clientspecified"]
-"""Who can reach a port that a client had opened here (sshd_config(5), GatewayPorts)."""
+"""From where a port that was opened here for a client can be reached (sshd_config(5), GatewayPorts)."""
 
 LOOPBACK = ("127.0.0.1", "::1")
 ANY_ADDRESS = ("0.0.0.0", "::")
@@ -25,7 +26,7 @@ _OUTWARDS: frozenset[ForwardingScope] = frozenset({"all", "local"})
 _INWARDS: frozenset[ForwardingScope] = frozenset({"all", "remote"})
 
 _XAUTH_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:/-_")
-"""What sshd lets through to xauth (session.c, xauth_valid_string)."""
+"""The characters that sshd accepts for xauth (session.c, xauth_valid_string)."""
 
 
 class ForwardingRules(msgspec.Struct, frozen=True):
@@ -34,9 +35,9 @@ class ForwardingRules(msgspec.Struct, frozen=True):
     `scope` is for TCP ports, `sockets` for unix sockets; None means that these follow `scope`, and that lists of
     `host:port` exclude them. `permit_open` and `permit_listen` hold `host:port` patterns as in sshd_config(5): `*` for
     any host or port, an IPv6 address in brackets; empty means that all are permitted. `socket_mask` and `socket_unlink`
-    are for unix sockets that are listened on (StreamLocalBindMask, StreamLocalBindUnlink). The others are what the key
-    adds (sshd(8)): `ports` is its port-forwarding, for unix sockets, too, and its own lists of `host:port` have to
-    permit as well.
+    are for unix sockets that are listened on (StreamLocalBindMask, StreamLocalBindUnlink). The others are the key's
+    restrictions (sshd(8)): `ports` is its port-forwarding option, which covers unix sockets, too; its own lists of
+    `host:port` have to permit a forward as well.
     """
 
     scope: ForwardingScope = "all"
@@ -54,7 +55,7 @@ class ForwardingRules(msgspec.Struct, frozen=True):
 
 
 def may_connect(rules: ForwardingRules, host: str, port: int) -> str | None:
-    """Why a connection to `host`:`port` is not opened for the client; None if it may be."""
+    """Why the client may not have a connection to `host`:`port`; None if it may."""
     if rules.scope not in _OUTWARDS or not rules.ports:
         return "forwarding is not permitted"
     if not 0 < port <= 65535:
@@ -69,7 +70,7 @@ def may_connect(rules: ForwardingRules, host: str, port: int) -> str | None:
 
 
 def may_connect_unix(rules: ForwardingRules) -> str | None:
-    """Why no connection to a unix socket is opened; None if it may be."""
+    """Why the client may not have a connection to a unix socket; None if it may."""
     if _sockets(rules) not in _OUTWARDS or not rules.ports:
         return "forwarding is not permitted"
     if (rules.permit_open and rules.sockets is None) or rules.key_permit_open:
@@ -78,7 +79,7 @@ def may_connect_unix(rules: ForwardingRules) -> str | None:
 
 
 def may_listen(rules: ForwardingRules, host: str, port: int) -> str | None:
-    """Why no port is opened here for the client; None if it may be. Port 0 asks for any."""
+    """Why the client may not have a port opened here; None if it may. Port 0 means any free port."""
     if rules.scope not in _INWARDS or not rules.ports:
         return "listening is not permitted"
     if not 0 <= port <= 65535:
@@ -93,7 +94,7 @@ def may_listen(rules: ForwardingRules, host: str, port: int) -> str | None:
 
 
 def may_listen_unix(rules: ForwardingRules) -> str | None:
-    """Why no unix socket is opened here; None if it may be."""
+    """Why the client may not have a unix socket opened here; None if it may."""
     if _sockets(rules) not in _INWARDS or not rules.ports:
         return "listening is not permitted"
     if (rules.permit_listen and rules.sockets is None) or rules.key_permit_listen:
@@ -113,7 +114,7 @@ def listen_addresses(requested: str, gateway_ports: GatewayPorts) -> tuple[str, 
 
 
 class X11Display(msgspec.Struct, frozen=True):
-    """A forwarded X display: its number here, the client's screen, and what a program has to show to be let in."""
+    """A forwarded X display: its number here, the client's screen, and the cookie that programs have to send."""
 
     number: int
     screen: int
@@ -122,7 +123,7 @@ class X11Display(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> bytes:
-        """For DISPLAY."""
+        """The value of DISPLAY."""
         return f"localhost:{self.number}.{self.screen}".encode()
 
     @property
@@ -138,7 +139,7 @@ class X11Display(msgspec.Struct, frozen=True):
 
 
 def x11_display(number: int, screen: int, protocol: str, cookie: str) -> X11Display | None:
-    """The display, or None if the client's words for it are not what they have to be: they are read by xauth."""
+    """The display, or None if the client's protocol or cookie is malformed: both are passed to xauth."""
     if not 0 < len(protocol) <= 64 or not set(protocol) <= _XAUTH_CHARACTERS:
         return None
     if not 0 < len(cookie) <= 256 or not set(cookie) <= _XAUTH_CHARACTERS or not 0 <= screen < 100:

@@ -1,7 +1,7 @@
 """What to run for a session, with which arguments, environment and directory.
 
-Follows sshd's `do_child` and `do_setup_env` (session.c), whose users' dotfiles and tools rely on it. Names, commands
-and values are bytes, as the wire and the kernel have them.
+Follows sshd's `do_child` and `do_setup_env` (session.c), on which users' dotfiles and tools rely. Names, commands and
+values are bytes, as on the wire and in the kernel.
 """
 
 from base64 import b64encode
@@ -54,17 +54,17 @@ _NEVER_ACCEPTED = (
     "GIT_TRACE*",
     "GIT_WORK_TREE",
 )
-"""Not by any pattern of the configuration: these load code, or lead git to programs of the client's choice."""
+"""Refused whatever the configured patterns: these load code, or make git run programs of the client's choice."""
 
 NOLOGIN_EXIT_STATUS = 254
-"""What sshd's session ends with when the machine is closed (session.c, do_nologin)."""
+"""The exit status of sshd's sessions while /etc/nologin closes the machine (session.c, do_nologin)."""
 
 PIPE_BYTES = 1024 * 1024
-"""Room in the pipes of a session: the largest that an unprivileged process gets (pipe(7)). Bulk data then takes a
-sixteenth of the wake-ups that the default 64 KiB costs."""
+"""The size of a session's pipes: the largest that an unprivileged process may set (pipe(7)). Bulk data then needs a
+sixteenth of the wake-ups of the default, 64 KiB."""
 
 CONTROL_VARIABLE = b"PYSSH_CONTROL"
-"""Where a session's commands ask the server; they may not be able to read the configuration."""
+"""The path of the control socket for a session's commands, which may not be able to read the configuration."""
 
 MAX_ENV_VARIABLES = 128
 """How many variables a client may set; sshd has the same bound (session.c, "Ignoring env request")."""
@@ -74,11 +74,11 @@ MAX_ENV_TOTAL = 64 * 1024
 
 
 Kind = Literal["shell", "exec", "subsystem"]
-"""What a client may ask a session for (RFC 4254 section 6.5)."""
+"""The requests that start a session's program (RFC 4254 section 6.5)."""
 
 
 class Account(msgspec.Struct, frozen=True):
-    """A passwd entry. `login` is the name that it was found by, if that is another one: directories know aliases."""
+    """A passwd entry. `login` is the name by which it was found, if that differs: directory services have aliases."""
 
     name: str
     uid: int
@@ -89,7 +89,7 @@ class Account(msgspec.Struct, frozen=True):
 
 
 Uint32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
-"""A number as the wire has it (RFC 4251 section 5). What is decoded is checked against it."""
+"""A uint32 of the wire format (RFC 4251 section 5). The decoder checks the range."""
 
 Byte = Annotated[int, msgspec.Meta(ge=0, lt=2**8)]
 
@@ -106,12 +106,12 @@ class Terminal(msgspec.Struct, frozen=True):
 
 
 class SessionRequest(msgspec.Struct, frozen=True):
-    """What is to run on one session channel. `command` is None for a shell, and for a subsystem its name.
+    """What to run on one session channel. `command` is None for a shell, and the name for a subsystem.
 
-    `env` is what the client set, `extra_env` what the server adds; the latter wins over all else. `xauth` are commands
-    for xauth(1) that make a forwarded display usable, `rc_input` the line that says the same to an rc file. `banner` is
-    what a login shell's user is told first. `user_rc`: the account's own rc file counts. `sftp`: SFTP is not only asked
-    for, but forced, with these options. `refusal` is said instead of running anything.
+    `env` is what the client set, `extra_env` what the server adds; the latter overrides everything else. `xauth` are
+    commands for xauth(1) that make a forwarded display usable, `rc_input` the line with the same data for an rc file.
+    `banner` is the text shown before a login shell. `user_rc`: the account's own rc file is run. `sftp`: SFTP is not
+    only requested, but forced, with these options. `refusal` is printed instead of running anything.
     """
 
     kind: Kind
@@ -128,7 +128,7 @@ class SessionRequest(msgspec.Struct, frozen=True):
 
 
 class Endpoints(msgspec.Struct, frozen=True):
-    """Both ends of the client's TCP connection, as the session is told of them."""
+    """Both ends of the client's TCP connection, for the session's environment."""
 
     peer: str
     peer_port: int
@@ -140,10 +140,10 @@ class LaunchPlan(msgspec.Struct, frozen=True):
     """A process to start as `user`. SSH_TTY is added to `env` where the tty is made.
 
     `greet`: show the message of the day and `banner`, unless the account has a ~/.hushlogin. `builtin` names a server
-    of our own that runs as the account in the place of a program: "sftp". `peer` is for the machine's login records.
-    Before, ~/.ssh/rc is run if `user_rc`, or /etc/ssh/sshrc, with `rc_input`; where there is neither, `xauth` is said
-    to xauth(1). With `sftp` the SFTP server is served whatever the account's shell is. With a `refusal` nothing is run:
-    it is said on standard output, or where that is SFTP's, on standard error, and the exit status is 1.
+    of our own that runs as the account instead of a program: "sftp". `peer` is for the machine's login records. Before
+    the program, ~/.ssh/rc (if `user_rc`) or /etc/ssh/sshrc is run, with `rc_input` as its input; where there is
+    neither, `xauth` is passed to xauth(1). With `sftp` the SFTP server is run whatever the account's shell is. With a
+    `refusal` nothing is run: the text goes to standard output (for SFTP, to standard error), and the exit status is 1.
     """
 
     user: str
@@ -164,11 +164,11 @@ class LaunchPlan(msgspec.Struct, frozen=True):
 
 
 SFTP_ONLY = b"This service allows sftp connections only.\n"
-"""What anybody is told by a forced internal-sftp who asks for anything else: sshd's words (session.c, do_child)."""
+"""The answer of a forced internal-sftp to any other request, in sshd's words (session.c, do_child)."""
 
 
 class Forced(msgspec.Struct, frozen=True):
-    """What a forced command starts; the fields are a `SessionRequest`'s."""
+    """What a forced command starts; the fields are those of a `SessionRequest`."""
 
     kind: Kind
     sftp: SftpOptions | None = None
@@ -188,9 +188,9 @@ def forced_to(command: bytes, kind: Kind) -> Forced:
 
 
 def auth_info(blob: bytes) -> bytes:
-    """What sshd's ExposeAuthInfo tells scripts of a login by the key or certificate `blob` (sshd_config(5)).
+    """The text of sshd's ExposeAuthInfo for a login with the key or certificate `blob` (sshd_config(5)).
 
-    The method and the key as authorized_keys has it (auth2.c, auth2_update_session_info).
+    It has the method, and the key in the format of authorized_keys (auth2.c, auth2_update_session_info).
     """
     return f"publickey {type_of(blob)} {b64encode(blob).decode()}\n".encode()
 
@@ -198,10 +198,11 @@ def auth_info(blob: bytes) -> bytes:
 def server_env(
     *, session: str, identity: str, agent: bytes, display: bytes, original: bytes | None, auth_file: bytes = b""
 ) -> dict[bytes, bytes]:
-    """What the server itself sets in a session; empty or None: there is none.
+    """The variables that the server itself sets in a session. A variable whose value is empty or None is not set.
 
-    `session` is its id in the log, `identity` who it is, `agent` the socket that leads to the client's agent,
-    `original` what the client asked for where something else is forced. `auth_file` has what `auth_info` says.
+    `session` is the session's id in the log, `identity` describes the person, `agent` is the socket of the forwarded
+    agent, `original` the command that the client requested where another one is forced. `auth_file` is the file with
+    the text of `auth_info`.
     """
     env = {b"PYSSH_SESSION": session.encode(), b"PYSSH_IDENTITY": identity.encode()}
     if agent:
@@ -224,7 +225,7 @@ def plan(
 ) -> LaunchPlan:
     """The process that serves `request`. `system_env` is what the machine sets for every login (/etc/environment).
 
-    `command_directory` is where the server's own command is, if no directory of everybody's PATH has it.
+    `command_directory` is the directory of the server's own command, if it is not in the default PATH.
     """
     shell = account.shell.encode(errors="surrogateescape") or b"/bin/sh"
     name = shell.rpartition(b"/")[2]
@@ -272,7 +273,7 @@ def _environment(
     if request.terminal is not None and request.terminal.term:
         env[b"TERM"] = request.terminal.term.encode()
     env |= system_env
-    if command_directory:  # last: what the machine has by that name comes first
+    if command_directory:  # last: commands of the machine with the same name come first
         env[b"PATH"] += b":" + command_directory
     client = f"{endpoints.peer} {endpoints.peer_port}"
     env[b"SSH_CLIENT"] = f"{client} {endpoints.local_port}".encode()

@@ -1,11 +1,11 @@
-"""What a peer may ask of us before we know who it is."""
+"""Limits for peers before they have authenticated."""
 
 from ipaddress import IPv6Address, ip_address
 
 import msgspec
 
 _IPV6_SOURCE_BITS = 64
-"""One subscriber holds at least a /64 of IPv6 (RFC 6177), so limits per address would bind nobody."""
+"""A subscriber has at least a /64 of IPv6 (RFC 6177), so limits per IPv6 address would have no effect."""
 
 
 def source_of(peer: str) -> str:
@@ -25,16 +25,16 @@ def source_of(peer: str) -> str:
 
 
 def plain(address: str) -> str:
-    """`address` as people know it: an IPv4 client of an IPv6 socket is shown as what it is (RFC 4291 2.5.5.2)."""
+    """`address` for people: an IPv4-mapped address, of an IPv4 client of an IPv6 socket, as IPv4 (RFC 4291 2.5.5.2)."""
     mapped = address.removeprefix("::ffff:")
     return mapped if "." in mapped else address
 
 
 def early_drop(count: int, *, start: int, rate: int, full: int, roll: int) -> bool:
-    """Whether random early drop (sshd's MaxStartups `start:rate:full`) asks for a place when `count` are taken.
+    """Whether random early drop (sshd's MaxStartups `start:rate:full`) takes a place when `count` are in use.
 
-    From `start` on it does so in `rate` percent of the cases, in more of them the more places are taken, and always at
-    `full`. `roll` is a random whole number from 0 to 99. The arithmetic is that of should_drop_connection (sshd.c).
+    From `start` on it does so with a probability of `rate` percent, which rises with `count` to 100 percent at `full`.
+    `roll` is a random whole number from 0 to 99. The arithmetic is that of should_drop_connection (sshd.c).
     """
     if count >= full:
         return True
@@ -47,21 +47,21 @@ def early_drop(count: int, *, start: int, rate: int, full: int, roll: int) -> bo
 
 
 _MANY_KEYS = "set IdentitiesOnly=yes and IdentityFile for this host"
-"""What helps against an agent that offers one key after the other until the connection is closed (ssh_config(5))."""
+"""The advice when an agent offers one key after the other until the connection is closed (ssh_config(5))."""
 
 
 class TooMany(msgspec.Struct, frozen=True):
-    """What is said of a connection that has used up its attempts: to its client, and in the log."""
+    """The texts for a connection that has used up its attempts: for its client, and for the log."""
 
     message: str
     reason: str
 
 
 def too_many(attempts: int, method: str) -> TooMany:
-    """The words after so many failed attempts, of which the last was by `method`.
+    """The texts after `attempts` failed attempts, of which the last was by `method`.
 
-    The message begins as sshd's does (auth.c, auth_maxtries_exceeded): programs look for that. What follows depends on
-    nothing but what the client has sent.
+    The message begins like sshd's (auth.c, auth_maxtries_exceeded), because programs search for that. The rest depends
+    only on what the client has sent.
     """
     message = f"Too many authentication failures: this server allows {attempts}"
     reason = f"closed by the server after {attempts} failed attempts to log in (limits.auth_attempts)"
@@ -74,9 +74,9 @@ def too_many(attempts: int, method: str) -> TooMany:
 class AttemptBudget:
     """Counts authentication requests on one connection, as sshd does (auth2.c).
 
-    Every failure counts but a first `none`, with which clients ask which methods there are. Requests that do not fail
-    (a good key without its proof) cost nothing in sshd up to 1024; no honest client needs more than two for each
-    failure that it may have.
+    Every failure counts except a first `none`, with which clients ask for the list of methods. Requests that do not
+    fail (a good key without a signature) are free in sshd, up to 1024 of them; an honest client needs at most two for
+    each failure that it may have.
     """
 
     def __init__(self, attempts: int) -> None:

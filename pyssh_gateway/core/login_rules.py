@@ -1,4 +1,4 @@
-"""What one account's sessions may do and bring along: from the configuration, and less of it by the key's options."""
+"""What one account's sessions may do and set: by the configuration, and restricted by the key's options."""
 
 from typing import cast
 
@@ -17,15 +17,16 @@ from pyssh_gateway.core.transfers.sftp_options import INTERNAL_SFTP, is_internal
 
 _SERVERS_OWN = frozenset({b"SSH_CLIENT", b"SSH_CONNECTION", b"SSH_ORIGINAL_COMMAND", b"SSH_TTY", b"SSH_USER_AUTH"})
 _SERVERS_OWN_PREFIX = b"PYSSH_"
-"""Variables that say what the server knows of a session: a key's options do not set them (sshd overwrites them)."""
+"""The prefix of variables with the server's facts about a session: a key's options can't set them (sshd overwrites
+them)."""
 
 
 class LoginRules(msgspec.Struct, frozen=True):
     """One account's rules.
 
-    `force_command` runs in the place of whatever a client asks for (None: what it asks for); `env` is set in every
-    session; `accept_env` are the patterns of what a client may set; `linger` is how many seconds a session whose
-    process has ended waits for output that somebody else still holds open (None: for ever); `pty`: whether there are
+    `force_command` runs instead of what a client requests (None: the request is run); `env` is set in every session;
+    `accept_env` are patterns of the variables that a client may set; `linger` is how many seconds a session whose
+    process has ended waits for output that another process still holds open (None: for ever); `pty`: whether there are
     terminals; `user_rc`: whether the account's ~/.ssh/rc is run.
     """
 
@@ -52,8 +53,8 @@ def rules_for(config: Config) -> dict[str, LoginRules]:
             force_command=_forced(login),
             env=env,
             accept_env=config.session.accept_env,
-            linger=None if linger is None else float(linger),  # goes to another process, which knows no Duration
-            # Whoever may write the account's files was not meant to choose what runs (session.c, do_rc_files).
+            linger=None if linger is None else float(linger),  # sent to another process, as a plain float
+            # With a forced command, a writer of the account's files must not choose what runs (session.c, do_rc_files).
             user_rc=_forced(login) is None,
         )
     return rules
@@ -65,10 +66,10 @@ def _forced(login: Login) -> bytes | None:
 
 
 def _forwarding(login: Login, shared: Forwarding) -> ForwardingRules:
-    """What a login may forward. What it says of the agent or X11 counts in the place of what is said for everybody.
+    """What a login may forward. Its own settings for the agent and X11 override those for everybody.
 
-    `forwarding = "none"` is sshd's DisableForwarding, except for what the login names by itself. Unix sockets are
-    files, and the process that makes and reaches them is not in a login's chroot: such a login has none.
+    `forwarding = "none"` is sshd's DisableForwarding, except for what the login itself enables. Unix sockets are files,
+    and the process that makes and connects them is outside the login's chroot: a login with a chroot has none.
     """
     if login.chroot:
         login = msgspec.structs.replace(login, forward_sockets="none", forward_agent=False, forward_x11=False)
@@ -87,7 +88,7 @@ def _forwarding(login: Login, shared: Forwarding) -> ForwardingRules:
 
 
 def in_force(login: Login, shared: Forwarding) -> Login:
-    """The login with each setting that follows another one as it comes out."""
+    """The login with the effective value of each setting that follows another one."""
     rules = _forwarding(login, shared)
     ways = (may_connect_unix(rules) is None, may_listen_unix(rules) is None)
     sockets = {(True, True): "all", (True, False): "local", (False, True): "remote", (False, False): "none"}[ways]
@@ -95,7 +96,7 @@ def in_force(login: Login, shared: Forwarding) -> Login:
 
 
 def chroot_problems(login: Login) -> list[str]:
-    """What of a login can't be had together with its `chroot`: the key, and why."""
+    """The settings of a login that can't be combined with its `chroot`: each with the reason."""
     if not login.chroot:
         return []
     forced = login.force_command.encode("utf-8", "surrogateescape")
@@ -110,11 +111,11 @@ def chroot_problems(login: Login) -> list[str]:
 
 
 def restrict(rules: LoginRules, options: KeyOptions) -> LoginRules:
-    """What the options of the key leave of its account's rules. Options take away; what they add is below the rules.
+    """The account's rules, restricted by the key's options. What options add has lower priority than the rules.
 
     The configuration's command is run instead of the key's, and its variables stay as they are. If it forces a command,
-    the key's variables are not set at all: whoever may write a key's line was not meant to choose what runs, and many
-    variables (BASH_ENV, PATH) choose that. Once for a login: a second key's lists would take the place of the first's.
+    the key's variables are not set at all: the author of a key's line must not choose what runs, and many variables
+    (BASH_ENV, PATH) do. Call it once for a login: a second key's lists would replace the first's.
     """
     forwarding = msgspec.structs.replace(
         rules.forwarding,

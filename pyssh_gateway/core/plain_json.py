@@ -1,10 +1,10 @@
-"""Plain values, as JSON has them. Standard library alone: commands that stand before other people's import it."""
+"""Plain JSON values. Standard library only: commands that wrap other commands  import it."""
 
 from collections.abc import Callable, Collection
 
 
 def with_texts(value: object, change: Callable[[str], str]) -> object:
-    """`value`, any plain value of JSON, with every text in it but the names in objects gone through `change`."""
+    """`value`, any plain JSON value, with `change` applied to every text in it except the names in objects."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
@@ -15,7 +15,7 @@ def with_texts(value: object, change: Callable[[str], str]) -> object:
 
 
 def with_times(value: object, names: Collection[str], change: Callable[[float], str]) -> object:
-    """`value`, any plain value of JSON, with every number that is called one of `names` gone through `change`."""
+    """`value`, any plain JSON value, with `change` applied to every number whose name is one of `names`."""
     if isinstance(value, dict):
         return {
             name: change(below) if name in names and type(below) in {int, float} else with_times(below, names, change)

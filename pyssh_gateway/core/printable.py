@@ -1,8 +1,8 @@
 r"""Hostile text made safe to print, without losing what it was.
 
-User names, commands and client versions come from the network. Printed as they are they could move the cursor of
-whoever reads the log, forge a line of it, or hide behind characters that show nothing. This module turns any text
-into visible characters, one way only per input, so that the original can be read back:
+User names, commands and client versions come from the network. Printed unchanged, they could move the cursor of a
+reader's terminal, forge a line of the log, or hide behind invisible characters. This module turns any text into visible
+characters, unambiguously, so that the original can be recovered:
 
     backslash                                     \\
     newline, carriage return, tab                 \n \r \t
@@ -25,8 +25,8 @@ MAX_TEXT = 4096
 KEPT_TAIL = 1024
 KEPT_HEAD = MAX_TEXT - KEPT_TAIL
 
-# ECMA-48: SGR is kept, and any other sequence goes as a whole (CSI; OSC and its like with all that they say), as does
-# each other control character but newline and tab, C1 and bidirectional ones included.
+# ECMA-48: SGR is kept. Every other sequence is removed as a whole (CSI; OSC and the like with their text), as is every
+# other control character except newline and tab, including C1 and bidirectional ones.
 _CONTROL = re.compile(
     r"(?!\x1b\[[0-9;:]{0,32}m)(?:\x1b\[[0-?]*[ -/]*[@-~]|\x1b[P\]X^_][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~])"
     r"|\x1b(?!\[[0-9;:]{0,32}m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
@@ -34,7 +34,7 @@ _CONTROL = re.compile(
 _NO_COLOUR = "\x1b[0m"
 
 _NAMED = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
-# PEP 383: byte NN that does not decode, 0x80 to 0xff, travels as the lone surrogate U+DCNN.
+# PEP 383: an undecodable byte 0xNN, from 0x80 to 0xff, is represented by the lone surrogate U+DCNN.
 _ESCAPED_BYTE_FIRST, _ESCAPED_BYTE_LAST, _ESCAPED_BYTE_BASE = 0xDC80, 0xDCFF, 0xDC00
 
 
@@ -48,9 +48,10 @@ def printable(text: str, *, keep_newlines: bool = False) -> str:
 
 
 def screen_text(data: bytes) -> bytes:
-    """Text for a terminal from a program that may repeat what others say: only colours (SGR) of its controls are left.
+    """Text for a terminal from a program that may repeat untrusted text: of all controls, only colours (SGR) are kept.
 
-    Lines end in a newline; what is no UTF-8 is shown as U+FFFD. At the end colours are put back, if there were some.
+    Lines end in a newline; bytes that are not UTF-8 are shown as U+FFFD. If there were colours, they are reset at the
+    end.
     """
     text = _CONTROL.sub("", data.decode("utf-8", "replace").replace("\r\n", "\n"))
     if "\x1b" in text:

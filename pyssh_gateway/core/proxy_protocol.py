@@ -1,10 +1,10 @@
-"""The PROXY protocol, versions 1 and 2: what a proxy says about the client that it connects to us for.
+"""The PROXY protocol, versions 1 and 2: what a proxy says about the client for which it connects.
 
 Follows haproxy's doc/proxy-protocol.txt of 2020/03/05; "section" below is one of that text. Bytes in, one `Header` out.
-What stands behind the header is the client's, and belongs to whoever serves it: `Reader.wanted` is never more than a
-valid header still has to bring, so who reads no more than that can't take a byte of it. Only a proxy that is trusted
-may be believed, or anybody could come from anywhere: `is_trusted`. This module does not know whose connection it reads,
-nor what becomes of one that is refused.
+The bytes after the header are the client's and must stay unread: `Reader.wanted` is never more than a valid header
+still needs, so a caller that reads no more than that can't take one of them. Only headers of trusted proxies
+(`is_trusted`) may be believed; otherwise any client could forge its address. This module knows neither the connection
+that it reads nor what happens after a refusal.
 """
 
 import re
@@ -21,17 +21,17 @@ MAX_LINE_BYTES = 107
 """Version 1's longest line with its CRLF (section 2.1)."""
 
 MAX_HEADER_BYTES = 4096
-"""Version 2's longest header. It is meant to fit into 536 bytes, and does; only proxies that pass a TLS client's whole
-certificate on (ghostunnel) need 1 to 2 KiB more. Its length field could say 64 KiB."""
+"""Version 2's longest header. It should fit into 536 bytes, and usually does; only proxies that pass on a TLS client's
+whole certificate (ghostunnel) need 1 to 2 KiB more. Its length field could say 64 KiB."""
 
 MAX_UNIQUE_ID_BYTES = 128
 """Section 2.2.5."""
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-"""How version 2 begins (section 2.2)."""
+"""The first bytes of version 2 (section 2.2)."""
 
 CRC32C, UNIQUE_ID = 0x03, 0x05
-"""The types of TLVs that mean anything here (section 2.2)."""
+"""The TLV types that are evaluated (section 2.2)."""
 
 Accepted = Literal["v1", "v2", "any"]
 
@@ -39,19 +39,20 @@ _LINE_START = b"PROXY "
 _SHORTEST_LINE = len(b"PROXY UNKNOWN\r\n")
 _LINE_KINDS = (b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN ", b"PROXY UNKNOWN\r")
 _SHORTEST_FIELDS = {b"TCP4": (7, 2, 1, 1), b"TCP6": (2, 2, 1, 1)}
-"""Bytes of `0.0.0.0` or `::`, of the other end's, and of two ports."""
+"""The shortest lengths of the source address (`0.0.0.0` or `::`), the other end's address, and the two ports."""
 
-# `[0-9.]` and the like are not yet addresses: `ipaddress` says what is one. But it takes zones, which these leave out.
+# `[0-9.]` and the like only preselect; `ipaddress` decides what an address is. But it accepts zones, which these
+# exclude.
 _PORT = rb"(0|[1-9][0-9]{0,4})"
 _UNKNOWN = re.compile(rb"PROXY UNKNOWN(?: [^\n]*)?\r\n")
-# The family is that of the source. nginx, which may know the client from a header itself (realip), writes its own end
-# of the connection behind it, of whatever family that is (ngx_proxy_protocol.c, ngx_proxy_protocol_write).
+# The family is that of the source. nginx, which may have taken the client from a header itself (realip), writes its own
+# end of the connection as the destination, in whatever family that is (ngx_proxy_protocol.c, ngx_proxy_protocol_write).
 _OTHER_END = rb"([0-9A-Fa-f.:]{2,39}) "
 _TCP4 = re.compile(rb"PROXY TCP4 ([0-9.]{7,15}) " + _OTHER_END + _PORT + b" " + _PORT + b"\r\n")
 _TCP6 = re.compile(rb"PROXY TCP6 ([0-9A-Fa-f.:]{2,39}) " + _OTHER_END + _PORT + b" " + _PORT + b"\r\n")
 
 _FIXED = struct.Struct("!12sBBH")
-"""Version 2 as far as every header has it: signature, version and command, family and protocol, bytes that follow."""
+"""The fixed part of version 2: signature, version and command, family and protocol, number of bytes that follow."""
 
 _LOCAL, _PROXY = 0x20, 0x21  # the version in the upper half, the command in the lower
 _UNSPEC, _TCP_OVER_IPV4, _TCP_OVER_IPV6, _UNIX_STREAM = 0x00, 0x11, 0x21, 0x31
@@ -65,25 +66,25 @@ _ADDRESSES = {
 _TLV = struct.Struct("!BH")
 
 _MAX_SHOWN = 60
-"""Bytes of what a peer has sent that a reason quotes."""
+"""The most bytes of a peer's data that a reason quotes."""
 
 
 class ProxyError(Exception):
-    """Why there is no header that counts. The text is for whoever runs the proxy, and safe to print."""
+    """The reason why there is no valid header. The text is for the proxy's administrator, and safe to print."""
 
 
 class NothingSaid(ProxyError):
-    """The peer has gone without a byte, as what looks whether a port is open does. Nobody need hear of it."""
+    """The peer has closed without sending a byte, as port checks do. It need not be reported."""
 
 
 class Header(msgspec.Struct, frozen=True):
     """What a proxy says.
 
     `source` is the client and `destination` where it connected to, each an address as text and a port. Both are None if
-    the proxy does not say: it has connected for itself (`local`: it looks whether we are well, and there is no client),
-    or for a client that has no such address (version 1's UNKNOWN, version 2's UNSPEC and unix sockets), for whom the
-    connection's own ends count. An IPv4-mapped IPv6 address stays one: `::ffff:192.0.2.1`. `unique_id` is the proxy's
-    own name for the connection, up to 128 bytes of any kind; empty for none.
+    the proxy does not say: it has connected for itself (`local`: a health check, without a client), or for a client
+    without such an address (version 1's UNKNOWN, version 2's UNSPEC and unix sockets); then the TCP connection's own
+    addresses count. An IPv4-mapped IPv6 address stays one: `::ffff:192.0.2.1`. `unique_id` is the proxy's own name for
+    the connection, up to 128 bytes of any kind; empty for none.
     """
 
     version: Literal[1, 2]
@@ -94,12 +95,13 @@ class Header(msgspec.Struct, frozen=True):
 
 
 class Reader:
-    """Reads one header of a version that is `accepted`, in whatever pieces it comes.
+    """Reads one header of an `accepted` version, in pieces of any size.
 
-    At most `wanted` bytes may be read next; 0: the header is complete. Version 2 says how long it is and so takes two
-    reads, or three where version 1 is accepted as well, whose shortest line is a byte shorter. Version 1 does not; but
-    what has come of a line says how much has to come at least, and that is read: a usual line takes six reads. To look
-    at a whole line without taking it (MSG_PEEK) would be fewer, and a busy loop while half a line waits in the socket.
+    At most `wanted` bytes may be read next; 0: the header is complete. Version 2 has a length field and so takes two
+    reads, or three where version 1 is accepted as well, whose shortest line is a byte shorter. Version 1 has none, but
+    the beginning of a line tells how many bytes must follow at least, and those are read: a usual line takes six reads.
+    Peeking at the whole line (MSG_PEEK) would need fewer, but would be a busy loop while half a line waits in the
+    socket.
     """
 
     def __init__(self, accepted: Accepted) -> None:
@@ -108,9 +110,9 @@ class Reader:
         self._data = b""
 
     def feed(self, data: bytes) -> Header | None:
-        """Take the next bytes; none: the peer has closed. Returns the header as soon as it is complete.
+        """Take the next bytes; empty: the peer has closed. Returns the header as soon as it is complete.
 
-        Raises ProxyError as soon as it can't become a valid one, `NothingSaid` if the peer has closed before it began.
+        Raises ProxyError as soon as the header can't become valid, `NothingSaid` if the peer has closed without a byte.
         """
         if len(data) > self.wanted:
             raise ValueError(f"{len(data)} bytes were read where {self.wanted} were wanted: they may be the client's")
@@ -128,12 +130,12 @@ class Reader:
         return None
 
 
-@lru_cache(maxsize=64)  # proxies are few, and each brings everybody
+@lru_cache(maxsize=64)  # there are few proxies, and each brings many clients
 def is_trusted(peer: str, networks: tuple[str, ...]) -> bool:
     """Whether headers from the address `peer` are believed: it is in one of `networks` (addresses or `address/bits`).
 
-    Nobody's are if there are no networks, or if one of them is malformed. An IPv4-mapped IPv6 address counts as the
-    IPv4 address.
+    No headers are believed if there are no networks, or if one of them is malformed. An IPv4-mapped IPv6 address counts
+    as the IPv4 address.
     """
     return bool(networks) and source_match.matches(networks, peer)
 
@@ -153,14 +155,14 @@ def _crc32c_table() -> tuple[int, ...]:
 
 
 def _crc32c_entry(byte: int) -> int:
-    """What a byte does to the checksum: division by 0x1EDC6F41, bits reversed (RFC 3720 section 12.1)."""
+    """The table entry of a byte: the remainder of a division by 0x1EDC6F41, bits reversed (RFC 3720 section 12.1)."""
     for _ in range(8):
         byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
     return byte
 
 
 def _version(data: bytes, accepted: Accepted) -> int:
-    """The version that `data` begins to be a header of."""
+    """The version of the header that begins with `data`."""
     for version, start in ((1, _LINE_START), (2, SIGNATURE)):
         if not start.startswith(data[: len(start)]):
             continue
@@ -178,7 +180,7 @@ def _version(data: bytes, accepted: Accepted) -> int:
 
 def _read_line(line: bytes) -> Header | int:
     """The header that `line` is, or how many bytes it lacks at least."""
-    # A line feed alone ends a line for nobody who keeps to the text, and what follows may be the client's already.
+    # By the specification, a line feed alone does not end a line. What follows it may be the client's data already.
     if b"\n" in line:
         return _parse_line(line)
     if len(line) >= _SHORTEST_LINE and not line.startswith(_LINE_KINDS):
@@ -198,7 +200,7 @@ def _missing(line: bytes) -> int:
     shortest = _SHORTEST_FIELDS.get(kind)
     if shortest is None:  # UNKNOWN, with anything behind it
         return end
-    # The last of the fields that have begun may be cut off; each that has not begun comes with the space before it.
+    # The last field that has begun may be incomplete; each field that has not begun adds the space before it.
     begun = sum(max(0, least - len(field)) for least, field in zip(shortest, fields, strict=False))
     return begun + sum(least + 1 for least in shortest[len(fields) :]) + end
 
@@ -251,13 +253,13 @@ def _read_binary(data: bytes) -> Header | int:
         raise ProxyError(f"a PROXY header of {size} bytes; at most {MAX_HEADER_BYTES} are read")
     if len(data) < size:
         return size - len(data)
-    if command == _LOCAL:  # the family is to be ignored, and without it nobody knows where the TLVs begin
+    if command == _LOCAL:  # the family must be ignored, and without it the beginning of the TLVs is unknown
         return Header(2, local=True)
     return _parse_addresses(data, family)
 
 
 def _check_family(family: int, length: int) -> None:
-    """Raise ProxyError unless `family` is of a connection that can be one of ours, and `length` has its addresses."""
+    """Raise ProxyError unless we can serve a connection of this `family`, and `length` has room for its addresses."""
     if family in _DATAGRAMS:
         raise ProxyError("a PROXY header for datagrams; SSH is spoken over streams")
     if family not in _ADDRESSES:
@@ -268,11 +270,11 @@ def _check_family(family: int, length: int) -> None:
 
 def _parse_addresses(data: bytes, family: int) -> Header:
     """The PROXY command's header. All of it has come, and its length has been checked."""
-    if family == _UNSPEC:  # what follows is not specified, and is to be ignored
+    if family == _UNSPEC:  # what follows is not specified, and must be ignored
         return Header(2)
     layout = _ADDRESSES[family]
     unique_id = _read_tlvs(data, _FIXED.size + layout.size)
-    if family == _UNIX_STREAM:  # taken as UNSPEC, as section 2.2 has it: two paths on the proxy's machine say nothing
+    if family == _UNIX_STREAM:  # treated as UNSPEC, by section 2.2: two paths on the proxy's machine mean nothing here
         return Header(2, unique_id=unique_id)
     source, destination, source_port, destination_port = layout.unpack_from(data, _FIXED.size)
     address = IPv4Address if family == _TCP_OVER_IPV4 else IPv6Address
@@ -285,10 +287,10 @@ def _parse_addresses(data: bytes, family: int) -> Header:
 
 
 def _read_tlvs(data: bytes, position: int) -> bytes:
-    """Check the TLVs from `position` to the end of `data`, and the checksum if there is one; the unique id, or empty.
+    """Check the TLVs from `position` to the end of `data`, and a checksum among them. Returns the unique id, or empty.
 
-    Others are skipped, NOOP among them. The two that count may come once each: two ids name nothing, and of two
-    checksums each would have to be zero while the other is made.
+    Other TLVs are skipped, including NOOP. The two evaluated ones may come once each: two ids would be ambiguous, and
+    two checksums would each have to be zero while the other is computed.
     """
     unique_id = b""
     seen = set()
@@ -326,7 +328,7 @@ def _verify(data: bytes, start: int, length: int) -> None:
 
 
 def _text(address: IPv4Address | IPv6Address) -> str:
-    """`address` as inet_ntop writes it; Python writes mapped ones so since 3.13 only."""
+    """`address` as inet_ntop writes it; Python writes mapped addresses like that only since 3.13."""
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return str(address) if mapped is None else f"::ffff:{mapped}"
 

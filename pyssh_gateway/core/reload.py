@@ -1,4 +1,4 @@
-"""What a configuration that was read again changes at once, and what has to wait for the next start."""
+"""What a reloaded configuration changes at once, and what has to wait for the next start."""
 
 import msgspec
 
@@ -25,11 +25,11 @@ NEEDS_RESTART = frozenset(
         "audit_dir",
     }
 )
-"""What is opened, made or given up before the first client: a process that runs can't do it a second time."""
+"""Settings for what is opened, made or given up before the first client: a running process can't do that again."""
 
 
 class Settled(msgspec.Struct, frozen=True):
-    """`config` is to be in force; of the keys that differ from before, `changed` do so now and `restart` at a start."""
+    """`config` takes effect; of the keys that differ, `changed` take effect now and `restart` at the next start."""
 
     config: Config
     changed: tuple[str, ...]
@@ -37,7 +37,7 @@ class Settled(msgspec.Struct, frozen=True):
 
 
 def settle(old: Config, new: Config) -> Settled:
-    """What follows from reading `new` while `old` is in force."""
+    """The result of reading `new` while `old` is in force."""
     changed: list[str] = []
     restart: list[str] = []
     values: dict[str, object] = {}
@@ -53,7 +53,7 @@ def settle(old: Config, new: Config) -> Settled:
 def _merged(
     path: str, old: msgspec.Struct, new: msgspec.Struct, changed: list[str], restart: list[str]
 ) -> msgspec.Struct:
-    """The table to be in force; the keys in which the two differ are added to the lists."""
+    """The table that takes effect; the keys in which the two tables differ are added to the lists."""
     values = {
         name: _chosen(path + name, getattr(old, name), getattr(new, name), changed, restart)
         for name in old.__struct_fields__

@@ -1,14 +1,14 @@
-"""How a session ends: which facts make what due, as a state machine that does nothing itself.
+"""How a session ends: a state machine that turns facts into due actions, and does no I/O itself.
 
-A session ends as sshd's does: when its process has been reaped and what that wrote has been sent, with exit-status,
+A session ends as in sshd: when its process has been reaped and the process's output has been sent, with exit-status,
 EOF, close. The facts come in any order: the exit comes from the spawner, the outputs' ends from the kernel, and the
 client closes the channel, or says that it takes no more output, whenever it likes. `step` takes one fact and returns
-the state from then on and what is due now, in the order in which it has to be done:
+the new state and the actions that are due now, in their order:
 
     state, due = step(state, fact)
 
-Each fact is learnt first (`State`). Then `_next` is the table of what follows from all that is known. Once the channel
-is closed, by us or by the client, nothing is due on it any more, and every fact may still come.
+Each fact is first recorded in the `State`; then the table in `_next` says what follows from everything known. Once the
+channel is closed, by us or by the client, nothing is due on it any more, although every fact may still come.
 """
 
 from enum import StrEnum, auto
@@ -18,12 +18,12 @@ import msgspec
 from msgspec.structs import replace
 
 EOF_GRACE_SECONDS = 0.05
-"""How long an EOF waits for the exit status, which comes another way and some clients want first. A process that closes
-its output and lives on is the exception; its EOF is passed on after this."""
+"""How long an EOF waits for the exit status, which arrives by another path and which some clients want first. If a
+process closes its output and keeps running, its EOF is sent after this time."""
 
 EXIT_GRACE_SECONDS = 0.05
-"""How long the exit waits for the output's end, so that clients usually hear of it last. sshd tells of it at once. It
-also waits for a client that does not take what is there."""
+"""How long the exit status waits for the end of output, so that clients usually get it last; sshd sends it at once. It
+also waits while the client does not read its output."""
 
 DRAIN_BYTES = 128 * 1024
 """How much is read from a pty after its process has ended. The kernel holds at most 64 KiB for a pty; what comes beyond
@@ -34,7 +34,7 @@ INPUT_SECONDS = 5.0
 
 
 class Channel(StrEnum):
-    """The channel: open, closed by us, or closed by the client or with its connection before we did."""
+    """The channel: open, closed by us, or (before that) closed by the client or with its connection."""
 
     OPEN = auto()
     CLOSED = auto()
@@ -42,7 +42,7 @@ class Channel(StrEnum):
 
 
 class Way(StrEnum):
-    """The way to the client: free; the network takes no more, but all output has left the channel; its window is full.
+    """The way to the client: free; busy (the network takes no more, but all output has left the channel); window full.
 
     Only in the last case does output wait in the channel.
     """
@@ -53,7 +53,7 @@ class Way(StrEnum):
 
 
 class Timer(StrEnum):
-    """What is waited for: the exit before an EOF, the outputs' end before the exit is told, silence after the exit."""
+    """The timers: an EOF waits for the exit; the exit status waits for the end of output; silence after the exit."""
 
     EOF = auto()
     EXIT = auto()
@@ -61,9 +61,9 @@ class Timer(StrEnum):
 
 
 class Ending(StrEnum):
-    """Why a session has ended, for the log. `LEFT_OPEN`: its process has ended, and others had its output open.
+    """Why a session has ended, for the log. `LEFT_OPEN`: its process has ended, but others held its output open.
 
-    `KEY_REVOKED` is for the session to say, which is ended with all that runs in it.
+    `KEY_REVOKED` is set by the session, not here; everything that runs in the session is ended, too.
     """
 
     EXITED = auto()
@@ -78,10 +78,10 @@ class Ending(StrEnum):
 
 
 class Started(msgspec.Struct, frozen=True):
-    """The process is there, with a pty (`terminal`) or with pipes. Its request is answered after this.
+    """The process was started, with a pty (`terminal`) or with pipes. The request is answered after this.
 
-    `ended`: all its output is closed already, because the client has refused it. `linger` is for how many seconds
-    output that others have open may be silent after the exit; None: for ever.
+    `ended`: all its output is closed already, because the client has refused it. `linger` is how many seconds output
+    that other processes hold open may be silent after the exit; None: for ever.
     """
 
     terminal: bool
@@ -90,7 +90,7 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class NoProcess(msgspec.Struct, frozen=True):
-    """There will be no process, for `reason`, in words for the client."""
+    """There will be no process; `reason` is a text for the client."""
 
     reason: str
 
@@ -100,29 +100,29 @@ class Exited(msgspec.Struct, frozen=True):
 
 
 class OutputEnded(msgspec.Struct, frozen=True):
-    """An output has been read to its end; `all`: and no other is open."""
+    """An output has been read to its end; `all`: no other is open."""
 
     all: bool
 
 
 class OutputRefused(msgspec.Struct, frozen=True):
-    """The client takes no more standard output, which is closed (eow@openssh.com). `ended`: no other output is open."""
+    """The client refuses more standard output (eow@openssh.com), so it is closed. `ended`: no other output is open."""
 
     ended: bool
 
 
 class Output(msgspec.Struct, frozen=True):
-    """The process, or another one that has its output, wrote something."""
+    """The process, or another one that holds its output, wrote something."""
 
 
 class WayChanged(msgspec.Struct, frozen=True):
-    """The way to the client is like this now. The first time it is told when the session's request was answered."""
+    """The way to the client has changed. It is reported for the first time when the session's request was answered."""
 
     way: Way
 
 
 class Drained(msgspec.Struct, frozen=True):
-    """What `Drain` asked for is done: so many bytes were read."""
+    """A `Drain` is done: `size` bytes were read."""
 
     size: int
 
@@ -138,7 +138,7 @@ class Stopping(msgspec.Struct, frozen=True):
 
 
 class Gone(msgspec.Struct, frozen=True):
-    """The channel is gone. `lost`: with its connection, which had an error."""
+    """The channel is gone. `lost`: its connection failed with an error."""
 
     lost: bool
 
@@ -163,9 +163,9 @@ class StopWaiting(msgspec.Struct, frozen=True):
 
 
 class Drain(msgspec.Struct, frozen=True):
-    """Read `most` bytes of the pty, as long as there are some and the way is free. `Drained` says how many there were.
+    """Read up to `most` bytes of the pty, while there are some and the way is free. `Drained` reports how many.
 
-    Its process has ended, so what is in the pty is all that counts, whoever else may hold it (sshd agrees).
+    The process has ended, so only what is in the pty now counts, even if other processes hold it open (as in sshd).
     """
 
     most: int
@@ -182,7 +182,7 @@ class TellExit(msgspec.Struct, frozen=True):
 
 
 class RefuseInput(msgspec.Struct, frozen=True):
-    """As sshd (session.c, session_exit_message): nobody takes input any more, whatever becomes of the output."""
+    """Stop taking input, whatever happens to the output (as sshd: session.c, session_exit_message)."""
 
 
 class SendEof(msgspec.Struct, frozen=True):
@@ -198,10 +198,10 @@ class HangUp(msgspec.Struct, frozen=True):
 
 
 class Release(msgspec.Struct, frozen=True):
-    """Cancel the timers, close the descriptors and write down why.
+    """Cancel the timers, close the descriptors and log the reason.
 
-    `leave_outputs`: it is we who end it, and a process that writes on must not die of that. What has been sent to the
-    process may be read for `input_seconds` more.
+    `leave_outputs`: we end the session, and a process that keeps writing must not be killed by that (SIGPIPE). The
+    process may read its pending input for `input_seconds` more.
     """
 
     ending: Ending
@@ -215,7 +215,7 @@ Due = Wait | StopWaiting | Drain | SayWhy | TellExit | RefuseInput | SendEof | C
 
 
 class State(msgspec.Struct, frozen=True):
-    """What is known of a session and what has been made due. `unread` is how much of a pty may still be drained.
+    """The known facts of a session, and what was already made due. `unread` is how much of a pty may still be drained.
 
     The way counts as full until the session's request has been answered: nothing may be sent before that.
     """
@@ -236,9 +236,9 @@ class State(msgspec.Struct, frozen=True):
 
     @property
     def exit_is_due(self) -> bool:
-        """Whether the client waits for nothing but the exit: all output has been sent, EOF as well, or is refused.
+        """Whether the client waits only for the exit status: all output and EOF have been sent, or are refused.
 
-        A terminal's is not waited for: its processes are hung up when the client closes the channel.
+        Refused output of a terminal does not count: its processes get SIGHUP when the client closes the channel.
         """
         if self.started is None or self.exited:
             return False
@@ -254,7 +254,7 @@ Result = tuple[State, tuple[Due, ...]]
 
 
 def step(state: State, fact: Fact) -> Result:
-    """The state after `fact`, and what is due. A fact that can't be, or comes too late, changes nothing."""
+    """The state after `fact`, and what is due. An impossible fact, or one that comes too late, changes nothing."""
     if state.channel is Channel.CLOSED:
         return state, ()
     match fact:
@@ -285,14 +285,14 @@ def step(state: State, fact: Fact) -> Result:
 
 
 def _answered(state: State, fact: Answer) -> Result:
-    """It is known whether there is a process. The client may have left meanwhile."""
+    """Handle the answer whether there is a process. The client may have left meanwhile."""
     left = state.channel is Channel.GONE
     if isinstance(fact, Started):
         state = replace(state, started=fact, ended=fact.ended)
         return _release(state, Ending.CHANNEL_CLOSED) if left else (state, ())
     if left:
         return state, ()
-    # As at the end of a process. Nothing is released, since nothing was there.
+    # As at the end of a process. There is nothing to release.
     state = replace(state, channel=Channel.CLOSED, exit_told=True, eof_sent=True)
     return state, (SayWhy(fact.reason), TellExit(), SendEof(), Close())
 
@@ -307,7 +307,7 @@ def _gone(state: State, fact: Gone) -> Result:
 
 
 def _next(state: State) -> Result:
-    """What follows from all that is known, whenever something has changed."""
+    """What follows from all known facts. Called whenever one has changed."""
     started = state.started
     if started is None or state.channel is not Channel.OPEN:
         return state, ()
@@ -321,7 +321,7 @@ def _next(state: State) -> Result:
         case "lives", _, _:
             pass
         case _, Way.BUSY | Way.FULL, _:
-            pass  # what is left to send comes first; having sent it leads back here
+            pass  # pending output is sent first; afterwards this is called again
         case _, _, "terminal" if state.drains:
             pass  # `Drained` is still to come
         case _, _, "terminal" if state.unread > 0:
@@ -329,7 +329,7 @@ def _next(state: State) -> Result:
         case _, _, "ended" | "terminal":
             state, more = _finish(state)
         case _:
-            # The process has ended, but somebody has its output open.
+            # The process has ended, but another process holds its output open.
             state, more = _linger(state)
     return state, stop + more
 
@@ -339,7 +339,7 @@ def _wait(state: State, timer: Timer, seconds: float) -> Result:
 
 
 def _linger(state: State) -> Result:
-    """Wait for the output's end, or until it is silent for long. Output makes the silence begin again."""
+    """Wait for the end of output, or until it has been silent for `linger`. Output restarts that timer."""
     due: tuple[Due, ...] = ()
     if Timer.EXIT not in state.waits and not state.exit_told:
         state, due = _wait(state, Timer.EXIT, EXIT_GRACE_SECONDS)
@@ -370,13 +370,13 @@ def _drained(state: State, size: int) -> Result:
 
 
 def _finish(state: State) -> Result:
-    """The end, unless output still waits in the channel: its having been sent leads back here."""
+    """End the session, unless output still waits in the channel: when it has been sent, this is called again."""
     if state.way is Way.FULL:
         return state, ()
     due: list[Due] = []
     if not state.exit_told:
         due.append(TellExit())
-    if not state.refused and not state.eof_sent:  # a client that takes no more is not told that no more comes
+    if not state.refused and not state.eof_sent:  # no EOF for a client that has refused more output
         due.append(SendEof())
     state = replace(state, channel=Channel.CLOSED, exit_told=True, eof_sent=True)
     state, release = _release(state, Ending.LEFT_OPEN if state.left_open else Ending.EXITED)
@@ -384,7 +384,7 @@ def _finish(state: State) -> Result:
 
 
 def _release(state: State, cause: Ending) -> Result:
-    """A pty's processes are hung up by the kernel when it is closed; others see their pipes closed."""
+    """Release everything. The kernel sends SIGHUP when a pty is closed; other processes see their pipes closed."""
     is_terminal = state.started is not None and state.started.terminal
     release = Release(
         ending=Ending.SERVER_STOPPED if state.stopping and not state.exited else cause,

@@ -1,13 +1,14 @@
-"""Which ciphers to offer to whom.
+"""Which ciphers to offer to which client.
 
 The client's order decides (RFC 4253 section 7.1). OpenSSH's puts chacha20-poly1305 first, and before 10.0 AES-CTR
 before AES-GCM; both cost this server a multiple of AES-GCM where the processor has AES instructions. So an OpenSSH
 client that has AES-GCM is offered nothing else.
 
-Whether it has is in its KEXINIT, which OpenSSH sends when it has our identification. Where the network is so near that
-this costs nothing, ours waits for it; a client that is farther away is taken to have AES-GCM unless its user took it
-away. If that turns out wrong, the connection fails, and the source is remembered and gets the full list from then on:
-by this process at once, and on disk when somebody has logged in from there, so that strangers can write nothing.
+Whether a client has AES-GCM is in its KEXINIT, which OpenSSH sends when it has our identification. If the round trip is
+so short that it costs nothing, our KEXINIT waits for the client's; a more distant client is assumed to have AES-GCM,
+which is wrong only if its user has disabled it. Then the connection fails, and the source is remembered and gets the
+full list from then on: in this process at once, and on disk after a login from there, so that unauthenticated clients
+can write nothing.
 """
 
 import struct
@@ -20,42 +21,43 @@ from pyssh_gateway.core.limits import source_of
 GCM_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 
 MAX_REMEMBERED = 1024
-"""Sources that are remembered, of those that have logged in and of the others; the oldest goes first. A stranger that
-fills the list of the others makes a client in it fail once more, and keeps nobody out."""
+"""Remembered sources, in each of two lists: with a login and without; the oldest is forgotten first. A stranger that
+fills the second list makes a client in it fail once more, but keeps nobody out."""
 
 MAX_STATE_BYTES = 64 * 1024
-"""What `encode` writes at most: a source is shorter than 64 bytes."""
+"""The largest output of `encode`: a source is shorter than 64 bytes."""
 
 NEAR_SECONDS = 0.001
-"""A round trip that is not worth saving: the network of a building takes half of it, and people notice fifty times as
-much."""
+"""A round trip up to this is not worth saving: the network of a building takes half of it, and people notice fifty
+times as much."""
 
 WAIT_SECONDS = 0.005
-"""How long our KEXINIT waits for that of a client that is near. OpenSSH's takes it a millisecond on an idle machine;
-one that takes longer is busy itself and loses nothing, and a proxy that the kernel takes for the client costs this."""
+"""How long our KEXINIT waits for that of a client that is near. OpenSSH takes a millisecond on an idle machine; a
+client that takes longer is busy and loses nothing. If the near peer is only a proxy of a distant client, this time is
+lost."""
 
 _RTT_OFFSET, _MIN_RTT_OFFSET = 68, 148
 """tcpi_rtt and tcpi_min_rtt in `struct tcp_info` (linux/tcp.h), which only ever grows at its end. Microseconds."""
 
 _COOKIE_BYTES = 16
 _CIPHER_LISTS = (2, 3)
-"""Of the lists of a KEXINIT (RFC 4253 section 7.1): the ciphers from the client to the server, and back."""
+"""The positions of the cipher lists in a KEXINIT (RFC 4253 section 7.1): client to server, server to client."""
 
 
 class Ciphers(msgspec.Struct, frozen=True):
-    """Which ciphers a client has, for the way to the server and for the way back."""
+    """The ciphers that a client supports, from client to server and from server to client."""
 
     to_server: frozenset[str]
     to_client: frozenset[str]
 
     @property
     def has_gcm(self) -> bool:
-        """Whether AES-GCM alone is enough for it."""
+        """Whether the client can do with AES-GCM alone."""
         return not (self.to_server.isdisjoint(GCM_CIPHERS) or self.to_client.isdisjoint(GCM_CIPHERS))
 
 
 def ciphers_of(kexinit: bytes) -> Ciphers | None:
-    """What a KEXINIT names, without its message number; None if it is malformed."""
+    """The ciphers in a KEXINIT (without its message number); None if it is malformed."""
     lists, rest = [], kexinit[_COOKIE_BYTES:]
     for _ in range(_CIPHER_LISTS[-1] + 1):
         end = 4 + int.from_bytes(rest[:4], "big")
@@ -69,7 +71,7 @@ def ciphers_of(kexinit: bytes) -> Ciphers | None:
 def round_trip(tcp_info: bytes) -> float | None:
     """The shortest round trip that the kernel has seen on a connection, in seconds; None if it has seen none.
 
-    The shortest, because a client that delays its acknowledgements makes the others longer than they are.
+    The shortest, because delayed acknowledgements make the others too long.
     """
     measured = [
         struct.unpack_from("=I", tcp_info, offset)[0]
@@ -82,7 +84,7 @@ def round_trip(tcp_info: bytes) -> float | None:
 
 
 class CipherSteering:
-    """`has_aes`: whether the processor has AES instructions. `kept` is what `encode` wrote in an earlier life."""
+    """`has_aes`: whether the processor has AES instructions. `kept` is the output of `encode` of an earlier process."""
 
     def __init__(self, has_aes: bool, kept: bytes = b"") -> None:
         self.has_aes = has_aes
@@ -101,13 +103,13 @@ class CipherSteering:
         return not self.lacks_gcm(peer)
 
     def lacks_gcm(self, peer: str) -> bool:
-        """Whether a client at `peer` has found no cipher in AES-GCM alone."""
+        """Whether a client at `peer` has failed because only AES-GCM was offered."""
         return source_of(peer) in self._known or source_of(peer) in self._failed
 
     def wait(self, identification: bytes, seconds: float | None) -> float:
-        """How long our KEXINIT is to wait for the client's, `seconds` of round trip away (None: nobody knows).
+        """How long our KEXINIT waits for the client's; `seconds` is the round trip (None: unknown).
 
-        Not at all is to look at what has come already, and at that before ours is sent.
+        0 means: only look at what has already arrived before ours is sent.
         """
         near = seconds is not None and seconds < NEAR_SECONDS
         return WAIT_SECONDS if near and self._steers(identification) else 0.0
@@ -120,7 +122,7 @@ class CipherSteering:
         _remember(self._failed, source_of(peer))
 
     def logged_in(self, identification: bytes, peer: str, ciphers: Ciphers | None) -> bool:
-        """Somebody has logged in with these ciphers at hand; whether there is something new to be kept."""
+        """A client with these `ciphers` has logged in. Returns whether there is something new to store."""
         source = source_of(peer)
         if not self._steers(identification) or ciphers is None or ciphers.has_gcm or source in self._known:
             return False
@@ -128,12 +130,12 @@ class CipherSteering:
         return True
 
     def encode(self) -> bytes:
-        """What is to be kept for the next start: a line for each source."""
+        """The state to store for the next start: a line for each source."""
         return "".join(f"{source}\n" for source in self._known).encode("ascii", "ignore")
 
 
 def decode(kept: bytes) -> list[str]:
-    """The sources that `kept` names. A line that names none is passed over: the others are as good as before."""
+    """The sources that `kept` names. A malformed line is skipped; the others stay valid."""
     lines = kept.decode("ascii", "replace").splitlines()
     return [line for line in lines if _is_source(line)][-MAX_REMEMBERED:]
 

@@ -1,62 +1,66 @@
 """Receive windows (RFC 4254 section 5.2): how far ahead of its process a channel's peer may send.
 
-A window is memory that the peer may make us hold, so all windows of an account are drawn from one budget. When that
-is short, windows are no longer given back beyond what each channel has by right, and the peer waits; nobody is
-disconnected. Pure: the channel does the sending.
+A window is memory that the peer may make us hold, so all windows of an account are drawn from one budget. When the
+budget is short, windows are only replenished up to each channel's minimum, and the peer waits; nobody is disconnected.
+Pure: the channel does the sending.
 """
 
 from collections.abc import Callable
 from math import inf
 
 ACCOUNT_BYTES = 64 * 1024 * 1024
-"""What one account's channels may make us hold for processes that do not read. It lets one upload have a window of 16
-MiB, and a hundred idle channels beside it; a quarter of the smallest machine's memory that Fly rents."""
+"""The memory that one account's channels may use for processes that do not read. It allows one upload with a window of
+16 MiB, with a hundred idle channels beside it; it is a quarter of the memory of Fly's smallest machine."""
 
 FIRST_BYTES = 2 * 1024 * 1024
-"""The window of a channel that has not shown yet that it needs more. sshd's is 2 MiB, always (channels.h)."""
+"""The first window of a channel, until the channel has shown that it needs more. sshd's is 2 MiB, always
+(channels.h)."""
 
 MAX_BYTES = 16 * 1024 * 1024
-"""No window grows beyond: 160 MB/s over a round trip of 100 ms, which is more than a gigabit line takes."""
+"""The largest window: 160 MB/s over a round trip of 100 ms, which is more than a gigabit line takes."""
 
 FLOOR_BYTES = 32 * 1024
-"""What each channel may have whatever the others hold: one packet, so that keystrokes and small requests arrive."""
+"""Each channel's minimum, whatever the others hold: one packet, so that keystrokes and small requests arrive."""
 
 FIRST_SHARE = 32
-"""A new channel gets at most this part of what is left. A window can't be called back: with a larger part a browser's
-idle connections would leave nothing for an upload; with this a hundred leave it a window of 1 MiB."""
+"""A new channel gets at most this part of what is left. A window can't be reduced: with a larger part, a browser's idle
+connections would leave nothing for an upload; with this, a hundred of them leave it a window of 1 MiB."""
 
 SHARE = 3
 """A channel has at most this part of what the others leave: half of what would be left beside it. This is the dynamic
-threshold of Choudhury and Hahne (IEEE/ACM Transactions on Networking, April 1998): one channel may have much, many that
-are busy converge to the same, and some is always left for a new one."""
+threshold of Choudhury and Hahne (IEEE/ACM Transactions on Networking, April 1998): one channel may have much, many busy
+channels converge to equal parts, and some is always left for a new one."""
 
 ADJUST_PACKETS = 3
-"""Over a distance the window is given back after so many packets, or when half of it is used (OpenSSH's channels.c,
-channel_check_window). At half alone the sender of a distant upload has half a window, half of the time."""
+"""For a distant peer the window is replenished after so many packets, or when half of it is used (OpenSSH's channels.c,
+channel_check_window). With the rule of half alone, the sender of a distant upload has only half a window, half of the
+time."""
 
 NEAR_SECONDS = 0.01
 """A peer that answers within this is near: 2 MiB in a round trip are more than 200 MB/s, so the window limits nothing.
-A larger one costs then, because it does not fit into the processor's caches: uploads on the same machine took up to
-three times as long with 16 MiB (measured)."""
+A larger window has a cost then, because it does not fit into the processor's caches: uploads on the same machine took
+up to three times as long with 16 MiB (measured)."""
 
 NEAR_PART = 4
-"""To a peer that is near the window is given back in parts of this size: after three packets each, it costs a fifth
-more processor time, for nothing (measured)."""
+"""For a near peer the window is replenished in such parts (a quarter each): after every three packets it would cost a
+fifth more processor time, without any gain (measured)."""
 
 ROUND_SLACK = 1.5
-"""A window was used up within about a round trip if that took no longer than this many of the shortest. It allows for
-noise; at twice the line may be full already, and a larger window only makes a larger queue."""
+"""A window counts as used up within a round trip if that took at most this many of the shortest round trips. The factor
+allows for noise; at twice the shortest, the line may be full already, and a larger window would only make a larger
+queue."""
 
 MAX_ROUND_SECONDS = 2.0
-"""No round trip that is worth a larger window takes longer (a geostationary satellite's: 0.6 s): the sender has paused,
-or the process is slow."""
+"""Above this, a round is not a round trip that deserves a larger window (a geostationary satellite's takes 0.6 s): the
+sender has paused, or the process is slow."""
 
 CLOGGED_PART = 4
-"""If more than this part of a window waits for the process, it is what is slow: a larger one would only hold more."""
+"""If more than this part of a window waits for the process, the process is slow: a larger window would only hold
+more."""
 
 
 class Budget:
-    """What one account's channels hold or may make us hold, in bytes, and how much of it may be."""
+    """The bytes that one account's channels hold or may still send, and the limit for them."""
 
     def __init__(self, limit: int = ACCOUNT_BYTES) -> None:
         self._limit = limit
@@ -71,12 +75,12 @@ class Budget:
         return max(FLOOR_BYTES, min(FIRST_BYTES, (self._limit - self.held) // FIRST_SHARE))
 
     def share(self, own: int) -> int:
-        """What a channel that holds `own` may hold; less than it does if others have come."""
+        """How much a channel that holds `own` bytes may hold; less than `own` if other channels have come."""
         return max(FLOOR_BYTES, (self._limit - self.held + own) // SHARE)
 
 
 class Budgets:
-    """The budget of each account, for as long as the process lives: there are as many as the configuration lets in."""
+    """The budget of each account, for the process's lifetime: there are no more than accounts that may log in."""
 
     def __init__(self) -> None:
         self._by_account: dict[str, Budget] = {}
@@ -87,16 +91,16 @@ class Budgets:
 
 
 class Line:
-    """What a connection knows of the way to its peer: the shortest time in which an answer has come, in seconds.
+    """What a connection knows about its peer's distance: the shortest time in which an answer has come, in seconds.
 
-    The kernel's own measure (TCP_INFO) would be that of the way to the next proxy.
+    The kernel's measure (TCP_INFO) would only be that of the path to the next proxy.
     """
 
     def __init__(self) -> None:
         self.round_trip = inf
 
     def answered(self, seconds: float) -> None:
-        """Something came that could not have been sent before something else had arrived, `seconds` ago sent."""
+        """Something came that the peer could only send after it had received what we sent `seconds` ago."""
         self.round_trip = min(self.round_trip, seconds)
 
 
@@ -104,9 +108,9 @@ class Window:
     """One channel's window.
 
     `offered` is what the peer may still send. What it has sent counts against the budget until the process has taken
-    it. A round begins with an offer and ends when its last byte has been used and the next one comes: as that one could
-    be sent only after a later offer had arrived, a round takes a round trip at least, and just that if the sender waits
-    for the window. Then the window doubles.
+    it. A round begins with an offer and ends when the first byte beyond that offer comes. The peer could send that byte
+    only after it had received a later offer, so a round takes at least a round trip, and exactly that if the sender
+    waits for the window. In that case the window doubles.
     """
 
     def __init__(self, budget: Budget, line: Line, packet: int, now: Callable[[], float]) -> None:
@@ -120,12 +124,12 @@ class Window:
         self._confirmed: float | None = None
         self.offered = budget.first()
         budget.hold(self.offered)
-        self._enough = self.offered  # with so much on offer, no offer is due
+        self._enough = self.offered  # while so much is offered, no new offer is due
         self._left_in_round = self.offered
         self._round_began = now()
 
     def confirmed(self) -> None:
-        """The peer is being told that the channel is open; until it knows, nothing comes."""
+        """The confirmation of the channel is being sent; the peer sends nothing before it has arrived."""
         self._confirmed = self._now()
 
     def heard(self) -> None:
@@ -135,7 +139,7 @@ class Window:
             self._confirmed = None
 
     def received(self, count: int) -> None:
-        """The peer has sent `count` bytes, which is no more than it was offered."""
+        """The peer has sent `count` bytes, which is not more than it was offered."""
         if self._confirmed is not None:
             self.heard()
         self.offered -= count
@@ -157,14 +161,14 @@ class Window:
         self._left_in_round = self.offered
 
     def taken(self, count: int) -> None:
-        """The process has taken `count` bytes of it, or somebody else counts them from now on."""
-        if self._waiting:  # else the channel has ended in between
+        """The process has taken `count` of the received bytes, or they are counted elsewhere from now on."""
+        if self._waiting:  # otherwise the channel has ended meanwhile
             self._waiting -= count
             self._budget.held -= count
 
     def offer(self) -> int:
-        """How much more the peer is to be offered now; 0 for nothing. It counts as offered then."""
-        if self.offered >= self._enough:  # most packets need no more than this
+        """How many more bytes to offer to the peer now, or 0. They count as offered from then on."""
+        if self.offered >= self._enough:  # most calls end here
             return 0
         own = self.offered + self._waiting
         allowed = min(self._size, self._budget.share(own))
@@ -178,13 +182,13 @@ class Window:
         return allowed - own
 
     def close(self) -> None:
-        """The peer sends no more, or is not listened to: its offer is void. What it has sent still has to be taken."""
+        """The peer sends no more, or is ignored: its offer is void. Bytes that it has sent still have to be taken."""
         self._takes = False
         self._budget.hold(-self.offered)
         self.offered = 0
 
     def discard(self) -> None:
-        """The channel is over, and what has not been taken is gone."""
+        """The channel has ended, and bytes that have not been taken are dropped."""
         self.close()
         self._budget.hold(-self._waiting)
         self._waiting = 0

@@ -1,11 +1,11 @@
-"""What can happen, as one tagged union of frozen messages, and the bus that carries it.
+"""All events, as one tagged union of frozen messages, and the bus that carries them.
 
-Every part of the server says what happened by publishing one of these; the audit log, the idle tracker and
-whoever comes later subscribe. This module knows nothing about where an event comes from or goes to.
+Every part of the server says what happened by publishing one of these; the audit log, the idle tracker and others
+subscribe. This module knows nothing about where an event comes from or goes to.
 
-Field conventions: `conn` and `session` are the ids under which a connection and a session are found again in the
-log; `peer` is the client's address without the port; durations are seconds; text that came from the network is
-stored as it arrived (undecodable bytes as surrogate escapes) and made safe to print by whoever prints it.
+Field conventions: `conn` and `session` are the ids of a connection and a session in the log; `peer` is the client's
+address without the port; durations are seconds; text that came from the network is stored as it arrived (undecodable
+bytes as surrogate escapes) and made safe to print only where it is printed.
 """
 
 import msgspec
@@ -185,7 +185,7 @@ OnesEvent = (
     | ClientQuiet
     | ClientUsed
 )
-"""What happens on somebody's connection; `identity` is put in where that is known."""
+"""Events of a connection; `identity` is filled in where it is known."""
 
 
 class Record(msgspec.Struct, frozen=True):

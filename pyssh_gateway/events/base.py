@@ -8,11 +8,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
 
 
 _VOUCHED = frozenset({"github", "gitlab", "codeberg", "launchpad", "sourcehut", "ca"})
-"""Kinds of sources that say themselves whose keys they have."""
+"""Kinds of sources that vouch for the owner of their keys."""
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Which person it was, on whatever account.
+    """The person who logged in, whatever the account.
 
     `person` names them with the kind of source that vouches for them (`github:example`, `file:amos@laptop`, `ca:amos`)
     and has no spaces; `id` is the number of their account there, where that is known; `fingerprint` is their key's.
@@ -24,9 +24,9 @@ class Identity(msgspec.Struct, frozen=True):
 
     @property
     def known_by(self) -> str:
-        """What makes this the same person: the number or name of an account, an authority's word, or else the key.
+        """What identifies the person: the number or name of an account, a name given by an authority, or else the key.
 
-        A comment in a file is nobody's word: two keys with one are two people. So are keys of one web address.
+        A comment in a file proves nothing: two keys with the same comment are two people. So are two keys of one URL.
         """
         kind = self.person.partition(":")[0]
         if self.id is not None:

@@ -1,4 +1,4 @@
-"""The one stream of events: whoever wants to know subscribes."""
+"""The one stream of events, to which other parts subscribe."""
 
 import traceback
 from collections.abc import Callable
@@ -12,7 +12,8 @@ class EventBus:
     """Hands every event to every subscriber, in order, before `publish` returns.
 
     A subscriber that raises is reported to `on_error` and the others still get the event: a full disk under the
-    audit log must not change who may log in. Events are numbered from `counted` on, which an earlier process has used.
+    audit log must not change who may log in. Events are numbered after `counted`, the last number of an earlier
+    process.
     """
 
     def __init__(self, now: Callable[[], float], on_error: Callable[[str], None], counted: int = 0) -> None:
@@ -22,16 +23,16 @@ class EventBus:
         self._subscribers: list[Subscriber] = []
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Add `subscriber`; it sees every event published from now on. Returns how to end that."""
+        """Add `subscriber`; it sees every event published from now on. Returns a function that removes it."""
         self._subscribers.append(subscriber)
         return lambda: self._subscribers.remove(subscriber)
 
     def publish(self, event: AnyEvent) -> None:
-        """Give `event` the next number and the current time, and hand it round."""
+        """Give `event` the next number and the current time, and pass it to all subscribers."""
         self._seq += 1
         record = Record(self._seq, self._now(), event)
         for subscriber in tuple(self._subscribers):
             try:
                 subscriber(record)
-            except Exception:  # noqa: BLE001 - a bug in the log must not keep the event from who decides
+            except Exception:  # noqa: BLE001 - a bug in the log must not keep the event from other subscribers
                 self._on_error(traceback.format_exc())

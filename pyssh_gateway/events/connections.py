@@ -1,4 +1,4 @@
-"""What can happen on a connection: authentication, sessions, files, forwards."""
+"""Events of a connection: authentication, sessions, files, forwards."""
 
 from typing import Literal
 
@@ -8,8 +8,8 @@ from pyssh_gateway.events.base import Event, Identity
 class ConnectionOpened(Event, frozen=True, kw_only=True, tag="connection.opened"):
     """A TCP connection was accepted and admitted. Nobody has authenticated yet.
 
-    `proxy` is the address of the proxy that brought it, and `proxy_id` what that calls the connection in its own log;
-    both are empty without one.
+    `proxy` is the address of the proxy through which it came, and `proxy_id` the connection's name in the proxy's log;
+    both are empty without a proxy.
     """
 
     conn: str
@@ -22,8 +22,8 @@ class ConnectionOpened(Event, frozen=True, kw_only=True, tag="connection.opened"
 class ConnectionRefused(Event, frozen=True, kw_only=True, tag="connection.refused"):
     """A TCP connection was closed unserved: too many unauthenticated ones, a penalty, no PROXY header, or a stop.
 
-    `count` connections of one source within `seconds`, of which this was the last: after the first few of a source,
-    refusals are counted together.
+    After the first few refusals of a source, further ones are counted together: `count` connections within `seconds`,
+    of which this is the last.
     """
 
     peer: str
@@ -36,9 +36,9 @@ class ConnectionRefused(Event, frozen=True, kw_only=True, tag="connection.refuse
 class AuthAttempt(Event, frozen=True, kw_only=True, tag="auth.attempt"):
     """One authentication request and its answer.
 
-    `result` "offered" means that the key would do and the client was asked to prove that it has it; `reason` says
-    why a request was denied and is never told to the peer, and `code` as what the denial is counted
-    (`core.access.denials`). `source` is where the key was found.
+    `result` "offered" means that the key is acceptable and the client was asked to prove that it has it; `reason` says
+    why a request was denied and is never sent to the peer, and `code` is the denial's label (`core.access.denials`).
+    `source` is where the key was found.
     """
 
     conn: str
@@ -55,7 +55,7 @@ class AuthAttempt(Event, frozen=True, kw_only=True, tag="auth.attempt"):
 
 
 class ConnectionAuthenticated(Event, frozen=True, kw_only=True, tag="connection.authenticated"):
-    """A person is on: from here on the connection counts as use of the machine."""
+    """A person has logged in: from here on the connection counts as use of the machine."""
 
     conn: str
     peer: str
@@ -69,7 +69,7 @@ class ConnectionAuthenticated(Event, frozen=True, kw_only=True, tag="connection.
 
 
 class ConnectionClosed(Event, frozen=True, kw_only=True, tag="connection.closed"):
-    """The connection is gone. `user` is empty when nobody authenticated on it; `goodbye`: its client meant it."""
+    """The connection has ended. `user` is empty if nobody authenticated; `goodbye`: the client ended it on purpose."""
 
     conn: str
     peer: str
@@ -85,7 +85,7 @@ class ConnectionClosed(Event, frozen=True, kw_only=True, tag="connection.closed"
 class ConnectionRevoked(Event, frozen=True, kw_only=True, tag="connection.revoked"):
     """The key that a connection was authenticated with is not authorised any more.
 
-    `seconds` later the connection is closed; None: it stays (`keys.on_revoke`).
+    The connection is closed `seconds` later; None: it stays (`keys.on_revoke`).
     """
 
     conn: str
@@ -150,12 +150,12 @@ class SessionClosed(Event, frozen=True, kw_only=True, tag="session.closed"):
 
 
 class FileOperation(Event, frozen=True, kw_only=True, tag="sftp.operation"):
-    """Something was done to a file over SFTP or scp's old protocol, or was tried.
+    """An operation on a file over SFTP or scp's old protocol, successful or not.
 
     `operation` is file.closed, file.open_failed, file.removed, file.renamed, directory.made, directory.removed,
     link.made, attributes.set, or events.lost (`detail` counts them) and events.invalid. `outcome` is ok, an error's
-    name (ENOENT), or unfinished for a file that was open when the client went. `detail` says how a file was opened,
-    which attributes were set, or a link's kind; of a copy by scp's old protocol, in which direction.
+    name (ENOENT), or unfinished for a file that was open when the client left. `detail` says how a file was opened,
+    which attributes were set, or a link's kind; for a copy by scp's old protocol, the direction.
     """
 
     conn: str

@@ -1,4 +1,4 @@
-"""What can happen to the keys of a source."""
+"""Events about the keys of sources."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from pyssh_gateway.events.base import Event
 class KeysLoaded(Event, frozen=True, kw_only=True, tag="keys.loaded"):
     """A source's keys are in force. `origin` says whether they were just read or are the last good copy.
 
-    `added` and `removed` are the fingerprints of the first few keys that came and went.
+    `added` and `removed` are the fingerprints of the first few keys that were added and removed.
     """
 
     source: str
@@ -30,7 +30,7 @@ class KeysFailed(Event, frozen=True, kw_only=True, tag="keys.failed"):
 
 
 class RevokedListLoaded(Event, frozen=True, kw_only=True, tag="keys.revoked_list"):
-    """A list of what is revoked is in force: `kind` "krl" for one that ssh-keygen made, "keys" for public keys."""
+    """A revocation list is in force: `kind` is "krl" for a list made by ssh-keygen, "keys" for public keys."""
 
     list: str
     kind: Literal["keys", "krl"]
@@ -39,14 +39,14 @@ class RevokedListLoaded(Event, frozen=True, kw_only=True, tag="keys.revoked_list
 
 
 class RevokedListFailed(Event, frozen=True, kw_only=True, tag="keys.revoked_list_failed"):
-    """A list of what is revoked can't be read or understood, so nobody gets in."""
+    """A revocation list can't be read or understood, so nobody gets in."""
 
     list: str
     reason: str
 
 
 class AccountChanged(Event, frozen=True, kw_only=True, tag="keys.account_changed"):
-    """The account that a source names is not the one that it was: renamed, deleted, or taken by somebody else.
+    """The account that a source names is not the same as before: renamed, deleted, or taken by somebody else.
 
     Its keys let nobody in any more. `expected` is the number of the account that is trusted, `found` that of the one
     that has the name now.

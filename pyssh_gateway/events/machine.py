@@ -1,4 +1,4 @@
-"""What keeps the machine up and what stops it, what is started at boot, and what people on it ask."""
+"""Events about what keeps the machine up and what stops it, the boot, and requests over the control socket."""
 
 from typing import Literal
 
@@ -23,7 +23,7 @@ class ClientUsed(Event, frozen=True, kw_only=True, tag="client.used"):
 
 
 class HoldStarted(Event, frozen=True, kw_only=True, tag="hold.started"):
-    """Somebody holds the machine up for `seconds`, or for longer. `pid` is the process that it is for, 0 for none."""
+    """An account holds the machine up for `seconds` from now. `pid` is the process for which it is held, 0 for none."""
 
     hold: str
     user: str
@@ -41,25 +41,25 @@ class HoldEnded(Event, frozen=True, kw_only=True, tag="hold.ended"):
 
 
 class BackgroundWork(Event, frozen=True, kw_only=True, tag="background.work"):
-    """Processes of sessions work though nobody is on: that holds the machine for `seconds`; 0: not any more."""
+    """Processes of ended sessions are working: that holds the machine for `seconds`; 0: not any more."""
 
     seconds: float
     what: str
 
     @property
     def is_over(self) -> bool:
-        """Whether the machine is not held any more: they have stopped, or have had all that they are allowed."""
+        """Whether the machine is not held any more: the processes have stopped, or have used up their time."""
         return self.seconds == 0
 
 
 class TerminalUsed(Event, frozen=True, kw_only=True, tag="terminal.used"):
-    """Somebody is at a terminal that no connection leads to (mosh): `what` says who, and at which ones."""
+    """Somebody uses a terminal without a connection of ours (mosh): `what` says who, and which terminals."""
 
     what: str
 
 
 class TerminalQuiet(Event, frozen=True, kw_only=True, tag="terminal.quiet"):
-    """Nobody is at such a terminal any more, or somebody else keeps the machine up, and nobody looks."""
+    """Nobody uses such a terminal any more, or another reason keeps the machine up, and terminals are not watched."""
 
     what: str
 
@@ -72,15 +72,15 @@ class ScheduleEntered(Event, frozen=True, kw_only=True, tag="schedule.entered"):
 
 
 class MachineResumed(Event, frozen=True, kw_only=True, tag="machine.resumed"):
-    """The machine was suspended, or its clock was set: `seconds` have passed that nobody has seen."""
+    """The machine was suspended, or its clock was set: `seconds` have passed unnoticed."""
 
     seconds: float
 
 
 class StopStep(Event, frozen=True, kw_only=True, tag="stop.step"):
-    """Something was done to stop the machine: a hook, the platform's API, a command. `outcome` is "ok" or why not.
+    """A step in stopping the machine: a hook, the platform's API, a command. `outcome` is "ok" or the reason why not.
 
-    `result` is the code for that. "called_off": the step was not taken, since the machine is needed again.
+    `result` is the code of the outcome. "called_off": the step was not taken, since the machine is needed again.
     """
 
     step: str
@@ -90,7 +90,7 @@ class StopStep(Event, frozen=True, kw_only=True, tag="stop.step"):
 
 
 class BootStep(Event, frozen=True, kw_only=True, tag="boot.step"):
-    """Something was made at boot: a link, a directory, an account. `outcome` is "ok", "unchanged" or why not."""
+    """Something was made at boot: a link, a directory, an account. `outcome` is "ok", "unchanged" or an error."""
 
     step: str
     outcome: str
@@ -121,7 +121,7 @@ class ServiceOutput(Event, frozen=True, kw_only=True, tag="service.output"):
 
 
 class ControlRequest(Event, frozen=True, kw_only=True, tag="control.request"):
-    """Somebody on the machine asked the server something over its control socket. `uid` is what the kernel says."""
+    """A process on the machine sent a request over the control socket. `uid` is from the kernel (SO_PEERCRED)."""
 
     uid: int
     pid: int
@@ -130,7 +130,7 @@ class ControlRequest(Event, frozen=True, kw_only=True, tag="control.request"):
 
 
 class IdleTick(Event, frozen=True, kw_only=True, tag="idle.tick"):
-    """Nobody is on. `idle` and `remaining` are whole seconds."""
+    """The machine is idle. `idle` and `remaining` are whole seconds."""
 
     idle: int
     remaining: int
@@ -138,7 +138,7 @@ class IdleTick(Event, frozen=True, kw_only=True, tag="idle.tick"):
 
 
 class IdleReached(Event, frozen=True, kw_only=True, tag="idle.reached"):
-    """The idle timeout has passed, and the server has looked a last time. "stay": the stop is called off."""
+    """The idle timeout has passed, and the server has checked a last time. "stay": the stop is called off."""
 
     idle: float
     outcome: Literal["stop", "stay"]

@@ -1,4 +1,4 @@
-"""What can happen to the server itself."""
+"""Events about the server itself."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from pyssh_gateway.events.base import Event
 
 
 class ServerStarted(Event, frozen=True, kw_only=True, tag="server.started"):
-    """The monitor accepts connections, at `address` and `port` and whatever else is in `addresses`.
+    """The monitor accepts connections, at `address` and `port` and everything else in `addresses`.
 
     `host_keys` are SHA256 fingerprints; `generation` counts monitors.
     """
@@ -78,7 +78,7 @@ class ConfigReloaded(Event, frozen=True, kw_only=True, tag="config.reloaded"):
 
 
 class ConfigRejected(Event, frozen=True, kw_only=True, tag="config.rejected"):
-    """The configuration was read again and can't be used: what was in force stays. `problems` has all that is wrong."""
+    """The configuration was read again and can't be used: the old one stays in force. `problems` has all mistakes."""
 
     problems: tuple[str, ...]
 
@@ -88,13 +88,13 @@ class AuditReopened(Event, frozen=True, kw_only=True, tag="audit.reopened"):
 
 
 class AuditLost(Event, frozen=True, kw_only=True, tag="audit.lost"):
-    """The log's file is not where it should be, and there can't be a new one: lines go on to the old one."""
+    """The log's file is not where it should be, and a new one can't be made: lines still go to the old one."""
 
     reason: str
 
 
 class GatewayCrashed(Event, frozen=True, kw_only=True, tag="gateway.crashed"):
-    """An earlier monitor ended without meaning to. `sessions` ended with it: none, since they go on."""
+    """An earlier monitor crashed. `sessions` counts the sessions that ended with it: 0, since sessions survive that."""
 
     pid: int
     cause: str

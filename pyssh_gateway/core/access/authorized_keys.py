@@ -1,9 +1,9 @@
 """Public keys of people: key lines, fingerprints, and the snapshot that a login is decided on.
 
 The parser reads what OpenSSH's sshd(8) describes under AUTHORIZED_KEYS FILE FORMAT and what GitHub serves as
-`<login>.keys`. A key is taken only if its binary form is exactly what its type prescribes, because it is found
-again by comparing bytes: a second spelling of the same key would be a key that never matches. A line that is not
-understood is refused by itself and harms no other line. This module knows nothing about where the text comes from.
+`<login>.keys`. A key is taken only if its binary form is exactly what its type prescribes, because keys are looked up
+by comparing bytes: another encoding of the same key would never match. A line that is not understood is refused, and
+does not affect the other lines. This module knows nothing about where the text comes from.
 """
 
 import binascii
@@ -18,7 +18,7 @@ from pyssh_gateway.core.access.key_options import NO_OPTIONS, KeyOptions, KeyOpt
 from pyssh_gateway.core.access.revocations import RevokedList
 
 MAX_KEYS = 1000
-"""Keys taken from one text. Accounts have a handful; sshd's own linear search is at home in the hundreds."""
+"""Keys taken from one text. Accounts have a handful; sshd's own linear search is meant for hundreds at most."""
 
 MAX_KEYS_BYTES = 1024 * 1024
 """Size of one text. MAX_KEYS of the longest usual lines, RSA 4096 at 740 bytes, are 723 KiB: no text that the other
@@ -31,13 +31,13 @@ MAX_LINE_BYTES = 16 * 1024
 """Length of one line: the longest key accepted, RSA 16384, is 2.8 KiB in base64; sshd's limit is 8 KiB."""
 
 MAX_REFUSALS = 20
-"""Reasons kept of one text: enough to see what is wrong with it, and they all go into one event."""
+"""Reasons kept for one text: enough to see what is wrong with it. All of them go into one event."""
 
 MAX_COMMENT = 256
 """Characters kept of a key's comment: it is shown to people, on one line."""
 
 MIN_RSA_BITS = 2048  # NIST SP 800-131A: anything shorter is disallowed
-MAX_RSA_BITS = 16384  # OPENSSL_RSA_MAX_MODULUS_BITS; verifying gets slow for everybody long before
+MAX_RSA_BITS = 16384  # OPENSSL_RSA_MAX_MODULUS_BITS; verifying is slow long before that
 MAX_RSA_EXPONENT_BITS = 64  # OPENSSL_RSA_MAX_PUBEXP_BITS
 
 _ED25519_BYTES = 32  # RFC 8032 section 5.1.5
@@ -47,19 +47,19 @@ _UNCOMPRESSED = 4
 ACCEPTED_TYPES = frozenset(KEY_TYPES)
 """Key types that may log in."""
 
-# No option name of sshd(8) begins like this, so the first word of a line tells which of the two it is.
+# No option name of sshd(8) begins like this, so the first word of a line tells whether it is a key type or options.
 _TYPE_PREFIXES = (b"ssh-", b"ecdsa-", b"sk-", b"webauthn-", b"x509v3-")
 
-# The options field as sshkey_advance_past_options (OpenSSH's sshkey.c) finds its end: at a blank outside quotation
-# marks, of which \" is none. Everything is possessive, so no input makes the matcher go back.
+# The options field ends where sshkey_advance_past_options (OpenSSH's sshkey.c) ends it: at a blank outside quotation
+# marks; \" does not count as one. All quantifiers are possessive, so no input causes backtracking.
 _OPTIONS = re.compile(rb'(?:[^\\" \t]|\\"|\\|"(?:[^\\"]|\\"|\\)*+")++(?=[ \t])')
 
 
 class AuthorizedKey(msgspec.Struct, frozen=True):
     """A key that may log in, or whose certificates may (`options.cert_authority`).
 
-    `blob` is the RFC 4253 section 6.6 public key, `source` the spec that it came from. `person` is whose it is, as far
-    as the source knows (`github:example`), and `person_id` the number of that account there.
+    `blob` is the RFC 4253 section 6.6 public key, `source` the spec that it came from. `person` is the key's owner, as
+    far as the source knows (`github:example`), and `person_id` the number of the owner's account there.
     """
 
     blob: bytes
@@ -73,10 +73,10 @@ class AuthorizedKey(msgspec.Struct, frozen=True):
 
 
 class ParsedKeys(msgspec.Struct, frozen=True):
-    """What a text held. `refused` gives the reasons of the first MAX_REFUSALS of `refused_count` bad lines.
+    """The result of parsing a text. `refused` gives the reasons of the first MAX_REFUSALS of `refused_count` bad lines.
 
-    `refused_keys`: some of those are public keys nevertheless. A text that has bad lines and neither these nor accepted
-    keys is about something else: it may be an error page.
+    `refused_keys`: some of the bad lines are public keys. A text that has bad lines, but no keys at all, is probably
+    not a list of keys; it may be an error page.
     """
 
     accepted: tuple[AuthorizedKey, ...]
@@ -86,11 +86,11 @@ class ParsedKeys(msgspec.Struct, frozen=True):
 
 
 class AccountKeys(msgspec.Struct, frozen=True):
-    """Who may log in to one account. A key that several lines name is found with each of them, in their order.
+    """The keys that may log in to one account. A key that several lines name is found with each, in their order.
 
-    `authorities` are the keys whose certificates do, by their own blobs. `only_fingerprints` and `key_types` narrow all
-    of it, and certificates by the key that they certify; empty: any. `failures` are the backend errors of sources of
-    this account that have not answered when they were asked last: a key that is not here may be there.
+    `authorities` are the keys whose certificates may log in, by the authority's blob. `only_fingerprints` and
+    `key_types` restrict keys and, by the key that they certify, certificates; empty: no restriction. `failures` are the
+    backend errors of this account's sources whose last fetch failed: they may have keys that are missing here.
     """
 
     keys: Mapping[bytes, tuple[AuthorizedKey, ...]] = msgspec.field(default_factory=dict)
@@ -101,10 +101,11 @@ class AccountKeys(msgspec.Struct, frozen=True):
 
 
 class KeySnapshot(msgspec.Struct, frozen=True):
-    """Who may log in with what, at one moment, by the account's name. Replaced whole, never changed.
+    """The keys that may log in, by the account's name, at one moment. Replaced as a whole, never changed.
 
-    `fetched` says for each source when it was last known to say what is here, in Unix seconds; older than `max_stale`
-    seconds, it lets nobody in any more. `revoked` are the lists of what lets nobody in, whatever a source has.
+    `fetched` says for each source when its keys were last confirmed, in Unix seconds; once that is more than
+    `max_stale` seconds ago, the source lets nobody in. `revoked` are the revocation lists, which take precedence over
+    every source.
     """
 
     accounts: Mapping[str, AccountKeys]
@@ -119,7 +120,7 @@ class KeySnapshot(msgspec.Struct, frozen=True):
 
 
 class _RefusedLineError(Exception):
-    """Why a line is not a key that may log in."""
+    """The reason why a line is not a key that may log in."""
 
 
 def fingerprint(blob: bytes) -> str:
@@ -131,10 +132,10 @@ def fingerprint(blob: bytes) -> str:
 def parse(text: bytes, source: str, allow_options: bool, *, authorities: bool = False) -> ParsedKeys:
     """The keys in `text`, each marked as coming from `source`; never raises, whatever `text` is.
 
-    A line with options is refused unless `allow_options`, that is, unless the text's author may set some: to ignore
-    `from=` or `command=` would let in more than was granted. `authorities`: every key is a certificate authority,
-    whether or not its line says so (sshd's TrustedUserCAKeys). A key that several lines name is accepted with each,
-    once for the same options.
+    A line with options is refused unless `allow_options`, that is, unless the text's author may set options. Ignoring
+    `from=` or `command=` instead would grant more than the line does. `authorities`: every key is a certificate
+    authority, whether or not its line says so (sshd's TrustedUserCAKeys). A key that several lines name is accepted
+    with each, once for the same options.
     """
     if len(text) > MAX_KEYS_BYTES:
         return ParsedKeys((), (f"the text is longer than {MAX_KEYS_BYTES} bytes, none of it was read",), 1)
@@ -164,7 +165,7 @@ def is_key_line(line: bytes) -> bool:
     """Whether `line` (without blanks around it) is a public key, of whatever type and size, with or without options.
 
     A public key begins with the length of its type's name (RFC 4253 section 6.6), which is far below 256: in base64
-    that is AAAA. No sentence about ssh-keys goes on like that.
+    that is AAAA. In a sentence about SSH keys, that does not follow the name of a type.
     """
     _, line = _split_options(line)
     type_word, rest = _split_word(line.replace(b"\t", b" "))
@@ -195,7 +196,7 @@ def _parse_line(line: bytes, source: str, allow_options: bool, authorities: bool
 
 
 def _split_options(line: bytes) -> tuple[bytes, bytes]:
-    """The options field, empty if there is none, and the rest. Options are only what a key follows."""
+    """The options field, empty if there is none, and the rest. A field counts as options only if a key follows it."""
     if not line.startswith(_TYPE_PREFIXES) and (options := _OPTIONS.match(line)) is not None:
         rest = line[options.end() :].lstrip(b" \t")
         if rest.startswith(_TYPE_PREFIXES):
@@ -209,8 +210,8 @@ def _split_word(text: bytes) -> tuple[bytes, bytes]:
 
 
 def _why_not_a_key(first_word: str) -> str:
-    # Of a line that is neither a key nor options nothing is quoted: it may be out of a private key file, and reasons
-    # end up in logs.
+    # A line that is neither a key nor options is not quoted: it may come from a private key file, and reasons go to
+    # logs.
     if first_word == "ssh-dss":
         return "DSA keys are too weak to log in with: make a new key with ssh-keygen -t ed25519"
     is_type = first_word.encode().startswith(_TYPE_PREFIXES)
@@ -224,7 +225,7 @@ def _why_not_a_key(first_word: str) -> str:
 
 
 def _read_options(text: bytes, key_type: str, authority: bool) -> KeyOptions:
-    """What the options field `text` says of a key of this type, which may be an authority by itself."""
+    """The options in the field `text` for a key of this type. `authority`: it is a CA anyway."""
     try:
         options = parse_options(text)
     except KeyOptionsError as error:
@@ -233,7 +234,7 @@ def _read_options(text: bytes, key_type: str, authority: bool) -> KeyOptions:
         options = msgspec.structs.replace(options, cert_authority=True)
     if options.principals and not options.cert_authority:  # as sshd (auth_authorise_keyopts in auth2-pubkeyfile.c)
         raise _RefusedLineError("options: principals= goes with cert-authority, and this line has none")
-    # sshd lets such a key in without having anything verified: only a security key's signature says that it was.
+    # Only a security key's signature can say that the user was verified; sshd ignores the option for other keys.
     if options.verify_required and not (options.cert_authority or key_type.startswith("sk-")):
         raise _RefusedLineError(f"options: verify-required is for security keys, and {key_type} keys are none")
     return options
@@ -246,7 +247,7 @@ def _decode(encoded: bytes) -> bytes:
         blob = binascii.a2b_base64(encoded, strict_mode=True)
     except binascii.Error:
         blob = b""
-    # Comparing is stricter than decoding: it also sees bits set in the padding.
+    # Encoding again and comparing is stricter than decoding: it also detects bits set in the padding.
     if binascii.b2a_base64(blob, newline=False) != encoded:
         raise _RefusedLineError("the key is not valid base64: it may have been cut off or wrapped")
     return blob

@@ -1,7 +1,7 @@
-"""What a certificate's options grant and ask for, by itself and together with those of the authority's line.
+"""What a certificate's options permit and require, alone and combined with the options of the authority's line.
 
-Follows OpenSSH's sshauthopt_from_cert and sshauthopt_merge (auth-options.c). This module does not know who asks,
-or from where.
+Follows OpenSSH's sshauthopt_from_cert and sshauthopt_merge (auth-options.c). This module does not know which client
+asks, or from where.
 """
 
 import ipaddress
@@ -15,7 +15,7 @@ from pyssh_gateway.core.access.wire import MalformedError, Reader
 from pyssh_gateway.core.transfers.sftp_options import problem_of
 
 MAX_NETWORKS = 64
-"""Entries of source-address. Each costs 40 µs to read and to match, and whoever knocks may have us do it."""
+"""Entries of source-address. Each costs 40 µs to read and to match, and any unauthenticated client can cause that."""
 
 # The extensions that mean something here.
 _FLAGS = frozenset(
@@ -34,9 +34,9 @@ _NETWORK = re.compile(r"[0-9A-Fa-f.:]+(?:/[0-9]{1,3})?")
 
 
 def granted(certificate: Certificate) -> KeyOptions:
-    """What the certificate's own options grant and ask for, alone.
+    """What the certificate's own options permit and require.
 
-    What no extension permits is not permitted. Raises CertificateError for what has to be understood and is not.
+    Only what an extension permits is permitted. Raises CertificateError for a critical option that is not understood.
     """
     command: bytes | None = None
     source: tuple[str, ...] = ()
@@ -73,10 +73,10 @@ def granted(certificate: Certificate) -> KeyOptions:
 
 
 def merged(line: KeyOptions, certificate: KeyOptions) -> KeyOptions:
-    """Both together: what is permitted by both, and asked for by either.
+    """Both combined: what both permit, and everything that either requires.
 
-    Two different forced commands have to be refused before, and both sources are to be judged for themselves: `source`
-    is the line's, and so is what only a line can have.
+    The caller has to refuse two different forced commands before, and to check both `source` lists separately: the
+    result has the line's `source`, as well as the options that only a line can have.
     """
     return msgspec.structs.replace(
         line,
@@ -99,7 +99,7 @@ def _value(name: bytes, data: bytes) -> bytes:
         reader.end()
     except MalformedError as error:
         raise CertificateError(str(error)) from None
-    if b"\0" in value:  # OpenSSH reads it as a C string, and so would who runs a command
+    if b"\0" in value:  # OpenSSH reads it as a C string, and so does exec
         raise CertificateError(f"its option {shown(name)} has a NUL in it")
     return value
 

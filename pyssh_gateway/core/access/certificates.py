@@ -1,8 +1,9 @@
-"""Certificates: what one says (OpenSSH's PROTOCOL.certkeys, draft-miller-ssh-cert).
+"""The parser of certificates (OpenSSH's PROTOCOL.certkeys, draft-miller-ssh-cert).
 
-A certificate is a key, a few facts about its owner, and an authority's signature over both. It comes from whoever
-knocks, and is read before anybody has verified anything, so what is not exactly as prescribed is refused, and all of it
-is bounded. This module does not know which authorities are trusted, what the time is, or how a signature is verified.
+A certificate is a key, a few facts about its owner, and an authority's signature over both. It comes from an
+unauthenticated client, and is read before any signature has been verified, so everything that is not exactly as
+prescribed is refused, and all sizes are bounded. This module does not know which authorities are trusted, what the time
+is, or how a signature is verified.
 """
 
 import binascii
@@ -51,16 +52,16 @@ CERTIFICATE_TYPES: Mapping[str, str] = MappingProxyType({certified(key_type): ke
 
 
 class CertificateError(Exception):
-    """Why a certificate can't be used by anybody."""
+    """The reason why nobody can use a certificate."""
 
 
 class Certificate(msgspec.Struct, frozen=True):
-    """A certificate, as it says it is: nothing in here is true before `signature` has been verified.
+    """A certificate's content. None of it may be trusted before `signature` has been verified.
 
     `public_blob` is the certified key, of type `key_type`, as an RFC 4253 section 6.6 public key, and so is `ca_blob`
     that of the authority, of type `ca_type`. `kind` is USER or HOST. `valid_after` (inclusive) and `valid_before`
     (exclusive) are Unix seconds. Options are names and raw values, in their order. `signature` is the authority's over
-    `signed`, and says that it was made with `signature_algorithm`.
+    `signed`, and names `signature_algorithm` as its algorithm.
     """
 
     key_type: str
@@ -122,7 +123,7 @@ def certified_key(blob: bytes) -> bytes:
 def _parse(blob: bytes, key_type: str) -> Certificate:
     reader = Reader(blob)
     reader.string()  # the type
-    reader.string()  # a nonce, the authority's business
+    reader.string()  # a nonce, which only the authority needs
     public_blob = _public_blob(reader, key_type)
     serial = reader.number(8)
     kind = reader.number(4)
@@ -160,7 +161,7 @@ def _parse(blob: bytes, key_type: str) -> Certificate:
 
 
 def _public_blob(reader: Reader, key_type: str) -> bytes:
-    """The key inside as a plain public key, if a line with it would be accepted."""
+    """The certified key as a plain public key. It is refused unless a key line with it would be accepted."""
     start = reader.position
     for _ in range(_KEY_FIELDS[key_type]):
         reader.string()
@@ -209,7 +210,7 @@ def _options(data: bytes) -> tuple[tuple[bytes, bytes], ...]:
 
 
 def _text(data: bytes) -> str:
-    """A name as it is; it is compared byte by byte, and what is not UTF-8 stays what it was."""
+    """A name, unchanged: it is compared byte by byte, and bytes that are not UTF-8 are preserved."""
     return data.decode("utf-8", "surrogateescape")
 
 

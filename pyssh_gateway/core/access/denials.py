@@ -1,7 +1,7 @@
-"""Why somebody was not let in: a code that never changes, and a sentence for the log. Pure.
+"""The reasons for denying a login: a code that never changes, and a sentence for the log. Pure.
 
-Decisions and figures go by the code. The sentence has names, addresses and times in it, that a peer has a part in;
-counted one by one there would be as many as a scanner likes.
+Decisions and metrics use the code. The sentence contains names, addresses and times that a peer can influence: as
+labels of metrics, a scanner could make any number of them.
 """
 
 from enum import StrEnum
@@ -10,7 +10,7 @@ import msgspec
 
 
 class Denial(StrEnum):
-    """As what a denial is counted (docs/metrics.md)."""
+    """The label under which the metrics count a denial (docs/metrics.md)."""
 
     UNKNOWN_ACCOUNT = "unknown-account"
     UNKNOWN_KEY = "unknown-key"
@@ -32,8 +32,9 @@ class Denial(StrEnum):
 class Deny(msgspec.Struct, frozen=True):
     """The request fails. `reason` is for the log and never for the peer.
 
-    `final`: the request is wrong by itself. Anything else may become right by a look at the sources, and gets one: else
-    the time that looking takes would tell which accounts and keys there are.
+    `final`: the request itself is wrong. In every other case newer keys could change the answer, so the sources are
+    asked again. That is done in all these cases alike: otherwise the time it takes would tell which accounts and keys
+    exist.
     """
 
     code: Denial

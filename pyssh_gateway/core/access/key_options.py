@@ -1,7 +1,7 @@
-"""What a key line's options grant and ask for (sshd(8), AUTHORIZED_KEYS FILE FORMAT).
+"""The options of a key line: what they permit and require (sshd(8), AUTHORIZED_KEYS FILE FORMAT).
 
-The syntax is that of sshauthopt_parse (OpenSSH's auth-options.c). Where it and sshd(8) leave something open, the line
-is refused: an option that is not understood may have been meant to keep somebody out. Nothing is enforced in here.
+The syntax is that of sshauthopt_parse (OpenSSH's auth-options.c). A line whose options are not understood is refused:
+such an option may be a restriction. Nothing is enforced in here.
 """
 
 import re
@@ -15,8 +15,8 @@ from pyssh_gateway.core.forwarding import MAX_HOST
 from pyssh_gateway.core.transfers.sftp_options import problem_of
 
 MAX_OPTIONS = 1024
-"""Options of one line. It is sshd's bound for `environment=` (SSH_AUTHOPT_ENV_MAX, OpenSSH's auth-options.h); of
-`permitopen=`, of which sshd takes 4096, no line that is short enough to be read holds as many."""
+"""Options of one line. It is sshd's bound for `environment=` (SSH_AUTHOPT_ENV_MAX, OpenSSH's auth-options.h). sshd
+takes 4096 of `permitopen=`, but the limit on a line's length leaves no room for so many."""
 
 MAX_PRINCIPALS = 256
 """Names in `principals=`: as many as a certificate can have (SSHKEY_CERT_MAX_PRINCIPALS, OpenSSH's sshkey.h)."""
@@ -26,11 +26,11 @@ MAX_TUNNEL = 0x7FFFFFFD
 
 
 class KeyOptions(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The options of one key, as what they mean; the defaults are those of a line without any.
+    """The meaning of one key's options; the defaults are those of a line without options.
 
-    `expires` is Unix time; `source` are the patterns of `from=`, of which the peer's address has to match one and no
-    negated one, empty for any; `permit_open` and `permit_listen` are `host:port`, `*` for any, empty for all;
-    `principals` are what a certificate signed by this authority may name instead of the account.
+    `expires` is Unix time; `source` are the patterns of `from=`: the peer's address has to match one, and none that is
+    negated; empty for any; `permit_open` and `permit_listen` are `host:port`, `*` for any, empty for all; `principals`
+    are the names that a certificate of this authority may have instead of the account's.
     """
 
     cert_authority: bool = False
@@ -58,7 +58,7 @@ class KeyOptionsError(ValueError):
 
 
 # A name, and perhaps a value as opt_dequote (OpenSSH's misc.c) reads it: \" is a quotation mark, any other backslash
-# is itself. Everything is possessive, so no input makes the matcher go back.
+# is itself. All quantifiers are possessive, so no input causes backtracking.
 _OPTION = re.compile(rb'([A-Za-z0-9-]++)(=(?:"((?:[^\\"]|\\"|\\)*+)")?+)?+')
 
 _FLAGS = {
@@ -86,7 +86,7 @@ _PERMIT = re.compile(r"(?:\[([^\s\[\]/]+)\]|([^\s\[\]:/]+))[:/](\*|[0-9]{1,5})",
 
 
 def parse_options(text: bytes) -> KeyOptions:
-    """The meaning of the options field `text` of a key line; of several that speak of the same, the later one counts.
+    """The meaning of the options field `text` of a key line; of several options about one thing, the last one counts.
 
     Raises `KeyOptionsError` for an unknown option, a malformed value, a second `command=`, `from=` or `principals=`.
     """
@@ -106,7 +106,7 @@ def _split(text: bytes) -> Iterator[tuple[str, bytes | None]]:
     while text:
         option = _OPTION.match(text, position)
         if option is None:
-            # Nothing is quoted: it may be what follows a quotation mark that was meant to be part of a value.
+            # The text is not quoted in the error: after a stray quotation mark, it may be part of a secret value.
             raise KeyOptionsError("a name is missing: there is a comma too many, or a space or a quotation mark")
         name, position = option[1].decode("ascii").lower(), option.end()
         if option[2] is not None and option[3] is None:
@@ -156,8 +156,9 @@ def _command(options: KeyOptions, value: bytes) -> KeyOptions:
 def _environment(options: KeyOptions, value: bytes) -> KeyOptions:
     """A variable.
 
-    LD_* tells the loader to run other code in every program that the session starts, and so would lead out of a forced
-    command (sshd_config(5), PermitUserEnvironment, warns of it): nothing else in a line can do that.
+    LD_* is refused: it makes the loader run other code in every program that the session starts, so it would be a way
+    out of a forced command (sshd_config(5), PermitUserEnvironment, warns of it). No other option of a line
+    can do that.
     """
     setting = _ENVIRONMENT.fullmatch(value)
     if setting is None:
@@ -199,7 +200,7 @@ def _permit_listen(options: KeyOptions, value: bytes) -> KeyOptions:
 
 
 def _one_more(permits: tuple[str, ...], name: str, text: str) -> tuple[str, ...]:
-    """`permits` and what `text` adds. Names of services, which sshd would look up, are no ports here."""
+    """`permits` with the entry `text` added. Ports have to be numbers; sshd would also look up service names."""
     parts = _PERMIT.fullmatch(text)
     host, port = (parts[1] or parts[2], parts[3]) if parts is not None else ("", "")
     if not 0 < len(host) <= MAX_HOST or (port != "*" and not 0 < int(port) <= 65535):
@@ -212,8 +213,8 @@ def _one_more(permits: tuple[str, ...], name: str, text: str) -> tuple[str, ...]
 def _expiry_time(options: KeyOptions, value: bytes) -> KeyOptions:
     """The earliest of several counts (auth-options.c).
 
-    Without a Z it is the time that a clock on the machine's wall shows. While that is put forward in summer, sshd
-    takes it for winter's (parse_absolute_time in OpenSSH's misc.c leaves tm_isdst 0) and lets in for an hour more.
+    Without a Z it is the machine's local time, with daylight saving. sshd ignores daylight saving (parse_absolute_time
+    in OpenSSH's misc.c leaves tm_isdst 0), so in summer its keys expire an hour later.
     """
     expires = _seconds(_text("expiry-time", value))
     if expires <= 0:  # as sshd, for which 0 is never
@@ -222,13 +223,13 @@ def _expiry_time(options: KeyOptions, value: bytes) -> KeyOptions:
 
 
 def _seconds(text: str) -> float:
-    """The Unix time that `text` is; 0 for what is none."""
+    """The Unix time that `text` means; 0 if it is not a time."""
     time = _TIME.fullmatch(text)
     if time is None:
         return 0.0
     year, month, day, hour, minute, second = (int(number or 0) for number in time.groups()[:-1])
     zone = UTC if time[7] else None
-    try:  # by way of UTC, so that whoever shows it finds it in the calendar: no clock has a year 10000
+    try:  # by way of UTC, so that it can be displayed as UTC: datetime ends with the year 9999
         return datetime(year, month, day, hour, minute, second, tzinfo=zone).astimezone(UTC).timestamp()
     except (ValueError, OverflowError):
         return 0.0
@@ -246,7 +247,7 @@ def _principals(options: KeyOptions, value: bytes) -> KeyOptions:
 
 
 def _tunnel(options: KeyOptions, value: bytes) -> KeyOptions:
-    """Without effect: it says which device a tunnel gets, and no tunnel is ever served."""
+    """Check the number and ignore it: it chooses the device of a tunnel, and tunnels are not supported."""
     device = _text("tunnel", value)
     if device.lower() != "any" and not (re.fullmatch("[0-9]{1,10}", device) and int(device) <= MAX_TUNNEL):
         raise KeyOptionsError('tunnel= is neither the number of a device nor "any"')
@@ -270,4 +271,4 @@ _VALUES: dict[str, Callable[[KeyOptions, bytes], KeyOptions]] = {
     "principals": _principals,
     "tunnel": _tunnel,
 }
-"""Options with a value -> what reads it."""
+"""Options with a value -> the function that reads it."""

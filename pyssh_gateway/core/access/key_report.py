@@ -1,6 +1,6 @@
-"""Who may log in, told to people: the keys of a snapshot, their options in words, and the verdict on one key.
+"""Reports about who may log in: the keys of a snapshot, their options in words, and the verdict on one key.
 
-The verdict is `policy`'s own, on an attempt such as a client would make; nothing is decided a second time in here.
+The verdict is made by `policy`, for an attempt such as a client would make; this module decides nothing itself.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ from pyssh_gateway.core.access.wire import Reader
 from pyssh_gateway.core.control import KeyReport, LoginReport, RevokedListReport, TryKey, Verdict
 
 THIS_MACHINE = "127.0.0.1"
-"""Where a key is tried from if nobody says otherwise."""
+"""The client address for which a key is tried, unless the request names another one."""
 
 MAX_COMMAND = 80
 """Characters shown of a forced command; some are pages of shell."""
@@ -31,7 +31,7 @@ _BITS = {
 }
 
 _BEST_SIGNATURES = {"ssh-rsa": "rsa-sha2-512"}
-"""What a client of today signs with, where that is not named as the key's type is (RFC 8332)."""
+"""The signature algorithm of current clients, where its name differs from the key type's (RFC 8332)."""
 
 
 def login_reports(snapshot: KeySnapshot) -> tuple[LoginReport, ...]:
@@ -79,7 +79,7 @@ def _verdict(
 
 
 def best_algorithm(blob: bytes) -> str:
-    """The signature algorithm that a client of today names for a key or certificate."""
+    """The signature algorithm that current clients use for a key or certificate."""
     named = certificates.type_of(blob)
     key_type = certificates.CERTIFICATE_TYPES.get(named, named)
     algorithm = _BEST_SIGNATURES.get(key_type, key_type)
@@ -111,7 +111,7 @@ def _key_report(line: AuthorizedKey, account: AccountKeys, revoked: Iterable[Rev
         source=line.source,
         options=options_text(line.options),
         authority=authority,
-        # An authority's certificates are narrowed by the keys that they certify.
+        # For an authority, the restrictions apply to the keys that its certificates certify.
         narrowed_out=bool(left_out) and not authority,
         revoked=revoked_by(revoked, line.blob, None),
     )

@@ -1,7 +1,8 @@
-"""What a person is called who has no account anywhere, only a key's comment or a certificate's key id.
+"""The displayed name of a person who is known only by a key's comment or a certificate's key id.
 
-Such a text is anybody's. Shown, it must neither act on a terminal, nor hide something, nor look like two words; and no
-two texts may be shown alike, or one person's doings would be another's. Letters of any script stay as they are.
+Anybody can choose such a text. When it is displayed, it must not control the terminal, hide something, or look like two
+words. Two different texts must never look the same, or one person's actions would be attributed to another. Letters of
+any script stay as they are.
 """
 
 import hashlib
@@ -14,15 +15,16 @@ _DIGEST = 8
 """Hexadecimal digits of the digest that stands for the rest of a longer text."""
 
 _BYTE_FIRST, _BYTE_LAST, _BYTE_BASE = 0xDC80, 0xDCFF, 0xDC00
-"""A byte that is not UTF-8, as Python's text has it (PEP 383)."""
+"""How Python's str represents a byte that is not UTF-8 (PEP 383)."""
 
 
 def visible_name(text: str) -> str:
     """`text` in visible characters, without spaces, at most MAX_NAME of them.
 
-    A space is shown as U+2423, whatever else can't be seen as `<U+202E>`, and a byte that is not UTF-8 as `<0xFC>`.
+    A space is shown as U+2423, every other invisible character like `<U+202E>`, and a byte that is not UTF-8 like
+    `<0xFC>`.
     """
-    # No further than needed: anybody may offer a certificate with a long one.
+    # Stop at the limit: anybody may offer a certificate with a long key id.
     shown = "".join(_shown(text, index) for index in range(min(len(text), MAX_NAME + 1)))
     if len(shown) <= MAX_NAME:
         return shown
@@ -34,7 +36,7 @@ def _shown(text: str, index: int) -> str:
     char = text[index]
     if char == " ":
         return _SPACE
-    # What looks like one of ours is none.
+    # A text that contains one of our escape forms must not be mistaken for an escape.
     is_ours = char == _SPACE or text.startswith(("<U+", "<0x"), index)
     if char.isprintable() and not is_ours:
         return char

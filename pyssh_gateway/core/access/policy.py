@@ -1,7 +1,8 @@
-"""Who gets in.
+"""The decision whether a login is accepted.
 
-One pure decision over facts that were gathered before; it never awaits, so nothing can change under it. What it says is
-still to be proved: the signature of the request, and an authority's under a certificate, are verified by whoever asked.
+It is one pure function of facts that were gathered before, and never awaits, so nothing can change meanwhile. An
+acceptance is conditional: the caller still has to verify the signature of the request, and the authority's signature
+under a certificate.
 """
 
 from collections.abc import Mapping
@@ -38,17 +39,18 @@ SIGNATURE_ALGORITHMS: Mapping[str, frozenset[str]] = MappingProxyType(
 """Key type -> the signature algorithms that prove possession of such a key, or that such an authority signs with."""
 
 SECURITY_KEYS = frozenset({"sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com"})
-"""Key types whose signatures say whether somebody was there."""
+"""Key types whose signatures say whether a person was present."""
 
 TOUCHED = 0x01
 VERIFIED = 0x04
-"""What a security key signs beside the data (PROTOCOL.u2f): somebody touched it; it knew who (a PIN, a fingerprint)."""
+"""Flags that a security key signs with the data (PROTOCOL.u2f): it was touched; it verified its user (PIN,
+fingerprint)."""
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """What the signature of a request says of itself (RFC 4253 section 6.6), before anything is verified.
+    """What the signature of a request claims (RFC 4253 section 6.6), before it is verified.
 
-    `flags` is what a security key signed beside the data (OpenSSH's PROTOCOL.u2f): bit 0 touched, bit 2 user verified;
+    `flags` is what a security key signed with the data (OpenSSH's PROTOCOL.u2f): bit 0 touched, bit 2 user verified;
     None in the signature of any other key.
     """
 
@@ -86,7 +88,7 @@ class Accept(msgspec.Struct, frozen=True):
 
 
 class _Offer(msgspec.Struct, frozen=True):
-    """A request that is right by itself. `granted` are the options of the certificate, if it is one."""
+    """A request without errors of its own. `granted` are the options of the certificate, if one is offered."""
 
     attempt: Attempt
     key_type: str
@@ -99,9 +101,9 @@ class _Offer(msgspec.Struct, frozen=True):
 def decide(attempt: Attempt, snapshot: KeySnapshot, now: float) -> Accept | Deny:
     """Whether the request may succeed, by the keys in `snapshot`; `now` is Unix time in seconds. Never raises.
 
-    The order is the security property. What is wrong with the request by itself is said first: no look at the sources
-    would mend it, and the answer is the same for every account, existing or not. After that, who does not know a key of
-    the account's gets one and the same answer.
+    The order of the checks is the security property. Errors of the request itself come first: newer keys would not
+    change them, and the answer is the same for every account, existing or not. After that, a client that has no key of
+    the account always gets one and the same answer.
     """
     offer = _read(attempt, now)
     if isinstance(offer, Deny):
@@ -110,8 +112,8 @@ def decide(attempt: Attempt, snapshot: KeySnapshot, now: float) -> Accept | Deny
     if revoked is not None:
         return revoked
 
-    # The account's name has to be the very bytes that were sent: a library that normalises names (RFC 4013) turns other
-    # names into this one.
+    # The account's name has to be exactly the bytes that were sent: a library that normalises names (RFC 4013) would
+    # turn other names into this one.
     user = attempt.user.decode("ascii", "replace") if attempt.user.isascii() else ""
     account = snapshot.accounts.get(user) if user else None
     if account is None:
@@ -125,7 +127,7 @@ def decide(attempt: Attempt, snapshot: KeySnapshot, now: float) -> Accept | Deny
     if narrowed:
         return Deny(Denial.NARROWED, narrowed)
     denials: list[Deny] = []
-    for line in lines:  # one line's conditions don't hold: as in sshd, the next may let the key in
+    for line in lines:  # if one line's conditions don't hold, the next line may let the key in, as in sshd
         stale = _stale(line.source, snapshot, now)
         verdict: Accept | Deny
         if stale:
@@ -139,9 +141,9 @@ def decide(attempt: Attempt, snapshot: KeySnapshot, now: float) -> Accept | Deny
 
 
 def still_holds(user: str, accepted: Accept, snapshot: KeySnapshot) -> bool:
-    """Whether the key, or the authority, that let somebody in is still the account's, and nothing of it is revoked.
+    """Whether the key or authority that let a client in is still the account's, and nothing of it is revoked.
 
-    For ending sessions when it is not: a source or a list that can't be read, or a time that is over, ends none.
+    Used to end sessions after a revocation. A source or list that can't be read, or a time that has passed, ends none.
     """
     account = snapshot.accounts.get(user)
     if account is None:
@@ -156,7 +158,7 @@ def still_holds(user: str, accepted: Accept, snapshot: KeySnapshot) -> bool:
 
 
 def _read(attempt: Attempt, now: float) -> _Offer | Deny:
-    """What is offered, judged by nothing but itself and the time, or what is wrong with it."""
+    """The offered key or certificate, checked only for itself and against the time, or what is wrong with it."""
     named = certificates.type_of(attempt.blob)
     key_type, signer, certificate, granted = named, attempt.blob, None, NO_OPTIONS
     if named in certificates.CERTIFICATE_TYPES:
@@ -170,8 +172,8 @@ def _read(attempt: Attempt, now: float) -> _Offer | Deny:
             return problem
         key_type, signer = certificate.key_type, certificate.public_blob
 
-    # Of a certificate the request names another algorithm than the signature: rsa-sha2-256-cert-v01@openssh.com and
-    # rsa-sha2-256. In the plain case they are the same (RFC 4252 section 7).
+    # With a certificate, the request and the signature name different algorithms: rsa-sha2-256-cert-v01@openssh.com and
+    # rsa-sha2-256. With a plain key they are the same (RFC 4252 section 7).
     algorithms = SIGNATURE_ALGORITHMS.get(key_type, frozenset())
     named_as = {name if certificate is None else certificates.certified(name): name for name in algorithms}
     if not named_as:
@@ -199,16 +201,16 @@ def _not_a_login(certificate: Certificate, now: float) -> Deny | None:
         return Deny(Denial.EXPIRED, reason, final=True)
     if now >= certificate.valid_before:
         return Deny(Denial.EXPIRED, f"the certificate expired {_age(now - certificate.valid_before)} ago", final=True)
-    if not certificate.principals:  # "valid for any principal", by the document; nobody should be everybody
+    if not certificate.principals:  # PROTOCOL.certkeys: "valid for any principal"; no one should have every account
         return Deny(Denial.CERTIFICATE, "the certificate names no principals", final=True)
     return None
 
 
 def _revoked(offer: _Offer, snapshot: KeySnapshot) -> Deny | None:
-    """Why nobody gets in with it by the lists of what is revoked; None if somebody may.
+    """Why the revocation lists exclude the key or certificate; None if they don't.
 
-    As with sshd, nobody gets in while it is not known what is revoked. That is said of every key alike; that one key is
-    on a list takes as long to be said as that it is not known, so nobody learns from the time what is on it.
+    As with sshd, nobody gets in while a list can't be used, and every key gets the same answer then. A revoked key
+    takes as long to refuse as an unknown one, so the time tells nobody what is on a list.
     """
     why_not = unusable(snapshot.revoked)
     if why_not:
@@ -218,7 +220,7 @@ def _revoked(offer: _Offer, snapshot: KeySnapshot) -> Deny | None:
 
 
 def _lines(account: AccountKeys, blob: bytes, certificate: Certificate | None) -> tuple[AuthorizedKey, ...]:
-    """The lines about the key, or about the authority that is said to have signed the certificate."""
+    """The lines about the key, or about the authority that the certificate names as its signer."""
     if certificate is None:
         return account.keys.get(blob, ())
     return account.authorities.get(certificate.ca_blob, ())
@@ -234,7 +236,7 @@ def _narrowed(account: AccountKeys, key_type: str, key_fingerprint: str) -> str:
 
 
 def _judge(line: AuthorizedKey, offer: _Offer, user: str, now: float) -> Accept | Deny:
-    """Whether this line lets the key in, or why not. Each condition stands by itself; none is left out for another."""
+    """Whether this line lets the key in, or why not. All conditions have to hold; none replaces another."""
     options, certificate, peer = line.options, offer.certificate, offer.attempt.peer
     if certificate is None and options.cert_authority:
         return Deny(Denial.OTHER, "the key is an authority's: it certifies, and does not log in")
@@ -258,7 +260,7 @@ def _judge(line: AuthorizedKey, offer: _Offer, user: str, now: float) -> Accept 
 def _not_certified(
     line: KeyOptions, certificate: Certificate, granted: KeyOptions, user: str, peer: str
 ) -> Deny | None:
-    """Why the certificate is not good for this account from there; None if it is."""
+    """Why the certificate may not log in to this account from the client's address; None if it may."""
     wanted = line.principals or (user,)
     if not any(principal in wanted for principal in certificate.principals):
         reason = f"the certificate names none of {_shown(', '.join(wanted))} as a principal"
@@ -271,9 +273,9 @@ def _not_certified(
 
 
 def _not_present(options: KeyOptions, offer: _Offer) -> Deny | None:
-    """Why nobody has shown to be at the security key; None if somebody has, or may yet: an offer shows nothing.
+    """Why the presence of a person at the security key is not proved; None if it is, or if the key is only offered yet.
 
-    sshd ignores verify-required for other keys; who asked for it did not ask for that.
+    sshd ignores verify-required for other keys. Here such a key is refused, because the option could not be enforced.
     """
     if offer.key_type not in SECURITY_KEYS:
         if options.verify_required:
@@ -290,7 +292,7 @@ def _not_present(options: KeyOptions, offer: _Offer) -> Deny | None:
 
 
 def _stale(source: str, snapshot: KeySnapshot, now: float) -> str:
-    """Why what a source once said does not count any more; empty if it does."""
+    """Why the keys of a source are too old to be used; empty if they are not."""
     if snapshot.max_stale is None:
         return ""
     fetched = snapshot.fetched.get(source)
@@ -305,7 +307,7 @@ def _stale(source: str, snapshot: KeySnapshot, now: float) -> str:
 
 
 def _backend_error(failures: tuple[str, ...]) -> str:
-    """What is added to a reason where newer keys could not be had."""
+    """The addition to a reason when newer keys could not be fetched."""
     return f"; backend error: {failures[0]}" if failures else ""
 
 
@@ -318,10 +320,10 @@ def _identity(line: AuthorizedKey, offer: _Offer) -> Identity:
 
 
 def _shown(text: str) -> str:
-    """As much of a text from the network as goes into a reason."""
+    """A text from the network, shortened for use in a reason."""
     return text[:64]
 
 
 def _age(seconds: float) -> str:
-    """Whole minutes for people; seconds where there is no minute."""
+    """An age for people: whole minutes, or seconds below a minute."""
     return format_duration(int(seconds) if seconds < 60 else seconds // 60 * 60)

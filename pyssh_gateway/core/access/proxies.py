@@ -1,6 +1,6 @@
 """Which hosts are reached without the HTTP proxy: NO_PROXY as curl reads it (its manual, "ENVIRONMENT"; lib/noproxy.c).
 
-Pure: nothing is looked up, so a name never matches an address, nor an address a name.
+Pure: no name is resolved, so a name never matches an address, nor an address a name.
 """
 
 import re
@@ -10,9 +10,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 def bypasses_proxy(host: str, port: int, no_proxy: str) -> bool:
     """Whether `host`, a name or an address without brackets, is one of those in `no_proxy`.
 
-    Entries are divided by commas or blanks: `*` is every host; a name is that host and all below it, with or without a
-    dot in front; an address or a network (`10.0.0.0/8`) is what it is. An entry with a port is for that port only, as
-    wget, Go and Python have it.
+    Entries are divided by commas or blanks: `*` is every host; a name is that host and all its subdomains, with or
+    without a dot in front; an address or a network (`10.0.0.0/8`) matches addresses. An entry with a port is for that
+    port only, as in wget, Go and Python.
     """
     name = host.lower().removesuffix(".")
     address = _address(name)

@@ -1,4 +1,4 @@
-"""A fingerprint as a picture, which people recognise where they would not read 43 characters.
+"""A fingerprint as a picture: people recognise it more easily than 43 characters.
 
 The same as OpenSSH's (fingerprint_randomart in sshkey.c): a bishop walks over a board, two bits of the hash for each
 move, and squares show how often it was there.

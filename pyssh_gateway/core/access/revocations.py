@@ -1,6 +1,6 @@
-"""What has been revoked: keys and certificates that let nobody in, whatever line names them (sshd's RevokedKeys).
+"""Revoked keys and certificates, which let nobody in, whatever key line names them (sshd's RevokedKeys).
 
-`revoked_list` reads such lists. This module knows nothing of accounts, and not where a list comes from.
+`revoked_list` parses such lists. This module knows neither accounts nor where a list comes from.
 """
 
 import hashlib
@@ -11,17 +11,17 @@ from typing import Literal, Protocol
 import msgspec
 
 MAX_BITMAP_BITS = 16384
-"""Bits of one bitmap of serial numbers: what OpenSSH reads as a number (SSHBUF_MAX_BIGNUM, 2 KiB)."""
+"""Bits of one bitmap of serial numbers: the longest number that OpenSSH reads (SSHBUF_MAX_BIGNUM, 2 KiB)."""
 
 ANY_AUTHORITY = b""
-"""Stands for the key of the authority where certificates of every authority are meant."""
+"""In place of an authority's key: the certificates of every authority."""
 
 _LONG_ID = 128
 """Characters of a key id that are kept as they are; hardly any is longer."""
 
 
 class Certified(Protocol):
-    """What a certificate is revoked by, beside its key."""
+    """The fields, beside its key, by which a certificate can be revoked."""
 
     @property
     def serial(self) -> int:
@@ -29,7 +29,7 @@ class Certified(Protocol):
 
     @property
     def key_id(self) -> str:
-        """What its authority calls its owner."""
+        """The authority's name for the certificate's owner."""
 
     @property
     def ca_blob(self) -> bytes:
@@ -37,10 +37,10 @@ class Certified(Protocol):
 
 
 class Issued(msgspec.Struct, frozen=True):
-    """Certificates of one authority, or of any.
+    """The revoked certificates of one authority, or of any.
 
-    `ranges` of serial numbers have both ends in them, are sorted and do not overlap. `bitmaps` are sorted: the number
-    of the first bit, and the bits. `key_ids` are as `short_id` has them.
+    `ranges` of serial numbers include both ends, are sorted and do not overlap. `bitmaps` are sorted: the number of the
+    first bit, and the bits. `key_ids` are shortened by `short_id`.
     """
 
     ranges: tuple[tuple[int, int], ...] = ()
@@ -53,7 +53,7 @@ class Issued(msgspec.Struct, frozen=True):
         return len(self.ranges) + sum(bits.bit_count() for _, bits in self.bitmaps) + len(self.key_ids)
 
     def has_serial(self, serial: int) -> bool:
-        """Whether the serial number is revoked. 0 is what a certificate has whose authority gave it none: never."""
+        """Whether the serial number is revoked. 0 means that the authority gave no number, and is never revoked."""
         if serial == 0:
             return False
         at = bisect_right(self.ranges, serial, key=lambda each: each[0]) - 1
@@ -65,10 +65,10 @@ class Issued(msgspec.Struct, frozen=True):
 
 
 class Revocations(msgspec.Struct, frozen=True):
-    """What one list says: public keys (RFC 4253 section 6.6), hashes of such, and certificates by who signed them.
+    """The content of one list: public keys (RFC 4253 section 6.6), hashes of keys, and certificates by authority.
 
     `kind` is "keys" for a list of public keys, "krl" for a key revocation list (OpenSSH's PROTOCOL.krl), which has a
-    `version` that its author counts.
+    `version` that its author increments.
     """
 
     kind: Literal["keys", "krl"]
@@ -90,15 +90,15 @@ class Revocations(msgspec.Struct, frozen=True):
             return True
         if self.sha256 and hashlib.sha256(blob).digest() in self.sha256:
             return True
-        # Not for security: a second key with the hash of a revoked one is revoked, too, and that is all.
+        # Not a security risk: a hash collision could only make another key revoked, too.
         return bool(self.sha1) and hashlib.sha1(blob, usedforsecurity=False).digest() in self.sha1
 
 
 class RevokedList(msgspec.Struct, frozen=True):
-    """A list of the configuration, called `spec`, as it stands.
+    """The current state of a configured list; `spec` is its name.
 
-    `revocations` is what it said when it could last be read and understood, None if it never could; `failure` says why
-    it can't be now, and is empty if it can.
+    `revocations` is its content when it was last read successfully, None if it never was; `failure` says why it can't
+    be read now, and is empty if it can.
     """
 
     spec: str
@@ -107,14 +107,14 @@ class RevokedList(msgspec.Struct, frozen=True):
 
 
 def unusable(lists: Iterable[RevokedList]) -> str:
-    """Why it is not known what is revoked now; empty if it is."""
+    """Why one of the lists can't be used now; empty if all can."""
     return next((f"{listed.spec}: {listed.failure}" for listed in lists if listed.failure), "")
 
 
 def revoked_by(lists: Iterable[RevokedList], blob: bytes, certificate: Certified | None) -> str:
-    """Why the plain public key `blob`, or the certificate that it is in, lets nobody in; empty if it may.
+    """Why the plain public key `blob`, or the certificate around it, is revoked; empty if it is not.
 
-    By what is known of each list, as far as anything is: see `unusable` for the rest.
+    Uses the last known content of each list; see `unusable` for lists that can't be read.
     """
     for listed in lists:
         if listed.revocations is not None:
@@ -125,9 +125,9 @@ def revoked_by(lists: Iterable[RevokedList], blob: bytes, certificate: Certified
 
 
 def short_id(key_id: str) -> str:
-    """A certificate's key id as it is compared: it may be long, and has to be remembered of everybody who is on.
+    """A certificate's key id as it is compared: it may be long, and is kept for every open connection.
 
-    What OpenSSH reads as a C string may have one NUL at its end (sshbuf_get_cstring).
+    OpenSSH reads it as a C string, which may have one NUL at its end (sshbuf_get_cstring).
     """
     key_id = key_id.removesuffix("\0")
     if len(key_id) <= _LONG_ID:
@@ -147,7 +147,7 @@ def merged(ranges: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
 
 
 def _why(found: Revocations, blob: bytes, certificate: Certified | None) -> str:
-    """What is revoked, as the subject of a sentence; empty if nothing is. The order is OpenSSH's (krl.c)."""
+    """What is revoked, as the subject of a sentence; empty if nothing is. Checked in OpenSSH's order (krl.c)."""
     if found.has_key(blob):
         return "the key" if certificate is None else "the key in the certificate"
     if certificate is None:

@@ -1,7 +1,8 @@
-"""Lists of what has been revoked, as sshd's RevokedKeys reads them: a KRL, or public keys, one a line.
+"""The parser of revocation lists, as sshd's RevokedKeys reads them: a KRL, or public keys, one per line.
 
-A KRL (key revocation list) is binary, and `ssh-keygen -k` makes it: OpenSSH's PROTOCOL.krl. What is not understood
-makes the whole list unusable: it may be the entry that matters. This module does not know where the text comes from.
+A KRL (key revocation list) is binary, and `ssh-keygen -k` makes it: OpenSSH's PROTOCOL.krl. An entry that is not
+understood makes the whole list unusable: it may be the one that matters. This module does not know where the text comes
+from.
 """
 
 import binascii
@@ -22,15 +23,15 @@ from pyssh_gateway.core.access.revocations import (
 from pyssh_gateway.core.access.wire import MalformedError, Reader
 
 MAX_BYTES = 4 * 1024 * 1024
-"""Size of one list: 116,000 SHA256 fingerprints, or half a million serial numbers one by one. sshd, which reads the
-whole list for every key that is offered, has to be given smaller ones."""
+"""Size of one list: 116,000 SHA256 fingerprints, or half a million serial numbers one by one. sshd needs smaller ones,
+since it reads the whole list for every offered key."""
 
 _MAGIC = b"SSHKRL\n\0"
 _VERSION = 1
 
 _MAX_SERIAL = 2**64 - 1
 
-# What begins the lines of a text from which ssh-keygen makes a KRL ("KEY REVOCATION LISTS" in ssh-keygen(1)).
+# How lines begin in a text from which ssh-keygen makes a KRL ("KEY REVOCATION LISTS" in ssh-keygen(1)).
 _SPECIFICATIONS = (b"serial:", b"id:", b"key:", b"sha1:", b"sha256:", b"hash:")
 
 
@@ -46,7 +47,7 @@ class _Section(IntEnum):
 
 
 class _Subsection(IntEnum):
-    """The sections of one about certificates."""
+    """The subsections of a section about certificates."""
 
     SERIALS = 0x20
     RANGE = 0x21
@@ -56,11 +57,11 @@ class _Subsection(IntEnum):
 
 
 class RevokedListError(Exception):
-    """Why a list can't be used. The message completes "the list can't be used: ..."."""
+    """The reason why a list can't be used. The message completes "the list can't be used: ..."."""
 
 
 def parse(text: bytes) -> Revocations:
-    """What a list says. Raises RevokedListError."""
+    """Parse a list. Raises RevokedListError."""
     if len(text) > MAX_BYTES:
         raise RevokedListError(f"it is longer than {MAX_BYTES} bytes")
     if not text.startswith(_MAGIC):
@@ -87,7 +88,7 @@ class _Gathered:
 
 
 class _Krl:
-    """Reads one. Follows ssh_krl_from_blob in OpenSSH's krl.c."""
+    """Reads a KRL. Follows ssh_krl_from_blob in OpenSSH's krl.c."""
 
     def __init__(self) -> None:
         self._keys: set[bytes] = set()
@@ -96,7 +97,7 @@ class _Krl:
         self._certificates: dict[bytes, _Gathered] = {}
 
     def read(self, text: bytes) -> Revocations:
-        """The whole of it. Raises MalformedError, RevokedListError."""
+        """Read the whole KRL. Raises MalformedError, RevokedListError."""
         reader = Reader(text)
         reader.take(len(_MAGIC))
         if reader.number(4) != _VERSION:
@@ -128,7 +129,7 @@ class _Krl:
                 self._sha1.update(_strings(data, 20))
             case _Section.SHA256:
                 self._sha256.update(_strings(data, 32))
-            case _Section.SIGNATURE:  # by a key that nobody here knows: the file is trusted as it is
+            case _Section.SIGNATURE:  # not verified: the file is trusted as it is
                 reader.string()
             case _Section.EXTENSION:
                 _extension(Reader(data))
@@ -182,7 +183,7 @@ def _bitmap(offset: int, bits: int) -> tuple[int, int]:
 
 
 def _key_id(data: bytes) -> str:
-    """As certificates have theirs."""
+    """A key id, decoded like those of certificates."""
     if b"\0" in data[:-1]:
         raise MalformedError("a key id in it has a NUL in it")
     return data.decode("utf-8", "surrogateescape")
@@ -199,7 +200,7 @@ def _strings(data: bytes, size: int | None = None) -> list[bytes]:
 
 
 def _extension(reader: Reader) -> None:
-    """Pass over an extension, of which none is known, unless its author insists on it."""
+    """Skip an extension; raise RevokedListError if it is marked critical, since none is known."""
     name = reader.string()
     is_critical = reader.number(1) != 0
     reader.string()
@@ -212,7 +213,7 @@ def _extension(reader: Reader) -> None:
 
 
 def _parse_keys(text: bytes) -> Revocations:
-    """Follows sshkey_in_file in OpenSSH's authfile.c, for which a certificate stands for the key in it."""
+    """Follows sshkey_in_file in OpenSSH's authfile.c, where a certificate stands for the key in it."""
     keys: set[bytes] = set()
     for number, raw_line in enumerate(text.split(b"\n"), start=1):
         line = raw_line.strip(b" \t\r")
@@ -241,7 +242,7 @@ def _key_of(line: bytes, number: int) -> bytes | None:
             return certificates.certified_key(blob)
         except CertificateError as error:
             raise RevokedListError(f"line {number} is a certificate that can't be read: {error}") from None
-    if named not in ACCEPTED_TYPES or _is_short_rsa(named, blob):  # nobody gets in with such a key
+    if named not in ACCEPTED_TYPES or _is_short_rsa(named, blob):  # such a key can't log in anyway
         return None
     parsed = parse_keys(type_word + b" " + encoded, "", allow_options=False)
     if not parsed.accepted:
@@ -250,7 +251,7 @@ def _key_of(line: bytes, number: int) -> bytes | None:
 
 
 def _is_short_rsa(named: str, blob: bytes) -> bool:
-    """Whether it is an RSA key of less bits than are accepted, however its numbers are spelled."""
+    """Whether it is an RSA key with fewer bits than are accepted, whatever the encoding of its numbers."""
     if named != "ssh-rsa":
         return False
     reader = Reader(blob)

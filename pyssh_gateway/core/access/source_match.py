@@ -1,7 +1,7 @@
 """Which addresses a key may be used from: the patterns of `from=` (sshd(8)), matched as sshd matches them.
 
-Addresses only. Names are never looked up (sshd's default, `UseDNS no`), because whoever owns an address says what its
-name is; a pattern that is a name matches nobody. This module does not know whose address it is given.
+Addresses only. Names are never looked up (sshd's default, `UseDNS no`), because the owner of an address chooses its
+name; a pattern that is a name matches nobody. This module does not know whose address it is given.
 """
 
 import ipaddress
@@ -24,7 +24,7 @@ _HEX_LETTER = re.compile(r"[A-Fa-f]", re.ASCII)
 
 
 class _Network(NamedTuple):
-    """Addresses of a version that begin alike: what is left of them without their last `free` bits is `start`."""
+    """A network of one IP version: addresses that, without their last `free` bits, are equal to `start`."""
 
     version: int
     free: int
@@ -36,15 +36,15 @@ class _Network(NamedTuple):
 
 
 class PatternError(ValueError):
-    """Text that is no list of patterns. The text of the error says why, for the person who wrote it."""
+    """Text that is not a list of patterns. The text of the error says why, for the person who wrote it."""
 
 
 def split(text: str) -> tuple[str, ...]:
     """The patterns of the comma-separated list `text`.
 
-    Raises `PatternError` for what sshd refuses (nothing between two commas, bits set beyond a network's mask) and for
-    what it takes and then never matches, of which an exclusion would silently exclude nobody: a malformed address or
-    network, a space, and with a `!` in front also a name.
+    Raises `PatternError` for what sshd refuses (nothing between two commas, bits set beyond a network's mask), and for
+    what sshd takes but never matches: a malformed address or network, a space, and a name after a `!`. An exclusion
+    written like that would silently exclude nobody.
     """
     patterns = tuple(text.split(","))
     if len(patterns) > MAX_PATTERNS:
@@ -55,11 +55,11 @@ def split(text: str) -> tuple[str, ...]:
 
 
 def matches(patterns: tuple[str, ...], address: str) -> bool:
-    """Whether `address` matches one of `patterns` and no negated one; no patterns are matched by every address.
+    """Whether `address` matches one of `patterns` and no negated one; without patterns, every address matches.
 
     Follows addr_match_list (OpenSSH's addrmatch.c): an address or network is compared as a number, anything else as
     text in which `*` stands for any characters and `?` for one. An IPv4-mapped IPv6 address counts as the IPv4 address
-    and a zone (`%eth0`) does not count. If `address` is none, or a pattern is malformed, nothing matches.
+    and a zone (`%eth0`) does not count. If `address` is not an address, or a pattern is malformed, nothing matches.
     """
     if not patterns:
         return True
@@ -90,7 +90,7 @@ def wildcard(pattern: str, text: str) -> bool:
         elif at < len(pattern) and pattern[at] in ("?", text[position]):
             at += 1
             position += 1
-        elif star >= 0:  # let it stand for one character more; no earlier one needs to be tried again
+        elif star >= 0:  # let the last `*` stand for one character more; earlier ones need not be tried again
             resumed += 1
             at, position = star + 1, resumed
         else:
@@ -128,14 +128,14 @@ def _network(address: _Address | None, length: str, shown: str) -> _Network:
     free = address.max_prefixlen - int(length)
     if int(address) & ((1 << free) - 1):
         raise PatternError(f"{shown} has bits set beyond its mask")
-    address = _plain(address)  # one with a prefix shorter than ::ffff:0:0/96 would have bits set beyond its mask
+    address = _plain(address)  # a prefix shorter than ::ffff:0:0/96 would have bits set beyond its mask
     return _Network(address.version, free, int(address) >> free)
 
 
 def _is_name(body: str, has_wildcard: bool) -> bool:
     if _NOT_IN_ADDRESSES.search(body):
         return True
-    # Letters and dots together are in no address as text: the mapped ones, which have both, count as IPv4.
+    # No address text has letters and dots together: mapped addresses, which would, count as IPv4.
     return _HEX_LETTER.search(body) is not None and ("." in body or not (has_wildcard or ":" in body))
 
 

@@ -6,7 +6,7 @@ class MalformedError(ValueError):
 
 
 class Reader:
-    """Takes values off the front of `data`. What is cut off raises MalformedError."""
+    """Takes values off the front of `data`. Raises MalformedError where the data ends too early."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -35,7 +35,7 @@ class Reader:
         return self.take(self.number(4))
 
     def mpint(self) -> int:
-        """A number of any size, which may be negative and longer than it has to be."""
+        """A number of any size, which may be negative and have unnecessary leading bytes."""
         return int.from_bytes(self.string(), "big", signed=True)
 
     def end(self) -> None:

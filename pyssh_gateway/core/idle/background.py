@@ -1,10 +1,10 @@
-"""Whether what sessions have left behind is at work, and for how long that holds the machine.
+"""Whether processes that sessions have left behind are working, and for how long that keeps the machine up.
 
-Pure: it is given samples of the processes and a clock. It knows neither where samples come from nor who is on.
+Pure: it is given samples of the processes and a clock. It knows neither the samples' origin nor the connections.
 
-Processor time and I/O of a process count those of its children that it has waited for, as the kernel counts them. So a
-build's thousand short compilers are not missed between two samples: what they used shows at the make that waited for
-them.
+Processor time and I/O of a process count those of its children that it has waited for, as the kernel counts them. So
+the thousand short compiler runs of a build are not missed between two samples: their usage is counted at the make that
+waited for them.
 """
 
 from collections import defaultdict
@@ -12,41 +12,42 @@ from collections import defaultdict
 import msgspec
 
 IO_BYTES_PER_SECOND = 1024 * 1024
-"""From how much read from disks or written to them a second is work on its own. An editor's server that is left behind
-writes some kilobytes of log and state; a backup, a copy or a download that is worth a running machine moves more."""
+"""Disk I/O of so many bytes a second is work, whatever the processor time. An editor's server that is left behind
+writes some kilobytes of log and state; a backup, copy or download that deserves a running machine moves more."""
 
 INTERVAL_SECONDS = 15.0
-"""How long the time between two samples is at most: long enough for a short peak of something idle to be no work (10 %
-of a processor are 1.5 s in it), short enough beside the usual idle timeout of a minute."""
+"""The longest time between two samples: long enough that a short peak of an idle program does not count as work (10 %
+of a processor is 1.5 s of it), and short compared with the usual idle timeout of a minute."""
 
 INTERVALS_IN_IDLE = 3
-"""An idle timeout has at least so many intervals, so that work is seen before the machine would stop."""
+"""An idle timeout has at least so many intervals, so that work is detected before the machine would stop."""
 
 QUIET_INTERVALS = 2
-"""After so many intervals without work in a row it is over. A build that waits for a download is not, at once."""
+"""Work is over after so many intervals in a row without it; so a build may wait for a download for a moment."""
 
 FIRST_HOLD = 3
 LONGEST_HOLD = 20
-"""For how many intervals a first sight of work holds, and at most a renewal. The first is one more than it takes to see
-that it is over. Each renewal is a line in the log and twice as long as the one before, so that a night's build makes a
-dozen lines an hour; the longest, five minutes, is what a watcher that died would cost."""
+"""For how many intervals work holds the machine when it is first detected, and at most for each renewal. The first is
+one more than it takes to notice the end of work. Each renewal is a line in the log and twice as long as the one before,
+so that a night's build makes a dozen lines an hour. If the watcher dies, the machine stays up for the longest, five
+minutes."""
 
 NAMES = 3
-"""How many programs are named."""
+"""How many programs a `Work` names."""
 
 _MAX_DEPTH = 64
-"""How many generations up somebody is looked for who waited for a process: more than any build has (make in make in a
-shell), and few enough for a chain that somebody made on purpose to cost nothing."""
+"""How many generations of parents are searched for the one that waited for a process: more than any build has (make in
+make in a shell), and few enough that a chain made on purpose costs nothing."""
 
 _TICK = 0.01
-"""By how many seconds a start, which the kernel tells in hundredths, may seem earlier than it was."""
+"""By how many seconds a start time may be too early: the kernel gives it in hundredths."""
 
 
 class Process(msgspec.Struct, frozen=True, array_like=True):
-    """A process as it stands. `started` is in seconds since the boot and tells it from a later one of the same `pid`.
+    """The state of a process. `started`, in seconds since the boot, distinguishes it from a later one with its `pid`.
 
-    `cpu` is in seconds, `io` in bytes from and to disks; both with what the children used that it has waited for. `tty`
-    is its terminal below /dev, if that is a pty.
+    `cpu` is in seconds, `io` in bytes from and to disks; both include the children that it has waited for. `tty` is its
+    terminal below /dev, if that is a pty.
     """
 
     pid: int
@@ -60,16 +61,16 @@ class Process(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """All processes that sessions have left, or some of them if they are very many, at `at` seconds since the boot."""
+    """The processes that sessions have left behind (some, if there are very many), at `at` seconds since the boot."""
 
     at: float
     processes: tuple[Process, ...]
 
 
 class Work(msgspec.Struct, frozen=True):
-    """What was done between two samples: `cpu` is processors (1.0 is one all the time), `io` bytes a second.
+    """The work between two samples: `cpu` is in processors (1.0 is one all the time), `io` in bytes a second.
 
-    `names` are the programs that did most of it, the busiest first, and `uids` whose they are.
+    `names` are the programs that did most of it, the busiest first, and `uids` their accounts.
     """
 
     cpu: float
@@ -85,7 +86,7 @@ class Hold(msgspec.Struct, frozen=True):
 
 
 class Over(msgspec.Struct, frozen=True):
-    """It does not any more: it has stopped, or (`limit`) it has held for as long as it may."""
+    """The work does not hold the machine any more: it has stopped, or (`limit`) it has used up its time."""
 
     limit: bool
 
@@ -96,7 +97,7 @@ def interval(idle_timeout: float) -> float:
 
 
 def work_between(before: Sample, after: Sample, percent: float) -> Work | None:
-    """What was done between the two samples, if it is work: more than `percent` of one processor, or much I/O."""
+    """The work between two samples: more than `percent` of one processor, or much I/O. None if there was less."""
     seconds = after.at - before.at
     if seconds <= 0:
         return None
@@ -105,7 +106,7 @@ def work_between(before: Sample, after: Sample, percent: float) -> Work | None:
     io = sum(share[2] for share in shares) / seconds
     if cpu * 100 <= percent and io <= IO_BYTES_PER_SECOND:
         return None
-    # Both on one scale, on which 1 is just work.
+    # Both on one scale, on which 1 is the threshold of work.
     busy = [(cpu * 100 / percent + io / IO_BYTES_PER_SECOND, process) for process, cpu, io in shares if cpu or io]
     busiest = [process for _, process in sorted(busy, key=lambda entry: entry[0], reverse=True)]
     names = tuple(dict.fromkeys(process.name for process in busiest))[:NAMES]
@@ -130,7 +131,7 @@ def _shares(before: Sample, after: Sample) -> list[tuple[Process, float, int]]:
     def survives(process: Process) -> bool:
         return process.pid in has and has[process.pid].started == process.started
 
-    # What was used before the first sample, by processes that have ended since, and shows at who waited for them now.
+    # Usage before the first sample, including that of ended processes: a parent that waited for one includes it.
     old_cpu: defaultdict[int, float] = defaultdict(float)
     old_io: defaultdict[int, int] = defaultdict(int)
     for process in before.processes:
@@ -150,19 +151,19 @@ def _shares(before: Sample, after: Sample) -> list[tuple[Process, float, int]]:
     for process in after.processes:
         earlier = had.get(process.pid)
         if earlier is not None and survives(earlier):
-            # Nobody need wait for a child, and then there is less than was expected.
+            # A parent need not wait for its child; then the difference is smaller than expected, and may be negative.
             cpu, io = process.cpu - old_cpu[process.pid], process.io - old_io[process.pid]
             shares.append((process, max(cpu, 0.0), max(io, 0)))
         elif process.started >= before.at - _TICK:
             shares.append((process, process.cpu, process.io))
-        # What is older and was not seen before was left out of the first sample: nobody knows what it did since.
+        # An older process that is not in the first sample was left out there: its usage since then is unknown.
     return shares
 
 
 class Vigil:
-    """From judgement to judgement: when work begins to hold the machine, for how long, and when that is over.
+    """Decides after each interval whether work begins to hold the machine, for how long, and when that ends.
 
-    `interval` is the time between two judgements, `maximum` for how long work may hold after nobody else does.
+    `interval` is the seconds between two calls, `maximum` how long work may hold when no other reason is left.
     """
 
     def __init__(self, interval: float, maximum: float) -> None:
@@ -174,12 +175,12 @@ class Vigil:
         self._quiet = 0
 
     def begin(self, now: float) -> None:
-        """From now on nobody else keeps the machine up. What still holds it from an earlier time goes on."""
+        """From now on no other reason keeps the machine up. A hold from an earlier time continues."""
         self._limit = now + self._maximum
         self._quiet = 0
 
     def is_spent(self, now: float) -> bool:
-        """Whether work may not hold the machine any more until somebody has come and gone."""
+        """Whether work has used up its time: it may hold again only after another reason has come and gone."""
         return now >= self._limit
 
     def see(self, *, worked: bool, now: float) -> Hold | Over | None:
@@ -195,7 +196,7 @@ class Vigil:
             self._held_until = 0.0
             return Over(limit=False)
         self._quiet = 0
-        # It is to last until it would be seen that it is over; and it can't be made to last longer than the limit.
+        # A hold has to last until the end of work would be noticed, but never beyond the limit.
         if self._held_until >= min(now + FIRST_HOLD * self._interval, self._limit):
             return None
         longest = LONGEST_HOLD * self._interval

@@ -1,6 +1,6 @@
-"""Sentences about the machine's being awake: at login, and for whoever asks why it is up or why it stopped.
+"""Sentences about why the machine is up or why it stopped: for logins, and for the command `why`.
 
-Pure: the facts come in, and times as local ones. Nothing here decides anything.
+Pure: the facts and local times come in. Nothing is decided here.
 """
 
 from datetime import datetime
@@ -14,10 +14,10 @@ from pyssh_gateway.events import Identity
 MINUTE, DAY = 60, 86400
 
 COUNTED_DOWN = 10 * MINUTE
-"""Below this, the seconds that are left are told: a minute may be nearly two otherwise."""
+"""Below this, the remaining time is given with seconds: without them, "1 minute" could be nearly two."""
 
 JUST_NOW = 10
-"""Seconds after the start in which a login is the one that the machine was started for."""
+"""A login within so many seconds after the start is taken for the one for which the machine was started."""
 
 
 class LastLogin(msgspec.Struct, frozen=True):
@@ -28,16 +28,16 @@ class LastLogin(msgspec.Struct, frozen=True):
 
 
 def time_span(seconds: float) -> str:
-    """A time that was measured, for people: seconds below a minute, minutes below a day, else hours.
+    """A measured time span, for people: seconds below a minute, minutes below a day, else hours.
 
-    What is configured is told as it is (`format_duration`), or it would be two different times in two sentences.
+    Configured times are shown exactly (`format_duration`) instead, or two sentences could give different times.
     """
     step = 1 if seconds < MINUTE else MINUTE if seconds < DAY else 60 * MINUTE
     return format_duration(int(seconds) // step * step)
 
 
 def countdown(seconds: float) -> str:
-    """A time that is left, for people."""
+    """A remaining time, for people."""
     return format_duration(int(seconds)) if seconds < COUNTED_DOWN else time_span(seconds)
 
 
@@ -67,10 +67,10 @@ def stop_reason(reason: str, detail: str) -> str:
 def greeting(
     *, now: datetime, since: datetime, woken_by: str, policy: str, who: Identity, last: LastLogin | None
 ) -> bytes:
-    """What somebody reads who logs in, in whole lines.
+    """The text that is shown at a login, in whole lines.
 
-    `since` is when the machine was started, `woken_by` the address of whoever came first. All of it is the server's own
-    words but addresses, which are parsed, and the person's name, which has visible characters only.
+    `since` is when the machine was started, `woken_by` the address of the first client. The text is safe to print:
+    except for the server's own words it has only parsed addresses, and the person's name in visible characters.
     """
     seconds = (now - since).total_seconds()
     awake = f"Awake for {time_span(seconds)}" if seconds >= JUST_NOW else "Just started"

@@ -1,8 +1,8 @@
-"""How long a hold is to be, as people write it: the words that say so, and those behind them, which are the reason.
+"""The parser of a hold's length as people write it: the words of the length, and the words after it, the reason.
 
 A length is one word with units (`30m`, `2h`, `1h30m`, `90min`) or numbers and units in turn (`2 hours`, `1 hour 30
-minutes`), which may also stand in one quoted word. Nothing is guessed: a number without a unit is an error, and so are
-words that could be more of the length or the beginning of the reason.
+minutes`), which may also stand in one quoted word. Nothing is guessed: a number without a unit is an error, as are
+words that could belong to the length or to the reason.
 """
 
 import re
@@ -21,7 +21,7 @@ _UNITS = {
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 _UNIT_OF = {name: unit for unit, names in _UNITS.items() for name in names}
 
-# re.ASCII, or \d would take any script's digits. More digits are no length of time.
+# re.ASCII, because \d would match the digits of any script. A number with more digits is not a length of time.
 _NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,3})?", re.ASCII)
 _PIECE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)([a-z]+)", re.ASCII)
 
@@ -40,7 +40,7 @@ class NoLength(Exception):
 
 
 def split(words: Sequence[str]) -> tuple[float | None, tuple[str, ...]]:
-    """The length in seconds, None if there are no words, and the words behind it. Raises NoLength."""
+    """The length in seconds, None if there are no words, and the words after it. Raises NoLength."""
     if not words:
         return None, ()
     first = words[0]
@@ -71,7 +71,7 @@ def split(words: Sequence[str]) -> tuple[float | None, tuple[str, ...]]:
 
 
 def _in_turn(words: Sequence[str]) -> tuple[_Pieces, int]:
-    """Numbers and units in turn, and how many words they are."""
+    """The alternating numbers and units at the start of `words`, and how many words they take."""
     pieces: _Pieces = []
     taken = 0
     while taken + 1 < len(words) and _NUMBER.fullmatch(words[taken]) and words[taken + 1] in _UNIT_OF:
@@ -81,7 +81,7 @@ def _in_turn(words: Sequence[str]) -> tuple[_Pieces, int]:
 
 
 def _in_one(word: str) -> _Pieces:
-    """The pieces of a word such as 1h30m; none if it is something else."""
+    """The pieces of a word such as 1h30m; empty if it is something else."""
     found = _PIECE.findall(word)
     if "".join(number + name for number, name in found) != word or not all(name in _UNIT_OF for _, name in found):
         return []

@@ -1,7 +1,7 @@
-"""Holds: what may be asked to keep the machine up, for how long, whose it is, and what of it outlives a crash.
+"""Holds, with which accounts keep the machine up: their limits, their owners, and how they survive a crash.
 
-A hold always ends: when its time is over, when it is released, or when the process that it is for has ended. Pure: the
-clock, the identifiers and what is known of a process come in.
+A hold always ends: when its time is over, when it is released, or when its process has ended. Pure: the clock, the
+identifiers and the facts about a process come in.
 """
 
 from collections.abc import Sequence
@@ -14,27 +14,27 @@ MAX_PER_ACCOUNT = 32
 """Holds of one account at a time: a job on each processor of a large machine, with a hold each."""
 
 MAX_HOLDS = 128
-"""Holds in all; each is a timer, perhaps a descriptor, and a line for whoever asks why the machine is up."""
+"""Holds in all; each is a timer, perhaps a descriptor, and a line in the answer to `why`."""
 
 MAX_REASON = 200
-"""Characters kept of a reason: two lines of a terminal. Everybody who asks reads all of them."""
+"""Characters kept of a reason: two lines of a terminal. The answer to `why` has the reasons of all holds."""
 
 NO_REASON = "no reason given"
 
 MAX_STATE_BYTES = 256 * 1024
-"""What is written down of all holds at most: four times what `MAX_HOLDS` with the longest reasons take."""
+"""The largest stored state of all holds: four times the size of `MAX_HOLDS` with the longest reasons."""
 
 
 class NotGranted(Exception):
-    """What was asked can't be; one line for a person."""
+    """The request can't be granted; the text is one line for a person."""
 
 
 class Hold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Somebody holds the machine up from `since` until `until`, Unix times.
+    """A hold from `since` until `until`, Unix times.
 
-    `uid` may end it. `pid` is the process that it is for, and `started` when that began, in the kernel's clock ticks:
-    the two together mean one process and no later one. 0 for both: the hold is for a time alone; 0 for `started`
-    alone: it could not be known.
+    `uid` may end it. `pid` is the process for which it is held, and `started` its start in the kernel's clock ticks:
+    together they identify one process, even if the pid is reused. 0 for both: the hold is only for a time; 0 for
+    `started` alone: the start could not be determined.
     """
 
     id: str
@@ -48,7 +48,7 @@ class Hold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Wish(msgspec.Struct, frozen=True):
-    """What is asked for by the account `user`. `seconds` None: as long as may be. `pid`, `started`: as in `Hold`."""
+    """A hold that the account `user` requests. `seconds` None: as long as permitted. `pid`, `started`: see `Hold`."""
 
     uid: int
     user: str
@@ -59,7 +59,7 @@ class Wish(msgspec.Struct, frozen=True):
 
 
 def grant(wish: Wish, holds: Sequence[Hold], *, limit: float, now: float, id_: str) -> Hold:
-    """The hold that is wished for, beside `holds`, for at most `limit` seconds. Raises NotGranted."""
+    """The requested hold, in addition to `holds`, for at most `limit` seconds. Raises NotGranted."""
     seconds = limit if wish.seconds is None else wish.seconds
     if not 0 < seconds <= limit:
         longest = format_duration(limit)
@@ -85,7 +85,7 @@ def grant(wish: Wish, holds: Sequence[Hold], *, limit: float, now: float, id_: s
 
 
 def clean_reason(text: str) -> str:
-    """A reason as it is kept: one line, visible characters, `MAX_REASON` of them at most."""
+    """A reason as it is stored: one line of visible characters, at most `MAX_REASON`."""
     line = " ".join(text[: 4 * MAX_REASON].split())
     visible = "".join(char if char.isprintable() else "?" for char in line)
     return (visible if len(visible) <= MAX_REASON else visible[: MAX_REASON - 1] + "…") or NO_REASON
@@ -99,7 +99,7 @@ def to_release(holds: Sequence[Hold], *, uid: int, any_account: bool, hold: str,
     own = tuple(one for one in holds if one.uid == uid)
     if hold:
         found = tuple(one for one in holds if one.id == hold)
-        # Somebody else's is refused like one that is not there: `why` says which there are.
+        # Another account's hold is refused like one that does not exist; `why` lists the holds.
         if not found or (found[0].uid != uid and not any_account):
             raise NotGranted(f"you have no hold {hold}: pyssh-gateway why shows the holds that there are")
         return found
@@ -114,14 +114,14 @@ def to_release(holds: Sequence[Hold], *, uid: int, any_account: bool, hold: str,
 
 
 def encode(holds: Sequence[Hold]) -> bytes:
-    """The holds as they are written down for the next monitor."""
+    """The holds, encoded for the next monitor."""
     return msgspec.json.encode(holds) + b"\n"
 
 
 def decode(data: bytes, *, limit: float, now: float) -> tuple[Hold, ...]:
-    """What was written down, with ends that are no further away than they may be; nothing if it is no such text.
+    """The stored holds, with their ends limited to `limit` seconds from `now`; none if `data` is malformed.
 
-    Holds that are over are among them: somebody has to be told of their end.
+    Expired holds are included, so that their end is still reported.
     """
     try:
         found = msgspec.json.decode(data, type=tuple[Hold, ...])
@@ -134,6 +134,7 @@ def decode(data: bytes, *, limit: float, now: float) -> tuple[Hold, ...]:
 def is_same_process(hold: Hold, started: int | None) -> bool:
     """Whether the process that has the hold's `pid` now, and began at `started`, is the one that it is for.
 
-    None: there is none. What could not be known is not guessed: the number may be another process's by now.
+    `started` None: there is no such process. If the hold's own start is unknown, the answer is no: the pid may have
+    been reused.
     """
     return started is not None and hold.started != 0 and hold.started == started

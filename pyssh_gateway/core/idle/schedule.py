@@ -22,7 +22,7 @@ class Hours(msgspec.Struct, frozen=True):
 
 
 def parse_hours(text: str) -> Hours | None:
-    """What `mon-fri 08:00-18:00`, `sat 09:00-12:00` or `22:00-24:00` (every day) means; None if it is none of these."""
+    """Parse `mon-fri 08:00-18:00`, `sat 09:00-12:00` or `22:00-24:00` (every day); None if `text` has another form."""
     match = _HOURS.fullmatch(text)
     if match is None:
         return None
@@ -38,7 +38,7 @@ def parse_hours(text: str) -> Hours | None:
 
 
 def up_until(hours: tuple[Hours, ...], now: datetime) -> tuple[datetime, str] | None:
-    """When the hours that it is now end, and which they are; None outside of all hours. `now` is local time."""
+    """The end of the hours that contain `now`, and their text; None outside of all hours. `now` is local time."""
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     minute = (now - midnight).total_seconds() / 60
     ends = [

@@ -1,14 +1,14 @@
-"""How a stop is told to those whom it hits, how its time is divided, and whether the machine was away meanwhile."""
+"""The messages of a stop to clients, how its time is divided, and whether the machine was suspended meanwhile."""
 
 import msgspec
 
 AWAY_SECONDS = 1.0
-"""What a wait may take too long, or the clocks drift apart, before that means that the machine stood still. A busy one
-makes us late, too; taken for a suspended one, it waits for its idle time once more."""
+"""By how much a wait may be late, or the clocks may drift apart, before the machine counts as suspended. A busy machine
+causes delays, too; if it is mistaken for a suspended one, its idle time merely starts again."""
 
 
 class Farewell(msgspec.Struct, frozen=True):
-    """What is said: on the screens of terminals, and in the disconnect message of every connection."""
+    """The texts of a stop: for the screens of terminals, and for the disconnect message of every connection."""
 
     screen: str
     message: str
@@ -19,7 +19,7 @@ SPAWNER_GONE = "the spawner is gone"
 
 
 def farewell(reason: str, action: str, detail: str = "") -> Farewell:
-    """The words for a stop for `reason` ("idle" or "signal") by a server whose `stop.action` is `action`.
+    """The texts of a stop for `reason` ("idle" or "signal") by a server whose `stop.action` is `action`.
 
     `detail` is the signal's name, or `SPAWNER_GONE`. SIGTERM is what service managers and platforms send.
     """
@@ -39,10 +39,10 @@ def farewell(reason: str, action: str, detail: str = "") -> Farewell:
 
 
 def session_seconds(reason: str, drain: float, hook_timeout: float, hooks: int) -> float:
-    """For how long the sessions may take to end, of a stop for `reason` that has so many hooks to run after them.
+    """For how long the sessions may take to end in a stop for `reason`, with `hooks` hooks to run after them.
 
-    After a signal there is `drain` for everything, since the platform kills what is late. The sessions come first, as
-    the hooks are to find what they have written, and leave the hooks what these may take, but half of it at most.
+    After a signal, `drain` seconds are all there is, since the platform then kills the server. The sessions end first,
+    because the hooks need what they have written, and leave the hooks `hook_timeout`, but at most half of `drain`.
     """
     return drain - min(hook_timeout, drain / 2) if hooks and reason == "signal" else drain
 
@@ -60,10 +60,10 @@ class Clocks(msgspec.Struct, frozen=True):
 
 
 def away(before: Clocks, after: Clocks, slept: float) -> float:
-    """For how many seconds the machine stood still between two looks that were to be `slept` seconds apart; 0: it ran.
+    """For how many seconds the machine was suspended between two looks planned `slept` seconds apart; 0: it ran.
 
-    Whether a machine's steady clock runs on while it is suspended depends on what suspends it, so either may tell. A
-    clock that was set back tells nothing.
+    Whether the steady clock continues during a suspend depends on the platform, so either clock may show it. A clock
+    that was set back shows nothing.
     """
     seconds = max(after.steady - before.steady, after.wall - before.wall) - slept
     return seconds if seconds > AWAY_SECONDS else 0.0

@@ -1,8 +1,8 @@
-"""Whether somebody is at a terminal that no connection of ours leads to: mosh, whose SSH connection only starts it.
+"""Whether a person uses a terminal without a connection of ours: mosh, whose SSH connection only starts it.
 
-Such a terminal belongs to what a session has left behind. A person shows by what they type: its device's access time is
-that of the last key that a program read from it (`w` shows idle times by it). Output shows nothing, a clock writes too.
-A login record shows a mosh client that is connected, where there are such records. Pure: it is given the terminals.
+Such a terminal belongs to processes that a session has left behind. Typing reveals a person: the device's access time
+is that of the last key that a program read from it (`w` computes idle times from it). Output does not: a clock writes,
+too. A login record shows a connected mosh client, where there are such records. Pure: it is given the terminals.
 """
 
 import re
@@ -13,11 +13,11 @@ import msgspec
 from pyssh_gateway.core.idle.background import Sample
 
 PAUSE_SECONDS = 300.0
-"""How long somebody may think without being taken for gone, where no other time is set (`idle.client_idle`): as long as
-a lost SSH client counts as on (`session.keepalive` times `session.keepalive_misses`)."""
+"""How long a person may type nothing without counting as gone, unless `idle.client_idle` is set: as long as a lost SSH
+client counts as connected (`session.keepalive` times `session.keepalive_misses`)."""
 
 CLOCK_SECONDS = 8.0
-"""By how much a key may be later than the terminal's access time: the kernel does not show it more exactly (tty_io.c,
+"""By how much a key press may be later than the terminal's access time, which the kernel rounds (tty_io.c,
 tty_update_time)."""
 
 MOSH_SERVER = "mosh-server"
@@ -26,15 +26,15 @@ _FIRST_PTS_MAJOR, _PTS_MAJORS = 136, 8
 """UNIX98_PTY_SLAVE_MAJOR and UNIX98_PTY_MAJOR_COUNT of the kernel's major.h."""
 
 _BY_MOSH = re.compile(r".* via mosh \[([0-9]{1,10})\]")
-"""What mosh-server writes into the record's host while it hears from its client (mosh-server.cc). When it has not for
-half a minute, it writes "mosh [pid]"."""
+"""What mosh-server writes into the record's host field while it hears from its client (mosh-server.cc). After half a
+minute without the client, it writes "mosh [pid]"."""
 
 
 class Terminal(msgspec.Struct, frozen=True):
-    """A terminal: its name below /dev, whose it is, and the name of the program behind it.
+    """A terminal: its name below /dev, its owner, and the name of the program behind it.
 
-    `typed` is the time (Unix) of the last key, or while there was none, `made`, that of its making. `connected`: a
-    record says that its client is there.
+    `typed` is the Unix time of the last key, or while there was none, equal to `made`, the time of its creation.
+    `connected`: a login record says that its client is connected.
     """
 
     line: str
@@ -46,7 +46,7 @@ class Terminal(msgspec.Struct, frozen=True):
 
 
 def line_of(number: int) -> str:
-    """The terminal with the device number `number`, as /proc/PID/stat has it (tty_nr); empty if it is no pty."""
+    """The terminal with the device number `number`, as in /proc/PID/stat (tty_nr); empty if it is not a pty."""
     # MKDEV's 32 bits (kdev_t.h, new_encode_dev): minor numbers on both sides of the major one.
     major, minor = number >> 8 & 0xFFF, number & 0xFF | number >> 12 & 0xFFF00
     if not _FIRST_PTS_MAJOR <= major < _FIRST_PTS_MAJOR + _PTS_MAJORS:
@@ -55,7 +55,7 @@ def line_of(number: int) -> str:
 
 
 def left_behind(sample: Sample, ours: Iterable[str]) -> dict[str, tuple[int, str]]:
-    """The terminals of the sample's processes that are not `ours`: whose each is, and what is behind it."""
+    """The terminals of the sample's processes that are not `ours`: the owner of each, and the program behind it."""
     by_pid = {process.pid: process for process in sample.processes}
     known, found = set(ours), dict[str, tuple[int, str]]()
     for process in sorted(sample.processes, key=lambda one: one.started):
@@ -66,7 +66,7 @@ def left_behind(sample: Sample, ours: Iterable[str]) -> dict[str, tuple[int, str
 
 
 def connected_by_mosh(hosts: Mapping[str, str], sample: Sample) -> frozenset[str]:
-    """The terminals of which `hosts`, by line, says that a mosh client is there, if its server is in the sample."""
+    """The terminals with a connected mosh client by `hosts` (line -> host field), if its server is in the sample."""
     servers = {process.pid for process in sample.processes if process.name == MOSH_SERVER}
     found = {line: _BY_MOSH.fullmatch(host) for line, host in hosts.items()}
     return frozenset(line for line, match in found.items() if match is not None and int(match[1]) in servers)
@@ -75,9 +75,9 @@ def connected_by_mosh(hosts: Mapping[str, str], sample: Sample) -> frozenset[str
 def used(
     terminals: Iterable[Terminal], *, now: float, since: float, timeout: float, client_idle: float | None
 ) -> tuple[Terminal, ...]:
-    """Those that somebody is at, at `now` (Unix time), who has not been on by a connection since `since`.
+    """The terminals in use at `now` (Unix time) without a connection; the last connection ended at `since`.
 
-    What was typed before that, came by the connection: a detached tmux is at nobody's hands. mosh's person need not
+    Keys from before `since` came through that connection: nobody uses a detached tmux. With mosh, the person need not
     have typed anything yet.
     """
     pause = max(timeout, PAUSE_SECONDS) if client_idle is None else client_idle

@@ -1,10 +1,10 @@
 """Whether the machine is needed: the reasons for which it stays up, each with its end, and when it may stop.
 
-Decided from events and a clock. A reason is something that a person would name: somebody is on, a hold, a build in
-the background, hours in which the machine stays up. While there is one, the machine is not idle; when the last one has
-ended, the time to the stop begins. Three things only move that time: a client that was lost without a goodbye may be
-coming back, as may be whom a crash of the server has cut off, and a machine that has just been started may be waiting
-for who started it. Whether it has just been started, and by whom, is decided in `wake`.
+Decided from events and a clock. A reason is something that a person would name: an open connection, a hold, a build in
+the background, hours in which the machine stays up. While there is a reason, the machine is not idle; when the last one
+has ended, the idle time begins. Three things are no reasons and only delay the stop: a client whose connection was lost
+without a goodbye, or was cut off by a crash of the server, may come back; and a machine that has just been started
+waits for the login of the person who started it. Whether it has just been started, and by whom, is decided in `wake`.
 """
 
 from typing import Literal
@@ -29,13 +29,13 @@ from pyssh_gateway.events import (
 )
 
 TICK_SECONDS = 5
-"""How often it is said that nobody is on."""
+"""Seconds between two reports that the machine is idle."""
 
 WARNINGS = (60, 10)
-"""Seconds before a stop at which those are told whom it will hit: clients that are on and not used."""
+"""Seconds before a stop at which clients that are connected but not used are warned."""
 
 CRASHED = "crashed"
-"""Under which name those are waited for whose login a crash has cut off. A lost client's has a space in it."""
+"""The name under which clients cut off by a crash are awaited. A lost client's name differs: it has a space."""
 
 Kind = Literal["connection", "hold", "terminal", "background", "schedule", "lost", "boot"]
 
@@ -43,8 +43,8 @@ Kind = Literal["connection", "hold", "terminal", "background", "schedule", "lost
 class IdlePolicy(msgspec.Struct, frozen=True):
     """The rules, in seconds. `timeout` None: never stop.
 
-    `boot_grace` is the time that a machine waits for its first login, None for the same as `timeout`. `lost_grace` is
-    how long a client that was lost without a goodbye is waited for.
+    `boot_grace` is how long a machine waits for its first login, None for the same as `timeout`. `lost_grace` is how
+    long the machine waits for a client that was lost without a goodbye.
     """
 
     timeout: float | None
@@ -53,7 +53,7 @@ class IdlePolicy(msgspec.Struct, frozen=True):
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """Why the machine is up. `until` is on the tracker's clock, None: until something happens that ends it."""
+    """A reason why the machine is up. `until` is on the tracker's clock, None: until an event ends the reason."""
 
     kind: Kind
     text: str
@@ -74,13 +74,13 @@ class Tick(msgspec.Struct, frozen=True):
 
 
 class Warn(msgspec.Struct, frozen=True):
-    """In `seconds` the machine stops, and there are clients on that are not used."""
+    """The machine stops in `seconds`, and unused clients are still connected."""
 
     seconds: float
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """The machine has not been needed for `idle` seconds, which is as long as it may. `why` is for people."""
+    """The machine has not been needed for `idle` seconds, so its time is up. `why` is for people."""
 
     idle: float
     why: str
@@ -89,8 +89,8 @@ class Stop(msgspec.Struct, frozen=True):
 class IdleTracker:
     """Follows the event stream and says whether the machine is needed, why, and for how long it has not been.
 
-    `now` is any clock that does not jump, and starts the first idle period: nobody is on at boot. `wake` is fed by
-    others, and has seen an event before the tracker does.
+    `now` is any clock that does not jump, and begins the first idle period: nobody is connected at boot. The caller
+    passes every event to `wake` first, and then to the tracker.
     """
 
     def __init__(self, policy: IdlePolicy, wake: Wake, now: float) -> None:
@@ -112,9 +112,9 @@ class IdleTracker:
         self._observe_machine(event, now)
 
     def fall_behind(self, seconds: float, now: float) -> None:
-        """The clock has fallen behind the time of day: what ends at one ends earlier. Idle time starts anew.
+        """The clock has fallen behind the time of day, so reasons end earlier on it. Idle time starts anew.
 
-        Whatever is observed later has its end on the clock as it is now.
+        Events that are observed later have their ends on the corrected clock already.
         """
         for name, reason in self._needed.items():
             if reason.until is not None:
@@ -123,9 +123,10 @@ class IdleTracker:
         self._begin_idle(now)
 
     def follow(self, policy: IdlePolicy, *, usage: bool, schedule: bool, background: bool, now: float) -> None:
-        """Go by other rules from now on. What is false has changed with them, and what it said before counts no more.
+        """Apply other rules from now on. Reasons whose flag is false are void, because their rules have changed.
 
-        `usage`: who is not used; `schedule`: the hours in which the machine stays up; `background`: what works in it.
+        `usage`: which clients are unused; `schedule`: the hours in which the machine stays up; `background`: background
+        work.
         """
         self._policy = policy
         if not usage:
@@ -197,7 +198,7 @@ class IdleTracker:
             self._begin_idle(now)
 
     def _expire(self, now: float) -> None:
-        """Let go of what has ended by itself. The idle time begins when the last of it ended, not when we look."""
+        """Remove reasons that have ended by themselves. The idle time begins with the end of the last one, not now."""
         ended = {name: reason for name, reason in self._needed.items() if _is_over(reason, now)}
         for name in ended:
             del self._needed[name]
@@ -214,12 +215,12 @@ class IdleTracker:
 
     @property
     def in_use(self) -> bool:
-        """Whether there is a reason, by the last look."""
+        """Whether there was a reason when reasons were last updated."""
         return bool(self._needed)
 
     @property
     def quiet(self) -> tuple[str, ...]:
-        """Who is on without being a reason, for want of use, in the order in which that began."""
+        """The clients that are connected but, for lack of use, no reason to stay up, in the order of that."""
         return tuple(reason.text for reason in self._quiet.values())
 
     def poll(self, now: float) -> Stay | Tick | Warn | Stop:
@@ -248,7 +249,7 @@ class IdleTracker:
         return Stay(next_look)
 
     def reasons(self, now: float) -> tuple[Reason, ...]:
-        """Why the machine is up at `now`, in the order in which that began; without any it is about to stop."""
+        """Why the machine is up at `now`, in the order in which the reasons began; without any it is about to stop."""
         self._expire(now)
         if self._needed or self._policy.timeout is None:
             return tuple(self._needed.values())
@@ -259,9 +260,9 @@ class IdleTracker:
         return tuple(waiting)
 
     def stops_in(self, now: float) -> float | None:
-        """Seconds until the machine stops if nothing happens; None while that is not in sight, or if it never does.
+        """Seconds until the machine stops if nothing happens; None while no stop is foreseeable, or if it never stops.
 
-        Of reasons that end by themselves, the last one's end counts, and the idle time after it.
+        If all reasons end by themselves, it is the end of the last one, plus the idle time.
         """
         self._expire(now)
         timeout = self._policy.timeout
@@ -273,7 +274,7 @@ class IdleTracker:
         return max(end for end in ends if end is not None) + timeout - now
 
     def _deadline(self) -> float:
-        """When the machine stops if nothing happens; there is a timeout and no reason."""
+        """When the machine stops if nothing happens. Only called with a timeout and without a reason."""
         timeout = self._policy.timeout or 0.0
         if not self._wake.logged_in and self._policy.boot_grace is not None:
             timeout = self._policy.boot_grace
@@ -293,5 +294,5 @@ def _is_over(reason: Reason, now: float) -> bool:
 
 
 def _lost(user: str, fingerprint: str) -> str:
-    """Under which name a lost client is waited for: whoever comes with the same key is that client."""
+    """The name under which a lost client is awaited: a client with the same key counts as the same one."""
     return f"{user} {fingerprint}"

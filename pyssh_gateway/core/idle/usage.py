@@ -1,13 +1,13 @@
-"""Whether a client that is on is used: by a person at a terminal, or by a program that gets something done.
+"""Whether a connected client is used: by a person at a terminal, or by a program that does some work.
 
-An editor that is left open sends a heartbeat every few seconds for as long as it lives; that is no use. It goes
-through a forward, or through a command that runs already: of these only more than a trickle counts. No heartbeat is
-typed, asks for files over SFTP, or opens a session: of those everything counts.
+An editor that is left open sends a heartbeat every few seconds; that is not use. Heartbeats go through a forward or a
+running command, so traffic there counts only above a threshold (`TRICKLE_BYTES`). Typing, SFTP requests and new
+sessions are never heartbeats, so all of them count.
 
-What a program writes to a terminal counts like what it writes without one, but only while the programs there work, and
-only in the terminal's line mode, in which a build and its like run. A monitor such as htop, an editor or a pager takes
-the terminal key by key and paints it anew, which is no use however long it goes on. Pure: it is given counters, and how
-much they have moved in a window of time says whether there was use in it.
+Output to a terminal counts like other output, but only while the programs at the terminal work, and only in the
+terminal's line mode, in which builds and the like run. A monitor such as htop, an editor or a pager reads single keys
+and redraws the screen, which is not use, however long it goes on. Pure: it is given counters, and their change in a
+window of time says whether there was use.
 """
 
 from collections.abc import Mapping
@@ -16,22 +16,22 @@ from collections.abc import Set as AbstractSet
 import msgspec
 
 WINDOW_SECONDS = 15.0
-"""How long a window is at most: three heartbeats of VS Code, which sends one every 5 s."""
+"""The longest window: three heartbeats of VS Code, which sends one every 5 s."""
 
 WINDOWS_IN_IDLE = 4
-"""A client's idle time has at least so many windows, so that it is told from use with a quarter's precision."""
+"""A client's idle time has at least so many windows, so that it is measured with a precision of a quarter."""
 
 TRICKLE_BYTES = 4096
-"""Bytes through programs and forwards, both ways, that are no use in one window. VS Code's heartbeats are some hundred;
-a keystroke in a file that a language server looks at is a few thousand in a second."""
+"""Bytes through programs and forwards, both ways, up to which a window does not count as use. VS Code's heartbeats are
+some hundred; a keystroke in a file that a language server looks at is a few thousand in a second."""
 
 
 class Counters(msgspec.Struct, frozen=True):
-    """What a client has done since it came.
+    """What a client has done since it connected.
 
-    `typed` is bytes that were typed into terminals, or sent by SFTP clients, whose every byte asks for something;
-    `worked` is bytes through everything else; `opened` is how often a shell, command or subsystem was asked for;
-    `shown` is bytes that programs have written to terminals in line mode.
+    `typed` is bytes typed into terminals or sent by SFTP clients (which only send requests); `worked` is bytes through
+    everything else; `opened` counts requests for a shell, command or subsystem; `shown` is bytes that programs have
+    written to terminals in line mode.
     """
 
     typed: int = 0
@@ -41,7 +41,7 @@ class Counters(msgspec.Struct, frozen=True):
 
 
 class Usage:
-    """Follows the counters of all clients and says who became quiet and who is used again."""
+    """Follows the counters of all clients and says which became quiet and which are used again."""
 
     def __init__(self, client_idle: float) -> None:
         self._client_idle = client_idle
@@ -55,7 +55,7 @@ class Usage:
         return min(WINDOW_SECONDS, self._client_idle / WINDOWS_IN_IDLE)
 
     def shows(self, clients: Mapping[str, Counters]) -> frozenset[str]:
-        """The clients whose terminals were written to since the last look: that counts if the programs there work."""
+        """The clients with output to terminals since the last look; it counts as use if the programs there work."""
         return frozenset(conn for conn, counters in clients.items() if _is_shown(self._last.get(conn), counters))
 
     def look(
@@ -63,7 +63,7 @@ class Usage:
     ) -> tuple[list[tuple[str, float]], list[str]]:
         """The clients that have become quiet (with the seconds since their last use), and those that are used again.
 
-        The programs at the terminals of `at_work` have worked.
+        `at_work` are the clients with working programs at their terminals.
         """
         quiet, used = [], []
         for conn, counters in clients.items():
@@ -85,7 +85,7 @@ class Usage:
         return quiet, used
 
     def quiet_in(self, conn: str, now: float) -> float | None:
-        """Seconds until the client counts as quiet if nothing happens; None if it does, or has not been looked at."""
+        """Seconds until the client counts as quiet if nothing happens; None if it is quiet already or not known yet."""
         if conn in self._quiet or conn not in self._used_at:
             return None
         return max(0.0, self._used_at[conn] + self._client_idle - now)
@@ -96,6 +96,6 @@ def _is_shown(before: Counters | None, after: Counters) -> bool:
 
 
 def _is_use(before: Counters, after: Counters) -> bool:
-    """Whether somebody did something in the window that began with `before` and ended with `after`."""
+    """Whether the client was used in the window that began with `before` and ended with `after`."""
     asked = after.typed > before.typed or after.opened > before.opened
     return asked or after.worked - before.worked > TRICKLE_BYTES

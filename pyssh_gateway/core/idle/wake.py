@@ -1,24 +1,24 @@
-"""Since when the machine is awake, who woke it, and whether somebody has logged in since: the only owner of that.
+"""Since when the machine is awake, which client woke it, and whether a login followed. The only owner of these facts.
 
-The login banner, `why`, the history of stops, the figures and the idle tracker all ask here. Decided from events and
-both clocks. What is said has to hold for somebody who reads it in `why`:
+The login banner, `why`, the history of stops, the metrics and the idle tracker all ask here. Decided from events and
+both clocks, by these rules:
 
 | what has happened | awake since | woken by |
 | --- | --- | --- |
 | the machine was started | the server's start | the first connection, within `WAKE_SECONDS` of that |
 | the server has crashed | as before: the machine has been up | as before |
 | a stop was announced | as before | as before |
-| the stop was called off | as before | as before: whoever came meanwhile found it awake |
+| the stop was called off | as before | as before: a client that came meanwhile found it awake |
 | it was suspended by that stop, and is back | the resume | the first connection since the announcement, or later |
 | it was suspended by somebody else, and is back | the resume | the first connection since it is back, or later |
 | its clock was set back | the same moment, on the clock as it is now | as before |
 
-Later is within `WAKE_SECONDS` of the resume. A machine that its platform resumes by itself, from a snapshot say, is
-woken by nobody, even if somebody is on: they were on when it fell asleep, so they did not wake it. But somebody has
-logged in there, so it is not waited for a login as after a start. A connection need not log in to wake a machine. A
-clock that is set forward looks like a resume, and is taken for one.
+"Or later" means within `WAKE_SECONDS` of the resume. A machine that its platform resumes by itself, for example from a
+snapshot, was woken by nobody, even if clients are connected: they were connected when it was suspended, so they did not
+wake it. Their logins count, though, so the machine does not wait for a login as after a start. A connection need not
+log in to wake a machine. A clock that is set forward looks like a resume, and is treated as one.
 
-Nothing tells when a resume was, only when it was noticed; that counts. A connection may be seen before that.
+The time of a resume is the time when it was noticed, since nothing tells the real one. A connection may be seen before.
 """
 
 from collections import deque
@@ -38,19 +38,19 @@ from pyssh_gateway.events import (
 )
 
 WAKE_SECONDS = 64.0
-"""How long after a start or a resume a connection may come that caused it: the longest time between two tries of a TCP
-client (Linux's tcp_syn_retries of 6 sends at 1, 3, 7, 15, 31 and 63 seconds). Somebody who comes later than that would
-have found the machine awake anyway."""
+"""How long after a start or a resume the connection that caused it may arrive: the longest time between two tries of a
+TCP client (Linux's tcp_syn_retries of 6 sends at 1, 3, 7, 15, 31 and 63 seconds). A later connection would have found
+the machine awake anyway."""
 
 REMEMBERED = 16
-"""Latest connections that are remembered, in case one came before its machine's resume was noticed. The event loop
-notices that a turn after the first event, so more of them say nothing new."""
+"""How many of the latest connections are remembered, in case one came before the resume was noticed. The event loop
+notices a resume one turn after the first event, so more of them are not needed."""
 
 
 class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the next server process has to know. Times are Unix time.
 
-    `started` is when the server was started, and tells its life from earlier ones, of which nothing holds any more.
+    `started` is when the server was started: state with another start time is from an earlier run and does not count.
     """
 
     started: float
@@ -59,7 +59,7 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Wake:
-    """Follows the events. `started`: the Unix time of the server's start; `kept`: what an earlier process has kept."""
+    """Follows the events. `started`: the Unix time of the server's start; `kept`: the state of an earlier process."""
 
     def __init__(self, started: float, clocks: Clocks, kept: Kept | None = None) -> None:
         self._started = started
@@ -77,7 +77,7 @@ class Wake:
 
     @property
     def kept(self) -> Kept:
-        """What has to be written down when it changes."""
+        """The state to store whenever it changes."""
         return Kept(self._started, self.since, self.woken_by)
 
     def seconds(self, steady: float) -> float:
@@ -98,7 +98,7 @@ class Wake:
             case ConnectionClosed(conn=conn):
                 self._on.discard(conn)
             case GatewayCrashed():
-                self.logged_in = True  # nobody knows who was on; whom it cut off is not to be taken for a scanner
+                self.logged_in = True  # who was logged in is lost; assume that somebody was, not only scanners
             case ServerStopping():
                 self._stopping, self._first_since, self._logged_in_since = True, "", False
             case StopStep(step="suspend", result="failed" | "called_off"):
@@ -107,7 +107,7 @@ class Wake:
                 self._stopping = False
                 self._wake(clocks, self._first_since, logged_in=self._logged_in_since)
             case MachineResumed(seconds=seconds) if seconds > 0:
-                # Nothing happened while it slept, so what was later than that moment came after it.
+                # No event occurs during a suspend, so connections after its beginning came after the resume.
                 asleep = clocks.wall - seconds
                 self._wake(clocks, next((peer for at, peer in self._came if at > asleep), ""), logged_in=False)
             case MachineResumed(seconds=seconds):

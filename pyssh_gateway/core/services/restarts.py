@@ -1,13 +1,13 @@
 """When a service that has ended is started again."""
 
 FIRST_SECONDS = 0.5
-"""A service that ends for a reason that passes (a file that was not there yet) is back before anybody misses it."""
+"""A service that ends for a temporary reason (a file that was not there yet) is back before anybody notices."""
 
 LONGEST_SECONDS = 60.0
-"""One that can't run costs a process and a line of the log a minute, and runs soon after what it lacked is there."""
+"""A service that can't run costs a process and a log line a minute, and runs soon after its problem is solved."""
 
 SETTLED_SECONDS = 60.0
-"""A service that has run for so long had started well: its end is a new matter."""
+"""A service that has run for so long had started well: its pauses begin again with the first."""
 
 
 def next_delay(last: float | None, lived: float) -> float:

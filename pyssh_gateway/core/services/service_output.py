@@ -1,19 +1,20 @@
-"""What a service writes, as lines of bounded length at a bounded rate.
+"""The output of a service, as lines of bounded length at a bounded rate.
 
-A log is for people to read: a service that repeats itself a thousand times a second says no more than with a hundred
-lines of that, and must not fill the disk or keep the process that collects them from its work.
+A log is for people: of a thousand lines a second, a hundred tell as much. A service must not fill the disk, or keep the
+process that collects its lines from other work.
 """
 
 MAX_LINE_BYTES = 1000
-"""The rest of a longer line is cut off. dockerd's longest are about half of this; pages of JSON are for another log."""
+"""The rest of a longer line is cut off. dockerd's longest lines are about half of this; pages of JSON belong
+elsewhere."""
 
 LINES_A_PERIOD = 100
 PERIOD_SECONDS = 1.0
-"""More lines than this in one period are counted and not kept. A start or a stack trace fits."""
+"""Lines of one period beyond this are only counted. A start or a stack trace fits."""
 
 BYTES_A_PERIOD = 1024 * 1024
-"""After so many bytes no more are taken in the same period: then the pipe is full and its writer waits, where looking
-at everything that `yes` can write would take a whole processor."""
+"""After so many bytes, reading stops until the next period. Then the pipe fills and its writer waits; reading
+everything that `yes` can write would take a whole processor."""
 
 CUT = " [cut]"
 
@@ -29,11 +30,11 @@ class ServiceOutput:
         self._dropped = 0
 
     def feed(self, data: bytes, now: float) -> list[str]:
-        """The lines that `data` completes, as far as they are kept."""
+        """The lines that `data` completes, without those that are dropped."""
         kept = self.tick(now)
         self._bytes += len(data)
         first, *others = data.split(b"\n")
-        # A byte more than a line may have shows that it was longer.
+        # One byte more than the limit is kept, to show that the line was longer.
         self._partial += first[: MAX_LINE_BYTES + 1 - len(self._partial)]
         for other in others:
             kept += self._line(self._partial)
@@ -41,7 +42,7 @@ class ServiceOutput:
         return kept
 
     def tick(self, now: float) -> list[str]:
-        """Begin a new period if it is time; how many lines were dropped in the one before is a line."""
+        """Begin a new period if it is time. Returns a line with the number of lines dropped in the last one, if any."""
         if now - self._since < PERIOD_SECONDS:
             return []
         said = self._said()
@@ -49,7 +50,7 @@ class ServiceOutput:
         return said
 
     def end(self) -> list[str]:
-        """What is left when everything has been read: a last line without its end, and what was dropped."""
+        """The rest when everything has been read: a last line without a line feed, and the number of dropped lines."""
         last, self._partial = self._line(self._partial), b""
         return last + self._said()
 
@@ -60,7 +61,7 @@ class ServiceOutput:
 
     @property
     def due(self) -> float | None:
-        """When `tick` has something to say or to change; None if it has not."""
+        """When `tick` has to be called next; None: not needed."""
         return self._since + PERIOD_SECONDS if self._dropped or self.full else None
 
     def _line(self, raw: bytes) -> list[str]:

@@ -1,1 +1,1 @@
-"""sshd's configuration, read to be translated into ours: lines, whom a Match block is about, and what becomes of it."""
+"""The translation of sshd's configuration into ours: its lines, the accounts of its Match blocks, and the result."""

@@ -7,7 +7,7 @@ from pyssh_gateway.config.values import format_duration
 
 MAX_PORT = 65535
 MAX_DIGITS = 9
-"""More digits than any number has that sshd takes (misc.c, atoi_err)."""
+"""More digits than any number that sshd accepts (misc.c, atoi_err)."""
 
 _SWITCH = {"yes": True, "true": True, "no": False, "false": False}
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -15,7 +15,7 @@ _SIZES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 
 class Untranslatable(Exception):
-    """There is nothing here that would mean the same; the text says why."""
+    """We have no setting with the same meaning; the text says why."""
 
 
 def switch(text: str) -> bool:
@@ -42,7 +42,7 @@ def seconds(text: str) -> float:
 
 
 def duration(text: str) -> str:
-    """The same, as it is written here."""
+    """A time, in the format of our configuration."""
     return format_duration(seconds(text))
 
 
@@ -55,7 +55,7 @@ def size(text: str) -> int:
 
 
 def listen_address(text: str, port: int) -> str:
-    """An argument of ListenAddress, or one without a port with `port`, as an endpoint of ours."""
+    """An argument of ListenAddress as an endpoint of ours; `port` is for an argument without one."""
     address, own = text, ""
     bracketed = re.fullmatch(r"\[([^\]]*)\](?::([0-9]+))?", text)
     if bracketed:
@@ -78,12 +78,12 @@ def port_number(text: str) -> int:
 
 
 def permits(words: tuple[str, ...], any_host: bool) -> list[str]:
-    """The `host:port` of PermitOpen, or with `any_host` of PermitListen, where a port alone means any address."""
+    """The `host:port` of PermitOpen or, with `any_host`, of PermitListen, where a port alone means any address."""
     return [f"*:{word}" if any_host and ":" not in word else word.replace("/", ":") for word in words]
 
 
 def expanded(path: str, *, name: str, uid: int, home: str) -> str:
-    """A path of AuthorizedKeysFile for one account: tokens, and from the home directory if it is not absolute."""
+    """A path of AuthorizedKeysFile for one account: with tokens replaced, and relative to the home directory."""
     values = {"h": home, "u": name, "U": str(uid), "%": "%"}
     if unknown := [token for token in re.findall("%(.?)", path) if token not in values]:
         raise Untranslatable(f"%{unknown[0]} has no meaning there")

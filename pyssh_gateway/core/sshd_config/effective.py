@@ -1,7 +1,7 @@
-"""What of sshd's configuration counts for one account: Match blocks, first values, lists that add up. Pure.
+"""The part of sshd's configuration that applies to one account: Match blocks, first values, cumulative lists. Pure.
 
-As in OpenSSH's servconf.c: of the lines outside of blocks the first counts, of those in blocks that fit the first, and
-what a block says counts in the place of what is said outside, wherever it stands.
+As in OpenSSH's servconf.c: the first line outside of blocks counts, and the first in a matching block; a line in a
+matching block overrides the one outside, wherever it stands.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ ADD_UP = frozenset(
         *("allowusers", "denyusers", "allowgroups", "denygroups"),
     }
 )
-"""Keywords of which each line adds to those before; of all others the first line counts."""
+"""Keywords whose lines are cumulative; of all others the first line counts."""
 
 ALIASES = {
     "hostdsakey": "hostkey",
@@ -32,7 +32,7 @@ ALIASES = {
 
 
 class Account(msgspec.Struct, frozen=True):
-    """An account of the machine. `groups` are the names of all that it is in, its own first."""
+    """An account of the machine. `groups` are the names of all its groups, the primary one first."""
 
     name: str
     uid: int
@@ -42,7 +42,7 @@ class Account(msgspec.Struct, frozen=True):
 
 
 class Effective(msgspec.Struct, frozen=True):
-    """What counts: lines by their keyword. `unsure`: lines that count for some connections only."""
+    """The lines that apply, by keyword. `unsure`: lines that apply to some connections only."""
 
     lines: Mapping[str, tuple[Directive, ...]]
     unsure: tuple[Directive, ...] = ()
@@ -57,7 +57,7 @@ class Effective(msgspec.Struct, frozen=True):
 
 
 def effective(directives: Iterable[Directive], account: Account | None) -> Effective:
-    """What counts for `account`; with None, what counts for everybody."""
+    """The lines that apply to `account`; with None, to everybody."""
     outside: dict[str, tuple[Directive, ...]] = {}
     inside: dict[str, tuple[Directive, ...]] = {}
     unsure: list[Directive] = []
@@ -74,13 +74,13 @@ def effective(directives: Iterable[Directive], account: Account | None) -> Effec
 
 
 def applies(blocks: Iterable[Block], account: Account | None) -> bool | None:
-    """Whether all blocks fit; None if that depends on the connection, or on the account where there is none."""
+    """Whether all blocks match; None if that depends on the connection, or on the account and `account` is None."""
     answers = {_fits(criterion, account) for block in blocks for criterion in block.criteria}
     return False if False in answers else None if None in answers else True
 
 
 def named_users(directives: Iterable[Directive]) -> set[str]:
-    """The accounts that AllowUsers and Match blocks call by their names, not by a pattern."""
+    """The accounts that AllowUsers and Match blocks name literally, without a pattern."""
     words = {word for directive in directives if directive.keyword == "allowusers" for word in directive.arguments}
     for directive in directives:
         for block in directive.blocks:
@@ -103,7 +103,7 @@ def _fits(criterion: Criterion, account: Account | None) -> bool | None:
     match criterion.name:
         case "all":
             return True
-        case "invalid-user":  # what nobody has an account for
+        case "invalid-user":  # matches only names without an account
             return False
         case "user" if account is not None:
             return matches(account.name, criterion.argument)
@@ -114,7 +114,7 @@ def _fits(criterion: Criterion, account: Account | None) -> bool | None:
 
 
 def _in_groups(groups: tuple[str, ...], patterns: str) -> bool:
-    """Whether one of the groups fits and none is excluded (groupaccess.c, ga_match_pattern_list)."""
+    """Whether one of the groups matches and none is excluded (groupaccess.c, ga_match_pattern_list)."""
     excluded = [pattern[1:] for pattern in patterns.split(",") if pattern.startswith("!")]
     if any(wildcard(pattern, group) for pattern in excluded for group in groups):
         return False

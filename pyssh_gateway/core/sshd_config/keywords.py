@@ -1,4 +1,4 @@
-"""Every keyword of sshd_config(5) up to OpenSSH 10.5, and what ours is called. docs/from-sshd.md is this table."""
+"""Every keyword of sshd_config(5) up to OpenSSH 10.5, and our setting for it. docs/from-sshd.md is this table."""
 
 import msgspec
 
@@ -6,8 +6,8 @@ import msgspec
 class Keyword(msgspec.Struct, frozen=True):
     """A keyword of sshd's.
 
-    `here` names our settings; without one there is none, and `remark` says what is instead. `same` are arguments, in
-    small letters, that say what is so here anyway: they need no setting.
+    `here` names our settings; if it is empty there is none, and `remark` says what there is instead. `same` are
+    arguments, in lower case, that describe what we do anyway: they need no setting.
     """
 
     name: str
@@ -165,4 +165,4 @@ DEPRECATED = frozenset(
 """Keywords that sshd itself ignores (servconf.h, SSHCONF_DEPRECATE)."""
 
 BY_NAME = {keyword.name.lower(): keyword for keyword in KEYWORDS}
-"""The table, by the names as a file has them in small letters."""
+"""The table, by the keywords' names in lower case."""

@@ -12,7 +12,7 @@ MAX_DEPTH = 16
 """How deep files may include others (servconf.c, SERVCONF_MAX_DEPTH)."""
 
 MAX_DIRECTIVES = 10_000
-"""How many lines are taken from all files together: a file that includes itself by a pattern ends here."""
+"""The most lines of all files together: this also stops a file that includes itself by a pattern."""
 
 _WHITESPACE = " \t\r\n"
 _ESCAPED = frozenset("'\"\\")
@@ -23,14 +23,14 @@ class SshdConfigError(Exception):
 
 
 class Criterion(msgspec.Struct, frozen=True):
-    """One criterion of a Match line: its name in small letters, and its argument, empty for those without one."""
+    """One criterion of a Match line: its name in lower case, and its argument, empty for none."""
 
     name: str
     argument: str = ""
 
 
 class Block(msgspec.Struct, frozen=True):
-    """A Match line, with its place. All of its criteria have to fit."""
+    """A Match line, with its place. All of its criteria have to match."""
 
     criteria: tuple[Criterion, ...]
     text: str
@@ -39,9 +39,9 @@ class Block(msgspec.Struct, frozen=True):
 
 
 class Directive(msgspec.Struct, frozen=True):
-    """One line. `keyword` is in small letters; `rest` is all after it, unread, for the keywords that take a command.
+    """One line. `keyword` is in lower case; `rest` is the unparsed text after it, for keywords that take a command.
 
-    `blocks` are the Match lines that it stands under: more than one where a block includes a file with blocks.
+    `blocks` are the Match lines above it that apply: more than one where a block includes a file with blocks.
     """
 
     keyword: str
@@ -58,7 +58,7 @@ class Directive(msgspec.Struct, frozen=True):
 
 
 Include = Callable[[str], list[tuple[str, str]]]
-"""The files that an argument of Include means, in their order: name and content. The argument may be a pattern."""
+"""Returns the files for an argument of Include, which may be a pattern, in their order: name and content."""
 
 
 def directives(name: str, content: str, include: Include) -> tuple[Directive, ...]:

@@ -1,7 +1,7 @@
-"""What sshd's configuration says for one account, as its `[[login]]`. Pure.
+"""The `[[login]]` of one account, from sshd's configuration. Pure.
 
-What narrows an account and can't be said here keeps the account out: a login that may do more than sshd let it do is
-worse than one that is missing.
+An account with a restriction that can't be translated gets no login: a login that may do more than with sshd is worse
+than a missing one.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ TRANSLATED = frozenset(
         *("refuseconnection", "setenv", "x11forwarding"),
     }
 )
-"""The keywords that are about accounts and that have been seen to here."""
+"""The keywords about accounts that this module handles."""
 
 NARROWING = frozenset(
     {
@@ -36,7 +36,7 @@ NARROWING = frozenset(
         *("chrootdirectory", "forcecommand", "disableforwarding", "allowtcpforwarding", "permitopen", "permitlisten"),
     }
 )
-"""Those by which an account may do less: where one depends on the connection, there is no login for the account."""
+"""The keywords that restrict an account. If one of them depends on the connection, the account gets no login."""
 
 _SCOPES = {"yes": "all", "all": "all", "no": "none", "local": "local", "remote": "remote"}
 _WITHOUT_OPENING = {"all": "remote", "local": "none", "remote": "remote", "none": "none"}
@@ -44,7 +44,7 @@ _WITHOUT_LISTENING = {"all": "local", "local": "local", "remote": "none", "none"
 
 
 def closed(account: Account, found: Effective) -> bool:
-    """Whether sshd lets nobody in to the account (auth.c, allowed_user). Raises `Untranslatable` if that depends."""
+    """Whether sshd lets nobody in to the account (auth.c, allowed_user). `Untranslatable` if the client matters."""
     if any(_user_matches(account, pattern, "DenyUsers") for pattern in found.words("denyusers")):
         return True
     allowed = found.words("allowusers")
@@ -66,7 +66,7 @@ def closed(account: Account, found: Effective) -> bool:
 
 
 def keys_of(account: Account, found: Effective, is_file: Callable[[str], bool]) -> list[str]:
-    """The account's sources of keys: its files that are there, and the authorities. Raises `Untranslatable`."""
+    """The account's sources of keys: its existing files, and the authorities. Raises `Untranslatable`."""
     patterns = found.words("authorizedkeysfile") or KEY_FILES
     sources = []
     for pattern in patterns if patterns[0].lower() != "none" else ():
@@ -81,7 +81,7 @@ def keys_of(account: Account, found: Effective, is_file: Callable[[str], bool]) 
 
 
 def login_of(account: Account, found: Effective, keys: list[str], everybody: Login) -> Login:
-    """The account's `[[login]]`. `everybody` is what `[forwarding]` has. Raises `Untranslatable`."""
+    """The account's `[[login]]`. `everybody` has the values of `[forwarding]`. Raises `Untranslatable`."""
     for line in found.unsure:
         if line.keyword in NARROWING:
             raise Untranslatable(f"{line.file} line {line.line}: {line.text} is for some connections only")
@@ -103,7 +103,7 @@ def login_of(account: Account, found: Effective, keys: list[str], everybody: Log
 
 
 def first_of_each(settings: tuple[str, ...]) -> list[str]:
-    """Of `NAME=value` with one name the first (servconf.c, lookup_setenv_in_list)."""
+    """The settings `NAME=value`, only the first for each name (servconf.c, lookup_setenv_in_list)."""
     found: dict[str, str] = {}
     for setting in settings:
         found.setdefault(setting.partition("=")[0], setting)
@@ -142,7 +142,7 @@ def _forced(found: Effective) -> str:
 
 
 def _forwarding(found: Effective, everybody: Login, *, confined: bool) -> Login:
-    """What of ports, sockets, agent and X11 is not as it is by default."""
+    """The settings for ports, sockets, agent and X11 that differ from the defaults."""
     scope = _scope(found, "allowtcpforwarding")
     sockets = _scope(found, "allowstreamlocalforwarding")
     agent = arguments.switch(found.word("allowagentforwarding", "yes"))
@@ -178,7 +178,7 @@ def _scope(found: Effective, keyword: str) -> str:
 
 
 def _key_types(algorithms: str) -> list[str]:
-    """The types of keys in a list of algorithms. What certificates have there, too, is not asked of plain keys."""
+    """The key types in a list of algorithms. The algorithms of certificates are left out."""
     if algorithms[0] in "+-^" or set(algorithms) & set("*?!"):
         raise Untranslatable(f"PubkeyAcceptedAlgorithms {algorithms}: only a list of types can be had")
     names = set(algorithms.split(","))

@@ -1,4 +1,4 @@
-"""What sshd's configuration says for everybody, as settings of ours. Pure."""
+"""Our settings for everybody, from sshd's configuration. Pure."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -15,17 +15,17 @@ Words = tuple[str, ...]
 
 PORT = 22
 ANYWHERE = {"any": ("0.0.0.0", "::"), "inet": ("0.0.0.0",), "inet6": ("::",)}
-"""Where sshd listens if no address is named, by its AddressFamily."""
+"""Where sshd listens without a ListenAddress, by its AddressFamily."""
 
 LOOPBACK = ("127.0.0.1", "::1")
 
 HOST_KEYS = {kind: f"/etc/ssh/ssh_host_{kind}_key" for kind in ("ed25519", "ecdsa", "rsa")}
-"""The keys that sshd has if none is named, as far as they are there."""
+"""sshd's default host keys, if the files exist."""
 
 _TYPE_OF_KEY = re.compile(r"(?:^|[^a-z0-9])(ed25519|ecdsa|rsa)(?![a-z0-9])")
 
 NAME = "OpenSSH_9.9"
-"""What clients look for at the beginning of the server's name (listen.identification)."""
+"""The beginning of the server's name for which clients look (listen.identification)."""
 
 
 def _time_or_off(words: Words) -> str:
@@ -117,20 +117,20 @@ TRANSLATED: dict[str, Callable[[Words], Settings]] = {
     },
     "x11forwarding": _switch("forwarding.x11"),
 }  # fmt: skip
-"""What becomes of all arguments of a keyword, of each that is about everybody here."""
+"""The translation of a keyword's arguments, for each keyword that has a setting for everybody here."""
 
 LISTENING = frozenset({"port", "listenaddress", "addressfamily"})
-"""Keywords that make one setting together."""
+"""Keywords that are translated together into one setting."""
 
 FOR_EVERYBODY = TRANSLATED.keys() | LISTENING | {"hostkey"}
-"""All that are seen to here."""
+"""All keywords that this module handles."""
 
 FOR_LOGINS_AS_WELL = frozenset({"allowagentforwarding", "x11forwarding"})
-"""Those of `TRANSLATED` that each login can have by itself."""
+"""The keywords of `TRANSLATED` that each login can also have."""
 
 
 def settings(found: Effective) -> Iterator[tuple[Directive, Settings | Untranslatable]]:
-    """What becomes of each keyword for everybody, with a line that it is from."""
+    """The translation of each keyword for everybody, with a line from which it comes."""
     for keyword, lines in found.lines.items():
         if keyword in TRANSLATED:
             try:
@@ -140,7 +140,7 @@ def settings(found: Effective) -> Iterator[tuple[Directive, Settings | Untransla
 
 
 def listening(found: Effective, *, ipv6: bool) -> tuple[Settings, list[tuple[Directive, Untranslatable]]]:
-    """Where to listen, in our words, and what of it there is no way to say. `ipv6`: whether the machine has it."""
+    """Our settings for listening, and the lines that can't be translated. `ipv6`: whether the machine has it."""
     endpoints: list[str] = []
     problems: list[tuple[Directive, Untranslatable]] = []
     ports = []
@@ -165,13 +165,13 @@ def listening(found: Effective, *, ipv6: bool) -> tuple[Settings, list[tuple[Dir
     if not found.lines.get("listenaddress"):
         anywhere = ANYWHERE.get(family, ANYWHERE["any"]) if ipv6 else ANYWHERE["inet"]
         endpoints = [arguments.listen_address(f"[{address}]", port) for address in anywhere for port in ports]
-    if not endpoints:  # the default would be everywhere, and sshd was not
+    if not endpoints:  # our default would listen everywhere, which sshd did not
         endpoints = [f"{LOOPBACK[0]}:{port}" for port in ports]
     return {"listen.address": list(dict.fromkeys(endpoints))}, problems
 
 
 def _addresses(argument: str, *, ipv6: bool) -> tuple[str, ...]:
-    """What an argument of ListenAddress means: itself, but for the one name that leads to the same everywhere."""
+    """The addresses of a ListenAddress argument: itself, or those of the one name that is the same on every machine."""
     host, colon, port = argument.partition(":")
     if host.lower() != "localhost":
         return (argument,)
@@ -181,9 +181,9 @@ def _addresses(argument: str, *, ipv6: bool) -> tuple[str, ...]:
 def host_keys(
     found: Effective, is_file: Callable[[str], bool]
 ) -> tuple[Settings, list[tuple[Directive, Untranslatable]]]:
-    """The types of host keys that sshd has, as the names of their files say them, and files that say none of ours.
+    """The types of sshd's host keys, by the names of their files, and the files whose names have no type of ours.
 
-    Of several of one type the first is the one that there is here, and the others are further ones.
+    Of several keys of one type, the first becomes the key of that type, and the others become additional files.
     """
     kinds: set[str] = set()
     further: list[str] = []

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 
 def to_toml(tables: Iterable[tuple[str, Mapping[str, object]]]) -> str:
-    """Tables with their heads, such as `[listen]`. Values are texts, numbers, truth values, and lists of these."""
+    """Tables with their headers, such as `[listen]`. Values are strings, numbers, booleans, and lists of these."""
     return "\n".join(
         "\n".join([head, *(f"{key} = {_value(value)}" for key, value in table.items()), ""]) for head, table in tables
     )
@@ -14,5 +14,5 @@ def to_toml(tables: Iterable[tuple[str, Mapping[str, object]]]) -> str:
 def _value(value: object) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_value(each) for each in value) + "]"
-    # JSON's texts are TOML's, but that DEL has to be escaped.
+    # JSON's strings are valid in TOML, except that DEL has to be escaped.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,7 +1,7 @@
 """From sshd's configuration to ours: settings, logins, and a list of everything that could not be translated. Pure.
 
-Only what the files say is translated; where sshd's default differs from ours, docs/from-sshd.md says so. What comes out
-has passed our own parser, value by value and as a whole.
+Only what the files say is translated; where sshd's default differs from ours, docs/from-sshd.md says so. The result has
+passed our own parser, value by value and as a whole.
 """
 
 import re
@@ -30,7 +30,7 @@ _BOTH = logins.TRANSLATED | {"authorizedprincipalsfile", "authorizedprincipalsco
 
 
 class LeftOut(msgspec.Struct, frozen=True):
-    """Something that is not in the result. `line` None: it is about an account or about all."""
+    """Something that could not be translated. `line` None: it is about an account or about everything."""
 
     line: Directive | Block | None
     reason: str
@@ -48,7 +48,7 @@ class LeftOut(msgspec.Struct, frozen=True):
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """What has to be known of the machine. `is_file` says whether a path leads to a file."""
+    """The facts about the machine. `is_file` tells whether a path leads to a file."""
 
     accounts: tuple[Account, ...]
     is_file: Callable[[str], bool]
@@ -87,14 +87,14 @@ class _Translator:
         self._counting: set[Directive] = {each for lines in self._everybody.lines.values() for each in lines}
 
     def translate(self) -> Translation:
-        """All of it."""
+        """Translate everything."""
         self._server()
         self._logins = [entry for account in self._machine.accounts if (entry := self._login(account)) is not None]
         if not self._logins:
             self._leave_out(None, "nobody may log in: no account that sshd would let in has a file of keys")
         self._say_the_rest()
         self._check()
-        # As the lines are in the files; what is about no line comes after them.
+        # In the order of the lines; entries without a line come last.
         left_out = sorted(dict.fromkeys(self._left_out), key=self._place)
         return Translation(self._tables, tuple(self._logins), tuple(left_out))
 
@@ -124,7 +124,7 @@ class _Translator:
         """Keep the settings that our parser takes."""
         for path, value in settings.items():
             table, _, key = path.partition(".")
-            # Of those that do not go together with a default, `_check` knows more.
+            # `_check` handles settings that conflict with a default.
             problems = [each for each in _problems({table: {key: value}}) if _path(each) == path]
             if problems:
                 self._leave_out(line, problems[0])
@@ -158,7 +158,7 @@ class _Translator:
         return entry
 
     def _check_revoked(self, found: Effective) -> None:
-        """Raise `Untranslatable` if keys that sshd refuses for the account would get in here."""
+        """Raise `Untranslatable` if keys that sshd revokes for the account would be accepted here."""
         lists = found.words("revokedkeys")
         is_translated = "revoked" in self._tables.get("keys", {})
         if lists != self._everybody.words("revokedkeys") or (lists[:1] not in {(), ("none",)} and not is_translated):
@@ -167,7 +167,7 @@ class _Translator:
     # -- what is left -------------------------------------------------------------------------------------------------
 
     def _say_the_rest(self) -> None:
-        """Each line that counts for somebody and has come to nothing, and each block that is about nobody here."""
+        """Report each line that applies to somebody but was not translated, and each block that matches nobody."""
         self._say_who_is_missing()
         if self._without_keys:
             self._leave_out(None, f"without a file of keys there is no [[login]]: {', '.join(self._without_keys)}")
@@ -197,7 +197,7 @@ class _Translator:
                     self._leave_out(line, f"there is no account {name} on this machine")
 
     def _fits_somebody(self, line: Directive) -> bool:
-        """Whether the line fits an account that gets a login; then another line counts in its place."""
+        """Whether the line applies to an account that gets a login; then another line overrides it."""
         names = {entry["user"] for entry in self._logins}
         return any(applies(line.blocks, each) is not False for each in self._machine.accounts if each.name in names)
 
@@ -206,20 +206,20 @@ class _Translator:
 
     @staticmethod
     def _is_plain_sftp(line: Directive) -> bool:
-        """Whether the line is about SFTP as it is served here: without options that change what may be done."""
+        """Whether the line means SFTP as we serve it: without options that change what is permitted."""
         if line.keyword != "subsystem" or line.arguments[:1] != ("sftp",) or len(line.arguments) < 2:
             return False
         options = line.arguments[2:]
         return all(word in {"-f", "-l", "-e"} for word in options[::2]) and len(options) % 2 == 0
 
     def _check(self) -> None:
-        """Take out what does not go together, by our parser's words."""
+        """Remove settings that our parser rejects in combination."""
         while problems := _problems(self._tables, self._origins):
             table, _, key = _path(problems[0]).partition(".")
             if key in self._tables[table]:
                 del self._tables[table][key]
                 self._leave_out(None, problems[0])
-            else:  # the default is too large for what the file says of all connections together
+            else:  # our default is larger than the file's limit for all connections together
                 self._tables[table][key] = self._tables[table]["unauthenticated"]
 
     def _leave_out(self, line: Directive | Block | None, reason: str) -> None:
@@ -227,12 +227,12 @@ class _Translator:
 
 
 def _plain(remark: str) -> str:
-    """A remark of the table, without its Markdown."""
+    """A remark of the table of keywords, without Markdown."""
     return re.sub(r"\[[^\]]+\]\(([^)#]+)[^)]*\)", r"docs/\1", remark).replace("`", "")
 
 
 def _is_meant(account: Account, keys: list[str]) -> bool:
-    """Whether the account is one that somebody logs in to: it has keys of its own, or people's authority is enough."""
+    """Whether people log in to the account: it has its own keys, or is a person's, for which an authority is enough."""
     own = any(source.startswith("file:") for source in keys)
     return own or (bool(keys) and (_is_persons(account) or account.uid == 0))
 
@@ -242,7 +242,7 @@ def _is_persons(account: Account) -> bool:
 
 
 def _check_login(entry: logins.Login) -> None:
-    """Raise `Untranslatable` for what our parser or a start would refuse."""
+    """Raise `Untranslatable` if our parser or the server's start would refuse the login."""
     tables = {"login": [entry]}
     problems = _problems(tables) or chroot_problems(parse(RawConfig(dict(tables), {}, None)).login[0])
     if problems:
@@ -250,12 +250,12 @@ def _check_login(entry: logins.Login) -> None:
 
 
 def _path(problem: str) -> str:
-    """The setting that a line of our parser is about."""
+    """The setting that a message of our parser is about."""
     return problem.partition(":")[0].partition("[")[0]
 
 
 def _problems(tables: Mapping[str, object], origins: Mapping[str, str] = MappingProxyType({})) -> list[str]:
-    """What our parser has against it, a line each; `origins` say where settings are from."""
+    """The problems that our parser finds, one line each; `origins` tell where settings come from."""
     try:
         for text in _texts(tables):
             text.encode()
@@ -268,7 +268,7 @@ def _problems(tables: Mapping[str, object], origins: Mapping[str, str] = Mapping
 
 
 def _names(tables: Mapping[str, object]) -> list[str]:
-    """The names on the way to the one setting that is looked at."""
+    """The names in the path of the only setting in `tables`."""
     name, table = next(iter(tables.items()))
     return [name, *(table if isinstance(table, dict) else ())]
 

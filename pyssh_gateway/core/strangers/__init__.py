@@ -1,1 +1,1 @@
-"""Connections on which nobody has logged in yet: places, penalties, and what the log says of refusals."""
+"""Connections on which nobody has logged in yet: places, penalties, and the logging of refusals."""

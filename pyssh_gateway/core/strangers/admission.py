@@ -1,8 +1,8 @@
-"""Places for connections on which nobody has authenticated: who has one, who waits for one, and who gives way.
+"""Places for unauthenticated connections: which have one, which wait for one, and which lose theirs.
 
-sshd refuses newcomers when many connections are half open (MaxStartups), so whoever holds those open keeps everybody
-out. Here it is the connection that has been of no use for longest that goes, and never more than its share is taken
-from a source. Pure: the time and the dice come in, and what has to be done goes out.
+sshd refuses new connections when many unauthenticated ones are open (MaxStartups), so a client that holds many open
+keeps everybody out. Here the connection that has made the least progress is closed instead, and a source never gets
+more than its share of places. Pure: the time and the random numbers come in, and the actions go out.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,11 +14,11 @@ import msgspec
 from pyssh_gateway.core.limits import early_drop, source_of
 
 WAIT_SECONDS = 12.0
-"""How long a connection waits for a place when its source has as many as it may have. A login takes a tenth of a
-second, so fifty at once all have theirs; where others only hold theirs, one is taken from them within this time."""
+"""How long a connection waits for a place when its source has used up its share. A login takes a tenth of a second, so
+fifty at once all get a place in time; where the others only hold theirs, one of them is closed within this time."""
 
 PEEKS = 16
-"""How many of the connections that wait are looked at to find one that has said nothing: each look is a system call."""
+"""How many waiting connections are checked to find one that has sent nothing: each check is a system call."""
 
 
 class Stage(IntEnum):
@@ -29,17 +29,18 @@ class Stage(IntEnum):
     SPOKEN = 1
     """It has sent something, an identification line at least."""
     PROVING = 2
-    """It has shown a public key that would do, and is to sign with it."""
+    """It has offered an acceptable public key, and now has to sign with it."""
 
 
 PATIENCE = {Stage.SILENT: 2.0, Stage.SPOKEN: 10.0, Stage.PROVING: 60.0}
-"""For how many seconds a connection keeps its place although others want it. A client says its name at once, so 2 s are
-a lost segment (RFC 6298: sent again after one) and a distant client. 10 s are a handshake on a bad line, or a person
-who compares a fingerprint. A person who looks for a security key and types its PIN takes longer; but anybody can show a
-public key, so that does not hold a place for ever either. While nobody wants their places, all stay for the grace."""
+"""For how many seconds a connection keeps its place although others want it. A client sends its identification at once,
+so 2 s allow for a lost segment (RFC 6298: sent again after one second) and a distant client. 10 s allow for a handshake
+on a bad line, or a person who compares a fingerprint. A person who looks for a security key and types its PIN takes
+longer; but anybody can offer a public key, so that does not hold a place for ever either. While nobody wants their
+places, all connections stay for the login grace time."""
 
 NEEDED = "its place was needed for other connections"
-"""Why a connection that gave way has ended."""
+"""The reason for closing a connection whose place was needed."""
 
 
 class Places(msgspec.Struct, frozen=True):
@@ -55,7 +56,7 @@ class Places(msgspec.Struct, frozen=True):
 
 
 class Moves(msgspec.Struct, frozen=True):
-    """What has to be done, by the connections' keys: serve, refuse (they waited), cut off (they were served)."""
+    """The actions, by the connections' keys: serve, refuse (they waited), cut off (they were served)."""
 
     serve: tuple[str, ...] = ()
     refuse: tuple[tuple[str, str], ...] = ()
@@ -77,12 +78,12 @@ class _Place:
 
     @property
     def expendable_at(self) -> float:
-        """When it begins to give way to others."""
+        """From when on it can lose its place to others."""
         return self.since + PATIENCE[self.stage]
 
 
 class _Source:
-    """What one source has. `known`: somebody has logged in from there lately."""
+    """The connections of one source. `known`: somebody has logged in from there lately."""
 
     __slots__ = ("known", "name", "served", "waiting")
 
@@ -96,12 +97,12 @@ class _Source:
 class Admission:
     """All places. Connections have keys, of the caller's making.
 
-    Up to `start` connections nobody is bothered. From there on every arrival may cost a connection that has used up its
-    `PATIENCE` its place. When there is no place, a newcomer waits for one: until a connection has gone or has used up
-    its patience; one of a source that has more goes at once. A source from which somebody has logged in lately takes
-    any stranger's place. Takes time in proportion to the number of places.
+    Up to `start` connections nothing is closed. From there on, every arrival may close a connection that has used up
+    its `PATIENCE`. When no place is free, a new connection waits for one, until a connection has ended or has used up
+    its patience; a connection of a source that has more places is closed at once. A source from which somebody has
+    logged in lately may take any stranger's place. Takes time in proportion to the number of places.
 
-    `spoken` tells of a connection that waits whether it has sent something: those are served first.
+    `spoken` tells whether a waiting connection has sent something: those are served first.
     """
 
     def __init__(self, places: Places) -> None:
@@ -111,7 +112,7 @@ class Admission:
         self._served = 0
 
     def resize(self, places: Places) -> None:
-        """Go by other numbers from now on; connections that have a place keep it."""
+        """Apply other limits from now on; connections that have a place keep it."""
         self._places = places
 
     @property
@@ -155,11 +156,11 @@ class Admission:
         self._advance(key, Stage.SPOKEN)
 
     def proving(self, key: str) -> None:
-        """A connection that is served has shown a key that would do."""
+        """A connection that is served has offered an acceptable key."""
         self._advance(key, Stage.PROVING)
 
     def leave(self, key: str) -> None:
-        """A connection has authenticated or gone. One that is not known has given way before."""
+        """A connection has authenticated or ended. An unknown key is that of a connection that was cut off before."""
         if key in self._all:
             self._remove(self._all[key])
 
@@ -175,7 +176,7 @@ class Admission:
         return _together(moves)
 
     def next_look(self, now: float) -> float | None:
-        """When to look again if nothing happens until then; None: nobody waits."""
+        """When to call `look` again if nothing happens until then; None: no connection waits."""
         if self.total == self._served:
             return None
         times = []
@@ -187,9 +188,9 @@ class Admission:
     # -- who is served ------------------------------------------------------------------------------------------
 
     def _turns(self, sources: Iterable[_Source], now: float, spoken: Callable[[str], bool]) -> Iterator[Moves]:
-        """Serve those of `sources` that wait, as long as there is a place.
+        """Serve the waiting connections of `sources`, as long as there is a place.
 
-        The source that is owed most comes first. If no place can be made for it, none can for those behind it.
+        The source that is owed most comes first. If no place can be made for it, none can be made for the others.
         """
         while True:
             order = sorted(
@@ -211,7 +212,7 @@ class Admission:
                 return
 
     def _place_for(self, source: _Source, now: float) -> tuple[str, ...] | None:
-        """Make a place for one of `source`. Returns who has lost theirs by that, if anybody; None: there is none."""
+        """Make a place for one of `source`. Returns the connections that lost theirs, if any; None: no place."""
         if len(source.served) >= self._places.per_source:
             victim = min(_expendable([source], now), key=_use, default=None)
         elif self._served < self._places.full:
@@ -226,7 +227,7 @@ class Admission:
     # -- who gives way ------------------------------------------------------------------------------------------
 
     def _drop_early(self, now: float, roll: int) -> Moves:
-        """sshd's random early drop, of the one that has been of no use for longest instead of the newcomer."""
+        """sshd's random early drop, but of the connection with the least progress instead of the new one."""
         places = self._places
         if not early_drop(self.total, start=places.start, rate=places.rate, full=places.full, roll=roll):
             return Moves()
@@ -237,7 +238,7 @@ class Admission:
         return Moves(cut_off=(victim.key,))
 
     def _least_useful(self, now: float) -> _Place | None:
-        """One that has used up its patience: of a stranger, and of the source with most of them, before others."""
+        """A connection that has used up its patience, preferably a stranger's, and of the source with most of them."""
         return min(
             _expendable(self._sources.values(), now),
             key=lambda place: (place.source.known, -len(place.source.served), *_use(place)),
@@ -245,7 +246,7 @@ class Admission:
         )
 
     def _debt(self, source: _Source) -> _Place | None:
-        """A place that another source owes to `source`: it has more, or is a stranger where `source` is known."""
+        """A place that another source owes to `source`, because it has more, or because only `source` is known."""
 
         def owes(other: _Source) -> bool:
             if not other.served or other is source or other.known > source.known:
@@ -256,7 +257,7 @@ class Admission:
         return min(least, key=lambda place: (-len(place.source.served), *_use(place)), default=None)
 
     def _least_of_those_that_wait(self, source: _Source, spoken: Callable[[str], bool]) -> _Place | None:
-        """The connection that makes room for one of `source`: of the source with most waiting, silent if possible."""
+        """The waiting connection to refuse for one of `source`: of the source with most waiting, if possible silent."""
         most = max(self._sources.values(), key=lambda other: len(other.waiting))
         if len(most.waiting) <= len(source.waiting):
             return _silent(source, spoken)
@@ -285,7 +286,7 @@ class Admission:
 
 
 def _use(place: _Place) -> tuple[int, float]:
-    """What is least in this goes first: it has not come far, and of those it is the oldest."""
+    """The sort key by which places are lost: first the lowest stage, then the oldest connection."""
     return place.stage, place.since
 
 
@@ -296,12 +297,12 @@ def _expendable(sources: Iterable[_Source], now: float) -> Iterator[_Place]:
 
 
 def _silent(source: _Source, spoken: Callable[[str], bool]) -> _Place | None:
-    """One of the oldest that wait and have said nothing."""
+    """One of the oldest waiting connections that has sent nothing."""
     return next((place for place in islice(source.waiting.values(), PEEKS) if not spoken(place.key)), None)
 
 
 def _together(several: Iterable[Moves]) -> Moves:
-    """All of them in one."""
+    """Combine several moves into one."""
     moves = tuple(several)
     return Moves(
         serve=tuple(key for each in moves for key in each.serve),

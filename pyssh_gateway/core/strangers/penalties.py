@@ -1,9 +1,9 @@
-"""Penalties for sources of failed logins: what earns one, how they grow, whom they keep out, and what ends them.
+"""Penalties for sources of failed logins: what they are for, how they grow, what they refuse, and what ends them.
 
 The values and the arithmetic are those of OpenSSH's PerSourcePenalties (since 9.8: srclimit.c, and servconf.c for the
-defaults), with three differences. Silence earns none, so that health checks and port scans cost nobody anything; by the
-hundred it slows down. A login from a source ends its penalty. A source from which somebody has logged in lately is
-slowed down and not refused: others may be behind the same address. Pure.
+defaults), with three differences. Connections without a word are not penalised, so that health checks and port scans
+cost nothing; only hundreds of them slow their source down. A login from a source ends its penalty. A source from which
+somebody has logged in lately is slowed down instead of refused: other clients may share its address. Pure.
 """
 
 import heapq
@@ -15,20 +15,20 @@ from pyssh_gateway.core.access import source_match
 from pyssh_gateway.core.limits import source_of
 
 MAX_SOURCES = 16_384
-"""Sources that are remembered, some 300 bytes each. sshd: 65,536 of IPv4 and as many of IPv6. When there are more, the
+"""Remembered sources, some 300 bytes each. sshd remembers 65,536 of IPv4 and as many of IPv6. When there are more, the
 penalty that would end first is forgotten (sshd's `overflow:permissive`)."""
 
 SLOW_SECONDS = 2.0
-"""How long a connection waits that is slowed down. With ten places a source then makes five attempts a second and not
+"""How long a slowed-down connection waits. With ten places, a source then makes five attempts a second instead of
 hundreds; a person hardly notices."""
 
 
 class Offence(Enum):
-    """What earns a penalty: what it is called in the log, and its seconds (sshd_config(5), PerSourcePenalties)."""
+    """The reasons for penalties: the text for the log, and the seconds (sshd_config(5), PerSourcePenalties)."""
 
     CRASH = "caused an error of the server", 90.0
     FAILED = "failed authentication", 5.0
-    """sshd's `authfail` and `invaliduser`: the same here, or the penalty would tell which accounts there are."""
+    """sshd's `authfail` and `invaliduser`. They are equal here, or the penalty would reveal which accounts exist."""
     GRACE = "exceeded the login grace", 10.0
     NO_ATTEMPT = "connections without attempting authentication", 1.0
     """sshd's `noauth`."""
@@ -50,7 +50,7 @@ class Conduct(msgspec.Struct, frozen=True):
 
 
 def offence_of(conduct: Conduct) -> Offence:
-    """What a connection is penalised for, in sshd's order (child_reap in sshd.c)."""
+    """The offence of a connection, checked in sshd's order (child_reap in sshd.c)."""
     if conduct.crashed:
         return Offence.CRASH
     if not conduct.spoke:
@@ -61,9 +61,9 @@ def offence_of(conduct: Conduct) -> Offence:
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """`least` is how many seconds have to add up before they count, `most` where they stop growing.
+    """`least` is how many seconds have to add up before a penalty takes effect, `most` the largest penalty.
 
-    `exempt` are networks that have no penalties, as `address/bits`. `enabled` False: nobody has.
+    `exempt` are networks without penalties, as `address/bits`. `enabled` False: there are no penalties.
     """
 
     enabled: bool
@@ -87,20 +87,20 @@ class _Penalty:
 
 
 class Penalties:
-    """The penalties of all sources. `now` is any clock that goes on steadily, the same for every call."""
+    """The penalties of all sources. `now` is any monotonic clock, the same for every call."""
 
     def __init__(self, rules: Rules, max_sources: int = MAX_SOURCES) -> None:
         self._rules = rules
         self._max_sources = max_sources
         self._penalties: dict[str, _Penalty] = {}
-        # Ends of penalties, the next one first. An entry whose penalty has changed since is passed over.
+        # Ends of penalties, the next one first. An entry whose penalty has changed since is skipped.
         self._ends: list[tuple[float, str]] = []
 
     def __len__(self) -> int:
         return len(self._penalties)
 
     def reconfigure(self, rules: Rules) -> None:
-        """Go by other rules from now on. What was earned under the old ones is forgotten if they differ."""
+        """Apply other rules from now on. If they differ from the old ones, all penalties are forgotten."""
         if rules != self._rules:
             self._rules = rules
             self._penalties.clear()

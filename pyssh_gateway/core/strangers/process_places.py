@@ -1,8 +1,8 @@
-"""Which connections of strangers have a process of their own, and which wait for one.
+"""Which unauthenticated connections have a process of their own, and which wait for one.
 
 There are few such processes, so they are shared out by source: a source with none gets one as soon as another has two.
-A connection that gives its process up is ended; its client may come again. One that has proved to own a good key never
-gives way: that is somebody who is logging in. Pure: it is told of connections, and says what is to be done.
+A connection that loses its process is closed; its client may try again. A connection that has proved to own an
+acceptable key is never closed: its client is logging in. Pure: it is told of connections, and returns the changes.
 """
 
 from collections.abc import Iterable
@@ -11,14 +11,14 @@ import msgspec
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """What is to be done, in this order: end the connections `evict`, then give each of `begin` a process."""
+    """The actions, in this order: close the connections `evict`, then give each of `begin` a process."""
 
     evict: tuple[str, ...] = ()
     begin: tuple[str, ...] = ()
 
 
 class _Visit:
-    """A connection that has spoken. `proved`: its client owns a key that would do."""
+    """A connection that has sent something. `proved`: its client owns an acceptable key."""
 
     def __init__(self, conn: str, source: str) -> None:
         self.conn = conn
@@ -27,7 +27,7 @@ class _Visit:
 
 
 class ProcessPlaces:
-    """`places` connections have a process at most. All of them are kept in the order in which they came."""
+    """At most `places` connections have a process. All connections are kept in the order of their arrival."""
 
     def __init__(self, places: int) -> None:
         self._places = places
@@ -50,12 +50,12 @@ class ProcessPlaces:
         return self._share_out()
 
     def proved(self, conn: str) -> None:
-        """Its client has been told that its key would do."""
+        """The connection's client has been told that its key is acceptable."""
         if conn in self._served:
             self._served[conn].proved = True
 
     def leave(self, conn: str) -> Changes:
-        """The connection needs no process any more. One that is not known changes nothing."""
+        """The connection needs no process any more. An unknown connection changes nothing."""
         self._waiting.pop(conn, None)
         self._served.pop(conn, None)
         return self._share_out()
@@ -75,14 +75,14 @@ class ProcessPlaces:
         return Changes(tuple(evicted), tuple(begun))
 
     def _next(self) -> _Visit | None:
-        """The connection whose turn it is: of the source with fewest processes, and of those the first that came."""
+        """The connection whose turn it is: of the source with the fewest processes, the first that came."""
         held = _count(self._served.values())
         return min(self._waiting.values(), key=lambda visit: held.get(visit.source, 0), default=None)
 
     def _owed_to(self, source: str) -> _Visit | None:
-        """The connection that gives way to one of `source`: the oldest of the source with most, if that has two more.
+        """The connection that is closed for one of `source`: the oldest of the source with most, if that has two more.
 
-        With one more only, the two sources would take the same place from each other for ever.
+        With a difference of one, the two sources would take the same place from each other for ever.
         """
         held = _count(self._served.values())
         least = held.get(source, 0) + 2

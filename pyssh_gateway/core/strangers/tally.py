@@ -1,6 +1,6 @@
-"""Refusals for the log: the first few of a source one by one, the others together. None is lost. Pure.
+"""Refusals for the log: the first few of a source have a line each, the others are counted. None is lost. Pure.
 
-A source that is refused a thousand times a second would otherwise write megabytes into the log by that.
+Otherwise a source that is refused a thousand times a second could fill the log with megabytes of lines.
 """
 
 from collections.abc import Iterator
@@ -15,15 +15,15 @@ FIRST = 8
 
 PERIOD_SECONDS = 10.0
 MAX_PERIOD_SECONDS = 60.0
-"""How long others are counted before they have a line together: soon at first, and of a source that goes on for long,
-whose periods become twice as long each time, once a minute."""
+"""The longest period for which further refusals are counted before they get a common line. The first period is short,
+and each one is twice as long as the one before, so a source that continues has one line a minute in the end."""
 
 MAX_SOURCES = 256
-"""Sources that are counted one by one. Those beyond have lines together, or a thousand addresses would write as much
-as one can now."""
+"""Sources that are counted separately. All others share their lines, or a thousand addresses together could flood the
+log."""
 
 _MANY = ""
-"""What those are counted under: no address is empty."""
+"""The key under which the others are counted: no address is empty."""
 
 
 class _Count:
@@ -38,13 +38,13 @@ class _Count:
 
 
 class RefusalTally:
-    """Counts refusals. `now` is any clock that goes on steadily, the same for every call."""
+    """Counts refusals. `now` is any monotonic clock, the same for every call."""
 
     def __init__(self) -> None:
         self._counts: dict[str, _Count] = {}
 
     def refused(self, event: ConnectionRefused, now: float) -> ConnectionRefused | None:
-        """Count `event`. Returns what is to be written now, if anything."""
+        """Count `event`. Returns the event to log now, if any."""
         name = source_of(event.peer)
         if name not in self._counts and len(self._counts) >= MAX_SOURCES:
             name = _MANY
@@ -57,16 +57,16 @@ class RefusalTally:
         return None
 
     def due(self, now: float) -> list[ConnectionRefused]:
-        """The lines of periods that are over."""
+        """The events for periods that are over."""
         over = [name for name, count in self._counts.items() if now >= count.began + count.period]
         return list(self._close(over, now))
 
     def rest(self, now: float) -> list[ConnectionRefused]:
-        """The lines of all periods, which end with that."""
+        """The events for all periods, which end now."""
         return list(self._close(list(self._counts), now))
 
     def next_due(self) -> float | None:
-        """When the next period is over; None: nobody is counted."""
+        """When the next period is over; None: no source is being counted."""
         return min((count.began + count.period for count in self._counts.values()), default=None)
 
     def _close(self, names: list[str], now: float) -> Iterator[ConnectionRefused]:
@@ -76,5 +76,5 @@ class RefusalTally:
                 continue
             reason = count.last.reason if name != _MANY else f"of many addresses, this the last: {count.last.reason}"
             yield replace(count.last, reason=reason, count=count.more, seconds=round(now - count.began, 3))
-            # It goes on, so it gets no new lines of its own.
+            # The source continues, so it gets no new lines of its own.
             self._counts[name] = _Count(now, shown=FIRST, period=min(2 * count.period, MAX_PERIOD_SECONDS))

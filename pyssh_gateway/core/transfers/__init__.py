@@ -1,1 +1,1 @@
-"""Files that a session moves: what scp copies, and what a forced internal-sftp may do."""
+"""File transfers of a session: what scp copies, and what a forced internal-sftp may do."""

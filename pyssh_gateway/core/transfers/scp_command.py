@@ -1,24 +1,25 @@
-"""Which commands are those that `scp -O` and its relatives send to the far side, and what they ask for. Pure.
+"""The parser of the commands that `scp -O` and similar programs send to the remote side. Pure.
 
-The far side of a legacy copy is started by a command line that the login shell would take apart. For the built-in
-server there is no shell, so the line is taken apart here, and a line that asks more of a shell than to quote, to
-expand a tilde and to match file names is not taken at all.
+The remote side of a legacy copy is started by a command line that the login shell would parse. The built-in server has
+no shell, so the line is parsed here. A line that needs more of a shell than quoting, tilde expansion and file name
+patterns is refused.
 """
 
 import msgspec
 
 MAGIC = b"*?["
-"""What begins a pattern for file names. Quoted, each of these stands in brackets of its own in the words of `parse`."""
+"""The special characters of file name patterns. In the words of `parse`, a quoted one stands in brackets (`[*]`)."""
 
 _REFUSED = b"\0\n\r$`;&|<>()"
-"""Outside of quotes, these ask the shell for more than a word."""
+"""Outside of quotes, these need more of a shell than words."""
 
 _ESCAPABLE_IN_QUOTES = frozenset(b'$`"\\')
-"""What a backslash quotes within double quotes; before anything else it stands for itself (POSIX shell, 2.2.3)."""
+"""The characters that a backslash quotes within double quotes; before others it stands for itself (POSIX shell,
+2.2.3)."""
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What the far side is to do: send `words` (the `source`), or receive what comes into the one word."""
+    """The task of the remote side: send `words` (if `source`), or receive into the only word."""
 
     source: bool
     recursive: bool
@@ -29,10 +30,10 @@ class Options(msgspec.Struct, frozen=True):
 
 
 def parse(command: bytes) -> list[bytes] | None:
-    """The words of `command` if it starts the far side of a copy and needs no shell for more than words; else None.
+    """The words of `command` if it starts the remote side of a copy and needs no shell for more than words; else None.
 
-    A word may be a pattern, and may begin with a tilde, as the shell would have seen them: what was quoted is put so
-    that it is neither (`[*]`, `./~`).
+    As in a shell, an unquoted word may be a pattern or begin with a tilde; quoted characters are rewritten so that they
+    are neither (`[*]`, `./~`).
     """
     argv = _words(command)
     if argv is None or options(argv) is None:
@@ -41,7 +42,7 @@ def parse(command: bytes) -> list[bytes] | None:
 
 
 def options(argv: list[bytes]) -> Options | None:
-    """What `argv` asks for, or None if it is not how the far side of a copy is started."""
+    """The options in `argv`, or None if it does not start the remote side of a copy."""
     if not argv or argv[0] != b"scp":
         return None
     flags = b""
@@ -51,7 +52,7 @@ def options(argv: list[bytes]) -> Options | None:
         if flag == b"--":
             break
         flags += flag[1:]
-    # `q` is sent by some clients and means nothing here; exactly one of `t`, to here, and `f`, from here.
+    # `q` is sent by some clients and ignored; exactly one of `t` (to here) and `f` (from here) is needed.
     if not set(flags) <= set(b"vrpdqtf") or (b"t" in flags) == (b"f" in flags) or not rest:
         return None
     return Options(
@@ -89,7 +90,7 @@ def _word(command: bytes, start: int) -> tuple[bytes, int] | None:
     at = start
     while at < len(command) and command[at] not in b" \t":
         char = command[at : at + 1]
-        if char in _REFUSED:  # also a backslash's newline, below: nobody sends one
+        if char in _REFUSED:  # below, this also refuses a newline after a backslash, which no client sends
             return None
         if char in b"'\"":
             quoted = _quoted(command, at)
@@ -108,12 +109,12 @@ def _word(command: bytes, start: int) -> tuple[bytes, int] | None:
             continue
         text += (b"./" if not text and inside.startswith(b"~") else b"") + _plain(inside)
     if b"{" in bare and (b"," in bare or b".." in bare):
-        return None  # some shells would make several words of it
+        return None  # some shells would split it into several words
     return bytes(text), at
 
 
 def _quoted(command: bytes, start: int) -> tuple[bytes, int] | None:
-    """What is within the quotes that open at `start`, and where the text goes on; None if they need a shell."""
+    """The text in the quotes that open at `start`, and the position after them; None if they need a shell."""
     quote = command[start]
     inside = bytearray()
     at = start + 1

@@ -1,7 +1,7 @@
-"""Which files a copy by scp's old protocol moves, read from what both sides of it say to each other.
+"""Which files a copy by scp's old protocol transfers, determined from the messages of both sides.
 
-The machine's scp or ours serves the copy; either way it passes through the server, and this module reads along:
-it changes nothing, keeps no data, and stops at the first thing that is not the protocol. Pure. The protocol has no
+The machine's scp or ours serves the copy; either way the data passes through the server, and this module only observes:
+it changes nothing, keeps no data, and stops at the first violation of the protocol. Pure. The protocol has no
 specification but OpenSSH's scp.c (`source`, `rsource`, `sink`): a record is a line, the other side answers each with a
 zero byte, or with a one or two and a line of text; the bytes of a file follow when its record has been answered.
 """
@@ -15,19 +15,19 @@ from typing import Literal
 import msgspec
 
 MAX_LINE_BYTES = 16 * 1024
-"""A longer record or text is none: scp.c's buffer (sink)."""
+"""A longer record or text is invalid: this is the size of scp.c's buffer (sink)."""
 
 MAX_AHEAD = 100
-"""So many records may wait for their answers. scp waits for each; programs that send one file without waiting have
-three. Everybody waits while those that are answered together are told."""
+"""How many records may wait for their answers. scp waits for each one; programs that send one file without waiting have
+three. A limit is needed because all connections wait while records that are answered together are processed."""
 
 MAX_DEPTH_BYTES = 4096
-"""Of the names of the directories that are open, with a slash each: PATH_MAX. Each file's path is made of them."""
+"""The most bytes of the open directories' names, with a slash each: PATH_MAX. Each file's path is made of them."""
 
 MAX_WORDS = 64
 MAX_PATTERN_BYTES = 256
-"""A file's name is compared with so many words of the command, and with patterns of this length at most (NAME_MAX is
-255). A client may send a command of 128 KiB, and all of it would be compared for each file, while everybody waits."""
+"""Limits for comparing a file's name with words of the command, in number and in length of the pattern (NAME_MAX is
+255). A command may have 128 KiB, and all of it would be compared for each file, while all connections wait."""
 
 _FILE = re.compile(rb"C[0-7]{4} ([0-9]{1,20}) (.+)", re.DOTALL)
 _DIRECTORY = re.compile(rb"D[0-7]{4} [0-9]{1,20} (.+)", re.DOTALL)
@@ -37,7 +37,7 @@ _COMMAND = re.compile(rb"\s*(?:[^\s;&|<>()$`'\"]*/)?scp((?:\s+-[A-Za-z]+)+)(?:\s
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What a command asks scp for: to send (`source`) what `words` name, or to receive there (`into`: a directory)."""
+    """The task of an scp command: to send (`source`) the files `words`, or to receive there (`into`: a directory)."""
 
     source: bool
     words: tuple[bytes, ...]
@@ -45,9 +45,9 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Copied(msgspec.Struct, frozen=True):
-    """A file was copied, or was to be. `outcome` is ok, unfinished, or what either side said was wrong.
+    """A file was copied, or should have been. `outcome` is ok, unfinished, or the error text of either side.
 
-    `rest` follows after `path` if that is a directory; if it is not, it is only what the file is called over there. The
+    If `path` is a directory, `rest` is the path in it; if not, `rest` is only the file's name on the other side. The
     protocol does not tell which. `opened` is False if the file was not even begun.
     """
 
@@ -68,7 +68,7 @@ def split(command: bytes) -> tuple[bytes, bytes] | None:
 
 
 def absolute(path: bytes, home: bytes) -> bytes:
-    """`path` as a command in the directory `home` means it."""
+    """The absolute form of `path`, for a command that runs in the directory `home`."""
     if path == b"~" or path.startswith(b"~/"):
         path = path[2:]
     elif path.startswith((b"/", b"~")):
@@ -98,7 +98,7 @@ class _File:
 
 
 class _Expected:
-    """An answer that is to come. `problem` is the sender's with a file. `passed`: the sender has gone on without it."""
+    """An expected answer. `problem` is the sender's error with a file. `passed`: the sender has gone on without it."""
 
     def __init__(
         self,
@@ -113,9 +113,9 @@ class _Expected:
 
 
 class Copy:
-    """Reads along. `sender` is given what the sending side says, `receiver` what the other one does, as it comes.
+    """Observes a copy. `sender` is given the data of the sending side, `receiver` that of the other side, as it comes.
 
-    `is_lost`: something was not the protocol, and what follows is not looked at.
+    `is_lost`: something violated the protocol, and everything after that is ignored.
     """
 
     def __init__(self, asked: Asked, home: bytes) -> None:
@@ -131,7 +131,7 @@ class Copy:
         self.is_lost = False
 
     def sender(self, data: bytes) -> list[Copied]:
-        """More of the sending side."""
+        """Take more data of the sending side."""
         told: list[Copied] = []
         at = 0
         while at < len(data) and not self.is_lost:
@@ -155,7 +155,7 @@ class Copy:
         return told
 
     def receiver(self, data: bytes) -> list[Copied]:
-        """More of the receiving side: answers."""
+        """Take more data of the receiving side: answers."""
         told: list[Copied] = []
         for number in data:
             if self.is_lost:
@@ -176,7 +176,7 @@ class Copy:
         return told
 
     def end(self) -> list[Copied]:
-        """Both sides have gone: the files that were under way."""
+        """Both sides have ended. Returns the files that were not finished."""
         waiting = [expected.file for expected in self._expected if expected.file is not None]
         if self._file is not None and self._file not in waiting:
             waiting.append(self._file)
@@ -201,7 +201,7 @@ class Copy:
 
     def _record(self, line: bytes, told: list[Copied]) -> None:
         kind = line[:1]
-        if kind in {b"\1", b"\2"}:  # it can't send something, and nobody answers that
+        if kind in {b"\1", b"\2"}:  # it can't send something; that has no answer
             text = _text(line)
             if self._asked.source:
                 path = absolute(
@@ -252,7 +252,7 @@ class Copy:
         top = self._directories[0] if self._directories else name
         for word in words[:MAX_WORDS]:
             directory, slash, pattern = word.rstrip(b"/").rpartition(b"/")
-            # In Latin-1 every byte is one character.
+            # Latin-1, because every byte is one character in it.
             if len(pattern) <= MAX_PATTERN_BYTES and fnmatchcase(top.decode("latin-1"), pattern.decode("latin-1")):
                 return absolute(directory + slash + rest, self._home), b""
         return rest, b""
@@ -267,7 +267,7 @@ class Copy:
         if answer.file is not None and answer.kind == "done":
             told.append(answer.file.told(problem or answer.problem or "ok"))
         elif problem and answer.kind in {"file", "directory"} and answer.passed:
-            self.is_lost = True  # the receiver takes for records what was meant to be a file, and nobody knows what
+            self.is_lost = True  # the receiver would read the file's data as records, so the rest can't be followed
         elif problem and answer.file is not None:
             told.append(answer.file.told(problem, opened=False))
             self._file = None
@@ -281,5 +281,5 @@ class Copy:
 
 
 def _text(line: bytes) -> str:
-    """What a side says after its one or two."""
+    """The text that follows a one or two."""
     return line[1:].decode("utf-8", "surrogateescape") or "failed"

@@ -1,7 +1,7 @@
 """The options of `internal-sftp` as a forced command: those of sftp-server(8), read as OpenSSH's sftp_server_main does.
 
-sshd starts such a server with what it can make of the options. Here a command that can't be obeyed in every part is no
-command at all: somebody wrote it to restrict a key. Pure.
+sshd starts the server even if it understands only some of the options. Here the whole command is refused then, because
+it was written to restrict a key. Pure.
 """
 
 import re
@@ -9,7 +9,7 @@ import re
 import msgspec
 
 INTERNAL_SFTP = b"internal-sftp"
-"""The forced command that means the SFTP server and no program (sshd_config(5), ForceCommand)."""
+"""The forced command that means the built-in SFTP server instead of a program (sshd_config(5), ForceCommand)."""
 
 READS = frozenset(
     {
@@ -17,7 +17,7 @@ READS = frozenset(
         *("statvfs", "fstatvfs", "limits", "expand-path", "home-directory", "users-groups-by-id"),
     }
 )
-"""Requests that change nothing, by the names that `sftp-server -Q requests` gives them. "open" may: see `may_open`."""
+"""Read-only requests, by the names of `sftp-server -Q requests`. "open" may write: see `may_open`."""
 
 WRITES = frozenset(
     {
@@ -25,7 +25,7 @@ WRITES = frozenset(
         *("posix-rename", "hardlink", "fsync", "lsetstat", "copy-data"),
     }
 )
-"""Requests that change something: those whose `does_write` is set in sftp-server.c."""
+"""Requests that write: those with `does_write` set in sftp-server.c."""
 
 _LOG_LEVELS = frozenset({"quiet", "fatal", "error", "info", "verbose", "debug", "debug1", "debug2", "debug3"})
 _FACILITIES = frozenset({"daemon", "user", "auth", "authpriv", *(f"local{number}" for number in range(8))})
@@ -35,11 +35,11 @@ _PERCENT = re.compile(rb"%(.?)", re.DOTALL)
 
 
 class SftpOptionsError(Exception):
-    """The command can't be obeyed; the text says why."""
+    """The command is not understood in all parts; the text says why."""
 
 
 class SftpOptions(msgspec.Struct, frozen=True):
-    """What a client may do. `directory` is where it starts (see `expanded`), `umask` the server's; None: as it is.
+    """What a client may do. `directory` is its first directory (see `expanded`), `umask` the server's; None: unchanged.
 
     `allowed` None: every request that is not in `denied`.
     """
@@ -60,7 +60,7 @@ def is_internal_sftp(command: bytes) -> bool:
 
 
 def problem_of(command: bytes) -> str:
-    """Why the forced command can't be obeyed; empty if it can, or is another program's."""
+    """Why the forced command is refused; empty if it is not, or if it is another program."""
     if is_internal_sftp(command):
         try:
             parse(command)
@@ -109,7 +109,7 @@ def expanded(directory: bytes, *, user: str, uid: int, home: bytes) -> bytes:
 def _flag(options: SftpOptions, letter: str) -> SftpOptions:
     if letter == "R":
         return msgspec.structs.replace(options, read_only=True)
-    if letter == "e":  # log to standard error: what is logged here is events
+    if letter == "e":  # log to standard error: ignored, since we log events instead
         return options
     raise SftpOptionsError(f"internal-sftp has no option {_shown(f'-{letter}'.encode())} here")
 
