@@ -250,7 +250,7 @@ def test_another_name_of_the_same_uid_is_the_same_account(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two accounts")
 def test_the_account_that_stands_in_is_nobody_that_logs_in(machine: Machine, user_key: KeyPair) -> None:
-    """Protects the boundary where the network side has no account of its own: it can't run as `nobody` if that logs in."""
+    """Protects the boundary where the network side has no account of its own: no login may be `nobody` then."""
     settings = {"login": [{"user": "nobody", "keys": [f"file:{user_key.public}"]}], "account": MISSING}
     refusal = Machine(machine.directory, machine.settings | settings).serve()
     assert_one_line(refusal, f"can't run as nobody, which stands in for {MISSING}", "make an account of its own")
