@@ -274,7 +274,7 @@ def test_a_recycled_account_lets_in_nobody(
     make_key: Callable[..., KeyPair],
     source: str,
 ) -> None:
-    """Protects against an account that somebody else has taken: neither their keys nor the old ones get in, ever after.
+    """Protects against an account that somebody else has taken: no new or old key gets in, also after a restart.
 
     The log reports it prominently, and connections that were let in by the account are told and ended.
     """

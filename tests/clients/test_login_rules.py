@@ -178,7 +178,7 @@ def test_forced_command_takes_the_place_of_sftp(with_login: WithLogin) -> None:
 
 
 def test_forced_command_is_not_signalled(with_login: WithLogin) -> None:
-    """Protects wrappers from clients that may only start them: signals are ignored, as under sshd."""
+    """Protects wrappers from clients that may only start them: signal requests are refused, as by sshd."""
     client = with_login(force_command="echo go; read line; echo done")
 
     async def talk() -> tuple[str, int | None]:

@@ -32,7 +32,7 @@ def mosh(client: Client, command: str = "echo READY; read line; echo bye") -> It
 
 @NEEDS_MOSH
 def test_somebody_on_mosh_keeps_the_machine_up(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects active users from a stop: a mosh user counts without an SSH connection; when they leave, it stops."""
+    """Protects active users from a stop: a mosh user counts without SSH; the machine stops after they leave."""
     client = Client(make_server({"idle": {"timeout": "2s", "boot_grace": "1m"}}), user_key.private)
     with mosh(client) as terminal:
         used = client.server.wait_for("terminal.used")

@@ -39,7 +39,7 @@ PROMPT_SECONDS = 1.5
 """How long an answer may take that waits for nothing; waiting for the sources to the end takes 2 s."""
 
 SOMEBODY = "daemon"
-"""An account that every machine has, and that the other tests do not log in to. Its keys differ from the first
+"""An account that every machine has, and that nobody logs in to. Its keys differ from the first
 account's, and the network side does not run as it here."""
 
 

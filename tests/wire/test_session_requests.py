@@ -402,7 +402,7 @@ def test_packets_for_channels_that_are_not_there_end_the_connection(
 
 
 def test_a_channel_that_is_still_being_opened_can_not_be_closed(server: Server, user_key: KeyPair) -> None:
-    """A close before the answer to the channel's opening is the peer's error, as any other message, and not ours.
+    """A close before the answer to the channel's opening is the peer's error, as any other message would be.
 
     On a busy machine the channel may already be open then.
     """
