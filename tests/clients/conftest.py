@@ -1,8 +1,8 @@
-"""What belongs to the client matrix: failures that show values."""
+"""Set-up of the client matrix: its failed assertions show values."""
 
 import pytest
 
-# pytest rewrites the assertions of test files only; the matrix has its own beside them.
+# pytest rewrites the assertions of test files only; the matrix has assertions in other modules beside them.
 pytest.register_assert_rewrite(
     "tests.support.matrix",
     "tests.support.matrix_features",

@@ -1,4 +1,4 @@
-"""Rows of the client matrix: libraries, used as the programs that are built on them use them."""
+"""Rows of the client matrix: libraries, used in the way that programs built on them use them."""
 
 import asyncio
 import concurrent.futures
@@ -30,10 +30,10 @@ from tests.support.waiting import PATIENCE
 
 
 class Paramiko(Signals, Windows, Files, Agents):
-    """paramiko. It makes channels, not listeners: its forwards are used as they are."""
+    """paramiko. It opens channels, but no listeners, so its forwards are used without local ports."""
 
     name = "paramiko"
-    signalled = -1  # whichever signal it was
+    signalled = -1  # for any signal
 
     def run(self, command: str, given: bytes = b"") -> Result:
         """See `Commands`."""
@@ -83,13 +83,13 @@ class Paramiko(Signals, Windows, Files, Agents):
             return Result(status, out, b"")
 
     def local(self) -> None:
-        """A channel leads to a port of the server's machine."""
+        """A channel leads to a port on the server's machine."""
         with self._connected() as client, Target(mirror) as target:
             channel = _transport(client).open_channel("direct-tcpip", ("127.0.0.1", target.port), ("127.0.0.1", 0))
             exchange(channel)
 
     def remote(self) -> None:
-        """A port on the server's machine leads to a channel, of which the client is told."""
+        """A port on the server's machine leads to a channel, which the server announces to the client."""
         with self._connected() as client, concurrent.futures.ThreadPoolExecutor(1) as pool:
             transport = _transport(client)
             port = transport.request_port_forward("127.0.0.1", 0)
@@ -145,7 +145,7 @@ class Asyncssh(
     """asyncssh's client."""
 
     name = "asyncssh"
-    signalled = -15  # as subprocess has it
+    signalled = -15  # the convention of subprocess
 
     def run(self, command: str, given: bytes = b"") -> Result:
         """See `Commands`."""

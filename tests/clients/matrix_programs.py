@@ -15,7 +15,7 @@ class Plink(Program, Signals, SocksForwards):
 
     name = "plink"
     programs = ("plink", "puttygen")
-    signalled = 128  # whichever signal it was
+    signalled = 128  # for any signal
 
     def argv(self, command: str | None, *options: str) -> list[str]:
         """See `Program`."""
@@ -74,7 +74,7 @@ class LegacyPscp(Pscp):
 
 
 def putty_options(driver: Driver) -> list[str]:
-    """What PuTTY's programs are told on the command line: they know no other way to be told where keys are."""
+    """The command-line options for PuTTY's programs, which learn of keys in no other way."""
     fingerprint = driver.succeed(["ssh-keygen", "-lf", driver.world.server.keys_dir / "ssh_host_ed25519_key.pub"])
     key = driver.world.home / "key.ppk"
     if not key.exists():
@@ -84,7 +84,7 @@ def putty_options(driver: Driver) -> list[str]:
 
 
 class Dbclient(Program):
-    """Dropbear's client. A command that was killed has ended well for it, whatever the server says."""
+    """Dropbear's client. It reports a command that was killed by a signal as successful, whatever the server says."""
 
     name = "dbclient"
     programs = ("dbclient", "dropbearconvert")
@@ -94,7 +94,7 @@ class Dbclient(Program):
         key = self.world.home / "key.dropbear"
         if not key.exists():
             self.succeed(["dropbearconvert", "openssh", "dropbear", self.world.key, key])
-            # It knows hosts without ports, and nothing may stand behind the key.
+            # Dropbear looks hosts up without their port, and allows no comment after the key.
             _, host_key = self.world.server.known_hosts.read_text().split(" ", 1)
             (self.world.home / ".ssh").mkdir()
             (self.world.home / ".ssh" / "known_hosts").write_text(f"127.0.0.1 {host_key}")
@@ -102,7 +102,7 @@ class Dbclient(Program):
         return ["dbclient", *options, *where, *([] if command is None else [command])]
 
     def run_stdio(self, port: int, given: bytes) -> Result:
-        """See `StdioForwards`. On a busy machine one in a hundred stays when all is over, with sshd too: try again."""
+        """See `StdioForwards`. On a busy machine one run in a hundred hangs at the end, with sshd too: try again."""
         command = self.argv(None, "-B", f"127.0.0.1:{port}")
         try:
             return self.run_process(command, given, {})
@@ -133,14 +133,14 @@ class Lftp(Files):
 
 
 class LftpFish(Lftp):
-    """lftp by its own protocol, a shell that it types commands to."""
+    """lftp by its own protocol, FISH: it types commands into a shell."""
 
     name = "lftp fish"
     protocol = "fish"
 
 
 class Curl(Files):
-    """curl, and with it libssh2, over SFTP."""
+    """curl, and thereby libssh2, over SFTP."""
 
     name = "curl sftp"
     programs = ("curl",)
@@ -166,7 +166,7 @@ class Curl(Files):
         return f"{self.protocol}://{self.world.server.login}@127.0.0.1:{self.world.server.port}{path}"
 
     def _curl(self, *arguments: str) -> None:
-        # The host's key is looked for here; libssh2 has no option for it.
+        # curl looks for the host's key here; libssh2 has no option for it.
         known_hosts = self.world.home / ".ssh" / "known_hosts"
         known_hosts.parent.mkdir()
         shutil.copy(self.world.server.known_hosts, known_hosts)
@@ -193,7 +193,7 @@ class Ansible(Driver):
         assert b'"ping": "pong"' in self._module("ping")
 
     def put(self) -> None:
-        """A file is copied, and is the account's."""
+        """A file is copied, and the account owns it."""
         local, remote = self.world.home / "local", self.world.scratch / "remote"
         local.write_bytes(BULK)
         self._module("copy", f"src={local} dest={remote}")
@@ -228,7 +228,7 @@ class Ansible(Driver):
         try:
             return self.succeed(argv, **environ).stdout
         finally:
-            # As its default is, the connection is kept for the next task; nobody waits for the minute here.
+            # By default Ansible keeps the connection open for a minute for the next task; the tests do not wait.
             self.call(world.client.argv(None, *control, "-O", "exit"))
 
 

@@ -1,4 +1,4 @@
-"""Accounts with the names that directories give them: logged in to as any other, with the real ssh."""
+"""Accounts with the kinds of names that directories use: a login works as for any other account, with the real ssh."""
 
 import os
 import pwd
@@ -18,7 +18,7 @@ NAMES = ["joe@corp.example", r"CORP\joe"]
 
 @pytest.fixture(params=NAMES)
 def entry(request: pytest.FixtureRequest) -> Iterator[pwd.struct_passwd]:
-    """An account with such a name, as SSSD or winbind would show it, made for one test."""
+    """An account whose name is one that SSSD or winbind would show, made for one test."""
     name = f"{request.param}{os.getpid()}"
     home = f"/tmp/pyssh-test-home-{os.getpid()}"
     command = ["useradd", "--badname", "--create-home", "--home-dir", home, "--shell", "/bin/sh", name]
@@ -34,7 +34,7 @@ def entry(request: pytest.FixtureRequest) -> Iterator[pwd.struct_passwd]:
 def test_account_of_a_directory_is_logged_in_to(
     make_server: MakeServer, user_key: KeyPair, entry: pwd.struct_passwd
 ) -> None:
-    """Protects people whose accounts are in a directory: both ways in which ssh is given a name, and terminals."""
+    """Protects people whose accounts are in a directory: both ways to give ssh a user name work, and terminals."""
     server = make_server(login_settings={"user": entry.pw_name})
     client = Client(server, user_key.private)
     asked = client.run('id -u; echo "$USER" "$LOGNAME" "$HOME"', user=entry.pw_name)
@@ -49,14 +49,14 @@ def test_account_of_a_directory_is_logged_in_to(
     with client.terminal("test -t 0 && touch made && echo made", "-l", entry.pw_name) as terminal:
         terminal.expect("made")
         assert terminal.wait() == 0
-    # The log escapes a backslash, as it does whatever it escapes with one.
+    # The log escapes with backslashes, so it escapes the backslash itself.
     assert {event["user"] for event in server.find("session.opened")} == {entry.pw_name.replace("\\", r"\\")}
 
 
 def test_other_spellings_are_other_accounts(
     make_server: MakeServer, user_key: KeyPair, entry: pwd.struct_passwd
 ) -> None:
-    """Protects the account from names that look like it: the bytes of the name are compared."""
+    """Protects the account from names that look like its own: names are compared byte by byte."""
     server = make_server(login_settings={"user": entry.pw_name})
     client = Client(server, user_key.private)
     for other in (entry.pw_name.upper(), entry.pw_name.partition("@")[0].rpartition("\\")[2], entry.pw_name + " "):

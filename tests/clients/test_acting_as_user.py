@@ -1,4 +1,4 @@
-"""Everything that is done for a user is done by a process that is the user: proved with a server that is root."""
+"""Everything that is done for a user is done by a process with that user's rights, also when the server is root."""
 
 import os
 import pwd
@@ -22,14 +22,14 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as 
 
 @pytest.fixture
 def master(client: Client, tmp_path: Path) -> Iterator[Master]:
-    """A connection of the module's server to add forwards to."""
+    """A connection to the module's server, to which tests add forwards."""
     with Master(client, tmp_path) as running:
         yield running
 
 
 @pytest.fixture
 def roots() -> Iterator[Path]:
-    """A directory that everybody may enter; what is in it is root's; pytest's are closed to everybody else."""
+    """A directory that everybody may enter, with files of root's; pytest's directories are closed to others."""
     with tempfile.TemporaryDirectory(prefix="pyssh-test-roots-") as directory:
         Path(directory).chmod(0o755)
         yield Path(directory)
@@ -69,7 +69,7 @@ def test_sftp_can_not_read_roots_files(client: Client, roots: Path, tmp_path: Pa
 
 
 def test_sftp_can_not_write_where_the_account_can_not(client: Client, roots: Path, tmp_path: Path) -> None:
-    """Protects the system's files: nothing is made, changed, renamed or removed that is not the account's."""
+    """Protects the system's files: clients create, change, rename and remove only what the account may."""
     mine = tmp_path / "mine"
     mine.write_text("mine")
     file = roots / "file"
@@ -93,7 +93,7 @@ def test_sftp_can_not_write_where_the_account_can_not(client: Client, roots: Pat
 def test_what_is_made_is_the_accounts(
     client: Client, scratch: Path, tmp_path: Path, account: pwd.struct_passwd
 ) -> None:
-    """Protects the account's files from belonging to somebody else, with modes as after a login."""
+    """Protects the account's files: it owns what it creates, with the modes that a login would give."""
     mine = tmp_path / "mine"
     mine.write_text("mine")
     mine.chmod(0o666)
@@ -113,7 +113,7 @@ def test_what_is_made_is_the_accounts(
 
 
 def test_sockets_of_others_can_not_be_reached(master: Master, roots: Path, tmp_path: Path) -> None:
-    """Protects docker.sock and its like: `-L` to a socket that only root may use is refused, to others it is not."""
+    """Protects docker.sock and its like: `-L` is refused to a socket that only root may use, and allowed to others."""
     path = roots / "sock"
     local = tmp_path / "l"
     with Target(echo, str(path)):
@@ -131,7 +131,7 @@ def test_sockets_of_others_can_not_be_reached(master: Master, roots: Path, tmp_p
 def test_peer_of_a_socket_is_the_account(
     master: Master, scratch: Path, tmp_path: Path, account: pwd.struct_passwd
 ) -> None:
-    """Protects servers that ask the kernel who is there (PostgreSQL's peer authentication): it is the account."""
+    """Protects servers that ask the kernel for their peer (PostgreSQL's peer authentication): it is the account."""
     path = str(scratch / "sock")
     with Target(echo, path) as target:
         master.forward("-L", f"{tmp_path}/l:{path}")
@@ -154,7 +154,7 @@ def test_tcp_sockets_are_the_accounts(master: Master, tmp_path: Path, account: p
 
 
 def owners(end: str, port: int) -> set[int]:
-    """The uids whose TCP sockets have `port` at this end, other than those of the test process, which is root."""
+    """The uids that own TCP sockets with `port` at this end, without root's, which is the test process's."""
     found = set()
     for name in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
@@ -177,7 +177,7 @@ def test_privileged_ports_are_roots(master: Master) -> None:
 
 
 def test_sockets_are_only_made_where_the_account_may(master: Master, roots: Path) -> None:
-    """Protects root's directories from sockets that are forwarded from here."""
+    """Protects root's directories: a forwarded socket can't be created in them."""
     for path in (Path("/root/pyssh-test.sock"), roots / "sock"):
         assert master.control("forward", "-R", f"{path}:127.0.0.1:1").status != 0
         assert not path.exists()
@@ -185,7 +185,7 @@ def test_sockets_are_only_made_where_the_account_may(master: Master, roots: Path
 
 
 def test_sockets_of_others_are_not_replaced(master: Master, scratch: Path) -> None:
-    """Protects a stale socket that the account does not own, in a directory where it may not remove it."""
+    """Protects a stale socket of another owner, in a directory where the account may not remove it."""
     scratch.chmod(0o1777)
     os.chown(scratch, 0, 0)
     with socket.socket(socket.AF_UNIX) as stale:
@@ -199,7 +199,7 @@ def test_sockets_of_others_are_not_replaced(master: Master, scratch: Path) -> No
 
 @pytest.fixture(params=["sockets", "sftp"])
 def acting(request: pytest.FixtureRequest, client: Client, server: Server, tmp_path: Path) -> Iterator[int]:
-    """A process that acts for the account without being a program of its own: postauth, and its SFTP server."""
+    """A process that acts for the account and is not a program of the account's: postauth, or its SFTP server."""
     before = server.mark()
     sockets = request.param == "sockets"
     started = client.popen(None, "-N", "-R", f"{free_port()}:127.0.0.1:1") if sockets else client.popen("sftp", "-s")
@@ -216,7 +216,7 @@ def acting(request: pytest.FixtureRequest, client: Client, server: Server, tmp_p
 
 
 def test_acting_process_is_the_account(acting: int, account: pwd.struct_passwd) -> None:
-    """Protects by the kernel's own word: uids, gids, groups and capabilities of who makes sockets and serves files."""
+    """Protects against leftover rights: the kernel shows the account's uids, gids, groups and no capabilities."""
 
     def status() -> dict[str, list[str]]:
         lines = Path(f"/proc/{acting}/status").read_text().splitlines()
@@ -231,7 +231,7 @@ def test_acting_process_is_the_account(acting: int, account: pwd.struct_passwd) 
 
 
 def test_acting_process_holds_only_its_own(acting: int, account: pwd.struct_passwd) -> None:
-    """Protects the server's keys and log from a process that the account might take over: it has no file open."""
+    """Protects the server's keys and log: a process that the account might take over has none of these files open."""
 
     def foreign() -> list[str]:
         ours = ("pipe:", "socket:", "/dev/null", "anon_inode:[eventpoll]", "/memfd:pyssh-gateway-errors ")

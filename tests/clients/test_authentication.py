@@ -1,4 +1,4 @@
-"""Who gets in, as OpenSSH's client sees it: every refusal looks the same there, and says its reason in the log only."""
+"""Who gets in, as OpenSSH's client sees it: to the client every refusal looks the same; only the log has the reason."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ MakeKey = Callable[..., KeyPair]
 
 STRANGERS_NAME = "daemon"
 STRANGER = pwd.getpwnam(STRANGERS_NAME).pw_uid
-"""Another account, whose login is not the first one's, nor is it the network side's."""
+"""Another account, which is neither the one that the tests log in to nor the network side's."""
 
 
 def refusal(result: Result) -> str:
@@ -35,7 +35,7 @@ def refusal(result: Result) -> str:
 
 
 def test_login_is_told_in_the_log(client: Client, server: Server, user_key: KeyPair) -> None:
-    """Protects the audit of logins: account, key type, fingerprint, source and client of whoever gets in."""
+    """Protects the audit of logins: the log has the account, key type, fingerprint, source and client of each login."""
     since = server.mark()
     assert client.run("true").status == 0
     fingerprint = subprocess.run(
@@ -52,7 +52,7 @@ def test_login_is_told_in_the_log(client: Client, server: Server, user_key: KeyP
 
 
 def test_every_refusal_looks_the_same(client: Client, server: Server, make_key: MakeKey) -> None:
-    """Protects against finding out which accounts there are: unknown account and unknown key get the same words."""
+    """Protects against probing for account names: an unknown account and an unknown key get the same answer."""
     stranger = make_key()
     since = server.mark()
     words = {
@@ -70,12 +70,12 @@ def test_every_refusal_looks_the_same(client: Client, server: Server, make_key: 
 def test_a_key_file_that_somebody_else_could_replace(
     make_server: MakeServer, make_key: MakeKey, user_key: KeyPair, account: pwd.struct_passwd, is_root: bool
 ) -> None:
-    """Protects a login from whoever may write to the directory of its key file, or owns what is there now."""
+    """Protects a login from anybody else who may write to the directory of its key file, or who owns that file."""
     with TemporaryDirectory() as directory:
         keys, theirs = Path(directory) / "keys.pub", make_key()
         keys.write_text(user_key.public.read_text())
         logins = [{"user": account.pw_name, "keys": [f"file:{keys}"]}]
-        if is_root:  # anybody else's server has one account
+        if is_root:  # a server that is not root has one account only
             logins.append({"user": STRANGERS_NAME, "keys": [f"file:{theirs.public}"]})
         server = make_server({"login": logins, "keys": {"refresh": "1h"}})
         client = Client(server, user_key.private)
@@ -108,7 +108,7 @@ def test_public_key_without_the_private_one(client: Client, user_key: KeyPair, t
 
 
 def test_only_public_keys_are_offered(client: Client) -> None:
-    """Protects against guessing: no password, no questions, and the server says so."""
+    """Protects against guessing: the server offers neither passwords nor keyboard-interactive, and says so."""
     result = client.run("true", "-v", "-o", "PreferredAuthentications=password,keyboard-interactive")
     assert result.status == 255
     offered = re.findall(r"Authentications that can continue: (\S+)", result.stderr.decode())
@@ -116,14 +116,14 @@ def test_only_public_keys_are_offered(client: Client) -> None:
 
 
 def test_no_method_lets_nobody_in(client: Client) -> None:
-    """Protects against a login by `none`, which some servers grant to whom they know."""
+    """Protects against a login by `none`, which some servers grant to known users."""
     result = client.run("true", "-o", "PubkeyAuthentication=no")
     assert refusal(result) == "Permission denied (publickey)."
 
 
 @pytest.mark.parametrize("method", ["password", "keyboard-interactive", "hostbased", "gssapi-with-mic"])
 def test_other_methods_are_refused_and_logged(client: Client, server: Server, method: str) -> None:
-    """Protects against methods that are asked for without having been offered."""
+    """Protects against authentication methods that a client tries although the server does not offer them."""
     since = server.mark()
 
     class Impolite(asyncssh.SSHClient):
@@ -146,7 +146,7 @@ def test_other_methods_are_refused_and_logged(client: Client, server: Server, me
 
 
 def test_too_many_keys_are_cut_off(client: Client, server: Server, make_key: MakeKey) -> None:
-    """Protects against trying keys by the dozen, and people with a full agent: both sides read what to set."""
+    """Protects against trying keys by the dozen; a person with a full agent and the administrator read what to set."""
     since = server.mark()
     keys = [make_key() for _ in range(7)]
     options = [part for pair in keys for part in ("-i", str(pair.private))]
@@ -162,7 +162,7 @@ def test_too_many_keys_are_cut_off(client: Client, server: Server, make_key: Mak
 
 
 def test_sixth_key_may_be_the_right_one(client: Client, make_key: MakeKey, user_key: KeyPair) -> None:
-    """Protects people with many keys: five wrong ones before the right one are no reason to refuse it."""
+    """Protects people with many keys: after five wrong ones the right one still gets in."""
     keys = [*(make_key() for _ in range(5)), user_key]
     options = [part for pair in keys for part in ("-i", str(pair.private))]
     assert client.run("exit 3", *options, key=keys[0].private).status == 3
@@ -210,7 +210,7 @@ def test_sha1_signatures_are_refused(key_types: dict[tuple[str, ...], Client]) -
 
 
 def test_certificate_is_refused(client: Client, make_key: MakeKey, user_key: KeyPair, tmp_path: Path) -> None:
-    """Protects against certificates, which nobody here is asked to trust, even for a key that may log in."""
+    """Protects against certificates where no authority is configured, even for a key that may log in."""
     authority = make_key()
     private = tmp_path / "certified"
     shutil.copy(user_key.private, private)
@@ -239,7 +239,7 @@ def test_certificate_is_refused(client: Client, make_key: MakeKey, user_key: Key
 
 @pytest.mark.parametrize("cipher", ["chacha20-poly1305@openssh.com", "aes256-ctr", "aes256-gcm@openssh.com"])
 def test_client_with_one_cipher_gets_in(make_server: MakeServer, user_key: KeyPair, cipher: str) -> None:
-    """Protects clients whose users took AES-GCM away: refused at most once, then offered the full list."""
+    """Protects clients that are configured without AES-GCM: refused at most once, then offered the full list."""
     client = Client(make_server(), user_key.private)
     first = client.run("exit 3", "-c", cipher)
     if first.status == 255:
@@ -260,7 +260,7 @@ def test_client_with_one_cipher_gets_in(make_server: MakeServer, user_key: KeyPa
     ],
 )
 def test_old_algorithms_are_not_spoken(client: Client, option: str) -> None:
-    """Protects against a downgrade to what is broken, or costs an unknown peer our time."""
+    """Protects against a downgrade to broken algorithms, and to those that let an unknown peer use up our time."""
     result = client.run("true", "-o", option)
     assert result.status == 255
     assert b"no matching" in result.stderr
@@ -270,7 +270,7 @@ def test_old_algorithms_are_not_spoken(client: Client, option: str) -> None:
 def test_old_macs_are_not_spoken(client: Client, mac: str) -> None:
     """Protects integrity with a cipher that needs a MAC: the old ones are not offered."""
     options = ("-c", "aes256-ctr", "-m", mac)
-    client.run("true", *options)  # the first try with this cipher may fail for the cipher's sake
+    client.run("true", *options)  # the first attempt with this cipher may be refused because of the cipher
     result = client.run("true", *options)
     assert result.status == 255
     assert b"no matching MAC" in result.stderr
@@ -284,18 +284,18 @@ def test_compression_is_refused(client: Client) -> None:
 
 
 def test_host_key_is_the_one_on_disk(server: Server) -> None:
-    """Protects first connections: what ssh-keyscan sees is what the server wrote down, and there is no other key."""
+    """Protects first connections: ssh-keyscan gets exactly the host key that the server has on disk, and no other."""
     command = ["ssh-keyscan", "-p", str(server.port), "127.0.0.1"]
     result = subprocess.run(
         command, capture_output=True, check=True, timeout=PATIENCE, text=True, env=client_environment()
     )
-    # OpenSSH 10 tells of the server in comments, which earlier versions write to standard error.
+    # OpenSSH 10 prints comments about the server on standard output; earlier versions print them on standard error.
     found = [line for line in result.stdout.splitlines() if not line.startswith("#")]
     assert found == server.known_hosts.read_text().splitlines()
 
 
 def test_changed_host_key_is_noticed(client: Client, make_key: MakeKey, tmp_path: Path) -> None:
-    """Protects the tests themselves: the host key is really checked by the client that they use."""
+    """Protects the tests themselves: the client that they use really checks the host key."""
     blob = make_key().public.read_text().split()[1]
     other = tmp_path / "known"
     other.write_text(f"[127.0.0.1]:{client.server.port} ssh-ed25519 {blob}\n")
@@ -306,7 +306,7 @@ def test_changed_host_key_is_noticed(client: Client, make_key: MakeKey, tmp_path
 
 @pytest.mark.parametrize("spelling", ["{}\u00ad", "{}\u200b", " {}", "{} ", "{}.", "-{}"])
 def test_other_spellings_of_a_name_are_refused(client: Client, server: Server, spelling: str) -> None:
-    """Protects against names that a library takes for the account's (RFC 4013 maps soft hyphens to nothing)."""
+    """Protects against names that a library maps to the account's name (RFC 4013 maps soft hyphens to nothing)."""
     since = server.mark()
     user = spelling.format(server.login)
     result = client.run("true", user=user)
@@ -315,7 +315,7 @@ def test_other_spellings_of_a_name_are_refused(client: Client, server: Server, s
 
 
 def test_login_grace_ends_a_silent_connection(make_server: MakeServer) -> None:
-    """Protects places for unauthenticated peers: whoever says nothing is gone after the login grace time."""
+    """Protects the slots for unauthenticated peers: a silent client is disconnected after the login grace time."""
     server = make_server({"limits": {"login_grace": "1s"}})
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as peer:
         assert peer.recv(100).startswith(b"SSH-2.0-")
@@ -326,7 +326,7 @@ def test_login_grace_ends_a_silent_connection(make_server: MakeServer) -> None:
 
 
 def test_too_many_silent_connections_from_one_source(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects everybody from one source that takes every place, those behind the same address among them."""
+    """Protects others from one source that takes every slot, including others behind the same address."""
     server = make_server({"limits": {"unauthenticated_per_source": 3}})
     client = Client(server, user_key.private)
     silent = [socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) for _ in range(3)]
@@ -335,7 +335,7 @@ def test_too_many_silent_connections_from_one_source(make_server: MakeServer, us
             assert peer.recv(100)
         assert client.run("exit 2").status == 2
         assert server.wait_for("connection.closed", user="")["reason"] == NEEDED
-        # Another source gets in anyway.
+        # Another source still gets in.
         assert client.run("exit 3", "-b", "127.0.0.2").status == 3
     finally:
         for peer in silent:

@@ -1,4 +1,4 @@
-"""Mistakes in a configuration and on a machine: every one is told in a clear line, and nothing is started."""
+"""Mistakes in a configuration and on a machine: each is reported in a clear line, and nothing is started."""
 
 import os
 import pwd
@@ -18,11 +18,11 @@ from tests.support.server import DEFAULTS, Settings, to_toml
 from tests.support.waiting import PATIENCE
 
 MISSING = "pyssh-no-such-account"
-"""An account that no machine has. One on which the server was tried out has the account of the default name."""
+"""An account that no machine has. The default name would not do: the server may be installed on this machine."""
 
 
 class Refusal(NamedTuple):
-    """How a server that can't start has ended."""
+    """The exit of a server that could not start."""
 
     status: int
     lines: list[str]
@@ -72,13 +72,13 @@ def assert_one_line(refusal: Refusal, *words: str) -> None:
 
 @pytest.fixture
 def taken_port() -> Iterator[int]:
-    """A port that somebody else listens on."""
+    """A port that another program listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield int(listener.getsockname()[1])
 
 
 def test_port_taken(machine: Machine, taken_port: int) -> None:
-    """Protects whoever starts a second server: the address, the port and what is wrong with it."""
+    """Protects somebody who starts a second server: the error names the address, the port and the reason."""
     assert_one_line(machine.serve("--port", str(taken_port)), f"127.0.0.1:{taken_port}", "Address already in use")
 
 
@@ -89,13 +89,13 @@ def test_address_of_another_machine(machine: Machine) -> None:
 
 
 def test_missing_key_file(machine: Machine) -> None:
-    """Protects against a login that nobody could use: the file is named."""
+    """Protects against a login that nobody could use: the error names the missing key file."""
     machine.settings["login"][0]["keys"] = [f"file:{machine.directory}/absent.pub"]
     assert_one_line(machine.serve(), f"{machine.directory}/absent.pub", "No such file")
 
 
 def test_unreadable_key_file(machine: Machine, is_root: bool) -> None:
-    """Protects against a key file that we may not read: it is found out at the start, not at the first login."""
+    """Protects against a key file that the server may not read: the start reports it, not the first login."""
     if is_root:
         pytest.skip("root reads everything")
     path = machine.directory / "secret.pub"
@@ -105,20 +105,20 @@ def test_unreadable_key_file(machine: Machine, is_root: bool) -> None:
 
 
 def test_directory_as_key_file(machine: Machine) -> None:
-    """Protects against a key file that is none."""
+    """Protects against a key file that is a directory."""
     machine.settings["login"][0]["keys"] = [f"file:{machine.directory}"]
     assert_one_line(machine.serve(), str(machine.directory), "irectory")
 
 
 def test_keys_directory_is_a_file(machine: Machine) -> None:
-    """Protects against a keys_dir that can't be one."""
+    """Protects against a keys_dir that is a file."""
     path = machine.directory / "keys"
     path.touch()
     assert_one_line(machine.serve(), str(path))
 
 
 def test_keys_directory_not_writable(machine: Machine, is_root: bool) -> None:
-    """Protects against a host key that can't be kept: it would change at every start."""
+    """Protects against a host key that can't be saved and would change at every start."""
     if is_root:
         pytest.skip("root writes everywhere")
     path = machine.directory / "keys"
@@ -135,7 +135,7 @@ def test_audit_directory_is_a_file(machine: Machine) -> None:
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
 def test_host_key_that_others_can_read(machine: Machine, make_key: Callable[..., KeyPair], mode: int) -> None:
-    """Protects the server's identity: a private key that others may have is not used."""
+    """Protects the server's identity: a private key that others can read is not used."""
     path = machine.directory / "keys" / "ssh_host_ed25519_key"
     path.parent.mkdir()
     path.write_bytes(make_key().private.read_bytes())
@@ -144,7 +144,7 @@ def test_host_key_that_others_can_read(machine: Machine, make_key: Callable[...,
 
 
 def test_host_key_that_is_none(machine: Machine) -> None:
-    """Protects against a broken host key file: it is named, and not overwritten."""
+    """Protects against a broken host key file: the error names it, and it is not overwritten."""
     path = machine.directory / "keys" / "ssh_host_ed25519_key"
     path.parent.mkdir()
     path.write_text("nonsense\n")
@@ -160,7 +160,7 @@ def test_login_user_that_does_not_exist(machine: Machine) -> None:
 
 
 def test_login_of_somebody_else(machine: Machine, is_root: bool) -> None:
-    """Protects against promising what an ordinary account can't do: only root can let in others."""
+    """Protects against a configuration that an ordinary account can't fulfil: only root can let in other accounts."""
     if is_root:
         pytest.skip("root can let in anybody")
     machine.settings["login"][0]["user"] = "root"
@@ -168,7 +168,7 @@ def test_login_of_somebody_else(machine: Machine, is_root: bool) -> None:
 
 
 def test_no_login(machine: Machine) -> None:
-    """Protects against a server that lets in nobody, and says how to change that."""
+    """Protects against a server that lets in nobody: the error says how to change that."""
     del machine.settings["login"]
     assert_one_line(machine.serve(), "[[login]]")
 
@@ -179,18 +179,18 @@ def test_configuration_that_is_not_there(machine: Machine) -> None:
 
 
 def test_configuration_that_is_not_toml(machine: Machine) -> None:
-    """Protects against a slip in the file: the line is named."""
+    """Protects against a syntax error in the file: the error names the line."""
     assert_one_line(machine.serve(text='keys_dir = "a"\n[listen\nport = 1\n'), "config.toml", "line 2")
 
 
 def test_environment_with_a_mistake(machine: Machine) -> None:
-    """Protects against a misspelt variable: it is an error and not silence, and it is named."""
+    """Protects against a misspelt variable: it is reported by name and not ignored."""
     refusal = machine.serve(environ={"PYSSH_GATEWAY_IDLE__TIMEOUT": "soon"})
     assert_one_line(refusal, "idle.timeout", "soon", "PYSSH_GATEWAY_IDLE__TIMEOUT")
 
 
 def test_every_mistake_is_told_at_once(machine: Machine) -> None:
-    """Protects people's patience: one start shows every mistake, a line each, each with its path."""
+    """Protects people's patience: one start reports every mistake, each in its own line with its path."""
     machine.settings.update(
         listen={"port": "ssh", "address": "example.org"},
         idle={"timout": "5m"},
@@ -207,7 +207,7 @@ def test_every_mistake_is_told_at_once(machine: Machine) -> None:
 
 
 def test_mistakes_of_the_machine_are_told_at_once(machine: Machine) -> None:
-    """Protects the same for what the configuration itself can't show: accounts and files."""
+    """Protects the same for mistakes that only the machine can show: accounts and files."""
     machine.settings["login"] = [
         {"user": "no-such-account", "keys": ["file:/nonexistent/one.pub"]},
         {"user": "nor-this-one", "keys": ["file:/nonexistent/two.pub"]},
@@ -220,7 +220,7 @@ def test_mistakes_of_the_machine_are_told_at_once(machine: Machine) -> None:
 
 @pytest.mark.parametrize("arguments", [("--bogus",), ("--port", "many"), ("--port",), ("--user", "somebody")])
 def test_wrong_usage(machine: Machine, arguments: tuple[str, ...]) -> None:
-    """Protects against a slip on the command line: what is wrong, and how it goes."""
+    """Protects against a slip on the command line: the error says what is wrong, and shows the usage."""
     refusal = machine.serve(*arguments)
     assert refusal.status == 2
     assert refusal.lines[0].startswith("pyssh-gateway: ")
@@ -239,7 +239,7 @@ def test_nothing_is_left_of_a_failed_start(machine: Machine) -> None:
 def test_another_name_of_the_same_uid_is_the_same_account(
     machine: Machine, account: pwd.struct_passwd, whose: str
 ) -> None:
-    """Protects the boundary between the two sides: accounts are told apart by their uid, as the kernel does."""
+    """Protects the boundary between accounts: they are told apart by uid, as the kernel does."""
     uid, name = (0, "root") if whose == "root's" else (account.pw_uid, account.pw_name)
     with other_account("alias", "--non-unique", "--uid", str(uid)) as alias:
         changed = Machine(machine.directory, machine.settings | {"account": alias.pw_name})
@@ -250,7 +250,7 @@ def test_another_name_of_the_same_uid_is_the_same_account(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two accounts")
 def test_the_account_that_stands_in_is_nobody_that_logs_in(machine: Machine, user_key: KeyPair) -> None:
-    """Protects the boundary where the network side's own account is missing: `nobody` may be a login's."""
+    """Protects the boundary where the network side has no account of its own: no login may be `nobody` then."""
     settings = {"login": [{"user": "nobody", "keys": [f"file:{user_key.public}"]}], "account": MISSING}
     refusal = Machine(machine.directory, machine.settings | settings).serve()
     assert_one_line(refusal, f"can't run as nobody, which stands in for {MISSING}", "make an account of its own")
@@ -259,7 +259,7 @@ def test_the_account_that_stands_in_is_nobody_that_logs_in(machine: Machine, use
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary account serves strangers itself")
 @pytest.mark.parametrize("name", [MISSING, "nobody"])
 def test_strangers_need_an_account_of_their_own(machine: Machine, name: str) -> None:
-    """Protects the wall before a login: root's server does not start without the account, and says how to make it."""
+    """Protects the isolation before a login: without the account, root can't start; the error names useradd."""
     settings = {"preauth_account": name, "account": MISSING}
     refusal = Machine(machine.directory, machine.settings | settings).serve()
     assert_one_line(refusal, "preauth_account: ", name, "useradd --system --no-create-home --shell /usr/sbin/nologin")

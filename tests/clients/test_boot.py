@@ -1,4 +1,4 @@
-"""What the machine gets at boot, seen by who logs in to it: an account that was not there, services, and no delay."""
+"""What the machine sets up at boot, as a client sees it: a missing account, services, and no added delay."""
 
 import os
 import pwd
@@ -27,33 +27,34 @@ from tests.support.waiting import PATIENCE, until
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes the machine ready")
 
 pytestmark = pytest.mark.usefixtures("account")
-"""With the account to log in to comes the one that serves strangers."""
+"""The fixture also makes the account that serves strangers."""
 
 USERS = ("pyssh-boot-a", "pyssh-boot-b", "pyssh-boot-c")
 GROUP = "pyssh-boot-extra"
 
 MAX_RUNS = 15
-"""Boots with and without, one after the other, until the fastest of each are as fast. Whatever else the machine does
-only makes a boot slower, so that the fastest are what the boot itself costs."""
+"""Boots with and without this work, alternating, until the fastest of each kind are equally fast. Other load on the
+machine only makes a boot slower, so the fastest ones show what the boot itself costs."""
 
 MIN_RUNS = 3
 
 NOTICED_SECONDS = 0.06
-"""Less than this is noise. Made before the server's code is imported, the accounts cost three times as much."""
+"""Less than this is noise. Creating the accounts before the server's code is imported would cost three times as
+much."""
 
 SLOW_SERVICE = "i=0; while [ $i -lt 2000000 ]; do i=$((i+1)); done; echo up; exec sleep 100"
-"""A service that takes a processor for itself while it starts, as dockerd does."""
+"""A service that keeps one processor busy while it starts, as dockerd does."""
 
 
 @pytest.fixture
 def data() -> Iterator[Path]:
-    """The volume; the accounts of these tests are gone before and after."""
+    """The volume; the accounts of these tests are removed before and after."""
     with volume("data", USERS, GROUP) as directory:
         yield directory
 
 
 def settings(data: Path, *, accounts: int = 1, links: int = 1, services: tuple[str, ...] = ()) -> dict[str, Any]:
-    """What is to be made at boot, with homes and targets in `data`."""
+    """The settings of what is made at boot, with homes and link targets in `data`."""
     wanted = {
         "link": [{"path": f"{data}/lib/{number}", "target": f"{data}/links/{number}"} for number in range(links)],
         "directory": [{"path": f"{data}/own", "owner": USERS[0], "mode": "0750"}],
@@ -79,7 +80,7 @@ def free_port() -> int:
 
 
 def wait_for_port(port: int) -> None:
-    """Wait until a connection succeeds, as a client does that has woken the machine."""
+    """Wait until a connection succeeds, as a client does that has just woken the machine."""
 
     def connects() -> bool:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
@@ -91,7 +92,7 @@ def wait_for_port(port: int) -> None:
 
 @needs_root
 def test_an_account_is_made_while_its_owner_waits(tmp_path: Path, data: Path, user_key: KeyPair) -> None:
-    """Protects the first login to a new machine: the account of it is whole when the shell starts; the log says how."""
+    """Protects the first login to a new machine: its account is complete when the shell starts; the log says how."""
     keys = [f"file:{user_key.public}"]
     server = Server(tmp_path, login=USERS[0], keys=keys, settings=settings(data))
     with server:
@@ -120,7 +121,7 @@ def test_an_account_is_made_while_its_owner_waits(tmp_path: Path, data: Path, us
 
 
 def test_services_run_beside_the_sessions_and_stop_before_the_end(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects dockerd and its log: lines and ends are events, a crash is followed by a start, and the stop is last."""
+    """Protects dockerd and its log: its output and exits are events, a crash leads to a restart, the stop is last."""
     me = pwd.getpwuid(os.geteuid()).pw_name
     services = [
         {"name": "keeps", "user": me, "command": "echo ready; exec sleep 100"},
@@ -145,7 +146,7 @@ def test_services_run_beside_the_sessions_and_stop_before_the_end(make_server: M
 @needs_root
 @pytest.mark.alone
 def test_a_boot_with_much_to_do_is_as_fast(tmp_path: Path, data: Path, user_key: KeyPair) -> None:
-    """Protects the person who woke the machine: ten links, three new accounts and slow services cost them no time."""
+    """Protects the person who woke the machine: ten links, three new accounts and slow services add no delay."""
     port = free_port()
     servers = {}
     for name, boot in (("with", settings(data, accounts=3, links=10, services=(SLOW_SERVICE,) * 3)), ("without", {})):
@@ -162,7 +163,7 @@ def test_a_boot_with_much_to_do_is_as_fast(tmp_path: Path, data: Path, user_key:
         remove(USERS, GROUP)
         shutil.rmtree(data)
         data.mkdir()
-        for name in ("with", "without"):  # the accounts that the one makes are there for the other
+        for name in ("with", "without"):  # the accounts that the first run makes exist in the second
             server = servers[name]
             server.port = port
             began = time.monotonic()
@@ -186,7 +187,7 @@ def test_a_boot_with_much_to_do_is_as_fast(tmp_path: Path, data: Path, user_key:
 def test_a_stop_signal_to_the_first_process_is_kept(
     tmp_path: Path, user_key: KeyPair, account: pwd.struct_passwd
 ) -> None:
-    """Protects `docker stop` in the first moments: the kernel drops what a first process has no handler for yet."""
+    """Protects `docker stop` in the first moments: the kernel drops a signal to PID 1 that has no handler yet."""
     server = Server(
         tmp_path, login=account.pw_name, keys=[f"file:{user_key.public}"], settings={"listen": {"port": free_port()}}
     )

@@ -1,4 +1,4 @@
-"""A gibibyte through everything that carries bytes: all of it arrives, and the server stays as small as it was."""
+"""A gibibyte through everything that carries bytes: all of it arrives, and the server's memory does not grow."""
 
 import os
 import signal
@@ -21,18 +21,18 @@ pytestmark = pytest.mark.slow
 
 SIZE = 1024 * 1024 * 1024
 GROWTH = 32 * 1024 * 1024
-"""What the server may grow by, all its processes together, whatever passes through it."""
+"""By how much all the server's processes together may grow, whatever passes through them."""
 
 STOP_AFTER = 64
 """MiB after which a client is stopped: the transfer is in full flow."""
 
 STOPPED = 256
-"""MiB of a transfer that is stopped on its way: far more than what may be under way."""
+"""MiB of a transfer that is stopped on its way: far more than the buffers on the way can hold."""
 
 ECHOES = 100
 ECHO_SECONDS = 0.05
 ATTEMPTS = 3
-"""The machine may be busy with something else; a server that waits for the stopped client is slow every time."""
+"""A busy machine may delay one attempt; a server that waits for the stopped client is slow every time."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def bulk() -> Bulk:
 
 @pytest.fixture(scope="module")
 def place(bulk: Bulk) -> Iterator[Path]:
-    """A directory with the data in a file that everybody may read."""
+    """A directory that holds the data in a file that everybody may read."""
     with memory_directory(SIZE) as directory:
         with (directory / "bulk").open("wb") as file:
             file.writelines(bulk.blocks())
@@ -53,20 +53,20 @@ def place(bulk: Bulk) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def checksum(bulk: Bulk) -> bytes:
-    """What cksum says of the data."""
+    """What cksum prints for the data."""
     return bulk.checksum()
 
 
 @pytest.fixture
 def small(server: Server) -> Iterator[None]:
-    """Fails a test during which the server grew."""
+    """Fails a test during which the server's memory grew."""
     with Memory(server) as memory:
         yield
     assert memory.grown < GROWTH, f"the server grew by {memory.grown >> 20} MiB"
 
 
 def sender(bulk: Bulk) -> Callable[[socket.socket], None]:
-    """For a target that sends the data and ends."""
+    """A handler for a target that sends the data and then closes."""
 
     def send(sock: socket.socket) -> None:
         for block in bulk.blocks():
@@ -76,7 +76,7 @@ def sender(bulk: Bulk) -> Callable[[socket.socket], None]:
 
 
 def checker(bulk: Bulk, wrong: list[str]) -> Callable[[socket.socket], None]:
-    """For a target that checks what comes and answers with a byte; what was wrong goes to `wrong`."""
+    """A handler for a target that checks the data and answers with a byte; mistakes are added to `wrong`."""
 
     def check(sock: socket.socket) -> None:
         try:
@@ -119,7 +119,7 @@ def test_input_of_a_command(client: Client, bulk: Bulk, checksum: bytes) -> None
 @pytest.mark.parametrize("way", ["local", "remote", "dynamic"])
 @pytest.mark.parametrize("direction", ["download", "upload"])
 def test_forward(client: Client, bulk: Bulk, tmp_path: Path, way: str, direction: str) -> None:
-    """Protects -L, -R and -D; a download is what the target sends."""
+    """Protects -L, -R and -D; in a download the target sends."""
     wrong: list[str] = []
     handle = sender(bulk) if direction == "download" else checker(bulk, wrong)
     with Target(handle) as target, Master(client, tmp_path) as master:
@@ -161,7 +161,7 @@ def test_sftp_put(client: Client, place: Path, checksum: bytes) -> None:
 
 
 def sftp(client: Client, batch: str) -> None:
-    """OpenSSH's sftp with the commands of `batch`, which have to succeed."""
+    """Run OpenSSH's sftp with the commands of `batch`, which have to succeed."""
     argv = ["sftp", "-q", "-b", "-", *client.options(), f"{client.server.login}@127.0.0.1"]
     done = subprocess.run(
         argv, input=batch.encode(), capture_output=True, check=False, env=client_environment(), timeout=120
@@ -175,7 +175,7 @@ def sftp(client: Client, batch: str) -> None:
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("way", ["command", "forward"])
 def test_stopped_download(client: Client, place: Path, tmp_path: Path, way: str) -> None:
-    """Protects everybody from one client that is stopped: no memory is taken, echo is quick, and all arrives later."""
+    """Protects others from one stopped client: no memory is taken, echo stays quick, and all data arrives later."""
     part = Bulk(STOPPED << 20)
     with Target(sender(part)) as target:
         if way == "command":
@@ -201,7 +201,7 @@ def test_stopped_download(client: Client, place: Path, tmp_path: Path, way: str)
 
 @pytest.mark.usefixtures("small")
 def test_stopped_sftp_get(client: Client, place: Path) -> None:
-    """Protects the same for a download by SFTP, which the client asks for piece by piece."""
+    """Protects the same for a download by SFTP, which the client requests piece by piece."""
     got = place / "stopped"
     argv = ["sftp", "-q", "-b", "-", *client.options(), f"{client.server.login}@127.0.0.1"]
     ssh = subprocess.Popen(
@@ -214,7 +214,7 @@ def test_stopped_sftp_get(client: Client, place: Path) -> None:
     deadline = time.monotonic() + PATIENCE
     while not got.exists() or got.stat().st_size < STOP_AFTER << 20:
         assert time.monotonic() < deadline
-        time.sleep(0.001)  # a file that grows tells nobody; the deadline above ends this
+        time.sleep(0.001)  # nothing announces that a file has grown; the deadline above ends the loop
     os.killpg(ssh.pid, signal.SIGSTOP)
     try:
         assert got.stat().st_size < SIZE
@@ -229,7 +229,7 @@ def test_stopped_sftp_get(client: Client, place: Path) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_stopped_reader_of_an_upload(client: Client, tmp_path: Path) -> None:
-    """Protects the same the other way round: a command here that is stopped while its client sends."""
+    """Protects the same in the other direction: a stopped command on the server while its client sends."""
     part = Bulk(STOPPED << 20)
     ssh = client.popen("echo $$; exec cksum")
     assert ssh.stdin is not None
@@ -257,7 +257,7 @@ def test_stopped_reader_of_an_upload(client: Client, tmp_path: Path) -> None:
 
 
 def fill(descriptor: int, data: bytes) -> int:
-    """Write until nothing has been taken for a while; how much has been."""
+    """Write until the other side has taken nothing for a while; returns the number of bytes written."""
     written = 0
     deadline = time.monotonic() + 0.5
     while time.monotonic() < deadline:
@@ -265,12 +265,12 @@ def fill(descriptor: int, data: bytes) -> int:
             written += os.write(descriptor, data)
             deadline = time.monotonic() + 0.5
         except BlockingIOError:
-            time.sleep(0.01)  # the pipe is full: whether it stays so is the question
+            time.sleep(0.01)  # the pipe is full; see whether it stays so
     return written
 
 
 def echo_is_quick(client: Client) -> bool:
-    """Whether another login's typing comes back in time, for 95 of 100 keys."""
+    """Whether the echo of another login's typing is quick enough for 95 of 100 keys."""
     return any(_slowest(client) < ECHO_SECONDS for _ in range(ATTEMPTS))
 
 

@@ -1,4 +1,4 @@
-"""Keys from GitHub on a machine that reaches it by an HTTP proxy only, with logins by the real client."""
+"""Keys from GitHub on a machine that reaches it only through an HTTP proxy, with logins by the real client."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +11,7 @@ from tests.unit.keys.test_download import https_github
 
 
 def test_keys_come_by_the_environment_s_proxy(make_server: MakeServer, user_key: KeyPair) -> None:
-    """HTTPS_PROXY is enough on a machine behind one; sessions do not get it, and its password is told nowhere."""
+    """HTTPS_PROXY is enough on a machine behind a proxy; sessions do not get it, and its password is shown nowhere."""
     with TemporaryDirectory() as place, ConnectProxy("Basic YW1vczpzZXNhbWU=") as proxy:
         Path(place).chmod(0o755)  # the network side reads the certificate as an account without rights
         with https_github(Path(place)) as (github, trusted):

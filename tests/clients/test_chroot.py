@@ -1,4 +1,4 @@
-"""A login in a chroot, with the real clients: what it can copy, what it can't reach, what it is told."""
+"""A login in a chroot, with the real clients: what it can copy, what it can't reach, and the errors that it gets."""
 
 import os
 import pwd
@@ -24,7 +24,7 @@ SECRET = b"not for the one who is locked in"
 
 @pytest.fixture(scope="module")
 def outside(account: pwd.struct_passwd) -> Iterator[Path]:
-    """Where the jail is, with a secret beside it that the account could read, were it not locked in."""
+    """The directory of the jail, with a secret beside it that the account could read without the chroot."""
     with roots_own_directory() as path:
         (path / "secret").write_bytes(SECRET)
         incoming = path / account.pw_name / "in"
@@ -37,7 +37,7 @@ def outside(account: pwd.struct_passwd) -> Iterator[Path]:
 def jailed(
     tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd, user_key: KeyPair, outside: Path
 ) -> Iterator[Client]:
-    """A client of a server that locks its login in."""
+    """A client of a server that confines its login to the chroot."""
     settings = {"chroot": f"{outside}/%u", "force_command": "internal-sftp -d /in"}
     keys = [f"file:{user_key.public}"]
     with Server(tmp_path_factory.mktemp("jail"), login=account.pw_name, keys=keys, login_settings=settings) as server:
@@ -46,7 +46,7 @@ def jailed(
 
 @pytest.fixture(autouse=True)
 def clean(outside: Path, account: pwd.struct_passwd) -> Iterator[None]:
-    """After each test the jail is what it was."""
+    """Restores the jail after each test."""
     yield
     jail = outside / account.pw_name
     jail.chmod(0o755)
@@ -69,13 +69,13 @@ def sftp(client: Client, batch: str) -> Result:
 
 
 def test_copies(jailed: Client, outside: Path, account: pwd.struct_passwd, tmp_path: Path) -> None:
-    """Protects what it is for: sftp and scp work both ways, in directories that the account may write to alone."""
+    """Protects the purpose of a chroot: sftp and scp work both ways, where the account alone may write."""
     (tmp_path / "f").write_bytes(b"content")
     jail = outside / account.pw_name
     done = sftp(jailed, f"pwd\nput {tmp_path}/f\n-put {tmp_path}/f /g\nls -la /\nget f {tmp_path}/g\nrename f h\n")
     assert done.status == 0, done
     assert b"Remote working directory: /in\n" in done.stdout
-    assert account.pw_name.encode() in done.stdout  # though no /etc/passwd is there
+    assert account.pw_name.encode() in done.stdout  # although the jail has no /etc/passwd
     assert b'dest open "/g": Permission denied' in done.stderr
     assert (tmp_path / "g").read_bytes() == (jail / "in" / "h").read_bytes() == b"content"
     assert (jail / "in" / "h").stat().st_uid == account.pw_uid
@@ -86,7 +86,7 @@ def test_copies(jailed: Client, outside: Path, account: pwd.struct_passwd, tmp_p
 
 
 def test_ways_out(jailed: Client, outside: Path, account: pwd.struct_passwd, tmp_path: Path) -> None:
-    """Protects the machine: no path, link or name leads out, though the account may read what is there."""
+    """Protects the machine: no path, link or name leads out, even to what the account may read otherwise."""
     jail = outside / account.pw_name
     (jail / "in" / "roots").symlink_to(outside / "secret")  # made by root, by mistake
     secret = f"{outside}/secret"
@@ -99,7 +99,7 @@ def test_ways_out(jailed: Client, outside: Path, account: pwd.struct_passwd, tmp
     done = sftp(jailed, f"{links}{gets}cd root\npwd\nls\ncd ../../../..\npwd\nls /\n-mkdir /../new\n")
     assert done.status == 0, done
     assert not list(tmp_path.glob("taken*")), done
-    assert done.stderr.count(b"not found") == len(ways) - 2, done  # of links that lead nowhere it says nothing
+    assert done.stderr.count(b"not found") == len(ways) - 2, done  # sftp says nothing about links that lead nowhere
     assert done.stdout.count(b"Remote working directory: /\n") == 2
     assert sorted(path.name for path in outside.iterdir()) == sorted([account.pw_name, "secret"])
     assert (outside / "secret").read_bytes() == SECRET
@@ -107,14 +107,14 @@ def test_ways_out(jailed: Client, outside: Path, account: pwd.struct_passwd, tmp
 
 @pytest.mark.parametrize("options", [("-T",), ("-tt",)], ids=["pipes", "terminal"])
 def test_nothing_but_sftp(jailed: Client, options: tuple[str, ...]) -> None:
-    """Protects people who run `ssh` all the same: they are told at once, in sshd's words."""
+    """Protects people who run `ssh` there: they are refused at once, with sshd's message."""
     for command in ("id", None, "scp -f /etc/passwd"):
         done = jailed.run(command, *options)
         assert (done.status, done.stdout.strip()) == (1, b"This service allows sftp connections only.")
 
 
 def test_forwarding(jailed: Client, outside: Path, scratch: Path, tmp_path: Path) -> None:
-    """Protects sockets outside, which the account may reach otherwise; ports are as configured, as in sshd."""
+    """Protects sockets outside, which the account could reach otherwise; ports follow the configuration, as in sshd."""
     with Target(echo) as port, Target(echo, str(scratch / "s")), Master(jailed, tmp_path) as master:
         master.forward("-L", f"{tmp_path}/a:127.0.0.1:{port.port}")
         assert answer(str(tmp_path / "a"), b"hello") == b"hello"
@@ -128,7 +128,7 @@ def test_forwarding(jailed: Client, outside: Path, scratch: Path, tmp_path: Path
 
 
 def test_a_directory_that_others_may_write_to(jailed: Client, outside: Path, account: pwd.struct_passwd) -> None:
-    """Protects from a jail that is none, and the person who set it up: the session says which directory is wrong."""
+    """Protects against a jail that confines nobody: the session is refused and names the directory that is wrong."""
     (outside / account.pw_name).chmod(0o777)
     done = sftp(jailed, "pwd\n")
     assert done.status == 255
@@ -137,7 +137,7 @@ def test_a_directory_that_others_may_write_to(jailed: Client, outside: Path, acc
 
 
 def test_what_is_started_is_inside(jailed: Client, outside: Path, account: pwd.struct_passwd) -> None:
-    """Protects from what no client shows: the process has its root there, no other directory open, and no rights."""
+    """Protects against what no client can see: its root is there, no other directory is open, it has no rights."""
     since = jailed.server.mark()
     argv = ["sftp", "-q", *jailed.options(), f"{jailed.server.login}@127.0.0.1"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
@@ -158,7 +158,7 @@ def test_what_is_started_is_inside(jailed: Client, outside: Path, account: pwd.s
 
 
 def test_a_reload_locks_in(make_server: MakeServer, user_key: KeyPair, outside: Path, tmp_path: Path) -> None:
-    """Protects a chroot that comes later: a connection that was there before it gets no shell any more."""
+    """Protects a chroot that is configured later: a connection from before it gets no shell any more."""
     server = make_server()
     client = Client(server, user_key.private)
     with Master(client, tmp_path) as master:

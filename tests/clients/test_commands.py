@@ -1,4 +1,4 @@
-"""The commands for people, asked of a real server: who is on, who can log in, and why not."""
+"""The commands for people, run against a real server: who is on, who can log in, and why somebody can't."""
 
 import json
 import os
@@ -23,7 +23,7 @@ Report = dict[str, Any]
 
 
 class Asked(NamedTuple):
-    """How a command ended."""
+    """The outcome of a command."""
 
     code: int
     out: str
@@ -44,7 +44,7 @@ class Machine(NamedTuple):
         return Asked(done.returncode, done.stdout, done.stderr)
 
     def report(self, *arguments: str) -> Report:
-        """What a command tells programs."""
+        """A command's output for programs."""
         asked = self.command(*arguments, "--json")
         assert asked.err == ""
         report: Report = json.loads(asked.out)
@@ -71,13 +71,13 @@ def machine(
 
 
 def fingerprint(key: KeyPair) -> str:
-    """A key's."""
+    """The fingerprint of a key."""
     command = ["ssh-keygen", "-lf", str(key.public)]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout.split()[1]
 
 
 def test_status_tells_who_is_on(machine: Machine, user_key: KeyPair) -> None:
-    """Protects `status`: people with their person and what they run appear, and are gone when they are gone."""
+    """Protects `status`: people appear with their names and commands, and disappear when they leave."""
     mark = machine.server.mark()
     running = machine.client.popen("cat")
     opened = machine.server.wait_for("session.opened", since=mark)
@@ -109,7 +109,7 @@ def test_status_tells_who_is_on(machine: Machine, user_key: KeyPair) -> None:
 
 
 def test_a_key_is_fetched_tested_and_used(machine: Machine, make_key: Callable[..., KeyPair]) -> None:
-    """Protects the arc of a new key: no, refreshed, yes with the person, a login; removed, and no again."""
+    """Protects the life of a new key: unknown, then refreshed, known and used, then removed and unknown."""
     key = make_key()
     before = machine.command("keys", "test", str(key.public))
     assert (before.code, before.err) == (1, "")
@@ -128,7 +128,7 @@ def test_a_key_is_fetched_tested_and_used(machine: Machine, make_key: Callable[.
 
 
 def test_an_account_that_changed_is_accepted(machine: Machine, make_key: Callable[..., KeyPair]) -> None:
-    """Protects `keys accept`: an account that was taken over lets nobody in until somebody says that it is right."""
+    """Protects `keys accept`: an account that changed hands lets nobody in until somebody confirms it."""
     key = make_key()
     machine.command("keys", "refresh")
     machine.server.wait_for("keys.loaded", source="github:example")
@@ -144,7 +144,7 @@ def test_an_account_that_changed_is_accepted(machine: Machine, make_key: Callabl
 
 
 def test_a_rotation_is_not_finished_before_clients_could_learn_the_key(machine: Machine) -> None:
-    """Protects people from a warning about a changed key: a server that was not restarted has announced nothing yet."""
+    """Protects people from a warning about a changed key: a server that was not restarted has announced no key yet."""
     assert machine.command("keys", "rotate-host").code == 0
     finished = machine.command("keys", "rotate-host", "--finish")
     assert (finished.code, finished.out) == (1, "")
@@ -153,7 +153,7 @@ def test_a_rotation_is_not_finished_before_clients_could_learn_the_key(machine: 
 
 
 def test_a_new_monitor_answers(machine: Machine) -> None:
-    """Protects the commands after a crash: the next monitor takes the questions over."""
+    """Protects the commands after a crash: the next monitor answers them."""
     mark = machine.server.mark()
     before = machine.server.gateway_pid
     os.kill(before, signal.SIGKILL)
@@ -163,7 +163,7 @@ def test_a_new_monitor_answers(machine: Machine) -> None:
 
 
 def test_a_second_server_leaves_the_first_its_socket(machine: Machine, tmp_path: Path) -> None:
-    """Protects questions from going to the wrong server: one that can't have the socket says so and serves."""
+    """Protects commands from reaching the wrong server: one that can't have the socket says so, and serves."""
     settings = {"control": str(machine.server.directory / "control.sock")}
     keys_of = [f"file:{machine.client.key}.pub"]
     with Server(tmp_path, login=machine.server.login, keys=keys_of, settings=settings) as second:

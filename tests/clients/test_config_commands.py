@@ -1,4 +1,4 @@
-"""`check`, `config show` and `doctor` beside a real server: they look at what that has, and not at something else."""
+"""`check`, `config show` and `doctor` beside a real server: they look at that server's configuration, not another."""
 
 import json
 import os
@@ -16,9 +16,9 @@ from tests.support.waiting import PATIENCE
 
 
 def ask(server: Server, directory: Path, *arguments: str) -> tuple[int, Any, str]:
-    """The exit code, the JSON and the remarks of a command in an environment that has nothing of the server's.
+    """The exit code, the JSON and the remarks of a command in an environment without any of the server's variables.
 
-    As in a session, but for root: only the way to the server's socket is known.
+    It is the environment of a session, but for root: only the path of the server's socket is known.
     """
     environ = client_environment() | {"PYSSH_CONTROL": str(server.directory / "control.sock"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
@@ -36,7 +36,7 @@ def ask(server: Server, directory: Path, *arguments: str) -> tuple[int, Any, str
 def test_a_command_in_a_session_looks_at_the_servers_configuration(make_server: MakeServer, tmp_path: Path) -> None:
     """Protects `sudo pyssh-gateway check` in a container: sudo passes on neither the environment nor the directory.
 
-    A file that has changed since is told, until the server has read it again; its own port is not taken.
+    It reports a changed file until the server has read it again; the server's own port is not an error.
     """
     token = "ghp_of_nobody"
     variables = {"PYSSH_GATEWAY_IDLE__HOLD_MAX": "5m", "PYSSH_GATEWAY_KEYS__GITHUB_TOKEN": token}
@@ -64,7 +64,7 @@ def test_a_command_in_a_session_looks_at_the_servers_configuration(make_server: 
 
 
 def test_the_doctor_finds_a_server_that_serves(make_server: MakeServer, tmp_path: Path) -> None:
-    """Protects whoever looks for a mistake from one that is none: where people log in, nothing stops a login."""
+    """Protects people from false alarms: where people can log in, the doctor finds nothing that prevents a login."""
     server = make_server()
     server.write_config({"listen": {"port": server.port}})
     code, report, _ = ask(server, tmp_path, "doctor")

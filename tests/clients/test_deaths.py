@@ -1,4 +1,4 @@
-"""Each of the server's processes is killed or stopped while people work: what ends is what it served, and no more."""
+"""Each of the server's processes is killed or stopped while people work: only what that process served ends."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ class Machine:
         return json.loads(answer.stdout)
 
     def on(self) -> set[str]:
-        """The connections that the server says are on."""
+        """The connections that the server reports."""
         return {connection["conn"] for connection in self.ask("sessions")["connections"]}
 
     def postauth(self, user: str) -> int:
@@ -66,7 +66,7 @@ class Machine:
         self.server.gateway_pid = self.server.wait_for("server.started", since=mark)["pid"]
 
     def take_error(self, where: str, words: str) -> None:
-        """Fail unless the log has an error about one of the server's processes, which only a death by hand explains."""
+        """Fail unless the log has this error, which is expected only because the test killed a server process."""
         (event,) = self.server.find("internal.error", where=where)
         assert words in event["error"]
         self.server.events.remove(event)
@@ -82,7 +82,7 @@ class Machine:
 def make_machine(
     tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd, user_key: KeyPair
 ) -> Iterator[Any]:
-    """Starts a `Machine` with `settings`; it has ended well when the test has."""
+    """Starts a `Machine` with `settings`; at the end of the test the server has to stop cleanly."""
     keys = [f"file:{user_key.public}"]
     with other_account("victim") as victim:
         servers: list[Server] = []
@@ -103,7 +103,7 @@ def make_machine(
 
 @pytest.fixture
 def machine(make_machine: Any) -> Machine:  # noqa: ANN401 - a function of the fixture above
-    """One with settings that matter to nobody."""
+    """A machine with default settings."""
     made: Machine = make_machine()
     return made
 
@@ -115,7 +115,7 @@ def port_of(connection: asyncssh.SSHClientConnection) -> int:
 
 @asynccontextmanager
 async def stranger(server: Server) -> AsyncIterator[tuple[asyncio.StreamReader, int]]:
-    """A connection that has said its name, and has a process that waits for its key exchange; its port, too."""
+    """A connection that has sent its version, and whose process waits for the key exchange; its port, too."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     try:
         writer.write(b"SSH-2.0-test\r\n")
@@ -135,13 +135,13 @@ async def ends(reader: asyncio.StreamReader) -> None:
 
 @asynccontextmanager
 async def both_work(machine: Machine) -> AsyncIterator[tuple[Load, Load]]:
-    """Both accounts at work: the bystander's, and that of the account whose process may die."""
+    """Both accounts at work: the bystander, and the account whose process may die."""
     async with load(machine.client, machine.server.login) as bystander, load(machine.client, machine.victim) as other:
         yield bystander, other
 
 
 def test_a_dying_strangers_process_ends_its_connection_alone(machine: Machine) -> None:
-    """kill -9 of a preauth process: its client sees the end, and all others, strangers too, go on."""
+    """kill -9 of a preauth process: its client sees the end; other clients, also before their login, go on."""
 
     async def scenario() -> None:
         server = machine.server
@@ -163,7 +163,7 @@ def test_a_dying_strangers_process_ends_its_connection_alone(machine: Machine) -
 
 
 def test_a_login_leaves_the_socket_to_the_process_of_its_account(machine: Machine) -> None:
-    """Neither the monitor nor preauth keeps a copy, which would withhold the FIN from the client."""
+    """After a login neither the monitor nor preauth keeps a copy of the socket, which would delay the client's FIN."""
 
     async def scenario() -> None:
         async with both_work(machine), machine.client.connect() as connection:
@@ -209,7 +209,7 @@ def test_a_dying_monitor_is_followed_by_one_that_knows_everything(machine: Machi
 
 
 def test_the_idle_stop_knows_who_is_on_after_the_monitor_died(make_machine: Any) -> None:  # noqa: ANN401 - see there
-    """The machine stays up for a session that the monitor before has let in, and stops when that has ended."""
+    """The machine stays up for a session that the previous monitor let in, and stops when that session has ended."""
     machine = make_machine({"idle": {"timeout": "1s", "boot_grace": "1m", "lost_client_grace": "1s"}})
 
     async def scenario() -> None:
@@ -225,14 +225,14 @@ def test_the_idle_stop_knows_who_is_on_after_the_monitor_died(make_machine: Any)
 
 
 def test_a_login_that_was_verified_ends_with_its_monitor(machine: Machine) -> None:
-    """kill -9 between the verified signature and the hand-over: the client sees the end, and comes back."""
+    """kill -9 between the verified signature and the hand-over: the client sees the end, and can log in again."""
     server = machine.server
 
     async def scenario() -> None:
         async with load(machine.client, server.login) as working:
             async with connected(server, machine.key.private, authenticate=False) as client:
                 client.login = machine.victim
-                os.kill(server.pid, signal.SIGSTOP)  # nobody starts the process of that account
+                os.kill(server.pid, signal.SIGSTOP)  # so that no process is started for that account
                 try:
                     client.prove(client.key)
                     await asyncio.to_thread(server.wait_for, "auth.attempt", user=machine.victim, result="accepted")
@@ -252,7 +252,7 @@ def test_a_login_that_was_verified_ends_with_its_monitor(machine: Machine) -> No
 
 
 def test_a_login_that_is_on_its_way_to_its_process_outlives_the_monitor(machine: Machine) -> None:
-    """kill -9 between hand-over and confirmation: the login is the process's, and the next monitor knows of it."""
+    """kill -9 between hand-over and confirmation: postauth has the connection, and the next monitor knows of it."""
     server = machine.server
 
     async def scenario() -> None:
@@ -266,7 +266,7 @@ def test_a_login_that_is_on_its_way_to_its_process_outlives_the_monitor(machine:
             os.kill(pid, signal.SIGSTOP)
             try:
                 client.prove(client.key)
-                # Preauth has gone, and what was sent to the process that is stopped is nobody's.
+                # Preauth has exited, and the descriptor is under way to the stopped process: only the monitor holds it.
                 until(lambda: holders(server, port) == ["pyssh-monitor"], what="hand-over")
                 mark = server.mark()
                 await asyncio.to_thread(machine.kill_monitor)
@@ -327,7 +327,7 @@ def test_a_dying_process_of_an_account_ends_its_connections_alone(machine: Machi
 
 
 def test_without_a_spawner_all_leave(machine: Machine) -> None:
-    """kill -9 of the spawner under load: everybody's connection ends, and no process of the server is left."""
+    """kill -9 of the spawner under load: every connection ends, and no process of the server is left."""
     server = machine.server
 
     async def scenario() -> None:
@@ -344,7 +344,7 @@ def test_without_a_spawner_all_leave(machine: Machine) -> None:
 
 
 def test_a_strangers_process_that_is_stopped_is_ended_by_login_grace(make_machine: Any) -> None:  # noqa: ANN401 - see there
-    """SIGSTOP for preauth: the client sees the end when its time is over, though its process can't send it."""
+    """SIGSTOP for preauth: the client sees the end after the login grace time, though its process can't send it."""
     machine = make_machine({"limits": {"login_grace": "1s"}})
     server = machine.server
 
@@ -363,7 +363,7 @@ def test_a_strangers_process_that_is_stopped_is_ended_by_login_grace(make_machin
 
 
 def test_a_process_of_an_account_that_is_stopped_holds_up_nobody(machine: Machine) -> None:
-    """SIGSTOP for postauth: others log in and work, the server answers, and a stop ends in its time."""
+    """SIGSTOP for postauth: other accounts log in and work, the server answers, and a stop ends in its time."""
     server = machine.server
 
     async def scenario() -> None:
@@ -381,7 +381,7 @@ def test_a_process_of_an_account_that_is_stopped_holds_up_nobody(machine: Machin
 
 @pytest.mark.soak
 def test_a_process_of_an_account_that_stays_stopped_keeps_no_machine_up(make_machine: Any) -> None:  # noqa: ANN401 - see there
-    """SIGSTOP for postauth, and its client leaves: silent for 30 s it is killed and lost, and the idle stop comes."""
+    """SIGSTOP for postauth, and its client leaves: after 30 s of silence it is killed, and the idle stop comes."""
     machine = make_machine({"idle": {"timeout": "1s", "boot_grace": "1m", "lost_client_grace": "1s"}})
     server = machine.server
 

@@ -15,7 +15,7 @@ from tests.support.waiting import PATIENCE
 
 
 def test_a_login_is_watched_beside_the_server_in_use(server: Server, user_key: KeyPair, tmp_path: Path) -> None:
-    """Somebody whose login fails is seen on the terminal: same configuration, same host key, nothing is shared."""
+    """The terminal shows why a login fails: same configuration and host key as the server, but nothing is shared."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     before = sorted(server.keys_dir.rglob("*")), server.config.read_text()

@@ -1,4 +1,4 @@
-"""Commands of docs/troubleshooting.md, run as they stand there, against a server that is in use."""
+"""Commands of docs/troubleshooting.md, run exactly as written, against a server that is in use."""
 
 import re
 import shlex
@@ -20,7 +20,7 @@ COMMANDS = [line for block in BLOCKS for line in block.splitlines()]
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_page_works(command: str, server: Server, user_key: KeyPair, tmp_path: Path) -> None:
-    """What somebody types who is looking for help is what the server understands, and answers."""
+    """The server accepts and answers the commands that the page recommends."""
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "id_ed25519.pub").write_text(user_key.public.read_text())
     words = [word for word in shlex.split(command) if word != "sudo"]
@@ -40,5 +40,5 @@ def test_a_command_of_the_page_works(command: str, server: Server, user_key: Key
 
 
 def test_there_are_commands_to_run() -> None:
-    """A page that is written anew still has them in blocks that are found."""
+    """The page has command blocks that this module finds, also after somebody has rewritten it."""
     assert len(COMMANDS) >= 5

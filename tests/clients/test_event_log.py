@@ -1,4 +1,4 @@
-"""The log of a real server: whole, parseable, and harmless to read whatever the network sent."""
+"""The log of a real server: complete, parseable, and safe to read whatever the network has sent."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from tests.support.server import Server
 from tests.support.waiting import AT_ONCE, PATIENCE
 
 HOSTILE = b'echo \x1b]0;title\x07 \xff\xfe \r\n{"event":"forged"} \xe2\x80\xae \x9b31m'
-"""A terminal's title, invalid UTF-8, a line of our own format, a character that turns the text round, a C1 control."""
+"""A terminal's title, invalid UTF-8, a line of our own format, a right-to-left override, a C1 control character."""
 
 
 def file_lines(server: Server) -> list[bytes]:
@@ -23,7 +23,7 @@ def file_lines(server: Server) -> list[bytes]:
 
 
 def assert_harmless(lines: list[bytes]) -> None:
-    """Fail unless every line is JSON in one line and without anything that acts on a terminal."""
+    """Fail unless every line is one line of JSON without anything that acts on a terminal."""
     for line in lines:
         assert re.fullmatch(rb"[^\x00-\x1f\x7f]+\n", line), line
         text = line.decode("utf-8")
@@ -32,7 +32,7 @@ def assert_harmless(lines: list[bytes]) -> None:
 
 
 def test_hostile_command_is_made_harmless(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects whoever reads the log: a command with control characters and invalid UTF-8 is shown, harmless."""
+    """Protects a person who reads the log: a command with control characters and invalid UTF-8 is shown escaped."""
     server = make_server()
     client = Client(server, user_key.private)
     command = [part.encode() for part in client.argv()]
@@ -47,13 +47,13 @@ def test_hostile_command_is_made_harmless(make_server: MakeServer, user_key: Key
 
 
 def test_hostile_user_name_is_made_harmless(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects the same from people who can't even log in: the name that they give."""
+    """Protects the same from clients that can't log in: the user name that they send is escaped."""
     server = make_server()
     client = Client(server, user_key.private)
 
     class Hostile(asyncssh.SSHClient):
         def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
-            conn._username = "a\x1b[31m\nb\u202e"  # noqa: SLF001 - honest ways to give a name do not allow this one
+            conn._username = "a\x1b[31m\nb\u202e"  # noqa: SLF001 - the public interface rejects this name
 
     async def try_it() -> None:
         with pytest.raises((asyncssh.PermissionDenied, asyncssh.IllegalUserName)):
@@ -81,11 +81,11 @@ def test_file_and_output_agree(make_server: MakeServer, user_key: KeyPair) -> No
 
 
 def test_session_is_told_whole(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects the account of a session: what ran, how it ended, how much went each way, and how long it took."""
+    """Protects the record of a session: its command, its end, the bytes in each direction, and its duration."""
     server = make_server()
     client = Client(server, user_key.private)
     ssh = client.popen("wc -c; sleep 0.3; exit 7")
-    opened = server.wait_for("session.opened")  # from then on it is counted
+    opened = server.wait_for("session.opened")  # the duration counts from here
     ssh.communicate(b"x" * 1000, timeout=PATIENCE)
     assert ssh.returncode == 7
     closed = server.wait_for("session.closed")
@@ -100,7 +100,7 @@ def test_session_is_told_whole(make_server: MakeServer, user_key: KeyPair) -> No
 
 
 def test_death_by_signal_is_told(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects the same for a session that was killed, in a terminal."""
+    """Protects the same for a session in a terminal that was killed by a signal."""
     server = make_server()
     client = Client(server, user_key.private)
     assert client.run("kill -9 $$", "-tt").status == 255
@@ -123,7 +123,7 @@ def test_log_is_appended_to(make_server: MakeServer) -> None:
 
 
 def test_log_is_not_for_everybody(make_server: MakeServer) -> None:
-    """Protects what the log tells: accounts on the machine that are not meant to read it can't."""
+    """Protects the contents of the log: other accounts on the machine can't read it."""
     server = make_server()
     assert (server.audit_dir / "events.jsonl").stat().st_mode & 0o007 == 0
     assert server.audit_dir.stat().st_mode & 0o007 == 0
@@ -131,7 +131,7 @@ def test_log_is_not_for_everybody(make_server: MakeServer) -> None:
 
 
 def test_banner_says_how_to_log_in(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects the first minute: who may log in with which key, the host key, the command, and when it stops."""
+    """Protects the first minute of use: the banner names accounts, keys, host key, the command, and the idle stop."""
     server = make_server({"idle": {"timeout": "90s"}})
     started = server.find("server.started")[0]
     fingerprint = subprocess.run(

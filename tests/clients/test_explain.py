@@ -1,4 +1,4 @@
-"""What people are told: why the machine is up, when it stops, why it stopped, and a warning before it does."""
+"""The explanations for people: why the machine is up, when it stops, why it stopped, and a warning before it does."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from tests.support.waiting import AT_ONCE, PATIENCE
 
 @pytest.fixture
 def reachable() -> Iterator[Path]:
-    """A directory for a control socket that every account can get to; pytest's are closed."""
+    """A directory for a control socket that every account can reach; pytest's directories are closed to others."""
     directory = Path(tempfile.mkdtemp(prefix="pyssh-test-"))
     directory.chmod(0o755)
     yield directory
@@ -27,12 +27,12 @@ def reachable() -> Iterator[Path]:
 
 
 def person(server: Server) -> str:
-    """What the key's owner is called."""
+    """The server's name for the key's owner."""
     return str(server.find("connection.authenticated")[0]["identity"]["person"])
 
 
 def test_why_and_status_tell_what_keeps_it_up(make_server: MakeServer, user_key: KeyPair, reachable: Path) -> None:
-    """Protects whoever pays: a login user and root learn who keeps the machine up, with bytes, and when it stops."""
+    """Protects the person who pays: a user and root learn who keeps the machine up, with bytes, and when it stops."""
     server = make_server({"control": str(reachable / "control.sock"), "idle": {"timeout": "5m"}})
     client = Client(server, user_key.private)
     typed = program(client)
@@ -58,7 +58,7 @@ def test_why_and_status_tell_what_keeps_it_up(make_server: MakeServer, user_key:
 
 
 def test_others_commands_are_theirs(make_server: MakeServer, user_key: KeyPair, reachable: Path, is_root: bool) -> None:
-    """Protects what people type: another account sees who is on, as who(1) shows, and not what they run."""
+    """Protects people's command lines: another account sees who is on, as with who(1), but not what they run."""
     if not is_root:
         pytest.skip("only root has other accounts")
     keys = [f"file:{user_key.public}"]
@@ -83,7 +83,7 @@ def test_others_commands_are_theirs(make_server: MakeServer, user_key: KeyPair, 
 
 
 def test_why_it_stopped_is_remembered(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects whoever finds the machine off: the next start knows why, and for how long it had been up."""
+    """Protects somebody who finds the machine off: the next start knows why, and how long the machine had been up."""
     server = make_server({"idle": {"timeout": "3s"}})
     assert server.wait() == 0
     server.start()
@@ -98,7 +98,7 @@ def test_why_it_stopped_is_remembered(make_server: MakeServer, user_key: KeyPair
 
 
 def test_a_login_is_told_how_the_machine_is(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects the banner: at a login shell, with the last login of this person; a command gets none."""
+    """Protects the login banner: a login shell shows it, with this person's last login; a command shows none."""
     server = make_server({"idle": {"timeout": "5m", "client_idle": "30m"}})
     client = Client(server, user_key.private)
     assert client.run("true").stdout == b""
@@ -113,7 +113,7 @@ def test_a_login_is_told_how_the_machine_is(make_server: MakeServer, user_key: K
 
 
 def test_no_banner_where_it_is_not_wanted(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects machines that want none: `session.banner = false`. ~/.hushlogin silences it with the motd."""
+    """Protects machines without a banner: `session.banner = false`, and ~/.hushlogin, which also silences the motd."""
     server = make_server({"session": {"banner": False}})
     with Client(server, user_key.private).terminal() as terminal:
         terminal.ask("echo pro$((1))mpt", "pro1mpt")
@@ -123,7 +123,7 @@ def test_no_banner_where_it_is_not_wanted(make_server: MakeServer, user_key: Key
 
 
 def test_an_unused_terminal_is_warned_and_a_key_keeps_it(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects somebody who only reads: a line says that the machine is about to stop, and any key prevents it."""
+    """Protects a person who only reads: a line warns that the machine is about to stop, and any key prevents it."""
     server = make_server({"idle": {"timeout": "2s", "boot_grace": "1m", "client_idle": "1s", "lost_client_grace": 0}})
     with Client(server, user_key.private).terminal() as terminal:
         server.wait_for("client.quiet", user=server.login)

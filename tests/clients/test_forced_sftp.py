@@ -1,4 +1,4 @@
-"""A forced internal-sftp, with the real clients: what it lets pass, what it says to others, whose shell is asked."""
+"""A forced internal-sftp, with the real clients: what it permits, how it refuses other commands, and nologin shells."""
 
 import os
 import pwd
@@ -34,7 +34,7 @@ def forced(make_server: MakeServer, user_key: KeyPair, scratch: Path) -> Client:
 
 
 def test_it_is_obeyed(forced: Client, scratch: Path, tmp_path: Path) -> None:
-    """Protects what a key for reading is for: reading works, from where it was told to, and nothing is changed."""
+    """Protects the purpose of a read-only key: reading works, from the configured directory, and nothing is changed."""
     (scratch / "f").write_bytes(b"content")
     done = sftp(forced, f"get f {tmp_path}/f\n-put {tmp_path}/f g\n-rm f\n-mkdir d\n")
     assert done.status == 0
@@ -48,7 +48,7 @@ def test_it_is_obeyed(forced: Client, scratch: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("asked", [["ls"], [], ["-tt"]], ids=["command", "shell", "terminal"])
 def test_others_are_told(forced: Client, asked: list[str]) -> None:
-    """Protects people who run `ssh` with a key for copies: sshd's words and its status at once, and no waiting."""
+    """Protects people who run `ssh` with a key for copies only: sshd's message and status come at once."""
     options = ["-T"] if not asked else asked if asked == ["-tt"] else []
     done = forced.run("ls" if asked == ["ls"] else None, *options)
     assert (done.status, done.stdout.strip()) == (1, ONLY)
@@ -57,7 +57,7 @@ def test_others_are_told(forced: Client, asked: list[str]) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give the account another shell")
 @pytest.mark.alone
 def test_the_shell_is_not_asked(forced: Client, account: pwd.struct_passwd, scratch: Path) -> None:
-    """Protects accounts for copies alone, which have nologin for a shell: as with sshd, what is forced is served."""
+    """Protects accounts for copies only, whose shell is nologin: as with sshd, the forced SFTP is served."""
     admin("usermod", "--shell", "/usr/sbin/nologin", account.pw_name)
     try:
         done = sftp(forced, "pwd\n")
@@ -67,7 +67,7 @@ def test_the_shell_is_not_asked(forced: Client, account: pwd.struct_passwd, scra
 
 
 def test_a_key_that_can_not_be_obeyed(make_server: MakeServer, user_key: KeyPair, tmp_path: Path) -> None:
-    """Protects from a restriction that is not one: the line lets in nobody, and `check` says what is wrong with it."""
+    """Protects against a restriction without effect: the line lets nobody in, and `check` says what is wrong."""
     lines = tmp_path / "lines"
     lines.write_text(f'command="internal-sftp -P remvoe" {user_key.public.read_text()}')
     server = make_server(login_settings={"keys": [f"file:{lines}"]})

@@ -1,4 +1,4 @@
-"""Connections from here outwards, for the client: -L, -D, -W and -J, with the real ssh, and all that can go wrong."""
+"""Outgoing connections for the client: -L, -D, -W and -J, with the real ssh, and everything that can go wrong."""
 
 import asyncio
 import hashlib
@@ -33,15 +33,15 @@ from tests.support.server import Server
 from tests.support.waiting import PATIENCE, until
 
 CHANNELS = 150
-"""More than any client is known to open at once: VS Code in a browser comes to 75."""
+"""More than any client is known to open at once: VS Code in a browser needs 75."""
 
 ENOUGH = 8 * 1024 * 1024
-"""More than the windows and socket buffers between here and a target hold."""
+"""More than the windows and socket buffers on the way to a target hold."""
 
 
 @pytest.fixture
 def master(client: Client, tmp_path: Path) -> Iterator[Master]:
-    """A connection of the module's server to add forwards to."""
+    """A connection to the module's server, to which tests add forwards."""
     with Master(client, tmp_path) as running:
         yield running
 
@@ -61,7 +61,7 @@ def test_local_forward(master: Master, server: Server, tmp_path: Path, host: str
 
 
 def test_half_close_by_the_target(master: Master, tmp_path: Path) -> None:
-    """Protects a target that has said all that it will, and goes on listening: both are passed on as they happen."""
+    """Protects a target that stops sending but still receives: each direction's end is passed on when it happens."""
     local = str(tmp_path / "l")
     heard: list[bytes] = []
 
@@ -79,20 +79,20 @@ def test_half_close_by_the_target(master: Master, tmp_path: Path) -> None:
 
 
 def test_target_that_hangs_up_ends_the_upload(master: Master, server: Server, tmp_path: Path) -> None:
-    """Protects an upload to a server that has closed its socket: whoever sends is told, and does not send for ever."""
+    """Protects an upload to a server that has closed its socket: the sender gets an error, and stops sending."""
     local = str(tmp_path / "l")
     with Target(lambda sock: None) as target:
         master.forward("-L", f"{local}:127.0.0.1:{target.port}")
         since = server.mark()
         with dial(local) as sock:
-            assert read_all(sock) == b""  # the target's end has been passed on
+            assert read_all(sock) == b""  # the target's EOF has been passed on
             with pytest.raises(OSError, match=r"Broken pipe|reset"):
                 sock.sendall(bytes(20 * ENOUGH))
             server.wait_for("forward.closed", since=since)
 
 
 def test_client_that_hangs_up_ends_the_download(master: Master, tmp_path: Path) -> None:
-    """Protects the target from sending to somebody who has gone: its socket breaks."""
+    """Protects the target from sending to a client that has gone: its socket gets an error."""
     local = str(tmp_path / "l")
     broken: list[bool] = []
 
@@ -111,7 +111,7 @@ def test_client_that_hangs_up_ends_the_download(master: Master, tmp_path: Path) 
 
 
 def test_target_that_does_not_read(master: Master, tmp_path: Path) -> None:
-    """Protects backpressure: who sends to a target that reads nothing is stopped, and other channels go on."""
+    """Protects backpressure: a sender is stopped if its target reads nothing, and other channels go on."""
     local, other = str(tmp_path / "l"), str(tmp_path / "o")
     received: list[bytes] = []
     with Target(echo) as quick, socket.create_server(("127.0.0.1", 0)) as slow:
@@ -119,7 +119,7 @@ def test_target_that_does_not_read(master: Master, tmp_path: Path) -> None:
         slow.settimeout(PATIENCE)
         with dial(local) as sock:
             target, _ = slow.accept()
-            sock.settimeout(1)  # with backpressure nothing happens that one could wait for
+            sock.settimeout(1)  # with backpressure no event happens to wait for
             data = memoryview(os.urandom(4 * ENOUGH))
             sent = send_what_is_taken(sock, data)
             assert sent < len(data)
@@ -132,7 +132,7 @@ def test_target_that_does_not_read(master: Master, tmp_path: Path) -> None:
 
 
 def send_what_is_taken(sock: socket.socket, data: memoryview) -> int:
-    """Send until the socket's timeout; how much was taken."""
+    """Send until the socket's timeout; returns the number of bytes that were taken."""
     sent = 0
     with suppress(TimeoutError):
         while sent < len(data):
@@ -152,7 +152,7 @@ def test_many_channels_at_once(master: Master, server: Server, tmp_path: Path) -
 
 
 def test_refused_and_unresolvable(master: Master, server: Server, tmp_path: Path) -> None:
-    """Protects what a person reads when a forward leads nowhere: the reason, and the connection goes on."""
+    """Protects a person whose forward leads nowhere: ssh shows the reason, and the connection goes on."""
     refused, unknown = str(tmp_path / "r"), str(tmp_path / "u")
     master.forward("-L", f"{refused}:127.0.0.1:{free_port()}", "-L", f"{unknown}:no-such-host.invalid:80")
     since = server.mark()
@@ -167,7 +167,7 @@ def test_refused_and_unresolvable(master: Master, server: Server, tmp_path: Path
 
 
 def answer_or_cut(address: Address) -> bytes:
-    """What comes from `address` until it is closed, or cut."""
+    """The bytes that come from `address` until it closes or resets the connection."""
     try:
         return answer(address, b"x")
     except (BrokenPipeError, ConnectionResetError):
@@ -175,7 +175,7 @@ def answer_or_cut(address: Address) -> bytes:
 
 
 def test_unreachable(master: Master, tmp_path: Path) -> None:
-    """Protects the same for a network that there is no way to."""
+    """Protects the same for an unreachable network."""
     try:
         socket.create_connection(("255.255.255.255", 9), 1).close()
     except OSError as error:
@@ -209,13 +209,13 @@ def test_unreachable(master: Master, tmp_path: Path) -> None:
     ],
 )
 def test_impossible_destination(client: Client, host: str, port: int) -> None:
-    """Protects the connection, and everything else on it, from destinations that there can't be."""
+    """Protects the connection, and all channels on it, from invalid destinations."""
 
     async def try_it() -> int:
         async with client.connect() as connection:
             channel = connection.create_tcp_channel()
             with pytest.raises(asyncssh.ChannelOpenError) as refused:
-                # Past asyncssh's own encoding of the name, which takes only what is UTF-8.
+                # Bypasses asyncssh's encoding of the name, which takes only valid UTF-8.
                 await channel._open(  # noqa: SLF001 - the public way takes only UTF-8
                     b"direct-tcpip",
                     _string(host.encode("utf-8", "surrogateescape")),
@@ -253,7 +253,7 @@ def test_socks(master: Master, scheme: str) -> None:
 
 @pytest.mark.parametrize("host", [b"a..b", b"x" * 70 + b".example", b"no-such-host.invalid", b"127.0.0.1\0", b"\xff"])
 def test_socks_with_an_impossible_name(master: Master, host: bytes) -> None:
-    """Protects all the other tabs of a browser behind -D from the one with a name that does not exist."""
+    """Protects a browser's other tabs behind -D from a tab whose host name does not exist."""
     proxy = free_port()
     master.forward("-D", f"127.0.0.1:{proxy}")
     with pytest.raises(ConnectionError):
@@ -265,16 +265,16 @@ def test_socks_with_an_impossible_name(master: Master, host: bytes) -> None:
 
 
 def test_standard_streams(client: Client) -> None:
-    """Protects `ssh -W`, which jump hosts are made of: the streams are the connection."""
+    """Protects `ssh -W`, on which jump hosts are built: the standard streams are the connection."""
     with Target(digest) as target:
         result = client.run(None, "-W", f"127.0.0.1:{target.port}", input=b"x" * 100_000)
     assert result == (0, hashlib.sha256(b"x" * 100_000).digest(), b"")
 
 
 def test_jump_through_us(make_server: MakeServer, client: Client, server: Server, user_key: KeyPair) -> None:
-    """Protects `ssh -J`: from the first of our servers to a second one, which sees a connection like any other."""
+    """Protects `ssh -J`: a jump through one of our servers to a second one, which sees an ordinary connection."""
     behind = Client(make_server(), user_key.private)
-    # -J takes no identity or known hosts, so it is spelled as what it stands for (ssh_config(5), ProxyJump).
+    # -J takes no identity or known hosts, so the test uses what it stands for (ssh_config(5), ProxyJump).
     jump = " ".join(client.argv(None, "-W", "[%h]:%p"))
     result = behind.run("cat; exit 4", "-o", f"ProxyCommand={jump}", input=b"x" * 1_000_000)
     assert (result.status, len(result.stdout)) == (4, 1_000_000)
@@ -282,7 +282,7 @@ def test_jump_through_us(make_server: MakeServer, client: Client, server: Server
 
 
 def test_forward_ends_with_its_connection(client: Client, server: Server, tmp_path: Path) -> None:
-    """Protects targets from a killed client: what it had open is closed, and the log says so."""
+    """Protects targets from a killed client: its open forwards are closed, and the log says so."""
     local = str(tmp_path / "l")
     with Target(echo) as target, Master(client, tmp_path, "-L", f"{local}:127.0.0.1:{target.port}") as master:
         since = server.mark()
@@ -296,12 +296,12 @@ def test_forward_ends_with_its_connection(client: Client, server: Server, tmp_pa
 
 
 def test_client_that_leaves_while_a_connection_is_made(client: Client, server: Server) -> None:
-    """Protects against leaks in the moment between the request and the socket: the fixture looks for them."""
+    """Protects against leaks between the request and the socket: the fixture looks for them."""
 
     async def leave(port: int) -> None:
         connection = await client.connect()
         opening = [asyncio.ensure_future(connection.open_connection("127.0.0.1", port)) for _ in range(20)]
-        await asyncio.sleep(0)  # every request is on its way, none has been answered
+        await asyncio.sleep(0)  # every request has been sent, none has been answered
         connection.abort()
         await asyncio.gather(*opening, return_exceptions=True)
 

@@ -1,4 +1,4 @@
-"""Ports that are opened here for the client: -R, to a place, to several, to any port, as a SOCKS proxy, and its end."""
+"""Ports that the server opens for the client: -R to one or several targets, any port, SOCKS, and their end."""
 
 import asyncio
 import hashlib
@@ -45,13 +45,13 @@ MOST = 1000
 
 @pytest.fixture
 def master(client: Client, tmp_path: Path) -> Iterator[Master]:
-    """A connection of the module's server to add forwards to."""
+    """A connection to the module's server, to which tests add forwards."""
     with Master(client, tmp_path) as running:
         yield running
 
 
 def test_any_port(master: Master, server: Server) -> None:
-    """Protects `-R 0:...`: the client is told the port, which is the same on both loopback addresses, and logged."""
+    """Protects `-R 0:...`: one port, which is sent to the client, listens on both loopback addresses, and is logged."""
     since = server.mark()
     with Target(digest) as target:
         port = master.forward("-R", f"0:127.0.0.1:{target.port}")
@@ -65,7 +65,7 @@ def test_any_port(master: Master, server: Server) -> None:
 
 
 def test_several_ports(master: Master) -> None:
-    """Protects several -R on one connection: each port leads to its own place, those that were asked for included."""
+    """Protects several -R on one connection: each port, also one that the server chose, leads to its own target."""
     with Target(echo) as one, Target(digest) as other:
         asked = free_port()
         places = [master.forward("-R", f"0:127.0.0.1:{target.port}") for target in (one, other)]
@@ -75,7 +75,7 @@ def test_several_ports(master: Master) -> None:
 
 
 def test_cancelled_port(master: Master) -> None:
-    """Protects `ssh -O cancel -R`: the port closes, what is connected goes on, and it can be opened again."""
+    """Protects `ssh -O cancel -R`: the port closes, open connections go on, and it can be opened again."""
     port = free_port()
     with Target(echo) as target:
         spec = f"{port}:127.0.0.1:{target.port}"
@@ -84,7 +84,7 @@ def test_cancelled_port(master: Master) -> None:
             sock.sendall(b"a")
             assert read_exactly(sock, 1) == b"a"
             master.cancel("-R", spec)
-            # The client does not wait for our answer to that (ssh.c, muxclient: it asks for none).
+            # The client does not wait for an answer to its cancel request (ssh.c, muxclient: it asks for none).
             until(lambda: not listening_addresses(port), what="end of the listener")
             sock.sendall(b"b")
             assert read_exactly(sock, 1) == b"b"
@@ -93,7 +93,7 @@ def test_cancelled_port(master: Master) -> None:
 
 
 def test_socks_from_here(master: Master) -> None:
-    """Protects `-R port` without a place: a SOCKS proxy here that leads out at the client."""
+    """Protects `-R port` without a target: a SOCKS proxy on the server whose connections leave from the client."""
     with Target(echo) as target:
         port = master.forward("-R", "0")
         with socks5(port, b"127.0.0.1", target.port) as sock:
@@ -102,7 +102,7 @@ def test_socks_from_here(master: Master) -> None:
 
 
 def test_half_close_by_the_visitor_and_the_target(master: Master) -> None:
-    """Protects half-close through -R: a target that speaks and ends first still hears what the visitor says."""
+    """Protects half-close through -R: a target that speaks and ends first still receives what the visitor sends."""
     heard: list[bytes] = []
 
     def speak_first(sock: socket.socket) -> None:
@@ -119,7 +119,7 @@ def test_half_close_by_the_visitor_and_the_target(master: Master) -> None:
 
 
 def test_many_visitors_at_once(master: Master, server: Server) -> None:
-    """Protects a forwarded port that a whole browser comes to: 100 connections at the same time."""
+    """Protects a forwarded port for a whole browser: 100 connections at the same time."""
     since = server.mark()
     with Target(echo) as target:
         port = master.forward("-R", f"0:127.0.0.1:{target.port}")
@@ -128,7 +128,7 @@ def test_many_visitors_at_once(master: Master, server: Server) -> None:
 
 
 def test_target_that_refuses(master: Master, server: Server) -> None:
-    """Protects a forwarded port whose program at the client is not running: visitors are cut, and it stays open."""
+    """Protects a forwarded port whose program at the client is not running: visitors are cut, the port stays open."""
     since = server.mark()
     port = master.forward("-R", f"0:127.0.0.1:{free_port()}")
     for _ in range(3):
@@ -139,10 +139,10 @@ def test_target_that_refuses(master: Master, server: Server) -> None:
 
 
 def test_port_that_is_taken(master: Master) -> None:
-    """Protects a program that has the port already, and the client from believing that it got it."""
+    """Protects a program that already has the port, and the client from believing that the port was opened."""
     with Target(echo) as target:
         result = master.control("forward", "-R", f"{target.port}:127.0.0.1:{target.port}")
-        # Only 127.0.0.1 is taken: sshd, too, is content with ::1 then.
+        # Only 127.0.0.1 is taken: sshd, too, accepts ::1 alone in that case.
         assert (result.status == 0) == (listening_addresses(target.port) == LOOPBACK)
         assert answer(("127.0.0.1", target.port), b"mine") == b"mine"
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as six:
@@ -153,7 +153,7 @@ def test_port_that_is_taken(master: Master) -> None:
 
 
 def test_ports_close_with_the_connection(client: Client, server: Server, tmp_path: Path) -> None:
-    """Protects the port's next user: it is free as soon as the client that had it opened is killed."""
+    """Protects the port's next user: the port is free as soon as the client that had it opened is killed."""
     with Target(echo) as target, Master(client, tmp_path) as master:
         port = master.forward("-R", f"0:127.0.0.1:{target.port}")
         since = server.mark()
@@ -168,12 +168,12 @@ def test_ports_close_with_the_connection(client: Client, server: Server, tmp_pat
 
 
 def test_client_that_leaves_while_a_port_is_opened(client: Client, server: Server) -> None:
-    """Protects against ports that stay open for a client that was gone before they were."""
+    """Protects against ports that stay open for a client that left before they were opened."""
 
     async def leave() -> None:
         connection = await client.connect()
         opening = [asyncio.ensure_future(connection.forward_remote_port("", 0, "127.0.0.1", 1)) for _ in range(5)]
-        await asyncio.sleep(0)  # every request is on its way, none has been answered
+        await asyncio.sleep(0)  # every request has been sent, none has been answered
         connection.abort()
         await asyncio.gather(*opening, return_exceptions=True)
 
@@ -181,7 +181,7 @@ def test_client_that_leaves_while_a_port_is_opened(client: Client, server: Serve
     for _ in range(5):
         asyncio.run(leave())
     server.wait_for("connection.closed", since=since, count=5)
-    # Whatever is left open is found by the fixture that looks for leaks.
+    # The fixture that looks for leaks finds anything that is left open.
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_client_that_leaves_while_a_port_is_opened(client: Client, server: Serve
 def test_gateway_ports(
     make_server: MakeServer, user_key: KeyPair, tmp_path: Path, *, setting: str, bind: str, expected: set[str]
 ) -> None:
-    """Protects the machine's other networks: who can reach a forwarded port is what the configuration says."""
+    """Protects the machine's other networks: the configuration decides who can reach a forwarded port."""
     client = Client(make_server({"forwarding": {"gateway_ports": setting}}), user_key.private)
     with Master(client, tmp_path) as master, Target(echo) as target:
         port = master.forward("-R", f"{bind}0:127.0.0.1:{target.port}")
@@ -228,7 +228,7 @@ def test_gateway_ports(
     ],
 )
 def test_impossible_place_to_listen(make_server: MakeServer, user_key: KeyPair, host: bytes, port: int) -> None:
-    """Protects the connection from a request for a place that there can't be: it is answered with a failure."""
+    """Protects the connection from a request for an invalid listening address: the answer is a failure."""
     client = Client(make_server({"forwarding": {"gateway_ports": "clientspecified"}}), user_key.private)
     assert global_request(client, b"tcpip-forward", _string(host) + struct.pack(">I", port)) is False
 
@@ -246,11 +246,11 @@ def test_cancelling_what_there_is_not(client: Client, name: bytes, arguments: by
 
 
 def global_request(client: Client, name: bytes, arguments: bytes) -> bool:
-    """Whether the server grants a request; its connection has to serve a session afterwards."""
+    """Whether the server grants a request; the connection has to serve a session afterwards."""
 
     async def ask() -> bool:
         async with client.connect() as connection:
-            kind, _ = await connection._make_global_request(name, arguments)  # noqa: SLF001 - what it has no name for
+            kind, _ = await connection._make_global_request(name, arguments)  # noqa: SLF001 - there is no public method
             assert (await connection.run("exit 3", timeout=PATIENCE)).exit_status == 3
             return bool(kind == asyncssh.constants.MSG_REQUEST_SUCCESS)
 
@@ -294,7 +294,7 @@ def test_ports_are_bounded(client: Client) -> None:
 
 @pytest.mark.slow
 def test_visitors_of_a_stopped_client_are_bounded(master: Master, server: Server) -> None:
-    """Protects the server's descriptors: visitors that a client does not answer for count as those that it has."""
+    """Protects the server's descriptors: visitors that a client has not answered count towards its limit."""
     port = master.forward("-R", "0:127.0.0.1:1")
     before = len(processes.descriptors(server.postauth_pid))
     master.process.send_signal(signal.SIGSTOP)
@@ -304,7 +304,7 @@ def test_visitors_of_a_stopped_client_are_bounded(master: Master, server: Server
         with ExitStack() as visitors:
             for _ in range(MOST + 300):
                 visitors.enter_context(dial(("127.0.0.1", port)))
-            # Each visitor that is held has one descriptor or more; those that are too many have been sent away.
+            # Each visitor that is held has one descriptor or more; those above the limit have been closed.
             until(lambda: _queued(port) == 0, what="empty queue")
             assert len(processes.descriptors(server.postauth_pid)) - before <= MOST
     finally:
@@ -313,14 +313,14 @@ def test_visitors_of_a_stopped_client_are_bounded(master: Master, server: Server
 
 
 def _queued(port: int) -> int:
-    """Connections to `port` that wait to be accepted (a listener's rx_queue in proc_net_tcp)."""
+    """The number of connections to `port` that wait to be accepted (a listener's rx_queue in proc_net_tcp)."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     mine = [fields for fields in lines if fields[3] == "0A" and int(fields[1].partition(":")[2], 16) == port]
     return sum(int(fields[4].partition(":")[2], 16) for fields in mine)
 
 
 def test_connections_at_once_are_bounded(client: Client, server: Server) -> None:
-    """Protects the same from a client that opens more channels at once than it may have, before any is answered."""
+    """Protects the same from a client that opens more channels at once than its limit, before any is answered."""
 
     async def go(port: int) -> int:
         async with client.connect() as connection, asyncio.timeout(60):
@@ -334,7 +334,7 @@ def test_connections_at_once_are_bounded(client: Client, server: Server) -> None
 
 
 def test_every_listener_is_gone(server: Server) -> None:
-    """Protects the machine: after all that, the server's processes listen on its own port and on no other."""
+    """Protects the machine: after all these tests the server's processes listen on its own port only."""
     own = {f"socket:[{inode}]" for inode in _listening_inodes()}
 
     def held() -> set[str]:

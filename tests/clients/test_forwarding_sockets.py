@@ -1,4 +1,4 @@
-"""Unix sockets, forwarded in both directions, and the agent's, which is one of them."""
+"""Unix sockets, forwarded in both directions, and the agent's socket, which is one of them."""
 
 import asyncio
 import hashlib
@@ -25,14 +25,14 @@ CHANNELS = 50
 
 @pytest.fixture
 def master(client: Client, tmp_path: Path) -> Iterator[Master]:
-    """A connection of the module's server to add forwards to."""
+    """A connection to the module's server, to which tests add forwards."""
     with Master(client, tmp_path) as running:
         yield running
 
 
 @pytest.fixture
 def agent(tmp_path: Path, user_key: KeyPair) -> Iterator[str]:
-    """The socket of an ssh-agent at the client that holds the user's key."""
+    """The socket of an ssh-agent at the client, which holds the user's key."""
     path = str(tmp_path / "agent")
     running = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL, env=client_environment())
     try:
@@ -63,7 +63,7 @@ def test_forward_to_a_socket(master: Master, server: Server, scratch: Path, tmp_
 
 @pytest.mark.soak
 def test_slow_target_gets_everything(master: Master, scratch: Path, tmp_path: Path) -> None:
-    """Protects the last of an upload to a slow target, after whose sending the client has closed its channel."""
+    """Protects the end of an upload to a slow target, which still reads after the client has closed its channel."""
     local, remote = str(tmp_path / "l"), str(scratch / "remote.sock")
     heard: list[bytes] = []
 
@@ -71,9 +71,9 @@ def test_slow_target_gets_everything(master: Master, scratch: Path, tmp_path: Pa
         sock.shutdown(socket.SHUT_WR)
         while data := sock.recv(100_000):
             heard.append(data)
-            time.sleep(0.5)  # as a slow network would: it is what this is about
+            time.sleep(0.5)  # as a slow network would; the test is about this delay
 
-    # More than a unix socket's buffer holds, less than a channel's window: the client is done, the server is not.
+    # More than a unix socket's buffer holds, less than a channel's window: the client has finished, the server has not.
     data = os.urandom(1_500_000)
     with Target(read_slowly, remote):
         master.forward("-L", f"{local}:{remote}")
@@ -85,7 +85,7 @@ def test_slow_target_gets_everything(master: Master, scratch: Path, tmp_path: Pa
 
 
 def test_many_channels_to_a_socket(master: Master, scratch: Path, tmp_path: Path) -> None:
-    """Protects VS Code's windows on a socket: 50 channels at the same time."""
+    """Protects VS Code's windows on one socket: 50 channels at the same time."""
     local, remote = str(tmp_path / "l"), str(scratch / "remote.sock")
     with Target(echo, remote):
         master.forward("-L", f"{local}:{remote}")
@@ -106,7 +106,7 @@ def test_many_channels_to_a_socket(master: Master, scratch: Path, tmp_path: Path
     ],
 )
 def test_impossible_socket(client: Client, path: bytes) -> None:
-    """Protects the connection from paths that no socket is at, or can be at: the channel is refused."""
+    """Protects the connection from paths without a socket, and from invalid paths: the channel is refused."""
 
     async def try_it() -> int:
         async with client.connect() as connection:
@@ -129,7 +129,7 @@ def _string(data: bytes) -> bytes:
 
 
 def test_forward_from_a_socket(master: Master, server: Server, scratch: Path, account: pwd.struct_passwd) -> None:
-    """Protects `-R /path:...` (gpg-agent): for the account only, and gone when it is cancelled."""
+    """Protects `-R /path:...` (gpg-agent): only the account can use the socket, and a cancel removes it."""
     path = scratch / "remote.sock"
     since = server.mark()
     with Target(digest) as target:
@@ -145,7 +145,7 @@ def test_forward_from_a_socket(master: Master, server: Server, scratch: Path, ac
 
 
 def test_forward_from_socket_to_socket(master: Master, scratch: Path, tmp_path: Path) -> None:
-    """Protects `-R /path:/path`: half-close passes, whoever ends first."""
+    """Protects `-R /path:/path`: half-close is passed on, whichever side ends first."""
     path, place = scratch / "remote.sock", str(tmp_path / "place")
     heard: list[bytes] = []
 
@@ -163,7 +163,7 @@ def test_forward_from_socket_to_socket(master: Master, scratch: Path, tmp_path: 
 
 
 def test_many_visitors_of_a_socket(master: Master, scratch: Path) -> None:
-    """Protects a forwarded socket that many come to: 50 connections at the same time."""
+    """Protects a forwarded socket with many users: 50 connections at the same time."""
     path = scratch / "remote.sock"
     with Target(echo) as target:
         master.forward("-R", f"{path}:127.0.0.1:{target.port}")
@@ -171,7 +171,7 @@ def test_many_visitors_of_a_socket(master: Master, scratch: Path) -> None:
 
 
 def test_socket_goes_with_its_connection(client: Client, scratch: Path, tmp_path: Path) -> None:
-    """Protects the next login from a socket that nobody listens on: it goes with a killed client, too."""
+    """Protects the next login from a socket without a listener: a killed client's socket is removed, too."""
     path = scratch / "remote.sock"
     with Target(echo) as target, Master(client, tmp_path, "-R", f"{path}:127.0.0.1:{target.port}") as master:
         until(path.exists, what="socket")
@@ -181,7 +181,7 @@ def test_socket_goes_with_its_connection(client: Client, scratch: Path, tmp_path
 
 
 def test_socket_in_the_way(master: Master, scratch: Path) -> None:
-    """Protects what is at the path already, unless the configuration says otherwise: the request fails."""
+    """Protects a file that already is at the path: the request fails, unless the configuration says otherwise."""
     path = scratch / "remote.sock"
     with Target(echo, str(path)):
         result = master.control("forward", "-R", f"{path}:127.0.0.1:1")
@@ -194,7 +194,7 @@ def test_socket_in_the_way(master: Master, scratch: Path) -> None:
 def test_socket_mask(
     make_server: MakeServer, user_key: KeyPair, scratch: Path, tmp_path: Path, *, mask: str, mode: int
 ) -> None:
-    """Protects StreamLocalBindMask's counterpart: a forwarded socket has the mode that the configuration says."""
+    """Protects the counterpart of StreamLocalBindMask: a forwarded socket has the configured mode."""
     client = Client(make_server({"forwarding": {"socket_mask": mask}}), user_key.private)
     path = scratch / "remote.sock"
     with Master(client, tmp_path) as master:
@@ -204,12 +204,12 @@ def test_socket_mask(
 
 @pytest.fixture
 def unlinking(make_server: MakeServer, user_key: KeyPair) -> Client:
-    """A client of a server with StreamLocalBindUnlink's counterpart."""
+    """A client of a server with the counterpart of StreamLocalBindUnlink."""
     return Client(make_server({"forwarding": {"socket_unlink": True}}), user_key.private)
 
 
 def test_stale_socket_is_replaced(unlinking: Client, scratch: Path, tmp_path: Path, account: pwd.struct_passwd) -> None:
-    """Protects people who come back after their machine has died: the socket that it left is replaced."""
+    """Protects people who come back after their machine has died: its stale socket is replaced."""
     path = scratch / "remote.sock"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
@@ -221,7 +221,7 @@ def test_stale_socket_is_replaced(unlinking: Client, scratch: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("kind", ["file", "link to a socket", "directory"])
 def test_only_sockets_are_replaced(unlinking: Client, scratch: Path, tmp_path: Path, kind: str) -> None:
-    """Protects files from being taken for stale sockets, a link to somebody's socket included."""
+    """Protects files, and links to sockets, from being mistaken for stale sockets and replaced."""
     path = scratch / "remote.sock"
     if kind == "file":
         path.write_text("precious")
@@ -252,7 +252,7 @@ def test_replaced_socket_outlives_the_one_it_replaced(unlinking: Client, scratch
                 new.forward("-R", spec)
                 assert answer(str(path), b"hello") == b"hello"
             unlinking.server.wait_for("connection.closed")
-            # One more request to the process that removes sockets: what came before it has been done.
+            # One more request to the process that removes sockets: when it is answered, earlier ones are done.
             new.forward("-R", f"{scratch}/another.sock:127.0.0.1:1")
             assert answer(str(path), b"still here") == b"still here"
 
@@ -261,11 +261,11 @@ def test_replaced_socket_outlives_the_one_it_replaced(unlinking: Client, scratch
     "path", [b"", b"/" + b"x" * 5000, b"/no/such/directory/sock", b"/tmp/pyssh-test-nul\0b", b"\0abstract", b"/tmp"]
 )
 def test_impossible_place_for_a_socket(client: Client, path: bytes) -> None:
-    """Protects the connection, and other forwards, from a path that no socket can have: a failure is answered."""
+    """Protects the connection, and other forwards, from an invalid socket path: the answer is a failure."""
 
     async def ask() -> bool:
         async with client.connect() as connection:
-            kind, _ = await connection._make_global_request(  # noqa: SLF001 - what it has no name for
+            kind, _ = await connection._make_global_request(  # noqa: SLF001 - there is no public method
                 b"streamlocal-forward@openssh.com", _string(path)
             )
             assert (await connection.run("exit 3", timeout=PATIENCE)).exit_status == 3
@@ -280,12 +280,12 @@ def names_in(directory: Path) -> list[bytes]:
 
 
 def test_socket_with_a_name_that_is_not_utf8(client: Client, scratch: Path) -> None:
-    """Protects paths in other encodings: they are bytes, there and back."""
+    """Protects paths in other encodings: they are passed as bytes in both directions."""
     path = os.fsencode(scratch) + b"/\xff\xe9"
 
     async def ask() -> None:
         async with client.connect() as connection:
-            kind, _ = await connection._make_global_request(  # noqa: SLF001 - what it has no name for
+            kind, _ = await connection._make_global_request(  # noqa: SLF001 - there is no public method
                 b"streamlocal-forward@openssh.com", _string(path)
             )
             assert kind == asyncssh.constants.MSG_REQUEST_SUCCESS
@@ -299,7 +299,7 @@ def test_socket_with_a_name_that_is_not_utf8(client: Client, scratch: Path) -> N
 
 
 def test_agent(client: Client, agent: str, server: Server, account: pwd.struct_passwd, user_key: KeyPair) -> None:
-    """Protects `ssh -A`: the client's keys can be used here, by the account only, and only while it is connected."""
+    """Protects `ssh -A`: only the account can use the client's keys, and only while the client is connected."""
     show = 'ssh-add -l; echo "$SSH_AUTH_SOCK"; stat -c "%a %u" "$SSH_AUTH_SOCK" "$(dirname "$SSH_AUTH_SOCK")"'
     since = server.mark()
     result = client.run(show, "-o", f"IdentityAgent={agent}", "-A")
@@ -313,7 +313,7 @@ def test_agent(client: Client, agent: str, server: Server, account: pwd.struct_p
 
 
 def test_agent_signs(client: Client, agent: str, make_server: MakeServer, user_key: KeyPair, scratch: Path) -> None:
-    """Protects what -A is for: a login from here to a next machine with a key that only the client has."""
+    """Protects the purpose of -A: a login from the server to another machine with a key that only the client has."""
     behind = Client(make_server(), user_key.private)
     known = scratch / "known_hosts"
     known.write_bytes(behind.server.known_hosts.read_bytes())
@@ -323,7 +323,7 @@ def test_agent_signs(client: Client, agent: str, make_server: MakeServer, user_k
 
 
 def test_agent_is_one_for_the_connection(client: Client, agent: str, tmp_path: Path) -> None:
-    """Protects ControlMaster: its sessions share one socket, which stays when one of them ends."""
+    """Protects ControlMaster: its sessions share one agent socket, which stays when one of them ends."""
     with Master(client, tmp_path, "-A", "-o", f"IdentityAgent={agent}") as master:
         paths = [master.run('echo "$SSH_AUTH_SOCK"; ssh-add -l >&2', "-A").stdout.decode().strip() for _ in range(3)]
         assert len(set(paths)) == 1
@@ -334,19 +334,19 @@ def test_agent_is_one_for_the_connection(client: Client, agent: str, tmp_path: P
 
 
 def test_no_agent_unless_asked(client: Client, agent: str) -> None:
-    """Protects a client's keys: without -A there is no socket."""
+    """Protects a client's keys: without -A there is no agent socket."""
     assert client.run('echo "${SSH_AUTH_SOCK-unset}"', "-o", f"IdentityAgent={agent}").stdout == b"unset\n"
 
 
 def test_agent_can_be_switched_off(make_server: MakeServer, user_key: KeyPair, agent: str) -> None:
-    """Protects `forwarding.agent = false`: the session runs, without a socket, and the log has the request."""
+    """Protects `forwarding.agent = false`: the session runs without a socket, and the log has the request."""
     client = Client(make_server({"forwarding": {"agent": False}}), user_key.private)
     assert client.run('echo "${SSH_AUTH_SOCK-unset}"', "-o", f"IdentityAgent={agent}", "-A").stdout == b"unset\n"
     assert "agent" in client.server.wait_for("request.denied")["reason"]
 
 
 def test_agent_that_has_gone(client: Client, tmp_path: Path) -> None:
-    """Protects the session from an agent that ended at the client: ssh-add fails, nothing else does."""
+    """Protects the session from an agent that ended at the client: only ssh-add fails."""
     gone = tmp_path / "gone"
     with Target(lambda sock: None, str(gone)):
         ssh = client.popen("read _; ssh-add -l; echo $?", "-A", "-o", f"IdentityAgent={gone}")
@@ -356,14 +356,14 @@ def test_agent_that_has_gone(client: Client, tmp_path: Path) -> None:
 
 
 def test_agent_socket_takes_many(client: Client, agent: str, tmp_path: Path) -> None:
-    """Protects `parallel ssh` with a forwarded agent: ten at a time are all answered."""
+    """Protects `parallel ssh` with a forwarded agent: ten requests at a time are all answered."""
     command = "for i in 1 2 3 4 5 6 7 8 9 10; do ssh-add -l & done; wait"
     result = client.run(command, "-A", "-o", f"IdentityAgent={agent}")
     assert result.stdout.count(b"SHA256:") == 10
 
 
 def test_agent_data_is_whole(client: Client, tmp_path: Path) -> None:
-    """Protects the agent protocol's messages from whatever serves it: bytes pass unchanged, half-close included."""
+    """Protects the agent protocol's messages: bytes pass unchanged, half-close included."""
     place = str(tmp_path / "echo")
     with Target(echo, place), Master(client, tmp_path, "-A", "-o", f"IdentityAgent={place}") as master:
         path = master.run('echo "$SSH_AUTH_SOCK"', "-A").stdout.decode().strip()

@@ -1,4 +1,4 @@
-"""One file for sshd and, translated, for us: people find the same on both."""
+"""One sshd_config, used by sshd and, translated, by us: people find the same behaviour on both."""
 
 import os
 import pwd
@@ -48,14 +48,14 @@ Match User {user}
 
 
 class Both:
-    """sshd with a file, and our server with what is made of that."""
+    """sshd with a configuration file, and our server with the translation of that file."""
 
     def __init__(self, client: Client, port: int) -> None:
         self._client = client
         self._port = port
 
     def run(self, command: str | None, *options: str) -> tuple[Result, Result]:
-        """What becomes of the same command, at sshd and here."""
+        """The results of the same command, from sshd and from us."""
         there = ("-o", f"Port={self._port}", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null")
         ran = [self._client.run(command, "-q", *more, *options, environ={"APP_A": "a", "OTHER": "b"})
                for more in (there, ())]  # fmt: skip
@@ -64,7 +64,7 @@ class Both:
 
 @pytest.fixture
 def listen() -> int:
-    """A port that may be listened on."""
+    """A port that clients may listen on."""
     return free_port()
 
 
@@ -96,7 +96,7 @@ def both(
 
 
 def test_the_same_on_both(both: Both, listen: int, tmp_path: Path) -> None:
-    """Protects people who move: variables, the agent, and each way of forwarding are as they were."""
+    """Protects people who move from sshd: variables, the agent, and each kind of forwarding work as before."""
     with Target(echo, str(tmp_path / "agent")):
         options = ("-o", "SendEnv=APP_A", "-o", "SendEnv=OTHER", "-A", "-o", f"IdentityAgent={tmp_path}/agent")
         seen = both.run('echo "$APP_A-$OTHER-$FIRST-${SSH_AUTH_SOCK-none}"', *options)

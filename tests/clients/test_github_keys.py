@@ -16,14 +16,14 @@ from tests.support.waiting import until
 MakeGitHubServer = Callable[..., Server]
 
 ACCOUNT, SOMEBODY_ELSE = 583231, 1024025
-"""The numbers of two accounts at GitHub."""
+"""The numeric ids of two accounts at GitHub."""
 
 
 @pytest.fixture
 def make_github_server(
     tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd, github: fake.FakeGitHub
 ) -> Iterator[MakeGitHubServer]:
-    """Makes servers that let in the keys of GitHub's `example`; they are started by the test and stopped after it."""
+    """Makes servers that let in the keys of GitHub's `example`; the test starts them, and they are stopped after it."""
     made: list[Server] = []
 
     def make(source: str = "github:example", **keys: object) -> Server:
@@ -40,12 +40,12 @@ def make_github_server(
 
 
 def line_of(pair: KeyPair) -> str:
-    """As GitHub shows it."""
+    """A key's line as GitHub shows it."""
     return " ".join(pair.public.read_text().split()[:2])
 
 
 def fingerprint_of(pair: KeyPair) -> str:
-    """As OpenSSH prints it."""
+    """A key's fingerprint as OpenSSH prints it."""
     command = ["ssh-keygen", "-lf", str(pair.public)]
     return subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()[1]
 
@@ -53,7 +53,7 @@ def fingerprint_of(pair: KeyPair) -> str:
 def test_key_of_a_github_account_gets_in(
     make_github_server: MakeGitHubServer, github: fake.FakeGitHub, user_key: KeyPair, make_key: Callable[..., KeyPair]
 ) -> None:
-    """Protects the whole arc: key on GitHub in, shell out, and the log names the account that it came from."""
+    """Protects the whole chain: a key on GitHub gets a shell, and the log names the account that the key came from."""
     github.script("example", fake.keys(user_key.public.read_text().strip()))
     server = make_github_server()
     server.start()
@@ -66,7 +66,7 @@ def test_key_of_a_github_account_gets_in(
 def test_last_good_copy_lets_in_while_github_is_down(
     make_github_server: MakeGitHubServer, github: fake.FakeGitHub, user_key: KeyPair
 ) -> None:
-    """Protects a start without network: who could log in before can log in, and the log says from what."""
+    """Protects a start without network: people who could log in before still can, and the log names the copy."""
     github.script("example", fake.keys(user_key.public.read_text().strip()), fake.status(500))
     server = make_github_server()
     server.start()
@@ -81,7 +81,7 @@ def test_last_good_copy_lets_in_while_github_is_down(
 def test_start_does_not_wait_for_a_github_that_hangs(
     make_github_server: MakeGitHubServer, github: fake.FakeGitHub, user_key: KeyPair
 ) -> None:
-    """Protects the cold start: with a last good copy nobody waits for an answer that does not come."""
+    """Protects the cold start: with a last good copy no login waits for an answer that does not come."""
     github.script("example", fake.keys(user_key.public.read_text().strip()), fake.hang())
     server = make_github_server(timeout="60s")
     server.start()
@@ -96,7 +96,7 @@ def test_key_removed_on_github_is_removed_here(
 ) -> None:
     """Protects against people who have left: after a restart a key that is gone from GitHub gets nobody in.
 
-    That of their successor, which the last good copy does not have, makes the server look.
+    Their successor's key, which the last good copy does not have, makes the server ask GitHub.
     """
     other = make_key()
     github.script("example", fake.keys(user_key.public.read_text()), fake.keys(other.public.read_text()))
@@ -117,7 +117,7 @@ def test_key_removed_on_github_is_removed_here(
 def test_useless_answer_lets_in_nobody(
     make_github_server: MakeGitHubServer, github: fake.FakeGitHub, user_key: KeyPair, answer: fake.Answer
 ) -> None:
-    """Protects against what is not a list of keys: the server runs, says so, and lets in nobody by it."""
+    """Protects against an answer that is not a list of keys: the server runs, says so, and lets nobody in by it."""
     github.script("example", answer)
     server = make_github_server()
     server.start()
@@ -129,7 +129,7 @@ def test_useless_answer_lets_in_nobody(
 def test_options_from_the_network_are_refused(
     make_github_server: MakeGitHubServer, github: fake.FakeGitHub, user_key: KeyPair, make_key: Callable[..., KeyPair]
 ) -> None:
-    """Protects against a source that says more than whose keys these are: its line is refused, the others count."""
+    """Protects against a source that sends key options: the line with options is refused, the others count."""
     optioned = make_key()
     github.script("example", fake.keys(f'environment="A=b" {line_of(optioned)}', line_of(user_key)))
     server = make_github_server()
@@ -139,11 +139,11 @@ def test_options_from_the_network_are_refused(
     assert "options are not allowed" in server.find("keys.loaded")[0]["refusals"][0]
 
 
-# -- what GitHub may do wrong -------------------------------------------------------------------------------------
+# -- GitHub's failures --------------------------------------------------------------------------------------------
 
 
 class Trusting(NamedTuple):
-    """A server that asks GitHub again at each login that it lets in, and three people."""
+    """A server that asks GitHub again after each accepted login, and three people."""
 
     server: Server
     github: fake.FakeGitHub
@@ -152,11 +152,11 @@ class Trusting(NamedTuple):
     stranger: KeyPair
 
     def status(self, pair: KeyPair) -> int:
-        """How a login ends: 3 if it got in."""
+        """The exit status of a login: 3 if it got in."""
         return Client(self.server, pair.private).run("exit 3").status
 
     def let_in_until(self, event: str, since: int, **fields: object) -> dict[str, object]:
-        """Log in, and so have GitHub asked, until there is such an event."""
+        """Log in repeatedly, so that the server asks GitHub, until there is such an event."""
 
         def happened() -> list[dict[str, object]]:
             assert self.status(self.known) == 3
@@ -169,7 +169,7 @@ class Trusting(NamedTuple):
 def trusting(
     tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd, make_key: Callable[..., KeyPair]
 ) -> Iterator[Trusting]:
-    """One for all failures: each begins and ends with GitHub saying that there is one key."""
+    """One server for all failures: each test begins and ends with GitHub listing one key."""
     known, newcomer, stranger = make_key(), make_key(), make_key()
     with fake.FakeGitHub() as github:
         github.account("example", ACCOUNT)
@@ -198,10 +198,10 @@ def trusting(
     ],
 )
 def test_failure_keeps_who_was_in_and_lets_in_nobody_else(trusting: Trusting, answer: fake.Answer, reason: str) -> None:
-    """Protects logins from outages, and outages from letting anybody in; the log tells one from the other.
+    """Protects logins from outages, and against outages that let anybody in; the log tells one failure from another.
 
-    Before, during and after it the known key gets in; the stranger's never does, and one that is added gets in as soon
-    as GitHub can say so.
+    Before, during and after the failure the known key gets in, and the stranger's never does. An added key gets in as
+    soon as GitHub can list it.
     """
     server, github = trusting.server, trusting.github
     assert trusting.status(trusting.known) == 3
@@ -231,14 +231,14 @@ def test_failure_keeps_who_was_in_and_lets_in_nobody_else(trusting: Trusting, an
 def test_empty_answer_revokes_at_once(
     make_github_server: MakeGitHubServer, github: fake.FakeGitHub, user_key: KeyPair
 ) -> None:
-    """Protects against somebody who has left and taken all keys from the account: nothing is a usable answer, too."""
+    """Protects against a person who has left and removed all keys from the account: an empty list is valid, too."""
     github.script("example", fake.keys(line_of(user_key)))
     server = make_github_server(revalidate="0s")
     server.start()
     client = Client(server, user_key.private)
     assert client.run("exit 3").status == 3
     github.script("example", fake.empty())
-    client.run("true")  # the last one, if it is one; it has GitHub asked
+    client.run("true")  # perhaps the last login that succeeds; it makes the server ask GitHub
     server.wait_for("keys.loaded", accepted=0)
     assert client.run("exit 3").status == 255
     assert server.wait_for("auth.attempt", result="denied")["reason"] == "key is not known"
@@ -263,7 +263,7 @@ def test_unchanged_keys_stay(make_github_server: MakeGitHubServer, github: fake.
     assert client.run("exit 3").status == 3
 
 
-# -- accounts that become somebody else's -------------------------------------------------------------------------
+# -- accounts that change hands -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("source", ["github:example", f"github:example#{ACCOUNT}"], ids=["remembered", "pinned"])
@@ -274,9 +274,9 @@ def test_a_recycled_account_lets_in_nobody(
     make_key: Callable[..., KeyPair],
     source: str,
 ) -> None:
-    """Protects against a login that somebody else has taken: neither their keys nor the old ones, after a restart too.
+    """Protects against an account that somebody else has taken: no new or old key gets in, also after a restart.
 
-    The log says so loudly, and who was on by it is told and goes.
+    The log reports it prominently, and connections that were let in by the account are told and ended.
     """
     taker = make_key()
     github.account("example", ACCOUNT)
@@ -284,13 +284,13 @@ def test_a_recycled_account_lets_in_nobody(
     server = make_github_server(source, revalidate="0s")
     server.start()
     client = Client(server, user_key.private)
-    # What is remembered is known to be when a session says so.
+    # The server has the account's number once a session shows it.
     until(lambda: f"github:example#{ACCOUNT} " in client.output("echo $PYSSH_IDENTITY"), what="account number")
     with client.terminal("cat") as terminal:
         terminal.ask("on", "on.*on")
         github.account("example", SOMEBODY_ELSE)
         github.script("example", fake.keys(line_of(user_key), line_of(taker)))
-        client.run("true")  # the last one, if it is one; it has GitHub asked
+        client.run("true")  # perhaps the last login that succeeds; it makes the server ask GitHub
         changed = server.wait_for("keys.account_changed")
         assert (changed["expected"], changed["found"]) == (ACCOUNT, SOMEBODY_ELSE)
         terminal.expect("has been revoked")

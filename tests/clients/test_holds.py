@@ -1,4 +1,4 @@
-"""Holds, as the people who log in use them: over ssh, with the machine's life at stake."""
+"""Holds, as logged-in people use them over ssh, on a machine that would stop without them."""
 
 import json
 import os
@@ -29,13 +29,13 @@ class Machine(NamedTuple):
     program: str
 
     def run(self, arguments: str) -> str:
-        """What the command says in a session of its own; it has to succeed."""
+        """The output of the command in a session of its own; the command has to succeed."""
         return self.client.output(f"{self.program} {arguments}")
 
 
 @pytest.fixture
 def reachable() -> Iterator[Path]:
-    """A directory for a control socket that every account can get to; pytest's are closed."""
+    """A directory for a control socket that every account can reach; pytest's directories are closed to others."""
     directory = Path(tempfile.mkdtemp(prefix="pyssh-test-"))
     directory.chmod(0o755)
     yield directory
@@ -44,7 +44,7 @@ def reachable() -> Iterator[Path]:
 
 @pytest.fixture
 def machine(make_server: MakeServer, user_key: KeyPair, reachable: Path) -> Machine:
-    """A machine that stops 2 s after the last reason to be up."""
+    """A machine that stops 2 s after the last reason to stay up."""
     return start(make_server, user_key, reachable, {"idle": {"timeout": "2s", "boot_grace": "1m"}})
 
 
@@ -56,7 +56,7 @@ def start(make_server: MakeServer, user_key: KeyPair, reachable: Path, settings:
 
 
 def test_a_hold_keeps_the_machine_up_until_it_is_released(machine: Machine) -> None:
-    """Protects the point of it: held, the machine outlives its idle time; released, it stops at the second."""
+    """Protects the purpose of a hold: it keeps the machine up past its idle time; released, it stops on time."""
     said = machine.run("hold 2h training run")
     held = machine.server.wait_for("hold.started", user=machine.server.login, seconds=7200.0, reason="training run")
     assert said.startswith(f"hold {held['hold']} keeps this machine up for 2h, until ")
@@ -79,13 +79,13 @@ def test_a_hold_expires_by_itself(machine: Machine) -> None:
 
 
 def test_a_command_holds_while_it_runs_though_its_client_is_gone(machine: Machine) -> None:
-    """Protects a build after the lid is closed: it keeps the machine up to its end, and not for longer."""
+    """Protects a build after the lid is closed: it keeps the machine up to its end, and no longer."""
     machine.client.output(f"nohup env {machine.program} hold -- sleep 1000 >/dev/null 2>&1 </dev/null &")
     held = machine.server.wait_for("hold.started", reason="sleep 1000")
     machine.server.wait_for("connection.closed", conn=machine.server.find("session.opened")[-1]["conn"])
     with pytest.raises(subprocess.TimeoutExpired):
         machine.server.wait(2.5)
-    # The command-line program is the command by now: there is nobody in between whose death could be missed.
+    # The program that asked for the hold has replaced itself with the command: no parent is left to miss its death.
     os.kill(held["pid"], signal.SIGKILL)
     assert machine.server.wait() == 0
     assert machine.server.find("hold.ended", hold=held["hold"], why="the command has ended")
@@ -106,12 +106,12 @@ def test_exit_status_and_signals_are_the_command_s(machine: Machine) -> None:
 
 
 def test_holds_survive_a_crash_of_the_monitor(make_server: MakeServer, user_key: KeyPair, reachable: Path) -> None:
-    """Protects a build from a bug of ours: the next monitor holds on, and sees the command's end."""
+    """Protects a build from a crash of the monitor: the next one keeps the hold, and sees the command's end."""
     machine = start(make_server, user_key, reachable, {})
     machine.run("hold 2h training run")
     machine.client.output(f"nohup env {machine.program} hold -- sleep 1000 >/dev/null 2>&1 </dev/null &")
     command = machine.server.wait_for("hold.started", reason="sleep 1000")
-    # A command begins when its hold has been answered; before, a crash would leave it undone.
+    # The command starts after its hold has been granted; a crash before that would mean that it never runs.
     until(lambda: Path(f"/proc/{command['pid']}/comm").read_text() == "sleep\n", what="command")
     mark = machine.server.mark()
     os.kill(machine.server.gateway_pid, signal.SIGKILL)
@@ -126,7 +126,7 @@ def test_holds_survive_a_crash_of_the_monitor(make_server: MakeServer, user_key:
 
 
 def test_what_may_not_be_held_is_refused(make_server: MakeServer, user_key: KeyPair, reachable: Path) -> None:
-    """Protects who pays: no longer than configured, and a refusal that says so; then the command is not run."""
+    """Protects the person who pays: a hold can't exceed the limit, the refusal says so, and the command is not run."""
     machine = start(make_server, user_key, reachable, {"idle": {"timeout": "off", "hold_max": "1h"}})
     refused = machine.client.run(f"{machine.program} hold 2h")
     reason = "a hold may last 1h at most on this machine (idle.hold_max): ask for less, and again later"
@@ -139,7 +139,7 @@ def test_what_may_not_be_held_is_refused(make_server: MakeServer, user_key: KeyP
 def test_what_others_hold_is_theirs(
     make_server: MakeServer, user_key: KeyPair, reachable: Path, account: pwd.struct_passwd, is_root: bool
 ) -> None:
-    """Protects a hold from strangers, and accounts from each other: root may end it, another account may not ask."""
+    """Protects a hold from strangers, and accounts from each other: only the account itself and root can end it."""
     if not is_root:
         pytest.skip("only root has other accounts")
     machine = start(make_server, user_key, reachable, {})

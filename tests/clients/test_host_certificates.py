@@ -21,11 +21,11 @@ from tests.support.waiting import PATIENCE
 HOST = "127.0.0.1"
 TYPES = ["ed25519", "ecdsa", "rsa"]
 LEARN = ("-o", "UpdateHostKeys=yes")
-LONG_ENOUGH = "sleep 0.5"  # the client takes new keys with the command still running
+LONG_ENOUGH = "sleep 0.5"  # the client accepts new keys while the command still runs
 
 
 def certify(authority: Authority, public: Path, *options: str) -> Path:
-    """Put a certificate beside a host key of the server's, for HOST."""
+    """Put a certificate for HOST beside a host key of the server."""
     target = public.with_name(public.name.replace(".pub", "-cert.pub"))
     shutil.copy(authority.certify(public, "-h", *options, principals=HOST), target)
     return target
@@ -33,7 +33,7 @@ def certify(authority: Authority, public: Path, *options: str) -> Path:
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """An authority for hosts."""
+    """A certificate authority for hosts."""
     return Authority(tmp_path_factory.mktemp("authority"), "hosts")
 
 
@@ -55,7 +55,7 @@ def fleet(
 
 
 def trust(authority: Authority, server: Server) -> None:
-    """Have clients know the authority, and no key of the server."""
+    """Make clients trust the authority, and no key of the server."""
     server.known_hosts.write_text(f"@cert-authority [{HOST}]:{server.port} {authority.public.read_text()}")
 
 
@@ -63,7 +63,7 @@ def trust(authority: Authority, server: Server) -> None:
 def test_a_server_is_known_by_its_authority(
     fleet: Server, user_key: KeyPair, authority: Authority, algorithm: str
 ) -> None:
-    """A client that trusts the authority knows the server at first sight, by each type of key, and after a rekey."""
+    """A client that trusts the authority accepts the server at first contact, with each key type, and after a rekey."""
     trust(authority, fleet)
     name = f"{algorithm}-cert-v01@openssh.com"
     options = ("-v", "-o", f"HostKeyAlgorithms={name}", "-o", "RekeyLimit=64K")
@@ -89,7 +89,7 @@ def test_clients_without_the_authority_learn_plain_keys_only(
 def test_a_certificate_that_is_over_is_told_and_the_plain_key_goes_on(
     fleet: Server, user_key: KeyPair, authority: Authority
 ) -> None:
-    """Protects people on the day on which nobody has renewed it; a new one counts after a SIGHUP."""
+    """Protects people when a certificate expires: the plain key still works, and SIGHUP loads a new certificate."""
     client = Client(fleet, user_key.private)
     public = fleet.keys_dir / "ssh_host_ed25519_key.pub"
     since = fleet.mark()
@@ -117,7 +117,7 @@ def test_a_certificate_that_is_over_is_told_and_the_plain_key_goes_on(
 def test_putty_knows_the_server_by_its_authority(
     fleet: Server, user_key: KeyPair, authority: Authority, tmp_path: Path
 ) -> None:
-    """Another implementation of certificates than OpenSSH's takes ours, and asks nobody about the key."""
+    """PuTTY, which has its own implementation of certificates, accepts ours and does not ask about the key."""
     authorities = tmp_path / ".putty" / "sshhostcas"
     authorities.mkdir(parents=True)
     known = base64.b64encode(authority.blob).decode()

@@ -1,4 +1,4 @@
-"""The server's keys as clients see them: all types, and the next one before it is used."""
+"""The server's host keys as clients see them: all types, and the next key before it is used."""
 
 import pwd
 import subprocess
@@ -19,18 +19,18 @@ TYPES = ["rsa", "ecdsa", "ed25519"]
 OFFERED = "rsa-sha2-512,rsa-sha2-256,ecdsa-sha2-nistp256,ssh-ed25519"
 LEARN = ("-o", "UpdateHostKeys=yes")
 
-# The client takes new keys when it has verified them, at the next chance: with the command still running.
+# The client accepts new keys some time after it has verified them, while the command still has to run.
 LONG_ENOUGH = "sleep 0.5"
 
 
 def public_keys(server: Server) -> dict[str, str]:
-    """The blobs of the keys in use, by their kind, in base64."""
+    """The base64 blobs of the keys in use, by key type."""
     names = {kind: server.keys_dir / f"ssh_host_{kind}_key.pub" for kind in TYPES}
     return {kind: path.read_text().split()[1] for kind, path in names.items() if path.exists()}
 
 
 def know(server: Server, *blobs: str) -> None:
-    """Make these the keys that clients know."""
+    """Make these the only keys that clients know."""
     host = f"[127.0.0.1]:{server.port}"
     lines = [(server.keys_dir / f"ssh_host_{kind}_key.pub").read_text() for kind in TYPES]
     server.known_hosts.write_text("".join(f"{host} {line}" for line in lines if line.split()[1] in blobs))
@@ -54,7 +54,7 @@ def with_all_types(
 def test_clients_learn_every_key_with_every_algorithm(
     with_all_types: Server, user_key: KeyPair, algorithm: str, kind: str
 ) -> None:
-    """Protects clients that know one key only: whatever the key exchange used, they can verify and learn the others."""
+    """Protects clients that know one key only: whatever the key exchange used, they verify and learn the others."""
     server, client = with_all_types, Client(with_all_types, user_key.private)
     keys = public_keys(server)
     know(server, keys[kind])
@@ -67,7 +67,7 @@ def test_clients_learn_every_key_with_every_algorithm(
 
 
 def test_algorithms_are_offered_as_configured(with_all_types: Server, user_key: KeyPair) -> None:
-    """Protects the order that the configuration sets, and that no SHA-1 signature is to be had."""
+    """Protects the configured order of algorithms, and that no SHA-1 signature is offered."""
     server = with_all_types
     know(server, *public_keys(server).values())
     result = Client(server, user_key.private).run("true", "-vv")
@@ -77,7 +77,7 @@ def test_algorithms_are_offered_as_configured(with_all_types: Server, user_key: 
 
 
 def test_a_next_key_of_another_type_is_not_used(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects the promise that a next key is announced only, also where no key of its type is in use."""
+    """Protects the promise that a next key is only announced, also where no key of its type is in use."""
     server = make_server(start=False)
     server.keys_dir.mkdir(mode=0o700)
     for kind in ("ecdsa", "ed25519"):
@@ -95,7 +95,7 @@ def test_a_next_key_of_another_type_is_not_used(make_server: MakeServer, user_ke
 
 
 def test_the_next_host_key_is_learned_before_it_is_used(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects people from a warning about a changed key: clients learn the next one while the old one is in use."""
+    """Protects people from a warning about a changed key: clients learn the next key while the old one is in use."""
     server = make_server()
     server.stop()
     command = [sys.executable, "-m", "pyssh_gateway", "keys", "rotate-host", "--config", str(server.config)]
@@ -112,7 +112,7 @@ def test_the_next_host_key_is_learned_before_it_is_used(make_server: MakeServer,
     server.stop()
     subprocess.run([*command, "--finish", "--now"], check=True, timeout=PATIENCE, capture_output=True)
     server.start()
-    # `start` has written down the key of the server as it is now; a client that has learned it needs no such help.
+    # `start` has written the server's present key to the file; a client that has learned the key does not need that.
     assert following in server.known_hosts.read_text()
     port = learned.split("]:")[1].split()[0]
     server.known_hosts.write_text(learned.replace(f"]:{port} ", f"]:{server.port} "))
@@ -121,7 +121,7 @@ def test_the_next_host_key_is_learned_before_it_is_used(make_server: MakeServer,
 
 
 def test_a_power_cut_that_empties_the_key_stops_no_start(make_server: MakeServer, user_key: KeyPair) -> None:
-    """A machine whose host key file is empty gets a new key, and says so: on the screen, in the log and in `check`."""
+    """A machine whose host key file is empty gets a new key, and says so on the screen, in the log and in `check`."""
     server = make_server()
     path = server.keys_dir / "ssh_host_ed25519_key"
     assert server.wait_for("host_key.created")["reason"] == "missing"
@@ -141,7 +141,7 @@ def test_a_power_cut_that_empties_the_key_stops_no_start(make_server: MakeServer
 
 
 def test_keys_dir_may_be_where_there_are_no_links(make_server: MakeServer, user_key: KeyPair, tmp_path: Path) -> None:
-    """A server whose keys_dir is on a share serves as any other, and keeps its key."""
+    """A server whose keys_dir is on a share without hard links works as any other, and keeps its key."""
     with without_links(tmp_path) as mount:
         server = make_server({"keys_dir": str(mount / "keys")}, start=False)
         server.keys_dir = mount / "keys"

@@ -1,4 +1,4 @@
-"""A user who stops, floods and fills all that is theirs, and a bystander of another account who must not notice.
+"""A user who stops, floods and fills everything of their own, and another account that must not notice.
 
 The hostile account is made for this test alone: it signals every process that it may.
 """
@@ -23,15 +23,15 @@ from tests.support.waiting import AT_ONCE, PATIENCE, until
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can serve two accounts")
 
 STOP_ALL = "echo on; read go; while :; do kill -STOP -1; done"
-"""Stops every process of the account but the one that says it, for ever (kill(2), -1), once it is told to."""
+"""Once started, repeatedly stops every process of the account except itself (kill(2), -1)."""
 
 FLOOD = 160
-"""Processes that are asked for at once: three connections' worth."""
+"""Processes that are requested at once, over three connections."""
 
 
 @pytest.fixture
 def hostile() -> Iterator[pwd.struct_passwd]:
-    """An account that nobody but this test has."""
+    """An account that only this test uses."""
     with other_account("hostile") as entry:
         yield entry
 
@@ -40,7 +40,7 @@ def hostile() -> Iterator[pwd.struct_passwd]:
 def serving(
     tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd, hostile: pwd.struct_passwd, user_key: KeyPair
 ) -> Iterator[Server]:
-    """A server for the bystander, whose login is the tests' own, and for the hostile account."""
+    """A server for the bystander, which is the tests' own account, and for the hostile account."""
     keys = [f"file:{user_key.public}"]
     logins = [{"user": user, "keys": keys} for user in (account.pw_name, hostile.pw_name)]
     settings = {"login": logins, "stop": {"drain": "1s"}}
@@ -50,7 +50,7 @@ def serving(
 
 
 async def true_takes(client: Client) -> float:
-    """How long a new login of the bystander's and a command take together, in seconds."""
+    """How long a new login of the bystander and a command take together, in seconds."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     async with client.connect() as connection:
@@ -59,26 +59,26 @@ async def true_takes(client: Client) -> float:
 
 
 def state(pid: int) -> str:
-    """The letter of proc(5) for what the process does; empty if it is gone."""
+    """The process's state letter (proc(5)); empty if it is gone."""
     process = processes.find(pid)
     return "" if process is None else process.state
 
 
 async def starts_for_ever(connection: asyncssh.SSHClientConnection) -> None:
-    """Ask for processes, which are stopped on their way or after."""
+    """Request processes without end; they are stopped while they start or afterwards."""
     while True:
         with suppress(asyncssh.Error, TimeoutError):
             async with asyncio.timeout(1):
                 await connection.create_process("sleep 1000")
-        await asyncio.sleep(0)  # of a connection that is closed it is refused at once
+        await asyncio.sleep(0)  # on a closed connection the request fails without a pause
 
 
 def test_a_user_who_stops_all_that_is_theirs_stops_nobody_else(
     serving: Server, hostile: pwd.struct_passwd, user_key: KeyPair
 ) -> None:
-    """Protects everybody from an account whose processes are stopped, the one that serves it and those on their way.
+    """Protects others from an account whose processes are all stopped: the one that serves it, and those being started.
 
-    Other accounts log in meanwhile, and the server still stops when it is asked to.
+    Other accounts log in meanwhile, and the server still stops when asked to.
     """
     bystander = Client(serving, user_key.private)
 
@@ -111,7 +111,7 @@ def test_a_user_who_stops_all_that_is_theirs_stops_nobody_else(
 def test_a_flood_of_processes_is_its_own_accounts_affair(
     serving: Server, hostile: pwd.struct_passwd, user_key: KeyPair
 ) -> None:
-    """Protects a bystander's `true` from those that another account has asked for before: accounts take turns."""
+    """Protects a bystander's `true` from another account's earlier requests for processes: accounts take turns."""
     bystander = Client(serving, user_key.private)
     started = 0
     first = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Who did it: people who share one Unix account, told apart in every event of theirs and in their sessions."""
+"""Which person did something: people who share one Unix account are told apart in all their events and sessions."""
 
 import pwd
 import subprocess
@@ -16,13 +16,13 @@ from tests.support.server import EventFields, Server
 from tests.support.waiting import PATIENCE
 
 AMOS, BEA = 583231, 1024025
-"""The numbers of two accounts at GitHub."""
+"""The numeric ids of two accounts at GitHub."""
 
 FORGED = "github:somebody-else#1 SHA256:forged"
 
 
 class Person(NamedTuple):
-    """Somebody who has a key: what the log calls them, with the number of their account, and what a session does."""
+    """A person with a key: the name in the log, the account's number, and what a session prints."""
 
     key: KeyPair
     name: str
@@ -30,25 +30,25 @@ class Person(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
-        """As OpenSSH prints it."""
+        """The key's fingerprint as OpenSSH prints it."""
         command = ["ssh-keygen", "-lf", str(self.key.public)]
         return subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()[1]
 
     @property
     def identity(self) -> EventFields:
-        """What every event has."""
+        """The fields that every event has."""
         return {"person": self.name, "id": self.number, "fingerprint": self.fingerprint}
 
     @property
     def facts(self) -> str:
-        """What every session has."""
+        """The facts that every session has."""
         number = "" if self.number is None else f"#{self.number}"
         return f"{self.name}{number} {self.fingerprint}"
 
 
 @pytest.fixture(scope="module")
 def people(make_key: Callable[..., KeyPair]) -> dict[str, Person]:
-    """Two with accounts at GitHub, one by a file, whose comment names them, and one by a file that calls them names."""
+    """Two with accounts at GitHub, one by a file, whose comment names them, and one whose line forges an identity."""
     keys = [make_key() for _ in range(4)]
     return {
         "amos": Person(keys[0], "github:amos", AMOS),
@@ -62,7 +62,7 @@ def people(make_key: Callable[..., KeyPair]) -> dict[str, Person]:
 def server(
     tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd, people: dict[str, Person]
 ) -> Iterator[Server]:
-    """The server that they share, with one account for all of them; clients may set any variable that they can."""
+    """The server that they share, with one account for all of them; clients may set any variable."""
     directory = tmp_path_factory.mktemp("server")
     blobs = {name: " ".join(person.key.public.read_text().split()[:2]) for name, person in people.items()}
     lines = directory / "authorized_keys"
@@ -77,7 +77,7 @@ def server(
             github.script(name, fake.keys(blobs[name]))
         settings = {"keys": {"github_url": github.url}, "session": {"accept_env": ["*"]}}
         with Server(directory, login=account.pw_name, keys=sources, settings=settings) as running:
-            # What is opened late is open when the first test begins.
+            # Whatever the server opens at the first login is open when the first test begins.
             assert Client(running, people["amos"].key.private).run("true").status == 0
             running.wait_for("connection.closed")
             yield running
@@ -87,7 +87,7 @@ def server(
 def test_every_event_says_who(
     server: Server, people: dict[str, Person], scratch: Path, tmp_path: Path, name: str
 ) -> None:
-    """Protects the record of a shared account: whatever is done on a connection, the log says which person it was."""
+    """Protects the record of a shared account: the log names the person for everything done on a connection."""
     person = people[name]
     client = Client(server, person.key.private)
     since = server.mark()
@@ -132,9 +132,9 @@ def test_every_event_says_who(
 def test_a_session_knows_who_it_is(
     server: Server, people: dict[str, Person], name: str, options: tuple[str, ...]
 ) -> None:
-    """Protects what programs are told (git hooks, deploys): the person, the account's number and the key.
+    """Protects programs that use the identity (git hooks, deploys): the person, the account's number and the key.
 
-    Neither the client nor the line of a key can say that it is somebody else.
+    Neither the client nor a key's line can claim to be somebody else.
     """
     client = Client(server, people[name].key.private)
     show = 'echo "$PYSSH_IDENTITY|$OTHER|$GREETING"'
@@ -142,14 +142,14 @@ def test_a_session_knows_who_it_is(
     told, other, greeting = client.run(show, *options, *sets).stdout.decode().strip().split("|")
     assert told == people[name].facts
     assert other == "set"  # clients may set variables
-    assert greeting == ("hello" if name == "dora" else "")  # and so may lines
+    assert greeting == ("hello" if name == "dora" else "")  # and so may key lines
     sends = ("-o", "SendEnv=PYSSH_IDENTITY")
     sent = client.run("echo $PYSSH_IDENTITY", *options, *sends, environ={"PYSSH_IDENTITY": FORGED})
     assert sent.stdout.decode().strip() == people[name].facts
 
 
 def test_two_people_at_once_are_not_mixed_up(server: Server, people: dict[str, Person]) -> None:
-    """Protects against identities that are kept by account: what two do at the same time is each one's own."""
+    """Protects against identities that are stored per account: two people at once keep their own identities."""
     since = server.mark()
     amos, bea = (Client(server, people[name].key.private) for name in ("amos", "bea"))
     with amos.terminal("cat") as first, bea.terminal("cat") as second:

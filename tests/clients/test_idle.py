@@ -1,4 +1,4 @@
-"""When nobody needs the machine: the server leaves at the second, whoever knocks, and never in anybody's face."""
+"""When nobody needs the machine, the server exits on time, also during a port scan, and never with a client inside."""
 
 import concurrent.futures
 import random
@@ -15,21 +15,21 @@ from tests.support.server import Server
 from tests.support.waiting import PATIENCE, until
 
 TOLERANCE_SECONDS = 0.5
-"""What is promised: the exit comes at the timeout, give or take this."""
+"""The promised accuracy: the exit comes at the timeout, give or take this."""
 
 ATTEMPTS = 3
-"""How often the promise is tried at most: a machine that does other things is late at times, a server always."""
+"""How often the promise is tested at most: a busy machine is late sometimes, a slow server every time."""
 
 STOPS = 20
 CLIENTS = 10
-"""Stops, and the clients that come at the moment of each: 200 in all."""
+"""Clients that come at the moment of each of the STOPS: 200 in all."""
 
 TRY_SECONDS = 20.0
-"""No client may hang: each is served, or refused, within this time. Twenty at once keep two cores busy for seconds."""
+"""Each client has to be served or refused within this time. Twenty at once keep two cores busy for seconds."""
 
 
 def test_timer_starts_at_boot(make_server: MakeServer) -> None:
-    """Protects the bill: a machine that was woken by nobody who logs in stops again."""
+    """Protects the bill: a machine that was woken without a login stops again."""
     server = make_server({"idle": {"timeout": "1s"}})
     assert stops_after(server, None, seconds=1)
     assert server.find("idle.reached", outcome="stop")[0]["message"] == "Stopping machine. Goodbye!"
@@ -38,7 +38,7 @@ def test_timer_starts_at_boot(make_server: MakeServer) -> None:
 
 @pytest.mark.alone
 def test_exit_comes_on_time_under_a_port_scan(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects the bill from scanners: after the last client has left, exit code 0 at the timeout, to half a second."""
+    """Protects the bill from scanners: after the last client has left, exit code 0 at the timeout, within 0.5 s."""
 
     def lateness() -> float:
         server = make_server({"idle": {"timeout": "3s", "boot_grace": "1m"}})
@@ -53,7 +53,7 @@ def test_exit_comes_on_time_under_a_port_scan(make_server: MakeServer, user_key:
 
 
 def test_connection_without_a_session_counts_as_use(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects forwards and multiplexing masters: who is logged in is using the machine, with or without a shell."""
+    """Protects forwards and multiplexing masters: a logged-in client counts as use, with or without a shell."""
     server = make_server({"idle": {"timeout": "1s", "boot_grace": "1m"}})
     ssh = Client(server, user_key.private).popen(None, "-N")
     server.wait_for("connection.authenticated")
@@ -75,7 +75,7 @@ def test_a_login_starts_the_timer_anew(make_server: MakeServer, user_key: KeyPai
 
 
 def test_off_means_never(make_server: MakeServer) -> None:
-    """Protects machines that are to stay: with "off" (and with 0) nothing ticks."""
+    """Protects machines that are to stay up: with "off" (and with 0) there is no timer."""
     server = make_server({"idle": {"timeout": 0}})
     assert server.find("server.started")[0]["idle_timeout"] is None
     assert server.stop() == 0
@@ -95,9 +95,9 @@ def test_idle_time_is_told(make_server: MakeServer) -> None:
 
 @pytest.mark.soak
 def test_clients_at_the_moment_of_the_stop(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects against half-open shells: who comes just then is served whole, or refused; nobody hangs.
+    """Protects against half-open shells: a client that comes at that moment is served fully, or refused; none hangs.
 
-    Served is a client whose command ran to its end. The server that served somebody has to leave later than that.
+    A client is served if its command ran to its end. A server that served somebody has to exit later than that.
     """
 
     def attempt(server: Server, moment: float) -> tuple[str, float]:
@@ -113,9 +113,9 @@ def test_clients_at_the_moment_of_the_stop(make_server: MakeServer, user_key: Ke
 
     def stop(number: int) -> list[tuple[str, float]]:
         server = make_server({"idle": {"timeout": "1s"}})
-        # A login takes some 50 ms, ten at once on a busy machine half a second; the last look up to 250: from well
-        # before the end to just after it. A client that is served makes the server stay, so each stop has a moment of
-        # its own.
+        # A login takes some 50 ms, ten at once on a busy machine half a second; the last look takes up to 250 ms. So
+        # clients come from well before the end to just after it. A client that is served makes the server stay, so
+        # each stop has its own moment.
         around = time.monotonic() + 0.2 + number / STOPS
         moments = [around + jitter.uniform(0, 0.05) for _ in range(CLIENTS)]
         with concurrent.futures.ThreadPoolExecutor(max_workers=CLIENTS) as clients:
@@ -128,5 +128,5 @@ def test_clients_at_the_moment_of_the_stop(make_server: MakeServer, user_key: Ke
         outcomes = [outcome for outcomes in pool.map(stop, range(STOPS)) for outcome in outcomes]
     assert len(outcomes) == STOPS * CLIENTS
     assert max(taken for _, taken in outcomes) < TRY_SECONDS
-    # Both must have happened, or the moment was missed.
+    # Both must have happened, otherwise the clients missed the moment.
     assert {outcome for outcome, _ in outcomes} == {"served", "refused"}

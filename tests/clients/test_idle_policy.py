@@ -1,4 +1,4 @@
-"""What keeps the machine up and what does not, with real clients: heartbeats, use, a closed lid."""
+"""What keeps the machine up and what does not, with real clients: heartbeats, use, a closed laptop."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ from tests.support.reloads import Config
 from tests.support.waiting import PATIENCE
 
 BEAT_SECONDS = 0.3
-"""Between two heartbeats: several in a window of the short times of these tests."""
+"""Seconds between two heartbeats: several fit in a window with the short times of these tests."""
 
 BEAT = b"\x09" + b"\0" * 12
 """VS Code's keepalive message: 13 bytes, a type and three numbers."""
@@ -29,7 +29,7 @@ BEAT = b"\x09" + b"\0" * 12
 
 @contextmanager
 def beating(ssh: subprocess.Popen[bytes], data: bytes = BEAT) -> Iterator[None]:
-    """Say `data` into a program's input again and again, and take what comes back."""
+    """Write `data` to a program's input again and again, and discard its output."""
     assert ssh.stdin is not None
     assert ssh.stdout is not None
     stdin, stdout = ssh.stdin, ssh.stdout
@@ -63,7 +63,7 @@ def beating(ssh: subprocess.Popen[bytes], data: bytes = BEAT) -> Iterator[None]:
 
 
 def test_heartbeats_do_not_keep_the_machine(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects the bill from the editor that was left open: it stops counting, and the machine stops under it."""
+    """Protects the bill from an editor that was left open: its heartbeats are not use, and the machine stops."""
     server = make_server({"idle": {"timeout": "1s", "boot_grace": "1m", "client_idle": "2s"}})
     with beating(Client(server, user_key.private).popen("cat")):
         server.wait_for("session.opened")
@@ -76,7 +76,7 @@ def test_heartbeats_do_not_keep_the_machine(make_server: MakeServer, user_key: K
 
 
 def test_work_keeps_the_machine(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects the running copy from `client_idle`: bytes beyond a trickle are use."""
+    """Protects a running copy from `client_idle`: more bytes than a trickle are use."""
     idle = {"timeout": "1s", "boot_grace": "1m", "client_idle": "2s", "lost_client_grace": "0s"}
     server = make_server({"idle": idle})
     with beating(Client(server, user_key.private).popen("cat"), b"x" * 8192):
@@ -88,7 +88,7 @@ def test_work_keeps_the_machine(make_server: MakeServer, user_key: KeyPair) -> N
 
 
 def test_looking_at_files_keeps_the_machine(make_server: MakeServer, user_key: KeyPair, tmp_path: Path) -> None:
-    """Protects who looks around with `sftp`: what they ask for is use, however few bytes it is."""
+    """Protects a person who browses with `sftp`: each request is use, however few bytes it has."""
     idle = {"timeout": "1s", "boot_grace": "1m", "client_idle": "2s", "lost_client_grace": "0s"}
     server = make_server({"idle": idle})
     client = Client(server, user_key.private)
@@ -108,7 +108,7 @@ def test_looking_at_files_keeps_the_machine(make_server: MakeServer, user_key: K
 
 
 def test_short_commands_keep_the_machine(make_server: MakeServer, user_key: KeyPair, tmp_path: Path) -> None:
-    """Protects who works by `ssh host command` over a shared connection: each is use, also one that is over at once."""
+    """Protects people who run `ssh host command` over a shared connection: each command is use, however short."""
     server = make_server({"idle": {"timeout": "1m", "client_idle": "1s"}})
     with Master(Client(server, user_key.private), tmp_path) as shared:
         mark = 0
@@ -120,7 +120,7 @@ def test_short_commands_keep_the_machine(make_server: MakeServer, user_key: KeyP
 
 
 def test_use_is_seen_after_a_reload(make_server: MakeServer, user_key: KeyPair, tmp_path: Path) -> None:
-    """Protects from a stop under one's hands: a client that was quiet before other settings came is used again."""
+    """Protects active users from a stop: a client that was quiet before a reload counts again once it is used."""
     server = make_server({"idle": {"timeout": "1m", "client_idle": "1s"}})
     with Master(Client(server, user_key.private), tmp_path) as shared:
         server.wait_for("client.quiet")
@@ -130,7 +130,7 @@ def test_use_is_seen_after_a_reload(make_server: MakeServer, user_key: KeyPair, 
 
 
 def test_a_terminal_on_a_quiet_connection_is_warned(make_server: MakeServer, user_key: KeyPair, tmp_path: Path) -> None:
-    """Protects who opens a terminal where nobody has done anything: the idle time and its warnings begin anew."""
+    """Protects a person who opens a terminal on a quiet connection: the idle time and its warnings begin anew."""
     server = make_server({"idle": {"timeout": "4s", "boot_grace": "1m", "client_idle": "1s", "lost_client_grace": 0}})
     with Master(Client(server, user_key.private), tmp_path) as shared:
         server.wait_for("client.quiet")
@@ -143,7 +143,7 @@ def test_a_terminal_on_a_quiet_connection_is_warned(make_server: MakeServer, use
 
 
 def test_a_quiet_client_that_is_used_again_counts_again(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects the person who comes back from a coffee: one more key, and the machine stays."""
+    """Protects a person who comes back from a break: one more key, and the machine stays up."""
     server = make_server({"idle": {"timeout": "20s", "client_idle": "1s"}})
     client = Client(server, user_key.private)
     with client.terminal() as terminal:
@@ -158,7 +158,7 @@ def test_a_quiet_client_that_is_used_again_counts_again(make_server: MakeServer,
 
 
 def test_a_killed_client_is_waited_for(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects the session of a client that crashed: it is waited for; one that says goodbye is not."""
+    """Protects the session of a client that crashed: the machine waits for it, but not for one that disconnected."""
     server = make_server({"idle": {"timeout": "1s", "boot_grace": "1m", "lost_client_grace": "4s"}})
     ssh = Client(server, user_key.private).popen("sleep 60")
     server.wait_for("session.opened")
@@ -169,7 +169,7 @@ def test_a_killed_client_is_waited_for(make_server: MakeServer, user_key: KeyPai
 
 
 def test_a_goodbye_is_not_waited_after(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects the bill: who leaves by the door is not waited for."""
+    """Protects the bill: the machine does not wait for a client that disconnected properly."""
     server = make_server({"idle": {"timeout": "1s", "boot_grace": "1m", "lost_client_grace": "1m"}})
     assert Client(server, user_key.private).run("exit 3").status == 3
     assert server.wait_for("connection.closed")["goodbye"] is True
@@ -181,7 +181,7 @@ _numbers = itertools.count(1)
 
 @contextmanager
 def away() -> Iterator[tuple[str, str, str]]:
-    """A host of its own, which a cable joins to this one: its name, our end of the cable, and our address on it."""
+    """A network namespace, joined to this one by a veth pair: its name, our interface, and our address on it."""
     number = next(_numbers)
     name = f"ps{os.getpid()}-{number}"  # an interface's name has 15 characters at most
     here, there = f"{name}a", f"{name}b"
@@ -203,7 +203,7 @@ def away() -> Iterator[tuple[str, str, str]]:
 
 
 def test_a_closed_lid_is_waited_for_and_not_for_ever(make_server: MakeServer, user_key: KeyPair, is_root: bool) -> None:
-    """Protects both the session and the bill: a laptop that sleeps holds the machine for the grace, and no longer."""
+    """Protects the session and the bill: a sleeping laptop keeps the machine up for the grace time, and no longer."""
     if not is_root:
         pytest.skip("only root can make another host")
     server = make_server(
@@ -234,7 +234,7 @@ def test_a_closed_lid_is_waited_for_and_not_for_ever(make_server: MakeServer, us
 
 
 def test_whom_a_crash_cut_off_is_waited_for(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects the session of whom a bug of ours cut off: they are waited for as those whose network has gone."""
+    """Protects clients that a crash of the server cut off: the machine waits for them as after a network failure."""
     server = make_server({"idle": {"timeout": "1s", "boot_grace": "1m", "lost_client_grace": "4s"}})
     with Client(server, user_key.private).terminal() as terminal:
         server.wait_for("session.opened")

@@ -1,4 +1,4 @@
-"""How fresh the keys are that let people in: added, removed, at a start, and while strangers try; with the real ssh."""
+"""How quickly changes of keys take effect: added, removed, at a start, and while strangers try; with the real ssh."""
 
 import asyncio
 import socket
@@ -27,31 +27,31 @@ from tests.wire.raw import connected
 MakeKey = Callable[..., KeyPair]
 
 ACCOUNT = 583231
-"""The number of GitHub's `example`, whose keys are added and removed in here."""
+"""The numeric id of GitHub's `example`, whose keys are added and removed in these tests."""
 
 AT_ONCE_SECONDS = 3.0
-"""What is promised: how long a login may take with a key that was added a moment ago, and how much longer than
-`keys.revalidate` one may work that was removed."""
+"""The promise: how long a login may take with a key that was added a moment ago, and how much longer than
+`keys.revalidate` a removed key may still work."""
 
 LOOK_SECONDS = 2.0
 """How long an unknown key waits at most for a source that hangs: keys.looks.LOOK_PATIENCE."""
 
 NOISE_SECONDS = 0.05
-"""By how much the medians of two kinds of starts may differ that do the same. One that waited for GitHub would take a
-second longer, each time."""
+"""By how much the medians of two kinds of starts may differ if the starts do the same. A start that waited for GitHub
+would take a second longer, each time."""
 
 FEW_STARTS, MANY_STARTS = 3, 12
-"""Starts of each kind that are compared. A start takes 0.4 s on an idle machine, and anything from 0.5 to 1.1 s beside
-two busy processes, so that there it may take many until the medians agree."""
+"""Starts of each kind that are compared. A start takes 0.4 s on an idle machine, and from 0.5 to 1.1 s beside
+two busy processes, where it may take many starts until the medians agree."""
 
 ATTEMPTS, PEERS = 1000, 20
-"""Strangers: so many attempts in all, from so many addresses."""
+"""Strangers: attempts in all, and addresses that they come from."""
 
 HANDFUL = 5
-"""Questions that they may cause."""
+"""The number of questions to GitHub that they may cause."""
 
 TRUSTING = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null")
-"""For a client that comes before the server has made its host key."""
+"""For a client that comes before the server has created its host key."""
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def make_asking(make_server: MakeServer, github: fake.FakeGitHub) -> "MakeAsking
 class MakeAsking:
     """Makes servers that let in the keys of GitHub's `example`, and of `more` sources; `keys` are settings of [keys].
 
-    Each has a port that is known before its start, and asks nobody again by itself while a test lasts.
+    Each has a port that is known before its start, and does not refresh its sources by itself during a test.
     """
 
     def __init__(self, make_server: MakeServer, github: fake.FakeGitHub) -> None:
@@ -98,12 +98,12 @@ def lines_of(*pairs: KeyPair) -> fake.Answer:
 
 
 def is_refused(client: Client) -> bool:
-    """Whether its key does not let in any more."""
+    """Whether the client's key does not let it in any more."""
     return b"Permission denied" in client.run("true").stderr
 
 
 def wait_for_port(server: Server) -> None:
-    """Return as soon as a connection would be taken. Without a pause: what is measured here is milliseconds."""
+    """Return as soon as a connection would be taken. Polls without a pause, because the tests measure milliseconds."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", server.port), 1):
@@ -126,7 +126,7 @@ def offered(ssh: subprocess.Popen[bytes]) -> None:
 def test_key_added_on_github_works_at_the_next_attempt(
     make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair, make_key: MakeKey
 ) -> None:
-    """Protects who has just added a key: the next attempt gets in within 3 s, hours before the next refresh."""
+    """Protects a person who has just added a key: the next attempt gets in within 3 s, long before the next refresh."""
     first = make_key()
     github.script("example", lines_of(first))
     server = make_asking()
@@ -136,7 +136,7 @@ def test_key_added_on_github_works_at_the_next_attempt(
     began = time.monotonic()
     assert client.run("exit 3").status == 3
     assert time.monotonic() - began < AT_ONCE_SECONDS
-    assert github.requests["example"] == 3  # the start's, and one for each attempt
+    assert github.requests["example"] == 3  # one at the start, and one for each attempt
     fingerprint = server.wait_for("connection.authenticated")["fingerprint"]
     assert server.find("keys.loaded", added=[fingerprint], removed=[])
 
@@ -144,7 +144,7 @@ def test_key_added_on_github_works_at_the_next_attempt(
 def test_an_unknown_key_waits_for_a_hanging_source_and_nobody_else_does(
     make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair, make_key: MakeKey
 ) -> None:
-    """Protects logins from an outage: a key that is known gets in at once, while an unknown one waits, but not long."""
+    """Protects logins from an outage: a known key gets in at once, while an unknown one waits for a short time."""
     github.script("example", lines_of(user_key), fake.hang())
     server = make_asking(timeout="60s")
     began = time.monotonic()
@@ -160,7 +160,7 @@ def test_an_unknown_key_waits_for_a_hanging_source_and_nobody_else_does(
 def test_windows_that_open_at_once_wait_for_one_look(
     make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair, make_key: MakeKey
 ) -> None:
-    """Protects an editor that opens many connections with a key added a moment ago: all wait for one answer."""
+    """Protects an editor that opens many connections with a key added a moment ago: all wait for the same answer."""
     first, gate = make_key(), threading.Event()
     github.script("example", lines_of(first))
     server = make_asking()
@@ -192,7 +192,7 @@ def test_logins_during_an_outage_do_not_ask_each_time(
 def test_a_revoked_key_opens_nothing_more(
     make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair, tmp_path: Path
 ) -> None:
-    """Protects in the seconds between warning and end: no session, no forward, and nobody gets in at a listener."""
+    """Protects the seconds between warning and end: no new session or forward, and nobody gets in at a listener."""
     github.script("example", lines_of(user_key))
     server = make_asking(revalidate="0s")
     with Target(echo) as target, Master(Client(server, user_key.private), tmp_path) as master:
@@ -216,7 +216,7 @@ def test_a_revoked_key_opens_nothing_more(
 def test_last_login_by_a_removed_key_is_told(
     make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair
 ) -> None:
-    """Protects who gets in by a key that the very login finds gone: they are told, and not only cut off later."""
+    """Protects a person whose login finds that the key was removed: they are told at once, and not only at the end."""
     github.script("example", lines_of(user_key), fake.empty())
     server = make_asking(revalidate="0s")
     with Client(server, user_key.private).terminal("cat") as terminal:
@@ -228,9 +228,9 @@ def test_last_login_by_a_removed_key_is_told(
 def test_key_removed_on_github_is_refused_and_its_sessions_end(
     make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair, make_key: MakeKey
 ) -> None:
-    """Protects against people who have left: no new login after a moment, and what they run ends, with a word.
+    """Protects against people who have left: soon they can't log in, and their sessions end, with a message.
 
-    `on_revoke = "keep"` lets these be; other people's on the same account stay in any case.
+    `on_revoke = "keep"` lets these sessions go on; other people's sessions on the same account stay in any case.
     """
     colleague = make_key()
     github.script("example", lines_of(user_key, colleague))
@@ -248,7 +248,7 @@ def test_key_removed_on_github_is_refused_and_its_sessions_end(
             terminal.ask("hello", "hello.*hello")
         github.script("example", lines_of(colleague))
         removed_at = time.monotonic()
-        for server in (keeping, ending):  # the one that must not end a session has the more time to do it
+        for server in (keeping, ending):  # the one that must not end a session comes first and has more time to do so
             until(partial(is_refused, Client(server, user_key.private)), what="refusal")
         assert time.monotonic() - removed_at < 1 + AT_ONCE_SECONDS
 
@@ -274,7 +274,7 @@ def test_key_removed_on_github_is_refused_and_its_sessions_end(
 
 
 def fingerprint_of(pair: KeyPair) -> str:
-    """As OpenSSH prints it."""
+    """The key's fingerprint as OpenSSH prints it."""
     shown = subprocess.run(["ssh-keygen", "-lf", str(pair.public)], capture_output=True, check=True, text=True)
     return shown.stdout.split()[1]
 
@@ -285,7 +285,7 @@ def fingerprint_of(pair: KeyPair) -> str:
 def test_key_taken_out_of_a_file_is_refused_a_second_later(
     make_server: MakeServer, user_key: KeyPair, make_key: MakeKey, tmp_path: Path
 ) -> None:
-    """Protects against people who have left: as with sshd, the file is read when somebody wants to log in."""
+    """Protects against people who have left: as with sshd, the key file is read at each login."""
     keys, other = tmp_path / "keys", make_key()
     keys.write_text(user_key.public.read_text() + other.public.read_text())
     server = make_server({"keys": {"refresh": "1h", "revalidate": "1h"}}, login_settings={"keys": [f"file:{keys}"]})
@@ -301,7 +301,7 @@ def test_key_taken_out_of_a_file_is_refused_a_second_later(
 def test_first_login_after_a_start_is_by_the_file_and_not_by_its_copy(
     make_server: MakeServer, user_key: KeyPair, make_key: MakeKey, tmp_path: Path
 ) -> None:
-    """Protects what is written while nobody serves: whoever comes first after the start is judged by that."""
+    """Protects changes to a key file while the server is down: the first login after the start is judged by them."""
     keys, other = tmp_path / "keys", make_key()
     both = user_key.public.read_text() + other.public.read_text()
     keys.write_text(both)
@@ -321,7 +321,7 @@ def test_first_login_after_a_start_is_by_the_file_and_not_by_its_copy(
 
 
 def first_login(server: Server, client: Client) -> float:
-    """Seconds from the start of the server, which is stopped again, to the end of a client that was waiting for it."""
+    """Seconds from the server's start to the end of a client that was waiting for it; the server is stopped again."""
     began = time.perf_counter()
     server.launch()
     wait_for_port(server)
@@ -337,7 +337,7 @@ def first_login(server: Server, client: Client) -> float:
 def test_first_login_is_as_quick_without_github_as_with_it(
     make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair, make_key: MakeKey
 ) -> None:
-    """Protects the cold start: with last good copies it makes no difference to the login whether GitHub answers."""
+    """Protects the cold start: with last good copies a login takes as long whether GitHub answers or not."""
     github.script("example", lines_of(user_key))
     with fake.FakeGitHub() as hanging:
         hanging.script("example", lines_of(user_key), fake.hang())
@@ -369,7 +369,7 @@ def test_first_login_is_as_quick_without_github_as_with_it(
 def test_without_a_copy_the_first_login_waits_for_the_answer(
     make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair
 ) -> None:
-    """Protects the very first start: who comes before GitHub has answered is let in by the answer, not refused."""
+    """Protects the very first start: a client that comes before GitHub has answered waits for the answer."""
     gate = threading.Event()
     github.script("example", fake.held(lines_of(user_key), gate))
     server = make_asking(start=False, timeout="30s")
@@ -388,7 +388,7 @@ def test_without_a_copy_the_first_login_waits_for_the_answer(
 def test_without_a_copy_and_an_answer_the_first_login_is_refused_in_time(
     make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair
 ) -> None:
-    """Protects the person at that start: when the source has had its time, they are refused, and the log says why."""
+    """Protects the person at that start: after the source's timeout they are refused, and the log says why."""
     github.script("example", fake.hang())
     server = make_asking(start=False, timeout="500ms")
     server.launch()
@@ -436,7 +436,7 @@ def test_stop_does_not_wait_for_a_source(make_asking: MakeAsking, github: fake.F
 def test_a_thousand_strangers_cause_a_handful_of_questions(
     make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair, make_key: MakeKey
 ) -> None:
-    """Protects GitHub from us, and us from its rate limit: strangers from everywhere are no reason to ask each time."""
+    """Protects GitHub from our questions, and us from its rate limit: strangers' attempts are not each a question."""
     github.script("example", lines_of(user_key))
     server = make_asking(limits={"auth_attempts": 100})
     asked = github.requests["example"]

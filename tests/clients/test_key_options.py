@@ -1,4 +1,4 @@
-"""What the options of a key's line do to the logins by that key, with the real ssh and a file of lines."""
+"""The effect of a key line's options on logins by that key, with the real ssh and an authorized_keys file."""
 
 import pwd
 import re
@@ -34,13 +34,13 @@ LINES = {
     "unknown option": "no-such-option",
     "no option": "",
 }
-"""The options of one key each, by what the tests call them. Ports are put in when they are known."""
+"""The options of one key each, by the tests' name for it. Ports are inserted when they are known."""
 
 CALLS_AN_AGENT = 'echo "${SSH_AUTH_SOCK-unset}"'
 
 
 class Keys:
-    """One key for each of `LINES`, and a server that lets them in; `open` and `listen` are the ports that they name."""
+    """One key for each of `LINES`, and a server that lets them in; `open` and `listen` are the ports in the options."""
 
     def __init__(self, server: Server, pairs: dict[str, KeyPair], open_port: int, listen_port: int) -> None:
         self.server = server
@@ -53,12 +53,12 @@ class Keys:
         return Client(self.server, self._pairs[name].private)
 
     def fingerprint(self, name: str) -> str:
-        """Of the key of that name."""
+        """The fingerprint of the key of that name."""
         return fingerprint(self._pairs[name])
 
 
 def fingerprint(pair: KeyPair) -> str:
-    """As OpenSSH prints it."""
+    """The key's fingerprint as OpenSSH prints it."""
     command = ["ssh-keygen", "-lf", str(pair.public)]
     return subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()[1]
 
@@ -82,7 +82,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd, m
 
 
 def has_terminal(client: Client) -> bool:
-    """Whether a command gets the terminal that it has to have; without it, ssh gives up."""
+    """Whether a command gets the terminal that it demands; without one, ssh gives up."""
     result = client.run("test -t 0 && exit 3", "-tt")
     if result.status == 3:
         return True
@@ -102,7 +102,7 @@ def reaches(master: Master, path: Path, *spec: str) -> bool:
 
 
 def listens(master: Master, *spec: str) -> bool:
-    """Whether a remote forward is made."""
+    """Whether a remote forward is granted."""
     return master.control("forward", "-R", ":".join(spec)).status == 0
 
 
@@ -111,7 +111,7 @@ def listens(master: Master, *spec: str) -> bool:
 
 @pytest.mark.parametrize("options", [("-T",), ("-tt",)], ids=["pipes", "pty"])
 def test_command_runs_in_the_place_of_any_other(keys: Keys, options: tuple[str, ...]) -> None:
-    """Protects a key that may do one thing: a command, a shell and SFTP all become the line's command."""
+    """Protects a key for one purpose: a command, a shell and SFTP are all replaced by the line's command."""
     client = keys.client("command")
     asked = client.run("rm -rf ~; exit 0", *options)
     assert (asked.status, asked.stdout.strip()) == (5, b"forced:rm -rf ~; exit 0")
@@ -125,7 +125,7 @@ def test_command_runs_in_the_place_of_any_other(keys: Keys, options: tuple[str, 
 def test_a_configured_command_comes_before_the_lines(
     make_server: MakeServer, make_key: MakeKey, tmp_path: Path
 ) -> None:
-    """Protects `force_command`, which is the administrator's, from who may write a key's line."""
+    """Protects the administrator's `force_command` from people who may write a key's line."""
     pair, lines = make_key(), tmp_path / "authorized_keys"
     lines.write_text(f'command="echo line",environment="BASH_ENV=/tmp/evil" {pair.public.read_text()}')
     server = make_server(login_settings={"keys": [f"file:{lines}"], "force_command": 'echo "forced$BASH_ENV"'})
@@ -133,7 +133,7 @@ def test_a_configured_command_comes_before_the_lines(
 
 
 def test_environment_is_set(keys: Keys) -> None:
-    """Protects variables of a key's own, of which the first of a name counts; without a shell, as sshd."""
+    """Protects a key's own variables: the first of a name counts, and they are set without a shell, as in sshd."""
     show = 'echo "$GREETING"; echo "$PATH"'
     greeting, path = keys.client("environment").output(show).splitlines()
     assert greeting == "hello, w=rld"
@@ -141,7 +141,7 @@ def test_environment_is_set(keys: Keys) -> None:
     assert keys.client("no option").output('echo "${GREETING-unset}"') == "unset\n"
 
 
-# -- what it may have ---------------------------------------------------------------------------------------------
+# -- what a key may use -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_environment_is_set(keys: Keys) -> None:
     [("no-pty", False), ("restrict", False), ("restrict but pty", True), ("no-port-forwarding", True)],
 )
 def test_terminals(keys: Keys, name: str, granted: bool) -> None:
-    """Protects no-pty and restrict, which a later pty takes back; a shell is served in any case."""
+    """Protects no-pty and restrict, which a later `pty` overrides; a shell is served in any case."""
     client = keys.client(name)
     since = keys.server.mark()
     assert has_terminal(client) is granted
@@ -164,7 +164,7 @@ def test_terminals(keys: Keys, name: str, granted: bool) -> None:
 
 @pytest.mark.parametrize("name", ["restrict", "restrict but pty", "no-port-forwarding"])
 def test_no_forwarding(keys: Keys, scratch: Path, tmp_path: Path, name: str) -> None:
-    """Protects restrict and no-port-forwarding: nothing goes out, nothing is opened, neither ports nor sockets."""
+    """Protects restrict and no-port-forwarding: no connections out, and no listening, for ports and sockets."""
     with Target(echo) as target, Target(echo, str(scratch / "s")), Master(keys.client(name), tmp_path) as master:
         assert not reaches(master, tmp_path / "a", "127.0.0.1", str(target.port))
         assert not reaches(master, tmp_path / "b", str(scratch / "s"))
@@ -174,7 +174,7 @@ def test_no_forwarding(keys: Keys, scratch: Path, tmp_path: Path, name: str) -> 
 
 
 def test_permitopen(keys: Keys, scratch: Path, tmp_path: Path) -> None:
-    """Protects permitopen: of several lines each counts, other ports, other names and sockets do not."""
+    """Protects permitopen: each of several options counts; other ports, other names and sockets are refused."""
     client = keys.client("permitopen")
     with (
         Target(echo, ("127.0.0.1", keys.open)),
@@ -187,11 +187,11 @@ def test_permitopen(keys: Keys, scratch: Path, tmp_path: Path) -> None:
         assert not reaches(master, tmp_path / "c", "127.0.0.1", str(other.port))
         assert not reaches(master, tmp_path / "d", "127.1", str(keys.open))
         assert not reaches(master, tmp_path / "e", str(scratch / "s"))
-        assert listens(master, "0", "127.0.0.1", "1")  # which permitopen says nothing about
+        assert listens(master, "0", "127.0.0.1", "1")  # permitopen does not restrict this
 
 
 def test_permitlisten(keys: Keys, scratch: Path, tmp_path: Path) -> None:
-    """Protects permitlisten: the port that it names is opened, no other and no socket; connections go out."""
+    """Protects permitlisten: only the port that it names is opened, and no socket; connections go out."""
     with Target(echo) as target, Master(keys.client("permitlisten"), tmp_path) as master:
         assert not listens(master, "0", "127.0.0.1", "1")
         assert not listens(master, str(free_port()), "127.0.0.1", "1")
@@ -205,18 +205,18 @@ def test_permitlisten(keys: Keys, scratch: Path, tmp_path: Path) -> None:
     ("name", "granted"), [("no-agent-forwarding", False), ("restrict", False), ("no option", True)]
 )
 def test_agent_forwarding(keys: Keys, tmp_path: Path, name: str, granted: bool) -> None:
-    """Protects people's agents from keys that are not to reach them, and `ssh -A` for all others."""
+    """Protects people's agents from keys that must not use them, and `ssh -A` for all other keys."""
     with Target(echo, str(tmp_path / "agent")):
         told = keys.client(name).output(CALLS_AN_AGENT, "-A", "-o", f"IdentityAgent={tmp_path}/agent")
     assert (told.strip() != "unset") is granted
 
 
-# -- where and when it is good ------------------------------------------------------------------------------------
+# -- where and when a key is valid --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["from here", "expires", "no option"])
 def test_conditions_that_hold(keys: Keys, name: str) -> None:
-    """Protects people whose key says from where and until when: while that is so, nothing is different for them."""
+    """Protects people whose key has from= and expiry-time=: while both hold, the key works like any other."""
     assert keys.client(name).run("exit 3").status == 3
 
 
@@ -229,7 +229,7 @@ def test_conditions_that_hold(keys: Keys, name: str) -> None:
     ],
 )
 def test_conditions_that_do_not_hold(keys: Keys, name: str, reason: str) -> None:
-    """Protects from= and expiry-time=: the key is refused like any other, and the log says why."""
+    """Protects from= and expiry-time=: the key is refused like an unknown one, and the log says why."""
     since = keys.server.mark()
     result = keys.client(name).run("exit 3")
     assert result.status == 255
@@ -240,12 +240,12 @@ def test_conditions_that_do_not_hold(keys: Keys, name: str, reason: str) -> None
 
 
 def test_from_is_about_the_clients_address(keys: Keys) -> None:
-    """Protects the exception in a from=: from another address than the one that is excluded, the key is good."""
+    """Protects the exception in a from=: the key is valid from any address but the excluded one."""
     assert keys.client("from anywhere but here").run("exit 3", "-b", "127.0.0.2").status == 3
 
 
 def test_a_line_that_is_not_understood_is_refused_alone(keys: Keys) -> None:
-    """Protects the other lines of a file from one that is wrong, and that line's key from being let in regardless."""
+    """Protects a file's other lines from a bad line; the bad line's own key does not get in."""
     assert keys.client("unknown option").run("exit 3").status == 255
     assert keys.client("no option").run("exit 3").status == 3
     loaded = keys.server.find("keys.loaded")[0]
@@ -254,7 +254,7 @@ def test_a_line_that_is_not_understood_is_refused_alone(keys: Keys) -> None:
     assert loaded["refusals"] == [f"line {number}: options: unknown option no-such-option"]
 
 
-# -- what a login makes of its sources ----------------------------------------------------------------------------
+# -- how a login limits its sources -------------------------------------------------------------------------------
 
 
 def test_a_login_narrows_what_its_sources_have(make_server: MakeServer, make_key: MakeKey, tmp_path: Path) -> None:

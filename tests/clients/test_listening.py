@@ -1,4 +1,4 @@
-"""Several addresses and ports: each lets in, all of them close and open together, and one that is taken is named."""
+"""Several addresses and ports: each lets in, all open and close together, and an address that is taken is named."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ needs_ipv6 = pytest.mark.skipif(not socket.has_ipv6 or not os.path.exists("/proc
 
 
 def reached(server: Server, key: KeyPair, host: str, port: int) -> list[str]:
-    """What a session sees of its connection by way of this address."""
+    """The connection as a session sees it when it comes by this address."""
     client = Client(server, key.private)
     options = ["-o", f"Port={port}", "-o", "StrictHostKeyChecking=no", "-o", f"Hostname={host}"]
     result = client.run("echo $SSH_CONNECTION", *options)
@@ -25,14 +25,14 @@ def reached(server: Server, key: KeyPair, host: str, port: int) -> list[str]:
 
 
 def is_open(host: str, port: int) -> bool:
-    """Whether a connection is taken there."""
+    """Whether a connection to it succeeds."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         return probe.connect_ex((host, port)) == 0
 
 
 @needs_ipv6
 def test_each_address_lets_in(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects who needs IPv4 and IPv6, or a second port: all are served, and each session knows which it came by."""
+    """Protects people who need IPv4 and IPv6, or a second port: all work, and a session knows its own address."""
     port, other = free_port(), free_port()
     addresses = [f"0.0.0.0:{port}", f"[::]:{port}", f"127.0.0.1:{other}"]
     server = make_server({"listen": {"address": addresses}}, start=False)
@@ -50,7 +50,7 @@ def test_each_address_lets_in(make_server: MakeServer, user_key: KeyPair) -> Non
 
 @needs_ipv6
 def test_ipv6_alone_takes_both_kinds_of_clients(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects what `::` has meant so far: without an IPv4 address at that port, IPv4 clients get in by it."""
+    """Protects the present meaning of `::`: without an IPv4 address at that port, it accepts IPv4 clients."""
     port = free_port()
     server = make_server({"listen": {"address": [f"[::]:{port}", f"127.0.0.1:{free_port()}"]}}, start=False)
     server.launch()
@@ -60,7 +60,7 @@ def test_ipv6_alone_takes_both_kinds_of_clients(make_server: MakeServer, user_ke
 
 
 def test_all_that_cannot_be_had_is_named(make_server: MakeServer) -> None:
-    """Protects who starts it: every address that is taken or not ours is said at once, with its port."""
+    """Protects the administrator: all addresses that are taken or not ours are named at once, with their ports."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port, free = taken.getsockname()[1], free_port()
         addresses = [f"127.0.0.1:{port}", f"127.0.0.1:{free}", "192.0.2.1:22"]
@@ -75,7 +75,7 @@ def test_all_that_cannot_be_had_is_named(make_server: MakeServer) -> None:
 
 
 def test_all_of_them_close_at_a_stop(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects clients from a door that nobody answers: at a stop none of the ports takes a connection any more."""
+    """Protects clients from connections that nobody answers: after a stop none of the ports takes a connection."""
     ports = [free_port(), free_port()]
     addresses = [f"127.0.0.1:{port}" for port in ports]
     server = make_server({"listen": {"address": addresses}, "stop": {"drain": "1m"}}, start=False)
@@ -96,7 +96,7 @@ def test_all_of_them_close_at_a_stop(make_server: MakeServer, user_key: KeyPair)
 
 
 def test_idle_machine_is_woken_at_any_of_them(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects who comes at the second port: their use keeps the machine up as that of the first does."""
+    """Protects clients at the second port: their use keeps the machine up as at the first."""
     ports = [free_port(), free_port()]
     addresses = [f"127.0.0.1:{port}" for port in ports]
     server = make_server({"listen": {"address": addresses}, "idle": {"timeout": "2s"}}, start=False)

@@ -14,20 +14,20 @@ from tests.support.waiting import AT_ONCE, until
 IN_A_ROW = 200
 TOGETHER = 50
 GROWTH_BYTES = 4 * 1024 * 1024
-"""What memory may grow by after the warm-up: a leak of 20 KiB for each login would be more."""
+"""By how much memory may grow after the warm-up: a leak of 20 KiB for each login would be more."""
 
 
 def memory(server: Server) -> tuple[int, int]:
-    """What the spawner and the gateway have for themselves, in bytes."""
+    """The private memory of the spawner and of the gateway, in bytes."""
     return processes.resident_bytes(server.pid), processes.resident_bytes(server.gateway_pid)
 
 
 @pytest.mark.soak
 def test_many_logins_leave_nothing_behind(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects long-lived machines: 200 logins in a row, 50 at once; descriptors, children and memory come back."""
+    """Protects long-lived machines: after 200 logins in a row, 50 at once, no descriptors, children or memory leak."""
     server = make_server()
     client = Client(server, user_key.private)
-    # The first ones fill caches and the allocator's arenas; the same load is the fairest comparison.
+    # The first logins fill caches and the allocator's arenas, so the same load runs once before the comparison.
     at_once(client)
     until(lambda: not server.find("connection.opened")[len(server.find("connection.closed")) :], what="all closed")
     held = leaks.footprint(server)
@@ -52,7 +52,7 @@ def at_once(client: Client) -> None:
 
 @pytest.mark.slow
 def test_terminals_at_once_leave_nothing_behind(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects ptys in the same way: 20 terminals at once, each with its own, all given back."""
+    """Protects ptys in the same way: 20 terminals at once, each with its own pty, all given back."""
     server = make_server()
     client = Client(server, user_key.private)
     assert client.run("true", "-tt").status == 0
@@ -64,12 +64,12 @@ def test_terminals_at_once_leave_nothing_behind(make_server: MakeServer, user_ke
 
 
 def test_start_is_quick(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects the cold start: a client that comes before anything is ready is served as soon as it is, not refused."""
+    """Protects the cold start: a client that comes before the server is ready is served once it is, not refused."""
     server = make_server()
     client = Client(server, user_key.private)
     port = server.port
     server.stop()
-    # The same port again, and a client that retries until the kernel takes its connection.
+    # The same port again, and a client that retries until the kernel accepts its connection.
     server.config.write_text(server.config.read_text().replace("port = 0", f"port = {port}"))
     began = time.monotonic()
     server.launch()

@@ -1,4 +1,4 @@
-"""The log's file is moved, emptied and deleted under a server that is in use: no line is lost, and none goes astray."""
+"""The log's file is moved, emptied and deleted while the server is in use: no line is lost or goes elsewhere."""
 
 import os
 import shutil
@@ -18,12 +18,12 @@ from tests.support.server import Server
 from tests.support.waiting import until
 
 LOGINS = 3
-"""After each step, so that lines come before, in and after whatever is done."""
+"""Logins after each step, so that lines are written before, during and after it."""
 
 
 @pytest.fixture
 def server(make_server: MakeServer) -> Server:
-    """A server of the test's own."""
+    """A server for this test only."""
     return make_server()
 
 
@@ -35,7 +35,7 @@ def log(server: Server) -> Path:
 
 @contextmanager
 def use(server: Server, key: KeyPair) -> Iterator[None]:
-    """People log in and out all the time meanwhile."""
+    """People log in and out all the time while this lasts."""
     over = threading.Event()
     failed: list[int] = []
 
@@ -93,7 +93,7 @@ def test_no_line_is_lost_over_rotations(server: Server, log: Path, user_key: Key
 
 
 def test_copied_and_emptied_file_goes_on(server: Server, log: Path, user_key: KeyPair) -> None:
-    """Protects logrotate's `copytruncate`: the file is the same one, and its next line is its first."""
+    """Protects logrotate's `copytruncate`: the file stays the same one, and the next line becomes its first."""
     client = Client(server, user_key.private)
     assert client.run("true").status == 0
     server.wait_for("connection.closed")
@@ -107,10 +107,10 @@ def test_copied_and_emptied_file_goes_on(server: Server, log: Path, user_key: Ke
 
 
 def test_removed_directory_is_made_again(server: Server, log: Path, user_key: KeyPair) -> None:
-    """Protects the record from who cleans up: the directory and the file come back as they were, with all new lines."""
+    """Protects the record when somebody deletes it: directory and file come back as they were, with all new lines."""
     log.parent.chmod(0o751)
     server.stop()
-    server.start()  # now it knows of that mode
+    server.start()  # now the server knows the directory's mode
     client = Client(server, user_key.private)
     assert client.run("true").status == 0
     server.wait_for("connection.closed")
@@ -128,7 +128,7 @@ def test_removed_directory_is_made_again(server: Server, log: Path, user_key: Ke
 
 
 def test_directory_that_cannot_be_made_is_said(server: Server, log: Path, user_key: KeyPair) -> None:
-    """Protects from a log that nobody finds: it is told, once, and when there is a place again nothing is missing."""
+    """Protects against a log that is lost silently: it is reported once, and later the new file has all lines."""
     client = Client(server, user_key.private)
     server.wait_for("host_key.created")  # the last line of a start
     shutil.rmtree(log.parent)
@@ -149,7 +149,7 @@ def test_directory_that_cannot_be_made_is_said(server: Server, log: Path, user_k
 def test_link_in_the_place_of_the_file_is_not_followed(
     server: Server, log: Path, user_key: KeyPair, tmp_path: Path
 ) -> None:
-    """Protects every other file: the spawner, which may be root, opens no link that was put where the log was."""
+    """Protects other files: the spawner, which may be root, does not follow a link in the place of the log."""
     victim = tmp_path / "victim"
     victim.write_bytes(b"root:x:0:0\n")
     old = rotate(log, 1, create=False)
@@ -162,7 +162,7 @@ def test_link_in_the_place_of_the_file_is_not_followed(
 
 
 def test_file_of_a_gateway_that_crashed_is_gone_on_with(server: Server, log: Path, user_key: KeyPair) -> None:
-    """Protects the record over a crash between two rotations: the next network side opens what is there."""
+    """Protects the record over a crash between two rotations: the next network side opens the existing file."""
     old = rotate(log, 1, create=True)
     since = server.mark()
     os.kill(server.gateway_pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What the configuration permits a login, and what it puts into its sessions, asked of a real server."""
+"""What the configuration permits a login, and what it sets in the login's sessions, tested on a real server."""
 
 import asyncio
 import pwd
@@ -36,7 +36,7 @@ class WithLogin:
 
 @pytest.fixture
 def target() -> Iterator[Target]:
-    """Somewhere to forward to."""
+    """A target to forward to."""
     with Target(echo) as listening:
         yield listening
 
@@ -56,7 +56,7 @@ def reaches(master: Master, local: Path, *spec: str) -> bool:
 
 
 def test_no_forwarding(with_login: WithLogin, target: Target, scratch: Path, tmp_path: Path) -> None:
-    """Protects `forwarding = "none"`: nothing goes out, nothing is opened, no agent, and sessions go on."""
+    """Protects `forwarding = "none"`: no connections out, no listening, no agent; sessions go on."""
     client = with_login(forwarding="none")
     with Target(echo, str(scratch / "s")), Master(client, tmp_path) as master:
         assert not reaches(master, tmp_path / "a", "127.0.0.1", str(target.port))
@@ -75,7 +75,7 @@ def test_no_forwarding(with_login: WithLogin, target: Target, scratch: Path, tmp
 
 
 def test_local_forwarding_only(with_login: WithLogin, target: Target, scratch: Path, tmp_path: Path) -> None:
-    """Protects `forwarding = "local"`: connections go out, and nothing is opened on the machine."""
+    """Protects `forwarding = "local"`: connections go out, and nothing listens on the machine."""
     client = with_login(forwarding="local")
     with Target(echo, str(scratch / "s")), Master(client, tmp_path) as master:
         assert reaches(master, tmp_path / "a", "127.0.0.1", str(target.port))
@@ -99,7 +99,7 @@ def test_remote_forwarding_only(with_login: WithLogin, target: Target, scratch: 
 
 
 def test_each_kind_by_itself(with_login: WithLogin, target: Target, scratch: Path, tmp_path: Path) -> None:
-    """Protects `forward_sockets` and `forward_agent`: they count where nothing else may be forwarded."""
+    """Protects `forward_sockets` and `forward_agent`: they count also where all other forwarding is denied."""
     client = with_login(forwarding="none", forward_sockets="local", forward_agent=True)
     with Target(echo, str(scratch / "s")), Master(client, tmp_path) as master:
         assert reaches(master, tmp_path / "a", str(scratch / "s"))
@@ -112,7 +112,7 @@ def test_each_kind_by_itself(with_login: WithLogin, target: Target, scratch: Pat
 
 
 def test_permitted_destinations(with_login: WithLogin, target: Target, scratch: Path, tmp_path: Path) -> None:
-    """Protects `permit_open`: what is not listed is refused, by another name, on another port, or as a socket."""
+    """Protects `permit_open`: a destination that is not listed is refused, by another name or port, or as a socket."""
     client = with_login(permit_open=[f"127.0.0.1:{target.port}", "[::1]:*"])
     with (
         Target(echo) as other,
@@ -157,7 +157,7 @@ def test_bad_rules_are_told(make_server: MakeServer) -> None:
 
 @pytest.mark.parametrize("options", [("-T",), ("-tt",)], ids=["pipes", "pty"])
 def test_forced_command(with_login: WithLogin, options: tuple[str, ...]) -> None:
-    """Protects `force_command`: it runs in the place of whatever was asked for, which it finds in its environment."""
+    """Protects `force_command`: it replaces whatever was requested, which is in its environment."""
     client = with_login(force_command='echo "forced:${SSH_ORIGINAL_COMMAND-none}"; exit 5')
     asked = client.run("rm -rf ~; exit 0", *options)
     assert (asked.status, asked.stdout.strip()) == (5, b"forced:rm -rf ~; exit 0")
@@ -166,7 +166,7 @@ def test_forced_command(with_login: WithLogin, options: tuple[str, ...]) -> None
 
 
 def test_forced_command_takes_the_place_of_sftp(with_login: WithLogin) -> None:
-    """Protects files from a login that may run one command only: SFTP is a command like any other."""
+    """Protects files from a login that may run one command only: the forced command replaces SFTP, too."""
     client = with_login(force_command='echo "forced:$SSH_ORIGINAL_COMMAND" >&2; exit 5')
     argv = ["sftp", "-b", "-", *client.options(), f"{client.server.login}@127.0.0.1"]
     done = subprocess.run(
@@ -178,7 +178,7 @@ def test_forced_command_takes_the_place_of_sftp(with_login: WithLogin) -> None:
 
 
 def test_forced_command_is_not_signalled(with_login: WithLogin) -> None:
-    """Protects wrappers from who may only start them: they run to their end, as under sshd."""
+    """Protects wrappers from clients that may only start them: signal requests are refused, as by sshd."""
     client = with_login(force_command="echo go; read line; echo done")
 
     async def talk() -> tuple[str, int | None]:
@@ -194,7 +194,7 @@ def test_forced_command_is_not_signalled(with_login: WithLogin) -> None:
 
 
 def test_a_wrapper_that_lets_sftp_through(with_login: WithLogin, scratch: Path) -> None:
-    """Protects the usual wrapper, which runs what was asked for after a look at it: SFTP is a server's command then."""
+    """Protects the usual wrapper, which runs the requested command after a check: here an sftp-server."""
     wrapper = 'case $SSH_ORIGINAL_COMMAND in *sftp-server*) exec /bin/sh -c "$SSH_ORIGINAL_COMMAND";; esac; exit 5'
     client = with_login(force_command=wrapper)
     (scratch / "asked for").touch()
@@ -216,7 +216,7 @@ def test_forced_command_is_in_the_log(with_login: WithLogin) -> None:
 
 
 def test_original_command_can_not_be_forged(client: Client, server: Server) -> None:
-    """Protects forced commands from a client that sets the variables which only the server may set."""
+    """Protects forced commands from a client that sets variables which only the server may set."""
     names = ("SSH_ORIGINAL_COMMAND", "PYSSH_SESSION", "SSH_AUTH_SOCK", "SSH_CONNECTION")
     result = client.run("env -0", "-o", f"SendEnv={' '.join(names)}", environ=dict.fromkeys(names, "forged"))
     assert b"forged" not in result.stdout
@@ -230,7 +230,7 @@ def test_no_rc_file_under_an_administrators_command(
     make_key: Callable[..., KeyPair],
     tmp_path: Path,
 ) -> None:
-    """Protects `force_command` and `no-user-rc` from ~/.ssh/rc, which others see, and SFTP from its words."""
+    """Protects `force_command` and `no-user-rc` from ~/.ssh/rc, which others get, and SFTP from its output."""
     barred = make_key()
     keys = tmp_path / "keys"
     keys.write_text(f"{user_key.public.read_text()}no-user-rc {barred.public.read_text()}")
@@ -257,7 +257,7 @@ def test_no_rc_file_under_an_administrators_command(
 
 
 def test_set_env(with_login: WithLogin) -> None:
-    """Protects `set_env`: in every kind of session, with values as they are written, before what a client says."""
+    """Protects `set_env`: it applies to every kind of session, verbatim, and wins over a client's variables."""
     client = with_login(set_env=["GREETING=hello, w=rld", "EMPTY=", "LC_PYSSH=ours", "PYSSH_SESSION=forged"])
     show = 'echo "$GREETING|${EMPTY-unset}|$LC_PYSSH|${PYSSH_SESSION}"'
     sent = ("-o", "SendEnv=LC_PYSSH")
@@ -272,14 +272,14 @@ def test_set_env(with_login: WithLogin) -> None:
 
 
 def test_accept_env(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects `session.accept_env`: what it lists comes through instead of the defaults; what loads code never."""
+    """Protects `session.accept_env`: it replaces the defaults, and never admits variables that load code."""
     patterns = ["APP_*", "EDITOR", "*"]
     names = {"APP_MODE": "x", "EDITOR": "vi", "OTHER": "o", "LD_PRELOAD": "/no.so", "PYTHONPATH": "/p", "PATH": "/evil"}
     sent = f"SendEnv={' '.join(names)}"
 
     def seen(*accepted: str) -> set[str]:
         client = Client(make_server({"session": {"accept_env": list(accepted)}}), user_key.private)
-        # The client itself must not run with these: /usr/bin/env sets them where ssh looks them up.
+        # The client itself must not run with these variables: /usr/bin/env sets them where ssh looks for them.
         argv = ["env", *(f"{name}={value}" for name, value in names.items() if name not in {"PATH", "LD_PRELOAD"})]
         result = subprocess.run(
             [*argv, *client.argv("env -0", "-o", sent)],
@@ -293,7 +293,7 @@ def test_accept_env(make_server: MakeServer, user_key: KeyPair) -> None:
 
 
 def test_session_id_is_the_logs(client: Client, server: Server) -> None:
-    """Protects the way from a process to the log: PYSSH_SESSION is the session's id there."""
+    """Protects the link from a process to the log: PYSSH_SESSION is the session's id in the log."""
     since = server.mark()
     session = client.output('echo "$PYSSH_SESSION"').strip()
     opened = server.wait_for("session.opened", since=since)
@@ -310,7 +310,7 @@ def test_each_session_has_its_own_id(client: Client, tmp_path: Path) -> None:
 
 
 def test_standard_streams_obey_the_rules(with_login: WithLogin, target: Target) -> None:
-    """Protects `permit_open` from `ssh -W`, which is the same channel by another way."""
+    """Protects `permit_open` from `ssh -W`, which opens the same kind of channel in another way."""
     client = with_login(permit_open=["127.0.0.1:1"])
     result = client.run(None, "-W", f"127.0.0.1:{target.port}")
     assert result.status != 0
@@ -318,7 +318,7 @@ def test_standard_streams_obey_the_rules(with_login: WithLogin, target: Target) 
 
 
 def test_socks_obeys_the_rules(with_login: WithLogin, target: Target, tmp_path: Path) -> None:
-    """Protects `permit_open` from -D: each destination is asked for by itself."""
+    """Protects `permit_open` from -D: each destination is checked."""
     client = with_login(permit_open=[f"localhost:{target.port}"])
     proxy = free_port()
     with Master(client, tmp_path, "-D", f"127.0.0.1:{proxy}"), dial(("127.0.0.1", proxy)) as sock:

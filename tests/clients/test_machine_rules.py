@@ -1,4 +1,4 @@
-"""What the machine itself has to say about a login: its records, expired accounts, shells that are none."""
+"""The machine's own rules about a login: login records, expired accounts, shells that permit no login."""
 
 import pwd
 import shutil
@@ -25,7 +25,7 @@ def admin(*command: str) -> None:
 
 @pytest.fixture
 def root_only(is_root: bool) -> None:
-    """The machine's files and accounts are root's to change."""
+    """Skips a test unless root runs it, who alone may change the machine's files and accounts."""
     if not is_root:
         pytest.skip("only root can change accounts and login records")
 
@@ -48,7 +48,7 @@ def without_shell(root_only: None, account: pwd.struct_passwd) -> Iterator[None]
 
 @pytest.fixture
 def own_shell(root_only: None, account: pwd.struct_passwd, scratch: Path) -> Iterator[Path]:
-    """The account's shell is a program that no list has, for as long as the test lasts; to begin with, bash."""
+    """The account's shell is a program that /etc/shells does not list, while the test lasts; at first it is bash."""
     shell = scratch / "mysh"
     shutil.copy("/bin/bash", shell)
     admin("usermod", "--shell", str(shell), account.pw_name)
@@ -59,7 +59,7 @@ def own_shell(root_only: None, account: pwd.struct_passwd, scratch: Path) -> Ite
 @pytest.mark.skipif(not Path("/var/log/wtmp").exists(), reason="this machine keeps no wtmp")
 @pytest.mark.skipif(shutil.which("last") is None, reason="last is not installed")
 def test_last_shows_the_session(root_only: None, client: Client, account: pwd.struct_passwd) -> None:
-    """Protects `last`: who was on, from where, and that it is over."""
+    """Protects `last`: it shows the person, the source, and that the session is over."""
 
     def lines(tty: str, state: str) -> list[str]:
         shown = subprocess.run(
@@ -77,7 +77,7 @@ def test_last_shows_the_session(root_only: None, client: Client, account: pwd.st
 
 
 def test_an_expired_account_is_told_so(expired: None, client: Client) -> None:
-    """Protects the machine from accounts that have been ended: nothing runs, and the person learns why."""
+    """Protects the machine from accounts that have expired: nothing runs, and the person is told why."""
     for command in (None, "echo ran"):
         result = client.run(command)
         assert result.status == 254
@@ -86,7 +86,7 @@ def test_an_expired_account_is_told_so(expired: None, client: Client) -> None:
 
 
 def test_an_account_without_shell_gets_nothing(without_shell: None, client: Client, tmp_path: Path) -> None:
-    """Protects accounts that are no people's: no command, and no files over SFTP, which needs no shell of its own."""
+    """Protects accounts that are not for people: no command, and no files over SFTP, which would not use the shell."""
     result = client.run("echo ran")
     assert result.status != 0
     assert b"ran" not in result.stdout
@@ -98,7 +98,7 @@ def test_an_account_without_shell_gets_nothing(without_shell: None, client: Clie
 
 
 def test_a_shell_that_no_list_has_gets_files(own_shell: Path, client: Client, scratch: Path, tmp_path: Path) -> None:
-    """Protects images with shells of their own: who can log in can copy; and what runs a menu serves no files."""
+    """Protects images with shells of their own: a shell that permits commands permits copies, and a menu does not."""
     if not any(Path(server).exists() for server in SFTP_SERVERS):
         pytest.skip("no sftp-server; the account can't run the Python of whoever runs the tests")
     (scratch / "file").write_text("content")

@@ -1,4 +1,4 @@
-"""The client matrix: every client on this machine, in everything that it offers, against one server."""
+"""The client matrix: every client on this machine, with each of its features, against one server."""
 
 import pwd
 from pathlib import Path
@@ -40,19 +40,19 @@ DRIVERS: tuple[type[Driver], ...] = (
 CELLS = [
     pytest.param(driver, feature, id=f"{driver.name}-{feature}") for driver in DRIVERS for feature in driver.features()
 ]
-"""What there is to show: each client with each of its features."""
+"""The tests of the matrix: each client with each of its features."""
 
 
 @pytest.fixture
 def world(server: Server, user_key: KeyPair, account: pwd.struct_passwd, tmp_path: Path, scratch: Path) -> World:
-    """Where the clients find themselves."""
+    """The environment of the clients."""
     return World(server, user_key.private, account, home=tmp_path, scratch=scratch)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("driver", "feature"), CELLS)
 def test_client(driver: type[Driver], feature: str, server: Server, world: World) -> None:
-    """Protects what works over sshd with this client from not working over us."""
+    """Protects each feature of a client that works with sshd: it works with us, too."""
     if reason := driver.absence():
         pytest.skip(reason)
     getattr(driver(world), feature)()

@@ -1,4 +1,4 @@
-"""Figures for Prometheus, of a real server with real clients."""
+"""Metrics for Prometheus, from a real server with real clients."""
 
 import http.client
 import os
@@ -17,7 +17,7 @@ from tests.support.idle_stop import stops_after
 from tests.support.waiting import PATIENCE
 
 SCRAPE_SECONDS = 0.02
-"""Between two looks at the figures: many in an idle time, and not so many that the server has no time for the rest."""
+"""Time between two scrapes: many fit in an idle time, and the server still has time for its other work."""
 
 Figures = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -30,14 +30,14 @@ class UnixConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        """As the class says."""
+        """See the class."""
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(PATIENCE)
         self.sock.connect(str(self._path))
 
 
 def scrape(connection: http.client.HTTPConnection) -> Figures:
-    """What Prometheus would read."""
+    """The figures as Prometheus would read them."""
     with closing(connection):
         connection.request("GET", "/metrics")
         response = connection.getresponse()
@@ -47,12 +47,12 @@ def scrape(connection: http.client.HTTPConnection) -> Figures:
 
 
 def value(figures: Figures, name: str, **labels: str) -> float:
-    """One of them."""
+    """The value of one figure."""
     return figures[f"pyssh_gateway_{name}", frozenset(labels.items())]
 
 
 def test_figures_are_those_of_the_server(make_server: MakeServer, user_key: KeyPair, tmp_path: Path) -> None:
-    """Protects the graph: a login, a refusal and a session are seen where they happened, and so is a crash's end."""
+    """Protects the graph: logins, refusals and sessions appear in their figures, and so does a crash."""
     place = tmp_path / "metrics.sock"
     server = make_server({"metrics": {"listen": str(place)}, "idle": {"timeout": "1h"}})
     source = f"file:{user_key.public}"
@@ -87,7 +87,7 @@ def test_figures_are_those_of_the_server(make_server: MakeServer, user_key: KeyP
 
 
 def test_a_scrape_is_not_use(make_server: MakeServer, tmp_path: Path) -> None:
-    """Protects the bill: somebody who looks at the figures again and again keeps nothing awake, and fills no log."""
+    """Protects the bill: repeated scrapes keep no machine awake, and fill no log."""
     place = tmp_path / "metrics.sock"
     server = make_server({"metrics": {"listen": str(place)}, "idle": {"timeout": "1s"}})
     scrapes, stopped = 0, threading.Event()
@@ -113,7 +113,7 @@ def test_a_scrape_is_not_use(make_server: MakeServer, tmp_path: Path) -> None:
 
 
 def test_an_address_that_is_taken_stops_nobody(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects the login: without its figures the server is as good as with them, and it says what is missing."""
+    """Protects the login: without its metrics the server works as usual, and says what is missing."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         place = f"127.0.0.1:{taken.getsockname()[1]}"
         server = make_server({"metrics": {"listen": place}})
@@ -123,7 +123,7 @@ def test_an_address_that_is_taken_stops_nobody(make_server: MakeServer, user_key
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
 def test_they_are_served_at_an_address(make_server: MakeServer, host: str) -> None:
-    """Protects who has Prometheus on another machine: an address and a port, of either kind."""
+    """Protects a Prometheus on another machine: metrics are served at an address and a port, for IPv4 and IPv6."""
     address = host.strip("[]")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:

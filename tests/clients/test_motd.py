@@ -1,4 +1,4 @@
-"""The dynamic message of the day, with real scripts, the real ssh, and a /run of the server's own."""
+"""The dynamic message of the day, with real scripts, the real ssh, and a private /run for the server."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from tests.support.waiting import until
 SCRIPTS = Path("/etc/update-motd.d")
 
 OWN_RUN = 'mount --bind "$0" /etc/update-motd.d && mount -t tmpfs run /run && exec "$@"'
-"""What is done in a mount namespace before the server starts there."""
+"""Run in a mount namespace before the server starts there."""
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not SCRIPTS.is_dir(), reason="only root has scripts run, where there are some")
@@ -21,7 +21,7 @@ OWN_RUN = 'mount --bind "$0" /etc/update-motd.d && mount -t tmpfs run /run && ex
 def test_it_is_shown_at_login_and_nobody_waits_for_it(
     make_server: MakeServer, user_key: KeyPair, tmp_path: Path
 ) -> None:
-    """Protects what people see with sshd and PAM, and logins from waiting for it; a script that hangs is told of."""
+    """Protects what people see with sshd and PAM: it is shown without delaying logins; a hanging script is reported."""
     scripts = tmp_path / "update-motd.d"
     scripts.mkdir()
     for name, text in (("10-hello", "echo Hello from $(id -un)"), ("20-fails", "printf '\\033[2Jrest\\n'; exit 7")):

@@ -1,4 +1,4 @@
-"""What was asked for before is there when what was asked for after is done."""
+"""Requests take effect in the order in which they were sent."""
 
 import socket
 import subprocess
@@ -12,7 +12,7 @@ FORWARDS = 9
 
 
 def test_a_forward_that_leads_to_one_of_the_same_client(client: Client) -> None:
-    """Nine -R, and a -L to the last of them: its first connection gets there, as over sshd, and is not refused."""
+    """Nine -R, and a -L to the last of them: its first connection succeeds, as with sshd."""
     local, remote = free_port(), [free_port() for _ in range(FORWARDS)]
     with Target(echo) as target:
         options = [option for port in remote for option in ("-R", f"127.0.0.1:{port}:127.0.0.1:{target.port}")]

@@ -1,4 +1,4 @@
-"""What becomes of a session's processes: hung up, left alone, or reaped, as sshd does it."""
+"""What happens to a session's processes at its end: hung up, left alone, or reaped, as sshd does it."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from tests.support.waiting import PATIENCE, until
 
 @pytest.fixture
 def survivors(client: Client) -> Iterator[list[int]]:
-    """Process ids that a test expects to live on; it has not left them behind when it ends."""
+    """Ids of processes that a test expects to survive; they are killed when the test ends."""
     pids: list[int] = []
     yield pids
     for pid in pids:
@@ -24,20 +24,20 @@ def survivors(client: Client) -> Iterator[list[int]]:
 
 
 def assert_lives_on(client: Client, pid: int) -> None:
-    """Fail if `pid` is gone after everything that the end of its session sets off."""
-    # A second login: by the time that it is served, the end of the first session has been dealt with.
+    """Fail if `pid` is gone after everything that the end of its session causes."""
+    # A second login: when it is served, the server has handled the end of the first session.
     assert client.run("true").status == 0
     assert processes.is_running(pid)
 
 
 def test_background_process_without_pty_survives(client: Client, survivors: list[int]) -> None:
-    """Protects VS Code's server: neither setsid nor nohup, and still there after channel and connection are gone."""
+    """Protects VS Code's server: without setsid or nohup it survives the end of its channel and its connection."""
     survivors.append(int(client.run("sleep 301 >/dev/null 2>&1 </dev/null & echo $!").stdout))
     assert_lives_on(client, survivors[0])
 
 
 def test_background_process_in_a_nested_shell_survives(client: Client, survivors: list[int]) -> None:
-    """Protects the same as VS Code starts it: from a shell that reads its script and ends."""
+    """Protects the same in the way that VS Code starts it: from a shell that reads its script and exits."""
     script = b"sh -c 'sleep 302 >/dev/null 2>&1 & echo $!'\n"
     survivors.append(int(client.run("sh", "-T", input=script).stdout))
     assert_lives_on(client, survivors[0])
@@ -55,12 +55,12 @@ def test_process_without_pty_survives_a_killed_client(client: Client, server: Se
     ssh.communicate(timeout=PATIENCE)
     server.wait_for("session.closed", since=since)
     assert_lives_on(client, survivors[0])
-    # sshd leaves the command itself alone, too: it only sees its pipes closed.
+    # sshd does not signal the command itself either: the command only sees its pipes closed.
     assert processes.is_running(foreground)
 
 
 def test_abandoned_process_is_reaped(client: Client, server: Server) -> None:
-    """Protects against zombies: a process that outlives its connection is collected when it ends."""
+    """Protects against zombies: a process that outlives its connection is reaped when it ends."""
     since = server.mark()
     ssh = client.popen("exec sleep 305")
     pid = server.wait_for("session.opened", since=since)["pid"]
@@ -84,7 +84,7 @@ def test_writer_of_a_closed_channel_ends(client: Client, server: Server) -> None
 
 
 def test_background_job_of_a_terminal_is_hung_up(client: Client) -> None:
-    """Protects what people know: logging out of a terminal ends what they left in its background."""
+    """Protects the usual behaviour: logging out of a terminal ends its background jobs."""
     with client.terminal("sh -c 'echo p=$$; exec sleep 306' & wait") as terminal:
         pid = int(terminal.expect(r"p=(\d+)")[1])
         terminal.process.send_signal(signal.SIGKILL)
@@ -93,7 +93,7 @@ def test_background_job_of_a_terminal_is_hung_up(client: Client) -> None:
 
 @pytest.mark.parametrize("wrapper", ["nohup", "setsid"])
 def test_detached_job_of_a_terminal_survives(client: Client, survivors: list[int], wrapper: str) -> None:
-    """Protects nohup and setsid: who asks for a process to outlive the terminal gets it."""
+    """Protects nohup and setsid: a process that was started with them outlives the terminal."""
     command = f"{wrapper} sh -c 'echo p=$$ >&3; exec sleep 307' 3>&1 >/dev/null 2>&1 </dev/null & wait"
     with client.terminal(command) as terminal:
         survivors.append(int(terminal.expect(r"p=(\d+)")[1]))
@@ -110,9 +110,9 @@ def test_terminal_closes_although_a_detached_job_holds_it(client: Client, surviv
 
 
 def test_no_zombies_after_many_sessions(client: Client, server: Server) -> None:
-    """Protects the process table: 20 sessions later the server has the children that it began with."""
+    """Protects the process table: after 20 sessions the server has the same children as before."""
 
-    def children() -> set[int]:  # without those that come and go with connections, of which a few are kept at hand
+    def children() -> set[int]:  # without those of single connections, a few of which are started ahead
         return {process.pid for process in processes.descendants(server.pid) if process.name not in leaks.HELD_FOR}
 
     before = children()
@@ -135,7 +135,7 @@ def named(server: Server, name: str) -> list[int]:
 
 
 def test_server_process_is_out_of_reach(client: Client, server: Server, is_root: bool) -> None:
-    """Protects the server from the people on it: what serves others can neither be signalled nor looked into."""
+    """Protects the server from the people on it: they can't signal or inspect the processes that serve others."""
     if not is_root:
         pytest.skip("an ordinary account's server is its own")
     for pid in (server.pid, server.gateway_pid, *named(server, "pyssh-preauth")):
@@ -144,7 +144,7 @@ def test_server_process_is_out_of_reach(client: Client, server: Server, is_root:
 
 
 def test_postauth_can_not_be_looked_into(client: Client, server: Server) -> None:
-    """Protects the keys of an account's connections: what serves them is the account, and nobody of it reads it."""
+    """Protects the keys of an account's connections: postauth has its uid, but the account can't read it."""
     ssh = client.popen("echo on; cat")
     assert ssh.stdout is not None
     assert ssh.stdout.readline() == b"on\n"
@@ -159,10 +159,10 @@ def test_postauth_can_not_be_looked_into(client: Client, server: Server) -> None
 
 
 def test_network_side_has_no_rights(client: Client, server: Server, is_root: bool) -> None:
-    """Protects everybody's files from what decides and what strangers meet: no root, no groups, no capabilities."""
+    """Protects everybody's files from the monitor and the processes for strangers: no root, groups or capabilities."""
     if not is_root:
         pytest.skip("an ordinary account has no rights to give up")
-    assert client.run("true").status == 0  # a process for the next stranger is forked beside that
+    assert client.run("true").status == 0  # meanwhile a process for the next stranger is forked
     (preauth,) = until(lambda: named(server, "pyssh-preauth"), what="a process for the next stranger")
     until(lambda: rights(preauth)["NoNewPrivs"] == "1", what="its walls")
     for pid in (server.gateway_pid, preauth):
@@ -173,13 +173,13 @@ def test_network_side_has_no_rights(client: Client, server: Server, is_root: boo
 
 
 def rights(pid: int) -> dict[str, str]:
-    """What proc(5) has in /proc/PID/status."""
+    """The fields of /proc/PID/status (proc(5))."""
     text = Path(f"/proc/{pid}/status").read_text()
     return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
 
 
 def test_process_that_stops_itself_is_hung_up(client: Client) -> None:
-    """Protects against stopped jobs that nobody can wake: the end of the line wakes and ends them."""
+    """Protects against stopped jobs that nobody can wake: the terminal's hang-up continues and ends them."""
     with client.terminal("set -m; sh -c 'echo p=$$; kill -STOP $$; sleep 309' & wait; sleep 310") as terminal:
         pid = int(terminal.expect(r"p=(\d+)")[1])
         until(lambda: getattr(processes.find(pid), "state", "") == "T", what="stopped job")
@@ -188,7 +188,7 @@ def test_process_that_stops_itself_is_hung_up(client: Client) -> None:
 
 
 def test_client_that_hangs_up_while_a_process_starts(client: Client, server: Server) -> None:
-    """Protects against leaks in the moment between the request and the process: descriptors and children come back."""
+    """Protects against leaks between the request and the process: no descriptors or children are left."""
     for _ in range(10):
         ssh = client.popen("sleep 0.2")
         since = server.mark()
@@ -196,4 +196,4 @@ def test_client_that_hangs_up_while_a_process_starts(client: Client, server: Ser
         ssh.kill()
         ssh.communicate(timeout=PATIENCE)
     assert client.run("true").status == 0
-    # What is left is found by the fixture that looks for leaks.
+    # The fixture that looks for leaks finds what is left.

@@ -1,4 +1,4 @@
-"""The real ssh through a real proxy that sends a PROXY header: whose address it is, wherever an address counts."""
+"""The real ssh through a real proxy that sends a PROXY header: the client's address is used wherever one counts."""
 
 import pwd
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ HEADERS: dict[str, Callable[[End, End], bytes]] = {
 
 
 class Proxied:
-    """One server, a proxy for each of `HEADERS` before it, and clients with keys.
+    """One server, behind it one proxy for each of `HEADERS`, and clients with keys.
 
     One key may be used from `anywhere`, one where `CLIENT` and `HOME` are (`somewhere`), one `at_proxy`.
     """
@@ -38,11 +38,11 @@ class Proxied:
         self._proxies = proxies
 
     def options(self, name: str) -> tuple[str, ...]:
-        """The options with which `ssh` goes through the proxy of that name."""
+        """The options with which `ssh` connects through the proxy of that name."""
         return self._proxies[name].options
 
     def mark(self) -> int:
-        """Now, as a place in the log, when every connection before it is over."""
+        """The present position in the log, when every earlier connection is over."""
 
         def is_over() -> bool:
             opened, closed = (self.server.find(f"connection.{what}") for what in ("opened", "closed"))
@@ -59,7 +59,7 @@ def proxied(
     user_key: KeyPair,
     make_key: Callable[..., KeyPair],
 ) -> Iterator[Proxied]:
-    """What the tests of this module share."""
+    """The server, proxies and clients that the tests of this module share."""
     directory = tmp_path_factory.mktemp("server")
     keys = [user_key, make_key(), make_key()]
     options = ["", 'from="203.0.113.0/24,2001:db8::/32" ', f'from="{PROXY}" ']
@@ -90,14 +90,14 @@ def test_the_session_is_told_the_clients_address(proxied: Proxied, name: str, se
 
 
 def test_a_client_without_an_address_has_the_proxys(proxied: Proxied) -> None:
-    """UNSPEC: the connection's own ends."""
+    """UNSPEC: the two ends of the TCP connection itself."""
     seen = proxied.anywhere.output('echo "$SSH_CONNECTION"', *proxied.options("UNSPEC"))
     assert seen.startswith(f"{PROXY} ")
     assert seen.endswith(f" 127.0.0.1 {proxied.server.port}\n")
 
 
 def test_nobody_logs_in_by_a_health_check(proxied: Proxied) -> None:
-    """LOCAL: there is no client whose address `from=` and the log could have, so whoever it is is cut off, at once."""
+    """LOCAL: the header gives no client address for `from=` and the log, so the connection is closed at once."""
     mark = proxied.mark()
     for client in (proxied.anywhere, proxied.at_proxy):
         result = client.run("true", *proxied.options("LOCAL"))
@@ -107,7 +107,7 @@ def test_nobody_logs_in_by_a_health_check(proxied: Proxied) -> None:
 
 
 def test_every_event_has_the_clients_address(proxied: Proxied) -> None:
-    """From its arrival to its end nothing in the log is the proxy's doing, except that it brought it."""
+    """Every event has the client's address; only the connection's start also has the proxy's."""
     mark = proxied.mark()
     assert proxied.anywhere.run("exit 3", *proxied.options("v2")).status == 3
     proxied.server.wait_for("connection.closed", since=mark)
@@ -121,7 +121,7 @@ def test_every_event_has_the_clients_address(proxied: Proxied) -> None:
     ("name", "status"), [("v1", 0), ("v2, IPv6", 0), ("away", 255), ("UNSPEC", 255), ("true", 255)]
 )
 def test_from_is_about_the_client(proxied: Proxied, name: str, status: int) -> None:
-    """A key's `from=` is held against the client's address, and never against that of the proxy which brings it."""
+    """A key's `from=` is compared with the client's address, and never with the address of the proxy."""
     mark = proxied.mark()
     assert proxied.somewhere.run("true", *proxied.options(name)).status == status
     proxied.server.wait_for("connection.closed", since=mark)
@@ -129,13 +129,13 @@ def test_from_is_about_the_client(proxied: Proxied, name: str, status: int) -> N
 
 
 def test_from_the_proxy_is_not_from_behind_it(proxied: Proxied) -> None:
-    """A key for the proxy's own machine lets in nobody whom the proxy brings from elsewhere."""
+    """A key for the proxy's own machine lets in nobody who comes through the proxy from elsewhere."""
     assert proxied.at_proxy.run("true", *proxied.options("UNSPEC")).status == 0
     assert proxied.at_proxy.run("true", *proxied.options("v1")).status == 255
 
 
 def test_much_goes_through_unharmed(proxied: Proxied) -> None:
-    """What follows the header is the client's from the first byte to the last."""
+    """Everything after the header reaches the server unchanged."""
     data = bytes(range(256)) * 4096
     result = proxied.anywhere.run("cat", *proxied.options("v1"), input=data)
     assert (result.status, result.stdout) == (0, data)

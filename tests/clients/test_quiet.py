@@ -1,4 +1,4 @@
-"""One client that is on and says nothing: the machine is as good as asleep, and strace(1) shows it."""
+"""A client that is logged in and silent: strace(1) shows that the server does almost nothing."""
 
 import re
 import signal
@@ -16,24 +16,24 @@ from tests.support.server import Server
 from tests.support.waiting import PATIENCE, until
 
 KEEPALIVE_SECONDS = 0.3
-"""Instead of 30 s. What is counted is counted for each keepalive, so a minute is as long as it takes to have some."""
+"""Instead of 30 s. System calls are counted for each keepalive, so a short interval measures the same sooner."""
 
 ROUNDS = 5
 
 CALLS_FOR_A_KEEPALIVE = {
-    # The loop sleeps until it is time to ask, and until the answer is there; then a task is woken, and another by that
-    # one, and before each turn the loop looks whether there is anything new. All in all 20 system calls a minute, with
-    # a keepalive of 30 s.
+    # The loop sleeps until the next keepalive is due, and until its answer comes; then it wakes a task, which wakes
+    # another, and before each turn the loop polls for new events. With a keepalive of 30 s these are 20 system calls a
+    # minute in all.
     "epoll_wait": 2 + 2 * 2,
     "getrandom": 1,  # the packet's padding (RFC 4253 section 6)
     "sendto": 1,
     "recvfrom": 1,
-    "getpid": 1,  # asyncio's look whether it has been forked, in Python 3.11
+    "getpid": 1,  # asyncio checks whether it has been forked, in Python 3.11
 }
 
 
 class Call(NamedTuple):
-    """A system call that somebody began."""
+    """A system call that a process began."""
 
     pid: int
     name: str
@@ -56,12 +56,12 @@ class Trace:
             assert "attached" in said
 
     def calls(self) -> list[Call]:
-        """What has been called so far; the end of a call that was interrupted is none."""
+        """The calls so far; the resumption of an interrupted call does not count."""
         lines = re.findall(r"^(\d+) +(\w+)\(", self._path.read_text(), re.MULTILINE)
         return [Call(int(pid), name) for pid, name in lines]
 
     def end(self) -> None:
-        """Let them go on alone."""
+        """Detach from the processes."""
         self._strace.send_signal(signal.SIGINT)
         self._strace.communicate(timeout=PATIENCE)
 
@@ -72,7 +72,7 @@ def test_a_silent_client_costs_its_keepalives(
 ) -> None:
     """Protects the battery and the bill: nothing polls, and only the process that serves the client does anything.
 
-    Also while it is watched what sessions leave behind: with somebody on there is nothing to watch for.
+    This also holds with the watch for background work: while a client is on, that watch does nothing.
     """
     server = make_server(
         {
@@ -86,7 +86,7 @@ def test_a_silent_client_costs_its_keepalives(
     (postauth,) = [process.pid for process in processes.descendants(server.pid) if process.name == "pyssh-postauth"]
     trace = Trace(server, tmp_path / "calls")
     asked = Call(postauth, "sendto")
-    # One more at each end: what is counted is what comes between two questions.
+    # One more at each end, since only calls between two keepalives are counted.
     until(lambda: trace.calls().count(asked) > ROUNDS + 1, what=f"{ROUNDS} keepalives")
     trace.end()
     ssh.kill()
@@ -102,8 +102,8 @@ def test_a_silent_client_costs_its_keepalives(
     made = Counter(call.name for call in between if call.pid == postauth)
     elsewhere = [call for call in between if call.pid != postauth]
     assert {call.pid for call in elsewhere} <= {server.gateway_pid}
-    # Whether the log is in its place, which the monitor looks at in a turn a second after the login's last line.
+    # The monitor checks once, a second after the login's last line, whether the log's file is still in its place.
     assert Counter(call.name for call in elsewhere) <= Counter(["readlink", "newfstatat", "epoll_wait"])
-    assert made.pop("brk", 0) <= 1  # the allocator's heap may have been full just then
+    assert made.pop("brk", 0) <= 1  # the allocator's heap may have been full at that moment
     assert made.keys() <= CALLS_FOR_A_KEEPALIVE.keys()
     assert all(count <= rounds * CALLS_FOR_A_KEEPALIVE[name] for name, count in made.items()), (made, rounds)

@@ -1,6 +1,6 @@
-"""Every client after the hand-over of its connection: new keys every 64 KiB, and not one byte is another.
+"""Every client after the hand-over of its connection: it rekeys every 64 KiB, and no byte is changed.
 
-The server under test asks for new keys after 64 KiB itself, for the clients that never do.
+The server under test also requests new keys after 64 KiB, for clients that never do so themselves.
 """
 
 import pwd
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 REKEY_BYTES = 64 * 1024
 SIZE = 3 * 1024 * 1024
-"""Forty-eight key exchanges each way. dbclient takes 40 ms for one on an idle machine."""
+"""Forty-eight key exchanges in each direction. dbclient takes 40 ms for one on an idle machine."""
 
 COMMANDS: tuple[type[Commands], ...] = (Ssh, Plink, Dbclient, Paramiko, Asyncssh, NodeSsh2)
 FILES: tuple[type[Files], ...] = (Sftp, Psftp, Curl, CurlScp, Paramiko)
@@ -31,7 +31,7 @@ FILES: tuple[type[Files], ...] = (Sftp, Psftp, Curl, CurlScp, Paramiko)
 
 @pytest.fixture(scope="module")
 def data() -> bytes:
-    """What is transferred."""
+    """The data that is transferred."""
     return bytes(range(251)) * (SIZE // 251)
 
 
@@ -49,13 +49,13 @@ def server(tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd,
 
 @pytest.fixture
 def world(server: Server, user_key: KeyPair, account: pwd.struct_passwd, tmp_path: Path, scratch: Path) -> World:
-    """Where the clients find themselves."""
+    """The environment of the clients."""
     return World(server, user_key.private, account, home=tmp_path, scratch=scratch)
 
 
 @pytest.fixture
 def driver(world: World) -> Callable[[type[Driver]], Driver]:
-    """Makes a client, or skips the test for one that this machine has not got."""
+    """Makes a client, or skips the test if the machine does not have it."""
 
     def make(kind: type[Driver]) -> Driver:
         if reason := kind.absence():
@@ -66,21 +66,21 @@ def driver(world: World) -> Callable[[type[Driver]], Driver]:
 
 
 def test_the_server_asks_for_new_keys(client: Client, data: bytes) -> None:
-    """What the other tests rely on: a client that would go on with its keys for gigabytes gets new ones."""
+    """Checks what the other tests rely on: a client that would rekey only after gigabytes gets new keys."""
     result = client.run("cat", "-v", input=data)
     assert digest_of(result.stdout) == digest_of(data)
     assert result.stderr.count(b"SSH2_MSG_KEXINIT received") > SIZE // REKEY_BYTES // 2
 
 
 def test_both_sides_ask_for_new_keys(client: Client, data: bytes) -> None:
-    """Requests that cross are one exchange."""
+    """Rekey requests that cross each other lead to one exchange."""
     result = client.run("cat", "-o", "RekeyLimit=64K", input=data)
     assert (result.status, digest_of(result.stdout)) == (0, digest_of(data)), result.stderr
 
 
 @pytest.mark.parametrize("kind", COMMANDS, ids=[kind.name for kind in COMMANDS])
 def test_pipes(kind: type[Commands], driver: Callable[[type[Driver]], Driver], data: bytes) -> None:
-    """A long input comes back as a long output, with the exit status behind it."""
+    """A long input comes back as a long output, followed by the exit status."""
     made = driver(kind)
     assert isinstance(made, Commands)
     result = made.run("cat; exit 3", data)
@@ -92,7 +92,7 @@ def test_pipes(kind: type[Commands], driver: Callable[[type[Driver]], Driver], d
 def test_files(
     kind: type[Files], direction: str, driver: Callable[[type[Driver]], Driver], world: World, data: bytes
 ) -> None:
-    """A file arrives as it was, there or back."""
+    """A file arrives unchanged, in either direction."""
     made = driver(kind)
     assert isinstance(made, Files)
     local, remote = world.home / "local", world.scratch / "remote"

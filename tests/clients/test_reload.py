@@ -1,4 +1,4 @@
-"""SIGHUP: the configuration and the keys are read again, and nobody who is on notices; with the real ssh."""
+"""SIGHUP: the configuration and the keys are read again, and connected clients do not notice; with the real ssh."""
 
 import os
 import pwd
@@ -30,12 +30,12 @@ needs_accounts = pytest.mark.skipif(os.geteuid() != 0, reason="only root can let
 
 @pytest.fixture
 def server(make_server: MakeServer) -> Server:
-    """A server of the test's own."""
+    """A server for this test only."""
     return make_server()
 
 
 def test_session_goes_on_over_a_reload(server: Server, user_key: KeyPair) -> None:
-    """Protects who is on: a SIGHUP neither ends the session nor the server, and the next login gets in."""
+    """Protects connected clients: a SIGHUP ends neither the session nor the server, and the next login gets in."""
     client = Client(server, user_key.private)
     with client.terminal("read line; echo got $line") as terminal:
         server.wait_for("session.opened")
@@ -49,7 +49,7 @@ def test_session_goes_on_over_a_reload(server: Server, user_key: KeyPair) -> Non
 
 @needs_accounts
 def test_login_added_to_the_file_works(server: Server, user_key: KeyPair) -> None:
-    """Protects the administrator's change: another account may log in after SIGHUP, and could not before."""
+    """Protects the administrator's change: another account may log in after SIGHUP, and not before."""
     client = Client(server, user_key.private)
     root = {"user": "root", "keys": [f"file:{user_key.public}"]}
     assert client.run("true", user="root").status == 255
@@ -61,7 +61,7 @@ def test_login_added_to_the_file_works(server: Server, user_key: KeyPair) -> Non
 
 @needs_accounts
 def test_login_removed_from_the_file_ends(server: Server, user_key: KeyPair) -> None:
-    """Protects an account that is closed: its session is told and ends, and nobody gets in to it any more."""
+    """Protects an account that is closed: its session is told and ends, and its next login is refused."""
     client = Client(server, user_key.private)
     with client.terminal("echo on; read line") as terminal:
         terminal.expect("on")
@@ -76,7 +76,7 @@ def test_login_removed_from_the_file_ends(server: Server, user_key: KeyPair) -> 
 
 @needs_accounts
 def test_removed_login_may_stay_on_if_so_configured(server: Server, user_key: KeyPair) -> None:
-    """Protects `keys.on_revoke = "keep"`: who is on stays on, with what they have, and starts nothing new."""
+    """Protects `keys.on_revoke = "keep"`: a connected client keeps its sessions, but starts nothing new."""
     client = Client(server, user_key.private)
     with client.terminal("echo on; read line; echo got $line") as terminal:
         terminal.expect("on")
@@ -88,7 +88,7 @@ def test_removed_login_may_stay_on_if_so_configured(server: Server, user_key: Ke
 
 
 def test_source_added_to_the_file_counts(server: Server, user_key: KeyPair, make_key: MakeKey) -> None:
-    """Protects who gets a key file of their own: its keys let in after SIGHUP, those of a removed one do not."""
+    """Protects people who get a key file of their own: after SIGHUP its keys let in, and a removed file's do not."""
     other = make_key()
     login = {"user": server.login, "keys": [f"file:{other.public}"]}
     assert Client(server, other.private).run("true").status == 255
@@ -98,7 +98,7 @@ def test_source_added_to_the_file_counts(server: Server, user_key: KeyPair, make
 
 
 def test_key_that_moves_to_another_source_stays(server: Server, user_key: KeyPair, tmp_path: Path) -> None:
-    """Protects who is on when files are moved about: a key that another source vouches for now is not revoked."""
+    """Protects connected clients when files are moved: a key that another source has now is not revoked."""
     moved = tmp_path / "moved.pub"
     moved.write_bytes(user_key.public.read_bytes())
     tmp_path.chmod(0o755)
@@ -113,7 +113,7 @@ def test_key_that_moves_to_another_source_stays(server: Server, user_key: KeyPai
 
 
 def test_key_whose_source_is_gone_ends(server: Server, user_key: KeyPair, make_key: MakeKey) -> None:
-    """Protects the administrator's change from those who are on: their key is nobody's any more."""
+    """Protects the administrator's change from connected clients: a key without a source loses its connections."""
     with Client(server, user_key.private).terminal("echo on; read line") as terminal:
         terminal.expect("on")
         Config(server).reload({"login": [{"user": server.login, "keys": [f"file:{make_key().public}"]}]})
@@ -124,7 +124,7 @@ def test_key_whose_source_is_gone_ends(server: Server, user_key: KeyPair, make_k
 def test_key_whose_source_is_gone_ends_though_another_source_is_missing(
     make_server: MakeServer, user_key: KeyPair, make_key: MakeKey
 ) -> None:
-    """Protects the same from a key file of somebody else's that is not there, and may never be."""
+    """Protects the same when another key file is missing, perhaps for ever."""
     stays = f"file:{make_key().public}"
     server = make_server(start=False)
     (login,) = server.settings["login"]
@@ -138,7 +138,7 @@ def test_key_whose_source_is_gone_ends_though_another_source_is_missing(
 
 
 def test_file_with_a_mistake_changes_nothing(server: Server, user_key: KeyPair) -> None:
-    """Protects from a typo: the old configuration stays in force, and all that is wrong is in the log."""
+    """Protects against a typo: the old configuration stays in force, and the log has every mistake."""
     client = Client(server, user_key.private)
     text = server.config.read_text()
     wrong = text.replace("[limits]\n", '[limits]\nauth_atempts = 3\nlogin_grace = "soon"\n')
@@ -155,7 +155,7 @@ def test_file_with_a_mistake_changes_nothing(server: Server, user_key: KeyPair) 
 
 
 def test_account_that_does_not_exist_changes_nothing(server: Server, user_key: KeyPair) -> None:
-    """Protects from what a start would refuse: the new file as a whole is not taken."""
+    """Protects against a file that a start would refuse: none of it is applied."""
     changes = {"login": [{"user": "nobody-has-this", "keys": [f"file:{user_key.public}"]}]}
     server.write_config(changes)
     server.signal(signal.SIGHUP)
@@ -165,14 +165,14 @@ def test_account_that_does_not_exist_changes_nothing(server: Server, user_key: K
 
 
 def test_what_needs_a_restart_is_said(server: Server, user_key: KeyPair) -> None:
-    """Protects from a change that seems to have been made: the rest is in force, and these are named."""
+    """Protects against a change that only seems to apply: settings that need a restart are named, the rest apply."""
     event = Config(server).reload({"listen": {"port": free_port()}, "audit_dir": "/nowhere", "idle": {"timeout": "1h"}})
     assert (event["changed"], event["restart"]) == (["idle.timeout"], ["listen.port", "audit_dir"])
     assert Client(server, user_key.private).run("true").status == 0
 
 
 def test_settings_are_in_force(server: Server, user_key: KeyPair) -> None:
-    """Protects what a reload is for: a forced command, a limit and the server's name count for the next connection."""
+    """Protects the purpose of a reload: a forced command, a limit and the server's name are in force afterwards."""
     client = Client(server, user_key.private)
     (login,) = server.settings["login"]
     Config(server).reload(
@@ -188,21 +188,21 @@ def test_settings_are_in_force(server: Server, user_key: KeyPair) -> None:
 
 
 def test_idle_timeout_is_in_force(server: Server) -> None:
-    """Protects the machine's bill: a server that was never to stop does, once its file says so."""
+    """Protects the machine's bill: a server without an idle timeout stops when idle once its file sets one."""
     Config(server).reload({"idle": {"timeout": "1s"}})
     assert server.wait() == 0
     assert server.find("server.stopping", reason="idle")
 
 
 def test_hooks_and_drain_time_are_in_force(server: Server, tmp_path: Path) -> None:
-    """Protects what is done at a stop: by the file as it was read last."""
+    """Protects the actions at a stop: they follow the file as it was read last."""
     Config(server).reload({"stop": {"hooks": [f"touch {tmp_path}/done"], "drain": "30s"}})
     assert server.stop() == 0
     assert (tmp_path / "done").exists()
 
 
 def test_next_gateway_has_the_new_configuration(server: Server, user_key: KeyPair) -> None:
-    """Protects a change over a crash of the network side: the next one goes by what was read last."""
+    """Protects a change over a crash of the network side: the next one uses the configuration that was read last."""
     (login,) = server.settings["login"]
     Config(server).reload({"login": [login | {"force_command": "echo forced"}]})
     since = server.mark()
@@ -212,7 +212,7 @@ def test_next_gateway_has_the_new_configuration(server: Server, user_key: KeyPai
 
 
 def test_signal_to_the_network_side_reloads(server: Server) -> None:
-    """Protects who takes the process from `status` or the log for the one to signal, or signals all of them."""
+    """Protects people who signal the process that `status` or the log names, or all the server's processes."""
     os.kill(server.gateway_pid, signal.SIGHUP)
     server.wait_for("config.reloaded")
     os.kill(server.gateway_pid, 0)
@@ -220,7 +220,7 @@ def test_signal_to_the_network_side_reloads(server: Server) -> None:
 
 
 def test_many_signals_are_few_readings(server: Server) -> None:
-    """Protects the last change: what was written before the last signal is in force, however many came."""
+    """Protects the last change: what was written before the last signal is applied, however many signals came."""
     for minutes in range(1, 30):
         server.write_config({"idle": {"timeout": f"{minutes}m"}})
         server.signal(signal.SIGHUP)
@@ -237,13 +237,13 @@ def _status(server: Server) -> str:
 
 
 def is_reached(port: int) -> bool:
-    """Whether connections are taken there."""
+    """Whether connections to it are accepted."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_signal_during_the_start_is_kept(make_server: MakeServer) -> None:
-    """Protects a service manager that reloads what it has just started: the server starts, and reads once more."""
+    """Protects a service manager that reloads a server just after its start: it starts, and reads the file again."""
     port = free_port()
     server = make_server({"listen": {"port": port}}, start=False)
     server.launch()
@@ -254,7 +254,7 @@ def test_signal_during_the_start_is_kept(make_server: MakeServer) -> None:
 
 
 def test_flags_alone_can_be_reloaded(account: pwd.struct_passwd, user_key: KeyPair, tmp_path: Path) -> None:
-    """Protects a server without a file: SIGHUP ends nothing, and keys are asked for again."""
+    """Protects a server without a file: SIGHUP does not end it, and makes it read the keys again."""
     environ = {
         "PYSSH_GATEWAY_KEYS_DIR": str(tmp_path / "keys"),
         "PYSSH_GATEWAY_AUDIT_DIR": str(tmp_path / "audit"),
@@ -316,7 +316,7 @@ class Foreground:
 
 
 def test_closed_terminal_ends_the_server(make_server: MakeServer) -> None:
-    """Protects from servers that stay behind: one in the foreground of a terminal goes with it."""
+    """Protects against servers that are left behind: one in the foreground of a terminal ends with the terminal."""
     foreground = Foreground(make_server(start=False))
     with foreground.terminal as terminal:
         foreground.wait_for("server.started")
@@ -326,7 +326,7 @@ def test_closed_terminal_ends_the_server(make_server: MakeServer) -> None:
 
 
 def test_terminal_that_closes_during_the_start_ends_the_server(make_server: MakeServer) -> None:
-    """Protects from the same when the terminal goes before the server serves."""
+    """Protects against the same when the terminal closes before the server is ready."""
     server = make_server(start=False)
     with Foreground(server).terminal as terminal:
         until(lambda: listens(server.directory / "control.sock"), what="its socket")
@@ -334,7 +334,7 @@ def test_terminal_that_closes_during_the_start_ends_the_server(make_server: Make
 
 
 def test_signal_in_a_terminal_that_is_there_reloads(make_server: MakeServer) -> None:
-    """Protects the same server from being ended by who asks it to read its configuration again."""
+    """Protects a server in a terminal: a SIGHUP that is meant as a reload does not end it."""
     foreground = Foreground(make_server(start=False))
     with foreground.terminal as terminal:
         foreground.wait_for("server.started")
@@ -344,7 +344,7 @@ def test_signal_in_a_terminal_that_is_there_reloads(make_server: MakeServer) -> 
 
 
 def test_nohup_outlives_its_terminal(make_server: MakeServer) -> None:
-    """Protects who started it under nohup: the terminal's end is no more than a SIGHUP to it."""
+    """Protects a server that was started under nohup: to it, the terminal's end is a SIGHUP like any other."""
     foreground = Foreground(make_server(start=False), 'nohup "$@" >/dev/null 2>&1 & echo p=$!; read line')
     pid = int(foreground.terminal.expect(r"p=(\d+)")[1])
     try:

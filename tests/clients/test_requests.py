@@ -1,4 +1,4 @@
-"""What else clients ask for on a connection: sharing it, sessions side by side, and things that are not served."""
+"""Other requests of clients: sharing a connection, parallel sessions, and requests that the server refuses."""
 
 import asyncio
 import re
@@ -17,7 +17,7 @@ from tests.support.waiting import PATIENCE, until
 
 @pytest.fixture
 def master(client: Client, tmp_path: Path) -> Iterator[tuple[str, ...]]:
-    """The options with which `ssh` uses a connection that is already there."""
+    """The options with which `ssh` uses an existing connection."""
     path = tmp_path / "master"
     options = ("-o", f"ControlPath={path}", "-o", "ControlMaster=no")
     ssh = client.popen(None, "-N", "-o", f"ControlPath={path}", "-o", "ControlMaster=yes")
@@ -48,12 +48,12 @@ def test_shared_connection_carries_many_sessions(client: Client, server: Server,
 
 
 def test_shared_connection_keeps_a_late_exit_status(client: Client, master: tuple[str, ...]) -> None:
-    """Protects `&&` after a command that closes its output first: the client closes then, and still gets the status."""
+    """Protects `&&` after a command that closes its output early: the client closes its end, but gets the status."""
     assert client.run("exec >&- 2>&-; sleep 0.3; exit 7", *master).status == 7
 
 
 def test_terminal_on_a_shared_connection(client: Client, master: tuple[str, ...]) -> None:
-    """Protects a second window on the same connection: its pty is its own, and its end ends nothing else."""
+    """Protects a second window on the same connection: it has its own pty, and its end ends nothing else."""
     with client.terminal("tty; read x", *master) as first, client.terminal("tty; read x", *master) as second:
         ttys = {window.expect(r"(/dev/pts/\d+)")[1] for window in (first, second)}
         assert len(ttys) == 2
@@ -65,7 +65,7 @@ def test_terminal_on_a_shared_connection(client: Client, master: tuple[str, ...]
 
 
 def test_connection_without_a_session(client: Client, server: Server) -> None:
-    """Protects `ssh -N`: a connection that only waits is served, counts as use, and ends when its client does."""
+    """Protects `ssh -N`: a connection without a session is served, counts as use, and ends with its client."""
     since = server.mark()
     ssh = client.popen(None, "-N")
     conn = server.wait_for("connection.authenticated", since=since)["conn"]
@@ -77,7 +77,7 @@ def test_connection_without_a_session(client: Client, server: Server) -> None:
 
 @pytest.mark.parametrize("options", [("-v",), ("-vvv",), ("-q",)])
 def test_talkative_and_silent_clients(client: Client, options: tuple[str, ...]) -> None:
-    """Protects VS Code, which parses what `ssh -v` says: the login and the exit status are in it."""
+    """Protects VS Code, which parses the output of `ssh -v`: it contains the login and the exit status."""
     result = client.run("exit 3", *options)
     assert result.status == 3
     said = result.stderr.decode()
@@ -86,12 +86,12 @@ def test_talkative_and_silent_clients(client: Client, options: tuple[str, ...]) 
 
 
 def test_idle_connection_is_kept_alive(client: Client) -> None:
-    """Protects `ServerAliveInterval`: the server answers, so that nobody takes it for dead."""
+    """Protects `ServerAliveInterval`: the server answers keepalives, so that the client does not give up."""
     assert client.run("sleep 3; exit 3", "-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=1").status == 3
 
 
 def test_rekeying_loses_nothing(client: Client) -> None:
-    """Protects long connections: new keys after every 1 MiB, in the middle of bulk data both ways."""
+    """Protects long connections: a rekey after every 1 MiB, in the middle of bulk data in both directions."""
     data = bytes(range(256)) * 32768
     result = client.run("cat", "-o", "RekeyLimit=1M", input=data, seconds=60)
     assert result.status == 0
@@ -110,14 +110,14 @@ def free_port() -> int:
     ids=["x11", "trusted-x11", "tunnel"],
 )
 def test_unserved_request_leaves_the_session_alone(client: Client, options: tuple[str, ...]) -> None:
-    """Protects sessions from what their client asks for besides: it is refused, and the command runs."""
+    """Protects sessions from extra requests of their client: these are refused, and the command runs."""
     result = client.run("echo ran; exit 3", *options, environ={"DISPLAY": ":9"})
     assert (result.status, result.stdout) == (3, b"ran\n")
 
 
 @pytest.mark.parametrize("kind", ["local", "socks"])
 def test_failed_forward_leaves_the_session_alone(client: Client, server: Server, kind: str) -> None:
-    """Protects a session beside -L or -D: a connection that can't be made is closed, the session goes on."""
+    """Protects a session beside -L or -D: a connection that fails is closed, and the session goes on."""
     port, nobody = free_port(), free_port()
     since = server.mark()
     option = ("-L", f"127.0.0.1:{port}:127.0.0.1:{nobody}") if kind == "local" else ("-D", f"127.0.0.1:{port}")
@@ -135,7 +135,7 @@ def test_failed_forward_leaves_the_session_alone(client: Client, server: Server,
 
 
 def test_unknown_subsystem_fails(client: Client, server: Server) -> None:
-    """Protects against handing a shell to a client that asked for something else."""
+    """Protects against giving a shell to a client that requested something else."""
     since = server.mark()
     result = client.run("nonsense", "-s")
     assert result.status not in {0, 3}

@@ -1,4 +1,4 @@
-"""Revoked keys and certificates, by lists of ssh-keygen's, as OpenSSH's client meets them."""
+"""Revoked keys and certificates, by revocation lists of ssh-keygen, as OpenSSH's client sees them."""
 
 import shutil
 from pathlib import Path
@@ -24,9 +24,9 @@ def holder_of(server: Server, key: KeyPair, certificate: Path) -> Client:
 def test_a_certificate_is_revoked_by_its_serial_number(
     make_server: MakeServer, user_key: KeyPair, tmp_path: Path
 ) -> None:
-    """Protects against a stolen certificate: it is refused, its connection ends, and everybody else goes on.
+    """Protects against a stolen certificate: it is refused, its connection ends, and all others go on.
 
-    While the list can't be read nobody gets in, and those who are on stay.
+    While the list can't be read nobody can log in, and connected clients stay.
     """
     authority, revoked = Authority(tmp_path), tmp_path / "revoked"
     keys = [f"file:{user_key.public}", f"ca:{authority.public}"]

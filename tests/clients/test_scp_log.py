@@ -1,4 +1,4 @@
-"""What `scp -O` leaves in the log, with the machine's scp and with ours, and what forced commands stand for."""
+"""The log of `scp -O`, with the machine's scp and with ours, and the requests that forced commands replace."""
 
 import os
 import pwd
@@ -24,7 +24,7 @@ def copying(request: pytest.FixtureRequest, make_server: MakeServer, user_key: K
 
 
 def scp(client: Client, *arguments: str | Path) -> int:
-    """`scp -O`; the server is `far:` in `arguments`. Its exit status."""
+    """Run `scp -O`, where the server is `far:` in `arguments`; returns its exit status."""
     far = f"scp://{client.server.login}@127.0.0.1:{client.server.port}/"
     argv = ["scp", "-O", "-q", *client.options(), *(str(argument).replace("far:", far) for argument in arguments)]
     done = subprocess.run(argv, capture_output=True, check=False, env=client_environment(), timeout=PATIENCE)
@@ -32,14 +32,14 @@ def scp(client: Client, *arguments: str | Path) -> int:
 
 
 def operations(server: Server) -> list[tuple[str, str, str, str, int, int, str]]:
-    """What the log says of files, without ids, in order."""
+    """The log's file operations in order, without ids."""
     server.wait_for("session.closed")
     fields = ("operation", "path", "target", "detail", "bytes_read", "bytes_written", "outcome")
     return [tuple(event[field] for field in fields) for event in server.find("sftp.operation")]
 
 
 def test_an_upload_and_its_directories(copying: Client, scratch: Path, tmp_path: Path) -> None:
-    """Protects "what they did": each file that came is named, with its size, however deep it is."""
+    """Protects the record of what people did: each uploaded file is logged with its size, at any depth."""
     (tmp_path / "top" / "inner").mkdir(parents=True)
     (tmp_path / "top" / "inner" / "größe 大").write_bytes(b"x" * 100_000)
     assert scp(copying, "-r", tmp_path / "top", f"far:{scratch}/") == 0
@@ -49,7 +49,7 @@ def test_an_upload_and_its_directories(copying: Client, scratch: Path, tmp_path:
 
 
 def test_an_upload_that_is_refused(copying: Client, tmp_path: Path) -> None:
-    """An attempt is in the log with the reason."""
+    """A failed upload is logged with the reason."""
     (tmp_path / "f").touch()
     assert scp(copying, tmp_path / "f", "far:/proc/nothing/") == 1
     (told,) = operations(copying.server)
@@ -57,7 +57,7 @@ def test_an_upload_that_is_refused(copying: Client, tmp_path: Path) -> None:
 
 
 def test_a_download(copying: Client, scratch: Path, tmp_path: Path) -> None:
-    """Each file that went is named, what was not there, too."""
+    """Each downloaded file is logged, and so is one that did not exist."""
     (scratch / "a.txt").write_bytes(b"hello")
     (scratch / "b.txt").write_bytes(b"")
     assert scp(copying, f"far:{scratch}/*.txt", f"far:{scratch}/none", tmp_path) == 1
@@ -70,7 +70,7 @@ def test_a_download(copying: Client, scratch: Path, tmp_path: Path) -> None:
 
 
 def test_a_relative_target(copying: Client, account: pwd.struct_passwd, scratch: Path, tmp_path: Path) -> None:
-    """What can't be told, whether the target is a directory or the file itself, is not guessed."""
+    """The log does not guess whether a relative target is a directory or the file itself."""
     (tmp_path / "f").write_bytes(b"ab")
     relative = os.path.relpath(scratch, account.pw_dir)
     assert scp(copying, tmp_path / "f", f"far:{relative}") == 0
@@ -80,12 +80,12 @@ def test_a_relative_target(copying: Client, account: pwd.struct_passwd, scratch:
 
 
 def opened(server: Server, count: int) -> EventFields:
-    """The `count`-th session."""
+    """The event of the `count`-th session."""
     return server.wait_for("session.opened", count=count)
 
 
 def test_what_a_forced_command_stands_for(make_server: MakeServer, user_key: KeyPair, tmp_path: Path) -> None:
-    """Protects the record: what was asked for is beside what ran instead, and nothing where nothing was forced."""
+    """Protects the record: the log has the requested command beside the forced one, and only if one was forced."""
     server = make_server(login_settings={"force_command": "exit 3"})
     client = Client(server, user_key.private)
     assert client.run("cat /etc/motd").status == 3
@@ -108,7 +108,7 @@ def test_what_a_forced_command_stands_for(make_server: MakeServer, user_key: Key
 
 
 def test_nothing_was_forced(server: Server, client: Client) -> None:
-    """A plain command has nothing that it stands for."""
+    """A plain command has no requested command beside it."""
     client.run("true")
     assert server.wait_for("session.opened", command="true")["requested"] == ""
 
@@ -116,7 +116,7 @@ def test_nothing_was_forced(server: Server, client: Client) -> None:
 def test_a_wrapper_that_serves_scp_is_followed(
     make_server: MakeServer, user_key: KeyPair, scratch: Path, tmp_path: Path
 ) -> None:
-    """Protects the record behind `command="wrapper"`, which runs what was asked for after a look at it."""
+    """Protects the record behind `command="wrapper"`, which runs the requested command after a check."""
     client = Client(make_server(login_settings={"force_command": "eval $SSH_ORIGINAL_COMMAND"}), user_key.private)
     (tmp_path / "f").write_bytes(b"abc")
     assert scp(client, tmp_path / "f", f"far:{scratch}/") == 0
@@ -126,7 +126,7 @@ def test_a_wrapper_that_serves_scp_is_followed(
 def test_a_forced_copy_is_told_as_it_is(
     make_server: MakeServer, user_key: KeyPair, scratch: Path, tmp_path: Path
 ) -> None:
-    """Protects the record from a client: where a forced command is the copy, that says which file it was."""
+    """Protects the record from a client: if the forced command is a copy, that command tells which file it was."""
     client = Client(make_server(login_settings={"force_command": f"scp -t {scratch}/"}), user_key.private)
     (tmp_path / "f").write_bytes(b"abc")
     assert scp(client, tmp_path / "f", "far:/somewhere/else") == 0
@@ -134,7 +134,7 @@ def test_a_forced_copy_is_told_as_it_is(
 
 
 def test_what_is_no_copy_is_said_once(server: Server, client: Client) -> None:
-    """Something else that speaks on the channel, a greeting of an rc file for one, shows in the log as that."""
+    """Output that is not the scp protocol, such as an rc file's greeting, is logged once as that."""
     since = server.mark()
     client.run("scp -t /tmp", input=b"hello\nhello\n")
     server.wait_for("session.closed", since=since)

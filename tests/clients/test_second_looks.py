@@ -1,4 +1,4 @@
-"""Second looks: a key that is away for a moment, or a key file that is missing at the start, keeps nobody out."""
+"""Second looks: a key that is missing for a moment, or a key file that is missing at the start, locks nobody out."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ from tests.support.waiting import AT_ONCE, until
 from tests.wire.raw import USERAUTH_SUCCESS, connected
 
 ACCOUNT = 583231
-"""The number of GitHub's `example`."""
+"""The numeric id of GitHub's `example`."""
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def make_asking(make_server: MakeServer, github: fake.FakeGitHub) -> MakeAsking:
 def test_a_file_that_is_written_cuts_off_nobody(
     make_server: MakeServer, user_key: KeyPair, make_key: MakeKey, tmp_path: Path, garbled: str
 ) -> None:
-    """An editor that has emptied a key file while a stranger tries ends no session."""
+    """A key file that an editor has emptied, and that a stranger's attempt makes the server read, ends no session."""
     keys = tmp_path / "keys"
     keys.write_text(user_key.public.read_text())
     server = make_server({"keys": {"refresh": "1h"}}, login_settings={"keys": [f"file:{keys}"]})
@@ -46,7 +46,7 @@ def test_a_file_that_is_written_cuts_off_nobody(
         assert is_refused(stranger)
         keys.write_text(user_key.public.read_text())
         until(lambda: client.run("exit 3").status == 3, what="login")
-        # However slow the machine is: if the empty file was believed, the warning was taken back.
+        # However slow the machine is: if the server believed the empty file, it took the warning back.
         assert len(server.find("connection.revoked", conn=conn)) == len(server.find("connection.reinstated", conn=conn))
         terminal.ask("still here", "still here.*still here")
 
@@ -54,7 +54,7 @@ def test_a_file_that_is_written_cuts_off_nobody(
 def test_a_missing_key_file_keeps_nobody_else_out(
     make_server: MakeServer, user_key: KeyPair, make_key: MakeKey, tmp_path: Path
 ) -> None:
-    """A break-glass file that is not there (yet) is passed over at the start, loudly, and counts once it is."""
+    """A break-glass file that does not exist (yet) is skipped with a warning at the start, and counts later."""
     absent, glass = tmp_path / "not yet" / "breakglass.pub", make_key()
     sources = [f"file:{user_key.public}", f"file:{absent}"]
     server = make_server({"keys": {"refresh": "1h"}}, login_settings={"keys": sources})
@@ -76,7 +76,7 @@ def test_a_missing_key_file_keeps_nobody_else_out(
 def test_an_account_cannot_keep_others_out_by_its_own_key_file(
     make_server: MakeServer, user_key: KeyPair, tmp_path: Path, harm: str
 ) -> None:
-    """What somebody has done to a key file of their own stops neither the start nor a reload."""
+    """An account's changes to its own key file can't prevent the start or a reload."""
     own = tmp_path / "own"
     if harm == "a directory":
         own.mkdir()
@@ -95,9 +95,9 @@ def test_an_account_cannot_keep_others_out_by_its_own_key_file(
 def test_a_key_that_is_back_in_time_ends_nothing(
     make_server: MakeServer, user_key: KeyPair, make_key: MakeKey, tmp_path: Path
 ) -> None:
-    """A key that was away for a moment is looked up again before its connection ends: terminal and listener go on.
+    """A key that was missing for a moment is looked up again before its connection ends: terminal and listener go on.
 
-    One that stays away ends it.
+    A key that stays away ends the connection.
     """
     keys, other = tmp_path / "keys", make_key()
     stranger = make_key()
@@ -114,7 +114,7 @@ def test_a_key_that_is_back_in_time_ends_nothing(
             assert dropped.recv(1) == b""
         keys.write_text(both)
         back = server.wait_for("connection.reinstated", conn=conn)
-        assert moment(back) - moment(revoked) > 9.5  # nobody else had the file read
+        assert moment(back) - moment(revoked) > 9.5  # nobody else's login made the server read the file
         assert back["identity"] == revoked["identity"]
         assert master.run("exit 3").status == 3
         with dial(("127.0.0.1", visited)) as visitor:
@@ -129,7 +129,7 @@ def test_a_key_that_is_back_in_time_ends_nothing(
 
 @pytest.mark.slow
 def test_one_empty_answer_ends_no_session(make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair) -> None:
-    """A server that answers once with nothing keeps new logins out for seconds, and puts nobody out who is on."""
+    """A source that answers once with an empty list delays new logins by seconds, and ends no session."""
     github.script("example", lines_of(user_key))
     server = make_asking(revalidate="0s")
     client = Client(server, user_key.private)
@@ -150,7 +150,7 @@ def test_one_empty_answer_ends_no_session(make_asking: MakeAsking, github: fake.
 def test_an_empty_answer_and_then_none_ends_no_session(
     make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair
 ) -> None:
-    """A server that answers with nothing as it goes down puts nobody out until it has said so twice."""
+    """A source that answers with an empty list while it goes down ends no session until it has done so twice."""
     github.script("example", lines_of(user_key))
     server = make_asking(revalidate="0s")
     client = Client(server, user_key.private)
@@ -161,7 +161,7 @@ def test_an_empty_answer_and_then_none_ends_no_session(
         client.run("true")
         revoked = server.wait_for("connection.revoked", conn=conn)
         failed = server.wait_for("keys.failed", count=3, reason="the server answered 503 (Service Unavailable)")
-        assert moment(failed) - moment(revoked) > 9.5  # one at the second look, the next ones when the time was over
+        assert moment(failed) - moment(revoked) > 9.5  # one failure at the second look, the next at the end of the time
         terminal.ask("still here", "still here.*still here")
         github.script("example", fake.empty())
         closed = server.wait_for("connection.closed", conn=conn)
@@ -171,7 +171,7 @@ def test_an_empty_answer_and_then_none_ends_no_session(
 def test_an_agent_waits_once_while_github_hangs(
     make_asking: MakeAsking, github: fake.FakeGitHub, user_key: KeyPair
 ) -> None:
-    """The first login after a start with a copy, by the last of forty keys, waits for two seconds in all."""
+    """The first login after a start from a copy, by the last of forty keys, waits for two seconds in all."""
     github.script("example", lines_of(user_key), fake.hang())
     server = make_asking(timeout="60s", limits={"auth_attempts": 100, "login_grace": "10m"})
     assert server.stop() == 0
@@ -187,5 +187,5 @@ def test_an_agent_waits_once_while_github_hangs(
             assert (await client.hear(USERAUTH_SUCCESS))[0] == USERAUTH_SUCCESS
             return time.monotonic() - began
 
-    assert asyncio.run(log_in()) < 2 + AT_ONCE  # forty times two seconds otherwise
+    assert asyncio.run(log_in()) < 2 + AT_ONCE  # a wait for each key would take forty times two seconds
     github.wait_for_requests("example", 2)

@@ -1,4 +1,4 @@
-"""Signals both ways: what a process died of, and what a client sends it. asyncssh says what OpenSSH's client can't."""
+"""Signals in both directions: a death by signal, and a client's requests, which asyncssh sends but OpenSSH can't."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ ExitSignal = tuple[str, bool, str, str]
 
 
 def converse(client: Client, talk: Callable[[asyncssh.SSHClientConnection], Awaitable[T]]) -> T:
-    """What `talk` returns, given a connection."""
+    """Run `talk` with a connection, and return its result."""
 
     async def run() -> T:
         async with asyncio.timeout(3 * PATIENCE), client.connect() as connection:
@@ -32,7 +32,7 @@ def test_death_by_signal_is_reported_by_name(client: Client, name: str) -> None:
     """Protects exit-signal: every signal of RFC 4254 comes back under its own name, and without an exit status."""
 
     async def talk(connection: asyncssh.SSHClientConnection) -> ExitSignal | None:
-        # dash, because bash keeps some signals for itself; no core file, wherever the machine puts them.
+        # dash, because bash handles some signals itself; no core file, wherever the machine would put it.
         result = await connection.run(f"ulimit -c 0; exec sh -c 'kill -{name} $$; sleep 5'", timeout=PATIENCE)
         return result.exit_signal
 
@@ -44,7 +44,7 @@ def test_death_by_signal_is_reported_by_name(client: Client, name: str) -> None:
 # 35 is a real-time signal: Python has no name for it.
 @pytest.mark.parametrize("name", ["XCPU", "35", "64"])
 def test_other_signals_are_reported_too(client: Client, name: str) -> None:
-    """Protects a death by a signal that RFC 4254 has no name for: it gets one in sshd's form, and is no exit."""
+    """Protects a death by a signal without a name in RFC 4254: it gets a name in sshd's form, and no exit status."""
 
     async def talk(connection: asyncssh.SSHClientConnection) -> ExitSignal | None:
         result = await connection.run(f"exec sh -c 'kill -{name} $$; sleep 5'", timeout=PATIENCE)
@@ -56,18 +56,18 @@ def test_other_signals_are_reported_too(client: Client, name: str) -> None:
 
 
 def test_client_ends_with_255_after_a_signal(client: Client) -> None:
-    """Protects `ssh host 'kill -9 $$'`: OpenSSH's client then ends with 255, and the connection is not what failed."""
+    """Protects `ssh host 'kill -9 $$'`: OpenSSH's client then ends with 255, though the connection did not fail."""
     result = client.run("kill -9 $$")
     assert (result.status, result.stdout, result.stderr) == (255, b"", b"")
 
 
 def test_death_of_a_child_is_the_shells_business(client: Client) -> None:
-    """Protects the difference between a process that was killed and a shell that says so by 128 + n."""
+    """Protects the difference between a process that was killed and a shell that reports it as status 128 + n."""
     assert client.run("sh -c 'kill -9 $$'; exit $?").status == 137
 
 
 def test_death_by_signal_in_a_terminal(client: Client) -> None:
-    """Protects the same with a pty, whose end is found out in another way."""
+    """Protects the same with a pty, where the end is detected in another way."""
     assert client.run("kill -TERM $$", "-tt").status == 255
 
 
@@ -98,7 +98,7 @@ def test_signal_request_reaches_the_whole_group(client: Client) -> None:
 
 
 def test_unknown_signal_harms_nobody(client: Client) -> None:
-    """Protects the session from a signal name that there is not, or that would reach others."""
+    """Protects the session from unknown signal names, and from names that would reach other processes."""
 
     async def talk(connection: asyncssh.SSHClientConnection) -> int | None:
         process = await connection.create_process("echo go; read line; exit 7")
@@ -112,7 +112,7 @@ def test_unknown_signal_harms_nobody(client: Client) -> None:
 
 
 def test_break_request_interrupts_a_terminal(client: Client) -> None:
-    """Protects the `break` request (RFC 4335) from being an error: a pty has none, and the session goes on."""
+    """Protects the session from a `break` request (RFC 4335): a pty has no break, and the session goes on."""
 
     async def talk(connection: asyncssh.SSHClientConnection) -> int | None:
         process = await connection.create_process("echo go; read line; exit 6", term_type="xterm")
@@ -125,12 +125,12 @@ def test_break_request_interrupts_a_terminal(client: Client) -> None:
 
 
 def test_signal_after_the_end_is_harmless(client: Client) -> None:
-    """Protects whoever has got the process's number next: a signal for what has ended goes nowhere."""
+    """Protects a process that reuses the number: a signal for a session that has ended reaches nobody."""
 
     async def talk(connection: asyncssh.SSHClientConnection) -> int | None:
         process = await connection.create_process("exit 0")
         await process.wait(timeout=PATIENCE)
-        with contextlib.suppress(OSError):  # the channel is closed already, which is how it should be
+        with contextlib.suppress(OSError):  # the channel is already closed, as it should be
             process.send_signal("KILL")
         return (await connection.run("exit 5", timeout=PATIENCE)).exit_status
 
@@ -138,7 +138,7 @@ def test_signal_after_the_end_is_harmless(client: Client) -> None:
 
 
 def test_exit_status_comes_before_the_close(client: Client) -> None:
-    """Protects clients that look at the exit status when the channel closes: a hundred short commands all have one."""
+    """Protects clients that expect the exit status before the channel's close: a hundred short commands all get it."""
 
     async def talk(connection: asyncssh.SSHClientConnection) -> list[int | None]:
         return [(await connection.run(f"exit {number}", timeout=PATIENCE)).exit_status for number in range(100)]
@@ -147,7 +147,7 @@ def test_exit_status_comes_before_the_close(client: Client) -> None:
 
 
 def test_many_sessions_at_once(client: Client) -> None:
-    """Protects Zed and VS Code, which open sessions side by side: 40 at once on one connection, nothing mixed up."""
+    """Protects Zed and VS Code, which open sessions in parallel: 40 at once on one connection are not mixed up."""
 
     async def talk(connection: asyncssh.SSHClientConnection) -> list[str]:
         results = await asyncio.gather(

@@ -1,7 +1,6 @@
-"""Sleeping without a hypervisor: a connection starts the server, which leaves when idle, and the next starts it again.
+"""Sleeping without a hypervisor: a connection starts the server, which exits when idle, and the next starts it again.
 
-Who holds the socket meanwhile is the test, or systemd's own systemd-socket-activate; a service manager as such can't be
-had in a test.
+Meanwhile the test holds the socket, or systemd's own systemd-socket-activate; a test can't run a service manager.
 """
 
 import pwd
@@ -20,14 +19,14 @@ from tests.support.server import Server, Settings
 from tests.support.waiting import PATIENCE
 
 FIRST = ("-o", "StrictHostKeyChecking=accept-new")
-"""For a client that comes before there is a host key."""
+"""For a client that comes before the host key exists."""
 
 MakeActivated = Callable[..., Activated]
 
 
 @pytest.fixture
 def make_activated(tmp_path: Path, account: pwd.struct_passwd, user_key: KeyPair) -> Iterator[MakeActivated]:
-    """Makes a server that has not been started, and its socket: `make_activated({"idle": {"timeout": "1s"}})`."""
+    """Makes a server that is not started yet, and its socket: `make_activated({"idle": {"timeout": "1s"}})`."""
     made: list[Activated] = []
 
     def make(settings: Settings | None = None, *, sock: socket.socket | None = None) -> Activated:
@@ -44,14 +43,14 @@ def make_activated(tmp_path: Path, account: pwd.struct_passwd, user_key: KeyPair
 
 
 def served(client: subprocess.Popen[bytes]) -> str:
-    """What `client` was told, which has to be all that it asked for."""
+    """The client's output; the client has to succeed."""
     stdout, stderr = client.communicate(timeout=PATIENCE)
     assert client.returncode == 0, stderr
     return stdout.decode()
 
 
 def test_each_connection_wakes_the_server_and_is_served(make_activated: MakeActivated, user_key: KeyPair) -> None:
-    """Protects sleep without a hypervisor: who wakes the server is served; idle, it leaves, to be woken again."""
+    """Protects sleep without a hypervisor: the client that wakes the server is served; idle, the server exits again."""
     server = make_activated({"idle": {"timeout": "1s"}})
     client = Client(server, user_key.private)
     for options in (FIRST, ()):
@@ -68,7 +67,7 @@ def test_each_connection_wakes_the_server_and_is_served(make_activated: MakeActi
 
 
 def test_who_comes_during_a_stop_waits_for_the_next_server(make_activated: MakeActivated, user_key: KeyPair) -> None:
-    """Protects clients at a restart: the socket is never shut, so who connects then is not refused but served later."""
+    """Protects clients at a restart: the socket stays open, so their connections are not refused but served later."""
     server = make_activated({"stop": {"drain": "1s"}})
     client = Client(server, user_key.private)
     stubborn = client.popen("trap '' HUP TERM; echo on; while :; do sleep 0.1; done", *FIRST)
@@ -88,7 +87,7 @@ def test_who_comes_during_a_stop_waits_for_the_next_server(make_activated: MakeA
 
 
 def test_each_of_several_sockets_is_served(make_activated: MakeActivated, user_key: KeyPair) -> None:
-    """Protects a unit with several `ListenStream=` lines: a connection at each is served, and none of them is shut."""
+    """Protects a unit with several `ListenStream=` lines: each socket serves a connection, and all stay open."""
     server = make_activated({"idle": {"timeout": "1s"}})
     with socket.create_server(("127.0.0.1", 0)) as other:
         server.others = (other,)
@@ -104,7 +103,7 @@ def test_each_of_several_sockets_is_served(make_activated: MakeActivated, user_k
 
 
 def test_sessions_see_nothing_of_the_socket(make_activated: MakeActivated, user_key: KeyPair) -> None:
-    """Protects the socket from users: neither it nor a variable that speaks of it gets into a session."""
+    """Protects the socket from users: sessions get neither the socket nor the variables about it."""
     server = make_activated()
     server.start()
     shown = Client(server, user_key.private).output("env; ls -l /proc/self/fd; echo /proc/self/fd/*")
@@ -121,7 +120,7 @@ def test_sessions_see_nothing_of_the_socket(make_activated: MakeActivated, user_
     ],
 )
 def test_a_socket_that_will_not_do_is_named(make_activated: MakeActivated, kind: socket.SocketKind, says: str) -> None:
-    """Protects who wrote the unit: the server ends at once, with exit code 2 and what to change, and binds nothing."""
+    """Protects the author of a unit: the server exits with code 2 and says what to change, without binding anything."""
     server = make_activated(sock=socket.socket(socket.AF_INET, kind))
     server.launch()
     assert server.wait() == 2
@@ -134,7 +133,7 @@ def test_a_socket_that_will_not_do_is_named(make_activated: MakeActivated, kind:
 def test_systemd_starts_it(make_activated: MakeActivated, user_key: KeyPair) -> None:
     """Protects the protocol as systemd speaks it: a login through systemd-socket-activate, and the exit when idle."""
     server = make_activated({"idle": {"timeout": "1s"}})
-    server.listening.close()  # the port is systemd's now
+    server.listening.close()  # systemd has the port now
     program = "systemd-socket-activate"
     server.launch_by(program, "--listen", f"127.0.0.1:{server.port}", "--fdname=ssh")
     server.wait_for_stderr("Listening on")
@@ -146,7 +145,7 @@ def test_systemd_starts_it(make_activated: MakeActivated, user_key: KeyPair) -> 
 
 
 def test_a_service_has_no_home(make_server: Callable[..., Server], user_key: KeyPair) -> None:
-    """systemd gives a service of the machine's no HOME: somebody can log in all the same."""
+    """systemd gives a service of the machine no HOME: logins work all the same."""
     server = make_server(start=False)
     server.wrapper = ["env", "-u", "HOME"]
     server.start()

@@ -1,4 +1,4 @@
-"""Settings that people bring along from sshd_config: Banner, ExposeAuthInfo, RekeyLimit; with the real ssh."""
+"""Settings that people know from sshd_config: Banner, ExposeAuthInfo, RekeyLimit; with the real ssh."""
 
 import subprocess
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.support.waiting import PATIENCE, until
 
 @pytest.fixture
 def banner_file(tmp_path: Path) -> Path:
-    """The file that the server's banner is in."""
+    """The file with the server's banner."""
     path = tmp_path / "issue.net"
     path.write_text("Authorised use only.\nÄußerst vertraulich.")
     return path
@@ -22,13 +22,13 @@ def banner_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(make_server: MakeServer, banner_file: Path) -> Server:
-    """A server with all of them."""
+    """A server with all of these settings."""
     session = {"expose_auth_info": True, "rekey_bytes": "64KiB", "rekey_time": "off"}
     return make_server({"listen": {"banner": f"file:{banner_file}"}, "session": session})
 
 
 def test_the_banner(server: Server, user_key: KeyPair, banner_file: Path) -> None:
-    """Protects who has to show a notice: ssh shows it before the login, to strangers too, and new after SIGHUP."""
+    """Protects operators who must show a notice: ssh shows it before the login, to strangers too; SIGHUP renews it."""
     client = Client(server, user_key.private)
     whole = "Authorised use only.\nÄußerst vertraulich.\n".encode()
     result = client.run("echo in", environ={"LC_ALL": "C.UTF-8"})
@@ -47,7 +47,7 @@ def test_the_banner(server: Server, user_key: KeyPair, banner_file: Path) -> Non
 
 
 def test_how_somebody_has_authenticated(server: Server, user_key: KeyPair) -> None:
-    """Protects scripts that look at the key: the file is sshd's, the account's alone, and goes."""
+    """Protects scripts that look at the key: the file has sshd's format, belongs to the account, and is removed."""
     key = " ".join(user_key.public.read_text().split()[:2])
     ssh = Client(server, user_key.private).popen(
         'cat "$SSH_USER_AUTH"; stat -c %a "$SSH_USER_AUTH"; echo "$SSH_USER_AUTH"; cat', "-q"
@@ -63,7 +63,7 @@ def test_how_somebody_has_authenticated(server: Server, user_key: KeyPair) -> No
 
 
 def test_a_certificate_is_told_whole(server: Server, user_key: KeyPair, tmp_path: Path) -> None:
-    """Protects scripts that look at a certificate: it is the certificate that the file has, as with sshd."""
+    """Protects scripts that look at a certificate: the file has the certificate itself, as with sshd."""
     config = Config(server)
     authority = tmp_path / "ca.pub"
     authority.write_text(user_key.public.read_text())
@@ -79,15 +79,15 @@ def test_a_certificate_is_told_whole(server: Server, user_key: KeyPair, tmp_path
 
 @pytest.mark.parametrize("command", ["cat >/dev/null", "head -c 400000 /dev/zero"], ids=["up", "down"])
 def test_new_keys_either_way(server: Server, user_key: KeyPair, command: str) -> None:
-    """Protects whoever sets a limit: a client that never asks for new keys gets some, by what either side has sent."""
+    """Protects the limit of RekeyLimit: a client that never rekeys gets new keys, counted by either side's bytes."""
     result = Client(server, user_key.private).run(command, "-v", input=bytes(400_000) if ">" in command else b"")
     assert result.status == 0
-    # How many more than the first one depends on how much is under way when the server asks.
+    # How many more follow the first one depends on how much is on its way when the server requests them.
     assert result.stderr.count(b"SSH2_MSG_KEXINIT received") >= 2
 
 
 def test_new_keys_after_a_time(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects whoever sets a time: a quiet session gets new keys when something is said again."""
+    """Protects the time of RekeyLimit: a quiet session gets new keys with its next data."""
     client = Client(make_server({"session": {"rekey_time": "200ms"}}), user_key.private)
     result = client.run("sleep 0.3; echo said", "-v")
     assert (result.status, result.stdout) == (0, b"said\n")
@@ -95,5 +95,5 @@ def test_new_keys_after_a_time(make_server: MakeServer, user_key: KeyPair) -> No
 
 
 def test_nothing_of_it_by_default(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects everybody else: there is no banner, and no file."""
+    """Protects the defaults: there is no banner, and no file."""
     assert Client(make_server(), user_key.private).output('echo "${SSH_USER_AUTH-none}"') == "none\n"

@@ -1,4 +1,4 @@
-"""What an idle machine does, with the real server: hooks, a command, and the suspend of Fly.io, refused and granted."""
+"""The stop of an idle machine, with the real server: hooks, a command, and Fly.io's suspend, refused and granted."""
 
 import concurrent.futures
 import json
@@ -25,21 +25,21 @@ from tests.support.server import Server, Settings
 from tests.support.waiting import AT_ONCE, PATIENCE, until
 
 SOON = "200ms"
-"""The idle time of a server that nobody is to log in to."""
+"""The idle time of a server without logins."""
 
 TRIES = 20
-"""Clients that come between the stop and the resume."""
+"""The number of clients that come between the stop and the resume."""
 
 FROZEN_SECONDS = 1.5
-"""How long the stand-in for a suspend lasts: longer than anything that a busy machine does to the clocks."""
+"""How long the simulated suspend lasts: longer than the clocks' deviation on a busy machine."""
 
 
 def freeze(server: Server) -> None:
-    """What a suspend looks like from inside: every process stands still, and time has passed when they go on."""
-    os.kill(server.pid, signal.SIGSTOP)  # first: it is the one that starts others
+    """Simulate a suspend as seen from inside: every process stands still, and time has passed when they go on."""
+    os.kill(server.pid, signal.SIGSTOP)  # first, since this process starts others
     family = [process.pid for process in processes.descendants(server.pid)]
     for pid in family:
-        with suppress(ProcessLookupError):  # it has just ended by itself
+        with suppress(ProcessLookupError):  # it has just ended on its own
             os.kill(pid, signal.SIGSTOP)
     thawed = time.monotonic() + FROZEN_SECONDS
     until(lambda: time.monotonic() >= thawed, what="end of the suspend")
@@ -51,32 +51,32 @@ def freeze(server: Server) -> None:
 def suspending(api: FakeFlyApi, timeout: str = SOON) -> Settings:
     """The settings of a server that suspends its machine.
 
-    With a port of its own choice: one that the kernel chose would be another one after the door was shut.
+    The port is fixed: a port that the kernel chose would change when the listener is opened again.
     """
     stop = {"action": "suspend", "fly_api": api.path}
     return {"listen": {"port": free_port()}, "stop": stop, "idle": {"timeout": timeout}}
 
 
 def steps(server: Server) -> list[tuple[str, str]]:
-    """The steps of the stop, and how they went. That a disk was slow, on a busy machine, is left out."""
+    """The steps of the stop, and their results. A report of a slow disk, as on a busy machine, is left out."""
     told = [(event["step"], event["outcome"]) for event in server.find("stop.step")]
     return [(step, outcome) for step, outcome in told if outcome != "the disk is slow"]
 
 
 def stops(server: Server) -> list[dict[str, Any]]:
-    """What is remembered of the stops."""
+    """The recorded history of stops."""
     remembered: list[dict[str, Any]] = json.loads((server.keys_dir / "fetched" / "stops.json").read_text())
     return remembered
 
 
 def ask(server: Server, *words: str) -> "subprocess.CompletedProcess[str]":
-    """What is answered to somebody on the machine."""
+    """The result of a `pyssh-gateway` command on the machine."""
     command = [sys.executable, "-m", "pyssh_gateway", *words, "--config", str(server.config)]
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE)
 
 
 def hold(server: Server) -> "subprocess.CompletedProcess[str]":
-    """What is answered to somebody on the machine who wants it up."""
+    """The result of a `hold` command on the machine."""
     return ask(server, "hold", "1h", "a build")
 
 
@@ -84,7 +84,7 @@ def hold(server: Server) -> "subprocess.CompletedProcess[str]":
 
 
 def test_a_suspended_machine_goes_on_where_it_was(make_server: MakeServer, user_key: KeyPair, tmp_path: Path) -> None:
-    """Protects tmux and builds: the same processes serve after the resume, with a new deadline, and suspend again."""
+    """Protects tmux and builds: the same processes go on after the resume, with a new deadline, and suspend again."""
     with FakeFlyApi(tmp_path / "api", fly_api.accepted()) as api:
         settings = suspending(api, "2s")
         settings["idle"]["boot_grace"] = "1m"
@@ -113,7 +113,7 @@ def test_a_suspended_machine_goes_on_where_it_was(make_server: MakeServer, user_
 def test_a_crash_after_a_resume_does_not_lengthen_the_time_awake(
     make_server: MakeServer, user_key: KeyPair, tmp_path: Path
 ) -> None:
-    """Protects the history and `why`: the machine is awake since the resume, whichever server process says so."""
+    """Protects the history and `why`: after a crash the machine still counts as awake since the resume."""
     with FakeFlyApi(tmp_path / "api", fly_api.accepted()) as api:
         settings = suspending(api, "1s")
         settings["idle"]["boot_grace"] = "1m"
@@ -134,7 +134,7 @@ def test_a_crash_after_a_resume_does_not_lengthen_the_time_awake(
 
 
 def test_a_resume_is_waited_for_like_a_start(make_server: MakeServer, user_key: KeyPair, tmp_path: Path) -> None:
-    """Protects whoever wakes the machine, and the bill: `boot_grace` applies, though somebody was there before."""
+    """Protects a client that wakes the machine, and the bill: `boot_grace` applies, though somebody was on before."""
     with FakeFlyApi(tmp_path / "api", fly_api.accepted()) as api:
         settings = suspending(api, "1s")
         settings["idle"]["boot_grace"] = "1m"
@@ -161,7 +161,7 @@ def test_a_resume_is_waited_for_like_a_start(make_server: MakeServer, user_key: 
 def test_a_refused_suspend_is_an_exit(
     make_server: MakeServer, tmp_path: Path, answer: fly_api.Answer, reason: str
 ) -> None:
-    """Protects the bill: Fly says no, the log says why, and the server ends with exit code 0 all the same."""
+    """Protects the bill: if Fly refuses, the log says why, and the server still ends with exit code 0."""
     with FakeFlyApi(tmp_path / "api", answer) as api:
         server = make_server(suspending(api), environ=api.environ)
         assert server.wait() == 0
@@ -170,7 +170,7 @@ def test_a_refused_suspend_is_an_exit(
 
 
 def test_a_suspend_without_an_answer_is_an_exit(make_server: MakeServer, tmp_path: Path) -> None:
-    """Protects a deploy during a suspend that hangs: the signal ends the waiting, and the stop is a signal's."""
+    """Protects a deploy during a suspend that hangs: the signal ends the wait, and the stop counts as the signal's."""
     with FakeFlyApi(tmp_path / "api", fly_api.hang()) as api:
         server = make_server(suspending(api), environ=api.environ)
         api.wait_for_requests(1)
@@ -182,7 +182,7 @@ def test_a_suspend_without_an_answer_is_an_exit(make_server: MakeServer, tmp_pat
 
 
 def test_a_signal_before_the_request_means_that_there_is_none(make_server: MakeServer, tmp_path: Path) -> None:
-    """Protects a deploy from a machine that falls asleep in it: once the signal is there, Fly is not asked."""
+    """Protects a deploy from a machine that falls asleep during it: after the signal Fly is not asked."""
     with FakeFlyApi(tmp_path / "api", fly_api.accepted()) as api:
         settings = suspending(api)
         settings["stop"] |= {"hooks": ["sleep 314"], "hook_timeout": "60s", "drain": "0.5s"}
@@ -196,7 +196,7 @@ def test_a_signal_before_the_request_means_that_there_is_none(make_server: MakeS
 def test_a_hold_at_the_last_moment_keeps_the_machine_up(
     make_server: MakeServer, user_key: KeyPair, tmp_path: Path
 ) -> None:
-    """Protects whoever was told that it is held: the stop is called off, and clients are let in again."""
+    """Protects a person whose hold was granted: the stop is called off, and clients are let in again."""
     with FakeFlyApi(tmp_path / "api", fly_api.accepted()) as api:
         settings = suspending(api)
         settings["stop"] |= {"hooks": [f"until test -e {tmp_path}/held; do sleep 0.05; done"]}
@@ -212,9 +212,9 @@ def test_a_hold_at_the_last_moment_keeps_the_machine_up(
 
 
 def test_a_hold_that_comes_too_late_is_refused(make_server: MakeServer, tmp_path: Path) -> None:
-    """Protects a build from a promise that can't be kept: once Fly has been asked, holds are refused, and that is said.
+    """Protects a build from a promise that can't be kept: once Fly has been asked, holds are refused with the reason.
 
-    A server that nobody answers stops after some time, a machine that is frozen sleeps: neither looks at holds.
+    Without an answer the server stops after some time, and a frozen machine sleeps: neither regards holds.
     """
     with FakeFlyApi(tmp_path / "api", fly_api.hang()) as api:
         server = make_server(suspending(api), environ=api.environ)
@@ -229,7 +229,7 @@ def test_a_hold_that_comes_too_late_is_refused(make_server: MakeServer, tmp_path
 def test_a_hold_counts_again_when_the_machine_did_not_sleep(
     make_server: MakeServer, user_key: KeyPair, tmp_path: Path
 ) -> None:
-    """Protects whoever is told that it is held: when the door has been opened again, a hold keeps the machine up."""
+    """Protects a person whose hold was granted: once clients are let in again, a hold keeps the machine up."""
     with FakeFlyApi(tmp_path / "api", fly_api.accepted()) as api:
         server = make_server(suspending(api), environ=api.environ)
         server.wait_for("stop.step", step="suspend", outcome="ok")
@@ -242,7 +242,7 @@ def test_a_hold_counts_again_when_the_machine_did_not_sleep(
 
 
 def test_elsewhere_suspend_is_an_exit(make_server: MakeServer) -> None:
-    """Protects a configuration that is used off Fly: it is said at the start and in the log, and the server ends."""
+    """Protects a configuration for Fly that is used elsewhere: the start and the log say so, and the server ends."""
     settings = {"stop": {"action": "suspend"}, "idle": {"timeout": SOON}}
     server = make_server(settings, environ={"FLY_APP_NAME": "", "FLY_MACHINE_ID": ""})
     assert "FLY_APP_NAME is not set" in server.stderr
@@ -253,7 +253,7 @@ def test_elsewhere_suspend_is_an_exit(make_server: MakeServer) -> None:
 def test_whoever_is_on_is_seen_off_before_the_suspend(
     make_server: MakeServer, user_key: KeyPair, tmp_path: Path
 ) -> None:
-    """Protects a terminal that was left open: it is told, and closed before hooks run and Fly is asked."""
+    """Protects a terminal that was left open: it is told, and closed before the hooks run and Fly is asked."""
     with FakeFlyApi(tmp_path / "api", fly_api.accepted()) as api:
         settings = suspending(api, "1s")
         settings["idle"] |= {"boot_grace": "1m", "client_idle": "1s"}
@@ -269,9 +269,9 @@ def test_whoever_is_on_is_seen_off_before_the_suspend(
 
 
 def test_clients_at_the_moment_of_the_suspend(make_server: MakeServer, user_key: KeyPair, tmp_path: Path) -> None:
-    """Protects against half-open shells there, too: each is refused, or served whole, from the stop to the resume.
+    """Protects against half-open shells here, too: from stop to resume each client is refused, or served fully.
 
-    The machine is not frozen here, so the door opens by itself, and whoever comes then has woken it.
+    The machine is not frozen here, so the listener opens by itself, and the next client has woken the machine.
     """
 
     def attempt(number: int) -> tuple[str, float]:
@@ -302,7 +302,7 @@ def test_clients_at_the_moment_of_the_suspend(make_server: MakeServer, user_key:
 
 
 def test_hooks_run_when_everybody_is_gone(make_server: MakeServer, user_key: KeyPair, tmp_path: Path) -> None:
-    """Protects what hooks are for: they see what sessions wrote last, as who started the server; failures are told."""
+    """Protects the purpose of hooks: they see the sessions' last writes, as the server's user; failures are logged."""
     seen = tmp_path / "seen"
     settings = {
         "stop": {"hooks": [f"id -u >{seen}", "echo no space >&2; exit 5"]},
@@ -317,7 +317,7 @@ def test_hooks_run_when_everybody_is_gone(make_server: MakeServer, user_key: Key
 
 
 def test_hooks_do_not_get_the_servers_secrets(make_server: MakeServer, tmp_path: Path) -> None:
-    """Protects a token in the environment: hooks have what describes the machine, and none of our own settings."""
+    """Protects a token in the environment: hooks get the variables about the machine, and none of our settings."""
     seen = tmp_path / "seen"
     environ = {"PYSSH_GATEWAY_KEYS__GITHUB_TOKEN": "secret", "FLY_APP_NAME": "my-box"}
     server = make_server({"stop": {"hooks": [f"env >{seen}"]}}, environ=environ)
@@ -329,7 +329,7 @@ def test_hooks_do_not_get_the_servers_secrets(make_server: MakeServer, tmp_path:
 def test_after_a_signal_all_fits_into_the_drain_time(
     make_server: MakeServer, user_key: KeyPair, tmp_path: Path
 ) -> None:
-    """Protects from the platform's kill: a stubborn session and a hanging hook together end in time, and are told."""
+    """Protects against the platform's kill: a stubborn session and a hanging hook end in time, and are logged."""
     seen = tmp_path / "seen"
     hooks = [f"echo ran >{seen}", "sleep 314"]
     server = make_server({"stop": {"drain": "2s", "hooks": hooks, "hook_timeout": "60s"}})
@@ -360,7 +360,7 @@ def test_a_signal_hurries_the_hooks_of_an_idle_stop(make_server: MakeServer) -> 
 
 
 def test_the_disconnect_message_says_why(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects whoever has no terminal: ssh shows them the reason that the server gives."""
+    """Protects people without a terminal: ssh shows them the server's reason for the disconnect."""
     server = make_server({"stop": {"drain": "0s"}})
     ssh = Client(server, user_key.private).popen(None, "-N")
     server.wait_for("connection.authenticated")
@@ -370,7 +370,7 @@ def test_the_disconnect_message_says_why(make_server: MakeServer, user_key: KeyP
 
 
 def test_the_command_is_run_and_the_server_ends(make_server: MakeServer, tmp_path: Path) -> None:
-    """Protects machines that have to be switched off: the command runs after the hooks; if it fails, we end as well."""
+    """Protects machines that must switch off: the command runs after the hooks; if it fails, the server ends, too."""
     order = tmp_path / "order"
     command = f"echo off >>{order}; echo not allowed; exit 1"
     stop = {"action": "command", "command": command, "hooks": [f"echo hook >>{order}"]}
@@ -382,7 +382,7 @@ def test_the_command_is_run_and_the_server_ends(make_server: MakeServer, tmp_pat
 
 
 def test_a_signal_runs_the_hooks_and_no_command(make_server: MakeServer, tmp_path: Path) -> None:
-    """Protects a deploy from a machine that is switched off: after a signal the platform has decided already."""
+    """Protects a deploy from a machine that is switched off: after a signal the platform itself stops the machine."""
     order = tmp_path / "order"
     stop = {"action": "command", "command": f"echo off >>{order}", "hooks": [f"echo hook >>{order}"]}
     server = make_server({"stop": stop})
@@ -392,7 +392,7 @@ def test_a_signal_runs_the_hooks_and_no_command(make_server: MakeServer, tmp_pat
 
 
 def test_a_command_has_to_be_there(make_server: MakeServer) -> None:
-    """Protects from a machine that never goes off: action "command" without one is refused at the start."""
+    """Protects against a machine that never switches off: action "command" without a command prevents the start."""
     server = make_server({"stop": {"action": "command"}}, start=False)
     server.launch()
     assert server.wait() == 2

@@ -1,4 +1,4 @@
-"""How the server leaves: by signal, and not at all when its network side crashes."""
+"""How the server exits: by signal, and not at all when its network side crashes."""
 
 import os
 import signal
@@ -16,15 +16,15 @@ from tests.support.waiting import AT_ONCE, PATIENCE, until
 ATTEMPTS = 2
 
 BACK_SECONDS = 1.0
-"""What is promised: within this time of a crash the next gateway serves."""
+"""The promise: within this time after a crash the next gateway serves."""
 
 CRASHES = 4
-"""Not as many as make the spawner give up."""
+"""Fewer crashes than make the spawner give up."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_stops_an_unused_server_at_once(make_server: MakeServer, number: int) -> None:
-    """Protects a platform's stop: exit code 0, without waiting for anything, and with the last event in the log."""
+    """Protects a platform's stop: exit code 0, at once, and with the last event in the log."""
     server = make_server({"stop": {"drain": "1m"}})
     began = time.monotonic()
     server.signal(number)
@@ -35,7 +35,7 @@ def test_signal_stops_an_unused_server_at_once(make_server: MakeServer, number: 
 
 
 def test_terminals_are_told_and_hung_up(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects the person at a terminal: they read why it ends, and their programs get SIGHUP and time to save."""
+    """Protects a person at a terminal: they read the reason, and their programs get SIGHUP and time to save."""
     server = make_server({"stop": {"drain": "1m"}})
     client = Client(server, user_key.private)
     with client.terminal("trap 'echo saved; exit 3' HUP; echo p=$$; while :; do sleep 0.05; done") as terminal:
@@ -51,7 +51,7 @@ def test_terminals_are_told_and_hung_up(make_server: MakeServer, user_key: KeyPa
 
 
 def test_shell_at_its_prompt_ends(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects the everyday stop: an idle interactive shell is hung up, and not waited out; exit code 0."""
+    """Protects the everyday stop: an idle interactive shell is hung up, and not waited for; exit code 0."""
 
     def stop() -> float:
         server = make_server({"stop": {"drain": "20s"}})
@@ -65,12 +65,12 @@ def test_shell_at_its_prompt_ends(make_server: MakeServer, user_key: KeyPair) ->
         until(lambda: not processes.is_running(pid), what="end of the shell")
         return taken
 
-    # Once in hundreds of times bash misses a signal that comes between its looking for one and its sleeping.
+    # Once in hundreds of times bash misses a signal that comes between its check for one and its sleep.
     assert any(stop() < AT_ONCE for _ in range(ATTEMPTS))
 
 
 def test_stubborn_process_does_not_hold_the_stop(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects the platform's kill timeout: who ignores SIGHUP is waited for no longer than the drain time."""
+    """Protects the platform's kill timeout: a program that ignores SIGHUP is waited for only until the drain time."""
     server = make_server({"stop": {"drain": "1s"}})
     client = Client(server, user_key.private)
     with client.terminal("trap '' HUP TERM; echo p=$$; while :; do sleep 0.1; done") as terminal:
@@ -95,7 +95,7 @@ def test_command_may_finish_within_the_drain_time(make_server: MakeServer, user_
 
 
 def test_newcomers_are_refused_while_it_stops(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects against logins into a server that is leaving: refused at once, never left hanging."""
+    """Protects against logins into a server that is stopping: they are refused at once, and do not hang."""
     server = make_server({"stop": {"drain": "1m"}})
     client = Client(server, user_key.private)
     ssh = client.popen("echo go; cat")
@@ -111,7 +111,7 @@ def test_newcomers_are_refused_while_it_stops(make_server: MakeServer, user_key:
 
 
 def test_second_signal_stops_at_once(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects the person who presses Ctrl-C twice: the second does not wait for anybody."""
+    """Protects a person who presses Ctrl-C twice: after the second the server does not wait for anybody."""
     server = make_server({"stop": {"drain": "1m"}})
     client = Client(server, user_key.private)
     with client.terminal("trap '' HUP; echo p=$$; while :; do sleep 0.1; done") as terminal:
@@ -119,7 +119,7 @@ def test_second_signal_stops_at_once(make_server: MakeServer, user_key: KeyPair)
         server.signal(signal.SIGTERM)
         server.wait_for("server.stopping")
         first = time.monotonic()
-        # What comes within this time counts as the same wish; there is nothing to be seen when it is over.
+        # A second signal within this time counts as the same request; its end has no event to wait for.
         until(lambda: time.monotonic() > first + SAME_SIGNAL_SECONDS, what="end of the first signal's time")
         began = time.monotonic()
         server.signal(signal.SIGTERM)
@@ -129,7 +129,7 @@ def test_second_signal_stops_at_once(make_server: MakeServer, user_key: KeyPair)
 
 
 def test_signal_to_the_whole_group_is_one_wish(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects Ctrl-C under make, where several processes pass the signal on: twice at once is not twice."""
+    """Protects Ctrl-C under make, where several processes pass the signal on: two signals at once count as one."""
     server = make_server()
     ssh = Client(server, user_key.private).popen("echo go; sleep 1; exit 5")
     assert ssh.stdout is not None
@@ -141,7 +141,7 @@ def test_signal_to_the_whole_group_is_one_wish(make_server: MakeServer, user_key
 
 @pytest.mark.alone
 def test_killed_gateway_is_replaced(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects the machine from a crash of the monitor: a new one serves within a second, and no session notices."""
+    """Protects the machine from a crash of the monitor: a new one serves within a second, and sessions go on."""
     server = make_server()
     client = Client(server, user_key.private)
     with client.terminal("echo p=$$; read line; echo got-$line; exit 3") as terminal:
@@ -158,7 +158,7 @@ def test_killed_gateway_is_replaced(make_server: MakeServer, user_key: KeyPair) 
         terminal.ask("still", "got-still")
         assert terminal.wait() == 3
     assert server.wait_for("session.closed", session=session)["exit_status"] == 3
-    # Each is a new try: a machine that does other things may be late, a server that is so always is.
+    # Each crash is a new attempt: a busy machine may be late once, a slow server is late every time.
     taken = []
     for number in range(1, 1 + CRASHES):
         started = server.wait_for("server.started", generation=number + 1)
@@ -178,7 +178,7 @@ def test_gateway_that_keeps_crashing_is_given_up(make_server: MakeServer) -> Non
 
 
 def test_lost_spawner_takes_the_gateway_along(make_server: MakeServer) -> None:
-    """Protects against half a server: without the process that starts shells, the other one leaves as well."""
+    """Protects against half a server: without the spawner, which starts shells, the gateway exits as well."""
     server = make_server()
     server.signal(signal.SIGKILL)
     until(lambda: not processes.is_running(server.gateway_pid), what="end of the gateway")

@@ -1,4 +1,4 @@
-"""What is around the server goes wrong: memory runs out, its spawner is killed, an account is removed while on."""
+"""Failures around the server: memory runs out, its spawner is killed, an account is removed while it is logged in."""
 
 import asyncio
 import json
@@ -23,10 +23,10 @@ from tests.support.waiting import AT_ONCE, PATIENCE, until
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can")
 
 CAP_SYS_RESOURCE = 24
-"""The right to lower oom_score_adj (capabilities(7)), which many containers don't have."""
+"""The capability to lower oom_score_adj (capabilities(7)), which many containers don't have."""
 
 STARTED_WITH = 300
-"""The value that the server of a test is started with: anybody may raise their own."""
+"""The value with which a test starts its server: every process may raise its own."""
 
 
 def oom_score(pid: int) -> int:
@@ -35,7 +35,7 @@ def oom_score(pid: int) -> int:
 
 
 def may_lower() -> bool:
-    """Whether we, and so a server that we start, may lower it."""
+    """Whether this process, and so a server that it starts, may lower it."""
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff")]
     return bool(int(line.split()[1], 16) >> CAP_SYS_RESOURCE & 1)
 
@@ -43,7 +43,7 @@ def may_lower() -> bool:
 def test_the_server_is_not_what_the_kernel_ends_first(
     make_server: MakeServer, user_key: KeyPair, scratch: Path
 ) -> None:
-    """Protects the server when users fill the memory: as sshd's listener, and what it starts has the value it had."""
+    """Protects the server when users fill the memory: like sshd's listener; its children get the original value."""
     written = scratch / "service"
     service = {"name": "one", "command": f"cat /proc/self/oom_score_adj >{written}; exec sleep 1000"}
     own = Path("/proc/self/oom_score_adj")
@@ -67,13 +67,13 @@ def test_the_server_is_not_what_the_kernel_ends_first(
 
 
 def status(server: Server) -> "subprocess.CompletedProcess[str]":
-    """What `pyssh-gateway status` says of the server of this configuration."""
+    """The result of `pyssh-gateway status` for this server's configuration."""
     command = [sys.executable, "-m", "pyssh_gateway", "status", "--config", str(server.config), "--json"]
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=ROOT)
 
 
 def serves(server: Server) -> bool:
-    """Whether that server, and not the one before, answers."""
+    """Whether this server answers, and not the previous one."""
     answer = status(server)
     return answer.returncode == 0 and f'"pid":{server.gateway_pid}' in answer.stdout.replace(" ", "")
 
@@ -88,7 +88,7 @@ def successor(server: Server, *, same_port: bool) -> Server:
 
 @pytest.fixture
 def first(make_server: MakeServer, user_key: KeyPair) -> Server:
-    """A server whose spawner is going to be killed, with time for its sessions when it leaves."""
+    """A server whose spawner the test kills, with time for its sessions to end."""
     server = make_server({"stop": {"drain": "30s"}, "metrics": {"listen": "off"}}, start=False)
     (server.directory / "user.pub").write_bytes(user_key.public.read_bytes())
     first = successor(server, same_port=False)
@@ -97,7 +97,7 @@ def first(make_server: MakeServer, user_key: KeyPair) -> Server:
 
 
 def test_after_a_killed_spawner_the_next_server_is_whole(first: Server, user_key: KeyPair) -> None:
-    """Protects `status`, `hold` and figures after `kill -9` and a restart at once, with a session still on."""
+    """Protects `status`, `hold` and metrics after `kill -9` and an immediate restart, with a session still on."""
     session = Client(first, user_key.private).popen("echo on; sleep 1000")
     try:
         assert session.stdout is not None
@@ -114,7 +114,7 @@ def test_after_a_killed_spawner_the_next_server_is_whole(first: Server, user_key
 
 
 def test_sockets_that_are_still_taken_are_taken_over_later(first: Server, user_key: KeyPair) -> None:
-    """Protects the first login from waiting for the old gateway, and `status` from never reaching the new server."""
+    """Protects the first login, which does not wait for the old gateway, and `status`, which reaches the new server."""
     old = first.gateway_pid
     os.kill(old, signal.SIGSTOP)
     first.signal(signal.SIGKILL)
@@ -133,7 +133,7 @@ def test_sockets_that_are_still_taken_are_taken_over_later(first: Server, user_k
 
 
 def test_a_second_server_with_the_same_directories_is_refused(first: Server) -> None:
-    """Protects the log from two servers that count its lines apart from each other, and says who has it."""
+    """Protects the log from two servers that would number its lines separately; the error says who has the log."""
     second = successor(first, same_port=False)
     second.launch()
     assert second.wait() == 2
@@ -154,7 +154,7 @@ def named(server: Server, name: str) -> list[int]:
 
 
 def test_a_killed_spawner_lets_all_drain(first: Server, user_key: KeyPair) -> None:
-    """Protects the work of those who are on: what runs goes on, and all processes leave when nobody is on any more."""
+    """Protects connected clients' work: it goes on, and all processes exit when nobody is on any more."""
     with Client(first, user_key.private).popen("echo on; cat") as session:
         assert session.stdin is not None
         assert session.stdout is not None
@@ -177,7 +177,7 @@ def test_a_killed_spawner_lets_all_drain(first: Server, user_key: KeyPair) -> No
 
 @needs_root
 def test_a_killed_postauth_ends_its_accounts_sessions_alone(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects everybody else from what happens to the process that serves one account, and that one's next login."""
+    """Protects other accounts when the process that serves one account is killed, and that account's next login."""
     with other_account("second") as second:
         keys = [f"file:{user_key.public}"]
         mine = pwd.getpwuid(os.geteuid()).pw_name
@@ -206,7 +206,7 @@ def test_a_killed_postauth_ends_its_accounts_sessions_alone(make_server: MakeSer
 
 @needs_root
 def test_an_account_that_was_removed_is_said(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects the person from "exec request failed" and nothing else: they read why, and the log has it."""
+    """Protects a person from a bare "exec request failed": they read the reason, and the log has it."""
     with other_account("removed") as gone:
         server = make_server({"login": [{"user": gone.pw_name, "keys": [f"file:{user_key.public}"]}]})
         client = Client(server, user_key.private)
@@ -217,7 +217,7 @@ def test_an_account_that_was_removed_is_said(make_server: MakeServer, user_key: 
         async def scenario() -> None:
             async with client.connect(username=gone.pw_name) as connection:
                 assert (await connection.run("true")).exit_status == 0
-                administer("userdel", "--force", gone.pw_name)  # the process that serves the connection is theirs
+                administer("userdel", "--force", gone.pw_name)  # postauth still runs as this account
                 try:
                     reason = f"there is no account {gone.pw_name} on this machine"
                     ended = await connection.run("true")

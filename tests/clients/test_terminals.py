@@ -1,4 +1,4 @@
-"""Terminals: what a person at a keyboard has, compared with what the program on the other side sees."""
+"""Terminals: the client's terminal compared with the one that the program on the server sees."""
 
 import pwd
 import re
@@ -19,13 +19,13 @@ IUTF8 = 0o040000
 
 
 def settle(terminal: Terminal) -> None:
-    """Wait until the login shell has read its files and takes commands, and make its prompt easy to see."""
+    """Wait until the login shell has read its files and takes commands, and give it a prompt that is easy to find."""
     terminal.ask("PS1='ok''> '; PS2=; PROMPT_COMMAND=; bind 'set enable-bracketed-paste off'; echo re''ady", "ready")
     terminal.expect("ok> ")
 
 
 def test_login_shell_begins_with_a_dash(client: Client, account: pwd.struct_passwd) -> None:
-    """Protects that the shell reads its profile: it was asked to by the dash in its argv[0]."""
+    """Protects that the shell reads its profile, as the dash in its argv[0] tells it to."""
     with client.terminal() as terminal:
         terminal.ask("echo [$0]", re.escape(f"[-{account.pw_shell.rpartition('/')[2]}]"))
         terminal.ask("pwd", re.escape(account.pw_dir))
@@ -36,7 +36,7 @@ def test_login_shell_begins_with_a_dash(client: Client, account: pwd.struct_pass
 def test_terminal_is_a_controlling_tty_of_the_accounts(
     client: Client, account: pwd.struct_passwd, is_root: bool
 ) -> None:
-    """Protects job control, /dev/tty and `mesg`: a real tty, the account's, mode 0620, led by the shell."""
+    """Protects job control, /dev/tty and `mesg`: a real tty that the account owns, mode 0620, led by the shell."""
     with client.terminal("tty; stat -c '%u %a' $(tty); echo x >/dev/tty; ps -o sid=,pid=,tty= -p $$; cat") as terminal:
         path = Path(terminal.expect(r"(/dev/pts/\d+)\r\n")[1].decode())
         # An ordinary account's ptys have the mode that devpts was mounted with, and a group that is not tty.
@@ -51,27 +51,27 @@ def test_terminal_is_a_controlling_tty_of_the_accounts(
 
 
 def test_environment_names_the_terminal(client: Client) -> None:
-    """Protects SSH_TTY and TERM: the tty that the session has, and the client's terminal type."""
+    """Protects SSH_TTY and TERM: the session's tty, and the client's terminal type."""
     with client.terminal("test $(tty) = $SSH_TTY && echo same; echo $TERM") as terminal:
         terminal.expect("same\r\nxterm\r\n")
         assert terminal.wait() == 0
 
 
 def test_no_terminal_no_ssh_tty(client: Client) -> None:
-    """Protects scripts that ask whether somebody is there: without a pty there is no SSH_TTY."""
+    """Protects scripts that check for a person: without a pty there is no SSH_TTY."""
     result = client.run('tty; echo "[$SSH_TTY]"')
     assert result.stdout == b"not a tty\n[]\n"
 
 
 def test_size_is_the_clients(client: Client) -> None:
-    """Protects full-screen programs: rows and columns as they are when the session begins."""
+    """Protects full-screen programs: the session begins with the client's rows and columns."""
     with client.terminal("stty size", size=(37, 111)) as terminal:
         terminal.expect("37 111")
         assert terminal.wait() == 0
 
 
 def test_resize_reaches_the_program(client: Client) -> None:
-    """Protects a resized window: SIGWINCH in the foreground program, and the new size."""
+    """Protects a resized window: the foreground program gets SIGWINCH and the new size."""
     with client.terminal("trap 'stty size; exit 5' WINCH; echo go; while :; do sleep 0.1; done") as terminal:
         terminal.expect("go")
         terminal.resize(50, 132)
@@ -80,7 +80,7 @@ def test_resize_reaches_the_program(client: Client) -> None:
 
 
 def test_default_modes_are_the_clients(client: Client) -> None:
-    """Protects the terminal's modes: what `stty -a` says here and there is the same, but for what ssh does not send."""
+    """Protects the terminal's modes: `stty -a` shows the same on both sides, except for what ssh does not send."""
     with client.terminal("stty -a") as remote:
         assert remote.wait() == 0
     with Terminal(["stty", "-a"], {"PATH": "/usr/bin:/bin"}) as local:
@@ -89,7 +89,7 @@ def test_default_modes_are_the_clients(client: Client) -> None:
 
 
 def test_changed_modes_are_the_clients(client: Client) -> None:
-    """Protects people who have set up their terminal: characters and flags that are not the usual ones."""
+    """Protects people who have changed their terminal: unusual characters and flags arrive."""
 
     def change(attributes: Attributes) -> None:
         attributes[0] |= IUTF8 | termios.IXANY
@@ -109,7 +109,7 @@ def test_changed_modes_are_the_clients(client: Client) -> None:
 
 
 def test_echo_switched_off_stays_off(client: Client) -> None:
-    """Protects `stty -echo; ssh host`: the modes are sent as they are, echo included."""
+    """Protects `stty -echo; ssh host`: the modes are sent as they are, including echo."""
 
     def no_echo(attributes: Attributes) -> None:
         attributes[3] &= ~termios.ECHO
@@ -120,7 +120,7 @@ def test_echo_switched_off_stays_off(client: Client) -> None:
 
 
 def modes(screen: bytes) -> set[str]:
-    """What `stty -a` says, word by word, without the size and what belongs to the device."""
+    """The words that `stty -a` prints, without the size and the device's own settings."""
     words: set[str] = set()
     for part in re.split(r"[;\r\n]+", screen.decode()):
         text = part.strip()
@@ -142,7 +142,7 @@ def test_interrupt_key_interrupts(client: Client) -> None:
 
 
 def test_interrupt_key_under_output(client: Client) -> None:
-    """Protects the person who has started `yes`: Ctrl-C ends it at once, whatever is still on its way."""
+    """Protects a person who has started `yes`: Ctrl-C ends it at once, however much output is on its way."""
     with client.terminal() as terminal:
         settle(terminal)
         terminal.ask("yes pyssh", "(pyssh\r\n){1000}")
@@ -180,7 +180,7 @@ def test_end_of_file_key_logs_out(client: Client) -> None:
 
 
 def test_large_paste_arrives_whole(client: Client, scratch: Path) -> None:
-    """Protects a pasted file: 200 KB typed at once, none of it lost between the client and a slow reader."""
+    """Protects a pasted file: of 200 KB typed at once nothing is lost between the client and a slow reader."""
     data = "".join(f"line {number:06} {'x' * 50}\n" for number in range(3000))
     with client.terminal(f"stty -echo; echo go; cat > {scratch}/paste; echo end") as terminal:
         terminal.expect("go")
@@ -202,7 +202,7 @@ def test_vim_edits_and_saves(client: Client, scratch: Path) -> None:
 
 
 def test_less_pages(client: Client) -> None:
-    """Protects less: it shows one page, turns it by key, and leaves."""
+    """Protects less: it shows a page, turns it when a key is pressed, and quits."""
     with client.terminal("seq 1000 1999 | LESS= less") as terminal:
         terminal.expect("1022\r\n:")
         terminal.send(" ")
@@ -214,7 +214,7 @@ def test_less_pages(client: Client) -> None:
 
 
 def test_htop_runs_and_quits(client: Client) -> None:
-    """Protects programs that draw all the time and read single keys."""
+    """Protects programs that draw continuously and read single keys."""
     with client.terminal("htop -d 1 --no-color") as terminal:
         terminal.expect("PID")
         terminal.send("q")
@@ -222,12 +222,12 @@ def test_htop_runs_and_quits(client: Client) -> None:
 
 
 def test_tmux_survives_the_connection(client: Client, scratch: Path) -> None:
-    """Protects work in tmux: it lives on after a detach and after a lost connection, and is found again."""
+    """Protects work in tmux: it survives a detach and a lost connection, and can be attached again."""
     tmux = f"tmux -f /dev/null -S {scratch}/tmux"
     try:
         with client.terminal(f"{tmux} new-session -s work") as terminal:
             terminal.ask("echo fi''rst", "first")
-            # Not its key: typed at once, tmux takes a prefix and a key for something pasted.
+            # Not by its key: tmux takes a prefix and a key that are typed at once for pasted text.
             terminal.ask("tmux detach", "detached")
             assert terminal.wait() == 0
         with client.terminal(f"{tmux} attach -t work") as terminal:
@@ -244,7 +244,7 @@ def test_tmux_survives_the_connection(client: Client, scratch: Path) -> None:
 
 
 def test_message_of_the_day_is_shown(client: Client) -> None:
-    """Protects the machine's greeting: before the first prompt, with line ends for a terminal."""
+    """Protects the machine's greeting: it comes before the first prompt, with line ends for a terminal."""
     motd = b"".join(path.read_bytes() for path in map(Path, ("/run/motd.dynamic", "/etc/motd")) if path.exists())
     if not motd.strip():
         pytest.skip("this machine has no message of the day")
@@ -280,7 +280,7 @@ def test_command_gets_no_greeting(client: Client) -> None:
 
 
 def test_terminal_is_given_back(client: Client, server: Server) -> None:
-    """Protects against used-up ptys: after the session the device is gone."""
+    """Protects against leaked ptys: after the session the device is gone."""
     since = server.mark()
     with client.terminal("true") as terminal:
         assert terminal.wait() == 0
@@ -289,7 +289,7 @@ def test_terminal_is_given_back(client: Client, server: Server) -> None:
 
 
 def test_lost_connection_hangs_up(client: Client, server: Server) -> None:
-    """Protects the machine from programs that nobody sees any more: the end of the line is SIGHUP for all of them."""
+    """Protects the machine from programs that nobody sees any more: a lost connection sends all of them SIGHUP."""
     with client.terminal() as terminal:
         settle(terminal)
         background = int(terminal.ask("sleep 1001 & echo p=$!", r"p=(\d+)")[1])

@@ -1,4 +1,4 @@
-"""People at terminals that no SSH connection leads to: real mosh, whose connection only starts it, and what is none."""
+"""People at terminals without an SSH connection: real mosh, whose connection only starts it, and unused terminals."""
 
 import shlex
 import shutil
@@ -22,7 +22,7 @@ NEEDS_MOSH = pytest.mark.skipif(shutil.which("mosh-server") is None, reason="mos
 
 @contextmanager
 def mosh(client: Client, command: str = "echo READY; read line; echo bye") -> Iterator[Terminal]:
-    """A window of mosh's, whose shell runs `command`; it is up."""
+    """A mosh window that is up, and whose shell runs `command`."""
     ssh = shlex.join(["ssh", *client.options()])
     argv = ["mosh", f"--ssh={ssh}", f"{client.server.login}@127.0.0.1", "--", "sh", "-c", command]
     with Terminal(argv, client_environment(LANG="C.UTF-8")) as terminal:
@@ -32,7 +32,7 @@ def mosh(client: Client, command: str = "echo READY; read line; echo bye") -> It
 
 @NEEDS_MOSH
 def test_somebody_on_mosh_keeps_the_machine_up(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects from a stop under one's hands: mosh's SSH connection is gone, its person is not; and then it stops."""
+    """Protects active users from a stop: a mosh user counts without SSH; the machine stops after they leave."""
     client = Client(make_server({"idle": {"timeout": "2s", "boot_grace": "1m"}}), user_key.private)
     with mosh(client) as terminal:
         used = client.server.wait_for("terminal.used")
@@ -48,7 +48,7 @@ def test_somebody_on_mosh_keeps_the_machine_up(make_server: MakeServer, user_key
 
 @NEEDS_MOSH
 def test_a_reload_does_not_keep_somebody_at_a_terminal_for_ever(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects the bill: a watch by other settings looks anew, or nothing would say that the person has gone."""
+    """Protects the bill: after a reload a new watch checks terminals again, and notices that a person has gone."""
     client = Client(make_server({"idle": {"timeout": "2s", "boot_grace": "1m"}}), user_key.private)
     with mosh(client) as terminal:
         client.server.wait_for("terminal.used")
@@ -62,19 +62,19 @@ def test_a_reload_does_not_keep_somebody_at_a_terminal_for_ever(make_server: Mak
 @pytest.mark.soak
 @NEEDS_MOSH
 def test_a_forgotten_mosh_does_not(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Protects the bill: with `idle.client_idle`, a window in which nobody types is as good as none."""
+    """Protects the bill: with `idle.client_idle`, a window in which nobody types does not count."""
     settings = {"idle": {"timeout": "2s", "boot_grace": "1m", "client_idle": "1s"}}
     client = Client(make_server(settings), user_key.private)
     with mosh(client) as terminal:
         client.server.wait_for("terminal.used")
         client.server.wait_for("terminal.quiet")
         assert client.server.wait() == 0
-        terminal.send("x\n")  # mosh itself needs no server of ours, and would stay for ever
+        terminal.send("x\n")  # mosh does not need our server, and would stay for ever
         assert terminal.wait() == 0, terminal.screen
 
 
 def test_a_terminal_that_nobody_is_at(make_server: MakeServer, user_key: KeyPair, left_behind: Path) -> None:
-    """Protects the bill from a detached screen or tmux: a terminal is there, and nothing has been typed since."""
+    """Protects the bill from a detached screen or tmux: its terminal exists, but nothing has been typed since."""
     if shutil.which("script") is None:
         pytest.skip("no script(1) on this machine")
     server = make_server({"idle": {"timeout": "2s", "boot_grace": "1m"}})

@@ -1,4 +1,4 @@
-"""VS Code's sequence in each of its modes, with the programs that it runs (see docs of Remote-SSH and its logs)."""
+"""VS Code's steps in each of its modes, with the programs that it runs (see docs of Remote-SSH and its logs)."""
 
 import asyncio
 import base64
@@ -28,7 +28,7 @@ MARKER = "5f1c2e6a-0000-4000-8000-3c9d5a7b1e42"
 
 @pytest.fixture
 def started(scratch: Path) -> Iterator[Path]:
-    """A directory for the server, which is ended with its children when the test is over."""
+    """A directory for VS Code's server; the server and its children are killed when the test is over."""
     yield scratch
     for pid in {int(word) for file in scratch.glob("pid*") for word in file.read_text().split()}:
         if processes.is_running(pid):
@@ -52,7 +52,7 @@ def use(proxy: int, port: int) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "sh"])
 def test_script_on_standard_input(client: Client, started: Path, tmp_path: Path, shell: str) -> None:
-    """Protects `script | ssh -T -D port host bash`: the channel outlives its input, 50 channels work."""
+    """Protects `script | ssh -T -D port host bash`: the channel outlives its input, and 50 channels work."""
     proxy = free_port()
     with Connection(client, tmp_path, shell, "-T", "-D", str(proxy), "-o", "ConnectTimeout=15") as ssh:
         ssh.send(install_script(MARKER, started) + ALIVE)
@@ -61,12 +61,12 @@ def test_script_on_standard_input(client: Client, started: Path, tmp_path: Path,
         port = port_of(ssh)
         ssh.expect(f"osReleaseId==Linux==\npid==[0-9]+==\n{MARKER}: end\n")
         use(proxy, port)
-        ssh.expect("  +")  # alive, and what it writes arrives as it is written
+        ssh.expect("  +")  # the server lives, and its output arrives as it is written
         assert ssh.process.poll() is None
 
 
 def test_shell_without_a_command(client: Client, started: Path, tmp_path: Path) -> None:
-    """Protects `ssh -v -T -D port host`: a login shell on pipes, without prompt or echo, that runs line after line."""
+    """Protects `ssh -v -T -D port host`: a login shell on pipes, without prompt or echo, runs line after line."""
     proxy = free_port()
     with Connection(client, tmp_path, None, "-v", "-T", "-D", str(proxy)) as ssh:
         ssh.send(f'echo "ready: {MARKER}"\n')
@@ -76,7 +76,7 @@ def test_shell_without_a_command(client: Client, started: Path, tmp_path: Path) 
         ssh.expect("^Linux .*\n" if not before else "Linux .*\n")
         ssh.send('echo "$SHELL"; case $- in *i*) echo interactive;; *) echo plain;; esac; test -t 0 || echo pipes\n')
         ssh.expect("/bin/bash\nplain\npipes\n")
-        ssh.send("sh\n")  # it reads on from the same input
+        ssh.send("sh\n")  # which reads on from the same input
         ssh.send("echo pid==$$==\n")
         shell = int(ssh.expect(r"pid==(\d+)=="))
         assert processes.is_running(shell)
@@ -85,7 +85,7 @@ def test_shell_without_a_command(client: Client, started: Path, tmp_path: Path) 
         port = port_of(ssh)
         ssh.expect(f"{MARKER}: end\n")
         use(proxy, port)
-        # All of what came after the first answer is output: nothing was echoed, nobody prompted.
+        # Everything after the first answer is output: no echo and no prompt.
         text = ssh.received[before:].decode()
         assert "echo" not in text
         assert "$" not in text
@@ -93,7 +93,7 @@ def test_shell_without_a_command(client: Client, started: Path, tmp_path: Path) 
 
 
 def test_exec_server(client: Client, started: Path, tmp_path: Path) -> None:
-    """Protects exec server: a background process reports its port on the channel, a second connection uses it, too."""
+    """Protects exec server: a background process reports its port on the channel, and a second connection uses it."""
     proxies = [free_port(), free_port()]
     with (
         Connection(client, tmp_path, "sh", "-T", "-D", str(proxies[0])) as first,
@@ -116,7 +116,7 @@ def test_exec_server(client: Client, started: Path, tmp_path: Path) -> None:
 def test_server_survives_and_is_found_again(
     client: Client, server: Server, started: Path, tmp_path: Path, where: str
 ) -> None:
-    """Protects an open window from a lost connection: the server lives on, and the next login finds and uses it."""
+    """Protects an open window from a lost connection: the server survives, and the next login finds and uses it."""
     path = f"{started}/code.sock"
     script = install_script(MARKER, started, path if where == "socket" else "tcp")
 
@@ -146,7 +146,7 @@ def test_server_survives_and_is_found_again(
     with open_window(proxies[1]) as stalled:
         stalled.expect("found==yes==")
         assert use_window(stalled, proxies[1]) == pid
-        # The network is gone without a word, and the same window comes back by another connection.
+        # The network disappears silently, and the same window comes back by another connection.
         stalled.process.send_signal(signal.SIGSTOP)
         with open_window(proxies[2]) as again:
             again.expect("found==yes==")
@@ -155,7 +155,7 @@ def test_server_survives_and_is_found_again(
 
 
 def test_server_on_a_socket(client: Client, started: Path, tmp_path: Path) -> None:
-    """Protects `ssh -T -L 127.0.0.1:port:/tmp/sock host sh`: the socket is made after the forward, 50 channels work."""
+    """Protects `ssh -T -L 127.0.0.1:port:/tmp/sock host sh`: the socket is made after the forward; 50 channels work."""
     port, path = free_port(), f"{started}/code-{MARKER}"
     with Connection(client, tmp_path, "sh", "-T", "-L", f"127.0.0.1:{port}:{path}") as ssh:
         ssh.send(install_script(MARKER, started, path))
@@ -179,7 +179,7 @@ def test_window_is_closed(client: Client, server: Server, started: Path, tmp_pat
 
 @pytest.mark.parametrize("files", ["one", "with its marker"])
 def test_client_side_install(client: Client, scratch: Path, tmp_path: Path, files: str) -> None:
-    """Protects the install by scp, for machines without a network: the archive arrives whole and scp is content."""
+    """Protects the install by scp, for machines without a network: the archive arrives whole and scp succeeds."""
     names = ["server.tar.gz"] if files == "one" else ["server.tar.gz", "server.tar.gz.done"]
     for name in names:
         (tmp_path / name).write_bytes(os.urandom(3_000_000))
@@ -194,7 +194,7 @@ def test_client_side_install(client: Client, scratch: Path, tmp_path: Path, file
 
 @pytest.mark.parametrize(("output", "linger"), [("log", "off"), ("channel", "1s")])
 def test_open_remote_ssh(make_server: MakeServer, user_key: KeyPair, started: Path, output: str, linger: str) -> None:
-    """Protects open-remote-ssh: exec by exec, it waits for each channel's close although the server goes on."""
+    """Protects open-remote-ssh, which runs one exec after another: each channel closes although the server goes on."""
     client = Client(make_server({"session": {"linger": linger}}), user_key.private)
     encoded = base64.b64encode(install_script(MARKER, started, output=output).encode()).decode()
 
@@ -242,7 +242,7 @@ def test_open_remote_ssh_on_a_socket(client: Client, started: Path) -> None:
 
 
 def test_agent_keeper(client: Client, tmp_path: Path) -> None:
-    """Protects how open-remote-ssh keeps an agent: `echo "$SSH_AUTH_SOCK"; exec cat` runs until its channel closes."""
+    """Protects open-remote-ssh's agent: `echo "$SSH_AUTH_SOCK"; exec cat` runs until its channel closes."""
     agent = str(tmp_path / "agent")
     command = ["ssh-agent", "-D", "-a", agent]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=client_environment())
@@ -268,7 +268,7 @@ def test_agent_keeper(client: Client, tmp_path: Path) -> None:
 
 
 def test_identification_suits_strict_clients(client: Client) -> None:
-    """Protects npm's ssh2 and what is built on it: it calls OpenSSH's extensions only if the name matches."""
+    """Protects npm's ssh2 and its users: ssh2 uses OpenSSH's extensions only if the server's version string matches."""
 
     async def version() -> str:
         async with client.connect() as connection:
@@ -280,7 +280,7 @@ def test_identification_suits_strict_clients(client: Client) -> None:
 
 
 def test_keepalive_of_the_client_is_answered(client: Client) -> None:
-    """Protects windows that are left alone: the client's own keepalives are answered, with whatever answer."""
+    """Protects windows that are left alone: the client's own keepalives get an answer of any kind."""
 
     async def ask() -> int:
         async with client.connect() as connection, asyncio.timeout(10):

@@ -1,4 +1,4 @@
-"""What each kind of process of a working server may do, as the kernel has it (proc(5))."""
+"""The rights of each kind of process in a working server, as the kernel shows them (proc(5))."""
 
 import asyncio
 import os
@@ -28,16 +28,16 @@ pytestmark = [
 ]
 
 NOTHING = "0" * 16
-"""A set of capabilities without any."""
+"""An empty set of capabilities."""
 
 FILTERED = "2"
-"""SECCOMP_MODE_FILTER, as /proc/PID/status has it (proc(5))."""
+"""SECCOMP_MODE_FILTER, as it appears in /proc/PID/status (proc(5))."""
 
 
 class Seen(NamedTuple):
     """A process of a server under load.
 
-    `root` is what stands in its root directory, `owner` the uid that /proc/PID/environ belongs to.
+    `root` has the entries of its root directory, `owner` the uid that owns /proc/PID/environ.
     """
 
     status: dict[str, list[str]]
@@ -47,7 +47,7 @@ class Seen(NamedTuple):
 
     @property
     def walls(self) -> tuple[str, ...]:
-        """NoNewPrivs, Seccomp, and the sets of capabilities but the ambient one."""
+        """NoNewPrivs, Seccomp, and all capability sets but the ambient one."""
         return tuple(self.status[name][0] for name in ("NoNewPrivs", "Seccomp", "CapEff", "CapPrm", "CapInh", "CapBnd"))
 
     @property
@@ -61,7 +61,7 @@ FREE = ("0", "0", NOTHING, NOTHING, NOTHING)
 
 
 def look(pid: int) -> Seen:
-    """What the kernel says of `pid`."""
+    """The kernel's view of `pid`."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     fields = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
     kinds = Counter(target.partition(":")[0] for target in processes.descriptors(pid))
@@ -70,23 +70,23 @@ def look(pid: int) -> Seen:
 
 
 NOT_ON = "daemon"
-"""An account that every machine has, that may log in and does not."""
+"""An account that every machine has, and that may log in but does not."""
 
 
 WHEN_IT_WAITS = 7
 
 
 def unassigned(server: Server) -> Seen | None:
-    """The process that is kept for it, once that waits to be told whose it is."""
+    """The process that is kept ready for this account, once it waits for its assignment."""
     for pid in named(server, "pyssh-ahead"):
         found = look(pid)
-        if found.descriptors.total() == WHEN_IT_WAITS:  # at a rehearsal it has more
+        if found.descriptors.total() == WHEN_IT_WAITS:  # during its rehearsal it has more
             return found
     return None
 
 
 class Under(NamedTuple):
-    """What was seen under load. `told` is what a session of the user's has said about its own postauth process."""
+    """The processes under load. `told` is the output of a user's session about its own postauth process."""
 
     spawner: Seen
     monitor: Seen
@@ -108,7 +108,7 @@ def named(server: Server, name: str) -> list[int]:
 
 @pytest.fixture(scope="module")
 def under(tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd, user_key: KeyPair) -> Iterator[Under]:
-    """A look at all processes while two accounts work and a stranger has come."""
+    """Looks at all processes while two accounts work and a stranger has connected."""
     with other_account("walls") as other, scratch_directory(account) as scratch:
         keys = [f"file:{user_key.public}"]
         settings = {"login": [{"user": name, "keys": keys} for name in (account.pw_name, other.pw_name, NOT_ON)]}
@@ -132,7 +132,7 @@ async def seen(server: Server, key: KeyPair, account: pwd.struct_passwd, other: 
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"SSH-2.0-test\r\n")
         await reader.readuntil(b"\n")
-        await reader.readexactly(5)  # it has a process, which has said KEXINIT
+        await reader.readexactly(5)  # it has a process, which has sent KEXINIT
         port = writer.get_extra_info("sockname")[1]
         pid = until(lambda: held_by(server, port, "pyssh-preauth"), what="process that serves a stranger")
         assert pid is not None
@@ -170,27 +170,27 @@ async def seen(server: Server, key: KeyPair, account: pwd.struct_passwd, other: 
 
 
 def test_a_strangers_process_has_nothing(under: Under) -> None:
-    """Whoever breaks the parser of SSH has an account without anything, in an empty directory, and one connection."""
+    """An attacker who breaks the SSH parser gets an account without rights, an empty directory, and one connection."""
     entry = pwd.getpwnam(PREAUTH_NAME)
     assert under.preauth.account == ({str(entry.pw_uid)}, {str(entry.pw_gid)}, set())
     assert under.preauth.walls == LOCKED_IN
     assert under.preauth.root == []
     assert under.preauth.owner == 0, "others of its account may look into it"
-    # Null, its last words; the client, the monitor, and the pair by which asyncio's loop wakes itself; epoll.
+    # /dev/null, the file for its last words; client, monitor and the pair that wakes asyncio's loop; epoll.
     assert under.preauth.descriptors == {"/dev/null": 2, "/memfd": 1, "socket": 4, "anon_inode": 1}
 
 
 def test_what_is_nobodys_yet_hears_the_spawner_alone(under: Under) -> None:
-    """A process that is kept for a first login has the server's rights: nothing leads to it but the spawner."""
+    """A process that is kept ready for a first login has the server's rights, so only the spawner can reach it."""
     assert under.ahead.account == under.spawner.account
     assert under.ahead.walls == under.spawner.walls
     assert under.ahead.owner == 0, "users may look into it"
-    # Null, its last words; where it is told whose it is, and the pair by which asyncio's loop wakes itself; epoll.
+    # /dev/null, the file for its last words; the assignment's socket and the pair that wakes asyncio's loop; epoll.
     assert under.ahead.descriptors == {"/dev/null": 2, "/memfd": 1, "socket": 3, "anon_inode": 1}
 
 
 def test_the_monitor_is_an_account_that_can_start_nothing(under: Under) -> None:
-    """Whoever takes the monitor over decides about logins, and becomes nobody and starts nothing by itself."""
+    """An attacker who takes over the monitor can decide about logins, but gets no other account and starts nothing."""
     entry = monitor_account(DEFAULTS["account"])
     assert under.monitor.account == ({str(entry.pw_uid)}, {str(entry.pw_gid)}, set())
     assert under.monitor.walls == LOCKED_IN
@@ -198,7 +198,7 @@ def test_the_monitor_is_an_account_that_can_start_nothing(under: Under) -> None:
 
 
 def test_what_serves_a_user_is_the_user_and_no_more(under: Under) -> None:
-    """Whoever takes over what serves an account has that account, and gains nothing by programs that are setuid."""
+    """An attacker who takes over postauth has that account, and gains nothing by setuid programs."""
     assert set(under.postauth) == {under.user.pw_name, under.other.pw_name}
     for entry in (under.user, under.other):
         seen = under.postauth[entry.pw_name]
@@ -208,13 +208,13 @@ def test_what_serves_a_user_is_the_user_and_no_more(under: Under) -> None:
 
 
 def test_users_cant_look_into_what_serves_them(under: Under) -> None:
-    """Protects the keys of other connections of a shared account, from anybody who has a shell of it."""
+    """Protects the keys of a shared account's other connections from anybody who has a shell of that account."""
     assert {seen.owner for seen in under.postauth.values()} == {0}
     assert under.told.count("Permission denied") == 4, under.told
 
 
 def test_what_users_start_has_no_walls(under: Under) -> None:
-    """Protects sudo: a session's processes are the user, with the groups and rights that a login gives."""
+    """Protects sudo: a session's processes have the user's groups and rights, as after any login."""
     groups = {str(gid) for gid in os.getgrouplist(under.user.pw_name, under.user.pw_gid)}
     for seen in (under.shell, under.sftp):
         assert seen.account == ({str(under.user.pw_uid)}, {str(under.user.pw_gid)}, groups)

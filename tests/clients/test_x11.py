@@ -38,7 +38,7 @@ def display() -> Iterator[str]:
 def test_a_program_reaches_the_clients_display(
     make_server: MakeServer, user_key: KeyPair, display: str, option: str
 ) -> None:
-    """Protects `ssh -X`: DISPLAY leads to the client's X server, and its cookie is known."""
+    """Protects `ssh -X`: DISPLAY leads to the client's X server, and the session has its cookie."""
     client = Client(make_server({"forwarding": {"x11": True}}), user_key.private)
     result = client.run("echo $DISPLAY; xdpyinfo", option, environ={"DISPLAY": display})
     assert result.status == 0, result.stderr
@@ -47,6 +47,6 @@ def test_a_program_reaches_the_clients_display(
 
 
 def test_it_is_off_unless_switched_on(client: Client, display: str) -> None:
-    """Protects the client's screen: a server that does not say so forwards no display."""
+    """Protects the client's screen: a server forwards a display only if its configuration says so."""
     result = client.run("echo [$DISPLAY]", "-X", environ={"DISPLAY": display})
     assert result.stdout == b"[]\n"

@@ -1,7 +1,7 @@
 """The Unix account that tests log in to, and the one that their servers serve strangers as.
 
-Root has both made for the tests; anybody else can only log in to their own, which is also what the server
-allows them. Several test runs on one machine may share the account: whoever ends last removes it.
+Root has both made for the tests; anybody else can only log in to their own account, and the server allows no more.
+Several test runs on one machine may share the account: the run that ends last removes it.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ from tests.support.waiting import PATIENCE
 
 NAME = "pyssh-test"
 PREAUTH_NAME = "pyssh-test-preauth"
-"""What servers that root starts serve strangers as: made and removed together with the account to log in to."""
+"""The account under which servers of root serve strangers: made and removed together with the account to log in to."""
 
 EXTRA_GROUP = "pyssh-test-extra"
 COMMENT = "made by the tests of pyssh-gateway"
-"""By which an account is known to be ours to remove."""
+"""Marks an account as made by the tests, so that they may remove it."""
 
 LOCKS = Path("/run/pyssh-test")
 
@@ -70,7 +70,7 @@ def _remove() -> None:
         _admin("userdel", "--force", PREAUTH_NAME)
     if pwd.getpwnam(NAME).pw_gecos != COMMENT:
         return
-    # What a failed test has left running; nobody else can have anything running as this account.
+    # Processes that a failed test has left running; the account has no others.
     subprocess.run(["pkill", "-KILL", "-u", NAME], check=False, timeout=PATIENCE)
     _admin("userdel", "--remove", "--force", NAME)
     if EXTRA_GROUP in {entry.gr_name for entry in grp.getgrall()}:
@@ -78,7 +78,7 @@ def _remove() -> None:
 
 
 def _admin(program: str, *arguments: str) -> None:
-    # An ordinary PATH has no sbin, and `su` without a dash leaves that to root.
+    # An ordinary PATH has no sbin, and `su` without a dash keeps that PATH for root.
     path = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
     command = [shutil.which(program, path=path) or program, *arguments]
     subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
@@ -86,7 +86,7 @@ def _admin(program: str, *arguments: str) -> None:
 
 @contextlib.contextmanager
 def scratch_directory(account: pwd.struct_passwd) -> Iterator[Path]:
-    """A directory of the account's own. pytest's are closed to everybody but who runs it."""
+    """A directory that the account owns. pytest's directories are closed to everybody but the user who runs it."""
     directory = Path(tempfile.mkdtemp(prefix="pyssh-test-"))
     os.chown(directory, account.pw_uid, account.pw_gid)
     try:
@@ -97,9 +97,9 @@ def scratch_directory(account: pwd.struct_passwd) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def other_account(role: str, *options: str) -> Iterator[pwd.struct_passwd]:
-    """One more account, of this process alone: for somebody who may stop or kill all that is theirs. For root only.
+    """One more account, for this process alone, whose processes a test may stop or kill. For root only.
 
-    `options` are useradd's. Whatever still runs as it afterwards is killed, unless another account has its uid.
+    `options` are useradd's. Processes that still run as it afterwards are killed, unless another account has its uid.
     """
     name = f"pyssh-{role}-{os.getpid()}"
     _admin_in_turn("useradd", "--create-home", "--shell", "/bin/bash", "--comment", COMMENT, *options, name)
@@ -113,7 +113,7 @@ def other_account(role: str, *options: str) -> Iterator[pwd.struct_passwd]:
 
 
 def _admin_in_turn(program: str, *arguments: str) -> None:
-    """Run a program that locks the account files, after the test runs that do so just now."""
+    """Run a program that locks the account files; waits for other test runs that do so at the moment."""
     LOCKS.mkdir(exist_ok=True)
     with (LOCKS / "changing").open("w") as changing:
         fcntl.flock(changing, fcntl.LOCK_EX)

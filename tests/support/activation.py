@@ -1,7 +1,7 @@
-"""A server that is started with a listening socket, in the way of sd_listen_fds(3).
+"""A server that is started with a listening socket, as sd_listen_fds(3) describes.
 
-As a program (`python -m`), it is the moment between systemd's fork and its exec: `DESCRIPTORS COMMAND...` becomes
-COMMAND, with these descriptors as its number 3 and on, and the variables that say so.
+As a program (`python -m`), it does what systemd does between its fork and its exec: `DESCRIPTORS COMMAND...` becomes
+COMMAND, with these descriptors as numbers 3 and up, and with the variables that announce them.
 """
 
 import fcntl
@@ -18,27 +18,27 @@ from tests.support.waiting import PATIENCE, until
 
 
 class Activated(Server):
-    """A `Server` whose `launch` passes it `listening`, which stays the test's own, as a unit's socket is systemd's.
+    """A `Server` whose `launch` passes it `listening`. The test keeps that socket, as systemd keeps a unit's socket.
 
-    The port is known before it runs, and its host key is not: clients of the first run take whatever it is.
+    The port is known before the server runs, but its host key is not: clients of the first run accept any key.
     """
 
     listening: socket.socket
     others: tuple[socket.socket, ...] = ()
-    """More sockets that it is passed."""
+    """Further sockets to pass to the server."""
 
     def open_socket(self, sock: socket.socket | None = None) -> None:
-        """Listen on a free port of this machine, or pass `sock` instead, whatever it is."""
+        """Listen on a free port of this machine, or use `sock` instead, whatever it is."""
         self.listening = sock or socket.create_server(("127.0.0.1", 0))
         self.port = self.listening.getsockname()[1] if sock is None else 0
 
     def launch(self) -> None:
-        """Start the server, whether or not anybody waits for it."""
+        """Start the server, whether or not a client waits for it."""
         descriptors = tuple(sock.fileno() for sock in (self.listening, *self.others))
         self.launch_by(sys.executable, "-m", __name__, ",".join(map(str, descriptors)), passed=descriptors)
 
     def launch_by(self, *prefix: str, passed: tuple[int, ...] = ()) -> None:
-        """Start the server by way of another program, of whose command line `prefix` is the beginning."""
+        """Start the server through another program; `prefix` is the beginning of that program's command line."""
         self.exit_code = None
         self._ended = False
         self.lines, self.events = [], []
@@ -57,7 +57,7 @@ class Activated(Server):
         self._reader.start()
 
     def wait_for_client(self) -> None:
-        """Wait until somebody connects who has not been answered: the moment at which systemd starts the service."""
+        """Wait until a connection waits to be accepted: the moment at which systemd starts the service."""
         ready, _, _ = select.select([self.listening], [], [], PATIENCE)
         assert ready, f"nobody has connected within {PATIENCE} s"
 
@@ -67,7 +67,7 @@ class Activated(Server):
 
 
 def become(descriptors: list[int], command: list[str]) -> None:
-    """Be `command`, with `descriptors` as its number 3 and on."""
+    """Execute `command`, with `descriptors` as numbers 3 and up."""
     moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 3 + len(descriptors)) for descriptor in descriptors]
     for index, descriptor in enumerate(moved):
         os.dup2(descriptor, 3 + index)

@@ -1,4 +1,4 @@
-"""Keys of every type, certificates for them, and the question whether they get in."""
+"""Keys of every type, certificates for them, and login attempts with them."""
 
 from pyssh_gateway.core.access.authorized_keys import KeySnapshot
 from pyssh_gateway.core.access.certificates import type_of
@@ -14,7 +14,7 @@ NOW = 1_700_000_000
 HOUR, DAY = 3600, 86400
 PEER = "192.0.2.1"
 
-# One key of each type. ED is the key in `certificates.made_up`, CA the authority that is said to have signed it.
+# One key of each type. ED is the key in `certificates.made_up`, CA the authority that it names as its signer.
 RSA_FIELDS = mpint(65537) + mpint((1 << 2047) | 1)
 ED = blob("ssh-ed25519", string(b"\x05" * 32))
 CA = OTHER = blob("ssh-ed25519", string(b"\x06" * 32))
@@ -69,6 +69,6 @@ def show(
 
 
 def accepted(outcome: Accept | Deny) -> Accept:
-    """The acceptance that `outcome` has to be."""
+    """Check that `outcome` is an acceptance, and return it."""
     assert isinstance(outcome, Accept), outcome
     return outcome

@@ -1,4 +1,4 @@
-"""Accounts that the server makes at boot: gone before and after a test, and no other run at them meanwhile."""
+"""Accounts that the server makes at boot: removed before and after a test, under a lock against other test runs."""
 
 import contextlib
 import fcntl
@@ -14,9 +14,9 @@ from tests.support.waiting import PATIENCE
 
 @contextlib.contextmanager
 def volume(name: str, users: Sequence[str], group: str) -> Iterator[Path]:
-    """An empty directory that everybody can get to, on a machine that has none of `users` and no `group`."""
+    """An empty directory that everybody can reach, on a machine that has none of `users` and no `group`."""
     LOCKS.mkdir(exist_ok=True)
-    # The lock under which the account of the other tests is made: numbers are found free before they are taken.
+    # The lock that also covers the other tests' account: uids must not be taken between the check and their use.
     with (LOCKS / "changing").open("w") as changing:
         fcntl.flock(changing, fcntl.LOCK_EX)
         directory = LOCKS / name
@@ -31,7 +31,7 @@ def volume(name: str, users: Sequence[str], group: str) -> Iterator[Path]:
 
 
 def remove(users: Sequence[str], group: str) -> None:
-    """Take back what boots have made, but for what is on a volume."""
+    """Remove what boots have made, except for files on a volume."""
     for user in users:
         _try("pkill", "-KILL", "-u", user)
         _try("userdel", "--force", user)

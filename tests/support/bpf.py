@@ -1,6 +1,6 @@
-"""The kernel's side of seccomp: an interpreter of the classic BPF that filters are made of (linux/filter.h).
+"""The kernel's side of seccomp: an interpreter for filters in classic BPF (linux/filter.h).
 
-It knows the operations that seccomp(2) allows and that ours use; another one is an error, as it is for the kernel.
+It knows the operations that seccomp(2) allows and that our filters use; any other is an error, as for the kernel.
 """
 
 import struct
@@ -12,7 +12,7 @@ _INSTRUCTION = struct.Struct("=HBBI")
 
 
 def run(program: bytes, *, architecture: int, number: int, arguments: tuple[int, ...] = ()) -> int:
-    """What the filter `program` returns for a system call. AssertionError if the kernel would not have taken it."""
+    """What the filter `program` returns for a system call. AssertionError if the kernel would have rejected it."""
     code = list(_INSTRUCTION.iter_unpack(program))
     assert 0 < len(code) <= 4096
     given = tuple(each & 0xFFFFFFFFFFFFFFFF for each in (*arguments, *(0,) * (6 - len(arguments))))

@@ -1,4 +1,4 @@
-"""Bulk data that is made and checked while it flows, and the memory that a server takes meanwhile."""
+"""Bulk data that is made and checked while it flows, and the memory that a server uses meanwhile."""
 
 import shutil
 import subprocess
@@ -13,15 +13,15 @@ from tests.support.server import Server
 
 BLOCK = 1024 * 1024
 SAMPLE_SECONDS = 0.02
-"""Between two looks at the memory: some hundred in a transfer of a few seconds."""
+"""Time between two samples of the memory: some hundred in a transfer of a few seconds."""
 
 
 class Bulk:
-    """`size` bytes (whole MiB), the same in every run; each MiB has its number in it, so that none can be missed."""
+    """`size` bytes (whole MiB), the same in every run; each MiB has its number in it, so a missing one is noticed."""
 
     def __init__(self, size: int) -> None:
         self.size = size
-        # Not compressible, not periodic below a block.
+        # Not compressible, and not periodic within a block.
         self._filling = b"".join(
             (number * 2654435761 % 2**64).to_bytes(8, "little") for number in range(BLOCK // 8 - 1)
         )
@@ -32,7 +32,7 @@ class Bulk:
             yield number.to_bytes(8, "big") + self._filling
 
     def check(self, read: Callable[[int], bytes], at: Callable[[int], None] = lambda _: None) -> None:
-        """Read to the end and compare every byte; `at` is told how many MiB have been right, after each."""
+        """Read to the end and compare every byte; after each correct MiB, `at` gets the number of MiB so far."""
         for number, block in enumerate(self.blocks()):
             got = b""
             while len(got) < BLOCK:
@@ -44,7 +44,7 @@ class Bulk:
         assert not read(1), "there is more data than was sent"
 
     def checksum(self) -> bytes:
-        """What cksum(1) says of the data."""
+        """What cksum(1) prints for the data."""
         with subprocess.Popen(["cksum"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as cksum:
             assert cksum.stdin is not None
             assert cksum.stdout is not None
@@ -56,7 +56,7 @@ class Bulk:
 
 @contextmanager
 def memory_directory(size: int) -> Iterator[Path]:
-    """A directory that everybody may use, in memory if there is room for `size` bytes: a disk would be measured."""
+    """A directory that everybody may use, in memory if `size` bytes fit, so that tests do not measure a disk."""
     memory = Path("/dev/shm")
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2 * size
     with tempfile.TemporaryDirectory(prefix="pyssh-test-", dir=memory if roomy else None) as directory:
@@ -67,7 +67,7 @@ def memory_directory(size: int) -> Iterator[Path]:
 class Memory:
     """Watches the memory of all of a server's own processes (not of its users') while a `with` block lasts.
 
-    `grown` is by how many bytes it was above the start at its highest.
+    `grown` is the peak above the start, in bytes.
     """
 
     def __init__(self, server: Server) -> None:
@@ -92,12 +92,12 @@ class Memory:
         return self._peak - self._start
 
     def now(self) -> int:
-        """The bytes in use; what processes share since a fork counts once (Pss_Anon of proc_pid_smaps(5))."""
+        """The bytes in use; memory that processes share since a fork counts once (Pss_Anon of proc_pid_smaps(5))."""
         return sum(_bytes(pid) for pid in self._own())
 
     def _own(self) -> Iterator[int]:
         for pid in (self._server.pid, *(process.pid for process in processes.descendants(self._server.pid))):
-            with suppress(OSError):  # gone meanwhile
+            with suppress(OSError):  # the process has ended meanwhile
                 if Path(f"/proc/{pid}/exe").readlink() == self._program:
                     yield pid
 
@@ -109,6 +109,6 @@ class Memory:
 def _bytes(pid: int) -> int:
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:  # gone meanwhile
+    except OSError:  # the process has ended meanwhile
         return 0
     return int(text.partition("Pss_Anon:")[2].split(maxsplit=1)[0]) * 1024 if "Pss_Anon:" in text else 0

@@ -1,4 +1,4 @@
-"""Certificates as real authorities make them, with `ssh-keygen -s`, and as none would, put together field by field."""
+"""Certificates as real authorities make them, with `ssh-keygen -s`, and invalid ones, put together field by field."""
 
 import base64
 import subprocess
@@ -11,7 +11,7 @@ PRINCIPAL = "amos"
 
 
 def keygen(*arguments: str | Path) -> None:
-    """Run ssh-keygen without a passphrase and without a word."""
+    """Run ssh-keygen without a passphrase and without output."""
     command = ["ssh-keygen", "-q", *map(str, arguments)]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE)
 
@@ -24,12 +24,12 @@ def make_key(directory: Path, name: str, kind: str = "ed25519", *options: str) -
 
 
 def blob_of(path: Path) -> bytes:
-    """What a public key's or certificate's file holds, decoded."""
+    """The decoded contents of a public key's or certificate's file."""
     return base64.b64decode(path.read_bytes().split()[1])
 
 
 class Authority:
-    """A certificate authority of its own, in `directory`."""
+    """A new certificate authority, in `directory`."""
 
     def __init__(self, directory: Path, name: str = "authority", kind: str = "ed25519", *options: str) -> None:
         self.private = make_key(directory, name, kind, *options)
@@ -44,16 +44,16 @@ class Authority:
         copy = self._directory / f"{self.private.name}-{self._certified}.pub"
         copy.write_bytes(public.read_bytes())
         names = ["-n", principals] if principals is not None else []
-        keygen("-s", self.private, "-I", "example", *names, *options, copy)  # of two -I, the last counts
+        keygen("-s", self.private, "-I", "example", *names, *options, copy)  # a second -I in `options` wins
         return copy.with_name(f"{copy.stem}-cert.pub")
 
     def blob_for(self, public: Path, *options: str, principals: str | None = PRINCIPAL) -> bytes:
-        """The same; returns the certificate."""
+        """Like `certify`, but returns the certificate itself."""
         return blob_of(self.certify(public, *options, principals=principals))
 
 
 def option_list(*pairs: tuple[bytes, bytes]) -> bytes:
-    """The options of a certificate, in the order given. Values are taken as they are."""
+    """The options of a certificate, in the order given and with the values unchanged."""
     return b"".join(string(name) + string(value) for name, value in pairs)
 
 
@@ -72,7 +72,7 @@ def made_up(
     signature: bytes = string(b"ssh-ed25519") + string(b"\0" * 64),
     after: bytes = b"",
 ) -> bytes:
-    """A certificate whose signature is wrong, of fields that need not be right."""
+    """A certificate with a wrong signature, whose fields need not be valid."""
     numbers = (7).to_bytes(8, "big") + kind.to_bytes(4, "big")
     period = b"".join(moment.to_bytes(8, "big") for moment in valid)
     texts = string(key_id) + string(principals) + period + string(critical) + string(extensions) + string(reserved)

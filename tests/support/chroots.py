@@ -1,4 +1,4 @@
-"""Directories that may be somebody's root directory: the way to them is root's alone, which that to /tmp is not."""
+"""Directories that are allowed as a chroot: only root may change the path to them, which is not so for /tmp."""
 
 import contextlib
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def roots_own_directory() -> Iterator[Path]:
-    """A directory that belongs to root, everywhere on the way to it as well; removed with all that is in it."""
+    """A directory that root owns, as well as every directory above it; removed with its contents."""
     path = Path(tempfile.mkdtemp(prefix="pyssh-test-", dir="/run")).resolve()
     path.chmod(0o755)
     try:

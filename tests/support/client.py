@@ -1,6 +1,6 @@
-"""The real OpenSSH client (and asyncssh's, for what it cannot say), pointed at a server of the tests.
+"""The real OpenSSH client (and asyncssh's, for what OpenSSH can't send), connecting to a server of the tests.
 
-Nothing of the person who runs the tests gets in: no configuration, no agent, no known hosts, no language.
+It uses nothing of the person who runs the tests: no configuration, no agent, no known hosts, no language.
 """
 
 import os
@@ -25,7 +25,7 @@ def client_environment(**more: str) -> dict[str, str]:
 
 
 class Result(NamedTuple):
-    """How a client ended. ssh's own failure is status 255; killed by a signal, it is the negative signal number."""
+    """A client's exit. ssh's own failures are status 255; a death by signal is the negative signal number."""
 
     status: int
     stdout: bytes
@@ -33,7 +33,7 @@ class Result(NamedTuple):
 
 
 def terminate(ssh: "subprocess.Popen[bytes]") -> None:
-    """Send SIGTERM, again and again: ssh misses one that comes between its looking and its sleeping (clientloop.c)."""
+    """Send SIGTERM repeatedly: ssh misses one that comes between its check and its sleep (clientloop.c)."""
     for _ in range(int(PATIENCE)):
         ssh.terminate()
         with suppress(subprocess.TimeoutExpired):
@@ -45,14 +45,14 @@ def terminate(ssh: "subprocess.Popen[bytes]") -> None:
 
 
 class Client:
-    """Reaches `server` with the private key in the file `key`, as the account that it lets in."""
+    """Connects to `server` with the private key in the file `key`, as the account that it lets in."""
 
     def __init__(self, server: Server, key: Path) -> None:
         self.server = server
         self.key = key
 
     def options(self, *, key: Path | None = None) -> list[str]:
-        """The options for `ssh`, all of them in the long form, which `sftp` and `scp` know, too."""
+        """The options for `ssh`, all in the long form, which `sftp` and `scp` accept, too."""
         values = {
             "UserKnownHostsFile": self.server.known_hosts,
             "GlobalKnownHostsFile": "/dev/null",
@@ -67,7 +67,7 @@ class Client:
     def argv(
         self, command: str | None = None, *options: str, user: str | None = None, key: Path | None = None
     ) -> list[str]:
-        """The command line: `options` go before the host, `command` None is a login shell."""
+        """The command line: `options` go before the host; without a `command` it is a login shell."""
         # The caller's options come first: of several values ssh takes the first.
         host = ["-l", user or self.server.login, "127.0.0.1"]
         return ["ssh", *options, *self.options(key=key), *host, *([] if command is None else [command])]
@@ -94,7 +94,7 @@ class Client:
         return Result(ended.returncode, ended.stdout, ended.stderr)
 
     def output(self, command: str, *options: str) -> str:
-        """What `command` writes; it has to succeed and be silent on standard error."""
+        """The output of `command`, which has to succeed and print nothing on standard error."""
         result = self.run(command, *options)
         assert (result.status, result.stderr) == (0, b""), result
         return result.stdout.decode()

@@ -1,4 +1,4 @@
-"""`pyssh-gateway` as a command of the people who log in: on their side of the rights, in their sessions."""
+"""`pyssh-gateway` as logged-in people run it: with their rights, in their sessions."""
 
 import shlex
 import subprocess
@@ -12,16 +12,16 @@ from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE
 
 SYSTEM_PYTHON = "/usr/bin/python3"
-"""For accounts that may not go where the tests' own interpreter is."""
+"""For accounts that can't reach the tests' own interpreter."""
 
 _NEEDED = "import sys, msgspec, pyssh_gateway.cli.main; assert sys.version_info >= (3, 11)"
 
 
 def program(client: Client) -> str:
-    """What to type in a session of the client's server; skips the test where the account has no Python that will do."""
+    """The program's name for a session of the client's server; skips the test if the account has no suitable Python."""
     libraries = Path(pytest.__file__).parents[1]
     for python in (sys.executable, SYSTEM_PYTHON):
-        # No bytecode: what the account can't write, Python tries to write anew at each start.
+        # No bytecode: Python would try to write it again at each start, where the account can't write.
         typed = f"PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={shlex.quote(f'{ROOT}:{libraries}')} {shlex.quote(python)}"
         if client.run(f"{typed} -c {shlex.quote(_NEEDED)}").status == 0:
             return f"{typed} -m pyssh_gateway"
@@ -29,7 +29,7 @@ def program(client: Client) -> str:
 
 
 def as_root(client: Client, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """The same, of whoever runs the tests and the server."""
+    """The same, run by the user who runs the tests and the server."""
     return subprocess.run(
         [sys.executable, "-m", "pyssh_gateway", *arguments, "--config", str(client.server.config)],
         env=client_environment(),

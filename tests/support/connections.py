@@ -1,4 +1,4 @@
-"""Which processes hold a connection's socket, as the kernel has it: a forgotten copy withholds the FIN."""
+"""Which processes hold a connection's socket, according to the kernel: a forgotten copy delays the FIN."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.support.server import Server
 def holders(server: Server, port: int) -> list[str]:
     """The names of the server's processes that have the socket of the client at `port` of the loopback, sorted.
 
-    What is on its way between two processes is nobody's meanwhile.
+    No process holds a socket that is on its way between two processes.
     """
     return sorted(name for _, name in _holders(server, port))
 

@@ -1,4 +1,4 @@
-"""A control server for commands to ask: the real one, in a thread, with answers that the test makes up."""
+"""A control server for commands: the real one, in a thread, with answers from the test."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from pyssh_gateway.monitor.reporting.control import ControlServer, Handlers
 
 
 class AnsweringServer:
-    """Answers at `path`, while it is entered, what its `handlers` say."""
+    """Answers with its `handlers` at `path` while the `with` block lasts."""
 
     def __init__(self, path: Path, handlers: Handlers) -> None:
         self._path = path
@@ -44,7 +44,7 @@ class AnsweringServer:
 
 @contextlib.contextmanager
 def one_answer(path: Path, answer: bytes | None) -> Iterator[None]:
-    """Whatever listens at `path` and gives `answer` to the first who asks; None: it only waits until they give up."""
+    """Listens at `path` and gives `answer` to the first client; with None it only waits until the client gives up."""
 
     def serve() -> None:
         sock, _ = listening.accept()

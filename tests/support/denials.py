@@ -1,4 +1,4 @@
-"""Refusals, as tests expect them: by their sentence, and counted as their sentence always was."""
+"""Refusals as tests expect them: given by their sentence, from which the code for counting follows."""
 
 from pyssh_gateway.core.access.denials import Denial, Deny
 
@@ -26,10 +26,10 @@ CLASSES = (
     ("this certificate", "certificate"),
     ("the certificate", "certificate"),
 )
-"""How a reason begins, and what it is counted as; the first counts."""
+"""The beginning of a reason, and the code that it is counted as; the first match counts."""
 
 
 def deny(reason: str, *, final: bool = False) -> Deny:
-    """The refusal with this reason."""
+    """A refusal with this reason."""
     code = next((name for beginning, name in CLASSES if reason.startswith(beginning)), "other")
     return Deny(Denial(code), reason, final)

@@ -1,11 +1,11 @@
-"""A real HTTP server on a unix socket that plays the API in a machine of Fly.io, as badly as a test wants.
+"""A real HTTP server on a unix socket that plays the API inside a Fly.io machine, with any failure that a test wants.
 
     with FakeFlyApi(directory / "api", accepted()) as fly:
         ...  # a server with stop.fly_api = fly.path and the environment fly.environ
         fly.wait_for_requests(1)
 
-An answer is a function that writes a response. They are given one after the other, the last one for ever. Leaving the
-`with` block releases everything that hangs and waits for every thread.
+An answer is a function that writes a response. Answers are used one after the other, the last one for ever. The end
+of the `with` block releases every answer that hangs, and waits for every thread.
 """
 
 import collections
@@ -24,7 +24,7 @@ MACHINE = "3d8d9014b32d89"
 
 
 class Request(NamedTuple):
-    """What was asked, in order to be looked at."""
+    """A request, recorded for the test."""
 
     method: str
     path: str
@@ -32,7 +32,7 @@ class Request(NamedTuple):
 
 
 class FakeFlyApi(Played):
-    """The server. `path` is its socket, which only its owner may connect to; `requests` are those that have come."""
+    """The server. `path` is its socket, which only its owner may connect to; `requests` are those received so far."""
 
     def __init__(self, path: Path, *answers: "Answer") -> None:
         self.path = str(path)
@@ -51,7 +51,7 @@ class FakeFlyApi(Played):
             )
 
     def take_answer(self, request: Request) -> "Answer":
-        """Note a request and give the answer that it gets: Fly's own where it is not for this machine."""
+        """Record a request and return its answer: Fly's own error if the request is not for this machine."""
         with self._changed:
             self.requests.append(request)
             self._changed.notify_all()
@@ -76,7 +76,7 @@ class Handler(local_http.Handler):
         self.server.fly.take_answer(Request(self.command, self.path, dict(self.headers)))(self)
 
     def respond(self, code: int, body: bytes) -> None:
-        """Send a whole response."""
+        """Send a complete response."""
         self.send_response(code)
         self.send_header("Content-Type", "application/json; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
@@ -90,12 +90,12 @@ hang, hang_up = local_http.hang, local_http.hang_up
 
 
 def accepted() -> Answer:
-    """Fly suspends the machine, in a moment."""
+    """Fly accepts, and suspends the machine soon."""
     return lambda handler: handler.respond(200, b'{"ok":true}')
 
 
 def refused(code: int, error: str) -> Answer:
-    """Fly does not, and says why as it does: a JSON object with an error."""
+    """Fly refuses, with a JSON object that has an error, as Fly sends it."""
     return lambda handler: handler.respond(code, json.dumps({"error": error, "status": "failed"}).encode())
 
 
@@ -113,12 +113,12 @@ def in_chunks(code: int, error: str) -> Answer:
 
 
 def page(code: int) -> Answer:
-    """An error of something in between, which speaks HTML."""
+    """An error from a proxy in between, in HTML."""
     return lambda handler: handler.respond(code, b"<html><body>upstream {connect} error</body></html>")
 
 
 def garbage() -> Answer:
-    """Something else listens there."""
+    """Another program listens there, which does not speak HTTP."""
 
     def answer(handler: Handler) -> None:
         handler.wfile.write(b"\x00\xff SSH-2.0-example\r\n\r\n")

@@ -1,4 +1,4 @@
-"""What forwards lead to and come from: listeners with a thread for each connection, dialling, SOCKS, a shared `ssh`."""
+"""The ends of forwards: listeners with a thread for each connection, connections, SOCKS, and a shared `ssh`."""
 
 import concurrent.futures
 import hashlib
@@ -22,9 +22,9 @@ Handler = Callable[[socket.socket], None]
 
 
 class Target:
-    """Listens at `address` ((host, port) or a path; port 0: any) and runs `handle` for every connection in a thread.
+    """Listens at `address` ((host, port) or a path; port 0: any) and runs `handle` in a thread for each connection.
 
-    `peers` are the uids at the other ends of a unix socket's connections, as the kernel knows them.
+    `peers` are the uids of the peers of a unix socket's connections, according to the kernel.
     """
 
     def __init__(self, handle: Handler, address: Address = ("127.0.0.1", 0)) -> None:
@@ -69,25 +69,25 @@ class Target:
             thread.start()
 
     def _serve(self, sock: socket.socket) -> None:
-        # A connection that is cut is what some tests are about; the other end sees to it that it is found out.
+        # Some tests are about connections that are cut; the test checks that at the other end.
         with sock, suppress(OSError):
             sock.settimeout(PATIENCE)
             self._handle(sock)
 
 
 def echo(sock: socket.socket) -> None:
-    """Send back whatever comes until its end."""
+    """Send everything back until the connection's end."""
     while data := sock.recv(65536):
         sock.sendall(data)
 
 
 def digest(sock: socket.socket) -> None:
-    """Read to the end, then answer with the SHA-256 of it: it takes half-close in both directions."""
+    """Read to the end, then answer with its SHA-256: this needs half-close in both directions."""
     sock.sendall(hashlib.sha256(read_all(sock)).digest())
 
 
 def read_all(sock: socket.socket) -> bytes:
-    """Everything up to the end."""
+    """Everything up to the end of the connection."""
     chunks = []
     while data := sock.recv(65536):
         chunks.append(data)
@@ -117,7 +117,7 @@ def dial(address: Address) -> socket.socket:
 
 
 def answer(address: Address, data: bytes) -> bytes:
-    """Send `data` and its end to `address`; everything that comes back."""
+    """Send `data` and the end to `address`, and return everything that comes back."""
     with dial(address) as sock:
         sock.sendall(data)
         sock.shutdown(socket.SHUT_WR)
@@ -125,7 +125,7 @@ def answer(address: Address, data: bytes) -> bytes:
 
 
 _GIVEN: set[int] = set()
-"""Ports that tests believe free, or meant for one thing: the kernel may give the same one again."""
+"""Ports that tests use, or expect to be free: the kernel may return the same one again."""
 
 
 def free_port() -> int:
@@ -150,20 +150,20 @@ def socks5(proxy: int, host: bytes, port: int) -> socket.socket:
     except BaseException:
         sock.close()
         raise
-    if reply[:2] != b"\x05\x00":  # ssh only hangs up, but it need not
+    if reply[:2] != b"\x05\x00":  # ssh closes the connection in this case, but other servers reply
         sock.close()
         raise ConnectionRefusedError(f"the proxy answered {reply!r}")
     return sock
 
 
 def exchange_at_once(connect: Callable[[], socket.socket], channels: int, size: int) -> None:
-    """Open `channels` connections, all at the same time, and see each one's own `size` bytes come back through each."""
+    """Open `channels` connections, all at the same time, and check that each returns its own `size` bytes."""
     opened = threading.Barrier(channels)
 
     def one(_: int) -> bool:
         data = os.urandom(size)
         with connect() as sock:
-            opened.wait(2 * PATIENCE)  # nobody sends before all are connected
+            opened.wait(2 * PATIENCE)  # nothing is sent before all are connected
             sock.sendall(data)
             sock.shutdown(socket.SHUT_WR)
             return hashlib.sha256(read_all(sock)).digest() == hashlib.sha256(data).digest()
@@ -173,9 +173,9 @@ def exchange_at_once(connect: Callable[[], socket.socket], channels: int, size: 
 
 
 class Master:
-    """One `ssh -N` that others share (ControlMaster), and over which forwards come and go. Its files are in `place`.
+    """One `ssh -N` that others share (ControlMaster), to which forwards are added. Its files are in `place`.
 
-    Whatever it says on standard error is in `said`.
+    `said` has its standard error.
     """
 
     def __init__(self, client: Client, place: Path, *options: str) -> None:
@@ -205,7 +205,7 @@ class Master:
 
     @property
     def said(self) -> str:
-        """The messages of the master, which is where failed forwards are reported."""
+        """The master's messages, among which are errors of forwards."""
         return self._errors.read_text(errors="replace")
 
     @property
@@ -213,7 +213,7 @@ class Master:
         return ("-o", f"ControlPath={self._control}")
 
     def run(self, command: str, *options: str, input: bytes = b"") -> Result:  # noqa: A002 - subprocess's name for it
-        """Run a command in a session of the shared connection, which it must not replace by one of its own."""
+        """Run a command in a session of the shared connection; it must not open a connection of its own."""
         return self._client.run(command, "-o", "ControlMaster=no", *self._shared, *options, input=input)
 
     def terminal(self) -> Terminal:
@@ -225,19 +225,19 @@ class Master:
         return self._client.run(None, "-O", request, *self._shared, *options)
 
     def forward(self, *options: str) -> int:
-        """Add a forward, `-L` and the like; returns the port that the server chose, if it was to choose one."""
+        """Add a forward, `-L` and the like; returns the port if the server chose it."""
         result = self.control("forward", *options)
         assert result.status == 0, (result, self.said)
         return int(result.stdout or 0)
 
     def cancel(self, *options: str) -> None:
-        """Take a forward away again."""
+        """Remove a forward."""
         result = self.control("cancel", *options)
         assert result.status == 0, (result, self.said)
 
 
 def listening_addresses(port: int) -> set[str]:
-    """The addresses that somebody on this machine listens on at the TCP port `port`."""
+    """The addresses of this machine's listeners at the TCP port `port`."""
     found = set()
     for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
         for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:

@@ -1,14 +1,14 @@
-"""A real HTTP server on 127.0.0.1 that plays the part of github.com's `/<login>.keys`, as badly as a test wants.
+"""A real HTTP server on 127.0.0.1 that plays github.com's `/<login>.keys`, with any failure that a test wants.
 
     with FakeGitHub() as github:
         github.script("example", keys(public_key), status(500))
         github.account("example", 583231)
         ...  # a server with keys.github_url = github.url
 
-An answer is a function that writes a response. A login's answers are given one after the other, the last one for
-ever; a login without any is 404, as on GitHub. Everything else goes by its path: `~example` for SourceHut,
-`~example/+sshkeys` for Launchpad, `api/v3/users/example` for the API of GitHub, which is where `keys.github_api` looks
-for it. Leaving the `with` block releases everything that hangs and waits for every thread.
+An answer is a function that writes a response. A login's answers are used one after the other, the last one for
+ever; a login without any gets 404, as on GitHub. All other sources use their path: `~example` for SourceHut,
+`~example/+sshkeys` for Launchpad, `api/v3/users/example` for the API of GitHub, where `keys.github_api` expects it. The
+end of the `with` block releases every answer that hangs, and waits for every thread.
 """
 
 import collections
@@ -25,13 +25,13 @@ from tests.support.local_http import LocalServer, Played
 from tests.support.waiting import PATIENCE
 
 DRIP_SECONDS = 0.02
-"""Between two bytes of an answer that drips: often enough that a timeout for each byte never ends it."""
+"""Time between two bytes of an answer that drips: so short that a timeout for each byte never ends it."""
 
 
 class FakeGitHub(Played):
     """The server. `url` is its base address, `requests` counts the requests for each login (or path).
 
-    `headers` has those of every request, `headers_of` by login or path.
+    `headers` has the headers of every request, `headers_of` has them by login or path.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
@@ -42,7 +42,7 @@ class FakeGitHub(Played):
         self._answers: dict[str, collections.deque[Answer]] = {}
         server = _Server(self)
         if tls is not None:
-            # The handshake belongs to the connection's thread: a client that fails it must not hold up the next.
+            # The connection's thread does the handshake, so that a client that fails it does not delay the next one.
             server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         super().__init__(server)
         scheme = "http" if tls is None else "https"
@@ -62,7 +62,7 @@ class FakeGitHub(Played):
                 self._api[path] = in_json({"login": login, "id": number, "type": "User"})
 
     def team(self, org: str, slug: str, members: Mapping[str, int], token: str = "token") -> None:
-        """From now on the API knows the team, and tells it, page by page, to those who know the token."""
+        """From now on the API knows the team, and lists its members, page by page, for requests with the token."""
         listed = [{"login": login, "id": number, "type": "User"} for login, number in members.items()]
         with self._changed:
             self._api[api_path(f"orgs/{org}/teams/{slug}/members").lower()] = for_token(token, paged(listed))
@@ -81,7 +81,7 @@ class FakeGitHub(Played):
             )
 
     def take_answer(self, login: str, headers: dict[str, str]) -> "Answer":
-        """Count a request for `login` and give the answer that it gets."""
+        """Count a request for `login` and return its answer."""
         with self._changed:
             self.requests[login] += 1
             self.headers.append(headers)
@@ -114,7 +114,7 @@ class Handler(local_http.Handler):
         self.server.github.take_answer(login, dict(self.headers))(self)
 
     def respond(self, code: int, body: bytes, **headers: str) -> None:
-        """Send a whole, honest response; `headers` with `_` for `-`."""
+        """Send a complete, correct response; `headers` with `_` for `-`."""
         self.start(code, len(body), **headers)
         self.wfile.write(body)
 
@@ -144,11 +144,11 @@ def with_headers(answer: Answer, **headers: str) -> Answer:
 
 
 def conditional(answer: Answer, *, etag: str = "", modified: str = "") -> Answer:
-    """`answer` with an ETag, a Last-Modified, or both; 304 for who says that this is known already."""
+    """`answer` with an ETag, a Last-Modified, or both; 304 if the request shows that the client has this version."""
     validators = {name: value for name, value in (("ETag", etag), ("Last_Modified", modified)) if value}
 
     def answer_if_new(handler: Handler) -> None:
-        # RFC 9110 section 13.2.2: a date counts only if no tag is asked about.
+        # RFC 9110 section 13.2.2: a date counts only if the request names no tag.
         asked = handler.headers.get("If-None-Match")
         known = asked == etag if asked is not None else handler.headers.get("If-Modified-Since") == modified != ""
         if not known:
@@ -163,12 +163,12 @@ def conditional(answer: Answer, *, etag: str = "", modified: str = "") -> Answer
 
 
 def limited(code: int = 429, **headers: str) -> Answer:
-    """Too many requests, with what GitHub says about when to come back: `Retry_After`, `X_RateLimit_Reset`..."""
+    """Too many requests, with GitHub's headers about the time to wait: `Retry_After`, `X_RateLimit_Reset`..."""
     return with_headers(status(code), **headers)
 
 
 def keys(*lines: str) -> Answer:
-    """A good answer with these key lines; with none of them the answer of an account without keys."""
+    """A good answer with these key lines; without lines it is the answer of an account without keys."""
     return raw("".join(f"{line}\n" for line in lines).encode())
 
 
@@ -178,7 +178,7 @@ def raw(body: bytes) -> Answer:
 
 
 def empty() -> Answer:
-    """A 200 with nothing: an account that has no keys (any more)."""
+    """A 200 with an empty body: an account that has no keys (any more)."""
     return raw(b"")
 
 
@@ -195,7 +195,7 @@ def chunked(*lines: str) -> Answer:
 
 
 def chunked_and_cut(*lines: str) -> Answer:
-    """Chunks without the last, empty one: the connection ended too early."""
+    """Chunks without the last, empty one: the connection ends too early."""
 
     def answer(handler: Handler) -> None:
         _start_chunks(handler)
@@ -211,7 +211,7 @@ def status(code: int) -> Answer:
 
 
 def error_with_keys(code: int, *lines: str) -> Answer:
-    """An error whose body has keys in it: an error it is, nevertheless."""
+    """An error whose body contains keys, which must be ignored."""
     return lambda handler: handler.respond(code, "".join(f"{line}\n" for line in lines).encode())
 
 
@@ -227,7 +227,7 @@ def redirect(location: str, code: int = 302) -> Answer:
 
 
 def redirect_without_location() -> Answer:
-    """A redirect to nowhere."""
+    """A redirect without a Location."""
     return lambda handler: handler.respond(302, b"")
 
 
@@ -247,7 +247,7 @@ def huge(size: int = 10 * 1024 * 1024, *, line: str = "", announced: bool = True
 
 
 def truncated(*lines: str) -> Answer:
-    """A Content-Length of a byte more than is sent, then the end."""
+    """A Content-Length that is one byte more than what is sent, then the end."""
 
     def answer(handler: Handler) -> None:
         body = "".join(f"{line}\n" for line in lines).encode()
@@ -258,7 +258,7 @@ def truncated(*lines: str) -> Answer:
 
 
 def without_length(*lines: str) -> Answer:
-    """An answer that ends where the connection ends, so that nobody can tell whether it is whole."""
+    """An answer that ends with the connection, so that the client can't tell whether it is complete."""
 
     def answer(handler: Handler) -> None:
         handler.send_response(200)
@@ -270,22 +270,22 @@ def without_length(*lines: str) -> Answer:
 
 
 def garbage() -> Answer:
-    """A 200 with text in which not one line is a key."""
+    """A 200 with text in which no line is a key."""
     return raw(b"Rate limit exceeded.\nCome back later.\n")
 
 
 def binary() -> Answer:
-    """A 200 with bytes that are no text."""
+    """A 200 with bytes that are not text."""
     return raw(b"\x7fELF\x00\x01\xff\xfe" * 100)
 
 
 def not_http() -> Answer:
-    """Something else listens on that port."""
+    """Another program listens on that port, which does not speak HTTP."""
     return lambda handler: _write(handler, b"SSH-2.0-example\r\n")
 
 
 def drip(*lines: str) -> Answer:
-    """A good answer, a byte at a time: each byte in time, all of them never."""
+    """A good answer, a byte at a time: each byte comes before a timeout, the whole answer never does."""
 
     def answer(handler: Handler) -> None:
         body = "".join(f"{line}\n" for line in lines).encode()
@@ -306,7 +306,7 @@ def drip_headers() -> Answer:
 
 
 def held(answer: Answer, gate: threading.Event) -> Answer:
-    """`answer`, but not before `gate` is set (or the server closes): what holds in the meantime can be looked at."""
+    """`answer`, but not before `gate` is set (or the server closes), so that a test can look at the state before."""
 
     def held_answer(handler: Handler) -> None:
         while not gate.wait(0.01) and not handler.released.is_set():

@@ -1,4 +1,4 @@
-"""What the API of a played GitHub answers, and under which paths: for `FakeGitHub.script` and `FakeGitHub.requests`."""
+"""The answers of a played GitHub's API, and their paths: for `FakeGitHub.script` and `FakeGitHub.requests`."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -14,17 +14,17 @@ _TYPE = "application/json; charset=utf-8"
 
 
 def api_path(path: str) -> str:
-    """Where the API has `path`: below the address of the pages, as on a GitHub Enterprise Server."""
+    """The API's address of `path`: below the address of the pages, as on a GitHub Enterprise Server."""
     return f"api/v3/{path}"
 
 
 def in_json(value: object) -> "Answer":
-    """An answer of the API."""
+    """An answer of the API, in JSON."""
     return lambda handler: handler.respond(200, json.dumps(value).encode(), Content_Type=_TYPE)
 
 
 def for_token(token: str, answer: "Answer") -> "Answer":
-    """`answer` for who knows the token."""
+    """`answer` for requests with the token."""
 
     def answer_if_known(handler: "Handler") -> None:
         if handler.headers.get("Authorization") == f"Bearer {token}":

@@ -1,4 +1,4 @@
-"""A real HTTP proxy on 127.0.0.1: it makes tunnels (CONNECT), for those with the password if there is one."""
+"""A real HTTP proxy on 127.0.0.1: it makes tunnels (CONNECT), and may demand a password."""
 
 import select
 import socket
@@ -13,9 +13,9 @@ Refusal = Callable[["_Handler"], None]
 
 
 class ConnectProxy(Played):
-    """The proxy. `url` is its address, `targets` are those that were asked for; `authorization` is what it wants.
+    """The proxy. `url` is its address, `targets` are the requested ones; `authorization` is the header that it demands.
 
-    `refusal` answers in its place, if there is one. Whatever name it is asked for, it leads to 127.0.0.1.
+    A `refusal`, if there is one, is answered instead of a tunnel. Every host name leads to 127.0.0.1.
     """
 
     def __init__(self, authorization: str | None = None) -> None:
@@ -65,5 +65,5 @@ class _Handler(local_http.Handler):
                 ends[end].sendall(data)
 
     def answer(self) -> None:
-        """Nothing but tunnels."""
+        """Not used: the proxy only makes tunnels."""
         self.send_error(405)

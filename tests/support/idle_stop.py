@@ -1,4 +1,4 @@
-"""When the server has left by itself, as its log has it: the ends of clients and processes take time of their own."""
+"""When the server has stopped by itself, according to its log: the ends of clients and processes take extra time."""
 
 from datetime import datetime
 
@@ -6,21 +6,21 @@ from tests.support.server import EventFields, Server
 from tests.support.waiting import AT_ONCE
 
 EARLY_SECONDS = 0.01
-"""Events have the time of day, to the millisecond."""
+"""Events are stamped with the time of day, to the millisecond."""
 
 LATE_SECONDS = AT_ONCE
-"""A busy machine is late. The promise is tried in one test; for the rest this is near enough."""
+"""How late a stop may be on a busy machine. One test checks the exact promise; for the others this is enough."""
 
 
 def moment(event: EventFields) -> float:
-    """When it happened, in Unix seconds."""
+    """The time of the event, in Unix seconds."""
     return datetime.fromisoformat(event["ts"]).timestamp()
 
 
 def stops_after(server: Server, event: str | None = "connection.closed", *, seconds: float) -> bool:
-    """Whether `server` ends by itself, which it decides `seconds` after the last `event`: never earlier, hardly later.
+    """Whether `server` decides to stop `seconds` after the last `event`: never earlier, and hardly later.
 
-    None is the start of its process, which takes some time itself.
+    None stands for the start of its process, which takes some time itself.
     """
     assert server.wait() == 0
     began = server.launched_at if event is None else moment(server.find(event)[-1])

@@ -1,4 +1,4 @@
-"""Key lines made from their parts, right or wrong, and what the parser says about one of them."""
+"""Key lines made from their parts, valid or not, and the parser's result for one of them."""
 
 import base64
 import struct
@@ -19,7 +19,7 @@ def mpint(number: int) -> bytes:
 
 
 def blob(key_type: str, *fields: bytes) -> bytes:
-    """A public key of fields that are encoded already."""
+    """A public key of fields that are already encoded."""
     return string(key_type.encode()) + b"".join(fields)
 
 
@@ -29,7 +29,7 @@ def line(key_type: str, *fields: bytes) -> bytes:
 
 
 def ed25519(number: int = 1) -> bytes:
-    """A key line of type ed25519, another one for every number."""
+    """A key line of type ed25519, a different one for every number."""
     return line("ssh-ed25519", string(number.to_bytes(32, "big")))
 
 
@@ -50,21 +50,21 @@ SK_ECDSA_LINE = line(SK_ECDSA, string(b"nistp256"), string(b"\x04" + b"\x05" * 6
 
 
 def parse_one(text: bytes, *, allow_options: bool = False) -> ParsedKeys:
-    """The result for a text of one line that is a key or a refusal."""
+    """The parser's result for a text of one line, which is a key or a refusal."""
     parsed = parse(text, SOURCE, allow_options)
     assert len(parsed.accepted) + parsed.refused_count == 1
     return parsed
 
 
 def refusal(text: bytes, *, allow_options: bool = False) -> str:
-    """Why a text of one line is refused."""
+    """The reason why a text of one line is refused."""
     parsed = parse_one(text, allow_options=allow_options)
     assert parsed.accepted == ()
     return parsed.refused[0]
 
 
 def accepted(text: bytes, *, authorities: bool = False) -> tuple[AuthorizedKey, ...]:
-    """The keys of a text whose author may set options, none of whose lines is refused."""
+    """The keys of a text that may have options; no line of it is refused."""
     parsed = parse(text, SOURCE, allow_options=True, authorities=authorities)
     assert parsed.refused == ()
     return parsed.accepted

@@ -1,4 +1,4 @@
-"""A keyring under test: its events, a clock that only the test moves, and who gets in."""
+"""A keyring under test: its events, a clock that only the test moves, and the decisions about keys."""
 
 import asyncio
 import atexit
@@ -41,13 +41,13 @@ IMPATIENCE = 0.25
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 REFRESH = 600.0
 MAX_WAKES = 10
-"""Turns of `Keyring.run` between two pauses: a question, what follows from it, and some to spare."""
+"""Turns of `Keyring.run` between two pauses: a question, its consequences, and some to spare."""
 DEV = (config.Login(user="dev", keys=(SPEC,)),)
 
 T = TypeVar("T")
 
 _RUNNER = asyncio.Runner()
-"""All rings live on one loop, as a keyring does: asyncio's locks belong to the loop on which somebody waited first."""
+"""All rings use one loop, as a keyring does: asyncio's locks belong to the loop on which they first had a waiter."""
 atexit.register(_RUNNER.close)
 
 
@@ -59,8 +59,8 @@ def play(story: Coroutine[Any, Any, T]) -> T:
 class Ring:
     """A keyring in a directory, its events, and a clock that the test sets.
 
-    `live`: `Keyring.run` paces itself, by the real time, as in the gateway; see `running`. `settings` has what else is
-    configured.
+    `live`: `Keyring.run` uses the real time for its pauses, as in the gateway; see `running`. `settings` has further
+    settings.
     """
 
     def __init__(
@@ -103,14 +103,14 @@ class Ring:
         )
 
     async def read_file(self, path: str) -> bytes:
-        """Read from `files`; what is an error there is raised."""
+        """Read from `files`; an OSError in there is raised."""
         content = self.files.get(path, FileNotFoundError(2, "No such file or directory"))
         if isinstance(content, OSError):
             raise content
         return content
 
     async def sleep(self, delay: float) -> None:
-        """Let what is under way end, which wakes `run`; else pass `delay` on the ring's clock, in no time."""
+        """Wait for work that is under way, whose end wakes `run`; else advance the ring's clock by `delay` at once."""
         under_way = asyncio.all_tasks() - {asyncio.current_task()}
         if under_way:
             self._wakes += 1
@@ -125,14 +125,14 @@ class Ring:
         self.now += delay
 
     def run(self, rounds: int) -> list[float]:
-        """`Keyring.run`, until it has slept so often: each delay, and the one that it would sleep next."""
+        """Run `Keyring.run` for so many sleeps: returns each delay, and the next one."""
         self.delays, self._rounds, self._wakes = [], rounds, 0
         with pytest.raises(asyncio.CancelledError):
             play(self.keyring.run())
         return self.delays
 
     def pass_time(self, seconds: float) -> None:
-        """`Keyring.run` for so long."""
+        """Run `Keyring.run` for so long on the ring's clock."""
         end = self.now + seconds
         while self.run(0)[0] <= end - self.now:
             self.now += self.delays[0]
@@ -147,12 +147,12 @@ class Ring:
             self._runner.cancel()
 
     async def quiet(self) -> None:
-        """Wait until nothing is under way but the loop of `run`, and whoever waits here."""
+        """Wait until no task is left but the loop of `run`, and the waiting task itself."""
         while under_way := asyncio.all_tasks() - {asyncio.current_task(), self._runner}:
             await asyncio.wait(under_way)
 
     def restarted(self, store: Path, github_url: str = "", **settings: Any) -> "Ring":  # noqa: ANN401 - those of Ring
-        """Another ring at the same time, with what this one has left on the disk."""
+        """Another ring at the same time of the clock, with this one's files on the disk."""
         ring = Ring(store, github_url, **{"now": self.now, "files": self.files, **settings})
         ring.keyring.load_last_good()
         return ring
@@ -162,57 +162,57 @@ class Ring:
         play(self.keyring.refresh())
 
     def decide(self, name: str, user: str = "dev") -> Accept | Deny:
-        """What the policy says now of somebody who offers this key."""
+        """The policy's present decision about an offer of this key."""
         attempt = Attempt(user.encode(), "ssh-ed25519", BLOBS[name], None, PEER)
         return decide(attempt, self.keyring.snapshot, self.now)
 
     def lets_in(self, user: str = "dev") -> set[str]:
-        """Whose keys would do now."""
+        """The people whose keys would be accepted now."""
         return {name for name in BLOBS if isinstance(self.decide(name, user), Accept)}
 
     def identity(self, name: str, user: str = "dev") -> Identity:
-        """Who it is, by the policy, that has this key."""
+        """The identity that the policy gives to this key."""
         accepted = self.decide(name, user)
         assert isinstance(accepted, Accept)
         return accepted.identity
 
     def refusal(self, name: str, user: str = "dev") -> str:
-        """Why this key does not get in."""
+        """The reason why this key is refused."""
         denied = self.decide(name, user)
         assert isinstance(denied, Deny)
         return denied.reason
 
     def status(self, spec: str = SPEC) -> SourceStatus:
-        """How a source stands."""
+        """The state of a source."""
         (status,) = (status for status in self.keyring.describe() if status.spec == spec)
         return status
 
     def failures(self) -> list[str]:
-        """The reasons of all failures so far: what the log calls backend errors."""
+        """The reasons of all failures so far, which the log calls backend errors."""
         return [event.reason for event in self.events if isinstance(event, KeysFailed)]
 
     def account_changes(self) -> list[AccountChanged]:
-        """What was said about accounts that are not the ones that they were."""
+        """The reports of accounts whose number has changed."""
         return [event for event in self.events if isinstance(event, AccountChanged)]
 
 
 def who(snapshot: KeySnapshot, user: str = "dev") -> set[str]:
-    """Whose keys are in a snapshot for `user`, however old."""
+    """The people whose keys are in a snapshot for `user`, of any age."""
     return {name for name, blob in BLOBS.items() if snapshot.find(user, blob)}
 
 
 def threads(name: str) -> set[threading.Thread]:
-    """The threads that do one kind of work now."""
+    """The present threads for one kind of work."""
     return {thread for thread in threading.enumerate() if thread.name == name}
 
 
 def copy_path(store: Path, spec: str = SPEC) -> Path:
-    """Where the copy of a source is."""
+    """The path of a source's copy."""
     return Copies(store).path(spec)
 
 
 def remembered(store: Path) -> dict[str, int]:
-    """The numbers of accounts that are on the disk."""
+    """The account numbers that are stored on the disk."""
     numbers: dict[str, int] = json.loads((store / "account-ids.json").read_text())
     return numbers
 
@@ -224,7 +224,7 @@ def recycle(github: FakeGitHub) -> None:
 
 
 def learned(store: Path, github: FakeGitHub, token: str = "") -> Ring:
-    """A ring that has had its first answer and knows that it was account 7's."""
+    """A ring that has had its first answer, and has stored account number 7."""
     ring = Ring(store, github.url, token=token)
     ring.run(0)
     assert ring.status().remembered == 7

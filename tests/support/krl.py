@@ -1,4 +1,4 @@
-"""Key revocation lists: by ssh-keygen, and as none would be, put together section by section."""
+"""Key revocation lists: from ssh-keygen, and invalid ones, put together section by section."""
 
 import subprocess
 from pathlib import Path
@@ -11,13 +11,13 @@ HEADER = b"SSHKRL\n\0" + (1).to_bytes(4, "big")
 
 
 def make(path: Path, *given: Path, authority: Path | None = None, version: int = 1) -> Path:
-    """A KRL of specifications, keys and certificates in files, about certificates of `authority`."""
+    """A KRL made from files with specifications, keys and certificates; certificates are those of `authority`."""
     keygen("-k", "-f", path, "-z", str(version), *(("-s", authority) if authority else ()), *given)
     return path
 
 
 def is_revoked(path: Path, key: Path) -> bool:
-    """What ssh-keygen says of the key or certificate in a file."""
+    """Whether ssh-keygen finds the key or certificate in a file revoked."""
     command = ["ssh-keygen", "-Q", "-f", str(path), str(key)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == (1 if "REVOKED" in done.stdout else 0), done
@@ -30,15 +30,15 @@ def number(value: int) -> bytes:
 
 
 def krl(*sections: bytes, version: int = 1) -> bytes:
-    """A whole list."""
+    """A complete list."""
     return HEADER + number(version) + number(0) + number(0) + string(b"") + string(b"a comment") + b"".join(sections)
 
 
 def section(kind: int, *contents: bytes) -> bytes:
-    """A section, or a section in that about certificates."""
+    """A section, or a subsection of the one about certificates."""
     return bytes([kind]) + string(b"".join(contents))
 
 
 def certificates(*sections: bytes, authority: bytes = b"") -> bytes:
-    """The section about certificates of an authority, or of any."""
+    """The section about certificates of an authority, or of any authority."""
     return section(1, string(authority), string(b""), *sections)

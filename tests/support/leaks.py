@@ -1,4 +1,4 @@
-"""What a test must leave as it found it: descriptors, processes and threads, the server's and our own."""
+"""What a test must give back: descriptors, processes and threads, of the server and of the test process."""
 
 import gc
 import os
@@ -16,7 +16,7 @@ from tests.support.waiting import PATIENCE, until
 
 
 class Footprint(NamedTuple):
-    """What a server holds."""
+    """The resources that a server holds."""
 
     spawner: tuple[str, ...]
     gateway: tuple[str, ...]
@@ -35,20 +35,20 @@ HELD_FOR = {
         processes=(),
     ),
 }
-"""What is held for each of these: its last words, and the sockets that lead to it; and what it has itself while it
-serves nobody. One of each kind for each account is kept at hand for a minute: for the next stranger, for an account
-that is not on, for a session, and for a user who comes back. So these come and go beside any test; a second one that
-serves nobody would be a leak."""
+"""What is held for each of these processes: the file for its last words, the sockets that lead to it, and its own
+descriptors while it serves nobody. One of each kind for each account is kept ready for a minute: for the next stranger,
+for an account that is not on, for a session, and for a user who comes back. So these come and go during any test;
+a second one that serves nobody would be a leak."""
 
 
 _most: WeakKeyDictionary[Server, Footprint] = WeakKeyDictionary()
-"""The most that each server has held before a test."""
+"""The most that each server has held before any test."""
 
 
 def footprint(server: Server) -> Footprint:
-    """What `server` may hold: the most that it has held before this test or an earlier one, without what is at hand.
+    """What `server` may hold: the most that it has held before this test or an earlier one, without ready processes.
 
-    A process that is just ending is at hand, though nothing is held for it any more; one look would count too little.
+    An ending process counts as kept ready, though nothing is held for it, so one look would count too little.
     """
     found: list[Footprint] = []
 
@@ -77,7 +77,7 @@ def check_server(server: Server, before: Footprint) -> None:
 def _now(server: Server) -> tuple[Footprint, list[str]]:
     """What the server holds, and its processes beyond one of each kind for each account.
 
-    Numbers of sockets and pipes change with a new gateway, so kinds are compared.
+    A new gateway has other socket and pipe numbers, so only the kinds are compared.
     """
     below = processes.descendants(server.pid)
     at_hand = [process for process in below if process.name in HELD_FOR and process.state != "Z"]
@@ -105,7 +105,7 @@ def _without(kinds: tuple[str, ...], some: Iterable[str]) -> tuple[str, ...]:
 
 
 class Own(NamedTuple):
-    """What the test process itself holds."""
+    """The resources of the test process itself."""
 
     descriptors: int
     threads: frozenset[str]
@@ -117,7 +117,7 @@ def own() -> Own:
 
 
 def check_own(before: Own) -> None:
-    """Fail if the test process has more than `before`; what only waits for the garbage collector is not a leak."""
+    """Fail if the test process has more than `before`; garbage that is not collected yet is not a leak."""
 
     def is_back() -> bool:
         now = own()
@@ -130,9 +130,9 @@ def check_own(before: Own) -> None:
 
 @contextmanager
 def nothing_left_open() -> Iterator[None]:
-    """Fail if the test process has a descriptor afterwards that it had not before.
+    """Fail if the test process has a descriptor afterwards that it did not have before.
 
-    A thread may close its own a moment after the answer that a test waits for, so all have some time.
+    A thread may close its descriptor a moment after the answer that a test waits for, so this waits, too.
     """
     before = Counter(processes.descriptors(os.getpid()))
 

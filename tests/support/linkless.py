@@ -1,4 +1,4 @@
-"""A real file system without hard links: sshfs, which says EPERM to link(2) as SMB shares and vfat do."""
+"""A real file system without hard links: sshfs, whose link(2) fails with EPERM as on SMB shares and vfat."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-serve
 
 @contextmanager
 def without_links(place: Path) -> Iterator[Path]:
-    """A directory below `place` in which there are no hard links; skips the test where none can be mounted."""
+    """A directory below `place` without hard links; skips the test if none can be mounted."""
     server = next(filter(os.path.exists, SFTP_SERVERS), "")
     if os.geteuid() != 0 or not server or shutil.which("sshfs") is None or not Path("/dev/fuse").exists():
         pytest.skip("a file system without links takes root, sshfs, an SFTP server of OpenSSH's and /dev/fuse")

@@ -1,6 +1,6 @@
-"""A person at work on the real server: output that must not lose a byte, a forward, logins one after another.
+"""A person at work on the real server: output of which no byte may be lost, a forward, one login after another.
 
-Whoever holds a `Load` can ask whether it goes on, which it finds out by bytes that were not there before.
+A test can ask a `Load` whether the work goes on; it checks that new bytes arrive.
 """
 
 import asyncio
@@ -13,17 +13,17 @@ from tests.support.client import Client
 from tests.support.waiting import PATIENCE
 
 COUNTING = "i=0; while :; do for k in 1 2 3 4 5 6 7 8; do echo $((i+=1)); done; sleep 0.01; done"
-"""Says 1, 2, 3, ..., some hundred lines a second."""
+"""Prints 1, 2, 3, ..., some hundred lines a second."""
 
 STEPS = 20
-"""Lines and echoes that are waited for: more than the client, the network and the server may have had on their way."""
+"""Lines and echoes to wait for: more than the client, the network and the server can have had on their way."""
 
 
 class Load:
     """The work of one account on one connection.
 
-    `lines`, `echoes` and `logins` count what has been done, `refused` the logins that have failed; all that came was
-    what had to come. `ended` is set when the connection is over.
+    `lines`, `echoes` and `logins` count what has been done, and `refused` counts failed logins; all received bytes were
+    correct. `ended` is set when the connection is over.
     """
 
     def __init__(self, client: Client, user: str) -> None:
@@ -39,7 +39,7 @@ class Load:
         await self._until(lambda: self.lines >= lines and self.echoes >= echoes)
 
     async def logs_in(self) -> None:
-        """Wait for a login that has not begun yet."""
+        """Wait for a login that has not begun yet to succeed."""
         logins = self.logins + 2
         await self._until(lambda: self.logins >= logins)
 
@@ -102,7 +102,7 @@ class Load:
 
 @asynccontextmanager
 async def load(client: Client, user: str) -> AsyncIterator[Load]:
-    """Work of `user` that is under way, and ends with the context."""
+    """Work of `user` that runs until the context ends."""
     working = Load(client, user)
     async with client.connect(username=user) as connection:
         tasks = [
@@ -124,7 +124,7 @@ async def load(client: Client, user: str) -> AsyncIterator[Load]:
 
 @asynccontextmanager
 async def _echo_server() -> AsyncIterator[int]:
-    """A TCP server that says what it is told; its port."""
+    """A TCP server that sends everything back; its port."""
     serving: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -135,7 +135,7 @@ async def _echo_server() -> AsyncIterator[int]:
             while data := await reader.read(1000):
                 writer.write(data)
         except (OSError, asyncio.CancelledError):
-            pass  # it is over
+            pass  # the connection is over
         finally:
             writer.transport.abort()
             serving.discard(task)
@@ -149,4 +149,4 @@ async def _echo_server() -> AsyncIterator[int]:
             for task in serving:
                 task.cancel()
             await asyncio.wait(serving)
-            await asyncio.sleep(0)  # its socket is closed
+            await asyncio.sleep(0)  # lets the loop close its socket

@@ -1,4 +1,4 @@
-"""What the local HTTP servers that play somebody else's have in common: a thread each, and answers that misbehave."""
+"""The common part of the local HTTP servers that play other services: a thread for each connection, and bad answers."""
 
 import socketserver
 import ssl
@@ -11,24 +11,24 @@ from types import TracebackType
 from typing import Self
 
 CLIENT_TIMEOUT = 10.0
-"""Seconds after which a server gives up on a client that says nothing."""
+"""Seconds after which a server gives up on a silent client."""
 
 
 class LocalServer(socketserver.ThreadingMixIn, socketserver.BaseServer):
-    """Before another class of server: each connection has a thread, and no thread outlives the server."""
+    """A mix-in for a server class: each connection has a thread, and no thread outlives the server."""
 
-    # Not daemons: server_close() then waits for them, and a test that leaves one behind fails here.
+    # Not daemons: server_close() then waits for them, so that a test that leaves one behind fails here.
     daemon_threads = False
     released: threading.Event
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Let a client go that hung up on a bad answer, which is what it should do; show anything else."""
+        """Ignore a client that disconnected because of a bad answer, as it should; report all other errors."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError | ssl.SSLError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]  # typeshed wants a pair
 
 
 class Played:
-    """Somebody played by `server` for as long as a `with` block lasts; its end releases everything that hangs."""
+    """A service that `server` plays while a `with` block lasts; the end releases every answer that hangs."""
 
     def __init__(self, server: LocalServer) -> None:
         self.released = server.released = threading.Event()
@@ -58,16 +58,16 @@ class Handler(BaseHTTPRequestHandler, ABC):
 
     @property
     def released(self) -> threading.Event:
-        """Set when the server closes: what hangs on purpose goes on then."""
+        """Set when the server closes, so that answers that hang on purpose go on."""
         return self.server.released
 
     def do_GET(self) -> None:
-        """Answer, once."""
+        """Answer once."""
         self.close_connection = True
         self.answer()
 
     def do_POST(self) -> None:
-        """The same."""
+        """Answer once."""
         self.do_GET()
 
     @abstractmethod
@@ -75,16 +75,16 @@ class Handler(BaseHTTPRequestHandler, ABC):
         """Send the answer."""
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name for it
-        """Say nothing: tests look at what the server has noted."""
+        """Print nothing: tests look at the server's records."""
 
 
 def hang_up() -> Callable[[Handler], None]:
-    """Close without a word."""
+    """Close the connection without an answer."""
     return lambda _handler: None
 
 
 def hang() -> Callable[[Handler], None]:
-    """Say nothing until the server closes."""
+    """Send nothing until the server closes."""
 
     def answer(handler: Handler) -> None:
         handler.released.wait()

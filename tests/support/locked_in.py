@@ -1,4 +1,4 @@
-"""Work in a forked child that locks itself in first, and what became of it."""
+"""Work in a forked child that confines itself first, and the result of that work."""
 
 import os
 import signal
@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 ANSWER = 255
-"""The descriptor on which the child answers, above all that tests open: work that closes the others keeps this one."""
+"""The child's descriptor for its answer, above all that tests open: work that closes the others keeps this one."""
 
 
 class Ended(NamedTuple):
-    """`said` is what the work returned, or its traceback; `signal` what killed it, or 0."""
+    """`said` is what the work returned, or its traceback; `signal` is the signal that killed it, or 0."""
 
     said: str
     signal: int
@@ -26,7 +26,7 @@ def in_child(work: Callable[[], object]) -> Ended:
             os.dup2(writer, ANSWER)
             try:
                 said = repr(work())
-            except BaseException:  # noqa: BLE001 - a fork of the tests never gets out of here
+            except BaseException:  # noqa: BLE001 - a forked child of the tests must never return from here
                 said = traceback.format_exc()
             os.write(ANSWER, said.encode())
         finally:
@@ -48,4 +48,4 @@ def errno_of(call: Callable[[], object]) -> int:
 
 
 KILLED = Ended("", signal.SIGSYS)
-"""By the filter, before it could say anything."""
+"""Killed by the filter, before it could answer."""

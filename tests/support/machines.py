@@ -1,10 +1,10 @@
-"""Machines of the tests' own: a root file system and namespaces, as a container has them, without an engine.
+"""Machines for tests: a root file system and namespaces, as in a container, but without a container engine.
 
 with Machine(directory, [layer, debian]) as machine:
     machine.run("id -un", user="amos")
 
-A machine is an overlay over directories that it does not change, so one Debian serves them all. What runs on it ends
-with it. Its own network has nothing but the loopback interface; without it, ports are the test machine's.
+A machine is an overlay over directories that it does not change, so one Debian serves them all. Its processes end with
+it. With a network of its own it has only the loopback interface; without one it shares the test machine's ports.
 """
 
 import os
@@ -19,7 +19,7 @@ from typing import Self
 from tests.support.waiting import PATIENCE, until
 
 INSTALL_SECONDS = 600.0
-"""How long packages may take to come, on a slow day."""
+"""How long the download of packages may take on a slow day."""
 
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -27,7 +27,7 @@ ENVIRONMENT = {
     "TERM": "xterm",
     "LANG": "C.UTF-8",
 }
-"""What a root shell in a fresh container has."""
+"""The environment of a root shell in a fresh container."""
 
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
@@ -64,10 +64,10 @@ done
 shift
 exec chroot . env -i "$@"
 """
-"""In the new namespaces: the root file system, and then its first process. /dev has what containers have."""
+"""Run in the new namespaces: sets up the root file system, then runs its first process. /dev is as in containers."""
 
 _INIT = ("/bin/sh", "-c", "while :; do sleep 1000 & wait; done")
-"""A first process that does nothing but reap."""
+"""A first process that only reaps children."""
 
 
 class CannotMake(Exception):
@@ -75,7 +75,7 @@ class CannotMake(Exception):
 
 
 def look_whether_machines_can_be_made(directory: Path) -> None:
-    """Try it in `directory`. Raises CannotMake."""
+    """Try to make a machine in `directory`. Raises CannotMake."""
     if os.geteuid() != 0:
         raise CannotMake("only root can make a machine to test on")
     for program in ("debootstrap", "unshare", "nsenter", "setpriv", "ip"):
@@ -93,10 +93,10 @@ def look_whether_machines_can_be_made(directory: Path) -> None:
 
 
 class Machine:
-    """A machine whose file system is `layers`, the first one on top, and what it changes; see above.
+    """A machine whose file system has `layers`, the first one on top, below its own changes; see above.
 
-    What it changes is in `directory`/upper, which may be a layer of others when it has ended. `init` is its first
-    process, with `environ`. `shared` are directories of the test machine that it sees, and where.
+    Its changes are in `directory`/upper, which can be a layer of other machines after its end. `init` is its first
+    process, with `environ`. `shared` are directories of the test machine, and their places in this one.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Machine:
         with self._log.open("ab") as log:
             self._holder = subprocess.Popen(
                 [
-                    *("setpriv", "--pdeathsig", "KILL"),  # a run of the tests that is killed leaves no machine behind
+                    *("setpriv", "--pdeathsig", "KILL"),  # so that a killed test run leaves no machine behind
                     *("unshare", *kinds, "--fork", "--kill-child", "/bin/sh", "-c", _SET_UP, "sh", *shared, "--"),
                     *variables,
                     *self._init,
@@ -157,12 +157,12 @@ class Machine:
 
     @property
     def said(self) -> str:
-        """What its first process has written."""
+        """The output of its first process."""
         return self._log.read_text(errors="backslashreplace")
 
     @property
     def first_pid(self) -> int:
-        """Its first process, as the test machine numbers it."""
+        """The pid of its first process on the test machine."""
         assert self._holder is not None
         children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children").read_text().split()
         return int(children[0])
@@ -177,9 +177,9 @@ class Machine:
         return self._holder.wait(seconds)
 
     def end(self) -> None:
-        """Kill what runs on it; its mounts go with it."""
+        """Kill everything that runs on it; its mounts go with it."""
         if self._holder is not None and self._holder.poll() is None:
-            self._holder.send_signal(signal.SIGTERM)  # unshare passes on that it ends, as SIGKILL
+            self._holder.send_signal(signal.SIGTERM)  # unshare ends, and thereby sends SIGKILL to its child
             try:
                 self._holder.wait(AT_END_SECONDS)
             except subprocess.TimeoutExpired:
@@ -197,19 +197,19 @@ class Machine:
     def attempt(
         self, command: str, *, user: str = "root", seconds: float = PATIENCE, stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """Run `command` in the home directory of `user`; returns how it went."""
+        """Run `command` in the home directory of `user`; returns the completed process."""
         return subprocess.run(
             self.command(command, user), input=stdin, capture_output=True, text=True, timeout=seconds, check=False
         )
 
     def run(self, command: str, *, user: str = "root", seconds: float = PATIENCE, stdin: str = "") -> str:
-        """The same for what has to succeed; returns its standard output."""
+        """Like `attempt`, but the command has to succeed; returns its standard output."""
         result = self.attempt(command, user=user, seconds=seconds, stdin=stdin)
         assert result.returncode == 0, f"{command!r} ended with {result.returncode}\n{result.stdout}\n{result.stderr}"
         return result.stdout
 
     def start(self, command: str, *, user: str = "root") -> subprocess.Popen[str]:
-        """`command`, running, with three pipes; what it writes to standard error is with its output."""
+        """`command`, running, with three pipes; its standard error goes to its output."""
         return subprocess.Popen(
             self.command(command, user),
             stdin=subprocess.PIPE,
@@ -228,17 +228,17 @@ class Machine:
 
 
 AT_END_SECONDS = 10.0
-"""How long the kernel may take to end what runs on a machine."""
+"""How long the kernel may take to end the processes of a machine."""
 
 
 def make_debian(directory: Path, suite: str) -> None:
-    """Fill `directory` with the smallest Debian that there is. Raises CannotMake."""
+    """Fill `directory` with the smallest possible Debian. Raises CannotMake."""
     command = ["debootstrap", "--variant=minbase", suite, str(directory)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
     if result.returncode != 0:
         raise CannotMake(f"debootstrap can't make {suite}: {result.stdout.strip().splitlines()[-1:]}")
     certificates = os.environ.get("PIP_CERT")
-    if certificates:  # the way to the package index is by certificates of this machine's own
+    if certificates:  # this machine needs its own certificates to reach the package index
         place = directory / "usr/local/share/certificates-of-the-machine.pem"
         shutil.copy(certificates, place)
         (directory / "etc/pip.conf").write_text(f"[global]\ncert = /{place.relative_to(directory)}\n")

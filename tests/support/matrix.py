@@ -1,7 +1,7 @@
-"""The client matrix: what a client is, and what all of them work with.
+"""The client matrix: the class of a client, and what all clients share.
 
-A client is a class. It has a feature if it has a method of that name; most get them from `matrix_features`. A client
-that is not installed says so.
+A client is a class. It has a feature if it has a method of that name; most get their methods from `matrix_features`. A
+client that is not installed reports that.
 """
 
 import contextlib
@@ -22,19 +22,19 @@ from tests.support.server import Server
 from tests.support.waiting import PATIENCE, until
 
 BULK = secrets.token_bytes(20_000_000)
-"""What goes through pipes and files: many windows of every client, and more than any buffer on the way."""
+"""The data for pipes and files: many windows of every client, and more than any buffer on the way holds."""
 
 BULK_DIGEST = hashlib.sha256(BULK).hexdigest().encode()
 
 FORWARDED = BULK[:2_000_000]
-"""What goes through a forward, there and back."""
+"""The data for a forward, in each direction."""
 
 WINDOW = (33, 101)
-"""Rows and columns of the terminals: nobody's default."""
+"""Rows and columns of the terminals: no client's default."""
 
 
 class World(NamedTuple):
-    """Where a client finds itself: its server and key, a home of its own, and a directory of the account's."""
+    """A client's environment: its server and key, its own home, and a directory of the account."""
 
     server: Server
     key: Path
@@ -44,7 +44,7 @@ class World(NamedTuple):
 
     @property
     def client(self) -> Client:
-        """The plain OpenSSH client, for what has to be arranged on the server's side."""
+        """The plain OpenSSH client, for preparations on the server's side."""
         return Client(self.server, self.key)
 
 
@@ -59,21 +59,21 @@ class Driver:
 
     @classmethod
     def absence(cls) -> str:
-        """Why this machine has not got the client; empty if it has."""
+        """The reason why this machine does not have the client; empty if it has it."""
         missing = [program for program in cls.programs if shutil.which(program) is None]
         return f"not installed: {', '.join(missing)}" if missing else ""
 
     @classmethod
     def features(cls) -> list[str]:
-        """What the client offers, in the order of the columns."""
+        """The client's features, in the order of the columns."""
         return [feature for feature in FEATURES if hasattr(cls, feature)]
 
     def environment(self) -> dict[str, str]:
-        """What the client's process is told: a home of its own, and nothing of the person who runs the tests."""
+        """The client's variables: its own home, and nothing of the person who runs the tests."""
         return client_environment(HOME=str(self.world.home))
 
     def call(self, argv: Sequence[str | Path], **more: str) -> Result:
-        """Run a program of the client's until it ends; `more` is added to its environment."""
+        """Run one of the client's programs until it ends; `more` is added to its environment."""
         return self.run_process(argv, b"", more)
 
     def run_process(self, argv: Sequence[str | Path], given: bytes, environ: Mapping[str, str]) -> Result:
@@ -90,7 +90,7 @@ class Driver:
         return Result(ended.returncode, ended.stdout, ended.stderr)
 
     def succeed(self, argv: Sequence[str | Path], **more: str) -> Result:
-        """The same for a program that has to end with 0."""
+        """Like `call`, for a program that has to end with 0."""
         result = self.call(argv, **more)
         assert result.status == 0, result
         return result
@@ -98,7 +98,7 @@ class Driver:
 
 @contextlib.contextmanager
 def background(argv: Sequence[str | Path], environ: Mapping[str, str]) -> Iterator[None]:
-    """A client that goes on until it is told to end; what it had to say is in the failure that ends it early."""
+    """A client that runs until it is terminated; if it ends early, the failure shows its output."""
     process = subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ
     )
@@ -116,19 +116,19 @@ def background(argv: Sequence[str | Path], environ: Mapping[str, str]) -> Iterat
 
 
 def free_address() -> tuple[str, int]:
-    """Where nobody listens on this machine."""
+    """An address of this machine without a listener."""
     return "127.0.0.1", free_port()
 
 
 def is_listening(port: int) -> bool:
-    """Whether somebody listens on `port` of 127.0.0.1, asked without a connection, which a proxy might mind."""
+    """Whether `port` of 127.0.0.1 has a listener; this makes no connection, which might disturb a proxy."""
     # proc(5): the second column is the address in hexadecimal, the fourth the state; 0A is LISTEN.
     sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
     return any(fields[1] == f"0100007F:{port:04X}" and fields[3] == "0A" for fields in sockets)
 
 
 class Connection(Protocol):
-    """What is used of a socket; other things than sockets have it, too."""
+    """The part of a socket's interface that is used here; other classes have it, too."""
 
     def sendall(self, data: bytes, /) -> object:
         """Send all of `data`."""
@@ -137,24 +137,24 @@ class Connection(Protocol):
         """Receive up to `size` bytes, none at the end."""
 
     def shutdown(self, how: int, /) -> None:
-        """Say that no more will be sent."""
+        """Announce that no more will be sent."""
 
     def close(self) -> None:
-        """End it."""
+        """Close the connection."""
 
 
 def everything(connection: Connection) -> bytes:
-    """What comes, up to the end."""
+    """Everything that is received, up to the end."""
     return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def mirror(connection: Connection) -> None:
-    """Read to the end, then send it all back: it takes half-close in both directions."""
+    """Read to the end, then send it all back: this needs half-close in both directions."""
     connection.sendall(everything(connection))
 
 
 def connected(address: Address) -> socket.socket:
-    """A connection to a port or unix socket that somebody is about to listen on."""
+    """A connection to a port or unix socket whose listener may come later."""
 
     def attempt() -> socket.socket | None:
         try:
@@ -168,7 +168,7 @@ def connected(address: Address) -> socket.socket:
 
 
 def exchange(connection: Connection) -> None:
-    """Send a lot to the `mirror` behind `connection`, and then the end; it comes back, and its end."""
+    """Send much data to the `mirror` behind `connection`, then the end; expect both back."""
     with contextlib.closing(connection):
         connection.sendall(FORWARDED)
         connection.shutdown(socket.SHUT_WR)
@@ -176,10 +176,10 @@ def exchange(connection: Connection) -> None:
 
 
 def digest_of(data: bytes) -> str:
-    """Long data in a form that a failure can print."""
+    """A short form of long data, for failures to print."""
     return f"{len(data)} bytes, SHA-256 {hashlib.sha256(data).hexdigest()}"
 
 
 def assert_bulk(path: Path) -> None:
-    """The file has what was sent."""
+    """The file contains the data that was sent."""
     assert digest_of(path.read_bytes()) == digest_of(BULK)

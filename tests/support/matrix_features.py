@@ -1,6 +1,6 @@
-"""The client matrix: what a client has to show, column by column, said once for all clients.
+"""The client matrix: the tests of each feature, column by column, for all clients.
 
-Each class here is a way to have some of the features; it asks for the client's own means (`run`, `copy_in`,
+Each class here gives a client some of the features; it needs the client's own means (`run`, `copy_in`,
 `while_forwarding` ...) and does the rest.
 """
 
@@ -31,7 +31,7 @@ from tests.support.waiting import PATIENCE, listens, until
 
 
 class Forward(NamedTuple):
-    """What to forward: from where on one side to where on the other, both on this machine. Paths are unix sockets."""
+    """A forward: its listening address and its target, both on this machine. Paths are unix sockets."""
 
     listen: Address
     target: Address
@@ -45,21 +45,21 @@ class Commands(Driver):
         raise NotImplementedError
 
     def exec(self) -> None:
-        """Both outputs arrive, apart, and the command runs as the account."""
+        """Both outputs arrive separately, and the command runs as the account."""
         result = self.run("printf 'I am %s' \"$(id -un)\"; printf problem >&2")
         assert result == (0, f"I am {self.world.account.pw_name}".encode(), b"problem")
 
     def status(self) -> None:
-        """The command's exit status is the client's."""
+        """The client exits with the command's exit status."""
         assert self.run("exit 37").status == 37
 
     def stdin(self) -> None:
-        """A long input arrives whole, and its end does."""
+        """A long input arrives whole, and so does its end."""
         result = self.run("sha256sum", BULK)
         assert (result.status, result.stdout.split()[:1]) == (0, [BULK_DIGEST]), result
 
     def stdout(self) -> None:
-        """A long output arrives whole, with the exit status behind it."""
+        """A long output arrives whole, followed by the exit status."""
         path = self.world.scratch / "bulk"
         path.write_bytes(BULK)
         result = self.run(f"cat {path}; exit 3")
@@ -67,13 +67,13 @@ class Commands(Driver):
 
 
 class Signals(Commands):
-    """A client that notices when a command was ended by a signal."""
+    """A client that notices when a command was killed by a signal."""
 
     signalled: ClassVar[int]
-    """What `run` gives as its status if the signal was SIGTERM."""
+    """The status that `run` returns if the signal was SIGTERM."""
 
     def signal(self) -> None:
-        """A command that was killed is not taken for one that went well."""
+        """A command that was killed does not count as successful."""
         result = self.run("kill -TERM $$")
         assert result.status == self.signalled, result
 
@@ -90,7 +90,7 @@ class Files(Driver):
         raise NotImplementedError
 
     def put(self) -> None:
-        """A file arrives whole and is the account's."""
+        """A file arrives whole, and the account owns it."""
         local, remote = self.world.home / "local", self.world.scratch / "remote"
         local.write_bytes(BULK)
         self.copy_in(local, remote)
@@ -98,7 +98,7 @@ class Files(Driver):
         assert remote.stat().st_uid == self.world.account.pw_uid
 
     def get(self) -> None:
-        """A file comes back whole."""
+        """A file is fetched whole."""
         local, remote = self.world.home / "local", self.world.scratch / "remote"
         remote.write_bytes(BULK)
         self.copy_out(remote, local)
@@ -109,11 +109,11 @@ class Windows(Driver):
     """A client that has terminals."""
 
     def window(self, command: str, typed: str) -> bytes:
-        """Run `command` in a terminal of the size `WINDOW`, type `typed` when it says READY; all that it wrote."""
+        """Run `command` in a terminal of the size `WINDOW`, and type `typed` when it prints READY; all its output."""
         raise NotImplementedError
 
     def pty(self) -> None:
-        """It is a terminal, as large as the window, and what is typed arrives."""
+        """The command gets a terminal of the window's size, and typed input arrives."""
         seen = self.window('tty; stty size; echo READY; read -r line; echo "<$line>"', "hello\n")
         assert b"/dev/pts/" in seen
         assert b"33 101" in seen
@@ -121,7 +121,7 @@ class Windows(Driver):
 
 
 class Forwards(Driver):
-    """A client that forwards connections. Which of these it offers, a subclass says by the mix-ins that it takes."""
+    """A client that forwards connections. A subclass offers the kinds whose mix-ins it has."""
 
     def while_forwarding(self, option: str, forward: Forward, use: Callable[[], None]) -> None:
         """Call `use` while the client forwards; `option` is OpenSSH's letter: L, R or D."""
@@ -132,7 +132,7 @@ class Forwards(Driver):
 
 
 class CommandLineForwards(Forwards):
-    """A client that is told of forwards by `-L listen:target` and the like."""
+    """A client that takes forwards as options, `-L listen:target` and the like."""
 
     def forwarding_argv(self, option: str, rule: str) -> list[str]:
         """The command line for one forward and nothing else."""
@@ -148,19 +148,19 @@ class CommandLineForwards(Forwards):
 
 
 class LocalForwards(Forwards):
-    """Connections from the client's side."""
+    """Forwards that listen on the client's side."""
 
     def local(self) -> None:
-        """A port of the client's leads to one of the server's."""
+        """A port at the client leads to a port at the server."""
         with Target(mirror) as target:
             self._carry("L", Forward(free_address(), ("127.0.0.1", target.port)))
 
 
 class LocalUnixForwards(Forwards):
-    """Connections from the client's side to a unix socket."""
+    """Forwards that listen on the client's side and lead to a unix socket."""
 
     def local_unix(self) -> None:
-        """A port of the client's leads to a unix socket on the server's machine, opened by the account."""
+        """A port at the client leads to a unix socket on the server's machine, which the account opens."""
         path = str(self.world.scratch / "target")
         with Target(mirror, path) as target:
             self._carry("L", Forward(free_address(), path))
@@ -168,19 +168,19 @@ class LocalUnixForwards(Forwards):
 
 
 class RemoteForwards(Forwards):
-    """Connections from the server's side."""
+    """Forwards that listen on the server's side."""
 
     def remote(self) -> None:
-        """A port on the server's machine leads to one of the client's."""
+        """A port on the server's machine leads to a port at the client."""
         with Target(mirror) as target:
             self._carry("R", Forward(free_address(), ("127.0.0.1", target.port)))
 
 
 class RemoteUnixForwards(Forwards):
-    """Connections from the server's side, from a unix socket."""
+    """Forwards that listen at a unix socket on the server's side."""
 
     def remote_unix(self) -> None:
-        """A unix socket on the server's machine leads to a port of the client's, and is the account's."""
+        """A unix socket on the server's machine, which the account owns, leads to a port at the client."""
         path = self.world.scratch / "forwarded"
 
         def use() -> None:
@@ -192,7 +192,7 @@ class RemoteUnixForwards(Forwards):
 
 
 class SocksForwards(Forwards):
-    """A client that is a SOCKS proxy, as VS Code wants it."""
+    """A client that is a SOCKS proxy, as VS Code needs it."""
 
     def socks(self) -> None:
         """A SOCKS client reaches a port on the server's machine, by name."""
@@ -207,14 +207,14 @@ class SocksForwards(Forwards):
 
 
 class StdioForwards(Driver):
-    """A client whose own input and output are a connection from the server, as for ProxyCommand."""
+    """A client whose own input and output become a connection from the server, as for ProxyCommand."""
 
     def run_stdio(self, port: int, given: bytes) -> Result:
         """Connect to `port` on the server's machine."""
         raise NotImplementedError
 
     def stdio(self) -> None:
-        """What goes in comes back, and the end of the connection is the client's end."""
+        """Input comes back as output, and the client ends with the connection."""
         with Target(mirror) as target:
             result = self.run_stdio(target.port, FORWARDED)
         assert digest_of(result.stdout) == digest_of(FORWARDED), result.stderr
@@ -243,7 +243,7 @@ class Agents(Driver):
 
 
 class Program(Commands, Windows, CommandLineForwards, LocalForwards, RemoteForwards, StdioForwards, Agents):
-    """A program like ssh: one that takes options, a host and a command."""
+    """A program like ssh, which takes options, a host and a command."""
 
     terminal_option: ClassVar[str] = "-t"
 
@@ -269,7 +269,7 @@ class Program(Commands, Windows, CommandLineForwards, LocalForwards, RemoteForwa
         return self.argv(None, "-N", f"-{option}", rule)
 
     def run_stdio(self, port: int, given: bytes) -> Result:
-        """See `StdioForwards`. The option is OpenSSH's."""
+        """See `StdioForwards`. The option is the same as OpenSSH's."""
         return self.run_process(self.argv(None, "-W", f"127.0.0.1:{port}"), given, {})
 
     def run_with_agent(self, command: str, agent: Path) -> Result:

@@ -1,4 +1,4 @@
-"""The client matrix as a table: rows are clients, columns what they can do."""
+"""The client matrix as a table: rows are clients, columns their features."""
 
 from collections.abc import Sequence
 
@@ -21,13 +21,13 @@ FEATURES = {
     "stdio": "-W",
     "agent": "agent",
 }
-"""The columns: the method's name, and the heading. Clients that have no such option do the same by their own means."""
+"""The columns: the method's name, and the heading. Clients without such an option do the same by other means."""
 
 LEGEND = "ok: works   -: not offered by the client   absent: the client is not on this machine   FAIL: a bug"
 
 
 def cell_of(item: pytest.Item) -> tuple[str, str] | None:
-    """The client and the feature that a test is about; None if it is not one of the matrix."""
+    """The client and the feature of a test; None if it is not a test of the matrix."""
     parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
     name, feature = getattr(parameters.get("driver"), "name", None), parameters.get("feature")
     return (name, feature) if isinstance(name, str) and isinstance(feature, str) else None
@@ -58,5 +58,5 @@ def _word(report: pytest.TestReport) -> str:
 
 
 def _worse(one: str, other: str) -> str:
-    # A test has a report for each phase: what failed afterwards has failed.
+    # A test has a report for each phase, and a failure in a later phase is a failure.
     return max(one, other, key=("", "ok", "absent", "FAIL").index)

@@ -1,4 +1,4 @@
-"""The monitor's rooms with a spawner, preauth and postauth processes that the test plays: real sockets, no fork."""
+"""Parts of the monitor with a spawner, preauth and postauth processes that the test plays: real sockets, no fork."""
 
 import asyncio
 import os
@@ -48,7 +48,7 @@ HASH = bytes(range(32))
 
 
 class Process:
-    """A process that was asked for, played by the test: `end` is its end of the socket to the monitor."""
+    """A requested process, played by the test: `end` is its end of the socket to the monitor."""
 
     def __init__(self, number: int, user: str, on_exit: OnExit) -> None:
         ours, self.end = socket_pair()
@@ -79,7 +79,7 @@ class Process:
         return message
 
     async def hear_preauth(self, kind: type[T]) -> T:
-        """The same of a preauth process."""
+        """The same for a preauth process."""
         packet, descriptors = await self._hear()
         for descriptor in descriptors:
             os.close(descriptor)
@@ -93,25 +93,28 @@ class Process:
         return socket.socket(fileno=descriptors[0])
 
     def say(self, message: postauth.FromPostauth) -> None:
-        """As a postauth process does."""
+        """Send a message as a postauth process does."""
         self.end.send(postauth.encode(message))
 
     def say_preauth(self, message: preauth.FromPreauth) -> None:
-        """As a preauth process does."""
+        """Send a message as a preauth process does."""
         self.end.send(preauth.encode(message))
 
     def happened(self, *events: postauth.Told) -> None:
-        """Tell of events."""
+        """Report events."""
         self.say(postauth.Happened(tuple(map(postauth.pack, events))))
 
     def exit(self, status: int | None = 0, signal: int | None = None) -> None:
-        """End, and be reaped."""
+        """Exit, and be reaped."""
         self.end.close()
         self.on_exit(Exited(self.spawned.id, status, signal, False))
 
 
 class Spawner:
-    """What the monitor asks of it. `closed` is what it says of an account; `refusals` has what it says no to."""
+    """What the monitor needs of the spawner. `closed` is its answer about an account.
+
+    `refusals` has the kinds of requests that it refuses: preauth, postauth, account.
+    """
 
     def __init__(self) -> None:
         self.preauths: list[Process] = []
@@ -122,11 +125,11 @@ class Spawner:
         self._number = 0
 
     async def start_preauth(self, on_exit: OnExit) -> Spawned:
-        """One more."""
+        """Start one more."""
         return self._start(self.preauths, "", on_exit)
 
     async def start_postauth(self, user: str, on_exit: OnExit) -> Spawned:
-        """One more."""
+        """Start one more."""
         return self._start(self.postauths, user, on_exit)
 
     def _start(self, processes: list[Process], user: str, on_exit: OnExit) -> Spawned:
@@ -138,13 +141,13 @@ class Spawner:
         return processes[-1].spawned
 
     async def await_account(self, _user: str) -> bytes:
-        """It is there."""
+        """The account exists; `closed` is the answer about it."""
         if "account" in self.refusals:
             raise SpawnRefused("there is no such account")
         return self.closed
 
     def kill(self, spawned: Spawned) -> None:
-        """It is dead, and will be reaped."""
+        """The process is dead, and will be reaped."""
         for process in self.preauths + self.postauths:
             if process.spawned == spawned and not process.killed.is_set():
                 process.killed.set()
@@ -156,7 +159,7 @@ class Spawner:
         return await self._of(self.preauths, number)
 
     async def postauth(self, number: int = 0) -> Process:
-        """The same of postauth processes."""
+        """The postauth process with this number, once it has been asked for."""
         return await self._of(self.postauths, number)
 
     async def _of(self, processes: list[Process], number: int) -> Process:
@@ -167,33 +170,33 @@ class Spawner:
 
 
 class Looks:
-    """Sources of keys that have been asked."""
+    """Key sources without news; records logins."""
 
     def __init__(self) -> None:
         self.used_by: list[str] = []
         self.away: list[tuple[str, ...]] = []
 
     async def read_files(self, _patience: Patience | None = None) -> None:
-        """Nothing is new."""
+        """Has no news."""
 
     async def look_again(self, _peer: str, _offered: str, _patience: Patience | None = None) -> None:
-        """Nothing is new."""
+        """Has no news."""
 
     async def look_up(self, _spec: str) -> bool:
-        """It is as it was, for certain."""
+        """The source is certainly unchanged."""
         return True
 
     def used(self, _spec: str, peer: str, _in_vain: tuple[str, ...]) -> None:
-        """Somebody got in."""
+        """Record that a peer has logged in."""
         self.used_by.append(peer)
 
     def turned_away(self, _peer: str, in_vain: tuple[str, ...]) -> None:
-        """Somebody did not."""
+        """Record that a peer was refused."""
         self.away.append(in_vain)
 
 
 class People:
-    """USER with one key, which the test has."""
+    """USER with one key, whose private key the test has."""
 
     def __init__(self) -> None:
         self.private = Ed25519PrivateKey.generate()
@@ -219,7 +222,7 @@ class People:
 
 
 class House:
-    """All of it, without a listener: `come` is a connection. `memory` is what the next monitor gets."""
+    """All these parts, without a listener: `come` makes a connection. `memory` is the file for the next monitor."""
 
     def __init__(self, memory: int, spawner: Spawner, directory: Path, people: People | None = None) -> None:
         loop = asyncio.get_running_loop()
@@ -252,7 +255,7 @@ class House:
             loop=loop,
         )
         self.preauths = Preauths(spawner, self.tasks.start, loop)
-        os.chdir(directory)  # small files of the monitor's own
+        os.chdir(directory)  # for small files of the monitor
         self.guests = Guests(
             self.in_force,
             self.people,
@@ -289,7 +292,7 @@ class House:
     # -- what comes and happens ---------------------------------------------------------------------------------
 
     def come(self, peer: str = PEER, *, speak: bool = True) -> tuple[str, socket.socket]:
-        """A connection: its name, and its client's end, which has said its first line."""
+        """A connection: its name, and its client's end, which has sent its identification line."""
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         self._came += 1
@@ -301,14 +304,14 @@ class House:
         return conn, theirs
 
     async def until(self, done: Callable[[], T]) -> T:
-        """What `done` gives, as soon as that is true; it is looked at whenever something has happened."""
+        """The result of `done`, as soon as it is true; it is called again whenever something has happened."""
         while not (found := done()):
             self.changed.clear()
             await self.changed.wait()
         return found
 
     async def event(self, kind: type[T], number: int = 0) -> T:
-        """An event of this kind, as soon as there are so many."""
+        """The event of this kind with this number, as soon as it has happened."""
         await self.until(lambda: len(self.of(kind)) > number)
         return self.of(kind)[number]
 
@@ -318,18 +321,18 @@ class House:
 
     @property
     def closed(self) -> list[str]:
-        """Why connections were closed."""
+        """The reasons why connections were closed."""
         return [event.reason for event in self.of(ConnectionClosed)]
 
     @property
     def crashes(self) -> list[str]:
-        """What went wrong with processes."""
+        """The errors of processes."""
         return [event.error for event in self.of(InternalError)]
 
     async def hung_up(self, conn: str) -> bytes:
-        """What the client of a connection has received, when it has ended."""
+        """Everything that a connection's client has received, once the connection has ended."""
         received = b""
-        with suppress(ConnectionResetError):  # nobody has read what the client said
+        with suppress(ConnectionResetError):  # the client's data has not been read
             while data := await self.loop.sock_recv(self.clients[conn], 4096):
                 received += data
         return received
@@ -337,7 +340,7 @@ class House:
     # -- the usual way ------------------------------------------------------------------------------------------
 
     async def accepted(self, conn: str, process: Process, *, user: str = USER) -> None:
-        """Have the client of a connection be accepted: `process` asks for all that is needed."""
+        """Let the client of a connection in: `process` makes all the requests that this needs."""
         (await process.take_client()).close()
         process.say_preauth(preauth.Sign(ALGORITHM, HASH))
         await process.hear_preauth(preauth.Signed)
@@ -346,7 +349,7 @@ class House:
         assert (conn, answer.result) == (conn, "accepted")
 
     async def handed_over(self, number: int = 0, *, user: str = USER) -> tuple[str, postauth.TakeConnection, Process]:
-        """A connection that is on its way to the postauth process with this number, which has heard of it."""
+        """A connection on its way to the postauth process with this number, which has received the message."""
         conn, _ = self.come()
         preauth_process = await self.spawner.preauth(self._came - 1)
         await self.accepted(conn, preauth_process, user=user)
@@ -355,14 +358,14 @@ class House:
         return conn, await process.hear_monitor(postauth.TakeConnection), process
 
     async def on(self, number: int = 0, *, user: str = USER) -> tuple[Client, Process]:
-        """Somebody who is on, and their process."""
+        """A client that is logged in, and its process."""
         conn, _, process = await self.handed_over(number, user=user)
         process.say(postauth.Taken(conn, "SSH-2.0-Test", "aes128-gcm@openssh.com"))
         await self.until(lambda: any(client.id == conn for client in self.registry.clients))
         return next(client for client in self.registry.clients if client.id == conn), process
 
     async def close(self) -> None:
-        """Everything is over."""
+        """Close everything."""
         self.guests.strangers.stop()
         await self.tasks.close()
         for stranger in self.registry.strangers:
@@ -379,7 +382,7 @@ Test = Callable[[House], Coroutine[Any, Any, None]]
 
 
 def play(test: Callable[[House], Awaitable[None]]) -> None:
-    """Run a test in a house of its own."""
+    """Run a test with a new `House`."""
     here = Path.cwd()
 
     async def main(directory: Path) -> None:

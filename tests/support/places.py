@@ -1,4 +1,4 @@
-"""Where the checkout is, for tests that read or start what is in it."""
+"""The checkout's path, for tests that read or start files in it."""
 
 from pathlib import Path
 

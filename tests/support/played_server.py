@@ -1,6 +1,6 @@
-"""A postauth process in the test's own loop, with the monitor, the spawner and preauth played around it.
+"""A postauth process in the test's own loop, with a played monitor, spawner and preauth around it.
 
-The clients are real: they come over TCP to a transport that lets anybody in and gives the connection's state away.
+The clients are real: they connect over TCP to a transport that lets anybody in and hands over the connection's state.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ NEXT = asyncssh.generate_private_key("ssh-ed25519")
 
 
 def host_key(private: asyncssh.SSHKey, *, is_next: bool) -> HostKey:
-    """The key as the monitor has it."""
+    """The key in the monitor's form."""
     return HostKey(
         path=Path("key"),
         private_pem=private.export_private_key("openssh"),
@@ -71,11 +71,11 @@ class Stranger(Movable):
 
 
 class Owner(asyncssh.SSHServer):
-    """Nobody in particular."""
+    """An owner without behaviour of its own."""
 
 
 class PlayedServer:
-    """The postauth process and what is around it. `heard` is all that it told the monitor, but for questions."""
+    """The postauth process and its surroundings. `heard` is all that it told the monitor, except questions."""
 
     def __init__(self, *, forked: bool = False) -> None:
         self.loop = asyncio.get_running_loop()
@@ -105,7 +105,7 @@ class PlayedServer:
     # -- the monitor ----------------------------------------------------------------------------------------------
 
     def say(self, order: messages.FromMonitor, *descriptors: int) -> None:
-        """Give an order."""
+        """Send an order."""
         socket.send_fds(self.monitor, [messages.encode(order)], descriptors)
 
     def take_again(self) -> None:
@@ -119,7 +119,7 @@ class PlayedServer:
             self.monitor.close()
 
     def begin_monitor(self) -> None:
-        """The spawner has started another one."""
+        """The spawner starts another monitor."""
         self.monitor, theirs = protocol.socket_pair()
         self.monitor.setblocking(False)
         self.loop.add_reader(self.monitor, self._hear)
@@ -150,12 +150,12 @@ class PlayedServer:
 
     @property
     def events(self) -> list[messages.Told]:
-        """What has happened so far."""
+        """The events so far."""
         told = [message for message in self.heard if isinstance(message, messages.Happened)]
         return [messages.unpack(packed) for message in told for packed in message.events]
 
     async def until(self, look: Callable[[], Any]) -> Any:  # noqa: ANN401 - what a test looks for
-        """What `look` gives as soon as that is true."""
+        """The result of `look`, as soon as it is true."""
         while not (seen := look()):
             self.changed.clear()
             await self.changed.wait()
@@ -214,7 +214,7 @@ class PlayedServer:
 
     @asynccontextmanager
     async def client(self, rules: LoginRules = RULES, **more: Any) -> AsyncIterator[asyncssh.SSHClientConnection]:  # noqa: ANN401 - fields of TakeConnection, and asyncssh's options
-        """A client of asyncssh's that has logged in; `more`: fields of `TakeConnection`, and its own options."""
+        """A client of asyncssh that has logged in; `more`: fields of `TakeConnection`, and asyncssh's options."""
         fields = {name: more.pop(name) for name in list(more) if name in TakeConnection.__struct_fields__}
         listening = socket.create_server(("127.0.0.1", 0))
         listening.setblocking(False)
@@ -233,7 +233,7 @@ class PlayedServer:
                 yield connection
 
     async def _stranger(self, listening: socket.socket, rules: LoginRules, fields: dict[str, Any]) -> None:
-        """Speak with the client until it is in, and hand it over as the monitor does."""
+        """Serve the client until it is logged in, and hand it over as the monitor does."""
         accepted, _ = await self.loop.sock_accept(listening)
         given: asyncio.Future[tuple[bytes, socket.socket]] = self.loop.create_future()
 
@@ -257,7 +257,7 @@ class PlayedServer:
         )
         settings = options(SIGNER.offered, SIGNER.announced, identification="test")
         stranger = Stranger(self.loop, settings, services)
-        stranger._protocol_factory = Owner  # noqa: SLF001 - as the connection that is built upon it does
+        stranger._protocol_factory = Owner  # noqa: SLF001 - as the connection that is built from its state does
         await self.loop.connect_accepted_socket(lambda: stranger, accepted)
         state, sock = await given
         assert decode(state).session_id == self._session_id
@@ -285,7 +285,7 @@ class PlayedServer:
 
 
 class Assigned:
-    """A process that is its account from the start."""
+    """A process that has its account from the start."""
 
     is_there = True
 
@@ -298,7 +298,7 @@ class Assigned:
 
 
 def _fork(to_monitor: socket.socket, to_spawner: socket.socket) -> int:
-    """Start the process as the spawner does, but for the account; its pid."""
+    """Start the process as the spawner does, but without changing the account; its pid."""
     pid = os.fork()
     if pid == 0:
         code = 99
@@ -314,13 +314,13 @@ def _fork(to_monitor: socket.socket, to_spawner: socket.socket) -> int:
 
 
 def _exit_code(pid: int) -> int:
-    """How the process has ended, when it has."""
+    """The exit code of the process, once it has ended."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 @asynccontextmanager
 async def played_server(*, forked: bool = False) -> AsyncIterator[PlayedServer]:
-    """One, gone at the end with all that was started for it; `forked`: the process is one of its own."""
+    """A `PlayedServer`, removed at the end with everything that was started; `forked`: in a process of its own."""
     server = PlayedServer(forked=forked)
     try:
         async with asyncio.timeout(PATIENCE):

@@ -1,4 +1,4 @@
-"""What the kernel says of processes, read from /proc, which needs no program and changes nothing; and signals."""
+"""The kernel's view of processes, read from /proc, which needs no program and changes nothing; and signals."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ class Process(NamedTuple):
 
 
 def find(pid: int) -> Process | None:
-    """The process `pid`, if there is one (a zombie is one)."""
+    """The process `pid`, if it exists (also as a zombie)."""
     try:
         text = (PROC / str(pid) / "stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
@@ -32,7 +32,7 @@ def find(pid: int) -> Process | None:
 
 
 def is_running(pid: int) -> bool:
-    """Whether `pid` is there and not a zombie."""
+    """Whether `pid` exists and is not a zombie."""
     process = find(pid)
     return process is not None and process.state != "Z"
 
@@ -54,7 +54,7 @@ def descendants(root: int) -> list[Process]:
 
 
 def descriptors(pid: int) -> list[str]:
-    """What the open descriptors of `pid` lead to, sorted; empty if it is gone."""
+    """The targets of the open descriptors of `pid`, sorted; empty if it is gone."""
     targets = []
     try:
         for link in (PROC / str(pid) / "fd").iterdir():
@@ -68,7 +68,7 @@ def descriptors(pid: int) -> list[str]:
 
 
 def owner(pid: int) -> int | None:
-    """Whose process it is: its user id; None if it is gone. Files in /proc may be root's although it is not."""
+    """The user id of the process; None if it is gone. Files in /proc may be root's even if it is not."""
     try:
         text = (PROC / str(pid) / "status").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -77,7 +77,7 @@ def owner(pid: int) -> int | None:
 
 
 def resident_bytes(pid: int) -> int:
-    """The memory of `pid` that no other process shares (RssAnon of proc(5)): what a leak makes grow."""
+    """The memory of `pid` that no other process shares (RssAnon of proc(5)), which a leak increases."""
     for line in (PROC / str(pid) / "status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
@@ -85,7 +85,7 @@ def resident_bytes(pid: int) -> int:
 
 
 def signal_together(pid: int, *numbers: int) -> None:
-    """Send our child signals that it sees at the same moment, however busy the machine is."""
+    """Send signals to our child so that it sees them at the same moment, however busy the machine is."""
     os.kill(pid, signal.SIGSTOP)
     os.waitid(os.P_PID, pid, os.WSTOPPED)
     for number in (*numbers, signal.SIGCONT):

@@ -1,6 +1,6 @@
-"""PROXY headers as proxies send them, and a proxy that sends one: what `core.proxy_protocol` reads, made apart from it.
+"""PROXY headers as proxies send them, and a proxy that sends one: test input for `core.proxy_protocol`.
 
-Nothing here is imported from the server, the checksum neither, so that no mistake of the reader's is made twice.
+Nothing is imported from the server, not even the checksum, so that a mistake of the reader is not repeated here.
 """
 
 import select
@@ -26,13 +26,13 @@ ALPN, AUTHORITY, CRC32C, NOOP, UNIQUE_ID, SSL, NETNS, AWS = 0x01, 0x02, 0x03, 0x
 
 
 def line(source: End = CLIENT, destination: End = EDGE) -> bytes:
-    """Version 1's header."""
+    """A header of version 1."""
     family = f"TCP{ip_address(source[0]).version}"
     return f"PROXY {family} {source[0]} {destination[0]} {source[1]} {destination[1]}\r\n".encode()
 
 
 def binary(source: End = CLIENT, destination: End = EDGE, *, tlvs: bytes = b"", checksum: bool = False) -> bytes:
-    """Version 2's header for a TCP connection, with `tlvs` behind the addresses and a correct checksum before them."""
+    """A version 2 header for a TCP connection, with `tlvs` behind the addresses, and a correct checksum before them."""
     addresses = [ip_address(host).packed for host, _ in (source, destination)]
     body = b"".join(addresses) + struct.pack("!HH", source[1], destination[1])
     family = TCP4 if len(addresses[0]) == 4 else TCP6
@@ -43,7 +43,7 @@ def binary(source: End = CLIENT, destination: End = EDGE, *, tlvs: bytes = b"", 
 
 
 def frame(body: bytes = b"", *, command: int = PROXY, family: int = UNSPEC, length: int | None = None) -> bytes:
-    """Version 2's header with whatever is in it. `command` is the byte with the version in its upper half."""
+    """A version 2 header with any contents. `command` is the byte with the version in its upper half."""
     return SIGNATURE + struct.pack("!BBH", command, family, len(body) if length is None else length) + body
 
 
@@ -65,8 +65,8 @@ def crc32c(data: bytes) -> int:
 class TcpProxy(Target):
     """Listens at `port` and makes a connection to the server on `upstream` for each that it accepts.
 
-    `header` gives what to send first, of the client's address and the one that it connected to. The proxy's own address
-    is `address`, any in 127.0.0.0/8. With `together` the header goes in one segment with what the client says first.
+    `header` makes the first bytes from the client's address and the one that it connected to. The proxy's own address
+    is `address`, any in 127.0.0.0/8. With `together` the header goes in one segment with the client's first bytes.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class TcpProxy(Target):
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The options with which `ssh`, pointed at the server, goes through the proxy instead."""
+        """The options with which `ssh`, meant for the server, goes through the proxy instead."""
         return ("-o", f"Port={self.port}", "-o", f"HostKeyAlias=[127.0.0.1]:{self._upstream}")
 
     def _relay(self, client: socket.socket) -> None:
@@ -103,6 +103,6 @@ class TcpProxy(Target):
                     if data:
                         ends[one].sendall(data)
                         continue
-                    with suppress(OSError):  # it has gone altogether
+                    with suppress(OSError):  # the connection is gone in both directions
                         ends[one].shutdown(socket.SHUT_WR)
                     del ends[one]

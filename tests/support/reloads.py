@@ -1,4 +1,4 @@
-"""A server whose configuration file is changed while it runs, and its log while that is moved about."""
+"""A server whose configuration file changes while it runs, and its log while the log's file is moved."""
 
 import json
 import signal
@@ -14,7 +14,7 @@ class Config:
         self._server = server
 
     def reload(self, changes: Settings | None = None) -> EventFields:
-        """Write it, send SIGHUP, and wait until it is in force; returns the event."""
+        """Write the configuration, send SIGHUP, and wait until it is in force; returns the event."""
         if changes is not None:
             self._server.write_config(changes)
         since = self._server.mark()
@@ -22,7 +22,7 @@ class Config:
         return self._server.wait_for("config.reloaded", since=since)
 
     def reload_in_vain(self, text: str) -> EventFields:
-        """Have the file say `text`, send SIGHUP, and wait until it is refused; returns the event."""
+        """Write `text` to the file, send SIGHUP, and wait until it is refused; returns the event."""
         self._server.config.write_text(text)
         since = self._server.mark()
         self._server.signal(signal.SIGHUP)
@@ -30,7 +30,7 @@ class Config:
 
 
 def numbers(*files: Path) -> list[int]:
-    """The sequence numbers of all lines in `files`, sorted; every line has to be whole."""
+    """The sequence numbers of all lines in `files`, sorted; every line has to be complete."""
     lines = [line for file in files if file.exists() for line in file.read_bytes().splitlines(keepends=True)]
     assert all(line.endswith(b"\n") for line in lines)
     return sorted(json.loads(line)["seq"] for line in lines)

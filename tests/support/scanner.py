@@ -1,4 +1,4 @@
-"""A port scanner: somebody who connects all the time and never logs in."""
+"""A port scanner, which connects all the time and never logs in."""
 
 import contextlib
 import socket
@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 INTERVAL_SECONDS = 0.2
-"""Between two connections."""
+"""Time between two connections."""
 
 
 class Scanner:

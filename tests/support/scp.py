@@ -1,4 +1,4 @@
-"""The far side of a legacy copy, as the spawner's child runs it, for the real client (`scp -S`) or without any."""
+"""The far side of a legacy copy, as the spawner's child runs it, for the real client (`scp -S`) or without a client."""
 
 import os
 import subprocess
@@ -36,13 +36,13 @@ status = 127 if argv is None else serve(argv, 0, 1, 2)
 del sys.meta_path[0]
 sys.exit(status)
 """
-"""As in the spawner's child: imported first, then the user, then no import and no environment any more.
+"""As in the spawner's child: all imports first, then the change of user; after that no imports, no environment.
 
 The limit on memory makes every test show that a copy stays within it.
 """
 
 MEMORY_KIB = 4096
-"""What a copy may take for itself, on top of the process that it was forked from."""
+"""The memory that a copy may use, on top of the process that it was forked from."""
 
 
 def far_side(directory: Path, home: Path, *, uid: int = 0, file_size: int = 0, memory: int = MEMORY_KIB) -> Path:
@@ -57,13 +57,13 @@ def far_side(directory: Path, home: Path, *, uid: int = 0, file_size: int = 0, m
 
 
 def scp(program: Path, *arguments: str | bytes | Path) -> subprocess.CompletedProcess[bytes]:
-    """Run `scp -O` with `program` for ssh."""
+    """Run `scp -O` with `program` instead of ssh."""
     command = ["scp", "-O", "-S", program, *arguments]
     return subprocess.run(command, check=False, capture_output=True, timeout=PATIENCE, umask=0o022)
 
 
 def talk(program: Path, command: bytes, sent: bytes) -> tuple[int, bytes, bytes]:
-    """Start the far side with `command`, send it `sent` and no more; its exit status, its output and its errors."""
+    """Start the far side with `command`, and send it only `sent`; its exit status, its output and its errors."""
     done = subprocess.run(
         [program, os.fsdecode(command)], check=False, input=sent, capture_output=True, timeout=PATIENCE
     )  # fmt: skip

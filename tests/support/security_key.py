@@ -1,4 +1,4 @@
-"""A security key in software: what a FIDO token signs (OpenSSH's PROTOCOL.u2f), with any flags that a test wants."""
+"""A security key in software: it signs like a FIDO token (OpenSSH's PROTOCOL.u2f), with any flags that a test wants."""
 
 import base64
 from hashlib import sha256
@@ -18,7 +18,7 @@ APPLICATION = b"ssh:"
 
 
 class SecurityKey:
-    """A key of its own. It has what `tests.wire.raw` wants of an asyncssh key; `flags` go into what it signs."""
+    """A new key. It has the part of an asyncssh key that `tests.wire.raw` needs; `flags` go into what it signs."""
 
     def __init__(self, kind: Literal["ed25519", "ecdsa"] = "ed25519", *, flags: int = TOUCHED) -> None:
         self.flags = flags
@@ -30,7 +30,7 @@ class SecurityKey:
         self.public_data = blob(self.key_type, *self._public_fields(), string(APPLICATION))
 
     def sign(self, data: bytes, algorithm: bytes = b"") -> bytes:
-        """The signature over `data`, made with its own algorithm whatever the request names."""
+        """The signature over `data`, made with the key's own algorithm whatever the request names."""
         self.counter += 1
         after = bytes([self.flags]) + self.counter.to_bytes(4, "big")
         message = sha256(APPLICATION).digest() + after + sha256(data).digest()
@@ -42,7 +42,7 @@ class SecurityKey:
         return f"{self.key_type} {base64.b64encode(self.public_data).decode()}"
 
     def write(self, path: Path) -> Path:
-        """Write the public key to a file, as ssh-keygen would have."""
+        """Write the public key to a file, in ssh-keygen's format."""
         path.write_text(f"{self.public_line}\n")
         return path
 

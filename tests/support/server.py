@@ -1,4 +1,4 @@
-"""The real server in a process of its own, and its event log as something that can be waited for.
+"""The real server in a process of its own, and its event log, on which tests can wait.
 
 with Server(directory, login="amos", keys=["file:/..."]) as server:
     server.wait_for("connection.opened")
@@ -29,11 +29,11 @@ DEFAULTS: Settings = {
     "listen": {"address": "127.0.0.1", "port": 0},
     "idle": {"timeout": "off"},
     "log": {"format": "json"},
-    # What this machine has in /etc/update-motd.d would be run as root.
+    # The scripts in this machine's /etc/update-motd.d would be run as root.
     "session": {"update_motd": False},
-    # Logins that fail on purpose come from loopback by the dozen; what they cost is the business of a few tests.
+    # Logins that fail on purpose come from loopback by the dozen; only a few tests are about penalties.
     "limits": {"penalty_exempt": ["127.0.0.0/8", "::1"]},
-    # A name that no machine has, so that started by root the network side runs as the fallback account everywhere.
+    # An account that no machine has, so that a server of root runs its network side as the fallback account everywhere.
     "account": "pyssh-gateway",
     "preauth_account": PREAUTH_NAME,
 }
@@ -42,8 +42,8 @@ DEFAULTS: Settings = {
 class Server:
     """`pyssh-gateway serve` in `directory`, started by `with` and stopped at its end.
 
-    `settings` are tables and values over `DEFAULTS`, `login_settings` further keys of the one login; `environ` is added
-    to the server's environment. `lines` are the lines of standard output as they came, `events` the same as
+    `settings` are tables and values that override `DEFAULTS`, `login_settings` further keys of the one login; `environ`
+    is added to the server's environment. `lines` are the lines of standard output, `events` the same lines as
     dictionaries.
     """
 
@@ -66,12 +66,12 @@ class Server:
         self.lines: list[bytes] = []
         self.events: list[EventFields] = []
         self.wrapper: list[str] = []
-        """What the server is started through, such as `prlimit`: a program that becomes the one that follows it."""
+        """A program that starts the server and that the server then replaces, such as `prlimit`."""
         self.port = 0
         self.gateway_pid = 0
         self.exit_code: int | None = None
         self.launched_at = 0.0
-        """When the process was started last, in Unix seconds."""
+        """The time of the last start of the process, in Unix seconds."""
         self.stopped_at = 0.0
         self._environ = environ or {}
         self._changed = threading.Condition()
@@ -87,11 +87,11 @@ class Server:
         }
         logins = {"login": [{"user": login, "keys": keys} | (login_settings or {})]}
         self.settings = _merged(DEFAULTS | places | logins, settings or {})
-        """What the configuration file says."""
+        """The contents of the configuration file."""
         self.config.write_text(to_toml(self.settings))
 
     def write_config(self, changes: Settings) -> None:
-        """Have the configuration file say what it said at first, with `changes`; a list is replaced as a whole."""
+        """Write the original configuration with `changes` to the file; a list is replaced as a whole."""
         self.config.write_text(to_toml(_merged(self.settings, changes)))
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ class Server:
             self.check_clean()
 
     def start(self) -> None:
-        """Start it (again, with the same configuration) and wait until it serves."""
+        """Start the server (again, with the same configuration) and wait until it serves."""
         self.launch()
         try:
             self.wait_until_started()
@@ -117,7 +117,7 @@ class Server:
             raise
 
     def launch(self) -> None:
-        """Start it without waiting for anything."""
+        """Start the server without waiting for anything."""
         self.exit_code = None
         self._ended = False
         self.lines, self.events = [], []
@@ -138,12 +138,12 @@ class Server:
         self._reader.start()
 
     def wait_until_started(self) -> EventFields:
-        """Wait for the first `server.started`, and take from it how to reach the server."""
+        """Wait for the first `server.started`, and take the server's port and keys from it."""
         started = self.wait_for("server.started", seconds=PATIENCE)
         self.port, self.gateway_pid = started["port"], started["pid"]
         key_type, blob = (self.keys_dir / "ssh_host_ed25519_key.pub").read_text().split()[:2]
         known = f"[127.0.0.1]:{self.port} {key_type} {blob}\n"
-        # A client that waits for this start may be reading it just now.
+        # A client that waits for this start may be reading the file at this moment.
         if not self.known_hosts.exists() or self.known_hosts.read_text() != known:
             self.known_hosts.write_text(known)
         return started
@@ -155,15 +155,15 @@ class Server:
         return found
 
     def signal(self, number: int) -> None:
-        """Send a signal to the process that the platform would send it to: the spawner."""
+        """Send a signal to the process to which the platform would send it: the spawner."""
         self._running.send_signal(number)
 
     def wait(self, seconds: float = PATIENCE) -> int:
         """Wait for the end; returns the exit code."""
         self.exit_code = self._running.wait(seconds)
         self.stopped_at = time.monotonic()
-        # A process that the server started and that outlives it may hold its output; then the join below fails, as it
-        # should: nothing of the server's may get into a session.
+        # A process that outlives the server may hold the server's output open; then the join below fails, as it should:
+        # sessions must not inherit anything from the server.
         assert self._reader is not None
         self._reader.join(seconds)
         assert not self._reader.is_alive(), "somebody still holds the server's standard output"
@@ -175,7 +175,7 @@ class Server:
         return self.wait(seconds)
 
     def end(self) -> None:
-        """Make sure that nothing is left, whatever state it is in."""
+        """Make sure that no process is left, whatever state the server is in."""
         if self._process is None or self.exit_code is not None:
             return
         try:
@@ -189,7 +189,7 @@ class Server:
             raise
 
     def check_clean(self) -> None:
-        """Whether the server has lived without a bug that it noticed itself."""
+        """Check that the server has noticed no bug of its own while it lived."""
         bugs = [event for event in self.events if event["event"] == "internal.error"]
         assert not bugs, f"internal errors: {bugs}"
         assert "Traceback" not in self.stderr, self.stderr
@@ -215,7 +215,7 @@ class Server:
         return (self.directory / "stderr").read_text(errors="backslashreplace")
 
     def mark(self) -> int:
-        """Now, as a place in the log: `wait_for(..., since=mark)` looks at what comes after it."""
+        """The present position in the log: `wait_for(..., since=mark)` looks at the events after it."""
         with self._changed:
             self._catch_up()
             return len(self.events)
@@ -223,7 +223,7 @@ class Server:
     def find(self, name: str, since: int = 0, **fields: object) -> list[EventFields]:
         """The events of this name and with these fields so far, from the mark `since` on.
 
-        Whatever a client has seen of the server's doing is among them, because it was in the log before.
+        Events of everything that a client has already seen are included, because the log is written first.
         """
         with self._changed:
             self._catch_up()
@@ -232,7 +232,7 @@ class Server:
     def wait_for(
         self, name: str, *, since: int = 0, seconds: float = PATIENCE, count: int = 1, **fields: object
     ) -> EventFields:
-        """The `count`-th event of this name and with these fields after `since`, which may have been already."""
+        """The `count`-th event of this name and with these fields after `since`, which may already have happened."""
 
         def found() -> bool:
             return len(self._matching(name, since, fields)) >= count or self._ended
@@ -250,7 +250,7 @@ class Server:
         return [event for event in self.events[since:] if _matches(event, name, fields)]
 
     def _catch_up(self) -> None:
-        """Wait until standard output has all that is in the log's file, which each event gets to first."""
+        """Wait until standard output has all lines of the log's file, to which each event goes first."""
         logged = self._logged_bytes() - self._logged_before
         caught_up = self._changed.wait_for(lambda: self._read_bytes >= logged or self._ended, PATIENCE)
         assert caught_up, f"standard output has {self._read_bytes} of {logged} bytes of the event log"

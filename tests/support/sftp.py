@@ -1,4 +1,4 @@
-"""An SFTP client that sends exactly the bytes it is told to, and the server as the spawner's child would run it."""
+"""An SFTP client that sends exactly the bytes that a test gives it, and the server as the spawner's child runs it."""
 
 import os
 import struct
@@ -17,7 +17,7 @@ from tests.support.waiting import PATIENCE
 OPENSSH_SERVER = Path("/usr/lib/openssh/sftp-server")
 NOBODY = 65534
 MEMORY_KIB = 4096
-"""What a session may take for itself, on top of the process that it was forked from."""
+"""The memory that a session may use, on top of the process that it was forked from."""
 
 CHILD = f"""
 import os, resource, sys
@@ -48,7 +48,7 @@ status = serve(0, 1, events, options)
 del sys.meta_path[0]
 sys.exit(status)
 """
-"""As in the spawner's child: imported first, then the user, then no import and no environment any more.
+"""As in the spawner's child: all imports first, then the change of user; after that no imports, no environment.
 
 The limit on memory makes every test show that the session stays within it.
 """
@@ -57,7 +57,7 @@ The limit on memory makes every test show that the session stays within it.
 class Server:
     """A running SFTP server with a client's ends of its pipes. With `openssh`, OpenSSH's own for comparison.
 
-    `options` are those of internal-sftp. Made with `serving`, which ends it.
+    `options` are those of internal-sftp. Create it with `serving`, which ends it.
     """
 
     def __init__(self, directory: Path, *, uid: int, openssh: bool, options: tuple[str, ...] = ()) -> None:
@@ -78,7 +78,7 @@ class Server:
         self._number = 0
 
     def greet(self) -> bytes:
-        """Send INIT; what the server's VERSION packet has behind the version."""
+        """Send INIT, and return the data behind the version in the server's VERSION packet."""
         self.send(bytes([wire.FXP_INIT]) + wire.u32(3))
         kind, version, extensions = self.receive()
         assert (kind, version) == (wire.FXP_VERSION, 3)
@@ -142,7 +142,7 @@ class Server:
         return entries
 
     def finish(self) -> tuple[int, bytes, bytes]:
-        """Close the server's input; its exit status, what else it said, and its standard error."""
+        """Close the server's input; its exit status, its remaining output, and its standard error."""
         out, err = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, out, err
 
@@ -183,7 +183,7 @@ class Server:
 def serving(
     directory: Path, *, uid: int = 0, openssh: bool = False, greet: bool = True, options: tuple[str, ...] = ()
 ) -> Iterator[Server]:
-    """A server that works in `directory`, as `uid` if that is not 0, and has been greeted."""
+    """A server that works in `directory`, as `uid` if that is not 0, and that has had its INIT."""
     server = Server(directory, uid=uid, openssh=openssh, options=options)
     try:
         if greet:
@@ -239,7 +239,7 @@ def attributes(
     mode: int | None = None,
     times: tuple[int, int] | None = None,
 ) -> bytes:
-    """An ATTRS structure of what is given."""
+    """An ATTRS structure with the given fields."""
     flags, parts = 0, b""
     for flag, layout, values in (
         (wire.ATTR_SIZE, ">Q", None if size is None else (size,)),

@@ -1,4 +1,4 @@
-"""Lines, accounts and snapshots of keys, as the keyring would have made them."""
+"""Lines, accounts and snapshots of keys, in the keyring's form."""
 
 from collections.abc import Mapping
 

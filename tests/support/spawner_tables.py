@@ -1,4 +1,4 @@
-"""The spawner's tables without askers: what would be reported is kept. `spawner` is a fixture."""
+"""The spawner's tables without requesting processes: reports are kept for the test. `spawner` is a fixture."""
 
 import contextlib
 import os
@@ -40,13 +40,13 @@ def idle(*ends: object) -> int:
 
 
 class Spawner:
-    """Tables without askers: what would be reported is kept, with no descriptors."""
+    """Tables without requesting processes: reports are kept for the test, without descriptors."""
 
     def __init__(self) -> None:
         self.reports: list[protocol.Report] = []
         self.pids: set[int] = set()
         self.chroot = ""
-        """What the configuration has for a root directory of the account."""
+        """The account's chroot in the configuration."""
         self._ours, self._theirs = protocol.socket_pair()
         self._link = Link(self._ours, protocol.decode_monitor_request)
         records = LoginRecorder(pytest.fail)
@@ -79,7 +79,7 @@ class Spawner:
         self._waiting: list[protocol.PostauthRequest] = []
 
     def _say(self, text: str) -> None:
-        """What is on standard error: that we have ended a process, and nothing else."""
+        """Checks messages for standard error: only those about ended processes are expected."""
         assert text.endswith("ended with SIGKILL"), text
 
     def _report(self, report: protocol.Report, descriptors: list[int]) -> None:
@@ -91,21 +91,21 @@ class Spawner:
 
     @property
     def pending(self) -> list[int]:
-        """What is on its way."""
+        """The numbers of processes that are being started."""
         return self.account.children.pending + self.monitor.children.pending
 
     def ask(self, request: protocol.PostauthRequest) -> None:
-        """Ask as the postauth process, whose requests are read when there is room."""
+        """Send a request as the postauth process does; requests are read when there is room."""
         self._waiting.append(request)
         self.take()
 
     def take(self) -> None:
-        """Serve what has waited for room."""
+        """Serve the requests that have waited for room."""
         while self._waiting and not self.account.full:
             self.account.answer(self._waiting.pop(0))
 
     def turn(self) -> None:
-        """One turn of the loop, which does not sleep."""
+        """Run one turn of the loop, without sleeping."""
         self.take()
         for children in (self.account.children, self.monitor.children):
             for descriptor in children.pending:
@@ -118,7 +118,7 @@ class Spawner:
                 _ = self.account.children.reaped(*ended) or self.servers.reaped(*ended) or self.monitor.reaped(*ended)
 
     def until(self, come: Callable[[], object], what: str) -> None:
-        """Turn until something has come."""
+        """Run turns until `come` is true."""
 
         def look() -> object:
             self.turn()
@@ -127,7 +127,7 @@ class Spawner:
         until(look, what=what)
 
     def settle(self) -> None:
-        """Let everything that was begun come to its end."""
+        """Run turns until everything that was begun has ended."""
 
         def settled() -> bool:
             self.turn()
@@ -155,7 +155,7 @@ def process_is_ready(descriptor: int) -> bool:
 
 @pytest.fixture
 def spawner() -> Iterator[Spawner]:
-    """One that is left with nothing running and nothing open."""
+    """A `Spawner`; at the end nothing of it may run or be open."""
     with leaks.nothing_left_open():
         one = Spawner()
         yield one

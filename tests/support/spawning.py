@@ -1,4 +1,4 @@
-"""Processes of the spawner's in a test: waiting for what the spawner itself never waits for."""
+"""Processes of the spawner in a test, which waits where the spawner itself never waits."""
 
 import os
 import select
@@ -17,22 +17,22 @@ SERVERS = user_servers()
 
 
 def session_children() -> SessionChildren:
-    """What starts them, with nothing forked ahead."""
+    """The object that starts sessions' processes, with none forked ahead."""
     return SessionChildren(INHERITED, SERVERS)
 
 
 def have_one_ahead(ahead: ForkedAhead) -> int:
-    """Fork one that nobody needs yet; its pid, once it waits to be told."""
+    """Fork one process ahead of need; its pid, once it waits for its assignment."""
     ahead.expect(0.0)
     ahead.tick(0.0)
     (pid,) = ahead.pids
-    # Nothing that it does before makes it sleep.
+    # It does not sleep before it waits for that.
     until(lambda: getattr(processes.find(pid), "state", "") == "S", what="a process that waits to be told")
     return pid
 
 
 def ready(starting: Starting) -> Child:
-    """The process when it is what it is to be, or has died on the way."""
+    """The process once it has become what it should be, or has died on the way."""
     poller = select.poll()
     poller.register(starting.ready, select.POLLIN)
     try:

@@ -1,4 +1,4 @@
-"""A real sshd, to compare with: the one that is installed here, with its defaults as far as they have to do with us."""
+"""A real sshd to compare with: the one that is installed here, with its defaults where they matter to us."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from tests.support.forwards import free_port
 
 
 class Sshd(NamedTuple):
-    """A running sshd, and the account that it lets in: the one that the tests run as."""
+    """A running sshd, and the account that it lets in: the account that runs the tests."""
 
     port: int
     login: str
@@ -21,7 +21,7 @@ class Sshd(NamedTuple):
 
 @contextlib.contextmanager
 def sshd(directory: Path, public_key: Path) -> Iterator[Sshd]:
-    """An sshd that lets `public_key` in. Raises `bench.servers.CannotBench` where there is none."""
+    """An sshd that lets `public_key` in. Raises `bench.servers.CannotBench` if none is installed."""
     program, port = sshd_path(), free_port()
     options = {
         "ListenAddress": "127.0.0.1",
@@ -37,7 +37,7 @@ def sshd(directory: Path, public_key: Path) -> Iterator[Sshd]:
     config = directory / "sshd_config"
     lines = [f"{name} {value}\n" for name, value in options.items()]
     config.write_text("".join(lines))
-    # Since 9.8 sources that fail are refused for a while, and failing is what is tried here.
+    # Since 9.8 sshd refuses sources for a while after failures, which these tests cause on purpose.
     patient = [*lines, "PerSourcePenalties no\n"]
     (directory / "sshd_config.9.8").write_text("".join(patient))
     knows = subprocess.run(
@@ -46,7 +46,7 @@ def sshd(directory: Path, public_key: Path) -> Iterator[Sshd]:
     if knows.returncode == 0:
         config.write_text("".join(patient))
     if os.geteuid() == 0:
-        # Every connection is served in there. It is left: another run may be using it.
+        # sshd needs this directory for every connection. It is not removed, since another run may be using it.
         PRIVILEGE_SEPARATION.mkdir(mode=0o755, exist_ok=True)
     server = Server(
         "sshd",

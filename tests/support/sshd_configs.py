@@ -1,4 +1,4 @@
-"""sshd configurations as text, read with nothing on the disk."""
+"""sshd configurations as text, read without files on the disk."""
 
 from fnmatch import fnmatchcase
 
@@ -24,5 +24,5 @@ def read(text: str, **included: str) -> tuple[Directive, ...]:
 
 
 def translated(text: str, *, files: frozenset[str] = KEY_FILES, ipv6: bool = True) -> Translation:
-    """What becomes of `text` on a machine with four accounts, three of which have a file of keys."""
+    """The translation of `text` on a machine with four accounts, three of which have a key file."""
     return translate(read(text), Machine((ROOT, AMOS, BUILD, DAEMON), files.__contains__, ipv6))

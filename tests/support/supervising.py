@@ -1,6 +1,6 @@
 """A supervisor in a process of its own, with the processes of `tests/unit/spawner/tiny_servers.py`.
 
-`start`, `serve` and `requests` are fixtures: a file of tests that imports them has them.
+`start`, `serve` and `requests` are fixtures for the test modules that import them.
 """
 
 import json
@@ -38,7 +38,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts a supervisor with one of the tiny monitors; whatever is left of it is killed."""
+    """Starts a supervisor with one of the tiny monitors; all its processes that are left are killed."""
     made: list[subprocess.Popen[str]] = []
 
     def begin(
@@ -76,38 +76,38 @@ def start() -> Iterator[Start]:
 
 
 class Obedient:
-    """A supervisor whose monitors do what the test says (`obeys` of the tiny ones)."""
+    """A supervisor whose monitors do what the test says (`obeys` in `tiny_servers`)."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         self.monitor = 0
 
     def do(self, *command: object) -> None:
-        """Have the monitor that runs, or the next one, do this."""
+        """Make the present monitor, or the next one, execute this."""
         assert self.process.stdin is not None
         self.process.stdin.write(msgspec.json.encode(command).decode() + "\n")
         self.process.stdin.flush()
 
     def hear(self) -> list[Any]:
-        """What a monitor says next."""
+        """The next message of a monitor."""
         said: list[Any] = json.loads(next_line(self.process))
         return said
 
     def started(self) -> int:
-        """The generation of the monitor that says it next."""
+        """Wait for the next monitor that reports its start; its generation."""
         name, generation, self.monitor = self.hear()
         assert name == "generation"
         return int(generation)
 
     def serve(self, user: str = USER.pw_name, number: int = POSTAUTH) -> int:
-        """Have a postauth process; its pid."""
+        """Have a postauth process started; its pid."""
         self.do("ask", protocol.StartPostauth(number, user))
         who, report, _ = self.hear()
         assert (who, report["type"], report["id"]) == ("spawner", "spawned", number), report
         return int(report["pid"])
 
     def spawn(self, number: int, plan: LaunchPlan, *, by: str = "") -> int:
-        """Have a process of an account's; its pid."""
+        """Have a process of an account started; its pid."""
         user = by or plan.user
         self.do("tell", user, protocol.Spawn(number, plan))
         who, (report, _), _ = self.hear()
@@ -115,7 +115,7 @@ class Obedient:
         return int(report["pid"])
 
     def end(self) -> tuple[list[list[Any]], str, int]:
-        """End the server: what was said last, its errors and its exit code."""
+        """End the server: its last messages, its errors and its exit code."""
         self.do("end", 0)
         said, err, code = lines(self.process)
         return [json.loads(line) for line in said], err, code
@@ -126,7 +126,7 @@ Serve = Callable[..., Obedient]
 
 @pytest.fixture
 def serve(start: Start) -> Iterator[Serve]:
-    """Starts a supervisor whose first monitor runs; sessions are ended with it."""
+    """Starts a supervisor whose first monitor runs; the supervisors end with the test."""
     servers: list[Obedient] = []
 
     def begin(**settings: str) -> Obedient:
@@ -142,13 +142,13 @@ def serve(start: Start) -> Iterator[Serve]:
 
 
 def lines(process: subprocess.Popen[str]) -> tuple[list[str], str, int]:
-    """Output, errors and exit code of a supervisor that ends by itself."""
+    """The output, errors and exit code of a supervisor that ends by itself."""
     out, err = process.communicate(timeout=PATIENCE)
     return out.splitlines(), err, process.returncode
 
 
 def next_line(process: subprocess.Popen[str]) -> str:
-    """The next thing that a monitor says."""
+    """The next line of a monitor."""
     assert process.stdout is not None
     return process.stdout.readline().rstrip()
 

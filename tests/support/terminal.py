@@ -18,7 +18,7 @@ Attributes = list[Any]
 
 
 class Terminal:
-    """`argv` in a new terminal of `size` (rows, columns). What comes out is kept in `screen`, not interpreted.
+    """`argv` in a new terminal of `size` (rows, columns). Its output is kept in `screen`, without interpretation.
 
     `attributes` may change the terminal's termios(3) attributes before the program starts.
     """
@@ -71,7 +71,7 @@ class Terminal:
             raise
 
     def resize(self, rows: int, columns: int) -> None:
-        """Give the window another size; the kernel tells the program in the foreground (SIGWINCH)."""
+        """Give the window another size; the kernel notifies the program in the foreground (SIGWINCH)."""
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def send(self, data: bytes | str) -> None:
@@ -81,7 +81,7 @@ class Terminal:
             data = data[os.write(self._master, data) :]
 
     def expect(self, pattern: bytes | str, seconds: float = PATIENCE) -> re.Match[bytes]:
-        """Wait until the regular expression matches what has come since the last match."""
+        """Wait until the regular expression matches the output since the last match."""
         expression = re.compile(pattern.encode() if isinstance(pattern, str) else pattern, re.DOTALL)
         deadline = time.monotonic() + seconds
         while True:
@@ -108,13 +108,13 @@ class Terminal:
             raise AssertionError(f"no end within {seconds} s; the screen: {self.screen[-3000:]!r}") from None
 
     def _read(self, deadline: float) -> bool:
-        """Read what comes next; False at the end or at the deadline."""
+        """Read the next output; False at the end or at the deadline."""
         ready, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))
         if not ready:
             return False
         try:
             data = os.read(self._master, 65536)
-        except OSError:  # EIO: nobody has the terminal open any more
+        except OSError:  # EIO: no process has the terminal open any more
             return False
         self.screen += data
         return bool(data)

@@ -1,4 +1,4 @@
-"""Postauth and preauth processes of a few lines, and the monitor's ends of the sockets to them: see `tiny_servers`."""
+"""Postauth and preauth processes of a few lines, and the monitor's ends of their sockets: see `tiny_servers`."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from tests.support import processes
 
 
 class Asking:
-    """A monitor's ends: the spawner's socket, and that of each postauth process, by the account's name."""
+    """A monitor's sockets: the one to the spawner, and one to each postauth process, by the account's name."""
 
     def __init__(self, control: socket.socket) -> None:
         self.control = control
@@ -30,19 +30,19 @@ class Asking:
         self._starting: dict[int, str] = {}
 
     def ask(self, request: protocol.MonitorRequest) -> None:
-        """Ask the spawner."""
+        """Send the spawner a request."""
         if isinstance(request, protocol.StartPostauth):
             self._starting[request.id] = request.user
         self.control.send(protocol.encode(request))
 
     def begin_for(self, user: str) -> None:
-        """Have a postauth process of the account, and wait for it; its number is above those of the tests."""
+        """Have a postauth process of the account started, and wait for it; its number is above those of the tests."""
         self.ask(protocol.StartPostauth(FOR_SPAWNS, user))
         while user not in self.accounts:
             self.hear()
 
     def hear(self) -> list[tuple[str, Any, list[int]]]:
-        """What comes next: who says it, what, and with which descriptors; from a postauth process their number."""
+        """The next message: its sender, its contents, and its descriptors; from a postauth process, their number."""
         heard: list[tuple[str, Any, list[int]]] = []
         ready, _, _ = select.select([self.control, *self.accounts.values()], [], [])
         if self.control in ready:
@@ -67,13 +67,13 @@ class Asking:
 
 
 FOR_SPAWNS = 1_000_000
-"""The number by which a monitor has a postauth process started that only passes requests on."""
+"""The number with which a monitor starts a postauth process that only passes requests on."""
 
 
 def next_command() -> object:
     """The next line of standard input, as JSON; at its end a command to end.
 
-    No line is read before it is due, so that the next monitor finds the others.
+    No line is read before it is due, so that the next monitor finds the remaining lines.
     """
     line = b""
     while not line.endswith(b"\n"):
@@ -82,7 +82,7 @@ def next_command() -> object:
 
 
 def relays(monitor: socket.socket, spawner: socket.socket) -> int:
-    """Pass on to the spawner what the monitor says, and to the monitor the spawner's reports; end with the spawner."""
+    """Pass the monitor's messages on to the spawner, and the spawner's reports to the monitor; end with the spawner."""
     here = True
     while True:
         ready, _, _ = select.select([spawner, *([monitor] if here else [])], [], [])
@@ -103,13 +103,13 @@ def relays(monitor: socket.socket, spawner: socket.socket) -> int:
                 monitor.close()
                 monitor, here = socket.socket(fileno=descriptors[0]), True
                 continue
-            # Descriptors stay open: a pty whose master is closed can't be anybody's controlling terminal.
-            with suppress(OSError):  # the monitor may have gone
+            # Descriptors stay open: a pty whose master is closed can't be a controlling terminal.
+            with suppress(OSError):  # the monitor may have ended
                 monitor.send(json.dumps([msgspec.to_builtins(report), len(descriptors)]).encode())
 
 
 def received(end: socket.socket) -> bytes:
-    """The next packet; nothing if the other side is gone, whether it had read everything or not."""
+    """The next packet; empty if the other side has closed, even if it left something unread."""
     try:
         return end.recv(protocol.MAX_MESSAGE)
     except ConnectionError:
@@ -117,7 +117,7 @@ def received(end: socket.socket) -> bytes:
 
 
 def looks(monitor: socket.socket, spawner: socket.socket) -> int:
-    """Tell the monitor what this process is and has, then relay."""
+    """Tell the monitor this process's rights and descriptors, then relay."""
     status = Path("/proc/self/status").read_text().splitlines()
     told = {line.split(":")[0]: line.split()[1:] for line in status}
     facts = {
@@ -135,9 +135,9 @@ def looks(monitor: socket.socket, spawner: socket.socket) -> int:
 
 
 def floods(monitor: socket.socket, spawner: socket.socket) -> int:
-    """As root's-friend: ask for a process after the other, as fast as the spawner takes them, and read the answers.
+    """Ask for one process after another, as fast as the spawner takes requests, and read the answers.
 
-    Only for the account that TINY_FLOODER names; others relay.
+    Only for the account that TINY_FLOODER names; processes of other accounts relay.
     """
     if pwd.getpwuid(os.getuid()).pw_name != os.environ["TINY_FLOODER"]:
         return relays(monitor, spawner)
@@ -150,7 +150,7 @@ def floods(monitor: socket.socket, spawner: socket.socket) -> int:
                 spawner.send(protocol.encode(protocol.Spawn(number, plan)))
                 number += 1
         except BlockingIOError:
-            if monitor.fileno() >= 0:  # the socket is full: the flood is on
+            if monitor.fileno() >= 0:  # the socket is full: the flood has begun
                 monitor.send(b'"flooding"')
                 monitor.close()
         select.select([spawner], [spawner], [])
@@ -164,19 +164,19 @@ def floods(monitor: socket.socket, spawner: socket.socket) -> int:
 
 
 def reads_no_reports(monitor: socket.socket, spawner: socket.socket) -> int:
-    """Ask for what is refused, and read none of the answers."""
+    """Send requests that are refused, and read none of the answers."""
     plan = LaunchPlan("no-such-user", b"/bin/true", (b"true",), {}, b"/", None, False)
     while True:
         spawner.send(protocol.encode(protocol.Spawn(1, plan)))
 
 
 def fails(monitor: socket.socket, spawner: socket.socket) -> int:
-    """Have a bug."""
+    """Fail with an exception."""
     raise RuntimeError("a bug of the test's")
 
 
 def says_nothing(monitor: socket.socket) -> int:
-    """A preauth process that tells its monitor what it has, and waits for its end."""
+    """A preauth process that tells its monitor its rights and descriptors, and waits for its end."""
     with suppress(ConnectionError):  # a monitor may be gone before this process has begun
         monitor.send(json.dumps([os.getpid(), processes.descriptors(os.getpid())]).encode())
     while received(monitor):
@@ -185,7 +185,7 @@ def says_nothing(monitor: socket.socket) -> int:
 
 
 def once_assigned(work: Callable[[socket.socket, socket.socket], int]) -> RunPostauth:
-    """A postauth process that does `work` with its sockets to the monitor and to the spawner, when it has them."""
+    """A postauth process that does `work` with its sockets to the monitor and to the spawner, once it has them."""
 
     def run(assignment: Assignment) -> int:
         sockets = assignment.take()

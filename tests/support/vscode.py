@@ -1,4 +1,4 @@
-"""VS Code's part of a connection: the scripts that it sends, the server that they start, and `ssh` as it runs it."""
+"""VS Code's side of a connection: the scripts that it sends, the server that they start, and its use of `ssh`."""
 
 import os
 import re
@@ -35,13 +35,13 @@ while (1) {
     exit;
 }
 """
-"""Stands for the editor's server on the machine: it listens and, for its clients to check, sends back what comes.
+"""Stands for the editor's server on the machine: it listens, and echoes everything for its clients to check.
 
-Perl, because every Debian has it, and the account may not be able to enter the place of the Python that runs the tests.
+Perl, because every Debian has it, and the account may not be able to reach the Python that runs the tests.
 """
 
 ALIVE = "while true; do sleep 0.2; printf ' '; done\n"
-"""The last line of the script, with which the channel lives on after its input has ended. (VS Code's sleeps longer.)"""
+"""The last line of the script, which keeps the channel open after its input has ended. (VS Code's sleeps longer.)"""
 
 
 def install_script(marker: str, directory: Path, where: str = "tcp", *, output: str = "log") -> str:
@@ -73,7 +73,7 @@ echo "{marker}: end"
 
 
 class Connection:
-    """`ssh` with pipes, as the editor starts it. What it says about itself goes to a file in `place`."""
+    """`ssh` with pipes, as the editor starts it. Its debug output goes to a file in `place`."""
 
     def __init__(self, client: Client, place: Path, command: str | None, *options: str) -> None:
         self.received = b""
@@ -98,7 +98,7 @@ class Connection:
         self.kill()
 
     def kill(self) -> None:
-        """End it as a lost connection does: without a word."""
+        """Kill it, as a lost connection would end it: without a disconnect."""
         self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
@@ -116,7 +116,7 @@ class Connection:
         self.process.stdin.close()
 
     def expect(self, pattern: str) -> str:
-        """Wait until `pattern` matches what has come since the last match; returns its first group, or all of it."""
+        """Wait until `pattern` matches the output since the last match; returns its first group, or the whole match."""
         expression = re.compile(pattern.encode())
         deadline = time.monotonic() + PATIENCE
         while not (found := expression.search(self.received, self._seen)):

@@ -1,8 +1,7 @@
 """A client without a library: it sends any message at any moment, from the first byte on, and to any SSH server.
 
 A blocking socket, one key exchange (curve25519-sha256, AES-128-GCM) and one authentication method, written out, so that
-nothing that the client does is decided by anybody but the test. It does not care whom it talks to: the host key is
-not checked.
+the test alone decides everything that the client does. It works with any server: the host key is not checked.
 """
 
 import hashlib
@@ -24,7 +23,7 @@ USERAUTH_REQUEST, USERAUTH_SUCCESS = 50, 52
 PING, PONG = 192, 193
 
 CLOSED = -1
-"""In the place of a message's number: the server has closed the connection."""
+"""Stands for a message's number: the server has closed the connection."""
 
 STRICT_KEX = b"curve25519-sha256,ext-info-c,kex-strict-c-v00@openssh.com"
 PLAIN_KEX = b"curve25519-sha256,ext-info-c"
@@ -33,7 +32,7 @@ _TAG_BYTES = 16
 
 
 class Message(NamedTuple):
-    """A message's number and what follows it."""
+    """A message's number and its payload after the number."""
 
     number: int
     payload: bytes = b""
@@ -79,9 +78,9 @@ class BareClient:
         self._secret = X25519PrivateKey.generate()
         self._next: tuple[_Direction, _Direction] | None = None
         self.sequence = 0
-        """The number of the next packet that is sent."""
+        """The sequence number of the next packet to be sent."""
         self.heard: list[Message] = []
-        """What the server has said on the way, in `exchange_keys` and `authenticate`."""
+        """The server's messages that `exchange_keys` and `authenticate` have read."""
         self.write(identification + b"\r\n")
         self._server_identification = self._read_line()
 
@@ -96,24 +95,24 @@ class BareClient:
     # -- packets ------------------------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        """Send bytes as they are. A server that has closed does not hear them, which is found out by reading."""
+        """Send bytes as they are. If the server has closed, that shows when reading."""
         with suppress(ConnectionError):
             self._socket.sendall(data)
 
     def say(self, number: int, payload: bytes = b"") -> int:
-        """Send a message, as the state of the keys wants it; returns the number of its packet."""
+        """Send a message, encrypted if there are keys; returns the sequence number of its packet."""
         message = bytes([number]) + payload
         self.write(packet(message) if self._sending is None else self._sending.seal(message))
         sequence, self.sequence = self.sequence, self.sequence + 1
         if number == NEWKEYS:
-            if self._next is not None:  # from now on our side is encrypted with the new keys
+            if self._next is not None:  # from now on our side uses the new keys
                 self._sending, self._next = self._next[0], None
             if self._strict:
                 self.sequence = 0
         return sequence
 
     def hear(self) -> Message:
-        """The next message of the server, `CLOSED` when it has closed."""
+        """The server's next message, `CLOSED` when it has closed."""
         length = self._read(4)
         if len(length) < 4:
             return Message(CLOSED)
@@ -128,7 +127,7 @@ class BareClient:
         return Message(payload[0], payload[1:])
 
     def hear_until(self, *numbers: int) -> Message:
-        """Go on reading up to a message of one of `numbers`; the ones before it are kept in `heard`."""
+        """Read up to a message of one of `numbers`; the messages before it are kept in `heard`."""
         while True:
             message = self.hear()
             self.heard.append(message)
@@ -155,7 +154,7 @@ class BareClient:
         self.say(KEX_ECDH_INIT, text(self._secret.public_key().public_bytes_raw()))
 
     def hear_reply(self) -> None:
-        """Read up to the server's NEWKEYS, and compute the keys; it may go on with them, we don't yet."""
+        """Read up to the server's NEWKEYS, and compute the keys; the server may use them now, our side does not yet."""
         reply = self.hear_until(KEX_ECDH_REPLY).payload
         host_key, reply = _string(reply)
         theirs, _ = _string(reply)
@@ -175,7 +174,7 @@ class BareClient:
         self.hear_until(NEWKEYS)
 
     def exchange_keys(self) -> None:
-        """All of it, the first one or another."""
+        """Do a whole key exchange, the first or a later one."""
         self.say_kexinit()
         self.hear_kexinit()
         self.say_init()
@@ -185,12 +184,12 @@ class BareClient:
     # -- authentication -----------------------------------------------------------------------------------------
 
     def ask_for_service(self) -> None:
-        """Have the server expect authentication."""
+        """Request the authentication service."""
         self.say(SERVICE_REQUEST, text(b"ssh-userauth"))
         self.hear_until(SERVICE_ACCEPT)
 
     def proof(self, user: str, key: asyncssh.SSHKey) -> bytes:
-        """What an honest, signed `publickey` request has after its number."""
+        """The payload of a correct, signed `publickey` request, after its number."""
         request = text(user.encode()) + text(b"ssh-connection") + text(b"publickey") + b"\1"
         request += text(key.algorithm) + text(key.public_data)
         signature = key.sign(text(self._session) + bytes([USERAUTH_REQUEST]) + request, key.algorithm)

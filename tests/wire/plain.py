@@ -1,4 +1,4 @@
-"""A peer at the level of the socket: it has no keys, sends any bytes, and reads what comes back."""
+"""A peer at the level of the socket: it has no keys, sends any bytes, and reads the answers."""
 
 import socket
 import struct
@@ -27,12 +27,12 @@ class PlainPeer:
         self.socket.close()
 
     def send(self, data: bytes) -> None:
-        """Send `data`, as far as the server lets us; it may have cut us off in the middle of it."""
+        """Send `data`, as far as the server takes it; it may close the connection before the end."""
         with suppress(ConnectionError):
             self.socket.sendall(data)
 
     def read_line(self) -> bytes:
-        """The next line without its end; empty when the server has closed."""
+        """The next line without its line end; empty when the server has closed."""
         while b"\n" not in self._buffer:
             if not self._fill():
                 return b""
@@ -55,7 +55,7 @@ class PlainPeer:
         assert self.read_packet()[0] == MSG_KEXINIT
 
     def is_closed(self) -> bool:
-        """Wait until the server has closed, throwing away what it still says; fails after `PATIENCE`."""
+        """Wait until the server has closed, and discard what it still sends; fails after `PATIENCE`."""
         while self._fill():
             pass
         return True

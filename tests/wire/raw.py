@@ -1,7 +1,7 @@
-"""An encrypted peer that says exactly what a test wants: asyncssh's key exchange, and nothing of its manners.
+"""An encrypted peer that sends exactly what a test wants: it has asyncssh's key exchange, and none of its checks.
 
-It reaches into asyncssh's client connection because no public client, and no library, lets one send what a well-behaved
-client never sends. Everything that the server says after the key exchange is kept as it came.
+It uses private parts of asyncssh's client connection, because no library's public interface sends messages that a
+well-behaved client never sends. Everything that the server sends after the key exchange is kept unchanged.
 """
 
 import asyncio
@@ -41,29 +41,29 @@ def u32(*numbers: int) -> bytes:
 
 
 def pty(*, columns: int = 80, rows: int = 24, term: bytes = b"xterm", modes: bytes = b"\0") -> bytes:
-    """What a `pty-req` carries (RFC 4254 section 6.2)."""
+    """The fields of a `pty-req` (RFC 4254 section 6.2)."""
     return text(term) + u32(columns, rows, 0, 0) + text(modes)
 
 
 class RawConnection(SSHClientConnection):
-    """asyncssh's client connection up to the end of the key exchange; from then on it only takes down what it hears."""
+    """asyncssh's client connection up to the end of the key exchange; from then on it only records what it receives."""
 
     def __init__(self, options: SSHClientConnectionOptions) -> None:
         super().__init__(asyncio.get_running_loop(), options)
         self.heard: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
         self.closed_with: Exception | None = None
         self.ready = asyncio.Event()
-        # Both tables say which object handles a packet: whatever its number, it is this one.
+        # Both tables say which object handles a packet: for every number it is this connection.
         self._channels = _Everything(self)
         self._auth = _Listener(self)  # type: ignore[assignment]  # it takes every packet
 
     def try_next_auth(self, *, next_method: bool = False) -> None:
-        """The key exchange is over; authentication is the test's business."""
+        """Called when the key exchange is over; the test does the authentication."""
         self._auth = _Listener(self)  # type: ignore[assignment]  # it takes every packet
         self.ready.set()
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
-        """Take down what belongs to authentication and the connection protocol; asyncssh does the rest."""
+        """Record packets of authentication and the connection protocol; asyncssh handles the rest."""
         if pkttype >= USERAUTH_REQUEST:
             return self.take_down(pkttype, packet)
         return super().process_packet(pkttype, pktid, packet)
@@ -77,7 +77,7 @@ class RawConnection(SSHClientConnection):
         return True
 
     def send_packet(self, pkttype: int, *args: bytes, handler: SSHPacketLogger | None = None) -> None:
-        """Send one packet and not two: asyncssh's puts an IGNORE before each, which no other client does."""
+        """Send only this packet: asyncssh's method sends an IGNORE before each, which no other client does."""
         if pkttype != MSG_IGNORE:
             super().send_packet(pkttype, *args, handler=handler)
 
@@ -90,13 +90,13 @@ class RawConnection(SSHClientConnection):
             self._auth_complete = complete
 
     def restart_key_exchange(self) -> None:
-        """Send a KEXINIT, and from now on hear nothing of the server's answer."""
+        """Send a KEXINIT, and from now on ignore the server's answer."""
         self._send_kexinit()
         self._kexinit_sent = True
 
     @property
     def session_identifier(self) -> bytes:
-        """What signatures are bound to."""
+        """The session identifier, to which signatures are bound."""
         return self._session_id
 
     @property
@@ -138,7 +138,7 @@ class _Everything(dict[int, Any]):
 
 
 class RawClient:
-    """What tests do with a `RawConnection`."""
+    """The operations that tests do with a `RawConnection`."""
 
     def __init__(self, connection: RawConnection, login: str, key: asyncssh.SSHKey) -> None:
         self.connection = connection
@@ -146,14 +146,14 @@ class RawClient:
         self.key = key
         self._channels = 0
         self.offered = 0
-        """The window of the session that was opened last. An account that still holds something is offered less."""
+        """The window of the session that was opened last. An account with data still held gets a smaller one."""
 
     def say(self, pkttype: int, *parts: bytes) -> None:
         """Send a packet."""
         self.connection.say(pkttype, *parts)
 
     async def hear(self, *types: int, seconds: float = PATIENCE) -> tuple[int, bytes]:
-        """The next packet of one of `types`, passing over others, but not the connection's end, which is `CLOSED`."""
+        """The next packet of one of `types`; others are skipped, except the connection's end, which is `CLOSED`."""
         async with asyncio.timeout(seconds):
             while True:
                 pkttype, payload = await self.connection.heard.get()
@@ -162,7 +162,7 @@ class RawClient:
                 assert pkttype != CLOSED, f"closed while waiting for {types}: {self.connection.closed_with!r}"
 
     async def is_cut_off(self, seconds: float = PATIENCE) -> Exception | None:
-        """Wait until the server has closed the connection; returns what it said."""
+        """Wait until the server has closed the connection; returns its disconnect as an exception."""
         await self.hear(CLOSED, seconds=seconds)
         return self.connection.closed_with
 
@@ -187,7 +187,7 @@ class RawClient:
         session: bytes | None = None,
         signature: bytes | None = None,
     ) -> None:
-        """Send a signed request; what is given replaces what an honest client would send."""
+        """Send a signed request; arguments that are given replace the fields of a correct request."""
         name = self.login.encode() if user is None else user
         algorithm = algorithm or key.algorithm
         fields = b"\1" + text(algorithm) + text(key.public_data if blob is None else blob)
@@ -197,13 +197,13 @@ class RawClient:
         self.userauth(b"publickey", fields, text(proof), user=name)
 
     async def authenticate(self) -> None:
-        """Log in as honest clients do."""
+        """Log in with correct requests."""
         self.prove(self.key)
         pkttype, _ = await self.hear(USERAUTH_SUCCESS, USERAUTH_FAILURE)
         assert pkttype == USERAUTH_SUCCESS
 
     async def is_refused(self) -> bytes:
-        """Wait for the refusal of the last request; returns the methods that may go on."""
+        """Wait for the refusal of the last request; returns the methods that can continue."""
         pkttype, payload = await self.hear(USERAUTH_FAILURE, USERAUTH_SUCCESS, USERAUTH_PK_OK)
         assert pkttype == USERAUTH_FAILURE, pkttype
         return payload[4:-1]
@@ -224,7 +224,7 @@ class RawClient:
         self.say(CHANNEL_REQUEST, u32(channel), text(name), bytes([reply]), *parts)
 
     async def granted(self, channel: int, name: bytes, *parts: bytes) -> bool:
-        """Send a channel request and wait for its answer, passing over everything else."""
+        """Send a channel request and wait for its answer, skipping everything else."""
         self.request(channel, name, *parts)
         pkttype, _ = await self.hear(CHANNEL_SUCCESS, CHANNEL_FAILURE)
         return pkttype == CHANNEL_SUCCESS
@@ -257,7 +257,7 @@ class RawClient:
                 return bytes(output), status
 
     async def is_alive(self) -> bool:
-        """Whether the connection still serves."""
+        """Whether the connection still answers."""
         return await self.execute(b"echo alive") == (b"alive\n", 0)
 
 
@@ -271,7 +271,7 @@ async def connected(
     source: str = "127.0.0.1",
     authenticate: bool = True,
 ) -> AsyncIterator[RawClient]:
-    """A raw client that has exchanged keys with `server`; unless told not to, it has logged in with `key`, too."""
+    """A raw client that has exchanged keys with `server`, and by default has also logged in with `key`."""
     loop = asyncio.get_running_loop()
     options = await SSHClientConnectionOptions.construct(
         known_hosts=None,
@@ -288,7 +288,7 @@ async def connected(
     )
     client = RawClient(connection, server.login, asyncssh.read_private_key(key))
     try:
-        # asyncssh asks for the service by itself; the key exchange is over when it has been granted.
+        # asyncssh requests the service by itself; when that is granted, the key exchange is over.
         async with asyncio.timeout(PATIENCE):
             await connection.ready.wait()
         if connection.is_closed():
@@ -311,7 +311,7 @@ def play(
     source: str = "127.0.0.1",
     authenticate: bool = True,
 ) -> None:
-    """Run `scenario` with a client that is `connected`; whatever it did, it must not have been a bug of ours."""
+    """Run `scenario` with a `connected` client; whatever the client did, the server must not log a bug of its own."""
 
     async def whole() -> None:
         async with (
@@ -324,7 +324,7 @@ def play(
     try:
         asyncio.run(whole())
     finally:
-        # The log is in order: with the end of the connection in it, so is all that happened on it.
+        # The log is in order: when it has the connection's end, it has everything that happened on the connection.
         server.wait_for("connection.closed", since=mark)
         end_processes(server, mark)
     bugs = server.find("internal.error", mark)
@@ -332,10 +332,10 @@ def play(
 
 
 def end_processes(server: Server, since: int) -> None:
-    """End the processes of sessions since the mark: without a pty they live on when their client has gone."""
+    """Kill the processes of sessions since the mark: without a pty they survive their client."""
     for event in server.find("session.opened", since):
         pid: int = event["pid"]
-        # It has a group of its own when it has become the user; until then it is a part of the server.
+        # It gets a process group when it becomes the user; until then it belongs to the server's group.
         until(partial(_is_apart, pid), what=f"group {pid}")
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)

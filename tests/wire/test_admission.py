@@ -1,4 +1,4 @@
-"""What peers that have not authenticated can cost: places, time, memory, and other people's logins."""
+"""What peers that have not authenticated can use up: slots, time, memory, and other people's logins."""
 
 import asyncio
 import socket
@@ -22,7 +22,7 @@ TOTAL = 100
 
 
 def test_who_does_not_log_in_is_cut_off_after_the_grace(make_server: MakeServer, user_key: KeyPair) -> None:
-    """A place is held for the login grace and no longer, at whatever step the peer has stopped, or if it dawdles."""
+    """A slot is held for the login grace at most, whether the peer stops at some step, or is merely slow."""
     server = make_server({"limits": {"login_grace": f"{GRACE_SECONDS:.0f}s"}})
     steps = {"silent": b"", "version": b"SSH-2.0-x\r\n", "kexinit": b"SSH-2.0-x\r\n" + packet(kexinit())}
     peers = {name: PlainPeer(server.port) for name in steps}
@@ -48,7 +48,7 @@ def test_the_grace_is_for_logins_only(make_server: MakeServer, user_key: KeyPair
 
 
 def test_too_much_before_authentication_is_cut_off(server: Server) -> None:
-    """600 KiB are no login: what an unknown peer can make us read is bounded."""
+    """600 KiB are not a login: an unknown peer can make the server read only a limited amount."""
     mark = server.mark()
     with PlainPeer(server.port) as peer:
         peer.greet()
@@ -62,7 +62,7 @@ def test_too_much_before_authentication_is_cut_off(server: Server) -> None:
 
 @pytest.mark.alone
 def test_tiny_packets_do_not_hold_up_others(server: Server, client: Client) -> None:
-    """Strangers who send tens of thousands of the smallest packets don't make a login take seconds."""
+    """Tens of thousands of the smallest packets from strangers don't make a login take seconds."""
     flood = packet(b"\2" + text(b"")) * 30_000
     peers = [PlainPeer(server.port, f"127.0.1.{number}") for number in range(1, 6)]
     for peer in peers:
@@ -95,7 +95,7 @@ def _admitted(port: int, source: str) -> PlainPeer:
 
 
 def test_places_are_bounded_by_source_and_in_all(server: Server, client: Client) -> None:
-    """One scanner can't take others' places, all of them together not more than there are; gone, they are free."""
+    """One scanner can't take others' slots, and all together have a limit; slots are free again when peers leave."""
     began = server.mark()
     with ExitStack() as stack:
         held = [stack.enter_context(_admitted(server.port, "127.0.0.2")) for _ in range(PER_SOURCE)]
@@ -117,7 +117,7 @@ def test_places_are_bounded_by_source_and_in_all(server: Server, client: Client)
 
 
 def test_a_full_source_has_its_turns(server: Server) -> None:
-    """Fifty windows that an editor opens at once are no attack; who is over the bound is served when another goes."""
+    """An editor that opens fifty connections at once is served: those above the limit wait until others end."""
     held = [_admitted(server.port, "127.0.0.2") for _ in range(PER_SOURCE)]
     waiting = PlainPeer(server.port, "127.0.0.2")
     mark = server.mark()
@@ -129,7 +129,7 @@ def test_a_full_source_has_its_turns(server: Server) -> None:
 
 
 def test_who_has_logged_in_holds_no_place(server: Server, user_key: KeyPair) -> None:
-    """The limits are for strangers: fifteen connections of one person are fine."""
+    """The limits are for strangers: one person may have fifteen connections."""
 
     async def scenario() -> None:
         async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
@@ -170,7 +170,7 @@ async def _vanish_early(server: Server, source: str, step: int) -> None:
 
 
 async def _vanish_late(server: Server, user_key: KeyPair, source: str, step: int) -> None:
-    """The same after the key exchange: while authenticating, and while a command is started or runs."""
+    """The same after the key exchange: during authentication, and while a command starts or runs."""
     async with connected(server, user_key.private, source=source, authenticate=step > 0) as client:
         _reset_at_close(client.connection.tcp.get_extra_info("socket"))
         if step == 0:
@@ -185,7 +185,7 @@ async def _vanish_late(server: Server, user_key: KeyPair, source: str, step: int
 
 @pytest.mark.slow
 def test_resets_at_every_step_leave_nothing_behind(server: Server, user_key: KeyPair) -> None:
-    """Peers that vanish with a reset, at whatever moment, free their place, their descriptors and their processes."""
+    """Peers that reset the connection at any moment free their slot, their descriptors and their processes."""
 
     async def one(number: int) -> None:
         deadline, step = time.monotonic() + RESET_SECONDS, number
@@ -205,7 +205,7 @@ def test_resets_at_every_step_leave_nothing_behind(server: Server, user_key: Key
     asyncio.run(all_of_them())
     server.wait_for("connection.closed", since=mark, count=len(server.find("connection.opened", mark)))
     assert not server.find("internal.error", mark)
-    for number in range(1, RESET_PARALLEL + 1):  # a place that was not given back would be missing here
+    for number in range(1, RESET_PARALLEL + 1):  # a slot that was not given back would be missing here
         for peer in [_admitted(server.port, f"127.0.2.{number}") for _ in range(PER_SOURCE)]:
             peer.socket.close()
 

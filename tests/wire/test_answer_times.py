@@ -1,4 +1,4 @@
-"""How long a refusal takes, at the wire: it must not tell which accounts there are, nor whose a key is."""
+"""The time that a refusal takes: a client must not learn from it which accounts exist, or whose key it has."""
 
 import asyncio
 import os
@@ -25,22 +25,22 @@ TRIES = 200
 """Requests of each kind."""
 
 ON_A_CONNECTION = 50
-"""How many of them go over one connection, so that no kind has the better one all the time."""
+"""How many of them use one connection, so that no kind always has the faster connection."""
 
 NOISE = 0.1
-"""By how much the medians of two kinds may differ, as a share of the smaller. On two cores that have more to do
-they differ by 0.02 to 0.09 after 200 tries each, by 0.01 to 0.03 after 2,000. A refusal takes 0.4 to 0.7 ms; to verify
-one signature, which is what a server that knows the key might do, is 0.16 ms more."""
+"""By how much the medians of two kinds may differ, as a share of the smaller. On two cores with other load they
+differ by 0.02 to 0.09 after 200 tries each, by 0.01 to 0.03 after 2,000. A refusal takes 0.4 to 0.7 ms; a verified
+signature, which a server that knows the key might add, takes 0.16 ms more."""
 
 MORE_TIMES = 4
-"""How often so many tries are made at most, until all of them agree: noise gets less by that, and nothing else does."""
+"""How many times the tries are repeated at most, until the medians agree: repetition reduces noise only."""
 
 PROMPT_SECONDS = 1.5
-"""How long an answer may take that nothing holds up any more; a look at the sources that is waited out takes 2 s."""
+"""How long an answer may take that waits for nothing; waiting for the sources to the end takes 2 s."""
 
 SOMEBODY = "daemon"
-"""An account that every machine has, and that nobody logs in to: the other one, whose keys are not the first one's. Not
-the one that the network side runs as here."""
+"""An account that every machine has, and that nobody logs in to. Its keys differ from the first
+account's, and the network side does not run as it here."""
 
 
 ELSEWHERE = "key that is to be used from elsewhere"
@@ -65,7 +65,7 @@ def make_kinds(
     user_key: KeyPair,
     is_root: bool,
 ) -> MakeKinds:
-    """Makes a server whose account has these sources, and the kinds of requests that nobody may tell apart."""
+    """Makes a server whose account has these sources, and the kinds of requests that must be indistinguishable."""
 
     def make(sources: list[str], **keys: object) -> tuple[Server, list[Kind]]:
         theirs, elsewhere, stranger = make_key(), make_key(), asyncssh.read_private_key(make_key().private)
@@ -79,7 +79,7 @@ def make_kinds(
             Kind(ELSEWHERE, account.pw_name, asyncssh.read_private_key(elsewhere.private)),
             Kind("good key, unknown account", unknown, asyncssh.read_private_key(user_key.private)),
         ]
-        if is_root:  # anybody else's server has one account
+        if is_root:  # a server that is not root has one account only
             logins.append({"user": SOMEBODY, "keys": [f"file:{theirs.public}"]})
             kinds.append(Kind("another account's key", account.pw_name, asyncssh.read_private_key(theirs.private)))
         settings = {"login": logins, "limits": {"auth_attempts": 100}, "keys": keys}
@@ -89,7 +89,7 @@ def make_kinds(
 
 
 def ask(client: RawClient, kind: Kind, *, signed: bool) -> None:
-    """Send the request, with a signature that is none if it is to have one."""
+    """Send the request, with a random signature if it is to have one."""
     if signed:
         signature = text(kind.key.algorithm) + text(os.urandom(64))
         client.prove(kind.key, user=kind.user.encode(), signature=signature)
@@ -114,7 +114,7 @@ async def measure(
                 for kind in kinds
             ]
             for _ in range(ON_A_CONNECTION):
-                random.shuffle(clients)  # or each would always come after the same other one
+                random.shuffle(clients)  # otherwise each would always come after the same other one
                 for kind, client in clients:
                     began = time.perf_counter()
                     ask(client, kind, signed=signed)
@@ -125,9 +125,9 @@ async def measure(
 @pytest.mark.parametrize("signed", [False, True], ids=["offered", "signed"])
 @pytest.mark.alone
 def test_refusals_take_the_same_time(make_kinds: MakeKinds, user_key: KeyPair, signed: bool) -> None:
-    """Protects accounts and keys from being found out by a clock: whatever is wrong, it takes as long to say so."""
+    """Protects accounts and keys from a timing attack: every refusal takes the same time, whatever its reason."""
     server, kinds = make_kinds([f"file:{user_key.public}"])
-    kinds = [kind for kind in kinds if kind.name != ELSEWHERE]  # to read its conditions takes 35 µs more
+    kinds = [kind for kind in kinds if kind.name != ELSEWHERE]  # reading the key's conditions takes 35 µs more
     taken: dict[str, list[float]] = {kind.name: [] for kind in kinds}
     spread, times = NOISE, 0
     while spread >= NOISE and times < MORE_TIMES:
@@ -141,7 +141,7 @@ def test_refusals_take_the_same_time(make_kinds: MakeKinds, user_key: KeyPair, s
 
 
 def test_refusals_wait_alike_for_the_sources(make_kinds: MakeKinds, user_key: KeyPair) -> None:
-    """Protects the same at the first attempt, for which the sources are asked: each kind asks, and waits for them."""
+    """Protects the same at the first attempt, for which the server asks the sources: each kind asks, and waits."""
     listed = fake.keys(user_key.public.read_text().strip())
     with fake.FakeGitHub() as github:
         github.script("example", listed)
@@ -161,7 +161,7 @@ def test_refusals_wait_alike_for_the_sources(make_kinds: MakeKinds, user_key: Ke
                 assert time.perf_counter() - began < PROMPT_SECONDS, kind
 
         async def all_kinds() -> None:
-            # One after the other, each from an address of its own: each gets a look, and there are so many in a row.
+            # One after the other, each from its own address: each may cause a look, up to LOOKS in a row.
             for number, kind in enumerate(kinds[:LOOKS], start=2):
                 await attempt(kind, f"127.0.0.{number}")
 

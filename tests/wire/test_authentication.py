@@ -1,4 +1,4 @@
-"""Who gets in, seen from the wire: requests that honest clients never send, and the answers that they must get."""
+"""Login attempts at the wire level: requests that correct clients never send, and the answers that they get."""
 
 from collections.abc import Callable
 
@@ -22,22 +22,22 @@ from tests.wire.raw import (
 )
 
 MAX_REQUESTS = 14
-"""Authentication requests that a connection may make with 6 attempts: core.limits.AttemptBudget."""
+"""The authentication requests that a connection may make with 6 attempts: core.limits.AttemptBudget."""
 
 
 @pytest.fixture(scope="module")
 def other_key(make_key: Callable[..., KeyPair]) -> asyncssh.SSHKey:
-    """A key that nobody has heard of."""
+    """A key that no account has."""
     return asyncssh.read_private_key(make_key().private)
 
 
 def refusals(server: Server, since: int) -> list[str]:
-    """The reasons in the log for what was refused since the mark."""
+    """The logged reasons for refusals since the mark."""
     return [event["reason"] for event in server.find("auth.attempt", since, result="denied")]
 
 
 def test_an_honest_login_works(server: Server, user_key: KeyPair) -> None:
-    """The raw client is not refused for its own mistakes: offer, proof and a command work."""
+    """Checks that the raw client is not refused for mistakes of its own: offer, proof and a command work."""
 
     async def scenario(client: RawClient) -> None:
         client.offer(client.key)
@@ -54,7 +54,7 @@ def test_an_honest_login_works(server: Server, user_key: KeyPair) -> None:
     "method", [b"none", b"password", b"keyboard-interactive", b"hostbased", b"gssapi-with-mic", b"\xff"]
 )
 def test_no_other_method_gets_in(server: Server, user_key: KeyPair, method: bytes) -> None:
-    """There is one method; all others are refused and lead to it, whatever they carry."""
+    """publickey is the only method; all others are refused, with any contents, and the refusal names publickey."""
     password = b"\0" + text(b"secret")
 
     async def scenario(client: RawClient) -> None:
@@ -88,7 +88,7 @@ def test_unknown_keys_and_accounts_are_refused_alike(
 
 
 def test_a_good_key_is_good_for_its_account_only(server: Server, user_key: KeyPair) -> None:
-    """Root exists on the machine, and the key gets somebody in, but not root."""
+    """A key that is good for one account does not get root in, though root exists on the machine."""
 
     async def scenario(client: RawClient) -> None:
         client.prove(client.key, user=b"root")
@@ -115,7 +115,7 @@ def test_a_good_key_is_good_for_its_account_only(server: Server, user_key: KeyPa
     ],
 )
 def test_only_the_very_name_is_the_account(server: Server, user_key: KeyPair, alter: Callable[[bytes], bytes]) -> None:
-    """Names that a library or a file system would take for the account's are not it (RFC 4013 maps some to it)."""
+    """Names that a library or a file system might map to the account's name are refused (RFC 4013 maps some)."""
 
     async def scenario(client: RawClient) -> None:
         client.prove(client.key, user=alter(client.login.encode()))
@@ -131,7 +131,7 @@ def test_only_the_very_name_is_the_account(server: Server, user_key: KeyPair, al
 def test_a_signature_by_another_key_is_refused(
     server: Server, user_key: KeyPair, other_key: asyncssh.SSHKey, offered_first: bool
 ) -> None:
-    """Knowing a public key that may log in, which everybody does, is not having it."""
+    """Protects against a client that knows a valid public key, which is no secret, but not its private key."""
 
     async def scenario(client: RawClient) -> None:
         if offered_first:
@@ -148,7 +148,7 @@ def test_a_signature_by_another_key_is_refused(
 
 
 def test_a_signature_for_another_session_is_refused(server: Server, user_key: KeyPair) -> None:
-    """A server that a person logs in to can't use the signature to log in here (RFC 4252 section 7)."""
+    """Protects against a malicious server that relays a person's signature to us (RFC 4252 section 7)."""
 
     async def scenario(client: RawClient) -> None:
         client.prove(client.key, session=bytes(32))
@@ -176,7 +176,7 @@ def test_a_signature_for_another_session_is_refused(server: Server, user_key: Ke
     ids=repr,
 )
 def test_garbage_for_a_signature_is_refused(server: Server, user_key: KeyPair, signature: bytes) -> None:
-    """What is not a signature is refused as a wrong one is, and is no bug of ours."""
+    """A malformed signature is refused like a wrong one, and is not logged as a bug of ours."""
 
     async def scenario(client: RawClient) -> None:
         client.prove(client.key, signature=signature)
@@ -192,7 +192,7 @@ def test_garbage_for_a_signature_is_refused(server: Server, user_key: KeyPair, s
 def test_rsa_keys_sign_with_sha2(
     make_server: MakeServer, make_key: Callable[..., KeyPair], algorithm: bytes, accepted: bool
 ) -> None:
-    """A SHA-1 signature can be forged (RFC 8332 section 1), so it is refused though the key is a good one."""
+    """A SHA-1 signature can be forged (RFC 8332 section 1), so it is refused although the key itself is accepted."""
     rsa = make_key("rsa", "-b", "2048")
     server = make_server(start=False)
     text_of_config = server.config.read_text()
@@ -214,7 +214,7 @@ def test_rsa_keys_sign_with_sha2(
 
 
 def test_six_failures_end_the_connection(server: Server, user_key: KeyPair, other_key: asyncssh.SSHKey) -> None:
-    """OpenSSH's MaxAuthTries: the sixth failure is the last; the `none` that every login begins with is free."""
+    """OpenSSH's MaxAuthTries: the sixth failure is the last; the `none` that starts every login does not count."""
 
     async def scenario(client: RawClient) -> None:
         client.userauth(b"none")
@@ -230,7 +230,7 @@ def test_six_failures_end_the_connection(server: Server, user_key: KeyPair, othe
 
 
 def test_the_sixth_attempt_may_succeed(server: Server, user_key: KeyPair, other_key: asyncssh.SSHKey) -> None:
-    """A person with five other keys in the agent gets in."""
+    """A person with five other keys in the agent still gets in."""
 
     async def scenario(client: RawClient) -> None:
         client.userauth(b"none")
@@ -246,7 +246,7 @@ def test_the_sixth_attempt_may_succeed(server: Server, user_key: KeyPair, other_
 
 
 def test_a_flood_of_requests_is_cut_off(server: Server, user_key: KeyPair) -> None:
-    """Good offers are no failures, but a thousand of them are no login: the log stays short."""
+    """A flood of offers is limited, although good offers are not failures, and the log stays short."""
 
     async def scenario(client: RawClient) -> None:
         for _ in range(1000):
@@ -259,7 +259,7 @@ def test_a_flood_of_requests_is_cut_off(server: Server, user_key: KeyPair) -> No
 
 
 def test_the_account_cannot_change_on_the_way(server: Server, user_key: KeyPair) -> None:
-    """sshd's rule: one connection, one account; what was checked for one name must not count for another."""
+    """As in sshd, one connection has one account: a check for one name must not count for another."""
 
     async def scenario(client: RawClient) -> None:
         client.offer(client.key, user=b"root")
@@ -273,7 +273,7 @@ def test_the_account_cannot_change_on_the_way(server: Server, user_key: KeyPair)
 
 
 def test_a_pipelined_change_of_account_gains_nothing(server: Server, user_key: KeyPair) -> None:
-    """A name that arrives while another's proof is being looked at does not take its place."""
+    """A name that arrives while another account's proof is being checked does not replace that account."""
 
     async def scenario(client: RawClient) -> None:
         client.prove(client.key)
@@ -286,7 +286,7 @@ def test_a_pipelined_change_of_account_gains_nothing(server: Server, user_key: K
 
 
 def test_requests_after_success_are_ignored(server: Server, user_key: KeyPair) -> None:
-    """RFC 4252 section 5.1: once authenticated, further requests are ignored, also after other messages, as by sshd."""
+    """RFC 4252 section 5.1: further requests after success are ignored, also after other messages, as by sshd."""
 
     async def scenario(client: RawClient) -> None:
         client.prove(client.key)
@@ -322,7 +322,7 @@ def test_requests_after_success_are_ignored(server: Server, user_key: KeyPair) -
 def test_what_has_no_place_before_authentication_leads_nowhere(
     server: Server, user_key: KeyPair, pkttype: int, payload: bytes, next_heard: int
 ) -> None:
-    """Before it is known who it is, a peer can only authenticate (RFC 4252 section 6): the rest leads to nothing."""
+    """Before its login a peer can only authenticate (RFC 4252 section 6): all other messages have no effect."""
 
     async def scenario(client: RawClient) -> None:
         client.say(pkttype, payload)
@@ -348,7 +348,7 @@ def test_what_has_no_place_before_authentication_leads_nowhere(
     ],
 )
 def test_malformed_public_key_requests_do_not_get_in(server: Server, user_key: KeyPair, fields: bytes) -> None:
-    """A request that can't be parsed is the peer's error, and no bug of ours."""
+    """A request that can't be parsed is treated as the peer's error, and not as a bug of ours."""
 
     async def scenario(client: RawClient) -> None:
         client.userauth(b"publickey", fields)

@@ -1,4 +1,4 @@
-"""Certificates that ssh-keygen made, brought by the real ssh, and some that nobody would make, by a raw client."""
+"""Certificates that ssh-keygen made, used by the real ssh, and invalid ones, sent by a raw client."""
 
 import pwd
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ ED25519 = b"ssh-ed25519-cert-v01@openssh.com"
 
 
 class Trust(NamedTuple):
-    """A server, and the authorities of its one account, one by ca:, two by lines of a file; and somebody else's."""
+    """A server, the authorities of its one account (one by ca:, two by lines of a file), and an untrusted authority."""
 
     server: Server
     user: KeyPair
@@ -35,7 +35,7 @@ class Trust(NamedTuple):
         return self.server.login
 
     def ssh(self, certificate: Path, command: str = "true", *options: str, key: KeyPair | None = None) -> Result:
-        """Run a command with a certificate (and its key, alone as well)."""
+        """Run a command with a certificate; ssh also offers its key without the certificate."""
         client = Client(self.server, (key or self.user).private)
         return client.run(command, "-o", f"CertificateFile={certificate}", *options)
 
@@ -57,14 +57,14 @@ def trust(tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd, 
 
 
 def reasons(server: Server, since: int, connections: int = 1) -> list[str]:
-    """Why certificates were refused since the mark, on so many connections; ssh offers the plain key after them."""
+    """The reasons for refused certificates since the mark, on so many connections; ssh then offers the plain key."""
     server.wait_for("connection.closed", since=since, count=connections)
     denied = server.find("auth.attempt", since, result="denied", method="publickey")
     return [event["reason"] for event in denied if event["reason"] != "key is not known"]
 
 
 def test_a_certificate_lets_its_person_in(trust: Trust) -> None:
-    """With the name that the authority gave them, in the log and in the session."""
+    """The log and the session have the name that the authority gave to the person."""
     certificate = trust.main.certify(trust.user.public, "-I", "amos at work", "-z", "7", principals=trust.login)
     mark = trust.server.mark()
     result = trust.ssh(certificate, "echo $PYSSH_IDENTITY")
@@ -78,7 +78,7 @@ def test_a_certificate_lets_its_person_in(trust: Trust) -> None:
 
 
 def test_the_certified_key_alone_lets_nobody_in(trust: Trust) -> None:
-    """Nor does the authority's own key."""
+    """Neither the certified key without its certificate nor the authority's own key gets in."""
     assert Client(trust.server, trust.user.private).run("true").status == 255
     assert Client(trust.server, trust.main.private).run("true").status == 255
 
@@ -97,7 +97,7 @@ def test_the_certified_key_alone_lets_nobody_in(trust: Trust) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_what_the_authority_did_not_grant_is_not_granted(trust: Trust, options: tuple[str, ...], reason: str) -> None:
-    """The log says why; the client hears nothing but that it is refused."""
+    """The log has the reason; the client only learns that it is refused."""
     names = None if options == ("-n", "") else trust.login
     certificate = trust.main.certify(trust.user.public, *(options if names else ()), principals=names)
     mark = trust.server.mark()
@@ -109,7 +109,7 @@ def test_what_the_authority_did_not_grant_is_not_granted(trust: Trust, options: 
 
 
 def test_an_authority_of_somebody_elses_certifies_nobody(trust: Trust) -> None:
-    """However right the certificate is."""
+    """An untrusted authority gets nobody in, however correct its certificate is."""
     mark = trust.server.mark()
     assert trust.ssh(trust.stranger.certify(trust.user.public, principals=trust.login)).status == 255
     assert reasons(trust.server, mark) == ["the certificate's authority is not known"]
@@ -117,7 +117,7 @@ def test_an_authority_of_somebody_elses_certifies_nobody(trust: Trust) -> None:
 
 @pytest.mark.parametrize(("algorithm", "status"), [("rsa-sha2-256", 0), ("rsa-sha2-512", 0), ("ssh-rsa", 255)])
 def test_an_rsa_authority_signs_with_sha2(trust: Trust, algorithm: str, status: int) -> None:
-    """A certificate that was signed with SHA-1 may have been made by somebody else."""
+    """A certificate that was signed with SHA-1 is refused, since it may be forged."""
     certificate = trust.rsa.certify(trust.user.public, "-t", algorithm, principals=trust.login)
     assert trust.ssh(certificate).status == status
 
@@ -126,7 +126,7 @@ def test_an_rsa_authority_signs_with_sha2(trust: Trust, algorithm: str, status: 
 def test_other_types_of_keys_are_certified(
     trust: Trust, make_key: Callable[..., KeyPair], kind: tuple[str, ...]
 ) -> None:
-    """For RSA, ssh names a certificate's algorithm and another one for the signature."""
+    """Keys of other types get in by certificate; for RSA, ssh names another algorithm for the signature."""
     key = make_key(*kind)
     mark = trust.server.mark()
     assert trust.ssh(trust.main.certify(key.public, principals=trust.login), key=key).status == 0
@@ -134,7 +134,7 @@ def test_other_types_of_keys_are_certified(
 
 
 def test_a_certificates_options_hold_in_the_session(trust: Trust) -> None:
-    """A forced command is run instead, and what no extension permits is refused: here a terminal."""
+    """A forced command replaces the requested one, and what no extension permits is refused: here a terminal."""
     bare = ("-O", "clear", "-O", "force-command=echo $SSH_ORIGINAL_COMMAND, forced")
     forced = trust.main.certify(trust.user.public, *bare, principals=trust.login)
     assert trust.ssh(forced, "date").stdout == b"date, forced\n"
@@ -144,7 +144,7 @@ def test_a_certificates_options_hold_in_the_session(trust: Trust) -> None:
 
 
 def test_the_authoritys_line_holds_in_the_session(trust: Trust) -> None:
-    """Its principals stand for the account's name, its command is run, and the certificate may have no other one."""
+    """Its principals count instead of the account's name, and its command runs; a certificate with another fails."""
     mark = trust.server.mark()
     assert trust.ssh(trust.web.certify(trust.user.public, principals="mail,db"), "date").stdout == b"web\n"
     assert trust.ssh(trust.web.certify(trust.user.public, principals=trust.login)).status == 255
@@ -157,7 +157,7 @@ def test_the_authoritys_line_holds_in_the_session(trust: Trust) -> None:
 
 
 def test_certificates_that_nobody_signed_are_refused(trust: Trust) -> None:
-    """Whatever a certificate says, its authority has to have said it; or said it of a host, which ssh never sends."""
+    """A certificate without its authority's valid signature is refused, and so is a host certificate."""
     certificate = blob_of(trust.main.certify(trust.user.public, principals="somebody-else"))
     forged = certificate.replace(string(string(b"somebody-else")), string(string(trust.login.encode())), 1)
     assert forged != certificate
@@ -181,7 +181,7 @@ def test_certificates_that_nobody_signed_are_refused(trust: Trust) -> None:
 
 
 def test_a_certificate_is_worth_nothing_without_its_key(trust: Trust, make_key: Callable[..., KeyPair]) -> None:
-    """Certificates are public: an offer is answered, and the proof has to be the certified key's."""
+    """Certificates are public: an offer is answered, but the proof must be made with the certified key."""
     certificate = blob_of(trust.main.certify(make_key().public, principals=trust.login))
 
     async def scenario(client: RawClient) -> None:
@@ -200,7 +200,7 @@ def test_a_certificate_is_worth_nothing_without_its_key(trust: Trust, make_key: 
 
 
 def test_the_proof_names_the_certificates_algorithm(trust: Trust) -> None:
-    """With the plain key's name, the same signature is refused; with the certificate's, the raw client gets in."""
+    """The same signature is refused under the plain key's algorithm, and accepted under the certificate's."""
     certificate = blob_of(trust.main.certify(trust.user.public, principals=trust.login))
 
     async def scenario(client: RawClient) -> None:
@@ -214,7 +214,7 @@ def test_the_proof_names_the_certificates_algorithm(trust: Trust) -> None:
 
 
 class _Signer:
-    """The client's key, which signs as itself whatever the request names."""
+    """The client's key, which signs with its own algorithm whatever the request names."""
 
     def __init__(self, key: asyncssh.SSHKey) -> None:
         self._key = key

@@ -1,4 +1,4 @@
-"""`eow@openssh.com` (OpenSSH's PROTOCOL section 2.1), heard in every state of a session, and said."""
+"""`eow@openssh.com` (OpenSSH's PROTOCOL section 2.1), received in every state of a session, and sent."""
 
 import asyncio
 from pathlib import Path
@@ -29,7 +29,7 @@ from tests.wire.raw import (
 
 EOW = b"eow@openssh.com"
 WRITES_ON = b"trap '' PIPE; while echo x; do :; done 2>&-; echo refused >&2; read line; echo $line >&2; exit 3"
-"""Writes for as long as it is read, and tells on standard error how it went on."""
+"""Writes until nothing reads its output, and reports the outcome on standard error."""
 
 
 async def ended(client: RawClient, channel: int, *, close: bool = True) -> tuple[bytes, list[bytes]]:
@@ -51,7 +51,7 @@ async def ended(client: RawClient, channel: int, *, close: bool = True) -> tuple
 
 
 async def answered(client: RawClient) -> None:
-    """Return when the server has dealt with all that was said. What it says meanwhile is heard later."""
+    """Return when the server has handled everything that was sent. Its messages meanwhile stay in the queue."""
     client.say(GLOBAL_REQUEST, text(b"keepalive@openssh.com"), b"\1")
     meanwhile = []
     async with asyncio.timeout(PATIENCE):
@@ -62,17 +62,17 @@ async def answered(client: RawClient) -> None:
 
 
 def until_there(path: Path) -> bytes:
-    """A command of a shell that waits for a file."""
+    """A shell command that waits for a file."""
     return b"until test -e %s; do sleep 0.02; done; " % bytes(path)
 
 
 def eow(client: RawClient, channel: int) -> None:
-    """Say it as OpenSSH does."""
+    """Send `eow@openssh.com` as OpenSSH does."""
     client.request(channel, EOW, reply=False)
 
 
 def test_the_writer_is_stopped_and_the_rest_goes_on(server: Server, user_key: KeyPair) -> None:
-    """A client with nowhere to write to stops the command's writing; input, errors and exit status are as before."""
+    """A client that refuses output stops the command's writing; input, errors and exit status go on as before."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.started(WRITES_ON)
@@ -87,7 +87,7 @@ def test_the_writer_is_stopped_and_the_rest_goes_on(server: Server, user_key: Ke
 
 
 def test_who_writes_dies_of_the_signal(server: Server, user_key: KeyPair) -> None:
-    """A command that ignores nothing ends by SIGPIPE, which the client is told as sshd tells it, without an EOF."""
+    """A command with default signal handling dies of SIGPIPE, which the client is told as by sshd, without an EOF."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.started(b"exec yes")
@@ -99,7 +99,7 @@ def test_who_writes_dies_of_the_signal(server: Server, user_key: KeyPair) -> Non
 
 
 def test_a_full_window_is_no_obstacle(server: Server, user_key: KeyPair) -> None:
-    """Output that waits for room in the window is dropped, and what comes after it is not held up by it."""
+    """Output that waits for room in the window is dropped, and does not delay what comes after it."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.started(WRITES_ON, window=1)
@@ -113,7 +113,7 @@ def test_a_full_window_is_no_obstacle(server: Server, user_key: KeyPair) -> None
 
 
 def test_before_the_start(server: Server, user_key: KeyPair) -> None:
-    """A client may refuse the output of what it is yet to start: nothing of it is sent."""
+    """A client may refuse the output of a command before its start: none of the output is sent."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.open_session()
@@ -128,7 +128,7 @@ def test_before_the_start(server: Server, user_key: KeyPair) -> None:
 
 
 def test_an_answer_is_no(server: Server, user_key: KeyPair) -> None:
-    """Who wants an answer gets sshd's, a failure, and the writer is stopped all the same."""
+    """If the client wants a reply it gets a failure, as from sshd, and the writer is stopped all the same."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.started(b"exec yes")
@@ -140,7 +140,7 @@ def test_an_answer_is_no(server: Server, user_key: KeyPair) -> None:
 
 
 def test_after_our_eof(server: Server, user_key: KeyPair) -> None:
-    """When all output has ended there is nothing left to stop."""
+    """The request has no effect once all output has ended."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.started(b"exec >&- 2>&-; read line; exit 4")
@@ -153,7 +153,7 @@ def test_after_our_eof(server: Server, user_key: KeyPair) -> None:
 
 
 def test_after_the_exit(server: Server, user_key: KeyPair) -> None:
-    """A client that has not heard of the close yet may still refuse the output; the connection goes on."""
+    """A client that has not seen the close yet may still refuse the output; the connection goes on."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.started(b"echo x")
@@ -166,7 +166,7 @@ def test_after_the_exit(server: Server, user_key: KeyPair) -> None:
 
 
 def test_after_the_exit_with_output_left(server: Server, user_key: KeyPair) -> None:
-    """A session that has only output left to send is over when that is refused."""
+    """A session that has only output left to send ends when the client refuses that output."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.started(b"echo x; exec sleep 0", window=1)
@@ -178,7 +178,7 @@ def test_after_the_exit_with_output_left(server: Server, user_key: KeyPair) -> N
 
 
 def test_a_terminal_stays(server: Server, user_key: KeyPair) -> None:
-    """A terminal's output is not read any more, and its input still is: the session ends when its process does."""
+    """A terminal's output is no longer read, but its input is: the session ends with its process."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.open_session()
@@ -193,7 +193,7 @@ def test_a_terminal_stays(server: Server, user_key: KeyPair) -> None:
 
 
 def test_closing_afterwards_waits_for_the_exit(server: Server, user_key: KeyPair) -> None:
-    """A client that has refused the output and closes the channel is told the exit status first; all input arrives."""
+    """A client that refuses output and then closes the channel gets the exit status first; all its input arrives."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.started(b"echo x; sleep 0.1; cat | wc -c >&2; exit 6")
@@ -205,14 +205,14 @@ def test_closing_afterwards_waits_for_the_exit(server: Server, user_key: KeyPair
         client.say(CHANNEL_CLOSE, u32(channel))
         errors, heard = await ended(client, channel, close=False)
         assert heard == [b"exit-status 6"]
-        assert errors in {b"", b"%d\n" % (50 * 32768)}  # all of it, if that came before the close
+        assert errors in {b"", b"%d\n" % (50 * 32768)}  # everything, if that came before the close
         assert await client.is_alive()
 
     play(server, user_key, scenario)
 
 
 def test_sftp_ends_quietly(server: Server, user_key: KeyPair) -> None:
-    """The SFTP server takes it for the client's leaving, which it is."""
+    """The SFTP server treats the request as the client's end, and exits without an error."""
 
     def has_processes_at_hand() -> bool:
         """Whether nothing is forked while the session begins: a fork has copies of its pipes until it closes them."""
@@ -232,7 +232,7 @@ def test_sftp_ends_quietly(server: Server, user_key: KeyPair) -> None:
 
 @pytest.mark.parametrize("version", ["OpenSSH_9.2p1 Debian-2", "OpenSSH_4.3", "PuTTY_Release_0.83"])
 def test_a_client_is_told_that_nobody_reads(server: Server, user_key: KeyPair, scratch: Path, version: str) -> None:
-    """A client that sends for nobody hears so, once, if it is an OpenSSH that knows the request; no other does."""
+    """A client whose input nobody reads is told once, if it is an OpenSSH that knows the request; others are not."""
     go = scratch / "go"
 
     async def scenario(client: RawClient) -> None:
@@ -249,14 +249,14 @@ def test_a_client_is_told_that_nobody_reads(server: Server, user_key: KeyPair, s
 
 
 def test_nothing_is_said_after_a_close(server: Server, user_key: KeyPair, scratch: Path) -> None:
-    """A client that has closed the channel, and is owed the exit status alone, is not told that nobody reads."""
+    """A client that has closed the channel, and only waits for the exit status, is not told that nobody reads."""
     go = scratch / "go"
 
     async def scenario(client: RawClient) -> None:
         channel = await client.started(b"echo ready; " + until_there(go) + b"exec <&-; sleep 0.1; exit 5")
         await client.hear(CHANNEL_DATA)
         eow(client, channel)
-        # More than the kernel holds for a pipe, so that the rest has to wait, and fails when the input is closed.
+        # More than a pipe holds, so that the rest has to wait, and fails when the input is closed.
         for _ in range(60):
             client.say(CHANNEL_DATA, u32(channel), text(b"x" * 32767 + b"\n"))
         client.say(CHANNEL_CLOSE, u32(channel))

@@ -1,7 +1,7 @@
-"""Nobody is held up by one client, whatever it sends and however little it takes.
+"""One client does not delay others, whatever it sends and however little it reads.
 
-The attacker is a process of its own (`bench.flooder`, which the benchmark floods both servers with): it floods for as
-long as it is let. The bystander is another connection.
+The attacker is a process of its own (`bench.flooder`, with which the benchmark floods both servers); it floods until
+it is stopped. The bystander is another connection.
 """
 
 import asyncio
@@ -45,23 +45,23 @@ from tests.wire.test_flow import Growth
 TIMES_AS_LONG = 10
 AT_LEAST = 1.0
 """A key or a login may take ten times as long under a flood as before it, and a second in any case: what takes a
-millisecond alone takes many when an attacker and a client compete for two processors. Without turns it is never less
-than several seconds."""
+millisecond on an idle machine takes many when an attacker and a client compete for two processors. Without turns it
+always takes several seconds or more."""
 
 KEYS, LOGINS = 20, 3
 
 LOGGED_IN = {"early": 0, "execs": EXEC_CONNECTIONS}
-"""Connections on which the attacker logs in, if not one."""
+"""The number of connections on which the attacker logs in; the default is one."""
 
 FORWARDS = 60
 READ = 32 * 1024
-"""postauth.pump.READ_BYTES: what is read from a socket at a time. In packets of one byte it is 1.2 MB."""
+"""postauth.pump.READ_BYTES: how much is read from a socket at a time. In packets of one byte this becomes 1.2 MB."""
 
 BYSTANDER = "127.0.0.9"
 
 
 async def slowest(server: Server, user_key: KeyPair) -> tuple[float, float]:
-    """How long the slowest of some keys took until its echo, and the slowest of some logins."""
+    """The longest time until a key's echo, and the longest time of a login."""
     keys, logins = [], []
     async with connected(server, user_key.private, source=BYSTANDER) as client:
         channel = await client.started(b"exec cat")
@@ -78,7 +78,7 @@ async def slowest(server: Server, user_key: KeyPair) -> tuple[float, float]:
 
 
 def measure(server: Server, user_key: KeyPair) -> tuple[float, float]:
-    """The same, for what is no coroutine."""
+    """The same for callers that are not coroutines."""
 
     async def whole() -> tuple[float, float]:
         async with asyncio.timeout(PATIENCE):
@@ -88,7 +88,7 @@ def measure(server: Server, user_key: KeyPair) -> tuple[float, float]:
 
 
 class Flooded(NamedTuple):
-    """A server, and the account of the attacker: another than the bystander's, which is the server's `login`."""
+    """A server, and the attacker's account, which differs from the bystander's, the server's `login`."""
 
     server: Server
     attacker: str
@@ -98,7 +98,7 @@ class Flooded(NamedTuple):
 def flooded(
     tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd, user_key: KeyPair
 ) -> Iterator[Flooded]:
-    """What is flooded. Only root can serve two accounts; of one, the attacker is another connection."""
+    """A server to flood. Only root can serve two accounts; otherwise the attacker is another connection."""
     keys = [f"file:{user_key.public}"]
     with ExitStack() as stack:
         attacker = account.pw_name
@@ -114,7 +114,7 @@ def flooded(
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", NAMES)
 def test_a_flood_holds_up_nobody_else(flooded: Flooded, user_key: KeyPair, kind: str) -> None:
-    """Keys and logins of others go on while another account sends, or asks for, tiny packets without end."""
+    """Other people's keys and logins go on while another account sends, or requests, tiny packets without end."""
     server = flooded.server
     mark = server.mark()
     key_before, login_before = measure(server, user_key)
@@ -130,12 +130,12 @@ def test_a_flood_holds_up_nobody_else(flooded: Flooded, user_key: KeyPair, kind:
 
 @contextmanager
 def talkative(data: bytes) -> Iterator[int]:
-    """A TCP server that sends `data`, which fits into the kernel's buffer, and the end to everybody; its port."""
+    """A TCP server that sends `data`, which fits into the kernel's buffer, and the end to each client; its port."""
     with socket.create_server(("127.0.0.1", 0), backlog=FORWARDS) as listening:
         streams: list[socket.socket] = []
 
         def serve() -> None:
-            with suppress(OSError):  # it is closed
+            with suppress(OSError):  # the listener is closed
                 while True:
                     streams.append(listening.accept()[0])
                     streams[-1].sendall(data)
@@ -161,7 +161,7 @@ async def forwarded(client: RawClient, port: int, *, window: int, packet: int, n
 
 
 def test_what_waits_for_its_turn_waits_as_it_was_read(server: Server, user_key: KeyPair) -> None:
-    """Data for a client that takes a byte a packet, and reads nothing, is not blown up to packets in our memory."""
+    """Data for a client that takes one byte per packet, and reads nothing, is not stored as packets in our memory."""
 
     async def scenario(client: RawClient) -> None:
         with talkative(bytes(READ)) as port:
@@ -181,7 +181,7 @@ def test_what_waits_for_its_turn_waits_as_it_was_read(server: Server, user_key: 
 
 @pytest.mark.parametrize("packet", [1, 7, 1000])
 def test_data_in_tiny_packets_arrives_whole_and_in_order(server: Server, user_key: KeyPair, packet: int) -> None:
-    """Many turns lose and swap nothing, and the end comes behind the last byte."""
+    """Many turns neither lose nor reorder data, and the end comes after the last byte."""
     sent = b"".join(b"%05d" % number for number in range(4000))
 
     async def scenario(client: RawClient) -> None:
@@ -201,13 +201,13 @@ def test_data_in_tiny_packets_arrives_whole_and_in_order(server: Server, user_ke
 
 
 def test_other_channels_have_their_turns_beside_tiny_packets(server: Server, user_key: KeyPair) -> None:
-    """On the same connection, too: a channel with much to send does not go before everybody else."""
+    """Also on one connection, a channel with much to send does not go before the others."""
 
     async def scenario(client: RawClient) -> None:
         quick = await client.started(b"exec cat")
         with talkative(bytes(READ)) as port:
             slow = await forwarded(client, port, window=0, packet=1, number=2)
-            assert await client.is_alive()  # all of it has been read meanwhile, and waits for a window
+            assert await client.is_alive()  # meanwhile everything has been read, and waits for a window
             client.say(WINDOW_ADJUST, u32(slow, READ))
             client.say(CHANNEL_DATA, u32(quick), text(b"hello"))
             received, payload = -1, b""
@@ -220,7 +220,7 @@ def test_other_channels_have_their_turns_beside_tiny_packets(server: Server, use
 
 
 def test_what_is_said_behind_a_request_to_log_in_waits_for_its_answer(server: Server, user_key: KeyPair) -> None:
-    """A decision may take its time; messages that came with the request are served after it, in their order."""
+    """A login decision may take time; messages that came with the request are served after it, in their order."""
 
     async def scenario(client: RawClient) -> None:
         client.prove(client.key)
@@ -239,7 +239,7 @@ def _asked(number: int) -> tuple[bytes, ...]:
 
 
 def test_who_asks_ahead_is_heard_again_when_all_is_answered(server: Server, user_key: KeyPair) -> None:
-    """A client with more requests than may wait for an earlier one is not read meanwhile, and nothing is lost."""
+    """A client with more waiting requests than allowed is not read until all are answered, and nothing is lost."""
 
     async def scenario(client: RawClient) -> None:
         for _ in range(3):
@@ -255,7 +255,7 @@ def test_who_asks_ahead_is_heard_again_when_all_is_answered(server: Server, user
 
 
 def test_thousands_of_messages_in_one_read_are_all_served(server: Server, user_key: KeyPair) -> None:
-    """A budget for each turn changes when a message is served, and not whether, nor the order."""
+    """A budget for each turn changes when a message is served, but neither whether it is served, nor the order."""
     lines = b"".join(b"%d\n" % number for number in range(5000))
 
     async def scenario(client: RawClient) -> None:

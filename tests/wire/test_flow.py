@@ -1,4 +1,4 @@
-"""Bytes against the rules and at the edges of them: windows, packet sizes, clients that do not read, stuck input."""
+"""Data at the limits and beyond them: windows, packet sizes, clients that do not read, input that is stuck."""
 
 import asyncio
 import socket
@@ -31,17 +31,17 @@ from tests.wire.raw import (
 )
 
 WINDOW = 2 * 1024 * 1024
-"""postauth.channel.WINDOW_BYTES: what a client may send ahead."""
+"""postauth.channel.WINDOW_BYTES: how much a client may send ahead."""
 
 PACKET = 32 * 1024
 HUGE_WINDOW = 300 * 1024 * 1024
 GROWTH = 16 * 1024 * 1024
-"""How much a client that does not read may make the gateway grow: its high water marks and the allocator's slack."""
+"""How much a client that does not read may make the gateway grow: the high-water marks and the allocator's slack."""
 
 
 ANSWERS = 240_000
 ANSWERS_GROWTH = 3 * 1024 * 1024
-"""So many answers are 15 MB, of which the kernel's buffers take up to 6; without a bound the rest stays with us."""
+"""So many answers are 15 MB, of which the kernel's buffers take up to 6; without a limit we would hold the rest."""
 
 
 class Growth:
@@ -54,7 +54,7 @@ class Growth:
         self.most = 0
 
     async def watch(self, seconds: float) -> None:
-        """Look on for a while."""
+        """Watch the memory for a while."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self.most < self._bound:
             self.most = max(self.most, processes.resident_bytes(self._pid) - self._before)
@@ -75,7 +75,7 @@ async def echo_is_prompt(server: Server, user_key: KeyPair) -> None:
 
 @pytest.mark.parametrize("command", [b"exec cat /dev/zero", b"exec yes", b"exec cat /dev/zero >&2"])
 def test_a_client_that_does_not_read_costs_no_memory(server: Server, user_key: KeyPair, command: bytes) -> None:
-    """A client with a huge window that stops reading stops the process that writes, and nobody else."""
+    """A client with a huge window that stops reading stops the process that writes, and no other."""
 
     async def scenario(client: RawClient) -> None:
         await client.started(command, window=HUGE_WINDOW)
@@ -88,7 +88,7 @@ def test_a_client_that_does_not_read_costs_no_memory(server: Server, user_key: K
 
 
 def test_a_client_that_stops_in_the_middle_of_a_rekey_costs_no_memory(server: Server, user_key: KeyPair) -> None:
-    """What has to wait for the end of a key exchange is bounded, too: its end may never come."""
+    """Data that waits for the end of a key exchange is limited, too, since that end may never come."""
 
     async def scenario(client: RawClient) -> None:
         await client.started(b"exec cat /dev/zero", window=HUGE_WINDOW)
@@ -102,7 +102,7 @@ def test_a_client_that_stops_in_the_middle_of_a_rekey_costs_no_memory(server: Se
 
 @pytest.mark.slow
 def test_a_client_that_asks_and_never_reads_the_answers_costs_no_memory(server: Server, user_key: KeyPair) -> None:
-    """Answers are bounded as well as data: who does not take them is not listened to any more, or is cut off."""
+    """Answers are limited as data is: a client that does not read them is no longer read, or is disconnected."""
 
     async def scenario(client: RawClient) -> None:
         tcp = client.connection.tcp
@@ -111,21 +111,21 @@ def test_a_client_that_asks_and_never_reads_the_answers_costs_no_memory(server: 
         growth = Growth(server, ANSWERS_GROWTH)
         deadline = time.monotonic() + 10
         for _ in range(ANSWERS // 4000):
-            for _ in range(4000):  # each failure has its reason in it, and so is larger than its request
+            for _ in range(4000):  # each failure contains its reason, and so is larger than its request
                 client.say(CHANNEL_OPEN, text(b"?"), u32(1, 1, 1))
             taken = time.monotonic() + 1
-            # A transport tells nobody but its protocol when it is empty, so this looks.
+            # A transport reports only to its protocol when it is empty, so this polls.
             while tcp.get_write_buffer_size() and time.monotonic() < min(taken, deadline):  # noqa: ASYNC110 - as said
                 await asyncio.sleep(0.01)
             await growth.watch(0.01)
-            if tcp.get_write_buffer_size() or client.connection.is_closed():  # it does not listen any more
+            if tcp.get_write_buffer_size() or client.connection.is_closed():  # the server does not read any more
                 return
 
     play(server, user_key, scenario)
 
 
 def test_a_window_of_one_byte_loses_nothing(server: Server, user_key: KeyPair) -> None:
-    """Output trickles to a client with a tiny window; all of it arrives, and then the exit status."""
+    """Output goes to a client with a tiny window bit by bit; all of it arrives, and then the exit status."""
     sent = b"".join(b"%03d." % number for number in range(100))
 
     async def scenario(client: RawClient) -> None:
@@ -143,7 +143,7 @@ def test_a_window_of_one_byte_loses_nothing(server: Server, user_key: KeyPair) -
 
 
 def test_an_empty_window_holds_everything_back(server: Server, user_key: KeyPair) -> None:
-    """Without any window there is no output, but exit status and end come when the output has been sent."""
+    """With an empty window no output is sent; exit status and end come once the output has been sent."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.started(b"echo out; echo err >&2; exit 2", window=0)
@@ -156,7 +156,7 @@ def test_an_empty_window_holds_everything_back(server: Server, user_key: KeyPair
 
 
 def test_tiny_packets_are_kept_to(server: Server, user_key: KeyPair) -> None:
-    """A client that takes one byte in a packet gets one byte in a packet."""
+    """A client whose maximum packet size is one byte gets one byte per packet."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.open_session(packet=1)
@@ -168,7 +168,7 @@ def test_tiny_packets_are_kept_to(server: Server, user_key: KeyPair) -> None:
 
 
 def test_packets_of_nothing_end_the_connection(server: Server, user_key: KeyPair) -> None:
-    """A client that takes no bytes in a packet can't be served; above all it must not make us loop."""
+    """A client whose maximum packet size is zero can't be served, and must not make us loop."""
 
     async def scenario(client: RawClient) -> None:
         client.say(CHANNEL_OPEN, text(b"session"), u32(1, 1000, 0))
@@ -178,7 +178,7 @@ def test_packets_of_nothing_end_the_connection(server: Server, user_key: KeyPair
 
 
 def test_packets_without_data_are_harmless(server: Server, user_key: KeyPair) -> None:
-    """An empty data packet, or a thousand, is neither data nor an end."""
+    """Any number of empty data packets counts neither as data nor as an end."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.started(b"wc -c")
@@ -193,12 +193,12 @@ def test_packets_without_data_are_harmless(server: Server, user_key: KeyPair) ->
 
 
 def test_a_window_that_overflows_ends_the_connection(server: Server, user_key: KeyPair) -> None:
-    """A window is never more than 2^32 - 1 (RFC 4254 section 5.2); sshd cuts off whoever adjusts one beyond that."""
+    """A window is at most 2^32 - 1 (RFC 4254 section 5.2); sshd disconnects a client that adjusts it beyond that."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.started(b"echo ready; sleep 5", window=0xFFFFFFFF)
         await client.hear(CHANNEL_DATA)
-        client.say(WINDOW_ADJUST, u32(channel, len(b"ready\n")))  # as much as has been used: full again
+        client.say(WINDOW_ADJUST, u32(channel, len(b"ready\n")))  # as much as was used: the window is full again
         client.say(GLOBAL_REQUEST, text(b"keepalive@openssh.com"), b"\1")
         await client.hear(REQUEST_SUCCESS, REQUEST_FAILURE)
         client.say(WINDOW_ADJUST, u32(channel, 1))
@@ -209,7 +209,7 @@ def test_a_window_that_overflows_ends_the_connection(server: Server, user_key: K
 
 @pytest.mark.parametrize("command", [b"sleep 20", b"exec cat >/dev/null"])
 def test_more_than_the_window_ends_the_connection(server: Server, user_key: KeyPair, command: bytes) -> None:
-    """What a client may send ahead is bounded for it, too."""
+    """A client that sends more than its window allows is disconnected."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.started(command)
@@ -233,7 +233,7 @@ def test_more_than_the_window_ends_the_connection(server: Server, user_key: KeyP
     ],
 )
 def test_malformed_data_is_the_peers_error(server: Server, user_key: KeyPair, pkttype: int, payload: bytes) -> None:
-    """Extended data from a client, lengths that are wrong: the connection ends, or it is passed over."""
+    """Extended data from a client, and wrong lengths, end the connection or are ignored."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.started(b"sleep 20")
@@ -245,7 +245,7 @@ def test_malformed_data_is_the_peers_error(server: Server, user_key: KeyPair, pk
 
 
 def test_data_after_the_end_of_data_is_thrown_away(server: Server, user_key: KeyPair) -> None:
-    """RFC 4254 section 5.3: after EOF there is no more. sshd throws away what comes all the same, and goes on."""
+    """RFC 4254 section 5.3: no data follows an EOF. sshd discards data that comes all the same, and goes on."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.started(b"cat; sleep 1000")
@@ -264,7 +264,7 @@ def test_data_after_the_end_of_data_is_thrown_away(server: Server, user_key: Key
 def test_a_closed_channel_ends_its_session_though_its_input_is_stuck(
     server: Server, user_key: KeyPair, command: bytes, terminal: bool
 ) -> None:
-    """Input that the process does not read must not keep a closed channel, nor make its output a loop of errors."""
+    """Unread input must not keep a closed channel open, nor turn its output into a loop of errors."""
 
     async def scenario(client: RawClient) -> None:
         mark = server.mark()
@@ -280,7 +280,7 @@ def test_a_closed_channel_ends_its_session_though_its_input_is_stuck(
 
 
 def test_input_that_nobody_read_does_not_outlive_its_session(server: Server, user_key: KeyPair) -> None:
-    """A hundred sessions in a row, each of which left input unread, and none of them holds a place."""
+    """A hundred sessions in a row leave input unread, and none of them keeps its slot."""
 
     async def scenario(client: RawClient) -> None:
         for _ in range(100):
@@ -292,7 +292,7 @@ def test_input_that_nobody_read_does_not_outlive_its_session(server: Server, use
 
 
 def test_a_session_that_its_client_never_closes_holds_nothing(server: Server, user_key: KeyPair) -> None:
-    """After the exit status the descriptors are closed, whether or not the client ever closes its side."""
+    """After the exit status the descriptors are closed, even if the client never closes its side."""
 
     async def scenario(client: RawClient) -> None:
         assert await client.is_alive()
@@ -324,7 +324,7 @@ def test_exit_status_comes_after_the_output_and_before_the_close(server: Server,
 
 
 def test_a_process_without_reader_is_told_so(server: Server, user_key: KeyPair) -> None:
-    """The client closes the channel: a writing process gets SIGPIPE, as from any pipe, and does not go on for ever."""
+    """If the client closes the channel, a writing process gets SIGPIPE, as from any pipe, and does not run for ever."""
 
     async def scenario(client: RawClient) -> None:
         mark = server.mark()

@@ -1,4 +1,4 @@
-"""The hand-over of an accepted client's connection, as the client sees it: not at all, whatever it sends ahead."""
+"""The hand-over of an accepted client's connection, which the client must not notice, whatever it sends ahead."""
 
 import hashlib
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ from tests.wire.raw import (
 )
 
 WAITING_BYTES_AT = 4
-"""In a line of /proc/net/tcp (proc(5)): bytes in the sending and in the receiving queue, in hexadecimal."""
+"""A field of a line of /proc/net/tcp (proc(5)): bytes in the send queue and the receive queue, in hexadecimal."""
 
 
 class Ahead(BareClient):
@@ -64,14 +64,14 @@ class Ahead(BareClient):
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What is said in here is sent at its end, by one call."""
+        """Messages of this block are sent at its end, by one call."""
         with self.kept() as pieces:
             yield
         self.write(pieces[0])
 
     @contextmanager
     def kept(self) -> Iterator[list[bytes]]:
-        """What is said in here is not sent, but in the list afterwards."""
+        """Messages of this block are not sent, but are in the list afterwards."""
         pieces: list[bytes] = []
         self._together = b""
         yield pieces
@@ -79,29 +79,29 @@ class Ahead(BareClient):
         self._together = None
 
     def ready(self) -> None:
-        """All that comes before the requests of authentication."""
+        """Everything that comes before the authentication requests."""
         self.exchange_keys()
         self.ask_for_service()
 
     def prove(self, server: Server, key: KeyPair) -> None:
-        """The request that is accepted."""
+        """Send the request that is accepted."""
         self.say(USERAUTH_REQUEST, self.proof(server.login, asyncssh.read_private_key(key.private)))
 
     def ask(self) -> None:
-        """A global request that is answered with a failure, which nothing else is."""
+        """Send a global request that is answered with a failure; nothing else gets that answer."""
         self.say(GLOBAL_REQUEST, text(b"nobody@example.com") + b"\1")
 
     def has_answer(self) -> None:
-        """The answer to `ask`: everything before it was served."""
+        """Wait for the answer to `ask`: everything before it has been served."""
         self.hear_until(REQUEST_FAILURE)
 
     def until_read(self, server: Server) -> None:
-        """Return when the server has read all that was sent, whether or not it says something to it."""
+        """Return when the server has read everything that was sent, whether or not it answers."""
         ours = f":{self._socket.getsockname()[1]:04X}"
         theirs = f":{server.port:04X}"
 
         def nothing_waits() -> bool:
-            # One of the two lines is the server's end, with what it has not read; the other what is on its way.
+            # One of the two lines is the server's end, with its unread bytes; the other has the bytes on their way.
             lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
             waiting = {(line[1][-5:], line[2][-5:]): line[WAITING_BYTES_AT].split(":") for line in lines}
             sending, unread = waiting[ours, theirs][0], waiting[theirs, ours][1]
@@ -112,14 +112,14 @@ class Ahead(BareClient):
 
 @pytest.fixture(params=[False, True], ids=["plain", "strict"])
 def client(request: pytest.FixtureRequest, server: Server) -> Iterator[Ahead]:
-    """A client with its service granted, with and without strict key exchange: they number packets differently."""
+    """A client with its service granted, with and without strict key exchange, which number packets differently."""
     with Ahead(server.port, strict=request.param) as client:
         client.ready()
         yield client
 
 
 def test_success_is_followed_by_the_host_keys(server: Server, user_key: KeyPair, client: Ahead) -> None:
-    """OpenSSH's clients and others take the announcement only after SUCCESS, and here nothing else is said."""
+    """OpenSSH's clients and others accept the announcement only after SUCCESS; nothing else is sent there."""
     client.prove(server, user_key)
     client.ask()
     heard = [client.hear() for _ in range(3)]
@@ -129,7 +129,7 @@ def test_success_is_followed_by_the_host_keys(server: Server, user_key: KeyPair,
 
 @pytest.mark.soak
 def test_input_may_be_split_anywhere(server: Server, user_key: KeyPair) -> None:
-    """Wherever a read ends, in the login or in what was sent ahead, each byte is served once, and in its order."""
+    """Wherever a read ends, in the login or in later data, each byte is served once, and in order."""
     at = size = 0
     while at <= size:
         with Ahead(server.port, strict=bool(at % 2)) as client:
@@ -143,7 +143,7 @@ def test_input_may_be_split_anywhere(server: Server, user_key: KeyPair) -> None:
             client.until_read(server)
             client.write(pieces[0][at:])
             client.has_answer()
-            if OPEN_CONFIRMATION not in [message.number for message in client.heard]:  # it takes a task
+            if OPEN_CONFIRMATION not in [message.number for message in client.heard]:  # a task opens the channel
                 client.hear_until(OPEN_CONFIRMATION)
             numbers = [message.number for message in client.heard if message.number != GLOBAL_REQUEST]
             answers = numbers[numbers.index(SERVICE_ACCEPT) + 1 :]
@@ -153,7 +153,7 @@ def test_input_may_be_split_anywhere(server: Server, user_key: KeyPair) -> None:
 
 
 def test_a_login_byte_by_byte(server: Server, user_key: KeyPair) -> None:
-    """A client on the slowest line gets in, with its commands right behind."""
+    """A client on the slowest line gets in, with its commands following the login at once."""
     with Ahead(server.port) as client:
         client.ready()
         with client.kept() as pieces:
@@ -165,7 +165,7 @@ def test_a_login_byte_by_byte(server: Server, user_key: KeyPair) -> None:
 
 
 def test_a_key_exchange_that_was_begun_ahead(server: Server, user_key: KeyPair, client: Ahead) -> None:
-    """A KEXINIT right behind the login belongs to the time after it: it is answered, and the new keys hold."""
+    """A KEXINIT that follows the login at once is served after it: it is answered, and the new keys work."""
     with client.together():
         client.prove(server, user_key)
         client.say_kexinit()
@@ -179,7 +179,7 @@ def test_a_key_exchange_that_was_begun_ahead(server: Server, user_key: KeyPair, 
 
 
 def test_many_key_exchanges_afterwards(server: Server, user_key: KeyPair, client: Ahead) -> None:
-    """Numbers, keys and the session id go on as if nothing had been."""
+    """Packet numbers, keys and the session id continue as if there had been no hand-over."""
     client.prove(server, user_key)
     client.hear_until(USERAUTH_SUCCESS)
     for _ in range(5):
@@ -190,7 +190,7 @@ def test_many_key_exchanges_afterwards(server: Server, user_key: KeyPair, client
 
 @pytest.mark.skipif(not processor_has_aes(), reason="nobody is steered: the processor has no AES")
 def test_a_later_key_exchange_offers_what_the_first_one_did(server: Server, user_key: KeyPair) -> None:
-    """OpenSSH prefers chacha20-poly1305, which costs a multiple: it must not come with the first new keys."""
+    """OpenSSH prefers chacha20-poly1305, which costs several times as much: the first rekey must not select it."""
 
     def ciphers(payload: bytes) -> bytes:
         rest = payload[16:]
@@ -208,7 +208,7 @@ def test_a_later_key_exchange_offers_what_the_first_one_did(server: Server, user
 
 
 def test_much_that_was_sent_ahead(server: Server, user_key: KeyPair, client: Ahead) -> None:
-    """More than several reads of it wait while the connection changes hands; all of it is served."""
+    """More than several reads wait while the connection changes hands; everything is served."""
     data = hashlib.shake_128(b"ahead").digest(200_000)
     with client.together():
         client.prove(server, user_key)
@@ -227,7 +227,7 @@ def test_much_that_was_sent_ahead(server: Server, user_key: KeyPair, client: Ahe
 
 
 def test_requests_that_were_sent_ahead_are_answered_in_turn(server: Server, user_key: KeyPair, client: Ahead) -> None:
-    """As sshd does it: one after the other, and what follows the accepted one is served after the login."""
+    """As in sshd, requests are answered in turn, and those after the accepted one are served after the login."""
     key = asyncssh.read_private_key(user_key.private)
     name = text(server.login.encode()) + text(b"ssh-connection")
     with client.together():
@@ -243,7 +243,7 @@ def test_requests_that_were_sent_ahead_are_answered_in_turn(server: Server, user
 
 
 def test_nothing_of_the_connection_protocol_is_served_before_the_login(server: Server, client: Ahead) -> None:
-    """What was sent ahead of a refusal is refused, too: only a success makes it count."""
+    """Messages that were sent ahead of a refused request are refused, too: only a success makes them count."""
     with client.together():
         client.say(USERAUTH_REQUEST, text(server.login.encode()) + text(b"ssh-connection") + text(b"none"))
         client.ask()
@@ -254,7 +254,7 @@ def test_nothing_of_the_connection_protocol_is_served_before_the_login(server: S
 
 
 def test_the_log_has_one_connection(server: Server, user_key: KeyPair) -> None:
-    """It opens once, closes once, and the bytes of both halves are counted."""
+    """The connection opens once and closes once in the log, and the bytes of both processes are counted."""
     mark = server.mark()
     with Ahead(server.port) as client:
         client.ready()
@@ -271,7 +271,7 @@ def test_the_log_has_one_connection(server: Server, user_key: KeyPair) -> None:
 
 @pytest.mark.parametrize("attempt", range(10))
 def test_a_client_that_is_gone_before_it_is_in(server: Server, user_key: KeyPair, attempt: int) -> None:
-    """Whether it is missed before, during or after the hand-over: the connection is closed, once, and nothing stays."""
+    """A client that leaves before, during or after the hand-over: its connection closes once, and nothing is left."""
     mark = server.mark()
     with Ahead(server.port) as client:
         client.ready()

@@ -1,4 +1,4 @@
-"""The first bytes: scanners, browsers, broken and malicious peers that never get as far as authentication."""
+"""The first bytes: scanners, browsers, broken and malicious peers that never reach authentication."""
 
 import pytest
 
@@ -19,7 +19,7 @@ NOT_SSH = {
 
 @pytest.mark.parametrize("greeting", NOT_SSH)
 def test_what_is_not_ssh_is_sent_away(server: Server, greeting: str) -> None:
-    """A peer that speaks something else is told our version and closed at once, not kept until the login grace ends."""
+    """A peer of another protocol gets our version and is closed at once, and not only after the login grace."""
     mark = server.mark()
     with PlainPeer(server.port) as peer:
         peer.send(NOT_SSH[greeting])
@@ -76,7 +76,7 @@ VIOLATIONS = {
 
 @pytest.mark.parametrize("violation", VIOLATIONS)
 def test_violations_before_the_keys_end_the_connection(server: Server, violation: str) -> None:
-    """Whatever a peer does wrong before there are keys: it is closed, and it is the peer's error, not one of ours."""
+    """Every violation before the keys closes the connection, and is logged as the peer's error, not as ours."""
     mark = server.mark()
     with PlainPeer(server.port) as peer:
         peer.greet()

@@ -1,4 +1,4 @@
-"""Signatures with the server's keys, as peers see them that no honest client is."""
+"""Signatures with the server's keys, as seen by peers that are not correct clients."""
 
 import pwd
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ def with_rsa(
 
 @pytest.fixture
 def blob(with_rsa: Server) -> Blob:
-    """Gives the blob of the server's key of a kind."""
+    """Gives the blob of the server's key of a given type."""
 
     def read(kind: str) -> bytes:
         return asyncssh.read_public_key(with_rsa.keys_dir / f"ssh_host_{kind}_key.pub").public_data
@@ -52,7 +52,7 @@ def signed_with(peer: PlainPeer) -> bytes:
 
 
 def test_clients_at_once_get_the_signatures_that_they_chose(with_rsa: Server) -> None:
-    """Protects logins with RSA host keys: another client's choice between two steps of ours must not become ours."""
+    """Protects logins with RSA host keys: another client's choice of algorithm in the meantime must not become ours."""
     with PlainPeer(with_rsa.port) as slow, PlainPeer(with_rsa.port) as fast:
         slow.greet()
         slow.send(packet(kexinit(host_key=b"rsa-sha2-512")))
@@ -63,11 +63,11 @@ def test_clients_at_once_get_the_signatures_that_they_chose(with_rsa: Server) ->
 
 
 def test_proofs_are_given_for_our_keys_once(with_rsa: Server, user_key: KeyPair, blob: Blob) -> None:
-    """Protects everybody's time: no request makes us sign a thousand times, or with a key that we do not have."""
+    """Protects everybody's time: no request makes us sign a thousand times, or with a key that is not ours."""
 
     async def scenario(client: RawClient) -> None:
         async def proofs(*blobs: bytes) -> list[tuple[bytes, bytes]]:
-            """The algorithms and signatures, or nothing."""
+            """The algorithms and signatures, or an empty list."""
             client.say(GLOBAL_REQUEST, text(PROVE), b"\1", *map(text, blobs))
             kind, payload = await client.hear(REQUEST_SUCCESS, REQUEST_FAILURE)
             answer, found = SSHPacket(payload), []

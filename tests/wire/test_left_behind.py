@@ -1,4 +1,4 @@
-"""What a command leaves in the background with its output open: nothing is lost, as with sshd, and nobody dies."""
+"""Background processes that hold a command's output open: as with sshd, no output is lost, and none is killed."""
 
 import asyncio
 from pathlib import Path
@@ -22,12 +22,12 @@ MORE_THAN_A_PIPE = 3 * 1024 * 1024
 
 
 def later(path: Path, what: bytes) -> bytes:
-    """A command that leaves `what` behind, which begins when there is `path`, and ends with status 7."""
+    """A command that leaves `what` running, which begins when `path` exists; the command ends with status 7."""
     return b"( until test -e %s; do sleep 0.02; done; %s ) & exit 7" % (bytes(path), what)
 
 
 async def exit_status(client: RawClient) -> int:
-    """What the next exit-status says."""
+    """The status of the next exit-status message."""
     while True:
         _, payload = await client.hear(CHANNEL_REQUEST)
         if payload[8:].startswith(b"exit-status\0"):
@@ -35,19 +35,19 @@ async def exit_status(client: RawClient) -> int:
 
 
 def test_output_of_a_background_job_arrives(server: Server, user_key: KeyPair, scratch: Path) -> None:
-    """Protects `ssh host '(make; echo done) & true'`: the exit is told at once, and all that is written still comes."""
+    """Protects `ssh host '(make; echo done) & true'`: the exit is reported at once, and later output still comes."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.started(later(scratch / "go", b"seq 3; seq 4 >&2"))
         assert await exit_status(client) == 7
         (scratch / "go").touch()
-        assert await client.finish(channel) == (b"1\n2\n3\n1\n2\n3\n4\n", -1)  # the exit is not told twice
+        assert await client.finish(channel) == (b"1\n2\n3\n1\n2\n3\n4\n", -1)  # the exit is not reported twice
 
     play(server, user_key, scenario)
 
 
 def test_input_ends_with_the_process(server: Server, user_key: KeyPair, scratch: Path) -> None:
-    """A job that was left behind with the command's input finds its end there, as with sshd, not what comes late."""
+    """A background job with the command's input gets its end, as with sshd, and no input that comes later."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.started(
@@ -62,7 +62,7 @@ def test_input_ends_with_the_process(server: Server, user_key: KeyPair, scratch:
 
 
 def test_a_client_that_closes_ends_the_writer(server: Server, user_key: KeyPair, scratch: Path) -> None:
-    """Protects sshd's behaviour: a job whose client has closed the channel learns by SIGPIPE that nobody reads."""
+    """Protects sshd's behaviour: a job whose client has closed the channel gets SIGPIPE when it writes."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.started(later(scratch / "go", b"seq 3; echo $? >%s" % bytes(scratch / "status")))
@@ -85,7 +85,7 @@ def written(path: Path) -> str:
 def test_nobody_dies_when_the_server_does_not_wait(
     make_server: MakeServer, user_key: KeyPair, scratch: Path, linger: str
 ) -> None:
-    """Protects what is left behind under `session.linger`: it writes more than a pipe holds, and gets no SIGPIPE."""
+    """Protects background jobs under `session.linger`: they write more than a pipe holds, and get no SIGPIPE."""
     server = make_server({"session": {"linger": linger}})
 
     async def scenario(client: RawClient) -> None:

@@ -1,4 +1,4 @@
-"""How long a login may take: longer for a person who is asked for a PIN and a touch, and at nobody's cost."""
+"""How long a login may take: longer for a person who needs a PIN and a touch, but not at others' cost."""
 
 import asyncssh
 
@@ -7,7 +7,7 @@ from tests.wire.raw import USERAUTH_FAILURE, USERAUTH_PK_OK, USERAUTH_SUCCESS, R
 
 
 def test_a_person_has_time_for_the_pin_and_the_touch(make_server: MakeServer, user_key: KeyPair) -> None:
-    """A client that has shown a key that would do may sign after the login grace; one with a wrong key is gone."""
+    """A client that has offered a valid key may sign after the login grace; one with a wrong key is disconnected."""
     server = make_server({"limits": {"login_grace": "1s", "signature_grace": "40s"}})
 
     async def patient(client: RawClient) -> None:
@@ -26,7 +26,7 @@ def test_a_person_has_time_for_the_pin_and_the_touch(make_server: MakeServer, us
 
 
 def test_that_time_is_over_some_day(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Anybody can show a public key: it buys more time and not all of it, however often it is shown."""
+    """The extra time is limited, since anybody can offer a public key, and repeated offers add none."""
     server = make_server({"limits": {"login_grace": "1s", "signature_grace": "2s"}})
 
     async def stranger(client: RawClient) -> None:
@@ -40,7 +40,7 @@ def test_that_time_is_over_some_day(make_server: MakeServer, user_key: KeyPair) 
 
 
 def test_the_signature_grace_never_shortens_the_login_grace(make_server: MakeServer, user_key: KeyPair) -> None:
-    """With a login grace that is longer, showing a key costs nothing."""
+    """With a login grace that is longer than the signature grace, offering a key does not shorten it."""
     server = make_server({"limits": {"login_grace": "2s", "signature_grace": "1ms"}})
 
     async def stranger(client: RawClient) -> None:
@@ -53,7 +53,7 @@ def test_the_signature_grace_never_shortens_the_login_grace(make_server: MakeSer
 
 
 def test_that_time_does_not_hold_the_machine_up(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Anybody can show a public key, so a machine does not stay up for a signature that is still to come."""
+    """The machine does not stay up for a signature that is still to come, since anybody can offer a public key."""
     server = make_server({"idle": {"timeout": "2s"}})
 
     async def stranger(client: RawClient) -> None:

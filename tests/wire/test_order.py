@@ -33,22 +33,22 @@ from tests.wire.raw import (
 LISTENERS = 9
 
 LONG = text(bytes(200 * 1024))
-"""What makes a request nearly as long as a packet may be."""
+"""Makes a request nearly as long as a packet may be."""
 
 
 def listen(client: RawClient, port: int) -> None:
-    """Ask for a listener, as -R does."""
+    """Request a listener, as -R does."""
     client.say(GLOBAL_REQUEST, text(b"tcpip-forward"), b"\1", text(b"127.0.0.1") + u32(port))
 
 
 def connect(client: RawClient, port: int) -> None:
-    """Ask for a connection to a port of the machine, as -L does."""
+    """Request a connection to a port of the machine, as -L does."""
     target = text(b"127.0.0.1") + u32(port) + text(b"127.0.0.1") + u32(1)
     client.say(CHANNEL_OPEN, text(b"direct-tcpip"), u32(50, 1 << 20, 32768), target)
 
 
 def test_a_channel_is_opened_after_the_listeners_before_it(server: Server, user_key: KeyPair) -> None:
-    """A connection to a port that was asked for before it is not refused, however long making the port takes."""
+    """A connection to a port that was requested before it is not refused, however long opening the port takes."""
     ports = [free_port() for _ in range(LISTENERS)]
 
     async def scenario(client: RawClient) -> None:
@@ -64,7 +64,7 @@ def test_a_channel_is_opened_after_the_listeners_before_it(server: Server, user_
 
 
 def test_a_command_starts_after_the_listeners_before_it(server: Server, user_key: KeyPair) -> None:
-    """A command may connect at once to a port that its client has asked for before; also one that nobody waits for."""
+    """A command can connect at once to a port that its client requested before, even without waiting for the reply."""
     ports = [free_port() for _ in range(LISTENERS)]
 
     async def scenario(client: RawClient) -> None:
@@ -80,14 +80,14 @@ def test_a_command_starts_after_the_listeners_before_it(server: Server, user_key
 
 
 def have_proved(client: RawClient, server: Server) -> None:
-    """Ask for the proof of a host key (OpenSSH's PROTOCOL, section 2.5), which the monitor makes."""
+    """Request the proof of a host key (OpenSSH's PROTOCOL, section 2.5), which the monitor makes."""
     blob = base64.b64decode((server.keys_dir / "ssh_host_ed25519_key.pub").read_text().split()[1])
     client.say(GLOBAL_REQUEST, text(b"hostkeys-prove-00@openssh.com"), b"\1", text(blob))
 
 
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
-    """While this lasts, one of the server's processes answers nothing."""
+    """Stops one of the server's processes for as long as the block lasts."""
     os.kill(pid, signal.SIGSTOP)
     try:
         until(lambda: [process.state for process in [processes.find(pid)] if process] == ["T"], what="stopped process")
@@ -97,7 +97,7 @@ def stopped(pid: int) -> Iterator[None]:
 
 
 def test_data_does_not_wait_for_a_slow_request(server: Server, user_key: KeyPair) -> None:
-    """While a global request is being served, open channels go on; what was asked for after it comes after it."""
+    """Open channels go on while a global request is being served; requests after it are served after it."""
     port = free_port()
 
     async def scenario(client: RawClient) -> None:
@@ -120,14 +120,14 @@ def test_data_does_not_wait_for_a_slow_request(server: Server, user_key: KeyPair
         answers = (REQUEST_SUCCESS, CHANNEL_FAILURE, CHANNEL_CLOSE, CHANNEL_SUCCESS, OPEN_CONFIRMATION, OPEN_FAILURE)
         heard = [(await client.hear(*answers))[0] for _ in range(6)]
         assert heard[:4] == [REQUEST_SUCCESS, REQUEST_SUCCESS, CHANNEL_FAILURE, CHANNEL_CLOSE]
-        assert set(heard[4:]) == {CHANNEL_SUCCESS, OPEN_CONFIRMATION}  # which do not wait for each other
+        assert set(heard[4:]) == {CHANNEL_SUCCESS, OPEN_CONFIRMATION}  # these two do not wait for each other
         client.say(CHANNEL_CLOSE, u32(running))
 
     play(server, user_key, scenario)
 
 
 def test_requests_that_wait_are_bounded(server: Server, user_key: KeyPair) -> None:
-    """Protects memory: a client whose requests are long is not listened to while they wait for a slow one."""
+    """Protects memory: a client with long requests is not read while they wait for a slow one."""
 
     async def scenario(client: RawClient) -> None:
         running = await client.started(b"exec cat")
@@ -147,7 +147,7 @@ def test_requests_that_wait_are_bounded(server: Server, user_key: KeyPair) -> No
 
 
 def test_requests_that_wait_on_a_channel_are_bounded(server: Server, user_key: KeyPair) -> None:
-    """The same for those of one channel, which end the connection: no honest client sends so much ahead."""
+    """The same for the requests of one channel, but too many end the connection: no correct client does that."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.open_session()

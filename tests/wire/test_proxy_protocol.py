@@ -1,4 +1,4 @@
-"""Behind a proxy: whose headers are believed, whom they are counted for, and what silence and probes cost."""
+"""Behind a proxy: whose headers are trusted, to which client limits apply, and the cost of silence and probes."""
 
 import pwd
 import signal
@@ -26,7 +26,7 @@ HEADER_SECONDS = 3.0
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd, user_key: KeyPair) -> Iterator[Server]:
-    """A server behind proxies, on which one login has been made."""
+    """A server behind proxies, to which one login has been made."""
     directory = tmp_path_factory.mktemp("server")
     keys = [f"file:{user_key.public}"]
     with (
@@ -39,14 +39,14 @@ def server(tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd,
 
 
 def brought(server: Server, header: bytes, *, proxy: str = PROXY) -> PlainPeer:
-    """A connection that `proxy` makes for somebody, with what a client says first right behind the header."""
+    """A connection that `proxy` makes for a client, whose first bytes follow the header at once."""
     peer = PlainPeer(server.port, proxy)
     peer.send(header + BANNER)
     return peer
 
 
 def opened(server: Server, header: bytes, **fields: object) -> EventFields:
-    """What is logged of a connection that is served, which sees the server's greeting."""
+    """The log's event of a connection that is served and has received the server's identification."""
     mark = server.mark()
     with brought(server, header) as peer:
         assert peer.read_line().startswith(b"SSH-2.0-")
@@ -70,7 +70,7 @@ def opened(server: Server, header: bytes, **fields: object) -> EventFields:
     ],
 )
 def test_the_client_is_who_the_proxy_says(server: Server, header: bytes, fields: EventFields) -> None:
-    """Its address is in the log beside the proxy's; where the proxy names nobody, its own is all there is."""
+    """The log has the client's address beside the proxy's; if the header has none, it has only the proxy's."""
     event = opened(server, header)
     assert {name: event[name] for name in fields} == fields
     assert event["proxy"] == PROXY
@@ -78,7 +78,7 @@ def test_the_client_is_who_the_proxy_says(server: Server, header: bytes, fields:
 
 @pytest.mark.parametrize("header", [line(), binary(), frame(command=LOCAL), b""])
 def test_from_elsewhere_nobody_gets_in(server: Server, header: bytes) -> None:
-    """A header from a peer that is no proxy of ours is not read; nor does it get in without one."""
+    """A header from a peer that is not a trusted proxy is not read, and such a peer can't log in without one either."""
     mark = server.mark()
     with brought(server, header, proxy=ELSEWHERE) as peer:
         assert not peer.read_line()
@@ -98,7 +98,7 @@ def test_from_elsewhere_nobody_gets_in(server: Server, header: bytes) -> None:
     ],
 )
 def test_a_proxy_has_to_say_whom_it_brings(server: Server, said: bytes, reason: str) -> None:
-    """Without a valid header nobody is served, and the log says what the proxy has sent."""
+    """Without a valid header no connection is served, and the log says what the proxy has sent."""
     mark = server.mark()
     with PlainPeer(server.port, PROXY) as peer:
         peer.send(said)
@@ -109,7 +109,7 @@ def test_a_proxy_has_to_say_whom_it_brings(server: Server, said: bytes, reason: 
 
 
 def test_a_version_that_was_not_agreed_on_is_refused(make_server: MakeServer) -> None:
-    """`v2` is not `any`: a proxy that sends another version is set up wrongly, and is told in the log."""
+    """`v2` is not `any`: a proxy that sends another version is misconfigured, and the log says so."""
     server = make_server({"listen": LISTEN | {"proxy_protocol": "v2"}})
     with brought(server, line()) as peer:
         assert not peer.read_line()
@@ -118,7 +118,7 @@ def test_a_version_that_was_not_agreed_on_is_refused(make_server: MakeServer) ->
 
 
 def test_a_probe_leaves_no_line(server: Server) -> None:
-    """What connects and closes, for a health check, is neither use nor attack; the next client is served as ever."""
+    """A health check that connects and closes is neither use nor attack; the next client is served as usual."""
     mark = server.mark()
     for _ in range(20):
         PlainPeer(server.port, PROXY).socket.close()
@@ -127,7 +127,7 @@ def test_a_probe_leaves_no_line(server: Server) -> None:
 
 
 def test_a_health_check_reads_the_servers_line_and_leaves_none(server: Server) -> None:
-    """LOCAL: however many there are, each is answered as a client is, and none takes a place or is logged."""
+    """LOCAL: any number of health checks are answered as clients are, but take no slot and are not logged."""
     mark = server.mark()
     with brought(server, binary()) as peer:
         greeting = peer.read_line()
@@ -145,12 +145,12 @@ def test_a_health_check_reads_the_servers_line_and_leaves_none(server: Server) -
 
 
 def test_a_health_check_wakes_nobody(make_server: MakeServer) -> None:
-    """LOCAL: who is named as having woken the machine is the first real client; checks don't keep it up either."""
+    """LOCAL: the first real client is named as having woken the machine; health checks don't keep it up either."""
     server = make_server({"listen": LISTEN, "idle": {"timeout": "3s"}})
     with brought(server, frame(command=LOCAL)) as probe:
         assert probe.read_line().startswith(b"SSH-2.0-")
     opened(server, binary())
-    with suppress(ConnectionError):  # once it has gone
+    with suppress(ConnectionError):  # the server has stopped
         while not server.find("server.stopping"):
             with brought(server, frame(command=LOCAL)) as probe:
                 assert probe.is_closed()
@@ -161,7 +161,7 @@ def test_a_health_check_wakes_nobody(make_server: MakeServer) -> None:
 
 
 def test_places_are_the_clients_and_not_the_proxys(server: Server) -> None:
-    """A source that has all its places waits for its turn, and others that the same proxy brings do not."""
+    """A source that has all its slots waits for its turn; others behind the same proxy do not wait."""
     mark = server.mark()
     with ExitStack() as stack:
         held = [stack.enter_context(brought(server, binary(("198.51.100.7", n), EDGE))) for n in range(PER_SOURCE)]
@@ -178,7 +178,7 @@ def test_places_are_the_clients_and_not_the_proxys(server: Server) -> None:
 
 
 def test_those_that_say_nothing_delay_nobody(make_server: MakeServer) -> None:
-    """200 connections of a proxy's that send no header hold nobody's place; each is cut off after 3 seconds."""
+    """200 connections from a proxy without a header take no slots; each is closed after 3 seconds."""
     server = make_server({"listen": LISTEN})
     mark = server.mark()
     with ExitStack() as stack:
@@ -199,7 +199,7 @@ def test_those_that_say_nothing_delay_nobody(make_server: MakeServer) -> None:
 
 
 def test_there_are_never_too_many_that_say_nothing(make_server: MakeServer) -> None:
-    """Past 256 the one that has waited longest goes, and not the one that has just come."""
+    """Above 256 the connection that has waited longest is closed, and not the newest one."""
     server = make_server({"listen": LISTEN})
     mark = server.mark()
     with ExitStack() as stack:
@@ -213,7 +213,7 @@ def test_there_are_never_too_many_that_say_nothing(make_server: MakeServer) -> N
 
 
 def test_a_stop_leaves_nobody_hanging(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Who has not sent a header when the server stops is let go at once, and not served while it waits for others."""
+    """A stop closes connections without a header at once; they are not served while it waits for others."""
     server = make_server({"listen": LISTEN, "stop": {"drain": "1s"}})
     client = Client(server, user_key.private)
     with ExitStack() as stack:

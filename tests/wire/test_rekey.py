@@ -1,4 +1,4 @@
-"""New keys in the middle of everything (RFC 4253 section 9), with checksums over what went through meanwhile."""
+"""Rekeys in the middle of everything (RFC 4253 section 9), with checksums over the data."""
 
 import asyncio
 import hashlib
@@ -23,7 +23,7 @@ DIGEST = hashlib.sha256(DATA).hexdigest()
     "cipher", ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr"]
 )
 def test_asyncssh_rekeys_under_load(server: Server, client: Client, cipher: str) -> None:
-    """Eighty key exchanges in a transfer both ways change not one byte, with each kind of cipher."""
+    """Eighty key exchanges during a transfer in both directions change no byte, with each kind of cipher."""
 
     async def scenario() -> None:
         async with (
@@ -53,7 +53,7 @@ def test_asyncssh_rekeys_under_load(server: Server, client: Client, cipher: str)
 
 @pytest.mark.parametrize("cipher", ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com"])
 def test_openssh_rekeys_under_load(server: Server, client: Client, cipher: str) -> None:
-    """The client that everybody uses, with a new key for every megabyte, both ways."""
+    """OpenSSH's client works with a rekey for every megabyte in both directions."""
     result = client.run("cat", "-o", "RekeyLimit=1M", "-o", f"Ciphers={cipher}", input=DATA)
     assert (result.status, hashlib.sha256(result.stdout).hexdigest()) == (0, DIGEST), result.stderr
 
@@ -81,7 +81,7 @@ def test_a_rekey_in_an_idle_session(server: Server, client: Client, user_key: Ke
     ],
 )
 def test_openssh_rekeys_every_64_kib(server: Server, client: Client, cipher: str, mac: str) -> None:
-    """What the real client sends right behind its NEWKEYS is read with the new keys, for each cipher and MAC."""
+    """Packets that the real client sends right after NEWKEYS are read with the new keys, for each cipher and MAC."""
     data = DATA[: 1024 * 1024]
     options = ("-o", "RekeyLimit=64K", "-o", f"Ciphers={cipher}", "-o", f"MACs={mac}")
     client.run("true", *options)  # may fail, and teaches the server what this client lacks (core/steering.py)

@@ -1,4 +1,4 @@
-"""Security keys: whoever has one has to be there, if the server says so. The keys are software, the rest is real."""
+"""Security keys: their owner has to be present, if the server requires it. Only the keys are simulated in software."""
 
 import pwd
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ from tests.wire.plain import text
 from tests.wire.raw import USERAUTH_FAILURE, USERAUTH_PK_OK, USERAUTH_SUCCESS, RawClient, play
 
 LINES = {"plain": "", "untouched": "no-touch-required ", "verified": "verify-required "}
-"""What the server's file says of each of the keys."""
+"""The options in the server's file for each of the keys."""
 
 
 class Keys(NamedTuple):
-    """A server that lets these keys in by their lines, and those that `authority` certifies."""
+    """A server that lets these keys in by their lines, and keys that `authority` certifies."""
 
     server: Server
     user: KeyPair
@@ -44,7 +44,7 @@ def known(tmp_path_factory: pytest.TempPathFactory, account: pwd.struct_passwd, 
 
 
 def gets_in(known: Keys, key: SecurityKey, flags: int, blob: bytes | None = None, algorithm: bytes = b"") -> bool:
-    """Whether a proof with these flags does; the key is offered first, which always works."""
+    """Whether a proof with these flags gets in; the key is offered first, which always succeeds."""
     key.flags = flags
     got_in = []
 
@@ -79,7 +79,7 @@ UNVERIFIED = "the security key did not verify its user (verify-required)"
 def test_what_the_line_asks_for_is_what_the_key_has_signed(
     known: Keys, kind: str, name: str, flags: int, reason: str
 ) -> None:
-    """A touch, unless it says no-touch-required; a PIN, if it says verify-required."""
+    """The signature must have a touch, except with no-touch-required, and a PIN with verify-required."""
     mark = known.server.mark()
     assert gets_in(known, known.keys[f"{name} {kind}"], flags) == (not reason)
     assert [event["reason"] for event in known.server.find("auth.attempt", mark, result="denied")] == [reason] * bool(
@@ -98,7 +98,7 @@ def test_what_the_line_asks_for_is_what_the_key_has_signed(
     ],
 )
 def test_certified_security_keys(known: Keys, options: tuple[str, ...], flags: int, is_in: bool) -> None:
-    """The authority and its certificate both have to waive the touch; either asks for the PIN."""
+    """A missing touch is accepted only if authority and certificate both allow it; either can require the PIN."""
     key = SecurityKey()
     public = key.write(known.directory / "certified.pub")
     certificate = blob_of(known.authority.certify(public, *options, principals=known.server.login))
@@ -106,7 +106,7 @@ def test_certified_security_keys(known: Keys, options: tuple[str, ...], flags: i
 
 
 def test_flags_can_not_be_added_afterwards(known: Keys) -> None:
-    """The touch is part of what was signed: claiming it does not make it so."""
+    """The flags are part of the signed data: claiming a touch afterwards makes the signature invalid."""
     key = known.keys["plain ed25519"]
 
     class Liar:

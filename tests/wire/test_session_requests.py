@@ -30,17 +30,17 @@ from tests.wire.raw import (
 
 UNKNOWN_CHANNEL_TYPE = 3
 SESSIONS = 64
-"""limits.sessions_per_connection's default."""
+"""The default of limits.sessions_per_connection."""
 
 LEAVES_THE_TTY = b"exec </dev/null >/dev/null 2>&1; sleep 20"
-"""A process whose terminal nobody has open any more, though it lives on."""
+"""A process that lives on although no process has its terminal open any more."""
 
 
 @pytest.mark.parametrize(
     "kind", [b"nonsense", b"", b"channel", b"global", b"packet", b"x11", b"auth-agent@openssh.com", b"tun@openssh.com"]
 )
 def test_unknown_channel_types_fail_and_nothing_else(server: Server, user_key: KeyPair, kind: bytes) -> None:
-    """A channel that is not served costs its opener an answer; other sessions on the connection go on."""
+    """An unknown channel type is answered with a failure; other sessions on the connection go on."""
 
     async def scenario(client: RawClient) -> None:
         client.say(CHANNEL_OPEN, text(kind), u32(9, 1000, 1000, 1, 2))
@@ -80,7 +80,7 @@ def test_unknown_channel_types_fail_and_nothing_else(server: Server, user_key: K
     ],
 )
 def test_requests_that_are_not_served_fail(server: Server, user_key: KeyPair, name: bytes, fields: bytes) -> None:
-    """What is not listed is denied, with an answer, and never by doing something else (a shell, say)."""
+    """Unknown requests get a failure, and never do something else (start a shell, for example)."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.open_session()
@@ -108,7 +108,7 @@ def test_requests_that_are_not_served_fail(server: Server, user_key: KeyPair, na
     ],
 )
 def test_malformed_requests_are_the_peers_error(server: Server, user_key: KeyPair, name: bytes, fields: bytes) -> None:
-    """A request that can't be parsed fails or ends the connection, as sshd's does; it is no bug of ours."""
+    """A request that can't be parsed fails or ends the connection, as with sshd; it is not logged as a bug of ours."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.open_session()
@@ -119,7 +119,7 @@ def test_malformed_requests_are_the_peers_error(server: Server, user_key: KeyPai
 
 
 def test_terminal_modes_that_make_no_sense_cost_no_terminal(server: Server, user_key: KeyPair) -> None:
-    """Modes are taken as far as they can be read (RFC 4254 section 8); old and odd clients get their terminal."""
+    """Modes are used as far as they can be read (RFC 4254 section 8); old and odd clients get their terminal."""
     cases = [
         b"",
         b"\0",
@@ -143,7 +143,7 @@ def test_terminal_modes_that_make_no_sense_cost_no_terminal(server: Server, user
 
 @pytest.mark.parametrize("term", [b"", b"\xff\xfe", b"x" * 10_000, b"a\0b", b"a=b\nc"])
 def test_any_terminal_name_is_taken(server: Server, user_key: KeyPair, term: bytes) -> None:
-    """TERM is the client's to choose, and no value of it breaks the session."""
+    """The client chooses TERM, and no value of it breaks the session."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.open_session()
@@ -155,7 +155,7 @@ def test_any_terminal_name_is_taken(server: Server, user_key: KeyPair, term: byt
 
 
 def test_sizes_reach_the_terminal_as_far_as_it_can_hold_them(server: Server, user_key: KeyPair) -> None:
-    """Window sizes are 32 bits wide on the wire and 16 in the kernel; absurd ones are clipped, not wrapped or fatal."""
+    """Window sizes have 32 bits on the wire and 16 in the kernel; absurd ones are clipped: no overflow, no error."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.open_session()
@@ -186,7 +186,7 @@ def test_a_resize_before_the_start_counts(server: Server, user_key: KeyPair) -> 
 
 
 def test_a_resize_never_reaches_another_terminal(server: Server, user_key: KeyPair) -> None:
-    """A terminal that everybody has left stays its session's: the number of its descriptor may be another's by now."""
+    """A resize for a terminal that no process has open must not reach another that reuses its descriptor's number."""
 
     async def scenario(client: RawClient) -> None:
         left = await client.started(LEAVES_THE_TTY, terminal=True)
@@ -203,7 +203,7 @@ def test_a_resize_never_reaches_another_terminal(server: Server, user_key: KeyPa
 
 
 def test_a_stop_survives_a_terminal_that_everybody_left(make_server: MakeServer, user_key: KeyPair) -> None:
-    """One session that can't be told that the server stops does not turn the stop into a crash."""
+    """A session that can't be told about the stop does not turn the stop into a crash."""
     server = make_server({"stop": {"drain": "1s"}})
 
     async def scenario(client: RawClient) -> None:
@@ -216,7 +216,7 @@ def test_a_stop_survives_a_terminal_that_everybody_left(make_server: MakeServer,
 
 
 def test_a_channel_runs_one_thing(server: Server, user_key: KeyPair) -> None:
-    """A second shell or command, and a second or a late terminal, are refused; the first goes on undisturbed."""
+    """A second shell or command, and a second or late terminal, are refused; the first goes on undisturbed."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.open_session()
@@ -239,7 +239,7 @@ def test_a_channel_runs_one_thing(server: Server, user_key: KeyPair) -> None:
 
 
 def test_requests_sent_ahead_are_answered_in_order(server: Server, user_key: KeyPair) -> None:
-    """Clients send a whole session's requests in one go; each is answered, in its turn, and the session works."""
+    """Clients send all requests of a session at once; each is answered in its turn, and the session works."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.open_session()
@@ -266,7 +266,7 @@ def test_requests_sent_ahead_are_answered_in_order(server: Server, user_key: Key
     ],
 )
 def test_commands_are_bytes(server: Server, user_key: KeyPair, command: bytes, output: bytes, status: int) -> None:
-    """A command reaches the shell as it was sent."""
+    """A command reaches the shell unchanged."""
 
     async def scenario(client: RawClient) -> None:
         assert await client.execute(command) == (output, status)
@@ -283,7 +283,7 @@ def test_commands_are_bytes(server: Server, user_key: KeyPair, command: bytes, o
     ],
 )
 def test_commands_that_no_kernel_runs_fail_cleanly(server: Server, user_key: KeyPair, command: bytes) -> None:
-    """execve(2) takes no NUL and no argument over 128 KiB: the session fails, with a reason, and nothing else does."""
+    """execve(2) takes no NUL and no argument over 128 KiB: the session fails, with a reason, and all else goes on."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.open_session()
@@ -297,7 +297,7 @@ def test_commands_that_no_kernel_runs_fail_cleanly(server: Server, user_key: Key
 
 
 def test_a_flood_of_environment_is_bounded(server: Server, user_key: KeyPair) -> None:
-    """A thousand variables and a megabyte of values are not kept, and the session starts with what was taken."""
+    """A thousand variables and a megabyte of values are not stored; the session starts with those within the limit."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.open_session()
@@ -313,7 +313,7 @@ def test_a_flood_of_environment_is_bounded(server: Server, user_key: KeyPair) ->
 
 
 def test_sessions_on_a_connection_are_bounded(server: Server, user_key: KeyPair) -> None:
-    """The 65th session is refused, and has its turn once another one has gone."""
+    """The 65th session is refused, and succeeds once another one has ended."""
 
     async def scenario(client: RawClient) -> None:
         channels = [await client.open_session() for _ in range(SESSIONS)]
@@ -328,7 +328,7 @@ def test_sessions_on_a_connection_are_bounded(server: Server, user_key: KeyPair)
 
 @pytest.mark.parametrize("data", [b"", b"x"])
 def test_channels_that_never_start_anything_are_forgotten(server: Server, user_key: KeyPair, data: bytes) -> None:
-    """A channel that is closed is gone, also when it has input that nothing will ever read."""
+    """A closed channel is removed, also if it has input that nothing will ever read."""
 
     async def scenario(client: RawClient) -> None:
         for _ in range(SESSIONS + 6):
@@ -341,7 +341,7 @@ def test_channels_that_never_start_anything_are_forgotten(server: Server, user_k
 
 
 def test_signals_reach_the_process_and_only_after_its_start(server: Server, user_key: KeyPair) -> None:
-    """`signal` is granted when there is something to signal, with names of RFC 4254 only."""
+    """`signal` is granted once a process runs, and only for names of RFC 4254."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.open_session()
@@ -359,7 +359,7 @@ def test_signals_reach_the_process_and_only_after_its_start(server: Server, user
 
 
 def test_a_subsystem_is_not_signalled(server: Server, user_key: KeyPair) -> None:
-    """As sshd: a file transfer is ended by closing its channel, and by nothing else."""
+    """As in sshd, only closing its channel ends a file transfer, and no signal does."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.open_session()
@@ -387,7 +387,7 @@ def test_a_subsystem_is_not_signalled(server: Server, user_key: KeyPair) -> None
 def test_packets_for_channels_that_are_not_there_end_the_connection(
     server: Server, user_key: KeyPair, pkttype: int, payload: bytes, closed: bool
 ) -> None:
-    """As sshd: who talks to a channel that never was, or that has been closed by both, has lost count."""
+    """As in sshd, a client that uses a channel that never existed, or that both sides closed, is disconnected."""
 
     async def scenario(client: RawClient) -> None:
         channel = 77
@@ -402,9 +402,9 @@ def test_packets_for_channels_that_are_not_there_end_the_connection(
 
 
 def test_a_channel_that_is_still_being_opened_can_not_be_closed(server: Server, user_key: KeyPair) -> None:
-    """A close that comes before the answer to the opening is the peer's error, as for any other message, and not ours.
+    """A close before the answer to the channel's opening is the peer's error, as any other message would be.
 
-    On a machine that is busy enough the channel may be open by then.
+    On a busy machine the channel may already be open then.
     """
 
     async def scenario(client: RawClient) -> None:
@@ -421,7 +421,7 @@ def test_a_channel_that_is_still_being_opened_can_not_be_closed(server: Server, 
 
 
 def test_what_crosses_with_the_end_of_a_channel_is_harmless(server: Server, user_key: KeyPair) -> None:
-    """A client that gives window back to a channel that has gone, or answers it, could not know; sshd goes on."""
+    """A window adjustment or a reply that crosses with the channel's close is no error, as in sshd."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.started(b"true")
@@ -436,7 +436,7 @@ def test_what_crosses_with_the_end_of_a_channel_is_harmless(server: Server, user
 
 
 def test_requests_after_the_end_are_harmless(server: Server, user_key: KeyPair) -> None:
-    """A resize or a signal that crosses with the end of the process is nobody's error."""
+    """A resize or a signal that crosses with the end of the process is no error."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.started(b"true", terminal=True)
@@ -465,7 +465,7 @@ def test_requests_after_the_end_are_harmless(server: Server, user_key: KeyPair) 
 def test_global_requests_are_answered(
     server: Server, user_key: KeyPair, name: bytes, fields: bytes, answer: int
 ) -> None:
-    """Every request that wants a reply gets one; clients take silence for a dead server."""
+    """Every request that wants a reply gets one; clients treat silence as a dead server."""
 
     async def scenario(client: RawClient) -> None:
         client.say(GLOBAL_REQUEST, text(name), b"\1", fields)
@@ -477,7 +477,7 @@ def test_global_requests_are_answered(
 
 
 def test_thousands_of_global_requests_behind_a_slow_one(server: Server, user_key: KeyPair) -> None:
-    """Requests that wait for another one are all answered, however many there are."""
+    """All requests that wait for a slow one are answered, however many there are."""
 
     async def scenario(client: RawClient) -> None:
         client.say(GLOBAL_REQUEST, text(b"tcpip-forward"), b"\1", text(b"256.0.0.1") + u32(1))
@@ -492,7 +492,7 @@ def test_thousands_of_global_requests_behind_a_slow_one(server: Server, user_key
 
 @pytest.mark.parametrize("pkttype", [CHANNEL_OPEN, GLOBAL_REQUEST])
 def test_names_that_are_not_ascii_do_not_harm(server: Server, user_key: KeyPair, pkttype: int) -> None:
-    """RFC 4251 section 6: names are ASCII. Others fail, or end the connection that sent them."""
+    """RFC 4251 section 6: names are ASCII. Other names fail, or end the connection that sent them."""
     fields = u32(9, 1000, 1000) if pkttype == CHANNEL_OPEN else b"\1"
 
     async def scenario(client: RawClient) -> None:
@@ -503,7 +503,7 @@ def test_names_that_are_not_ascii_do_not_harm(server: Server, user_key: KeyPair,
 
 
 def test_unknown_packets_are_answered(server: Server, user_key: KeyPair) -> None:
-    """RFC 4253 section 11.4: UNIMPLEMENTED, and life goes on."""
+    """RFC 4253 section 11.4: the answer is UNIMPLEMENTED, and the connection goes on."""
 
     async def scenario(client: RawClient) -> None:
         for pkttype in (194, 255, 83, 89):

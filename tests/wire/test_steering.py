@@ -1,4 +1,4 @@
-"""Which ciphers a client is offered, by the time at which it says which it has."""
+"""The ciphers that a client is offered, depending on when it sends its own list."""
 
 import asyncio
 from pathlib import Path
@@ -31,21 +31,21 @@ def offered(peer: PlainPeer) -> bytes:
     ("cipher", "gcm"), [(CTR, False), (b"chacha20-poly1305@openssh.com,aes128-gcm@openssh.com", True)]
 )
 def test_a_kexinit_that_is_there_decides(server: Server, cipher: bytes, gcm: bool) -> None:
-    """A client that sends its identification and KEXINIT at once is never offered what it has not got."""
+    """A client that sends its identification and KEXINIT at once is never offered ciphers that it does not have."""
     with PlainPeer(server.port) as peer:
         peer.send(OPENSSH + b"\r\n" + packet(kexinit(cipher=cipher)))
         assert (offered(peer) == ONLY_GCM) == gcm
 
 
 def test_a_client_that_waits_for_our_kexinit_gets_it(server: Server) -> None:
-    """The wait has an end: nobody is kept from speaking second."""
+    """The wait for a client's KEXINIT is limited: a client that waits for ours gets it."""
     with PlainPeer(server.port, source="127.0.0.9") as peer:
         peer.send(OPENSSH + b"\r\n")
         assert offered(peer) == ONLY_GCM
 
 
 def test_a_client_that_is_near_is_asked(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Over loopback OpenSSH gets in at its first try with any cipher; one of ten may be too slow on a busy machine."""
+    """Over loopback OpenSSH gets in at its first attempt with any cipher; on a busy machine, one of ten has to."""
     client = Client(make_server(), user_key.private)
     sources = [f"127.0.2.{number}" for number in range(1, 11)]
     cipher = f"Ciphers={CTR.decode()}"
@@ -53,7 +53,7 @@ def test_a_client_that_is_near_is_asked(make_server: MakeServer, user_key: KeyPa
 
 
 def test_a_client_without_gcm_fails_once_in_its_life(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Whether or not it was waited for: a source that has got in is offered all ciphers after the next start, too."""
+    """At most the first attempt fails: a source that has got in is offered all ciphers, also after the next start."""
     server = make_server()
     client = Client(server, user_key.private)
     tries = [client.run("true", "-o", f"Ciphers={CTR.decode()}").status for _ in range(2)]
@@ -63,12 +63,12 @@ def test_a_client_without_gcm_fails_once_in_its_life(make_server: MakeServer, us
     server.start()
     with PlainPeer(server.port) as peer:
         peer.send(OPENSSH + b"\r\n")
-        assert offered(peer) != ONLY_GCM  # said before its KEXINIT has come
+        assert offered(peer) != ONLY_GCM  # offered before the client's KEXINIT has come
     assert client.run("true", "-o", f"Ciphers={CTR.decode()}").status == 0
 
 
 def test_strangers_write_nothing_to_the_disk(server: Server) -> None:
-    """Failing costs the stranger, and not the disk or a client that has logged in."""
+    """A stranger's failure affects that stranger only: neither the disk, nor clients that have logged in."""
     for number in range(5):
         with PlainPeer(server.port, source=f"127.0.1.{number + 1}") as peer:
             peer.send(OPENSSH + b"\r\n")
@@ -82,7 +82,7 @@ def test_strangers_write_nothing_to_the_disk(server: Server) -> None:
 
 
 def test_a_damaged_file_keeps_nobody_out(make_server: MakeServer, user_key: KeyPair) -> None:
-    """What somebody, or a failing disk, has put there is passed over, and written anew with what is good in it."""
+    """Bad contents of the file are skipped, and the file is written again with its valid contents."""
     server = make_server(start=False)
     state: Path = server.keys_dir / "fetched" / "without-aes-gcm"
     server.start()
@@ -96,7 +96,7 @@ def test_a_damaged_file_keeps_nobody_out(make_server: MakeServer, user_key: KeyP
 
 
 def test_post_quantum_key_exchange_is_offered(server: Server, user_key: KeyPair) -> None:
-    """Clients of OpenSSH since 9.9 get mlkem768x25519-sha256; they alone choose, so it has to work."""
+    """OpenSSH's clients since 9.9 get mlkem768x25519-sha256; the client chooses it, so it has to work."""
     client = Client(server, user_key.private)
 
     async def scenario() -> None:

@@ -1,4 +1,4 @@
-"""What strangers can do to other people's logins: next to nothing, from wherever they come; and what it costs them."""
+"""Strangers can do almost nothing against other people's logins, from any address; and what it costs them."""
 
 import asyncio
 import threading
@@ -20,7 +20,7 @@ from tests.wire.raw import CHANNEL_CLOSE, RawClient, connected, play, u32
 ADDRESSES = 10
 EACH = 10
 NAT = "127.0.2.1"
-"""One of the ten addresses, behind which somebody else is, too."""
+"""One of the ten addresses, which a legitimate client shares."""
 ELSEWHERE = "127.0.0.77"
 HALF_OPEN = {
     "silent": b"",
@@ -28,15 +28,15 @@ HALF_OPEN = {
     "begun": b"SSH-2.0-x\r\n" + packet(kexinit()),
 }
 MANY = 15
-"""Connections of one source that can fail to log in at once: no more than 16 are served at a time."""
+"""Connections of one source that can fail to log in at once: at most 16 are served at a time."""
 
 STRICT: dict[str, object] = {"penalty_exempt": []}
-"""Loopback has penalties in these tests."""
+"""In these tests loopback is not exempt from penalties."""
 BEHIND_PROXY = {"proxy_protocol": "v2", "trusted_proxies": ["127.0.0.1"]}
 
 
 class Siege:
-    """Ten addresses that hold as many connections as they get, and open each anew when it is closed."""
+    """Ten addresses that hold as many connections as they get, and reopen each that is closed."""
 
     def __init__(self, port: int, says: bytes, header: Callable[[str, int], bytes] | None) -> None:
         self._port = port
@@ -79,12 +79,12 @@ class Siege:
 
 
 def succeeded(client: Client, number: int, *options: str) -> int:
-    """How many of so many logins succeed, one after the other."""
+    """The number of logins that succeed out of `number`, one after the other."""
     return sum(client.run("true", *options).status == 0 for _ in range(number))
 
 
 def together(client: Client, options: Iterable[tuple[str, ...]]) -> int:
-    """How many logins succeed, one with each of `options`, all at once."""
+    """The number of logins that succeed, one with each of `options`, all at once."""
     with ThreadPoolExecutor(ADDRESSES) as pool:
         return sum(result.status == 0 for result in pool.map(lambda each: client.run("true", *each), options))
 
@@ -94,7 +94,7 @@ def together(client: Client, options: Iterable[tuple[str, ...]]) -> int:
 def test_ten_addresses_with_ten_half_open_connections_keep_nobody_out(
     make_server: MakeServer, user_key: KeyPair, step: str
 ) -> None:
-    """However often they come again: everybody else gets in each time, and those behind one of them mostly do."""
+    """Against repeated connections, other clients get in each time, and those behind one of the addresses mostly do."""
     server = make_server({"limits": STRICT})
     client = Client(server, user_key.private)
     with Siege(server.port, HALF_OPEN[step], None):
@@ -106,7 +106,7 @@ def test_ten_addresses_with_ten_half_open_connections_keep_nobody_out(
 
 @pytest.mark.slow
 def test_the_same_behind_a_proxy(make_server: MakeServer, user_key: KeyPair) -> None:
-    """What counts is the address in the header: all come from the proxy's."""
+    """All connections come from the proxy; the address in the header counts."""
     server = make_server({"limits": STRICT, "listen": BEHIND_PROXY})
     client = Client(server, user_key.private)
     edge = ("198.51.100.1", 22)
@@ -130,7 +130,7 @@ async def _offend(server: Server, source: str, key: asyncssh.SSHKey, number: int
 
 
 def offend(server: Server, source: str, key: asyncssh.SSHKey, number: int = 1) -> bool:
-    """Fail to log in on so many connections at a time, and see them end. False if one of them was refused."""
+    """Fail to log in on so many connections at a time, until they end. False if one of them was refused."""
     mark = server.mark()
     try:
         asyncio.run(_offend(server, source, key, number))
@@ -141,12 +141,12 @@ def offend(server: Server, source: str, key: asyncssh.SSHKey, number: int = 1) -
 
 
 def is_penalised(server: Server, source: str, key: asyncssh.SSHKey) -> bool:
-    """Fail to log in until the source is refused, but not for ever. How often that takes depends on the time, too."""
+    """Fail to log in until the source is refused, up to a limit. The number of failures depends on the time, too."""
     return not all(offend(server, source, key) for _ in range(30))
 
 
 def served_in_order(server: Server, *sources: str) -> list[str]:
-    """Connect from each source in turn; in which order they are served."""
+    """Connect from each source in turn; returns the order in which they are served."""
     mark = server.mark()
     with ExitStack() as stack:
         for peer in [stack.enter_context(PlainPeer(server.port, source)) for source in sources]:
@@ -156,14 +156,14 @@ def served_in_order(server: Server, *sources: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def wrong_key() -> asyncssh.SSHKey:
-    """A key that nobody knows."""
+    """A key that no account has."""
     return asyncssh.generate_private_key("ssh-ed25519")
 
 
 def test_failed_logins_cost_their_source_something(
     make_server: MakeServer, user_key: KeyPair, wrong_key: asyncssh.SSHKey
 ) -> None:
-    """Three are free, as with sshd; after the fourth the source is refused before anything, and nobody else is."""
+    """Three failures are free, as with sshd; after the fourth the source is refused at once, and no other source is."""
     server = make_server({"limits": STRICT})
     client = Client(server, user_key.private)
     assert all(offend(server, "127.0.0.9", wrong_key) for _ in range(3))
@@ -178,7 +178,7 @@ def test_failed_logins_cost_their_source_something(
 
 @pytest.mark.soak
 def test_a_penalty_ends(make_server: MakeServer, user_key: KeyPair, wrong_key: asyncssh.SSHKey) -> None:
-    """By itself, when its time is over; and then somebody from there gets in, and ends it for good."""
+    """A penalty ends when its time is over; then a login from that source clears its record."""
     server = make_server({"limits": STRICT | {"penalty_max": "16s"}})
     client = Client(server, user_key.private)
     assert is_penalised(server, "127.0.0.9", wrong_key)
@@ -189,7 +189,7 @@ def test_a_penalty_ends(make_server: MakeServer, user_key: KeyPair, wrong_key: a
 def test_a_login_over_an_open_connection_ends_a_penalty(
     make_server: MakeServer, user_key: KeyPair, wrong_key: asyncssh.SSHKey
 ) -> None:
-    """Connections that are open go on (sshd_config(5)), and a login on one of them lets in everybody from there."""
+    """Open connections go on (sshd_config(5)), and a login on one of them ends the penalty for the whole source."""
     server = make_server({"limits": STRICT})
 
     async def scenario() -> None:
@@ -205,7 +205,7 @@ def test_a_login_over_an_open_connection_ends_a_penalty(
 def test_a_place_from_which_people_log_in_is_slowed_down_and_not_refused(
     make_server: MakeServer, user_key: KeyPair, wrong_key: asyncssh.SSHKey
 ) -> None:
-    """Behind a NAT nobody is kept out by a neighbour who fails, not even after a restart; the neighbour is slowed."""
+    """Behind a NAT, a neighbour's failures lock nobody out, also after a restart; they only slow the source down."""
     server = make_server({"limits": STRICT})
     client = Client(server, user_key.private)
     assert client.run("true", "-b", NAT).status == 0
@@ -220,7 +220,7 @@ def test_a_place_from_which_people_log_in_is_slowed_down_and_not_refused(
 def test_the_proxy_is_not_penalised_for_its_clients(
     make_server: MakeServer, user_key: KeyPair, wrong_key: asyncssh.SSHKey
 ) -> None:
-    """A client that fails through a proxy is refused there, and others that it brings are not."""
+    """A client that fails through a proxy is refused; other clients behind the same proxy are not."""
     server = make_server({"limits": STRICT, "listen": BEHIND_PROXY})
     edge = ("198.51.100.1", 22)
     bad, good = ((address, 5) for address in ("192.0.2.66", "203.0.113.9"))
@@ -240,7 +240,7 @@ def test_the_proxy_is_not_penalised_for_its_clients(
 
 
 def test_silence_earns_no_penalty(make_server: MakeServer, user_key: KeyPair) -> None:
-    """Health checks and port scans, and what only waits for the end of the grace, cost their source nothing."""
+    """Health checks, port scans and silent connections until the end of the grace get no penalty."""
     server = make_server({"limits": STRICT | {"login_grace": "1s"}})
     for _ in range(50):
         PlainPeer(server.port, "127.0.0.9").socket.close()
@@ -255,7 +255,7 @@ def test_silence_earns_no_penalty(make_server: MakeServer, user_key: KeyPair) ->
 
 
 def test_dawdling_earns_one(make_server: MakeServer) -> None:
-    """Connections that begin a login and sit out the grace are ten seconds each, so that two are enough."""
+    """Connections that begin a login and wait until the grace ends cost ten seconds each, so that two are enough."""
     server = make_server({"limits": STRICT | {"login_grace": "1s"}})
     with PlainPeer(server.port, "127.0.0.9") as one, PlainPeer(server.port, "127.0.0.9") as other:
         for peer in (one, other):
@@ -270,7 +270,7 @@ def test_dawdling_earns_one(make_server: MakeServer) -> None:
 
 @pytest.mark.slow
 def test_refusals_of_one_source_are_counted_together(make_server: MakeServer, wrong_key: asyncssh.SSHKey) -> None:
-    """Two thousand connections that are refused make a handful of lines, and their counts add up to all of them."""
+    """Two thousand refused connections make a handful of log lines, whose counts add up to all of them."""
     server = make_server({"limits": STRICT | {"unauthenticated_per_source": MANY}})
     assert offend(server, "127.0.0.9", wrong_key, MANY), "which costs 75 s"
     mark, size = server.mark(), (server.audit_dir / "events.jsonl").stat().st_size
@@ -287,7 +287,7 @@ def test_refusals_of_one_source_are_counted_together(make_server: MakeServer, wr
 
 @pytest.mark.soak
 def test_the_rest_is_told_without_a_stop(make_server: MakeServer, wrong_key: asyncssh.SSHKey) -> None:
-    """A person who watches the log learns within ten seconds of what has been counted."""
+    """A person who watches the log sees the counted refusals within ten seconds."""
     server = make_server({"limits": STRICT | {"unauthenticated_per_source": MANY}})
     assert offend(server, "127.0.0.9", wrong_key, MANY)
     for _ in range(20):
@@ -300,7 +300,7 @@ def test_the_rest_is_told_without_a_stop(make_server: MakeServer, wrong_key: asy
 
 @pytest.mark.slow
 def test_a_flood_of_silent_connections_does_not_fill_the_log(make_server: MakeServer) -> None:
-    """What connects and goes, as fast as it can, is not served when it has gone, but counted; nobody else notices."""
+    """Connections that close at once are counted, but not served or logged one by one; others are not affected."""
     server = make_server({"limits": STRICT})
     for _ in range(1000):
         PlainPeer(server.port, "127.0.0.9").socket.close()
@@ -315,7 +315,7 @@ def test_a_flood_of_silent_connections_does_not_fill_the_log(make_server: MakeSe
 
 
 def test_silent_connections_by_the_hundred_slow_their_source_down(make_server: MakeServer) -> None:
-    """Those that wait for the greeting and go write two lines each, so there are only a few a second of them."""
+    """Connections that wait for the greeting and leave write two lines each, so only a few a second are served."""
     server = make_server({"limits": STRICT | {"unauthenticated": 200, "unauthenticated_per_source": 200}})
     assert served_in_order(server, "127.0.0.9", ELSEWHERE) == ["127.0.0.9", ELSEWHERE]
     mark = server.mark()
@@ -334,7 +334,7 @@ DESCRIPTORS = 100
 
 @pytest.fixture
 def poor_server(make_server: MakeServer) -> Server:
-    """A server with few descriptors, and a configuration that would let strangers have them all."""
+    """A server with few descriptors, and a configuration that would let strangers use all of them."""
     server = make_server({"limits": {"unauthenticated": 1000}}, start=False)
     server.wrapper = ["prlimit", f"--nofile={DESCRIPTORS}"]
     server.start()
@@ -342,7 +342,7 @@ def poor_server(make_server: MakeServer) -> Server:
 
 
 def test_strangers_do_not_use_up_the_descriptors(poor_server: Server, user_key: KeyPair) -> None:
-    """Whatever is configured: sessions can be opened, people log in, and so many strangers are served and no more."""
+    """Whatever is configured, strangers are limited: sessions can be opened, and people can log in."""
 
     async def scenario(client: RawClient) -> None:
         with ExitStack() as stack:
@@ -359,7 +359,7 @@ def test_strangers_do_not_use_up_the_descriptors(poor_server: Server, user_key: 
 
 
 def test_an_accounts_sessions_use_up_its_own_descriptors_alone(poor_server: Server, user_key: KeyPair) -> None:
-    """When there are none for one more, that one is refused and nothing else ends; newcomers are served as before."""
+    """If an account has no descriptors left, its next session is refused; nothing else ends, and others can log in."""
 
     async def scenario(client: RawClient) -> None:
         first = await client.started(b"exec sleep 600")

@@ -1,8 +1,8 @@
 # ruff: noqa: SLF001 - private parts are what these tests are about
-"""What we override and use of asyncssh's private parts is still there, and still means the same.
+"""The private parts of asyncssh that we override and use still exist, and still have the same meaning.
 
-asyncssh is pinned to a minor version for the sake of ssh/, preauth/ and postauth/. When the pin is moved, a method that
-was renamed, split or given another argument is noticed here, and not by somebody who gets in.
+asyncssh is pinned to a minor version because of ssh/, preauth/ and postauth/. When the pin is moved, these tests notice
+a method that was renamed, split or given another argument, before that lets somebody in.
 """
 
 import ast
@@ -122,7 +122,7 @@ SIGNATURES = {
         "use_executor, use_webauthn"
     ),
 }
-"""Method -> names of its parameters."""
+"""The names of each method's parameters."""
 
 CLASSES = {
     kind.__name__: kind
@@ -142,14 +142,14 @@ CLASSES = {
 
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_the_methods_have_the_signatures_that_we_override(name: str) -> None:
-    """A parameter more or less would be passed to the wrong place, or not at all."""
+    """With a parameter more or less, arguments would be passed to the wrong place, or not at all."""
     kind, _, method = name.partition(".")
     assert method in vars(CLASSES[kind]), f"asyncssh's {kind} has no {method} of its own any more"
     assert ", ".join(inspect.signature(vars(CLASSES[kind])[method]).parameters) == SIGNATURES[name]
 
 
 def _overrides(ours: type, theirs: type) -> set[str]:
-    """The names of functions of `ours` that stand in for one of `theirs`."""
+    """The names of functions of `ours` that override one of `theirs`."""
     return {name for name, value in vars(ours).items() if isinstance(value, FunctionType) and hasattr(theirs, name)}
 
 
@@ -195,12 +195,12 @@ def test_what_we_override_takes_what_asyncssh_passes(ours: type, theirs: type) -
     ],
 )
 def test_asyncssh_still_finds_handlers_by_their_names(method: FunctionType, expression: str) -> None:
-    """Handlers for requests are called by a name that asyncssh puts together; else ours would never be called."""
+    """asyncssh calls request handlers by a name that it composes; under other names ours would never be called."""
     assert expression in inspect.getsource(method)
 
 
 def test_the_packet_tables_are_whole() -> None:
-    """Our tables are copies with some entries replaced: everything that asyncssh handles is still handled."""
+    """Our tables are copies with some entries replaced: every message that asyncssh handles is still handled."""
     for ours, theirs in (
         (authentication.Authentication, SSHServerConnection),
         (connection.Connection, SSHServerConnection),
@@ -243,7 +243,7 @@ def test_the_packet_tables_are_whole() -> None:
     ],
 )
 def test_every_private_attribute_that_we_use_is_set_by_asyncssh(module: ModuleType, kinds: tuple[type, ...]) -> None:
-    """A private name that is neither ours nor asyncssh's is a stale one: set, and read by nobody."""
+    """A private name that neither we nor asyncssh define is stale: it is set, but never read."""
     tree = ast.parse(Path(str(module.__file__)).read_text())
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")}
     set_here = {
@@ -254,12 +254,12 @@ def test_every_private_attribute_that_we_use_is_set_by_asyncssh(module: ModuleTy
     defined_here = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     theirs = _names_of(kinds)
     stale = {name for name in used - defined_here - theirs if not name.startswith("__")}
-    # What is set in our own __init__ and unknown to asyncssh is ours.
+    # A name that our own __init__ sets, and that asyncssh does not know, is ours.
     assert stale <= set_here, f"asyncssh does not have {sorted(stale - set_here)}"
 
 
 def _names_of(kinds: tuple[type, ...]) -> set[str]:
-    """Every method and attribute that the sources of `kinds` and their bases set, asyncssh's and ours over them."""
+    """Every method and attribute that the sources of `kinds` and their bases set, in asyncssh and in our subclasses."""
     names: set[str] = set()
     for kind in {
         base for top in kinds for base in top.__mro__ if base.__module__.startswith(("asyncssh", "pyssh_gateway.ssh"))
@@ -299,7 +299,7 @@ def test_the_state_that_we_share_with_asyncssh_is_there() -> None:
         loop = asyncio.get_running_loop()
         key = asyncssh.generate_private_key("ssh-ed25519")
         connection = SSHServerConnection(loop, SSHServerConnectionOptions(server_host_keys=[key], gss_host=None))
-        connection._transport = asyncio.Transport()  # a channel is numbered by a connection that is open
+        connection._transport = asyncio.Transport()  # only an open connection numbers its channels
         timer = connection._login_timer
         assert timer is not None
         timer.cancel()
@@ -311,7 +311,7 @@ def test_the_state_that_we_share_with_asyncssh_is_there() -> None:
 
 
 def test_a_gcm_object_has_the_key_and_the_nonce_that_we_take_over() -> None:
-    """GcmCipher goes on where asyncssh's object would; `_iv` is the nonce of its next packet."""
+    """GcmCipher continues from asyncssh's object; `_iv` is the nonce of its next packet."""
     theirs = get_encryption(b"aes128-gcm@openssh.com", bytes(16), bytes(12))
     assert isinstance(theirs, GCMEncryption)
     inner = theirs._cipher
@@ -321,7 +321,7 @@ def test_a_gcm_object_has_the_key_and_the_nonce_that_we_take_over() -> None:
 
 
 def test_asyncssh_signs_in_the_reply_and_nowhere_else() -> None:
-    """`KeyExchange._serve_key_exchange` does these steps, but has the signature made by another."""
+    """`KeyExchange._serve_key_exchange` repeats these steps, but has the signature made by another process."""
     steps = [line.strip() for line in inspect.getsource(_KexDHBase._perform_reply).splitlines()[3:] if line.strip()]
     assert steps == [
         "k = self._compute_server_shared()",
@@ -337,7 +337,7 @@ def test_asyncssh_signs_in_the_reply_and_nowhere_else() -> None:
 
 
 def test_all_key_exchanges_that_are_offered_reply_in_one_way() -> None:
-    """None of them has a `_perform_reply` or a handler of its own."""
+    """No key exchange that we offer has its own `_perform_reply` or its own handler."""
     for name in KEX_ALGORITHMS:
         kind, _, _ = asyncssh.kex._kex_handlers[name.encode()]
         assert issubclass(kind, _KexECDH)
@@ -346,7 +346,7 @@ def test_all_key_exchanges_that_are_offered_reply_in_one_way() -> None:
 
 
 def test_a_host_key_of_ours_can_not_sign() -> None:
-    """Protects the private keys: what asyncssh is given has none, and choosing it writes nothing into it."""
+    """Protects the private keys: the object that asyncssh gets has none, and choosing it does not modify it."""
     key = PublicHostKey(b"rsa-sha2-256", b"blob")
     assert (key.algorithm, key.public_data, list(key.host_key_algorithms)) == (
         b"rsa-sha2-256",
@@ -359,7 +359,7 @@ def test_a_host_key_of_ours_can_not_sign() -> None:
 
 
 def test_asyncssh_lets_nobody_in_by_itself() -> None:
-    """Who gets in is decided in one place: all of asyncssh's ways to a success begin in the handler that is ours."""
+    """Logins are decided in one place: all of asyncssh's paths to a success begin in the handler that we override."""
     source = inspect.getsource(asyncssh.connection)
     assert source.count("send_userauth_success()") == 1
     assert "await self.send_userauth_success()" in inspect.getsource(SSHConnection._finish_userauth)
@@ -372,7 +372,7 @@ def test_asyncssh_lets_nobody_in_by_itself() -> None:
 
 
 def test_a_success_is_said_before_all_that_follows_it() -> None:
-    """A connection that was taken up has asyncssh say SUCCESS, its owner told of it, and the host keys announced."""
+    """For a connection that was taken over, asyncssh sends SUCCESS, calls its owner, and announces the host keys."""
     source = inspect.getsource(SSHConnection.send_userauth_success)
     steps = (
         "self.send_packet(MSG_USERAUTH_SUCCESS)",
@@ -386,14 +386,14 @@ def test_a_success_is_said_before_all_that_follows_it() -> None:
 
 
 def test_the_identification_line_is_the_last_step_of_a_new_connection() -> None:
-    """In its place a connection that was taken up says SUCCESS, when its owner knows of it."""
+    """A connection that was taken over sends SUCCESS in that place, when its owner knows of it."""
     source = inspect.getsource(SSHConnection.connection_made)
     assert source.count("_send_version()") == 1
     assert source.index("self._owner.connection_made(self)") < source.index("self._send_version()")
 
 
 def test_what_a_message_number_means_is_decided_as_by_asyncssh() -> None:
-    """`ssh/dispatch.py` stands in the place of `_recv_packet`: a rule that is added there has to be looked at here."""
+    """`ssh/dispatch.py` replaces `_recv_packet`: a rule that asyncssh adds there has to be reviewed for ours."""
     source = inspect.getsource(SSHConnection._recv_packet)
     assert source.count("elif ") == 6
     assert source.count("exc_reason = ") == 9

@@ -1,4 +1,4 @@
-"""How far ahead a client may send: windows over a distance, and what all of an account's channels may make us hold."""
+"""How far ahead a client may send: windows over a long distance, and the limit for all channels of an account."""
 
 import asyncio
 import socket
@@ -33,22 +33,22 @@ PACKET = 32 * 1024
 FIRST_BYTES = 2 * 1024 * 1024
 FLOOR_BYTES = PACKET
 ACCOUNT_BYTES = 64 * 1024 * 1024
-"""What core.windows promises: a channel's first window, its window by right, and what an account may have in all."""
+"""The promises of core.windows: a channel's first window, its guaranteed window, and an account's total."""
 
 FORWARDS = 150
-"""What once made the gateway hold 310 MB."""
+"""So many forwards once made the gateway hold 310 MB."""
 
 FLOORS = FORWARDS * FLOOR_BYTES
 OTHER_GROWTH = 32 * 1024 * 1024
-"""What reading, sealing and the objects of so many forwards take beside what is held."""
+"""The memory for reading, encryption and the objects of so many forwards, in addition to the data that is held."""
 
 ROUND_TRIP = 0.05
-"""Far enough that a window of 2 MiB is what limits."""
+"""Seconds; so long that a window of 2 MiB is the limit."""
 
 
 @pytest.fixture
 def stuck(scratch: Path) -> Iterator[str]:
-    """A socket whose connections nobody ever reads from."""
+    """A socket whose connections are never read."""
     path = scratch / "stuck"
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
@@ -66,7 +66,7 @@ async def forward(client: RawClient, path: str) -> tuple[int, int]:
 
 
 async def fill(client: RawClient, path: str, count: int) -> int:
-    """Open `count` channels to `path`, and then send all that their windows let through; returns how much that was."""
+    """Open `count` channels to `path`, then send everything that their windows allow; returns the number of bytes."""
     opened = [await forward(client, path) for _ in range(count)]
     for channel, window in opened:
         send(client, channel, window)
@@ -90,14 +90,14 @@ async def adjustment(client: RawClient) -> int:
 
 
 def test_an_account_holds_no_more_than_it_may(server: Server, user_key: KeyPair, stuck: str) -> None:
-    """Protects everybody's memory: many forwards of two connections, all full, and a third one's keys still arrive."""
+    """Protects everybody's memory: many forwards of two connections are full, and a third one's keys still arrive."""
 
     async def scenario(client: RawClient) -> None:
         before = processes.resident_bytes(server.postauth_pid)
         async with connected(server, user_key.private, source="127.0.0.8") as other:
             offered = await fill(client, stuck, FORWARDS // 2) + await fill(other, stuck, FORWARDS // 2)
             assert offered <= ACCOUNT_BYTES + FLOORS
-            await echo_is_prompt(server, user_key)  # by then all of it has come, and another channel's keys get through
+            await echo_is_prompt(server, user_key)  # then all data has come, and another channel's keys get through
             assert await client.is_alive()
             grown = processes.resident_bytes(server.postauth_pid) - before
             assert grown < ACCOUNT_BYTES + FLOORS + OTHER_GROWTH, f"{grown >> 20} MiB"
@@ -106,11 +106,11 @@ def test_an_account_holds_no_more_than_it_may(server: Server, user_key: KeyPair,
 
 
 def test_uploads_go_on_beside_forwards_that_are_stuck(server: Server, user_key: KeyPair, stuck: str) -> None:
-    """Protects from a standstill: each channel has a window by right, whatever the account's others hold."""
+    """Protects against a standstill: each channel has a guaranteed window, whatever the account's others hold."""
     size = 20 * FLOOR_BYTES
 
     async def scenario(client: RawClient) -> None:
-        for _ in range(3):  # what was offered when little was left is offered again when all has been used
+        for _ in range(3):  # a window that was small when little was left is offered again when all has been used
             await fill(client, stuck, FORWARDS)
         channel = await client.open_session()
         client.request(channel, b"exec", text(b"wc -c"), reply=False)
@@ -127,7 +127,7 @@ def test_uploads_go_on_beside_forwards_that_are_stuck(server: Server, user_key: 
 
 
 def test_input_that_outlives_its_channel_still_counts(server: Server, user_key: KeyPair, stuck: str) -> None:
-    """Protects the bound from a client that fills channels and closes them: what waits for a reader is still held."""
+    """Protects the limit from a client that fills and closes channels: data that waits for a reader still counts."""
 
     async def scenario(client: RawClient) -> None:
         while True:
@@ -138,13 +138,13 @@ def test_input_that_outlives_its_channel_still_counts(server: Server, user_key: 
             client.say(CHANNEL_CLOSE, u32(channel))
             await client.hear(CHANNEL_CLOSE)
             channel, second = await forward(client, stuck)
-            if time.monotonic() - began < 4:  # a reader has 5 s; a machine that stood still shows nothing
+            if time.monotonic() - began < 4:  # a reader has 5 s; on a machine that stood still the check proves nothing
                 break
             client.say(CHANNEL_CLOSE, u32(channel))
             await asyncio.sleep(6)
         assert second < FIRST_BYTES
         client.say(CHANNEL_CLOSE, u32(channel))
-        # When its time is over, it is held no more.
+        # After the reader's time the data is no longer held.
         deadline = time.monotonic() + PATIENCE
         while second != FIRST_BYTES:
             assert time.monotonic() < deadline
@@ -157,7 +157,7 @@ def test_input_that_outlives_its_channel_still_counts(server: Server, user_key: 
 
 
 def test_input_for_no_process_does_not_count(server: Server, user_key: KeyPair, stuck: str) -> None:
-    """Protects an account's windows: data on a session that asked for no process is held by nobody after its end."""
+    """Protects an account's windows: data on a session without a process is not held after the session's end."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.open_session()
@@ -170,11 +170,11 @@ def test_input_for_no_process_does_not_count(server: Server, user_key: KeyPair, 
 
 
 def test_over_a_distance_the_window_grows_until_the_line_is_full(server: Server, user_key: KeyPair) -> None:
-    """Protects distant uploads: given back after a few packets, and doubled while a round trip uses all of it."""
+    """Protects distant uploads: the window is refilled after a few packets, and doubled if a round trip uses it up."""
 
     async def scenario(client: RawClient) -> None:
         channel = await client.open_session()
-        await asyncio.sleep(ROUND_TRIP)  # the distance: whatever the client hears, it answers so much later
+        await asyncio.sleep(ROUND_TRIP)  # simulates the distance: the client answers everything this much later
         client.request(channel, b"exec", text(b"exec cat >/dev/null"), reply=False)
         known, largest, first = FIRST_BYTES, 0, 0
         deadline = time.monotonic() + PATIENCE
@@ -196,7 +196,7 @@ def test_over_a_distance_the_window_grows_until_the_line_is_full(server: Server,
 @pytest.mark.alone
 @pytest.mark.slow
 def test_memory_is_given_back(make_server: MakeServer, user_key: KeyPair, stuck: str) -> None:
-    """Protects small machines: what an account's channels held is the machine's again when nobody is on."""
+    """Protects small machines: the memory for an account's channels is returned when nobody is on."""
     server = make_server()
     client = Client(server, user_key.private)
     for _ in range(3):

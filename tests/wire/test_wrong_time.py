@@ -1,4 +1,4 @@
-"""Every message at every moment, sent to a real sshd and to us: what it tolerates, we tolerate."""
+"""Every message at every moment, sent to a real sshd and to us: we tolerate everything that sshd tolerates."""
 
 import os
 from collections.abc import Iterator
@@ -29,12 +29,12 @@ LOGGED_IN = frozenset(SITUATIONS) - {name for name in SITUATIONS if name.startsw
 
 
 def on_purpose(situation: str, number: int) -> str | None:
-    """What we do where we differ from the sshd of some version, and why."""
+    """Our outcome where it differs from some version of sshd, with the reason beside it."""
     if situation in WITHOUT_KEYS:
         if number in {PING, PONG} and not situation.endswith("strict"):
-            return IGNORED  # as OpenSSH does since 9.5; before, it knew neither
+            return IGNORED  # as OpenSSH since 9.5, which first knew both messages
         return None
-    if number == PING:  # the same; before authentication, and while keys are exchanged, it is passed over
+    if number == PING:  # the same; before authentication, and while keys are exchanged, it is ignored
         return "answered with 193" if situation in LOGGED_IN - {"rekeying"} else IGNORED
     if number == PONG:
         return IGNORED
@@ -43,17 +43,17 @@ def on_purpose(situation: str, number: int) -> str | None:
     if number == 50 and situation in LOGGED_IN:
         return IGNORED  # RFC 4252 section 5.1: silently ignored. sshd says UNIMPLEMENTED
     if number == 7 and situation.startswith("before the service"):
-        return IGNORED  # RFC 8308 section 2.3: it may be sent now. sshd knows it of clients since 9.6
+        return IGNORED  # RFC 8308 section 2.3: it may be sent now. sshd accepts it from clients since 9.6
     if number in {61, 63} and situation == "during authentication":
-        return REFUSED  # sshd has NULL in its table there, which is meant for methods that we have not got
+        return REFUSED  # sshd's table has NULL there, meant for authentication methods that we do not have
     if situation == "rekeying":
         return BEFORE_NEWKEYS.get(number)
     return None
 
 
 BEFORE_NEWKEYS = dict.fromkeys((80, 81, 82, 90, 93, 99, 100), IGNORED)
-"""Between its KEXINIT and its NEWKEYS a client may send none of these (RFC 4253 section 7.1). They are served, and
-answered after the exchange, as by OpenSSH up to 10.3; 10.4 disconnects."""
+"""Between its KEXINIT and its NEWKEYS a client may send none of these (RFC 4253 section 7.1). We serve them, and
+answer after the exchange, as OpenSSH does up to 10.3; 10.4 disconnects."""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def real(tmp_path_factory: pytest.TempPathFactory, user_key: KeyPair) -> Iterato
 @pytest.mark.soak
 @pytest.mark.parametrize("name", SITUATIONS)
 def test_messages_at_a_wrong_time(name: str, server: Server, real: Sshd, user_key: KeyPair) -> None:
-    """A client that sshd puts up with is put up with here: each message leads to the same as there, or says why not."""
+    """We tolerate all clients that sshd tolerates: a message has the same outcome, or one that `on_purpose` lists."""
     key = asyncssh.read_private_key(user_key.private)
     mark = server.mark()
     theirs = outcomes(Place(real.port, real.login, key), SITUATIONS[name])
@@ -80,7 +80,7 @@ def test_messages_at_a_wrong_time(name: str, server: Server, real: Sshd, user_ke
 
 
 def test_an_answer_to_nothing_is_passed_over(server: Server, user_key: KeyPair) -> None:
-    """phpseclib answers `hostkeys-00@openssh.com`, which wants no answer, with a failure: it stays connected."""
+    """phpseclib answers `hostkeys-00@openssh.com`, which wants no reply, with a failure; its connection goes on."""
     place = Place(server.port, server.login, asyncssh.read_private_key(user_key.private))
     with arrived(place, SITUATIONS["authenticated"]) as moment:
         moment.client.hear_until(GLOBAL_REQUEST)
@@ -89,7 +89,7 @@ def test_an_answer_to_nothing_is_passed_over(server: Server, user_key: KeyPair) 
 
 
 def test_ping_is_offered_and_answered(server: Server, user_key: KeyPair) -> None:
-    """OpenSSH's client hides the times of keystrokes from the network only if we take part (PROTOCOL section 1.9)."""
+    """OpenSSH's client hides the timing of keystrokes only if the server supports ping (PROTOCOL section 1.9)."""
     place = Place(server.port, server.login, asyncssh.read_private_key(user_key.private))
     with arrived(place, SITUATIONS["authenticated"]) as moment:
         (told,) = (message.payload for message in moment.client.heard if message.number == 7)

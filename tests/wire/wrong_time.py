@@ -1,7 +1,7 @@
-"""Every message at every moment: what a server makes of it, whichever server it is.
+"""Every message at every moment, and its outcome at any server.
 
-A `Situation` is a moment in the life of a connection. `outcome` sends one message in it, and then a `probe` that every
-server answers with its number: what comes before that answer is what the message led to.
+A `Situation` is a moment in the life of a connection. `react` sends one message in it, and then a `probe` that every
+server answers with the probe's number: everything before that answer is the message's outcome.
 """
 
 import contextlib
@@ -41,14 +41,14 @@ from tests.wire.raw import (
 )
 
 UNKNOWN, UNKNOWN_BEFORE_KEYS = 150, 19
-"""Messages that nobody knows (RFC 4250 section 4.1.1), for probes. Before there are keys, sshd answers only below 50;
+"""Messages without a meaning (RFC 4250 section 4.1.1), for probes. Before there are keys, sshd answers only below 50;
 before 9.5 it disconnects from 192 on."""
 
 NUMBERS = (*range(102), *range(126, 130), 150, *range(189, 196), 200, 254, 255)
-"""Every message that means anything to anybody, and of the others those at the ends of a range, and one within."""
+"""Every message with a meaning, and of the others those at the ends of a range, and one inside."""
 
 OF_CHANNELS = tuple(range(80, 102))
-"""Those for which it matters what a channel's state is."""
+"""Messages for which the channel's state matters."""
 
 BY_THEMSELVES = frozenset(
     {
@@ -63,7 +63,7 @@ BY_THEMSELVES = frozenset(
         CHANNEL_REQUEST,
     }
 )
-"""What servers say when something happens, at any time; no answers to anything."""
+"""Messages that servers may send at any time; they answer nothing."""
 
 DISCONNECTED = "disconnected"
 IGNORED = "ignored"
@@ -71,7 +71,7 @@ UNKNOWN_CHANNEL = 77
 
 
 class Place(NamedTuple):
-    """A server, and who may log in to it."""
+    """A server, and the account and key that can log in to it."""
 
     port: int
     login: str
@@ -79,7 +79,7 @@ class Place(NamedTuple):
 
 
 class Moment:
-    """A client that has got as far as the situation wants it, and the channel that its messages name."""
+    """A client that has reached the situation, and the channel that its messages name."""
 
     def __init__(self, client: BareClient, place: Place) -> None:
         self.client = client
@@ -202,7 +202,7 @@ SITUATIONS = {
 
 
 def payload(number: int, moment: Moment) -> bytes:
-    """Well-formed fields for a message, so that nothing is wrong with it but its time."""
+    """Well-formed fields for a message, so that only its time is wrong."""
     channel = u32(moment.channel)
     known = {
         1: u32(11) + text(b"bye") + text(b""),
@@ -244,7 +244,7 @@ def payload(number: int, moment: Moment) -> bytes:
 
 @contextmanager
 def arrived(place: Place, situation: Situation) -> Iterator[Moment]:
-    """A client in the situation; the process that it has started ends with it."""
+    """A client in the situation; a process that it has started ends with it."""
     with BareClient(place.port, strict=situation.strict) as client:
         moment = Moment(client, place)
         try:
@@ -257,7 +257,7 @@ def arrived(place: Place, situation: Situation) -> Iterator[Moment]:
 
 
 def react(moment: Moment, situation: Situation, number: int, fields: bytes) -> str:
-    """Send one message and say what it led to: `IGNORED`, `DISCONNECTED`, or the numbers of the answers."""
+    """Send one message and return its outcome: `IGNORED`, `DISCONNECTED`, or the numbers of the answers."""
     moment.client.say(number, fields)
     probe = moment.client.say(situation.probe)
     heard: list[int] = []
@@ -269,7 +269,7 @@ def react(moment: Moment, situation: Situation, number: int, fields: bytes) -> s
             break
         if message.number not in BY_THEMSELVES:
             heard.append(message.number)
-        if message.number == NEWKEYS:  # for keys that nobody has asked for here: the rest can't be read
+        if message.number == NEWKEYS:  # the test does not compute these keys, so it can't read the rest
             break
     return "answered with " + ", ".join(map(str, heard)) if heard else IGNORED
 
@@ -279,7 +279,7 @@ def _answers(message: Message, probe: int) -> bool:
 
 
 def outcomes(place: Place, situation: Situation) -> dict[int, str]:
-    """What each message leads to. A connection goes on to the next one only if nothing has come of the last."""
+    """The outcome of each message. A connection goes on to the next one only after UNIMPLEMENTED alone."""
     found: dict[int, str] = {}
     numbers = iter(situation.numbers)
     number = next(numbers, None)
