@@ -40,7 +40,7 @@ FIGURES: dict[str, Callable[[Rig], list[Figure]]] = {
     "floods": floods,
 }
 MORE: dict[str, Callable[[Rig], list[Figure]]] = {"every-flood": every_flood}
-"""What takes too long to be measured unless asked for."""
+"""Figures that take too long to be measured by default: only on request."""
 
 PROMISED = ("accept", "first")
 
@@ -50,7 +50,7 @@ INTERRUPTED = 130
 
 
 class Run(NamedTuple):
-    """What a run has found so far, reported even if it ends early. `notes` are warnings about the figures."""
+    """The results of a run so far, reported even if it ends early. `notes` are warnings about the figures."""
 
     facts: dict[str, str]
     notes: list[str]
@@ -99,7 +99,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 
 def _prepare(run: Run) -> None:
-    """Find out what there is to know before measuring, and what speaks against the figures."""
+    """Collect the facts about the machine before measuring, and the reasons to doubt the figures."""
     run.facts.update(machine.facts())
     run.notes.extend(machine.caveats())
     if not machine.compile_bytecode():
@@ -107,7 +107,7 @@ def _prepare(run: Run) -> None:
 
 
 def _measure(run: Run, names: Sequence[str], effort: Effort) -> None:
-    """Measure `names`, in their own order; look before each of them how busy the machine is without us."""
+    """Measure `names` in the given order; before each of them, see how busy the machine is with other work."""
     busy = 0.0
     with assembled(effort, run.notes) as rig:
         for name, measure in (FIGURES | MORE).items():

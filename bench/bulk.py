@@ -11,15 +11,16 @@ from bench.servers import Server
 SIZE = 512 * 1024 * 1024
 
 TERMINAL_SIZE = 64 * 1024 * 1024
-"""What is written to a terminal: a thousand times a long build's output. A pty gives at most 4 KiB a read."""
+"""The data that is written to a terminal: a thousand times a long build's output. A pty gives at most 4 KiB a read."""
 
 CIPHERS = (("client's own cipher", ()), ("aes128-gcm", ("-c", "aes128-gcm@openssh.com")))
 
-# `times` reports the CPU time of the command itself, which runs in the server's control group but isn't the server's.
+# `times` reports the CPU time of the command, which runs in the server's control group but is not part of the server.
 DOWNLOAD = f"exec sh -c 'head -c {SIZE} /dev/zero && times >&2'"
 UPLOAD = "exec sh -c 'cat >/dev/null && times >&2'"
 
-# A terminal carries both outputs, so what `head` has used is not told apart here; it is the same with both servers.
+# A terminal carries standard output and standard error together, so the CPU time of `head` can't be separated here;
+# it is the same with both servers.
 FLOOD = f"stty raw; exec head -c {TERMINAL_SIZE} /dev/zero"
 
 Transfer = Callable[[Server, tuple[str, ...]], tuple[float, bytes]]

@@ -1,4 +1,4 @@
-"""The one client that both servers are measured with: the installed OpenSSH `ssh`, with nothing of this machine's."""
+"""The client that both servers are measured with: the installed `ssh` of OpenSSH, without this machine's settings."""
 
 import os
 import select
@@ -13,10 +13,10 @@ from bench.interrupts import held_back
 from bench.processes import Deadline
 
 CLIENT_SECONDS = 60.0
-"""When a client that should have ended has hung: ten times what the slowest transfer takes on a small machine."""
+"""A client that runs for longer than this hangs: ten times what the slowest transfer takes on a small machine."""
 
 END_SECONDS = 5.0
-"""How long a client may take to leave when it is told to."""
+"""How long a client may take to end after it was told to."""
 
 _PASSED_ON = ("PATH", "HOME", "TMPDIR")
 
@@ -30,15 +30,15 @@ class Reachable(Protocol):
 
     @property
     def name(self) -> str:
-        """By which its host key is known."""
+        """The name under which known_hosts has its host key."""
 
     @property
     def port(self) -> int:
-        """Where it is reached, on 127.0.0.1."""
+        """Its port on 127.0.0.1."""
 
     @property
     def last_words(self) -> Callable[[], str]:
-        """The end of what it wrote."""
+        """A function that gives the end of its output."""
 
 
 class Client:
@@ -67,7 +67,7 @@ class Client:
         ]
 
     def argv(self, server: Reachable, command: str | None, *options: str) -> list[str]:
-        """The command line; `command` None is none at all."""
+        """The command line of `ssh`; with `command` None it asks for no command."""
         where = _options(HostKeyAlias=server.name, Port=server.port)
         host = f"{self.user}@127.0.0.1"
         return ["ssh", *options, *self._options, *where, host, *([] if command is None else [command])]
@@ -75,7 +75,7 @@ class Client:
     def run(
         self, server: Reachable, command: str | None, *options: str, stdin: IO[bytes] | None = None
     ) -> tuple[float, bytes]:
-        """Run `ssh` to its end; how long it took, and its standard error. Its output goes to /dev/null."""
+        """Run `ssh` to its end; returns its seconds and its standard error. Its output goes to /dev/null."""
         begun = time.perf_counter()
         ended = subprocess.run(
             self.argv(server, command, *options),
@@ -99,7 +99,7 @@ class Client:
             )
 
     def sftp(self, server: Reachable, commands: list[str]) -> float:
-        """Run `sftp` with these commands to its end; how long it took."""
+        """Run `sftp` with these commands to its end; returns the seconds that it took."""
         where = _options(HostKeyAlias=server.name, Port=server.port)
         begun = time.perf_counter()
         ended = subprocess.run(
@@ -137,7 +137,7 @@ class Client:
 
 
 def read(process: subprocess.Popen[bytes], seconds: float = CLIENT_SECONDS) -> bytes:
-    """What comes next from a session's standard output. Raises `Deadline` if nothing does, or if it has ended."""
+    """The next data from a session's standard output. Raises `Deadline` if none comes, or if the session has ended."""
     assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], seconds)
     data = os.read(process.stdout.fileno(), 65536) if ready else b""

@@ -1,4 +1,4 @@
-"""What moving data costs: wall time, and the CPU time of the server. Knows nothing of what is moved."""
+"""The cost of moving data: wall time, and the CPU time of the server. Does not know what is moved."""
 
 import os
 import re
@@ -19,7 +19,7 @@ NO_CONTROL_GROUP = (
 
 
 class Moved(NamedTuple):
-    """One transfer: seconds by the clock, and the CPU seconds in it that are the user's command's, not the server's."""
+    """One transfer: its wall time in seconds, and the CPU seconds that the user's command used, not the server."""
 
     wall: float
     command: float = 0.0
@@ -38,7 +38,7 @@ class Metered:
     meters: dict[str, CpuMeter]
 
     def figures(self, name: str, move: Callable[[Server], Moved]) -> list[Figure]:
-        """The wall time and the server's CPU time of `move`, done with both servers in turns."""
+        """The wall time and the server's CPU time of `move`, which is run with both servers in turns."""
 
         def measure(server: Server) -> _Cost:
             meter = self.meters[server.name]
@@ -56,7 +56,7 @@ class Metered:
 
 @contextmanager
 def metered(rig: Rig) -> Iterator[Metered]:
-    """Start both servers, each in a control group of its own where one can be made; a note says where none can."""
+    """Start both servers, each in a control group of its own if one can be made; if not, a note says so."""
     with ExitStack() as stack:
         meters: dict[str, CpuMeter] = {
             server.name: stack.enter_context(cpu_meter(f"pyssh-bench-{os.getpid()}-{server.name}"))
@@ -71,7 +71,7 @@ def metered(rig: Rig) -> Iterator[Metered]:
 
 
 def command_seconds(times: bytes) -> float:
-    """The CPU seconds that the shell's `times` has reported: of the shell and its children, user and system."""
+    """The CPU seconds in the output of the shell's `times`: of the shell and its children, user and system."""
     return sum(60 * int(minutes) + float(seconds) for minutes, seconds in re.findall(rb"(\d+)m([\d.]+)s", times))
 
 

@@ -1,6 +1,6 @@
-"""CPU seconds of a server and of all that it forks.
+"""CPU seconds of a server and of all processes that it forks.
 
-They come from a control group where one can be made, since everything that was ever in it counts.
+They come from a control group where one can be made, because it also counts the processes that have ended.
 """
 
 import os
@@ -14,23 +14,23 @@ from bench.interrupts import held_back
 from bench.processes import tree, wait_for
 
 REMOVE_SECONDS = 5.0
-"""How long the kernel may take to let go of a control group whose last process has ended."""
+"""How long the kernel may take until a control group whose last process has ended can be removed."""
 
 
 class CpuMeter(Protocol):
-    """Adds up the CPU time of a server and all that it forks."""
+    """Adds up the CPU time of a server and of all processes that it forks."""
 
     is_exact: bool
 
     def add(self, root: int) -> None:
-        """Count this process and what is below it, now and from now on."""
+        """Count this process and all of its descendants, present and future."""
 
     def seconds(self) -> float:
         """CPU seconds so far."""
 
 
 class Usage(NamedTuple):
-    """Where a control group has its CPU time: the file, the expression that finds it, its unit in seconds."""
+    """How to read a control group's CPU time: the file, the expression that finds it, its unit in seconds."""
 
     file: str
     pattern: str
@@ -51,7 +51,7 @@ class ControlGroupMeter:
         self._usage = usage
 
     def add(self, root: int) -> None:
-        """Move the processes in; their children are born there."""
+        """Move the processes into the group; their later children start in it."""
         for pid in tree(root):
             (self._group / "cgroup.procs").write_text(str(pid))
 
@@ -62,9 +62,9 @@ class ControlGroupMeter:
 
 
 class ProcMeter:
-    """The sum over the process tree, for where no control group can be made.
+    """The sum over the process tree, for machines where no control group can be made.
 
-    Right for a server that waits for its children. sshd's monitor does not wait for the process that encrypts.
+    Right only for a server that waits for its children. sshd's monitor does not wait for the process that encrypts.
     """
 
     is_exact = False
@@ -77,7 +77,7 @@ class ProcMeter:
         self._root = root
 
     def seconds(self) -> float:
-        """CPU seconds of who is there, and of those that they have waited for."""
+        """CPU seconds of the processes that still run, and of the children that they have waited for."""
         ticks = 0
         for pid in tree(self._root):
             try:
@@ -90,7 +90,7 @@ class ProcMeter:
 
 @contextmanager
 def cpu_meter(name: str) -> Iterator[CpuMeter]:
-    """The best meter that this machine allows. Whatever was added has to have ended when the context does."""
+    """The best meter that this machine allows. All processes that were added have to end before the context does."""
     made = _make_group(name)
     if made is None:
         yield ProcMeter()
@@ -130,6 +130,6 @@ def _make_group(name: str) -> tuple[Path, Usage] | None:
 def _removed(group: Path) -> bool:
     try:
         group.rmdir()
-    except OSError:  # EBUSY: somebody in it is just ending
+    except OSError:  # EBUSY: a process in it is just ending
         return not group.exists()
     return True

@@ -1,4 +1,4 @@
-"""What distance costs: logins and transfers through lines with a round trip of 0, 20 and 100 ms."""
+"""The cost of distance: logins and transfers through lines with a round trip of 0, 20 and 100 ms."""
 
 import socket
 import subprocess
@@ -18,10 +18,10 @@ from bench.rig import Rig
 from bench.servers import CHECKOUT, START_SECONDS, Server, gateway_environ
 
 ROUND_TRIPS_MS = (0, 20, 100)
-"""None, a data centre on the same continent, one on another."""
+"""Round trips: none, to a data centre on the same continent, to one on another continent."""
 
 SIZE = 64 * 1024 * 1024
-"""Enough that a window has grown for most of the time; at 100 ms some seconds."""
+"""So much that the window has its full size for most of the transfer; at 100 ms it takes some seconds."""
 
 CHUNK = bytes(256 * 1024)
 MILLISECONDS = 1000
@@ -31,7 +31,7 @@ UPLOAD = "exec cat >/dev/null"
 
 
 class Far(NamedTuple):
-    """A server at the other end of a line: its `port` is the line's."""
+    """A server behind a line: `port` is the port of the line."""
 
     name: str
     port: int
@@ -65,7 +65,7 @@ def distance(rig: Rig) -> list[Figure]:
 
 
 def _round_trips(far: tuple[float, ...], near: tuple[float, ...], round_trip: float) -> tuple[float, ...]:
-    """How many round trips each login has waited for: what it took beyond the usual one without distance."""
+    """How many round trips each login has waited for: its time beyond the median login without distance."""
     return tuple((sample - median(near)) / round_trip for sample in far)
 
 
@@ -86,7 +86,7 @@ def _upload(rig: Rig, far: dict[str, Far]) -> Callable[[Server], float]:
 
 
 def _forward(rig: Rig, far: dict[str, Far], *, sends: bool) -> Callable[[Server], float]:
-    """Through `-L`, which is open already: from connecting until everything has come, and its receipt is here."""
+    """Through a `-L` that is open already: from connecting until all data has arrived and was acknowledged to us."""
 
     def measure(server: Server) -> float:
         port = free_port()
@@ -106,7 +106,7 @@ def _forward(rig: Rig, far: dict[str, Far], *, sends: bool) -> Callable[[Server]
 
 
 class _Target:
-    """Where a forward leads: one connection, to which 64 MiB are sent, or from which everything is read."""
+    """The target of a forward: sends 64 MiB to its one connection, or reads everything from it."""
 
     def __init__(self, *, sends: bool) -> None:
         self._work = _send if sends else _receive

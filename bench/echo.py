@@ -1,4 +1,4 @@
-"""What typing feels like: the time from a key to its echo, alone and beside bulk downloads from the same server."""
+"""The latency of typing: the time from a key to its echo, alone and beside bulk downloads from the same server."""
 
 import os
 import subprocess
@@ -12,15 +12,15 @@ from bench.rig import Rig
 from bench.servers import Server
 
 PAUSE_SECONDS = 0.005
-"""Between two keys. Nobody types that fast, but everything is asleep again by then."""
+"""The pause between two keys. Nobody types that fast, but all processes are asleep again by then."""
 
 DOWNLOADS = 4
 FLOWING_BYTES = 16 * 1024 * 1024
-"""When a download is under way."""
+"""Bytes after which a download counts as under way."""
 
 MILLISECONDS = 1000
 
-# Raw, and echoed by a process: as a shell with line editing does it.
+# The terminal is raw and a process echoes, as a shell with line editing does.
 ECHO = "stty raw -echo; echo ready; exec cat"
 
 
@@ -65,8 +65,8 @@ def _wait_until_flowing(download: subprocess.Popen[bytes]) -> None:
 
 
 def key_seconds(terminal: subprocess.Popen[bytes]) -> float:
-    """From a key to its echo."""
-    time.sleep(PAUSE_SECONDS)  # as somebody types: keys do not follow one another at once
+    """Seconds from a key to its echo."""
+    time.sleep(PAUSE_SECONDS)  # as with a person who types: keys do not follow one another at once
     assert terminal.stdin is not None
     begun = time.perf_counter()
     os.write(terminal.stdin.fileno(), b"x")

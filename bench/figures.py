@@ -1,4 +1,4 @@
-"""What a run comes to: samples, their medians and spread, the table. Pure; knows nothing of servers."""
+"""The results of a run: samples, their medians and spread, the table. Pure; knows nothing of servers."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ FIRST_COMMAND = "exec -> first command done"
 
 MAX_ACCEPT_MS = 100.0
 MAX_FIRST_COMMAND_RATIO = 1.5
-"""What the project promises of a start, and `--check` holds it to."""
+"""The limits that the project promises for a start; `--check` fails if they are exceeded."""
 
 _HEADINGS = ("figure", "unit", "pyssh-gateway", "sshd", "ratio", "n")
 
@@ -53,7 +53,7 @@ def table(figures: Sequence[Figure]) -> str:
 
 
 def promises_broken(figures: Iterable[Figure]) -> list[str]:
-    """What of the two promises about a start is not kept, or was not measured; one line each."""
+    """The promises about a start, of two, that are broken or were not measured; one line each."""
     named = {figure.name: figure for figure in figures}
     broken = []
     accept = named.get(ACCEPT)
@@ -100,7 +100,7 @@ def _spread(samples: Sequence[float]) -> str:
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    # Names to the left; what is read downwards, to the right.
+    # Names are aligned to the left; numbers, which are compared downwards, to the right.
     cells = [
         cell.ljust(width) if column < 2 else cell.rjust(width)
         for column, (cell, width) in enumerate(zip(row, widths, strict=True))

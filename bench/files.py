@@ -14,7 +14,7 @@ SIZE = 256 * 1024 * 1024
 
 SMALL_FILES = 1000
 SMALL_SIZE = 1024
-"""A checkout's worth of small files: what they cost is requests, not bytes."""
+"""As many small files as a checkout has: their cost is in the requests, not in the bytes."""
 
 
 def large(rig: Rig) -> list[Figure]:
@@ -34,7 +34,7 @@ def small(rig: Rig) -> list[Figure]:
         (here / "tree").mkdir()
         for number in range(SMALL_FILES):
             (here / "tree" / f"{number}").write_bytes(bytes(SMALL_SIZE))
-        # Over the same names each time: made, or made again, it is one request more or less in a thousand.
+        # The same names each time: whether a directory has to be made is one request more or less in a thousand.
         figures = _transfer(cost, f"sftp put {SMALL_FILES} small files", [f"put -r {here}/tree {there}/"])
         figures += _transfer(cost, f"sftp get {SMALL_FILES} small files", [f"get -r {there}/tree {here}/back"])
         return figures
@@ -49,7 +49,7 @@ def _transfer(cost: Metered, name: str, commands: list[str]) -> list[Figure]:
 
 @contextmanager
 def _directories(rig: Rig) -> Iterator[tuple[Path, str]]:
-    """A directory of the client's, and the name of one that the account may write to; both are emptied afterwards."""
+    """A directory for the client, and the name of one that the account may write to; both are emptied afterwards."""
     here = rig.directory / "files"
     here.mkdir()
     name = f"pyssh-bench-files-{rig.directory.name}"

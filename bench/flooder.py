@@ -1,8 +1,8 @@
 """One hostile client, in a process of its own: it floods an SSH server with packets that cost it more than the client.
 
-`python -m bench.flooder KIND PORT USER KEY` says `ready` once it has logged in and has sealed its packets, begins when
-a line comes in and goes on until it is killed, its input ends, or the server ends the connection; then it says `ended`.
-Most of what it sends is sealed before it begins, so that the server is the slower side.
+`python -m bench.flooder KIND PORT USER KEY` prints `ready` once it has logged in and has encrypted its packets. It
+begins when it reads a line, and goes on until it is killed, its input ends, or the server ends the connection; then it
+prints `ended`. Most packets are encrypted before it begins, so that the server is the slower side.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ BATCHES = 100
 
 FORWARDS = 100
 WAITING_BYTES = 64 * 1024
-"""Forwarded connections, and what waits in each, when a client that takes one byte a packet opens all windows."""
+"""Forwarded connections, and the bytes that wait in each, for the client that opens all windows byte by byte."""
 
 SESSIONS = 8
 """Channels open at a time when channels are opened and closed: fewer than sshd's MaxSessions."""
@@ -40,17 +40,17 @@ LEFT_FORWARDS = 1000
 """Forwarded connections that are opened all at once, and left with data waiting in each."""
 
 EXEC_CONNECTIONS, EXEC_SESSIONS = 14, 60
-"""840 commands at a time, on as many connections as it takes where one may have 64 sessions."""
+"""840 commands at a time, on as many connections as that takes with at most 64 sessions on each."""
 
 EXEC = b"sleep 1"
 
 EARLY_PACKETS = 20_000
-"""Packets on one connection before authentication, where a server may have had enough some time."""
+"""Packets on one connection before authentication; the server may end the connection earlier."""
 
 IGNORE, UNIMPLEMENTED, DEBUG, GLOBAL_REQUEST = 2, 3, 4, 80
 OPEN, CONFIRMATION, FAILURE, WINDOW_ADJUST, DATA, EOF, CLOSE, REQUEST = 90, 91, 92, 93, 94, 96, 97, 98
 UNKNOWN = 150
-"""A message number that nobody uses."""
+"""A message number that no protocol uses."""
 
 TAG_BYTES = 16
 
@@ -97,7 +97,7 @@ class Peer:
     """A connection after its login, with nothing of asyncssh between us and the socket."""
 
     def __init__(self, connection: SSHClientConnection) -> None:
-        transport = connection._transport  # noqa: SLF001 - it is taken away from asyncssh, which has no call for that
+        transport = connection._transport  # noqa: SLF001 - we take it from asyncssh, which has no call for that
         assert transport is not None
         self.socket = transport.get_extra_info("socket").dup()
         self.sending = Direction(connection._send_encryption)  # noqa: SLF001 - the same
@@ -106,7 +106,7 @@ class Peer:
         self.socket.setblocking(True)
 
     def drain(self) -> None:
-        """Read and forget what the server says, in a thread."""
+        """Read and discard everything that the server sends, in a thread."""
 
         def read() -> None:
             with suppress(OSError):
@@ -143,7 +143,7 @@ PACKETS: dict[str, Callable[[int], Iterator[bytes]]] = {
         + u32(1)
     ),
 }
-"""Kinds whose packets need no answer to go on; the number is the server's for the session's channel."""
+"""Floods that never wait for an answer; the number is the server's number of the session's channel."""
 
 
 def _request(channel: int, name: bytes, rest: bytes) -> bytes:
@@ -180,7 +180,7 @@ async def _log_in(port: int, user: str, key: str) -> SSHClientConnection:
 
 
 async def _with_session(port: int, user: str, key: str) -> tuple[Peer, int]:
-    """A login with a session that takes bytes, and the server's number for its channel."""
+    """A login with a session that reads its input, and the server's number of its channel."""
     connection = await _log_in(port, user, key)
     process = await connection.create_process("exec cat >/dev/null", encoding=None)
     number = process.channel._send_chan  # noqa: SLF001 - there is no public way to the server's number
@@ -189,7 +189,7 @@ async def _with_session(port: int, user: str, key: str) -> tuple[Peer, int]:
 
 
 async def _with_forwards(port: int, user: str, key: str) -> tuple[Peer, list[int]]:
-    """A login with forwarded connections in each of which data waits for a window, and the servers' numbers of them."""
+    """A login with forwarded connections, in each of which data waits for a window, and their channels' numbers."""
     target = _target(FORWARDS, full=True)
     connection = await _log_in(port, user, key)
     numbers = []
@@ -237,7 +237,7 @@ def _send(stream: socket.socket, batches: Iterable[bytes]) -> None:
 
 
 def _begin() -> None:
-    """Say that all is ready, wait for the word, and end when our input does."""
+    """Say `ready`, wait for the line that starts the flood, and end the process when our input ends."""
     print("ready", flush=True)
     sys.stdin.readline()
 
@@ -273,7 +273,7 @@ def _split(peer: Peer, channels: list[int]) -> None:
 
 
 def _open(peer: Peer) -> None:
-    """Open sessions, several at a time, and close each as soon as it is there."""
+    """Open sessions, several at a time, and close each as soon as it is open."""
     _begin()
     opening = bytes((OPEN,)) + text(b"session") + u32(0, 0, 1)
     with suppress(OSError, EOFError):
@@ -290,7 +290,7 @@ def _open(peer: Peer) -> None:
 
 
 def _forwards(peer: Peer) -> None:
-    """Open connections to a server that has data for each, take none of it, and stay."""
+    """Open connections to a server that has data for each, read none of it, and stay connected."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 2 * LEFT_FORWARDS)), hard))
     rest = text(HOST.encode()) + u32(_target(LEFT_FORWARDS, full=False)) + text(HOST.encode()) + u32(1)
@@ -304,7 +304,7 @@ def _forwards(peer: Peer) -> None:
 
 
 def _execs(peers: list[Peer]) -> None:
-    """Have many commands run at a time, and start another for each that ends."""
+    """Run many commands at a time, and start another for each that ends."""
     _begin()
     threads = [threading.Thread(target=_commands, args=(peer,), daemon=True) for peer in peers]
     for thread in threads:
@@ -327,7 +327,7 @@ def _commands(peer: Peer) -> None:
             if said[0] == CONFIRMATION:
                 servers[own] = int.from_bytes(said[5:9], "big")
                 peer.socket.sendall(peer.sending.seal(_request(servers[own], b"exec", text(EXEC))))
-            elif said[0] == FAILURE:  # the one that ended still counts
+            elif said[0] == FAILURE:  # the server still counts the command that has ended
                 peer.socket.sendall(opening(int.from_bytes(own, "big")))
             elif said[0] == CLOSE:
                 closing = bytes((CLOSE,)) + u32(servers.pop(own))
@@ -335,13 +335,13 @@ def _commands(peer: Peer) -> None:
 
 
 def _plain(payload: bytes) -> bytes:
-    """A packet before there are keys."""
+    """An unencrypted packet, as before the key exchange."""
     padding = 4 + -(9 + len(payload)) % 8
     return u32(1 + len(payload) + padding) + bytes((padding,)) + payload + bytes(padding)
 
 
 def _early(port: int) -> None:
-    """Connect, say a KEXINIT and then tiny packets, without end; and again when the server has had enough."""
+    """Connect, send a KEXINIT and then tiny packets without end; connect again when the server ends the connection."""
     lists = (
         b"curve25519-sha256", b"ssh-ed25519", CIPHER.encode(), CIPHER.encode(), b"hmac-sha2-256", b"hmac-sha2-256",
         b"none", b"none", b"", b"",

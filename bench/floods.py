@@ -1,7 +1,7 @@
-"""What others feel of one hostile user: somebody's keys and logins while another account floods the server.
+"""The effect of one hostile user on others: keys and logins of a bystander while another account floods the server.
 
-The attacker (`bench.flooder`) is a process of its own. It competes for the processors with everybody, as a user who
-logs in from elsewhere would not, so sshd is flooded in the same way.
+The attacker (`bench.flooder`) is a process on the same machine. It competes for the processors, which a remote attacker
+would not, so sshd is flooded in the same way.
 """
 
 import subprocess
@@ -18,13 +18,13 @@ from bench.rig import Rig, crowd
 from bench.servers import CHECKOUT, Server, gateway_environ
 
 KEYS, LOGINS = 60, 3
-"""Keys and logins during one flood: about a second's."""
+"""Keys and logins during one flood; they take about a second."""
 
 OWN_FLOOD = "Floods come from the bystander's own account. Run as root to see what another account's do."
 
 
 def floods(rig: Rig) -> list[Figure]:
-    """Keys and logins of a bystander beside the floods that ask most of a server, and beside none."""
+    """Keys and logins of a bystander during the floods that cost a server most, and without a flood."""
     return _measure(rig, USUAL)
 
 
@@ -85,10 +85,10 @@ NAMES = {
     "split": "data in packets of one byte",
     "early": "packets before authentication",
 }
-"""The kinds of `bench.flooder`, and what they are called in the table."""
+"""The kinds of `bench.flooder`, and their names in the table."""
 
 USUAL = ("ignore", "keepalive", "window-adjust", "signal", "split", "forwards", "execs", "early")
-"""Of several that cost a server the same, one."""
+"""Of several kinds that cost a server the same, only one is in here."""
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def flooding(port: int, user: str, key: str, kind: str) -> Iterator[subprocess.P
 
 
 def _bystander(rig: Rig, server: Server, kind: str | None) -> tuple[list[float], list[float]]:
-    """Milliseconds of keys and of logins. Raises `Deadline` if there was no flood any more at their end."""
+    """Milliseconds of keys and of logins. Raises `Deadline` if the flood has ended before they have."""
     with rig.client.session(server, ECHO, "-tt") as terminal:
         read_until(terminal, b"ready")
         if kind is None:

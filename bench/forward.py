@@ -29,9 +29,9 @@ def forward(rig: Rig) -> list[Figure]:
 
 @contextmanager
 def _source() -> Iterator[int]:
-    """A TCP server that sends `SIZE` bytes to whoever connects, and closes; its port.
+    """A TCP server that sends `SIZE` bytes on each connection and closes it; gives its port.
 
-    A thread of this process: sendfile(2) needs hardly any of it, and none of what it needs is a measured server's.
+    It is a thread of this process: sendfile(2) takes hardly any CPU time, and none of it counts for a server.
     """
     with tempfile.TemporaryFile() as content, socket.create_server(("127.0.0.1", 0)) as listening:
         os.truncate(content.fileno(), SIZE)

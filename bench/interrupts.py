@@ -8,14 +8,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def install() -> None:
-    """From here on the first of the signals raises KeyboardInterrupt. Later ones can't hurry what that sets going."""
+    """From here on the first of the signals raises KeyboardInterrupt. Later ones don't interrupt the cleaning up."""
     for number in SIGNALS:
         signal.signal(number, _interrupt)
 
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """What is in this context is finished first. A program that is started in it is not told to end, either."""
+    """Signals wait until this context ends. A program that is started in it does not get them, either."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield

@@ -1,9 +1,9 @@
-"""A line with a round trip: a proxy on 127.0.0.1 that passes everything on after half of it, each way.
+"""A line with a round trip: a proxy on 127.0.0.1 that delays everything by half of that time in each direction.
 
 `python -m bench.line PORT TARGET_PORT ROUND_TRIP_MS`, as a process of its own, so that it shares no interpreter with
-what measures. It limits nothing but the time: it takes what comes at once and holds more than a line of a gigabit at
-200 ms has under way. TCP ends at it, so TCP's windows see no distance, and neither does the kernel's round trip time;
-what is measured through it is the protocol above.
+the benchmark. It limits nothing but the time: it reads data as soon as it comes, and holds more than a gigabit line
+with 200 ms has in flight. TCP ends at the proxy, so neither TCP's windows nor the kernel's round trip time see the
+distance: only the protocol above TCP is measured.
 """
 
 import socket
@@ -20,7 +20,7 @@ UNDER_WAY_BYTES = 64 * 1024 * 1024
 
 
 class Direction:
-    """One direction of a connection: a thread that takes, and one that passes on when it is time."""
+    """One direction of a connection: a thread that reads, and one that sends when the delay is over."""
 
     def __init__(self, source: socket.socket, sink: socket.socket, seconds: float) -> None:
         self._source = source
@@ -51,10 +51,10 @@ class Direction:
             with self._changed:
                 self._changed.wait_for(lambda: self._under_way)
                 due, data = self._under_way.popleft()
-            time.sleep(max(0.0, due - time.monotonic()))  # what this program is for
+            time.sleep(max(0.0, due - time.monotonic()))  # the delay that this program is for
             try:
                 self._sink.sendall(data)
-            except OSError:  # the other side is gone: so is this one, then
+            except OSError:  # the other side is gone: this one ends, too
                 with suppress(OSError):
                     self._source.shutdown(socket.SHUT_RD)
             with self._changed:

@@ -1,4 +1,4 @@
-"""The machine that is measured on: facts about it, what speaks against the figures, and the account to log in to."""
+"""The machine that is measured on: facts about it, reasons to doubt the figures, and the account to log in to."""
 
 import os
 import platform
@@ -24,23 +24,23 @@ ADMIN_SECONDS = 30.0
 """How long useradd and the like may take."""
 
 COMPILE_SECONDS = 120.0
-"""How long the bytecode of the package may take."""
+"""How long compiling the package's bytecode may take."""
 
 LOOK_SECONDS = 0.5
-"""How long the machine is watched before each group of figures, to say how busy it is with other things."""
+"""How long the machine is watched before each group of figures, to see how busy it is with other work."""
 
 NOISY_PERCENT = 10.0
-"""From here on the figures come with a warning."""
+"""Percent of load from which on the figures come with a warning."""
 
 PORTS = range(20000, 32000)
-"""Where to look for free ports: below those that Linux gives to clients (32768 and up), which come and go."""
+"""Where to look for free ports: below those that Linux gives to clients for a time (32768 and up)."""
 
 
 @contextmanager
 def login_account(home: Path) -> Iterator[pwd.struct_passwd]:
-    """The account to log in to: for root one that is made for the run, with `home` as its empty home; else our own.
+    """The account to log in to: root makes one for the run, with the empty directory `home`; others use their own.
 
-    For root also the one that strangers are served as, `servers.preauth_account`.
+    Root also makes the account that preauth runs as, `servers.preauth_account`.
     """
     if os.geteuid() != 0:
         yield pwd.getpwuid(os.geteuid())
@@ -59,7 +59,7 @@ def login_account(home: Path) -> Iterator[pwd.struct_passwd]:
 
 @contextmanager
 def more_accounts(count: int, directory: Path) -> Iterator[list[str]]:
-    """As many further accounts to log in to, with homes below `directory`; none unless root asks."""
+    """`count` further accounts to log in to, with homes below `directory`; none if we are not root."""
     if os.geteuid() != 0:
         yield []
         return
@@ -76,7 +76,7 @@ def more_accounts(count: int, directory: Path) -> Iterator[list[str]]:
 
 
 def _create_account(name: str, home: Path) -> None:
-    # "*" is a password that nobody has. With useradd's own "!" sshd says that the account is locked.
+    # No password matches "*". With useradd's own "!" sshd says that the account is locked.
     _admin("useradd", "--no-create-home", "--home-dir", str(home), "--shell", "/bin/bash", "--password", "*", name)
     account = pwd.getpwnam(name)
     home.mkdir(mode=0o755)
@@ -86,7 +86,7 @@ def _create_account(name: str, home: Path) -> None:
 def _remove_account(name: str) -> None:
     try:
         uid = pwd.getpwnam(name).pw_uid
-    except KeyError:  # making it failed
+    except KeyError:  # it could not be made
         return
     wait_for(lambda: _ended(uid), ADMIN_SECONDS, f"end of the processes of {name}")
     _admin("userdel", name)
@@ -108,7 +108,7 @@ def _admin(*command: str) -> None:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody uses now."""
+    """A port of 127.0.0.1 that is free now."""
     for port in random.sample(PORTS, 100):
         with socket.socket() as sock:
             try:
@@ -120,7 +120,7 @@ def free_port() -> int:
 
 
 def compile_bytecode() -> bool:
-    """Compile the package where the server looks for bytecode, as installing it does; whether that worked."""
+    """Compile the package where the server looks for bytecode, as an installation does; returns whether that worked."""
     ended = subprocess.run(
         [sys.executable, "-m", "compileall", "-q", "pyssh_gateway"],
         cwd=CHECKOUT,
@@ -133,7 +133,7 @@ def compile_bytecode() -> bool:
 
 
 def facts() -> dict[str, str]:
-    """What one has to know of a machine to make sense of its figures."""
+    """The facts about this machine that its figures depend on."""
     if shutil.which("ssh") is None:
         raise CannotBench("there is no ssh to measure with: sudo apt-get install openssh-client")
     cpu = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
@@ -152,7 +152,7 @@ def facts() -> dict[str, str]:
 
 
 def caveats() -> list[str]:
-    """What makes this machine's figures worse than a deployed server's."""
+    """Reasons why this machine's figures are worse than a deployed server's."""
     found = []
     if util.find_spec("rich") is not None:
         found.append("rich is installed beside the server; structlog imports it, so starts take longer than deployed.")
@@ -175,19 +175,19 @@ def busy_percent() -> float:
 
 
 def _processor_ticks() -> tuple[int, int]:
-    """Idle and all ticks since boot, of the first line of /proc/stat (proc(5))."""
+    """Idle ticks and all ticks since boot, from the first line of /proc/stat (proc(5))."""
     with Path("/proc/stat").open() as file:
         ticks = [int(field) for field in file.readline().split()[1:9]]
     return ticks[3] + ticks[4], sum(ticks)
 
 
 def _open_to_all(*paths: Path) -> bool:
-    """Whether any account may go to all of these."""
+    """Whether every account may enter all of these directories."""
     return all(parent.stat().st_mode & 0o001 for path in paths for parent in path.resolve().parents)
 
 
 def _openssh_version(*command: str) -> str:
-    """The version that a program names. sshd before 9.3 doesn't know -V, but says it when it complains of that."""
+    """The version that a program names. sshd before 9.3 doesn't know -V, but the error message has the version."""
     said = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     found = re.search(r"OpenSSH_[^,\n]+", said.stderr)
     return found[0] if found else "unknown"

@@ -1,4 +1,4 @@
-"""What a server occupies: proportional set size (PSS) of all its processes, without those that it runs for users."""
+"""The memory of a server: proportional set size (PSS) of all its processes, without those that it runs for users."""
 
 import time
 from collections.abc import Iterable
@@ -15,40 +15,40 @@ SESSIONS = 20
 ACCOUNTS = 20
 
 UNUSED_SECONDS = 120.0
-"""When a login's own processes have left our server for certain: it keeps an unused postauth process for a minute."""
+"""After this time a login's processes have ended for certain: our server keeps an unused postauth for a minute."""
 
 RESIDENT = 2
-"""Of our processes the spawner and the monitor, which stay without anybody on."""
+"""Our processes that stay while nobody is connected: the spawner and the monitor."""
 
 NOT_SHOWN = "The kernel shows only root what the server's processes occupy, which can't be looked into: run as root."
 
 LOOK_SECONDS = 0.2
-"""Between two looks at the memory, which has to be the same in both."""
+"""Seconds between two measurements of the memory, which have to agree."""
 
 SETTLE_SECONDS = 10.0
-"""How long it may take until it is: processes of an earlier login end, freed memory is returned."""
+"""How long it may take until they agree: processes of an earlier login end, freed memory is returned."""
 
 SAME = 0.01
-"""A difference by this share is none."""
+"""The relative difference up to which two measurements agree."""
 
-# Alive and idle, as a shell at its prompt.
+# Runs and is idle, like a shell at its prompt.
 IDLE = "echo ready; exec cat"
 
 
 class Memory(NamedTuple):
-    """Bytes of PSS, and of each session beyond what is there without one."""
+    """Bytes of PSS, of the server without a session and with many."""
 
     idle: float
     busy: float
 
     @property
     def per_session(self) -> float:
-        """What one more session takes."""
+        """The bytes that one more session takes."""
         return (self.busy - self.idle) / SESSIONS
 
 
 def memory(rig: Rig) -> list[Figure]:
-    """Freshly started servers after one login, then with 20 sessions of one account; and with 20 accounts on."""
+    """Freshly started servers after one login, then with 20 sessions of one account; and with 20 accounts connected."""
     try:
         return [*_one_account(rig), *_unused(rig), *_many_accounts(rig)]
     except PermissionError:
@@ -84,7 +84,7 @@ def _one_account(rig: Rig) -> list[Figure]:
 
 
 def _unused(rig: Rig) -> list[Figure]:
-    """Our server when what it kept for the next login has left; sshd keeps nothing."""
+    """Our server after the process that it kept for the next login has ended; sshd keeps none."""
 
     def measure() -> float:
         with rig.ours.running():

@@ -1,4 +1,4 @@
-"""What the kernel says of processes: who descends from whom, what they run and occupy, who listens."""
+"""Facts about processes from the kernel: their descendants, names and memory, and whether a port is listened on."""
 
 import re
 import time
@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 POLL_SECONDS = 0.005
-"""How often what has no event is looked at, where the time itself is not measured."""
+"""How often a condition without an event is polled, where the time itself is not measured."""
 
 _LISTEN = "0A"  # TCP_LISTEN in proc_net_tcp(5)
 
@@ -19,7 +19,7 @@ class Deadline(Exception):
 
 
 def wait_for(look: Callable[[], T], seconds: float, what: str, *, poll: float = POLL_SECONDS) -> T:
-    """What `look` returns as soon as that is true. Raises `Deadline` after `seconds`."""
+    """The result of `look` as soon as it is true. Raises `Deadline` after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         seen = look()
@@ -68,7 +68,7 @@ def owned_by(uid: int) -> list[int]:
         if not entry.name.isdigit():
             continue
         try:
-            # The entry itself is root's for a process that is undumpable, as a postauth process is.
+            # The entry itself belongs to root for an undumpable process, such as postauth.
             status = (entry / "status").read_text()
         except (FileNotFoundError, ProcessLookupError):
             continue
@@ -79,7 +79,7 @@ def owned_by(uid: int) -> list[int]:
 
 
 def process_name(pid: int) -> str:
-    """What `ps -o comm` shows of a process, whoever asks; empty if it has gone."""
+    """The name of a process as `ps -o comm` shows it to every account; empty if it has ended."""
     try:
         return Path(f"/proc/{pid}/comm").read_text().removesuffix("\n")
     except (FileNotFoundError, ProcessLookupError):
@@ -87,15 +87,15 @@ def process_name(pid: int) -> str:
 
 
 def family(root: int, prefix: str) -> list[int]:
-    """`root`, and what is below it and has a name that begins with `prefix`.
+    """`root`, and those of its descendants whose names begin with `prefix`.
 
-    The file that a process runs says less: what a server forks for a user without an exec (SFTP) runs the server's.
+    The executable says less: a process that a server forks for a user without an exec (SFTP) has that of the server.
     """
     return [pid for pid in tree(root) if pid == root or process_name(pid).startswith(prefix)]
 
 
 def pss_bytes(pid: int) -> int:
-    """A process's proportional set size: a page that three share counts as a third. 0 if it has gone.
+    """A process's proportional set size: a page that three share counts as a third. 0 if it has ended.
 
     Raises `PermissionError` if it is undumpable and we are not root.
     """

@@ -1,4 +1,4 @@
-"""What the figures are measured with: both servers, one client, and how often each thing is repeated."""
+"""The equipment of the measurements: both servers, one client, and how often each measurement is repeated."""
 
 import shutil
 import tempfile
@@ -21,7 +21,7 @@ NO_CROWD = "Only root can make accounts: run as root to see what it costs to ser
 
 
 class Effort(NamedTuple):
-    """How often each thing is done with each server. `keystrokes` is per block; `minutes` are waited for."""
+    """How often each measurement is done with each server. `keystrokes` is per block; `minutes` is waiting time."""
 
     starts: int
     logins: int
@@ -69,7 +69,7 @@ class Rig:
     """Both servers, ready to be started, and the client that reaches them.
 
     `others` are clients that log in to other accounts, each with a key of its own: of a `crowd` only.
-    `notes` is what a reader of the figures has to know; `note` adds to it.
+    `notes` are remarks for the reader of the figures; `note` adds one.
     """
 
     ours: Server
@@ -98,7 +98,7 @@ class Rig:
         return True
 
     def note(self, text: str) -> None:
-        """Tell the reader of the figures, once."""
+        """Add a remark for the reader of the figures, each text once."""
         if text not in self.notes:
             self.notes.append(text)
 
@@ -107,7 +107,7 @@ class Rig:
     ) -> tuple[tuple[T, ...], tuple[T, ...]]:
         """`measure` with ours, sshd, ours, sshd ..., so that noise hits both; the results of each.
 
-        With `compare` false sshd is left out: its figures can't be had here.
+        With `compare` false sshd is left out, because its figure can't be measured on this machine.
         """
         ours, sshd = [], []
         for _ in range(times):
@@ -127,7 +127,7 @@ def assembled(effort: Effort, notes: list[str]) -> Iterator[Rig]:
     ):
         rig = _rig(directory, [account.pw_name], effort, notes)
         with rig.running():
-            pass  # whatever only a first start has to do (bytecode, reading from the disk) is done
+            pass  # the work of a first start only (bytecode, reading from the disk) is done now
         yield rig
 
 
@@ -135,7 +135,9 @@ def assembled(effort: Effort, notes: list[str]) -> Iterator[Rig]:
 def crowd(rig: Rig, count: int) -> Iterator[Rig]:
     """Servers as those of `rig`, but with `count` further accounts, which are there until the context ends.
 
-    They are no part of the other figures: each account is a key to be read at a start. Without root there is none.
+        The other figures are measured without them: each account is one more key to read at a start. Without root there
+        is
+    none.
     """
     directory = rig.directory / f"crowd-{count}"
     directory.mkdir()

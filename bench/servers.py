@@ -1,4 +1,4 @@
-"""The two servers: how each is configured, started, and ended with all that it has forked."""
+"""The two servers: how each is configured, started, and ended with all processes that it has forked."""
 
 import os
 import shutil
@@ -19,30 +19,30 @@ SSHD = "sshd"
 CHECKOUT = Path(__file__).parents[1]
 
 START_SECONDS = 20.0
-"""Until the port accepts. It takes a thirtieth of a second; a loaded machine may take its time."""
+"""Seconds until the port accepts. It takes a thirtieth of a second, and longer on a loaded machine."""
 
 STOP_SECONDS = 10.0
-"""Until a server that was told to stop is gone: the gateway's own drain time is 4 s."""
+"""Seconds until a server that was told to stop has ended: the gateway's own drain time is 4 s."""
 
 TIGHT_POLL_SECONDS = 0.0002
-"""How often a starting server is looked at: well below the milliseconds that are measured."""
+"""How often a starting server is polled: well below the milliseconds that are measured."""
 
 OUR_FAMILY = "pyssh-"
 """pyssh-monitor, pyssh-preauth, pyssh-postauth. OpenSSH's are sshd and, from 9.8 on, sshd-session and sshd-auth."""
 
 LOGIN_KEYS = "logins"
-"""The directory of users' keys in that of the run; each is named after its account."""
+"""The directory of users' keys in the run's directory; each key is named after its account."""
 
 KEYS = "keys"
-"""The gateway's directory of keys, in that of the run."""
+"""The gateway's directory of keys, in the run's directory."""
 
 HOST_KEY = "ssh_host_ed25519_key"
 
 PRIVILEGE_SEPARATION = Path("/run/sshd")
-"""Debian's and its descendants'; other builds have theirs in their package."""
+"""Of Debian and its descendants; other builds have one in their package."""
 
 SFTP_SERVER = Path("/usr/lib/openssh/sftp-server")
-"""Debian's, and what its configuration names; upstream's names the server that is built in."""
+"""Of Debian, whose configuration names it; upstream's configuration names the built-in server."""
 
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 _LAST_WORDS = 2000
@@ -55,7 +55,7 @@ class CannotBench(Exception):
 class Server:
     """A server that can be started again and again, always on the same port. Its host key is known by its `name`.
 
-    `family` is how the names of the processes begin that it forks for itself, and not for users (proc_pid_comm(5)).
+    `family` is the prefix of the names of the processes that it forks for itself, not for users (proc_pid_comm(5)).
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Server:
         return is_listening(self.port)
 
     def stop(self) -> None:
-        """End it and whatever it has forked, in any state."""
+        """End it and all processes that it has forked, whatever state it is in."""
         if self._process is not None:
             with held_back():
                 self._end(self._process)
@@ -128,7 +128,7 @@ class Server:
             self.stop()
 
     def last_words(self) -> str:
-        """The end of what it wrote, for when something went wrong."""
+        """The end of its output, to explain a failure."""
         try:
             written = self._log.read_text(errors="backslashreplace")
         except FileNotFoundError:
@@ -149,7 +149,7 @@ class Login(NamedTuple):
 
 
 def make_login(directory: Path, user: str) -> Login:
-    """A login of `user` with a new key, where both servers look for it if `directory` is theirs."""
+    """A login of `user` with a new key, in the place where servers of `directory` look for it."""
     keys = directory / LOGIN_KEYS
     keys.mkdir(mode=0o755, exist_ok=True)
     login = Login(user, make_key(keys / user))
@@ -158,7 +158,7 @@ def make_login(directory: Path, user: str) -> Login:
 
 
 def openssh(directory: Path, port: int) -> Server:
-    """The installed sshd with its defaults, apart from what a private one needs and what would be unfair to it."""
+    """The installed sshd with its defaults, except for what a private one needs and what would be unfair to it."""
     path = sshd_path()
     host_key = make_key(directory / HOST_KEY)
     config = directory / "sshd_config"
@@ -190,11 +190,11 @@ Subsystem sftp {_sftp_server()}
 def gateway(directory: Path, logins: Sequence[Login], port: int) -> Server:
     """pyssh-gateway from this checkout, with its defaults, as `make run` and the image start it.
 
-    Root has to have made `preauth_account` of the first login's user.
+    As root, the account `preauth_account` of the first login's user has to exist.
     """
     keys = directory / KEYS
     keys.mkdir(mode=0o700)
-    make_key(keys / HOST_KEY)  # as from an earlier start: it would make one at its first
+    make_key(keys / HOST_KEY)  # as after an earlier start: the first start would make one
     config = directory / "config.toml"
     config.write_text(
         f"""\
@@ -217,12 +217,12 @@ def _login_table(login: Login) -> str:
 
 
 def preauth_account(user: str) -> str:
-    """What the gateway serves strangers as, if root starts it to log in to `user`."""
+    """The account that the gateway's preauth runs as, if root starts it for logins to `user`."""
     return f"{user}-preauth"
 
 
 def gateway_environ() -> dict[str, str]:
-    """The environment without what changes how Python starts, or how the server is configured."""
+    """The environment without the variables that change how Python starts, or how the server is configured."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYSSH_GATEWAY_"))}
 
 
@@ -252,12 +252,12 @@ def privilege_separation_directory() -> Iterator[None]:
 
 
 def _sftp_server() -> str:
-    """What sshd serves files with: the program that its package configures, or the one that is built in."""
+    """The SFTP server of sshd: the program that its package configures, or the built-in one."""
     return str(SFTP_SERVER) if SFTP_SERVER.exists() else "internal-sftp"
 
 
 def _handles(pids: list[int]) -> list[int]:
-    """Descriptors of those processes that are still there. Unlike a number, none ever becomes another process's."""
+    """Descriptors (pidfds) of those processes that still run. Unlike a pid, one never means another process later."""
     handles = []
     for pid in pids:
         with suppress(ProcessLookupError):
@@ -266,7 +266,7 @@ def _handles(pids: list[int]) -> list[int]:
 
 
 def sshd_path() -> str:
-    """Where sshd is; it wants to be started by its full path."""
+    """The path of sshd, which has to be started by its full path."""
     path = shutil.which("sshd", path=os.environ.get("PATH", "") + ":" + _SBIN)
     if path is None:
         raise CannotBench("there is no sshd to compare with: sudo apt-get install openssh-server")

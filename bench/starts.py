@@ -1,4 +1,4 @@
-"""How long a client waits that has just woken the machine, and how long one that finds the server running."""
+"""How long a client waits if it has just woken the machine, and how long if the server runs already."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,20 +15,20 @@ MILLISECONDS = 1000
 
 BATCH = 24
 AT_ONCE = 8
-"""An editor or a build tool that opens its connections all together."""
+"""Connections at a time, as of an editor or a build tool that opens all of its connections together."""
 
 ACCOUNTS = 20
-"""At most, each for one first login."""
+"""The most further accounts, each for one first login."""
 
 OPEN = "echo ready; exec cat"
-"""A session that stays."""
+"""The command of a session that stays open."""
 
 
 KEY_EXCHANGES = (("", ()), (", curve25519", ("-o", "KexAlgorithms=curve25519-sha256")))
-"""What the client and each server agree on by themselves, and one that both have.
+"""Key exchanges: the one that the client and each server agree on by default, and one that both servers have.
 
-OpenSSH's client prefers exchanges that resist quantum computers. Which of them there are, and what they cost, differs
-by version, and so does what is compared."""
+OpenSSH's client prefers exchanges that resist quantum computers. Which of them exist, and what they cost, depends on
+the version, so the default comparison does, too."""
 
 
 def accept(rig: Rig) -> list[Figure]:
@@ -43,7 +43,7 @@ def accept(rig: Rig) -> list[Figure]:
 
 
 def first_command(rig: Rig) -> list[Figure]:
-    """From before fork and exec of the server until `ssh host true`, started as soon as it may, has ended."""
+    """From before fork and exec of the server until `ssh host true`, started as soon as it can connect, has ended."""
     figures = []
     for name, options in KEY_EXCHANGES:
 
@@ -58,7 +58,7 @@ def first_command(rig: Rig) -> list[Figure]:
 
 
 def login(rig: Rig) -> list[Figure]:
-    """`ssh host true`, from fork to end: of an account that was on a moment ago, is on, or was never there."""
+    """`ssh host true`, from fork to end: of an account that was connected a moment ago, is connected, or never was."""
     figures = []
     with rig.running():
         for name, options in KEY_EXCHANGES:
@@ -83,7 +83,7 @@ def _login_of_one_who_is_on(rig: Rig) -> Figure:
 
 
 def _first_logins(alone: Rig) -> list[Figure]:
-    """Each login is another account's, so that the server has nothing of it yet."""
+    """Each login is to another account, so that the server has no process for it yet."""
     with crowd(alone, min(alone.effort.logins, ACCOUNTS)) as rig, rig.running():
         if not rig.others:
             rig.note(NO_CROWD)

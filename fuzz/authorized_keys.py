@@ -1,4 +1,4 @@
-"""Fuzz what reads key files."""
+"""Fuzz the parsers of key files."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ _TARGETS: dict[int, Callable[[bytes], None]] = {
     ord("o"): key_properties.check_options,
     ord("p"): key_properties.check_patterns,
 }
-"""By the first byte of the input, which no target sees."""
+"""The first byte of the input selects one of them; the target gets the rest."""
 
 _KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + b"A" * 43
 _SECURITY_KEY = (

@@ -1,8 +1,8 @@
-"""What holds for any certificate, whatever is in it.
+"""Properties of every certificate, whatever is in it.
 
 The function takes raw bytes and raises AssertionError if a promise of `core.access.certificates`,
-`core.access.certificate_options` or `core.access.policy` is broken. The unit tests call it with what hypothesis makes
-up, `fuzz.certificates` with what atheris finds. This module needs neither.
+`core.access.certificate_options` or `core.access.policy` is broken. The unit tests call it with hypothesis's examples,
+`fuzz.certificates` with atheris's. This module needs neither.
 """
 
 from pyssh_gateway.core.access.authorized_keys import AccountKeys, AuthorizedKey, KeySnapshot, fingerprint
@@ -16,11 +16,11 @@ USER = "amos"
 NOW = 1_700_000_000.0
 
 MAX_REASON = 400
-"""Characters of one reason: it is one line of a log."""
+"""The most characters of a reason, which is one line of a log."""
 
 
 def check_certificate(data: bytes) -> None:
-    """`parse` never raises another error and loses nothing; who is let in names the account, and is not late."""
+    """`parse` raises one error only and loses nothing; an accepted certificate names the account and is still valid."""
     try:
         certificate = parse(data)
     except CertificateError as error:
@@ -37,7 +37,7 @@ def check_certificate(data: bytes) -> None:
 
 
 def _asked(data: bytes, algorithm: str, authority: bytes, ca_type: str) -> Accept | Deny:
-    """The decision where the authority is trusted."""
+    """The decision if the certificate authority is trusted."""
     options = KeyOptions(cert_authority=True, agent_forwarding=False)
     line = AuthorizedKey(authority, ca_type, fingerprint(authority), "", "ca:/keys", options)
     account = AccountKeys(authorities={authority: (line,)})

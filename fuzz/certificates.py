@@ -1,4 +1,4 @@
-"""Fuzz what reads certificates."""
+"""Fuzz the parser of certificates."""
 
 import atheris
 

@@ -1,9 +1,8 @@
-"""What holds for any key file, options field and list of patterns, whatever is in it.
+"""Properties of every key file, options field and list of patterns, whatever is in it.
 
 Each function takes raw bytes and raises AssertionError if a promise of `core.access.authorized_keys`,
-`core.access.key_options` or
-`core.access.source_match` is broken. The unit tests call them with what hypothesis makes up, `fuzz.authorized_keys`
-with what atheris finds. This module needs neither.
+`core.access.key_options` or `core.access.source_match` is broken. The unit tests call them with hypothesis's examples,
+`fuzz.authorized_keys` with atheris's. This module needs neither.
 """
 
 import base64
@@ -28,7 +27,7 @@ from pyssh_gateway.core.access.key_options import MAX_OPTIONS, NO_OPTIONS, KeyOp
 SOURCE = "file:/keys"
 
 MAX_REASON = 400
-"""Characters of one reason: it is one line of a log."""
+"""The most characters of a reason, which is one line of a log."""
 
 _SWITCHES = {
     "pty": "pty",
@@ -43,7 +42,7 @@ _WEAKEST = {field: False for field in _SWITCHES.values() if field != "touch_requ
 
 
 def check_keys(text: bytes) -> None:
-    """`parse` never raises, keeps its bounds, lets in nothing that is not written, and takes each line by itself."""
+    """`parse` never raises, keeps its bounds, accepts only keys that are in the text, and reads each line by itself."""
     for allow_options, authorities in product((False, True), repeat=2):
         parsed = parse(text, SOURCE, allow_options, authorities=authorities)
         _check_counts(parsed)
@@ -67,9 +66,9 @@ def check_keys(text: bytes) -> None:
 
 
 def check_options(text: bytes) -> None:
-    """`parse_options` raises one error; what it understands can be written out again; `restrict` can't be undone."""
+    """`parse_options` raises one error only; its result can be written out again; `restrict` can't be undone."""
     options = _understood(text)
-    if options is None or text.count(b",") >= MAX_OPTIONS - len(_SWITCHES):  # what is added below has to fit
+    if options is None or text.count(b",") >= MAX_OPTIONS - len(_SWITCHES):  # the added ones have to fit
         return
     assert _understood(written(options)) == options
     restricted = _understood(text + b",restrict" if text else b"restrict")
@@ -80,9 +79,9 @@ def check_options(text: bytes) -> None:
 
 
 def check_patterns(data: bytes) -> None:
-    """`split` raises one error; `matches` none, in any order the same; an exclusion and a malformed pattern count.
+    """`split` raises one error only; `matches` raises none, ignores the order, and heeds exclusions and bad patterns.
 
-    The address is what stands before the first space of `data`, the list what stands behind it.
+    `data` is the address, a space, and the list.
     """
     address, _, text = data.decode("utf-8", "replace").partition(" ")
     try:
@@ -103,7 +102,7 @@ def check_patterns(data: bytes) -> None:
 
 
 def written(options: KeyOptions) -> bytes:
-    """The options field that says `options`."""
+    """The options field that parses to `options`."""
     words = [b"cert-authority"] if options.cert_authority else []
     words += [f"no-{name}".encode() for name, field in _SWITCHES.items() if not getattr(options, field)]
     words += [b"verify-required"] if options.verify_required else []
@@ -148,11 +147,11 @@ def _check_reason(reason: str) -> None:
 
 
 def _line(key: AuthorizedKey) -> bytes:
-    """The line that says `key`."""
+    """The line that parses to `key`."""
     comment = key.comment.encode("utf-8", "surrogateescape")
     return b" ".join((written(key.options), key.key_type.encode(), base64.b64encode(key.blob), comment))
 
 
 def _plain(key: AuthorizedKey) -> AuthorizedKey:
-    """`key` without blanks at the comment's end: a comment that was cut may end with one, a line never does."""
+    """`key` without blanks at the end of its comment: only a comment that was cut can end with one, a line can't."""
     return msgspec.structs.replace(key, comment=key.comment.rstrip(" \t\r"))

@@ -1,7 +1,7 @@
-"""What holds for any bytes that a proxy may send, and however they are cut into pieces.
+"""Properties of all bytes that a proxy may send, however they are cut into pieces.
 
 The function takes raw bytes and raises AssertionError if a promise of `core.proxy_protocol` is broken. The unit tests
-call it with what hypothesis makes up, `fuzz.proxy_protocol` with what atheris finds. This module needs neither.
+call it with hypothesis's examples, `fuzz.proxy_protocol` with atheris's. This module needs neither.
 """
 
 from collections.abc import Iterator
@@ -14,20 +14,20 @@ from tests.support import proxy_headers
 ACCEPTED: tuple[Accepted, ...] = ("v1", "v2", "any")
 
 MAX_REASON = 400
-"""Characters of one reason: it is one line of a log."""
+"""The most characters of a reason, which is one line of a log."""
 
 
 class Outcome(NamedTuple):
-    """The header, if the bytes began with one, and how many were taken of them."""
+    """The header, if the bytes began with one, and how many bytes were read."""
 
     header: Header | None
     taken: int
 
 
 def check_header(data: bytes) -> None:
-    """Only ProxyError is raised; pieces make no difference; of what is behind a header nothing is taken.
+    """Only ProxyError is raised; pieces make no difference; nothing behind a header is read.
 
-    The first byte of `data` says how many pieces the bytes after it give the sizes of; the rest is what a proxy sends.
+    The first byte of `data` is the number of pieces, the bytes after it are their sizes; a proxy sends the rest.
     """
     pieces = list(data[1 : 1 + data[0]]) if data else []
     stream = data[1 + len(pieces) :]
@@ -41,7 +41,7 @@ def check_header(data: bytes) -> None:
 
 
 def read(stream: bytes, accepted: Accepted, pieces: Iterator[int]) -> Outcome:
-    """Read a header off `stream` as from a socket where at most the next of `pieces` has come at a time."""
+    """Read a header from `stream` as from a socket that gives at most the next of `pieces` bytes at a time."""
     reader = Reader(accepted)
     taken = 0
     while True:
@@ -68,7 +68,7 @@ def _check_pieces(stream: bytes, pieces: list[int], accepted: Accepted) -> Outco
 
 
 def _check_read(header: Header, stream: bytes, taken: int) -> None:
-    """What was read is what is there, up to where it says that it ends, and what a proxy would have sent for it."""
+    """The header was read up to the end that it announces, and is what a proxy would have sent for these addresses."""
     if header.version == 1:
         assert taken == stream.index(b"\r\n") + 2 <= MAX_LINE_BYTES
         assert stream.startswith(b"PROXY UNKNOWN" if header.source is None else b"PROXY TCP")

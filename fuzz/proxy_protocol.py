@@ -1,4 +1,4 @@
-"""Fuzz what reads PROXY headers."""
+"""Fuzz the reader of PROXY headers."""
 
 import atheris
 

@@ -1,19 +1,19 @@
-"""What holds for any list of what is revoked, whatever is in it.
+"""Properties of every revocation list, whatever is in it.
 
 The function takes raw bytes and raises AssertionError if a promise of `core.access.revoked_list` or
-`core.access.revocations` is broken. The unit tests call it with what hypothesis makes up, `fuzz.revoked_lists` with
-what atheris finds. This module needs neither.
+`core.access.revocations` is broken. The unit tests call it with hypothesis's examples, `fuzz.revoked_lists` with
+atheris's. This module needs neither.
 """
 
 from pyssh_gateway.core.access.revocations import Issued, Revocations, RevokedList, revoked_by, short_id
 from pyssh_gateway.core.access.revoked_list import RevokedListError, parse
 
 MAX_REASON = 400
-"""Characters of one reason: it is one line of a log."""
+"""The most characters of a reason, which is one line of a log."""
 
 
 class _Certified:
-    """A certificate, as far as lists look at it."""
+    """The parts of a certificate that revocation lists refer to."""
 
     def __init__(self, serial: int, key_id: str, ca_blob: bytes) -> None:
         self.serial = serial
@@ -22,7 +22,7 @@ class _Certified:
 
 
 def check_list(data: bytes) -> None:
-    """`parse` never raises another error, its reasons are one line, and whatever is listed is revoked."""
+    """`parse` raises one error only, whose reason is one line, and everything that is listed is revoked."""
     try:
         found = parse(data)
     except RevokedListError as error:
@@ -48,7 +48,7 @@ def _check_reason(reason: str) -> None:
 
 
 def _check_issued(issued: Issued) -> None:
-    """What is looked up by halves is sorted and apart."""
+    """The ranges for the binary search are sorted and don't overlap."""
     ends = [end for low, high in issued.ranges for end in (low, high + 1)]
     assert ends == sorted(set(ends))
     assert all(low > 0 for low, _ in issued.ranges)
@@ -63,7 +63,7 @@ def _some_serials(issued: Issued) -> set[int]:
 
 
 def _check_cut(data: bytes, found: Revocations) -> None:
-    """Without its last byte a KRL is none, or one with less in it: at the end of a section that byte was one."""
+    """A KRL without its last byte is invalid, or has no more entries: that byte may have been the last section."""
     if found.kind == "krl":
         try:
             shorter = parse(data[:-1])

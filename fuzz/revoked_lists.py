@@ -1,4 +1,4 @@
-"""Fuzz what reads lists of what is revoked."""
+"""Fuzz the parser of revocation lists."""
 
 import atheris
 

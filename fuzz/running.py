@@ -1,6 +1,6 @@
 """How each target is run: `python -m fuzz.<target> <directory> [libFuzzer's options]`.
 
-The directory keeps what was found worth keeping, for the next run, and the input of a failure.
+The directory keeps the corpus for the next run, and the input of a failure.
 """
 
 import sys

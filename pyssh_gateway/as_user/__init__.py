@@ -1,1 +1,1 @@
-"""What runs as the user in a fork of the spawner, without an exec: file servers, and the maker of sockets."""
+"""Code that runs as the user in a fork of the spawner, without an exec: the SFTP and scp servers."""

@@ -1,1 +1,1 @@
-"""What happened: the event log."""
+"""The event log."""

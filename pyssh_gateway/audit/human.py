@@ -1,4 +1,4 @@
-"""Events as lines for a person who watches a terminal: the time, a short name, then what matters in reading order.
+"""Events as lines for a person who watches a terminal: the time, a short name, then the most important facts.
 
 Takes records whose text is already printable (see `printable`) and adds nothing to it but colours. The JSON lines
 are the record; these leave things out and may change at any time.
@@ -15,9 +15,9 @@ from pyssh_gateway import events as ev
 MAX_LINE = 400
 # Refused key lines that are quoted; the log file has them all.
 SHOWN_REFUSALS = 3
-# The longest short name below is eight letters.
+# The longest of the short names below has eight letters.
 NAME_WIDTH = 9
-# An error's traceback stands under its line, behind a bar, so that nothing in it can pass for a line of the log.
+# An error's traceback stands under its line, each line behind a bar, so that none of it looks like a line of the log.
 TRACEBACK_BAR = "          | "
 
 _RESET = "\x1b[0m"
@@ -30,7 +30,7 @@ FORWARDS = frozenset(
         *("tcpip-forward", "streamlocal-forward"),
     }
 )
-"""The first word of a request for a forwarded connection, or for a place where such are accepted."""
+"""Requests for a forwarded connection, or for a listener that accepts such connections."""
 
 StayEvent = (
     ev.ClientQuiet
@@ -42,13 +42,13 @@ StayEvent = (
     | ev.TerminalQuiet
     | ev.ScheduleEntered
 )
-"""What keeps the machine up."""
+"""Events about what keeps the machine up."""
 
 UpkeepEvent = ev.ConfigReloaded | ev.ConfigRejected | ev.AuditReopened | ev.AuditLost
-"""What is done to the server while it runs."""
+"""Events about changes to the running server."""
 
 MachineEvent = ev.MachineResumed | ev.StopStep | ev.BootStep | ev.ServiceStarted | ev.ServiceEnded | ev.ServiceOutput
-"""What is done to it."""
+"""Events about what is done to the machine."""
 
 
 class Tone(StrEnum):
@@ -91,7 +91,7 @@ def login_line(
 
 
 def logout_line(time: float, session: ev.SessionClosed, closed: ev.ConnectionClosed, *, colour: bool) -> str:
-    """The line for the end of a connection that was there for one session, and of that."""
+    """The line for the end of a session and of its connection, which had no other."""
     what = f"{closed.user} from {closed.peer}, {session.session} {_outcome(session)} after {_duration(closed.seconds)}"
     why = _join(session.reason, closed.reason)
     traffic = _traffic(closed.bytes_in, closed.bytes_out)
@@ -99,7 +99,7 @@ def logout_line(time: float, session: ev.SessionClosed, closed: ev.ConnectionClo
 
 
 def human_gap(time: float, lines: int, *, colour: bool) -> str:
-    """The line that stands in the place of `lines` which the terminal was too slow for."""
+    """The line in the place of `lines` that were left out because the terminal was too slow."""
     text = f"{_count(lines, 'line')} dropped here: standard output was not being read; the log file has them all"
     return _line(time, "log", Tone.WATCH, text, colour=colour)
 
@@ -107,7 +107,7 @@ def human_gap(time: float, lines: int, *, colour: bool) -> str:
 def _line(time: float, name: str, tone: Tone, text: str, *, colour: bool) -> str:
     if len(text) > MAX_LINE:
         text = text[: MAX_LINE - 1] + "…"
-    # UTC, as in the log file, so that the two can be laid side by side.
+    # UTC, as in the log file, so that the two can be compared.
     clock = datetime.fromtimestamp(time, UTC).strftime("%H:%M:%SZ")
     if colour:
         return f"{_DIM}{clock}{_RESET} {tone}{name:<{NAME_WIDTH}}{_RESET}{text}"
@@ -317,7 +317,7 @@ def _key(event: ev.ConnectionAuthenticated) -> str:
 
 
 def _denied(event: ev.RequestDenied) -> tuple[str, Tone, str]:
-    """A forward may not have come about because its target refused it: that is nothing that we have denied."""
+    """A forward that failed because its target refused the connection was not denied by us."""
     kind = event.request.partition(" ")[0]
     if kind in FORWARDS:
         return "forward", Tone.WATCH, f"{event.conn} {event.user} {event.request} not opened: {event.reason}"

@@ -1,23 +1,23 @@
-"""What a person who watches sees of the events, each thing once: one line for a login, and one for its end.
+"""The events as a watching person sees them, without repetition: one line for a login, and one for its end.
 
-A login of a shell is five events: a connection, a key that would do, its signature, the login, a session. Each says
-what the one before has said. So an event waits for a moment for the one that says more, and is shown alone if that does
-not come. The log's file has every event; nothing here knows how a line is written.
+A login of a shell is five events: a connection, an acceptable key, its signature, the login, a session. Each repeats
+the one before. So an event waits for a moment for the next one, which says more, and is shown alone if none comes. The
+log file has every event. This module does not know how a line is written.
 """
 
 from pyssh_gateway import events as ev
 from pyssh_gateway.audit.human import human_line, login_line, logout_line
 
 HELD_SECONDS = 1.0
-"""How long an event waits for the next one: two round trips to the other end of the world, which a client needs from
+"""How long an event waits for the next one: two round trips to the other end of the world, which a client takes from
 its login to its session."""
 
 MAX_FOLLOWED = 1000
-"""Connections whose story is known; of those on top each event is a line. More are hardly watched by a person."""
+"""Connections whose story is kept; further ones get a line for each event. A person can hardly watch more."""
 
 
 class _Story:
-    """What is known of a connection: what waits to be shown, and whether it was one session's."""
+    """The state of a connection: the events that wait to be shown, and whether it had just one session."""
 
     def __init__(self) -> None:
         self.proxy = ""
@@ -34,11 +34,11 @@ class HumanView:
 
     @property
     def holds(self) -> bool:
-        """Whether something waits to be shown."""
+        """Whether an event waits to be shown."""
         return any(story.waiting for story in self._stories.values())
 
     def show(self, record: ev.Record) -> list[str]:
-        """The lines that are due with `record`."""
+        """The lines to show now that `record` has come."""
         event = record.event
         if isinstance(event, ev.ConnectionOpened) and len(self._stories) < MAX_FOLLOWED:
             story = self._stories[event.conn] = _Story()
@@ -54,7 +54,7 @@ class HumanView:
         return lines
 
     def overdue(self, now: float) -> list[str]:
-        """The lines of what has waited for long enough."""
+        """The lines of the events that have waited for long enough."""
         lines = []
         for story in self._stories.values():
             if story.waiting and now - story.waiting[-1].time >= HELD_SECONDS:
@@ -62,11 +62,11 @@ class HumanView:
         return lines
 
     def rest(self) -> list[str]:
-        """The lines of all that still waits."""
+        """The lines of all events that still wait."""
         return [line for story in self._stories.values() for line in self._flush(story)]
 
     def _go_on(self, story: _Story, record: ev.Record) -> list[str]:
-        """The lines that are due when this happens next on a connection."""
+        """The lines to show when `record` is the next event on a connection."""
         waiting = story.waiting
         match record.event:
             case ev.AuthAttempt(result="denied"):
@@ -84,7 +84,7 @@ class HumanView:
                     del waiting[0]
                     line = login_line(record.time, login, opened, proxy=story.proxy, colour=self._colour)
                     return [line, *self._flush(story)]
-            case ev.ForwardListening() if waiting:  # an agent's or X11's, which comes before the session
+            case ev.ForwardListening() if waiting:  # of an agent or X11: it comes before the session
                 waiting.append(record)
                 return []
             case ev.SessionClosed():
@@ -94,7 +94,7 @@ class HumanView:
             case ev.ConnectionClosed() as closed:
                 if story.sessions == 1 and waiting and isinstance(ended := waiting[-1].event, ev.SessionClosed):
                     return [logout_line(record.time, ended, closed, colour=self._colour)]
-                if not closed.user:  # where it came from is in its last line
+                if not closed.user:  # the address is in its last line
                     story.waiting = _without_opening(waiting)
         return [*self._flush(story), self._line(record)]
 
@@ -107,5 +107,5 @@ class HumanView:
 
 
 def _without_opening(records: list[ev.Record]) -> list[ev.Record]:
-    """What still has to be shown when a line has said where the connection came from."""
+    """The records that still have to be shown after a line has named the connection's address."""
     return [each for each in records if not isinstance(each.event, ev.ConnectionOpened)]

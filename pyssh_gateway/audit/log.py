@@ -1,8 +1,8 @@
 """The event log: every event becomes one line in a file that keeps everything, and one on standard output.
 
 The file is the record: JSON lines, written straight away, never buffered. Standard output is a view of it, for a log
-collector (the same JSON lines) or for a person (see `human`); it may stall, and then lines are left out of it, and
-said to be. Writing never decides anything: whatever fails here is reported and the server goes on.
+collector (the same JSON lines) or for a person (see `human`). When it stalls, lines are left out of it, and a line says
+how many. A failure to write has no other effect: it is reported and the server goes on.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ class AuditLog:
         self._outputs = outputs
         self._render = render
         self._problems = problems
-        # Everything is given here: structlog's global configuration is neither read nor changed.
+        # All settings are passed here: structlog's global configuration is neither read nor changed.
         self._logger: FilteringBoundLogger = structlog.wrap_logger(
             outputs,
             processors=[_make_printable, render],
@@ -49,10 +49,10 @@ class AuditLog:
     def open(cls, audit_dir: Path, *, stdout_fd: int, human: bool, colour: bool, on_problem: OnProblem) -> Self:
         """Open or create `events.jsonl` in `audit_dir`, which is made if it is missing. Raises AuditLogError.
 
-        To be called while the process may still write there: the descriptor outlives a change of user, and a fork too
-        if nothing was logged before it. `human` and `colour` say what `stdout_fd` gets (see `human.wants_human` and
-        `human.wants_colour`); that descriptor stays the caller's. `on_problem` gets one line of text per kind of
-        problem, in the thread that logs; it must not block.
+        To be called while the process may still write there: the descriptor stays usable after a change of user, and
+        after a fork if nothing was logged before. `human` and `colour` decide the format on `stdout_fd` (see
+        `human.wants_human` and `human.wants_colour`); the caller keeps that descriptor. `on_problem` gets one line of
+        text per kind of problem, in the thread that logs; it must not block.
         """
         path = audit_dir / FILE_NAME
         file = OpenFile(LogPlace(audit_dir).open())
@@ -69,27 +69,27 @@ class AuditLog:
             return
         try:
             self._logger.info(name, record=record)
-        except Exception as error:  # noqa: BLE001 - a line that cannot be made must not change who may log in
+        except Exception as error:  # noqa: BLE001 - an event that can't be formatted must not change who may log in
             self._problems.report("line", f"audit log: event {record.seq}, {name}, is not logged: {error!r}")
 
     def show_overdue(self, now: float) -> bool:
-        """Show people what waits to be shown with the next event and has waited for long enough (`human_view`).
+        """Show the events that waited for a following one for long enough (`human_view`).
 
-        `now` is Unix time. Returns whether something still waits, and this is to be called again.
+        `now` is Unix time. Returns whether events still wait, so that this has to be called again.
         """
         self._outputs.show(self._render.overdue(now))
         return self._render.holds
 
     @property
     def is_in_place(self) -> bool:
-        """Whether the file is still where it was opened; not if somebody has moved or deleted it."""
+        """Whether the file is still where it was opened; false if it was moved or deleted."""
         return self._file is None or self._file.is_in_place()
 
     def reopen(self, descriptor: int) -> bool:
-        """Write to `descriptor`, which is the log's file as it was opened anew, from now on.
+        """Write to `descriptor`, the newly opened log file, from now on.
 
-        False: it is the same file as before, and nothing changes. The lines that were written to a file that nobody
-        can read any more are in the new one, too.
+        Returns False if it is the same file as before; then nothing changes. Lines that were written to a deleted file
+        are copied to the new one.
         """
         before = self._file
         if before is None or before.is_same(descriptor):
@@ -111,7 +111,7 @@ class AuditLog:
         return self._outputs.lost
 
     def close(self, deadline: float) -> None:
-        """Put the file on disk, close it, and give standard output at most `deadline` seconds to take the rest.
+        """Sync the file to disk, close it, and give standard output at most `deadline` seconds for the rest.
 
         The file comes first: the platform may kill the machine while standard output is still stuck.
         """
@@ -128,7 +128,7 @@ class AuditLog:
 
 
 class _Problems:
-    """Tells each kind of problem once."""
+    """Reports each kind of problem once."""
 
     def __init__(self, on_problem: OnProblem) -> None:
         self._on_problem = on_problem
@@ -138,7 +138,7 @@ class _Problems:
         if kind in self._told:
             return
         self._told.add(kind)
-        # When standard error is gone, too, nobody is left to tell.
+        # When standard error is gone, too, there is no place left to report it.
         with contextlib.suppress(Exception):
             self._on_problem(text)
 
@@ -168,19 +168,19 @@ class _Render:
 
     @property
     def holds(self) -> bool:
-        """Whether people are to see something later that has been."""
+        """Whether events wait to be shown to people."""
         return self._human is not None and self._human.holds
 
     def overdue(self, now: float) -> bytes:
-        """The lines for people that have waited for long enough."""
+        """The lines for people of the events that have waited for long enough."""
         return b"" if self._human is None else _text_lines(self._human.overdue(now))
 
     def rest(self) -> bytes:
-        """All lines for people that wait."""
+        """The lines for people of all events that wait."""
         return b"" if self._human is None else _text_lines(self._human.rest())
 
     def gap(self, time: float, lines: int) -> bytes:
-        """The line that stands on standard output for `lines` left out, or nothing for none."""
+        """The line for standard output that says how many `lines` were left out; empty if none were."""
         if not lines:
             return b""
         if self._human is not None:
@@ -189,7 +189,7 @@ class _Render:
 
 
 class _Outputs:
-    """The logger object under structlog: where finished lines go, and what becomes of them there."""
+    """The logger object under structlog: writes finished lines, and counts those that are lost."""
 
     def __init__(self, path: Path, file: LineWriter, stdout: LineFeed, render: _Render, problems: _Problems) -> None:
         self._path = path
@@ -227,7 +227,7 @@ class _Outputs:
         return {"file": self._missing, "stdout": self._stdout.lost}
 
     def finish(self, deadline: float) -> None:
-        """Wait for standard output, and say what is missing where."""
+        """Wait for standard output, and report how many lines are missing in each place."""
         left = self._stdout.close(deadline, gap=self._render.gap(self._time, self._stdout.dropped))
         self._report_stdout()
         if left:

@@ -1,6 +1,6 @@
-"""The log's file: opened so that nobody can lead it elsewhere, made again if it is gone, and found out when it moves.
+"""The log file: opened so that nobody can redirect it, made again if it is gone; a move is detected.
 
-What is in it is not known here.
+This module does not know its contents.
 """
 
 import errno
@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 FILE_NAME = "events.jsonl"
-# The log names accounts, addresses and command lines: the owner writes, the group may be given to those who read.
+# The log names accounts, addresses and command lines: only the owner writes; its readers can be put into the group.
 FILE_MODE = 0o640
 DIRECTORY_MODE = 0o750
 
@@ -18,7 +18,7 @@ _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 _COPIED_AT_ONCE = 64 * 1024
 
 MAX_RESCUED_BYTES = 16 * 1024 * 1024
-"""What is copied at most from a file that was deleted: days of a server that can't have a new one."""
+"""The most bytes that are copied from a deleted file: the log of days in which no new one could be made."""
 
 
 class AuditLogError(OSError):
@@ -26,7 +26,7 @@ class AuditLogError(OSError):
 
 
 class LogPlace:
-    """Where the log is: `events.jsonl` in `audit_dir`. What it was like at the start is what it is made like again."""
+    """Where the log is: `events.jsonl` in `audit_dir`. If it is made again, it gets the group and mode of the start."""
 
     def __init__(self, audit_dir: Path) -> None:
         self._directory = audit_dir
@@ -36,7 +36,7 @@ class LogPlace:
     def open(self) -> int:
         """The file, open for reading and appending; made if it is missing, as is its directory. Raises AuditLogError.
 
-        We may be root: no link is followed, and what is there has to be a plain file that is root's or ours and has no
+        We may be root: no link is followed, and the file has to be a regular one that belongs to root or us and has no
         other name.
         """
         path = self._directory / FILE_NAME
@@ -50,8 +50,8 @@ class LogPlace:
         except (FileExistsError, NotADirectoryError):
             raise AuditLogError(f"audit_dir {self._directory}: not a directory; set audit_dir to one") from None
         except OSError as error:
-            # O_NOFOLLOW answers ELOOP. We may be root here, and whoever can write to the directory could point the link
-            # at any file of the system.
+            # O_NOFOLLOW fails with ELOOP. We may be root here, and anybody who can write to the directory could make
+            # the link point to any file of the system.
             if error.errno == errno.ELOOP:
                 raise self._not_a_file() from None
             text = f"audit_dir {self._directory}: cannot write {FILE_NAME} there: {error.strerror}"
@@ -59,7 +59,7 @@ class LogPlace:
                 f"{text}; make it writable for this account, or set audit_dir to another one"
             ) from error
         found = os.fstat(file)
-        # A second name would make the file one of somebody else's, that we as root would write into.
+        # With a second name (hard link) it could be somebody else's file, which we as root would write into.
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or found.st_uid not in {0, os.geteuid()}:
             os.close(file)
             raise self._not_a_file()
@@ -77,7 +77,7 @@ class LogPlace:
 
     @staticmethod
     def _restore(made: Path | int, like: os.stat_result | None, mode: int) -> int:
-        """Give what has just been made the group that it had; returns the mode that it had, or `mode` for a new one."""
+        """Give a newly made file or directory its former group; returns its former mode, or `mode` if it had none."""
         if like is None or os.geteuid() != 0:
             return mode
         os.chown(made, -1, like.st_gid)
@@ -85,7 +85,7 @@ class LogPlace:
 
 
 class OpenFile:
-    """The log's file as it is open: whether it is still where it was opened."""
+    """The open log file; knows whether it is still where it was opened."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -102,10 +102,10 @@ class OpenFile:
             return True
 
     def is_in_place(self) -> bool:
-        """Whether it is still called what it was called when it was opened: nobody has moved or deleted it.
+        """Whether it still has the name under which it was opened: nobody has moved or deleted it.
 
-        The kernel is asked for the name of the descriptor (proc_pid_fd(5)): the directory need not be one that this
-        process may look into.
+        The kernel tells the name of the descriptor (proc_pid_fd(5)), because this process may have no access to the
+        directory.
         """
         if _name_of(self.descriptor) != self._name:
             return False
@@ -117,14 +117,14 @@ class OpenFile:
         return os.path.sameopenfile(self.descriptor, other)
 
     def rescue(self, target: int) -> None:
-        """Copy to `target` what was written here since it was last seen in its place, if nobody can read it here.
+        """Copy to `target` what was written here since the file was last seen in its place, if it was deleted.
 
-        That is what a file that was deleted has. One that was moved keeps its lines.
+        A file that was moved keeps its lines, and nothing is copied.
         """
         status = os.fstat(self.descriptor)
         if status.st_nlink:
             return
-        # A file that is shorter than it was has been emptied meanwhile: all that is in it came after that.
+        # A file that is shorter than before was emptied meanwhile: everything in it is newer.
         start = self._seen if self._seen <= status.st_size else 0
         start = max(start, status.st_size - MAX_RESCUED_BYTES)
         while chunk := os.pread(self.descriptor, _COPIED_AT_ONCE, start):
@@ -143,5 +143,5 @@ def _status(path: Path) -> os.stat_result | None:
 def _name_of(descriptor: int) -> str:
     try:
         return str(Path(f"/proc/self/fd/{descriptor}").readlink())
-    except OSError:  # no /proc: then nobody knows, and SIGHUP is what there is
+    except OSError:  # no /proc: a move can't be detected, and SIGHUP has to be sent
         return ""

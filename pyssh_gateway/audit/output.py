@@ -1,6 +1,6 @@
-"""How finished lines leave: whole, in order, and without ever making the event loop wait for a slow reader.
+"""Writes finished lines: whole, in order, and without ever making the event loop wait for a slow reader.
 
-It knows descriptors and bytes; what a line says is not its business.
+It knows descriptors and bytes, not what a line says.
 """
 
 import os
@@ -8,9 +8,9 @@ import select
 import threading
 from collections import deque
 
-# Standard output can stand still: a paused terminal, a log collector that hangs. What is meant for it meanwhile waits
-# here. A login and its session write about eight lines of 300 bytes, so this holds some 500 logins, or the minute in
-# which a scanner connects 30 times a second; and it is small beside the process itself (about 40 MiB).
+# Standard output can block: a paused terminal, a log collector that hangs. Its lines wait here meanwhile. A login and
+# its session write about eight lines of 300 bytes, so this holds some 500 logins, or one minute of a scanner that
+# connects 30 times a second; and it is small compared with the process itself (about 40 MiB).
 MAX_QUEUED_LINES = 4096
 MAX_QUEUED_BYTES = 1024 * 1024
 
@@ -20,10 +20,10 @@ _NEWLINE = 0x0A
 class LineWriter:
     """Writes whole lines to a descriptor that it doesn't own.
 
-    A line is one `os.write`, so that with O_APPEND nobody else's line gets into it; what the kernel did not take is
-    written after it. When a write fails in the middle (disk full), the next line starts with a newline, and only the
-    broken line is lost. `patient`: a non-blocking descriptor is waited for (a terminal may be made so by whoever
-    shares it), which only a thread of its own may do.
+    A line is one `os.write`, so that with O_APPEND no other process's line gets into it; after a partial write the rest
+    follows. When a write fails in the middle (disk full), the next line starts with a newline, and only the broken line
+    is lost. `patient`: wait for a non-blocking descriptor (another process that shares a terminal may make it so),
+    which only a thread of its own may do.
     """
 
     def __init__(self, fd: int, *, torn: bool = False, patient: bool = False) -> None:
@@ -32,7 +32,7 @@ class LineWriter:
         self._patient = patient
 
     def write(self, line: bytes) -> None:
-        """Write `line`, which ends in a newline. Raises OSError; the next call works all the same."""
+        """Write `line`, which ends in a newline. Raises OSError; the next call can still succeed."""
         data = b"\n" + line if self._torn else line
         done = 0
         try:
@@ -75,20 +75,20 @@ class LineFeed:
 
     @property
     def dropped(self) -> int:
-        """How many lines there was no room for since the last one that there was."""
+        """How many lines had no room since the last one that was queued."""
         return self._dropped
 
     @property
     def lost(self) -> int:
-        """How many lines have not been written since the start, for want of room or because that failed."""
+        """How many lines have been lost since the start, because there was no room or writing failed."""
         with self._changed:
             return self._dropped_before + self._dropped + sum(self._failures.values())
 
     def offer(self, line: bytes, *, gap: bytes = b"") -> None:
         """Queue `line`, or count it in `dropped` when there is no room. Never blocks.
 
-        `gap` is a line about the `dropped` ones that goes before it. A queue that was full takes nothing until it is
-        half empty: one long gap tells a reader more than many short ones.
+        `gap` is a line about the `dropped` ones, which is queued before it. A queue that was full takes nothing until
+        it is half empty: one long gap is clearer for a reader than many short ones.
         """
         lines = [gap, line] if gap else [line]
         with self._changed:
@@ -115,8 +115,8 @@ class LineFeed:
     def close(self, timeout: float, *, gap: bytes = b"") -> int:
         """Let the thread write what is queued, and then `gap`, for at most `timeout` seconds.
 
-        Returns the number of lines left over. After a timeout the thread is still in its last write; it ends with
-        that or with the process.
+        Returns the number of lines left over. After a timeout the thread is still in its last write; it ends after that
+        write or with the process.
         """
         with self._changed:
             self._closing = True

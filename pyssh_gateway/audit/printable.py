@@ -7,7 +7,7 @@ import msgspec
 from pyssh_gateway.core.printable import printable
 from pyssh_gateway.events import AnyEvent, Identity, InternalError
 
-# Lists (accounts, host keys, refused key lines) are short unless somebody's key file is garbage from end to end.
+# Lists (accounts, host keys, refused key lines) are short, except for a key file that consists of garbage.
 MAX_ITEMS = 100
 # Microseconds, like the time stamps: further digits of a float are noise.
 FLOAT_DIGITS = 6
@@ -18,8 +18,8 @@ def printable_event(event: AnyEvent) -> AnyEvent:
     changed: dict[str, Any] = {}
     for name in event.__struct_fields__:
         value = getattr(event, name)
-        # Our own traceback has many lines and is unreadable on one. Still no other control characters: the exception
-        # at its end may quote the network.
+        # Our own traceback keeps its newlines: it is unreadable on one line. Other control characters are escaped: the
+        # exception at its end may quote data from the network.
         safe = _safe(value, keep_newlines=isinstance(event, InternalError) and name == "error")
         if safe is not value:
             changed[name] = safe

@@ -1,1 +1,1 @@
-"""The commands for people: who can log in, who is on, what is wrong. `serve` is not one of them: its start counts."""
+"""The commands for people: who can log in, who is connected, what is wrong. Not `serve`, which has to start fast."""

@@ -1,6 +1,6 @@
-"""`check`: everything that can be known before a server is started, found with the functions that the server uses.
+"""`check`: everything that can be checked before a server is started, by the functions that the server itself uses.
 
-With `--elsewhere` the configuration is for another machine: what depends on the machine is left out, and is named.
+With `--elsewhere` the configuration is for another machine: checks that depend on the machine are left out and listed.
 """
 
 import os
@@ -37,14 +37,14 @@ from pyssh_gateway.startup.preflight import (
 )
 
 NOWHERE = "/nonexistent"
-"""No directory: this machine's copies of keys say nothing about another one's."""
+"""A directory that does not exist: this machine's copies of keys say nothing about another machine."""
 
 
 class CheckReport(msgspec.Struct, frozen=True):
-    """What is wrong, a line each, and what would be in force all the same.
+    """The problems, a line each, and the keys that would be in force in spite of them.
 
-    `file` (empty for none) and `variables` of the environment are what was read, and `unchecked` is what was not looked
-    at, a line each.
+    `file` (empty for none) and `variables` of the environment were read. `unchecked` has a line for each thing that was
+    not checked.
     """
 
     problems: tuple[str, ...]
@@ -57,7 +57,7 @@ class CheckReport(msgspec.Struct, frozen=True):
 
 
 def check(given: Given, context: Context) -> int:
-    """Look at accounts, files, directories, ports and host keys, and ask every source once. Nothing is kept."""
+    """Check accounts, files, directories, ports and host keys, and ask every source once. Nothing is written."""
     found = find(context)
     if found.config is None:
         raise ConfigError(found.problems)
@@ -110,7 +110,7 @@ def _lines(report: CheckReport, *, elsewhere: bool) -> list[str]:
     return lines
 
 
-# -- on the machine that it is for -----------------------------------------------------------------------------------
+# -- for this machine ---------------------------------------------------------------------------------------------
 
 
 def _machine_problems(config: Config, found: Lookup) -> list[str]:
@@ -144,7 +144,7 @@ def _source_problems(sources: Sequence[SourceReport], unreadable: set[str]) -> l
 
 
 def _closed_accounts(config: Config) -> list[str]:
-    """Accounts that nobody can log in to, whatever their keys are, as far as we may know: /etc/shadow is root's."""
+    """Accounts that nobody can log in to with any key, as far as we may know: only root can read /etc/shadow."""
     problems = []
     for login in config.login:
         told = closed(login.user)
@@ -154,7 +154,7 @@ def _closed_accounts(config: Config) -> list[str]:
 
 
 def host_key_problems(config: Config) -> list[str]:
-    """What is wrong with the host keys that are there; those that are missing are made at the start."""
+    """Problems of the existing host keys; missing ones are made at the start."""
     keys_dir, problems = Path(config.keys_dir), []
     for kind in config.host_keys.types:
         try:
@@ -176,7 +176,7 @@ def host_key_problems(config: Config) -> list[str]:
 
 
 def _certificate_problems(config: Config) -> list[str]:
-    """What is wrong with certificates of host keys, which can all be read; a key that is still to be made has none."""
+    """Problems of the host keys' certificates. All the keys can be read; a key that is still to be made has none."""
     return [
         f"host certificate {one.path} is not offered: {one.problem}"
         for one in offline.host_certificates(config)
@@ -185,7 +185,7 @@ def _certificate_problems(config: Config) -> list[str]:
 
 
 def _for_root(config: Config) -> list[str]:
-    """What an ordinary account can't look at."""
+    """The checks that only root can do, a line each."""
     users = ", ".join(login.user for login in config.login)
     return [
         *([f"whether these accounts have expired: {users}"] if users else []),
@@ -193,11 +193,11 @@ def _for_root(config: Config) -> list[str]:
     ]
 
 
-# -- on another one ---------------------------------------------------------------------------------------------------
+# -- for another one --------------------------------------------------------------------------------------------------
 
 
 def _anywhere(config: Config) -> Config:
-    """What is left of `config` without the files of the machine."""
+    """`config` without everything that refers to files of the machine."""
     logins = []
     for login in config.login:
         remote = tuple(spec for spec in login.keys if spec.partition(":")[0] not in LOCAL_KINDS)
@@ -207,7 +207,7 @@ def _anywhere(config: Config) -> Config:
 
 
 def _for_the_machine(config: Config) -> list[str]:
-    """What only the machine itself can say, a line each."""
+    """The checks that are possible only on the machine itself, a line each."""
     files, boot = sorted(key_files(config)), config.boot
     chroots = [login.chroot for login in config.login if login.chroot]
     places = [*(link.path for link in boot.link), *(directory.path for directory in boot.directory)]

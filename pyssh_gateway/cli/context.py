@@ -1,4 +1,4 @@
-"""What a command may need beside its own words, found when asked for: the configuration, and where the server is."""
+"""The context of a command, looked up when it is needed: the configuration, and where the server listens."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -6,13 +6,13 @@ from functools import cached_property
 from pyssh_gateway.cli.server_socket import Places, places, read_config
 from pyssh_gateway.config import source
 
-TYPE_CHECKING = False  # `hold` stands before other people's commands: neither is imported for it
+TYPE_CHECKING = False  # `hold` has to start fast, in front of other commands: neither is imported for it
 if TYPE_CHECKING:
     from pyssh_gateway.config.types import Config
 
 
 class Context:
-    """The configuration that was named with --config (`path`, None: it was not) or else by `environ`."""
+    """For the configuration that --config names (`path`; None: not given), or else `environ`."""
 
     def __init__(self, path: str | None, environ: Mapping[str, str]) -> None:
         self.path = path
@@ -22,13 +22,13 @@ class Context:
     def raw(self) -> source.RawConfig:
         """The configuration as it was written. Raises ConfigError.
 
-        It may be root's secret: where it can't be read, and nobody has named it, it is as if there were none.
+        Only root may be able to read it: one that was not named and can't be read is treated as missing.
         """
         return read_config(self.path, self.environ)
 
     @cached_property
     def config(self) -> "Config":
-        """The configuration that a server would have. Raises ConfigError, also for a file that can't be read."""
+        """The configuration that a server would use. Raises ConfigError, also for a file that can't be read."""
         from pyssh_gateway.config.parser import parse  # late: for the few commands that work without a server
 
         return parse(source.read(self.path, self.environ, {}))
@@ -40,7 +40,7 @@ class Context:
 
     @cached_property
     def checked_places(self) -> Places:
-        """The same; raises ConfigError for whatever is wrong with the configuration, where that has to be asked."""
+        """The same, but outside of a session ConfigError is raised for any mistake in the configuration."""
         from pyssh_gateway.config.parser import parse  # late: not for `hold`
 
         if self.places.session is None:

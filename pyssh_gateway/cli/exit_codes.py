@@ -1,23 +1,23 @@
-"""How a command ends: its exit codes, and the ways of not going on. `reference.commands` says the codes to people."""
+"""How a command ends: its exit codes, and the errors that end it. `reference.commands` explains the codes to people."""
 
 FINE = 0
 NO = 1
-"""The answer is no, or what was asked could not be done."""
+"""The answer is no, or the command failed."""
 
 WRONG_USAGE = 2
 """The command line or the configuration can't be used."""
 
 NOBODY = 3
-"""No server runs that could be asked."""
+"""There is no running server to ask."""
 
 INTERRUPTED = 130
-"""Ctrl-C, as shells have it: 128 and the number of the signal."""
+"""Ctrl-C, as in shells: 128 plus the number of the signal."""
 
 
 class Failed(Exception):
-    """The command can't do what it was asked for; one line for each reason.
+    """The command failed; one line for each reason.
 
-    `kind` is what programs are told (`--json`): a word that stays, whatever the reasons say. `code` is the exit code.
+    `kind` is a stable word for programs (`--json`), whatever the reasons say. `code` is the exit code.
     """
 
     kind = "failed"
@@ -29,13 +29,13 @@ class Failed(Exception):
 
 
 class Refused(Failed):
-    """The server has answered that it won't, or can't."""
+    """The server answered that it refuses, or can't."""
 
     kind = "refused"
 
 
 class WrongUsage(Failed):
-    """The command line can't be understood; `hint` is what was meant, perhaps."""
+    """The command line can't be understood; `hint` suggests what was meant."""
 
     kind = "usage"
     code = WRONG_USAGE

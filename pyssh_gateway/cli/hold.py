@@ -1,10 +1,10 @@
 """`hold` and `release`: keep the machine up for a time, or while a command runs, and stop doing so.
 
-It stands before other people's commands, so it imports as little as it can: no msgspec, and no configuration beyond the
-place of the socket. The lines that it speaks are those of `core.control`.
+It is typed in front of other commands, so it has to start fast and imports as little as it can: no msgspec, and of the
+configuration only the socket's path. Its requests and replies are those of `core.control`.
 
-`hold -- make` becomes `make`: the server watches this process, and exec(2) keeps its number. So there is nobody in
-between to pass signals on, and nobody who could be killed while the command goes on.
+`hold -- make` becomes `make`: the server watches this process, and exec(2) keeps its pid. So there is no parent process
+that has to pass signals on, or that could be killed while the command goes on.
 """
 
 import json
@@ -24,19 +24,19 @@ from pyssh_gateway.cli.server_socket import Server, converse, reach
 from pyssh_gateway.core.plain_json import with_texts
 
 CANNOT_RUN, NOT_FOUND = 126, 127
-"""Exit codes of env(1) and nohup(1), since the command's own come through. Before it runs, it is 125, by the table."""
+"""As in env(1) and nohup(1), since the command's own codes pass through. Earlier errors end with 125 (the table)."""
 
 ANSWER_SECONDS = 10.0
-"""How long the server may take; its loop is never busy for longer than a moment."""
+"""How long the server may take to answer; its loop is never busy for longer than a moment."""
 
 MAX_REPLY_BYTES = 1024 * 1024
-"""A reply to these requests has 128 holds at most, with 200 characters of reason each."""
+"""The largest reply: it has at most 128 holds, each with a reason of 200 characters."""
 
 DAY_SECONDS = 86400
 
 
 def hold(given: Given, context: Context) -> int:
-    """Hold the machine up; with a command, become it."""
+    """Keep the machine up; with a command, become that command."""
     command: list[str] | None = None if given.command is None else list(given.command)
     if command == []:
         raise WrongUsage("a command is missing behind --")
@@ -84,7 +84,7 @@ def release(given: Given, context: Context) -> int:
 
 
 def _length_and_reason(given: Given) -> tuple[float | None, str]:
-    """Seconds, and what for."""
+    """The length of the hold in seconds (None: without an end), and the reason."""
     if given.length is None:
         return None, ""
     from pyssh_gateway.core.idle import hold_length  # late: `hold -- make` needs it not
@@ -97,7 +97,7 @@ def _length_and_reason(given: Given) -> tuple[float | None, str]:
 
 
 def _ask(request: Mapping[str, object], kind: str, context: Context) -> tuple[dict[str, Any], Server]:
-    """The server's reply, safe to print, and which server it is from. Raises Failed."""
+    """The server's reply, safe to print, and the server that gave it. Raises Failed."""
     try:
         question = json.dumps(request, ensure_ascii=False).encode() + b"\n"
     except UnicodeEncodeError:
@@ -117,7 +117,7 @@ def _ask(request: Mapping[str, object], kind: str, context: Context) -> tuple[di
 
 
 def _become(command: list[str]) -> NoReturn:
-    """Let the command take our place. What Python ignores, exec(2) would have it ignore, too."""
+    """Replace this process by the command. Signals that Python ignores are reset: exec(2) would keep them ignored."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     printing.flush()
@@ -129,6 +129,6 @@ def _become(command: list[str]) -> NoReturn:
 
 
 def _at(when: float) -> str:
-    """A time on the machine's clock: with the day if it is not within one."""
+    """A time on the machine's clock: with the date if it is more than a day away."""
     form = "%H:%M:%S %Z" if when - time.time() < DAY_SECONDS / 2 else "%a %b %d %H:%M %Z"
     return time.strftime(form, time.localtime(when))

@@ -1,4 +1,4 @@
-"""`keys rotate-host` and `keys import-host`: the server's own keys, changed on purpose."""
+"""`keys rotate-host` and `keys import-host`: deliberate changes of the server's own keys."""
 
 import time
 from pathlib import Path
@@ -18,7 +18,7 @@ from pyssh_gateway.keys.host_keys import HostKeyError, load_next
 
 
 def rotate(given: Given, context: Context) -> int:
-    """One step of a rotation: make the next key, put it in the place of the one in use, or give it up."""
+    """One step of a rotation: make the next key, replace the one in use by it, or remove it."""
     if given.now and not given.finish:
         raise WrongUsage("--now goes with --finish")
     if given.finish and given.abort:
@@ -63,11 +63,11 @@ def _begin(keys_dir: Path, kinds: tuple[str, ...], config: Config) -> list[str]:
 
 
 def _check_announced(keys_dir: Path, kinds: tuple[str, ...], config: Config) -> None:
-    """Raise Failed if the running server does not know the next keys: then no client has learned them."""
+    """Raise Failed if the running server does not announce the next keys: then no client has learned them."""
     where = Places(None, client_paths(config.control, config.keys_dir))
     try:
         announced = {key.fingerprint for key in ask(where, Status(), StatusReply).reply.host_keys}
-    except Failed:  # nobody knows
+    except Failed:  # it can't be found out
         return
     for key in load_next(keys_dir, kinds):
         if key.fingerprint not in announced:

@@ -1,4 +1,4 @@
-"""`import-sshd-config`: sshd's configuration as one of ours. Reads the machine, and writes nothing but a new file."""
+"""`import-sshd-config`: translates sshd's configuration into ours. Reads the machine, and writes only a new file."""
 
 import glob
 import grp
@@ -23,10 +23,10 @@ SSHD_DIRECTORY = Path("/etc/ssh")
 """Where sshd looks for files that it includes by a relative name."""
 
 MAX_BYTES = 1024 * 1024
-"""More than this is no configuration; as sshd's own limit of a file."""
+"""The largest file; sshd has the same limit."""
 
 NO_SHELLS = frozenset({"nologin", "false"})
-"""Shells of accounts that are no person's."""
+"""Shells of accounts that don't belong to a person."""
 
 
 class Unreadable(Failed):
@@ -37,7 +37,7 @@ class Unreadable(Failed):
 
 
 def import_(given: Given, _context: Context) -> int:
-    """Translate the file, for this machine; NO if something of it is left out."""
+    """Translate the file, for this machine; returns NO if a part of it is left out."""
     lines = _lines(Path(given.file))
     found = translate(lines, Machine(_accounts(named_users(lines)), os.path.isfile, _has_ipv6()))
     if given.output is None:
@@ -57,7 +57,7 @@ def _lines(path: Path) -> tuple[Directive, ...]:
 
 
 def _included(pattern: str) -> list[tuple[str, str]]:
-    """The files that an argument of Include means, as glob(3) orders them."""
+    """The files that an argument of Include matches, in the order of glob(3)."""
     found = sorted(glob.glob(str(SSHD_DIRECTORY / pattern)), key=os.fsencode)  # noqa: PTH207 - sshd's own call
     return [(name, _read(Path(name))) for name in found]
 
@@ -76,7 +76,7 @@ def _read(path: Path) -> str:
 
 
 def _accounts(named: Iterable[str]) -> tuple[Account, ...]:
-    """The accounts of this machine, in the order of their numbers, and those of `named` that a directory knows."""
+    """The accounts of this machine in the order of their uids, and those of `named` that a directory service has."""
     entries = {entry.pw_name: entry for entry in pwd.getpwall()}
     for name in named:
         with suppress(KeyError, ValueError):
@@ -119,7 +119,7 @@ def _write(path: Path, content: str) -> None:
 
 
 def _report(given: Given, found: Translation) -> list[str]:
-    """What is left out, and what to do next."""
+    """The lines about what is left out, and what to do next."""
     lines = [f"not translated: {each.text}" for each in found.left_out]
     if os.geteuid() != 0:
         lines.append("not root: accounts whose files of keys can't be seen have no [[login]]")

@@ -1,4 +1,4 @@
-"""`keys`, `keys refresh`, `keys test`, `keys accept`: who can log in with what, how fresh that is, and why not."""
+"""`keys`, `keys refresh`, `keys test`, `keys accept`: who can log in with which key, how fresh that is, and why not."""
 
 import binascii
 import ipaddress
@@ -20,11 +20,11 @@ from pyssh_gateway.core.access.certificates import type_of
 from pyssh_gateway.core.access.key_report import THIS_MACHINE
 
 _MAX_FILE_BYTES = 64 * 1024
-"""The largest public key file: a certificate with hundreds of principals is a quarter of it."""
+"""The largest public key file: a certificate with hundreds of principals takes a quarter of it."""
 
 
 def show(given: Given, context: Context) -> int:
-    """Who can log in, by the running server, or else by what is on the disk."""
+    """Show who can log in, according to the running server, or else to the files on the disk."""
     server = None
     try:
         reply, server = ask(context.checked_places, control.Keys(), control.KeysReply)
@@ -38,7 +38,7 @@ def show(given: Given, context: Context) -> int:
 
 
 def refresh(given: Given, context: Context) -> int:
-    """Have the running server ask every source now."""
+    """Make the running server ask every source now."""
     reply, server = ask(context.checked_places, control.RefreshKeys(), control.KeysReply, slow=True)
     _print(reply, server, given, pictures=False)
     failures = [source.failure for source in reply.sources] + [listed.failure for listed in reply.revoked]
@@ -53,7 +53,7 @@ def _print(reply: control.KeysReply, server: Server | None, given: Given, *, pic
 
 
 def test(given: Given, context: Context) -> int:
-    """Whether a key would be let in, and why not."""
+    """Say whether a key would be accepted, and if not, why."""
     blob = _read_public_key(given.file)
     if given.peer and not _is_address(given.peer):
         raise WrongUsage(f"--from takes an IP address, not {values.shown(given.peer)}")
@@ -87,7 +87,7 @@ def _is_address(text: str) -> bool:
 
 
 def accept(given: Given, context: Context) -> int:
-    """Have the running server trust the account that has a source's name now."""
+    """Make the running server trust the account that has a source's name now."""
     reply, _ = ask(context.checked_places, control.AcceptAccount(given.source), control.AcceptedReply, slow=True)
     printing.lines([reply.message])
     return FINE

@@ -1,7 +1,7 @@
-"""From the words that were typed to one command, and from whatever went wrong to an exit code.
+"""Finds the command for the words of the command line, runs it, and turns errors into an exit code.
 
-Every command but `serve` and `sftp-server` comes through here, `hold` too, so nothing heavy is imported but what the
-command itself needs.
+Every command but `serve` and `sftp-server` is run from here. So is `hold`, which has to start fast, so nothing heavy is
+imported except by the command itself.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +15,11 @@ from pyssh_gateway.cli.reference.model import Command
 from pyssh_gateway.config.source import ConfigError
 
 Run = Callable[[parsing.Given, Context], int]
-"""A command: what was given to it, and what it may need beside that, to its exit code. Raises Failed, ConfigError."""
+"""A command: takes its arguments and its context, returns its exit code. Raises Failed, ConfigError."""
 
 
 def run(words: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run the command that `words` begin with; returns the exit code, unless another command takes our place."""
+    """Run the command that `words` begin with; returns the exit code, unless another command replaces this process."""
     streams.prepare()
     try:
         code = _run(words, environ)
@@ -36,9 +36,9 @@ def run(words: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def refuse_serve(words: Sequence[str], problem: str) -> int:
-    """Say what is wrong with the options of `serve`, which reads them by itself; returns the exit code.
+    """Print what is wrong with the options of `serve`, which parses them by itself; returns the exit code.
 
-    By the table, which has suggestions; where that finds nothing, it is `problem`.
+    The table of commands finds the mistake and suggests a correction; if it finds none, `problem` is printed.
     """
     streams.prepare()
     command, _ = parsing.find(("serve",))
@@ -51,7 +51,7 @@ def refuse_serve(words: Sequence[str], problem: str) -> int:
 
 
 def _run(words: Sequence[str], environ: Mapping[str, str]) -> int:
-    """The same; raises OutputFailed."""
+    """As `run`, but raises OutputFailed."""
     end = words.index("--") if "--" in words else len(words)
     command: Command | None = None
     try:
@@ -83,7 +83,7 @@ def _run(words: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _function(command: Command) -> Run:
-    if not command.run:  # `__main__` has seen something else in these words than the command
+    if not command.run:  # `__main__` has not recognised the command in these words
         raise WrongUsage(f"{command.name} stands alone")
     module, _, name = command.run.partition(":")
     run: Run = getattr(__import__(module, fromlist=(name,)), name)  # importlib would be one more import
@@ -91,7 +91,7 @@ def _function(command: Command) -> Run:
 
 
 def _explain_usage(problem: str, command: Command | None) -> None:
-    from pyssh_gateway.cli.reference import help_text  # late: only a mistake needs it
+    from pyssh_gateway.cli.reference import help_text  # late: only needed after a mistake
 
     printing.remark(problem)
     printing.aside(["", *help_text.usage(command)])
@@ -112,7 +112,7 @@ def _version() -> int:
 
 
 def _help(words: Sequence[str]) -> int:
-    from pyssh_gateway.cli.reference import help_text  # late: a command that runs says nothing of itself
+    from pyssh_gateway.cli.reference import help_text  # late: not needed by a command that runs
 
     printing.lines(help_text.topic(words))
     return FINE

@@ -1,7 +1,7 @@
-"""What would be in force, without a server: the key files, the last good copies, and perhaps the sources themselves.
+"""The keys that would be in force, found without a server: from key files, last good copies, and perhaps the sources.
 
-The copies belong to the account of the network side, and a command must not write there, or root's files would be in
-the server's way: everything happens in a copy of that directory that is gone afterwards.
+The copies belong to the monitor's account. A command must not write there, because files of root would be in the
+server's way: everything happens in a temporary copy of that directory.
 """
 
 import asyncio
@@ -33,15 +33,15 @@ from pyssh_gateway.system.modes import OTHERS_MAY_WRITE
 
 _MAX_COPIES = 10_000
 _MAX_COPY_BYTES = 8 * 1024 * 1024
-"""Bounds of what is looked at: files that are larger, or more, are none of ours."""
+"""The most files, and their largest size: more or larger ones are not ours."""
 
 """Sources that are files of this machine."""
 
 
 class Offline(msgspec.Struct, frozen=True):
-    """What would be in force, and how each source stands.
+    """The keys that would be in force, and the state of each source.
 
-    `complaints` are about copies on the disk that can't be used, and about lines of sources that were not taken.
+    `complaints` are about copies on the disk that can't be used, and about refused lines of sources.
     """
 
     snapshot: KeySnapshot
@@ -50,12 +50,12 @@ class Offline(msgspec.Struct, frozen=True):
 
     @property
     def reply(self) -> control.KeysReply:
-        """The same as the server's answer."""
+        """The same in the form of a server's reply."""
         return control.KeysReply(login_reports(self.snapshot), self.sources, revoked_list_reports(self.snapshot))
 
 
 def keys_reply(config: Config) -> control.KeysReply:
-    """Who could log in, if a server were started without a network. Raises Failed."""
+    """Who could log in if a server started without a network. Raises Failed."""
     own = config.host_keys
     keys = existing_keys(Path(config.keys_dir), own.types, own.files)
     return msgspec.structs.replace(
@@ -68,7 +68,7 @@ def keys_reply(config: Config) -> control.KeysReply:
 
 
 def verdicts_reply(config: Config, request: control.TryKey) -> control.VerdictsReply:
-    """Whether a key would be let in then. Raises Failed."""
+    """Whether such a server would accept a key. Raises Failed."""
     from pyssh_gateway.monitor.signatures import certificate_verified  # late: cryptography
 
     snapshot = look(config, ask_all=False).snapshot
@@ -95,7 +95,7 @@ def look(config: Config, *, ask_all: bool) -> Offline:
         asked += map(as_source, config.keys.revoked_lists)
         if asked:
             asyncio.run(keyring.refresh(asked))
-        # Nobody is going to ask again.
+        # This process does not ask again, so there is no next time.
         reports = tuple(
             msgspec.structs.replace(msgspec.convert(one, control.SourceReport, from_attributes=True), next_look=None)
             for one in keyring.describe()
@@ -105,7 +105,7 @@ def look(config: Config, *, ask_all: bool) -> Offline:
 
 
 def host_certificates(config: Config) -> tuple[control.HostCertificateReport, ...]:
-    """The certificates of the host keys that are there."""
+    """The certificates of the existing host keys."""
     from pyssh_gateway.monitor.host_certificates import load, reports  # late: cryptography
 
     own = config.host_keys
@@ -115,7 +115,7 @@ def host_certificates(config: Config) -> tuple[control.HostCertificateReport, ..
 
 @contextmanager
 def _copied(store: Path) -> Iterator[Path]:
-    """A copy of the files in `store` that whoever runs this may read, and that the server would trust."""
+    """A copy of the files in `store` that this account may read and that the server would trust."""
     with tempfile.TemporaryDirectory(prefix="pyssh-gateway-") as scratch:
         try:
             directory = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -149,7 +149,7 @@ def _copy(directory: int, target: Path) -> None:
 
 
 def _reader(config: Config) -> ReadFile:
-    """Reads key files as the spawner would, with the rights of whoever runs this."""
+    """Reads key files as the spawner would, with the rights of this account."""
     users = readable_files(config)
 
     async def read(path: str) -> bytes:

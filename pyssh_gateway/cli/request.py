@@ -1,4 +1,4 @@
-"""Asking the running server: a request there, a reply of the right kind back."""
+"""Asks the running server: sends a request, and checks the type of its reply."""
 
 from typing import Generic, NamedTuple, TypeVar
 
@@ -10,10 +10,10 @@ from pyssh_gateway.core import control
 __all__ = ["Answer", "NoServer", "ask"]
 
 QUICK_SECONDS = 10.0
-"""How long a server may take for what it only has to look up. Its loop is never busy for longer than a moment."""
+"""How long a server may take to look something up. Its loop is never busy for longer than a moment."""
 
 SLOW_SECONDS = 100.0
-"""The same for what makes it ask others; longer than the time that the server itself allows for that."""
+"""The same if it has to ask others first; longer than the time that the server itself allows for that."""
 
 _Reply = TypeVar("_Reply", bound=control.Reply)
 
@@ -26,10 +26,9 @@ class Answer(NamedTuple, Generic[_Reply]):
 
 
 def ask(where: Places, request: control.AnyRequest, kind: type[_Reply], *, slow: bool = False) -> Answer[_Reply]:
-    """The answer of that `kind` of the server that is meant; which one it is is said where that is not plain.
+    """Ask the server and return its answer of type `kind`; a remark says which server it is if that is not obvious.
 
-    Raises NoServer, and Failed with the reason for which there is no answer. `slow`: the server has to ask others for
-    it.
+    Raises NoServer, and Failed with the reason why there is no answer. `slow`: the server has to ask others first.
     """
     try:
         question = control.encode_request(request)

@@ -1,7 +1,7 @@
-"""Where the server is that a command asks, and one line there and back, within a time.
+"""Connects a command to its server, sends one line and receives one, within a timeout.
 
-Nothing heavy is imported here: `pyssh-gateway hold` stands before somebody's own command and has to be quick. What the
-lines say is the business of others.
+Nothing heavy is imported here: `pyssh-gateway hold` stands in front of another command and has to be fast. This module
+does not know what the lines say.
 """
 
 import os
@@ -24,7 +24,7 @@ from pyssh_gateway.ipc.control_socket import (
 from pyssh_gateway.ipc.running_servers import running
 
 SESSION_VARIABLE = "PYSSH_CONTROL"
-"""In a session, the socket of the server that it belongs to."""
+"""The variable that names, in a session, the socket of its server."""
 
 _AUTO = "auto"
 
@@ -32,21 +32,20 @@ _CHUNK = 64 * 1024
 
 
 class CannotAsk(Failed):
-    """There may be a server, and it could not be asked."""
+    """There may be a server, but it could not be asked."""
 
     kind = "no-server"
     code = NOBODY
 
 
 class NoServer(CannotAsk):
-    """No server runs that could be asked."""
+    """There is no running server to ask."""
 
 
 class Places(NamedTuple):
-    """Where a server is looked for: the one of this session first, then those of the configuration in their order.
+    """The sockets to try: first that of this session, then those of the configuration in their order.
 
-    `elsewhere`: nobody has said which server is meant, so that others count which this account has started, if none
-    listens where the configuration has it.
+    `elsewhere`: no server was named, so if none listens there, other servers that this account has started are tried.
     """
 
     session: str | None
@@ -55,9 +54,9 @@ class Places(NamedTuple):
 
 
 class Server(NamedTuple):
-    """The server that is asked: its socket, and the process and the account that listen there, as the kernel says.
+    """The server that is asked: its socket, and the process and account that listen there, according to the kernel.
 
-    `remark` says which one it is, in one line, where another one may have been meant.
+    `remark` says in one line which server it is, if the user may have meant another one.
     """
 
     path: str
@@ -67,9 +66,9 @@ class Server(NamedTuple):
 
 
 def read_config(config: str | None, environ: Mapping[str, str]) -> source.RawConfig:
-    """The configuration; `config` is what was given with --config. Raises ConfigError.
+    """The configuration; `config` is the value of --config. Raises ConfigError.
 
-    It may be root's secret: where it can't be read, and nobody has named it, it is as if there were none.
+    Only root may be able to read it: one that was not named and can't be read is treated as missing.
     """
     named = config is not None or environ.get(source.PATH_VARIABLE)
     readable = named or os.access(source.DEFAULT_PATH, os.R_OK)
@@ -79,7 +78,7 @@ def read_config(config: str | None, environ: Mapping[str, str]) -> source.RawCon
 def places(raw: source.RawConfig, config: str | None, environ: Mapping[str, str]) -> Places:
     """Where the server may listen, with this configuration. In a session its own comes first, unless --config is given.
 
-    What is no path in it is taken for what it is without a configuration: not every command has it checked.
+    A value that is no path is replaced by the default, because not every command validates the configuration.
     """
     control, keys_dir = raw.values.get("control", _AUTO), raw.values.get("keys_dir", "keys")
     control = control if isinstance(control, str) else _AUTO
@@ -90,7 +89,7 @@ def places(raw: source.RawConfig, config: str | None, environ: Mapping[str, str]
 
 
 def reach(where: Places) -> tuple[socket.socket, Server]:
-    """A connection to the server that is meant. Raises NoServer, CannotAsk, Failed."""
+    """A connection to the server at one of these places. Raises NoServer, CannotAsk, Failed."""
     silent: dict[str, ControlSocketError] = {}
     ours = where.configured if os.geteuid() == ROOT else where.configured[:1]
     found = _first(() if where.session is None else (where.session,), silent) or _first(ours, silent)
@@ -109,7 +108,7 @@ def reach(where: Places) -> tuple[socket.socket, Server]:
 
 
 def _first(paths: Sequence[str], silent: dict[str, ControlSocketError]) -> tuple[socket.socket, str] | None:
-    """A connection to the first of `paths` where a server is; why there is none goes to `silent`. Raises Failed."""
+    """A connection to the first of `paths` with a server; the others' errors go to `silent`. Raises Failed."""
     for path in paths:
         try:
             return connect(path), path
@@ -121,7 +120,7 @@ def _first(paths: Sequence[str], silent: dict[str, ControlSocketError]) -> tuple
 
 
 def _nobody(silent: Mapping[str, ControlSocketError]) -> CannotAsk:
-    """What is said if no server could be reached."""
+    """The error if no server could be reached."""
     if not silent:
         return NoServer('no server could be asked: control is "off" in the configuration')
     absent = [path for path, error in silent.items() if isinstance(error, NobodyListens)]
@@ -132,7 +131,7 @@ def _nobody(silent: Mapping[str, ControlSocketError]) -> CannotAsk:
 
 
 def _remark(path: str, uid: int, where: Places) -> str:
-    """Which server answers, unless it is the one that everybody would expect."""
+    """A line that says which server answers; empty if it is the one that users expect."""
     if path == where.session:
         return ""
     if where.session is not None:
@@ -149,7 +148,7 @@ def _whose(uid: int) -> str:
 
 
 def converse(sock: socket.socket, request: bytes, *, seconds: float, limit: int) -> bytes:
-    """The line that the server answers, of `limit` bytes at most; `sock` is closed. Raises Failed."""
+    """Send `request` and return the server's line, of at most `limit` bytes; closes `sock`. Raises Failed."""
     deadline = time.monotonic() + seconds
     reply = bytearray()
     with sock:

@@ -1,4 +1,4 @@
-"""`status`: the server, its keys, who is on, and when it stops."""
+"""`status`: the server, its keys, its connections, and when it stops."""
 
 import time
 from collections.abc import Sequence
@@ -72,9 +72,9 @@ def next_stop(idle: IdleReport) -> str:
 
 
 def reasons(idle: IdleReport, holds: Sequence[HoldReport] = (), now: float = 0.0) -> list[str]:
-    """What keeps the machine up, what it waits for, and what it does not, a line each.
+    """The reasons that keep the machine up, what it waits for, and what it does not wait for, a line each.
 
-    With `holds` they are told with their names.
+    With `holds`, these are listed by name.
     """
     lines = []
     for reason in idle.reasons:

@@ -1,4 +1,4 @@
-"""`why` and `sessions`: what keeps the machine up and when it stops, why it stopped before, and who runs what."""
+"""`why` and `sessions`: why the machine is up, when it stops, why it stopped before, and what runs in the sessions."""
 
 import time
 
@@ -23,7 +23,7 @@ def why(given: Given, context: Context) -> int:
 
 
 def sessions(given: Given, context: Context) -> int:
-    """Ask the running server who runs what."""
+    """Ask the running server for its sessions, and what runs in them."""
     reply, server = ask(context.checked_places, Sessions(), SessionsReply)
     if given.json:
         printing.json(reply, server)

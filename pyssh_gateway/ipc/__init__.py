@@ -1,1 +1,1 @@
-"""The messages between processes, and the sockets by which they travel."""
+"""The messages between processes, and the sockets that carry them."""

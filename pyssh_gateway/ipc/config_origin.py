@@ -1,4 +1,4 @@
-"""What a server reads its configuration from: told by the server, so that others read the same.
+"""The sources of a server's configuration: the server tells commands, so that they read the same.
 
 A command in a session, or under sudo, has another environment and another directory than the server.
 """
@@ -9,10 +9,10 @@ import msgspec
 
 
 class ConfigOrigin(msgspec.Struct, frozen=True):
-    """What the configuration of a server depends on, as it was when the server was started.
+    """The sources of a server's configuration, as they were when the server started.
 
-    Relative paths are meant from `directory`. `path` is what was given with --config, None for nothing; `environ` has
-    the variables that count and no others, `overrides` what the command line says, by dotted paths.
+    Relative paths start at `directory`. `path` is the value of --config, None if it was not given. `environ` has only
+    the variables that affect the configuration, `overrides` the values from the command line by dotted paths.
     """
 
     directory: str
@@ -21,7 +21,7 @@ class ConfigOrigin(msgspec.Struct, frozen=True):
     overrides: dict[str, object]
 
     def pack(self) -> bytes:
-        """All of it as bytes. Names that are not UTF-8 (surrogate escapes) come through, unlike in msgspec's JSON."""
+        """All of it as bytes. Unlike msgspec's JSON, this keeps names that are not UTF-8 (surrogate escapes)."""
         return json.dumps(msgspec.structs.asdict(self)).encode("ascii")
 
 

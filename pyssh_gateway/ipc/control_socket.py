@@ -1,7 +1,7 @@
-"""The control socket's file: where it is, how a server comes to listen there, how a command gets connected to it.
+"""The control socket's file: where it is, how a server listens there, how a command connects to it.
 
-It is a name in the file system, so all that this module decides is whether what is there may be replaced, and who is at
-the other end. It knows nothing of what is said over it.
+The socket is a name in the file system, so this module decides whether an existing file may be replaced, and finds out
+which account is at the other end. It does not know what is said over it.
 """
 
 import errno
@@ -12,20 +12,20 @@ import struct
 from pathlib import Path
 
 RUN_DIRECTORY = "/run/pyssh-gateway"
-"""Where root's server has it: anybody may ask, and only root can put something else there."""
+"""The directory of the socket for a server of root: everybody may connect, and only root can replace it."""
 
 FILE_NAME = "control.sock"
 
 BACKLOG = 128
-"""Askers that the kernel holds until the monitor takes them, which is at once. Anybody can connect, so there is room
-for those who may ask beside those who may not."""
+"""Connections that the kernel queues until the monitor accepts them, which it does at once. Everybody can connect, so
+there is room for permitted commands beside others."""
 
 CONNECT_SECONDS = 5.0
-"""How long to wait for a server whose askers queue. It answers within milliseconds, unless it is gone."""
+"""How long to wait for a server with a full queue. It answers within milliseconds, unless it is gone."""
 
 _EVERYBODY_MAY_WRITE = 0o002
 _UMASK = 0o111
-"""Everybody may connect (mode 0666): who it is says the kernel, and what they may ask is decided by that."""
+"""Everybody may connect (mode 0666): the kernel names the account (SO_PEERCRED), which decides what it may ask."""
 
 _CREDENTIALS = struct.Struct("iII")
 """pid, uid and gid: struct ucred of unix(7)."""
@@ -34,11 +34,11 @@ ROOT = 0
 
 
 class ControlSocketError(Exception):
-    """There is no control socket to be had. The message is one line for a person."""
+    """There is no usable control socket. The message is one line for a person."""
 
 
 class AnotherListens(ControlSocketError):
-    """A server that runs has the place."""
+    """A running server listens at that place."""
 
 
 class NobodyListens(ControlSocketError):
@@ -46,11 +46,11 @@ class NobodyListens(ControlSocketError):
 
 
 class OutOfReach(ControlSocketError):
-    """This account may not get there, so nothing is known of a server at that place."""
+    """This account has no access to that place, so it can't know whether a server listens there."""
 
 
 def server_path(configured: str, keys_dir: str) -> str | None:
-    """Where a server that we start listens; `configured` is the configuration's `control`. None: nowhere."""
+    """Where a server started by this account listens; `configured` is the configuration's `control`. None: nowhere."""
     if configured != "auto":
         return None if configured == "off" else configured
     directory = Path(RUN_DIRECTORY) if os.geteuid() == ROOT else Path(keys_dir).absolute()
@@ -58,7 +58,7 @@ def server_path(configured: str, keys_dir: str) -> str | None:
 
 
 def client_paths(configured: str, keys_dir: str) -> tuple[str, ...]:
-    """Where a server may listen that was started with this configuration, by us or by somebody else; ours first."""
+    """Where a server with this configuration may listen, if this account or another one started it; ours first."""
     if configured != "auto":
         return () if configured == "off" else (configured,)
     ours = str(Path(keys_dir).absolute() / FILE_NAME)
@@ -69,7 +69,7 @@ def client_paths(configured: str, keys_dir: str) -> tuple[str, ...]:
 def bind_control(path: str) -> socket.socket:
     """A socket that listens at `path`. Raises ControlSocketError.
 
-    What an earlier server left there is replaced; one that still runs is left alone.
+    The socket of an earlier server is replaced, unless that server still runs.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -90,10 +90,10 @@ def bind_control(path: str) -> socket.socket:
 
 
 def _prepare(path: Path) -> None:
-    """Make the directory, and take a socket out of the way that nobody listens on any more."""
+    """Make the directory, and remove a socket that no process listens on any more."""
     if not path.parent.exists():
         path.parent.mkdir(parents=True)
-        # Of root's server everybody may ask something; another's directory may be its `keys_dir`.
+        # Everybody may ask a server of root; the directory of another server may be its `keys_dir`.
         path.parent.chmod(0o755 if os.geteuid() == ROOT else 0o700)
     mode = path.parent.stat().st_mode
     if mode & _EVERYBODY_MAY_WRITE and not mode & stat.S_ISVTX:
@@ -105,7 +105,7 @@ def _prepare(path: Path) -> None:
     if not stat.S_ISSOCK(there.st_mode):
         raise ControlSocketError(f"can't listen at {path}: what is there is no socket; remove it")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # a queue that is full is a server's, too
+        probe.setblocking(False)  # a full queue also means that a server listens
         refused = probe.connect_ex(str(path)) == errno.ECONNREFUSED
     if not refused:
         raise AnotherListens(f"can't listen at {path}: another server does")
@@ -115,7 +115,7 @@ def _prepare(path: Path) -> None:
 def connect(path: str) -> socket.socket:
     """A connection to the server at `path`. Raises NobodyListens, OutOfReach, ControlSocketError.
 
-    The server has to be root's or ours, or somebody else could tell us anything; root may ask anybody's.
+    The server has to run as root or as our account, because another one could lie to us; root may ask every server.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.settimeout(CONNECT_SECONDS)
@@ -138,7 +138,7 @@ def connect(path: str) -> socket.socket:
 
 
 def peer_of(sock: socket.socket) -> tuple[int, int]:
-    """The process and the account at the other end when it connected or began to listen, as the kernel says."""
+    """The process and account at the other end (SO_PEERCRED), as of the time when it connected or began to listen."""
     raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, _ = _CREDENTIALS.unpack(raw)
     return pid, uid

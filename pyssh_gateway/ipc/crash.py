@@ -1,9 +1,9 @@
-"""How an earlier monitor has ended: the spawner has seen it, and the next monitor puts it into the log."""
+"""How an earlier monitor ended: the spawner tells the next monitor, which puts it into the log."""
 
 import msgspec
 
 UNUSABLE = 2
-"""The exit code of a monitor that can't do its work for a reason that a new start does not mend."""
+"""The exit code of a monitor that can't work for a reason that a restart does not fix."""
 
 
 class Crash(msgspec.Struct, frozen=True):

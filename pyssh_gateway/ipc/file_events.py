@@ -1,7 +1,7 @@
-"""What the SFTP server did to a user's files: the messages that it sends to postauth, and how they are framed.
+"""The SFTP server's reports of file operations: the messages that it sends to postauth, and their framing.
 
 One message is a 4-byte big-endian length and a MessagePack map tagged with the message's name. The sender runs as the
-user, so postauth takes nothing on trust: `decode` accepts only these shapes, within these sizes.
+user, so postauth does not trust it: `decode` accepts only these types, within these sizes.
 """
 
 import os
@@ -11,13 +11,13 @@ from typing import Annotated
 import msgspec
 
 MAX_FRAME = select.PIPE_BUF
-"""The largest frame, length included: a pipe takes this much whole or not at all, however full it is (pipe(7))."""
+"""The largest frame, length included: a pipe takes this much either completely or not at all (pipe(7))."""
 
 CUT_PATH = 1800
-"""What is kept of a path in an event that would not fit: two of them, and the rest, are under `MAX_FRAME`."""
+"""Bytes of a path that are kept if an event would be too long: with two such paths it is below `MAX_FRAME`."""
 
 CUT_MARK = b"[...]"
-"""Stands for what was left out of a path, in its middle: the directory and the file's name both say something."""
+"""Replaces the middle of a path that is cut: its beginning and the file's name are the useful parts."""
 
 _LENGTH_BYTES = 4
 _MAX_COUNT = 2**63 - 1
@@ -27,21 +27,21 @@ Flags = Annotated[str, msgspec.Meta(max_length=64, pattern="^[a-z ]*$")]
 """How a file was opened, in words: read, write, append, create, truncate, exclusive."""
 
 Outcome = Annotated[str, msgspec.Meta(max_length=32, pattern="^[A-Za-z0-9]+$")]
-"""`ok`, the name of the error (ENOENT), or `unfinished`: a file that the client had not closed when it went."""
+"""`ok`, the name of the error (ENOENT), or `unfinished`: the client disconnected without closing the file."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=_MAX_COUNT)]
 Which = Annotated[str, msgspec.Meta(max_length=8, pattern="^[a-z]+$")]
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event"):
-    """What happened to a file. Paths are absolute, as the client wrote them; `cut` says that one was shortened."""
+    """An operation on a file. Paths are absolute, as the client wrote them; `cut`: one of them was shortened."""
 
     outcome: Outcome
     cut: bool = False
 
 
 class FileClosed(_Event, frozen=True, kw_only=True, tag="file.closed"):
-    """A file that was open is closed. `outcome` is the first error that reading or writing it met."""
+    """An open file was closed. `outcome` is the first error of reading or writing it."""
 
     path: Path
     flags: Flags
@@ -90,14 +90,14 @@ class LinkMade(_Event, frozen=True, kw_only=True, tag="link.made"):
 
 
 class AttributesSet(_Event, frozen=True, kw_only=True, tag="attributes.set"):
-    """Attributes were set, or could not be. `which` is of size, mode, times and owner."""
+    """Attributes were set, or could not be. `which` names those of size, mode, times and owner."""
 
     path: Path
     which: Annotated[tuple[Which, ...], msgspec.Meta(max_length=4)]
 
 
 class EventsLost(msgspec.Struct, frozen=True, tag_field="event", tag="events.lost"):
-    """Postauth did not read fast enough: so many events before this one were dropped."""
+    """Postauth did not read fast enough: this many events before this one were dropped."""
 
     count: Count
 
@@ -119,7 +119,7 @@ _decoder = msgspec.msgpack.Decoder(FileEvent)
 
 
 class EventError(Exception):
-    """The stream holds something that is no event. What follows can't be told apart any more: stop reading it."""
+    """The stream holds bytes that are no event. The start of the next event can't be found: stop reading the stream."""
 
 
 def encode(event: FileEvent) -> bytes:
@@ -136,7 +136,7 @@ def encode(event: FileEvent) -> bytes:
 
 
 def decode(buffer: bytes) -> tuple[list[FileEvent], bytes]:
-    """The whole events at the start of `buffer`, and the rest, under `MAX_FRAME` bytes, that waits for more.
+    """The complete events at the start of `buffer`, and the incomplete rest, of less than `MAX_FRAME` bytes.
 
     Raises `EventError` as soon as the bytes can't be the start of a valid stream.
     """
@@ -158,9 +158,9 @@ def decode(buffer: bytes) -> tuple[list[FileEvent], bytes]:
 
 
 class EventSender:
-    """Writes events to the pipe `descriptor` and never waits for it: a transfer is worth more than its record.
+    """Writes events to the pipe `descriptor` and never waits for it: the transfer matters more than its record.
 
-    What the pipe has no room for is counted, and the count goes ahead of the next event that fits.
+    Events that the pipe has no room for are counted, and the count is sent before the next event that fits.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -183,10 +183,10 @@ class EventSender:
         return not self._lost
 
     def _written(self, frame: bytes) -> bool:
-        """Whether the pipe took the frame, which it does whole or not at all."""
+        """Write the frame; returns whether the pipe took it, which it does completely or not at all."""
         try:
             os.write(self._descriptor, frame)
-        except OSError:  # no room, or no postauth any more: the files are served all the same
+        except OSError:  # no room, or postauth is gone: the files are served in spite of it
             return False
         return True
 

@@ -1,7 +1,7 @@
-"""The state of an SSH connection as a message: all that another process needs to go on with it.
+"""The state of an SSH connection as a message: everything that another process needs to continue it.
 
-It is given away in the moment at which USERAUTH_SUCCESS would be sent: between two packets, with no key exchange under
-way. The keys of the connection are in it, so it goes to nobody but the process that serves the user.
+It is handed over at the moment when USERAUTH_SUCCESS would be sent: between two packets, with no key exchange in
+progress. It contains the keys of the connection, so only the process that serves the user gets it.
 """
 
 from typing import Annotated
@@ -11,12 +11,12 @@ import msgspec
 from pyssh_gateway.ipc.spawner import ProtocolError, message_in
 
 MAX = 192 * 1024
-"""The largest state in bytes: `MAX_UNPARSED`, and more than the rest of one can take. A packet of a socket of ours
+"""The largest state in bytes: `MAX_UNPARSED`, and more than the other fields can take. One packet of our sockets
 (`spawner.MAX_MESSAGE`) has room for it."""
 
 MAX_UNPARSED = 64 * 1024
-"""Bytes that have been received and not served. Before a login reads are of 16 KiB, and while a request waits for its
-answer there are no more than two of them."""
+"""The most bytes that were received and not processed. Before a login a read takes 16 KiB, and while a request waits
+for its answer there are at most two reads."""
 
 _SEQUENCES = 2**32
 """RFC 4253 section 6.4: packets are numbered modulo this."""
@@ -30,18 +30,18 @@ Name = Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[!-~]*$")]
 """An algorithm's name (RFC 4251 section 6)."""
 
 Names = Annotated[tuple[Name, ...], msgspec.Meta(max_length=32)]
-"""Some of the algorithms that we offer or know, of which there are fewer."""
+"""Some of the algorithms that we offer or know, of which there are fewer than 32."""
 
 Sequence = Annotated[int, msgspec.Meta(ge=0, lt=_SEQUENCES)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=_MAX_COUNT)]
 
 
 class CipherState(msgspec.Struct, frozen=True):
-    """All that one direction needs to go on elsewhere.
+    """The state of the encryption of one direction.
 
     `position` is the nonce of the next packet for AES-GCM (12 bytes), the counter block at which it begins for AES-CTR
     (16 bytes), and empty for chacha20-poly1305, whose nonce is the packet's sequence number. `mac` and `mac_key` are
-    empty for the ciphers that have their own.
+    empty for ciphers with built-in integrity.
     """
 
     cipher: Name
@@ -52,15 +52,15 @@ class CipherState(msgspec.Struct, frozen=True):
 
 
 class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
-    """A connection whose client has been accepted and not been told so yet.
+    """A connection whose client was accepted but has not been told yet.
 
-    `send_sequence` is the number of our next packet, `receive_sequence` of the client's; `sending` and `receiving` are
-    at the same packets. `offered_ciphers` is what a further key exchange offers, as the first one did.
-    `client_ciphers` are those of ours that the client has, to the server and back, and `client_host_keys` the signature
-    algorithms that it takes of a host key. `user` is the name of its requests. `can_send_ext_info`: EXT_INFO (RFC 8308)
-    is still to be sent with the next keys. `rekey_bytes` have been sent with these keys, which may be used for
-    `rekey_seconds` more. `unparsed` are bytes that were received and are in no packet yet; a packet of which only the
-    beginning has come counts as not begun.
+    `send_sequence` is the number of our next packet, `receive_sequence` that of the client's next packet; `sending` and
+    `receiving` belong to the same packets. `offered_ciphers` are offered in a further key exchange, as in the first
+    one. `client_ciphers` are those of our ciphers that the client has, to the server and back. `client_host_keys` are
+    the signature algorithms that it accepts from a host key. `user` is the user name of its requests.
+    `can_send_ext_info`: EXT_INFO (RFC 8308) is still to be sent with the next keys. `rekey_bytes` were sent with these
+    keys, which may be used for `rekey_seconds` more. `unparsed` are received bytes that are in no complete packet yet,
+    from the first byte of that packet.
     """
 
     client_version: Line
@@ -92,7 +92,7 @@ _decoder = msgspec.msgpack.Decoder(ConnectionState)
 
 
 def encode(state: ConnectionState) -> bytes:
-    """The packet for `state`; `ProtocolError` if it is none that `decode` takes."""
+    """The packet for `state`; `ProtocolError` if `decode` would not accept it."""
     packet = _encoder.encode(state)
     decode(packet)
     return packet

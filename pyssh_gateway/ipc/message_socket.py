@@ -1,7 +1,7 @@
-"""Typed messages over one end of a `SOCK_SEQPACKET` socket pair, to a process that is not trusted and may not answer.
+"""Typed messages over one end of a `SOCK_SEQPACKET` socket pair, to a process that is not trusted and may be stuck.
 
-Nothing in here waits for the other side: what it does not read is kept, up to a bound, and beyond that it is given up.
-This module does not know what the messages say.
+Nothing in here waits for the other side: messages that it does not read are queued, up to a limit; beyond that limit
+the other side counts as stuck. This module does not know what the messages say.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from pyssh_gateway.ipc.spawner import ProtocolError
 from pyssh_gateway.system.descriptors import close_all
 
 MAX_QUEUED_BYTES = 4 * protocol.MAX_MESSAGE
-"""What may wait for a process that does not read, beside what is in the socket: more means that it is stuck. A login
+"""Bytes that may be queued for a process that does not read, beside the socket's buffer: with more it is stuck. A login
 needs a few KiB, so this is room for hundreds of them."""
 
 STUCK = "it does not read what it is told"
@@ -26,10 +26,10 @@ Message = TypeVar("Message")
 
 
 class MessageSocket(Generic[Message]):
-    """One end. `on_message` gets what arrives, one packet in a turn of the loop; `on_end` is called once, with why.
+    """One end. `on_message` gets the messages, one packet in a turn of the loop; `on_end` is called once, with why.
 
-    The reason is empty if the other side has closed; otherwise it has broken the rules, and should be ended. Packets
-    with descriptors break them, too: neither kind of process has one to give.
+    The reason is empty if the other side closed the socket; otherwise that process has broken the protocol and should
+    be ended. A packet with descriptors breaks it, too: neither kind of process has one to send.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class MessageSocket(Generic[Message]):
         loop.add_reader(sock, self._read)
 
     def send(self, packet: bytes, descriptors: Sequence[int] = ()) -> None:
-        """Send a packet, as soon as there is room; the descriptors stay the caller's. Nothing happens after the end."""
+        """Send a packet as soon as there is room; the caller keeps the descriptors. Does nothing after the end."""
         if self.closed or self._is_deaf:
             return
         if self._queued_bytes + len(packet) > MAX_QUEUED_BYTES:
@@ -65,17 +65,17 @@ class MessageSocket(Generic[Message]):
         self._flush()
 
     def pause(self) -> None:
-        """Hear nothing until `resume`: what is said meanwhile waits in the socket."""
+        """Stop reading until `resume`: messages wait in the socket meanwhile."""
         if not self.closed:
             self._loop.remove_reader(self._socket)
 
     def resume(self) -> None:
-        """Hear on."""
+        """Read again."""
         if not self.closed:
             self._loop.add_reader(self._socket, self._read)
 
     def close(self) -> None:
-        """Neither hear nor send any more; `on_end` is not called."""
+        """Stop reading and sending; `on_end` is not called."""
         if self.closed:
             return
         self.closed = True
@@ -95,7 +95,7 @@ class MessageSocket(Generic[Message]):
                 self._loop.add_writer(self._socket, self._flush)
                 return
             except OSError:
-                # It is gone. What it has said before may still be there to be read, and then the end.
+                # The other side is gone. Its earlier messages may still be there to be read, followed by the end.
                 self._is_deaf = True
                 break
             self._queue.popleft()
@@ -131,7 +131,8 @@ class MessageSocket(Generic[Message]):
         try:
             return protocol.receive(self._socket)
         except ConnectionResetError:
-            # Said once, and before what can still be read (unix(7)): it has closed without reading all that was sent.
+            # The other side has closed without reading everything. The kernel reports that once, before the rest can be
+            # read (unix(7)).
             return protocol.receive(self._socket)
 
     def _fail(self, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""The monitor's end of the spawner's socket: processes for strangers and accounts, key files, hooks, configuration."""
+"""The monitor's end of the spawner's socket: preauth and postauth processes, key files, hooks, configuration."""
 
 import asyncio
 import os
@@ -16,27 +16,27 @@ from pyssh_gateway.ipc.spawner_client import ANSWER_SECONDS, OnExit, Spawned, Sp
 from pyssh_gateway.system.descriptors import close_all
 
 STOP_SECONDS_MORE = 5.0
-"""How much longer than its services may take the spawner may need to say that they have ended."""
+"""Time that the spawner may need to report the end of its services, on top of their own timeout."""
 
 SOCKET_SECONDS = protocol.SOCKET_PATIENCE_SECONDS + ANSWER_SECONDS
-"""How long to wait for a socket that another server has: as long as the spawner tries."""
+"""How long to wait for a socket that another server holds: as long as the spawner tries."""
 
 OnNews = Callable[[protocol.SpawnerEvent], None]
 OnTakeOver = Callable[[int, str, int, socket.socket], OnExit]
-"""Takes a postauth process over: its number, account and process, and the socket to it, which is the callee's from then
-on. Gives what is to be called when the process has ended."""
+"""Takes over a postauth process: its number, account and process, and the socket to it, which the callee owns from
+then on. Returns the function to call when the process has ended."""
 
 
 def _ignore_news(_event: protocol.SpawnerEvent) -> None:
-    """What happens without anybody who wants to know."""
+    """The default for `on_news`."""
 
 
 class MonitorSpawnerClient(SpawnerClient):
     """Asks the spawner for processes and files. `on_lost` is called once when the spawner is gone.
 
-    `on_news` is called with what only the spawner knows of: steps of the boot; starts, ends and lines of services;
-    `on_reread` when it has read the configuration again; `on_take_over` with each postauth process that an earlier
-    monitor has left. Numbers of requests begin above `above` and above those of such processes.
+    `on_news` is called with events that only the spawner sees: steps of the boot; starts, ends and lines of services.
+    `on_reread` is called when it has read the configuration again, `on_take_over` with each postauth process that an
+    earlier monitor has left. Numbers of requests begin above `above` and above those of such processes.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class MonitorSpawnerClient(SpawnerClient):
     # -- processes ------------------------------------------------------------------------------------------------
 
     async def start_preauth(self, on_exit: OnExit) -> Spawned:
-        """Start a process for one stranger; its one descriptor is the socket to it. Raises `SpawnRefused`."""
+        """Start a preauth process for one client; its one descriptor is the socket to it. Raises `SpawnRefused`."""
         return await self._start(protocol.StartPreauth(self._requests.new_number()), on_exit)
 
     async def start_postauth(self, user: str, on_exit: OnExit) -> Spawned:
@@ -66,7 +66,7 @@ class MonitorSpawnerClient(SpawnerClient):
         return await self._start(protocol.StartPostauth(self._requests.new_number(), user), on_exit)
 
     def kill(self, spawned: Spawned) -> None:
-        """Kill a preauth or postauth process, or a hook; nothing happens if it has ended. Its exit is told as ever."""
+        """Kill a preauth or postauth process, or a hook; does nothing if it has ended. Its exit is reported."""
         if spawned.id in self._exits:
             self._kill(spawned.id)
 
@@ -79,7 +79,7 @@ class MonitorSpawnerClient(SpawnerClient):
         return await self._start(protocol.Suspend(self._requests.new_number()), on_exit)
 
     async def sample_activity(self) -> Sample:
-        """What the processes of sessions have used so far. Raises `SpawnRefused`."""
+        """The resources that the processes of sessions have used so far. Raises `SpawnRefused`."""
         report, _ = await self._ask(protocol.SampleActivity(self._requests.new_number()))
         if not isinstance(report, protocol.Activity):
             raise SpawnRefused(reason_of(report))
@@ -88,9 +88,9 @@ class MonitorSpawnerClient(SpawnerClient):
     # -- the machine ----------------------------------------------------------------------------------------------
 
     async def await_account(self, user: str) -> bytes:
-        """Wait until `user`, who may be about to be made, is as it will be.
+        """Wait until the account `user`, which may still have to be made at boot, is complete.
 
-        Gives why the account may not be used at present, in whole lines; empty if it may. Raises `SpawnRefused`.
+        Returns why the account may not be used at present, in whole lines; empty if it may. Raises `SpawnRefused`.
         """
         report, _ = await self._ask(protocol.AwaitAccount(self._requests.new_number(), user))
         if not isinstance(report, protocol.AccountReady):
@@ -98,9 +98,10 @@ class MonitorSpawnerClient(SpawnerClient):
         return report.closed
 
     async def stop_services(self, services: tuple[Service, ...]) -> None:
-        """Have the services end, which are those of the configuration, and wait until they have.
+        """Stop the `services`, which are those of the configuration, and wait until they have ended.
 
-        Whatever goes wrong: the spawner stops them by itself once this process has gone, and nobody is told then.
+        Errors are ignored: the spawner stops them by itself after the end of this process, but then reports it to
+        nobody.
         """
         if not services:
             return
@@ -111,8 +112,8 @@ class MonitorSpawnerClient(SpawnerClient):
     async def read_keys(self, path: str) -> bytes:
         """The contents of `path`, a key file of the configuration, opened with the spawner's rights.
 
-        Raises `OSError`, which is a `FileNotFoundError` if there is no such file. At most one byte more is read than a
-        list of what is revoked may have, which is the longest of them; the caller judges that.
+        Raises `OSError`, which is a `FileNotFoundError` if there is no such file. At most one byte more is read than
+        the largest kind of file, a revocation list, may have; the caller checks the size.
         """
         number = self._requests.new_number()
         try:
@@ -131,7 +132,7 @@ class MonitorSpawnerClient(SpawnerClient):
         return content
 
     async def await_socket(self, name: protocol.SocketName) -> socket.socket:
-        """The listening socket `name`, when the server that had it at our start has left it. Raises `SpawnRefused`."""
+        """The listening socket `name`, once the server that had it at our start has left. Raises `SpawnRefused`."""
         number = self._requests.new_number()
         report, descriptors = await self._ask(protocol.AwaitSocket(number, name), SOCKET_SECONDS)
         if not descriptors:
@@ -141,12 +142,12 @@ class MonitorSpawnerClient(SpawnerClient):
     # -- the configuration ----------------------------------------------------------------------------------------
 
     def ask_reload(self) -> None:
-        """Have the spawner read the configuration again; `on_reread` is called when it has."""
+        """Ask the spawner to read the configuration again; `on_reread` is called when it has."""
         with suppress(Unanswered):
             self._requests.send(protocol.encode(protocol.Reload(self._requests.new_number())))
 
     async def take_config(self) -> Reread:
-        """What came of that. Raises `SpawnRefused`."""
+        """The outcome of reading it again. Raises `SpawnRefused`."""
         descriptor = await self._open(protocol.TakeConfig(self._requests.new_number()))
         try:
             return decode(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
@@ -156,7 +157,7 @@ class MonitorSpawnerClient(SpawnerClient):
             os.close(descriptor)
 
     async def open_log(self) -> int:
-        """The log's file, opened where it should be; the descriptor is the caller's. Raises `SpawnRefused`."""
+        """The log file, opened anew at its path; the caller owns the descriptor. Raises `SpawnRefused`."""
         return await self._open(protocol.OpenLog(self._requests.new_number()))
 
     async def _open(self, request: protocol.TakeConfig | protocol.OpenLog) -> int:
@@ -166,7 +167,7 @@ class MonitorSpawnerClient(SpawnerClient):
             raise SpawnRefused(reason_of(report))
         return descriptors[0]
 
-    # -- what the spawner says by itself --------------------------------------------------------------------------
+    # -- unrequested reports of the spawner -----------------------------------------------------------------------
 
     def _on_news(self, report: protocol.Report, descriptors: list[int]) -> None:
         match report:
@@ -185,7 +186,7 @@ class MonitorSpawnerClient(SpawnerClient):
         if self._on_take_over is not None and len(descriptors) == 1:
             self._exits[number] = self._on_take_over(number, user, pid, socket.socket(fileno=descriptors[0]))
             return
-        # No descriptors are left, say: nobody can ask it for anything any more, and nobody could ever end it.
+        # For example, no descriptors were left. Without its socket, the process could neither be used nor ended later.
         close_all(descriptors)
         self._kill(number)
 

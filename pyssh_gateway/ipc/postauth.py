@@ -1,8 +1,8 @@
-"""The messages between the monitor and a postauth process, and what a connection is given when it changes hands.
+"""The messages between the monitor and a postauth process, among them the hand-over of a connection.
 
-One message is one packet of a `SOCK_SEQPACKET` socket pair, as in `ipc.spawner`. A postauth process is its account: all
-that it says is that account's claim. The monitor fills in the account and the person from its own registry, and ends a
-process that sends anything but these shapes, or names a connection that it was not given.
+One message is one packet of a `SOCK_SEQPACKET` socket pair, as in `ipc.spawner`. A postauth process runs as its
+account, so the monitor trusts its messages no more than that account. It takes the account and the person from its own
+registry, and ends a process that sends anything but these types, or names a connection that it was not given.
 """
 
 from typing import Annotated, Literal
@@ -26,7 +26,7 @@ from pyssh_gateway.events import (
 from pyssh_gateway.ipc.spawner import ProtocolError, message_in, packet_of
 
 MAX_NAME = 64
-"""Characters of a connection's or session's name in the log; ours have a dozen."""
+"""Characters of a connection's or session's name in the log; our names have a dozen."""
 
 MAX_TEXT = 4096
 """Characters of a sentence for people."""
@@ -35,7 +35,7 @@ MAX_CRASH = 16 * 1024
 """Characters of a traceback."""
 
 MAX_PROOFS = 32
-"""Host keys that one request may ask proofs of: as many as a connection may in its life."""
+"""Host keys in one request for proofs: as many as are proved on a connection in all."""
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
@@ -46,7 +46,7 @@ Algorithm = Annotated[bytes, msgspec.Meta(max_length=64)]
 
 
 class OfferedKey(msgspec.Struct, frozen=True):
-    """A host key as it is offered in key exchange: the signature algorithm and the public key's blob."""
+    """A host key as it is offered in a key exchange: the signature algorithm and the public key's blob."""
 
     algorithm: Algorithm
     blob: Blob
@@ -56,15 +56,15 @@ class OfferedKey(msgspec.Struct, frozen=True):
 
 
 class TakeConnection(msgspec.Struct, frozen=True, tag="take-connection"):
-    """Monitor: serve this connection, on which somebody has authenticated. Descriptor: the client's socket.
+    """Monitor: serve this connection, whose client has authenticated. Descriptor: the client's socket.
 
-    `state` is the preauth process's (`ipc.handover`), which the monitor has not read; `session_id` is what the monitor
-    has verified the login's signature over, and counts whatever the state says. `opened_seconds` have passed since the
-    connection came. `closed`: why the account may not be used at present, in whole lines; empty if it may. `banner` is
-    what a login shell shows first. `host_keys` are those for rekeying, `announced` the blobs of `hostkeys-00`.
-    `control` is where people on the machine ask the server, `timezone` the TZ that it was started with. New keys are
-    made after `rekey_bytes`, or after `rekey_seconds` (0: at no time). `auth_info` is what the file says that
-    SSH_USER_AUTH names; empty: there is no such file.
+    `state` is from the preauth process (`ipc.handover`), and the monitor has not read it. `session_id` is the one in
+    the login's signature, which the monitor has verified; it overrides the one in `state`. `opened_seconds` have passed
+    since the connection was accepted. `closed`: why the account may not be used at present, in whole lines; empty if it
+    may. `banner` is the first text that a login shell shows. `host_keys` are those for rekeying, `announced` the blobs
+    of `hostkeys-00`. `control` is the path of the control socket, `timezone` the TZ that the server was started with.
+    New keys are exchanged after `rekey_bytes`, or after `rekey_seconds` (0: never by time). `auth_info` is the content
+    of the file that SSH_USER_AUTH names; empty: there is no such file.
     """
 
     conn: Name
@@ -90,20 +90,20 @@ class TakeConnection(msgspec.Struct, frozen=True, tag="take-connection"):
 
 
 class Announce(msgspec.Struct, frozen=True, tag="announce"):
-    """Monitor: say this on the terminals of the connection `conn`; of all connections if that is empty."""
+    """Monitor: write this text to the terminals of the connection `conn`; of all connections if that is empty."""
 
     conn: Name
     text: Text
 
 
 class HangUp(msgspec.Struct, frozen=True, tag="hang-up"):
-    """Monitor: the server stops: the processes of terminals get SIGHUP, and sessions end as they can."""
+    """Monitor: the server stops, so send SIGHUP to the processes of terminals, and let the sessions end."""
 
 
 class EndConnection(msgspec.Struct, frozen=True, tag="end-connection"):
-    """Monitor: say goodbye for `reason` and close the connection; all of them if `conn` is empty.
+    """Monitor: disconnect the client with `reason` and close the connection; all of them if `conn` is empty.
 
-    `revoked`: because its key was; what runs in its sessions is ended, too.
+    `revoked`: because its key was revoked; then the processes of its sessions are ended, too.
     """
 
     conn: Name
@@ -112,20 +112,20 @@ class EndConnection(msgspec.Struct, frozen=True, tag="end-connection"):
 
 
 class Revoke(msgspec.Struct, frozen=True, tag="revoke"):
-    """Monitor: open nothing more on the connection, for `reason`; None: do so again."""
+    """Monitor: open no more channels on the connection, for `reason`; None: opening is allowed again."""
 
     conn: Name
     reason: Text | None
 
 
 class Report(msgspec.Struct, frozen=True, tag="report"):
-    """Monitor: say what runs. Answered by `Reported`."""
+    """Monitor: report what runs. Answered by `Reported`."""
 
     id: Number
 
 
 class Signed(msgspec.Struct, frozen=True, tag="signed"):
-    """Monitor: the signature that was asked for; None: it is refused."""
+    """Monitor: the requested signature; None: it is refused."""
 
     id: Number
     signature: bytes | None
@@ -139,7 +139,7 @@ class Proved(msgspec.Struct, frozen=True, tag="proved"):
 
 
 class Leave(msgspec.Struct, frozen=True, tag="leave"):
-    """Monitor: end, if nothing is left to do; else answer `Busy`."""
+    """Monitor: exit, if nothing is left to do; else answer `Busy`."""
 
 
 # -- from postauth ----------------------------------------------------------------------------------------------------
@@ -157,9 +157,9 @@ Told = (
 
 
 class Happened(msgspec.Struct, frozen=True, tag="happened"):
-    """Postauth: this has happened, in this order (`pack`); `lost` events before it were more than could be kept.
+    """Postauth: these events have happened, in this order (`pack`); `lost` events before them had to be dropped.
 
-    Their `identity` and `user` are empty: the monitor puts in whose connection it is.
+    Their `identity` and `user` are empty: the monitor fills in those of the connection.
     """
 
     events: tuple[bytes, ...]
@@ -167,7 +167,7 @@ class Happened(msgspec.Struct, frozen=True, tag="happened"):
 
 
 class Taken(msgspec.Struct, frozen=True, tag="taken"):
-    """Postauth: the connection is served: its client is told that it has logged in."""
+    """Postauth: the connection is served now, and its client is told that it has logged in."""
 
     conn: Name
     client: Annotated[str, msgspec.Meta(max_length=256)]
@@ -203,7 +203,7 @@ class Prove(msgspec.Struct, frozen=True, tag="prove"):
 
 
 class SessionFigures(msgspec.Struct, frozen=True):
-    """What a session has moved so far, for how long, and what runs: another monitor than this one may have been told.
+    """The traffic and age of a session so far, and what runs in it, for a monitor that may have been started since.
 
     `command` is text as bytes (PEP 383), cut off if it is long.
     """
@@ -219,7 +219,7 @@ class SessionFigures(msgspec.Struct, frozen=True):
 
 
 class ConnectionFigures(msgspec.Struct, frozen=True):
-    """What a connection has done so far, and what runs on it."""
+    """The figures of a connection so far, and what runs on it."""
 
     conn: Name
     bytes_in: Number
@@ -229,14 +229,14 @@ class ConnectionFigures(msgspec.Struct, frozen=True):
 
 
 class Reported(msgspec.Struct, frozen=True, tag="reported"):
-    """Postauth: what runs. Of many sessions only so many are told as fit into a message."""
+    """Postauth: what runs. If there are too many sessions for a message, the rest is left out."""
 
     id: Number
     connections: tuple[ConnectionFigures, ...]
 
 
 class Busy(msgspec.Struct, frozen=True, tag="busy"):
-    """Postauth: it can't leave yet: connections are served, or outputs of processes that outlive them are."""
+    """Postauth: it can't exit yet, because it serves connections, or the output of processes that outlived one."""
 
 
 FromMonitor = TakeConnection | Announce | HangUp | EndConnection | Revoke | Report | Signed | Proved | Leave
@@ -248,12 +248,12 @@ _postauth_decoder: msgspec.msgpack.Decoder[FromPostauth] = msgspec.msgpack.Decod
 
 
 def encode(message: FromMonitor | FromPostauth) -> bytes:
-    """The packet for `message`; `ProtocolError` if it is too large to be sent, or has text that is none."""
+    """The packet for `message`; `ProtocolError` if it is too large to be sent, or has invalid text."""
     return packet_of(message)
 
 
 def pack(event: Told) -> bytes:
-    """An event as it travels. Text of clients may hold bytes that are no UTF-8 (PEP 383), so all text goes as bytes."""
+    """An event in a packet. Clients' text may have bytes that are no UTF-8 (PEP 383), so all text is sent as bytes."""
     fields = {
         name: value.encode("utf-8", "surrogateescape") if isinstance(value := getattr(event, name), str) else value
         for name in event.__struct_fields__
@@ -263,7 +263,7 @@ def pack(event: Told) -> bytes:
 
 
 def unpack(packed: bytes) -> Told:
-    """The event that was packed; `ProtocolError` if it is none."""
+    """The event in `packed`; `ProtocolError` if there is none."""
     try:
         tag, fields = _fields_decoder.decode(packed)
         text = {
@@ -277,10 +277,10 @@ def unpack(packed: bytes) -> Told:
 
 
 def decode_from_monitor(packet: bytes) -> FromMonitor:
-    """What the monitor says."""
+    """The monitor's message in `packet`."""
     return message_in(packet, _monitor_decoder, "message of the monitor")
 
 
 def decode_from_postauth(packet: bytes) -> FromPostauth:
-    """What a postauth process says."""
+    """A postauth process's message in `packet`."""
     return message_in(packet, _postauth_decoder, "message of a postauth process")

@@ -1,8 +1,8 @@
-"""The messages between the monitor and preauth, the process that speaks with one client until it has logged in.
+"""The messages between the monitor and preauth, the process that serves one client until it has logged in.
 
-Each connection has a socket pair of its own, so no message says which connection it is about: what arrives on the
-pair is about the client whose socket the monitor has sent over it. The framing is that of `ipc.spawner`. The sizes are
-bounded by what an honest client can need; what is larger ends preauth, and with it the connection.
+Each connection has a socket pair of its own, so no message names its connection: all messages on the pair are about the
+client whose socket the monitor has sent over it. The framing is that of `ipc.spawner`. The sizes are limited to what an
+honest client can need; a larger message ends preauth, and with it the connection.
 """
 
 from typing import Annotated, Literal
@@ -13,10 +13,10 @@ from pyssh_gateway.config.machine_values import MAX_BANNER
 from pyssh_gateway.ipc.spawner import MAX_MESSAGE, message_in, packet_of
 
 MAX_USER = 1023
-"""Bytes of a user name; asyncssh takes no longer one. Linux's useradd makes none over 32."""
+"""Bytes of a user name; asyncssh accepts no longer one. Linux's useradd makes none over 32."""
 
 MAX_NAME = 64
-"""Characters of an algorithm's or a method's name (RFC 4251 section 6). What is longer is nobody's, and is cut off."""
+"""Characters of an algorithm's or a method's name (RFC 4251 section 6). No real name is longer; the rest is cut off."""
 
 MAX_KEY = 64 * 1024
 """Bytes of a key or certificate: twice what `core.access.certificates` reads."""
@@ -25,20 +25,20 @@ MAX_SIGNATURE = 16 * 1024
 """Bytes of a signature; the longest, of an RSA key of 16384 bits, has 2 KiB."""
 
 MAX_REASON = 4 * 1024
-"""Characters of why a connection ended; a client's own words may be among them."""
+"""Characters of the reason why a connection ended; it may quote the client."""
 
 MAX_CRASH = 32 * 1024
 """Characters of a traceback."""
 
 MAX_HOST_KEYS = 16
-"""Keys that are offered for key exchange: ed25519, ECDSA on three curves, RSA with two algorithms, and the same in
+"""Keys that are offered for key exchange: ed25519, ECDSA on three curves, RSA with two algorithms, and the same with
 certificates."""
 
 MAX_IDENTIFICATION = 255
 """RFC 4253 section 4.2, without the end of the line."""
 
 MAX_STATE = MAX_MESSAGE - 1024
-"""Bytes of a connection's state: it has a message for itself."""
+"""Bytes of a connection's state, which has a message of its own."""
 
 User = Annotated[bytes, msgspec.Meta(max_length=MAX_USER)]
 Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
@@ -63,7 +63,7 @@ class Serve(msgspec.Struct, frozen=True, tag="serve"):
 
     The monitor has sent the line `identification` already. `attempts` are the failures that the client may have,
     `has_aes`: the processor has AES instructions; `without_gcm`: clients from there are known to lack AES-GCM;
-    `is_direct`: no proxy has brought the client. `banner` is what it is told before it logs in; empty: nothing.
+    `is_direct`: the client did not come through a proxy. `banner` is the text before the login; empty: none.
     """
 
     identification: Annotated[bytes, msgspec.Meta(max_length=MAX_IDENTIFICATION)]
@@ -76,13 +76,13 @@ class Serve(msgspec.Struct, frozen=True, tag="serve"):
 
 
 class Signed(msgspec.Struct, frozen=True, tag="signed"):
-    """Monitor: the signature that was asked for."""
+    """Monitor: the requested signature."""
 
     signature: Signature
 
 
 class Answer(msgspec.Struct, frozen=True, tag="answer"):
-    """Monitor: what becomes of an attempt. `last`: it was denied and is the last, so say `message` and end."""
+    """Monitor: the outcome of an attempt. `last`: it was denied and is the last one: send `message` and disconnect."""
 
     result: Literal["offered", "accepted", "denied"]
     last: bool
@@ -90,7 +90,7 @@ class Answer(msgspec.Struct, frozen=True, tag="answer"):
 
 
 class Disconnect(msgspec.Struct, frozen=True, tag="disconnect"):
-    """Monitor: say goodbye to the client, for this reason, and end."""
+    """Monitor: disconnect the client, for this reason, and exit."""
 
     reason: Annotated[str, msgspec.Meta(max_length=MAX_REASON)]
 
@@ -125,7 +125,7 @@ class Attempt(msgspec.Struct, frozen=True, tag="attempt"):
 
 
 class Unwalled(msgspec.Struct, frozen=True, tag="unwalled"):
-    """Preauth: this machine does not have all walls that there could be around it; a line for each that is missing."""
+    """Preauth: this machine lacks some parts of the sandbox; a line for each that is missing."""
 
     missing: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=MAX_REASON)], ...], msgspec.Meta(max_length=16)]
 
@@ -135,9 +135,9 @@ class CiphersMissing(msgspec.Struct, frozen=True, tag="ciphers-missing"):
 
 
 class Ended(msgspec.Struct, frozen=True, tag="ended"):
-    """Preauth: the connection is over, and nobody has logged in.
+    """Preauth: the connection has ended before a login.
 
-    `goodbye`: its client meant it. `crash` is the traceback of a bug of ours, or empty.
+    `goodbye`: the client disconnected on purpose. `crash` is the traceback of a bug of ours, or empty.
     """
 
     reason: Annotated[str, msgspec.Meta(max_length=MAX_REASON)]
@@ -148,7 +148,7 @@ class Ended(msgspec.Struct, frozen=True, tag="ended"):
 
 
 class State(msgspec.Struct, frozen=True, tag="state"):
-    """Preauth: what the connection is to be gone on with from, after an attempt was accepted. The last message."""
+    """Preauth: the state from which postauth continues the connection, after an accepted attempt. The last message."""
 
     state: Annotated[bytes, msgspec.Meta(max_length=MAX_STATE)]
 

@@ -1,4 +1,4 @@
-"""Questions and answers over a `SOCK_SEQPACKET` socket: what the clients of the spawner and of its processes share."""
+"""Requests and answers over a `SOCK_SEQPACKET` socket: shared by the clients of the spawner and of its processes."""
 
 import asyncio
 import socket
@@ -10,7 +10,7 @@ from pyssh_gateway.ipc import spawner as protocol
 from pyssh_gateway.system.descriptors import close_all
 
 MAX_QUEUED = 256
-"""Requests that wait for room in the socket; more at once means that the other side is stuck."""
+"""Requests that may wait for room in the socket; with more, the other side is stuck."""
 
 Report = TypeVar("Report")
 Answer = tuple[Report, list[int]]
@@ -23,8 +23,8 @@ class Unanswered(Exception):
 class RequestSocket(Generic[Report]):
     """One end of a socket pair. `number_of` gives the id of the request that a report answers, None for news.
 
-    `on_news` gets the reports that answer nothing, and owns their descriptors; `on_lost` is called once when the other
-    side is gone. Numbers of requests begin above `above`.
+    `on_news` gets the reports that answer no request, and owns their descriptors; `on_lost` is called once when the
+    other side is gone. Numbers of requests begin above `above`.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class RequestSocket(Generic[Report]):
         loop.add_reader(sock, self._read)
 
     def close(self) -> None:
-        """Stop listening; questions that are open fail."""
+        """Stop listening; open requests fail."""
         if self.closed:
             return
         self.closed = True
@@ -70,7 +70,7 @@ class RequestSocket(Generic[Report]):
         return self._last_number
 
     def begin_above(self, number: int) -> None:
-        """Give no number up to this one from now on."""
+        """Use only numbers above this one from now on."""
         self._last_number = max(self._last_number, number)
 
     async def ask(self, number: int, packet: bytes, seconds: float) -> Answer[Report]:
@@ -82,7 +82,7 @@ class RequestSocket(Generic[Report]):
             async with asyncio.timeout(seconds):
                 return await future
         except (TimeoutError, asyncio.CancelledError) as error:
-            # Answered meanwhile, and given up before the answer was looked at.
+            # Answered, but cancelled before the caller took the answer.
             if future.done() and not future.cancelled() and future.exception() is None:
                 close_all(future.result()[1])
             if isinstance(error, TimeoutError):
@@ -94,8 +94,8 @@ class RequestSocket(Generic[Report]):
     def send(self, packet: bytes, key: Hashable = None) -> None:
         """Send a request that has no answer.
 
-        Of those with the same `key` only one waits for room: it says all that the others would. So there are at most as
-        many as there are keys, and they don't count among the others that wait.
+        Of those with the same `key` only one waits for room, because the others would say the same. So there are at
+        most as many as there are keys, and they don't count towards the limit of waiting requests.
         """
         if self.closed:
             raise Unanswered("the process that is asked is gone")
@@ -148,7 +148,7 @@ class RequestSocket(Generic[Report]):
             self._on_news(report, descriptors)
             return
         future = self._answers.get(number)
-        if future is None or future.done():  # the asker gave up
+        if future is None or future.done():  # the caller gave up
             close_all(descriptors)
             return
         if lost:

@@ -1,4 +1,4 @@
-"""What came of reading the configuration again, from the process that has read it to the spawner and the monitor.
+"""The outcome of reading the configuration again, sent by the process that has read it to the spawner and the monitor.
 
 A descriptor carries it, as it may be larger than a message.
 """
@@ -13,10 +13,10 @@ from pyssh_gateway.config.values import Duration, Secret
 
 
 class Reread(msgspec.Struct, frozen=True):
-    """What came of reading the configuration again.
+    """The outcome of reading the configuration again.
 
-    `config` is in force from now on, None: the old one still is, and `problems` has a line for each reason. Of the keys
-    that differ from before, `changed` do so now, and `restart` when the server is started again.
+    `config` is in force from now on; None: the old one still is, and `problems` has a line for each reason. Of the keys
+    with a new value, `changed` take effect now, and `restart` when the server is restarted.
     """
 
     config: Config | None
@@ -26,7 +26,7 @@ class Reread(msgspec.Struct, frozen=True):
 
 
 def encode(outcome: Reread) -> bytes:
-    """As it travels between processes; descriptors carry it, as it may be larger than a message."""
+    """The bytes of `outcome`, for a file, as they may be larger than a message."""
     return msgspec.msgpack.encode(outcome, enc_hook=_plain)
 
 
@@ -36,12 +36,12 @@ def decode(packet: bytes) -> Reread:
 
 
 def digest(config: Config) -> str:
-    """A mark of the configuration: another one has another mark. It tells nothing of what is in it."""
+    """A hash of the configuration, which differs for every other configuration and reveals nothing of it."""
     return hashlib.sha256(encode(Reread(config))).hexdigest()
 
 
 def _plain(value: object) -> object:
-    """The configuration's own kinds of numbers and texts, as ordinary ones."""
+    """Convert the configuration's own types of numbers and texts to ordinary ones."""
     if isinstance(value, Duration):
         return float(value)
     if isinstance(value, Size):

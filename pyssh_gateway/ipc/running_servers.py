@@ -1,7 +1,7 @@
-"""Which servers run on this machine, by their control sockets: for a command that stands outside of their directories.
+"""Finds the servers that run on this machine by their control sockets, for a command outside of their directories.
 
-The kernel lists the sockets that are bound to a name (proc(5), /proc/net/unix). Those that may be ours are told from
-other programs' by the process that listens there. Nothing is sent to any of them.
+The kernel lists the sockets that are bound to a name (proc(5), /proc/net/unix). The listening process shows whether a
+socket is ours or another program's. Nothing is sent to any of them.
 """
 
 import os
@@ -10,17 +10,17 @@ from pathlib import Path
 from pyssh_gateway.ipc.control_socket import FILE_NAME, ROOT, ControlSocketError, connect, peer_of
 
 MAX_LIST_BYTES = 4 * 1024 * 1024
-"""Of /proc/net/unix: forty thousand sockets."""
+"""The most bytes that are read of /proc/net/unix: forty thousand sockets."""
 
 MOST = 16
-"""How many are looked at: a person starts a handful."""
+"""The most sockets that are tried: a person starts a handful of servers."""
 
 _LISTENS = 0x10000
-"""__SO_ACCEPTCON in the column of flags."""
+"""__SO_ACCEPTCON in the column of flags: the socket listens."""
 
 
 def running(table: str = "/proc/net/unix") -> tuple[str, ...]:
-    """The control sockets of servers that the account of this process may ask, its own and, for root, everybody's."""
+    """The control sockets of servers that this process may ask: those of its own account, or for root, all."""
     try:
         with Path(table).open("rb") as file:
             listed = file.read(MAX_LIST_BYTES)
@@ -31,21 +31,21 @@ def running(table: str = "/proc/net/unix") -> tuple[str, ...]:
 
 
 def _listening_path(line: bytes) -> str | None:
-    """The path of a listening socket that is called like ours.
+    """The path of a listening socket that has the name of our control sockets.
 
     The fields are number, references, protocol, flags, type, state, inode, path.
     """
     fields = line.split(None, 7)
     try:
         listens = len(fields) == 8 and int(fields[3], 16) & _LISTENS
-    except ValueError:  # the heading
+    except ValueError:  # the line of headings
         return None
     path = os.fsdecode(fields[7]) if listens else ""
     return path if path.startswith("/") and path.rpartition("/")[2] == FILE_NAME else None
 
 
 def _is_server(path: str) -> bool:
-    """Whether a server of this account, or for root of any, listens at `path`."""
+    """Whether a server of this account, or for root of any account, listens at `path`."""
     try:
         with connect(path) as sock:
             pid, uid = peer_of(sock)

@@ -1,10 +1,10 @@
-"""The messages between the spawner and the two kinds of processes that ask it, and how descriptors travel with them.
+"""The messages between the spawner and its two kinds of clients, and how descriptors are sent with them.
 
 One message is one packet of a `SOCK_SEQPACKET` socket pair: a MessagePack map, tagged with the message's name and
-checked against its type when it arrives, so that nothing but these shapes gets past the decoders. Descriptors ride
-along with SCM_RIGHTS (unix(7)). The monitor and each postauth process have a socket of their own, and each may ask for
-what `MonitorRequest` or `PostauthRequest` has, and nothing else. The spawner answers each request once, by its `id`,
-and reports exits; the monitor also hears what happens at boot and to services, which it puts into the log.
+checked against its type when it arrives, so that the decoders accept only these types. Descriptors are sent along by
+SCM_RIGHTS (unix(7)). The monitor and each postauth process have a socket of their own, and may send only the requests
+in `MonitorRequest` or `PostauthRequest`. The spawner answers each request once, by its `id`, and reports exits. It also
+reports to the monitor what happens at boot and to services, for the log.
 """
 
 import array
@@ -28,11 +28,11 @@ MAX_DESCRIPTORS = 4
 _DESCRIPTOR_BYTES = array.array("i").itemsize
 
 SOCKET_BUFFER = 2 * MAX_MESSAGE
-"""Asked of the kernel for both ends; a send that finds no room waits for the other side."""
+"""The buffer size of both ends; a send without room in it waits for the other side."""
 
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-"""A request's id. The spawner does not count with it."""
+"""A request's id. The spawner only returns it."""
 
 
 class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
@@ -43,7 +43,7 @@ class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
 
 
 class StartPreauth(msgspec.Struct, frozen=True, tag="start-preauth"):
-    """Monitor: start a process for one stranger. Answered by `Spawned`, whose descriptor is the socket to it."""
+    """Monitor: start a preauth process for one client. Answered by `Spawned`, whose descriptor is the socket to it."""
 
     id: Number
 
@@ -51,7 +51,7 @@ class StartPreauth(msgspec.Struct, frozen=True, tag="start-preauth"):
 class StartPostauth(msgspec.Struct, frozen=True, tag="start-postauth"):
     """Monitor: start the process that serves the connections of `user`, as that account. Answered as `StartPreauth`.
 
-    There is one for each account at most; the end of each is told by `Exited`.
+    There is at most one for each account; `Exited` reports its end.
     """
 
     id: Number
@@ -59,7 +59,7 @@ class StartPostauth(msgspec.Struct, frozen=True, tag="start-postauth"):
 
 
 class BeAccount(msgspec.Struct, frozen=True, tag="be-account"):
-    """Spawner, to a process that it has forked: be the postauth process of this account, and nobody else's ever.
+    """Spawner, to a process that it has forked: become the postauth process of this account, for good.
 
     Descriptors: the sockets to the monitor and to the spawner.
     """
@@ -84,7 +84,7 @@ class ReadKeys(msgspec.Struct, frozen=True, tag="read-keys"):
 
 
 class RunHook(msgspec.Struct, frozen=True, tag="run-hook"):
-    """Monitor: run the command `index` of those that the configuration has for a stop. Answered as `Spawn` is."""
+    """Monitor: run the command `index` of the configuration's commands for a stop. Answered as `Spawn` is."""
 
     id: Number
     index: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
@@ -97,13 +97,13 @@ class Suspend(msgspec.Struct, frozen=True, tag="suspend"):
 
 
 class SampleActivity(msgspec.Struct, frozen=True, tag="sample-activity"):
-    """Monitor: see what the processes of sessions have used, those included that outlived theirs. See `Activity`."""
+    """Monitor: measure what the processes of sessions have used, with those that outlived a session. See `Activity`."""
 
     id: Number
 
 
 class AwaitAccount(msgspec.Struct, frozen=True, tag="await-account"):
-    """Monitor: say when `user`, which may be about to be made, is as it will be.
+    """Monitor: answer when the account `user`, which may still have to be made at boot, is complete.
 
     Answered by `AccountReady` or `Refused`.
     """
@@ -113,14 +113,14 @@ class AwaitAccount(msgspec.Struct, frozen=True, tag="await-account"):
 
 
 SOCKET_PATIENCE_SECONDS = 60.0
-"""How long the spawner tries to have a socket that another server has. A monitor without its spawner closes its sockets
-at once, so what is still taken then belongs to a server that is meant to run."""
+"""How long the spawner tries to get a socket that another server holds. A monitor without its spawner closes its
+sockets at once, so a socket that is still taken then belongs to a server that is meant to run."""
 
 SocketName = Literal["control", "metrics"]
 
 
 class AwaitSocket(msgspec.Struct, frozen=True, tag="await-socket"):
-    """Monitor: pass the listening socket `name` when it can be had, which another server had at the start.
+    """Monitor: send the listening socket `name`, which another server held at the start, when it is free.
 
     Answered by `SocketBound` or `Refused`.
     """
@@ -130,34 +130,34 @@ class AwaitSocket(msgspec.Struct, frozen=True, tag="await-socket"):
 
 
 class StopServices(msgspec.Struct, frozen=True, tag="stop-services"):
-    """Monitor: nobody needs the services any more. Answered by `Done` when the last of them has ended."""
+    """Monitor: stop the services. Answered by `Done` when the last of them has ended."""
 
     id: Number
 
 
 class Reload(msgspec.Struct, frozen=True, tag="reload"):
-    """Monitor: somebody has sent it the signal that is meant for the spawner: read the configuration again."""
+    """Monitor: read the configuration again, because the monitor got the signal for that, which was meant for you."""
 
     id: Number
 
 
 class TakeConfig(msgspec.Struct, frozen=True, tag="take-config"):
-    """Monitor: what came of reading it last? Answered by `Opened`, a file with a `reload.Reread`, or by `Refused`."""
+    """Monitor: send the outcome of the last reload. Answered by `Opened` (with a `reread.Reread`) or `Refused`."""
 
     id: Number
 
 
 class OpenLog(msgspec.Struct, frozen=True, tag="open-log"):
-    """Monitor: open the log anew, where the configuration has it. Answered by `Opened` or `Refused`."""
+    """Monitor: open the log anew, at the path in the configuration. Answered by `Opened` or `Refused`."""
 
     id: Number
 
 
 class Spawned(msgspec.Struct, frozen=True, tag="spawned"):
-    """Spawner: it runs.
+    """Spawner: the process runs.
 
-    Descriptors: the pty's master; or the pipes of standard input, output and error, for a built-in one followed by that
-    of its events; or the socket to a preauth or postauth process; or the pipe of what a step of a stop writes.
+    Descriptors: the pty's master; or the pipes of standard input, output and error, followed by that of its events for
+    a built-in program; or the socket to a preauth or postauth process; or the output pipe of a step of a stop.
     """
 
     id: int
@@ -166,7 +166,7 @@ class Spawned(msgspec.Struct, frozen=True, tag="spawned"):
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """Spawner: it can't be done, and why. `missing`: because there is no such file."""
+    """Spawner: the request can't be done, and why. `missing`: because there is no such file."""
 
     id: int
     reason: str
@@ -189,37 +189,37 @@ class KeysOpened(msgspec.Struct, frozen=True, tag="keys-opened"):
 
 
 class SocketBound(msgspec.Struct, frozen=True, tag="socket-bound"):
-    """Spawner: it can be had now. Descriptor: the listening socket."""
+    """Spawner: the socket is free now. Descriptor: the listening socket."""
 
     id: int
 
 
 class Opened(msgspec.Struct, frozen=True, tag="opened"):
-    """Spawner: here it is. Descriptor: what was asked for."""
+    """Spawner: the file was opened. Descriptor: the requested file."""
 
     id: int
 
 
 class Reread(msgspec.Struct, frozen=True, tag="reread"):
-    """Spawner: the configuration has been read again; `TakeConfig` tells what came of it. Answers nothing."""
+    """Spawner: the configuration has been read again; `TakeConfig` gets the outcome. Answers no request."""
 
 
 class Activity(msgspec.Struct, frozen=True, tag="activity"):
-    """Spawner: what they have used so far."""
+    """Spawner: what the processes of sessions have used so far."""
 
     id: int
     sample: Sample
 
 
 class AccountReady(msgspec.Struct, frozen=True, tag="account-ready"):
-    """Spawner: the account is there. `closed`: why it may not be used at present, in whole lines; empty if it may."""
+    """Spawner: the account exists. `closed`: why it may not be used at present, in whole lines; empty if it may."""
 
     id: int
     closed: bytes = b""
 
 
 class TakeOver(msgspec.Struct, frozen=True, tag="take-over"):
-    """Spawner, to a monitor that follows another one: this postauth process runs. Descriptor: a fresh socket to it.
+    """Spawner, to a monitor that replaces an earlier one: this postauth process runs. Descriptor: a new socket to it.
 
     `id` is the request that started it, for `Kill` and `Exited`; the new monitor's numbers begin above all of them.
     """
@@ -230,11 +230,11 @@ class TakeOver(msgspec.Struct, frozen=True, tag="take-over"):
 
 
 class NewMonitor(msgspec.Struct, frozen=True, tag="new-monitor"):
-    """Spawner, to a postauth process: the monitor is another one. Descriptor: the socket to it."""
+    """Spawner, to a postauth process: there is a new monitor. Descriptor: the socket to it."""
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """Spawner: what was asked for is done."""
+    """Spawner: the request is done."""
 
     id: int
 
@@ -244,7 +244,7 @@ SpawnerEvent = BootStep | ServiceEvent
 
 
 class News(msgspec.Struct, frozen=True, tag="news"):
-    """Spawner: this has happened, in this order. Answers nothing."""
+    """Spawner: these events have happened, in this order. Answers no request."""
 
     events: tuple[SpawnerEvent, ...]
 
@@ -294,7 +294,7 @@ _report_decoder: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Repor
 
 
 class ProtocolError(Exception):
-    """The other side sent something that is none of the messages above."""
+    """The other side sent something else than one of the messages above."""
 
 
 class DescriptorsLost(Exception):
@@ -314,7 +314,7 @@ def socket_pair() -> tuple[socket.socket, socket.socket]:
 
 
 def packet_of(message: msgspec.Struct) -> bytes:
-    """The packet for a message of any two processes; `ProtocolError` if it is too large, or has text that is none."""
+    """The packet for a message of any two processes; `ProtocolError` if it is too large, or has invalid text."""
     try:
         packet = _encoder.encode(message)
     except UnicodeEncodeError as error:
@@ -325,7 +325,7 @@ def packet_of(message: msgspec.Struct) -> bytes:
 
 
 def message_in(packet: bytes, decoder: msgspec.msgpack.Decoder[Message], what: str) -> Message:
-    """The message in `packet`; `decoder` knows what its sender may say. `ProtocolError`: it is a bad `what`."""
+    """The message in `packet`; `decoder` knows what its sender may send. `ProtocolError`: it is a bad `what`."""
     try:
         return decoder.decode(packet)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -359,7 +359,7 @@ def decode_report(packet: bytes) -> Report:
 
 def receive(end: socket.socket) -> tuple[bytes, list[int]]:
     """The next packet and its descriptors, all close-on-exec; an empty packet means that the other side is gone."""
-    # Not socket.recv_fds, which does not pass its flags on.
+    # Not by socket.recv_fds, which ignores its flags.
     room = socket.CMSG_SPACE(MAX_DESCRIPTORS * _DESCRIPTOR_BYTES)
     packet, ancillary, flags, _ = end.recvmsg(MAX_MESSAGE, room, socket.MSG_CMSG_CLOEXEC)
     numbers = array.array("i")

@@ -1,4 +1,4 @@
-"""The clients of the spawner: what they share, and a postauth process's. `monitor_spawner_client` has the monitor's."""
+"""The clients of the spawner: their common part, and that of postauth. `monitor_spawner_client` has the monitor's."""
 
 import asyncio
 import os
@@ -14,22 +14,22 @@ from pyssh_gateway.ipc.request_socket import RequestSocket, Unanswered
 from pyssh_gateway.system.descriptors import close_all
 
 ANSWER_SECONDS = 10.0
-"""A fork takes milliseconds; a machine that needs longer than this for one is not going to serve a shell."""
+"""Timeout of an answer. A fork takes milliseconds; a machine that needs longer than this can't serve a shell."""
 
 START_SECONDS = 20.0
-"""How long the start of a process may take, of `STARTS_AT_ONCE`: the account may stop those that are on their way, and
-the spawner gives each of them `process.READY_SECONDS` before the next has its place."""
+"""How long the start of one of `STARTS_AT_ONCE` processes may take: the account may stop (SIGSTOP) those that are being
+started, and the spawner waits `process.READY_SECONDS` for each of them before it starts the next."""
 
 STARTS_AT_ONCE = 8
-"""Processes of an account that the spawner is asked for at a time; it starts some of them side by side, and has the
-next at hand when one is ready. The others wait here."""
+"""Processes of an account that are requested from the spawner at a time; it starts some of them in parallel, and has
+the next at hand when one is ready. The other requests wait here."""
 
 TURN_SECONDS = 120.0
-"""How long a process may wait for its turn: then the account has thousands on their way, or stops them all."""
+"""How long a process may wait for its turn; longer means that the account starts thousands, or stops them all."""
 
 
 class SpawnRefused(Exception):
-    """The spawner said no, or could not be asked; the text says why."""
+    """The spawner refused the request, or could not be asked; the text says why."""
 
 
 class Spawned(msgspec.Struct, frozen=True):
@@ -44,11 +44,11 @@ class Spawned(msgspec.Struct, frozen=True):
 OnExit = Callable[[protocol.Exited], None]
 
 StartRequest = protocol.Spawn | protocol.StartPreauth | protocol.StartPostauth | protocol.RunHook | protocol.Suspend
-"""What is answered with a process."""
+"""The requests that are answered with a process."""
 
 
 class SpawnerClient:
-    """Asks the spawner for processes, and is told of their exits. `on_lost` is called once when the spawner is gone.
+    """Asks the spawner for processes, and gets their exits. `on_lost` is called once when the spawner is gone.
 
     The numbers of requests begin above `above`.
     """
@@ -103,7 +103,7 @@ class SpawnerClient:
 
 
 class PostauthSpawnerClient(SpawnerClient):
-    """What a postauth process has of the spawner: processes of its own account.
+    """A postauth process's client of the spawner, for processes of its own account.
 
     `on_monitor` is called with the socket to another monitor, when the spawner has started one.
     """
@@ -120,17 +120,17 @@ class PostauthSpawnerClient(SpawnerClient):
         self._on_monitor = on_monitor
 
     async def spawn(self, plan: LaunchPlan, on_exit: OnExit) -> Spawned:
-        """Start `plan`; `on_exit` is called once, never before it is known that it runs. Raises `SpawnRefused`."""
+        """Start `plan`; `on_exit` is called once, never before the answer that it runs. Raises `SpawnRefused`."""
         async with self._turn(plan.user):
             return await self._start(protocol.Spawn(self._requests.new_number(), plan), on_exit)
 
     def signal(self, spawned: Spawned, number: int) -> None:
         """Send signal `number` to the process group of `spawned`; nothing happens if it has ended.
 
-        As kill(2) has it for the account: a program that has become another account's is not signalled.
+        The rules of kill(2) for this account apply: a program that has changed to another account gets no signal.
         """
-        # Between the spawner's wait and its report the number may have become another process's, of the same account at
-        # worst: nothing that the account could not do by itself.
+        # Between the spawner's wait and its report the pid may have been reused. At worst a process of the same account
+        # gets the signal, which the account could send by itself.
         if spawned.id in self._exits:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(spawned.pid, number)
@@ -156,11 +156,11 @@ class PostauthSpawnerClient(SpawnerClient):
 
 
 def reason_of(report: protocol.Report) -> str:
-    """Why nothing came of a request."""
+    """Why a request failed."""
     return report.reason if isinstance(report, protocol.Refused) else "the spawner gave an unexpected answer"
 
 
 def _number_of(report: protocol.Report) -> int | None:
-    """Which request is answered; None: it answers nothing."""
+    """The number of the request that `report` answers; None: it answers none."""
     news = protocol.Exited | protocol.News | protocol.Reread | protocol.TakeOver | protocol.NewMonitor
     return None if isinstance(report, news) else report.id

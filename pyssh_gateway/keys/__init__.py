@@ -1,1 +1,1 @@
-"""Where keys come from: the sources of the people's keys, the ring that holds them, the server's own keys."""
+"""The keys: sources of the users' keys, the keyring that holds them, and the server's own keys."""

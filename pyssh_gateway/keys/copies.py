@@ -1,11 +1,11 @@
-"""The last good text of every source, on disk: a start without network lets in who could log in before.
+"""The last good text of every source, on disk: after a start without network, the same people can log in as before.
 
-One file per source, which a person can read: a first line that names the source and the time, a second one with what is
-known beside the text, then the text exactly as it was fetched. What stands there has the force of the source itself, so
-a copy that others could have written, or that names another source, is not used.
+There is one readable file per source: a first line that names the source and the time, a second one with facts about
+the text, then the text exactly as it was fetched. A copy has the authority of the source itself, so one that others
+could have written, or that names another source, is not used.
 
-Beside them the numbers of the accounts that were seen first (`Pins`): a name that leads to another account later lets
-nobody in.
+Beside them are the numbers of the accounts that were seen first (`Pins`): a name that leads to another account later
+lets nobody in.
 """
 
 import datetime as dt
@@ -28,7 +28,7 @@ FETCHED_DIRECTORY = "fetched"
 
 _HEADER_BYTES = 24 * 1024
 MAX_REVOKED = 1024
-"""Characters of the reason for which a source lets nobody in: a sentence of ours."""
+"""Characters of the reason why a source lets nobody in, a sentence of ours."""
 
 MAX_PINS = 10_000
 """Accounts whose numbers are remembered: more than a configuration names, and a file of less than a megabyte."""
@@ -46,11 +46,11 @@ class CopyError(Exception):
 
 
 class Copy(msgspec.Struct, frozen=True):
-    """A source's text as it was at `fetched`, in Unix seconds, and what is known beside it.
+    """A source's text as it was at `fetched`, in Unix seconds, and facts about it.
 
-    `validators` came with the text. `account_id` is the number of the account that gave it, where that is known.
-    `revoked` says why the source lets nobody in any more; empty if it does. `gone_since` is when it first said, after
-    that text, that it is not there any more, in Unix seconds.
+    `validators` came with the text. `account_id` is the number of the account that it came from, if that is known.
+    `revoked` is the reason why the source lets nobody in any more; empty if it does. `gone_since` is the time, in Unix
+    seconds, when its server first answered after that text that it does not exist any more.
     """
 
     text: bytes
@@ -62,7 +62,7 @@ class Copy(msgspec.Struct, frozen=True):
 
 
 class _Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A copy's second line. What a copy of an earlier version lacks has a default; nothing else is guessed."""
+    """A copy's second line. Fields that a copy of an earlier version lacks have defaults; nothing else is guessed."""
 
     validators: Validators
     account_id: _AccountId | None
@@ -98,7 +98,7 @@ class Copies:
         return Copy(text, fetched, facts.validators, facts.account_id, facts.revoked, facts.gone_since)
 
     def save(self, spec: str, copy: Copy) -> None:
-        """Keep `copy`, durably, in the place of an earlier one. Raises OSError."""
+        """Write `copy` durably, in the place of an earlier one. Raises OSError."""
         fetched = dt.datetime.fromtimestamp(copy.fetched, dt.UTC).isoformat(timespec="seconds")
         revoked = copy.revoked[:MAX_REVOKED].encode("utf-8", "replace").decode()
         facts = _Facts(copy.validators, copy.account_id, revoked, copy.gone_since)
@@ -108,11 +108,10 @@ class Copies:
 
 
 class Pins:
-    """The numbers of the accounts that sources were seen to mean first, by spec: `github:example` -> 583231.
+    """The numbers of the accounts that had the sources' names at first, by spec: `github:example` -> 583231.
 
-    The file is read anew for every change, so that what somebody else wrote into it is neither lost nor missed. One
-    that cannot be read is an error at every method: without knowing what is in it, nobody new is trusted and nothing
-    is written over it.
+    The file is read anew for every change, so that changes by others are neither lost nor missed. If it cannot be read,
+    every method raises an error: without its content no new account is trusted, and the file is not overwritten.
     """
 
     def __init__(self, store: Path) -> None:
@@ -120,7 +119,7 @@ class Pins:
         self._changing = threading.Lock()
 
     def load(self) -> dict[str, int]:
-        """All of them; empty if none was ever remembered. Raises CopyError."""
+        """All numbers by spec; empty if none was ever stored. Raises CopyError."""
         data = _read(self.path, _MAX_PINS_BYTES, "a list of trusted accounts")
         if data is None:
             return {}
@@ -133,7 +132,7 @@ class Pins:
             ) from error
 
     def remember(self, spec: str, number: int) -> None:
-        """From now on `spec` means the account `number`, durably. Raises CopyError if it means another; OSError."""
+        """Store durably that `spec` means the account `number`. Raises CopyError if it means another one; OSError."""
         with self._changing:
             pins = self.load()
             known = pins.get(spec)
@@ -146,7 +145,7 @@ class Pins:
             self._write(pins | {spec: number})
 
     def forget(self, spec: str) -> None:
-        """`spec` means no account in particular any more: the next one is trusted. Raises CopyError, OSError."""
+        """Forget which account `spec` means: the next one is trusted. Raises CopyError, OSError."""
         with self._changing:
             pins = self.load()
             if pins.pop(spec, None) is not None:
@@ -163,7 +162,7 @@ class Pins:
 
 
 def _read(path: Path, limit: int, purpose: str) -> bytes | None:
-    """What is in the file; None if there is none. Raises CopyError."""
+    """The content of the file; None if there is none. Raises CopyError."""
     try:
         return read_trusted(path, limit=limit, forbidden_mode=OTHERS_MAY_WRITE, purpose=purpose)
     except FileNotFoundError:
@@ -190,7 +189,7 @@ def _fetch_time(spec: str, header: bytes) -> float | None:
 
 
 def _decode_facts(line: bytes) -> _Facts | None:
-    """What a copy's second line says, if it is one."""
+    """The facts in a copy's second line; None if it is not valid."""
     if not line.startswith(_FACTS_PREFIX):
         return None
     try:

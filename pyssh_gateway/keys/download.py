@@ -1,8 +1,8 @@
-"""One bounded download of a text of keys over HTTP: all of it within a deadline and a size, or the reason why not.
+"""One bounded download of a text of keys over HTTP: the whole text within a deadline and a size, or an error.
 
-http.client and not urllib.request does the work, because it lets us put one deadline under all reads (see
-keys.connections). It also uses no cookie or password, and no proxy or redirect by itself. This module knows HTTP;
-it does not know what a key is or which source it serves.
+It uses http.client and not urllib.request, because that allows one deadline for all reads (see keys.http_connection).
+It also sends no cookie or password, and follows no proxy setting or redirect by itself. This module knows HTTP; it does
+not know what a key is or which source it serves.
 """
 
 import asyncio
@@ -45,16 +45,16 @@ _OK = 200
 _NOT_MODIFIED = 304
 _GONE = frozenset({404, 410})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# No "Connection: close": a server that is to keep the connection has to say where its answer ends.
+# No "Connection: close": a server that keeps the connection open has to send the length of its answer.
 _HEADERS = {"User-Agent": f"pyssh-gateway/{__version__}", "Accept": "text/plain"}
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What is asked of whom. `what` is what is wanted there, for people.
+    """A request to a server. `what` names the wanted thing, for people.
 
-    `any_case`: a redirect to the same address in other capitals leads to the same thing. `validators` make the question
-    conditional. `token` is sent with it, to this server and to no other. `proxies` are those on the way. `headers` come
-    in the place of, or beside, the usual ones. `meanings` says what a status means here.
+    `any_case`: a redirect to the same address in other capitals leads to the same thing. `validators` make the request
+    conditional. `token` is sent to this server only. `proxies` are the proxies to use. `headers` replace or complete
+    the usual ones. `meanings` explains statuses.
     """
 
     url: str
@@ -68,12 +68,12 @@ class Request(msgspec.Struct, frozen=True):
 
 
 def no_answer(seconds: float) -> str:
-    """The reason of a fetch that took too long."""
+    """The error text for a fetch that took too long."""
     return f"no answer within {seconds:g} s"
 
 
 async def download(request: Request, seconds: float, *, now: Callable[[], float] = time.time) -> Answer:
-    """The answer to `request` within `seconds`, whatever holds it up. Raises FetchError. `now` is Unix time."""
+    """The answer to `request` within `seconds`, whatever blocks. Raises FetchError. `now` is Unix time."""
     try:
         async with asyncio.timeout(seconds):
             return await in_daemon_thread(lambda: fetch_url(request, seconds, unix_time=now), name="fetch-keys")
@@ -92,13 +92,13 @@ def fetch_url(
 ) -> Answer:
     """The answer to `request`, within `seconds`. Blocks. Raises FetchError.
 
-    The deadline does not cover what the C library does about the host's name and, with several addresses that do not
-    answer, holds for each of them: whoever cannot wait runs this in a thread and stops waiting for it.
+    The deadline does not cover the C library's name look-up, and applies to each address of a host separately if
+    several do not answer: a caller that cannot wait runs this in a thread and stops waiting for it.
     """
-    import http.client  # 8 ms with its email parser: not on the way to the first login
+    import http.client  # late: takes 8 ms with its email parser, which the first login should not wait for
     import ssl
 
-    # The rule for addresses that keys may come from: https, or this machine itself.
+    # Keys may come only by https, or from this machine itself.
     if request.token and check_source_spec(f"url:{request.url}") is not None:
         raise FetchError("a token is not sent over a connection that others can read")
     deadline = now() + seconds
@@ -130,7 +130,7 @@ def _remaining(deadline: float, now: Callable[[], float]) -> float:
 
 def _follow(request: Request, remaining: Callable[[], float], unix_time: Callable[[], float]) -> Answer:
     url = request.url
-    # What an address was answered with is said to that address only, not to one that it redirects to.
+    # Validators are sent only to the address that gave them, not to one that it redirects to.
     validators = request.validators
     for hops in range(MAX_REDIRECTS + 1):
         with connected(url, remaining, request.proxies) as connection:
@@ -170,7 +170,7 @@ def _read_answer(
     if response.headers.get_content_type() == "text/html":
         raise FetchError(f"got an HTML page instead of {request.what}")
     length = response.length
-    # RFC 9112 section 6.3: an answer that ends with its connection can't be told from one that was interrupted.
+    # RFC 9112 section 6.3: if an answer ends with its connection, an interruption can't be detected.
     if length is None and not response.chunked:
         raise FetchError("the answer does not say how long it is, so a part of it would look like all of it")
     text = _read_bounded(response, length or 0)

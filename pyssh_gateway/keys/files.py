@@ -1,4 +1,4 @@
-"""The small files that keys live in: written whole or not at all, read only if no stranger could have changed them.
+"""Small files with keys: written completely or not at all, read only if no other account could have changed them.
 
 This module does not know what is in the files.
 """
@@ -13,16 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LOCK_SECONDS = 10.0
-"""How long a process waits for another one that puts a file into the same directory, which takes milliseconds."""
+"""How long a process waits for another one that creates a file in the same directory, which takes milliseconds."""
 
 _LOCK_POLL_SECONDS = 0.01
 
-# What link(2) fails with where it can't be: vfat and sshfs say EPERM, SMB and 9p EOPNOTSUPP, some FUSE programs ENOSYS,
-# a security module EACCES, and a directory that has all the links that it may have EMLINK.
+# Errors of link(2) where links are not possible: EPERM of vfat and sshfs, EOPNOTSUPP of SMB and 9p, ENOSYS of some FUSE
+# programs, EACCES of a security module, and EMLINK where there are as many links as there may be.
 _NO_LINKS = frozenset(
     {errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL, errno.EXDEV}
 )
-# What a file system says to something that it does not have at all, such as locks, modes, or fsync(2) of a directory.
+# Errors of a file system for an operation that it does not have, such as locks, modes, or fsync(2) of a directory.
 _UNKNOWN_THERE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EBADF})
 
 
@@ -31,7 +31,7 @@ class UntrustedFileError(Exception):
 
 
 def replace_file(path: Path, data: bytes, mode: int) -> None:
-    """Put `data` at `path`, in the place of what is there; after a crash it is the one or the other. Raises OSError."""
+    """Replace the file at `path` by `data`; after a crash it is either the old or the new one. Raises OSError."""
     temporary = _write_temporary(path, data, mode)
     try:
         temporary.replace(path)
@@ -42,10 +42,10 @@ def replace_file(path: Path, data: bytes, mode: int) -> None:
 
 
 def create_file(path: Path, data: bytes, mode: int) -> None:
-    """Put `data` at `path` if nothing is there; of several who try at once, one does. Raises FileExistsError, OSError.
+    """Create the file `path`; of several processes that try at once, one succeeds. Raises FileExistsError, OSError.
 
-    A link, because it is the one step that fails if the name is taken and shows nobody a half-written file. Where there
-    are no links, the file is renamed, while the directory is locked.
+    It uses link(2), which fails if the name is taken and never shows a half-written file. Where there are no links, the
+    file is renamed while the directory is locked.
     """
     temporary = _write_temporary(path, data, mode)
     try:
@@ -66,9 +66,9 @@ def create_file(path: Path, data: bytes, mode: int) -> None:
 
 
 def replace_empty_file(path: Path, data: bytes, mode: int) -> bool:
-    """Put `data` at `path` if there is an empty file; of several who try at once, one does. Raises OSError.
+    """Put `data` at `path` if there is an empty file; of several processes that try at once, one does. Raises OSError.
 
-    Returns whether it did: what somebody has put there meanwhile stays.
+    Returns whether it did: a file that another process has put there meanwhile stays.
     """
     with _locked(path.parent):
         if not is_blank(path.read_bytes()):
@@ -78,7 +78,7 @@ def replace_empty_file(path: Path, data: bytes, mode: int) -> bool:
 
 
 def is_blank(data: bytes) -> bool:
-    """Whether a file says nothing: a power cut leaves it without any byte, or with zeros (XFS) in their place."""
+    """Whether a file is empty: a power cut leaves it without any byte, or with zeros in their place (XFS)."""
     return not data.strip(b"\0 \t\r\n")
 
 
@@ -92,7 +92,7 @@ def make_directory(path: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Alone among those who lock `directory`, as far as its file system knows locks. Raises OSError."""
+    """Hold an exclusive lock on `directory`, if its file system has locks. Raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         deadline = time.monotonic() + LOCK_SECONDS
@@ -117,15 +117,15 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def read_trusted(path: Path, *, limit: int, forbidden_mode: int, purpose: str) -> bytes:
-    """What is in the file, if its owner and its mode are fit for `purpose`. Raises OSError, UntrustedFileError.
+    """The content of the file, if its owner and its mode are fit for `purpose`. Raises OSError, UntrustedFileError.
 
     `forbidden_mode` are the permission bits that may not be set; the owner has to be root or our account. A file of
     more than `limit` bytes is refused.
     """
-    # O_NONBLOCK: a FIFO in the file's place would otherwise hold us up for ever.
+    # O_NONBLOCK: a FIFO in the file's place would otherwise block us for ever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        # What is open is looked at, not the name: it cannot be exchanged in between.
+        # Checks the open file, not the name: the file behind the name could be exchanged in between.
         _check_trusted(path, os.fstat(descriptor), forbidden_mode, purpose)
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             data = file.read(limit + 1)

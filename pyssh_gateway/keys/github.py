@@ -1,8 +1,8 @@
-"""What GitHub's API knows that a page of keys does not say: the number of an account, and who is in a team.
+"""GitHub's API, for facts that a page of keys does not have: the number of an account, and the members of a team.
 
-An account's number stays when it is renamed and is never given to anybody else, which its name may be. An Enterprise
-Server in private mode shows no page of keys: there, the API has the keys as well. This module does not know which
-numbers are trusted.
+An account's number stays the same when it is renamed, and is never given to another account; its name may be. An
+Enterprise Server in private mode shows no page of keys: there, the API has the keys as well. This module does not know
+which numbers are trusted.
 """
 
 import datetime as dt
@@ -23,7 +23,7 @@ PAGE_SIZE = 100
 """Members, or keys, on a page: the most that the API gives."""
 
 MAX_PAGES = 5
-"""Pages read of one team, or of one account's keys. Each member is a download more at every refresh, and
+"""Pages read of one team, or of one account's keys. Each member is one more download at every refresh, and
 `core.access.authorized_keys.MAX_KEYS_BYTES` holds the keys of so many."""
 
 _HEADERS = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
@@ -37,7 +37,7 @@ PRIVATE = (
     "a GitHub Enterprise Server in private mode shows keys only to those who are signed in: set keys.github_token "
     "(PYSSH_GATEWAY_KEYS__GITHUB_TOKEN) to a token of any account there, and its API is asked for them"
 )
-"""What to do about a server that redirects those who ask for keys to its login page."""
+"""The hint for a server that redirects requests for keys to its login page."""
 _UNASKED = (
     "GitHub tells who is in a team only to those who know a token of the organisation: set keys.github_token "
     "(PYSSH_GATEWAY_KEYS__GITHUB_TOKEN) to one with read:org, or with read access to the organisation's members"
@@ -51,11 +51,11 @@ _MEMBER_LINE = re.compile(
 )
 
 AccountId = Annotated[int, msgspec.Meta(gt=0, lt=10**18)]
-"""What the number of an account may be; `config_values.source_spec` takes as many digits."""
+"""The range of an account's number; `config_values.source_spec` accepts as many digits."""
 
 
 class Member(msgspec.Struct, frozen=True):
-    """A GitHub account as the API shows it: its name now, and its number for ever."""
+    """A GitHub account as the API shows it: its current name, and its permanent number."""
 
     login: str
     id: AccountId
@@ -68,7 +68,7 @@ class _Key(msgspec.Struct, frozen=True):
 
 
 class Old(msgspec.Struct, frozen=True):
-    """Since when a member's keys are known, and since when that member's page says that there is no such account.
+    """Since when a member's keys are known, and since when the server answers that this account does not exist.
 
     Both in Unix seconds.
     """
@@ -83,7 +83,7 @@ _T = TypeVar("_T")
 async def account_id(login: str, settings: config.Keys, *, now: Callable[[], float] = time.time) -> int:
     """The number of the account that is called `login` now, within `settings.timeout`. Raises FetchError.
 
-    Not a conditional question: without a token, GitHub counts those as well.
+    The request is not conditional: without a token, GitHub counts those as well.
     """
     meanings = {404: "no such account", 410: "no such account", 401: _unauthorised(settings)}
     answer = await _ask(f"{settings.github_api}/users/{login}", settings, meanings, now)
@@ -96,7 +96,7 @@ async def account_id(login: str, settings: config.Keys, *, now: Callable[[], flo
 async def team_members(
     org: str, team: str, settings: config.Keys, *, now: Callable[[], float] = time.time
 ) -> tuple[Member, ...]:
-    """Who is in a team, by number; every page within `settings.timeout`. Raises FetchError."""
+    """The members of a team, by number; every page within `settings.timeout`. Raises FetchError."""
     if not settings.github_token:
         raise FetchError(_UNASKED)
     meanings = {404: "no such team", 410: "no such team", 401: _UNAUTHORISED}
@@ -109,7 +109,7 @@ async def team_members(
         if error.gone:
             await _check_sight(org, settings, now)
         raise
-    # Somebody who joins meanwhile moves others to the next page, where they are a second time.
+    # A member who joins meanwhile moves others to the next page, where they are listed a second time.
     members = {member.id: _checked(member) for member in listed}
     return tuple(members[number] for number in sorted(members))
 
@@ -138,9 +138,9 @@ async def _list(
     meanings: dict[int, str],
     now: Callable[[], float],
 ) -> list[_T]:
-    """All that the API lists at `url`, page by page. Raises FetchError, also if it is more than MAX_PAGES.
+    """Everything that the API lists at `url`, page by page. Raises FetchError, also if there are more than MAX_PAGES.
 
-    `words` are for people: who has a list of what.
+    `words` are for error messages: the owner of the list, and its items.
     """
     whose, what = words
     found: list[_T] = []
@@ -162,7 +162,8 @@ def _unauthorised(settings: config.Keys) -> str:
 async def _check_sight(org: str, settings: config.Keys, now: Callable[[], float]) -> None:
     """Raise FetchError if the token does not see the teams of `org`.
 
-    GitHub says 404 of what a token may not see. A token that has lost its rights is no team that is gone.
+    GitHub answers 404 for everything that a token may not see. A token that has lost its rights must not look like a
+    team that does not exist any more.
     """
     missing = f"no organisation {org}, or keys.github_token may not see its teams"
     url = f"{settings.github_api}/orgs/{org}/teams?per_page=1"
@@ -188,12 +189,12 @@ async def _ask(url: str, settings: config.Keys, meanings: dict[int, str], now: C
 def _decode(answer: Answer, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(answer.text or b"", type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # the last: nested a thousand deep
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # the last: deep nesting
         raise FetchError(f"GitHub's API gives an answer that is not understood: {error}") from error
 
 
 def _checked(member: Member) -> Member:
-    """`member`, if its login is one that may become part of an address. Raises FetchError."""
+    """`member`, if its login may safely become part of an address. Raises FetchError."""
     if config.check_source_spec(f"github:{member.login}#{member.id}") is not None:
         raise FetchError(f"GitHub's API names a member with a login that is none: {member.login[:40]!a}")
     return member
@@ -202,8 +203,8 @@ def _checked(member: Member) -> Member:
 def key_lines(text: bytes) -> bytes:
     """The keys of an account as lines of type and base64: no comment, no option, nothing that looks like ours.
 
-    Raises FetchError if there is text but no key in it: that is no way to take keys away. Keys with options are some,
-    which are left out.
+    Raises FetchError if there is text but no key in it: such a text must not remove keys. Keys with options count as
+    keys here, but are left out.
     """
     lines = [line.strip(b" \t\r") for line in text.split(b"\n")]
     keys = [b"%s %s\n" % key.groups() for line in lines if (key := _KEY_LINE.fullmatch(line)) is not None]
@@ -216,7 +217,7 @@ def key_lines(text: bytes) -> bytes:
 def compose(members: Sequence[tuple[Member, bytes]], old: Mapping[Member, Old] | None = None) -> bytes:
     """One text of the keys of all `members`, which `split` takes apart again.
 
-    `old` has those whose keys are older than the text, for `times`.
+    `old` has the members whose keys are older than the text, for `times`.
     Raises FetchError if it gets too large, or if the text of a member is not about keys.
     """
     parts: list[bytes] = []
@@ -239,7 +240,7 @@ def _since(old: Old) -> str:
 
 
 def times(text: bytes) -> dict[Member, Old]:
-    """The members whose keys are older than `text`, which `split` takes: what `compose` was told, in whole seconds."""
+    """The members whose keys are older than `text`, with the `old` that `compose` was given, in whole seconds."""
     lines = (_MEMBER_LINE.fullmatch(line) for line in text.split(b"\n"))
     return {
         Member(line[2].decode(), int(line[3])): Old(_time(line[4]), _time(line[5]) if line[5] else None)
@@ -253,7 +254,7 @@ def _moment(time: float) -> str:
 
 
 def _time(moment: bytes) -> float:
-    """What `_moment` was made of, in whole seconds. Raises FetchError if it wasn't."""
+    """The reverse of `_moment`, in whole seconds. Raises FetchError."""
     try:
         time = dt.datetime.fromisoformat(moment.decode()).timestamp()
         if _moment(time) == moment.decode():

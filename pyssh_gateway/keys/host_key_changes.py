@@ -1,7 +1,7 @@
-"""The server's keys changed on purpose: a next one announced, put in the place of the old, or sshd's own brought along.
+"""Deliberate changes of the server's keys: announce a next key, replace the old one by it, or import sshd's keys.
 
-Every step leaves files that a server can start with, whichever of them is the last that got done: the key in use is
-there at every moment, and no key is lost that clients have learned. This module does not know whether a server runs.
+A server can start after every step, even if the change was interrupted there: the key in use always exists, and no key
+is lost that clients have learned. This module does not know whether a server runs.
 """
 
 import os
@@ -37,10 +37,10 @@ from pyssh_gateway.keys.host_keys import (
 )
 
 OLD_SUFFIX = "_old"
-"""What the file name of a key ends in that was in use before. Nothing reads it."""
+"""The suffix of the file of a key that was in use before. Nothing reads that file."""
 
 LEARNING_SECONDS = 86400.0
-"""How long a next key has to be there before it follows: whoever works here logs in once a day, and learns it then."""
+"""How long a next key has to exist before it is used: people log in once a day, and their clients learn it then."""
 
 _GROUP_MAY_READ = 0o037
 """The bits that an imported key may not have. Fedora's sshd had its keys readable by the group ssh_keys, which only
@@ -52,7 +52,7 @@ class TooEarlyError(HostKeyError):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """What was done, or found, about the key of a kind; `done` False: it was so already."""
+    """A change of the key of one kind; `done` False: it had been made already."""
 
     kind: str
     path: Path
@@ -77,7 +77,7 @@ def prepare_next(keys_dir: Path, kinds: Sequence[str]) -> tuple[Change, ...]:
 
     A next key that is there already stays: clients may have learned it.
     """
-    for kind in kinds:  # all of them first. Whoever can read the one in use can make one that the server can read
+    for kind in kinds:  # all of them first. An account that can read the key in use makes one the server can read
         _in_use(keys_dir, kind)
     changes = []
     for kind in kinds:
@@ -129,7 +129,7 @@ def _put_in_place(old: HostKey, new: HostKey) -> None:
 
 
 def _move_certificate(path: Path, target: Path) -> None:
-    """A key's certificate goes where the key goes, if it has one."""
+    """Move a key's certificate, if it has one, along with the key."""
     with suppress(FileNotFoundError):
         certificate_path(path).replace(certificate_path(target))
 
@@ -151,7 +151,7 @@ def kinds_waiting(keys_dir: Path) -> tuple[str, ...]:
 
 
 def _remove(key: HostKey) -> None:
-    # The private half last: as long as it is there, the same command completes what an interrupted one has left.
+    # The private half last: as long as it exists, the same command can complete an interrupted removal.
     certificate_path(key.path).unlink(missing_ok=True)
     public_path(key.path).unlink(missing_ok=True)
     key.path.unlink()
@@ -182,9 +182,9 @@ def _waiting(keys_dir: Path, kind: str) -> HostKey:
 
 
 def import_from(directory: Path, keys_dir: Path) -> tuple[Change, ...]:
-    """Copy sshd's keys of our kinds from `directory` to `keys_dir`; a key that is there already is no mistake.
+    """Copy sshd's keys of our kinds from `directory` to `keys_dir`; a key that was copied already is no error.
 
-    A different key there is never overwritten. All are looked at before the first one is written. Raises HostKeyError.
+    A different key there is never overwritten. All are checked before the first one is written. Raises HostKeyError.
     """
     found = [key for kind in KINDS if (key := _read(key_path(directory, kind), kind)) is not None]
     if not found:
@@ -211,7 +211,7 @@ def import_from(directory: Path, keys_dir: Path) -> tuple[Change, ...]:
 
 
 def _read(path: Path, kind: str) -> _Found | None:
-    """The key at `path`, in OpenSSH's format whatever it is in there; None: there is no such file."""
+    """The key at `path`, converted to OpenSSH's format; None: there is no such file."""
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     try:
@@ -227,7 +227,7 @@ def _read(path: Path, kind: str) -> _Found | None:
 
 
 def _certificate_beside(path: Path) -> bytes:
-    """What is in the file of a key's certificate, which is public; empty if there is none that can be read."""
+    """The content of a key's certificate file, which is public; empty if there is none that can be read."""
     try:
         with certificate_path(path).open("rb") as file:
             return file.read(MAX_KEY_BYTES)
@@ -254,7 +254,7 @@ def _is_empty(path: Path, kind: str) -> bool:
 
 
 def _check_owner(keys_dir: Path) -> None:
-    """Refuse to make keys that the server could not read, as root for a server that somebody else starts."""
+    """Refuse to make keys as root for a server of another account, which could not read them."""
     try:
         owner = keys_dir.stat().st_uid
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""The server's own keys: made at the first start, read at every other, refused if a stranger could have them.
+"""The server's own keys: made at the first start, read at every other, refused if another account could have them.
 
-A client remembers the keys, so they must never change by accident: an existing file is never overwritten, and two
-servers that start at once end with the same. This module knows nothing of people's keys, and `host_key_changes` has
-what changes the server's on purpose.
+Clients remember the keys, so they must never change by accident: an existing file is never overwritten, and two servers
+that start at once end up with the same keys. This module knows nothing of users' keys; `host_key_changes` has the
+deliberate changes.
 """
 
 import binascii
@@ -34,7 +34,7 @@ KINDS = ("ed25519", "ecdsa", "rsa")
 """Kinds of keys, by the names that ssh-keygen -t has for them."""
 
 NEXT_SUFFIX = "_next"
-"""What a key's file name ends in that is to follow the one in use, and is announced to clients beside it."""
+"""The suffix of the file of the next key, which is to replace the one in use and is announced to clients beside it."""
 
 RSA_BITS = 3072
 """Size of a new RSA key: ssh-keygen's default, 128 bits of security by NIST SP 800-57."""
@@ -60,8 +60,8 @@ class EmptyKeyError(HostKeyError):
 class HostKey(msgspec.Struct, frozen=True):
     """A key of the server. `private_pem` is in OpenSSH's format; `created`: it did not exist before this start.
 
-    `was_empty`: there was a file without a key in the place of the created one. `next`: it is announced and not used
-    yet. `spare`: it is announced and not used, as another one of its type comes first.
+    `was_empty`: the created key replaced a file without a key. `next`: it is announced and not used yet. `spare`: it is
+    announced and not used, because another key of its type comes first.
     """
 
     path: Path
@@ -75,27 +75,27 @@ class HostKey(msgspec.Struct, frozen=True):
 
     @property
     def key_type(self) -> str:
-        """What the key calls itself, as `key_type` has it."""
+        """The type in the key's blob, as from `key_type`."""
         return key_type(self.public_blob)
 
 
 def key_path(keys_dir: Path, kind: str) -> Path:
-    """Where the key of that kind is, under the name that sshd has for it."""
+    """The path of the key of that kind, with sshd's file name."""
     return keys_dir / f"ssh_host_{kind}_key"
 
 
 def public_path(path: Path) -> Path:
-    """Where the public half of the key at `path` is."""
+    """The path of the public half of the key at `path`."""
     return path.with_name(path.name + ".pub")
 
 
 def certificate_path(path: Path) -> Path:
-    """Where ssh-keygen puts the certificate of the key at `path`."""
+    """The path where ssh-keygen puts the certificate of the key at `path`."""
     return path.with_name(f"{path.name}-cert.pub")
 
 
 def server_keys(keys_dir: Path, kinds: Sequence[str], files: Sequence[str]) -> tuple[HostKey, ...]:
-    """All keys of a server: those of these kinds, missing ones made, those in `files`, and the next ones of the kinds.
+    """All keys of a server: those of these kinds (missing ones are made), those in `files`, and the kinds' next keys.
 
     Of several of one type the first is used in key exchange, as with sshd's HostKey lines, and the others are `spare`.
     A key that is there twice counts once. Raises HostKeyError.
@@ -108,7 +108,7 @@ def server_keys(keys_dir: Path, kinds: Sequence[str], files: Sequence[str]) -> t
 
 
 def existing_keys(keys_dir: Path, kinds: Sequence[str], files: Sequence[str]) -> tuple[HostKey, ...]:
-    """Those of them that are there, and can be read and used."""
+    """Those of these keys that exist, and can be read and used."""
     found = []
     for path, kind in (*((key_path(keys_dir, kind), kind) for kind in kinds), *((Path(file), "") for file in files)):
         with suppress(FileNotFoundError, HostKeyError):
@@ -150,7 +150,7 @@ def load_or_create(keys_dir: Path, kinds: Sequence[str]) -> tuple[HostKey, ...]:
 
 
 def made_at_start(keys: Sequence[HostKey]) -> tuple[HostKeyCreated, ...]:
-    """What is to be told of the keys that did not exist before this start."""
+    """The events for the keys that did not exist before this start."""
     return tuple(
         HostKeyCreated(
             key_type=key.key_type,
@@ -164,10 +164,10 @@ def made_at_start(keys: Sequence[HostKey]) -> tuple[HostKeyCreated, ...]:
 
 
 def load_next(keys_dir: Path, kinds: Sequence[str]) -> tuple[HostKey, ...]:
-    """The keys that are to follow the host keys of these kinds, as far as there are any. Raises HostKeyError.
+    """The next keys for the host keys of these kinds, if there are any. Raises HostKeyError.
 
-    They are announced to clients and not used: those learn them (OpenSSH's PROTOCOL section 2.5, UpdateHostKeys) before
-    the old ones go.
+    They are announced to clients and not used yet, so that clients learn them (OpenSSH's PROTOCOL section 2.5,
+    UpdateHostKeys) before the old ones are replaced.
     """
     keys = []
     for kind in dict.fromkeys(kinds):
@@ -175,9 +175,9 @@ def load_next(keys_dir: Path, kinds: Sequence[str]) -> tuple[HostKey, ...]:
         try:
             key = load(path.with_name(path.name + NEXT_SUFFIX), kind)
             in_use = read_private(path, GROUP_OR_OTHERS)
-        except (FileNotFoundError, EmptyKeyError):  # nobody has learned a key that is not there
+        except (FileNotFoundError, EmptyKeyError):  # no client can have learned it
             continue
-        if key.private_pem != in_use:  # else it follows already, and cleaning up was interrupted
+        if key.private_pem != in_use:  # else it is in use already, and cleaning up was interrupted
             keys.append(msgspec.structs.replace(key, next=True))
     return tuple(keys)
 
@@ -188,12 +188,12 @@ def _load_or_create(path: Path, kind: str) -> HostKey:
         return load(path, kind)
     except FileNotFoundError:
         pass
-    except EmptyKeyError:  # nothing is lost by another one, which is
+    except EmptyKeyError:  # no key is lost by making another one
         was_empty = True
     try:
         created = create_key_pair(path, COMMENT, kind, in_place_of_empty=was_empty)
     except FileExistsError:
-        created = False  # another server was faster; its key is the one
+        created = False  # another server was faster; its key is used
     try:
         return msgspec.structs.replace(load(path, kind), created=created, was_empty=created and was_empty)
     except FileNotFoundError:
@@ -207,7 +207,7 @@ def create_key_pair(path: Path, comment: str, kind: str = "ed25519", *, in_place
     written. With `in_place_of_empty` there is a file without a key, which is replaced; returns whether there still was.
     The directory is made, for its owner only, if it is missing.
     """
-    # Late: whoever only reads people's keys does not pay for it.
+    # Late: takes time that a process that only reads users' keys does not need.
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     key = _generate(kind)
@@ -226,7 +226,7 @@ def store_key_pair(path: Path, private: bytes, blob: bytes, comment: str, *, in_
             create_file(path, private, 0o600)
         elif not replace_empty_file(path, private, 0o600):
             return False
-        # After the private key, or the loser of a race would put its own public key beside the winner's.
+        # After the private key: in a race the loser would otherwise put its public key beside the winner's private key.
         replace_file(public_path(path), public_line(blob, comment), 0o644)
     except FileExistsError:
         raise
@@ -269,7 +269,7 @@ def load(path: Path, kind: str) -> HostKey:
 
 
 def read_private(path: Path, forbidden_mode: int) -> bytes:
-    """The text of a private key that no stranger could have put there. Raises FileNotFoundError, HostKeyError."""
+    """The text of a private key that no other account could have put there. Raises FileNotFoundError, HostKeyError."""
     try:
         return read_trusted(path, limit=MAX_KEY_BYTES, forbidden_mode=forbidden_mode, purpose="a private key")
     except FileNotFoundError:
@@ -293,7 +293,7 @@ def parse_private(path: Path, pem: bytes, *, ours: bool) -> "SSHPrivateKeyTypes 
     try:
         with warnings.catch_warnings(action="ignore"):  # about DSA, which is refused anyway
             key = parse(pem, password=None, unsafe_skip_rsa_key_validation=ours)
-    except TypeError:  # how cryptography says that a password is needed
+    except TypeError:  # cryptography's error if a password is needed
         raise HostKeyError(f"{path} has a passphrase: remove it with ssh-keygen -p -N '' -f {path}") from None
     except (ValueError, UnsupportedAlgorithm):
         return None
@@ -334,12 +334,12 @@ def public_blob(key: "SSHPrivateKeyTypes") -> bytes:
 
 
 def public_line(blob: bytes, comment: str) -> bytes:
-    """What stands in the `.pub` file of the public key `blob`."""
+    """The line in the `.pub` file of the public key `blob`."""
     encoded = binascii.b2a_base64(blob, newline=False)
     return key_type(blob).encode() + b" " + encoded + b" " + comment.encode() + b"\n"
 
 
 def key_type(blob: bytes) -> str:
-    """What a public key calls itself (RFC 4253 section 6.6): ssh-ed25519, ecdsa-sha2-nistp256, ssh-rsa."""
+    """The type in a public key's blob (RFC 4253 section 6.6): ssh-ed25519, ecdsa-sha2-nistp256, ssh-rsa."""
     end = 4 + int.from_bytes(blob[:4], "big")
     return blob[4:end].decode("ascii")

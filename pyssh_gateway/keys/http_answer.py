@@ -1,4 +1,4 @@
-"""What an answer over HTTP says beside its text: how to ask next time, when, and where it goes on.
+"""The headers of an HTTP answer: validators for the next request, when to ask again, and the next page.
 
 Pure: a header comes in as text and the time as a number. This module knows HTTP's fields (RFC 9110) and GitHub's; it
 does not know what a key is or which source was asked.
@@ -14,12 +14,12 @@ MAX_VALIDATOR = 1024
 """Characters of an ETag or a date that is kept. GitHub's ETags are 68 long; both end up in a file and in requests."""
 
 MAX_HOLD = 3600.0
-"""Seconds that a server may keep us from asking again: GitHub's limits are renewed every hour (X-RateLimit-Reset), and
-a server that says more, or whose clock is wrong, does not keep its keys from being taken away for days."""
+"""The most seconds that a server may keep us from asking again. GitHub's limits are renewed every hour
+(X-RateLimit-Reset). A server that asks for more, or has a wrong clock, can't delay the removal of keys for days."""
 
 LIMITED_HOLD = 60.0
-"""Seconds for which a 429 that names no time is left alone: what GitHub's documentation asks for ("Exceeding the rate
-limit"). A 403 that names none is a refusal, and asking it again at the usual time does no harm."""
+"""Seconds to wait after a 429 that names no time, as GitHub's documentation asks for ("Exceeding the rate limit"). A
+403 that names none is a refusal, and asking again at the usual time does no harm."""
 
 _MAX_DATE = 64  # characters; an HTTP date is 29
 
@@ -34,7 +34,7 @@ Validator = Annotated[str, msgspec.Meta(max_length=MAX_VALIDATOR, pattern=r"\A[ 
 
 
 class Validators(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a server wants to hear again to say that nothing has changed (RFC 9110 section 8.8). Empty: nothing.
+    """The validators for a conditional request (RFC 9110 section 8.8), as the server gave them; empty: none.
 
     `etag` is sent as If-None-Match, `modified` as If-Modified-Since, both exactly as they came.
     """
@@ -43,7 +43,7 @@ class Validators(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     modified: Validator = ""
 
     def __bool__(self) -> bool:
-        """Whether there is anything to ask with."""
+        """Whether there is any validator."""
         return bool(self.etag or self.modified)
 
 
@@ -53,7 +53,7 @@ NO_VALIDATORS = Validators()
 class Answer(msgspec.Struct, frozen=True):
     """A usable answer. `text` is all of it, None if nothing has changed since the answer that `validators` came with.
 
-    `next_page` is the address at which it goes on (RFC 8288), as the server wrote it; empty if this is the end.
+    `next_page` is the address of the next page (RFC 8288), as the server wrote it; empty if this is the last one.
     """
 
     text: bytes | None
@@ -64,8 +64,8 @@ class Answer(msgspec.Struct, frozen=True):
 class FetchError(Exception):
     """A source gave no usable answer. `reason` says why, for people.
 
-    `gone`: it says that what was asked for does not exist (any more). `retry_after`: seconds for which its server does
-    not want to be asked again, from 0 to MAX_HOLD; None if it does not say.
+    `gone`: the server answered that the thing does not exist (any more). `retry_after`: seconds for which the server
+    does not want to be asked again, from 0 to MAX_HOLD; None if it does not say.
     """
 
     def __init__(self, reason: str, *, gone: bool = False, retry_after: float | None = None) -> None:
@@ -87,7 +87,7 @@ class RedirectedError(FetchError):
 
 
 def validators_of(header: Header) -> Validators:
-    """What to ask with next time. What is too long, or has characters that no request may have, is not kept."""
+    """The validators for the next request. One that is too long, or has invalid characters for a header, is dropped."""
     return Validators(_fit_validator(header("ETag")), _fit_validator(header("Last-Modified")))
 
 
@@ -96,10 +96,10 @@ def _fit_validator(value: str) -> str:
 
 
 def hold_of(status: int, header: Header, now: float) -> float | None:
-    """Seconds for which an answer of `status` asks to be left alone; None if it does not. `now` is Unix time.
+    """Seconds for which an answer with `status` asks for no further request; None if it doesn't. `now` is Unix time.
 
-    What counts first is Retry-After (RFC 9110 section 10.2.3, RFC 6585 section 4), then GitHub's own headers, in the
-    order of its documentation ("Rate limits for the REST API").
+    Retry-After counts first (RFC 9110 section 10.2.3, RFC 6585 section 4), then GitHub's own headers, in the order of
+    its documentation ("Rate limits for the REST API").
     """
     if status not in {_FORBIDDEN, _TOO_MANY, _UNAVAILABLE}:
         return None
@@ -124,12 +124,12 @@ def _retry_after(value: str, now: float) -> float | None:
         date = parsedate_to_datetime(value)
         # Without a zone in it (the "-0000" of mail), it is UTC all the same: RFC 9110 section 5.6.7.
         return (date if date.tzinfo is not None else date.replace(tzinfo=dt.UTC)).timestamp() - now
-    except (ValueError, OverflowError, TypeError, LookupError):  # what its parser has raised for odd dates so far
+    except (ValueError, OverflowError, TypeError, LookupError):  # errors that its parser has raised so far
         return None
 
 
 def _number(value: str) -> float | None:
-    # More digits than a float has become infinity, which the bound above cuts.
+    # A number that is too large for a float becomes infinity, which the limit above cuts.
     return float(value) if value.isascii() and value.isdigit() else None
 
 

@@ -1,7 +1,7 @@
-"""A connection for HTTP with one deadline under everything that is read and written.
+"""A connection for HTTP with one deadline for all reads and writes together.
 
-A socket's own timeout, which is all that urllib has, starts anew with every byte that drips in. This module does not
-know what is asked or answered.
+A socket's own timeout, which is all that urllib has, starts anew with every received byte. This module does not know
+the requests or answers.
 """
 
 import binascii
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 PROXY_PORT = 1080
-"""The port of a proxy that is named without one: curl's."""
+"""The port of a proxy that is named without one, as in curl."""
 
 _SUCCESS = 2  # the first digit
 _WHO = 407
-_MAX_TOLD = 100  # characters of what a proxy says of itself
+_MAX_TOLD = 100  # characters of a proxy's status text
 
 
 class Proxies(msgspec.Struct, frozen=True):
@@ -56,7 +56,7 @@ def origin(url: str) -> str:
 
 
 def same_origin(url: str, other: str) -> bool:
-    """Whether both addresses are on one server, and `other` names nobody to log in as there."""
+    """Whether both addresses are on one server, and `other` has no user name or password."""
     parts = urlsplit(other)
     return _origin(parts) == _origin(urlsplit(url)) and "@" not in parts.netloc
 
@@ -74,7 +74,7 @@ def connected(url: str, remaining: Callable[[], float], proxies: Proxies | None 
         connection.connect()
         raw = connection.sock
     else:
-        # Nothing but the server's own certificate, for its own name, will do: the proxy sees what is encrypted.
+        # The certificate has to be the server's own, for its own name: the proxy sees only encrypted data.
         raw = _tls_context().wrap_socket(_tunnel(proxy, url, remaining), server_hostname=_origin(urlsplit(url))[1])
     with raw:
         connection.sock = _TimedSocket(raw, remaining)
@@ -82,7 +82,7 @@ def connected(url: str, remaining: Callable[[], float], proxies: Proxies | None 
 
 
 def _proxy_for(url: str, proxies: Proxies) -> SplitResult | None:
-    """The proxy that leads to the server of `url`; None: there is none, or that server is reached without it."""
+    """The proxy for the server of `url`; None: there is none, or that server is reached without it."""
     scheme, host, port = _origin(urlsplit(url))
     if scheme != "https" or not proxies.https or bypasses_proxy(host, port, proxies.bypassed):
         return None
@@ -117,12 +117,12 @@ def _tunnel(proxy: SplitResult, url: str, remaining: Callable[[], float]) -> soc
 
 
 def _asked_for_tunnel(raw: socket.socket, request: bytes, remaining: Callable[[], float]) -> str:
-    """Why the proxy at the other end of `raw` makes no tunnel; empty if it does."""
+    """Ask the proxy at the other end of `raw` for a tunnel; returns why it makes none, empty if it does."""
     import http.client
 
     timed = _TimedSocket(raw, remaining)
     timed.sendall(request)
-    response = http.client.HTTPResponse(timed, method="CONNECT")  # type: ignore[arg-type]  # what it uses of a socket
+    response = http.client.HTTPResponse(timed, method="CONNECT")  # type: ignore[arg-type]  # the part that is used
     response.begin()
     if response.status // 100 == _SUCCESS:
         return ""
@@ -149,8 +149,8 @@ def _new_connection(url: str, timeout: float) -> "HTTPConnection":
     return http.client.HTTPConnection(host, port, timeout=timeout)
 
 
-# Reading the CA certificates takes 30 ms of the processor, so downloads that are under way at the same time (of a
-# team's members) share them. Weak: no certificate is trusted longer than somebody is using it.
+# Reading the CA certificates takes 30 ms of CPU time, so simultaneous downloads (of a team's members) share them. The
+# reference is weak: the certificates are read again once no download uses them.
 _contexts: "weakref.WeakValueDictionary[ssl.DefaultVerifyPaths, ssl.SSLContext]" = weakref.WeakValueDictionary()
 _contexts_lock = threading.Lock()
 
@@ -167,7 +167,7 @@ def _tls_context() -> "ssl.SSLContext":
 
 
 class _TimedReader(io.RawIOBase):
-    """What arrives at a socket; every read may take what is left of the time for all of them."""
+    """Reads from a socket; each read may take the time that is left for all of them."""
 
     def __init__(self, raw: socket.socket, remaining: Callable[[], float]) -> None:
         self._raw = raw
@@ -182,7 +182,7 @@ class _TimedReader(io.RawIOBase):
 
 
 class _TimedSocket:
-    """The part of a socket that http.client uses, with one deadline over everything. Closing is the owner's part."""
+    """The part of a socket that http.client uses, with one deadline for everything. The owner closes the socket."""
 
     def __init__(self, raw: socket.socket, remaining: Callable[[], float]) -> None:
         self._raw = raw

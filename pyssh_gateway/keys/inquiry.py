@@ -1,8 +1,8 @@
-"""One question to one source: what it says now, whose keys these are, and which of them count.
+"""One request to one source: its current keys, whose they are, and which of them count.
 
-For a GitHub account that is trusted by its number, new keys count only when that number has been seen at the name they
-came from. This module keeps nothing but what spares a team's members a second download; what is in force, and what
-happens when there is no answer, is for keys.refresher.
+If a GitHub account is trusted by its number, new keys count only after that number was confirmed for the name that they
+came from. This module keeps no state except to avoid a second download for a team's members; keys.refresher decides
+what is in force, and what happens when there is no answer.
 """
 
 import asyncio
@@ -35,17 +35,17 @@ from pyssh_gateway.keys.sources import (
 )
 
 MAX_FETCHES = 8
-"""Fetches at once, each with a thread and a socket: a handful of colleagues in one go, a company in a few."""
+"""Fetches at a time, each with a thread and a socket: a handful of colleagues in one round, a company in a few."""
 
 MAX_ON_LOOP = 16 * 1024
-"""Bytes of a text that are read in a millisecond or two at worst; a hostile megabyte takes two seconds."""
+"""Bytes of a text that is parsed in the loop, in two milliseconds at worst; a hostile megabyte takes two seconds."""
 
 MAX_DOUBTS = 5
-"""Members of a team whose failures are told; the rest is probably the same one."""
+"""Members of a team whose failures are reported; the others probably have the same one."""
 
 SECOND_LOOK = 60.0
-"""Seconds after which a source that says that it is not there any more is asked again, before it is believed; and one
-whose keys all wait until it is certain whose they are."""
+"""Seconds after which a source is asked again that answered that it does not exist any more, before that counts; also
+one whose keys all wait until their owner is confirmed."""
 
 
 class AccountChangedError(Exception):
@@ -58,12 +58,12 @@ class AccountChangedError(Exception):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What a source said when it gave its last usable answer, at `fetched` (Unix seconds).
+    """The last usable answer of a source, from `fetched` (Unix seconds).
 
-    `account_id` is the number of the GitHub account that it was said by, where that is known, and `confirmed` when that
-    was last seen at its name. `doubt` says what is wrong with the source all the same: why keys that it has now do not
-    count yet, or that the account has another name; empty if nothing is.
-    `revoked` says why the source lets nobody in any more; empty if it may.
+    `account_id` is the number of the GitHub account that it is from, if known, and `confirmed` the time when the name
+    last had that number. `doubt` is a problem of the source in spite of the answer: why its newest keys do not count
+    yet, or that the account has another name; empty if there is none.
+    `revoked` is the reason why the source lets nobody in any more; empty if it does.
     """
 
     text: bytes
@@ -80,19 +80,19 @@ class Known(msgspec.Struct, frozen=True):
 
     @property
     def blobs(self) -> frozenset[bytes]:
-        """The keys as they are compared."""
+        """The blobs of the keys, by which they are compared."""
         return frozenset(key.blob for key in self.keys)
 
     @property
     def copy(self) -> Copy:
-        """What is kept on disk of it."""
+        """The part that is kept on disk."""
         return Copy(self.text, self.fetched, self.validators, self.account_id, self.revoked)
 
 
 class _Page(msgspec.Struct, frozen=True):
-    """What is shown of an account's keys. `number` is that of the account, where a redirect had it asked for already.
+    """An account's page of keys. `number` is that of the account, if a redirect was the reason to ask for it already.
 
-    `remark` says what somebody should put right in the configuration, if anything.
+    `remark` says what should be corrected in the configuration, if anything.
     """
 
     answer: Answer
@@ -101,16 +101,16 @@ class _Page(msgspec.Struct, frozen=True):
 
 
 def known_from(source: Source, copy: Copy, origin: Literal["fetched", "last-good"] = "last-good") -> Known:
-    """What the text of `source` says. Raises FetchError if it is not about keys at all: no way to take keys away.
+    """Parse the text of `source`. Raises FetchError if it is not about keys at all: such a text must not remove keys.
 
-    A key that is refused is one: a text that has no other takes all keys away that were there before.
+    Refused keys count as keys: a text that has only such keys removes all keys that were there before.
     """
-    # Whoever may write a file on this machine may also restrict the keys in it; a web page is not asked.
+    # The author of a file on this machine may restrict its keys by options; from the web such lines are refused.
     local = source.kind in {"file", "ca"}
     keys: list[AuthorizedKey] = []
     refusals: list[str] = []
     refused = 0
-    about_keys = local  # between us and a file there is nobody who might put an error page into its place
+    about_keys = local  # a file can't be replaced by a server's error page on the way
     for person, account_id, text in _people(source, copy):
         parsed = parse(text, source.spec, allow_options=local, authorities=source.kind == "ca")
         keys += (_owned(key, person, account_id) for key in parsed.accepted)
@@ -133,7 +133,7 @@ def known_from(source: Source, copy: Copy, origin: Literal["fetched", "last-good
 
 
 def _people(source: Source, copy: Copy) -> tuple[tuple[str, int | None, bytes], ...]:
-    """Whose lines the text has: person, number, lines. An empty person: the key's comment has to say."""
+    """The owners of the text's lines: person, number, lines. An empty person: the key's comment names them."""
     if source.kind == "github-team":
         return tuple((f"github:{member.login}", member.id, text) for member, text in github.split(copy.text))
     return (("" if source.kind in {"file", "ca"} else person_of(source), copy.account_id, copy.text),)
@@ -146,7 +146,7 @@ def _owned(key: AuthorizedKey, person: str, account_id: int | None) -> Authorize
 
 
 class Inquirer:
-    """Asks sources, `MAX_FETCHES` at a time, and leaves a server alone for as long as it wants. `now` is Unix time."""
+    """Asks sources, `MAX_FETCHES` at a time, and obeys a server's wish for a pause. `now` is Unix time."""
 
     def __init__(self, settings: config.Keys, read_file: ReadFile, now: Callable[[], float]) -> None:
         self._settings = settings
@@ -157,10 +157,10 @@ class Inquirer:
         self._members: dict[github.Member, tuple[Validators, bytes]] = {}
 
     async def ask(self, source: Source, known: Known | None, *, trusted: int | None, check: bool, now: float) -> Known:
-        """What `source` says, `known` being what it said before. Raises FetchError and AccountChangedError.
+        """The answer of `source`; `known` is the one before. Raises FetchError and AccountChangedError.
 
-        `trusted` is the number of the account that a `github:` source means, if there is one already; `check`: see that
-        it is still that account, whether or not its keys have changed.
+        `trusted` is the number of the account that a `github:` source means, if there is one already; `check`: confirm
+        that it is still that account, even if its keys have not changed.
         """
         if source.kind == "github-team":
             return await self._ask_team(source, known, now)
@@ -179,7 +179,7 @@ class Inquirer:
     async def _judge(
         self, source: Source, known: Known | None, heard: Known, page: _Page, *, trusted: int | None, check: bool
     ) -> Known:
-        """What counts of what an account's name leads to now."""
+        """The keys that count of those at an account's name now."""
         before = known.blobs if known is not None else frozenset()
         changed = bool(heard.blobs - before)
         found, doubt = page.number, page.remark
@@ -193,7 +193,8 @@ class Inquirer:
             raise AccountChangedError(trusted, found)
         confirmed = heard.fetched if found is not None else known.confirmed if known is not None else 0.0
         owned = tuple(msgspec.structs.replace(key, person_id=trusted) for key in heard.keys)
-        # That it is somebody else's account holds until it is known to be the right one: no answer does not undo it.
+        # Once another account was seen, that counts until the right one is confirmed: a missing answer does not undo
+        # it.
         revoked = known.revoked if known is not None and trusted is not None and found is None else ""
         heard = msgspec.structs.replace(
             heard, keys=owned, account_id=trusted, confirmed=confirmed, revoked=revoked, doubt=page.remark
@@ -201,7 +202,7 @@ class Inquirer:
         if verdict == "trust" and not revoked:
             return heard
         kept = tuple(key for key in heard.keys if key.blob in before)
-        # Without validators, so that the next question is answered in full.
+        # Without validators, so that the next answer is complete.
         return msgspec.structs.replace(heard, text=_lines(kept), keys=kept, validators=NO_VALIDATORS, doubt=doubt)
 
     async def account_id(self, source: Source) -> int:
@@ -211,9 +212,9 @@ class Inquirer:
 
     @asynccontextmanager
     async def _turn(self, server: str) -> AsyncIterator[None]:
-        """A place among those who ask, unless `server` has said that it wants no questions for a while."""
+        """Wait for one of the `MAX_FETCHES` places. Raises FetchError while `server` wants no requests."""
         left = self._held_back.get(server, 0.0) - self._now()
-        if server and 0 < left <= MAX_HOLD:  # longer than any wish: the clock has been set back since
+        if server and 0 < left <= MAX_HOLD:  # longer than MAX_HOLD means that the clock was set back since
             raise FetchError(f"{server} is left alone for {left:.0f} s more, as it asked", retry_after=left)
         async with self._places:
             try:
@@ -224,7 +225,7 @@ class Inquirer:
                 raise
 
     async def _page(self, source: Source, validators: Validators, trusted: int | None) -> _Page:
-        """What the page of a source says, or, of an account that has none to show, GitHub's API."""
+        """The keys on the page of a source, or from GitHub's API for an account whose page is not shown."""
         try:
             return _Page(await self._fetch(source, validators))
         except RedirectedError as error:
@@ -241,10 +242,9 @@ class Inquirer:
             return _Page(Answer(await github.account_keys(source.value, self._settings, now=self._now)))
 
     async def _renamed(self, login: str, trusted: int | None) -> _Page:
-        """The keys of the account `login`, to which that with the number `trusted` is redirected, if it is the same.
+        """The keys of the account `login`, the target of a redirect, if it is the account with the number `trusted`.
 
-        Raises FetchError while that is not certain: then nobody new gets in, and the keys from before stay, as in an
-        outage.
+        Raises FetchError while that is not certain: then no new keys count, and the earlier keys stay, as in an outage.
         """
         where = f"redirected to the keys of another account, {login}"
         advice = f"if the account was renamed, name github:{login} in the configuration"
@@ -252,7 +252,8 @@ class Inquirer:
             raise FetchError(f"{where}, and nobody knows the number of the one that is meant: {advice}")
         renamed = parse_source(f"github:{login}")
         try:
-            # First the keys and then the number, or they could be those of somebody who takes the name in between.
+            # First the keys, then the number: otherwise somebody could take the name in between, and the keys be
+            # theirs.
             answer = await self._fetch(renamed, NO_VALIDATORS)
             found = await self.account_id(renamed)
         except FetchError as error:
@@ -260,7 +261,7 @@ class Inquirer:
             raise FetchError(reason, retry_after=error.retry_after) from error
         if found != trusted:
             raise FetchError(f"{where}, which is number {found}, and trusted is number {trusted}: they do not count")
-        # Validators belong to the address that gave them.
+        # Validators are valid only for the address that gave them.
         answer = msgspec.structs.replace(answer, validators=NO_VALIDATORS)
         return _Page(
             answer, found, f"account {trusted} is called {login} now: name github:{login} in the configuration"
@@ -271,9 +272,9 @@ class Inquirer:
             return await fetch(source, self._settings, self._read_file, validators=validators, now=self._now)
 
     async def _ask_team(self, source: Source, known: Known | None, now: float) -> Known:
-        """The keys of all members of a team. Of a member whose keys can't be had now, those from before count.
+        """The keys of all members of a team. If a member's keys can't be fetched now, the earlier ones count.
 
-        They do for `max_stale` after that member's last answer, however often the API says who is in the team.
+        They count for `max_stale` after the last answer about that member, even if the list of members is newer.
         """
         org, _, team = source.value.partition("/")
         async with self._turn(self._settings.github_api):
@@ -300,19 +301,19 @@ class Inquirer:
         return msgspec.structs.replace(heard_of_all, doubt="; ".join(doubts[:MAX_DOUBTS]))
 
     def _end_of_member(self, old: github.Old, error: FetchError, now: float) -> str:
-        """Why a member's keys from before don't count any more; empty if they do."""
+        """Why a member's earlier keys don't count any more; empty if they do."""
         if error.gone and old.gone_since is not None and now - old.gone_since >= SECOND_LOOK:
             return ", and so it was a minute before: their keys are revoked"
         return "; the keys from before are too old" if age_of(old.as_of, now) > self._settings.max_stale else ""
 
     async def _member(self, member: github.Member) -> bytes | FetchError:
-        """What the account of a team's member has."""
+        """The keys of a team's member."""
         validators, text = self._members.get(member, (NO_VALIDATORS, b""))
         try:
             page = await self._page(parse_source(f"github:{member.login}"), validators, member.id)
             answer = page.answer
             if answer.text is not None:
-                text = github.key_lines(answer.text)  # nonsense is no answer, and this member's failure alone
+                text = github.key_lines(answer.text)  # an answer without keys fails for this member only
         except FetchError as error:
             return error
         self._members[member] = (answer.validators, text)
@@ -320,13 +321,13 @@ class Inquirer:
 
 
 def _still_failing(old: github.Old, error: FetchError, now: float) -> github.Old:
-    """What is known of a member who had no usable answer once more; `gone_since` is not later than `now`."""
+    """The state of a member after another failure; `gone_since` is not later than `now`."""
     since = old.gone_since if old.gone_since is not None and old.gone_since <= now else None
     return github.Old(old.as_of, now if error.gone and since is None else since)
 
 
 async def _read(source: Source, copy: Copy) -> Known:
-    """What a text says that was just fetched; a large one is read beside the loop, on which everybody else waits."""
+    """Parse a text that was just fetched; a large one in a thread, because all connections wait for the loop."""
     if len(copy.text) <= MAX_ON_LOOP:
         return known_from(source, copy, "fetched")
     return await in_daemon_thread(lambda: known_from(source, copy, "fetched"), name="read-keys")

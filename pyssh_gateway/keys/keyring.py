@@ -1,9 +1,9 @@
-"""The keys that let people in: all sources, which of them are asked now, and what is in force.
+"""The keys that let people in: all sources, the requests to them, and the keys in force.
 
-A source's keys change only by a whole, usable answer. Whatever else it says (an error, a page of HTML, nothing in
-time), its last good keys stay for `keys.max_stale`, and an event says why. An empty answer is a usable one: it takes
-all keys away. What follows from an answer is decided in `refresher`, and copies for a start without network are
-`persistence`'s. Logins read `Keyring.snapshot`, one reference that is replaced whole.
+A source's keys change only by a complete, usable answer. After anything else (an error, a page of HTML, a timeout) its
+last good keys stay for `keys.max_stale`, and an event says why. An empty answer is a usable one: it removes all keys.
+`refresher` decides what follows from an answer, and `persistence` keeps copies for a start without network. Logins read
+`Keyring.snapshot`, one reference that is replaced as a whole.
 """
 
 import asyncio
@@ -25,16 +25,16 @@ from pyssh_gateway.keys.source_state import Grants, SourceStatus, Standing
 from pyssh_gateway.keys.sources import LOCAL_KINDS, REVOKED, ReadFile, Source, parse_source
 
 FIRST_REFRESH_DELAY = 2.0
-"""Seconds to the first refresh when last-good keys are known: someone is waiting for the login that started the
-machine, and importing the HTTP client and loading the CA certificates takes the processor for 50 ms."""
+"""Seconds to the first refresh when last-good keys are known: the client whose connection started the machine is
+waiting, and importing the HTTP client and loading the CA certificates takes 50 ms of CPU time."""
 
 
 class Keyring:
-    """Holds the keys of everybody who may log in, as one `snapshot` that is replaced whole.
+    """Holds the keys of all logins, as one `snapshot` that is replaced as a whole.
 
-    `looks` is for those who want to get in. `store` is the directory of the last-good copies. `now` is Unix time,
+    `looks` asks sources on behalf of connections. `store` is the directory of the last-good copies. `now` is Unix time,
     because copies outlive the process; `sleep` and `random` (uniform in [0, 1)) pace `run`. Raises SourceError if a
-    login names a source that is none.
+    login names an invalid source.
     """
 
     def __init__(
@@ -76,9 +76,9 @@ class Keyring:
     # -- the start ----------------------------------------------------------------------------------------------
 
     def load_last_good(self) -> None:
-        """Put the copies of earlier runs in force. One that cannot be used is reported and left out.
+        """Put the copies of earlier runs in force. An unusable copy is reported and left out.
 
-        Key files are due all the same, and read before anybody is let in (`read_files`).
+        Key files are due nevertheless, and are read before anybody is let in (`read_files`).
         """
         self._load(self._standings.values())
 
@@ -90,7 +90,7 @@ class Keyring:
             standing.resume(self._now())
 
     def reconfigure(self, logins: Sequence[config.Login], settings: config.Keys) -> None:
-        """Let in whom these name, from now on. What is known of sources that stay, stays."""
+        """Use these logins and settings from now on. The state of sources that remain is kept."""
         if settings != self._settings:
             self._settings = settings
             self._refresher.reconfigure(settings)
@@ -108,19 +108,19 @@ class Keyring:
 
     @property
     def _sources(self) -> tuple[Source, ...]:
-        """Everything that is asked. The lists of what is revoked come first: nobody gets in before they are known."""
+        """All sources. The revocation lists come first: nobody gets in before they are known."""
         return (*self._revoked.sources, *self._grants.sources)
 
     def missing(self) -> tuple[Source, ...]:
-        """The sources of which nothing is known yet: neither an answer nor a copy."""
+        """The sources without any keys yet: neither from an answer nor from a copy."""
         return tuple(source for source, standing in self._standings.items() if standing.known is None)
 
     def unasked(self) -> tuple[Source, ...]:
-        """Those of them that have not been asked yet. One that has been may be missing for ever."""
+        """Those of the missing sources that have not been asked yet. One that was asked may be missing for ever."""
         return tuple(source for source in self.missing() if not self._standings[source].asked)
 
     def describe(self) -> tuple[SourceStatus, ...]:
-        """How every source stands, in the order of the configuration."""
+        """The state of every source, in the order of the configuration."""
         return tuple(
             standing.status(self._grants.users_of(source), self._now(), self._settings.max_stale)
             for source, standing in self._standings.items()
@@ -129,13 +129,13 @@ class Keyring:
 
     @property
     def revoked(self) -> tuple[RevokedList, ...]:
-        """How every list of what is revoked stands."""
+        """The state of every revocation list."""
         return self._revoked.lists
 
-    # -- who wants a newer answer -------------------------------------------------------------------------------
+    # -- requests for a newer answer ----------------------------------------------------------------------------
 
     def want(self, sources: Sequence[Source]) -> None:
-        """Have `run` ask these now; those that are being asked already are not asked twice."""
+        """Make `run` ask these sources now; those that are being asked already are not asked twice."""
         self._enqueue(sources)
         self._wanted.set()
 
@@ -146,21 +146,21 @@ class Keyring:
                 self._queue.append(self._standings[source])
 
     def want_all(self) -> None:
-        """Have `run` ask every source now."""
+        """Make `run` ask every source now."""
         self.want(tuple(self._standings))
 
     async def refresh_all(self) -> None:
-        """The same, and wait for the answers."""
+        """Ask every source now, and wait for the answers."""
         self.want_all()
         await self.settled()
 
     async def settled(self) -> None:
-        """Wait until nothing is being asked any more."""
+        """Wait until no request is open any more."""
         for done in tuple(self._asking.values()):
             await done.wait()
 
     async def accept(self, spec: str) -> str | None:
-        """Trust whatever account has the name of a `github:` source now. Returns why not, or None."""
+        """Trust the account that has the name of a `github:` source now. Returns an error text, or None."""
         for source, standing in self._standings.items():
             if source.spec != spec or source.kind != "github":
                 continue
@@ -170,7 +170,7 @@ class Keyring:
                 await self._keeper.forget(standing)
             except KeepingError as error:
                 return str(error)
-            while (asked := self._asking.get(source)) is not None:  # its answer is judged by the number from before
+            while (asked := self._asking.get(source)) is not None:  # its answer is still checked against the old number
                 await asked.wait()
             standing.start_anew()
             self.want((source,))
@@ -194,14 +194,14 @@ class Keyring:
                     if standing.wants_account and standing.learn_due <= now and standing.source not in self._asking:
                         standing.learn_due = now + self._refresher.interval()
                         questions.create_task(self._refresher.learn_account(standing))
-                # A source that is being asked says itself when it is next.
+                # A source that is being asked sets its next time itself.
                 idle = [standing for source, standing in self._standings.items() if source not in self._asking]
                 await self._sleep(self._refresher.until_due(idle))
 
     async def refresh(self, sources: Sequence[Source] | None = None) -> None:
-        """Ask `sources` (all by default) and put in force what they say. A source's failure is an event, not an error.
+        """Ask `sources` (all by default) and put their answers in force. A source's failure is an event, not an error.
 
-        Each answer counts as soon as it is there; only the slowest decides when this returns.
+        Each answer takes effect as soon as it is there; this returns after the slowest.
         """
         async with asyncio.TaskGroup() as questions:
             for source in self._standings if sources is None else sources:
@@ -217,10 +217,10 @@ class Keyring:
                 await self._wanted.wait()
 
     async def _ask(self, standing: Standing) -> None:
-        """One question to one source, until those who wait for the answer know that it is there.
+        """Send one request to one source, and wake those who wait for the answer.
 
-        A file that is read in passing, as somebody wants to log in, has its next refresh as before, and what it says
-        is told and kept if it is something new: strangers would fill the log.
+        A file that is read only because somebody wants to log in keeps the time of its next refresh. Its content is
+        reported and saved only if it is new: otherwise strangers could fill the log.
         """
         before, in_passing = standing.known, standing.in_passing
         try:
@@ -235,7 +235,7 @@ class Keyring:
             self._wanted.set()
         if in_passing and before is not None and standing.known is not None and before.text == standing.known.text:
             return
-        # Nobody who waits for the answer waits for the disk.
+        # Saving comes later: those who wait for the answer must not wait for the disk.
         await self._refresher.keep(standing)
 
     # -- what is in force ---------------------------------------------------------------------------------------

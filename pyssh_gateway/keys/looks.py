@@ -1,7 +1,7 @@
-"""What somebody who wants to get in, or is about to be put out, has the sources asked, and for how long they wait.
+"""Requests to sources on behalf of connections that want to log in or are about to be ended, and how long these wait.
 
-A connection waits once for news of its keys, however many its agent has. This module does not know how a source is
-asked, or what its answer means.
+A connection waits only once for new answers about its keys, however many its agent has. This module does not know how a
+source is asked, or what its answer means.
 """
 
 import asyncio
@@ -14,17 +14,17 @@ from pyssh_gateway.keys.source_state import Standing
 from pyssh_gateway.keys.sources import LOCAL_KINDS, REVOKED, Source
 
 LOOK_PATIENCE = 2.0
-"""Seconds that a connection waits for a new look at the sources, for all of its unknown keys together."""
+"""Seconds that a connection waits for new answers of the sources, for all of its unknown keys together."""
 
 FILE_SECONDS = 1.0
-"""Seconds for which what was read in a key file holds. sshd reads it at every attempt; here a login (an offer, then a
-signature) reads it once, and a thousand strangers a second do not have it read a thousand times."""
+"""Seconds for which the content of a key file is cached. sshd reads it at every attempt; here a login (an offer, then a
+signature) reads it once, and a thousand strangers a second can't cause a thousand reads."""
 
 
 class Looks:
-    """Has sources asked for those who log in. `asking` has what is being asked, each with the event of its answer.
+    """Asks sources on behalf of logins. `asking` has the sources that are being asked, each with its answer's event.
 
-    `want` has sources asked now; a standing that is `in_passing` has its next refresh as planned. `now` is Unix time.
+    `want` asks sources now; a standing that is `in_passing` keeps its planned refresh. `now` is Unix time.
     """
 
     def __init__(
@@ -44,16 +44,16 @@ class Looks:
         self._budget = LookBudget(now())
 
     def reconfigure(self, standings: Mapping[Source, Standing], settings: config.Keys) -> None:
-        """Have these asked from now on. Those that wait for an answer go on waiting for it."""
+        """Use these sources from now on. Connections that wait for an answer go on waiting for it."""
         self._standings = standings
         self._settings = settings
 
     async def look_again(self, peer: str, offered: str, patience: Patience | None = None) -> None:
-        """Somebody offers a key (a fingerprint) that nobody knows: see whether it is there by now, if that is worth it.
+        """A client offers an unknown key (a fingerprint): ask the sources for it, if that is worth it.
 
-        `patience` is the connection's, which has the sources asked once, and waits for `LOOK_PATIENCE` seconds at most,
-        or, while a source has not been asked at all yet, for the time that it has for its answer; None: this is its
-        only key. What is done depends on neither the account nor the key being known: the time would tell.
+        `patience` is that of the connection, which has the sources asked once, and waits for at most `LOOK_PATIENCE`
+        seconds, or, if a source was never asked yet, for that source's timeout; None: this is its only key. The steps
+        do not depend on whether the account or the key is known, which their duration would reveal.
         """
         patience = patience or Patience()
         limit = LOOK_PATIENCE
@@ -68,15 +68,15 @@ class Looks:
         ):
             patience.has_looked = True
             self._want(tuple(self._standings))
-        # What is being asked already, whoever wanted it, is waited for: that costs no question more.
+        # Wait also for sources that are being asked already for another reason: that costs no further request.
         await _wait(self._asking.values(), limit, patience)
 
     async def read_files(self, patience: Patience | None = None, *, anew: bool = False) -> None:
-        """Somebody wants to log in: see what the key files say, if that was not seen within `FILE_SECONDS`.
+        """A client wants to log in: read the key files, if they were not read within `FILE_SECONDS`.
 
-        All files are read, whoever it is: the time must not tell which accounts there are. A connection waits for
-        `LOOK_PATIENCE` seconds at most; a file that does not answer by then counts as it did before. `anew`: even if
-        they were read a moment ago.
+        All files are read, for every account, because the duration must not reveal which accounts exist. A connection
+        waits for at most `LOOK_PATIENCE` seconds; a file that was not read by then counts as before. `anew`: read them
+        even if they were read a moment ago.
         """
         now = self._now()
         files = [standing for source, standing in self._standings.items() if source.kind in LOCAL_KINDS]
@@ -90,13 +90,13 @@ class Looks:
         await _wait(reading, LOOK_PATIENCE, patience or Patience())
 
     async def look_up(self, spec: str) -> bool:
-        """A key that is gone from the source `spec` has opened a connection that is about to end: see if it is back.
+        """A connection is about to end because its key is gone from the source `spec`: check whether the key is back.
 
-        Returns after `LOOK_PATIENCE` seconds at most, with whether what is known then is certain: a server's single
-        answer that somebody has no keys is not, until there is a second one. If the configuration has that source no
-        more, the key may have moved to a server that has not answered yet.
+        Returns after at most `LOOK_PATIENCE` seconds whether the state is certain: a server's single answer that
+        somebody has no keys is not, until a second one confirms it. If the source is not in the configuration any more,
+        the key may have moved to a server that has not answered yet.
         """
-        if any(source.kind == REVOKED for source in self._standings):  # it may be on a list no more
+        if any(source.kind == REVOKED for source in self._standings):  # the list may not have it any more
             await self.read_files()
         for source, standing in self._standings.items():
             if source.spec != spec:
@@ -104,7 +104,7 @@ class Looks:
             if source.kind in LOCAL_KINDS:
                 await self.read_files()
                 return True
-            if not 0.0 <= self._now() - standing.asked_at < FILE_SECONDS:  # a crowd that is put out asks once
+            if not 0.0 <= self._now() - standing.asked_at < FILE_SECONDS:  # many connections that end together ask once
                 self._want((source,))
             if (asked := self._asking.get(source)) is not None:
                 await _wait([asked], LOOK_PATIENCE, Patience())
@@ -113,11 +113,11 @@ class Looks:
         return all(standing.known is not None for standing in servers)
 
     def turned_away(self, peer: str, in_vain: tuple[str, ...]) -> None:
-        """Somebody has left without getting in, who had offered these keys (fingerprints)."""
+        """A client that had offered these keys (fingerprints) has disconnected without a login."""
         self._budget.were_meant(peer, in_vain)
 
     def used(self, spec: str, peer: str, in_vain: tuple[str, ...]) -> None:
-        """A key of the source `spec` has let `peer` in, who had offered the keys `in_vain` (fingerprints) before."""
+        """A key of the source `spec` has let `peer` in, which had offered the keys `in_vain` (fingerprints) before."""
         self._budget.stood_by(peer, in_vain)
         for source, standing in self._standings.items():
             if source.spec == spec and standing.unasked(self._now()) >= self._settings.revalidate:

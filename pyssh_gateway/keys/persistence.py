@@ -1,4 +1,4 @@
-"""What is known of the sources, kept on disk for the next start: last good keys, and numbers of trusted accounts."""
+"""The state of the sources on disk, for the next start: last good keys, and numbers of trusted accounts."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -15,15 +15,15 @@ from pyssh_gateway.keys.sources import Source
 from pyssh_gateway.system.threads import in_daemon_thread
 
 SAVE_TIMEOUT = 10.0
-"""Seconds that writing a copy may take before it counts as failed: a disk that is that slow is not going to answer."""
+"""Seconds that writing a copy may take before it counts as failed: such a slow disk is not going to answer."""
 
 SAVE_AGAIN = 3600.0
-"""A copy is written anew when its time is this much older than the last answer, though the keys are the same: by that
-time the keys grow stale when the machine is started without network again and again."""
+"""Seconds after which a copy with the same keys is written again with the time of a newer answer: its time decides
+when the keys are stale, if the machine is started without network again and again."""
 
 
 class KeepingError(Exception):
-    """What could not be written, and why, in one line."""
+    """A file could not be written; the message says which and why, in one line."""
 
 
 class Keeper:
@@ -36,7 +36,7 @@ class Keeper:
         self._writing = asyncio.Lock()
 
     def load(self, standings: Iterable[Standing]) -> Iterable[tuple[Standing, Known]]:
-        """What earlier runs knew. A copy that cannot be used is reported and left out."""
+        """The state from earlier runs. An unusable copy is reported and left out."""
         pins, pins_lost = {}, ""
         try:
             pins = self._pins.load()
@@ -51,7 +51,8 @@ class Keeper:
                 if copy is None:
                     continue
                 known = known_from(source, copy)
-                # What is new is confirmed anyway, and a machine may start often; somebody else's account never is.
+                # The time of the copy counts as confirmation, because a machine may start often, and new keys are
+                # confirmed anyway. A copy of another account is never confirmed.
                 if copy.account_id is not None and not copy.revoked:
                     known = msgspec.structs.replace(known, confirmed=copy.fetched)
             except (CopyError, FetchError) as error:
@@ -63,14 +64,14 @@ class Keeper:
             yield standing, known
 
     def _load_copy(self, standing: Standing) -> Copy | None:
-        """The last good copy, if it is that of the account which is trusted. Raises CopyError."""
+        """The last good copy, if it is from the trusted account. Raises CopyError."""
         copy, trusted = self._copies.load(standing.source.spec), standing.trusted
         if copy is None or trusted is None or copy.account_id in {None, trusted}:
             return copy
         raise CopyError(f"it is of account {copy.account_id}, trusted is account {trusted}")
 
     async def keep(self, standing: Standing) -> None:
-        """Write what is in force to the disk, if that does not have it. Raises KeepingError."""
+        """Write the keys in force to the disk, if it does not have them. Raises KeepingError."""
         try:
             async with asyncio.timeout(SAVE_TIMEOUT), self._writing:
                 copy = standing.copy_to_save(SAVE_AGAIN)
@@ -86,7 +87,7 @@ class Keeper:
         await self._change(lambda: self._pins.remember(_pin(standing.source), number))
 
     async def forget(self, standing: Standing) -> None:
-        """Trust the account that has the name next. Raises KeepingError."""
+        """Forget the account's number: the next account with the name is trusted. Raises KeepingError."""
         await self._change(lambda: self._pins.forget(_pin(standing.source)))
 
     async def _change(self, change: Callable[[], None]) -> None:
@@ -100,7 +101,7 @@ class Keeper:
 
 
 def _pin(source: Source) -> str:
-    """Under which name an account's number is kept: GitHub's logins are the same in capitals."""
+    """The name under which an account's number is stored: GitHub's logins are not case-sensitive."""
     return source.spec.lower()
 
 

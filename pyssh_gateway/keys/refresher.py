@@ -1,8 +1,8 @@
-"""One question to one source: when it is asked again, and what follows from its answer, or from none.
+"""The schedule of requests to a source, and the consequences of its answer or of a failure.
 
-A usable answer is put in force. Whatever else a source says leaves its last good keys as they are, but for two cases:
-there is nothing any more (404), which counts when it is still so a minute later, or the account's name leads to
-somebody else's account. This module does not know who wants the answer, or which other sources there are.
+A usable answer is put in force. After any other answer the last good keys stay, except in two cases: the source does
+not exist any more (404), which counts if it is still so a minute later, or the account's name leads to another account.
+This module does not know who wants the answer, or which other sources there are.
 """
 
 import asyncio
@@ -22,30 +22,30 @@ from pyssh_gateway.keys.source_state import Standing, loaded
 from pyssh_gateway.keys.sources import LOCAL_KINDS, NO_VALIDATORS, ReadFile, fetch
 
 FIRST_RETRY = 5.0
-"""Seconds after which a source that has given no keys at all yet is asked again, doubled each time up to the normal
-interval: at a cold start the network may come later than we do, and until then that source's people are locked out."""
+"""Seconds after which a source that has never given keys is asked again, doubled each time (backoff) up to the normal
+interval: at a cold start the network may come up after us, and until then that source's people are locked out."""
 
 ACCOUNT_CHECK = 3600.0
-"""Seconds between two questions whether an account's name still leads to the same account, as long as its keys are the
-same. GitHub's API allows 60 questions an hour without a token, for all machines behind one address."""
+"""Seconds between two checks whether an account's name still leads to the same account, as long as its keys are the
+same. GitHub's API allows 60 requests an hour without a token, for all machines behind one address."""
 
 JITTER = 0.1
-"""Share of the interval by which it varies, so that machines started together do not ask together for ever."""
+"""Random share (jitter) of the interval, so that machines started together do not ask together for ever."""
 
 FILE_SECOND_LOOK = 1.0
-"""Seconds after which a key file that has lost all its keys is read again, before that is believed: editors and tools
-empty a file and then write it. Logins wait for it."""
+"""Seconds after which a key file that has lost all its keys is read again, before that counts: editors and tools empty
+a file and then write it. Logins wait for it."""
 
 EMPTY_SECOND_LOOK = 5.0
-"""Seconds after which a server that has taken away all keys of somebody is asked again. The keys let in nobody
-meanwhile, and what they opened ends later than that (`monitor.connected.revocation.REVOKED_SECONDS`)."""
+"""Seconds after which a server that has removed all keys of somebody is asked again. Meanwhile the keys let nobody in,
+and their open connections end later than that (`monitor.connected.revocation.REVOKED_SECONDS`)."""
 
 
 class Refresher:
-    """Asks sources, and changes their standings by what they say.
+    """Asks sources, and changes their standings by their answers.
 
-    `changed` is called each time that other keys may be in force; `keeper` has the copies on the disk. `now` is Unix
-    time, `random` uniform in [0, 1).
+    `changed` is called each time that the keys in force may have changed; `keeper` has the copies on the disk. `now` is
+    Unix time, `random` uniform in [0, 1).
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class Refresher:
         self._now = now
         self._random = random
         self._inquirer = Inquirer(settings, read_file, now)
-        self._files = Inquirer(settings, read_file, now)  # its own: no file waits behind servers that do not answer
+        self._files = Inquirer(settings, read_file, now)  # separate, so that files don't wait for silent servers
 
     def reconfigure(self, settings: config.Keys) -> None:
-        """Ask by other settings from the next question on."""
+        """Use other settings from the next request on."""
         self._settings = settings
         self._inquirer = Inquirer(settings, self._read_file, self._now)
         self._files = Inquirer(settings, self._read_file, self._now)
@@ -78,38 +78,38 @@ class Refresher:
     # -- when ---------------------------------------------------------------------------------------------------
 
     def interval(self) -> float:
-        """Seconds from one question to the next, another number each time."""
+        """Seconds from one request to the next, with jitter."""
         return self._settings.refresh * (1 - JITTER + 2 * JITTER * self._random())
 
     def until_due(self, idle: Iterable[Standing]) -> float:
-        """Seconds until the next of `idle` is to be asked for anything."""
+        """Seconds until the next of `idle` is to be asked."""
         times = []
         for standing in idle:
             times.append(standing.next_due)
             if standing.wants_account:
                 times.append(standing.learn_due)
-        # A clock that is set back makes what was planned look far away: it is looked at again in time.
+        # After the clock was set back, planned times look far away; the limit makes sure that they are checked in time.
         longest = self._settings.refresh * (1 + JITTER)
         return max(0.0, min(longest, min(times, default=float("inf")) - self._now()))
 
     # -- a question ---------------------------------------------------------------------------------------------
 
     async def ask(self, standing: Standing) -> None:
-        """Ask a source, and put in force what it says. Its failure, and a bug in here, is an event, not an error."""
+        """Ask a source, and put its answer in force. A failure, and a bug in here, is an event, not an error."""
         bug = await self._contained(self._ask_and_judge(standing))
         if bug is not None:
             await self._failed(standing, FetchError(f"internal error: {type(bug).__name__}"))
 
     async def learn_account(self, standing: Standing) -> None:
-        """Find out the number of an account that nobody has pinned, and trust it from now on."""
+        """Get the number of an account that is not pinned, and trust it from now on."""
         await self._contained(self._learn_account(standing))
 
     async def keep(self, standing: Standing) -> None:
-        """Bring to the disk what is known now."""
+        """Save the current state to the disk."""
         await self._contained(self._keep(standing))
 
     def put_in_force(self, standing: Standing, known: Known, doubt: str = "") -> None:
-        """Let in by what is known now; `doubt` says what is wrong with the source all the same."""
+        """Put the keys of `known` in force; `doubt` is a problem of the source in spite of the answer."""
         before = standing.known.keys if standing.known is not None else ()
         is_known = (
             standing.in_passing
@@ -124,7 +124,7 @@ class Refresher:
             self._publish(loaded(standing.source, before, known))
 
     async def _contained(self, work: Awaitable[None]) -> Exception | None:
-        """Do what is to be done about one source. A bug in it is told, and ends neither the server nor the others."""
+        """Run `work` for one source. A bug in it is reported, and stops neither the server nor the other sources."""
         try:
             await work
         except Exception as bug:  # noqa: BLE001 - a bug that one source's answer leads to must not keep the others from being asked
@@ -147,12 +147,12 @@ class Refresher:
             if standing.unconfirmed and not was_unconfirmed:
                 standing.second_look = now + EMPTY_SECOND_LOOK
             if known.doubt:
-                if not known.keys:  # nobody gets in by it: that is not left so for a whole interval
+                if not known.keys:  # it lets nobody in, so ask again before a whole interval
                     standing.due = min(standing.due, now + SECOND_LOOK)
                 self._report_failure(standing, standing.failure)
 
     async def _answer(self, standing: Standing, now: float) -> Known:
-        """What a source says now; an emptied key file is read twice. Raises FetchError and AccountChangedError."""
+        """A source's current answer; an emptied key file is read twice. Raises FetchError and AccountChangedError."""
         standing.check_pins()
         is_local = standing.source.kind in LOCAL_KINDS
         confirmed = standing.known.confirmed if standing.known is not None else 0.0
@@ -170,9 +170,9 @@ class Refresher:
         )
 
     async def _unchanged(self, standing: Standing, now: float) -> Known | None:
-        """What is known of a key file, if that still says the same: a long one is not parsed for every login.
+        """The state of a key file whose content is the same: a long one is not parsed for every login.
 
-        None if it says something else, and of all other sources. Raises FetchError.
+        None if the content has changed, and for all other kinds of sources. Raises FetchError.
         """
         known = standing.known
         if standing.source.kind not in LOCAL_KINDS or known is None or known.revoked:
@@ -183,13 +183,13 @@ class Refresher:
     # -- no usable answer ---------------------------------------------------------------------------------------
 
     async def _failed(self, standing: Standing, error: FetchError) -> None:
-        """What was known stays, unless there is nothing to know any more."""
+        """Handle a failure: the earlier keys stay, unless the source does not exist any more."""
         now = self._now()
         reason = error.reason
         if standing.known is None:
             standing.fruitless += 1
             standing.due = min(standing.due, now + FIRST_RETRY * 2.0 ** min(standing.fruitless - 1, 30))
-        if error.retry_after is not None:  # later, never sooner: "Retry-After: 0" is no wish to be asked all the time
+        if error.retry_after is not None:  # later, never sooner: "Retry-After: 0" must not cause constant requests
             standing.due = max(standing.due, now + error.retry_after)
         if error.gone and standing.blobs:
             doubt = await self._doubt_about_end(standing, now)
@@ -206,7 +206,7 @@ class Refresher:
             self._report_failure(standing, standing.failure)
 
     async def _doubt_about_end(self, standing: Standing, now: float) -> str | None:
-        """Why a source that says that it is not there any more is not believed yet; None if it is."""
+        """Why a source's answer that it does not exist any more does not count yet; None if it does."""
         if standing.gone_since is None or now - standing.gone_since < SECOND_LOOK:
             standing.gone_since = standing.gone_since if standing.gone_since is not None else now
             standing.due = standing.gone_since + SECOND_LOOK
@@ -221,13 +221,13 @@ class Refresher:
         return None
 
     def _nothing(self, standing: Standing, reason: str) -> Known:
-        """What is known of a source that lets in nobody any more, and why, also after a restart."""
+        """The state of a source that lets nobody in any more, and the reason, which is kept over a restart."""
         return known_from(standing.source, Copy(b"", self._now(), NO_VALIDATORS, standing.trusted, reason), "fetched")
 
     # -- whose account it is ------------------------------------------------------------------------------------
 
     def _disown(self, standing: Standing, error: AccountChangedError) -> None:
-        """The account's name leads to somebody else: nobody gets in by it, until a person says otherwise."""
+        """The account's name leads to another account: the source lets nobody in until a person accepts that."""
         spec = standing.source.spec
         accept = f"pyssh-gateway keys accept {spec}" if standing.source.pinned_id is None else "the configuration"
         message = (
@@ -242,9 +242,9 @@ class Refresher:
         try:
             found = await self._inquirer.account_id(standing.source)
         except FetchError:
-            return  # asked again at the next interval; until then the name is trusted, as it has been so far
+            return  # asked again at the next interval; until then the name is trusted, as before
         if known is None or standing.known is not known or standing.trusted is not None:
-            return  # something newer came meanwhile, and asks again
+            return  # a newer answer came meanwhile, and asks again
         try:
             await self._keeper.remember(standing, found)
         except KeepingError as error:
@@ -256,7 +256,7 @@ class Refresher:
         self._changed()
         await self._keep(standing)
 
-    # -- what is told and kept of it ----------------------------------------------------------------------------
+    # -- reports and copies -------------------------------------------------------------------------------------
 
     async def _keep(self, standing: Standing) -> None:
         try:

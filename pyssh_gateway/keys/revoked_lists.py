@@ -1,8 +1,8 @@
-"""The lists of what is revoked (`keys.revoked`): read afresh, and what each said last.
+"""The revocation lists (`keys.revoked`): reads them again, and keeps the last content of each.
 
-Nobody gets in while a list can't be read or understood, as with sshd. What it said before goes on ending connections,
-and nothing is kept on disk: after a restart the file itself has to be there. When a list is read is decided as for key
-files, by `keyring` and `looks`.
+Nobody gets in while a list can't be read or parsed, as with sshd. Its earlier content still ends connections. Nothing
+is kept on disk: after a restart the file itself has to be there. `keyring` and `looks` decide when a list is read, as
+for key files.
 """
 
 import asyncio
@@ -21,30 +21,30 @@ from pyssh_gateway.keys.sources import REVOKED, ReadFile, Source, fetch_file
 from pyssh_gateway.system.threads import in_daemon_thread
 
 MAX_ON_LOOP = 16 * 1024
-"""Bytes of a list that are read in a millisecond or two; larger ones are read beside the loop."""
+"""Bytes of a list that is parsed in the loop, in a millisecond or two; larger ones are parsed in a thread."""
 
 SECOND_LOOK = 1.0
-"""Seconds after which a list that has become empty, or nonsense, is read again before that is believed: ssh-keygen and
-editors empty a file and then write it. Logins wait for it, until their patience ends (`looks.LOOK_PATIENCE`)."""
+"""Seconds after which a list that has become empty or invalid is read again, before that counts: ssh-keygen and editors
+empty a file and then write it. Logins wait for it, until their patience ends (`looks.LOOK_PATIENCE`)."""
 
 NOT_READ_YET = "it has not been read yet"
 
 
 class _State(msgspec.Struct):
-    """What is known of one list. `digest` is that of the text that `listed` is from, None before there was any."""
+    """The state of one list. `digest` is that of the text that `listed` is from, None before there was any."""
 
     listed: RevokedList
     digest: bytes | None = None
 
 
 def as_source(spec: str) -> Source:
-    """The list that the configuration calls `file:<path>`, as something that is asked when it is due."""
+    """The list `file:<path>` of the configuration as a source, so that it is read when it is due."""
     path = spec.partition(":")[2]
     return Source(f"{REVOKED}:{path}", REVOKED, path)
 
 
 class RevokedLists:
-    """The lists `specs`. `changed` is called each time that something else may be revoked; `now` is Unix time."""
+    """The lists `specs`. `changed` is called each time that the revoked keys may have changed; `now` is Unix time."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class RevokedLists:
         self.reconfigure(specs)
 
     def reconfigure(self, specs: Sequence[str]) -> None:
-        """There are these lists now. What is known of those that stay, stays."""
+        """Use these lists from now on. The state of those that remain is kept."""
         before = self._states
         self._states = {
             source: before.get(source) or _State(RevokedList(spec, None, NOT_READ_YET))
@@ -72,23 +72,23 @@ class RevokedLists:
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """What is asked."""
+        """The lists as sources."""
         return tuple(self._states)
 
     @property
     def lists(self) -> tuple[RevokedList, ...]:
-        """How every list stands, in the order of the configuration."""
+        """The state of every list, in the order of the configuration."""
         return tuple(state.listed for state in self._states.values())
 
     async def ask(self, standing: Standing, *, seconds: float, interval: float) -> None:
-        """Read a list, and put in force what it says, within `seconds`. A failure is an event, not an error.
+        """Read a list, and put it in force, within `seconds`. A failure is an event, not an error.
 
         It is due again after `interval` seconds, unless it is read in passing.
         """
         now = self._now()
         standing.begin(now, standing.due if standing.in_passing else standing.due_after(now, interval))
         state = self._states.get(standing.source)
-        if state is None:  # the configuration has it no more
+        if state is None:  # it is not in the configuration any more
             return
         try:
             digest, found = await self._answer(standing.source, state, seconds)
@@ -101,7 +101,7 @@ class RevokedLists:
             self._heard(state, digest, found, in_passing=standing.in_passing)
 
     async def _answer(self, source: Source, state: _State, seconds: float) -> tuple[bytes, Revocations]:
-        """What a list says now; one that says nothing any more is read twice. Raises FetchError, RevokedListError."""
+        """A list's current content; one that has become empty is read twice. Raises FetchError, RevokedListError."""
         before = state.listed
         if before.revocations is None or before.failure:
             return await self._read(source, state, seconds)
@@ -115,7 +115,7 @@ class RevokedLists:
         return await self._read(source, state, seconds)
 
     async def _read(self, source: Source, state: _State, seconds: float) -> tuple[bytes, Revocations]:
-        """What the file says. One that has not changed is not parsed again. Raises FetchError, RevokedListError."""
+        """The content of the file. An unchanged one is not parsed again. Raises FetchError, RevokedListError."""
         text = await fetch_file(source.value, self._read_file, seconds, limit=MAX_BYTES)
         digest = sha256(text).digest()
         if state.digest == digest and state.listed.revocations is not None:

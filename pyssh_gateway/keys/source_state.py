@@ -1,4 +1,4 @@
-"""How one source stands: what is known of it, how old that is, what went wrong, and when it is asked again.
+"""The state of one source: its keys, their age, the last failure, and when it is asked again.
 
 Times are Unix seconds. This module asks nobody and writes nothing.
 """
@@ -18,16 +18,16 @@ from pyssh_gateway.keys.inquiry import Known
 from pyssh_gateway.keys.sources import LOCAL_KINDS, Source
 
 MAX_CHANGES = 20
-"""Fingerprints of keys that came or went in one event."""
+"""Fingerprints of added or removed keys in one event."""
 
 
 class SourceStatus(msgspec.Struct, frozen=True):
-    """One source as it stands. `age` is in seconds since it last said what is in force, None if there is nothing.
+    """The state of one source. `age` is in seconds since it last confirmed the keys in force, None if it has none.
 
-    `failure` says why the last question had no usable answer and is empty if it had; `pinned` is the account's number
-    in the configuration, `remembered` the one that was seen first; `stale`: too old to let anybody in; `next_look` is
-    in seconds from now. `ahead` is by how many seconds the time of that answer lies in the future, if that is more than
-    clocks may differ by: then it is stale, whatever `age` says.
+    `failure` says why the last request had no usable answer; empty if it had. `pinned` is the account's number in the
+    configuration, `remembered` the one that was seen first. `stale`: too old to let anybody in. `next_look` is in
+    seconds from now. `ahead`: the time of that answer is so many seconds in the future, more than clocks may differ;
+    then it is stale, whatever `age` says.
     """
 
     spec: str
@@ -47,11 +47,11 @@ class SourceStatus(msgspec.Struct, frozen=True):
 class Standing:
     """One source's state.
 
-    `asked_at` is when it was asked last (at first: made), `due` when it is to be asked next, `learn_due` when its
-    account's number is to be asked for, `gone_since` when it first said after `known` that it is not there any more.
-    `unconfirmed`: a single answer of a server took away all keys of somebody, and none that came after it has confirmed
-    that; `second_look` is when it is asked for that, beside what is planned. `in_passing`: it is asked because somebody
-    wants to log in, which changes nothing of what is planned.
+    `asked_at` is when it was asked last (at first: when this was made), `due` when it is to be asked next, `learn_due`
+    when its account's number is to be asked for, `gone_since` when it first answered after `known` that it does not
+    exist any more. `unconfirmed`: a single answer of a server removed all keys of somebody, and no later one has
+    confirmed that; `second_look` is when it is asked for that, beside the planned requests. `in_passing`: it is asked
+    because somebody wants to log in, which does not change the plan.
     """
 
     def __init__(self, source: Source, now: float) -> None:
@@ -73,7 +73,7 @@ class Standing:
 
     @property
     def trusted(self) -> int | None:
-        """The number of the account that is meant, if that is known."""
+        """The number of the trusted account, if known."""
         return self.remembered if self.source.pinned_id is None else self.source.pinned_id
 
     @property
@@ -93,7 +93,7 @@ class Standing:
         )
 
     def is_due(self, now: float) -> bool:
-        """Whether to ask now: it is time, or the clock has been set back since, so that nobody knows when it is."""
+        """Whether to ask now: it is time, or the clock was set back since, so that the planned time means nothing."""
         return self.next_due <= now or now < self.asked_at
 
     @property
@@ -102,12 +102,12 @@ class Standing:
         return self.due if self.second_look is None else min(self.due, self.second_look)
 
     def due_after(self, now: float, interval: float) -> float:
-        """When it is due again that is asked now: `interval` later, or as planned if this is only the second look."""
+        """When a source that is asked now is due again: after `interval`, or as planned if this is a second look."""
         return self.due if self.second_look is not None and self.second_look <= now < self.due else now + interval
 
     def begin(self, now: float, due: float) -> None:
-        """It is asked now, and should be again at `due`."""
-        if now < self.asked_at:  # what is timed from before the clock was set back would take for ever
+        """Note that it is asked now, and is due again at `due`."""
+        if now < self.asked_at:  # times from before the clock was set back would take for ever
             self.gone_since = None
             self.learn_due = now
         self.asked_at = now
@@ -115,7 +115,7 @@ class Standing:
         self.second_look = None
 
     def heard(self, known: Known, doubt: str) -> None:
-        """There was a usable answer, about which `doubt` says what is wrong, if anything is."""
+        """Note a usable answer; `doubt` is a problem in spite of it, or empty."""
         before = self.known.keys if self.known is not None else ()
         gone = {key.person for key in before} - {key.person for key in known.keys}
         if gone and self.source.kind not in LOCAL_KINDS and not known.revoked:
@@ -128,45 +128,45 @@ class Standing:
         self.gone_since = None
 
     def resume(self, now: float) -> None:
-        """Go on where the run ended whose copy is in force: the next look at what was not there may be the second."""
+        """Continue from the copy of the last run: if the source was gone then, the next look may be the second one."""
         since = self.saved.gone_since if self.saved is not None else None
-        # Later than now: the clock has been set back, and would have to come back to that time first.
+        # Later than now: the clock was set back, and would have to reach that time again first.
         self.gone_since = since if since is not None and since <= now else None
 
     def failed(self, reason: str) -> None:
-        """What is wrong with it, if anything; why nobody gets in by it any more is told beside that."""
+        """Note the failure `reason`, or none; the reason why the source lets nobody in any more is added to it."""
         revoked = self.known.revoked if self.known is not None else ""
         repeated = not reason or revoked.startswith(reason)  # "no such account (404)", and once more
         self.failure = revoked if repeated else f"{revoked}; {reason}" if revoked else reason
 
     def age(self, now: float) -> float:
-        """Seconds since the last answer; infinity if there was none, or if its time is still to come."""
+        """Seconds since the last answer; infinity if there was none, or if its time is in the future."""
         return age_of(self.known.fetched, now) if self.known is not None else float("inf")
 
     def unasked(self, now: float) -> float:
-        """Seconds since the last answer, or since the last question if that is later: it may have had none."""
-        # A question of later than now: the clock has been set back since.
+        """Seconds since the last answer, or since the last request if that is later: it may have had no answer."""
+        # A request in the future: the clock was set back since.
         asked = now - self.asked_at if self.asked and now >= self.asked_at else float("inf")
         return min(self.age(now), asked)
 
     def check_pins(self) -> None:
-        """Refuse to ask, if it is not known any more which account was trusted. Raises FetchError."""
+        """Raise FetchError if the trusted account's number can't be read any more, so that the source is not asked."""
         if self.pins_lost and self.source.kind == "github" and self.trusted is None:
             raise FetchError(f"not asked, as nobody knows which account was trusted: {self.pins_lost}")
 
     def copy_to_save(self, again: float) -> Copy | None:
-        """What is to be written to the disk: what it does not have, or has from more than `again` seconds before."""
+        """The copy to write, if the disk has none with this answer or one that is more than `again` seconds older."""
         if self.known is None:
             return None
         copy, saved = msgspec.structs.replace(self.known.copy, gone_since=self.gone_since), self.saved
         same = saved is not None and msgspec.structs.replace(saved, fetched=copy.fetched) == copy
-        # A copy of later than the answer is one that a wrong clock dated, and stale at the next start.
+        # A copy that is newer than the answer has its time from a wrong clock, and would be stale at the next start.
         if same and saved is not None and 0.0 <= copy.fetched - saved.fetched < again:
             return None
         return copy
 
     def start_anew(self) -> None:
-        """Forget whose account it was, in what is kept on disk, too."""
+        """Forget whose account it was, also on the disk."""
         if self.known is not None:
             self.known = msgspec.structs.replace(self.known, account_id=None, confirmed=0.0, revoked="")
         self.remembered = None
@@ -175,7 +175,7 @@ class Standing:
         self.pins_lost = ""
 
     def status(self, users: tuple[str, ...], now: float, max_stale: float) -> SourceStatus:
-        """For people."""
+        """The state for people."""
         known = self.known
         age = self.age(now)
         is_ahead = known is not None and age == float("inf")
@@ -196,7 +196,7 @@ class Standing:
 
 
 def loaded(source: Source, before: tuple[AuthorizedKey, ...], known: Known) -> KeysLoaded:
-    """What is to be told of an answer that is in force now, where the keys `before` were."""
+    """The event for an answer that has replaced the keys `before`."""
     added = dict.fromkeys(key.fingerprint for key in known.keys if key not in before)
     removed = dict.fromkeys(key.fingerprint for key in before if key not in known.keys)
     return KeysLoaded(
@@ -212,18 +212,18 @@ def loaded(source: Source, before: tuple[AuthorizedKey, ...], known: Known) -> K
 
 
 class Grants:
-    """Which sources let in to which accounts, as the configuration says."""
+    """Which sources give access to which accounts, according to the configuration."""
 
     def __init__(self, logins: Sequence[config.Login], parse: Callable[[str], Source]) -> None:
         self._logins = tuple((login, tuple(parse(spec) for spec in login.keys)) for login in logins)
         self.sources = tuple(dict.fromkeys(source for _, sources in self._logins for source in sources))
 
     def users_of(self, source: Source) -> tuple[str, ...]:
-        """The accounts that `source` lets in to."""
+        """The accounts that `source` gives access to."""
         return tuple(dict.fromkeys(login.user for login, sources in self._logins if source in sources))
 
     def accounts(self, standings: Callable[[Source], Standing]) -> dict[str, AccountKeys]:
-        """Who may log in with what, by what is known of the sources now."""
+        """The keys of each account, from the current state of the sources."""
         accounts: dict[str, AccountKeys] = {}
         for login, sources in self._logins:
             lines: dict[bytes, tuple[AuthorizedKey, ...]] = {}

@@ -1,7 +1,7 @@
-"""Where people's keys come from: what a source is called, and how its text is got.
+"""The sources of users' keys: their names in the configuration, and how to fetch their text.
 
-`fetch` gives the text or says in one sentence why there is none; it never gives part of a text. What the text means
-is for core.access.authorized_keys, and which keys stay in force after a failure is for the keyring.
+`fetch` gives the whole text, or an error in one sentence; it never gives part of a text. core.access.authorized_keys
+parses the text, and the keyring decides which keys stay in force after a failure.
 """
 
 import asyncio
@@ -43,23 +43,23 @@ __all__ = [
 ]
 
 ReadFile = Callable[[str], Awaitable[bytes]]
-"""Reads a whole file, by a process that may: at most revoked_list.MAX_BYTES + 1 bytes. Raises OSError, which is a
-FileNotFoundError if there is no such file."""
+"""Reads a whole file, with the rights that it takes: at most revoked_list.MAX_BYTES + 1 bytes. Raises OSError, which is
+a FileNotFoundError if there is no such file."""
 
 Kind = Literal["github", "github-team", "gitlab", "codeberg", "launchpad", "sourcehut", "url", "file", "ca", "revoked"]
 
 REVOKED: Literal["revoked"] = "revoked"
-"""The kind that has no keys: a list of what lets nobody in (`keys.revoked_lists`), read when key files are."""
+"""The kind without keys: a revocation list (`keys.revoked_lists`), which is read when key files are."""
 
 LOCAL_KINDS = frozenset({"file", "ca", REVOKED})
 """The kinds that are files on this machine."""
 
 
 class Source(msgspec.Struct, frozen=True):
-    """One place that keys come from. `spec` is how it is called everywhere, in the form that the configuration keeps.
+    """One source of keys. `spec` is its name everywhere, in the notation of the configuration.
 
-    `value` is the login, address or path in it; of a team `<org>/<team>`. `pinned_id` is the number of the GitHub
-    account that the spec insists on.
+    `value` is the login, address or path in it; for a team `<org>/<team>`. `pinned_id` is the number of the GitHub
+    account that the spec requires.
     """
 
     spec: str
@@ -69,11 +69,11 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class SourceError(ValueError):
-    """A spec that names no source. The message says what is wrong and what was expected."""
+    """An invalid spec. The message says what is wrong and what was expected."""
 
 
 def parse_source(spec: str) -> Source:
-    """What a spec names: `github:<login>` and all the others of docs/configuration.md. Raises SourceError."""
+    """The source of a spec: `github:<login>` and all the others of docs/configuration.md. Raises SourceError."""
     problem = config.check_source_spec(spec)
     if problem is not None:
         raise SourceError(problem)
@@ -87,12 +87,12 @@ def parse_source(spec: str) -> Source:
 
 
 def person_of(source: Source) -> str:
-    """Whose keys these are: `github:example`, without the number. Of a team, a file or an address: the spec itself."""
+    """The owner of the keys: `github:example`, without the number. For a team, file or address: the spec itself."""
     return f"{source.kind}:{source.value}"
 
 
 def url_of(source: Source, settings: config.Keys) -> str:
-    """The address that the keys are at; empty for files, and for a team, whose members have one each."""
+    """The address of the keys; empty for files, and for a team, whose members have one each."""
     match source.kind:
         case "github":
             return f"{settings.github_url}/{source.value}.keys"
@@ -113,7 +113,7 @@ def url_of(source: Source, settings: config.Keys) -> str:
 def origin_of(source: Source, settings: config.Keys) -> str:
     """The server that is asked first, such as `https://github.com`; empty for files.
 
-    For a team that is GitHub's API; the keys of its members come from where those of `github:` sources do.
+    For a team that is GitHub's API; the keys of its members come from the same server as those of `github:` sources.
     """
     url = settings.github_api if source.kind == "github-team" else url_of(source, settings)
     return origin(url) if url else ""
@@ -129,9 +129,9 @@ async def fetch(
 ) -> Answer:
     """The whole text of `source`, at most MAX_KEYS_BYTES, within `settings.timeout`. Raises FetchError.
 
-    Over HTTP, `validators` of an earlier answer make the question conditional. `now` is Unix time. A team has no text
-    of its own: keys.github has its members. A redirect to another name is a RedirectedError: the account was renamed,
-    or the name is somebody else's, and a page of keys does not say which.
+    Over HTTP, `validators` of an earlier answer make the request conditional. `now` is Unix time. A team has no text of
+    its own: keys.github fetches its members. A redirect to another name is a RedirectedError: the account was renamed,
+    or the name belongs to another account now, and a page of keys does not say which.
     """
     if source.kind in {"file", "ca"}:
         return Answer(await fetch_file(source.value, read_file, settings.timeout, limit=MAX_KEYS_BYTES))
@@ -140,7 +140,7 @@ async def fetch(
         raise ValueError(f"{source.spec} has no text of its own")
     missing = "nothing there" if source.kind == "url" else "no such account"
     what = "keys"
-    if source.kind == "gitlab":  # it has no 404 for who is not signed in: that might become a page that can be seen
+    if source.kind == "gitlab":  # not signed in, there is no 404: it might become a page that can be seen
         what += " (GitLab shows its sign-in page if there is no such account)"
     any_case = source.kind != "url"
     meanings = {404: missing, 410: missing}
@@ -171,7 +171,7 @@ def renamed_to(source: Source, settings: config.Keys, target: str) -> str:
 def _not_followed(source: Source, error: RedirectedError) -> str:
     if source.kind == "url":
         return f"{error.reason}: if the keys are there now, name that address in the configuration"
-    if not error.target or source.kind == "github":  # of a renamed account keys.inquiry knows more
+    if not error.target or source.kind == "github":  # keys.inquiry can say more about a renamed account
         return error.reason
     if source.kind == "gitlab" and error.target.startswith("/users/sign_in"):
         return "redirected to GitLab's sign-in page, which it shows if there is no such account"

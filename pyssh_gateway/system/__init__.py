@@ -1,1 +1,1 @@
-"""Small helpers over the operating system that several rooms need."""
+"""Small helpers for the operating system that several packages need."""

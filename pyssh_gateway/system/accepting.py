@@ -1,7 +1,7 @@
-"""Accepting connections: a few in a turn of the loop, and none for a moment where there is no room for them.
+"""Accepts connections: a few in each turn of the loop, with a pause when resources have run out.
 
-asyncio's own `sock_accept` takes one a turn, fails noisily, and loses the connection, when it is cancelled in the
-moment in which one arrives; a stop is such a moment. This module does not know who comes, or who may.
+asyncio's own `sock_accept` accepts one connection a turn, logs failures, and loses a connection that arrives while it
+is cancelled, as at a stop. This module does not know who connects, or who may.
 """
 
 import asyncio
@@ -10,17 +10,18 @@ from collections.abc import Callable
 from typing import Any
 
 AT_ONCE = 16
-"""Connections taken in one turn of the loop: a flood does not starve those who are on."""
+"""Connections that are accepted in one turn of the loop, so that a flood does not starve existing connections."""
 
 PAUSE_SECONDS = 0.1
-"""How long not to accept when descriptors or memory have run out. Connections stay in the kernel's queue; without a
-pause the loop would try again at every turn."""
+"""Pause in seconds when descriptors or memory have run out. Connections stay in the kernel's queue; without a pause the
+loop would try again at every turn."""
 
 
 class Acceptor:
     """Hands every connection that arrives at `listening` to `take`, with its address as accept(2) gives it.
 
-    `take` owns the connection. The socket is the caller's, who may close it without a word: that ends it, too.
+    `take` owns the connection. The caller owns `listening` and may close it without calling `stop`, which also ends
+    this.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Acceptor:
         self._go_on()
 
     def stop(self) -> None:
-        """Accept no more; nothing happens if that is so already."""
+        """Stop accepting; does nothing if it is stopped already."""
         self._is_open = False
         if self._pause is not None:
             self._pause.cancel()
@@ -54,11 +55,11 @@ class Acceptor:
 
     def _accept(self) -> None:
         for _ in range(AT_ONCE):
-            if not self._is_open or self._listening.fileno() == -1:  # by what `take` did
+            if not self._is_open or self._listening.fileno() == -1:  # `take` has stopped or closed it
                 return
             try:
                 sock, address = self._listening.accept()
-            except (BlockingIOError, ConnectionError):  # nobody waits any more, or somebody is gone again
+            except (BlockingIOError, ConnectionError):  # no connection waits, or the client has disconnected
                 return
             except OSError:
                 self._loop.remove_reader(self._listening)

@@ -1,4 +1,4 @@
-"""What accounts are called, and which one the monitor is."""
+"""Names of accounts, and the account of the monitor."""
 
 import pwd
 
@@ -7,7 +7,7 @@ FALLBACK_ACCOUNT = "nobody"
 
 
 def name_of(uid: int) -> str | None:
-    """The name of the account `uid`; None if it has none, or the machine's directory of accounts does not answer."""
+    """The name of the account `uid`; None if it has none, or the directory service does not answer."""
     try:
         return pwd.getpwuid(uid).pw_name
     except (KeyError, OSError):
@@ -15,7 +15,7 @@ def name_of(uid: int) -> str | None:
 
 
 def shown_name(uid: int) -> str:
-    """The same for people, who are told the number of an account without a name."""
+    """The name for people; the uid for an account without a name."""
     return name_of(uid) or f"uid {uid}"
 
 

@@ -1,4 +1,4 @@
-"""The last steps by which one of the server's processes locks itself in, once it is the account that it stays.
+"""The last steps by which a process of the server sandboxes itself, after it has changed to its final account.
 
 Straight-line code, because the order matters: capabilities first, then no_new_privs, which the filter needs; the filter
 last, because it forbids the steps before it.
@@ -11,15 +11,15 @@ from pyssh_gateway.system.syscalls import seccomp
 from pyssh_gateway.system.syscalls.profiles import Profile
 
 NO_BOUNDS = "the capability bounding set can't be emptied"
-"""What is missing where `privileges.empty_bounding_set`, which takes root's rights and so comes before, can't be."""
+"""Reported if `privileges.empty_bounding_set`, an earlier step because it takes root's rights, is not possible."""
 
 
 def confine(profile: Profile, *, undumpable: bool = True) -> list[str]:
-    """Lock the calling process in for good: what it may do from here on is its account's and in `profile`.
+    """Sandbox the calling process for good: from here on it has only the rights of its account that `profile` allows.
 
-    Call it before there are threads. What would be imported later has to be readable for the account.
+    Call it before there are threads. Modules that are imported later have to be readable for the account.
 
-    Returns what this machine does not have, a line each for the log.
+    Returns the steps that this machine does not have, a line each for the log.
     """
     missing: list[str] = []
     attempt(missing, "capabilities can't be dropped", privileges.drop_capabilities)
@@ -32,7 +32,7 @@ def confine(profile: Profile, *, undumpable: bool = True) -> list[str]:
 
 
 def attempt(missing: list[str], what: str, step: Callable[[], None]) -> None:
-    """Do `step`, or note in `missing` that this machine can't."""
+    """Do `step`, or note `what` in `missing` if this machine can't."""
     try:
         step()
     except OSError as error:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 def close_all(descriptors: Iterable[int]) -> None:
-    """Close every one of `descriptors`, in which some may be more than once."""
+    """Close every one of `descriptors`, which may have duplicates."""
     for descriptor in set(descriptors):
         os.close(descriptor)
 
@@ -21,7 +21,7 @@ def closing(descriptor: int) -> Iterator[int]:
 
 
 def two_more(descriptor: int) -> tuple[int, int]:
-    """Two more descriptors of the same file: each direction closes its own. Raises OSError, and leaves none then."""
+    """Two more descriptors of the same file: each direction closes its own. If it raises OSError, none is left open."""
     first = os.dup(descriptor)
     try:
         return first, os.dup(descriptor)

@@ -4,7 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 
 SYSTEM_ENVIRONMENT = (Path("/etc/environment"), Path("/etc/default/locale"))
-"""What pam_env sets for every login on Debian and Ubuntu; a later file wins."""
+"""The files that pam_env reads for every login on Debian and Ubuntu; a later file wins."""
 
 
 def read_system_environment(timezone: bytes | None) -> dict[bytes, bytes]:
@@ -24,7 +24,7 @@ def parse_environment(text: bytes) -> dict[bytes, bytes]:
     """The variables of an /etc/environment or /etc/default/locale, as pam_env reads them.
 
     `NAME=value` lines, with an optional `export `, comments from a `#` on, and one pair of quotes around the value. A
-    line that says nothing sensible is passed over: one typing error there must not keep anybody out.
+    line that is malformed is ignored: one typing error there must not keep anybody out.
     """
     env: dict[bytes, bytes] = {}
     for raw in text.splitlines():

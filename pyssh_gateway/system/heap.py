@@ -1,8 +1,8 @@
-"""Memory that is free goes back to the machine: glibc keeps what lies below something that is still used.
+"""Returns free memory to the machine: glibc keeps free memory that lies below a piece in use.
 
-150 forwards that were full left 600 MB behind with nobody on, of which malloc_trim(3) gave back all but 3 (measured).
-Bytes that wait are in pieces of 32 KiB, too small to be mapped by themselves, and the heap ends only above the last
-piece in use.
+After 150 forwards with full buffers, 600 MB were left without any connection; malloc_trim(3) returned all but 3
+(measured). Buffered bytes are in pieces of 32 KiB, which are too small for a mapping of their own, and the heap ends
+only above the last piece in use.
 """
 
 import asyncio
@@ -12,21 +12,21 @@ from contextlib import suppress
 from pathlib import Path
 
 QUIET_SECONDS = 1.0
-"""How long after an end to look: others may follow, and what they held is given back with it."""
+"""Seconds from an end to the next try: further ends may follow, and their memory is returned with it."""
 
 APART_SECONDS = 10.0
-"""How far apart two tries are at least: giving 64 MiB back takes 40 ms, in which nobody is served (measured)."""
+"""Least seconds between two tries: returning 64 MiB takes 40 ms, in which nobody is served (measured)."""
 
 LONGEST_SECONDS = 600.0
-"""How far apart they are at most. What is still in use is free later, and nothing need end then: a process that takes
-its input slowly has it still when its channel has been closed. So there is another try, after twice the time."""
+"""Most seconds between two tries. Memory may become free without a further end: a process that reads its input slowly
+still has it after its channel was closed. So there is another try, each after twice the time (backoff)."""
 
 SPARE_BYTES = 8 * 1024 * 1024
-"""So much more than at the least is not worth a try: it will be used again."""
+"""Bytes above the smallest size so far that are not worth a try: they will be used again."""
 
 
 class Heap:
-    """Gives free memory back after connections, forwards and sessions have ended. Without glibc it does nothing."""
+    """Returns free memory after connections, forwards and sessions have ended. Without glibc it does nothing."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -37,7 +37,7 @@ class Heap:
         self._trim: Callable[[int], object] | None = None
 
     def something_ended(self) -> None:
-        """Look some time later; while nothing ends, and nothing is left over, do nothing."""
+        """Schedule a try for some time later; while nothing ends and no memory is left over, there are no tries."""
         self._pause = APART_SECONDS
         self._look_at(self._loop.time() + QUIET_SECONDS)
 
@@ -72,8 +72,8 @@ def resident_bytes() -> int:
 
 
 def _malloc_trim() -> Callable[[int], object]:
-    """glibc's function of that name; one that does nothing where there is none (musl gives back by itself)."""
-    # Late: nobody needs it before something has ended. Where code must not be written, importing ctypes fails so.
+    """glibc's malloc_trim; a function that does nothing where there is none (musl returns memory by itself)."""
+    # Late: not needed before something has ended. Where memory may not be writable and executable, the import fails.
     with suppress(ImportError, OSError, MemoryError, AttributeError):
         import ctypes
 

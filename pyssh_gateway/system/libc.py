@@ -1,7 +1,7 @@
-"""The calls of Linux that Python has no function for, by ctypes.
+"""Linux's calls for which Python has no function, by ctypes.
 
-ctypes is imported by the first call: it takes milliseconds. Where memory may not be writable and executable, as under
-some SELinux policies, the import fails, and so does every call here, with ENOSYS.
+ctypes is imported by the first call, because the import takes milliseconds. Where memory may not be writable and
+executable, as under some SELinux policies, the import fails, and so does every call here, with ENOSYS.
 """
 
 import errno
@@ -12,14 +12,14 @@ from functools import cache
 
 
 def load() -> None:
-    """Have ctypes ready, for a process that will have no files, or for all that are forked from this one."""
-    with suppress(OSError):  # each call says it
+    """Import ctypes now, for a process that will have no access to files, or for all that are forked from this one."""
+    with suppress(OSError):  # each call reports it
         for name in ("prctl", "capset", "syscall"):
             _function(name)
 
 
 def prctl(option: int, argument: int | bytes = 0) -> int:
-    """Make one of the changes that are only prctl's; the arguments that follow are 0. Raises OSError."""
+    """Make a change that only this system call can make; the further arguments are 0. Raises OSError."""
     return _call("prctl", option, argument, 0, 0, 0)
 
 
@@ -35,7 +35,7 @@ def syscall(number: int, *arguments: int) -> int:
 
 def _call(name: str, *arguments: int | bytes) -> int:
     function = _function(name)
-    import ctypes  # importable, or there would be no function
+    import ctypes  # can't fail: `_function` has imported it
 
     # Longs: the functions above are variadic or take pointers, and the kernel reads whole registers.
     result = function(*(ctypes.c_ulong(each) if isinstance(each, int) else ctypes.c_char_p(each) for each in arguments))
@@ -47,7 +47,7 @@ def _call(name: str, *arguments: int | bytes) -> int:
 
 @cache
 def _function(name: str) -> Callable[..., int]:
-    """A function of the C library; to look one up takes a hundred times as long as to call it."""
+    """A function of the C library, cached: the look-up takes a hundred times as long as a call."""
     try:
         import ctypes  # late: see above
 

@@ -1,4 +1,4 @@
-"""Permission bits that decide whom a file is to be believed."""
+"""Permission bits that decide whether a file can be trusted."""
 
 OTHERS_MAY_WRITE = 0o022
-"""Set where the group or everybody may write: what is there may be anybody's words."""
+"""Set if the group or everybody may write: then anybody may have written the content."""

@@ -1,4 +1,4 @@
-"""Giving up rights, for good: what a process does to itself before it meets what it must not be trusted with.
+"""Gives up rights for good: steps of a process before it handles untrusted data.
 
 All functions raise OSError if the kernel refuses, or has no such call; the caller decides what follows from that.
 """
@@ -13,7 +13,7 @@ PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
 """prctl(2)."""
 
 MOST_CAPABILITIES = 64
-"""As many as the kernel's sets have room for; Linux 6 has 41 (linux/capability.h)."""
+"""The number of capabilities in the kernel's sets; Linux 6 has 41 (linux/capability.h)."""
 
 _CAPABILITY_HEADER = struct.pack("@Ii", 0x20080522, 0)
 """_LINUX_CAPABILITY_VERSION_3, whose sets have 64 bits, and 0 for the calling thread (capset(2))."""
@@ -45,18 +45,18 @@ def empty_bounding_set() -> None:
 
 
 def drop_capabilities() -> None:
-    """Have no capability, and inherit none. The ambient set empties with the others (capabilities(7))."""
+    """Drop all capabilities, also the inheritable ones. That empties the ambient set, too (capabilities(7))."""
     libc.capset(_CAPABILITY_HEADER, _NO_CAPABILITIES)
 
 
 def no_new_privileges() -> None:
-    """Gain nothing by setuid programs and the like any more; nor do all processes that this one starts."""
+    """Gain no rights by setuid programs and the like any more, in this process and in all that it starts."""
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
 def undumpable() -> None:
     """Keep this process's memory from others of its account: no ptrace(2), no core file, /proc belongs to root.
 
-    A change of uid changes this back, so it comes after `become`.
+    A change of uid undoes this, so it comes after `become`.
     """
     libc.prctl(PR_SET_DUMPABLE, 0)

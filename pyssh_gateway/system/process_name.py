@@ -1,4 +1,4 @@
-"""The name that a forked process has for people: all have the command line of the server."""
+"""The name of a forked process for people: all processes have the command line of the server."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from pyssh_gateway.system import libc
 
 PR_SET_NAME = 15
-"""prctl(2). A process that has changed its uid may not write /proc/self/comm, which is root's then."""
+"""prctl(2). A process that has changed its uid may not write /proc/self/comm, which then belongs to root."""
 
 
 def own_name() -> str:
@@ -15,6 +15,6 @@ def own_name() -> str:
 
 
 def name_process(name: str) -> None:
-    """Have `ps -o comm` and `top` show `name`, of at most 15 bytes (proc(5)); nothing happens where that can't be."""
+    """Make `ps -o comm` and `top` show `name`, of at most 15 bytes (proc(5)); errors are ignored."""
     with suppress(OSError):
         libc.prctl(PR_SET_NAME, name.encode())

@@ -1,7 +1,7 @@
-"""SFTP as a command for a shell, which is what sshd's `Subsystem sftp` is to forced commands and to accounts' shells.
+"""SFTP as a command for a shell, like the command of sshd's `Subsystem sftp` for forced commands and account shells.
 
-Such a command speaks SFTP on its standard input and output as whoever runs it, and has `sftp-server` in its name, by
-which wrappers know it.
+The command speaks SFTP on its standard input and output, with the rights of its account, and has `sftp-server` in its
+name, by which wrappers recognise it.
 """
 
 import os
@@ -16,14 +16,14 @@ SFTP_SERVERS = (
 )
 
 OWN_NAME = "sftp-server"
-"""The command of `pyssh-gateway` that is such a server."""
+"""The command of `pyssh-gateway` that runs our server."""
 
 
 def for_shell(servers: tuple[str, ...] = SFTP_SERVERS) -> bytes:
-    """What SSH_ORIGINAL_COMMAND says for the sftp subsystem, and what a shell that we do not know is asked to run.
+    """The value of SSH_ORIGINAL_COMMAND for the sftp subsystem, and the command for shells that we do not know.
 
     The machine's own server, if it has one: wrappers and shells such as scponly know its path. Else our own program,
-    isolated (-I) from what the session's environment and directory would have Python import.
+    isolated (-I), so that the session's environment and directory do not change Python's imports.
     """
     for server in servers:
         if os.access(server, os.X_OK):

@@ -1,4 +1,4 @@
-"""What signals are called: as signal(7) has them, and as SSH does."""
+"""Names of signals, as in signal(7) and as in SSH."""
 
 import signal
 
@@ -6,8 +6,8 @@ SIGNAL_NAMES = ("ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUI
 """The signals of RFC 4254 section 6.10."""
 
 HANDED_ON = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM, signal.SIGHUP: signal.SIGUSR1}
-"""What ends the server, and by which signal the spawner tells the monitor of it. SIGHUP, sent to the monitor, has the
-configuration read again; the spawner ends by it when its terminal is gone."""
+"""The signals that end the server, each with the one that the spawner then sends to the monitor. SIGHUP to the monitor
+means a reload of the configuration; the spawner ends by it when its terminal is gone."""
 
 
 def unix_name(number: int) -> str:
@@ -19,6 +19,6 @@ def unix_name(number: int) -> str:
 
 
 def ssh_name(number: int) -> str:
-    """The name that exit-signal has for a signal; others are named as sshd names them (session.c, sig2name)."""
+    """The name of a signal in exit-signal; signals without one are named as by sshd (session.c, sig2name)."""
     name = unix_name(number).removeprefix("SIG")
     return name if name in SIGNAL_NAMES else "SIG@openssh.com"

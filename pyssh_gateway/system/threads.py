@@ -1,7 +1,7 @@
-"""Work that blocks, in threads that hold up neither the loop nor the end of the process.
+"""Runs blocking work in threads that block neither the loop nor the end of the process.
 
-Not the loop's own threads: the process waits for those when it ends, and a name server that never answers would keep
-the machine from stopping. This module does not know what the work is.
+They are not the loop's own threads: the process waits for those at its end, so a name server that never answers would
+keep the machine from stopping. This module does not know what the work is.
 """
 
 import asyncio
@@ -14,14 +14,13 @@ T = TypeVar("T")
 
 
 def _forget(_result: object) -> None:
-    """What comes of work that was given up."""
+    """Drop the result of cancelled work."""
 
 
 async def in_daemon_thread(work: Callable[[], T], *, name: str, drop: Callable[[T], None] = _forget) -> T:
-    """Run `work` in a thread that nobody waits for but this coroutine; what it raises is raised here.
+    """Run `work` in a daemon thread that only this coroutine waits for; its exceptions are raised here.
 
-    Cancelling gives `work` up without stopping it, and `drop` gets what comes of it. Raises OSError if the machine
-    gives us no thread.
+    After a cancellation `work` goes on, and `drop` gets its result. Raises OSError if the machine gives us no thread.
     """
     loop = asyncio.get_running_loop()
     finished = asyncio.Event()
@@ -50,7 +49,7 @@ async def in_daemon_thread(work: Callable[[], T], *, name: str, drop: Callable[[
 
     try:
         threading.Thread(target=run, name=name, daemon=True).start()
-    except RuntimeError as error:  # "can't start new thread": what the users run may have taken them all
+    except RuntimeError as error:  # "can't start new thread": the users' processes may have taken them all
         raise OSError(errno.EAGAIN, "no thread could be started") from error
     try:
         await finished.wait()

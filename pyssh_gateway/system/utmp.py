@@ -1,4 +1,4 @@
-"""The records of who is logged in, as they lie on the disk, and what is read of them: utmp(5)."""
+"""The format of the records of logged-in users on the disk, and reading them: utmp(5)."""
 
 import os
 import struct
@@ -13,7 +13,7 @@ MAX_UTMP_BYTES = 4 * 1024 * 1024
 """A utmp over this size, ten thousand lines, is broken: a machine has 4096 ptys (/proc/sys/kernel/pty/max)."""
 
 USER_PROCESS = 7
-"""The type of an entry that stands for somebody who is logged in (USER_PROCESS of utmp.h)."""
+"""The type of the entry of a logged-in user (USER_PROCESS of utmp.h)."""
 
 _WIDE_MACHINES = frozenset({"aarch64", "s390x", "loongarch64"})
 """Where glibc's struct utmp has 64-bit times: `__WORDSIZE_TIME64_COMPAT32` is 0 in its bits/wordsize.h. Everywhere
@@ -21,7 +21,7 @@ else it has the layout of the 32-bit machines that came before."""
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """How utmp(5) and lastlog entries are laid out.
+    """The layout of utmp(5) and lastlog entries.
 
     A utmp entry: type, pid, line, id, user, host, the two of an exit status, session, seconds, microseconds, address.
     A lastlog entry: seconds, line, host.
@@ -42,7 +42,7 @@ def layout(machine: str) -> Layout:
 
 
 def hosts(path: Path) -> dict[str, str]:
-    """Where each line that is in use is used from, by the records in the utmp file at `path`. Raises `OSError`."""
+    """The remote host of each terminal line in use, from the utmp file at `path`. Raises `OSError`."""
     form = layout(os.uname().machine)
     with path.open("rb") as file:
         content = file.read(MAX_UTMP_BYTES)

@@ -1,20 +1,20 @@
 """The other side of a legacy copy: the lines, bytes and answers of the rcp protocol over a pair of descriptors.
 
-The protocol has no specification but scp.c: records are lines, each is answered by a zero byte, or by a one (an error;
-go on) or a two (an error; the end) with a line of text. Nothing here has a deadline: how long a client may be silent is
-the connection's business, and its end is this side's end of file.
+The only specification of the protocol is scp.c. Records are lines. Each is answered by a zero byte, or by a one (an
+error; go on) or a two (an error; the end) and a line of text. Nothing here has a timeout: the connection decides how
+long a client may be silent, and when it ends, this side reads an end of file.
 """
 
 import os
 
 CHUNK_BYTES = 256 * 1024
-"""What is read or written at once: a quarter of a session's pipe, and about all the memory that a copy takes."""
+"""Bytes that are read or written at once: a quarter of a session's pipe, and nearly all the memory of a copy."""
 
 MAX_RECORD_BYTES = 16 * 1024
 """A longer line is no record: scp.c's buffer (sink). Names have 255 bytes on Linux."""
 
 MAX_TEXT_BYTES = 1024
-"""What is sent of an error's text: its end. scp.c takes 2048 bytes for a line, and what is over for further answers."""
+"""Only the end of an error's text is sent: scp.c reads 2048 bytes as a line, and the rest as further answers."""
 
 OK = b"\0"
 WARNING = b"\1"
@@ -22,7 +22,7 @@ FATAL = b"\2"
 
 
 class GoneError(Exception):
-    """The peer has gone, or has told that it gives up."""
+    """The peer has disconnected, or has said that it gives up."""
 
 
 class ProtocolError(Exception):
@@ -30,7 +30,7 @@ class ProtocolError(Exception):
 
 
 class Peer:
-    """The peer's end. `errors` counts what went wrong on either side, which makes the exit status."""
+    """The connection to the peer. `errors` counts the errors of both sides, which decide the exit status."""
 
     def __init__(self, stdin: int, stdout: int, stderr: int, *, verbose: bool) -> None:
         self.errors = 0
@@ -61,7 +61,7 @@ class Peer:
         return self._view[start : self._start]
 
     def answered(self) -> bool:
-        """Wait for the peer's answer: whether it is to go on with what it was told."""
+        """Wait for the peer's answer to a record; returns whether to go on with it."""
         answer = bytes(self.chunk(1))
         if answer == OK:
             return True
@@ -76,7 +76,7 @@ class Peer:
         self.write(OK)
 
     def complain(self, text: bytes) -> None:
-        """Tell the peer of an error, which the person there sees."""
+        """Send an error to the peer, which shows it to its user."""
         self.errors += 1
         self.write(WARNING + b"scp: " + text[-MAX_TEXT_BYTES:].replace(b"\n", b"?") + b"\n")
 
@@ -85,12 +85,12 @@ class Peer:
         write_all(self._stdout, data)
 
     def tell(self, text: bytes) -> None:
-        """Say something on standard error, if the peer wants to know everything (-v)."""
+        """Write to standard error, if the peer asked for details (-v)."""
         if self._verbose:
             write_all(self._stderr, text + b"\n")
 
     def _line(self) -> bytes:
-        """What comes up to the next newline."""
+        """The next bytes up to a newline."""
         line = b""
         while len(line) <= MAX_RECORD_BYTES:
             if self._start == self._end and not self._fill():
@@ -117,5 +117,5 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
 
 
 def reason(error: OSError | ValueError) -> bytes:
-    """What went wrong, in the system's words."""
+    """The system's text for the error."""
     return os.fsencode(getattr(error, "strerror", None) or str(error))

@@ -1,10 +1,10 @@
-"""The far side of `scp -O`, for machines that have no scp of their own: runs in a child that is the user already.
+"""The server side of `scp -O`, for machines without an scp program: runs in a child that is the user already.
 
-One copy is done by blocking calls, with half a megabyte of buffers however large the files are. The modules beside this
-one have the parts: the command line, the peer, what receives and what sends.
+A copy uses blocking calls, and half a megabyte of buffers however large the files are. The modules beside this one have
+the parts: the command line, the peer, the receiver (`sink`) and the sender (`source`).
 
-Everything is imported at the top, and no function below imports: by the time that `serve` runs, the process is the
-user, who may not be able to read the server's files.
+Everything is imported at the top, never in a function: when `serve` runs, the process already has the user's rights,
+and the user may not be able to read the server's files.
 """
 
 import glob
@@ -22,24 +22,24 @@ from pyssh_gateway.core.transfers.scp_command import MAGIC, Options, options, pa
 __all__ = ["parse", "serve"]
 
 MAX_MATCHES = 50_000
-"""How many names the patterns of one command may stand for: about what fits into the arguments that a shell could have
-given to a real scp (ARG_MAX, 2 MiB)."""
+"""How many names the patterns of one command may match: about as many as a shell could have passed to a real scp
+(ARG_MAX, 2 MiB)."""
 
 DONE = 0
 FAILED = 1
-"""scp's exit status if anything at all went wrong."""
+"""scp's exit status after any error."""
 
 _USAGE = b"pyssh-gateway: usage: scp [-v] [-r] [-p] [-d] -t|-f PATH...\n"
 _BRACKETED = re.compile(rb"\[([*?[])\]")
 
 
 def serve(argv: list[bytes], stdin: int, stdout: int, stderr: int) -> int:
-    """Be the far side of the copy that `argv` (see `parse`) asks for, until the client is done; the exit status.
+    """Serve the copy that `argv` (see `parse`) asks for, until the client is done; returns the exit status.
 
-    The rights and the working directory (the home directory) are the process's own; so is the umask, which is set aside
-    for the time of a copy that keeps modes (-p).
+    The rights, the working directory (the home directory) and the umask are those of the process. While files are
+    received with their modes (-p), the umask is not applied.
     """
-    # A client that is gone, or a file that would exceed RLIMIT_FSIZE, are errors to be handled, not a sudden death.
+    # A client that is gone and a file that would exceed RLIMIT_FSIZE become errors to handle, not deadly signals.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     asked = options(argv)
@@ -74,12 +74,12 @@ def _copy(peer: Peer, asked: Options, mask: int) -> None:
         peer.complain(os.fsencode(str(error)))
     except ConnectionError:
         raise
-    except OSError as error:  # the descriptors', not a file's
+    except OSError as error:  # of the descriptors, not of a file
         peer.complain(reason(error))
 
 
 def _expanded(words: tuple[bytes, ...]) -> list[bytes]:
-    """The paths that `words` stand for, as a shell has it: a pattern that nothing matches stands for itself."""
+    """The paths that `words` mean, expanded as by a shell: a pattern without a match stays as it is."""
     paths: list[bytes] = []
     for word in words:
         pattern = _with_home(word)

@@ -1,7 +1,7 @@
 """The receiving side of a legacy copy: scp.c's `sink`. Makes the files and directories that the peer announces.
 
-The peer names what it sends, and is not trusted with that: a name is one component of a path, below the target. Where
-scp.c calls itself for a directory, there is a stack here: how deep it gets is up to the peer.
+The peer chooses the names and is not trusted: a name must be one component of a path, below the target. scp.c recurses
+for a directory; here there is a stack, because the peer decides how deep it gets.
 """
 
 # The names of files are bytes here, which pathlib does not take.
@@ -28,21 +28,21 @@ from pyssh_gateway.as_user.scp.peer import (
 from pyssh_gateway.core.transfers.scp_command import Options
 
 MAX_SIZE = 2**63 - 1
-"""off_t's."""
+"""The largest off_t."""
 
 _ANNOUNCED = re.compile(rb"([CD])([0-7]{4}) ([0-9]{1,20}) (.*)", re.DOTALL)
-"""A file or directory: mode, size, name."""
+"""The record of a file or directory: mode, size, name."""
 
 _TIMES = re.compile(rb"T([0-9]{1,20}) ([0-9]{1,6}) ([0-9]{1,20}) ([0-9]{1,6})")
-"""Of the next file or directory: seconds and microseconds of the last change and of the last access."""
+"""The record of times for the next file or directory: seconds and microseconds of modification and of access."""
 
 _MAX_SECONDS = MAX_SIZE // 10**9
-"""Times beyond it, in the year 2262, can't be set in nanoseconds. They are not set at all then."""
+"""Times after this one, in the year 2262, can't be set in nanoseconds, and are left unset."""
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
 
 Times = tuple[int, int]
-"""The last access and the last change, in nanoseconds."""
+"""Access time and modification time, in nanoseconds."""
 
 
 class _Announced(msgspec.Struct, frozen=True):
@@ -55,7 +55,7 @@ class _Announced(msgspec.Struct, frozen=True):
 
 
 class _Directory(msgspec.Struct, frozen=True):
-    """A directory that is being received; its times, and its mode if that is to be set, follow when it is done."""
+    """A directory that is being received. Its times, and its mode if one is to be set, are set when it is complete."""
 
     path: bytes
     mode: int | None
@@ -63,7 +63,7 @@ class _Directory(msgspec.Struct, frozen=True):
 
 
 class Sink:
-    """Receives what `peer` sends. `mask` is taken off the modes; the process's own umask has to agree with it."""
+    """Receives the files that `peer` sends. `mask` is taken off the modes; the process's umask has to agree with it."""
 
     def __init__(self, peer: Peer, options: Options, mask: int) -> None:
         self._peer = peer
@@ -72,7 +72,7 @@ class Sink:
         self._open: list[_Directory] = []
 
     def run(self, target: bytes) -> None:
-        """Receive into `target`, which is a directory, or what the one file or directory that comes will be."""
+        """Receive into the directory `target`, or, if it is none, as `target` the one file or directory that comes."""
         if self._options.directory:
             _require_directory(target)
         self._peer.ack()
@@ -81,7 +81,7 @@ class Sink:
         while (record := self._peer.record()) is not None:
             self._peer.tell(b"Sink: " + record)
             kind = record[:1]
-            if kind in {WARNING, FATAL}:  # an error over there, which the person has seen there
+            if kind in {WARNING, FATAL}:  # an error of the client, which has shown it to its user
                 self._peer.errors += 1
                 if kind == FATAL:
                     raise GoneError
@@ -94,7 +94,7 @@ class Sink:
                 times = _times(record)
                 self._peer.ack()
             else:
-                if first and kind not in b"CD":  # what a login script printed, most likely
+                if first and kind not in b"CD":  # most likely the output of a login script
                     raise ProtocolError(os.fsdecode(record))
                 self._receive(record[:1], self._announced(target, record, times))
                 times = None
@@ -125,7 +125,7 @@ class Sink:
             return
         try:
             existing = _existing(announced.path)
-            # Writable for its owner while it is written, whatever it will be.
+            # Writable for its owner while it is written; the final mode follows.
             descriptor = os.open(announced.path, _NEW_FILE, announced.mode | stat.S_IWUSR)
         except (OSError, ValueError) as error:
             self._peer.complain(announced.path + b": " + reason(error))
@@ -140,7 +140,7 @@ class Sink:
             self._peer.complain(announced.path + problem)
 
     def _receive_file(self, announced: _Announced, existing: os.stat_result | None, descriptor: int) -> bytes | None:
-        """The content: all of it is read, so that both sides know where they are. Returns what went wrong first."""
+        """Receive the content. All of it is read, or the two sides would get out of step. Returns the first error."""
         problem = None
         try:
             self._peer.ack()
@@ -159,14 +159,14 @@ class Sink:
         except BaseException:
             os.close(descriptor)
             raise
-        # Only closing tells of some errors: over quota, on a network's file system.
+        # Some errors are reported only by close(2): over quota, on a network file system.
         return problem or _tried(b": ", os.close, descriptor)
 
     def _enter(self, announced: _Announced) -> None:
         try:
             existing = _existing(announced.path)
             if existing is None:
-                # Writable for its owner while it is filled, whatever it will be.
+                # Writable for its owner while it is filled; the final mode follows.
                 os.mkdir(announced.path, announced.mode | stat.S_IRWXU)
             elif not stat.S_ISDIR(existing.st_mode):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
@@ -180,7 +180,7 @@ class Sink:
         self._peer.ack()
 
     def _finish(self, directory: _Directory) -> None:
-        """Its times first, which setting the mode does not change. No answer is left that could tell of errors."""
+        """Set the times, then the mode, which does not change them. No answer is due that could report an error."""
         if directory.times is not None:
             _tried(b"", _set_times, directory.path, directory.times)
         if directory.mode is not None:
@@ -200,7 +200,7 @@ def _require_directory(path: bytes) -> None:
 def _existing(path: bytes) -> os.stat_result | None:
     try:
         return os.stat(path)
-    except OSError:  # to make it will tell what is in the way
+    except OSError:  # making the file reports the same error
         return None
 
 
@@ -219,7 +219,7 @@ def _set_times(path: bytes, times: Times) -> None:
 
 
 def _tried(what: bytes, act: Callable[..., None], *arguments: object) -> bytes | None:
-    """Do it; what went wrong, if anything did."""
+    """Call `act`; returns the error's text, or None."""
     try:
         act(*arguments)
     except OSError as error:

@@ -1,7 +1,7 @@
-"""The sending side of a legacy copy: scp.c's `source` and `rsource`. Symbolic links are followed, as there.
+"""The sending side of a legacy copy: scp.c's `source` and `rsource`. Symbolic links are followed, as in scp.c.
 
-Where scp.c calls itself for a directory, there is a stack here, with an open directory (and the C library's 32 KiB for
-it) for each level. How many there can be is limited by PATH_MAX, and by RLIMIT_NOFILE before that.
+scp.c recurses for a directory; here there is a stack with an open directory (and the C library's 32 KiB for it) for
+each level. RLIMIT_NOFILE limits the depth, and so would PATH_MAX.
 """
 
 # The names of files are bytes here, which pathlib does not take.
@@ -16,7 +16,7 @@ from pyssh_gateway.as_user.scp.peer import CHUNK_BYTES, Peer, reason
 from pyssh_gateway.core.transfers.scp_command import Options
 
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-"""Not waiting: a FIFO is refused, not waited for."""
+"""Non-blocking: a FIFO is refused instead of waited for."""
 
 
 class Source:
@@ -28,7 +28,7 @@ class Source:
         self._open: list[tuple[bytes, Generator[bytes, None, None]]] = []
 
     def run(self, paths: list[bytes]) -> None:
-        """Send what is at `paths`, once the peer is ready. What can't be sent is told, and left out."""
+        """Send the files at `paths`, once the peer is ready. A file that can't be sent is reported and left out."""
         self._peer.answered()
         try:
             for path in paths:
@@ -54,7 +54,7 @@ class Source:
         self._peer.answered()
 
     def _send(self, path: bytes) -> None:
-        """Send the file at `path`, or the beginning of a directory."""
+        """Send the file at `path`, or begin the directory there."""
         try:
             descriptor = os.open(path, _READ)
         except (OSError, ValueError) as error:
@@ -73,9 +73,9 @@ class Source:
             os.close(descriptor)
 
     def _announced(self, kind: bytes, path: bytes, found: os.stat_result, size: int) -> bool:
-        """Tell the peer what is coming; whether it wants it."""
+        """Announce a file or directory to the peer; returns whether the peer wants it."""
         if self._options.preserve:
-            # Whole seconds, as scp.c has it; nothing before 1970 can be said.
+            # Whole seconds, as in scp.c; the protocol has no times before 1970.
             times = b"T%d 0 %d 0" % (max(0, int(found.st_mtime)), max(0, int(found.st_atime)))
             if not self._told(times):
                 return False
@@ -87,7 +87,7 @@ class Source:
         return self._peer.answered()
 
     def _send_content(self, path: bytes, descriptor: int, size: int) -> None:
-        """As many bytes as were announced, whatever becomes of the file: the peer counts them."""
+        """Send exactly as many bytes as were announced, even if the file changes or fails: the peer counts them."""
         problem = None
         left = size
         while left:
@@ -116,6 +116,6 @@ def _names(directory: bytes) -> Generator[bytes, None, None]:
 
 
 def _sent_name(path: bytes) -> bytes:
-    """The last part of `path`. The protocol has no newlines in names: one is sent as scp.c's vis(3) writes it."""
+    """The last part of `path`. Names in the protocol have no newlines: one is written as by scp.c's vis(3)."""
     name = path.rpartition(b"/")[2]
     return name.replace(b"\\", b"\\\\").replace(b"\n", b"\\^J") if b"\n" in name else name

@@ -10,11 +10,11 @@ from pyssh_gateway.as_user.sftp.requests import DONE, Handler, Requests
 from pyssh_gateway.ipc import file_events as events
 
 COPY_BYTES = 256 * 1024
-"""How much copy-data moves at a time; after each, it looks whether the client is still there."""
+"""Bytes that copy-data moves at a time; after each piece it checks whether the client is still there."""
 
 
 class Extensions:
-    """The extended requests. `stdout` is where answers go: only looked at, to see whether anybody waits for them."""
+    """The extended requests. `stdout`, where answers go, is only used to check whether the client is still there."""
 
     def __init__(self, requests: Requests, stdout: int) -> None:
         self._requests = requests
@@ -101,7 +101,7 @@ class Extensions:
         while to_the_end or length:
             wanted = COPY_BYTES if to_the_end else min(length, COPY_BYTES)
             count = reading.read_into(buffer[:wanted], read_at)
-            if not count:  # the end of the file is the end of the copy, however much was asked for, as in OpenSSH
+            if not count:  # the copy ends with the file, even if more was asked for, as in OpenSSH
                 break
             writing.write(buffer[:count], write_at)
             read_at += count
@@ -111,7 +111,7 @@ class Extensions:
         return DONE
 
     def _check_client(self) -> None:
-        """End a copy that nobody waits for any more: a copy of /dev/zero would go on until the disk is full."""
+        """End the copy if the client has disconnected: a copy of /dev/zero would go on until the disk is full."""
         watch = select.poll()
         watch.register(self._stdout, 0)
         if watch.poll(0):

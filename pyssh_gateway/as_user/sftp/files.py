@@ -1,4 +1,4 @@
-"""What an SFTP client has open, and the operations on the file system that are more than one system call."""
+"""The open files of an SFTP client, and the file system operations that take more than one system call."""
 
 # The names of files are bytes here, which pathlib does not take.
 # ruff: noqa: PTH101, PTH104, PTH108
@@ -13,10 +13,10 @@ from functools import partial
 from pyssh_gateway.as_user.sftp import wire
 
 NO_ID = 2**32 - 1
-"""What chown(2) takes for "leave it": (uid_t) -1."""
+"""chown(2)'s value for "leave it unchanged": (uid_t) -1."""
 
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
-"""What link(2) says where the file system has no hard links, or the machine forbids this one (protected_hardlinks)."""
+"""Errors of link(2) if the file system has no hard links, or the kernel forbids this one (protected_hardlinks)."""
 
 _FLAG_WORDS = {
     wire.FXF_READ: "read",
@@ -40,7 +40,7 @@ class OpenFile:
         self.outcome = "ok"
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
-        """Fill `buffer` from `offset`; how many bytes there were, fewer only at the end of the file."""
+        """Fill `buffer` from `offset`; returns the number of bytes, which is smaller only at the end of the file."""
         try:
             count = os.preadv(self.descriptor, [buffer], offset)
         except OSError as error:
@@ -65,7 +65,7 @@ class OpenFile:
             raise
 
     def close(self) -> None:
-        """Close it. An error, such as a full disk on a network file system, is the last chance to hear of it."""
+        """Close it. A network file system may report an error, such as a full disk, only now."""
         try:
             os.close(self.descriptor)
         except OSError as error:
@@ -79,7 +79,7 @@ class OpenFile:
 
 
 class OpenDirectory:
-    """A directory that a client lists, read as the listing goes on."""
+    """A directory that a client lists; it is read as the listing proceeds."""
 
     def __init__(self, path: bytes) -> None:
         self.path = path
@@ -87,7 +87,7 @@ class OpenDirectory:
         self._dots = [b"..", b"."]
 
     def names(self) -> Iterator[bytes]:
-        """The names that were not taken yet. `.` and `..` come first: scandir leaves them out, sftp-server doesn't."""
+        """The names that were not listed yet. `.` and `..` come first: scandir leaves them out, sftp-server doesn't."""
         while self._dots:
             yield self._dots.pop()
         for entry in self._entries:
@@ -99,9 +99,9 @@ class OpenDirectory:
 
 
 class Handles:
-    """The open files and directories of a session, at most `limit`, by the handle that the client has for each.
+    """The open files and directories of a session, at most `limit`, each under the handle that the client has for it.
 
-    A handle is not used again (before 2**32 others): one that a client keeps after closing it leads nowhere.
+    A handle is not reused (before 2**32 others): one that a client uses after closing it is invalid.
     """
 
     def __init__(self, limit: int) -> None:
@@ -110,7 +110,7 @@ class Handles:
         self._next = 0
 
     def reserve(self) -> None:
-        """Raise EMFILE if there is no room for another one. Asked first: opening may already truncate."""
+        """Raise EMFILE if there is no room for another one. To be called before opening, which may already truncate."""
         if len(self._open) >= self.limit:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
@@ -136,7 +136,7 @@ class Handles:
         return opened
 
     def remove(self, handle: bytes) -> OpenFile | OpenDirectory:
-        """Forget `handle`; what it stood for is the caller's to close."""
+        """Forget `handle`; the caller closes the file or directory that it stood for."""
         try:
             return self._open.pop(handle)
         except KeyError:
@@ -144,7 +144,7 @@ class Handles:
             raise wire.Refusal(wire.FX_NO_SUCH_FILE, "this is not the handle of anything open") from None
 
     def remove_all(self) -> Iterator[OpenFile | OpenDirectory]:
-        """Everything that is still open, each forgotten as it is handed out."""
+        """Everything that is still open; each is forgotten as it is returned."""
         while self._open:
             yield self._open.popitem()[1]
 
@@ -161,7 +161,7 @@ def open_flags(flags: int) -> int:
     ):
         if flags & flag:
             system |= meaning
-    # This process leads a session without a terminal: a tty device must not become its controlling one.
+    # This process leads a session without a terminal: a tty device must not become its controlling terminal.
     return system | os.O_NOCTTY
 
 
@@ -178,8 +178,8 @@ def error_name(error: OSError) -> str:
 def rename_new(source: bytes, target: bytes) -> None:
     """Rename, and fail if `target` exists, as SSH_FXP_RENAME must.
 
-    A file is linked and then unlinked, so that nobody can slip in a target between the look and the rename. What can't
-    be linked (a directory, a file on FAT) is looked up and renamed, as sftp-server.c does.
+    A file is linked and then unlinked, so that nobody can create the target between the check and the rename. A
+    directory, or a file on FAT, can't be linked: its target is checked, then it is renamed, as in sftp-server.c.
     """
     if stat.S_ISREG(os.lstat(source).st_mode) and _linked(source, target):
         try:
@@ -205,7 +205,7 @@ def _linked(source: bytes, target: bytes) -> bool:
 
 
 def set_attributes(target: bytes | int, attrs: wire.Attributes) -> None:
-    """Set what `attrs` has on the path or descriptor `target`, following links."""
+    """Set the attributes `attrs` on the path or descriptor `target`, following links."""
     calls: list[Callable[[], None]] = []
     if attrs.size is not None:
         calls.append(partial(os.truncate, target, attrs.size))
@@ -219,7 +219,7 @@ def set_attributes(target: bytes | int, attrs: wire.Attributes) -> None:
 
 
 def set_link_attributes(path: bytes, attrs: wire.Attributes) -> None:
-    """Set what `attrs` has on `path`; if that is a symbolic link, on the link itself."""
+    """Set the attributes `attrs` on `path`; if that is a symbolic link, on the link itself."""
     if attrs.size is not None:
         raise wire.Refusal(wire.FX_BAD_MESSAGE, "the size of a symbolic link can't be set")
     calls: list[Callable[[], None]] = []
@@ -233,7 +233,7 @@ def set_link_attributes(path: bytes, attrs: wire.Attributes) -> None:
 
 
 def _try_all(calls: list[Callable[[], None]]) -> None:
-    """Make each call, whatever became of the one before, and raise the last error: sftp-server.c reports that one."""
+    """Make every call, even after one has failed, and raise the last error: sftp-server.c reports that one."""
     failed: OSError | None = None
     for call in calls:
         try:
@@ -245,7 +245,7 @@ def _try_all(calls: list[Callable[[], None]]) -> None:
 
 
 def _chmod_no_follow(path: bytes, mode: int) -> None:
-    """Linux can't change the mode of a link; of anything else it can, by this detour, which glibc takes too."""
+    """Change the mode of anything but a link (Linux can't change a link's), by the same detour that glibc takes."""
     descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW)
     try:
         if stat.S_ISLNK(os.fstat(descriptor).st_mode):

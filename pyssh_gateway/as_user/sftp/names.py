@@ -17,16 +17,16 @@ MAX_LINKS = 40
 """How many symbolic links a path may go through: the kernel's own limit (path_resolution(7))."""
 
 MAX_ACCOUNTS = 4096
-"""How many account names are remembered; with more, a listing asks the system again."""
+"""How many account names are cached; for further names a listing asks the system each time."""
 
 _RECENT_SECONDS = 365 * 24 * 60 * 60 // 2
-"""ls(1), and sftp-server too, show the time of day for what is younger than half a year, and the year for the rest."""
+"""Half a year: ls(1) and sftp-server show the time of day for younger files, and the year for older ones."""
 
 
 class Accounts:
-    """Names of users and groups by number, remembered: a directory of 10,000 files has few owners.
+    """Names of users and groups by number, cached: a directory of 10,000 files has few owners.
 
-    `own` is the entry of the account that this process runs as; None: it is looked up.
+    `own` is the entry of the account that this process runs as; None: look it up.
     """
 
     def __init__(self, own: pwd.struct_passwd | None = None) -> None:
@@ -75,7 +75,7 @@ def long_name(name: bytes, found: os.stat_result, accounts: Accounts, now: float
     layout = "%b %e %H:%M" if now - found.st_mtime < _RECENT_SECONDS else "%b %e  %Y"
     try:
         when = time.strftime(layout, time.localtime(found.st_mtime))
-    except (OverflowError, ValueError, OSError):  # a time stamp that no calendar has
+    except (OverflowError, ValueError, OSError):  # a time stamp outside of the calendar
         when = ""
     line = f"{stat.filemode(found.st_mode)}  {found.st_nlink:3} {user:<8} {group:<8} {found.st_size:8} {when} "
     return os.fsencode(line) + name
@@ -84,8 +84,8 @@ def long_name(name: bytes, found: os.stat_result, accounts: Accounts, now: float
 def real_path(path: bytes) -> bytes:
     """`path` made absolute, without `.`, `..`, and symbolic links. Only its last part may be missing.
 
-    That is what a client needs to name a file before it makes it, and what sftp-realpath.c does; os.path.realpath
-    knows only "all of it" and "none of it".
+    A client needs that to name a file before it makes it, and sftp-realpath.c does the same. os.path.realpath either
+    requires every part to exist, or none.
     """
     resolved = b"/" if path.startswith(b"/") else os.getcwdb()
     parts = path.split(b"/")[::-1]

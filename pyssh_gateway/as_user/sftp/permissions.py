@@ -1,4 +1,4 @@
-"""Which requests a client may make at all, where a forced `internal-sftp` says so (sftp-server(8), -R, -P, -p)."""
+"""Which requests a client may make, if a forced `internal-sftp` limits them (sftp-server(8), -R, -P, -p)."""
 
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ NAMES = {
     wire.FXP_READLINK: "readlink",
     wire.FXP_SYMLINK: "symlink",
 }
-"""Of the requests that are no extensions: sftp-server.c's."""
+"""sftp-server.c's names of the requests that are no extensions."""
 
 _CHANGES = wire.FXF_WRITE | wire.FXF_CREAT | wire.FXF_TRUNC
 
@@ -33,12 +33,12 @@ Handler = Callable[[wire.Fields], wire.Reply]
 
 
 def limited(handlers: dict[int, Handler], options: SftpOptions) -> dict[int, Handler]:
-    """`handlers`, with those that are not permitted replaced by a refusal."""
+    """`handlers`, in which those that are not permitted are replaced by a refusal."""
     return {kind: handler if permits(options, NAMES[kind]) else refused for kind, handler in handlers.items()}
 
 
 def permits_extension(options: SftpOptions, name: bytes) -> bool:
-    """Whether the extension, of which a domain is part, may be asked for. Others are not announced either."""
+    """Whether the extension `name`, domain included, is permitted. Others are not announced either."""
     return permits(options, name.partition(b"@")[0].decode())
 
 

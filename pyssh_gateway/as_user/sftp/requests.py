@@ -1,7 +1,7 @@
 """The requests of SFTP version 3 (draft-ietf-secsh-filexfer-02 section 6), each done at once on the file system.
 
-Where the draft leaves room, or programs expect otherwise, OpenSSH's sftp-server.c is the model: it is what every
-client was tried with. The extensions are in `sftp_extensions`.
+Where the draft leaves room, or programs expect something else, OpenSSH's sftp-server.c is the model: every client was
+tried with it. The extensions are in `extensions`.
 """
 
 # The names of files are bytes here, which pathlib does not take.
@@ -18,10 +18,10 @@ from pyssh_gateway.core.transfers.sftp_options import NO_OPTIONS, SftpOptions
 from pyssh_gateway.ipc import file_events as events
 
 LISTING_ENTRIES = 100
-"""Entries in one answer to READDIR: sftp-server.c's number."""
+"""Entries in one answer to READDIR, as in sftp-server.c."""
 
 LISTING_BYTES = 64 * 1024
-"""An answer to READDIR ends when it has this much: names may be longer than usual. One more fits a packet easily."""
+"""An answer to READDIR ends at this size, as names may be long. One more entry always fits into the packet."""
 
 DONE = wire.status(wire.FX_OK, "Success")
 END_OF_FILE = wire.status(wire.FX_EOF, "End of file")
@@ -31,13 +31,13 @@ Handler = permissions.Handler
 _DEFAULT_FILE_MODE = 0o666
 _DEFAULT_DIRECTORY_MODE = 0o777
 _DATA_AT = 4
-"""In the answer to READ, the data comes after its length."""
+"""Where the data begins in the answer to READ: after its length."""
 
 
 class Requests:
-    """The requests of one client, and what it has open. Each handler takes a request's fields, the id already read.
+    """The requests of one client, and its open files. Each handler takes a request's fields after the id.
 
-    `options` are a forced command's, of which the working directory and the umask have been seen to.
+    `options` are those of a forced command, whose working directory and umask have been applied already.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class Requests:
                 opened.outcome = "unfinished"
             try:
                 self._close_opened(opened)
-            except OSError:  # it is in the report; there is nobody to answer
+            except OSError:  # it is in the report; the client is gone
                 continue
 
     @contextmanager
     def reported(self, event: Callable[[str], events.FileEvent]) -> Iterator[None]:
-        """Report what the block did: `event` makes the message from the outcome."""
+        """Report the outcome of the block: `event` makes the message from it."""
         try:
             yield
         except OSError as error:
@@ -99,7 +99,7 @@ class Requests:
         self._sender.send(event("ok"))
 
     def shown(self, path: bytes) -> bytes:
-        """`path` as reports have it: absolute, and otherwise as the client wrote it."""
+        """`path` as it is reported: absolute, and otherwise as the client wrote it."""
         return path if path.startswith(b"/") else os.path.join(self._home, path)
 
     def set_attributes(
@@ -238,7 +238,7 @@ class Requests:
         return self.rename(fields, files.rename_new)
 
     def rename(self, fields: wire.Fields, change: Callable[[bytes, bytes], None]) -> wire.Reply:
-        """A request with an old and a new name, which `change` gives; reported."""
+        """Do a request with an old and a new name by `change(old, new)`, and report it."""
         old = fields.path()
         new = fields.path()
         source, target = self.shown(old), self.shown(new)
@@ -250,7 +250,7 @@ class Requests:
         return wire.names(wire.name(os.readlink(fields.path())))
 
     def _symlink(self, fields: wire.Fields) -> wire.Reply:
-        """The target comes first: OpenSSH has the draft's arguments the wrong way round, and everybody follows it."""
+        """The target comes first: OpenSSH swapped the draft's arguments, and all clients follow it."""
         target = fields.path()
         path = fields.path()
         with self.reported(
@@ -263,5 +263,5 @@ class Requests:
 def _working_directory() -> bytes:
     try:
         return os.getcwdb()
-    except OSError:  # it was removed: relative paths lead nowhere, and reports show them as they are
+    except OSError:  # it was removed: relative paths can't be resolved, and reports show them as they are
         return b""

@@ -1,10 +1,10 @@
-"""The SFTP server: runs in a child that the spawner forked and that is the user by now, until the client has gone.
+"""The SFTP server: runs in a child of the spawner that is the user already, until the client disconnects.
 
-One request is done after the other, by blocking calls, so answers come in the order of the requests and nothing is
-shared with anybody. A session holds about a megabyte of buffers, whatever the client does.
+Requests are done one after the other, by blocking calls, so answers come in the order of the requests and no state is
+shared. A session holds about a megabyte of buffers, whatever the client does.
 
-Everything is imported at the top, and no function below imports: by the time that `serve` runs, the process is the
-user, who may not be able to read the server's files.
+Everything is imported at the top, never in a function: when `serve` runs, the process already has the user's rights,
+and the user may not be able to read the server's files.
 """
 
 import os
@@ -24,16 +24,16 @@ from pyssh_gateway.core.transfers.sftp_options import NO_OPTIONS, SftpOptions, e
 from pyssh_gateway.ipc.file_events import EventSender
 
 MAX_HANDLES = 1000
-"""Open files and directories per session, if the limit on descriptors allows it: far over what any client has open."""
+"""Open files and directories per session, if the limit on descriptors allows it: far more than any client opens."""
 
 _OWN_DESCRIPTORS = 16
-"""Descriptors that handles must leave free: the four that `serve` is given, and what looking up names opens."""
+"""Descriptors that handles must leave free: the four of `serve`, and those that name look-ups open."""
 
 GONE = 0
-"""Exit status after the client has gone, in whatever way: sftp-server's at the end of its input."""
+"""Exit status after the client has disconnected, in whatever way: sftp-server's at the end of its input."""
 
 BROKEN = 1
-"""Exit status when the client spoke no SFTP, or its descriptors failed."""
+"""Exit status if the client did not speak SFTP, or the descriptors failed."""
 
 
 def serve(
@@ -43,14 +43,14 @@ def serve(
     options: SftpOptions = NO_OPTIONS,
     account: pwd.struct_passwd | None = None,
 ) -> int:
-    """Speak SFTP version 3 on `stdin` and `stdout` until the client has gone; the exit status.
+    """Speak SFTP version 3 on `stdin` and `stdout` until the client disconnects; returns the exit status.
 
-    What is done to files is reported on the pipe `events` (see `sftp_events`). The rights, the working directory (the
-    home directory) and the umask are the process's own, unless `options`, a forced command's, say otherwise. `account`
-    is whose rights these are; None: it is looked up when it is needed, which can't be done in a chroot.
+    File operations are reported on the pipe `events` (see `ipc.file_events`). The rights, the working directory (the
+    home directory) and the umask are those of the process, unless the `options` of a forced command say otherwise.
+    `account` is the account of the process; None: it is looked up when needed, which is not possible in a chroot.
     """
-    # A client that is gone, or a file that would exceed RLIMIT_FSIZE, are errors to be handled, not a sudden death
-    # that would leave open files unreported.
+    # A client that is gone and a file that would exceed RLIMIT_FSIZE become errors to handle, not deadly signals, which
+    # would leave open files unreported.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     for descriptor in (stdin, stdout):
@@ -79,7 +79,7 @@ def serve(
 
 
 def _enter(directory: bytes, accounts: Accounts) -> None:
-    """Go where a client is to start. Where it can't, it starts at home, as sshd has it."""
+    """Enter the directory where a client is to start. If that fails, it starts in the home directory, as with sshd."""
     try:
         entry = accounts.own()
         home = os.fsencode(entry.pw_dir)
@@ -97,7 +97,7 @@ def _converse(reader: PacketReader, writer: ReplyWriter, requests: Requests, ext
             kind = fields.byte()
             number = fields.u32()
             if kind == wire.FXP_INIT:
-                # Whatever version the client has: 3 is the one that is spoken here, and it stands where ids do.
+                # The client's version does not matter: 3 is answered, and it stands where other packets have the id.
                 writer.put(wire.FXP_VERSION, wire.VERSION, extensions.announced())
                 greeted = True
             elif not greeted:
@@ -107,7 +107,7 @@ def _converse(reader: PacketReader, writer: ReplyWriter, requests: Requests, ext
             if not reader.ready():
                 writer.flush()
     finally:
-        writer.flush()  # what came before a malformed packet has its answers
+        writer.flush()  # the requests before a malformed packet are answered
 
 
 def _answer(handler: Handler, number: int, fields: wire.Fields) -> tuple[int, int, bytes | memoryview]:

@@ -1,7 +1,7 @@
 """SFTP packets over two descriptors: requests in, answers out, each through one buffer of fixed size.
 
-Nothing here has a deadline: how long a client may be silent is the connection's business, and its end is this side's
-end of file.
+Nothing here has a timeout: the connection decides how long a client may be silent, and when it ends, this side reads
+an end of file.
 """
 
 import os
@@ -10,15 +10,15 @@ import struct
 from pyssh_gateway.as_user.sftp.wire import MAX_PACKET, MalformedError
 
 INPUT_BYTES = 2 * MAX_PACKET
-"""Room for the largest packet, its length, and a good part of what was sent behind it."""
+"""Room for the largest packet, its length, and a good part of the packets behind it."""
 
 GATHER_BYTES = 64 * 1024
-"""Answers are gathered up to this size, while further requests are at hand, and written at once."""
+"""Answers are collected up to this size, as long as further requests have arrived, and written at once."""
 
 _LENGTH = struct.Struct(">I")
 _HEADER = struct.Struct(">IBI")
 _MIN_PACKET = 5
-"""Every packet has its type and its id; INIT has its version in the id's place."""
+"""Every packet begins with its type and its id; INIT has its version in the place of the id."""
 
 
 class PacketReader:
@@ -34,7 +34,7 @@ class PacketReader:
     def next(self) -> memoryview | None:
         """The next packet, without its length, or None at the end of the input.
 
-        Waits for it as long as it takes. The packet is valid until the next call.
+        Waits without a timeout. The packet is valid until the next call.
         """
         while not self.ready():
             if not self._read():
@@ -81,7 +81,7 @@ class ReplyWriter:
             self._write([self._gathered, body])
 
     def flush(self) -> None:
-        """Write what was gathered."""
+        """Write the collected answers."""
         if self._gathered:
             self._write([self._gathered])
 

@@ -1,6 +1,6 @@
-"""SFTP version 3 as bytes: draft-ietf-secsh-filexfer-02 and what OpenSSH added to it (its PROTOCOL file, section 4).
+"""SFTP version 3 as bytes: draft-ietf-secsh-filexfer-02 and OpenSSH's extensions (its PROTOCOL file, section 4).
 
-Knows how fields stand in a packet; knows nothing of files or descriptors.
+Knows the layout of packets; knows nothing of files or descriptors.
 """
 
 import errno
@@ -19,7 +19,7 @@ MAX_OFFSET = 2**63 - 1
 """File offsets are signed in the kernel (off_t)."""
 
 PATH_MAX = 4096
-"""The kernel takes no longer path (linux/limits.h)."""
+"""The longest path that the kernel accepts (linux/limits.h)."""
 
 VERSION = 3
 
@@ -64,15 +64,15 @@ _STATVFS = struct.Struct(">11Q")
 NO_ATTRIBUTES = _U32.pack(0)
 
 Reply = tuple[int, bytes | memoryview]
-"""The answer to a request: its packet type, and what follows the request's id."""
+"""The answer to a request: its packet type, and the bytes that follow the request's id."""
 
 
 class MalformedError(Exception):
-    """The bytes are not SFTP. Where the next packet would start is anybody's guess, so the session is over."""
+    """The bytes are not SFTP. The start of the next packet can't be found any more, so the session ends."""
 
 
 class ClientGoneError(Exception):
-    """Nobody waits for the answer any more."""
+    """The client has disconnected and does not wait for the answer any more."""
 
 
 class Refusal(Exception):
@@ -85,7 +85,7 @@ class Refusal(Exception):
 
 
 class Attributes(msgspec.Struct, frozen=True):
-    """The attributes that a client sent; what it did not send is None. `times` are access and modification time."""
+    """The attributes that a client sent; those that it did not send are None. `times`: access and modification time."""
 
     size: int | None = None
     owner: tuple[int, int] | None = None
@@ -96,8 +96,8 @@ class Attributes(msgspec.Struct, frozen=True):
 class Fields:
     """The fields of one packet, read in order.
 
-    A field that the packet has no room for is malformed. What is left over behind the last field is not looked at:
-    sftp-server.c discards it too, and rclone's SFTP library sends WRITE requests with a tail.
+    A field that extends beyond the packet is malformed. Bytes behind the last field are ignored: sftp-server.c ignores
+    them too, and rclone's SFTP library sends WRITE requests with such bytes.
     """
 
     __slots__ = ("_at", "_packet")
@@ -188,7 +188,7 @@ def failure(error: OSError) -> Reply:
 
 
 def attributes(found: os.stat_result) -> bytes:
-    """`found` as an ATTRS structure. Times before 1970 and after 2106 can't be told in version 3; the nearest are."""
+    """`found` as an ATTRS structure. Version 3 has no times before 1970 or after 2106; the nearest one is sent."""
     return _STAT.pack(
         _STAT_FLAGS,
         found.st_size,
@@ -201,17 +201,17 @@ def attributes(found: os.stat_result) -> bytes:
 
 
 def names(*entries: bytes) -> Reply:
-    """A NAME reply; each of `entries` is what `name` made."""
+    """A NAME reply; `entries` are results of `name`."""
     return FXP_NAME, _U32.pack(len(entries)) + b"".join(entries)
 
 
 def name(path: bytes, long_name: bytes | None = None, attrs: bytes = NO_ATTRIBUTES) -> bytes:
-    """An entry of a NAME reply; without a line for people, the name stands for it."""
+    """An entry of a NAME reply; without a `long_name`, the line for people is the name itself."""
     return string(path) + string(path if long_name is None else long_name) + attrs
 
 
 def file_system(found: os.statvfs_result) -> Reply:
-    """The EXTENDED_REPLY of statvfs@openssh.com. Of the flags it knows ST_RDONLY and ST_NOSUID, with Linux's values."""
+    """The EXTENDED_REPLY of statvfs@openssh.com. Its flags are ST_RDONLY and ST_NOSUID, with Linux's values."""
     return FXP_EXTENDED_REPLY, _STATVFS.pack(
         found.f_bsize,
         found.f_frsize,

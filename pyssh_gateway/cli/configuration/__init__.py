@@ -1,1 +1,1 @@
-"""Commands about the configuration itself: which one is meant, what is in it, and how to begin one."""
+"""Commands about the configuration itself: find it, show it, and write a first one."""

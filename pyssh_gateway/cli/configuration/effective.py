@@ -1,4 +1,4 @@
-"""Every value that is in force, with where it is from, in the words of the file."""
+"""Every value in force with its origin, written as in the file."""
 
 import json
 import typing
@@ -19,9 +19,9 @@ _OFF = "off"
 
 
 class Value(msgspec.Struct, frozen=True):
-    """A value. `value` is what a file would have, None for a `secret` that is set, and `text` that as TOML.
+    """A value. `value` is it as a file would have it, None for a `secret` that is set; `text` is the same as TOML.
 
-    `origin` is default, file, environment or command-line; `name` is the file's or the variable's.
+    `origin` is default, file, environment or command-line; `name` is that of the file or the variable.
     """
 
     key: str
@@ -33,7 +33,7 @@ class Value(msgspec.Struct, frozen=True):
 
 
 def effective(raw: RawConfig, config: Config) -> Iterator[Value]:
-    """All values of `config`, which was made of `raw`, in the order of the types."""
+    """All values of `config`, which was parsed from `raw`, in the order of the types."""
     logins = tuple(in_force(login, config.forwarding) for login in config.login)
     config = msgspec.structs.replace(config, login=logins)
     return _table(config, raw.values, "", "", raw.origins)
@@ -42,7 +42,7 @@ def effective(raw: RawConfig, config: Config) -> Iterator[Value]:
 def _table(
     table: msgspec.Struct, given: object, path: str, inherited: str, origins: Mapping[str, str]
 ) -> Iterator[Value]:
-    """The values of a table. `given` is it as it was written, `inherited` where it is from if nothing else is known."""
+    """The values of a table. `given` is the table as written, `inherited` the origin of values without their own."""
     written: Mapping[str, object] = given if isinstance(given, dict) else {}
     for field in msgspec.structs.fields(table):
         below, value = join(path, field.name), getattr(table, field.name)
@@ -71,7 +71,7 @@ def _leaf(key: str, value: object, origin: str) -> Value:
 
 
 def _plain(key: str, value: object) -> object:
-    """The value as a file has it."""
+    """The value as it is written in a file."""
     if value is None:
         return _WORDS_FOR_NONE.get(key, _OFF)
     if isinstance(value, Duration):
@@ -84,5 +84,5 @@ def _plain(key: str, value: object) -> object:
 
 
 def toml(value: object) -> str:
-    """A plain value in TOML: of texts, numbers, truth values and lists, JSON is that, but for one character."""
+    """A plain value in TOML: for strings, numbers, booleans and lists it is the same as JSON, but for one character."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

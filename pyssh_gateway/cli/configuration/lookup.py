@@ -1,8 +1,8 @@
-"""Which configuration is meant: the one that was named, or that of the server that runs.
+"""Finds the configuration that a command is about: the one that was named, or that of the running server.
 
 A command in a session, or under sudo, has neither the environment nor the directory that the server was started with,
-so what it finds by itself may be another configuration. The server tells root, and the account that started it, what it
-reads (`ipc.config_origin`), and then the same is read here.
+so by itself it may find another configuration. The server tells root, and the account that started it, where its
+configuration comes from (`ipc.config_origin`), and the command reads the same.
 """
 
 import os
@@ -23,15 +23,15 @@ from pyssh_gateway.ipc.config_origin import ConfigOrigin, unpack
 from pyssh_gateway.ipc.reread import digest
 
 Ask = Callable[[], Answer[ConfigReply]]
-"""Asks the server that runs. Raises NoServer, Failed."""
+"""Asks the running server. Raises NoServer, Failed."""
 
 
 class Lookup(msgspec.Struct, frozen=True):
-    """What was found. `raw` is it as it was written; `config` None: it can't be used, and `problems` says why.
+    """The configuration that was found. `raw` is it as written. `config` None: it can't be used, `problems` says why.
 
-    `server` is the server that it is read for, None for none, and `pid` that one's first process; `in_force` says
-    whether it has this in force, and need not be told to read it again. `variables` are those of the environment that
-    count. `remark` is what the person has to know of where it came from; empty for nothing.
+    `server` is the server that uses it, None for none, and `pid` is that server's first process. `in_force`: the server
+    has these values already and need not reload. `variables` are the variables of the environment that have an effect.
+    `remark` tells the person something about where the configuration came from; empty for nothing.
     """
 
     raw: RawConfig | None
@@ -50,7 +50,7 @@ class Lookup(msgspec.Struct, frozen=True):
 
     @property
     def described(self) -> str:
-        """What was read, in a line."""
+        """A line that says what was read."""
         file = source.printable(self.file)
         variables = ", ".join(self.variables)
         whose = f", of the server that runs (process {self.pid})" if self.pid else ""
@@ -59,7 +59,7 @@ class Lookup(msgspec.Struct, frozen=True):
 
 
 def named(path: str | None, environ: Mapping[str, str]) -> bool:
-    """Whether somebody has said which configuration is meant, by --config or by a variable."""
+    """Whether a configuration was named, by --config or by a variable."""
     return path is not None or any(name.startswith(source.PREFIX) for name in environ)
 
 
@@ -69,10 +69,10 @@ def find(context: Context) -> Lookup:
 
 
 def look_up(path: str | None, environ: Mapping[str, str], ask_server: Ask) -> Lookup:
-    """The configuration that is meant; `path` is what was given with --config.
+    """The configuration that a command is about; `path` is the value of --config.
 
-    `ask_server` is tried if nobody has named one. With that of a server, its directory becomes the working directory:
-    relative paths are meant from there.
+    If none was named, `ask_server` is tried. If the server answers, its directory becomes the working directory,
+    because relative paths start there.
     """
     own = ConfigOrigin("", path, source.relevant(environ), {})
     if named(path, environ):
@@ -81,7 +81,7 @@ def look_up(path: str | None, environ: Mapping[str, str], ask_server: Ask) -> Lo
         answer = ask_server()
         reply = answer.reply
         origin = unpack(reply.origin)
-    except (NoServer, ConfigError):  # without a configuration it is not known where a server listens
+    except (NoServer, ConfigError):  # ConfigError: without a configuration we don't know where a server listens
         return _read(own)
     except (Failed, ValueError) as error:
         reason = f"the server that runs, which may have another one, was not asked: {error}"

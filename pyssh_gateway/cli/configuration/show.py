@@ -1,4 +1,4 @@
-"""`config show`: every value that is in force, and where it is from."""
+"""`config show`: every value in force, and its origin."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,13 +13,13 @@ from pyssh_gateway.cli.reference.parsing import Given
 from pyssh_gateway.config.source import ConfigError, quoted
 
 MAX_COLUMN = 40
-"""Characters of a value that are lined up; longer ones push the rest of their line aside."""
+"""Width of the column of values in characters; longer values push the rest of their line aside."""
 
 
 class ShowReport(msgspec.Struct, frozen=True):
-    """The values, and what they were read from: a file (empty for none) and variables of the environment.
+    """The values, and their sources: a file (empty for none) and variables of the environment.
 
-    `in_force` false: the server that runs has others, and has to read these first.
+    `in_force` false: the running server has other values until it reloads.
     """
 
     file: str
@@ -29,7 +29,7 @@ class ShowReport(msgspec.Struct, frozen=True):
 
 
 def show(given: Given, context: Context) -> int:
-    """Show the values below a key, or all; with `changed` those that are no defaults."""
+    """Show the values below a key, or all; with `changed` only those that differ from the default."""
     found = find(context)
     if found.config is None or found.raw is None:
         raise ConfigError(found.problems)
@@ -48,7 +48,7 @@ def show(given: Given, context: Context) -> int:
 
 
 def remarks(found: Lookup) -> list[str]:
-    """What somebody has to know who is told what was found."""
+    """Remarks for the reader about the configuration that was found."""
     told = [found.remark] if found.remark else []
     if not found.in_force:
         again = f"kill -HUP {found.pid} has it read this one; its log says what needs a restart"
@@ -76,7 +76,7 @@ def _lines(values: Iterable[Value]) -> list[str]:
 
 
 def origin_of(value: Value) -> str:
-    """Where a value is from, for people."""
+    """The origin of a value, for people."""
     match value.origin:
         case "environment":
             return f"environment {value.name}"

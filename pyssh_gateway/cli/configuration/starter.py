@@ -1,6 +1,6 @@
-"""`config init`: a configuration to begin with, which says what else there is.
+"""`config init`: a first configuration, with comments about the other settings.
 
-What it makes is usable as it is: the account is there, and so are its keys.
+The result can be used as it is: the account and its keys exist.
 """
 
 import os
@@ -17,7 +17,7 @@ from pyssh_gateway.config.values import check_source_spec
 STANDARD_OUTPUT = "-"
 
 MODE = 0o644
-"""As sshd_config's: who may log in is no secret, and `pyssh-gateway status` of everybody reads where to ask."""
+"""As sshd_config's: who may log in is no secret, and every account's `pyssh-gateway status` reads where to ask."""
 
 FIRST_PERSON = 1000
 LAST_PERSON = 59999
@@ -81,7 +81,7 @@ keys = [{keys}]
 
 
 def init(given: Given, _context: Context) -> int:
-    """Write the file, or print it. Raises Failed, also where something is already."""
+    """Write the file, or print it. Raises Failed, also if the file exists already."""
     text = starter(user=given.user, github=given.github, key_file=given.keys)
     if given.file in {None, STANDARD_OUTPUT}:
         printing.lines(text.splitlines())
@@ -93,10 +93,10 @@ def init(given: Given, _context: Context) -> int:
 
 
 def starter(*, user: str | None = None, github: str | None = None, key_file: str | None = None) -> str:
-    """The text. Raises Failed if it is not known who is to log in, or with which keys.
+    """The text of the configuration. Raises Failed if no account or no keys for it can be found.
 
-    Without `user` it is whoever runs this, or under sudo ran that; without `github` and `key_file`, the keys are those
-    in the account's ~/.ssh/authorized_keys.
+    Without `user` it is the account that runs this command, or that called sudo. Without `github` and `key_file`, the
+    keys are those in the account's ~/.ssh/authorized_keys.
     """
     entry = _account(user)
     specs = [f"github:{github}"] if github else []
@@ -142,7 +142,7 @@ def _authorized_keys(entry: pwd.struct_passwd) -> Path:
 
 
 def places() -> tuple[str, str]:
-    """Where state and log go: what the systemd units make for root, and XDG's place for state otherwise."""
+    """The directories of state and log: those of the systemd units for root, else XDG's directory for state."""
     if os.geteuid() == 0:
         return "/var/lib/pyssh-gateway", "/var/log/pyssh-gateway"
     state = Path(pwd.getpwuid(os.geteuid()).pw_dir, ".local", "state", "pyssh-gateway")

@@ -1,1 +1,1 @@
-"""`doctor`: what would keep the server from starting or somebody from logging in, and what to do about it."""
+"""`doctor`: finds what would keep the server from starting or a user from logging in, and says what to do."""

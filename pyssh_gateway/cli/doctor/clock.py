@@ -1,4 +1,4 @@
-"""The clock: certificates, keys that expire and last good copies are judged by it."""
+"""The clock, on which certificates, expiry times of keys and the age of last good copies depend."""
 
 import http.client
 import time
@@ -15,21 +15,21 @@ from pyssh_gateway.keys.sources import origin_of, parse_source
 TOPIC = "clock"
 
 TOLERATED_SECONDS = 30.0
-"""More than the second to which the answer's date is rounded, and a slow answer."""
+"""More than the rounding of the answer's date (a second) and the time of a slow answer."""
 
 ASK_SECONDS = 5.0
 
 _TIME_ERROR = 5
-"""adjtimex(2): the clock is not synchronised."""
+"""adjtimex(2)'s value for a clock that is not synchronised."""
 
 _TIMEX_BYTES = 512
-"""More than any kernel's struct timex; all zeros changes nothing."""
+"""More than the size of any kernel's struct timex; with all zeros the call changes nothing."""
 
 SET_IT = "have it set from the network: timedatectl set-ntp true, or install chrony"
 
 
 def look_at_clock(config: Config, *, now: Callable[[], float] = time.time) -> Iterator[Finding]:
-    """A finding by the server of keys that is asked first, or else by the kernel."""
+    """Compare the clock with the first key server that answers, or else ask the kernel."""
     date = next((found for url in _servers(config) if (found := _date_of(url, config)) is not None), None)
     if date is not None:
         seconds, server = date[0] - now(), date[1]
@@ -45,14 +45,14 @@ def look_at_clock(config: Config, *, now: Callable[[], float] = time.time) -> It
 
 
 def _servers(config: Config) -> dict[str, None]:
-    """The https servers that are asked for keys anyway."""
+    """The https servers of the key sources, which are asked anyway."""
     sources = (parse_source(spec) for login in config.login for spec in login.keys)
     origins = dict.fromkeys(origin_of(source, config.keys) for source in sources)
     return {origin: None for origin in origins if origin.startswith("https://")}
 
 
 def _date_of(url: str, config: Config) -> tuple[float, str] | None:
-    """The Unix time that a server has, and its name; None if it does not say."""
+    """A server's Unix time and its name; None if it does not send a date."""
     until = time.monotonic() + ASK_SECONDS
 
     def remaining() -> float:
@@ -68,11 +68,11 @@ def _date_of(url: str, config: Config) -> tuple[float, str] | None:
             connection.request("HEAD", "/")
             return parsedate_to_datetime(connection.getresponse().getheader("Date", "")).timestamp(), host
     except (OSError, FetchError, ValueError, http.client.HTTPException):
-        return None  # that it can't be asked is said of the source
+        return None  # the finding about the source reports that it does not answer
 
 
 def _is_synchronised() -> bool:
-    """What the kernel says; yes if it does not."""
-    import ctypes  # late: without a server to ask only
+    """Whether the kernel's clock is synchronised; true if that is unknown."""
+    import ctypes  # late: only needed without a server to ask
 
     return int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))) != _TIME_ERROR

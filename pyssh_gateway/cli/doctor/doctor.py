@@ -1,4 +1,4 @@
-"""`doctor`: whatever would keep the server from starting or somebody from logging in, and what to do about it."""
+"""`doctor`: finds what would keep the server from starting or a user from logging in, and says what to do."""
 
 from collections.abc import Iterator, Sequence
 
@@ -25,7 +25,7 @@ WIDTH = max(len(level) for level in Level)
 
 
 class DoctorReport(msgspec.Struct, frozen=True):
-    """All that was found, and how much of it matters."""
+    """All findings, and how many there are of each level."""
 
     problems: int
     warnings: int
@@ -33,7 +33,7 @@ class DoctorReport(msgspec.Struct, frozen=True):
 
 
 def doctor(given: Given, context: Context) -> int:
-    """Look at everything; nothing is changed."""
+    """Check everything; nothing is changed."""
     found = find(context)
     findings = tuple(_look(context, found))
     report = DoctorReport(count(findings, Level.PROBLEM), count(findings, Level.WARNING), findings)

@@ -1,4 +1,4 @@
-"""What was found, and what to do about it."""
+"""The findings of the checks, and what to do about them."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -7,7 +7,7 @@ import msgspec
 
 
 class Level(StrEnum):
-    """How much a finding matters: a problem keeps the server from starting, or somebody from logging in."""
+    """The severity of a finding: a problem keeps the server from starting, or a user from logging in."""
 
     OK = "ok"
     NOTE = "note"
@@ -17,7 +17,7 @@ class Level(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that was looked at. `hint` says what to do, and is there whenever something should be done."""
+    """The result of one check. `hint` says what to do; it is empty if nothing has to be done."""
 
     topic: str
     level: Level
@@ -26,30 +26,30 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def ok(topic: str, text: str) -> Finding:
-    """It is as it should be."""
+    """A finding that all is well."""
     return Finding(topic, Level.OK, text)
 
 
 def note(topic: str, text: str, hint: str = "") -> Finding:
-    """It is good to know."""
+    """A finding that is useful to know."""
     return Finding(topic, Level.NOTE, text, hint)
 
 
 def unknown(topic: str, text: str, hint: str) -> Finding:
-    """It could not be looked at."""
+    """A finding that the check was not possible."""
     return Finding(topic, Level.UNKNOWN, text, hint)
 
 
 def warning(topic: str, text: str, hint: str) -> Finding:
-    """It is wrong, or soon will be, and keeps nobody out now."""
+    """A finding that something is wrong, or soon will be, but keeps nobody out now."""
     return Finding(topic, Level.WARNING, text, hint)
 
 
 def problem(topic: str, text: str, hint: str) -> Finding:
-    """It keeps the server from starting, or somebody from logging in."""
+    """A finding that keeps the server from starting, or a user from logging in."""
     return Finding(topic, Level.PROBLEM, text, hint)
 
 
 def count(findings: Iterable[Finding], level: Level) -> int:
-    """How many there are of a level."""
+    """The number of findings of `level`."""
     return sum(finding.level is level for finding in findings)

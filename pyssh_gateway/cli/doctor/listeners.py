@@ -1,4 +1,4 @@
-"""Which processes listen at a TCP port, as the kernel lists it (proc_net_tcp(5), proc_pid_fd(5))."""
+"""Which processes listen on a TCP port, as the kernel lists them (proc_net_tcp(5), proc_pid_fd(5))."""
 
 import socket
 import sys
@@ -9,17 +9,17 @@ from pathlib import Path
 import msgspec
 
 MAX_TABLE_BYTES = 16 * 1024 * 1024
-"""Of a table of sockets: a hundred thousand connections."""
+"""The most bytes that are read of a table of sockets: a hundred thousand connections."""
 
 _LISTEN = b"0A"
 """TCP_LISTEN in the kernel's table."""
 
 
 class Listener(msgspec.Struct, frozen=True):
-    """Somebody listens at `address` (an IPv4 or IPv6 literal) and `port`.
+    """A socket that listens on `address` (an IPv4 or IPv6 literal) and `port`.
 
-    `pids` are the processes that have the socket, as far as this account may see them: an ordinary one sees its own.
-    `uid` is the account that has made it.
+    `pids` are the processes that have the socket, as far as this account may see them: an ordinary account sees its own
+    processes only. `uid` is the account that made it.
     """
 
     address: str
@@ -29,14 +29,14 @@ class Listener(msgspec.Struct, frozen=True):
 
 
 def listeners_at(port: int, proc: Path = Path("/proc")) -> tuple[Listener, ...]:
-    """All that listen at `port`, at whatever address; none where there is no /proc."""
+    """All sockets that listen on `port`, at any address; none where there is no /proc."""
     found = [entry for table in ("tcp", "tcp6") for entry in _entries(proc / "net" / table) if entry[1] == port]
     owners = _owners({inode for *_, inode in found}, proc) if found else {}
     return tuple(Listener(address, number, uid, owners.get(inode, ())) for address, number, uid, inode in found)
 
 
 def name_of_process(pid: int, proc: Path = Path("/proc")) -> str:
-    """What a process is called (proc_pid_comm(5)); empty if it is gone."""
+    """The name of a process (proc_pid_comm(5)); empty if it has ended."""
     try:
         return (proc / str(pid) / "comm").read_bytes().rstrip(b"\n").decode(errors="replace")
     except OSError:
@@ -58,7 +58,7 @@ def _entries(table: Path) -> Iterator[tuple[str, int, int, int]]:
 
 
 def _address(text: bytes) -> str:
-    """The literal for an address that the kernel writes in words of 32 bits, each in the machine's byte order."""
+    """The literal of an address that the kernel writes in words of 32 bits, each in the machine's byte order."""
     words = [int(text[start : start + 8], 16).to_bytes(4, sys.byteorder) for start in range(0, len(text), 8)]
     return socket.inet_ntop(socket.AF_INET if len(words) == 1 else socket.AF_INET6, b"".join(words))
 
@@ -74,11 +74,11 @@ def _owners(inodes: set[int], proc: Path) -> dict[int, tuple[int, ...]]:
 
 
 def _links(directory: Path) -> set[str]:
-    """What is open in a process, as far as it still is when it is looked at."""
+    """The targets of a process's descriptors; those that are closed meanwhile are left out."""
     links: set[str] = set()
     try:
         entries = list(directory.iterdir())
-    except OSError:  # it has ended, or is another account's
+    except OSError:  # it has ended, or belongs to another account
         return links
     for entry in entries:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""What would stop a login: accounts, their shells and homes, and the keys that let in to them."""
+"""Obstacles to a login: accounts, their shells and homes, and the keys for them."""
 
 import os
 import pwd
@@ -30,7 +30,7 @@ REMEDIES = {
     "file": OWN_IT,
     "ca": OWN_IT,
 }
-"""What to do about a source that gives no keys, by its kind."""
+"""The hint for a source that gives no keys, by its kind."""
 
 ANY_REMEDY = "open its page of keys on this machine; behind a proxy, set keys.https_proxy"
 
@@ -41,13 +41,13 @@ def look_at_accounts(config: Config) -> Iterator[Finding]:
         yield problem(ACCOUNTS, each, "correct the configuration: docs/configuration.md")
     files = set(key_file_problems(config).values())
     for each in login_problems(config):
-        if each not in files:  # those are about keys
+        if each not in files:  # problems of key files are reported with the keys
             yield problem(ACCOUNTS, each, MAKE_IT)
     for login in config.login:
         try:
             entry = pwd.getpwnam(login.user)
         except KeyError:
-            continue  # it has been said, or is made at boot
+            continue  # reported above, or made at boot
         told = closed(login.user)
         if told:
             hint = "root lifts it: chage --expiredate -1 NAME, chsh --shell /bin/bash NAME, or remove the nologin file"
@@ -59,7 +59,7 @@ def look_at_accounts(config: Config) -> Iterator[Finding]:
 
 
 def _home(entry: pwd.struct_passwd) -> Finding | None:
-    """What is wrong with an account's home; None if nothing."""
+    """The problem of an account's home; None if it has none."""
     try:
         found = Path(entry.pw_dir).stat()
     except OSError as error:
@@ -72,7 +72,7 @@ def _home(entry: pwd.struct_passwd) -> Finding | None:
 
 
 def look_at_keys(config: Config) -> Iterator[Finding]:
-    """A finding for each source of keys, which is asked now, and for each account that nobody gets in to."""
+    """A finding for each source of keys, which is asked now, and for each account that nobody can log in to."""
     unreadable = key_file_problems(config)
     for path, each in unreadable.items():
         yield problem(KEYS, each, OWN_IT if Path(path).exists() else MAKE_FILE)

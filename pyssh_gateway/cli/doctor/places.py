@@ -1,4 +1,4 @@
-"""The directories of the server's state: whose they are, who uses them, and how much room is left."""
+"""The directories of the server's state: their owner, the processes that use them, and the free space."""
 
 import os
 from collections.abc import Collection, Iterator
@@ -14,17 +14,17 @@ from pyssh_gateway.startup.preflight import place_problems
 TOPIC = "files"
 
 LITTLE_ROOM_BYTES = 100 * 1024 * 1024
-"""The log of a busy month; below it somebody should look."""
+"""Free bytes below which there is a warning: the log of a busy month."""
 
 NO_ROOM_BYTES = 1024 * 1024
-"""Below it lines of the log go missing, and copies of keys are not kept."""
+"""Free bytes below which lines of the log get lost, and copies of keys are not kept."""
 
 FEW_FILES = 100
-"""Files that can still be made, where the file system has a number of them."""
+"""Free inodes below which there is a warning, if the file system limits them."""
 
 
 def look_at_places(config: Config, own: Collection[int]) -> Iterator[Finding]:
-    """A finding for each directory; `own` are processes of the server that runs, which may use them."""
+    """A finding for each directory; `own` are processes of the running server, which may use them."""
     for each in place_problems(config):
         hint = "the server's account has to own its directories and run as an account that nobody else uses"
         yield problem(TOPIC, each, hint)

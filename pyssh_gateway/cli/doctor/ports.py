@@ -1,4 +1,4 @@
-"""The addresses and ports: whether a server could listen there, and who does now."""
+"""The addresses and ports: whether a server could listen there, and which process does now."""
 
 import errno
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -12,18 +12,18 @@ from pyssh_gateway.startup.listening import endpoints_in, unavailable
 TOPIC = "ports"
 
 SERVICE_MANAGER = 1
-"""The process that holds the port of a socket unit, where that process is systemd."""
+"""The pid of systemd, where it is the service manager: it holds the port of a socket unit."""
 
 FIRST_UNPRIVILEGED = 1024
 
 ANY = frozenset({"0.0.0.0", "::"})
-"""All addresses of the machine."""
+"""The addresses that stand for all addresses of the machine."""
 
 Listeners = Callable[[int], Sequence[Listener]]
 
 
 def look_at_ports(config: Config, own: Collection[int], *, listeners: Listeners = listeners_at) -> Iterator[Finding]:
-    """A finding for each address that is to be listened on; `own` are processes of the server that runs, if any."""
+    """A finding for each address to listen on; `own` are the processes of the running server, if any."""
     endpoints = endpoints_in(config)
     taken = unavailable(endpoints)
     for endpoint in endpoints:
@@ -40,7 +40,7 @@ def look_at_ports(config: Config, own: Collection[int], *, listeners: Listeners 
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Whether only one of two sockets can listen at one port at these addresses."""
+    """Whether these addresses conflict: only one of two sockets can listen there on the same port."""
     return one == other or not ANY.isdisjoint({one, other})
 
 
@@ -56,7 +56,7 @@ def _taken(endpoint: Endpoint, own: Collection[int], found: Sequence[Listener]) 
     if not pids:
         seen = f"of the account with uid {found[0].uid}" if found else "that can't be seen from here"
         text = f"another program {seen} listens on {shown}"
-        if own:  # the server that runs may be another account's, whose sockets we can't tell apart
+        if own:  # the running server may belong to another account, whose sockets we can't tell apart
             return unknown(TOPIC, text, "run this as root to see whether it is the server that runs")
         return problem(TOPIC, text, f"run this as root to see which; {remedy}")
     names = sorted({f"{name_of_process(pid)} (process {pid})" for pid in pids})

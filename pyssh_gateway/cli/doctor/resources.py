@@ -1,4 +1,4 @@
-"""What the machine has left: memory, descriptors, processes, terminals, and the rights that root has here."""
+"""The free resources of the machine: memory, descriptors, processes, terminals; and the capabilities of root here."""
 
 import os
 import resource
@@ -11,13 +11,13 @@ from pyssh_gateway.cli.output.text import size
 TOPIC = "resources"
 
 LITTLE_MEMORY_BYTES = 96 * 1024 * 1024
-"""The server takes 60 MiB, and a shell with an editor as much (docs/benchmarks.md)."""
+"""Below it there is a warning: the server takes 60 MiB, and a shell with an editor as much (docs/benchmarks.md)."""
 
 FEW_DESCRIPTORS = 1024
-"""Each connection takes one, and a quarter of them is for those who have not logged in."""
+"""Descriptors below which there is a warning: a connection takes one, and a quarter is for unauthenticated clients."""
 
 FEW_PROCESSES = 64
-"""An editor's server starts tens."""
+"""Processes below which there is a warning: an editor's server starts tens of them."""
 
 CAPABILITIES = {
     0: ("CAP_CHOWN", "terminals can't be given to those who log in"),
@@ -27,13 +27,13 @@ CAPABILITIES = {
     7: ("CAP_SETUID", "nobody can log in but root"),
     18: ("CAP_SYS_CHROOT", "strangers are served without the wall of an empty root directory"),
 }
-"""What root's server needs of capabilities(7), by number, and what it means not to have it."""
+"""The capabilities(7) that a server of root needs, by number, and the effect of not having them."""
 
 MAX_FILE_BYTES = 64 * 1024
 
 
 def look_at_resources(root: Path = Path("/")) -> Iterator[Finding]:
-    """A finding for each; `root` is where /proc and /sys are."""
+    """A finding for each resource; `root` is the directory that has /proc and /sys."""
     yield from _memory(root)
     yield from _descriptors()
     yield from _processes(root)
@@ -62,7 +62,7 @@ def _free_in_machine(root: Path) -> int | None:
 
 
 def _free_in_group(root: Path) -> int | None:
-    """What a container's own bound leaves (cgroup v2)."""
+    """The memory that a container's own limit leaves (cgroup v2)."""
     bound, used = (_number(root / "sys/fs/cgroup" / name) for name in ("memory.max", "memory.current"))
     return None if bound is None or used is None else max(0, bound - used)
 

@@ -1,4 +1,4 @@
-"""The server that runs: whether it is this version, has this configuration, and answers where people connect."""
+"""The running server: whether it is this version, has this configuration, and answers where clients connect."""
 
 import socket
 import time
@@ -19,19 +19,19 @@ from pyssh_gateway.startup.listening import endpoints_in
 TOPIC = "server"
 
 GREETING = b"SSH-2.0-"
-"""How every SSH server begins (RFC 4253 section 4.2)."""
+"""The first bytes of every SSH server (RFC 4253 section 4.2)."""
 
 GREETING_SECONDS = 5.0
-"""How long it may take: the server says it at once, to everybody who is not refused."""
+"""Timeout in seconds: the server sends them at once, to every client that is not refused."""
 
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-"""Where this machine reaches a server that listens everywhere."""
+"""The addresses at which this machine reaches a server that listens on all of them."""
 
 
 def look_at_server(context: Context, found: Lookup, own: Collection[int]) -> Iterator[Finding]:
-    """What can be said of the server that runs, if one does; `own` are its processes, as far as they are known.
+    """Findings about the running server, if there is one; `own` are its processes, as far as they are known.
 
-    Nobody is greeted without them: where systemd listens, that would start the server.
+    Without them the ports are not tried: where systemd listens, a connection would start the server.
     """
     try:
         where = context.places if found.server is None else Places(found.server.path, ())
@@ -40,7 +40,7 @@ def look_at_server(context: Context, found: Lookup, own: Collection[int]) -> Ite
         hint = "start it: systemctl start pyssh-gateway.socket, or pyssh-gateway serve"
         yield note(TOPIC, f"none runs that could be asked ({error})", hint)
         return
-    except ConfigError:  # which has been said: then it is not known where a server listens
+    except ConfigError:  # reported already; without a configuration we don't know where a server listens
         return
     except Failed as error:
         yield unknown(TOPIC, str(error), "run this as root, or as the account that started the server")
@@ -60,9 +60,9 @@ def look_at_server(context: Context, found: Lookup, own: Collection[int]) -> Ite
 
 
 def _greetings(config: Config) -> Iterator[Finding]:
-    """Whether it answers at each address, as any client would see it."""
+    """Whether the server answers at each address, tried as a client."""
     if config.listen.proxy_protocol != "off":
-        return  # we are no proxy that it trusts
+        return  # it expects a PROXY header from a trusted proxy, which we are not
     for endpoint in endpoints_in(config):
         if endpoint[1] != 0:
             yield _greeting(endpoint)
@@ -82,7 +82,7 @@ def _greeting(endpoint: Endpoint) -> Finding:
 
 
 def _first_words(endpoint: Endpoint) -> bytes:
-    """What a client gets to read first. Raises OSError."""
+    """The first bytes that the server sends to a client. Raises OSError."""
     address, port = endpoint
     until = time.monotonic() + GREETING_SECONDS
     said = b""

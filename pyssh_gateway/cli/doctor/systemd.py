@@ -1,4 +1,4 @@
-"""What systemd does for the server: the socket unit, the service, and whether both are as the files say."""
+"""The server's systemd units: the socket and the service, and whether both are as their files say."""
 
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +12,7 @@ SERVICE = "pyssh-gateway.service"
 SOCKET = "pyssh-gateway.socket"
 
 RUNS = Path("/run/systemd/system")
-"""Is there where systemd is the service manager (sd_booted(3))."""
+"""A directory that exists only if systemd is the service manager (sd_booted(3))."""
 
 ASK_SECONDS = 10.0
 """systemctl answers within milliseconds, unless the machine is starting or out of memory."""
@@ -26,7 +26,7 @@ _PROPERTIES = ("Id", "LoadState", "ActiveState", "UnitFileState", "NeedDaemonRel
 
 
 class CannotAsk(Exception):
-    """systemctl gives no answer; the text says why."""
+    """systemctl did not answer; the text says why."""
 
 
 def ask_systemd() -> Units | None:
@@ -46,13 +46,13 @@ def ask_systemd() -> Units | None:
 
 
 def parse_units(text: str) -> Units:
-    """What `systemctl show` prints: a block of `Name=value` for each unit, with an empty line between them."""
+    """Parse the output of `systemctl show`: a block of `Name=value` for each unit, with an empty line between them."""
     blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in text.split("\n\n")]
     return {block["Id"]: block for block in blocks if "Id" in block}
 
 
 def look_at_systemd(ask: Callable[[], Units | None] = ask_systemd) -> Iterator[Finding]:
-    """A finding for each unit that is there."""
+    """A finding for each unit that exists."""
     try:
         units = ask()
     except CannotAsk as error:

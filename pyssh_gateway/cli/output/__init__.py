@@ -1,1 +1,1 @@
-"""What commands write to standard output and standard error, and how it looks there."""
+"""The output of the commands, on standard output and standard error."""

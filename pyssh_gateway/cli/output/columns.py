@@ -1,4 +1,4 @@
-"""Rows whose values are compared: in columns under headings, and on a terminal no wider than that, if it can be."""
+"""Tables with aligned columns under headings, on a terminal no wider than it, if possible."""
 
 import os
 import sys
@@ -10,13 +10,13 @@ from pyssh_gateway.cli.output.printing import visible
 GAP = "  "
 
 NARROWEST = 12
-"""To how many places a column that gives way is cut at most: as many as tell two people, or two commands, apart."""
+"""The smallest width to which a column is cut: enough to tell two people, or two commands, apart."""
 
 _CUT = "…"
 
 
 def terminal_width() -> int | None:
-    """How wide the terminal is that standard output is; None if it is none, and then nothing is cut."""
+    """The width of the terminal on standard output; None if that is no terminal, and then nothing is cut."""
     try:
         return os.get_terminal_size(sys.stdout.fileno()).columns or None
     except (AttributeError, OSError, ValueError):  # closed, a pipe or a file, or not the process's own
@@ -32,10 +32,10 @@ def aligned(
     giving: Sequence[str] = (),
     indent: str = "",
 ) -> list[str]:
-    """A line of headings and one for each row, with what a terminal would act on escaped.
+    """A line of headings and one for each row; control characters are escaped.
 
     The columns `numbers` are aligned to the right. If the lines are wider than `width`, the columns in `giving` are cut
-    one after the other, the first one first, as far as is needed and as may be.
+    in that order, as far as is needed and down to `NARROWEST`.
     """
     table = [[visible(cell) for cell in row] for row in (headings, *rows)]
     widths = [max(places(row[column]) for row in table) for column in range(len(headings))]
@@ -55,12 +55,12 @@ def aligned(
 
 
 def places(text: str) -> int:
-    """How many places of a terminal `text` takes: two for a wide character, none for one that is drawn over another."""
+    """The width of `text` on a terminal: two places for a wide character, none for a combining one."""
     return sum(2 if east_asian_width(one) in "WF" else 0 if combining(one) else 1 for one in text)
 
 
 def _fitted(text: str, size: int, *, right: bool) -> str:
-    """`text` in that many places, cut if it is longer."""
+    """`text` padded or cut to `size` places."""
     if places(text) > size:
         while places(text) > size - 1:
             text = text[:-1]

@@ -1,7 +1,7 @@
-"""What commands write to standard output: lines for people, or one line of JSON for programs. And remarks beside it.
+"""Writes the output of commands: lines for people or one line of JSON for programs, and remarks on standard error.
 
-Light: `hold` stands before other people's commands. What a stream can't take is `OutputFailed`, never an OSError, which
-could come from anywhere.
+Few imports, because `hold` has to start fast. A failure to write is an `OutputFailed`, never an OSError, which could
+come from anywhere.
 """
 
 import errno
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from pyssh_gateway.cli.server_socket import Server
 
 TIMES = frozenset({"since", "until", "time", "valid_after", "valid_before"})
-"""The fields of answers that are points in time. The others that are numbers of seconds are lengths."""
+"""The fields of answers that are points in time. All other fields in seconds are durations."""
 
 
 class OutputFailed(Failed):
-    """Standard output does not take what is written to it. `is_gone`: whoever reads it has had enough, as head(1)."""
+    """Writing to standard output failed. `is_gone`: its reader has closed it, as head(1) does."""
 
     kind = "output"
 
@@ -47,7 +47,7 @@ def write(text: str) -> None:
 
 
 def flush() -> None:
-    """Have what was printed arrive. Raises OutputFailed."""
+    """Flush standard output. Raises OutputFailed."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -56,21 +56,21 @@ def flush() -> None:
 
 
 def lines(text: Iterable[str]) -> None:
-    """Print lines; what is in them has been made safe where it came from, and is again where it was not."""
+    """Print lines. Their text was made safe at its source; whatever was not is escaped here."""
     for line in text:
         write(f"{visible(line)}\n")
 
 
 def json(answer: "msgspec.Struct", server: "Server | None" = None) -> None:
     """Print an answer as JSON, and which server gave it."""
-    import msgspec  # late: what makes `hold` quick is that it does without
+    import msgspec  # late: `hold` is fast because it does without
 
     json_object(msgspec.to_builtins(answer), server)
 
 
 def json_object(answer: Mapping[str, object], server: "Server | None" = None) -> None:
-    """Print an object on one line, with times as in the log, and which server it is from."""
-    from pyssh_gateway.core.timestamps import timestamp  # late: for programs only
+    """Print an object on one line, with times as in the log, and which server gave it."""
+    from pyssh_gateway.core.timestamps import timestamp  # late: only needed for programs
 
     plain = dict(answer)
     if server is not None:
@@ -85,12 +85,12 @@ def error_object(kind: str, problems: Sequence[str]) -> None:
 
 
 def remark(text: str) -> None:
-    """Say something that is no part of the answer; if nobody can hear it, that is no error."""
+    """Write a line on standard error that is no part of the answer; a failure to write it is ignored."""
     aside([f"{PROGRAM}: {text}"])
 
 
 def aside(text: Iterable[str]) -> None:
-    """The same, as lines."""
+    """As `remark`, for several lines."""
     if sys.stderr is None:
         return
     try:
@@ -101,5 +101,5 @@ def aside(text: Iterable[str]) -> None:
 
 
 def visible(text: str) -> str:
-    """`text`, with whatever a terminal would act on escaped; what is safe already stays as it is."""
+    """`text` with control characters escaped; text that is safe already stays as it is."""
     return text if text.isprintable() else printable(text)

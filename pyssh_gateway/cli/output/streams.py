@@ -1,4 +1,4 @@
-"""Standard output and standard error of the commands, whatever terminal or pipe they are."""
+"""Standard output and standard error of the commands, on any kind of terminal or pipe."""
 
 import io
 import os
@@ -7,17 +7,17 @@ from typing import TextIO
 
 
 def prepare() -> None:
-    """Whatever the language of the terminal is, no character of an answer is an error."""
+    """Make sure that no character raises an error, whatever the terminal's encoding is."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def give_up(stream: TextIO | None) -> None:
-    """Nobody takes what is written to `stream`: drop it, and whatever Python still has of it when it ends.
+    """Discard everything that is or was written to `stream`, as it has no reader any more.
 
-    As the library reference has it for SIGPIPE. Without this the end of the process would try again, print a traceback,
-    and change the exit code to 120. None: the stream was closed from the start.
+    This is the library reference's recipe for SIGPIPE. Without it Python would flush again at its end, print a
+    traceback, and change the exit code to 120. None: the stream was closed from the start.
     """
     if stream is None:
         return

@@ -1,4 +1,4 @@
-"""Who is on, and what runs there, as tables."""
+"""Tables of the connections and of their sessions."""
 
 from collections.abc import Sequence
 

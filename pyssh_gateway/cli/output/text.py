@@ -1,4 +1,4 @@
-"""Lines for people: what the commands show of keys, sources and times. Nothing in here prints or asks."""
+"""Lines for people about keys, sources and times. Nothing in here prints or asks the server."""
 
 import time
 from collections.abc import Iterable
@@ -42,23 +42,23 @@ def number(count: int, what: str) -> str:
 
 
 def who(identity: Identity | None) -> str:
-    """A person, with the number of their account where that is known."""
+    """The name of a person, with the number of their account if it is known."""
     return "-" if identity is None else person(identity.person, identity.id)
 
 
 def person(name: str, account: int | None) -> str:
-    """`github:example#583231`, as a source pinned to that account is written."""
+    """`github:example#583231`, in the notation of a source that is pinned to that account."""
     return name if account is None else f"{name}#{account}"
 
 
 def key_type(report: KeyReport) -> str:
-    """`ED25519`, or with the size where there are several: `RSA 3072`."""
+    """`ED25519`, or, for a type with several sizes, `RSA 3072`."""
     name = short_name(report.key_type)
     return f"{name} {report.bits}" if report.bits not in {0, 256} else name
 
 
 def keys(reply: KeysReply, *, pictures: bool, width: int | None = None) -> list[str]:
-    """Who can log in with what, where that comes from, and what lets nobody in, on a terminal of that width."""
+    """The logins with their keys, the sources, and the revoked lists, on a terminal of that width."""
     lines = [*logins(reply.logins, pictures=pictures, width=width), "sources", *sources(reply.sources, width=width)]
     if reply.revoked:
         lines += ["", *revoked_lists(reply.revoked)]
@@ -113,7 +113,7 @@ def _key(key: KeyReport, row: str) -> list[str]:
 
 
 def sources(reports: Iterable[SourceReport], *, width: int | None = None) -> list[str]:
-    """How every source stands; those with problems begin with an exclamation mark."""
+    """The state of every source; those with problems begin with an exclamation mark."""
     listed = list(reports)
     headings = ("SOURCE", "KEYS", "CONFIRMED", "NEXT LOOK")
     rows = [(report.spec, str(report.accepted), _confirmed(report), _next_look(report)) for report in listed]
@@ -136,7 +136,7 @@ def _next_look(report: SourceReport) -> str:
 
 
 def has_problem(report: SourceReport) -> bool:
-    """Whether somebody should look at the source."""
+    """Whether the source has a problem that a person should look at."""
     return bool(report.failure) or report.stale or report.origin == "none" or not report.accepted
 
 
@@ -165,7 +165,7 @@ def _source(report: SourceReport) -> list[str]:
 
 
 def host_key(key: HostKeyReport) -> list[str]:
-    """A key of the server's, and on lines of their own, so that 80 columns are enough, what is special about it."""
+    """A key of the server, and what is special about it on lines of their own, so that 80 columns are enough."""
     lines = [f"{key.fingerprint}  {short_name(key.key_type)}"]
     if key.spare:
         lines.append("  announced, not used: another one of its type comes first")
@@ -182,7 +182,7 @@ def _day(when: float) -> str:
     """A Unix time that may be years away."""
     try:
         return time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(when))
-    except (ValueError, OverflowError, OSError):  # further away than the machine can say
+    except (ValueError, OverflowError, OSError):  # outside of the machine's calendar
         return "the end of time"
 
 
@@ -203,13 +203,13 @@ def host_certificates(reports: Iterable[HostCertificateReport]) -> list[str]:
     return lines
 
 
-# -- what is revoked -----------------------------------------------------------------------------------------------
+# -- revocation lists ----------------------------------------------------------------------------------------------
 
 _LIST_KINDS = {"keys": "public keys", "krl": "KRL"}
 
 
 def revoked_lists(reports: Iterable[RevokedListReport]) -> list[str]:
-    """How every list of what is revoked stands; those with problems begin with an exclamation mark."""
+    """The state of every revocation list; those with problems begin with an exclamation mark."""
     lines = ["revoked"]
     for report in reports:
         known = "nothing is known of it yet"
@@ -226,7 +226,7 @@ def revoked_lists(reports: Iterable[RevokedListReport]) -> list[str]:
 
 
 def verdicts(reports: Iterable[Verdict]) -> list[str]:
-    """Whether a key would be let in, account by account."""
+    """Whether a key would be accepted, account by account."""
     lines = []
     for report in reports:
         if not report.accepted:

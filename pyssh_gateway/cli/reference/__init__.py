@@ -1,1 +1,1 @@
-"""What can be typed, written down once: the command line is read by it, and help, completion and man pages say it."""
+"""One definition of the command line, from which the parser, help, completion and man pages are made."""

@@ -1,4 +1,4 @@
-"""The commands, one entry each: the command line is read by them, and help, completion and man pages say them."""
+"""The table of commands, one entry each: the parser, help, completion and man pages are made from it."""
 
 from pyssh_gateway.cli.reference.model import Argument, Command, Example, Exit, Group, Named, Option, Values
 
@@ -7,10 +7,10 @@ PROGRAM = "pyssh-gateway"
 ABOUT = "an SSH server for a development machine that sleeps when nobody uses it"
 
 HELP = Option("--help", "say this", short="-h")
-"""Every command has it."""
+"""The option that every command has."""
 
 VERSION = Option("--version", "say which version this is", short="-V")
-"""Only the program itself has it."""
+"""The option that only the program itself has."""
 
 CONFIG = Option(
     "--config",
@@ -33,7 +33,7 @@ EXITS = (
     Exit(2, "the command line or the configuration can't be used"),
     Exit(3, "no server runs that could be asked"),
 )
-"""What the exit codes of all commands mean."""
+"""The meaning of the exit codes, for all commands."""
 
 ENVIRONMENT = (
     Named("PYSSH_GATEWAY_CONFIG", "the configuration, where --config does not name one"),

@@ -1,4 +1,4 @@
-"""The completion of bash, 4 or newer: a function that finds the command in the words so far, and what it takes."""
+"""The completion of bash, 4 or newer: a function that finds the command in the words so far, and proposes the next."""
 
 from pyssh_gateway.cli.reference.commands import COMMANDS, HELP, PROGRAM, VERSION
 from pyssh_gateway.cli.reference.model import Argument, Command, Option, Values
@@ -85,7 +85,7 @@ complete -F _pyssh_gateway @PROGRAM@
 
 
 def script() -> str:
-    """What bash reads."""
+    """The script for bash."""
     members = [command.name for command in COMMANDS if len(command.words) > 1]
     parts = {
         "PROGRAM": PROGRAM,
@@ -120,7 +120,7 @@ def _valued() -> list[tuple[Command, Option]]:
 
 
 def _values() -> list[str]:
-    """A case for each option with a value, and for each word behind which its family's members stand."""
+    """A case for each option with a value, and for each word that is the name of a family of commands."""
     lines = [f'        "{command.name} {option.name}") {_action(option)}; return ;;' for command, option in _valued()]
     for command in COMMANDS:
         if any(argument.values is Values.COMMANDS for argument in command.arguments):
@@ -142,7 +142,7 @@ def _options(command: Command) -> str:
 
 
 def _places() -> list[str]:
-    """A case for each place of an argument where something can be proposed, and for the members of a family."""
+    """A case for each position of an argument that has proposals, and for the members of a family."""
     lines = [f'        "{word} 0") {_members(word)} ;;' for word in first_words() if members_of(word)]
     for command in COMMANDS:
         lines += [

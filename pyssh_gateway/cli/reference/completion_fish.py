@@ -1,4 +1,4 @@
-"""The completion of fish: a line for each thing that can be proposed, with the condition under which it is."""
+"""The completion of fish: a line for each proposal, with the condition under which it is made."""
 
 from pyssh_gateway.cli.reference.commands import COMMANDS, HELP, PROGRAM, VERSION
 from pyssh_gateway.cli.reference.help_text import described
@@ -50,7 +50,7 @@ _PROPOSED = {
 
 
 def script() -> str:
-    """What fish reads."""
+    """The script for fish."""
     members = " ".join(quoted(command.name) for command in COMMANDS if len(command.words) > 1)
     begin = _BEGINNING.replace("@PROGRAM@", PROGRAM).replace("@MEMBERS@", members)
     first = "test (count (commandline -opc)) -eq 1"
@@ -65,7 +65,7 @@ def script() -> str:
         condition = f"__pyssh_gateway_is {command.name}"
         for option in (*command.options, HELP):
             short = f"-s {option.short[1]} " if option.short else ""
-            # Exclusive, unless files are what is wanted: with a value that is required, fish proposes files by itself.
+            # Exclusive, unless the value is a file: for an option that requires a value, fish proposes files by itself.
             required = "" if not option.value else " -r" if option.values is Values.FILES else " -x"
             value = f"{required}{_proposed(option)}" if option.value else ""
             lines.append(_line(condition, f"{short}-l {option.name[2:]}{value}", described(option)))
@@ -95,7 +95,7 @@ def _proposed(entry: Option | Argument) -> str:
 
 
 def _commands(name: str) -> list[str]:
-    """The words of our own commands, as `help` takes them."""
+    """The names of our own commands, which `help` takes."""
     lines = [_line(f"__pyssh_gateway_ends_with {name}", f"-a {word}", _about(word)) for word in first_words()]
     for word in first_words():
         condition = f"__pyssh_gateway_is {name}; and test (commandline -opc)[-1] = {word}"

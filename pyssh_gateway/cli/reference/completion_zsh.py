@@ -31,7 +31,7 @@ _ACTIONS = {
 
 
 def script() -> str:
-    """What zsh reads."""
+    """The script for zsh."""
     parts = [_BEGINNING.replace("@PROGRAM@", PROGRAM), _names(), _top()]
     parts += [_function(command) for command in COMMANDS]
     families = [word for word in first_words() if members_of(word)]
@@ -44,7 +44,7 @@ def _quoted(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """`text` in a specification of `_arguments` or `_describe`, where brackets and colons mean something."""
+    """`text` for a specification of `_arguments` or `_describe`, in which brackets and colons have to be escaped."""
     for character in "\\[]:":
         text = text.replace(character, "\\" + character)
     return text
@@ -59,14 +59,14 @@ def _about(word: str) -> str:
 
 
 def _described(name: str, values: dict[str, str]) -> list[str]:
-    """A list with what each of its words means, proposed."""
+    """A function that proposes the names `values`, each with its meaning."""
     lines = ["    local -a proposed=("]
     lines += [f"        {_quoted(f'{_escaped(word)}:{_escaped(meaning)}')}" for word, meaning in values.items()]
     return [*lines, "    )", f"    _describe {name} proposed"]
 
 
 def _names() -> str:
-    """Our own commands, as `help` takes them."""
+    """The names of our own commands, which `help` takes."""
     lines = ["_pyssh-gateway_names() {", "    case $words[CURRENT-1] in"]
     for word in first_words():
         if members_of(word):
@@ -95,7 +95,7 @@ def _top() -> str:
 
 
 def _function(command: Command) -> str:
-    """What a command takes; the first of $words is its last word."""
+    """The function for the options and arguments of a command; the first of $words is the last word of its name."""
     lines = [f"{_function_name(command.name)}() {{"]
     if command.takes_command:
         lines += [
@@ -124,7 +124,7 @@ def _function(command: Command) -> str:
 
 
 def _family(word: str) -> str:
-    """The members of a family whose name is no command."""
+    """The function for a family whose name is no command."""
     lines = [
         f"{_function_name(word)}() {{",
         "    local curcontext=$curcontext state line",
@@ -150,7 +150,7 @@ def _member_list(word: str) -> str:
 
 
 def _option(option: Option, *, alone: bool = False) -> str:
-    """A specification of `_arguments`. `alone`: nothing else goes with it."""
+    """A specification of `_arguments`. `alone`: no other option can be given with it."""
     meaning = f"[{_escaped(described(option))}]"
     value = f":{option.value}:{_action(option)}" if option.value else ""
     if option.short:

@@ -1,4 +1,4 @@
-"""What `--help` and `help` say: an overview with a line for each command, and a page for each of them."""
+"""The text of `--help` and `help`: an overview with a line for each command, and a page for each of them."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -10,11 +10,11 @@ from pyssh_gateway.cli.reference.parsing import find, members_of
 from pyssh_gateway.config.source import quoted
 
 WIDTH = 80
-"""Columns of the terminal that everybody has."""
+"""The usual width of a terminal in columns."""
 
 
 def usage(command: Command | None) -> list[str]:
-    """How the command is written, a line for each form, and where more is said; None: the program itself."""
+    """The usage of a command, a line for each form, and a pointer to its help; None: the program itself."""
     if command is None:
         return [f"usage: {PROGRAM} COMMAND [OPTION...]", f"{PROGRAM} --help lists the commands"]
     return [*_usage(command), f"{PROGRAM} help {command.name} says more"]
@@ -36,14 +36,14 @@ def topic(words: Sequence[str]) -> list[str]:
 
 
 def exits_of(command: Command) -> list[Exit]:
-    """Every exit code that a command can have, with what it means there, in their order."""
+    """Every exit code that a command can have, with its meaning there, in ascending order."""
     own = {one.code: one for one in command.exits}
     common = {} if command.name == "serve" else {one.code: one for one in EXITS}
     return [{**common, **own}[code] for code in sorted({**common, **own})]
 
 
 def forms(command: Command) -> list[str]:
-    """How a command is written, without the name of the program."""
+    """The usage of a command, without the name of the program."""
     if command.forms:
         return [f"{command.name} {form}" for form in command.forms]
     words = [command.name, *(_option_word(option) for option in command.options)]
@@ -57,7 +57,7 @@ def option_names(option: Option) -> str:
 
 
 def described(entry: Option | Argument) -> str:
-    """What an option or an argument means, with the values that it takes."""
+    """The meaning of an option or an argument, with the values that it takes."""
     if not entry.choices:
         return entry.summary
     again = "; may be given again" if isinstance(entry, Option) and entry.repeated else ""
@@ -107,7 +107,7 @@ def _usage(command: Command) -> list[str]:
     lines: list[str] = []
     for form in forms(command):
         lead = "usage: " if not lines else "       "
-        # A bracket is not broken: the words in it belong together.
+        # Lines are not broken within brackets: the words in them belong together.
         text = form.replace(" ", "\0").replace("]\0", "] ").replace("\0[", " [")
         indent = " " * (len(lead) + len(PROGRAM) + 1)
         wrapped = textwrap.wrap(text, WIDTH, initial_indent=f"{lead}{PROGRAM} ", subsequent_indent=indent)
@@ -125,7 +125,7 @@ def _argument_word(argument: Argument) -> str:
 
 
 def _table(rows: Iterable[Sequence[str]], width: int) -> list[str]:
-    """Two columns; what is too long for the second goes on below itself."""
+    """Two columns; a text that is too long for the second continues below."""
     lines = []
     for name, meaning in rows:
         lead = f"  {name:<{width}}  "

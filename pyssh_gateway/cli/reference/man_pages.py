@@ -1,4 +1,4 @@
-"""Man pages, in the macros of man(7): one for the program, and one for each command, as git has them."""
+"""Man pages, in the macros of man(7): one for the program, and one for each command, as with git."""
 
 from datetime import date
 
@@ -12,12 +12,12 @@ SECTION = 1
 
 
 def name_of(command: Command | None) -> str:
-    """What a page is called; None: the program's own."""
+    """The name of a page; None: that of the program."""
     return PROGRAM if command is None else "-".join((PROGRAM, *command.words))
 
 
 def page(command: Command | None, day: date) -> str:
-    """The page of a command as of that day; None: the program's own."""
+    """The page of a command, with the date `day`; None: that of the program."""
     title = f'.TH {_plain(name_of(command).upper())} {SECTION} {day.isoformat()} "{PROGRAM} {__version__}"'
     parts = _program() if command is None else _command(command)
     return "\n".join([title, *parts]) + "\n"
@@ -88,6 +88,6 @@ def _item(term: str, meaning: str) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """`text` as troff shows it: hyphens that can be copied, and nothing in it that is a request or an escape."""
+    """`text` escaped for troff: its hyphens can be copied, and nothing in it is a request or an escape."""
     safe = text.replace("\\", "\\e").replace("-", "\\-")
     return f"\\&{safe}" if safe.startswith((".", "'")) else safe

@@ -1,18 +1,18 @@
-"""What is known of a command: its words, its options, what it does and how it ends. Plain data."""
+"""The description of a command: its name, its options, what it does and how it ends. Plain data."""
 
 from enum import Enum
 from typing import NamedTuple
 
 
 class Values(Enum):
-    """What a shell can propose for the value of an option or for an argument."""
+    """Kinds of values that a shell can propose for an option or an argument."""
 
     NOTHING = "nothing"
     FILES = "files"
     DIRECTORIES = "directories"
     ACCOUNTS = "accounts"
     COMMANDS = "commands"
-    """Our own, as `help` takes them."""
+    """The names of our own commands, which `help` takes."""
 
 
 class Group(Enum):
@@ -27,10 +27,11 @@ class Group(Enum):
 
 
 class Option(NamedTuple):
-    """`--name`, or `--name VALUE` if `value` says what the value is called.
+    """`--name`, or `--name VALUE` if `value` is the name of its value.
 
-    What was given becomes the attribute `into`; without that, the name's own with underscores. Not given, it is False,
-    or with a value `default`, or an empty tuple if it may be `repeated`. `choices` are the only values; empty for any.
+    The result is the attribute `into`, or if that is empty, the name with underscores. If the option is not given, the
+    attribute is False; for an option with a value `default`; or an empty tuple if it may be `repeated`. `choices` are
+    the only values; empty for any.
     """
 
     name: str
@@ -45,15 +46,15 @@ class Option(NamedTuple):
 
     @property
     def attribute(self) -> str:
-        """Where what was given is found."""
+        """The attribute of the result."""
         return self.into or self.name.removeprefix("--").replace("-", "_")
 
 
 class Argument(NamedTuple):
-    """A word that is no option, by its place.
+    """A positional argument.
 
-    What was given becomes the attribute that is the name in small letters: text, `default` if it may be left out and
-    was, or a tuple if it is `repeated`, which only the last one can be.
+    The result is the attribute with the name in small letters: text, `default` if the argument was left out, or a tuple
+    if it is `repeated`, which only the last argument can be.
     """
 
     name: str
@@ -66,7 +67,7 @@ class Argument(NamedTuple):
 
     @property
     def attribute(self) -> str:
-        """Where what was given is found."""
+        """The attribute of the result."""
         return self.name.lower()
 
 
@@ -78,28 +79,28 @@ class Exit(NamedTuple):
 
 
 class Named(NamedTuple):
-    """A variable of the environment, or a file, and what it is."""
+    """A variable of the environment, or a file, and its meaning."""
 
     name: str
     meaning: str
 
 
 class Example(NamedTuple):
-    """A command line, and what it is for."""
+    """A command line, and its purpose."""
 
     line: str
     meaning: str
 
 
 class Command(NamedTuple):
-    """A command. To add one is to add an entry to `reference.commands`, and the function that it names.
+    """A command. To add one, add an entry to `reference.commands`, and the function that it names.
 
-    `name` is what is typed, with a space in a family's members: `keys test`. `summary` is one line without a full stop.
-    `run` is `module:function`, imported when the command is run, with the shape `cli.main.Run`; empty if `__main__`
-    starts it by itself. `details` are the paragraphs of its help, with an empty line between them, and `forms` its
-    lines of usage, where they can't be made from options and arguments. `exits` are the codes that mean something else
-    than everywhere, or that others don't have. With `takes_command`, what stands behind `--` is the attribute
-    `command`: a tuple, None without `--`; whatever goes wrong before that command runs ends with `before_command`.
+    `name` is what is typed, with a space for a member of a family: `keys test`. `summary` is one line without a full
+    stop. `run` is `module:function`, imported when the command is run, of the type `cli.main.Run`; empty if `__main__`
+    starts it by itself. `details` are the paragraphs of its help, with an empty line between them. `forms` are its
+    lines of usage, if they can't be made from options and arguments. `exits` are the codes that have another meaning
+    than for other commands, or that only this one has. With `takes_command`, the words behind `--` are the attribute
+    `command`: a tuple, None without `--`; errors before that command runs end with the code `before_command`.
     """
 
     name: str
@@ -122,9 +123,9 @@ class Command(NamedTuple):
 
     @property
     def paragraphs(self) -> list[str]:
-        """The details, a line each."""
+        """The paragraphs of the details, a line each."""
         return [" ".join(text.split()) for text in self.details.split("\n\n") if text.strip()]
 
     def option(self, name: str) -> Option | None:
-        """The option that is typed like that."""
+        """The option that is typed as `name`."""
         return next((option for option in self.options if name in {option.name, option.short} - {""}), None)

@@ -1,7 +1,7 @@
-"""From the words of a command line to a command and what was given to it, by the table of commands.
+"""Parses the words of a command line into a command and its arguments, by the table of commands.
 
-Written by hand instead of with argparse, which costs `hold -- make` 10 ms: what is taken can't differ from what help
-and completion say, and mistakes get a suggestion. Options may stand anywhere behind the command, as GNU has it.
+Written by hand, because argparse costs `hold -- make` 10 ms. The parser can't differ from help and completion, and it
+suggests corrections. Options may stand anywhere behind the command, as in GNU programs.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,16 +15,16 @@ from pyssh_gateway.config.source import MAX_SHOWN, quoted
 
 
 class Given(SimpleNamespace):
-    """What was given to a command: an attribute for each of its options and arguments, as `model` says, and `help`."""
+    """The arguments of a command: an attribute for each of its options and arguments (see `model`), and `help`."""
 
 
 def first_words() -> tuple[str, ...]:
-    """What can be typed first, in the order of the table: commands, and the names of families."""
+    """The words that can be typed first, in the order of the table: commands, and the names of families."""
     return tuple(dict.fromkeys(command.words[0] for command in COMMANDS))
 
 
 def members_of(word: str) -> tuple[Command, ...]:
-    """The commands of the family `word`, without the one that is called just that."""
+    """The commands of the family `word`, without the one whose whole name is `word`."""
     return tuple(command for command in COMMANDS if len(command.words) > 1 and command.words[0] == word)
 
 
@@ -52,9 +52,9 @@ def find(words: Sequence[str]) -> tuple[Command, Sequence[str]]:
 
 
 def parse(command: Command, words: Iterable[str]) -> Given:
-    """What `words`, those behind the command's name, give to it. Raises WrongUsage.
+    """Parse `words`, those behind the command's name. Raises WrongUsage.
 
-    After `--help` nothing more is read: who asks for help may not know what else is needed.
+    After `--help` nothing more is read: a user who asks for help may not know which arguments are required.
     """
     given = Given(help=False, command=None) if command.takes_command else Given(help=False)
     for option in command.options:
@@ -84,7 +84,7 @@ def parse(command: Command, words: Iterable[str]) -> Given:
 
 
 def _put(given: Given, option: Option, value: str | None) -> None:
-    """Note an option with its value, None if there is none."""
+    """Store an option with its value, None if there is none."""
     if not option.value:
         if value is not None:
             raise WrongUsage(f"{option.name} takes no value")
@@ -98,7 +98,7 @@ def _put(given: Given, option: Option, value: str | None) -> None:
 
 
 def _place(given: Given, command: Command, plain: list[str]) -> None:
-    """Note the words that are no options by their places."""
+    """Store the positional arguments."""
     left = list(plain)
     for argument in command.arguments:
         if argument.repeated:
@@ -156,8 +156,8 @@ def _refuse_leading_option(word: str) -> NoReturn:
 
 
 def _closest(word: str, known: Iterable[str]) -> str:
-    """The one of `known` that `word` was meant to be, perhaps; empty if none is close."""
-    from difflib import get_close_matches  # late: only a mistake needs it
+    """The one of `known` that is most similar to `word`; empty if none is close."""
+    from difflib import get_close_matches  # late: only needed after a mistake
 
     names = list(known)
     begun = [name for name in names if len(word.strip("-")) > 1 and name.startswith(word)]

@@ -1,4 +1,4 @@
-"""`help`, `completion` and `manpage`: what the table of commands says, in the form that each reader wants."""
+"""`help`, `completion` and `manpage`: print the table of commands in three forms."""
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
@@ -14,20 +14,20 @@ from pyssh_gateway.cli.reference.parsing import Given, find
 
 
 def help_(given: Given, _context: Context) -> int:
-    """What a command does and takes; without one, the overview."""
+    """Print the help of a command; without one, the overview."""
     printing.lines(help_text.topic(given.command))
     return FINE
 
 
 def completion(given: Given, _context: Context) -> int:
-    """What a shell reads to complete our commands."""
+    """Print the script that makes a shell complete our commands."""
     module = import_module(f"pyssh_gateway.cli.reference.completion_{given.shell}")
     printing.write(module.script())
     return FINE
 
 
 def manpage(given: Given, context: Context) -> int:
-    """The man page of a command, on standard output, or all of them, in a directory."""
+    """Print the man page of a command, or write all of them into a directory."""
     from pyssh_gateway.cli.reference import man_pages
 
     day = _day(context.environ)
@@ -52,6 +52,6 @@ def manpage(given: Given, context: Context) -> int:
 
 
 def _day(environ: Mapping[str, str]) -> date:
-    """Today, or the day of SOURCE_DATE_EPOCH, by which packages are built the same each time."""
+    """Today, or the day of SOURCE_DATE_EPOCH, which makes builds of packages reproducible."""
     given = environ.get("SOURCE_DATE_EPOCH", "")
     return datetime.fromtimestamp(int(given), UTC).date() if given.isdecimal() else datetime.now(UTC).date()

@@ -1,1 +1,1 @@
-"""Which system calls a process may make, and the filter in the kernel that sees to it."""
+"""Which system calls a process may make, and the kernel's filter that enforces it."""

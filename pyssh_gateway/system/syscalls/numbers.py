@@ -207,4 +207,4 @@ NUMBERS: dict[str, tuple[int, int | None]] = {
     "write": (1, 64),
     "writev": (20, 66),
 }
-"""Name -> number on x86-64, and on aarch64, which has no calls that a newer one made needless."""
+"""Name -> number on x86-64, and on aarch64, which lacks old calls that newer ones have replaced."""

@@ -1,20 +1,20 @@
-"""What each unprivileged process may ask of the kernel: data for `system.syscalls.seccomp`.
+"""The system calls that each unprivileged process may make: data for `system.syscalls.seccomp`.
 
-A system call that a profile does not name fails with EPERM. Calls that our code never makes, and that exploits begin
-with, kill the process: an attempt is seen, and not repeated.
+A system call that a profile does not name fails with EPERM. Calls that our code never makes, but exploits begin with,
+kill the process: an attempt is noticed, and can't be repeated.
 
-The kernel gives a filter numbers only: what a pointer leads to (paths, addresses) can't be judged. Files are the
-business of accounts and of the empty root directory (`preauth.sandbox`).
+The kernel gives a filter numbers only, so memory behind pointers (paths, addresses) can't be checked. Access to files
+is limited by the account and by the empty root directory (`preauth.sandbox`).
 """
 
 import msgspec
 
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
-"""socket(2). netlink is what getaddrinfo(3) asks about the machine's own addresses."""
+"""socket(2). getaddrinfo(3) asks netlink about the machine's own addresses."""
 
 SOCKET_FAMILIES = (AF_UNIX, AF_INET, AF_INET6, AF_NETLINK)
-"""What forwards, key sources and name look-ups use. The others (AF_ALG, AF_PACKET, AF_VSOCK, ...) have had more than
-their share of the kernel's flaws."""
+"""Address families for forwards, key sources and name look-ups. The others (AF_ALG, AF_PACKET, AF_VSOCK, ...) have had
+more than their share of the kernel's vulnerabilities."""
 
 PROT_EXEC = 0x4
 """mmap(2): the memory may be executed."""
@@ -23,24 +23,24 @@ CLONE_THREAD = 0x10000
 """clone(2): a thread of this process, not another process."""
 
 AT_EMPTY_PATH = 0x1000
-"""fstatat(2): the descriptor itself is asked about."""
+"""fstatat(2): the status of the descriptor itself."""
 
 FIONBIO, FIONREAD, FIOCLEX, FIONCLEX = 0x5421, 0x541B, 0x5451, 0x5450
-"""ioctl(2): what Python does to descriptors. The same numbers on x86-64 and aarch64 (asm-generic/ioctls.h)."""
+"""ioctl(2): Python's calls for descriptors. The same numbers on x86-64 and aarch64 (asm-generic/ioctls.h)."""
 
 TCGETS, TCSETS, TCSETSW, TCSETSF, TCSBRK = 0x5401, 0x5402, 0x5403, 0x5404, 0x5409
 TIOCGPGRP, TIOCOUTQ, TIOCGWINSZ, TIOCSWINSZ = 0x540F, 0x5411, 0x5413, 0x5414
 """ioctl_tty(2), for a pty's master: modes, break, size. Not TIOCSTI, which types on somebody's terminal."""
 
 SIOCGIFNAME, SIOCGIFINDEX = 0x8910, 0x8933
-"""netdevice(7): getaddrinfo(3) asks what the eth0 of fe80::1%eth0 is."""
+"""netdevice(7): getaddrinfo(3) looks up the index of the eth0 in fe80::1%eth0."""
 
 F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC = 0, 1, 2, 3, 4, 1030
 """fcntl(2)."""
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """What has to be true of one argument, the first being 0; else the call fails with EPERM.
+    """A condition for one argument, counted from 0; if it is false, the call fails with EPERM.
 
     `one_of`: it is one of these. `all_of`: it has all of these bits. `none_of`: it has none of them. Only the low 32
     bits are looked at: the kernel takes no more of the arguments that are judged here, or defines no higher bits.
@@ -89,17 +89,17 @@ _EVERYBODY = _READ_AND_WRITE | _WAIT | _SOCKET_OPTIONS | _MEMORY | _TIME | _SIGN
 _NEW_PROGRAM = _calls("execve execveat")
 _OTHER_PROCESSES = _calls("ptrace process_vm_readv process_vm_writev pidfd_getfd kcmp")
 _IO_URING = _calls("io_uring_setup io_uring_enter io_uring_register")
-"""Calls that are made through a queue in memory pass by every filter."""
+"""Calls that are made through a queue in memory (io_uring) bypass every filter."""
 
 _KERNEL = _calls(
     "add_key bpf chroot delete_module fanotify_init finit_module fsmount fsopen init_module kexec_file_load kexec_load"
     " keyctl mount move_mount open_by_handle_at open_tree perf_event_open pivot_root reboot request_key setns swapoff"
     " swapon umount2 unshare userfaultfd"
 )
-"""What only the machine's administration does, and what turned flaws of the kernel into root."""
+"""Calls for the administration of the machine only, and calls by which kernel vulnerabilities gave root's rights."""
 
 _IDENTITY = _calls("capset setfsgid setfsuid setgid setgroups setregid setresgid setresuid setreuid setuid")
-"""The filter comes last: there is nothing left to give up."""
+"""Changes of identity: the filter is installed last, when no rights are left to give up."""
 
 _DEADLY = _NEW_PROGRAM | _OTHER_PROCESSES | _IO_URING | _KERNEL | _IDENTITY
 
@@ -114,8 +114,8 @@ PREAUTH = Profile(
         "fcntl": Condition(1, one_of=(F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL, F_SETFL)),
         # asyncio's loop wakes itself through a pair, unless the loop is older than the filter.
         "socketpair": Condition(0, one_of=(AF_UNIX,)),
-        # What glibc makes of fstat(2), which signal.set_wakeup_fd asks. An exploit may give a path,
-        # too, and learns what stands in a directory that is empty.
+        # glibc's form of fstat(2), which signal.set_wakeup_fd calls. An exploit could pass a path, too, but
+        # would only see a directory that is empty.
         "newfstatat": Condition(3, one_of=(AT_EMPTY_PATH,)),
         "mmap": Condition(2, none_of=PROT_EXEC),
         "mprotect": Condition(2, none_of=PROT_EXEC),
@@ -173,7 +173,7 @@ POSTAUTH = Profile(
     deadly=_DEADLY,
     absent=_NO_CLONE3,
 )
-"""Is the user, and does what forwards, terminals and signals take. What the user starts is started by the spawner and
-has no filter."""
+"""Runs as the user, with the calls for forwards, terminals and signals. The spawner starts the user's programs, which
+have no filter."""
 
 ALL = (PREAUTH, MONITOR, POSTAUTH)

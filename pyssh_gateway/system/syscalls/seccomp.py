@@ -17,24 +17,24 @@ from pyssh_gateway.system.syscalls.profiles import Condition, Profile
 KILL_PROCESS = 0x80000000
 ERRNO = 0x00050000
 ALLOW = 0x7FFF0000
-"""What a filter returns (linux/seccomp.h); ERRNO with the number of the error in its low 16 bits."""
+"""Return values of a filter (linux/seccomp.h); ERRNO with the number of the error in its low 16 bits."""
 
 EPERM, ENOSYS = 1, 38
 
 X32_BIT = 0x40000000
-"""In the number of a call by the x32 ABI, which comes with x86-64's architecture."""
+"""The bit in the number of a call by the x32 ABI, which has the architecture value of x86-64."""
 
 NUMBER_OFFSET, ARCHITECTURE_OFFSET, ARGUMENTS_OFFSET, ARGUMENT_BYTES = 0, 4, 16, 8
 """In `struct seccomp_data`. The low half of an argument comes first: both machines are little-endian."""
 
 LOAD, JUMP_EQUAL, JUMP_GREATER_EQUAL, JUMP_SET, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-"""Of linux/bpf_common.h: LD|W|ABS; JMP|JEQ|K, JMP|JGE|K, JMP|JSET|K; RET|K."""
+"""Operations of linux/bpf_common.h: LD|W|ABS; JMP|JEQ|K, JMP|JGE|K, JMP|JSET|K; RET|K."""
 
 INSTRUCTION = struct.Struct("=HBBI")
 """`struct sock_filter`: operation, instructions to skip if true, and if false, operand."""
 
 MOST_INSTRUCTIONS = 4096
-"""BPF_MAXINSNS; the kernel takes no longer program."""
+"""BPF_MAXINSNS; the kernel accepts no longer program."""
 
 SET_MODE_FILTER, FLAG_TSYNC = 1, 1
 """seccomp(2): install a program, for all threads of the process."""
@@ -61,7 +61,7 @@ MACHINES = {
     "x86_64": Machine(0xC000003E, 0, seccomp=317, x32=True),
     "aarch64": Machine(0xC00000B7, 1, seccomp=277, x32=False),
 }
-"""By what uname(2) calls them."""
+"""The machines by their names in uname(2)."""
 
 
 @cache
@@ -75,7 +75,7 @@ def program(profile: Profile, machine: Machine) -> bytes:
     ]
     if machine.x32:
         code += _answer(JUMP_GREATER_EQUAL, X32_BIT, [_return(ERRNO | EPERM)])
-    # Allowed calls first: kernels before 5.11 run the program each time, and answer these soonest.
+    # Allowed calls first: kernels before 5.11 run the program for each call, so these get the fastest answer.
     for names, result in ((profile.allowed, ALLOW), (profile.deadly, KILL_PROCESS), (profile.absent, ERRNO | ENOSYS)):
         for number in _numbers(names, machine):
             code += _answer(JUMP_EQUAL, number, [_return(result)])
@@ -90,7 +90,7 @@ def program(profile: Profile, machine: Machine) -> bytes:
 
 
 def prepare(profile: Profile) -> None:
-    """Have `profile` and all that `install` needs ready in this process, for all that are forked from it."""
+    """Prepare `profile` and everything that `install` needs in this process, for all that are forked from it."""
     libc.load()
     machine = MACHINES.get(os.uname().machine)
     if machine is not None:
@@ -98,7 +98,7 @@ def prepare(profile: Profile) -> None:
 
 
 def install(profile: Profile) -> str:
-    """Put this process, with all its threads, under `profile` for good. no_new_privs has to be set.
+    """Apply `profile` to this process, with all its threads, for good. no_new_privs has to be set.
 
     Returns "" if that was done, else why the process goes on without: the kernel or a container's runtime has no
     seccomp, or the machine is one that there are no numbers for.
@@ -112,7 +112,7 @@ def install(profile: Profile) -> str:
         import ctypes  # late: only a process that is about to be locked in needs it
 
         instructions = ctypes.create_string_buffer(code, len(code))
-        # struct sock_fprog: how many, and where.
+        # struct sock_fprog: the number of instructions, and their address.
         header = struct.pack("@HP", len(code) // INSTRUCTION.size, ctypes.addressof(instructions))
         described = ctypes.create_string_buffer(header, len(header))
         other = libc.syscall(machine.seccomp, SET_MODE_FILTER, FLAG_TSYNC, ctypes.addressof(described))
@@ -131,12 +131,12 @@ def _return(result: int) -> tuple[int, int, int, int]:
 
 
 def _answer(test: int, operand: int, block: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
-    """Where `test` is true of what was loaded last, `block`, which returns; else what comes after it."""
+    """If `test` is true of the value that was loaded last, run `block`, which returns; else continue after it."""
     return [(test, 0, len(block), operand), *block]
 
 
 def _judged(condition: Condition) -> list[tuple[int, int, int, int]]:
-    """ALLOW or EPERM by one argument."""
+    """Return ALLOW or EPERM, depending on one argument."""
     code: list[tuple[int, int, int, int]] = [
         (LOAD, 0, 0, ARGUMENTS_OFFSET + ARGUMENT_BYTES * condition.argument),
     ]
