@@ -232,8 +232,16 @@ class Servers:
             return
         if request is not None:
             guarded(request, one.requests.answer, one.link.report, self._say)
-            self._sessions.ahead.expect(time.monotonic(), SESSION_AGAIN_SECONDS)
             self._on_spawn(request.plan.greet)
+
+    def _is_ready(self, one: _Postauth, descriptor: int, _happened: int) -> None:
+        """A session's process is ready: report it, and fork the next one.
+
+        Not before: a fork has copies of the session's pipes until it closes them, and would be a reader of its output
+        although the client has said that it does not read any more.
+        """
+        one.requests.children.ready(descriptor)
+        self._sessions.ahead.expect(time.monotonic(), SESSION_AGAIN_SECONDS)
 
     def _end(self, one: _Postauth, why: str) -> None:
         self._say(f"killing {one.server.name}: {why}")
@@ -256,7 +264,7 @@ class Servers:
         """What to poll. A link without `events` is left out: poll(2) always reports a closed link (POLLHUP)."""
         for one in self._postauth.values():
             for descriptor in one.requests.children.pending:
-                yield descriptor, select.POLLIN, partial(one.requests.children.ready, descriptor)
+                yield descriptor, select.POLLIN, partial(self._is_ready, one, descriptor)
             if one.events:
                 yield one.link.fileno(), one.events, partial(self._happened, one)
 
