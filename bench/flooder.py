@@ -97,7 +97,7 @@ class Peer:
     """A connection after its login, with nothing of asyncssh between us and the socket."""
 
     def __init__(self, connection: SSHClientConnection) -> None:
-        transport = connection._transport  # noqa: SLF001 - we take it from asyncssh, which has no call for that
+        transport = connection._transport  # noqa: SLF001 - asyncssh has no public way to give a connection away
         assert transport is not None
         self.socket = transport.get_extra_info("socket").dup()
         self.sending = Direction(connection._send_encryption)  # noqa: SLF001 - the same

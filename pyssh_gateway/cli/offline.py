@@ -55,7 +55,7 @@ class Offline(msgspec.Struct, frozen=True):
 
 
 def keys_reply(config: Config) -> control.KeysReply:
-    """Who could log in if a server started without a network. Raises Failed."""
+    """The accounts and keys that could log in if a server started without a network. Raises Failed."""
     own = config.host_keys
     keys = existing_keys(Path(config.keys_dir), own.types, own.files)
     return msgspec.structs.replace(

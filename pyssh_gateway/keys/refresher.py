@@ -127,7 +127,7 @@ class Refresher:
         """Run `work` for one source. A bug in it is reported, and stops neither the server nor the other sources."""
         try:
             await work
-        except Exception as bug:  # noqa: BLE001 - a bug that one source's answer leads to must not keep the others from being asked
+        except Exception as bug:  # noqa: BLE001 - a bug with one source must not stop the others
             self._publish(InternalError(where="keys", error=traceback.format_exc()))
             return bug
         return None

@@ -94,7 +94,7 @@ class RevokedLists:
             digest, found = await self._answer(standing.source, state, seconds)
         except (FetchError, RevokedListError) as error:
             self._failed(state, str(error), in_passing=standing.in_passing)
-        except Exception as bug:  # noqa: BLE001 - a bug in here must not keep the others from being asked
+        except Exception as bug:  # noqa: BLE001 - a bug with one list must not stop the others
             self._publish(InternalError(where="keys", error=traceback.format_exc()))
             self._failed(state, f"internal error: {type(bug).__name__}", in_passing=False)
         else:

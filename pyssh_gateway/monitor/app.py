@@ -4,22 +4,14 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from pyssh_gateway.audit.log import AuditLog
 from pyssh_gateway.config.types import Config
 from pyssh_gateway.core.idle.stopping import SPAWNER_GONE, Clocks
-from pyssh_gateway.events import (
-    GatewayCrashed,
-    InternalError,
-    MachineResumed,
-    Record,
-)
+from pyssh_gateway.events import GatewayCrashed, InternalError, MachineResumed, Record
 from pyssh_gateway.events.bus import EventBus
 from pyssh_gateway.ipc.monitor_spawner_client import MonitorSpawnerClient
 from pyssh_gateway.ipc.spawner_client import OnExit, SpawnRefused
@@ -39,7 +31,7 @@ from pyssh_gateway.monitor.connected.registry import Registry
 from pyssh_gateway.monitor.connected.registry_file import RegistryFile
 from pyssh_gateway.monitor.connected.revoked_keys import RevokedKeys
 from pyssh_gateway.monitor.facts import Facts
-from pyssh_gateway.monitor.host_certificates import HostCertificate, renew
+from pyssh_gateway.monitor.host_certificates import renew
 from pyssh_gateway.monitor.host_key_signing import HostKeySigner
 from pyssh_gateway.monitor.in_force import InForce
 from pyssh_gateway.monitor.lifetime.awake import Awake
@@ -59,29 +51,13 @@ from pyssh_gateway.system.processor import processor_has_aes
 from pyssh_gateway.system.signals import HANDED_ON
 
 
-class Given(msgspec.Struct, frozen=True):
-    """What the monitor is started with: the network's sockets, the sockets for questions, and what outlives it.
-
-    `control` leads to the spawner; `registry` is the descriptor of the memory file that is passed on to the next
-    monitor; `owner` is the account that started the server; `certificates` are those of the host keys.
-    """
-
-    listening: Sequence[socket.socket]
-    control: socket.socket
-    asking: socket.socket | None
-    metrics: socket.socket | None
-    registry: int
-    owner: int
-    certificates: tuple[HostCertificate, ...] = ()
-
-
 class Monitor:
     """Composition root."""
 
     def __init__(
         self,
         facts: Facts,
-        given: Given,
+        given: opening.Given,
         host_keys: tuple[HostKey, ...],
         audit: AuditLog,
         loop: asyncio.AbstractEventLoop,

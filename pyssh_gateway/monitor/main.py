@@ -20,9 +20,10 @@ from pyssh_gateway.ipc.crash import UNUSABLE
 from pyssh_gateway.keys.copies import FETCHED_DIRECTORY
 from pyssh_gateway.keys.host_keys import HostKey, HostKeyError, server_keys
 from pyssh_gateway.monitor import host_certificates
-from pyssh_gateway.monitor.app import Given, Monitor
+from pyssh_gateway.monitor.app import Monitor
 from pyssh_gateway.monitor.complaining import complain
 from pyssh_gateway.monitor.facts import Facts
+from pyssh_gateway.monitor.opening import Given
 from pyssh_gateway.system import privileges
 from pyssh_gateway.system.accounts import monitor_account
 from pyssh_gateway.system.confinement import NO_BOUNDS, attempt, confine

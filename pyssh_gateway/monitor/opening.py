@@ -1,11 +1,14 @@
-"""The start of a monitor: what waits for the first answers of key sources, and what is shown and logged then."""
+"""The start of a monitor: what it is given, what waits for the first answers of sources, what is shown and logged."""
 
 import asyncio
 import os
+import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
+
+import msgspec
 
 from pyssh_gateway import __version__
 from pyssh_gateway.config.source import Endpoint, shown_endpoint
@@ -17,6 +20,22 @@ from pyssh_gateway.monitor.complaining import STDERR
 from pyssh_gateway.monitor.facts import Facts
 from pyssh_gateway.monitor.host_certificates import HostCertificate, loaded
 from pyssh_gateway.monitor.reporting.start_banner import start_banner
+
+
+class Given(msgspec.Struct, frozen=True):
+    """What the monitor is started with: the network's sockets, the sockets for questions, and what outlives it.
+
+    `control` leads to the spawner; `registry` is the descriptor of the memory file that is passed on to the next
+    monitor; `owner` is the account that started the server; `certificates` are those of the host keys.
+    """
+
+    listening: Sequence[socket.socket]
+    control: socket.socket
+    asking: socket.socket | None
+    metrics: socket.socket | None
+    registry: int
+    owner: int
+    certificates: tuple[HostCertificate, ...] = ()
 
 
 class Early:

@@ -1,4 +1,4 @@
-"""Who gets in, as OpenSSH's client sees it: to the client every refusal looks the same; only the log has the reason."""
+"""Logins and refusals, as OpenSSH's client sees them: all refusals look the same to it; only the log has reasons."""
 
 import asyncio
 import os

@@ -20,6 +20,16 @@ def test_every_room_is_described(room: Path) -> None:
     assert f"`{room.name}/`" in text
 
 
+MOST_LINES = 400
+"""In a file of the package: more than fits in a head has more than one purpose."""
+
+
+def test_no_file_is_too_long() -> None:
+    """Protects the reader: a file that grows further is two."""
+    lengths = {path: len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert {path: length for path, length in lengths.items() if length > MOST_LINES} == {}
+
+
 @pytest.mark.parametrize("room", ROOMS, ids=[str(room.relative_to(PACKAGE)) for room in ROOMS])
 def test_no_room_is_too_full(room: Path) -> None:
     """Protects the map: a folder that grows further is two."""

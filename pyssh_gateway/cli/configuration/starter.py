@@ -24,7 +24,7 @@ LAST_PERSON = 59999
 """The uids of people: Debian Policy section 9.2.2, and UID_MIN and UID_MAX of login.defs(5)."""
 
 _TEMPLATE = """\
-# Who may log in to this machine, and when nobody needs it any more.
+# The accounts that people may log in to, and when the machine is no longer needed.
 #
 # What is commented out is a default. docs/configuration.md has every key, and `pyssh-gateway config show` what is in
 # force. After a change: `pyssh-gateway check`, then `systemctl reload pyssh-gateway` or SIGHUP; sessions go on.

@@ -1,7 +1,7 @@
 """Our settings for everybody, from sshd's configuration. Pure."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from pyssh_gateway.core.sshd_config import arguments
 from pyssh_gateway.core.sshd_config.arguments import Untranslatable
@@ -152,13 +152,7 @@ def listening(found: Effective, *, ipv6: bool) -> tuple[Settings, list[tuple[Dir
     ports = ports or [PORT]
     for directive in found.lines.get("listenaddress", ()):
         try:
-            if directive.arguments[1:]:
-                raise Untranslatable("there are no routing domains")  # noqa: TRY301 - one handler for all reasons
-            endpoints += [
-                arguments.listen_address(address, port)
-                for address in _addresses(directive.arguments[0], ipv6=ipv6)
-                for port in ports
-            ]
+            endpoints += _endpoints(directive, ports, ipv6=ipv6)
         except Untranslatable as why:
             problems.append((directive, why))
     family = found.word("addressfamily", "any").lower()
@@ -168,6 +162,14 @@ def listening(found: Effective, *, ipv6: bool) -> tuple[Settings, list[tuple[Dir
     if not endpoints:  # our default would listen everywhere, which sshd did not
         endpoints = [f"{LOOPBACK[0]}:{port}" for port in ports]
     return {"listen.address": list(dict.fromkeys(endpoints))}, problems
+
+
+def _endpoints(directive: Directive, ports: Sequence[int], *, ipv6: bool) -> list[str]:
+    """What a ListenAddress line listens on. Raises Untranslatable."""
+    argument, *domain = directive.arguments
+    if domain:
+        raise Untranslatable("there are no routing domains")
+    return [arguments.listen_address(address, port) for address in _addresses(argument, ipv6=ipv6) for port in ports]
 
 
 def _addresses(argument: str, *, ipv6: bool) -> tuple[str, ...]:

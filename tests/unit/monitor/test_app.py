@@ -23,8 +23,9 @@ from pyssh_gateway.ipc import postauth, preauth
 from pyssh_gateway.ipc import spawner as protocol
 from pyssh_gateway.ipc.crash import Crash
 from pyssh_gateway.keys.host_keys import load_or_create
-from pyssh_gateway.monitor.app import Given, Monitor
+from pyssh_gateway.monitor.app import Monitor
 from pyssh_gateway.monitor.facts import Facts
+from pyssh_gateway.monitor.opening import Given
 from tests.support.monitor import ALGORITHM, HASH, People, Process
 from tests.support.snapshots import USER
 from tests.support.waiting import PATIENCE, until
