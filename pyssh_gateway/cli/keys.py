@@ -1,6 +1,5 @@
 """`keys`, `keys refresh`, `keys test`, `keys accept`: who can log in with which key, how fresh that is, and why not."""
 
-import binascii
 import ipaddress
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from pyssh_gateway.cli.server_socket import Server
 from pyssh_gateway.config import values
 from pyssh_gateway.core import control
 from pyssh_gateway.core.access.authorized_keys import fingerprint
-from pyssh_gateway.core.access.certificates import type_of
+from pyssh_gateway.core.access.certificates import blobs_in, type_of
 from pyssh_gateway.core.access.key_report import THIS_MACHINE
 
 _MAX_FILE_BYTES = 64 * 1024
@@ -111,14 +110,6 @@ def _read_public_key(name: str) -> bytes:
         raise Failed(f"{name} can't be read: {error.strerror}") from None
     if data.startswith(b"-----BEGIN"):
         raise Failed(f"{name} is a private key, which stays where it is: name the file that ends in .pub")
-    for line in data.splitlines():
-        words = line.split()
-        if len(words) < 2 or line.startswith(b"#"):
-            continue
-        try:
-            blob = binascii.a2b_base64(words[1], strict_mode=True)
-        except binascii.Error:
-            continue
-        if type_of(blob).encode() == words[0]:
-            return blob
+    for blob in blobs_in(data):
+        return blob
     raise Failed(f"{name} has no public key in OpenSSH's one-line form in it")

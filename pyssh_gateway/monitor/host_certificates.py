@@ -4,7 +4,6 @@ A certificate is offered in key exchange beside its key (sshd's HostCertificate)
 left out, and its plain key is still offered. This module does not know how anything is offered or signed.
 """
 
-import binascii
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -174,15 +173,5 @@ def _unreadable(path: str, error: OSError | UntrustedFileError, *, is_required: 
 
 def _blob_in(data: bytes) -> bytes:
     """The first certificate in a text; empty if there is none."""
-    for line in data.splitlines():
-        words = line.split()
-        if len(words) < 2 or line.startswith(b"#"):
-            continue
-        try:
-            blob = binascii.a2b_base64(words[1], strict_mode=True)
-        except binascii.Error:
-            continue
-        named = certificates.type_of(blob)
-        if named.encode() == words[0] and named in certificates.CERTIFICATE_TYPES:
-            return blob
-    return b""
+    blobs = certificates.blobs_in(data)
+    return next((blob for blob in blobs if certificates.type_of(blob) in certificates.CERTIFICATE_TYPES), b"")

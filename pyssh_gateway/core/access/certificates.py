@@ -7,7 +7,8 @@ is, or how a signature is verified.
 """
 
 import binascii
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 
 import msgspec
@@ -79,6 +80,21 @@ class Certificate(msgspec.Struct, frozen=True):
     signed: bytes
     signature: bytes
     signature_algorithm: str
+
+
+def blobs_in(text: bytes) -> Iterator[bytes]:
+    """The blobs of the keys and certificates in a text of lines as in a `.pub` file: type, base64, comment.
+
+    Other lines are passed over, and lines whose type is not the blob's.
+    """
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) < 2 or line.startswith(b"#"):
+            continue
+        with suppress(binascii.Error):
+            blob = binascii.a2b_base64(words[1], strict_mode=True)
+            if type_of(blob).encode() == words[0]:
+                yield blob
 
 
 def type_of(blob: bytes) -> str:

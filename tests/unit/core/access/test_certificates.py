@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 
 from fuzz.certificate_properties import check_certificate
 from pyssh_gateway.core.access import certificates
-from pyssh_gateway.core.access.certificates import FOREVER, HOST, USER, CertificateError, certified, parse, type_of
+from pyssh_gateway.core.access.certificates import (
+    FOREVER,
+    HOST,
+    USER,
+    CertificateError,
+    blobs_in,
+    certified,
+    parse,
+    type_of,
+)
 from pyssh_gateway.core.access.policy import SIGNATURE_ALGORITHMS
 from tests.support.certificates import Authority, blob_of, made_up, make_key, option_list
 from tests.support.key_lines import SK_ECDSA, SK_ED25519, mpint, string
@@ -251,3 +260,15 @@ def test_damaged_certificates_are_certificates_or_refused(
     for position, value in changes:
         data[position % len(data)] = value
     check_certificate(bytes(data[: len(data) - (dropped if dropped < len(data) else 0)]))
+
+
+def test_blobs_are_found_among_other_lines(tmp_path: Path) -> None:
+    """Commands and the server find the key of a `.pub` file whatever stands around it, and nothing that is no key."""
+    authority = Authority(tmp_path, "ca")
+    line = authority.public.read_bytes()
+    kind, encoded, *_ = line.split()
+    others = (
+        b"# " + line + b"\n\nssh-ed25519\nssh-rsa " + encoded + b"\n" + kind + b" !not-base64\n" + kind + b" AAAA\n"
+    )
+    assert list(blobs_in(others)) == []
+    assert [type_of(blob).encode() for blob in blobs_in(others + line + line)] == [kind, kind]
