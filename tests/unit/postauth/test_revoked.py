@@ -66,7 +66,7 @@ def hang_up(*sessions: subprocess.Popen[bytes], close: bool = False) -> None:
 def test_a_command_is_hung_up(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     """Protects the machine from `ssh host 'sleep 333'` of somebody whose key is gone: it and its children end."""
     monkeypatch.setattr(module, "GRACE_SECONDS", 0.01)
-    process, child = begin("sleep 333 & echo $!; wait")
+    process, child = begin("sleep 333 & echo $!; exec sleep 334")  # a shell that waits could end after its child
     hang_up(process)
     assert process.wait() == -signal.SIGHUP
     until(lambda: not processes.is_running(child), what="the child's end")
@@ -76,7 +76,7 @@ def test_a_command_is_hung_up(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_ignores_it_is_killed(begin: Begin, monkeypatch: pytest.MonkeyPatch, close: bool) -> None:
     """Protects from a command that is deaf, nohup's included, also if the server stops in that time."""
     monkeypatch.setattr(module, "GRACE_SECONDS", 3600.0 if close else 0.01)
-    process, child = begin("trap '' HUP; sleep 333 & echo $!; wait")
+    process, child = begin("trap '' HUP; sleep 333 & echo $!; exec sleep 334")
     hang_up(process, close=close)
     assert process.wait() == -signal.SIGKILL
     until(lambda: not processes.is_running(child), what="the child's end")
