@@ -1,4 +1,4 @@
-"""Three newcomers, each on a fresh machine, follow README and the pages in docs/."""
+"""Three newcomers, each on a fresh machine, do what README and docs/install.md say."""
 
 import re
 import shlex

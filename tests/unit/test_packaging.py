@@ -393,7 +393,7 @@ class TestSystemd:
         assert (result.returncode, result.stderr) == (0, "")
 
     def test_the_socket_is_one_that_the_server_takes(self) -> None:
-        """One TCP socket for all connections, with the name that the server looks for and the default port."""
+        """The unit has one TCP socket for all connections, with the name and port that the server expects."""
         socket = unit("pyssh-gateway.socket")["Socket"]
         assert socket["ListenStream"] == f"{config.Listen().address}:{config.Listen().port}"
         assert (socket["Accept"], socket["FileDescriptorName"]) == ("no", socket_activation.PREFERRED_NAME)
@@ -449,7 +449,7 @@ class TestCompose:
     """deploy/docker/compose.yaml."""
 
     def test_it_runs_the_image(self, tmp_path: Path) -> None:
-        """One service, with the Dockerfile's build arguments, and variables that the server understands."""
+        """There is one service, with the Dockerfile's build arguments, and variables that the server understands."""
         (service,) = yaml("deploy/docker/compose.yaml")["services"].values()
         assert (ROOT / "deploy" / "docker" / service["build"]["context"]).resolve() == ROOT
         declared = set(re.findall(r"^ARG (\w+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE))

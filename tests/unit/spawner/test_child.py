@@ -188,7 +188,7 @@ def test_a_child_that_dies_on_its_way_is_no_longer_waited_for() -> None:
 
 
 def test_every_signal_has_its_default_and_is_let_in() -> None:
-    """Signals have default handlers and none is blocked, although Python ignores some and the spawner handles some."""
+    """Every signal has its default handler and none is blocked; Python ignores SIGPIPE and SIGXFSZ, we handle some."""
     previous = {
         signal.SIGUSR1: signal.signal(signal.SIGUSR1, signal.SIG_IGN),
         signal.SIGTERM: signal.signal(signal.SIGTERM, lambda _number, _frame: None),

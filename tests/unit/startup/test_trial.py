@@ -49,7 +49,7 @@ def test_own_public_keys_are_found(home: Path, tmp_path: Path) -> None:
 
 
 def test_the_keys_of_a_cloud_machine_are_in_authorized_keys(home: Path, tmp_path: Path) -> None:
-    """The keys in authorized_keys, as on a cloud machine, are used, and no demo key is made."""
+    """The keys in authorized_keys, sshd's file, are used, as on a cloud machine, and no demo key is made."""
     (home / ".ssh" / "authorized_keys").write_text(f"# provisioned\n{KEY}")
     tried = trial.set_up(ME, None, tmp_path)
     assert tried.login["keys"] == [f"file:{home}/.ssh/authorized_keys"]

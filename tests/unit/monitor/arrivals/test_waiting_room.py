@@ -1,4 +1,4 @@
-"""monitor.arrivals.waiting_room: which connections have a process, when there are more than processes."""
+"""monitor.arrivals.waiting_room: which connections get a process when there are too few processes."""
 
 from pyssh_gateway.core.strangers.admission import NEEDED
 from pyssh_gateway.monitor.arrivals.waiting_room import WaitingRoom

@@ -80,7 +80,7 @@ def test_a_lock_that_goes_costs_no_record(
 
 
 def test_a_lock_that_stays_is_given_up(files: Files, locked: Callable[[], None]) -> None:
-    """Protects the spawner from a user who keeps the lock: after a few looks it writes wtmp only, and reports that."""
+    """Protects the spawner from a user who keeps the lock: after a few looks only `last` gets it, which is reported."""
     told: list[str] = []
     recorder = LoginRecorder(told.append, files)
     recorder.login(SESSION, "")

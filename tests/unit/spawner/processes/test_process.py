@@ -147,7 +147,7 @@ def test_identity() -> None:
 
 @needs_root
 def test_there_is_no_way_back_to_root() -> None:
-    """No capability is left."""
+    """An account's process has no capability, with which it could become root again."""
     out, _, _ = result(launch("grep -E '^Cap(Inh|Prm|Eff|Amb)' /proc/self/status"))
     assert all(int(line.split()[1], 16) == 0 for line in out.splitlines())
 
