@@ -1,6 +1,6 @@
-"""Debian, made anew for the run, and what newcomers install on it. `make machines` runs what is here.
+"""A Debian that is made for each run, and the programs that newcomers install on it. `make machines` runs these tests.
 
-It takes minutes and a machine that can make others, so it is no part of `make test`.
+They take minutes, and need a machine that can make others, so they are no part of `make test`.
 """
 
 import re
@@ -18,14 +18,14 @@ from tests.support.waiting import PATIENCE
 TOOLS = (
     "ca-certificates dbus git make openssh-client openssh-server procps python3 python3-venv sudo systemd systemd-sysv"
 )
-"""What the machines of newcomers have: the three programs that README asks for, and what a cloud machine comes with."""
+"""The programs of a newcomer's machine: the three that README asks for, and those that a cloud machine comes with."""
 
 NO_SERVICES = "printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d"
 """Debian's way to keep a package from starting its daemon."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave these to `make machines`, and say so."""
+    """Skip the tests of machines unless they were selected (`make machines`), with the reason."""
     if "machine" in config.option.markexpr:
         return
     for item in items:
@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The root file system of the Debian that the image is made of; it is removed, which pytest would not do."""
+    """The root file system of the Debian that the image is based on; removed at the end, which pytest would not do."""
     directory = tmp_path_factory.mktemp("debian")
     suite = re.findall(r"^ARG BASE=debian:(\w+)-slim$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[0]
     try:
@@ -50,7 +50,7 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def layers(debian: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Path]]:
-    """A Debian that has `TOOLS`."""
+    """A Debian that has `TOOLS`, as the layers of a machine."""
     with Machine(tmp_path_factory.mktemp("tools"), [debian]) as machine:
         machine.run(NO_SERVICES)
         machine.run("apt-get --quiet=2 update", seconds=INSTALL_SECONDS)
@@ -64,7 +64,7 @@ def layers(debian: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[l
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a newcomer clones: the commit that is checked out here."""
+    """The repository that a newcomer clones: the commit that is checked out here."""
     path = tmp_path_factory.mktemp("repository") / "pyssh-gateway.git"
     subprocess.run(["git", "clone", "--quiet", "--bare", str(ROOT), str(path)], check=True, timeout=PATIENCE)
     head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=ROOT, text=True, timeout=PATIENCE).strip()

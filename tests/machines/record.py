@@ -1,7 +1,7 @@
 """Make docs/first-minutes.cast: the first five minutes with the server, by a person who has just cloned it.
 
-`make recording` runs it, as root. It drives the real thing: `make run` and `ssh` in two halves of a tmux on a fresh
-Debian that is made for it (tests/support/machines.py), so that nothing of the machine at hand gets in. What comes out
+`make recording` runs it, as root. It runs the real programs: `make run` and `ssh` in two halves of a tmux on a fresh
+Debian that is made for it (tests/support/machines.py), so that it shows nothing of the machine at hand. The result
 is an asciicast, version 2 (docs.asciinema.org/manual/asciicast/v2): `asciinema play docs/first-minutes.cast`.
 """
 
@@ -30,23 +30,23 @@ COLUMNS, ROWS = 110, 32
 TOOLS = "ca-certificates git make openssh-client procps python3 python3-venv tmux"
 
 LONGEST_PAUSE = 1.2
-"""Seconds: a wait is cut to so many, or the minute until the idle stop would be watched by nobody."""
+"""Seconds: longer waits are cut to this, or viewers would have to watch the whole minute until the idle stop."""
 
 KEY_SECONDS = 0.01
 READING_SECONDS = 1.0
-"""Between two keys, and between an answer and the next command: a person's pace."""
+"""Seconds between two keys, and between an answer and the next command: a person's pace."""
 
 STOPPED_SECONDS = 120.0
-"""How long the idle stop may take: the minute that it waits, and a busy machine's time."""
+"""How long the idle stop may take: the idle timeout of a minute, and the time of a busy machine."""
 
 
 QUESTIONS = re.compile(r"\x1b\[>?\d*c|\x1b\[>\d*q|\x1b\]1[01];\?(?:\x1b\\|\x07)")
-"""What tmux asks the terminal that it is in: its kind, its version, its colours. Played back, the terminal would answer
-into the shell of the person who watches."""
+"""The questions that tmux asks its terminal: kind, version, colours. In a playback, the viewer's terminal would answer
+them, and the answers would be typed into the viewer's shell."""
 
 
 class Recording:
-    """A terminal with `argv` in it, whose output is kept with its times."""
+    """A terminal that runs `argv`, and whose output is kept with its times."""
 
     def __init__(self, argv: list[str]) -> None:
         self.events: list[tuple[float, str]] = []
@@ -71,7 +71,7 @@ class Recording:
             kept = b"" if text.encode() == kept else kept[len(text.encode()) :]
 
     def end(self) -> None:
-        """Wait until what was started has ended."""
+        """Wait until the program has ended."""
         self.process.wait()
         self._reader.join()
         os.close(self._master)
@@ -90,13 +90,13 @@ class Recording:
 
 
 class Stage:
-    """Two panes of a tmux on `machine`: 0 is the server's, 1 the client's."""
+    """Two panes of a tmux on `machine`: pane 0 is the server's, pane 1 the client's."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
 
     def tmux(self, *arguments: str) -> str:
-        """What that tmux command says."""
+        """Run that tmux command; returns its output."""
         return self._machine.run(shlex.join(["tmux", *arguments]), user="amos")
 
     def type(self, pane: int, text: str) -> None:
@@ -108,19 +108,19 @@ class Stage:
         self.tmux("send-keys", "-t", f"stage.{pane}", "Enter")
 
     def wait_for(self, pane: int, text: str, seconds: float = 60.0) -> None:
-        """Wait until `text` is to be seen there."""
+        """Wait until the pane shows `text`."""
         try:
             until(lambda: text in self.screen(pane), seconds, what=repr(text))
         except AssertionError as error:
             raise AssertionError(f"{error}; what is to be seen:\n{self.screen(pane)}") from None
 
     def screen(self, pane: int) -> str:
-        """What is to be seen there."""
+        """The text that the pane shows."""
         return self.tmux("capture-pane", "-p", "-t", f"stage.{pane}")
 
 
 def play(stage: Stage) -> None:
-    """What the person does."""
+    """Do what the person does."""
     stage.type(0, "make run")
     stage.wait_for(0, "log in")
     stage.type(1, "ssh -p 2222 amos@localhost")
@@ -155,12 +155,12 @@ def perform(machine: Machine, act: Callable[[Stage], None]) -> Recording:
     finally:
         stage.tmux("kill-server")
         recording.end()
-    del recording.events[shown:]  # the picture stays at what was seen last
+    del recording.events[shown:]  # the recording ends with the last picture that was waited for
     return recording
 
 
 def main() -> None:
-    """Make the machine, and the recording on it."""
+    """Make the machine, and record on it."""
     with tempfile.TemporaryDirectory(prefix="pyssh-gateway-recording-") as name:
         directory = Path(name)
         directory.chmod(0o755)
@@ -171,7 +171,7 @@ def main() -> None:
         with Machine(directory / "machine", [debian], shared={repository: "/srv/pyssh-gateway.git"}) as machine:
             install = f"apt-get -qqy --no-install-recommends install {TOOLS}"
             machine.run(f"apt-get -qq update && DEBIAN_FRONTEND=noninteractive {install}", seconds=INSTALL_SECONDS)
-            machine.run(": >/etc/motd")  # Debian's licences, which would fill the screen
+            machine.run(": >/etc/motd")  # Debian's licence notice, which would fill the screen
             machine.run("hostname laptop && echo 127.0.0.1 localhost laptop >/etc/hosts")
             machine.run("git config --system safe.directory '*' && useradd --create-home --shell /bin/bash amos")
             machine.run(

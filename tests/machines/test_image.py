@@ -1,4 +1,4 @@
-"""The image: built from the Dockerfile, and run as a container is, twice with one volume."""
+"""The image: built from the Dockerfile, and run like a container, twice with one volume."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ Buildah = Callable[..., subprocess.CompletedProcess[str]]
 
 
 class Image(NamedTuple):
-    """Its file system, and what a container of it runs, with which environment."""
+    """The image's file system, and the command and environment of its containers."""
 
     root: Path
     command: list[str]
@@ -33,7 +33,7 @@ class Image(NamedTuple):
 
 @pytest.fixture(scope="module")
 def buildah(debian: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
-    """Runs buildah, which builds without an engine, with a place of its own and `localhost/debian` in it."""
+    """Runs buildah, which builds without a daemon, with its own storage and `localhost/debian` in it."""
     if shutil.which("buildah") is None:
         pytest.skip("THE IMAGE WAS NOT BUILT: there is no buildah on this machine")
     place = tmp_path_factory.mktemp("buildah")
@@ -61,7 +61,7 @@ def buildah(debian: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def build(buildah: Buildah, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """`docker build` with `arguments`, as far as this machine has it."""
+    """Do what `docker build` with `arguments` does, as far as this machine can."""
     how = ("--isolation", "chroot", "--network", "host", "--build-arg", "BASE=localhost/debian")
     return buildah("bud", *how, *arguments, "--tag", "localhost/dev-box", ".", check=check)
 
@@ -76,7 +76,7 @@ def image(buildah: Buildah) -> Image:
 
 
 class Container:
-    """One container of the image: it sees `volume` at /data, and `github` in the place of GitHub."""
+    """One container of the image: it has `volume` at /data, and uses `github` instead of GitHub."""
 
     def __init__(self, directory: Path, image: Image, volume: Path, github: FakeGitHub, idle: str) -> None:
         with socket.socket() as probe:
@@ -97,7 +97,7 @@ class Container:
         )
 
     def ssh(self, command: str, key: Path) -> str:
-        """What `command` writes in a session of `dev`, whose client knows the host key that is on the volume."""
+        """The output of `command` in a session of `dev`; the client knows the host key from the volume."""
         until(lambda: "server.started" in self.machine.said, what="server")
         known = self.volume / "known_hosts"
         host_key = (self.volume / "keys" / "ssh_host_ed25519_key.pub").read_text().split()[:2]
@@ -125,9 +125,9 @@ class Container:
 def test_work_at_home_is_there_in_the_next_container(
     image: Image, github: FakeGitHub, user_key: KeyPair, tmp_path: Path
 ) -> None:
-    """One volume keeps home and host key from one container to the next; what the image put into the home is in it.
+    """One volume keeps home and host key from one container to the next; the home has the files of the image's home.
 
-    `docker stop` is SIGTERM to the first process, and an idle one ends by itself: both leave with exit code 0.
+    `docker stop` sends SIGTERM to the first process, and an idle server ends by itself: both exit with code 0.
     """
     github.script("example", keys(user_key.public.read_text()))
     volume = tmp_path / "volume"
@@ -150,7 +150,7 @@ def test_work_at_home_is_there_in_the_next_container(
 
 
 def test_a_build_for_nobody_says_what_is_missing(buildah: Buildah) -> None:
-    """Without a GitHub login there is no image: the build ends before it has fetched anything."""
+    """Without a GitHub login the build fails, and names the argument that is missing."""
     result = build(buildah, check=False)
     assert result.returncode != 0
     assert "pass --build-arg GITHUB=<your GitHub login>" in result.stderr + result.stdout

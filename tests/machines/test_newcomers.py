@@ -1,4 +1,4 @@
-"""Three people who have just heard of it, each on a fresh machine, doing what README and docs/platforms.md say."""
+"""Three newcomers, each on a fresh machine, do what README and docs/install.md say."""
 
 import re
 import shlex
@@ -24,7 +24,7 @@ FIRST_TIME = "-o StrictHostKeyChecking=accept-new -o LogLevel=ERROR"
 
 
 def free_port() -> int:
-    """A port that nobody has now; the machines that share our network can't take 0, which they would have to read."""
+    """A free port; machines that share our network can't use port 0, as the tests would have to find out the number."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -32,14 +32,14 @@ def free_port() -> int:
 
 
 class Running:
-    """A server that a newcomer has started, and what it has said."""
+    """A server that a newcomer has started, and its output."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
         self.said = ""
 
     def wait_for(self, text: str) -> None:
-        """Read on until `text` has been said."""
+        """Read the output until it has `text`."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.said += line
@@ -49,7 +49,7 @@ class Running:
 
     @property
     def login(self) -> list[str]:
-        """The command that it says to log in with, in words, with what a first connection is asked put to rest."""
+        """The words of the login command that the server prints, with options that accept the new host key."""
         (found,) = re.findall(r"^  log in +(ssh .*)$", self.said, re.MULTILINE)
         words: list[str] = shlex.split(found)
         return [words[0], *shlex.split(FIRST_TIME), *words[1:]]
@@ -57,7 +57,7 @@ class Running:
 
 @contextmanager
 def serving(machine: Machine, command: str, user: str = "root") -> Iterator[Running]:
-    """What `command` starts, once it serves; it is interrupted in the end, as by Ctrl-C, and has to leave cleanly."""
+    """The server that `command` starts, once it serves; it is then interrupted as by Ctrl-C, and must exit cleanly."""
     process = machine.start(f"cd pyssh-gateway && exec {command}", user=user)
     running = Running(process)
     try:
@@ -73,9 +73,9 @@ def serving(machine: Machine, command: str, user: str = "root") -> Iterator[Runn
 
 
 def test_a_root_shell_in_a_fresh_container(layers: list[Path], repository: Path, tmp_path: Path) -> None:
-    """Two commands, and there is a login: an account is made and named, and sessions have the command.
+    """Two commands lead to a login: an account is made and named, and its sessions find the command.
 
-    The checkout is in root's home, which is closed to that account.
+    The checkout is in root's home, which that account can't enter.
     """
     with Machine(tmp_path, layers, shared={repository: "/srv/pyssh-gateway.git"}) as machine:
         machine.run(CLONE)
@@ -87,7 +87,7 @@ def test_a_root_shell_in_a_fresh_container(layers: list[Path], repository: Path,
             login = shlex.join(server.login)
             assert machine.run(f"cd pyssh-gateway && {login} id --user --name").strip() == "dev"
             assert "is on as dev" in machine.run(f"cd pyssh-gateway && {login} pyssh-gateway why")
-            # A login shell of Debian's sets PATH anew.
+            # Debian's login shell sets PATH anew.
             typed = machine.run(f"cd pyssh-gateway && {login} -tt", stdin="pyssh-gateway status\nexit\n")
             assert "1 connection" in typed
         assert "Traceback" not in server.said
@@ -96,7 +96,7 @@ def test_a_root_shell_in_a_fresh_container(layers: list[Path], repository: Path,
 
 
 def test_an_ordinary_account_on_a_laptop(layers: list[Path], repository: Path, tmp_path: Path) -> None:
-    """It is let in with its own key and no rights; what it leaves behind is in the checkout."""
+    """An ordinary user logs in with their own key and no rights; the server leaves files in the checkout only."""
     with Machine(tmp_path, layers, shared={repository: "/srv/pyssh-gateway.git"}) as machine:
         machine.run("useradd --create-home --shell /bin/bash amos")
         machine.run("mkdir -m 700 .ssh && ssh-keygen -q -t ed25519 -N '' -f .ssh/id_ed25519", user="amos")
@@ -132,25 +132,25 @@ COMMANDS = {
     "Back to sshd": 2,
     "Uninstall": 1,
 }
-"""How many blocks of commands docs/install.md has under each heading, all of which are run here."""
+"""How many blocks of commands docs/install.md has under each heading; the tests run all of them."""
 
 
 def block(heading: str, number: int = 0, kind: str = "sh") -> str:
-    """The commands (or configuration) that docs/install.md shows under `heading`."""
+    """The commands (or configuration) in docs/install.md under `heading`."""
     text = (ROOT / "docs" / "install.md").read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     shown = re.findall(rf"^```{kind}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return str(shown[number]).replace("<this repository>", "/srv/pyssh-gateway.git")
 
 
 class Standing:
-    """A person's connection, on which they type: a shell at the other end of one `ssh`, until they leave."""
+    """A person's open connection: one `ssh` with a shell at its other end, until they leave."""
 
     def __init__(self, machine: Machine, *options: str) -> None:
         self._ssh = machine.start(shlex.join([*ssh(*options), "exec bash"]), user="amos")
         self._number = 0
 
     def enter(self, commands: str) -> str:
-        """Run `commands` on it, all of which have to succeed; returns what they wrote."""
+        """Run `commands` on the connection; all must succeed. Returns their output."""
         self._number += 1
         mark = f"end-of-{self._number}"
         assert self._ssh.stdin is not None
@@ -171,32 +171,32 @@ class Standing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it."""
+        """Close the connection."""
         self._ssh.communicate(timeout=PATIENCE)
 
 
 def ssh(*options: str) -> list[str]:
-    """The words of amos's ssh to the machine itself, which has to be what it was at first: its host key is known."""
+    """The words of amos's ssh to the machine itself; it requires the host key that the machine had at first."""
     strict = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "HostKeyAlias=cloud"]
     return ["ssh", *strict, *options, "amos@localhost"]
 
 
 def served_by(machine: Machine, *options: str) -> str:
-    """Log in, and look by what the session knows whose it is."""
+    """Log in, and find out from the session's environment which server it belongs to."""
     look = 'test -n "$PYSSH_SESSION" && echo pyssh-gateway || echo sshd'
     return machine.run(shlex.join([*ssh(*options), look]), user="amos").strip()
 
 
 def is_active(machine: Machine, unit: str) -> bool:
-    """Whether systemd says so of the unit."""
+    """Whether systemd reports the unit as active."""
     return machine.attempt(f"systemctl is-active --quiet {unit}").returncode == 0
 
 
 @pytest.fixture
 def cloud(layers: list[Path], repository: Path, tmp_path: Path) -> Iterator[Machine]:
-    """A cloud VM as it is handed over: systemd, sshd on port 22, and amos with sudo and a key in authorized_keys.
+    """A cloud VM as its owner gets it: systemd, sshd on port 22, and amos with sudo and a key in authorized_keys.
 
-    It has a network of its own, so what comes from a package index has been fetched by the time that it boots.
+    It has its own network, so the packages from the index are downloaded before it boots.
     """
     shared = {repository: "/srv/pyssh-gateway.git"}
     with Machine(tmp_path / "installed", layers, shared=shared) as machine:
@@ -229,16 +229,16 @@ def cloud(layers: list[Path], repository: Path, tmp_path: Path) -> Iterator[Mach
 
 
 def test_every_command_of_the_page_is_run() -> None:
-    """A block that somebody adds to docs/install.md is one that a test has to run, in the order of the page."""
+    """A block of commands that is added to docs/install.md must also be run by the test, in the order of the page."""
     page = (ROOT / "docs" / "install.md").read_text()
     sections = [section.partition("\n") for section in page.split("\n## ")[1:]]
     assert {heading: text.count("\n```sh\n") for heading, _, text in sections} == COMMANDS
 
 
 def test_a_cloud_machine_moves_over_and_back(cloud: Machine) -> None:
-    """docs/install.md from its first line to its last, over connections that are there to the end.
+    """docs/install.md works from its first line to its last, over connections that stay open to the end.
 
-    The machine is the same to its clients all the time, and each port is served by whom the page says.
+    The machine keeps its host key, and on each port the server answers that the page names.
     """
     with ExitStack() as connections:
         first = connections.enter_context(Standing(cloud))
@@ -248,13 +248,13 @@ def test_a_cloud_machine_moves_over_and_back(cloud: Machine) -> None:
         assert served_by(cloud, "-p", "2222") == "pyssh-gateway"
         assert served_by(cloud) == "sshd"
 
-        # Over. A server that is on port 2222 for somebody does not stand in the way; it leaves soon in what follows.
+        # To port 22. A server with connections on port 2222 is no obstacle; here it stops soon after they end.
         first.enter("sudo sed -i 's/timeout = .*/timeout = \"1s\"/' /etc/pyssh-gateway/config.toml")
         first.enter(block("Port 22"))
         assert first.enter("id --user --name").strip() == "amos"
         assert served_by(cloud) == "pyssh-gateway"
         until(lambda: not is_active(cloud, "pyssh-gateway.service"), what="idle stop")
-        assert served_by(cloud) == "pyssh-gateway"  # woken by this
+        assert served_by(cloud) == "pyssh-gateway"  # this connection starts it again
         assert not is_active(cloud, "ssh.service")
 
         for number in range(2):
@@ -264,7 +264,7 @@ def test_a_cloud_machine_moves_over_and_back(cloud: Machine) -> None:
         first.enter("sudo sed -i 's/timeout = .*/timeout = \"off\"/' /etc/pyssh-gateway/config.toml")
         until(lambda: not is_active(cloud, "pyssh-gateway.service"), what="idle stop")
 
-        # Back, by way of a server that stays.
+        # Back to sshd, while a server runs that does not stop.
         on_gateway = connections.enter_context(Standing(cloud))
         on_gateway.enter(block("Back to sshd"))
         second = connections.enter_context(Standing(cloud, "-p", "2022"))

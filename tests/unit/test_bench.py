@@ -1,4 +1,4 @@
-"""The pure parts of the benchmark: what samples come to, the table, the promises, what `times` says."""
+"""The pure parts of the benchmark: percentiles, the table, the promises, and the output of `times`."""
 
 import pytest
 from hypothesis import given
@@ -21,7 +21,7 @@ SAMPLES = st.lists(st.floats(0, 1e6), min_size=1, max_size=50)
 
 
 def kept_promises(accept: float = 20.0, first: float = 250.0) -> list[Figure]:
-    """Figures of a good start; sshd's first command takes 200 ms."""
+    """Figures of a start within the promises; sshd's first command takes 200 ms."""
     return [Figure(ACCEPT, "ms", (accept,), (6.0,)), Figure(FIRST_COMMAND, "ms", (first,), (200.0,))]
 
 
@@ -30,20 +30,20 @@ def kept_promises(accept: float = 20.0, first: float = 250.0) -> list[Figure]:
     [([7], 50, 7), ([3, 1, 2], 50, 2), ([1, 2, 3, 4], 50, 2.5), ([1, 2, 3, 4, 5], 25, 2), (range(101), 99, 99)],
 )
 def test_percentile(samples: list[float], percent: float, expected: float) -> None:
-    """The figures mean what their names say, whatever the order and the number of samples."""
+    """Percentiles are right for any order and number of samples."""
     assert percentile(samples, percent) == expected
 
 
 def test_percentile_of_nothing() -> None:
-    """A figure without samples is a mistake here, and never a number."""
+    """A percentile of no samples is an error, and never a number."""
     with pytest.raises(ValueError, match="no samples"):
         percentile([], 50)
 
 
 @given(SAMPLES, st.floats(0, 100))
 def test_percentile_stays_within_the_samples(samples: list[float], percent: float) -> None:
-    """Interpolation never leaves the range of what was measured."""
-    slack = 1e-9 * max(samples)  # of floating point
+    """Interpolation stays within the range of the samples."""
+    slack = 1e-9 * max(samples)  # for floating point
     assert min(samples) - slack <= percentile(samples, percent) <= max(samples) + slack
 
 
@@ -61,7 +61,7 @@ def test_percentile_stays_within_the_samples(samples: list[float], percent: floa
     ],
 )
 def test_number(value: float, text: str) -> None:
-    """Every figure has about three significant digits, so that none looks more exact than it is."""
+    """Every figure has about three significant digits, so that it does not look more exact than it is."""
     assert number(value) == text
 
 
@@ -70,12 +70,12 @@ def test_number(value: float, text: str) -> None:
     [((1.0, 30.0, 2.0), (4.0, 4.0, 9.0), 0.5), ((), (1.0,), None), ((1.0,), (), None), ((1.0,), (0.0,), None)],
 )
 def test_ratio(ours: tuple[float, ...], sshd: tuple[float, ...], expected: float | None) -> None:
-    """The ratio is that of the medians, which one outlier does not move, and missing rather than wrong."""
+    """The ratio is that of the medians, which an outlier does not change, and is missing if it can't be computed."""
     assert Figure("x", "s", ours, sshd).ratio == expected
 
 
 def test_table() -> None:
-    """Columns are aligned, each with its median and quartiles; what was not measured is a dash."""
+    """Columns are aligned, with median and quartiles, and a dash for a value that was not measured."""
     figures = [
         Figure("login", "ms", (20.0, 10.0, 30.0), (200.0, 200.0, 200.0)),
         Figure("a longer name", "MiB", (46.8,), ()),
@@ -89,31 +89,31 @@ def test_table() -> None:
 
 @given(st.lists(st.builds(Figure, st.text("abc ", max_size=9), st.just("s"), SAMPLES.map(tuple), SAMPLES.map(tuple))))
 def test_table_of_anything(figures: list[Figure]) -> None:
-    """Whatever was measured can be printed, one line for each figure."""
+    """Any figures can be printed, one line for each."""
     assert len(table(figures).split("\n")) == len(figures) + 1
 
 
 def test_promises_kept() -> None:
-    """A start as promised passes, and the limits themselves are still within the promise."""
+    """A start within the promises passes, also with exactly the limits."""
     assert promises_broken(kept_promises()) == []
     assert promises_broken(kept_promises(accept=MAX_ACCEPT_MS, first=300.0)) == []
 
 
 def test_promises_broken() -> None:
-    """Each promise that is not kept is named with what was measured."""
+    """Each broken promise is named with the measured value."""
     accept, first = promises_broken(kept_promises(accept=101.0, first=302.0))
     assert accept == "exec -> port accepts: 101 ms, promised are 100 ms"
     assert first == "exec -> first command done: 1.51 times sshd's, promised are 1.5 times"
 
 
 def test_promises_not_measured() -> None:
-    """A check that measured nothing does not pass."""
+    """A check without measurements fails."""
     assert promises_broken([]) == ["exec -> port accepts: not measured", "exec -> first command done: not measured"]
 
 
 @given(SAMPLES)
 def test_median_is_in_the_middle(samples: list[float]) -> None:
-    """As many samples lie below the median as above it."""
+    """As many samples are below the median as above it."""
     middle = median(samples)
     assert sum(sample < middle for sample in samples) <= len(samples) / 2
     assert sum(sample > middle for sample in samples) <= len(samples) / 2
@@ -128,5 +128,5 @@ def test_median_is_in_the_middle(samples: list[float]) -> None:
     ],
 )
 def test_command_seconds(said: bytes, seconds: float) -> None:
-    """What the user's command used is taken off the server's CPU time, whichever shell says it."""
+    """The CPU time of the user's command, in any shell's format, is read so that it can be subtracted."""
     assert command_seconds(said) == pytest.approx(seconds)

@@ -1,4 +1,4 @@
-"""The line of the benchmark: what it adds is time, and nothing else."""
+"""The benchmark's simulated line: it adds delay, and changes nothing else."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ ONE_WAY = 0.2
 
 
 def test_a_line_delays_and_changes_nothing() -> None:
-    """Protects the figures of distance: every byte arrives, in order, half a round trip later, and so does the end."""
+    """Protects the figures for distant servers: every byte arrives in order after the delay, and so does the end."""
     near, taken = socket.socketpair()
     passed_on, far = socket.socketpair()
     data = os.urandom(3_000_000)

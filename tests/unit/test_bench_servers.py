@@ -1,4 +1,4 @@
-"""What the benchmark has to know of servers: who may log in, which processes are a server's own, what floods it."""
+"""The benchmark's knowledge of servers: login accounts, a server's own processes, and the floods."""
 
 import os
 import subprocess
@@ -23,11 +23,11 @@ for name in ("pyssh-postauth", "a-user's"):
 os.wait()
 os.wait()
 """
-"""A process with two forks. All three run the same program, as what a server forks for a user without an exec does."""
+"""A process with two forks that run the same program, like a server's fork for a user without an exec."""
 
 
 def test_processes_of_a_server() -> None:
-    """Memory counts what a server has forked for itself, whatever account it is, and nothing that it runs for users."""
+    """Memory includes what a server forked for itself, as any account, and nothing that it runs for users."""
     with subprocess.Popen([sys.executable, "-c", LIKE_A_SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as root:
         assert root.stdin is not None
         assert root.stdout is not None
@@ -38,12 +38,12 @@ def test_processes_of_a_server() -> None:
 
 
 def test_processes_of_an_account() -> None:
-    """An account is removed when none of its processes is left, so each has to be found."""
+    """All processes of an account are found, which is removed only when none is left."""
     assert os.getpid() in owned_by(os.getuid())
 
 
 def test_logins_of_several_accounts(tmp_path: Path) -> None:
-    """Each account logs in with a key of its own, and one account serves the strangers for all."""
+    """Each account has its own key, and one account serves the strangers of all."""
     logins = [make_login(tmp_path, user) for user in ("first", "second")]
     gateway(tmp_path, logins, 2222)
     config = tomllib.loads((tmp_path / "config.toml").read_text())
@@ -56,11 +56,11 @@ def test_logins_of_several_accounts(tmp_path: Path) -> None:
 
 
 def test_key_of_an_account_with_a_dot() -> None:
-    """sshd looks for the key by the account's whole name."""
+    """The key file is named by the account's whole name, which is how sshd looks for it."""
     assert Login("an.account", Path("/keys/an.account")).public_key == Path("/keys/an.account.pub")
 
 
 def test_usual_floods() -> None:
-    """What a usual run floods servers with has a name in the table, and the ways to harm others are among it."""
+    """The usual floods are all known by name, and include those that harm other clients."""
     assert set(USUAL) <= set(NAMES)
     assert {"ignore", "split", "window-adjust", "forwards", "execs", "signal", "early"} <= set(USUAL)

@@ -1,4 +1,4 @@
-"""What the documents point to is there."""
+"""The documents' links and names exist, and their promises have tests."""
 
 import json
 import re
@@ -17,21 +17,21 @@ MODULE = re.compile(r"`([a-z_]+(?:/[a-z_0-9]+)+\.py)`")
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
-    """Protects the reader, and each promise from being linked to a test that is not there any more."""
+    """Protects readers from dead links, and promises from links to tests that are gone."""
     missing = [link for link in LINK.findall(document.read_text()) if not (document.parent / link).exists()]
     assert not missing
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_modules_that_are_named_exist(document: Path) -> None:
-    """Protects the map of the tree from naming rooms as they were."""
+    """Protects the map of the tree from outdated module names."""
     named = set(MODULE.findall(document.read_text()))
     missing = [name for name in named if not (ROOT / "pyssh_gateway" / name).exists() and not (ROOT / name).exists()]
     assert not missing
 
 
 def test_every_promise_has_its_test() -> None:
-    """Protects what docs/security.md promises from being a promise alone."""
+    """Protects the promises of docs/security.md: each links to a test."""
     section = (ROOT / "docs" / "security.md").read_text().partition("## Promises")[2].partition("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| ")][2:]
     assert len(rows) > 30
@@ -39,7 +39,7 @@ def test_every_promise_has_its_test() -> None:
 
 
 def test_the_recording_shows_a_login_and_an_idle_stop() -> None:
-    """README's recording is an asciicast of the real thing, small, and shows nothing of where it was made."""
+    """README's recording is a small asciicast of a real run, and shows nothing of the machine on which it was made."""
     header, *lines = (ROOT / "docs" / "first-minutes.cast").read_text().splitlines()
     assert json.loads(header).keys() == {"version", "width", "height", "title", "env"}
     assert json.loads(header)["version"] == 2
@@ -53,7 +53,5 @@ def test_the_recording_shows_a_login_and_an_idle_stop() -> None:
     for seen in ("make run", "listens on", "log in    ssh -p 2222 amos@localhost", "is on as amos", "Goodbye"):
         assert seen in words
     assert set(re.findall(r"@([a-z]+)", shown)) == {"localhost", "laptop", "openssh"}
-    assert not re.search(
-        r"\x1b\[>?\d*[cq]", shown
-    )  # a question, which the terminal of somebody who watches would answer
+    assert not re.search(r"\x1b\[>?\d*[cq]", shown)  # a question, which a viewer's terminal would answer
     assert not re.search(r"/root|/tmp|/work|BEGIN OPENSSH", shown)

@@ -1,4 +1,4 @@
-"""What the files around the code promise: the locks, the makefile, the image, the machine on Fly, systemd, Docker."""
+"""The files around the code keep their promises: locks, makefile, image, Fly's machine, systemd, Docker."""
 
 import configparser
 import json
@@ -25,12 +25,12 @@ LOCKS = ("runtime", "dev", "lint", "build", "fuzz", "node")
 
 
 def toml(name: str) -> dict[str, Any]:
-    """Return what that file of the checkout says."""
+    """Return the contents of that file of the checkout."""
     return tomllib.loads((ROOT / name).read_text())
 
 
 def lock(name: str) -> str:
-    """Return the text of that lock."""
+    """Return the contents of that lock file."""
     return (ROOT / "requirements" / f"{name}.txt").read_text()
 
 
@@ -45,7 +45,7 @@ def names(requirements: list[str]) -> set[str]:
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run make with nothing of the make that may be running this test."""
+    """Run make, without variables from a make that may be running this test."""
     return subprocess.run(
         ["make", *arguments],
         cwd=ROOT,
@@ -58,7 +58,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def serve_command(*variables: str) -> list[str]:
-    """Return the words of the command that `make run` would run, the virtual environment taken as made."""
+    """Return the words of the command that `make run` would run, as if the virtual environment existed."""
     result = make("--dry-run", "--assume-old=.venv/.runtime", "run", *variables)
     assert result.returncode == 0, result.stderr
     *_, command = result.stdout.replace("\\\n", " ").strip().splitlines()
@@ -66,7 +66,7 @@ def serve_command(*variables: str) -> list[str]:
 
 
 def image_config(**arguments: str) -> subprocess.CompletedProcess[str]:
-    """Write the image's configuration, with these build arguments."""
+    """Write the image's configuration with these build arguments."""
     return subprocess.run(
         ["/bin/sh", ROOT / "deploy" / "config.sh"],
         env={"PATH": "/usr/bin:/bin", **arguments},
@@ -78,14 +78,14 @@ def image_config(**arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def parsed(text: str, directory: Path, **environ: str) -> config.Config:
-    """Return what the server makes of that configuration file and those variables of its environment."""
+    """Return the server's configuration from that file and those environment variables."""
     path = directory / "config.toml"
     path.write_text(text)
     return config.parse(config_source.read(str(path), environ, {}))
 
 
 def yaml(name: str) -> dict[str, Any]:
-    """Return what that YAML file says, read by whichever Python of this machine can."""
+    """Return the contents of that YAML file, read by any Python of this machine that can."""
     program = "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)"
     text = (ROOT / name).read_text()
     for python in (sys.executable, "/usr/bin/python3"):
@@ -100,12 +100,12 @@ def yaml(name: str) -> dict[str, Any]:
 
 
 def examples(name: str) -> list[str]:
-    """Return the configurations that the document of that name shows."""
+    """Return the configurations in that document."""
     return re.findall(r"^```toml\n(.*?)^```$", (ROOT / "docs" / name).read_text(), re.MULTILINE | re.DOTALL)
 
 
 def unit(name: str) -> dict[str, dict[str, str]]:
-    """Return the sections of that systemd unit, each setting with the last value that is given to it."""
+    """Return the sections of that systemd unit, with the last value of each setting."""
     parser = configparser.RawConfigParser(delimiters=("=",), comment_prefixes=("#",), interpolation=None)
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # systemd minds the case of names
     parser.read_string((ROOT / "deploy" / "systemd" / name).read_text())
@@ -117,31 +117,31 @@ class TestLocks:
 
     @pytest.mark.parametrize("name", LOCKS)
     def test_every_requirement_is_pinned_and_hashed(self, name: str) -> None:
-        """What is installed is what was locked, or nothing."""
+        """Only locked packages can be installed."""
         for entry in re.sub(r"^\s*#.*\n", "", lock(name), flags=re.MULTILINE).replace("\\\n", " ").splitlines():
             assert re.match(r"[a-z0-9-]+==\S+ .*--hash=sha256:[0-9a-f]{64}", entry), entry
 
     @pytest.mark.parametrize("name", LOCKS)
     def test_no_lock_names_where_it_came_from(self, name: str) -> None:
-        """A lock works behind any index or mirror."""
+        """No lock contains an index or mirror, so that any can be used."""
         assert not re.search(r"https?:|--(extra-)?index|--find-links|--trusted-host", lock(name))
 
     def test_the_locks_agree(self) -> None:
-        """Locks that are installed into one environment do not ask for two versions of a package."""
+        """Locks that are installed together have the same version of a package."""
         for name in LOCKS:
             for package, version in pins(name).items():
                 assert version == pins("runtime").get(package, version), package
                 assert version == pins("dev").get(package, version), package
 
     def test_the_locks_hold_what_the_project_names(self) -> None:
-        """A dependency that was added to pyproject.toml was also locked."""
+        """Every dependency in pyproject.toml is locked."""
         project = toml("pyproject.toml")
         assert names(project["project"]["dependencies"]) <= pins("runtime").keys()
         for group, requirements in project["dependency-groups"].items():
             assert names(requirements) <= pins(group).keys()
 
     def test_rich_stays_away_from_the_server(self) -> None:
-        """Structlog imports rich if it is there, which would slow the start down, in tests and when deployed."""
+        """Structlog imports rich if it is there, which would slow down the start, in tests and when deployed."""
         assert "rich" not in pins("runtime") | pins("dev")
 
 
@@ -149,20 +149,20 @@ class TestProject:
     """pyproject.toml."""
 
     def test_the_version_has_one_source(self) -> None:
-        """The version is read from the package, not written a second time."""
+        """The version is only in the package."""
         project = toml("pyproject.toml")
         assert project["project"]["dynamic"] == ["version"]
         assert (ROOT / project["tool"]["hatch"]["version"]["path"]).samefile(pyssh_gateway.__file__)
         assert re.fullmatch(r"\d+\.\d+\.\d+", pyssh_gateway.__version__)
 
     def test_the_command_exists(self) -> None:
-        """The console script names a function that is there."""
+        """The console script names a function that exists."""
         module, function = toml("pyproject.toml")["project"]["scripts"]["pyssh-gateway"].split(":")
         assert callable(getattr(import_module(module), function))
 
 
 class TestMakefile:
-    """The one entry."""
+    """The only entry point for developers."""
 
     def test_run_leaves_out_what_was_not_given(self) -> None:
         """An empty variable, or one that happens to be in the environment, does not become a flag."""
@@ -175,13 +175,13 @@ class TestMakefile:
         assert command[4:] == flags
 
     def test_run_needs_only_the_runtime_lock(self) -> None:
-        """A first `make run` does not fetch the test tools."""
+        """A first `make run` does not install the test tools."""
         result = make("--dry-run", "--always-make", "run")
         assert "scripts/venv.sh runtime" in result.stdout
         assert "scripts/venv.sh dev" not in result.stdout
 
     def test_help_names_every_target(self) -> None:
-        """`make` alone tells what there is."""
+        """`make` alone lists every target."""
         phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert phony
         result = make()
@@ -197,7 +197,7 @@ class TestScripts:
         "script", [".ci/run", "deploy/config.sh", *(f"scripts/{p.name}" for p in (ROOT / "scripts").glob("*.sh"))]
     )
     def test_scripts_run(self, script: str) -> None:
-        """Each is executable, stops at the first error, and has no mistake in its syntax."""
+        """Each script is executable, stops at the first error, and has correct syntax."""
         path = ROOT / script
         assert path.stat().st_mode & 0o111
         text = path.read_text()
@@ -206,7 +206,7 @@ class TestScripts:
         subprocess.run([shell, "-n", path], check=True, timeout=PATIENCE)
 
     def test_an_interpreter_that_is_too_old_is_named(self, tmp_path: Path) -> None:
-        """Without a usable Python there is one line that says what to do, and no traceback."""
+        """Without a usable Python there is one line with the remedy, and no traceback."""
         old = tmp_path / "python3"
         old.write_text('#!/bin/sh\n[ "$1" = --version ] || exit 1\necho Python 3.9.2\n')
         old.chmod(0o755)
@@ -230,7 +230,7 @@ class TestImage:
     """Dockerfile, .dockerignore and deploy/."""
 
     def test_nobody_is_let_in_by_default(self) -> None:
-        """Without a GitHub login there is no image, and the message says what to pass."""
+        """Without a GitHub login there is no image, and the message names the missing argument."""
         result = image_config(GITHUB="", LOGIN_USER="dev")
         assert (result.returncode, result.stdout) == (1, "")
         assert "--build-arg GITHUB=" in result.stderr
@@ -240,14 +240,14 @@ class TestImage:
         [("a b", "dev"), ('a"b', "dev"), ("a\nb", "dev"), ("example", "root"), ("example", ""), ("example", 'x"y')],
     )
     def test_arguments_are_checked(self, github: str, user: str) -> None:
-        """No build argument can write anything else into the configuration, or make root the login user."""
+        """No build argument can add other settings to the configuration, or make root the login user."""
         result = image_config(GITHUB=github, LOGIN_USER=user)
         assert (result.returncode, result.stdout) == (1, "")
         assert len(result.stderr.strip().splitlines()) <= 2
 
     @pytest.mark.parametrize("github", ["example", "example#583231"])
     def test_the_configuration_is_a_valid_one(self, github: str) -> None:
-        """It says what the build arguments said, keeps its state on the volume, and the server will take it."""
+        """It has the values of the build arguments, keeps its state on the volume, and is valid."""
         written = tomllib.loads(image_config(GITHUB=github, LOGIN_USER="dev").stdout)
         assert written == {
             "keys_dir": "/data/keys",
@@ -258,7 +258,7 @@ class TestImage:
         assert written.keys() <= set(config.Config.__struct_fields__)
 
     def test_proxies_that_are_named_are_trusted_when_asked_for(self, tmp_path: Path) -> None:
-        """The networks of TRUSTED_PROXIES get into the file, and only the environment makes them count."""
+        """TRUSTED_PROXIES is written to the file, and has an effect only with the environment variable."""
         written = image_config(GITHUB="example", LOGIN_USER="dev", TRUSTED_PROXIES="172.16.0.0/12,fd00::/8").stdout
         networks = ("172.16.0.0/12", "fd00::/8")
         listen = parsed(written, tmp_path).listen
@@ -268,7 +268,7 @@ class TestImage:
 
     @pytest.mark.parametrize("networks", ['10.0.0.0/8"]', "10.0.0.0/8\n[x]", "a network", "$(id)"])
     def test_networks_are_checked(self, networks: str) -> None:
-        """TRUSTED_PROXIES writes nothing into the configuration but networks."""
+        """Only networks in TRUSTED_PROXIES are written to the configuration."""
         result = image_config(GITHUB="example", LOGIN_USER="dev", TRUSTED_PROXIES=networks)
         assert (result.returncode, result.stdout) == (1, "")
         assert "TRUSTED_PROXIES=" in result.stderr
@@ -280,13 +280,13 @@ class TestImage:
         assert str(Path(link).parent) in launch.USER_PATH.decode().split(":")
 
     def test_the_message_of_the_day_promises_what_holds_everywhere(self) -> None:
-        """Under Docker nothing starts a container again, and with idle off a machine does not stop by itself."""
+        """The text is also true under Docker, where nothing starts a container again, and with idle off."""
         motd = (ROOT / "deploy" / "motd").read_text()
         assert not re.search("starts again|stops by itself", motd)
         assert "pyssh-gateway why" in motd
 
     def test_the_build_sees_what_it_copies_and_no_state(self) -> None:
-        """.dockerignore lets through what the Dockerfile copies, and neither host keys nor the audit log."""
+        """.dockerignore includes what the Dockerfile copies, but neither host keys nor the audit log."""
         copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
         ignored, *allowed = (
             line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] in "*!"
@@ -299,7 +299,7 @@ class TestImage:
         assert not {"keys", "audit", ".", "./"} & set(seen)
 
     def test_the_gateway_is_the_only_ssh_server(self) -> None:
-        """The image starts the gateway, is stopped by a signal that it drains on, and has no sshd in it."""
+        """The image starts the gateway, is stopped by a signal on which it drains, and has no sshd."""
         dockerfile = (ROOT / "Dockerfile").read_text()
         assert not re.search(r"openssh-server|dropbear", dockerfile)
         assert dockerfile.rstrip().endswith('CMD ["/opt/pyssh-gateway/bin/pyssh-gateway", "serve"]')
@@ -307,13 +307,13 @@ class TestImage:
         assert f"\nEXPOSE {config.Listen().port}\n" in dockerfile
 
     def test_the_accounts_of_the_gateway_are_made(self) -> None:
-        """The image has the unprivileged accounts that the configuration's defaults name, and neither can log in."""
+        """The image has both unprivileged accounts of the default configuration, and neither can log in."""
         lines = re.findall(r"^RUN useradd --system .*$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
         assert [line.split()[-1] for line in lines] == [config.Config().account, config.Config().preauth_account]
         assert all("--shell /usr/sbin/nologin" in line for line in lines)
 
     def test_the_installation_makes_them_too(self) -> None:
-        """The commands of docs/install.md make both accounts: without them, root's server does not start."""
+        """The commands of docs/install.md make both accounts, without which root's server does not start."""
         lines = re.findall(r"^sudo useradd --system .*$", (ROOT / "docs" / "install.md").read_text(), re.MULTILINE)
         assert [line.split()[-1] for line in lines] == [config.Config().account, config.Config().preauth_account]
 
@@ -322,7 +322,7 @@ class TestFly:
     """fly.toml."""
 
     def test_raw_tcp_reaches_the_gateway(self) -> None:
-        """Port 22 of the edge goes to the gateway's port, with nothing in between that would speak for it."""
+        """Port 22 of Fly's edge leads to the gateway's port, without TLS or HTTP in between."""
         (service,) = toml("fly.toml")["services"]
         assert service["protocol"] == "tcp"
         assert service["internal_port"] == config.Listen().port
@@ -331,7 +331,7 @@ class TestFly:
         assert not {"tls", "http", "pg_tls"} & set(port["handlers"])
 
     def test_both_sides_speak_of_the_same_header(self, tmp_path: Path) -> None:
-        """What Fly's proxy puts before each connection is what the gateway waits for: else nobody gets in."""
+        """Fly's proxy sends the header that the gateway expects; otherwise nobody could connect."""
         fly = toml("fly.toml")
         (port,) = fly["services"][0]["ports"]
         listen = parsed(
@@ -342,7 +342,7 @@ class TestFly:
         assert listen.trusted_proxies
 
     def test_what_is_only_proposed_is_valid_too(self, tmp_path: Path) -> None:
-        """Each variable in a comment can be switched on by removing its `#`."""
+        """Each variable in a comment is valid, so that removing its `#` is enough."""
         proposed = dict(re.findall(r'^# (PYSSH_GATEWAY_\w+) = "(.*)"$', (ROOT / "fly.toml").read_text(), re.MULTILINE))
         assert len(proposed) >= 4
         settings = parsed("", tmp_path, **proposed)
@@ -351,27 +351,27 @@ class TestFly:
         assert settings.metrics.listen == f"0.0.0.0:{metrics['port']}"
 
     def test_only_the_gateway_stops_the_machine(self) -> None:
-        """The proxy wakes the machine but does not stop it, a clean exit leaves it stopped, and a crash does not."""
+        """The proxy starts the machine but never stops it; it stays stopped after a clean exit, not after a crash."""
         fly = toml("fly.toml")
         (service,) = fly["services"]
         assert (service["auto_stop_machines"], service["auto_start_machines"]) == ("off", True)
         assert fly["restart"] == [{"policy": "on-failure", "retries": 10}]
 
     def test_the_drain_fits_into_the_time_that_fly_gives(self) -> None:
-        """The gateway is gone before the machine is killed."""
+        """The gateway's drain time is shorter than the time until Fly kills the machine."""
         fly = toml("fly.toml")
         assert fly["kill_signal"] == "SIGTERM"
         assert config.Stop().drain < fly["kill_timeout"] <= 300
 
     def test_the_state_is_on_the_volume(self) -> None:
-        """The image's directories lie under what Fly mounts."""
+        """The image's directories are below Fly's mount."""
         (mount,) = toml("fly.toml")["mounts"]
         written = tomllib.loads(image_config(GITHUB="example", LOGIN_USER="dev").stdout)
         for directory in (written["keys_dir"], written["audit_dir"], written["boot"]["homes"]):
             assert Path(directory).is_relative_to(mount["destination"])
 
     def test_nobody_is_let_in_until_somebody_is_named(self) -> None:
-        """The file as it is committed builds nothing: GITHUB is for the reader to fill in."""
+        """The committed file builds nothing until the reader sets GITHUB."""
         arguments = toml("fly.toml")["build"]["args"]
         assert image_config(**arguments).returncode == 1
         declared = set(re.findall(r"^ARG (\w+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
@@ -383,9 +383,9 @@ class TestSystemd:
 
     @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
     def test_systemd_takes_the_units(self, tmp_path: Path) -> None:
-        """Neither has a setting that systemd does not know, or a value that it does not understand."""
+        """systemd knows all settings of the units, and accepts their values."""
         for path in (ROOT / "deploy" / "systemd").iterdir():
-            # The program is not installed here, which would be all that systemd complains of.
+            # systemd's only complaint would be that the program is not installed here.
             text = re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", path.read_text(), flags=re.MULTILINE)
             (tmp_path / path.name).write_text(text)
         command = ["systemd-analyze", "verify", "--man=no", *map(str, tmp_path.iterdir())]
@@ -393,31 +393,31 @@ class TestSystemd:
         assert (result.returncode, result.stderr) == (0, "")
 
     def test_the_socket_is_one_that_the_server_takes(self) -> None:
-        """One TCP socket for all connections, by the name that is looked for, on the port that is the default."""
+        """The unit has one TCP socket for all connections, with the name and port that the server expects."""
         socket = unit("pyssh-gateway.socket")["Socket"]
         assert socket["ListenStream"] == f"{config.Listen().address}:{config.Listen().port}"
         assert (socket["Accept"], socket["FileDescriptorName"]) == ("no", socket_activation.PREFERRED_NAME)
 
     def test_idle_is_no_failure(self) -> None:
-        """Exit code 0 leaves the service off until the next connection; a crash starts it again, however often."""
+        """After exit code 0 the service waits for the next connection; after any number of crashes it is restarted."""
         service = unit("pyssh-gateway.service")
         assert service["Service"]["Restart"] == "on-failure"
         assert service["Unit"]["StartLimitIntervalSec"] == "0"
-        assert "Install" not in service  # it is the socket that is enabled
+        assert "Install" not in service  # the socket is enabled instead
 
     def test_a_stop_waits_for_the_drain_and_ends_no_work(self) -> None:
-        """What people left running goes on, and the server has the time that its configuration gives it."""
+        """At a stop the users' processes continue, and the server has the drain time of its configuration."""
         service = unit("pyssh-gateway.service")["Service"]
         assert (service["KillMode"], service["OOMPolicy"]) == ("process", "continue")
         assert config.Stop().drain < float(service["TimeoutStopSec"].removesuffix("s"))
 
     def test_nothing_is_taken_from_the_people_who_log_in(self) -> None:
-        """Every shell inherits a sandbox of the service: sudo, mount and docker would fail in one."""
+        """The service has no sandbox: every shell would inherit it, and sudo, mount and docker would fail."""
         sandboxing = r"(Protect|Private|Restrict|SystemCall|Capability|NoNewPriv|MemoryDeny|Lock|Read|Inaccessible).*"
         assert not [name for name in unit("pyssh-gateway.service")["Service"] if re.fullmatch(sandboxing, name)]
 
     def test_the_state_is_where_systemd_makes_room_for_it(self, tmp_path: Path) -> None:
-        """The directories of host key and log, as the documentation has them, are those that the unit asks for."""
+        """The documented directories of host key and log are those that the unit requests."""
         service = unit("pyssh-gateway.service")["Service"]
         settings = parsed(examples("install.md")[0], tmp_path)
         assert settings.keys_dir == f"/var/lib/{service['StateDirectory']}" == service["WorkingDirectory"]
@@ -429,14 +429,14 @@ class TestDocuments:
 
     @pytest.mark.parametrize("name", ["fleet.md", "fly.md", "install.md", "platforms.md"])
     def test_configurations_to_copy_are_valid(self, name: str, tmp_path: Path) -> None:
-        """What a person copies from there is what the server takes."""
+        """Every configuration in these documents is valid."""
         assert examples(name)
         for example in examples(name):
             parsed(example, tmp_path)
 
     @pytest.mark.parametrize("name", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
     def test_links_lead_somewhere(self, name: str) -> None:
-        """A link to another file, and to a heading in it, finds both."""
+        """Links to other files, and to headings in them, are right."""
         for path, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", (ROOT / name).read_text()):
             target = (ROOT / name).parent / path if path else ROOT / name
             assert target.exists(), path
@@ -449,25 +449,25 @@ class TestCompose:
     """deploy/docker/compose.yaml."""
 
     def test_it_runs_the_image(self, tmp_path: Path) -> None:
-        """One service, built as the Dockerfile wants it, whose variables the server understands."""
+        """There is one service, with the Dockerfile's build arguments, and variables that the server understands."""
         (service,) = yaml("deploy/docker/compose.yaml")["services"].values()
         assert (ROOT / "deploy" / "docker" / service["build"]["context"]).resolve() == ROOT
         declared = set(re.findall(r"^ARG (\w+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
         assert service["build"]["args"].keys() <= declared
-        # Nobody gets in by default, which the build says; `stop` and `logs`, which build nothing, do without.
+        # By default the build fails with a message, as nobody could log in; `stop` and `logs` work without GITHUB.
         assert service["build"]["args"]["GITHUB"] == "${GITHUB:-}"
         assert [port.rpartition(":")[2] for port in service["ports"]] == [str(config.Listen().port)]
         defaults = {name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", value) for name, value in service["environment"].items()}
         assert parsed("", tmp_path, **defaults).idle.timeout is None
 
     def test_exit_0_leaves_it_stopped(self) -> None:
-        """Idle is no failure, and Docker waits for the drain."""
+        """The container is not restarted after an idle stop, and Docker waits for the drain."""
         (service,) = yaml("deploy/docker/compose.yaml")["services"].values()
         assert service["restart"] == "on-failure"
         assert config.Stop().drain < float(service["stop_grace_period"].removesuffix("s"))
 
     def test_the_state_is_on_a_volume(self) -> None:
-        """The image's directories lie on one that outlives the container."""
+        """The image's directories are on a volume that outlives the container."""
         compose = yaml("deploy/docker/compose.yaml")
         mounted = dict(volume.split(":") for volume in compose["services"]["machine"]["volumes"])
         assert mounted.keys() == compose["volumes"].keys()

@@ -1,4 +1,4 @@
-"""The tree is what the documents say, and no room is too full to find anything in."""
+"""The tree is as documented, and no folder has too many files to find something in it."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ PACKAGE = ROOT / "pyssh_gateway"
 ROOMS = sorted(path.parent for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE)
 
 MOST_FILES = 16
-"""In a folder: as many as fit on a screen with room for thought."""
+"""The most files in a folder: as many as fit on a screen at a glance."""
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=[str(room.relative_to(PACKAGE)) for room in ROOMS])
 def test_every_room_is_described(room: Path) -> None:
-    """A newcomer who opens docs/architecture.md finds each folder named."""
+    """docs/architecture.md describes each folder."""
     text = (ROOT / "docs" / "architecture.md").read_text()
     assert f"`{room.name}/`" in text
 
@@ -32,6 +32,6 @@ def test_no_file_is_too_long() -> None:
 
 @pytest.mark.parametrize("room", ROOMS, ids=[str(room.relative_to(PACKAGE)) for room in ROOMS])
 def test_no_room_is_too_full(room: Path) -> None:
-    """Protects the map: a folder that grows further is two."""
+    """Protects the overview: a folder that grows further must be split."""
     files = [path for path in room.glob("*.py") if path.name != "__init__.py"]
     assert len(files) <= MOST_FILES

@@ -1,4 +1,4 @@
-"""ipc.config_origin: what a server was started with comes to others as it was."""
+"""ipc.config_origin: how a server was started (files, environment, flags) reaches other processes unchanged."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from pyssh_gateway.ipc.config_origin import ConfigOrigin, unpack
 
 
 def test_it_comes_as_it_was() -> None:
-    """Protects `check` from looking at another file or variable than the server does: names need not be UTF-8."""
+    """Protects `check` from reading another file or variable than the server; names need not be UTF-8."""
     origin = ConfigOrigin(
         directory="/srv/\udcff",
         path=None,
@@ -18,6 +18,6 @@ def test_it_comes_as_it_was() -> None:
 
 @pytest.mark.parametrize("packed", [b"", b"[]", b'{"directory": 7}', b"\xff"])
 def test_what_is_none_is_refused(packed: bytes) -> None:
-    """A server of another version is an error that can be told."""
+    """Data of another version's server is refused with an error that can be reported."""
     with pytest.raises(ValueError):  # noqa: PT011 - whatever decodes says it in its own words
         unpack(packed)

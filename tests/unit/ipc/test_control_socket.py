@@ -1,4 +1,4 @@
-"""control_socket: where a server can be asked, what it replaces there, and whom a command believes."""
+"""control_socket: the path of a server's control socket, what it may replace there, and which servers clients trust."""
 
 import contextlib
 import os
@@ -27,14 +27,14 @@ is_root = os.geteuid() == 0
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory whose path is short, as sockets need it, and that other accounts can get to."""
+    """A directory whose path is short enough for sockets, and that other accounts can enter."""
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
         yield Path(directory)
 
 
 def refusal(path: Path) -> str:
-    """Why no server can listen there."""
+    """The reason why a server can't listen there."""
     with pytest.raises(ControlSocketError) as caught:
         bind_control(str(path))
     assert "\n" not in str(caught.value)
@@ -42,7 +42,7 @@ def refusal(path: Path) -> str:
 
 
 def test_is_where_it_is_configured() -> None:
-    """Protects the setting: "off" is nowhere, a path is that path, for the server and for those who ask."""
+    """Protects the setting, for server and clients: "off" is no socket, and a path is that path."""
     assert server_path("off", "keys") is None
     assert client_paths("off", "keys") == ()
     assert server_path("/somewhere/socket", "keys") == "/somewhere/socket"
@@ -50,7 +50,7 @@ def test_is_where_it_is_configured() -> None:
 
 
 def test_is_found_where_a_server_puts_it(tmp_path: Path) -> None:
-    """Protects "auto": a command finds the server of the same account, and else that of another one."""
+    """Protects "auto": a command looks for its own account's server first, then for the other one."""
     own, roots = str(tmp_path / "control.sock"), f"{RUN_DIRECTORY}/control.sock"
     assert server_path("auto", str(tmp_path)) == (roots if is_root else own)
     assert client_paths("auto", str(tmp_path)) == ((roots, own) if is_root else (own, roots))
@@ -58,7 +58,7 @@ def test_is_found_where_a_server_puts_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
 def test_everybody_can_connect(place: Path, umask: int) -> None:
-    """Protects requests that are anybody's: whatever the umask is, the socket can be reached, and the umask stays."""
+    """Protects requests that any account may make: the socket is reachable and the umask restored, for any umask."""
     earlier = os.umask(umask)
     path = place / "new" / "run" / "control.sock"
     try:
@@ -77,7 +77,7 @@ def test_everybody_can_connect(place: Path, umask: int) -> None:
 
 
 def test_replaces_what_a_dead_server_left(place: Path) -> None:
-    """Protects every start after the first: nobody has to remove the socket of a server that is gone."""
+    """Protects every start after the first: the socket of a dead server is replaced, and nobody has to remove it."""
     path = str(place / "control.sock")
     bind_control(path).close()
     with pytest.raises(NobodyListens, match=f"no server listens at {path}"):
@@ -87,7 +87,7 @@ def test_replaces_what_a_dead_server_left(place: Path) -> None:
 
 
 def test_leaves_a_running_server_its_socket(place: Path) -> None:
-    """Protects a server from a second one that is started by mistake, also when its queue is full."""
+    """Protects a running server's socket from a second server started by mistake, even when its queue is full."""
     path = place / "control.sock"
     with bind_control(str(path)) as listening:
         assert refusal(path) == f"can't listen at {path}: another server does"
@@ -98,7 +98,7 @@ def test_leaves_a_running_server_its_socket(place: Path) -> None:
 
 @contextlib.contextmanager
 def fill(path: Path) -> Iterator[None]:
-    """Connect until a further connection would have to wait."""
+    """Connect until another connection would have to wait."""
     with contextlib.ExitStack() as connections:
         while True:
             one = connections.enter_context(socket.socket(socket.AF_UNIX))
@@ -111,7 +111,7 @@ def fill(path: Path) -> Iterator[None]:
 
 
 def test_never_removes_what_is_no_socket(place: Path) -> None:
-    """Protects files: a path that was mistyped costs nobody anything."""
+    """Protects files from a mistyped path: only a socket is replaced."""
     path = place / "control.sock"
     path.write_text("precious")
     assert refusal(path) == f"can't listen at {path}: what is there is no socket; remove it"
@@ -122,7 +122,7 @@ def test_never_removes_what_is_no_socket(place: Path) -> None:
 
 
 def test_needs_a_directory_of_its_own(place: Path) -> None:
-    """Protects against strangers who put their own socket in the place: the directory must not be everybody's."""
+    """Protects against a stranger's socket at that path: everybody may write to the directory only if it is sticky."""
     place.chmod(0o777)
     assert refusal(place / "control.sock") == f"can't listen at {place}/control.sock: everybody may write to {place}"
     place.chmod(0o1777)
@@ -132,7 +132,7 @@ def test_needs_a_directory_of_its_own(place: Path) -> None:
 
 
 def test_a_command_finds_nobody(place: Path) -> None:
-    """Protects the fallback: no socket, no directory and a dead socket are all nobody; anything else is an error."""
+    """Protects the fallback: no socket, no directory and a dead socket mean no server; anything else is an error."""
     for path in (place / "control.sock", place / "no" / "control.sock"):
         with pytest.raises(NobodyListens):
             connect(str(path))
@@ -142,7 +142,7 @@ def test_a_command_finds_nobody(place: Path) -> None:
 
 @pytest.mark.skipif(not is_root, reason="only root can be two accounts")
 def test_a_command_believes_only_root_and_its_own_account(place: Path) -> None:
-    """Protects people from a stranger's socket: what answers there could tell them anything."""
+    """Protects users from a stranger's socket, whose answers could be false: a command refuses to use it."""
     path = str(place / "control.sock")
     place.chmod(0o1777)
     os.seteuid(12345)

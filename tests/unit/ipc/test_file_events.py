@@ -1,4 +1,4 @@
-"""The record of what was done to files: its frames, its bounds, and that it never holds up a transfer."""
+"""Events about files: their frames and limits, and that they never delay a transfer."""
 
 import os
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ REMOVED = FileRemoved(path=b"/x", outcome="ok")
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
-    """A pipe of the smallest size; the test may close either end."""
+    """A pipe of the default size; the test may close either end."""
     ends = os.pipe2(os.O_CLOEXEC)
     yield ends
     for end in ends:
@@ -50,7 +50,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 @given(st.lists(st.sampled_from(SAMPLES), max_size=8), st.integers(1, 200))
 def test_any_split_of_the_stream_gives_the_same_events(events: list[FileEvent], size: int) -> None:
-    """A pipe delivers bytes in whatever pieces it likes."""
+    """A pipe may deliver the bytes in any pieces; the decoded events are the same."""
     stream = b"".join(map(encode, events))
     seen: list[FileEvent] = []
     rest = b""
@@ -63,7 +63,7 @@ def test_any_split_of_the_stream_gives_the_same_events(events: list[FileEvent], 
 
 @given(st.binary(max_size=64))
 def test_only_events_are_taken_from_the_users_process(data: bytes) -> None:
-    """Whatever the sender, which is the user's process, writes: it decodes to events, waits for more, or is refused."""
+    """Any bytes of the sender, which is the user's process, are decoded to events, incomplete, or refused."""
     try:
         _, rest = decode(data)
     except EventError:
@@ -83,13 +83,13 @@ def test_only_events_are_taken_from_the_users_process(data: bytes) -> None:
     ],
 )
 def test_a_frame_that_is_no_event_is_refused_at_once(frame: bytes) -> None:
-    """A length is judged before anybody waits for so many bytes, and text is limited to what outcomes look like."""
+    """A frame with a bad length is refused before its bytes are awaited, and text must look like an outcome."""
     with pytest.raises(EventError):
         decode(frame)
 
 
 def test_long_paths_lose_their_middle_and_fit() -> None:
-    """A frame over PIPE_BUF would be written in pieces; and the name at a long path's end matters most."""
+    """Long paths are cut in the middle: a frame must fit into PIPE_BUF, and the name at a path's end matters most."""
     long = b"/" + b"\xff" * 300_000 + b"/name"
     event = FileRenamed(source=long, target=long, outcome="ENAMETOOLONG")
     frame = encode(event)
@@ -102,14 +102,14 @@ def test_long_paths_lose_their_middle_and_fit() -> None:
 
 
 def test_a_path_of_the_longest_kind_is_not_cut() -> None:
-    """What the kernel takes for a path nearly always fits whole."""
+    """Paths of nearly the kernel's maximum length are not cut."""
     (event,), _ = decode(encode(FileRemoved(path=b"/" + b"x" * 3900, outcome="ok")))
     assert isinstance(event, FileRemoved)
     assert not event.cut
 
 
 def test_a_full_pipe_costs_events_and_the_count_is_reported(pipe: tuple[int, int]) -> None:
-    """A gateway that does not read never makes a transfer wait, and learns how much it missed."""
+    """A reader that is too slow never delays a transfer, and learns how many events it missed."""
     reader, writer = pipe
     sender = EventSender(writer)
     sent = 5000
@@ -123,7 +123,7 @@ def test_a_full_pipe_costs_events_and_the_count_is_reported(pipe: tuple[int, int
 
 
 def test_events_lost_at_the_end_are_reported_by_finish(pipe: tuple[int, int]) -> None:
-    """No later event carries the count when the session ends."""
+    """Events lost just before the end are reported by `finish`, as no later event carries their count."""
     reader, writer = pipe
     sender = EventSender(writer)
     while not sender._lost:  # noqa: SLF001 - until the pipe is full, whatever its size
@@ -134,7 +134,7 @@ def test_events_lost_at_the_end_are_reported_by_finish(pipe: tuple[int, int]) ->
 
 
 def test_a_gateway_that_is_gone_is_no_error(pipe: tuple[int, int]) -> None:
-    """Files are served to their end even if nobody keeps the record any more."""
+    """Files are served to the end even if nobody reads the events any more."""
     reader, writer = pipe
     os.close(reader)
     EventSender(writer).send(REMOVED)

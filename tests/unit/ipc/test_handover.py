@@ -1,4 +1,4 @@
-"""The state of a connection as a message: what travels arrives, and nothing else is taken for one."""
+"""The state of a connection as a message: it arrives unchanged, and nothing else is taken for one."""
 
 import msgspec
 import pytest
@@ -74,13 +74,13 @@ STATE = ConnectionState(
 
 @given(states)
 def test_a_state_arrives_as_it_was(state: ConnectionState) -> None:
-    """One bit of a key, a position or a number that is not the same ends the connection."""
+    """A state arrives unchanged: one wrong bit of a key, a position or a number would end the connection."""
     assert decode(encode(state)) == state
 
 
 @given(st.binary(max_size=300))
 def test_rubbish_is_no_state(packet: bytes) -> None:
-    """Whatever arrives, it is a state or a ProtocolError."""
+    """Arbitrary bytes are decoded to a state, or raise ProtocolError and nothing else."""
     try:
         decode(packet)
     except ProtocolError:
@@ -89,7 +89,7 @@ def test_rubbish_is_no_state(packet: bytes) -> None:
 
 @given(states, st.data())
 def test_a_state_that_was_damaged_breaks_nothing(state: ConnectionState, data: st.DataObject) -> None:
-    """A byte that was changed, and an end that is missing, give a state or a ProtocolError."""
+    """A changed byte gives a state or a ProtocolError; a truncated state always gives a ProtocolError."""
     packet = bytearray(encode(state))
     packet[data.draw(st.integers(0, len(packet) - 1))] = data.draw(st.integers(0, 255))
     test_rubbish_is_no_state.hypothesis.inner_test(bytes(packet))  # type: ignore[attr-defined]  # hypothesis's own
@@ -122,7 +122,7 @@ def test_a_state_that_was_damaged_breaks_nothing(state: ConnectionState, data: s
     ],
 )
 def test_a_value_out_of_bounds_is_refused(field: str, value: object) -> None:
-    """Both ends hold to the bounds: what one would not take, the other does not send."""
+    """Both ends check the limits: a value that the receiver would refuse is not sent."""
     fields = {name: getattr(STATE, name) for name in STATE.__struct_fields__} | {field: value}
     with pytest.raises(ProtocolError):
         decode(msgspec.msgpack.encode(fields))
@@ -131,7 +131,7 @@ def test_a_value_out_of_bounds_is_refused(field: str, value: object) -> None:
 
 
 def test_the_largest_state_fits() -> None:
-    """Nothing that a client may send makes a state too large to travel."""
+    """The largest state that a client can cause fits into a message."""
     full = ("x" * 64,) * 32
     cipher = CipherState("x" * 64, bytes(64), bytes(16), "x" * 64, bytes(64))
     largest = msgspec.structs.replace(
@@ -151,6 +151,6 @@ def test_the_largest_state_fits() -> None:
 
 
 def test_a_packet_over_the_limit_is_not_looked_at() -> None:
-    """The bound holds before anything is decoded."""
+    """A packet above the limit is refused before it is decoded."""
     with pytest.raises(ProtocolError, match="over the limit"):
         decode(bytes(MAX + 1))

@@ -1,4 +1,4 @@
-"""ipc.message_socket: messages of a process that breaks the rules, does not read, or is gone."""
+"""ipc.message_socket: the other process breaks the protocol, does not read, or is gone."""
 
 import asyncio
 import socket
@@ -14,7 +14,7 @@ from tests.support.waiting import PATIENCE
 
 
 class Ends:
-    """Our end with what has come, and the other side's socket. A packet is a message unless it says `bad`."""
+    """Our end with the messages received, and the other end's socket. Every packet is a message except `bad`."""
 
     def __init__(self) -> None:
         ours, self.theirs = socket_pair()
@@ -40,7 +40,7 @@ class Ends:
 
 
 def descriptors() -> int:
-    """How many this process has."""
+    """The number of descriptors of this process."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -67,7 +67,7 @@ def play() -> Play:
 
 
 def test_a_descriptor_travels_and_stays_the_sender_s(play: Play) -> None:
-    """Protects the hand-over of a client's socket: the other side has it, and our own copy is ours to close."""
+    """Protects the hand-over of a client's socket: the receiver gets a copy, and we can close ours."""
 
     async def test(ends: Ends) -> None:
         ours, client = socket.socketpair()
@@ -83,7 +83,7 @@ def test_a_descriptor_travels_and_stays_the_sender_s(play: Play) -> None:
 
 
 def test_what_breaks_the_rules_is_the_end(play: Play) -> None:
-    """Protects us from a process that has been taken over: only messages get in, and nothing after a bad one."""
+    """Protects us from a compromised process: an invalid message ends the connection, and nothing after it is read."""
 
     async def test(ends: Ends) -> None:
         ends.theirs.send(b"good")
@@ -96,7 +96,7 @@ def test_what_breaks_the_rules_is_the_end(play: Play) -> None:
 
 
 def test_a_descriptor_that_nobody_asked_for_is_the_end(play: Play) -> None:
-    """Protects our table of descriptors from being filled, and us from a socket that is another one."""
+    """Protects our descriptor table, and us from a wrong socket: an unexpected descriptor ends the connection."""
 
     async def test(ends: Ends) -> None:
         before = descriptors()
@@ -109,7 +109,7 @@ def test_a_descriptor_that_nobody_asked_for_is_the_end(play: Play) -> None:
 
 
 def test_last_words_are_heard(play: Play) -> None:
-    """Protects what a process says just before it ends, although it has not read all that it was told."""
+    """Protects the last messages of a process that ends: they are received although it did not read ours."""
 
     async def test(ends: Ends) -> None:
         ends.messages.send(b"unread")
@@ -123,7 +123,7 @@ def test_last_words_are_heard(play: Play) -> None:
 
 
 def test_one_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch, play: Play) -> None:
-    """Protects our memory, and our turns of the loop, from a process that its user has stopped."""
+    """Protects our memory and event loop from a process that its user has stopped."""
     monkeypatch.setattr(message_socket, "MAX_QUEUED_BYTES", 100_000)
 
     async def test(ends: Ends) -> None:
@@ -150,7 +150,7 @@ def test_what_waited_is_sent_in_order(play: Play) -> None:
 
 
 def test_a_pause_holds_messages_back(play: Play) -> None:
-    """Protects a budget: what comes during a pause is heard after it, and nothing is lost."""
+    """Protects a budget: messages that arrive during a pause are received after it, and none is lost."""
 
     async def test(ends: Ends) -> None:
         ends.messages.pause()

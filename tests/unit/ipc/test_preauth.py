@@ -1,4 +1,4 @@
-"""ipc.preauth: nothing but the messages' shapes gets through, and each way has its own."""
+"""ipc.preauth: only well-formed messages are accepted, and each direction has its own."""
 
 import msgspec
 import pytest
@@ -63,7 +63,7 @@ from_preauth = st.one_of(
 
 @given(from_monitor, from_preauth)
 def test_messages_arrive_as_they_were_sent(theirs: FromMonitor, ours: FromPreauth) -> None:
-    """Each way, with any bytes in them; and a message of one way is none of the other."""
+    """Messages with any bytes arrive unchanged, and a message of one direction is invalid in the other."""
     assert decode_from_monitor(encode(theirs)) == theirs
     assert decode_from_preauth(encode(ours)) == ours
     with pytest.raises(ProtocolError):
@@ -74,7 +74,7 @@ def test_messages_arrive_as_they_were_sent(theirs: FromMonitor, ours: FromPreaut
 
 @given(st.binary(max_size=200))
 def test_garbage_is_no_message(packet: bytes) -> None:
-    """A process that has been taken over may send anything; the other says no, in one way."""
+    """A compromised process may send anything; each end refuses garbage, always with ProtocolError."""
     for decode in (decode_from_monitor, decode_from_preauth):
         with pytest.raises(ProtocolError):
             decode(packet)
@@ -82,7 +82,7 @@ def test_garbage_is_no_message(packet: bytes) -> None:
 
 @given(st.data())
 def test_damaged_messages_are_refused_or_harmless(data: st.DataObject) -> None:
-    """Bytes of a good message changed, cut or added: a message of the right shape, or ProtocolError, nothing else."""
+    """A good message that was changed, cut or extended decodes to a valid message or raises ProtocolError only."""
     packet = bytearray(encode(data.draw(from_preauth)))
     for _ in range(data.draw(st.integers(1, 3))):
         packet[data.draw(st.integers(0, len(packet) - 1))] = data.draw(st.integers(0, 255))
@@ -121,7 +121,7 @@ def test_damaged_messages_are_refused_or_harmless(data: st.DataObject) -> None:
     ],
 )
 def test_shapes_that_are_wrong_are_refused(fields: object) -> None:
-    """Missing and mistyped fields, what is too long, a hash that is none, unknown messages."""
+    """Missing, mistyped and too long fields, hashes of a wrong length, and unknown messages are refused."""
     with pytest.raises(ProtocolError, match="bad message of preauth"):
         decode_from_preauth(msgspec.msgpack.encode(fields))
 
@@ -138,13 +138,13 @@ def test_shapes_that_are_wrong_are_refused(fields: object) -> None:
     ],
 )
 def test_preauth_is_as_strict(fields: object) -> None:
-    """The same for what the monitor says."""
+    """Messages of the monitor are checked as strictly."""
     with pytest.raises(ProtocolError, match="bad message of the monitor"):
         decode_from_monitor(msgspec.msgpack.encode(fields))
 
 
 def test_fields_that_nest_for_ever_are_refused() -> None:
-    """Protects the monitor from a process that has been taken over: not even what is passed over makes it fall."""
+    """Protects the monitor from a compromised process: deep nesting is refused, even in fields that are ignored."""
     deep = b"\x82\xa4type\xa4sign\xa1x" + b"\x91" * 100_000 + b"\xc0"
     with pytest.raises(ProtocolError):
         decode_from_preauth(deep)
@@ -153,7 +153,7 @@ def test_fields_that_nest_for_ever_are_refused() -> None:
 
 
 def test_the_largest_messages_can_be_sent() -> None:
-    """All that each field may have is within what a packet may have; what is beyond fails for its sender."""
+    """The largest valid messages can be sent; a larger one fails at its sender."""
     largest = Attempt(bytes(MAX_USER), "x" * MAX_NAME, "y" * MAX_NAME, bytes(MAX_KEY), bytes(MAX_SIGNATURE))
     for message in (largest, State(bytes(MAX_STATE)), Ended("x" * MAX_REASON, True, 0, 0, "x" * MAX_CRASH)):
         assert decode_from_preauth(encode(message)) == message

@@ -1,4 +1,4 @@
-"""Questions and answers over a socket, with a real socket pair whose other end the tests hold."""
+"""Requests and answers over a real socket pair, whose other end the tests hold."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ Report = tuple[Number, bytes]
 
 
 def decode(packet: bytes) -> Report:
-    """`number:text`, `-:text` for news; anything else is no report."""
+    """`number:text`, or `-:text` for an unsolicited message; anything else is invalid."""
     number, colon, text = packet.partition(b":")
     if not colon:
         raise ProtocolError("no report")
@@ -28,13 +28,13 @@ def decode(packet: bytes) -> Report:
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """Fails a test after which a descriptor is open that was not before."""
+    """Fails a test that leaves a descriptor open."""
     with leaks.nothing_left_open():
         yield
 
 
 class Pair:
-    """A request socket on the running loop, the other end, and what it told."""
+    """A request socket on the running loop, its other end, and what it reported."""
 
     def __init__(self) -> None:
         ours, self.other = socket_pair()
@@ -74,26 +74,26 @@ class Pair:
         return await self.requests.ask(number, b"%d:%s" % (number, text), seconds)
 
     def fill(self) -> None:
-        """Send numbered requests, which nobody reads, until one is refused; `filled` were not."""
+        """Send numbered requests, which nobody reads, until one is refused; `filled` counts those before it."""
         while True:
             self.requests.send(b"%d:%s" % (self.filled, b"x" * 10_000))
             self.filled += 1
 
     async def wait(self) -> None:
-        """Wait for news, or for the end."""
+        """Wait for an unsolicited message, or for the end."""
         async with asyncio.timeout(PATIENCE):
             await self.happened.wait()
         self.happened.clear()
 
 
 async def settle() -> None:
-    """Let everything run that is ready."""
+    """Run everything in the loop that is ready."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
 def test_answers_find_their_questions() -> None:
-    """Protects concurrent questions: each gets its own answer, in whatever order they come."""
+    """Protects concurrent requests: each gets its own answer, in any order of arrival."""
 
     async def go() -> None:
         async with Pair() as pair:
@@ -110,7 +110,7 @@ def test_answers_find_their_questions() -> None:
 
 
 def test_descriptors_come_with_their_answer() -> None:
-    """Protects the descriptors of an answer: the asker has them, close-on-exec, and nobody else."""
+    """Protects the descriptors of an answer: only the asker gets them, and they are close-on-exec."""
 
     async def go() -> None:
         async with Pair() as pair:
@@ -129,7 +129,7 @@ def test_descriptors_come_with_their_answer() -> None:
 
 
 def test_late_answer_is_thrown_away() -> None:
-    """Protects descriptors from an answer that nobody waits for any more, or that nobody asked for."""
+    """Protects against a descriptor leak: an answer that is late, or that nobody asked for, is discarded."""
 
     async def go() -> None:
         async with Pair() as pair:
@@ -151,7 +151,7 @@ def test_late_answer_is_thrown_away() -> None:
 
 @pytest.mark.parametrize("answered", [True, False])
 def test_cancelled_question(answered: bool) -> None:
-    """Protects descriptors when a connection ends while its answer arrives."""
+    """Protects against a descriptor leak when a connection ends while its answer arrives."""
 
     async def go() -> None:
         async with Pair() as pair:
@@ -175,7 +175,7 @@ def test_cancelled_question(answered: bool) -> None:
 
 
 def test_answer_at_the_deadline() -> None:
-    """Protects descriptors of an answer that comes as the asker's time is up: it gets them, or they are closed."""
+    """Protects against a descriptor leak at the deadline: the asker gets the descriptors, or they are closed."""
 
     async def go() -> None:
         async with Pair() as pair:
@@ -198,7 +198,7 @@ def test_answer_at_the_deadline() -> None:
 
 
 def test_cancelled_question_whose_other_side_has_left() -> None:
-    """Protects a connection's end: whoever is cancelled stays so, also if there would have been no answer anyway."""
+    """Protects a connection's end: a cancelled request stays cancelled, even if the socket was closed before."""
 
     async def go() -> None:
         async with Pair() as pair:
@@ -213,7 +213,7 @@ def test_cancelled_question_whose_other_side_has_left() -> None:
 
 
 def test_answer_that_came_before_the_end() -> None:
-    """Protects an answer that is there already when the socket is closed: the asker gets it."""
+    """Protects an answer that arrived before the socket was closed: the asker gets it."""
 
     async def go() -> None:
         async with Pair() as pair:
@@ -229,7 +229,7 @@ def test_answer_that_came_before_the_end() -> None:
 
 
 def test_other_side_that_left_unnoticed() -> None:
-    """Protects whoever asks in the moment after the other side has gone: told, as everybody else is."""
+    """Protects a request sent just after the other side has gone: it fails with the usual error."""
 
     async def go() -> None:
         async with Pair() as pair:
@@ -242,7 +242,7 @@ def test_other_side_that_left_unnoticed() -> None:
 
 
 def test_other_side_that_leaves() -> None:
-    """Protects whoever waits from a process that is gone: told at once, as is whoever asks afterwards."""
+    """Protects requests from waiting for a process that is gone: open requests and later ones fail at once."""
 
     async def go() -> None:
         async with Pair() as pair:
@@ -262,7 +262,7 @@ def test_other_side_that_leaves() -> None:
 
 
 def test_closing_is_no_loss() -> None:
-    """Protects an orderly end: open questions fail, `on_lost` is not called, a second time is no error."""
+    """Protects an orderly end: open requests fail, `on_lost` is not called, and closing twice is no error."""
 
     async def go() -> None:
         async with Pair() as pair:
@@ -280,7 +280,7 @@ def test_closing_is_no_loss() -> None:
 
 
 def test_nonsense_ends_it() -> None:
-    """Protects against a side gone mad: what is no report ends the connection, its descriptors closed."""
+    """Protects against a faulty peer: an invalid report ends the connection, and its descriptors are closed."""
 
     async def go() -> None:
         async with Pair() as pair:
@@ -297,7 +297,7 @@ def test_nonsense_ends_it() -> None:
 
 
 def test_too_many_descriptors_end_it() -> None:
-    """Protects the number of descriptors: a report with more than any has ends the connection, and none is kept."""
+    """Protects our descriptor table: a report with too many descriptors ends the connection, and all are closed."""
 
     async def go() -> None:
         async with Pair() as pair:
@@ -314,7 +314,7 @@ def test_too_many_descriptors_end_it() -> None:
 
 
 def test_requests_wait_for_room() -> None:
-    """Protects the loop from an other side that does not read: requests wait, in their order, up to a bound."""
+    """Protects the loop from a peer that does not read: requests wait in their order, up to a limit."""
 
     async def go() -> None:
         async with Pair() as pair:
@@ -338,7 +338,7 @@ def test_requests_wait_for_room() -> None:
 
 
 def test_requests_that_say_the_same_wait_once() -> None:
-    """Protects others' requests from a flood of signals: one of each kind waits for room, and takes nobody's place."""
+    """Protects others' requests from a flood of signals: one of each kind waits for room, beside the other requests."""
 
     async def go() -> None:
         async with Pair() as pair:
@@ -364,7 +364,7 @@ def test_requests_that_say_the_same_wait_once() -> None:
 
 
 def test_other_side_that_leaves_while_requests_wait() -> None:
-    """Protects against a writer that stays on the loop for a socket that is gone."""
+    """Protects against a writer callback that stays on the loop after the socket is gone."""
 
     async def go() -> None:
         async with Pair() as pair:
@@ -379,7 +379,7 @@ def test_other_side_that_leaves_while_requests_wait() -> None:
 
 
 def test_numbers_are_not_used_twice() -> None:
-    """Protects questions from each other's answers."""
+    """Protects requests from getting each other's answers."""
 
     async def go() -> None:
         async with Pair() as pair:

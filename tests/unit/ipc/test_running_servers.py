@@ -1,4 +1,4 @@
-"""ipc.running_servers: which servers run on this machine, by the sockets that listen."""
+"""ipc.running_servers: the servers that run on this machine, found by their listening sockets."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ sys.stdin.read()
     ],
 )
 def test_a_server_is_told_from_other_programs(name: str, words: tuple[str, ...], found: bool) -> None:
-    """Protects from asking strangers: only a process that serves, at a socket that is called so, counts."""
+    """Protects commands from asking a foreign program: a server must listen at such a name and be called so."""
     with tempfile.TemporaryDirectory() as directory:
         path = f"{directory}/{name}"
         command = [sys.executable, "-c", _LISTEN, path, *words]
@@ -42,7 +42,7 @@ def test_a_server_is_told_from_other_programs(name: str, words: tuple[str, ...],
 
 
 def test_a_list_that_is_none_has_no_servers(tmp_path: Path) -> None:
-    """Protects commands where /proc is missing or says something else: then nobody is found, and nothing fails."""
+    """Protects commands where /proc is missing or unreadable: no server is found, and nothing fails."""
     table = tmp_path / "unix"
     assert running(str(table)) == ()
     table.write_text("Num RefCount Protocol Flags Type St Inode Path\nx y\n0: 2 0 10000 1 1 7 /nowhere/control.sock\n")

@@ -1,4 +1,4 @@
-"""The messages between the spawner and its askers: only their shapes get through, and descriptors travel well."""
+"""Messages between the spawner and its clients: only well-formed ones are accepted, and descriptors arrive."""
 
 import fcntl
 import os
@@ -77,7 +77,7 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 @given(accounts_requests, monitors_requests)
 def test_requests_arrive_as_they_were_sent(accounts: Spawn, monitors: protocol.MonitorRequest) -> None:
-    """Every request, with any bytes in its commands; and only from who may ask it."""
+    """Requests arrive unchanged, with any bytes in their commands, and each only from the process that may send it."""
     assert protocol.decode_postauth_request(protocol.encode(accounts)) == accounts
     assert protocol.decode_monitor_request(protocol.encode(monitors)) == monitors
     with pytest.raises(ProtocolError):
@@ -88,13 +88,13 @@ def test_requests_arrive_as_they_were_sent(accounts: Spawn, monitors: protocol.M
 
 @given(reports)
 def test_reports_arrive_as_they_were_sent(report: Report) -> None:
-    """Every report."""
+    """Every report arrives unchanged."""
     assert protocol.decode_report(protocol.encode(report)) == report
 
 
 @given(requests, reports)
 def test_the_two_directions_have_nothing_in_common(request: Request, report: Report) -> None:
-    """A report sent back to the spawner is no request."""
+    """A report is not accepted as a request, nor a request as a report."""
     for decode in DECODERS:
         with pytest.raises(ProtocolError):
             decode(protocol.encode(report))
@@ -104,7 +104,7 @@ def test_the_two_directions_have_nothing_in_common(request: Request, report: Rep
 
 @given(st.binary(max_size=200))
 def test_garbage_is_no_message(packet: bytes) -> None:
-    """A process that has been taken over may send anything; the spawner says no, in one way."""
+    """A compromised process may send anything; the spawner refuses garbage, always with ProtocolError."""
     for decode in (*DECODERS, protocol.decode_report):
         try:
             decode(packet)
@@ -115,7 +115,7 @@ def test_garbage_is_no_message(packet: bytes) -> None:
 
 @given(st.data())
 def test_damaged_messages_are_refused_or_harmless(data: st.DataObject) -> None:
-    """Bytes of a good message changed, cut or added: a message of the right shape, or ProtocolError, nothing else."""
+    """A good message that was changed, cut or extended decodes to a valid message or raises ProtocolError only."""
     packet = bytearray(protocol.encode(data.draw(requests)))
     for _ in range(data.draw(st.integers(1, 3))):
         packet[data.draw(st.integers(0, len(packet) - 1))] = data.draw(st.integers(0, 255))
@@ -145,14 +145,14 @@ def test_damaged_messages_are_refused_or_harmless(data: st.DataObject) -> None:
     ],
 )
 def test_shapes_that_are_wrong_are_refused(fields: object) -> None:
-    """Missing and mistyped fields, unknown messages."""
+    """Missing and mistyped fields and unknown messages are refused."""
     for decode in DECODERS:
         with pytest.raises(ProtocolError, match="bad request"):
             decode(msgspec.msgpack.encode(fields))
 
 
 def test_fields_that_nest_for_ever_are_refused() -> None:
-    """Protects the spawner from a process that has been taken over: not even what is passed over makes it fall."""
+    """Protects the spawner from a compromised process: deep nesting is refused, even in fields that are ignored."""
     deep = b"\x82\xa4type\xa5spawn\xa1x" + b"\x91" * 100_000 + b"\xc0"
     for decode in DECODERS:
         with pytest.raises(ProtocolError, match="bad request"):
@@ -162,14 +162,14 @@ def test_fields_that_nest_for_ever_are_refused() -> None:
 
 
 def test_what_is_too_large_is_not_sent() -> None:
-    """A command beyond what the kernel would run anyway fails for its sender, not for the connection."""
+    """A command that is too large for the kernel anyway fails at its sender, and the connection stays."""
     plan = msgspec.structs.replace(SPAWN.plan, argv=(b"sh", b"-c", bytes(MAX_MESSAGE)))
     with pytest.raises(ProtocolError, match="over the limit"):
         protocol.encode(Spawn(1, plan))
 
 
 def test_the_largest_message_fits_into_the_socket(ends: tuple[socket.socket, socket.socket]) -> None:
-    """Without waiting for the other side, in one packet, whatever the kernel makes of the size that we ask for."""
+    """The largest message is sent in one packet without blocking, whatever buffer size the kernel grants."""
     one, other = ends
     one.setblocking(False)
     room = MAX_MESSAGE - len(protocol.encode(Spawn(1, msgspec.structs.replace(SPAWN.plan, cwd=bytes(70_000))))) + 70_000
@@ -182,7 +182,7 @@ def test_the_largest_message_fits_into_the_socket(ends: tuple[socket.socket, soc
 
 
 def test_descriptors_arrive_open_and_close_on_exec(ends: tuple[socket.socket, socket.socket]) -> None:
-    """They are the sender's files under the receiver's numbers, and none of its children gets them by accident."""
+    """Descriptors refer to the sender's files, and are close-on-exec, so that no child inherits them by accident."""
     one, other = ends
     reader, writer = os.pipe()
     socket.send_fds(one, [protocol.encode(KeysOpened(7))], [reader, writer])
@@ -198,7 +198,7 @@ def test_descriptors_arrive_open_and_close_on_exec(ends: tuple[socket.socket, so
 
 
 def test_messages_keep_their_bounds_and_order(ends: tuple[socket.socket, socket.socket]) -> None:
-    """One message is one packet, however many wait."""
+    """One message is one packet, and the order is kept, however many wait."""
     one, other = ends
     for number in range(20):
         one.send(protocol.encode(Kill(number, 15)))
@@ -207,7 +207,7 @@ def test_messages_keep_their_bounds_and_order(ends: tuple[socket.socket, socket.
 
 
 def test_the_end_of_the_other_side_is_an_empty_packet(ends: tuple[socket.socket, socket.socket]) -> None:
-    """Also after what it still said."""
+    """The end of the connection is an empty packet, after the messages that were sent before it."""
     one, other = ends
     one.send(b"last")
     one.close()
@@ -216,7 +216,7 @@ def test_the_end_of_the_other_side_is_an_empty_packet(ends: tuple[socket.socket,
 
 
 def test_a_cut_message_is_an_error_and_its_descriptors_are_closed(ends: tuple[socket.socket, socket.socket]) -> None:
-    """More bytes than a message has: nothing of it is used, and nothing stays open."""
+    """A message that is too long is an error; nothing of it is used, and its descriptors are closed."""
     one, other = ends
     reader, writer = os.pipe()
     one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MAX_MESSAGE)
@@ -230,7 +230,7 @@ def test_a_cut_message_is_an_error_and_its_descriptors_are_closed(ends: tuple[so
 
 
 def test_more_descriptors_than_a_message_has_are_refused(ends: tuple[socket.socket, socket.socket]) -> None:
-    """A hundred files pushed at the receiver don't fill its table."""
+    """A hundred descriptors in one message don't fill the receiver's table."""
     one, other = ends
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb"), os.fdopen(writer, "wb"), leaks.nothing_left_open():
@@ -239,5 +239,5 @@ def test_more_descriptors_than_a_message_has_are_refused(ends: tuple[socket.sock
             _, descriptors = protocol.receive(other)
         except ProtocolError:
             descriptors = []
-        assert len(descriptors) <= MAX_DESCRIPTORS + 1  # the kernel rounds the room for them up
+        assert len(descriptors) <= MAX_DESCRIPTORS + 1  # the kernel rounds the space for them up
         close_all(descriptors)

@@ -1,4 +1,4 @@
-"""The clients' queue for the spawner, and what each of them is told by itself."""
+"""The clients' queues of requests to the spawner, and the reports that the spawner sends unasked."""
 
 import asyncio
 import os
@@ -24,18 +24,18 @@ EXITED = protocol.Exited(1, 0, None, core_dumped=False)
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """Fails a test after which a descriptor is open that was not before."""
+    """Fails a test that leaves a descriptor open."""
     with leaks.nothing_left_open():
         yield
 
 
 def plan(user: str) -> LaunchPlan:
-    """A process of `user`."""
+    """The plan of a process of `user`."""
     return LaunchPlan(user, b"/bin/sh", (b"sh",), {}, b"/", None, False)
 
 
 class Postauth:
-    """The client of a postauth process, the spawner's end of its socket, and what it was told."""
+    """The client in a postauth process, the spawner's end of its socket, and what the client reported."""
 
     def __init__(self) -> None:
         ours, self.spawner = protocol.socket_pair()
@@ -47,13 +47,13 @@ class Postauth:
         self.client = PostauthSpawnerClient(ours, loop, self.lost.set, self.monitors.put_nowait)
 
     async def spawn(self) -> str:
-        """Why a process was refused."""
+        """Start a process that will be refused; returns the reason."""
         with pytest.raises(SpawnRefused) as refused:
             await self.client.spawn(plan("amos"), self.exited.put_nowait)
         return str(refused.value)
 
     async def spawned(self, pid: int) -> Spawned:
-        """A process that the spawner says has the number `pid`."""
+        """A process for which the spawner reports the pid `pid`."""
         asked = asyncio.ensure_future(self.client.spawn(plan("amos"), self.exited.put_nowait))
         came = await request(self.spawner)
         self.spawner.send(protocol.encode(protocol.Spawned(came.id, pid, "")))
@@ -62,7 +62,7 @@ class Postauth:
 
 @asynccontextmanager
 async def postauth() -> AsyncIterator[Postauth]:
-    """One, closed at the end."""
+    """A client that is closed at the end."""
     one = Postauth()
     with one.spawner:
         async with asyncio.timeout(PATIENCE):
@@ -94,7 +94,7 @@ async def request(end: socket.socket) -> protocol.Request:
 
 
 def test_requests_wait_for_their_turn() -> None:
-    """Protects the spawner from an account's many sessions: a handful are on their way, one more for each answer."""
+    """Protects the spawner from an account's many sessions: a few requests are sent, one more after each answer."""
 
     async def go() -> None:
         async with postauth() as one, asyncio.TaskGroup() as tasks:
@@ -112,7 +112,7 @@ def test_requests_wait_for_their_turn() -> None:
 
 
 def test_a_turn_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects the client of an account whose processes all hang on their way: it is told."""
+    """Protects the client of an account whose processes all hang while they start: it gets an error."""
 
     async def go() -> None:
         async with postauth() as one, asyncio.TaskGroup() as tasks:
@@ -127,7 +127,7 @@ def test_a_turn_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyP
 
 
 def test_signals_reach_a_process_until_its_exit_is_told() -> None:
-    """Protects a process that has taken an ended one's number: a signal is sent only to what is known to run."""
+    """Protects a process that got the pid of one that ended: a signal is only sent to a process known to run."""
 
     async def go(child: subprocess.Popen[bytes]) -> None:
         async with postauth() as one:
@@ -139,14 +139,14 @@ def test_signals_reach_a_process_until_its_exit_is_told() -> None:
             spawned = await one.spawned(child.pid)
             one.client.signal(spawned, signal.SIGTERM)
             assert await asyncio.to_thread(child.wait, PATIENCE) == -signal.SIGTERM
-            one.client.signal(spawned, signal.SIGTERM)  # it has gone, and has yet to be told of
+            one.client.signal(spawned, signal.SIGTERM)  # it has ended, and its exit is not reported yet
 
     with subprocess.Popen(["/bin/sleep", "100"], start_new_session=True) as child:
         asyncio.run(go(child))
 
 
 def test_another_monitor_comes_with_its_socket() -> None:
-    """Protects the way to the monitor that follows one that has died."""
+    """Protects the connection to a new monitor, after the previous one died."""
 
     async def go() -> None:
         async with postauth() as one:
@@ -162,7 +162,7 @@ def test_another_monitor_comes_with_its_socket() -> None:
 
 
 def test_a_process_that_is_taken_over() -> None:
-    """Protects a new monitor's hold on postauth processes that run: socket, end and death are its own from then on."""
+    """Protects a new monitor's control of running postauth processes: it gets socket and exit, and can kill them."""
 
     async def go() -> None:
         took: asyncio.Queue[tuple[int, str, int, socket.socket]] = asyncio.Queue()
@@ -184,7 +184,7 @@ def test_a_process_that_is_taken_over() -> None:
             one.kill(Spawned(7, pid, "", []))
             asked = await request(spawner)
             assert isinstance(asked, protocol.Kill)
-            assert (asked.process, asked.id) == (7, 8)  # numbers of before are nobody else's
+            assert (asked.process, asked.id) == (7, 8)  # request numbers continue after those that are in use
             gone = protocol.Exited(7, None, signal.SIGKILL, core_dumped=False)
             spawner.send(protocol.encode(gone))
             assert await exited.get() == gone
@@ -196,7 +196,7 @@ def test_a_process_that_is_taken_over() -> None:
 
 
 def test_a_process_that_cannot_be_taken_over_is_killed() -> None:
-    """Protects the machine from a process that nobody could ever ask to leave."""
+    """Protects the machine from a process that nobody could ask to leave: it is killed."""
 
     async def go() -> None:
         async with monitor() as (one, spawner):
@@ -210,7 +210,7 @@ def test_a_process_that_cannot_be_taken_over_is_killed() -> None:
 
 
 def test_a_monitor_starts_processes_for_strangers_and_accounts() -> None:
-    """Protects what the monitor is told of them: number, process, socket, and whether the account may be used."""
+    """Protects what the monitor learns of a new process (number, pid, socket), and whether the account may be used."""
 
     async def go() -> None:
         async with monitor() as (one, spawner):

@@ -1,4 +1,4 @@
-"""The file of the last stops: what is added comes back, there is an end to it, and damage does no harm."""
+"""The file of the last stops: records are kept up to a limit, and damage does no harm."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def record(number: int, detail: str = "idle for 60 s") -> StopRecord:
 
 
 def test_the_last_ones_are_kept(tmp_path: Path) -> None:
-    """Protects `why`: the newest stops are there, in order, and the file does not grow for ever."""
+    """Protects `why`: the newest stops are kept in order, and the file does not grow for ever."""
     for number in range(KEPT + 5):
         append(tmp_path, record(number))
     assert read(tmp_path) == tuple(record(number) for number in range(5, KEPT + 5))
@@ -24,7 +24,7 @@ def test_the_last_ones_are_kept(tmp_path: Path) -> None:
 
 
 def test_nothing_is_known_at_first(tmp_path: Path) -> None:
-    """Protects the first start: no file is no stops."""
+    """Protects the first start: a missing file means no stops."""
     assert read(tmp_path) == ()
 
 
@@ -32,7 +32,7 @@ def test_nothing_is_known_at_first(tmp_path: Path) -> None:
     "content", [b"", b"{}", b"[1]", b'[{"time": 1}]', b"\xff\xfe", b"[" * 100_000, b"[]" + b" " * 10**6]
 )
 def test_a_damaged_file_is_forgotten(tmp_path: Path, content: bytes) -> None:
-    """Protects the stop: whatever is in the file, the next stop is written."""
+    """Protects the stop: the next stop is written, whatever the file contains."""
     (tmp_path / FILE_NAME).write_bytes(content)
     assert read(tmp_path) == ()
     append(tmp_path, record(1))
@@ -40,7 +40,7 @@ def test_a_damaged_file_is_forgotten(tmp_path: Path, content: bytes) -> None:
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:
-    """Protects other files: a link in the place is replaced, and what it led to stays as it was."""
+    """Protects other files: a link in the file's place is replaced, and its target stays unchanged."""
     other = tmp_path / "other"
     other.write_text("[]")
     (tmp_path / FILE_NAME).symlink_to(other)
@@ -51,7 +51,7 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    """Protects the log: that nothing could be remembered is told, by whoever asked for it."""
+    """Protects the log: if the record can't be written, the caller gets an error that it can report."""
     with pytest.raises(OSError, match="No such file"):
         append(tmp_path / "missing", record(1))
 
@@ -59,7 +59,7 @@ def test_a_directory_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=2 * MAX_TEXT))
 def test_any_text_survives(tmp_path: Path, detail: str) -> None:
-    """Protects from a text that can't be written, and from long ones: twenty of the longest fit."""
+    """Protects against text that can't be encoded and text that is too long: it is replaced and cut."""
     for number in range(3):
         append(tmp_path, record(number, detail))
     assert read(tmp_path)[-1].detail == detail[:MAX_TEXT].encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""The steps of a stop: real commands, the real request to an API that is played, and clocks that the test may turn."""
+"""The steps of a stop: real commands, the real request to a fake API, and clocks that the test can move."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ made: "list[HereSpawner]" = []
 
 
 class HereSpawner:
-    """Starts what the spawner would, as children of the test, and tells their ends; `started` are their process ids."""
+    """Starts the spawner's processes as children of the test, and reports their ends; `started` has their pids."""
 
     def __init__(self, stop: StopCommands) -> None:
         self.started: list[int] = []
@@ -46,11 +46,11 @@ class HereSpawner:
         return self._run(lambda: start_command(self._stop, index, inherited=INHERITED), on_exit)
 
     async def suspend(self, on_exit: Callable[[Exited], None]) -> Spawned:
-        """Send the request."""
+        """Send the request to suspend."""
         return self._run(lambda: start_suspend(self._stop, inherited=INHERITED), on_exit)
 
     def kill(self, spawned: Spawned) -> None:
-        """Kill a process group."""
+        """Kill the process group."""
         os.killpg(self._children[spawned.id].pid, signal.SIGKILL)
 
     def _run(self, start: Callable[[], Starting], on_exit: Callable[[Exited], None]) -> Spawned:
@@ -75,7 +75,7 @@ class HereSpawner:
 
 
 class Door:
-    """The server's door. `wanted` is set by the test; `opened` says when it was opened."""
+    """The server's listener. The test sets `wanted`; `opened` counts how often it was opened."""
 
     def __init__(self) -> None:
         self.wanted = False
@@ -89,7 +89,7 @@ class Door:
 
 
 class Stopping:
-    """Steps with what is under them. `ahead` is how far the test has turned the time of day."""
+    """The steps of a stop with a fake spawner and listener. `ahead` is how far the test has moved the time of day."""
 
     def __init__(self, settings: Stop, stop: StopCommands, **limits: float) -> None:
         self.events: list[StopStep] = []
@@ -114,17 +114,17 @@ class Stopping:
 
     @property
     def outcomes(self) -> list[str]:
-        """How the steps went so far."""
+        """The outcomes of the steps so far."""
         return [event.outcome for event in self.events]
 
 
 def run(test: Callable[[], Awaitable[T]]) -> T:
-    """Run a test's coroutine, with a limit."""
+    """Run a test's coroutine, with a timeout."""
 
     async def limited() -> T:
         async with asyncio.timeout(PATIENCE):
             result = await test()
-            for spawner in made:  # each process has been reaped, or this does not return
+            for spawner in made:  # wait until each process has been reaped
                 for _ in spawner.started:
                     await spawner.reaped.acquire()
             return result
@@ -146,7 +146,7 @@ def suspending(played: FakeFlyApi, **limits: float) -> Stopping:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """After each test its descriptors are closed, and no child is left."""
+    """Fails a test that leaves a descriptor open or a child behind."""
     made.clear()
     with leaks.nothing_left_open():
         yield
@@ -158,7 +158,7 @@ def nothing_is_left() -> Iterator[None]:
 
 
 def test_hooks_run_in_order_as_the_server(tmp_path: Path) -> None:
-    """Protects what people write hooks for: each runs, one after the other, in a plain place with its environment."""
+    """Protects hooks: they run one after the other as the server's user, in /, with their environment and no input."""
     out = tmp_path / "out"
 
     async def test() -> list[StopStep]:
@@ -175,7 +175,7 @@ def test_hooks_run_in_order_as_the_server(tmp_path: Path) -> None:
 
 
 def test_a_failing_hook_is_told_with_its_last_words_and_the_next_runs() -> None:
-    """Protects the person who looks why it failed: exit code, signal, and what it said last, but no secrets."""
+    """Protects whoever looks for a hook's failure: exit code, signal and last output are logged, but no secrets."""
 
     async def test() -> list[StopStep]:
         failing = (
@@ -198,7 +198,7 @@ def test_a_failing_hook_is_told_with_its_last_words_and_the_next_runs() -> None:
 
 
 def test_a_hanging_hook_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
-    """Protects the stop: at the deadline, which is one for all, the process group is gone and the rest is not run."""
+    """Protects the stop: at the common deadline the hook's process group is killed, and later hooks are not run."""
     child = tmp_path / "child"
 
     async def test() -> tuple[list[str], float]:
@@ -214,7 +214,7 @@ def test_a_hanging_hook_is_killed_with_all_that_it_started(tmp_path: Path) -> No
 
 
 def test_what_a_hook_leaves_behind_is_not_waited_for() -> None:
-    """Protects the stop from a hook that starts something: it has ended when it has, whoever holds its output."""
+    """Protects the stop from a hook that leaves a process behind: the hook's own exit counts, not its output's end."""
 
     async def test() -> tuple[list[str], int]:
         stopping = hooks("yes & exit 0")
@@ -228,7 +228,7 @@ def test_what_a_hook_leaves_behind_is_not_waited_for() -> None:
 
 
 def test_much_output_does_not_hold_a_hook_up() -> None:
-    """Protects from a full pipe: more than is kept is read all the same."""
+    """Protects a hook from a full pipe: its output is read to the end, although only a part is kept."""
 
     async def test() -> list[str]:
         stopping = hooks("head -c 1000000 /dev/zero | tr '\\0' x; echo; echo the end; exit 1")
@@ -239,7 +239,7 @@ def test_much_output_does_not_hold_a_hook_up() -> None:
 
 
 def test_hurry_shortens_what_runs_already() -> None:
-    """Protects from the platform's kill: a signal in the middle of a long hook ends it in time, and those after it."""
+    """Protects from the platform's kill: a signal during a long hook shortens the deadline of all hooks."""
 
     async def test() -> tuple[list[str], float]:
         stopping = hooks("sleep 60", "true")
@@ -247,7 +247,7 @@ def test_hurry_shortens_what_runs_already() -> None:
         asyncio.get_running_loop().call_later(0.2, stopping.steps.hurry, 0.3)
         await stopping.steps.run_hooks(60)
         taken = time.monotonic() - began
-        stopping.steps.hurry(0.1)  # nothing runs any more
+        stopping.steps.hurry(0.1)  # no hook runs any more
         return stopping.outcomes, taken
 
     outcomes, taken = run(test)
@@ -256,7 +256,7 @@ def test_hurry_shortens_what_runs_already() -> None:
 
 
 def test_the_command_comes_after_the_hooks(tmp_path: Path) -> None:
-    """Protects stop.command: it is the one that runs, and has a deadline of its own."""
+    """Protects stop.command: it runs apart from the hooks, and has its own deadline."""
     out = tmp_path / "out"
 
     async def test() -> list[StopStep]:
@@ -269,7 +269,7 @@ def test_the_command_comes_after_the_hooks(tmp_path: Path) -> None:
 
 
 def test_only_what_is_configured_can_be_run() -> None:
-    """Protects root from the network side: a number that no command has is refused, and so is a suspend elsewhere."""
+    """Protects root from a compromised monitor: unknown command numbers are refused, and a suspend outside Fly."""
     nothing = StopCommands(("true",), no_suspend="not on Fly.io")
     for index in (-1, 1, 2**40):
         with pytest.raises(SpawnError, match="no command"):
@@ -282,14 +282,14 @@ def test_only_what_is_configured_can_be_run() -> None:
 
 
 def identity(pid: int) -> list[str]:
-    """As whom a process runs."""
+    """The user ids and groups of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     return [line for line in status.splitlines() if line.startswith(("Uid:", "Groups:"))]
 
 
 @pytest.fixture
 def socket_path(tmp_path: Path) -> Path:
-    """Where the API listens."""
+    """The path of the API's socket."""
     return tmp_path / "api"
 
 
@@ -306,7 +306,7 @@ def socket_path(tmp_path: Path) -> Path:
     ],
 )
 def test_a_refusal_is_told_and_nothing_is_waited_for(socket_path: Path, answer: fly_api.Answer, outcome: str) -> None:
-    """Protects the fall back: whatever Fly says but yes is in the log, at once, and the door stays shut."""
+    """Protects the fallback: every answer but success is logged at once, and the listener stays closed."""
 
     async def test() -> tuple[float | None, Stopping]:
         stopping = suspending(api)
@@ -321,7 +321,7 @@ def test_a_refusal_is_told_and_nothing_is_waited_for(socket_path: Path, answer: 
 
 
 def test_an_api_that_hangs_is_given_up(socket_path: Path) -> None:
-    """Protects the stop: no answer in time is a refusal, and what waits for it, which has no rights, is gone."""
+    """Protects the stop: no answer in time is a refusal, and the unprivileged process that waited for it is gone."""
     owners: list[str] = []
 
     async def test() -> tuple[float | None, list[str]]:
@@ -342,7 +342,7 @@ def test_an_api_that_hangs_is_given_up(socket_path: Path) -> None:
 
 
 def test_no_api_at_all(socket_path: Path) -> None:
-    """Protects every other platform: without the socket it is said which one is missing."""
+    """Protects every other platform: without the API's socket the error names its path."""
 
     async def test() -> tuple[float | None, list[str]]:
         stopping = Stopping(Stop(action="suspend"), StopCommands(api=str(socket_path), request=b"x"))
@@ -354,7 +354,7 @@ def test_no_api_at_all(socket_path: Path) -> None:
 
 
 def test_a_machine_that_was_away_is_back(socket_path: Path) -> None:
-    """Protects the resume: the jump of the clock is seen, the door is opened, and for how long is known."""
+    """Protects the resume: the jump of the clock is noticed, the listener is opened, and the time away is known."""
 
     async def test() -> tuple[float | None, Stopping]:
         stopping = suspending(api)
@@ -376,7 +376,7 @@ def test_a_machine_that_was_away_is_back(socket_path: Path) -> None:
 
 
 def test_a_machine_that_stood_still_before_the_answer_came(socket_path: Path) -> None:
-    """Protects memory: a snapshot cuts the connection to the API, and no answer after that is no refusal."""
+    """Protects memory: a snapshot cuts the connection to the API, so a missing answer after it is not a refusal."""
 
     async def test() -> tuple[float | None, list[str]]:
         stopping = suspending(api)
@@ -396,7 +396,7 @@ def test_a_machine_that_stood_still_before_the_answer_came(socket_path: Path) ->
 
 
 def test_who_comes_in_has_woken_the_machine(socket_path: Path) -> None:
-    """Protects the resume on clocks that show nothing: the door opens by itself, and a client is a reason to stay."""
+    """Protects the resume when no clock jumped: the listener opens by itself, and a client keeps the machine up."""
 
     async def test() -> tuple[float | None, int]:
         stopping = suspending(api, settle=0.5)
@@ -416,7 +416,7 @@ def test_who_comes_in_has_woken_the_machine(socket_path: Path) -> None:
 
 
 def test_accepted_and_nothing_happens(socket_path: Path) -> None:
-    """Protects the bill: a machine that still runs so long after a yes is stopped the other way, and that is told."""
+    """Protects the bill: a machine that still runs long after success is stopped the other way, and that is logged."""
 
     async def test() -> tuple[float | None, list[str]]:
         stopping = suspending(api, freeze=0.6)
@@ -427,7 +427,7 @@ def test_accepted_and_nothing_happens(socket_path: Path) -> None:
 
 
 def test_a_signal_ends_the_waiting(socket_path: Path) -> None:
-    """Protects a deploy in that moment: whoever waits to be suspended leaves at once."""
+    """Protects a deploy during a suspend: after a signal the server does not wait for the suspend any more."""
 
     async def test() -> tuple[float | None, float]:
         stopping = suspending(api)

@@ -1,4 +1,4 @@
-"""monitor.app: the parts put together, between a real network, a real log, and a spawner that the test plays."""
+"""monitor.app: the whole monitor, with a real network, a real log, and a fake spawner."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ from tests.support.waiting import PATIENCE, until
 
 
 class Spawner:
-    """The other end of the monitor's socket."""
+    """A fake spawner at the other end of the monitor's socket."""
 
     def __init__(self, keys: bytes) -> None:
         self.monitor, self.end = protocol.socket_pair()
@@ -46,7 +46,7 @@ class Spawner:
         self._loop.add_reader(self.end, self._serve)
 
     def answer(self, report: protocol.Report, descriptors: tuple[int, ...] = ()) -> None:
-        """Say something."""
+        """Send a report."""
         with suppress(OSError):
             socket.send_fds(self.end, [protocol.encode(report)], descriptors)
 
@@ -81,14 +81,14 @@ class Spawner:
         os.close(ours)
 
     async def process(self, processes: list[Process], number: int = 0) -> Process:
-        """The process with this number, when it has been asked for."""
+        """The process with this number, once the monitor has requested it."""
         while len(processes) <= number:
             self.changed.clear()
             await self.changed.wait()
         return processes[number]
 
     def close(self) -> None:
-        """It is over."""
+        """Close everything."""
         self._loop.remove_reader(self.end)
         self.end.close()
         for process in self.preauths + self.postauths:
@@ -96,7 +96,7 @@ class Spawner:
 
 
 class Machine:
-    """What outlives a monitor: keys, directories, the memory, and the socket that clients come at."""
+    """Everything that outlives a monitor: keys, directories, the registry, and the listening socket."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -111,7 +111,7 @@ class Machine:
 
     @asynccontextmanager
     async def monitor(self, generation: int = 1) -> AsyncIterator[tuple["asyncio.Future[int]", Spawner]]:
-        """A monitor that runs until the block ends, where it dies, or before."""
+        """A monitor that runs until the block ends, which kills it, unless it ends before."""
         spawner = Spawner(self.keys)
         facts = Facts(
             config=self.config,
@@ -150,15 +150,15 @@ class Machine:
 
     @property
     def log(self) -> list[dict[str, object]]:
-        """Its lines."""
+        """The lines of the log."""
         return [json.loads(line) for line in (self.directory / FILE_NAME).read_text().splitlines()]
 
     async def until_logged(self, event: str) -> None:
-        """Wait for a line of the log, which a thread writes."""
+        """Wait for a line in the log, which is written by a thread."""
         await asyncio.to_thread(until, lambda: event in [line["event"] for line in self.log])
 
     async def log_in(self, spawner: Spawner, number: int = 0) -> tuple[socket.socket, str, Process]:
-        """Somebody who is on: the client's socket, the connection's name, and the process that serves it."""
+        """Log a client in; returns its socket, the connection's name, and the process that serves it."""
         client = socket.create_connection(self.listening.getsockname())
         client.send(b"SSH-2.0-Test\r\n")
         stranger = await spawner.process(spawner.preauths, number)
@@ -175,7 +175,7 @@ class Machine:
 
 
 async def ask(machine: Machine, request: questions.Request) -> questions.AnyReply:
-    """What the server says to somebody on the machine."""
+    """The server's reply to a request on the control socket."""
     reader, writer = await asyncio.open_unix_connection(machine.control)
     try:
         writer.write(questions.encode_request(request))  # type: ignore[arg-type]
@@ -186,7 +186,7 @@ async def ask(machine: Machine, request: questions.Request) -> questions.AnyRepl
 
 
 def play(test: Callable[[Machine], Awaitable[None]], directory: Path) -> None:
-    """Run a test on a machine of its own."""
+    """Run a test on its own machine."""
     here = Path.cwd()
 
     async def main() -> None:
@@ -206,7 +206,7 @@ def play(test: Callable[[Machine], Awaitable[None]], directory: Path) -> None:
 
 
 def test_the_next_monitor_goes_on(tmp_path: Path) -> None:
-    """Protects an open session from a monitor's death: it is on in the next one's reports, reasons and log."""
+    """Protects an open session from a monitor's death: it is in the next one's reports, reasons and log."""
 
     async def test(machine: Machine) -> None:
         async with machine.monitor() as (_, spawner):
@@ -235,7 +235,7 @@ def test_the_next_monitor_goes_on(tmp_path: Path) -> None:
 
 
 def test_from_a_login_to_a_stop(tmp_path: Path) -> None:
-    """Protects the whole: somebody logs in, is reported, and is said goodbye to when a signal comes."""
+    """Protects the whole life: a client logs in, is reported, and gets a goodbye when a signal comes."""
 
     async def test(machine: Machine) -> None:
         async with machine.monitor() as (running, spawner):

@@ -1,4 +1,4 @@
-"""monitor.attempts: who gets in by which requests, and that the client's side can't have it lied to."""
+"""monitor.attempts: which requests lead to a login, and that a compromised preauth process can't forge one."""
 
 import asyncio
 from collections.abc import Callable
@@ -25,7 +25,7 @@ ALGORITHM = "ssh-ed25519"
 
 
 class Gateway:
-    """What attempts are judged by; what was asked and told is taken down."""
+    """The services that attempts use; requests and events are recorded."""
 
     def __init__(self, signer: HostKeySigner, keys: KeySnapshot, *, attempts: int = 6) -> None:
         self.limits = Limits(auth_attempts=attempts)
@@ -38,44 +38,44 @@ class Gateway:
         self.reading = asyncio.Event()
 
     def publish(self, event: AnyEvent) -> None:
-        """An event."""
+        """Record an event."""
         assert isinstance(event, AuthAttempt)
         self.told.append(event)
 
     def snapshot(self) -> KeySnapshot:
-        """The keys."""
+        """The current keys."""
         return self.keys
 
     async def read_files(self, patience: Patience) -> None:
-        """Nothing is to be read, unless a test holds it up."""
+        """Do nothing, or wait if a test says so."""
         self.reading.set()
         if self.held is not None:
             await self.held.wait()
 
     async def look_again(self, peer: str, known_as: str, patience: Patience) -> None:
-        """A look at the sources."""
+        """Record a look at the sources."""
         self.looked.append(known_as)
         self.when_looking()
 
     def clock(self) -> float:
-        """Any time."""
+        """A fixed time."""
         return 1_700_000_000.0
 
     @property
     def said(self) -> list[tuple[str, str, str]]:
-        """Method, result and reason of each event."""
+        """The method, result and reason of each event."""
         return [(event.method, event.result, event.reason) for event in self.told]
 
 
 @pytest.fixture(scope="module")
 def host_keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[HostKey, ...]:
-    """The server's key."""
+    """The server's host key."""
     return load_or_create(tmp_path_factory.mktemp("keys"), ("ed25519",))
 
 
 @pytest.fixture
 def gateway(host_keys: tuple[HostKey, ...]) -> Gateway:
-    """A gateway that knows KEY."""
+    """A gateway with KEY as the account's key."""
     return Gateway(HostKeySigner(host_keys), snapshot(line(KEY.public_data)))
 
 
@@ -94,7 +94,7 @@ def signature(
     blob: bytes = KEY.public_data,
     flag: bytes = b"\1",
 ) -> bytes:
-    """What an honest client sends, unless said otherwise."""
+    """The signature of a correct client, with the fields that are given replaced."""
     request = b"\x32" + string(user) + string(b"ssh-connection") + string(b"publickey") + flag
     return key.sign(string(session) + request + string(ALGORITHM.encode()) + string(blob), ALGORITHM.encode())
 
@@ -110,7 +110,7 @@ def ask(attempts: Attempts, asked: Attempt) -> Answer:
 
 
 def test_a_key_is_offered_and_proved(gateway: Gateway) -> None:
-    """The way in: `none`, an offer, a signature over this very session."""
+    """A usual login succeeds: `none`, an offer, and a signature over this session."""
     attempts = begun(gateway)
     assert ask(attempts, Attempt(USER.encode(), "none")) == Answer("denied", last=False)
     assert ask(attempts, request()) == Answer("offered", last=False)
@@ -136,7 +136,7 @@ def test_a_key_is_offered_and_proved(gateway: Gateway) -> None:
     ids=["another key", "another session", "another user", "another blob", "no signature flag", "bare hash", "zeros"],
 )
 def test_a_signature_over_anything_else_is_wrong(gateway: Gateway, proof: bytes) -> None:
-    """Another key's, another connection's, another account's, of something that was not asked."""
+    """A signature by another key, or over anything but this request in this session, is refused."""
     attempts = begun(gateway)
     assert ask(attempts, request(proof)) == Answer("denied", last=False)
     assert attempts.accepted is None
@@ -145,7 +145,7 @@ def test_a_signature_over_anything_else_is_wrong(gateway: Gateway, proof: bytes)
 
 
 def test_one_hash_is_signed_and_it_is_the_session(gateway: Gateway) -> None:
-    """A client's side that has been taken over gets no signature for another key exchange."""
+    """A compromised preauth process gets no signature for a second key exchange."""
     attempts = Attempts("c1", PEER, gateway)
     signed = asyncio.run(attempts.sign(Sign(b"ssh-ed25519", SESSION)))
     (blob,) = gateway.signer.announced
@@ -157,7 +157,7 @@ def test_one_hash_is_signed_and_it_is_the_session(gateway: Gateway) -> None:
 
 
 def test_a_key_that_is_not_there_does_not_sign(gateway: Gateway) -> None:
-    """Nor does the hash become the session."""
+    """An algorithm without a host key is refused, and its hash does not become the session id."""
     attempts = Attempts("c1", PEER, gateway)
     with pytest.raises(ViolationError):
         asyncio.run(attempts.sign(Sign(b"rsa-sha2-256", SESSION)))
@@ -165,13 +165,13 @@ def test_a_key_that_is_not_there_does_not_sign(gateway: Gateway) -> None:
 
 
 def test_nobody_logs_in_before_the_key_exchange(gateway: Gateway) -> None:
-    """Without a session there is nothing that a signature could be bound to."""
+    """An attempt before the key exchange is refused, as there is no session id to bind a signature to."""
     with pytest.raises(ViolationError, match="wrong time"):
         ask(Attempts("c1", PEER, gateway), request(signature(session=b"")))
 
 
 def test_nothing_is_asked_after_a_login(gateway: Gateway) -> None:
-    """What was accepted stays what it is."""
+    """After a login further attempts are refused, and the accepted key does not change."""
     attempts = begun(gateway)
     ask(attempts, request(signature()))
     accepted = attempts.accepted
@@ -181,7 +181,7 @@ def test_nothing_is_asked_after_a_login(gateway: Gateway) -> None:
 
 
 def test_one_attempt_at_a_time(gateway: Gateway) -> None:
-    """A second one while the first is judged can't use up, or mix with, its answer."""
+    """A second attempt while the first is being checked is refused, so that answers can't be mixed up."""
 
     async def scenario() -> None:
         gateway.held = asyncio.Event()
@@ -198,7 +198,7 @@ def test_one_attempt_at_a_time(gateway: Gateway) -> None:
 
 
 def test_one_account_for_a_connection(gateway: Gateway) -> None:
-    """What was checked for one name must not count for another."""
+    """A connection has one account: what was checked for one name must not count for another."""
     attempts = begun(gateway)
     ask(attempts, request(user=b"root"))
     with pytest.raises(ViolationError, match="another account"):
@@ -207,7 +207,7 @@ def test_one_account_for_a_connection(gateway: Gateway) -> None:
 
 
 def test_the_last_failure_is_said_to_be_the_last(gateway: Gateway) -> None:
-    """MaxAuthTries: the sixth; a first `none` is free, and good offers cost nothing until there are too many."""
+    """MaxAuthTries: the sixth failure is the last; a first `none` is free, and good offers only count when too many."""
     attempts = begun(gateway)
     ask(attempts, Attempt(USER.encode(), "none"))
     answers = [ask(attempts, request(key=OTHER)) for _ in range(6)]
@@ -226,7 +226,7 @@ def test_the_last_failure_is_said_to_be_the_last(gateway: Gateway) -> None:
 
 
 def test_passwords_are_not_told_of_agents(gateway: Gateway) -> None:
-    """Protects readers from advice that does not fit: a client that tried passwords has no use for IdentitiesOnly."""
+    """Protects readers from wrong advice: IdentitiesOnly does not help a client that tried passwords."""
     attempts = begun(gateway)
     answers = [ask(attempts, Attempt(USER.encode(), "password")) for _ in range(6)]
     assert answers[-1].message == "Too many authentication failures: this server allows 6"
@@ -235,7 +235,7 @@ def test_passwords_are_not_told_of_agents(gateway: Gateway) -> None:
 
 
 def test_a_client_without_a_key_is_in_the_log_once(gateway: Gateway) -> None:
-    """Protects whoever looks for a colleague's failure: the name is there though no key was offered, and once."""
+    """Protects whoever looks for a colleague's failed login: it is logged once, even if no key was offered."""
     attempts = begun(gateway)
     ask(attempts, Attempt(b"hunter2\x1b[2J", "none"))
     attempts.ended()
@@ -273,14 +273,14 @@ def test_a_client_without_a_key_is_in_the_log_once(gateway: Gateway) -> None:
     ids=["password", "none", "none of a strange name", "key of a strange name", "password of one", "key of nobody"],
 )
 def test_what_is_told_of_refusals(gateway: Gateway, asked: Attempt, said: list[tuple[str, str, str]]) -> None:
-    """Each request has its line in the log, but not the `none` that every login begins with."""
+    """Each request is logged, except the `none` that starts every login."""
     assert ask(begun(gateway), asked).result == "denied"
     assert gateway.said == said
     assert {event.code for event in gateway.told} <= {"method", "unknown-account"}
 
 
 def test_an_unknown_key_has_the_sources_looked_at(gateway: Gateway) -> None:
-    """One that is added meanwhile gets in; what nobody knew is remembered, what is wrong by itself is not."""
+    """A key added in the meantime gets in; unknown keys are remembered, but not keys whose request is invalid."""
 
     def found() -> None:
         gateway.keys = snapshot(line(OTHER.public_data))

@@ -1,4 +1,4 @@
-"""monitor.host_certificates: which certificates of the server's keys are offered, and what is said of the others."""
+"""monitor.host_certificates: which certificates of host keys are offered, and what is reported of the others."""
 
 import asyncio
 import base64
@@ -21,7 +21,7 @@ PATH = "/keys/certificate"
 
 
 class Machine:
-    """A machine with keys of three types, of ed25519 two and one that is to follow, and an authority."""
+    """A machine with keys of three types, a spare and a next one for ed25519, and an authority."""
 
     def __init__(self, directory: Path) -> None:
         self.authority = Authority(directory)
@@ -33,23 +33,23 @@ class Machine:
         self.keys = server_keys(self.directory, kinds, (str(directory / "spare"),))
 
     def certify(self, key: HostKey, *options: str) -> bytes:
-        """What is in the file of a certificate of a host key."""
+        """The contents of a host certificate's file."""
         return self.authority.certify(key.path.with_name(f"{key.path.name}.pub"), "-h", *options).read_bytes()
 
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    """The machine of this module."""
+    """The machine that this module's tests share."""
     return Machine(tmp_path_factory.mktemp("machine"))
 
 
 def problem(data: bytes, machine: Machine) -> str:
-    """Why what is in a file is not offered, now and for ever."""
+    """The reason why a file's certificate is never offered."""
     return judge(PATH, data, machine.keys).problem
 
 
 def test_a_certificate_of_each_type_is_offered_with_its_algorithms(machine: Machine) -> None:
-    """Plain keys come first, for clients that guess; the signature is the plain key's, under its plain name."""
+    """Plain keys come first, for clients that guess; a certificate's signatures are made under the plain key's name."""
     found = tuple(judge(PATH, machine.certify(key), machine.keys) for key in machine.keys[:3])
     signer = HostKeySigner(machine.keys, found)
     offered = signer.offered_at(NOW)
@@ -60,13 +60,13 @@ def test_a_certificate_of_each_type_is_offered_with_its_algorithms(machine: Mach
         (b"rsa-sha2-512-cert-v01@openssh.com", found[2].blob),
         (b"rsa-sha2-256-cert-v01@openssh.com", found[2].blob),
     )
-    assert not any(one.blob in signer.announced for one in found)  # as with sshd, hostkeys-00 has plain keys only
+    assert not any(one.blob in signer.announced for one in found)  # as in sshd, hostkeys-00 has only plain keys
     assert signer.sign(b"ssh-ed25519-cert-v01@openssh.com", b"data") == signer.sign(b"ssh-ed25519", b"data")
     assert signer.key_for(b"rsa-sha2-256-cert-v01@openssh.com") == machine.keys[2].public_blob
 
 
 def test_a_certificate_is_offered_while_it_is_valid(machine: Machine) -> None:
-    """Protects clients that refuse what is over without looking at the plain key; the second certificate stands in."""
+    """Protects clients that refuse an expired certificate and ignore the plain key: the next valid one is offered."""
     key = machine.keys[0]
     short = judge(PATH, machine.certify(key, "-V", "20260921140000Z:20260921150000Z"), machine.keys)
     long = judge("/other", machine.certify(key, "-V", "20260921140000Z:20280921150000Z"), machine.keys)
@@ -81,7 +81,7 @@ def test_a_certificate_is_offered_while_it_is_valid(machine: Machine) -> None:
 
 
 def test_what_is_no_certificate_of_this_server_is_told(machine: Machine, tmp_path: Path) -> None:
-    """Each mistake has a sentence, and leaves the plain key alone."""
+    """Each mistake is reported in a sentence, and does not affect the plain key."""
     ed25519, _, _, spare, following = machine.keys
     certified = machine.certify(ed25519)
     assert problem(certified, machine) == ""
@@ -102,7 +102,7 @@ def test_what_is_no_certificate_of_this_server_is_told(machine: Machine, tmp_pat
 
 
 def test_what_no_client_would_take_is_told(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Signatures that are wrong or of SHA-1, and what is malformed or endless."""
+    """Wrong signatures, SHA-1 signatures, and malformed or too long certificates are reported."""
     name = "ssh-ed25519-cert-v01@openssh.com"
     assert problem(_line(made_up(kind=2)), machine) == "its signature is wrong"
     weak = made_up(kind=2, signature=_sha1_signature())
@@ -113,7 +113,7 @@ def test_what_no_client_would_take_is_told(machine: Machine, monkeypatch: pytest
 
 
 def test_files_are_read_as_they_stand(machine: Machine, tmp_path: Path) -> None:
-    """One beside a key may be missing, one that is named may not; nobody else may write to it."""
+    """A file beside a key may be missing, a configured one may not; nobody else may write to it."""
     good, open_to_all = tmp_path / "good", tmp_path / "open"
     good.write_bytes(machine.certify(machine.keys[0]))
     open_to_all.write_bytes(good.read_bytes())
@@ -125,7 +125,7 @@ def test_files_are_read_as_they_stand(machine: Machine, tmp_path: Path) -> None:
 
 
 def test_a_renewed_certificate_counts_and_is_told(machine: Machine) -> None:
-    """Protects fleets whose certificates last for days: SIGHUP is enough, and what has not changed is not told."""
+    """Protects certificates that last only days: SIGHUP renews them, and unchanged ones are not reported."""
     key, told = machine.keys[0], list[HostCertificateLoaded]()
     first, second = (machine.certify(key, "-z", serial) for serial in ("1", "2"))
     files: dict[str, bytes | OSError] = {"/a": first}
@@ -153,7 +153,7 @@ def test_a_renewed_certificate_counts_and_is_told(machine: Machine) -> None:
 
 
 def test_what_people_are_told(machine: Machine) -> None:
-    """Whose it is, by whom, for which hosts, and until when."""
+    """Reports have key, authority, hosts and validity."""
     data = machine.certify(machine.keys[0], "-I", "box", "-z", "5", "-V", "20260101000000Z:20270101000000Z")
     found = (judge(PATH, data, machine.keys), HostCertificate("/none", problem="it can't be read"))
     good, bad = reports(found, NOW)

@@ -1,4 +1,4 @@
-"""monitor.host_key_signing: which signatures the server's keys make, and in which order they are offered."""
+"""monitor.host_key_signing: which signatures the host keys make, and in which order they are offered."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ DATA = b"what is signed"
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[HostKey, ...]:
-    """An RSA key, an ed25519 key, and one that is to follow it."""
+    """An RSA key, an ed25519 key, and the next ed25519 key."""
     directory: Path = tmp_path_factory.mktemp("keys")
     in_use = load_or_create(directory, ("rsa", "ed25519"))
     create_key_pair(directory / "ssh_host_ed25519_key_next", "next")
@@ -26,12 +26,12 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[HostKey, ...]:
 
 @pytest.fixture(scope="module")
 def signer(keys: tuple[HostKey, ...]) -> HostKeySigner:
-    """Signs with these."""
+    """A signer with these keys."""
     return HostKeySigner(keys)
 
 
 def signatures(signer: HostKeySigner, asked: list[bytes], rsa: bytes) -> list[bytes] | None:
-    """The signatures of a proof."""
+    """The signatures in a proof."""
     proof = signer.prove(asked, SESSION, rsa)
     if proof is None:
         return None
@@ -42,7 +42,7 @@ def signatures(signer: HostKeySigner, asked: list[bytes], rsa: bytes) -> list[by
 
 
 def test_keys_are_offered_in_order_and_next_ones_not_at_all(signer: HostKeySigner, keys: tuple[HostKey, ...]) -> None:
-    """Protects key exchanges: the configuration's order, no SHA-1, and never a key that is only announced."""
+    """Protects key exchanges: keys are offered in the configured order, without SHA-1 and announced-only keys."""
     rsa, ed25519, _ = (key.public_blob for key in keys)
     assert signer.offered == ((b"rsa-sha2-512", rsa), (b"rsa-sha2-256", rsa), (b"ssh-ed25519", ed25519))
     assert signer.announced == tuple(key.public_blob for key in keys)
@@ -59,7 +59,7 @@ def test_keys_are_offered_in_order_and_next_ones_not_at_all(signer: HostKeySigne
     ],
 )
 def test_asyncssh_takes_the_signatures(key_type: str, kind: str, tmp_path: Path) -> None:
-    """Each key signs with each of its algorithms what another implementation verifies, and nothing else."""
+    """Another implementation verifies each key's signature, with each of its algorithms, over that data only."""
     made = asyncssh.generate_private_key(key_type)
     path = tmp_path / "key"
     store_key_pair(path, made.export_private_key("openssh"), made.public_data, "")
@@ -74,7 +74,7 @@ def test_asyncssh_takes_the_signatures(key_type: str, kind: str, tmp_path: Path)
 
 
 def test_each_algorithm_stays_what_it_is(signer: HostKeySigner, keys: tuple[HostKey, ...]) -> None:
-    """Protects clients from each other's choice: what one has chosen is not what another gets."""
+    """Protects clients from each other: the algorithm that one uses does not change another's."""
     for algorithm, _ in signer.offered:
         assert SSHPacket(signer.sign(algorithm, DATA)).get_string() == algorithm
     for rsa in (b"rsa-sha2-256", b"rsa-sha2-512"):
@@ -85,13 +85,13 @@ def test_each_algorithm_stays_what_it_is(signer: HostKeySigner, keys: tuple[Host
 
 @pytest.mark.parametrize("algorithm", [b"ssh-rsa", b"ecdsa-sha2-nistp256", b"", b"none"])
 def test_only_what_is_offered_signs(signer: HostKeySigner, algorithm: bytes) -> None:
-    """Protects the keys: no SHA-1, and no algorithm of a key that is not there."""
+    """Protects the keys: SHA-1 and algorithms without a key are refused."""
     with pytest.raises(ValueError, match="no host key"):
         signer.sign(algorithm, DATA)
 
 
 def test_a_key_that_is_next_signs_proofs_only(keys: tuple[HostKey, ...]) -> None:
-    """Protects clients that have not learned it yet."""
+    """Protects clients that do not know the next key yet: it only signs proofs."""
     signer = HostKeySigner(keys[2:])
     assert signer.offered == ()
     assert signatures(signer, [keys[2].public_blob], b"rsa-sha2-512")
@@ -100,7 +100,7 @@ def test_a_key_that_is_next_signs_proofs_only(keys: tuple[HostKey, ...]) -> None
 
 
 def test_proofs_are_verified_by_the_keys(signer: HostKeySigner, keys: tuple[HostKey, ...]) -> None:
-    """Protects UpdateHostKeys: a client verifies each signature over the session with the key that it asked about."""
+    """Protects UpdateHostKeys: each signature in a proof can be verified with its key, over the session."""
     asked = [key.public_blob for key in reversed(keys)]
     found = signatures(signer, asked, b"rsa-sha2-512") or []
     for blob, signature in zip(asked, found, strict=True):
@@ -109,7 +109,7 @@ def test_proofs_are_verified_by_the_keys(signer: HostKeySigner, keys: tuple[Host
 
 
 def test_nothing_is_signed_for_other_keys_or_twice(signer: HostKeySigner, keys: tuple[HostKey, ...]) -> None:
-    """Protects everybody's time: one request can't have a thousand RSA signatures made."""
+    """Protects the server's time: one request can't cause a thousand RSA signatures."""
     blob = keys[0].public_blob
     assert signer.prove([blob, blob], SESSION, b"rsa-sha2-512") is None
     assert signer.prove([blob, b"another"], SESSION, b"rsa-sha2-512") is None

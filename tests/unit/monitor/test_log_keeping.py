@@ -1,4 +1,4 @@
-"""monitor.log_keeping: what is done now and then because something was written."""
+"""monitor.log_keeping: the periodic work that starts when something was written."""
 
 import asyncio
 from typing import cast
@@ -15,7 +15,7 @@ WRITTEN = Record(1, 5.0, IdleTick(idle=5, remaining=55, message="Idle for 5s"))
 
 
 class Played:
-    """A log in its place that holds a line back for so many looks."""
+    """A log that is in its place and holds a line back for `looks` looks."""
 
     is_in_place = True
 
@@ -24,7 +24,7 @@ class Played:
         self.shown = asyncio.Event()
 
     def show_overdue(self, now: float) -> bool:
-        """Whether the line still waits."""
+        """Whether the line is still held back."""
         assert now == 7.0
         self.looks -= 1
         if self.looks <= 0:
@@ -33,7 +33,7 @@ class Played:
 
 
 def test_what_waits_is_shown_although_nothing_more_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody who is on without a session is on the screen when nothing else is; and then the looks end."""
+    """A line that is held back is shown even if no event follows, and then the looks stop."""
     monkeypatch.setattr(log_keeping, "LOOK_SECONDS", 0.01)
 
     async def scenario() -> None:

@@ -1,4 +1,4 @@
-"""Signatures: the right ones are right, the others wrong, whoever made them up."""
+"""Signatures: right ones are accepted and all others refused, including made-up ones."""
 
 from collections.abc import Callable
 from hashlib import sha256
@@ -37,11 +37,11 @@ ALGORITHMS = [(key_type, algorithm) for key_type in KEYS for algorithm in sorted
 
 
 def is_right(signer: bytes, signature: bytes, data: bytes = DATA, *, touch: bool = True) -> bool:
-    """Whether a signature over `data` is right."""
+    """Whether the signature over `data` is accepted."""
     return verified(signer, data, signature, touch_required=touch)
 
 
-# -- what one says of itself -------------------------------------------------------------------------------------
+# -- what a signature says of itself ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def is_right(signer: bytes, signature: bytes, data: bytes = DATA, *, touch: bool
     ],
 )
 def test_a_signature_names_its_algorithm_and_flags(signature: bytes, proof: Proof) -> None:
-    """Only a security key's has flags; what can't be read is nobody's algorithm."""
+    """Only a security key's signature has flags; one that can't be read is reported as malformed."""
     assert read_proof(signature) == proof
 
 
@@ -69,7 +69,7 @@ def test_a_signature_names_its_algorithm_and_flags(signature: bytes, proof: Proo
 
 @pytest.mark.parametrize(("key_type", "algorithm"), ALGORITHMS)
 def test_the_keys_own_signature_is_right(key_type: str, algorithm: str) -> None:
-    """And for this data, by this key, whole, and nothing else is."""
+    """A key's signature is right for exactly this data and this key, and only unchanged."""
     key = KEYS[key_type]
     signature = key.sign(DATA, algorithm.encode())
     assert is_right(key.public_data, signature)
@@ -83,7 +83,7 @@ def test_the_keys_own_signature_is_right(key_type: str, algorithm: str) -> None:
 
 @pytest.mark.parametrize("algorithm", [b"ssh-rsa", b"rsa2048-sha256", b"ssh-rsa-sha256@ssh.com"])
 def test_algorithms_that_asyncssh_knows_and_we_do_not_accept(algorithm: bytes) -> None:
-    """A signature that would verify, but with SHA-1, or under another standard's name, is wrong."""
+    """A signature with SHA-1, or under another standard's name, is refused although it would verify."""
     signature = RSA.sign(DATA, algorithm)
     assert read_proof(signature) == Proof(algorithm.decode())
     assert RSA.convert_to_public().verify(DATA, signature)
@@ -91,7 +91,7 @@ def test_algorithms_that_asyncssh_knows_and_we_do_not_accept(algorithm: bytes) -
 
 
 def test_rsa_signatures_may_be_short_by_their_leading_zeros() -> None:
-    """PuTTY leaves them out; one in 256 begins with one, and would be refused now and then."""
+    """Leading zeros may be missing: PuTTY leaves them out, which affects one signature in 256."""
     for number in range(10_000):
         data = number.to_bytes(4, "big")
         whole = RSA.sign(data, b"rsa-sha2-256")[-256:]
@@ -125,7 +125,7 @@ def test_rsa_signatures_may_be_short_by_their_leading_zeros() -> None:
     ],
 )
 def test_what_is_no_key_has_signed_nothing(signer: bytes) -> None:
-    """And raises nothing: keys are checked when they are read, and a second time where they are used."""
+    """A malformed key has no right signatures and raises nothing; keys are checked when read and again when used."""
     for algorithm in sorted(set().union(*SIGNATURE_ALGORITHMS.values())):
         assert not is_right(signer, string(algorithm.encode()) + string(b"x" * 64) + b"\1\0\0\0\1")
 
@@ -134,7 +134,7 @@ def test_what_is_no_key_has_signed_nothing(signer: bytes) -> None:
 
 
 def asyncssh_agrees(signer: bytes, data: bytes, signature: bytes, *, touch: bool) -> bool:
-    """Whether asyncssh takes the signature, and it is made by an algorithm that we accept at all."""
+    """Whether asyncssh accepts the signature, and we accept its algorithm at all."""
     try:
         key = asyncssh.public_key.decode_ssh_public_key(signer)
         key.set_touch_required(touch)
@@ -145,7 +145,7 @@ def asyncssh_agrees(signer: bytes, data: bytes, signature: bytes, *, touch: bool
 
 
 def signing(key: asyncssh.SSHKey, algorithm: str) -> Callable[[bytes], bytes]:
-    """Signs with the key by that algorithm."""
+    """A function that signs with the key and that algorithm."""
     return lambda data: key.sign(data, algorithm.encode())
 
 
@@ -160,7 +160,7 @@ SIGNERS: list[tuple[bytes, Callable[[bytes], bytes]]] = [
 def test_what_is_changed_is_judged_as_by_asyncssh(
     signer: tuple[bytes, Callable[[bytes], bytes]], data: bytes, touch: bool, draw: st.DataObject
 ) -> None:
-    """Both take the key's own signature, and both say the same of one, or of a key, with a few bytes changed."""
+    """Both accept the key's own signature, and agree on signatures and keys in which a few bytes were changed."""
     public, sign = signer
     for key in SECURITY_KEYS.values():
         key.flags = draw.draw(st.sampled_from([0, TOUCHED, VERIFIED]))
@@ -179,7 +179,7 @@ def test_what_is_changed_is_judged_as_by_asyncssh(
 
 @pytest.mark.parametrize("key_type", ["ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"])
 def test_new_keys_of_every_curve(key_type: str) -> None:
-    """Numbers of a signature are shorter now and then, and have a zero in front in half of the cases."""
+    """Signatures of many new keys are right, also with short numbers and with numbers that need a leading zero."""
     for number in range(50):
         key = asyncssh.generate_private_key(key_type)
         data = bytes([number])
@@ -192,14 +192,14 @@ def test_new_keys_of_every_curve(key_type: str) -> None:
     [(b"", b""), (b"\1", b""), (b"\xff", b"\1"), (b"\1", b"\x80"), (b"\0" * 9, b"\1"), (b"\x7f" * 99, b"\1")],
 )
 def test_numbers_that_no_signature_has_are_wrong(kind: str, r: bytes, s: bytes) -> None:
-    """Zero, negative or too large; cryptography raises for some of them."""
+    """Numbers that are zero, negative or too large are refused; cryptography raises for some of them."""
     (signer,) = (blob for blob in BLOBS if blob.startswith(string(kind.encode())))
     after = b"\1\0\0\0\1" if kind == SK_ECDSA else b""
     assert not is_right(signer, string(kind.encode()) + string(string(r) + string(s)) + after)
 
 
 def test_a_curve_that_openssl_lacks_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Builds of some distributions have not all of them; nobody gets in, and nothing falls."""
+    """A curve that the distribution's OpenSSL lacks is refused without an exception."""
 
     class Lacking:
         def __init__(self) -> None:
@@ -219,7 +219,7 @@ def test_a_curve_that_openssl_lacks_is_wrong(monkeypatch: pytest.MonkeyPatch) ->
     ("flags", "touched"), [(TOUCHED, True), (TOUCHED | VERIFIED, True), (0, False), (VERIFIED, False)]
 )
 def test_a_security_keys_signature_covers_its_flags(kind: str, flags: int, touched: bool) -> None:
-    """What it says of a touch is what it signed, and is asked for here, too."""
+    """A security key's signature covers its flags, and a touch is required here, too."""
     key = SECURITY_KEYS[kind]
     key.flags = flags
     signature = key.sign(DATA)
@@ -235,7 +235,7 @@ def test_a_security_keys_signature_covers_its_flags(kind: str, flags: int, touch
 
 
 def test_a_security_keys_signature_is_for_its_application() -> None:
-    """One made for a web site by the same key is wrong, and so is one of a browser's form (webauthn-sk-ecdsa)."""
+    """A signature for a web site by the same key is refused, and so is the browsers' form (webauthn-sk-ecdsa)."""
     key = SECURITY_KEYS[SK_ECDSA]
     elsewhere = blob(SK_ECDSA, key.public_data[len(string(SK_ECDSA.encode())) : -8], string(b"ssh:example"))
     assert is_right(key.public_data[:-8] + string(b"ssh:"), key.sign(DATA), touch=False)
@@ -250,7 +250,7 @@ def test_a_security_keys_signature_is_for_its_application() -> None:
 
 
 def test_the_software_key_signs_as_the_document_says() -> None:
-    """PROTOCOL.u2f: application, flags, counter and message, as hashes and numbers; or all the above proves little."""
+    """The test's software key follows PROTOCOL.u2f: application, flags, counter, message; other tests rely on that."""
     key = SecurityKey("ed25519", flags=5)
     signature = key.sign(DATA)
     signed = sha256(b"ssh:").digest() + b"\5" + (1).to_bytes(4, "big") + sha256(DATA).digest()
@@ -264,7 +264,7 @@ def test_the_software_key_signs_as_the_document_says() -> None:
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where this module's keys are."""
+    """The directory of this module's keys."""
     return tmp_path_factory.mktemp("signatures")
 
 
@@ -283,7 +283,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_certificates_are_their_authoritys(
     directory: Path, name: str, options: tuple[str, ...], is_accepted: bool
 ) -> None:
-    """What ssh-keygen signed is right, except with SHA-1, and no byte of it can be changed."""
+    """ssh-keygen's certificates are right, except with SHA-1, and any changed byte makes them wrong."""
     user = make_key(directory, f"user-{name}-{len(options)}-{'-'.join(options[1:])}").with_suffix(".pub")
     kind, _, bits = name.partition("-")
     authority = Authority(directory, f"ca-{user.stem}", kind, *(["-b", bits] if bits else []))
@@ -301,7 +301,7 @@ def test_certificates_are_their_authoritys(
 
 @pytest.mark.parametrize("kind", [SK_ED25519, SK_ECDSA])
 def test_security_keys_can_be_authorities(kind: str) -> None:
-    """Touched or not, as for sshd; ssh-keygen has no software key to sign with, so the certificate is made here."""
+    """A security key can be an authority, touched or not, as in sshd (ssh-keygen can't sign with a software one)."""
     key = SECURITY_KEYS[kind]
     for key.flags in (0, TOUCHED):
         unsigned = parse(made_up(authority=key.public_data, signature=string(kind.encode())))
@@ -311,7 +311,7 @@ def test_security_keys_can_be_authorities(kind: str) -> None:
 
 
 def test_a_certificate_is_not_a_key_to_verify_with() -> None:
-    """Only plain keys sign, under their plain names."""
+    """Only plain keys verify signatures, and only under their plain names."""
     key = KEYS["ssh-ed25519"]
     fields = key.public_data[len(string(b"ssh-ed25519")) :]
     certificate = made_up(key=fields)
@@ -322,7 +322,7 @@ def test_a_certificate_is_not_a_key_to_verify_with() -> None:
     assert not is_right(parse(certificate).public_blob, renamed)
 
 
-# -- for all bytes -----------------------------------------------------------------------------------------------
+# -- arbitrary bytes ---------------------------------------------------------------------------------------------
 
 NAMES = st.sampled_from([name.encode() for names in SIGNATURE_ALGORITHMS.values() for name in names] + [b"ssh-rsa"])
 
@@ -347,6 +347,6 @@ NAMES = st.sampled_from([name.encode() for names in SIGNATURE_ALGORITHMS.values(
     ),
 )
 def test_nothing_that_is_made_up_is_right(signer: bytes, signature: bytes) -> None:
-    """And nothing raises."""
+    """No made-up signature is right, and none raises an exception."""
     assert isinstance(read_proof(signature), Proof)
     assert not is_right(signer, signature, touch=False)

@@ -1,4 +1,4 @@
-"""Terminal modes as they come from the wire (RFC 4254 section 8)."""
+"""Terminal modes in the encoding of RFC 4254 section 8."""
 
 import pytest
 from hypothesis import given
@@ -8,7 +8,7 @@ from pyssh_gateway.postauth.channel import parse_modes
 
 
 def encoded(*modes: tuple[int, int]) -> bytes:
-    """Modes as a client sends them, without the end."""
+    """Modes as a client sends them, without the final TTY_OP_END."""
     return b"".join(bytes([opcode]) + value.to_bytes(4, "big") for opcode, value in modes)
 
 
@@ -29,13 +29,13 @@ def encoded(*modes: tuple[int, int]) -> bytes:
     ],
 )
 def test_modes_are_read_up_to_where_they_make_sense(text: bytes, modes: tuple[tuple[int, int], ...]) -> None:
-    """The end, an opcode without defined argument, or a cut: what came before it counts."""
+    """Modes are read up to the end, an opcode without a defined argument, or a truncated mode."""
     assert parse_modes(text) == modes
 
 
 @given(st.binary(max_size=200))
 def test_nothing_breaks_it(text: bytes) -> None:
-    """Any bytes are some modes, each within its range."""
+    """Any bytes decode to modes, each within its range."""
     for opcode, value in parse_modes(text):
         assert 0 < opcode < 160
         assert 0 <= value < 2**32
@@ -43,5 +43,5 @@ def test_nothing_breaks_it(text: bytes) -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 159), st.integers(0, 2**32 - 1)), max_size=40))
 def test_what_was_sent_is_read(modes: list[tuple[int, int]]) -> None:
-    """All modes that a client may send, in their order."""
+    """Any modes that a client may send are decoded, in their order."""
     assert parse_modes(encoded(*modes) + b"\0") == tuple(modes)

@@ -1,4 +1,4 @@
-"""Channels that we open towards the client, and the client's late answers."""
+"""Channels that we open towards the client, and answers of the client that come too late."""
 
 import asyncio
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from pyssh_gateway.ssh.windowed import PACKET_BYTES, WINDOW_BYTES
 
 
 class FakeConnection:
-    """What a channel needs of its connection; `sent` are the numbers of its messages."""
+    """The part of a connection that a channel needs; `sent` has the numbers of the messages."""
 
     def __init__(self) -> None:
         self.budget = Budget()
@@ -23,17 +23,17 @@ class FakeConnection:
         self.logger: Any = SimpleNamespace(get_child=lambda **_: self.logger, debug1=print, debug2=print, info=print)
 
     def add_channel(self, _channel: object) -> int:
-        """Its number."""
+        """Return the channel's number."""
         return 0
 
     def send_packet(self, number: int, *_parts: bytes, handler: object) -> None:
-        """Take down what is sent."""
+        """Record the message."""
         assert handler
         self.sent.append(number)
 
 
 def test_a_channel_that_nobody_waits_for_any_longer_is_closed() -> None:
-    """A client that was suspended opens a channel too late: it is closed, and its window is free for others."""
+    """A channel that a suspended client opens too late is closed, and its window is returned to the budget."""
 
     async def scenario() -> None:
         connection = FakeConnection()

@@ -1,4 +1,4 @@
-"""postauth.context: the file that says how a client has authenticated."""
+"""postauth.context: the file that describes a connection's authentication."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ INFO = b"publickey ssh-ed25519 AAAA\n"
 
 
 def test_there_is_one_until_the_connection_ends() -> None:
-    """Protects scripts, which find it in every session, and the machine, on which it does not stay."""
+    """Protects scripts and the machine: the file exists for every session, and is removed with the connection."""
     said: list[str] = []
     file = AuthFile(INFO, said.append)
     path = Path(os.fsdecode(file.path()))
@@ -27,14 +27,14 @@ def test_there_is_one_until_the_connection_ends() -> None:
 
 
 def test_there_is_none_unless_it_is_asked_for() -> None:
-    """Protects machines on which nobody looks for it."""
+    """Protects machines that do not use the file: without the setting there is none."""
     file = AuthFile(b"", pytest.fail)
     assert file.path() == b""
     file.remove()
 
 
 def test_a_full_disk_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects sessions: without it they are served all the same, as by sshd, and the log says why."""
+    """Protects sessions from a full disk: they are served without the file, as in sshd, and the log has the reason."""
 
     def full(**_: object) -> tuple[int, str]:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -46,7 +46,7 @@ def test_a_full_disk_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_half_a_file_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Protects scripts from a file that could not be written: it does not stay."""
+    """Protects scripts from an incomplete file: it is removed."""
     half = tmp_path / "sshauth.half"
     half.touch()
     monkeypatch.setattr(tempfile, "mkstemp", lambda **_: (os.open(half, os.O_RDONLY), str(half)))

@@ -1,4 +1,4 @@
-"""Outputs that nobody listens to any more, with real pipes."""
+"""Outputs that have no reader any more, with real pipes."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ from tests.support.waiting import PATIENCE, until
 
 
 def run(scenario: Callable[[Drains], Awaitable[None]]) -> None:
-    """Run it with drains of its own, within a deadline."""
+    """Run `scenario` with its own drains and a timeout."""
 
     async def whole() -> None:
         drains = Drains(asyncio.get_running_loop())
@@ -25,7 +25,7 @@ def run(scenario: Callable[[Drains], Awaitable[None]]) -> None:
 
 
 def is_broken(writer: int) -> bool:
-    """Whether nobody reads what is written."""
+    """Whether the pipe has no reader any more."""
     try:
         os.write(writer, b"x")
     except BrokenPipeError:
@@ -34,7 +34,7 @@ def is_broken(writer: int) -> bool:
 
 
 def test_what_is_written_is_thrown_away_and_the_end_seen() -> None:
-    """A writer of more than a pipe takes neither waits for ever nor dies, and its descriptor goes with it."""
+    """A writer of more than a pipe holds neither blocks nor dies, and the descriptor is closed at its end."""
 
     async def scenario(drains: Drains) -> None:
         reader, writer = os.pipe()
@@ -51,7 +51,7 @@ def test_what_is_written_is_thrown_away_and_the_end_seen() -> None:
 
 
 def test_one_account_takes_no_others_place() -> None:
-    """An account that leaves too many behind loses its oldest; another's stay."""
+    """An account with too many abandoned outputs loses its oldest; another account's stay."""
 
     async def scenario(drains: Drains) -> None:
         first, others = os.pipe(), os.pipe()
@@ -73,7 +73,7 @@ def test_one_account_takes_no_others_place() -> None:
 
 
 def test_all_of_them_are_bounded() -> None:
-    """However many accounts there are, so many descriptors are held and no more."""
+    """The total number of descriptors is limited, however many accounts there are."""
 
     async def scenario(drains: Drains) -> None:
         writers = []
@@ -90,7 +90,7 @@ def test_all_of_them_are_bounded() -> None:
 
 
 def test_closing_lets_go_of_all() -> None:
-    """The end of the gateway leaves no descriptor open, whether or not its writer has just written."""
+    """Closing leaves no descriptor open, even if data has just been written."""
 
     async def scenario(drains: Drains) -> None:
         pipes = [os.pipe() for _ in range(3)]

@@ -1,4 +1,4 @@
-"""A whole postauth process, with real clients and processes; the others of the server are played."""
+"""A whole postauth process, with real clients and sessions; the monitor and the spawner are fakes."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ from tests.support.waiting import until
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """Fails a test after which a descriptor is open that was not before; the umask is as it is in the process."""
+    """Fails a test that leaves a descriptor open; the umask is 0, as in the process."""
     umask = os.umask(0)
     with leaks.nothing_left_open():
         yield
@@ -38,7 +38,7 @@ def nothing_left() -> Iterator[None]:
 
 
 def test_a_session() -> None:
-    """Protects the way of a command: asked of the spawner, its bytes both ways, its exit, and all of it told."""
+    """Protects a command: the spawner starts it, its data flows both ways, and start, exit and figures are reported."""
 
     async def go() -> None:
         async with played_server() as server:
@@ -63,7 +63,7 @@ def test_a_session() -> None:
 
 
 def test_what_a_session_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects what the monitor says for sessions: where to ask the server, the time zone, what it may set."""
+    """Protects the settings that the monitor gives to sessions: control socket, time zone, permitted variables."""
     monkeypatch.setattr(environment, "SYSTEM_ENVIRONMENT", ())
 
     async def go() -> None:
@@ -82,7 +82,7 @@ def test_what_a_session_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_signals_are_sent_by_the_process_itself() -> None:
-    """Protects `signal` requests: the account signals its own processes, and asks nobody."""
+    """Protects `signal` requests: the process, which is the account, signals its own processes without the spawner."""
 
     async def go() -> None:
         async with played_server() as server, server.client() as client:
@@ -99,7 +99,7 @@ def test_signals_are_sent_by_the_process_itself() -> None:
 
 
 def test_a_process_that_is_refused() -> None:
-    """Protects the spawner's words: they are shown to the client, and are in the log."""
+    """Protects the spawner's reason for a refusal: the client sees it, and it is in the log."""
 
     async def go() -> None:
         async with played_server() as server, server.client() as client:
@@ -113,7 +113,7 @@ def test_a_process_that_is_refused() -> None:
 
 
 async def echo(listening: socket.socket) -> None:
-    """Serve one connection: what comes goes back."""
+    """Serve one connection: send back what arrives."""
     loop = asyncio.get_running_loop()
     sock, _ = await loop.sock_accept(listening)
     with sock:
@@ -122,7 +122,7 @@ async def echo(listening: socket.socket) -> None:
 
 
 def test_connections_from_here() -> None:
-    """Protects -L: connections to ports and unix sockets, bytes both ways, told with their number."""
+    """Protects -L: connections to ports and unix sockets carry data both ways, and are reported with their bytes."""
 
     async def go() -> None:
         async with played_server() as server, server.client() as client:
@@ -147,7 +147,7 @@ def test_connections_from_here() -> None:
 
 
 def test_listeners_here(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Protects -R: ports and sockets that lead to the client; a socket's file goes with the connection."""
+    """Protects -R: listening ports and sockets lead to the client; a socket's file is removed with the connection."""
     path = tmp_path_factory.mktemp("s") / "s"
 
     async def go() -> None:
@@ -179,7 +179,7 @@ def test_listeners_here(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def test_the_agent(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Protects agent forwarding: the socket leads to the client's agent, and is gone with the connection."""
+    """Protects agent forwarding: the socket leads to the client's agent, and is removed with the connection."""
     agent = tmp_path_factory.mktemp("a") / "agent"
 
     async def go() -> None:
@@ -205,7 +205,7 @@ def test_the_agent(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def test_rekeying_is_signed_by_the_monitor() -> None:
-    """Protects long connections: each further exchange hash goes to the monitor, and the client goes on."""
+    """Protects long connections: the monitor signs each further exchange hash, and the client continues."""
 
     async def go() -> None:
         async with played_server() as server, server.client(rekey_bytes=20_000) as client:
@@ -217,7 +217,7 @@ def test_rekeying_is_signed_by_the_monitor() -> None:
 
 
 def test_a_rekey_that_is_not_signed_ends_the_connection() -> None:
-    """Protects the budget of signatures: its end is the connection's, and nobody else's."""
+    """Protects other connections when the signature budget is used up: only the connection that rekeys ends."""
 
     async def go() -> None:
         async with played_server() as server, server.client() as other:
@@ -232,7 +232,7 @@ def test_a_rekey_that_is_not_signed_ends_the_connection() -> None:
 
 
 def test_host_keys_are_announced_and_proved() -> None:
-    """Protects clients that learn the server's next key: the monitor proves it, over its own session id."""
+    """Protects clients that learn the server's next key: the monitor proves it, with this connection's session id."""
 
     async def go() -> None:
         async with played_server() as server:
@@ -252,7 +252,7 @@ def test_host_keys_are_announced_and_proved() -> None:
 
 
 def test_a_connection_is_ended() -> None:
-    """Protects the monitor's word: the connection that it names ends with its reason, and no other."""
+    """Protects the monitor's order: only the named connection ends, with the given reason."""
 
     async def go() -> None:
         async with played_server() as server, server.client() as first, server.client() as second:
@@ -269,7 +269,7 @@ def test_a_connection_is_ended() -> None:
 
 
 def test_a_revoked_key_ends_what_runs() -> None:
-    """Protects the machine from a command that needs nobody any more: it ends with the key."""
+    """Protects the machine from a command that needs no client any more: it ends when its key is revoked."""
 
     async def go() -> None:
         async with played_server() as server, server.client() as client:
@@ -281,13 +281,13 @@ def test_a_revoked_key_ends_what_runs() -> None:
             assert closed.exit_signal == "HUP" or closed.reason.startswith("key revoked")
             await asyncio.to_thread(until, lambda: not processes.is_running(pid))
             server.say(messages.Leave())
-            await server.until_heard(messages.Busy)  # its time is not over
+            await server.until_heard(messages.Busy)  # it is still ending the command
 
     asyncio.run(go())
 
 
 def test_a_stop_ends_what_a_revoked_key_has_left() -> None:
-    """Protects the machine from a command that is deaf to the hang-up: it does not outlive the server."""
+    """Protects the machine from a command that ignores the hang-up: it does not outlive the server."""
     pids: list[int] = []
 
     async def go() -> None:
@@ -303,7 +303,7 @@ def test_a_stop_ends_what_a_revoked_key_has_left() -> None:
 
 
 def test_orders_about_a_connection_that_is_being_taken_over() -> None:
-    """Protects a stop and a revocation in the moment of a login: what is said then counts."""
+    """Protects a stop and a revocation during a login: an order in that moment counts."""
 
     async def go() -> None:
         async with played_server() as server:
@@ -313,7 +313,7 @@ def test_orders_about_a_connection_that_is_being_taken_over() -> None:
                 with pytest.raises(asyncssh.ChannelOpenError, match="the key has been revoked"):
                     await client.run("true")
             server.at_once = [messages.EndConnection("c2", "Not now")]
-            with suppress(asyncssh.Error, OSError):  # it may be told before or after it knows that it is in
+            with suppress(asyncssh.Error, OSError):  # the end may arrive before or after the client's login
                 async with server.client() as client:
                     await client.wait_closed()
             closed = await server.until_heard(ConnectionClosed, 2)
@@ -323,7 +323,7 @@ def test_orders_about_a_connection_that_is_being_taken_over() -> None:
 
 
 def test_a_revoked_connection_opens_nothing_more() -> None:
-    """Protects what a revoked key could still reach; what runs goes on, and the key may come back."""
+    """Protects the targets of a revoked key: nothing new is opened; sessions continue, and the key may come back."""
 
     async def go() -> None:
         async with played_server() as server, server.client() as client:
@@ -343,7 +343,7 @@ def test_a_revoked_connection_opens_nothing_more() -> None:
 
 
 def test_a_closed_account_forwards_nothing() -> None:
-    """Protects a machine that is closed: the spawner decides on sessions, and there are no forwards of any kind."""
+    """Protects a closed machine: forwards of every kind are refused, and the spawner decides about sessions."""
 
     async def go() -> None:
         async with played_server() as server, server.client(closed=b"The machine\nis closed.\n") as client:
@@ -363,7 +363,7 @@ def test_a_closed_account_forwards_nothing() -> None:
 
 
 def test_what_runs_is_reported() -> None:
-    """Protects `status` and the idle watch: what each connection and session has moved."""
+    """Protects `status` and the idle watch: the traffic of each connection and session is reported."""
 
     async def go() -> None:
         async with played_server() as server, server.client() as client:
@@ -385,7 +385,7 @@ def test_what_runs_is_reported() -> None:
 
 
 def test_it_leaves_when_it_is_unused_and_not_before() -> None:
-    """Protects sessions from a monitor that thinks that nobody is on: it is told that somebody is."""
+    """Protects sessions from a monitor that takes the process for unused: it answers that it is busy."""
 
     async def go() -> None:
         async with played_server() as server:
@@ -404,7 +404,7 @@ def test_it_leaves_when_it_is_unused_and_not_before() -> None:
 
 
 def test_sessions_outlive_the_monitor() -> None:
-    """Protects who is on from a monitor's death: all goes on, a rekey waits, and the next monitor hears of it all."""
+    """Protects clients from a monitor's death: sessions go on, a rekey waits, and the next monitor gets all events."""
 
     async def go() -> None:
         async with played_server() as server, server.client(rekey_bytes=20_000) as client:
@@ -431,13 +431,13 @@ class Lost(asyncssh.SSHClient):
         self.why: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It has ended."""
+        """Record the error, if there is one."""
         self.why.set_result(exc)
 
 
 @pytest.mark.parametrize("first", ["monitor", "spawner"])
 def test_the_end_of_the_whole_server(first: str) -> None:
-    """Protects clients from a server that is gone: they are told goodbye, and the process ends."""
+    """Protects clients when the server is gone: they get a goodbye, and the process ends."""
 
     async def go() -> None:
         lost = Lost()
@@ -449,14 +449,14 @@ def test_the_end_of_the_whole_server(first: str) -> None:
                 end()
                 await asyncio.sleep(0)
             assert await server.postauth == LEFT
-            assert await lost.why is None  # a goodbye, and no lost connection
+            assert await lost.why is None  # a disconnect message, and not a lost connection
 
     asyncio.run(go())
 
 
 @pytest.mark.parametrize("nonsense", ["malformed", "twice", "no descriptor's"])
 def test_a_monitor_gone_mad_is_not_listened_to(nonsense: str) -> None:
-    """Protects the account: what no monitor says ends the process, and its clients are told goodbye."""
+    """Protects the account: a message that no monitor sends ends the process, and its clients get a goodbye."""
 
     async def go() -> None:
         async with played_server() as server, server.client() as client:
@@ -476,7 +476,7 @@ def test_a_monitor_gone_mad_is_not_listened_to(nonsense: str) -> None:
 
 @pytest.mark.parametrize("state", [b"\xc1", b""], ids=["malformed", "none"])
 def test_a_state_that_is_none_ends_one_connection(state: bytes) -> None:
-    """Protects the account from a stranger's process that was taken over: its connection ends, and no other."""
+    """Protects the account from a compromised preauth process: only the connection with the bad state ends."""
 
     async def go() -> None:
         async with played_server() as server, server.client() as client:
@@ -491,19 +491,19 @@ def test_a_state_that_is_none_ends_one_connection(state: bytes) -> None:
 
 
 def test_the_monitors_session_id_counts() -> None:
-    """Protects the second decision of a login: a state can't bring another session id than the one that was signed."""
+    """Protects a login: a state can't replace the session id that was signed."""
 
     async def go() -> None:
         async with played_server() as server, server.client(session_id=bytes(32), rekey_bytes=20_000) as client:
             done = await client.run("cat", input="x" * 100_000)
-            assert done.exit_status is None  # keys are made with it, so from the rekey on nothing can be read
+            assert done.exit_status is None  # keys depend on the session id: nothing after the rekey can be read
             assert (await server.until_heard(ConnectionClosed)).conn == "c1"
 
     asyncio.run(go())
 
 
 def test_in_a_process_of_its_own() -> None:
-    """Protects all of it from what the process gives up at its start: sessions, signals, names, sockets, rekeys."""
+    """Protects all of this from what the process drops at its start: sessions, signals, names, sockets, rekeys."""
 
     async def go() -> None:
         async with played_server(forked=True) as server:
@@ -536,7 +536,7 @@ def test_in_a_process_of_its_own() -> None:
 
 
 def test_stop_signals_are_left_to_the_monitor() -> None:
-    """Protects the order of a stop: what the whole process group gets does not end sessions before their time."""
+    """Protects the order of a stop: a signal to the whole process group does not end sessions too early."""
     pid = os.fork()
     if pid == 0:
         code = 99

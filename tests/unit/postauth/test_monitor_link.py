@@ -1,4 +1,4 @@
-"""The way to the monitor, with real socket pairs whose other ends the tests hold."""
+"""The link to the monitor, with real socket pairs whose other ends the tests hold."""
 
 import asyncio
 import os
@@ -23,13 +23,13 @@ HASH = bytes(32)
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """Fails a test after which a descriptor is open that was not before."""
+    """Fails a test that leaves a descriptor open."""
     with leaks.nothing_left_open():
         yield
 
 
 class Monitor:
-    """A link, the monitor's end of it, and what the link told."""
+    """A link, the monitor's end of it, and what the link reported."""
 
     def __init__(self) -> None:
         self.orders: asyncio.Queue[tuple[FromMonitor, list[int]]] = asyncio.Queue()
@@ -51,7 +51,7 @@ class Monitor:
         self.orders.put_nowait((order, descriptors))
 
     def begin(self) -> None:
-        """Be a monitor, or another one."""
+        """Connect as a monitor, the first or a later one."""
         self.end, theirs = socket_pair()
         self.end.setblocking(False)
         self.link.connect(theirs)
@@ -66,7 +66,7 @@ class Monitor:
         return messages.decode_from_postauth(packet)
 
     async def hear_events(self, count: int) -> tuple[list[str], list[tuple[int, int]]]:
-        """What the next `count` events, lost ones included, are about; and (heard before, lost) for each loss."""
+        """The requests in the next `count` events, lost ones included; and (received before, lost) for each loss."""
         heard: list[str] = []
         losses: list[tuple[int, int]] = []
         while len(heard) + sum(lost for _, lost in losses) < count:
@@ -99,7 +99,7 @@ def denied(request: str, reason: str = "no") -> RequestDenied:
 
 
 def test_events_arrive_in_their_order_and_nobody_is_named() -> None:
-    """Protects the log: every event once, in its order, a turn's together; whose they are is not for us to say."""
+    """Protects the log: each event arrives once, in order, with others of its turn, and without user and identity."""
 
     async def go() -> None:
         async with monitor() as one:
@@ -122,7 +122,7 @@ def test_events_arrive_in_their_order_and_nobody_is_named() -> None:
 
 
 def test_a_monitor_that_does_not_read_costs_events_and_no_memory() -> None:
-    """Protects the account's process from a monitor that is stopped: a bounded number waits, the others are counted."""
+    """Protects the process from a monitor that is stopped: a limited number of events waits, others are counted."""
 
     async def go() -> None:
         async with monitor() as one:
@@ -130,12 +130,12 @@ def test_a_monitor_that_does_not_read_costs_events_and_no_memory() -> None:
             for number in range(count):
                 one.link.happened(denied(f"{number}", "x" * 200))
                 if number % 100 == 0:
-                    await asyncio.sleep(0)  # so that some of it is sent
+                    await asyncio.sleep(0)  # let some of it be sent
             assert not one.link.has_told_all
             heard, losses = await one.hear_events(count)
             assert MAX_WAITING <= len(heard) < count
             assert sum(lost for _, lost in losses) == count - len(heard)
-            # In its place: what was heard before a loss came before it.
+            # The loss is reported in the right place: after the events before it.
             place, lost = 0, 0
             for at, more in losses:
                 assert heard[place:at] == [f"{number + lost}" for number in range(place, at)]
@@ -147,7 +147,7 @@ def test_a_monitor_that_does_not_read_costs_events_and_no_memory() -> None:
 
 
 def test_long_events_are_bounded_by_their_bytes() -> None:
-    """Protects memory from few events that are long, and a message from one that is longer than any."""
+    """Protects memory from a few long events, and a message from an event that is too long: it is cut."""
 
     async def go() -> None:
         async with monitor() as one:
@@ -167,7 +167,7 @@ def test_long_events_are_bounded_by_their_bytes() -> None:
 
 
 def test_messages_other_than_events_are_bounded_as_well() -> None:
-    """Protects memory from a monitor that asks on and on and never reads an answer."""
+    """Protects memory from a monitor that sends requests and never reads an answer."""
 
     async def go() -> None:
         async with monitor() as one:
@@ -184,7 +184,7 @@ def test_messages_other_than_events_are_bounded_as_well() -> None:
 
 
 def test_events_wait_for_the_next_monitor() -> None:
-    """Protects the log from a monitor's death: what happens meanwhile is told to the next, in its order."""
+    """Protects the log from a monitor's death: the next monitor gets the events of that time, in order."""
 
     async def go() -> None:
         async with monitor() as one:
@@ -204,7 +204,7 @@ def test_events_wait_for_the_next_monitor() -> None:
 
 
 def test_what_a_dying_monitor_said_last_counts() -> None:
-    """Protects an order that was given in the moment of a monitor's death, which had not read everything itself."""
+    """Protects an order that a monitor sent just before its death, even though it had not read everything."""
 
     async def go() -> None:
         async with monitor() as one:
@@ -219,7 +219,7 @@ def test_what_a_dying_monitor_said_last_counts() -> None:
 
 
 def test_signatures_and_proofs() -> None:
-    """Protects rekeying: each question gets its own answer, in whatever order they come; a refusal is told."""
+    """Protects rekeying: each request gets its own answer, in any order of arrival, and a refusal is reported."""
 
     async def go() -> None:
         async with monitor() as one, asyncio.TaskGroup() as tasks:
@@ -242,7 +242,7 @@ def test_signatures_and_proofs() -> None:
 
 
 def test_an_answer_of_another_kind() -> None:
-    """Protects the client from a proof in the place of a signature."""
+    """Protects the client from a proof sent instead of a signature."""
 
     async def go() -> None:
         async with monitor() as one:
@@ -256,7 +256,7 @@ def test_an_answer_of_another_kind() -> None:
 
 
 def test_a_signature_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects a client from a monitor that is stopped: its rekey fails in the end."""
+    """Protects a client from a monitor that is stopped: its rekey fails at a deadline."""
 
     async def go() -> None:
         async with monitor() as one:
@@ -271,7 +271,7 @@ def test_a_signature_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_question_goes_to_the_next_monitor() -> None:
-    """Protects a rekey during which the monitor dies: the next one signs, and is asked once."""
+    """Protects a rekey during which the monitor dies: the next one is asked, once, and signs."""
 
     async def go() -> None:
         async with monitor() as one:
@@ -295,7 +295,7 @@ def test_a_question_goes_to_the_next_monitor() -> None:
 
 
 def test_the_end_fails_what_is_asked() -> None:
-    """Protects whoever waits for a signature when the whole server is gone."""
+    """Protects a request for a signature when the whole server is gone: it fails."""
 
     async def go() -> None:
         async with monitor() as one:
@@ -309,7 +309,7 @@ def test_the_end_fails_what_is_asked() -> None:
 
 
 def test_orders_come_with_their_descriptors() -> None:
-    """Protects the client's socket: it arrives with the order that it is for."""
+    """Protects the client's socket: it arrives with its order."""
 
     async def go() -> None:
         async with monitor() as one:
@@ -326,7 +326,7 @@ def test_orders_come_with_their_descriptors() -> None:
 
 @pytest.mark.parametrize("is_message", [True, False], ids=["wrong", "malformed"])
 def test_nonsense_is_told(is_message: bool) -> None:
-    """Protects the account from a monitor gone mad: whatever it says is the last that is heard, descriptors closed."""
+    """Protects the account from a faulty monitor: nothing is read after its error, and descriptors are closed."""
 
     async def go() -> None:
         async with monitor() as one:
@@ -347,7 +347,7 @@ def test_nonsense_is_told(is_message: bool) -> None:
 
 
 def test_an_answer_has_no_descriptors() -> None:
-    """Protects descriptors: an answer that brings some ends it."""
+    """Protects our descriptors: an answer with descriptors ends the link."""
 
     async def go() -> None:
         async with monitor() as one:
@@ -363,7 +363,7 @@ def test_an_answer_has_no_descriptors() -> None:
 
 
 def test_all_that_is_told_can_be_read() -> None:
-    """Protects the batches: whatever the events' sizes, the monitor can decode each message."""
+    """Protects the batches: for any sizes of events, the monitor can decode each message."""
 
     async def go() -> None:
         async with monitor() as one:

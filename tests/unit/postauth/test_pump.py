@@ -1,4 +1,4 @@
-"""Bytes between descriptors and channels, with real pipes, sockets and ptys."""
+"""Data between descriptors and channels, with real pipes, sockets and ptys."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from tests.support.waiting import PATIENCE
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    """Run it, with a deadline."""
+    """Run it, with a timeout."""
 
     async def whole() -> None:
         async with asyncio.timeout(PATIENCE):
@@ -23,7 +23,7 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
 
 
 class Taker:
-    """What a channel does for a source: it takes data, and may be full."""
+    """A channel's part for a source: it takes data, and may be full."""
 
     def __init__(self, descriptor: int, *, size: int = READ_BYTES, is_pty: bool = False) -> None:
         self.data = bytearray()
@@ -40,18 +40,18 @@ class Taker:
         )
 
     def deliver(self, data: bytes) -> None:
-        """Data."""
+        """Take data."""
         self.data += data
         self.reads.append(len(data))
         self.changed.set()
 
     def at_end(self) -> None:
-        """The end."""
+        """Count the end."""
         self.ends += 1
         self.changed.set()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for it, looking again whenever something came."""
+        """Wait until the condition is true, and check it whenever something arrives."""
         while not condition():
             self.changed.clear()
             await self.changed.wait()
@@ -64,7 +64,7 @@ async def turns(count: int = 5) -> None:
 
 
 def test_all_of_a_pipe_arrives_and_then_its_end() -> None:
-    """Every byte in order, one read for a packet, the end once, and the descriptor closed."""
+    """Every byte arrives in order, in reads of a packet's size, then the end once, and the descriptor is closed."""
 
     async def scenario() -> None:
         reader, writer = os.pipe()
@@ -88,7 +88,7 @@ def test_all_of_a_pipe_arrives_and_then_its_end() -> None:
 
 
 def test_nothing_is_read_while_the_channel_is_full() -> None:
-    """Backpressure: what is not asked for stays in the kernel, which blocks the writer."""
+    """With backpressure, data stays in the kernel, which blocks the writer."""
 
     async def scenario() -> None:
         reader, writer = os.pipe()
@@ -112,7 +112,7 @@ def test_nothing_is_read_while_the_channel_is_full() -> None:
 
 
 def test_reading_by_hand_does_not_wait() -> None:
-    """What is there is delivered; nothing there is not an end."""
+    """`read_now` delivers what is there; when nothing is there, that is not an end."""
 
     async def scenario() -> None:
         reader, writer = os.pipe()
@@ -129,7 +129,7 @@ def test_reading_by_hand_does_not_wait() -> None:
 
 
 def test_a_pty_ends_when_nobody_has_it_open() -> None:
-    """EIO is a pty's way to say so, and no error; what was written before it is not lost."""
+    """EIO is the end of a pty and not an error, and data written before it is not lost."""
 
     async def scenario() -> None:
         master, slave = os.openpty()
@@ -145,7 +145,7 @@ def test_a_pty_ends_when_nobody_has_it_open() -> None:
 
 
 def test_a_pty_is_read_in_packets_not_in_lines() -> None:
-    """The line discipline gives 4 KiB at most at a time: they are put together until it would block."""
+    """Reads from a pty, of at most 4 KiB each, are joined up to a packet or until a read would block."""
 
     async def scenario() -> None:
         master, slave = os.openpty()
@@ -166,7 +166,7 @@ def test_a_pty_is_read_in_packets_not_in_lines() -> None:
 
 
 def test_a_packet_is_never_larger_than_the_client_takes() -> None:
-    """For a pty as for a pipe."""
+    """A pty's reads never exceed the packet size, like a pipe's."""
 
     async def scenario() -> None:
         master, slave = os.openpty()
@@ -183,7 +183,7 @@ def test_a_packet_is_never_larger_than_the_client_takes() -> None:
 
 
 def test_what_fits_is_written_at_once() -> None:
-    """A keystroke does not wait for the next turn of the loop."""
+    """A keystroke is written at once, and not only in the next turn of the loop."""
 
     async def scenario() -> None:
         reader, writer = os.pipe()
@@ -199,7 +199,7 @@ def test_what_fits_is_written_at_once() -> None:
 
 
 def test_what_does_not_fit_waits_and_is_written_in_order() -> None:
-    """More than the pipe holds: the writer is told to wait, and when there is room again, once, with nothing lost."""
+    """Data that exceeds the pipe waits in order: the writer is told to wait, and once when there is room again."""
 
     async def scenario() -> None:
         reader, writer = os.pipe()
@@ -234,7 +234,7 @@ def test_what_does_not_fit_waits_and_is_written_in_order() -> None:
 
 
 def test_a_reader_that_is_gone_is_no_error() -> None:
-    """A process that has closed its input: the rest is thrown away, at once or while it waited."""
+    """When a process has closed its input, the rest is discarded, at once or while it waits."""
 
     async def scenario() -> None:
         reader, writer = os.pipe()
@@ -257,7 +257,7 @@ def test_a_reader_that_is_gone_is_no_error() -> None:
 
 
 def test_closing_throws_away_what_waits() -> None:
-    """The session is over: no byte is written and no callback made any more."""
+    """After `close` no byte is written and no callback is made."""
 
     async def scenario() -> None:
         reader, writer = os.pipe()
@@ -276,7 +276,7 @@ def test_closing_throws_away_what_waits() -> None:
 
 @pytest.mark.parametrize("end", ["written", "refused", "closed"])
 def test_what_waits_is_counted_until_it_is_gone(end: str) -> None:
-    """The account's budget knows of each byte that waits for a reader, and of none any more that does not."""
+    """The account's budget counts each byte that waits for a reader, and no byte after that."""
 
     async def scenario() -> None:
         reader, writer = os.pipe()

@@ -1,4 +1,4 @@
-"""What a process that was forked ahead goes through before it is an account's."""
+"""The rehearsal of a process that was forked ahead, before it is assigned to an account."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ async def real(monitor: socket.socket, spawner: socket.socket) -> int:
 
 
 def test_a_rehearsal_leaves_nothing_behind() -> None:
-    """Protects the account that comes next: a command was refused, and no descriptor or task is left of it."""
+    """Protects the account that gets the process: no descriptor or task of the rehearsal's refused command is left."""
     asyncio.run(rehearsal.rehearse(real))
     before = leaks.own()
     asyncio.run(rehearsal.rehearse(real))
@@ -26,7 +26,7 @@ def test_a_rehearsal_leaves_nothing_behind() -> None:
 
 
 def test_a_rehearsal_gets_as_far_as_the_command() -> None:
-    """Protects its use: what does not get to the spawner has touched little of what a first command needs."""
+    """Protects the rehearsal's use: it must get as far as a request to the spawner to prepare a first command."""
     asked: list[bytes] = []
 
     async def watched(monitor: socket.socket, spawner: socket.socket) -> int:
@@ -50,7 +50,7 @@ def test_a_rehearsal_gets_as_far_as_the_command() -> None:
 
 
 def test_a_rehearsal_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects the login that waits by now: a process that is stuck in it would never be anybody's."""
+    """Protects a login that already waits: a rehearsal that hangs is cancelled, as its process could not serve it."""
     monkeypatch.setattr(rehearsal, "SECONDS", 0.05)
     ended: list[int] = []
 

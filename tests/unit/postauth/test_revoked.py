@@ -1,4 +1,4 @@
-"""postauth.revoked: what runs in a session ends with its key, and what has left it does not; real processes."""
+"""postauth.revoked: a session's processes end with its key, and those that left the session stay; real processes."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ Begin = Callable[[str], tuple[subprocess.Popen[bytes], int]]
 
 @pytest.fixture
 def begin() -> Iterator[Begin]:
-    """Starts a shell command in a session of its own, which writes the number of another process: the two."""
+    """Starts a shell command in its own session, which prints another process's pid; returns both processes."""
     started: list[subprocess.Popen[bytes]] = []
     others: list[int] = []
 
@@ -41,12 +41,12 @@ def begin() -> Iterator[Begin]:
 
 
 def ended(process: subprocess.Popen[bytes]) -> Callable[[], bool]:
-    """Whether it has been reaped."""
+    """A function that says whether the process has been reaped."""
     return lambda: process.poll() is not None
 
 
 def hang_up(*sessions: subprocess.Popen[bytes], close: bool = False) -> None:
-    """End these sessions, and wait for the end of their time, or make an end."""
+    """End these sessions, and wait until the grace period is over, or close."""
 
     async def whole() -> None:
         revoked = Revoked(asyncio.get_running_loop())
@@ -64,7 +64,7 @@ def hang_up(*sessions: subprocess.Popen[bytes], close: bool = False) -> None:
 
 
 def test_a_command_is_hung_up(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects the machine from `ssh host 'sleep 333'` of somebody whose key is gone: it and its children end."""
+    """Protects the machine from `ssh host 'sleep 333'` of a revoked key: the command and its children end."""
     monkeypatch.setattr(module, "GRACE_SECONDS", 0.01)
     process, child = begin("sleep 333 & echo $!; exec sleep 334")  # a shell that waits could end after its child
     hang_up(process)
@@ -74,7 +74,7 @@ def test_a_command_is_hung_up(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("close", [False, True], ids=["time", "stop"])
 def test_what_ignores_it_is_killed(begin: Begin, monkeypatch: pytest.MonkeyPatch, close: bool) -> None:
-    """Protects from a command that is deaf, nohup's included, also if the server stops in that time."""
+    """Protects the machine from a command that ignores SIGHUP, as with nohup, even if the server stops meanwhile."""
     monkeypatch.setattr(module, "GRACE_SECONDS", 3600.0 if close else 0.01)
     process, child = begin("trap '' HUP; sleep 333 & echo $!; exec sleep 334")
     hang_up(process, close=close)
@@ -83,7 +83,7 @@ def test_what_ignores_it_is_killed(begin: Begin, monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_has_left_the_session_stays(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects a tmux server and daemons, which other people of the account may use."""
+    """Protects a tmux server and daemons, which other users of the account may need."""
     monkeypatch.setattr(module, "GRACE_SECONDS", 0.01)
     process, daemon = begin("setsid sh -c 'echo $$; exec sleep 333' & wait")
     hang_up(process)
@@ -92,7 +92,7 @@ def test_what_has_left_the_session_stays(begin: Begin, monkeypatch: pytest.Monke
 
 
 def test_a_number_that_is_another_s_by_now(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects a new session that has got the number of one that has ended."""
+    """Protects a new session whose leader has the pid of a process that has ended."""
     monkeypatch.setattr(module, "GRACE_SECONDS", 0.01)
     process, child = begin("sleep 333 & echo $!; wait")
 

@@ -1,4 +1,4 @@
-"""What a session's client is shown is written in one place, where it can be recorded."""
+"""All output to a session's client is written in one place, where it can be recorded."""
 
 import ast
 
@@ -20,6 +20,6 @@ def writers(module: str, target: str) -> list[str]:
 
 
 def test_one_place_writes_to_the_client() -> None:
-    """A recording that is made in `Session._write` sees process output, announcements and refusals alike."""
+    """A recording in `Session._write` gets process output, announcements and refusals alike."""
     assert writers("session.py", "self._channel.write") == ["_write"]
     assert writers("channel.py", "self.write") == writers("channel.py", "super().write") == []

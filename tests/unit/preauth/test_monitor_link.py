@@ -1,4 +1,4 @@
-"""Preauth's end of the socket to the monitor: one question at a time, and an end when nobody answers."""
+"""Preauth's end of the socket to the monitor: one request at a time, and an end when no answer comes."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ ATTEMPT = messages.Attempt(b"amos", "publickey", "ssh-ed25519", b"blob")
 
 
 class Side:
-    """The monitor's end, and what the link has told."""
+    """The monitor's end, and what the link has reported."""
 
     def __init__(self, link: MonitorLink, monitor: socket.socket, said: list[str], gone: asyncio.Event) -> None:
         self.link = link
@@ -26,7 +26,7 @@ class Side:
         self.said = said
 
     async def hears(self) -> messages.FromPreauth:
-        """The next question."""
+        """The next request."""
         async with asyncio.timeout(PATIENCE):
             packet = await asyncio.get_running_loop().sock_recv(self.monitor, 100_000)
         return messages.decode_from_preauth(packet)
@@ -55,7 +55,7 @@ async def linked() -> AsyncIterator[Side]:
 
 
 def test_questions_are_answered() -> None:
-    """Each with what it asks for; nothing else travels."""
+    """Each request gets its answer, and nothing else is reported."""
 
     async def go() -> None:
         async with linked() as side:
@@ -74,7 +74,7 @@ def test_questions_are_answered() -> None:
 
 @pytest.mark.parametrize("answer", [messages.Signed(b"signature"), None], ids=["another's answer", "the end"])
 def test_an_attempt_that_is_not_answered_is_none(answer: messages.Signed | None) -> None:
-    """Protects the decision: nothing but the monitor's answer to an attempt lets anybody in."""
+    """Protects the decision: only the monitor's answer to an attempt can accept it."""
 
     async def go() -> None:
         async with linked() as side:
@@ -92,7 +92,7 @@ def test_an_attempt_that_is_not_answered_is_none(answer: messages.Signed | None)
 
 
 def test_a_goodbye_may_come_while_a_question_is_open() -> None:
-    """Protects the stop of the server: who is logging in is told why, whatever they wait for."""
+    """Protects the stop of the server: a client that waits during login is told the reason."""
 
     async def go() -> None:
         async with linked() as side:
@@ -112,7 +112,7 @@ def test_a_goodbye_may_come_while_a_question_is_open() -> None:
     ids=["garbage", "an answer that nobody asked for"],
 )
 def test_nonsense_is_the_end(packet: bytes) -> None:
-    """Protects against a monitor that is none: what it says out of turn counts for nothing, and ends the connection."""
+    """Protects against a faulty monitor: an unexpected message is ignored and ends the connection."""
 
     async def go() -> None:
         async with linked() as side:
@@ -125,7 +125,7 @@ def test_nonsense_is_the_end(packet: bytes) -> None:
 
 
 def test_a_silent_monitor_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects the machine from processes that wait for ever."""
+    """Protects the machine from processes that wait for ever: a request fails at a deadline."""
     monkeypatch.setattr(monitor_link, "ANSWER_SECONDS", 0.02)
 
     async def go() -> None:

@@ -1,4 +1,4 @@
-"""What a process that was forked ahead goes through before it has a client."""
+"""The rehearsal of a process that was forked ahead, before it has a client."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from tests.support import leaks
 
 
 def test_a_rehearsal_leaves_nothing_behind() -> None:
-    """Protects the client that comes next: a key exchange was gone through, and no descriptor or task is left of it."""
+    """Protects the client that gets the process: no descriptor or task of the rehearsal's key exchange is left."""
     asyncio.run(rehearsal.rehearse())
     before = leaks.own()
     asyncio.run(rehearsal.rehearse())
@@ -17,7 +17,7 @@ def test_a_rehearsal_leaves_nothing_behind() -> None:
 
 
 def test_a_rehearsal_gets_as_far_as_the_reply(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects its use: what does not get to the signature has touched little of what a login needs."""
+    """Protects the rehearsal's use: it must get as far as the signature to prepare a login."""
     monkeypatch.setattr(rehearsal, "SECONDS", 0.2)
     monkeypatch.setattr(rehearsal, "_PUBLIC_KEY", b"no key")
     with pytest.raises(TimeoutError):

@@ -1,4 +1,4 @@
-"""A process that has entered the sandbox, from the outside and from the inside."""
+"""A process in the sandbox, seen from outside and from inside."""
 
 import ctypes
 import errno
@@ -29,13 +29,13 @@ needs_filters = pytest.mark.skipif(
 
 @pytest.fixture
 def stranger(account: pwd.struct_passwd) -> pwd.struct_passwd | None:
-    """The account to become; None if we are not root. It is made together with the account to log in to."""
+    """The account to become; None if we are not root. It is made together with the login account."""
     return pwd.getpwnam(PREAUTH_NAME) if os.geteuid() == 0 else None
 
 
 @pytest.fixture
 def empty() -> Iterator[int | None]:
-    """The empty directory of the machine, opened as by a start; None if we are not root."""
+    """The machine's empty directory, opened as at a start; None if we are not root."""
     if os.geteuid() != 0:
         yield None
         return
@@ -47,12 +47,12 @@ def empty() -> Iterator[int | None]:
 Inside = Callable[..., Ended]
 
 ANSWERING = (0, 1, 2, ANSWER)
-"""What a child needs that says how it went: standard descriptors, for a traceback, and the one to answer on."""
+"""The descriptors of a child that reports its result: the standard ones, for a traceback, and one for the answer."""
 
 
 @pytest.fixture
 def inside(stranger: pwd.struct_passwd | None, empty: int | None) -> Inside:
-    """Does work in a child that has entered."""
+    """Runs a function in a child that has entered the sandbox."""
 
     def run(work: Callable[[], object]) -> Ended:
         def entered() -> object:
@@ -66,13 +66,13 @@ def inside(stranger: pwd.struct_passwd | None, empty: int | None) -> Inside:
 
 @contextmanager
 def waiting(stranger: pwd.struct_passwd | None, empty: int | None) -> Iterator[int]:
-    """The pid of a process that has entered and waits for its end."""
+    """The pid of a process that has entered the sandbox and waits."""
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
         try:
             if stranger is not None:
-                os.setgroups([1, 2])  # as root's processes may have some
+                os.setgroups([1, 2])  # as root's processes may have
             missing = sandbox.enter(stranger, empty, keep=[theirs.fileno()])
             theirs.send(b"; ".join(line.encode() for line in missing) or b"entered")
             theirs.recv(1)
@@ -90,7 +90,7 @@ def waiting(stranger: pwd.struct_passwd | None, empty: int | None) -> Iterator[i
 @needs_root
 @needs_filters
 def test_from_outside_it_has_nothing(stranger: pwd.struct_passwd, empty: int) -> None:
-    """What ps and the kernel say: account, groups, capabilities, no_new_privs, filter, root directory, descriptors."""
+    """The kernel shows no rights: account, groups, capabilities, no_new_privs, filter, root, descriptors, limits."""
     with waiting(stranger, empty) as pid:
         place = Path(f"/proc/{pid}")
         said = dict(line.split(":\t", 1) for line in (place / "status").read_text().splitlines())
@@ -102,7 +102,7 @@ def test_from_outside_it_has_nothing(stranger: pwd.struct_passwd, empty: int) ->
         assert (place / "mem").stat().st_uid == 0, "it can be dumped"
         for link in ("root", "cwd"):
             assert os.path.samestat((place / link).stat(), os.fstat(empty))
-        # Standard input, output and error, which lead nowhere, and the one that was kept; the directory is closed.
+        # Standard input, output and error, which are /dev/null, and the one that is kept; the directory is closed.
         assert len(list((place / "fd").iterdir())) == 4
         assert {str((place / "fd" / number).readlink()) for number in "012"} == {"/dev/null"}
         limits = (place / "limits").read_text()
@@ -116,7 +116,7 @@ def test_from_outside_it_has_nothing(stranger: pwd.struct_passwd, empty: int) ->
 
 
 def test_an_ordinary_accounts_process_is_filtered(empty: int | None) -> None:
-    """Started by an ordinary account nothing changes hands, and the process is locked in all the same."""
+    """A server of an ordinary account can't change the account, but its processes are filtered all the same."""
     with waiting(None, None) as pid:
         said = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
         assert said["Uid"].split()[0] == str(os.getuid())
@@ -126,7 +126,7 @@ def test_an_ordinary_accounts_process_is_filtered(empty: int | None) -> None:
 
 @needs_filters
 def test_from_inside_nothing_is_in_reach(inside: Inside, tmp_path: Path) -> None:
-    """Files, /proc, processes, ids: all refused."""
+    """Files, /proc, other processes and forks are all refused."""
     parent = os.getpid()
 
     def work() -> object:
@@ -147,7 +147,7 @@ def test_from_inside_nothing_is_in_reach(inside: Inside, tmp_path: Path) -> None
 
 @needs_filters
 def test_a_sibling_is_out_of_reach(inside: Inside, stranger: pwd.struct_passwd | None, empty: int | None) -> None:
-    """Another stranger's process, of the same account: no signal, no ptrace, no memory, no descriptor of it."""
+    """Another stranger's process, though of the same account, is protected: no signal, ptrace, memory or descriptor."""
     with waiting(stranger, empty) as sibling:
         assert inside(lambda: errno_of(lambda: os.kill(sibling, signal.SIGKILL))) == (str(errno.EPERM), 0)
         c = ctypes.CDLL(None)
@@ -161,7 +161,7 @@ def test_a_sibling_is_out_of_reach(inside: Inside, stranger: pwd.struct_passwd |
 def test_without_the_filter_it_is_still_locked_in(
     inside: Inside, stranger: pwd.struct_passwd, empty: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The walls stand by themselves: a kernel without seccomp leaves an account with nothing in an empty directory."""
+    """The account and the empty directory protect without the filter: a kernel may lack seccomp."""
     monkeypatch.setattr(seccomp, "install", lambda _profile: "not today")
     with pytest.raises(AssertionError, match="not today"), waiting(stranger, empty):
         pass
@@ -186,12 +186,12 @@ def test_without_the_filter_it_is_still_locked_in(
 @pytest.mark.parametrize("call", [socket.socket, lambda: os.execv("/bin/true", ["true"])], ids=["socket", "exec"])
 @needs_filters
 def test_what_no_stranger_needs_is_death(inside: Inside, call: Callable[[], object]) -> None:
-    """The filter is on: a socket or a program ends the process before it exists."""
+    """The filter is active: making a socket or running a program kills the process first."""
     assert inside(call) == KILLED
 
 
 def test_what_is_not_kept_is_closed(stranger: pwd.struct_passwd | None, empty: int | None) -> None:
-    """A descriptor that the spawner happens to have never gets to a stranger, whatever its number."""
+    """Descriptors that the spawner has open never reach a stranger's process, whatever their numbers."""
     null = os.open(os.devnull, os.O_RDONLY)
     high = os.dup2(null, min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 20_000) - 1)
     ours, theirs = socket.socketpair()
@@ -215,7 +215,7 @@ def test_what_is_not_kept_is_closed(stranger: pwd.struct_passwd | None, empty: i
 
 @needs_root
 def test_an_account_needs_a_root_directory(stranger: pwd.struct_passwd) -> None:
-    """Nothing to change to is a mistake of ours, not a stranger with the whole file system."""
+    """Without a root directory to enter it is an error, so that no stranger gets the whole file system."""
 
     def work() -> object:
         with pytest.raises(ValueError, match="root directory"):
@@ -226,7 +226,7 @@ def test_an_account_needs_a_root_directory(stranger: pwd.struct_passwd) -> None:
 
 
 def test_what_the_machine_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step that the kernel or the container refuses is a line for the log each, and the others are done."""
+    """Each step that the kernel or the container refuses is reported for the log, and the other steps are done."""
 
     def refuse() -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
@@ -239,7 +239,7 @@ def test_what_the_machine_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_its_last_words_are_kept(stranger: pwd.struct_passwd | None, empty: int | None) -> None:
-    """A bug's traceback gets to the memory that is its standard error, and a longer one is cut off."""
+    """A traceback is kept in the memory that is standard error, and a longer text is cut off."""
     words = server_process.LastWords()
 
     def work() -> object:

@@ -1,4 +1,4 @@
-"""What a postauth process may have: processes of its own account alone, and what becomes of those on their way."""
+"""A postauth process's requests: processes of its own account only, and those that are still starting."""
 
 import os
 import pwd
@@ -30,7 +30,7 @@ __all__ = ["spawner"]
 
 
 def test_a_plan_is_for_the_own_account_alone(spawner: Spawner) -> None:
-    """By number and name: not another account's, and not one with the same number, which may have other groups."""
+    """Name and uid must be the account's own: another name with the same uid may have other groups."""
     other = "daemon" if USER.pw_name != "daemon" else "bin"
     spawner.ask(protocol.Spawn(1, msgspec.structs.replace(PLAN, user=other)))
     (refused,) = spawner.reports
@@ -41,16 +41,16 @@ def test_a_plan_is_for_the_own_account_alone(spawner: Spawner) -> None:
 @pytest.mark.parametrize(
     ("asked", "found", "own"),
     [
-        ("alias", {"pw_name": "alias"}, True),  # what it was started by, whatever the directory calls it
-        ("other-alias", {"pw_name": USER.pw_name}, True),  # the directory says that it is the same
-        ("twin", {"pw_name": "twin"}, False),  # the same number, and groups of its own
-        ("alias", {"pw_name": "alias", "pw_uid": USER.pw_uid + 1}, False),  # it has been made anew since
+        ("alias", {"pw_name": "alias"}, True),  # the name that it was started by, whatever the directory says
+        ("other-alias", {"pw_name": USER.pw_name}, True),  # according to the directory it is the same account
+        ("twin", {"pw_name": "twin"}, False),  # the same uid, with groups of its own
+        ("alias", {"pw_name": "alias", "pw_uid": USER.pw_uid + 1}, False),  # the account was made anew since then
     ],
 )
 def test_aliases_of_an_account_are_that_account(
     asked: str, found: dict[str, object], own: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Directories know one account by several names; the number counts, and a name that leads to it."""
+    """Directories may know an account by several names: the uid must match, and the name must lead to it."""
     fields = dict(
         zip(("pw_name", "pw_passwd", "pw_uid", "pw_gid", "pw_gecos", "pw_dir", "pw_shell"), USER, strict=True)
     )
@@ -72,7 +72,7 @@ def test_aliases_of_an_account_are_that_account(
 
 
 def test_an_account_that_may_not_log_in_any_more_gets_nothing(spawner: Spawner) -> None:
-    """Protects a reload that takes a login away: connections that are open start nothing new."""
+    """Protects a reload that removes a login: open connections can't start anything new."""
     reports: list[protocol.Report] = []
     requests = AccountRequests(
         USER.pw_name,
@@ -91,7 +91,7 @@ def test_an_account_that_may_not_log_in_any_more_gets_nothing(spawner: Spawner) 
 
 
 def test_the_configuration_says_what_the_root_directory_is(spawner: Spawner, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its tokens stand for the account, and the asker has no say: it may be in the hands of whoever logged in."""
+    """The configuration's tokens stand for the account; the asker, who may be compromised, has no influence."""
     asked: list[bytes | None] = []
 
     def start(_plan: LaunchPlan, _account: pwd.struct_passwd, _begin: Begin, chroot: bytes | None) -> Starting:
@@ -106,7 +106,7 @@ def test_the_configuration_says_what_the_root_directory_is(spawner: Spawner, mon
 
 
 def test_nothing_but_sftp_runs_in_a_chroot(spawner: Spawner) -> None:
-    """Whatever a process that was taken over asks for: no shell, no SFTP by the account's shell, no terminal."""
+    """In a chroot a compromised process gets no shell, no SFTP by the account's shell, and no terminal."""
     spawner.chroot = "/run"
     sftp = msgspec.structs.replace(PLAN, builtin="sftp")
     for asked in (PLAN, sftp, msgspec.structs.replace(sftp, sftp=NO_OPTIONS, terminal=Terminal("x", 1, 1, 0, 0, ()))):
@@ -116,11 +116,11 @@ def test_nothing_but_sftp_runs_in_a_chroot(spawner: Spawner) -> None:
     assert reasons == {"nothing but SFTP is served to this account: log in again if that has changed"}
 
 
-# -- processes on their way ------------------------------------------------------------------------------------------
+# -- processes that are starting -------------------------------------------------------------------------------------
 
 
 def test_only_so_many_of_an_account_are_on_their_way(spawner: Spawner) -> None:
-    """Protects others' turns: an account's next process is begun when one of those before it is ready."""
+    """Protects other accounts: an account's next process is only begun when an earlier one is ready."""
     for number in range(3 * STARTING_PER_ACCOUNT):
         spawner.ask(protocol.Spawn(number, plan(b"exec sleep 1000")))
     assert len(spawner.pending) == STARTING_PER_ACCOUNT
@@ -128,7 +128,7 @@ def test_only_so_many_of_an_account_are_on_their_way(spawner: Spawner) -> None:
 
 
 def test_a_process_that_dies_on_its_way_has_been_there(spawner: Spawner) -> None:
-    """Protects the session: its start is reported before its end, and its time to become ready is not waited for."""
+    """Protects the session: a process that dies while it starts is reported as started, and at once as ended."""
     spawner.ask(protocol.Spawn(1, plan(b"exec sleep 1000")))
     (pid,) = {child.pid for child in children_of(os.getpid())}
     os.kill(pid, signal.SIGKILL)
@@ -138,7 +138,7 @@ def test_a_process_that_dies_on_its_way_has_been_there(spawner: Spawner) -> None
 
 
 def test_a_process_that_does_not_get_ready_counts_as_started(spawner: Spawner) -> None:
-    """Protects the account's other sessions from one that hangs on its way: its place is free after a while."""
+    """Protects the account's other sessions from one that hangs while it starts: its slot is freed after a while."""
     spawner.ask(protocol.Spawn(1, plan(b"exec sleep 1000")))
     assert spawner.pending
     spawner.account.children.tick(time.monotonic() + process.READY_SECONDS)
@@ -147,7 +147,7 @@ def test_a_process_that_does_not_get_ready_counts_as_started(spawner: Spawner) -
 
 
 def test_without_its_asker_nothing_on_its_way_is_kept(spawner: Spawner) -> None:
-    """Protects descriptors: what a process that crashed had asked for finds its pipes closed."""
+    """Protects descriptors: when the asker has crashed, its starting processes find their pipes closed."""
     spawner.ask(protocol.Spawn(1, plan(b"cat")))
     spawner.account.children.forget(hang_up=True)
     assert spawner.pending == []
@@ -156,7 +156,7 @@ def test_without_its_asker_nothing_on_its_way_is_kept(spawner: Spawner) -> None:
 
 
 def test_no_request_is_read_while_many_of_its_account_are_on_their_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects memory and others' turns: a flood waits in the flooder's own socket, and the spawner sleeps."""
+    """Protects memory and other accounts: a flood waits in the flooder's own socket, and the spawner sleeps."""
     begun: list[int] = []
     stuck, never_ready = os.pipe()
 
@@ -192,7 +192,7 @@ def test_no_request_is_read_while_many_of_its_account_are_on_their_way(monkeypat
                 acts[descriptor] = act
             for descriptor, happened in poller.poll(10):
                 acts[descriptor](happened)
-            return len(acts) == len(begun) == STARTING_PER_ACCOUNT  # the link itself is not polled any more
+            return len(acts) == len(begun) == STARTING_PER_ACCOUNT  # the link itself is no longer polled
 
         until(turn, what="a flood that waits")
         assert all(turn() for _ in range(5))

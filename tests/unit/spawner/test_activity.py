@@ -1,4 +1,4 @@
-"""spawner.activity: what real processes below one have used, and which of them are told of."""
+"""spawner.activity: what the real processes below a parent have used, and which of them are reported."""
 
 import os
 import signal
@@ -21,25 +21,25 @@ Start = Callable[..., "Parent"]
 
 
 class Parent:
-    """A shell that stands for the spawner, with its children."""
+    """A shell that represents the spawner, with its children."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.pid = process.pid
         self.process = process
 
     def sample(self, *besides: int) -> dict[str, Process]:
-        """What is below it, by name."""
+        """The processes below it, by name."""
         found = activity.sample(self.pid, frozenset(besides))
         return {process.name: process for process in found.processes}
 
     def until(self, *names: str) -> dict[str, Process]:
-        """The same, when these are there."""
+        """The same, once these processes exist."""
         return until(lambda: found if names and set(names) <= (found := self.sample()).keys() else {}, what=str(names))
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts a shell with a script; all that descends from it is killed."""
+    """Starts a shell with a script; its descendants are killed at the end."""
     made: list[subprocess.Popen[bytes]] = []
 
     def begin(script: str, *arguments: str | Path) -> Parent:
@@ -54,7 +54,7 @@ def start() -> Iterator[Start]:
 
 
 def test_all_generations_are_found(start: Start) -> None:
-    """A session's shell, what it started, and what that started."""
+    """A session's shell, its children and their children are all found."""
     parent = start("(sleep 1000; :) & wait")
     found = parent.until("sh", "sleep")
     assert found["sh"].parent == parent.pid
@@ -63,7 +63,7 @@ def test_all_generations_are_found(start: Start) -> None:
 
 
 def test_what_is_no_session_is_left_out(start: Start) -> None:
-    """The monitor, a service, an account's postauth process, and whatever descends from those."""
+    """The server's own processes, such as monitor, services and postauth, are left out with all their descendants."""
     parent = start("(sleep 1000; :) & tail -f /dev/null & wait")
     found = parent.until("sh", "sleep", "tail")
     assert parent.sample(found["sh"].pid).keys() == {"tail"}
@@ -71,7 +71,7 @@ def test_what_is_no_session_is_left_out(start: Start) -> None:
 
 
 def test_what_was_started_after_the_taker_waits_for_the_next_sample(start: Start) -> None:
-    """What is forked for the server itself meanwhile is not somebody's build; what sessions have started is."""
+    """Processes forked for the server after the sampler are left out until the next sample; sessions' are included."""
     parent = start("(sleep 1000; :) & tail -f /dev/null & timeout 1000 sleep 1000 & wait")
     found = parent.until("sh", "sleep", "tail", "timeout")
     taken = activity.sample(parent.pid, frozenset({found["tail"].pid}), found["tail"].pid)
@@ -79,7 +79,7 @@ def test_what_was_started_after_the_taker_waits_for_the_next_sample(start: Start
 
 
 def test_others_are_left_out(start: Start) -> None:
-    """What does not descend from the spawner is none of its sessions: this test, say, or its parent."""
+    """Processes that do not descend from the spawner are left out, such as this test or its parent."""
     parent = start("sleep 1000 & wait")
     parent.until("sleep")
     below = {process.pid for process in activity.sample(parent.pid, frozenset()).processes}
@@ -87,7 +87,7 @@ def test_others_are_left_out(start: Start) -> None:
 
 
 def test_processor_time_is_told(start: Start) -> None:
-    """A process that does something shows it, and one that sleeps shows nothing."""
+    """A busy process shows processor time, and a sleeping one does not."""
     parent = start(f"sleep 1000 & (exec {sys.executable} -c 'while True: pass') & wait")
     name = Path(sys.executable).name[:15]
     until(lambda: name in (found := parent.sample()) and found[name].cpu >= 0.1, what="work")
@@ -95,13 +95,13 @@ def test_processor_time_is_told(start: Start) -> None:
 
 
 def test_children_that_ended_show_at_their_parent(start: Start) -> None:
-    """A build's compilers live for a moment; what they used is found at who waited for them."""
+    """A build's compilers are short-lived; what they used is counted at the parent that waited for them."""
     parent = start(f"({BURN}; sleep 1000; :) & wait")
     assert parent.until("sh", "sleep")["sh"].cpu >= 0.25
 
 
 def test_bytes_to_disk_are_told(start: Start, tmp_path: Path) -> None:
-    """A copy hardly needs a processor; its children's bytes count, too."""
+    """Bytes to disk are counted, including those of children: a copy hardly needs a processor."""
     megabytes = 4
     parent = start(
         f'(dd if=/dev/zero of="$1" bs=1M count={megabytes} 2>/dev/null; sleep 1000; :) & wait', tmp_path / "to"
@@ -116,7 +116,7 @@ def test_bytes_to_disk_are_told(start: Start, tmp_path: Path) -> None:
 
 
 def test_a_name_may_be_anything(start: Start, tmp_path: Path) -> None:
-    """Programs name themselves, and parentheses, spaces and numbers in a name must not be taken for fields."""
+    """Parentheses, spaces and numbers in a program's name are not taken for fields."""
     program = tmp_path / "a) S 1 (b"
     program.symlink_to("/bin/sleep")
     parent = start('"$1" 1000 & wait', program)
@@ -124,7 +124,7 @@ def test_a_name_may_be_anything(start: Start, tmp_path: Path) -> None:
 
 
 def test_a_name_need_not_be_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name of bytes that are no text is told as well as may be, and a process that ends meanwhile is left out."""
+    """A name that is not text is reported as far as possible, and a process that ends meanwhile is left out."""
     for pid, line in (("7", b"7 (\xff\n) S 1 " + b"8 " * 48), ("8", None), ("self", b"")):
         (tmp_path / pid).mkdir()
         if line is not None:
@@ -135,7 +135,7 @@ def test_a_name_need_not_be_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_start_tells_processes_apart(start: Start) -> None:
-    """It is on the clock of the sample, so that it can be known who was there before it."""
+    """Start times are on the sample's clock, so that it is known which processes are older than it."""
     before = activity.sample(os.getpid(), frozenset())
     parent = start("sleep 1000 & wait")
     started = parent.until("sleep")["sleep"].started
@@ -145,14 +145,14 @@ def test_the_start_tells_processes_apart(start: Start) -> None:
 
 
 def test_a_zombie_is_still_told_of(start: Start) -> None:
-    """What a process used must not be lost between its end and the moment at which its parent waits for it."""
+    """A zombie is included, so that its use is not lost between its end and its parent's wait."""
     parent = start(f"exec {sys.executable} -c 'import os, signal; os.fork() or os._exit(0); signal.pause()'")
     until(lambda: any(one.state == "Z" for one in processes.descendants(parent.pid)), what="zombie")
     assert len(parent.sample()) == 1
 
 
 def test_of_very_many_the_nearest_come_first(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user with a hundred thousand processes costs no more than a few; the others show at their parents."""
+    """Of very many processes only the nearest are reported, so that they cost little; others count at their parents."""
     parent = start("(sleep 1000; :) & (sleep 1000; :) & wait")
     until(lambda: len(activity.sample(parent.pid, frozenset()).processes) == 4, what="four processes")
     monkeypatch.setattr(activity, "MAX_PROCESSES", 3)
@@ -160,7 +160,7 @@ def test_of_very_many_the_nearest_come_first(start: Start, monkeypatch: pytest.M
 
 
 def test_the_largest_sample_fits_a_message() -> None:
-    """Whatever users call their programs, the answer can be sent: one that can't would end the monitor."""
+    """Any sample fits a message, whatever the programs' names: one that did not would end the monitor."""
     worst = Process(2**22, 2**22, 1e9 / 3, 2**32 - 1, "\ufffd" * 15, 1e9 / 3, 2**63)
     report = protocol.Activity(2**40, Sample(1e9 / 3, (worst,) * activity.MAX_PROCESSES))
     assert protocol.decode_report(protocol.encode(report)) == report

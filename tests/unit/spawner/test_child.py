@@ -1,4 +1,4 @@
-"""From fork to a child's work: what it has, what it has lost, and that nothing gets it back into the spawner."""
+"""From the fork to a child's work: what the child keeps and loses, and that it never runs the spawner's code again."""
 
 import fcntl
 import json
@@ -27,7 +27,7 @@ needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can become somebo
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """After each test as many descriptors are open as before, and the same signals are blocked."""
+    """Fails a test that leaves a descriptor open, or changes the blocked signals."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with leaks.nothing_left_open():
         yield
@@ -35,7 +35,7 @@ def nothing_is_left() -> Iterator[None]:
 
 
 def told(look: Callable[[], object], setup: Setup | None = None) -> object:
-    """What `look` finds in a child that is set up so, whose descriptor 3 is its own way to tell."""
+    """The result of `look` in a child with this setup, which returns it over an additional descriptor."""
     reader, writer = os.pipe()
     setup = setup or Setup(descriptors=(NULL, NULL, NULL))
     assert setup.descriptors is not None
@@ -56,13 +56,13 @@ def told(look: Callable[[], object], setup: Setup | None = None) -> object:
 
 
 def open_now() -> list[int]:
-    """The descriptors that are open, without those that are for looking."""
+    """The open descriptors, without the one used to list them."""
     numbers = sorted(int(name) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers, not paths
     return [number for number in numbers if is_open(number)]
 
 
 def is_open(number: int) -> bool:
-    """Whether the number is a descriptor now."""
+    """Whether the number is an open descriptor."""
     try:
         os.fstat(number)
     except OSError:
@@ -74,7 +74,7 @@ def is_open(number: int) -> bool:
 
 
 def test_nothing_else_stays_open() -> None:
-    """A child has its own descriptors alone, inheritable or not: a copy of a client's socket holds back its FIN."""
+    """A child has only its own descriptors, inheritable or not: a copy of a client's socket would delay its FIN."""
     extra = [os.open(os.devnull, os.O_RDONLY) for _ in range(20)]
     for number in extra[::2]:
         os.set_inheritable(number, True)
@@ -86,7 +86,7 @@ def test_nothing_else_stays_open() -> None:
 
 
 def test_what_is_kept_stays_under_its_number() -> None:
-    """The monitor's listening sockets are objects that know their numbers."""
+    """Kept descriptors keep their numbers, which the monitor's socket objects know."""
     files = [os.open(os.devnull, os.O_RDONLY) for _ in range(6)]
     kept = frozenset({files[1], files[4]})
     try:
@@ -99,7 +99,7 @@ def test_what_is_kept_stays_under_its_number() -> None:
 
 @pytest.mark.parametrize("number", [0, 2])
 def test_what_is_kept_may_not_stand_where_others_go(number: int) -> None:
-    """It would be closed, or be another one: said before anything is forked."""
+    """A kept descriptor must not have a number where another goes, which is refused before the fork."""
     with pytest.raises(ValueError, match="stands where"):
         child.start(Setup(kept=frozenset({number})), lambda: 0)
 
@@ -107,9 +107,9 @@ def test_what_is_kept_may_not_stand_where_others_go(number: int) -> None:
 @pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (1, 0, 3, 2, 4), (2, 2, 2, 0, 0), (1, 2, 3, 4, 0)])
 @pytest.mark.parametrize("first", [0, 3, 20])
 def test_descriptors_that_stand_where_others_go(order: tuple[int, ...], first: int) -> None:
-    """Each arrives where it belongs, whatever stood there or did not, and survives an exec."""
+    """Each descriptor gets its number, whatever was open there before, and survives an exec."""
     pid = os.fork()
-    if pid == 0:  # a process that has five files that can be told apart, from `first` on, and no other
+    if pid == 0:  # a process with only five files, which differ, from number `first` on
         code = 1
         try:
             made = [os.memfd_create(f"file-{number}") for number in range(5)]
@@ -117,7 +117,7 @@ def test_descriptors_that_stand_where_others_go(order: tuple[int, ...], first: i
                 os.write(file, str(number).encode())
             for number, file in enumerate([fcntl.fcntl(file, fcntl.F_DUPFD, 100) for file in made]):
                 os.dup2(file, first + number)
-            if first:  # os.closerange(0, 0) closes everything
+            if first:  # os.closerange(0, 0) would close everything
                 os.closerange(0, first)
             os.closerange(first + 5, 200)
 
@@ -134,7 +134,7 @@ def test_descriptors_that_stand_where_others_go(order: tuple[int, ...], first: i
 
 
 def test_the_standard_descriptors_are_left_alone_if_so_wanted() -> None:
-    """The monitor writes its log where the server does."""
+    """The standard descriptors can be kept, as by the monitor, whose log goes to the server's output."""
     reader, writer = os.pipe()
     pid = child.start(Setup(kept=frozenset({writer})), lambda: os.write(writer, json.dumps(open_now()).encode()) and 0)
     os.close(writer)
@@ -144,7 +144,7 @@ def test_the_standard_descriptors_are_left_alone_if_so_wanted() -> None:
 
 
 def test_readiness_is_the_end_of_the_way() -> None:
-    """The descriptor to poll ends when the work begins, not before, and not only when the child ends."""
+    """The descriptor to poll ends when the work begins, and neither earlier nor only at the child's end."""
     go, release = os.pipe()
     hold, holding = os.pipe()
 
@@ -169,7 +169,7 @@ def test_readiness_is_the_end_of_the_way() -> None:
 
 
 def at_end(descriptor: int) -> bool:
-    """Whether nobody has the other end any more."""
+    """Whether the other end is closed."""
     try:
         return os.read(descriptor, 1) == b""
     except BlockingIOError:
@@ -177,7 +177,7 @@ def at_end(descriptor: int) -> bool:
 
 
 def test_a_child_that_dies_on_its_way_is_no_longer_waited_for() -> None:
-    """The end comes with the child's."""
+    """If the child dies before its work begins, the descriptor ends, too."""
     pid, ready = child.begin(Setup(prepare=lambda: os.kill(os.getpid(), signal.SIGKILL)), lambda: 0)
     assert os.read(ready, 1) == b""
     os.close(ready)
@@ -188,7 +188,7 @@ def test_a_child_that_dies_on_its_way_is_no_longer_waited_for() -> None:
 
 
 def test_every_signal_has_its_default_and_is_let_in() -> None:
-    """Python ignores SIGPIPE and SIGXFSZ, and the spawner has handlers: none of that is a program's business."""
+    """Every signal has its default handler and none is blocked; Python ignores SIGPIPE and SIGXFSZ, we handle some."""
     previous = {
         signal.SIGUSR1: signal.signal(signal.SIGUSR1, signal.SIG_IGN),
         signal.SIGTERM: signal.signal(signal.SIGTERM, lambda _number, _frame: None),
@@ -211,7 +211,7 @@ def test_every_signal_has_its_default_and_is_let_in() -> None:
 
 
 def test_signals_are_thrown_away_if_so_wanted() -> None:
-    """A SIGHUP to all of the server's processes reloads, and a peer that is gone is an error to handle."""
+    """Signals can be ignored: a SIGHUP to all processes is for others, and a closed peer must be an error to handle."""
     ignored = frozenset({signal.SIGHUP, signal.SIGPIPE})
 
     def look() -> list[bool]:
@@ -222,7 +222,7 @@ def test_signals_are_thrown_away_if_so_wanted() -> None:
 
 
 def test_a_signal_between_fork_and_handlers_is_the_childs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would run the spawner's handler and be counted by the spawner as meant for it; the child does what it says."""
+    """A signal before the child has set its handlers acts on the child, and does not reach the spawner's handler."""
     counted, wakeup = os.pipe2(os.O_NONBLOCK)
     before = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     previous = signal.set_wakeup_fd(wakeup)
@@ -248,13 +248,13 @@ def test_a_signal_between_fork_and_handlers_is_the_childs(monkeypatch: pytest.Mo
 
 
 def test_the_spawner_hears_signals_that_came_while_it_forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stop that arrives in that moment is not lost."""
+    """A stop signal that arrives during the fork reaches the spawner."""
     heard: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _frame: heard.append(number))
     real = os.fork
 
     def fork() -> int:
-        signal.raise_signal(signal.SIGTERM)  # to this thread: a runner of tests may have others
+        signal.raise_signal(signal.SIGTERM)  # to this thread, as a test runner may have others
         assert not heard
         return real()
 
@@ -270,7 +270,7 @@ def test_the_spawner_hears_signals_that_came_while_it_forked(monkeypatch: pytest
 
 
 def test_it_leads_a_session_and_has_the_systems_mask_and_the_root_directory() -> None:
-    """Nothing of where the server was started is left."""
+    """Nothing depends on where the server was started: own session, system's umask, and / as directory."""
     previous = os.umask(0o077)
     try:
 
@@ -286,7 +286,7 @@ def test_it_leads_a_session_and_has_the_systems_mask_and_the_root_directory() ->
 
 
 def test_limits_are_given_back() -> None:
-    """What the server has raised for itself is not a session's; its own processes have as much as may be."""
+    """Sessions get the limits from before the server raised its own; its own processes get the maximum."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     inherited = Inherited((200, hard))
 
@@ -300,14 +300,14 @@ def test_limits_are_given_back() -> None:
 
 @pytest.mark.parametrize(("before", "own"), [(None, None), (0, -500), (-900, -900)])
 def test_the_servers_own_processes_are_protected_from_a_lack_of_memory(before: int | None, own: int | None) -> None:
-    """They go after users' processes, and never before they would have gone; strangers' processes go as those do."""
+    """The server's processes are killed after users', and never earlier than before; strangers' are like users'."""
     assert Inherited((10, 20), before).for_server_process().oom_score == own
     assert Inherited((10, 20), before).for_stranger() == Inherited((20, 20), before)
 
 
 @needs_root
 def test_it_becomes_the_account_with_its_groups_and_for_good() -> None:
-    """All three ids, the account's groups, no way back; and what needs the server's rights comes before."""
+    """All three ids and the groups are the account's, for good; `prepare` runs before, with the server's rights."""
     rights: list[int] = []
 
     def look() -> list[object]:
@@ -327,7 +327,7 @@ def test_it_becomes_the_account_with_its_groups_and_for_good() -> None:
 
 @needs_root
 def test_another_root_directory_and_no_rights() -> None:
-    """A child with a root directory of its own is the account there, with its groups, and has no way back open."""
+    """In its own root directory a child is the account with its groups, and has no descriptor that leads outside."""
 
     def look() -> object:
         return [os.listdir("/"), os.getcwd(), os.getresuid(), os.getgroups(), open_now()]  # noqa: PTH109, PTH208
@@ -344,7 +344,7 @@ def test_another_root_directory_and_no_rights() -> None:
 
 @pytest.mark.parametrize("root", [b"/run/pyssh-test-missing", b"/tmp"])
 def test_no_work_without_the_root_directory(root: bytes, tmp_path: Path) -> None:
-    """What was to be locked in does not begin outside, and says why, whether root lacks the directory or the right."""
+    """A child that can't enter its root directory does not begin, and says why: it is missing, or we are not root."""
     (tmp_path / "said").touch()
     with (tmp_path / "said").open("wb") as said:
         setup = Setup(descriptors=(NULL, NULL, said.fileno()), account=USER, root=root, failed=9)

@@ -1,4 +1,4 @@
-"""A child that can't begin, or whose work fails: it ends, and nothing leads it back into the spawner."""
+"""A child that can't begin, or whose work fails, ends, and never runs the spawner's code again."""
 
 import fcntl
 import os
@@ -22,7 +22,7 @@ USER = pwd.getpwnam("nobody") if IS_ROOT else pwd.getpwuid(os.geteuid())
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """After each test as many descriptors are open as before, and the same signals are blocked."""
+    """Fails a test that leaves a descriptor open, or changes the blocked signals."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with leaks.nothing_left_open():
         yield
@@ -50,7 +50,7 @@ STEPS = {
 
 @pytest.mark.parametrize("step", [step for step in STEPS if IS_ROOT or step not in {"groups", "account"}])
 def test_a_step_that_fails_ends_the_child(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever it is: the work is not begun, least of all as root, and the spawner is not run twice."""
+    """If any step fails, the work is not begun, above all not as root, and the spawner does not run twice."""
     holder, name = STEPS[step]
     said: list[str] = []
     reader, writer = os.pipe()
@@ -74,12 +74,12 @@ def test_a_step_that_fails_ends_the_child(step: str, monkeypatch: pytest.MonkeyP
     with os.fdopen(reader) as answer:
         assert answer.read() == "complained"
     assert ended(pid) == 42
-    assert said == []  # it was another process
+    assert said == []  # the complaint was made in the child
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyboardInterrupt(), SystemExit(0), MemoryError()], ids=repr)
 def test_work_that_raises_ends_the_child(error: BaseException) -> None:
-    """Nothing that Python can raise leads back into the spawner, and the exit code says that something went wrong."""
+    """Any exception in the work ends the child, with an exit code for failure."""
 
     def work() -> int:
         raise error
@@ -88,19 +88,19 @@ def test_work_that_raises_ends_the_child(error: BaseException) -> None:
 
 
 def test_a_complaint_that_fails_ends_the_child() -> None:
-    """Somebody has closed what it would be said on."""
+    """An error in the complaint, as when its output is closed, also ends the child."""
     setup = Setup(descriptors=(NULL, NULL, NULL), failed=9, complain=broken)
     assert ended(child.start(setup, lambda: int("x"))) == 9
 
 
 def test_the_exit_code_is_the_works() -> None:
-    """What it returns."""
+    """The work's return value is the exit code."""
     assert [ended(child.start(Setup(), lambda code=code: code)) for code in (0, 3, 255)] == [0, 3, 255]  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("ready", [False, True])
 def test_without_room_for_a_process_nothing_is_left(ready: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """EAGAIN is the caller's to handle; no descriptor stays open, and signals are let in again."""
+    """If the fork fails, the caller gets EAGAIN, no descriptor stays open, and signals are unblocked again."""
 
     def full() -> int:
         raise BlockingIOError(11, "Resource temporarily unavailable")
@@ -111,7 +111,7 @@ def test_without_room_for_a_process_nothing_is_left(ready: bool, monkeypatch: py
 
 
 def test_a_traceback_is_whole_and_what_was_printed_is_not_lost(capfd: pytest.CaptureFixture[str]) -> None:
-    """A bug of the monitor's is found in the server's log."""
+    """The monitor's bugs can be found: a complete traceback and earlier output are in the server's output."""
 
     def work() -> int:
         os.write(1, b"printed\n")
@@ -125,7 +125,7 @@ def test_a_traceback_is_whole_and_what_was_printed_is_not_lost(capfd: pytest.Cap
 
 
 def test_many_at_once_are_each_one_child() -> None:
-    """Whatever happens in them, there are as many processes as were asked for, and each does its work once."""
+    """Thirty children started at once all run, and each does its work once."""
     reader, writer = os.pipe()
     pids = [child.start(Setup(kept=frozenset({writer})), lambda: os.write(writer, b"x") and 0) for _ in range(30)]
     os.close(writer)

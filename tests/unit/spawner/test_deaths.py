@@ -1,4 +1,4 @@
-"""Who survives whom: monitors, preauth and postauth processes that end, stop or flood, under a real supervisor."""
+"""Which processes survive which: monitor, preauth and postauth end, stop or flood, under a real supervisor."""
 
 import os
 import signal
@@ -25,21 +25,21 @@ def gone(pid: int) -> None:
 @pytest.mark.parametrize("kind", ["preauth", "postauth"])
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_kill_ends_what_does_not_answer(serve: Serve, kind: str, stopped: bool) -> None:
-    """Its user may have stopped it: it is ended all the same, and the monitor is told by its request's number."""
+    """Even a process that its user has stopped is killed, and the monitor gets the number of its start request."""
     server = serve()
     server.do("ask", protocol.StartPreauth(5) if kind == "preauth" else protocol.StartPostauth(5, USER.pw_name))
     pid = server.hear()[1]["pid"]
     if stopped:
         os.kill(pid, signal.SIGSTOP)
         until(lambda: (found := processes.find(pid)) is not None and found.state == "T", what="its stop")
-    server.do("ask", protocol.Kill(6, 4))  # nobody's number
+    server.do("ask", protocol.Kill(6, 4))  # a number that no process has
     server.do("ask", protocol.Kill(7, 5))
     assert server.hear()[1] == {"type": "exited", "id": 5, "status": None, "signal": 9, "core_dumped": False}
     assert server.end() == ([], "", 0)
 
 
 def test_a_preauth_process_that_dies_is_reported_and_that_is_all(serve: Serve) -> None:
-    """One stranger's end is nobody else's."""
+    """A stranger's process that dies is reported, and affects no other process."""
     server = serve()
     server.serve()
     session = server.spawn(1, plan("exec sleep 1000"))
@@ -52,7 +52,7 @@ def test_a_preauth_process_that_dies_is_reported_and_that_is_all(serve: Serve) -
 
 @needs_root
 def test_a_postauth_process_that_dies_takes_its_own_sessions_along(serve: Serve) -> None:
-    """As when a line is lost: its terminals are hung up, what has none lives on, and others notice nothing."""
+    """As at a hang-up, its terminals are hung up, sessions without one continue, and other accounts notice nothing."""
     server = serve(users=f"{USER.pw_name} {OTHER}")
     pid, others = server.serve(), server.serve(OTHER, 1001)
     ended = server.spawn(1, plan("sleep 1000", terminal=True))
@@ -70,7 +70,7 @@ def test_a_postauth_process_that_dies_takes_its_own_sessions_along(serve: Serve)
 
 
 def test_sessions_outlive_the_monitor(serve: Serve) -> None:
-    """A crash of the monitor ends logins that are under way and nothing else: the next one takes over what runs."""
+    """A crash of the monitor only ends logins in progress: the next one takes over sessions and postauth processes."""
     server = serve()
     postauth = server.serve()
     sessions = [server.spawn(1, plan("sleep 1000", terminal=True)), server.spawn(2, plan("exec sleep 1000"))]
@@ -79,7 +79,7 @@ def test_sessions_outlive_the_monitor(serve: Serve) -> None:
     for generation in (2, 3):
         os.kill(server.monitor, signal.SIGKILL)
         assert server.started() == generation
-        # First of all, whatever else there is to tell.
+        # The hand-overs come before all other reports.
         took_over = {"type": "take-over", "id": POSTAUTH, "user": USER.pw_name, "pid": postauth}
         assert server.hear() == ["spawner", took_over, 0]
         sessions.append(server.spawn(generation + 1, plan("sleep 1000")))
@@ -91,7 +91,7 @@ def test_sessions_outlive_the_monitor(serve: Serve) -> None:
 
 
 def test_a_monitor_hears_nothing_of_the_strangers_of_the_one_before(serve: Serve) -> None:
-    """Their numbers are the new monitor's now, for something else."""
+    """The old monitor's strangers are not reported, as the new monitor uses the same numbers for other requests."""
     server = serve()
     server.do("ask", protocol.StartPreauth(1))
     stranger = server.hear()[1]["pid"]
@@ -104,7 +104,7 @@ def test_a_monitor_hears_nothing_of_the_strangers_of_the_one_before(serve: Serve
 
 
 def test_the_end_of_the_monitor_is_everybodys(serve: Serve) -> None:
-    """It leaves on its own account, and so do postauth processes and strangers; what users run without a pty stays."""
+    """At a stop postauth and preauth processes end with the monitor; users' commands without a pty continue."""
     server = serve()
     postauth = server.serve()
     with_terminal, without = (
@@ -124,7 +124,7 @@ def test_the_end_of_the_monitor_is_everybodys(serve: Serve) -> None:
 
 @pytest.mark.slow
 def test_an_end_does_not_wait_for_a_postauth_process_that_is_stopped(serve: Serve) -> None:
-    """Its user may have stopped it: after a margin it is killed, and the server ends."""
+    """A postauth process that its user has stopped is killed after a margin, and the server ends."""
     server = serve()
     postauth = server.serve()
     os.kill(postauth, signal.SIGSTOP)
@@ -136,7 +136,7 @@ def test_an_end_does_not_wait_for_a_postauth_process_that_is_stopped(serve: Serv
 
 
 def test_without_the_spawner_everybody_sees_their_ends_closed(serve: Serve) -> None:
-    """Nobody holds a copy of another one's socket: a spawner that was killed leaves no process of the server behind."""
+    """No process has copies of others' sockets: if the spawner is killed, none of the server's processes is left."""
     server = serve()
     postauth = server.serve()
     session = server.spawn(1, plan("exec sleep 1000"))
@@ -153,7 +153,7 @@ def test_without_the_spawner_everybody_sees_their_ends_closed(serve: Serve) -> N
 
 @pytest.mark.slow
 def test_a_postauth_process_that_reads_no_reports_is_killed(serve: Serve) -> None:
-    """It fills its own outbox and nobody else's; meanwhile everybody is served."""
+    """Such a process fills only its own queue, and until it is killed all other requests are answered."""
     server = serve(postauth="reads_no_reports")
     pid = server.serve()
     server.do("ask", protocol.AwaitAccount(1, USER.pw_name))
@@ -168,7 +168,7 @@ def test_a_postauth_process_that_reads_no_reports_is_killed(serve: Serve) -> Non
 
 @needs_root
 def test_one_accounts_flood_delays_nobody_elses_process(serve: Serve) -> None:
-    """Thousands of requests wait in the flooder's own socket; another's is served in the next turn."""
+    """Thousands of requests wait in the flooder's own socket; another account's request is served in the next turn."""
     server = serve(users=f"{USER.pw_name} {OTHER}", postauth="floods")
     server.serve(OTHER, 1001)
     server.serve()

@@ -1,4 +1,4 @@
-"""Which key files are taken: who can write to one decides who gets in."""
+"""Which key files are accepted: an account that can write to one decides who gets in."""
 
 import grp
 import os
@@ -19,7 +19,7 @@ STRANGERS_NAME = pwd.getpwuid(STRANGER).pw_name
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory with a key file in `inner/keys`, whose way from the root everybody may take."""
+    """A directory with a key file in `inner/keys`, which everybody can reach."""
     with TemporaryDirectory() as directory:
         place = Path(directory)
         (place / "inner").mkdir()
@@ -30,7 +30,7 @@ def place() -> Iterator[Path]:
 
 
 def read(path: Path, *users: str) -> bytes:
-    """What a key file of `users` begins with, if it is taken."""
+    """The first bytes of a key file of `users`, if it is accepted."""
     descriptor = open_trusted(str(path), users)
     try:
         return os.read(descriptor, 4)
@@ -40,7 +40,7 @@ def read(path: Path, *users: str) -> bytes:
 
 @pytest.fixture
 def key_file(tmp_path: Path) -> Path:
-    """A key file as it should be."""
+    """A key file with correct owner and mode."""
     path = tmp_path / "keys"
     path.write_text("ssh-ed25519 AAAA example\n")
     path.chmod(0o644)
@@ -48,7 +48,7 @@ def key_file(tmp_path: Path) -> Path:
 
 
 def test_an_ordinary_key_file_is_read(key_file: Path) -> None:
-    """A file of our own that nobody else may write to; the descriptor is not passed on to programs."""
+    """A file that only its owner can write is accepted, and its descriptor is close-on-exec."""
     descriptor = open_trusted(str(key_file), [ME])
     try:
         assert os.read(descriptor, 4) == b"ssh-"
@@ -59,7 +59,7 @@ def test_an_ordinary_key_file_is_read(key_file: Path) -> None:
 
 @pytest.fixture
 def shared_group() -> int:
-    """A group that is not ours alone."""
+    """A group that has other members."""
     if not IS_ROOT:
         pytest.skip("only root can give files to any group")
     return STRANGER
@@ -67,7 +67,7 @@ def shared_group() -> int:
 
 @pytest.mark.parametrize("mode", [0o664, 0o646, 0o666])
 def test_a_file_that_others_may_write_is_refused(key_file: Path, shared_group: int, mode: int) -> None:
-    """sshd's StrictModes: the group's and everybody's write permission, with what to do about it."""
+    """As with sshd's StrictModes, a file that its group or everybody can write is refused, with the remedy."""
     os.chown(key_file, -1, shared_group)
     key_file.chmod(mode)
     with pytest.raises(OSError, match="others may write to it: run chmod go-w"):
@@ -75,7 +75,7 @@ def test_a_file_that_others_may_write_is_refused(key_file: Path, shared_group: i
 
 
 def test_a_group_of_the_owners_alone_is_nobody_else(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
-    """Protects who has a umask of 002, as many machines give it: what they make is their own group's, too."""
+    """Protects accounts with a umask of 002, whose files their own group can write: that group has no other member."""
     gid = os.getegid()
     alone, with_us = (grp.struct_group(("own", "x", gid, members)) for members in ([], [ME]))
     together, orphaned = (grp.struct_group(("own", "x", gid, [name])) for name in (STRANGERS_NAME, "no-such-account"))
@@ -83,7 +83,7 @@ def test_a_group_of_the_owners_alone_is_nobody_else(monkeypatch: pytest.MonkeyPa
     for path in (place, place / "inner"):
         path.chmod(0o775)
     (place / "inner" / "keys").chmod(0o664)
-    # Which accounts a machine has is not the test's to choose.
+    # The test must not depend on the accounts of this machine.
     monkeypatch.setattr(pwd, "getpwall", lambda: [mine])
     for group in (alone, with_us):
         monkeypatch.setattr(grp, "getgrgid", {gid: group}.__getitem__)
@@ -101,7 +101,7 @@ def test_a_group_of_the_owners_alone_is_nobody_else(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can give a file away")
 def test_a_strangers_file_is_refused(key_file: Path) -> None:
-    """It has to be root's or of the account that it lets in to: one of several could get in as the others."""
+    """The owner must be root or the only account that uses the file: one of several could get in as the others."""
     os.chown(key_file, STRANGER, STRANGER)
     for users in ([], [ME], [STRANGERS_NAME, "bin"], [STRANGERS_NAME, "no-such-account"]):
         with pytest.raises(OSError, match=f"belongs to uid {STRANGER} .*run chown root {key_file}$"):
@@ -110,7 +110,7 @@ def test_a_strangers_file_is_refused(key_file: Path) -> None:
 
 
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
-    """A FIFO or a directory in its place neither stops the server nor is taken for an empty file."""
+    """A FIFO or a directory is refused at once, and is not taken for an empty file."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     with pytest.raises(OSError, match="not a regular file"):
@@ -124,7 +124,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o757])
 @pytest.mark.parametrize("where", [".", "inner"])
 def test_a_directory_that_others_may_write_is_refused(place: Path, shared_group: int, where: str, mode: int) -> None:
-    """Protects a login from everybody who could put another file there, at any height; said with what to do."""
+    """Protects a login from accounts that could put another file there, in any directory above, with the remedy."""
     directory = place / where
     os.chown(directory, -1, shared_group)
     directory.chmod(mode)
@@ -132,13 +132,13 @@ def test_a_directory_that_others_may_write_is_refused(place: Path, shared_group:
         OSError, match=f"others may write to the directory {directory}, .*: run chmod go-w {directory}$"
     ):
         read(place / "inner" / "keys", ME)
-    directory.chmod(mode | 0o1000)  # sticky, as /tmp
+    directory.chmod(mode | 0o1000)  # sticky, like /tmp
     assert read(place / "inner" / "keys", ME) == b"ssh-"
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can give a directory away")
 def test_a_strangers_directory_is_refused(place: Path) -> None:
-    """Protects a login from the owner of a directory above its key file, and lets its own account be that."""
+    """Protects a login from the owner of a directory above its key file, unless that is root or the login's account."""
     os.chown(place / "inner", STRANGER, STRANGER)
     for users in ((ME,), (STRANGERS_NAME, "bin")):
         with pytest.raises(OSError, match=f"the directory {place}/inner belongs to uid {STRANGER} .*run chown root "):
@@ -150,7 +150,7 @@ def test_a_strangers_directory_is_refused(place: Path) -> None:
 
 
 def test_links_are_followed_as_far_as_they_are_trusted(place: Path) -> None:
-    """Protects mounted secrets, which are links, and logins from links that lead through what others may change."""
+    """Protects mounted secrets, which are links, and logins from links through directories that others can change."""
     (place / "links").mkdir()
     for name, target in (
         ("absolute", f"{place}/inner/keys"),
@@ -174,7 +174,7 @@ def test_links_are_followed_as_far_as_they_are_trusted(place: Path) -> None:
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can give a link away")
 def test_a_strangers_link_is_refused(place: Path) -> None:
-    """Protects from a link in a sticky directory, which its owner could let lead to another file."""
+    """Protects against a stranger's link in a sticky directory, whose target the stranger could change."""
     place.chmod(0o1777)
     (place / "link").symlink_to("inner/keys")
     os.chown(place / "link", STRANGER, STRANGER, follow_symlinks=False)
@@ -183,7 +183,7 @@ def test_a_strangers_link_is_refused(place: Path) -> None:
 
 
 def test_what_is_above_the_home_does_not_matter(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects homes in odd places, as sshd does, but only the file's own account's home, and nothing beside it."""
+    """Protects homes in unusual places, as sshd does: above the account's own home nothing is checked."""
     keys, home = place / "inner" / "keys", pwd.getpwnam(ME)
     place.chmod(0o777)
     entry = pwd.struct_passwd((*home[:5], str(place / "inner"), home[6]))

@@ -1,4 +1,4 @@
-"""What askers may have, whatever they ask: requests of any shape, and what becomes of processes on their way."""
+"""Requests to the spawner: any message is answered or refused, and each process may send only its own kinds."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from tests.support.waiting import until
 __all__ = ["spawner"]
 
 
-# -- anything that may be asked --------------------------------------------------------------------------------------
+# -- arbitrary requests ----------------------------------------------------------------------------------------------
 
 numbers = st.integers(-(2**63), 2**64 - 1) | st.integers(-2, 70) | st.sampled_from([0xFFFF, 0x10000, 2**31, 2**32])
 texts = st.text(st.characters(codec="utf-8"), max_size=8) | st.sampled_from([USER.pw_name, "root", "\0", "a\0b", ""])
@@ -29,7 +29,7 @@ anything = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3), max_l
 
 
 def nearly(good: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
-    """Mostly of the right type."""
+    """Values that are mostly of the right type."""
     return st.one_of(good, good, good, good, anything)
 
 
@@ -80,7 +80,7 @@ messages = st.fixed_dictionaries(
 
 
 def answered(spawner: Spawner) -> list[int]:
-    """The requests that were answered."""
+    """The numbers of the answered requests."""
     unasked = protocol.Exited | protocol.News | protocol.Reread | protocol.TakeOver | protocol.NewMonitor
     return [report.id for report in spawner.reports if not isinstance(report, unasked)]
 
@@ -88,7 +88,7 @@ def answered(spawner: Spawner) -> list[int]:
 @settings(max_examples=150)
 @given(spawns)
 def test_whatever_an_account_asks_is_no_request_or_is_answered(message: dict[str, object]) -> None:
-    """Protects the spawner from a process that was taken over: nothing raises but the decoding, in its one way."""
+    """Protects the spawner from a compromised process: only the decoding raises, always with ProtocolError."""
     try:
         request = protocol.decode_postauth_request(msgspec.msgpack.encode(message))
     except protocol.ProtocolError:
@@ -102,20 +102,20 @@ def test_whatever_an_account_asks_is_no_request_or_is_answered(message: dict[str
 @settings(max_examples=150)
 @given(messages)
 def test_whatever_the_monitor_asks_is_no_request_or_is_answered(message: dict[str, object]) -> None:
-    """The same of a monitor; and nothing that it can say is a process of a user's with a plan."""
+    """The same for the monitor, none of whose requests can start a user's command."""
     try:
         request = protocol.decode_monitor_request(msgspec.msgpack.encode(message))
     except protocol.ProtocolError:
         return
     spawner = Spawner()
-    assert isinstance(request, FromTables)  # the other kinds are not among the messages of this test
+    assert isinstance(request, FromTables)  # the test's messages have no other kinds
     spawner.monitor.answer(request)
     spawner.settle()
     assert answered(spawner) == ([] if isinstance(request, protocol.Kill) else [request.id])
     assert not spawner.account.children.pids
 
 
-# -- who may ask what ------------------------------------------------------------------------------------------------
+# -- which process may send what -------------------------------------------------------------------------------------
 
 ONLY_THE_MONITORS: tuple[protocol.Request, ...] = (
     protocol.StartPreauth(1),
@@ -136,14 +136,14 @@ ONLY_AN_ACCOUNTS: tuple[protocol.Request, ...] = (protocol.Spawn(1, PLAN),)
 
 
 def test_the_tables_are_whole() -> None:
-    """Each message that somebody may send is in exactly one of them."""
+    """Each kind of request is in exactly one of the two tables."""
     assert {type(each) for each in ONLY_THE_MONITORS} == set(protocol.MonitorRequest.__args__)
     assert {type(each) for each in ONLY_AN_ACCOUNTS} == {protocol.PostauthRequest}
 
 
 @pytest.mark.parametrize("request_", ONLY_THE_MONITORS, ids=lambda each: type(each).__name__)
 def test_what_only_the_monitor_may_ask_is_no_request_of_an_account(request_: protocol.Request) -> None:
-    """It is refused before anything looks at it."""
+    """The monitor's requests are refused for an account, before they are looked at."""
     packet = protocol.encode(request_)
     assert protocol.decode_monitor_request(packet) == request_
     with pytest.raises(protocol.ProtocolError, match="bad request"):
@@ -152,7 +152,7 @@ def test_what_only_the_monitor_may_ask_is_no_request_of_an_account(request_: pro
 
 @pytest.mark.parametrize("request_", ONLY_AN_ACCOUNTS, ids=lambda each: type(each).__name__)
 def test_what_only_an_account_may_ask_is_no_request_of_the_monitor(request_: protocol.Request) -> None:
-    """A monitor that was taken over may start an account's server process, and nothing with a command in it."""
+    """A compromised monitor can start an account's postauth process, but not a command."""
     packet = protocol.encode(request_)
     assert protocol.decode_postauth_request(packet) == request_
     with pytest.raises(protocol.ProtocolError, match="bad request"):
@@ -163,14 +163,14 @@ def test_what_only_an_account_may_ask_is_no_request_of_the_monitor(request_: pro
     "asked", [protocol.AwaitAccount(1, "root"), protocol.StartPostauth(1, "root")], ids=lambda each: type(each).__name__
 )
 def test_only_accounts_of_the_configuration(asked: protocol.MonitorRequest, spawner: Spawner) -> None:
-    """A monitor that was taken over gets no process as anybody who may not log in, root least of all."""
+    """A compromised monitor gets no process for an account that may not log in, such as root."""
     assert isinstance(asked, FromTables)
     spawner.monitor.answer(asked)
     assert spawner.reports == [protocol.Refused(1, "root is not an account that may log in")]
 
 
 def test_an_account_may_be_closed(spawner: Spawner, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the machine's own rules say of it is told before anybody is let in, and nothing is forked for that."""
+    """The machine's rules about an account are reported before a login, without a fork."""
     monkeypatch.setattr(process, "refusal_now", lambda account: f"{account.pw_name} is closed\n".encode())
     spawner.monitor.answer(protocol.AwaitAccount(1, USER.pw_name))
     assert spawner.reports == [protocol.AccountReady(1, f"{USER.pw_name} is closed\n".encode())]
@@ -185,13 +185,13 @@ def test_an_account_may_be_closed(spawner: Spawner, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("at_once", [True, False])
 def test_a_hook_is_killed_with_what_it_has_started(spawner: Spawner, at_once: bool) -> None:
-    """Protects a stop from a hook that does not end; its number is the monitor's, and nobody else's is meant."""
+    """Protects a stop from a hook that does not end: it is killed with its children, and no account's process is."""
     spawner.ask(protocol.Spawn(2, plan(b"exec sleep 1000")))
     spawner.monitor.answer(protocol.RunHook(1, 0))
     if not at_once:
         spawner.until(lambda: len(spawner.pids) == 2, "start of both")
         until(lambda: len(processes.descendants(os.getpid())) == 3, what="what the hook starts")
-    spawner.monitor.answer(protocol.Kill(3, 2))  # an account's number
+    spawner.monitor.answer(protocol.Kill(3, 2))  # a number among the account's requests
     spawner.monitor.answer(protocol.Kill(4, 1))
     killed = protocol.Exited(1, None, signal.SIGKILL, core_dumped=False)
     spawner.until(lambda: killed in spawner.reports, "end of the hook")
@@ -204,7 +204,7 @@ def test_a_hook_is_killed_with_what_it_has_started(spawner: Spawner, at_once: bo
 def test_samples_asked_for_together_are_taken_one_after_the_other(
     spawner: Spawner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Protects a build from a stop: what looks at the same moment for another reason must not cost it its sample."""
+    """Protects a build from a stop: a sample requested for another reason must not replace the one for the build."""
     taken: list[int] = []
     begin = Sampler.begin
 

@@ -1,4 +1,4 @@
-"""Samples of what processes use: one that hangs, because a user's process lets nobody look, holds up nothing."""
+"""Samples of what processes use: a sample that hangs, because of a user's process, delays nothing else."""
 
 import os
 import select
@@ -13,13 +13,13 @@ from tests.support.waiting import PATIENCE
 
 
 def reap(sampler: Sampler) -> None:
-    """Wait for the process that takes the sample; an earlier test's may end at the same time."""
+    """Wait for the sampling process; one of an earlier test may end at the same time."""
     while not sampler.reaped(os.waitpid(-1, 0)[0]):
         pass
 
 
 def test_a_sample_that_hangs_is_ended_and_the_next_one_is_taken() -> None:
-    """Protects the spawner, which does not look itself, and descriptors: those of others are closed where it hangs."""
+    """Protects the spawner, which does not sample itself, and descriptors: a hanging sampler has no copies of them."""
     with leaks.nothing_left_open():
         ours, theirs = protocol.socket_pair()
         link = Link(ours, protocol.decode_monitor_request)
@@ -35,7 +35,7 @@ def test_a_sample_that_hangs_is_ended_and_the_next_one_is_taken() -> None:
         now = time.monotonic()
         sampler.begin(1, now)
         os.close(writer)
-        assert select.select([reader], [], [], PATIENCE)[0]  # the end: the process that hangs has it no more
+        assert select.select([reader], [], [], PATIENCE)[0]  # end of file: the sampler that hangs has closed its copy
         os.close(reader)
         assert sampler.busy
         sampler.tick(now + SAMPLE_SECONDS)
@@ -53,7 +53,7 @@ def test_a_sample_that_hangs_is_ended_and_the_next_one_is_taken() -> None:
 
 
 def test_a_sample_is_told_although_answers_with_descriptors_wait() -> None:
-    """Protects samples: what waits for room is the spawner's to send, and its descriptors are not here."""
+    """Protects samples while answers with descriptors wait for room: only the spawner sends those, not the sampler."""
     with leaks.nothing_left_open():
         ours, theirs = protocol.socket_pair()
         link = Link(ours, protocol.decode_monitor_request)
@@ -77,7 +77,7 @@ def test_a_sample_is_told_although_answers_with_descriptors_wait() -> None:
 
 
 def test_nobody_is_looked_at_for_a_monitor_that_is_gone() -> None:
-    """Protects the next monitor: it gets no answer that the one before asked for."""
+    """Protects the next monitor: it gets no answer to the previous one's request."""
     sampler = Sampler(lambda _spawner: set(), lambda: Link.closed(protocol.decode_monitor_request))
     sampler.begin(1, time.monotonic())
     assert not sampler.busy

@@ -1,4 +1,4 @@
-"""Preauth and postauth processes under a real supervisor: what they are, and what they may ask."""
+"""Preauth and postauth processes under a real supervisor: their rights, and what they may request."""
 
 import os
 import pwd
@@ -22,11 +22,11 @@ __all__ = ["serve", "start"]
 
 IS_ROOT = os.geteuid() == 0
 
-# -- what they are ---------------------------------------------------------------------------------------------------
+# -- their rights ----------------------------------------------------------------------------------------------------
 
 
 def test_a_postauth_process_is_its_account_and_has_two_sockets(serve: Serve) -> None:
-    """Nothing of the server's is left in a process that is a user's: no right, no descriptor, no terminal."""
+    """A user's process has nothing of the server's: no right, no descriptor, no terminal."""
     server = serve(postauth="looks")
     pid = server.serve()
     who, facts, _ = server.hear()
@@ -44,7 +44,7 @@ def test_a_postauth_process_is_its_account_and_has_two_sockets(serve: Serve) -> 
 
 
 def test_a_preauth_process_has_one_socket(serve: Serve) -> None:
-    """A stranger's process has the way to the monitor and no other; its standard error is not the server's."""
+    """A stranger's process has a socket to the monitor only, and its standard error is not the server's."""
     server = serve()
     server.do("ask", protocol.StartPreauth(1))
     who, report, count = server.hear()
@@ -57,7 +57,7 @@ def test_a_preauth_process_has_one_socket(serve: Serve) -> None:
 
 
 def test_only_monitors_have_the_registry_and_the_next_one_finds_it(serve: Serve) -> None:
-    """A monitor writes which clients are on; no account may claim it."""
+    """Only monitors have the registry of connected clients, and the next monitor reads it; no account can write it."""
     server = serve()
     server.serve()
     session = server.spawn(1, plan("exec sleep 1000"))
@@ -83,7 +83,7 @@ def test_only_monitors_have_the_registry_and_the_next_one_finds_it(serve: Serve)
 
 
 def test_a_bug_of_theirs_is_said_and_is_not_the_servers_line(serve: Serve) -> None:
-    """The traceback comes line by line, with the name of the process, after it has ended."""
+    """After the process's end its traceback is printed line by line, with the process's name."""
     server = serve(postauth="fails")
     pid = server.serve()
     _, report, _ = server.hear()
@@ -95,7 +95,7 @@ def test_a_bug_of_theirs_is_said_and_is_not_the_servers_line(serve: Serve) -> No
 
 
 def test_the_monitor_is_told_of_sessions_and_of_nothing_of_the_servers(serve: Serve) -> None:
-    """A busy monitor, preauth or postauth process is not somebody's build."""
+    """Only sessions are reported: a busy monitor, preauth or postauth process is not a user's work."""
     server = serve()
     server.serve()
     server.do("ask", protocol.StartPreauth(1))
@@ -108,11 +108,11 @@ def test_the_monitor_is_told_of_sessions_and_of_nothing_of_the_servers(serve: Se
     assert {process.pid for process in told} == {session, *(child.pid for child in processes.descendants(session))}
 
 
-# -- what is forked ahead ----------------------------------------------------------------------------------------------
+# -- processes that are forked ahead -----------------------------------------------------------------------------------
 
 
 def ahead_of(server: Obedient, *known: int, sessions: int = 0) -> int:
-    """The server's process that is no account's yet, once it waits to be told whose; not the one for a session."""
+    """The process forked for a later account, once it waits for its instructions; not the one for a session."""
 
     def look() -> int | None:
         others = [each for each in processes.descendants(server.process.pid) if each.pid not in known]
@@ -125,17 +125,17 @@ def ahead_of(server: Obedient, *known: int, sessions: int = 0) -> int:
 
 
 OWN_DESCRIPTORS = 4
-"""Null twice, its last words, and where it is told whose it is."""
+"""Null twice, its last words, and the socket for its instructions."""
 
 
 def stranger(server: Obedient, number: int) -> int:
-    """A stranger has come; the process that serves it."""
+    """Start a process for a stranger; returns its pid."""
     server.do("ask", protocol.StartPreauth(number))
     return int(server.hear()[1]["pid"])
 
 
 def test_a_first_login_gets_what_was_forked_for_the_stranger_that_it_was(serve: Serve) -> None:
-    """The fork is over when the login needs it, and the process is then the account and has nothing else."""
+    """The fork was made when the stranger came; after the login the process is the account's and has nothing else."""
     server = serve(postauth="looks")
     preauth = stranger(server, 1)
     ahead = ahead_of(server, server.monitor, preauth)
@@ -152,7 +152,7 @@ def test_a_first_login_gets_what_was_forked_for_the_stranger_that_it_was(serve: 
 
 
 def test_a_machine_with_one_account_keeps_none_for_another(serve: Serve) -> None:
-    """While every account is on, there is one for the next session and none for a first login."""
+    """While every account has a postauth process, one spare is kept for the next session, none for a first login."""
     server = serve()
     postauth = server.serve()
     known = {server.monitor, postauth, *(stranger(server, number) for number in range(3))}
@@ -167,7 +167,7 @@ def test_a_machine_with_one_account_keeps_none_for_another(serve: Serve) -> None
 
 
 def test_another_account_finds_one_again(serve: Serve) -> None:
-    """What one account has taken is forked once more for the next one."""
+    """When one account has taken the spare process, another is forked for the next account."""
     server = serve(users=f"{USER.pw_name} {OTHER}", postauth="looks")
     preauth = stranger(server, 1)
     first = ahead_of(server, server.monitor, preauth)
@@ -182,7 +182,7 @@ def test_another_account_finds_one_again(serve: Serve) -> None:
 
 
 def test_a_login_does_not_depend_on_it(serve: Serve) -> None:
-    """One that was killed meanwhile is said, and the login gets another one."""
+    """A spare process that was killed is reported, and the login gets another one."""
     server = serve()
     preauth = stranger(server, 1)
     ahead = ahead_of(server, server.monitor, preauth)
@@ -196,7 +196,7 @@ def test_a_login_does_not_depend_on_it(serve: Serve) -> None:
 
 
 def test_it_ends_with_a_server_that_is_killed(serve: Serve) -> None:
-    """A process with root's rights is not left behind by anything that happens to the server."""
+    """A spare process, which has root's rights, ends even if the server is killed."""
     server = serve()
     preauth = stranger(server, 1)
     ahead = ahead_of(server, server.monitor, preauth)
@@ -204,7 +204,7 @@ def test_it_ends_with_a_server_that_is_killed(serve: Serve) -> None:
     until(lambda: not processes.is_running(ahead), what="its end")
 
 
-# -- what they may ask -----------------------------------------------------------------------------------------------
+# -- what they may request -------------------------------------------------------------------------------------------
 
 OWN = protocol.Spawn(1, plan("true"))
 
@@ -235,7 +235,7 @@ WRONG_FOR_AN_ACCOUNT: tuple[protocol.Request, ...] = (
     ids=[*(type(each).__name__ for each in WRONG_FOR_AN_ACCOUNT), "nonsense", "a report"],
 )
 def test_an_account_that_asks_for_anything_else_is_ended(serve: Serve, packet: bytes) -> None:
-    """It is killed before anything is done; the monitor goes on and hears of it."""
+    """It is killed before anything is done; the monitor continues and gets a report."""
     server = serve()
     pid = server.serve()
     server.do("say", USER.pw_name, packet.hex())
@@ -248,7 +248,7 @@ def test_an_account_that_asks_for_anything_else_is_ended(serve: Serve, packet: b
 
 
 def test_a_monitor_that_asks_for_an_accounts_process_is_ended(serve: Serve) -> None:
-    """A plan comes from the account that it is for, and from nobody else; the next monitor takes over."""
+    """A plan must come from its own account: a monitor that sends one is killed, and the next one takes over."""
     server = serve()
     server.do("send", protocol.encode(OWN).hex())
     assert server.started() == 2
@@ -258,7 +258,7 @@ def test_a_monitor_that_asks_for_an_accounts_process_is_ended(serve: Serve) -> N
 
 
 def raw_spawn(**changes: object) -> bytes:
-    """The packet of a `Spawn` for a terminal, with other values in its plan or its terminal."""
+    """A packet of a `Spawn` for a terminal, with changed values in its plan or its terminal."""
     whole = msgspec.to_builtins(protocol.Spawn(1, plan("true", terminal=True)))
     for name, value in changes.items():
         (whole["plan"]["terminal"] if name in whole["plan"]["terminal"] else whole["plan"])[name] = value
@@ -269,7 +269,7 @@ def raw_spawn(**changes: object) -> bytes:
     "changes", [{"columns": -1}, {"rows": 2**40}, {"modes": [[53, -1]]}, {"modes": [[300, 1]]}, {"user": None}]
 )
 def test_a_malformed_plan_costs_its_sender_and_nothing_else(serve: Serve, changes: dict[str, object]) -> None:
-    """Values that no client can send are no request."""
+    """A plan with invalid values is a bad request, which kills its sender only."""
     server = serve()
     server.serve()
     server.do("say", USER.pw_name, raw_spawn(**changes).hex())
@@ -282,7 +282,7 @@ def test_a_malformed_plan_costs_its_sender_and_nothing_else(serve: Serve, change
 
 
 def test_another_accounts_plan_is_refused(serve: Serve) -> None:
-    """Whatever a postauth process was made to say, it gets what its own account may have."""
+    """A compromised postauth process can only start processes of its own account."""
     server = serve(users=f"{USER.pw_name} {OTHER} root")
     server.serve()
     for number, user in enumerate((OTHER, "root", "no-such-user"), start=1):
@@ -295,7 +295,7 @@ def test_another_accounts_plan_is_refused(serve: Serve) -> None:
 
 
 def test_an_account_has_one_postauth_process(serve: Serve) -> None:
-    """A second one is refused as long as the first one is there, and not afterwards."""
+    """A second process for the account is refused while the first one runs."""
     server = serve()
     first = server.serve()
     server.do("ask", protocol.StartPostauth(2, USER.pw_name))
@@ -307,7 +307,7 @@ def test_an_account_has_one_postauth_process(serve: Serve) -> None:
 
 
 def test_there_is_a_bound_on_preauth_processes(serve: Serve) -> None:
-    """A monitor that was taken over fills no process table; when one has gone its place is free."""
+    """A compromised monitor can't fill the process table; when a process ends its slot is free again."""
     server = serve()
     for number in range(MAX_PREAUTH):
         server.do("ask", protocol.StartPreauth(number))
@@ -322,7 +322,7 @@ def test_there_is_a_bound_on_preauth_processes(serve: Serve) -> None:
 
 
 def test_accounts_names_are_found_by_what_was_asked(serve: Serve) -> None:
-    """An account that may log in is named as the configuration names it, and no other spelling gets a process."""
+    """A login account must be named as in the configuration; no other spelling gets a process."""
     server = serve()
     server.do("ask", protocol.StartPostauth(1, pwd.getpwuid(USER.pw_uid).pw_name.upper()))
     assert "is not an account that may log in" in server.hear()[1]["reason"]

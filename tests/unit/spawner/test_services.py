@@ -1,4 +1,4 @@
-"""Services, with real processes and a clock of the test's own: started, heard, started again, stopped in order."""
+"""Services, with real processes and a clock of the test: start, output, restarts, and stops in order."""
 
 import os
 import pwd
@@ -25,7 +25,7 @@ needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can start process
 
 
 class Loop:
-    """What the supervisor does for services. `now` is its clock, which moves only when the test moves it."""
+    """The supervisor's part for services. `now` is its clock, which only the test moves."""
 
     def __init__(self, *wanted: Service) -> None:
         self.now = 100.0
@@ -34,7 +34,7 @@ class Loop:
         self._reaped: set[int] = set()
 
     def turn(self) -> None:
-        """Take what has happened."""
+        """Handle output, ends and what is due."""
         for pipe in self.services.pipes:
             if select.select([pipe], [], [], 0)[0]:
                 self.services.read(pipe, self.now)
@@ -46,7 +46,7 @@ class Loop:
         self.services.tick(self.now)
 
     def until(self, look: Callable[[], object], what: str) -> None:
-        """Turn until `look` is true."""
+        """Run turns until `look` is true."""
 
         def looked() -> bool:
             self.turn()
@@ -55,11 +55,11 @@ class Loop:
         until(looked, what=f"{what}; so far {self.events}")
 
     def until_ended(self, count: int) -> None:
-        """Turn until there have been so many ends."""
+        """Run turns until so many services have ended."""
         self.until(lambda: len(self.ended()) == count, f"{count} ends")
 
     def end(self) -> None:
-        """Have nothing left."""
+        """End all processes and close all pipes."""
         self.services.kill()
         self.until(lambda: not self._running(), "end")
         for pipe in self.services.pipes:
@@ -69,7 +69,7 @@ class Loop:
         return {event.pid for event in self.events if isinstance(event, ServiceStarted)} - self._reaped
 
     def lines(self, name: str) -> list[str]:
-        """What the service has written."""
+        """The lines that the service has written."""
         return [event.line for event in self.events if isinstance(event, ServiceOutput) and event.service == name]
 
     def started(self, name: str) -> list[ServiceStarted]:
@@ -77,13 +77,13 @@ class Loop:
         return [event for event in self.events if isinstance(event, ServiceStarted) and event.service == name]
 
     def ended(self, name: str = "") -> list[ServiceEnded]:
-        """The ends of the service, or of all."""
+        """The ends of the service, or of all services."""
         return [event for event in self.events if isinstance(event, ServiceEnded) and name in {"", event.service}]
 
 
 @pytest.fixture
 def loops() -> Iterator[list[Loop]]:
-    """The loops of a test; after it no process of theirs is left, and no descriptor."""
+    """The loops of a test; at the end their processes and descriptors are gone."""
     made: list[Loop] = []
     with leaks.nothing_left_open():
         yield made
@@ -92,13 +92,13 @@ def loops() -> Iterator[list[Loop]]:
 
 
 def service(name: str, command: str, *, user: str = ME, stop_timeout: float = 5.0) -> Service:
-    """A service of the configuration."""
+    """A service as configured."""
     return Service(name=name, command=command, user=user, stop_timeout=Duration(stop_timeout))
 
 
 @pytest.fixture
 def run(loops: list[Loop]) -> Callable[..., Loop]:
-    """Starts services."""
+    """Starts services in a loop."""
 
     def start(*wanted: Service) -> Loop:
         loop = Loop(*wanted)
@@ -113,7 +113,7 @@ Run = Callable[..., Loop]
 
 
 def test_output_and_errors_become_lines(run: Run) -> None:
-    """Protects the log of a service: both streams, in order, and the last line without its end."""
+    """Protects a service's log: lines of both streams, in order, and a last line without a line end."""
     loop = run(service("one", "echo out; echo err >&2; printf last; exec sleep 100"))
     loop.until(lambda: len(loop.lines("one")) >= 2, "lines")
     assert loop.lines("one") == ["out", "err"]
@@ -124,7 +124,7 @@ def test_output_and_errors_become_lines(run: Run) -> None:
 
 
 def test_a_service_has_nothing_of_the_servers(run: Run) -> None:
-    """Protects tokens and sockets: an environment of its own, three descriptors, its own session, / and no input."""
+    """Protects tokens and sockets: a service has its own environment and session, three descriptors, / and no input."""
     secret = os.open("/dev/null", os.O_RDONLY)
     os.set_inheritable(secret, True)
     try:
@@ -135,7 +135,7 @@ def test_a_service_has_nothing_of_the_servers(run: Run) -> None:
     lines = loop.lines("one")
     names = {line.partition("=")[0] for line in lines if "=" in line}
     assert names <= {"HOME", "LOGNAME", "PATH", "SHELL", "USER", MARK.decode(), "PWD", "OLDPWD", "SHLVL", "_"}
-    assert lines[-8:-3] == ["/", "0", "1", "2", "3"]  # 3 is ls's own
+    assert lines[-8:-3] == ["/", "0", "1", "2", "3"]  # 3 is used by ls
     assert lines[-3:] == ["0022", "512", "end"]
     pid = loop.started("one")[0].pid
     found = processes.find(pid)
@@ -145,7 +145,7 @@ def test_a_service_has_nothing_of_the_servers(run: Run) -> None:
 
 @needs_root
 def test_a_service_is_its_user(run: Run) -> None:
-    """Protects root: user, group and groups are the account's, whose shell may be none."""
+    """Protects root: user and groups are the account's, even if its shell is nologin."""
     loop = run(service("one", "id -u; id -g; echo $HOME $USER; echo >/dev/stderr again; exec sleep 100", user="nobody"))
     loop.until(lambda: "again" in loop.lines("one"), "lines")
     nobody = pwd.getpwnam("nobody")
@@ -154,7 +154,7 @@ def test_a_service_is_its_user(run: Run) -> None:
 
 
 def test_a_service_that_ends_is_started_again_later_and_later(run: Run) -> None:
-    """Protects a machine whose daemon has crashed, and one whose daemon can't run."""
+    """Protects a machine whose daemon crashes or can't run: it is restarted, after ever longer pauses."""
     loop = run(service("one", "exit 7"))
     for number, pause in enumerate([0.5, 1.0, 2.0], start=1):
         loop.until_ended(number)
@@ -169,7 +169,7 @@ def test_a_service_that_ends_is_started_again_later_and_later(run: Run) -> None:
 
 
 def test_what_a_service_leaves_behind_does_not_meet_the_next_run(run: Run, tmp_path: Path) -> None:
-    """Protects a restart: what still runs of the old one is asked to go, and is gone when the new one comes."""
+    """Protects a restart: remaining processes of the old run are asked to end, and are killed before the new one."""
     pids = tmp_path / "pids"
     loop = run(service("one", f"(trap '' TERM; echo stays; while :; do sleep 0.1; done) & echo $! >{pids}; wait $!"))
     loop.until(lambda: "stays" in loop.lines("one"), "the process that stays")
@@ -183,7 +183,7 @@ def test_what_a_service_leaves_behind_does_not_meet_the_next_run(run: Run, tmp_p
 
 
 def test_an_account_that_is_missing_is_waited_for(run: Run) -> None:
-    """Protects against a service that is given up because its account came a moment later."""
+    """Protects a service whose account is made a moment later: it is tried again."""
     loop = run(service("one", "true", user="no-such-user"))
     ended = loop.ended()[0]
     assert (ended.pid, ended.cause) == (0, "there is no account no-such-user on this machine")
@@ -192,14 +192,14 @@ def test_an_account_that_is_missing_is_waited_for(run: Run) -> None:
 
 @pytest.mark.skipif(IS_ROOT, reason="root may start processes as anybody")
 def test_others_services_need_root(run: Run) -> None:
-    """Protects the person from a service that silently is not there."""
+    """Protects the administrator from a service that is silently missing."""
     loop = run(service("one", "true", user="root"))
     assert "needs root" in loop.ended()[0].cause
     assert loop.services.next_at() is None
 
 
 def test_they_stop_in_reverse_order(run: Run, tmp_path: Path) -> None:
-    """Protects what a service needs until it has ended: the one before it."""
+    """Protects what a service depends on: an earlier service runs until later ones have ended."""
     log = tmp_path / "log"
     log.touch()
     command = "trap 'sleep 0.2; echo {0} >>{1}; exit' TERM; echo ready; while :; do sleep 0.02; done"
@@ -215,7 +215,7 @@ def test_they_stop_in_reverse_order(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_child_may_end_its_work_although_the_shell_has_gone(run: Run, tmp_path: Path) -> None:
-    """Protects a daemon behind a shell that dies of SIGTERM at once: it has the time that the service has."""
+    """Protects a daemon whose shell dies of SIGTERM at once: it still has the service's full time to end."""
     done = tmp_path / "done"
     inner = f"trap 'sleep 0.3; touch {done}; exit' TERM; echo ready; while :; do sleep 0.02; done"
     loop = run(service("one", f'sh -c "{inner}" & wait'))
@@ -226,7 +226,7 @@ def test_a_child_may_end_its_work_although_the_shell_has_gone(run: Run, tmp_path
 
 
 def test_a_child_s_last_words_are_heard_although_the_shell_has_gone(run: Run, tmp_path: Path) -> None:
-    """Protects a daemon that says how it ends: writing to an output that nobody reads would kill it before it has."""
+    """Protects a daemon's last output: a closed pipe would kill it too early, so its output is read to the end."""
     done = tmp_path / "done"
     inner = f"trap 'sleep 0.3; echo last words; touch {done}; exit' TERM; echo ready; while :; do sleep 0.02; done"
     loop = run(service("one", f'sh -c "{inner}" & wait'))
@@ -238,7 +238,7 @@ def test_a_child_s_last_words_are_heard_although_the_shell_has_gone(run: Run, tm
 
 
 def test_who_does_not_end_is_killed(run: Run) -> None:
-    """Protects the machine's stop: after its time a service gets SIGKILL, and the next one its turn."""
+    """Protects the machine's stop: a service that does not end in time gets SIGKILL, and then the next is stopped."""
     loop = run(
         service("one", "echo ready; exec sleep 100"),
         service("deaf", "trap '' TERM; echo ready; while :; do sleep 0.02; done", stop_timeout=3),
@@ -256,7 +256,7 @@ def test_who_does_not_end_is_killed(run: Run) -> None:
 
 
 def test_a_stop_may_be_taken_back(run: Run) -> None:
-    """Protects a machine that goes on after all (its monitor crashed while it stopped): its services are there."""
+    """Protects a machine whose stop is called off, as its monitor crashed during it: services are started again."""
     loop = run(service("one", "echo ready; exec sleep 100"))
     loop.until(lambda: loop.lines("one"), "start")
     loop.services.stop(loop.now)
@@ -266,7 +266,7 @@ def test_a_stop_may_be_taken_back(run: Run) -> None:
 
 
 def test_a_flood_costs_no_more_than_its_share(run: Run) -> None:
-    """Protects the spawner, which everybody's shells wait for, from a service that only writes."""
+    """Protects the spawner, and with it all sessions, from a service that writes without end."""
     loop = run(service("one", "exec yes"))
     loop.until(lambda: not loop.services.pipes, "end of the reading")
     assert len(loop.lines("one")) == 100
@@ -277,7 +277,7 @@ def test_a_flood_costs_no_more_than_its_share(run: Run) -> None:
 
 
 def test_what_a_service_has_left_to_us_is_known(run: Run) -> None:
-    """Protects idle machines: a daemon's daemon (containerd's shims) is not taken for the work of a session."""
+    """Protects idle machines: a daemon left by a service (containerd's shims) does not count as a session's work."""
     loop = run(service("one", "echo ready; exec sleep 100"))
     loop.until(lambda: loop.lines("one"), "start")
     child = os.spawnve(os.P_NOWAIT, "/bin/sleep", ["sleep", "100"], {MARK.decode(): "one"})

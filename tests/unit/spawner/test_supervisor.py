@@ -1,4 +1,4 @@
-"""The spawner's life, in a process of its own with monitors of a few lines: restarts, signals, and what it permits."""
+"""The supervisor in its own process, with tiny monitors: restarts, signals, and what it permits."""
 
 import json
 import os
@@ -26,7 +26,7 @@ __all__ = ["requests", "start"]
 
 
 def reports(process: subprocess.Popen[str]) -> list[list[Any]]:
-    """What the monitor was told, as [report, number of descriptors, contents]."""
+    """The monitor's reports, as [report, number of descriptors, contents]."""
     said, err, code = lines(process)
     assert (code, err) == (0, "")
     return [json.loads(line) for line in said]
@@ -34,17 +34,17 @@ def reports(process: subprocess.Popen[str]) -> list[list[Any]]:
 
 @pytest.mark.parametrize("code", [0, 2])
 def test_a_monitor_that_means_to_end_ends_everything(start: Start, code: int) -> None:
-    """0 is a clean stop; 2 says that the machine or the configuration is wrong, which another start won't mend."""
+    """Exit code 0 is a clean stop; 2 is a wrong machine or configuration, which a restart can't repair."""
     assert lines(start("exits", str(code))) == (["generation 1"], "", code)
 
 
 def test_a_monitor_that_leaves_is_left_to_write_its_log(start: Start) -> None:
-    """Protects the stop: who has not read the last answer has not crashed, and no other monitor follows it."""
+    """Protects the stop: a monitor that leaves with an answer unread has not crashed, and is not replaced."""
     assert lines(start("leaves_unread")) == (["generation 1", "last word"], "", 0)
 
 
 def test_a_crash_is_followed_by_a_new_monitor_that_knows_of_it(start: Start) -> None:
-    """An exception, a signal, an exit code: each is survived, said, and handed on for the log."""
+    """Exceptions, signals and exit codes are survived, reported, and passed to the next monitor for the log."""
     said, err, code = lines(start("crashes_at_first"))
     assert code == 0
     assert said[:5] == ["generation 1", "generation 2", "generation 3", "generation 4", "generation 5"]
@@ -54,7 +54,7 @@ def test_a_crash_is_followed_by_a_new_monitor_that_knows_of_it(start: Start) -> 
 
 
 def test_crashes_without_end_end(start: Start) -> None:
-    """After so many in so short a time the platform has to decide: exit code 1."""
+    """After too many crashes in a short time the server gives up with exit code 1, and the platform decides."""
     said, err, code = lines(start("crashes_always"))
     assert code == 1
     assert said == [f"generation {number}" for number in range(1, MAX_CRASHES + 2)]
@@ -63,7 +63,7 @@ def test_crashes_without_end_end(start: Start) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_signal_is_handed_on_once(start: Start, number: int) -> None:
-    """The monitor hears which one it was, for the log, leaves in its own time, and its code is the program's."""
+    """The monitor learns which signal it was, for the log, and stops in its own time; its exit code is ours."""
     process = start("waits")
     assert next_line(process).startswith("ready")
     process.send_signal(number)
@@ -71,13 +71,13 @@ def test_a_stop_signal_is_handed_on_once(start: Start, number: int) -> None:
 
 
 def reread(process: subprocess.Popen[str]) -> list[Any]:
-    """What the monitor was told of a reading: the drain time in force, what changed, what was wrong."""
+    """The result of reading the configuration again: the drain time in force, what changed, what was wrong."""
     read: list[Any] = json.loads(next_line(process))
     return read
 
 
 def test_a_hangup_has_the_configuration_read_again(start: Start, tmp_path: Path) -> None:
-    """Protects a change: what the monitor may ask for goes by the new file, before the monitor hears of it."""
+    """Protects a change of the configuration: the spawner's permissions change before the monitor learns of it."""
     config = tmp_path / "config"
     config.write_text("7")
     process = start("rereads", "7", config=config)
@@ -94,7 +94,7 @@ def test_a_hangup_has_the_configuration_read_again(start: Start, tmp_path: Path)
 
 
 def test_a_reader_that_fails_changes_nothing(start: Start, tmp_path: Path) -> None:
-    """Protects the spawner from its parser: whatever a child of its dies of is told, and the old one stays."""
+    """Protects the spawner from its parser: if the child that reads fails, that is reported, and the old one stays."""
     process = start("rereads", "0", config=tmp_path / "missing")
     assert next_line(process) == "ready"
     process.send_signal(signal.SIGHUP)
@@ -107,7 +107,7 @@ def test_a_reader_that_fails_changes_nothing(start: Start, tmp_path: Path) -> No
 
 @pytest.mark.soak
 def test_a_reader_that_hangs_holds_up_nobody(start: Start, tmp_path: Path) -> None:
-    """Protects everybody from a disk that does not answer: meanwhile requests are served, and then it is given up."""
+    """Protects all requests from a disk that does not answer: they are served, and the reading has a deadline."""
     config = tmp_path / "fifo"
     os.mkfifo(config)
     process = start("rereads_and_asks", "0", config=config)
@@ -121,7 +121,7 @@ def test_a_reader_that_hangs_holds_up_nobody(start: Start, tmp_path: Path) -> No
 
 
 def test_a_stop_does_not_wait_for_a_reader(start: Start, tmp_path: Path) -> None:
-    """Protects a platform's stop: a reading that is under way is given up, and nothing of it stays behind."""
+    """Protects a platform's stop: a reading in progress is abandoned, and its process ends."""
     config = tmp_path / "fifo"
     os.mkfifo(config)
     process = start("waits", config=config)
@@ -135,7 +135,7 @@ def test_a_stop_does_not_wait_for_a_reader(start: Start, tmp_path: Path) -> None
 
 
 def test_signals_that_come_together_are_one_wish(start: Start) -> None:
-    """Ctrl-C reaches the whole group, and make passes it on once more: that is not impatience."""
+    """Signals at the same time count once: Ctrl-C reaches the whole group, and make passes it on again."""
     process = start("waits")
     assert next_line(process).startswith("ready")
     processes.signal_together(process.pid, signal.SIGINT, signal.SIGTERM)
@@ -143,13 +143,13 @@ def test_signals_that_come_together_are_one_wish(start: Start) -> None:
 
 
 def test_a_second_wish_ends_at_once(start: Start) -> None:
-    """Who presses Ctrl-C twice does not want to wait for anything."""
+    """A second Ctrl-C ends the server at once."""
     process = start("deaf")
     monitor = int(next_line(process).split()[1])
     process.send_signal(signal.SIGTERM)
     assert next_line(process) == "ignored"
     deadline = time.monotonic() + 2 * SAME_SIGNAL_SECONDS
-    while time.monotonic() < deadline:  # a wish is a new one only after a while
+    while time.monotonic() < deadline:  # a signal counts as a second one only after a while
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     assert lines(process)[2] == 128 + signal.SIGINT
@@ -158,7 +158,7 @@ def test_a_second_wish_ends_at_once(start: Start) -> None:
 
 @pytest.mark.slow
 def test_a_monitor_that_does_not_leave_is_killed(start: Start) -> None:
-    """After the drain time and a margin."""
+    """A monitor that does not stop is killed after the drain time and a margin."""
     process = start("deaf")
     assert next_line(process).startswith("ready")
     process.send_signal(signal.SIGTERM)
@@ -168,7 +168,7 @@ def test_a_monitor_that_does_not_leave_is_killed(start: Start) -> None:
 
 
 def test_the_monitor_is_out_of_the_terminals_reach(start: Start) -> None:
-    """It leads a session of its own: Ctrl-C and a closed window reach the spawner alone, which decides."""
+    """The monitor has its own session: Ctrl-C and a closed terminal only reach the spawner, which decides."""
     process = start("waits")
     monitor = int(next_line(process).split()[1])
     assert os.getsid(monitor) == monitor
@@ -177,7 +177,7 @@ def test_the_monitor_is_out_of_the_terminals_reach(start: Start) -> None:
 
 
 def test_a_request_is_answered_and_its_exit_reported(start: Start, requests: Callable[..., str]) -> None:
-    """With three pipes, or the one descriptor of a pty; exit status and signal as they were."""
+    """A process gets three pipes, or a pty's one descriptor; its exit status or signal is reported."""
     process = start(
         "asks", requests(protocol.Spawn(5, plan("exit 6")), protocol.Spawn(8, plan("kill -9 $$", terminal=True)))
     )
@@ -194,13 +194,13 @@ def test_a_request_is_answered_and_its_exit_reported(start: Start, requests: Cal
 
 
 def test_an_account_that_is_gone(start: Start, requests: Callable[..., str]) -> None:
-    """Permitted, but not on the machine: refused with a reason."""
+    """An account that is permitted but not on the machine is refused with a reason."""
     process = start("asks", requests(protocol.StartPostauth(1, "no-such-user")), users="no-such-user")
     assert reports(process)[0][0]["reason"] == "there is no account no-such-user on this machine"
 
 
 def test_only_the_configured_key_files(start: Start, requests: Callable[..., str], tmp_path: Path) -> None:
-    """Opened with the spawner's rights, so by its list: no other file, not even by another spelling of a listed one."""
+    """The spawner opens, with its own rights, only listed files, and not another spelling of a listed name."""
     keys = tmp_path / "keys.pub"
     keys.write_text("ssh-ed25519 AAAA example\n")
     other = f"{keys.parent}/../{keys.parent.name}/keys.pub"
@@ -213,7 +213,7 @@ def test_only_the_configured_key_files(start: Start, requests: Callable[..., str
 def test_a_key_file_that_is_not_there_or_never_answers(
     start: Start, requests: Callable[..., str], tmp_path: Path
 ) -> None:
-    """Missing is a reason; a FIFO in its place does not stop the spawner."""
+    """A missing file is reported, and a FIFO in its place does not block the spawner."""
     fifo, missing = tmp_path / "fifo", tmp_path / "missing"
     os.mkfifo(fifo)
     wanted = (protocol.ReadKeys(1, str(missing)), protocol.ReadKeys(2, str(fifo)))
@@ -223,14 +223,14 @@ def test_a_key_file_that_is_not_there_or_never_answers(
 
 
 def test_a_monitor_that_talks_nonsense_is_replaced(start: Start) -> None:
-    """What is no message is not guessed at."""
+    """A monitor that sends an invalid message is killed and replaced."""
     said, err, code = lines(start("garbage"))
     assert (said, code) == (["generation 1", "generation 2"], 0)
     assert "killing the monitor: bad request" in err
 
 
 def test_no_exit_is_lost_among_many(start: Start, requests: Callable[..., str]) -> None:
-    """Children that end together wake the spawner once; each of them is reaped and reported."""
+    """Children that end together wake the spawner once, and each is reaped and reported."""
     wanted = [protocol.Spawn(number, plan("exit 3")) for number in range(1, 31)]
     answers = reports(start("asks", requests(*wanted)))
     for kind in ("spawned", "exited"):
@@ -249,7 +249,7 @@ SERVICES = Boot(
 
 
 SESSION = protocol.Spawn(1, plan("true"))
-"""The first session, after which services start."""
+"""The first session, after which services are started."""
 
 
 def heard(process: subprocess.Popen[str], count: int) -> list[dict[str, Any]]:
@@ -258,12 +258,12 @@ def heard(process: subprocess.Popen[str], count: int) -> list[dict[str, Any]]:
 
 
 def names(events: list[dict[str, Any]]) -> list[str]:
-    """Events in short."""
+    """Short names of events."""
     return [f"{event['event']} {event.get('service', '')}".strip() for event in events]
 
 
 def test_boot_and_services_are_told_and_stopped_in_order(start: Start, requests: Callable[..., str]) -> None:
-    """Protects the log: steps, starts, lines, and at the monitor's wish the ends, the last service's first."""
+    """Protects the log: steps, starts and lines are reported, and at a stop the ends, the last service's first."""
     process = start("hears", requests(), boot=SERVICES)
     assert next_line(process).startswith("generation 1")
     events = heard(process, 5)
@@ -279,7 +279,7 @@ def test_boot_and_services_are_told_and_stopped_in_order(start: Start, requests:
 
 
 def test_services_do_not_notice_a_crash(start: Start, requests: Callable[..., str]) -> None:
-    """Protects dockerd, and all that runs in it, from a bug of the network side."""
+    """Protects services such as dockerd from a crash of the monitor."""
     process = start("hears", requests(SESSION), "crash", boot=Boot(service=SERVICES.service[:1]))
     assert next_line(process).startswith("generation 1")
     pid = heard(process, 2)[0]["pid"]
@@ -296,7 +296,7 @@ def test_services_do_not_notice_a_crash(start: Start, requests: Callable[..., st
 
 
 def test_services_end_with_the_server(start: Start, requests: Callable[..., str]) -> None:
-    """Protects against a daemon that nobody keeps: a monitor that has just gone leaves no service behind."""
+    """Protects against a daemon without a server: services end even if the monitor leaves without stopping them."""
     process = start("hears", requests(SESSION), "leave", boot=Boot(service=SERVICES.service[:1]))
     assert next_line(process).startswith("generation 1")
     pid = heard(process, 1)[0]["pid"]
@@ -305,14 +305,14 @@ def test_services_end_with_the_server(start: Start, requests: Callable[..., str]
 
 
 def test_a_second_wish_waits_for_no_service(start: Start, requests: Callable[..., str]) -> None:
-    """Protects the person who presses Ctrl-C twice: a service that won't end is killed."""
+    """Protects a person who presses Ctrl-C twice: a service that does not end is killed."""
     deaf = Service(name="deaf", command="trap '' TERM; echo ready; while :; do sleep 0.1; done", user=USER.pw_name)
     process = start("hears", requests(SESSION), boot=Boot(service=(deaf,)))
     assert next_line(process).startswith("generation 1")
     pid = heard(process, 2)[0]["pid"]
     process.send_signal(signal.SIGTERM)
     deadline = time.monotonic() + 2 * SAME_SIGNAL_SECONDS
-    while time.monotonic() < deadline:  # a wish is a new one only after a while
+    while time.monotonic() < deadline:  # a signal counts as a second one only after a while
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert lines(process)[2] == 128 + signal.SIGTERM
@@ -322,7 +322,7 @@ def test_a_second_wish_waits_for_no_service(start: Start, requests: Callable[...
 def test_what_needs_an_account_waits_for_it_and_nothing_else_does(
     start: Start, requests: Callable[..., str], tmp_path: Path
 ) -> None:
-    """Protects the first login: it comes to a whole account, and nobody waits for somebody else's."""
+    """Protects the first login: it waits until its account is complete, and for no other account."""
     keys, late = tmp_path / "keys.pub", tmp_path / "late"
     keys.write_text("ssh-ed25519 AAAA example\n")
     wanted = (
@@ -344,12 +344,12 @@ def test_what_needs_an_account_waits_for_it_and_nothing_else_does(
     assert then == {1: "account-ready", 2: "spawned", 4: "keys-opened"}
 
 
-# -- orphans, and being the first process ----------------------------------------------------------------------------
+# -- orphans, and the supervisor as PID 1 ----------------------------------------------------------------------------
 
 
 @pytest.fixture
 def daemon(requests: Callable[..., str], scratch: Path) -> tuple[str, Path]:
-    """Requests for a command that leaves a daemon behind, and the file in which that daemon writes its pid."""
+    """Requests for a command that leaves a daemon behind, and the file to which the daemon writes its pid."""
     written = scratch / "pid"
     written.touch()
     written.chmod(0o666)
@@ -360,13 +360,13 @@ def daemon(requests: Callable[..., str], scratch: Path) -> tuple[str, Path]:
 
 @pytest.fixture
 def scratch() -> Iterator[Path]:
-    """A directory that the account may write to."""
+    """A directory that the account can write to."""
     with scratch_directory(USER) as directory:
         yield directory
 
 
 def test_what_sessions_leave_behind_is_ours(start: Start, daemon: tuple[str, Path]) -> None:
-    """Protects the look for background work, which finds daemons below the spawner, and the process table."""
+    """Protects the process table, and samples of background work, which find daemons below the spawner."""
     asked, written = daemon
     process = start("hears", asked)
     pid = int(until(written.read_text, what="pid of the daemon"))
@@ -378,7 +378,7 @@ def test_what_sessions_leave_behind_is_ours(start: Start, daemon: tuple[str, Pat
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a process table of its own here")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_first_process_of_a_container_reaps_and_stops(start: Start, daemon: tuple[str, Path], number: int) -> None:
-    """Protects plain Docker: as PID 1 it reaps what nobody else does, and stop signals mean what they always mean."""
+    """Protects plain Docker: as PID 1 the server reaps all orphans, and stop signals work as usual."""
     asked, written = daemon
     outside = start("hears", asked, inside=("unshare", "--fork", "--pid", "--mount-proc", "--kill-child"))
     assert next_line(outside).startswith("generation 1")

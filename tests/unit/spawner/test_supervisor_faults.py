@@ -1,4 +1,4 @@
-"""What a supervisor survives: monitors that talk nonsense, read nothing or can't be started, and bugs of its own."""
+"""What a supervisor survives: monitors that send nonsense, read nothing or can't be started, and its own bugs."""
 
 import json
 import os
@@ -31,7 +31,7 @@ __all__ = ["requests", "start"]
 def test_a_malformed_request_costs_its_monitor_and_nothing_else(
     start: Start, tmp_path: Path, request_: dict[str, object]
 ) -> None:
-    """Protects the server from a monitor that was taken over: values out of their range are no request."""
+    """Protects the server from a compromised monitor: values out of range are bad requests."""
     packet = tmp_path / "packet"
     packet.write_bytes(msgspec.msgpack.encode(request_))
     said, err, code = lines(start("asks_badly", str(packet)))
@@ -41,8 +41,8 @@ def test_a_malformed_request_costs_its_monitor_and_nothing_else(
 
 
 def test_a_bug_in_a_request_costs_that_request(start: Start, requests: Callable[..., str]) -> None:
-    """Protects everybody's sessions: whatever a request runs into, it is refused, said, and the next one is served."""
-    # The refusal would quote the path, and be larger than a message may be.
+    """Protects all sessions: an error in a request refuses that request, is reported, and the next one is served."""
+    # The refusal quotes the path, and would exceed the size of a message.
     too_long = "x" * (protocol.MAX_MESSAGE - 60)
     said, err, code = lines(start("asks", requests(protocol.ReadKeys(1, too_long), protocol.Spawn(2, plan("exit 6")))))
     answers = {answer["id"]: answer for answer, _, _ in map(json.loads, said)}
@@ -53,7 +53,7 @@ def test_a_bug_in_a_request_costs_that_request(start: Start, requests: Callable[
 
 
 def test_a_monitor_that_does_not_read_keeps_the_spawner_from_nothing(start: Start) -> None:
-    """Protects stops, exits and other work: reports wait for the monitor, and the spawner does not."""
+    """Protects stops, exits and other work: reports wait until the monitor reads, and the spawner does not block."""
     process = start("reads_nothing")
     assert next_line(process) == "full"
     process.send_signal(signal.SIGTERM)
@@ -63,7 +63,7 @@ def test_a_monitor_that_does_not_read_keeps_the_spawner_from_nothing(start: Star
 
 @pytest.mark.slow
 def test_a_monitor_that_reads_nothing_is_replaced(start: Start) -> None:
-    """Protects the server from one that hangs: after a while without a report read it counts as stuck."""
+    """Protects the server from a monitor that hangs: if it reads no report for a while, it is killed and replaced."""
     process = start("reads_nothing")
     assert next_line(process) == "full"
     assert next_line(process) == "full"
@@ -77,11 +77,11 @@ def test_a_monitor_that_reads_nothing_is_replaced(start: Start) -> None:
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="there is no util-linux")
 @pytest.mark.parametrize("room_again", [True, False])
 def test_a_monitor_that_cannot_be_started_is_tried_again(start: Start, room_again: bool) -> None:
-    """Protects the server from a process table that is full when its monitor dies: a line in the log, and later.
+    """Protects the server when the process table is full at its monitor's death: it is reported, and tried again later.
 
-    Meanwhile it can be stopped.
+    In the meantime the server can be stopped.
     """
-    # An account that nobody has, so that nothing else counts; it has to read the program.
+    # A uid without other processes, so that the limit counts only these; it must be able to read the program.
     rights = ("--clear-groups", "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
     somebody = ("setpriv", "--reuid", str(2_000_000_000 + os.getpid()), *rights)
     process = start("waits", inside=somebody)

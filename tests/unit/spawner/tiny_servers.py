@@ -1,9 +1,9 @@
-"""Monitors, preauth and postauth processes of a few lines, run by a real Supervisor in a process of its own.
+"""Tiny monitors, preauth and postauth processes, run by a real Supervisor in its own process.
 
-`python tiny_servers.py <which monitor> ...`. What monitors have to say to the test they print, one word or JSON value
-on a line. What may be asked for, and what happens at boot, is in the environment: TINY_USERS, TINY_FILES, TINY_BOOT (a
-`[boot]` as JSON), TINY_LATE (an account that is said to be made when that file is there), TINY_POSTAUTH (which postauth
-processes; one that relays if there is none).
+`python tiny_servers.py <which monitor> ...`. Monitors print their messages to the test, one word or JSON value
+on a line. The environment has the permissions and the boot: TINY_USERS, TINY_FILES, TINY_BOOT (a
+`[boot]` as JSON), TINY_LATE (a file; when it exists, the account is reported as made), TINY_POSTAUTH (which postauth
+processes; by default one that relays).
 """
 
 import json
@@ -43,17 +43,17 @@ from tests.support.tiny_processes import POSTAUTH, Asking, next_command, says_no
 from tests.support.waiting import until
 
 DRAIN = 0.3
-"""The supervisor's drain time: what it waits, with its margin, before it kills a deaf monitor."""
+"""The supervisor's drain time: with its margin, how long it waits before it kills a monitor that does not stop."""
 
 
 def say(*words: object) -> None:
-    """Print a line at once."""
+    """Print a line and flush it."""
     sys.stdout.write(" ".join(map(str, words)) + "\n")
     sys.stdout.flush()
 
 
 def signals_wake() -> int:
-    """A descriptor to read from when a signal has come: one that comes just before a system call waits for its end."""
+    """A descriptor to wait for signals with; it also has a signal that came just before the system call."""
     awake, wakeup = os.pipe()
     os.set_blocking(wakeup, False)
     signal.set_wakeup_fd(wakeup)
@@ -61,13 +61,13 @@ def signals_wake() -> int:
 
 
 def exits(control: socket.socket, generation: int, crashes: tuple[Crash, ...], registry: int) -> int:
-    """End at once, with the code that the command line names."""
+    """Exit at once with the code on the command line."""
     say("generation", generation)
     return int(sys.argv[2])
 
 
 def crashes_at_first(control: socket.socket, generation: int, crashes: tuple[Crash, ...], registry: int) -> int:
-    """Crash in each of the ways that there are, one generation after the other, then tell of them."""
+    """Crash in a different way in each generation, and at last print the crashes."""
     say("generation", generation)
     match generation:
         case 1:
@@ -83,13 +83,13 @@ def crashes_at_first(control: socket.socket, generation: int, crashes: tuple[Cra
 
 
 def crashes_always(control: socket.socket, generation: int, crashes: tuple[Crash, ...], registry: int) -> int:
-    """Never get better."""
+    """Exit with an error in every generation."""
     say("generation", generation)
     return 9
 
 
 def waits(control: socket.socket, generation: int, crashes: tuple[Crash, ...], registry: int) -> int:
-    """Until a stop signal, of which it says which it is, then leave."""
+    """Wait for a stop signal, print its name, then exit."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _frame: say(signal.Signals(number).name))
     awake = signals_wake()
@@ -100,7 +100,7 @@ def waits(control: socket.socket, generation: int, crashes: tuple[Crash, ...], r
 
 
 def deaf(control: socket.socket, generation: int, crashes: tuple[Crash, ...], registry: int) -> int:
-    """Whatever happens, stay."""
+    """Ignore every stop signal."""
     signal.signal(signal.SIGTERM, lambda _number, _frame: say("ignored"))
     awake = signals_wake()
     say("ready", os.getpid())
@@ -109,9 +109,9 @@ def deaf(control: socket.socket, generation: int, crashes: tuple[Crash, ...], re
 
 
 def asks(control: socket.socket, generation: int, crashes: tuple[Crash, ...], registry: int) -> int:
-    """Send the requests of the JSON file on the command line; print every report with what its descriptors hold.
+    """Send the requests of the JSON file on the command line; print every report with what its descriptors contain.
 
-    A `Spawn` goes by a postauth process of the first of TINY_USERS.
+    A `Spawn` is sent by a postauth process of the first of TINY_USERS.
     """
     requests = msgspec.json.decode(Path(sys.argv[2]).read_bytes(), type=list[protocol.MonitorRequest | protocol.Spawn])
     user = os.environ["TINY_USERS"].split()[0]
@@ -138,7 +138,7 @@ def asks(control: socket.socket, generation: int, crashes: tuple[Crash, ...], re
 
 
 def obeys(control: socket.socket, generation: int, crashes: tuple[Crash, ...], registry: int) -> int:
-    """Do what the test says on standard input, a JSON list on a line; print all that is heard.
+    """Follow the test's commands on standard input, each a JSON list on a line; print everything received.
 
     ["ask", request], ["tell", user, request], ["say", user, hex of a packet], ["send", hex of a packet to the spawner],
     ["note", text for the registry], ["noted"], ["descriptors"], ["end", code].
@@ -174,7 +174,7 @@ def obeys(control: socket.socket, generation: int, crashes: tuple[Crash, ...], r
 
 
 def leaves_unread(control: socket.socket, generation: int, crashes: tuple[Crash, ...], registry: int) -> int:
-    """Leave with an answer unread, and say a last word when the supervisor has noticed."""
+    """Exit with an answer unread, and print a last word when the supervisor has noticed."""
     say("generation", generation)
     control.send(protocol.encode(protocol.AwaitAccount(1, "")))
     select.select([control], [], [])
@@ -186,7 +186,7 @@ def leaves_unread(control: socket.socket, generation: int, crashes: tuple[Crash,
 
 
 def garbage(control: socket.socket, generation: int, crashes: tuple[Crash, ...], registry: int) -> int:
-    """Be a monitor that has been taken over: say what is no message. The next one only tells."""
+    """Act as a compromised monitor and send an invalid message. The next generation only prints its number."""
     say("generation", generation)
     if generation == 1:
         control.send(b"\xff not a message")
@@ -195,7 +195,7 @@ def garbage(control: socket.socket, generation: int, crashes: tuple[Crash, ...],
 
 
 def asks_badly(control: socket.socket, generation: int, crashes: tuple[Crash, ...], registry: int) -> int:
-    """Send the packet of the file on the command line, which is no request; the next monitor only tells."""
+    """Send the bad request in the file on the command line. The next generation only prints its number."""
     say("generation", generation)
     if generation == 1:
         control.send(Path(sys.argv[2]).read_bytes())
@@ -204,7 +204,7 @@ def asks_badly(control: socket.socket, generation: int, crashes: tuple[Crash, ..
 
 
 def reads_nothing(control: socket.socket, generation: int, crashes: tuple[Crash, ...], registry: int) -> int:
-    """Ask for more than there is room for, and read none of the answers; leave at SIGTERM."""
+    """Send requests until no more fit, and read no answer; exit at SIGTERM."""
     signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     awake = signals_wake()
     control.setblocking(False)
@@ -219,10 +219,10 @@ def reads_nothing(control: socket.socket, generation: int, crashes: tuple[Crash,
 
 
 def hears(control: socket.socket, generation: int, crashes: tuple[Crash, ...], registry: int) -> int:
-    """Print every event that the spawner tells of; at a stop signal have the services stopped, then end.
+    """Print every event of the spawner; at a stop signal have the services stopped, then exit.
 
     On the command line: the file of requests to begin with; "crash" to crash once, when a service has written
-    something; "leave" to end then.
+    something; "leave" to exit then.
     """
     asking = Asking(control)
     requests = msgspec.json.decode(Path(sys.argv[2]).read_bytes(), type=list[protocol.Spawn])
@@ -256,7 +256,7 @@ def hears(control: socket.socket, generation: int, crashes: tuple[Crash, ...], r
 
 
 def rereads_and_asks(control: socket.socket, generation: int, crashes: tuple[Crash, ...], registry: int) -> int:
-    """The same, with a request as soon as a reader runs."""
+    """Like `rereads`, with a request as soon as the reader runs."""
     spawner = os.getppid()
 
     def ask() -> None:
@@ -268,7 +268,7 @@ def rereads_and_asks(control: socket.socket, generation: int, crashes: tuple[Cra
 
 
 def rereads(control: socket.socket, generation: int, crashes: tuple[Crash, ...], registry: int) -> int:
-    """Each time that the configuration has been read again, print what came of it, and whether one may be `drain-N`."""
+    """After each reading of the configuration, print its result, and whether `drain-N` may log in."""
     say("ready")
     while True:
         packet, descriptors = protocol.receive(control)
@@ -299,7 +299,7 @@ MONITORS: dict[str, RunMonitor] = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the monitor that the command line names; what it may ask for comes after it."""
+    """Run the monitor that the command line names, with the arguments after it."""
     users = frozenset(os.environ.get("TINY_USERS", "").split())
     files = dict.fromkeys(os.environ.get("TINY_FILES", "").split(), users)
     wanted = msgspec.json.decode(os.environ.get("TINY_BOOT", "{}"), type=Boot, dec_hook=lambda kind, value: kind(value))
@@ -324,7 +324,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def reloading(users: frozenset[str]) -> Reloading:
-    """Reads the file that TINY_CONFIG names, which has a drain time, or waits for it if that is a FIFO."""
+    """Reads a drain time from the file named by TINY_CONFIG; if that is a FIFO, the reader blocks."""
     path = Path(os.environ.get("TINY_CONFIG", "/nowhere"))
 
     def read(in_force: Config) -> Reread:
@@ -332,7 +332,7 @@ def reloading(users: frozenset[str]) -> Reloading:
         return Reread(msgspec.structs.replace(in_force, stop=stop), changed=("stop.drain",))
 
     return Reloading(
-        Config(session=Session(update_motd=False)),  # what this machine has would be run as root
+        Config(session=Session(update_motd=False)),  # this machine's own scripts would be run as root
         read=read,
         permissions_of=lambda config: Permissions(users | {f"drain-{config.stop.drain:g}"}, {}),
         open_log=lambda: os.open(os.environ["TINY_LOG"], os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600),
@@ -340,7 +340,7 @@ def reloading(users: frozenset[str]) -> Reloading:
 
 
 def begin_late(path: Path) -> Booting:
-    """A boot whose one step makes the account that stands in the file `path`, as soon as that is there."""
+    """A boot whose only step waits for the file `path`, and then reports the account of TINY_USERS as made."""
     ours, theirs = protocol.socket_pair()
     user, parent = os.environ["TINY_USERS"], os.getpid()
 

@@ -1,4 +1,4 @@
-"""Our ciphers against asyncssh's: the same bytes on the wire, both ways, and a state that another goes on with."""
+"""Our ciphers compared with asyncssh's: equal bytes in both directions, and a state that another object continues."""
 
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ LENGTH_BYTES = 4
 
 
 class Direction(NamedTuple):
-    """What a key exchange has agreed on for one direction."""
+    """The parameters that a key exchange has negotiated for one direction."""
 
     cipher: str
     mac: str
@@ -40,23 +40,23 @@ class Direction(NamedTuple):
 
     @property
     def etm(self) -> bool:
-        """Whether the length field stands outside what the padding fills up."""
+        """Whether the length field is not counted for the padding."""
         return get_encryption_params(self.cipher.encode(), self.mac.encode())[5]
 
     def theirs(self) -> Encryption:
-        """asyncssh's object, at the beginning."""
+        """asyncssh's object, at the start."""
         return get_encryption(
             self.cipher.encode(), self.key, self.iv, self.mac.encode(), self.mac_key, self.etm if self.mac else False
         )
 
     def ours(self) -> PacketCipher:
-        """Ours, made of asyncssh's as the connection does it."""
+        """Our object, made from asyncssh's like in a connection."""
         return taking_over(self.theirs(), self.cipher, self.mac)
 
 
 @st.composite
 def directions(draw: st.DrawFn, pairs: list[tuple[str, str]] = PAIRS) -> Direction:
-    """Any negotiated direction; the counters of AES often stand just before they wrap."""
+    """Any negotiated direction; AES counters are often just before their wrap."""
     cipher, mac = draw(st.sampled_from(pairs))
     key_bytes, iv_bytes, _, mac_key_bytes, _, _ = get_encryption_params(cipher.encode(), mac.encode())
 
@@ -77,7 +77,7 @@ sequences = st.one_of(st.integers(0, 10), st.integers(2**32 - 20, 2**32 - 11))
 
 
 def opened(cipher: Encryption, direction: Direction, sequence: int, packet: bytes) -> bytes | None:
-    """The packet after its length field, as the connection opens it: the first block, the rest, the tag."""
+    """The packet after its length field, opened like in a connection: first block, rest, tag."""
     block, tag = direction.block, direction.mac_bytes
     first, header = cipher.decrypt_header(sequence, packet[:block], LENGTH_BYTES)
     if int.from_bytes(header, "big") != len(packet) - LENGTH_BYTES - tag:
@@ -102,7 +102,7 @@ def framed(direction: Direction, message: bytes) -> tuple[bytes, bytes]:
 
 @given(directions(), messages, sequences)
 def test_what_we_seal_asyncssh_opens(direction: Direction, said: list[tuple[int, list[bytes]]], first: int) -> None:
-    """Packet after packet, of any size, also where a counter wraps; padded as RFC 4253 section 6 asks."""
+    """asyncssh opens packets of any size, also across a counter's wrap, padded as in RFC 4253 section 6."""
     ours, theirs = direction.ours(), direction.theirs()
     for sequence, (kind, parts) in enumerate(said, first):
         packet = bytes(ours.seal(sequence, kind, tuple(parts)))
@@ -116,7 +116,7 @@ def test_what_we_seal_asyncssh_opens(direction: Direction, said: list[tuple[int,
 
 @given(directions(), messages, sequences)
 def test_what_asyncssh_seals_we_open(direction: Direction, said: list[tuple[int, list[bytes]]], first: int) -> None:
-    """The receiving direction; and through asyncssh's own interface we seal to the same bytes."""
+    """We open asyncssh's packets, and seal to the same bytes through asyncssh's own interface."""
     ours, theirs, again = direction.ours(), direction.theirs(), direction.ours()
     for sequence, (kind, parts) in enumerate(said, first):
         message = bytes([kind]) + b"".join(parts)
@@ -130,7 +130,7 @@ def test_what_asyncssh_seals_we_open(direction: Direction, said: list[tuple[int,
 def test_another_goes_on_where_one_has_stopped(
     direction: Direction, said: list[tuple[int, list[bytes]]], first: int, data: st.DataObject
 ) -> None:
-    """Before any packet, either side's object may be replaced by one made of its state: nobody notices."""
+    """Before any packet, both objects may be replaced by ones made from their state, without a difference."""
     sender, receiver = direction.ours(), direction.ours()
     for sequence, (kind, parts) in enumerate(said, first):
         if data.draw(st.booleans()):
@@ -138,7 +138,7 @@ def test_another_goes_on_where_one_has_stopped(
         if data.draw(st.booleans()):
             receiver = from_state(receiver.state())
         packet = bytes(sender.seal(sequence, kind, tuple(parts)))
-        if data.draw(st.booleans()):  # the beginning of a packet has come, and is given on as it came
+        if data.draw(st.booleans()):  # the beginning of a packet has arrived, and is handed over as it arrived
             receiver.decrypt_header(sequence, packet[: direction.block], LENGTH_BYTES)
             receiver = from_state(receiver.state())
         assert payload(opened(receiver, direction, sequence, packet)) == bytes([kind]) + b"".join(parts)
@@ -146,7 +146,7 @@ def test_another_goes_on_where_one_has_stopped(
 
 @given(directions(), st.binary(min_size=1, max_size=100), st.integers(0), st.integers(0, 7))
 def test_one_wrong_bit_and_nothing_is_opened(direction: Direction, message: bytes, position: int, bit: int) -> None:
-    """Length, data, padding and tag are all protected."""
+    """Length, data, padding and tag are authenticated."""
     packet = direction.ours().seal(0, 94, (message,))
     packet[position % len(packet)] ^= 1 << bit
     assert opened(direction.ours(), direction, 0, bytes(packet)) is None
@@ -154,7 +154,7 @@ def test_one_wrong_bit_and_nothing_is_opened(direction: Direction, message: byte
 
 @given(directions(), st.binary(max_size=50), st.integers(1, 2**31))
 def test_a_packet_has_its_number(direction: Direction, message: bytes, other: int) -> None:
-    """A packet is opened under its own number only, or, with AES-GCM, in its own place (replays, lost packets)."""
+    """A packet is only opened with its own number, or, with AES-GCM, in its own position (replays, lost packets)."""
     packet = bytes(direction.ours().seal(7, 94, (message,)))
     receiver = direction.ours()
     if direction.cipher in GCM:
@@ -176,7 +176,7 @@ def test_sizes_around_a_block(cipher: str, mac: str, size: int) -> None:
 
 
 def test_no_nonce_is_used_twice() -> None:
-    """AES-GCM's invocation counter goes up by one for each packet (RFC 5647 section 7.1), and goes on in a copy."""
+    """AES-GCM's invocation counter is incremented for each packet (RFC 5647 section 7.1), and so in a copy."""
     cipher = GcmCipher(CipherState(GCM[0], bytes(16), bytes(12)))
     seen = set()
     for _ in range(1000):
@@ -187,7 +187,7 @@ def test_no_nonce_is_used_twice() -> None:
 
 @given(directions([(cipher, mac) for cipher in CTR for mac in MACS]), st.integers(1, 300))
 def test_a_counter_is_where_its_packets_have_led(direction: Direction, size: int) -> None:
-    """AES-CTR's position counts blocks, the MAC not among them; nothing of the key stream serves twice."""
+    """AES-CTR's position counts blocks without the MAC; no part of the key stream is used twice."""
     cipher = direction.ours()
     packet = cipher.seal(0, 94, (bytes(size),))
     sealed = len(packet) - direction.mac_bytes - (LENGTH_BYTES if direction.etm else 0)
@@ -212,6 +212,6 @@ def test_a_counter_is_where_its_packets_have_led(direction: Direction, size: int
     ],
 )
 def test_what_is_no_state_is_refused(state: CipherState) -> None:
-    """A process that is given a state checks it: one that does not fit its algorithm is nobody's."""
+    """A state that does not fit its algorithm is refused by the process that gets it."""
     with pytest.raises(ValueError, match="no state"):
         from_state(state)

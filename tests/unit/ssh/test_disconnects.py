@@ -1,4 +1,4 @@
-"""ssh.disconnects: how an end is told, and whether the client meant it."""
+"""ssh.disconnects: the reason of a connection's end, and whether the client intended it."""
 
 import asyncssh
 import pytest
@@ -17,6 +17,6 @@ from pyssh_gateway.ssh.disconnects import PeerClosed, end_reason, was_lost
     ],
 )
 def test_how_a_connection_ended(error: Exception | None, reason: str, lost_idle: bool, lost_busy: bool) -> None:
-    """Protects the grace of clients whose network went: a closed socket is told by its type and not by words."""
+    """Protects the grace period of clients that lost their network: a closed socket is known by type, not by text."""
     assert end_reason(error) == reason
     assert (was_lost(error, cut_off=False), was_lost(error, cut_off=True)) == (lost_idle, lost_busy)

@@ -1,5 +1,5 @@
 # ruff: noqa: SLF001 - the state that is asyncssh's has no public names
-"""A connection is handed over between two packets or not at all, and goes on as it was."""
+"""A connection is handed over between two packets or not at all, and continues unchanged."""
 
 import asyncio
 from collections.abc import Callable
@@ -46,36 +46,36 @@ STATE = ConnectionState(
 
 
 class Wire(asyncio.Transport):
-    """A socket's transport, as far as the state looks at it."""
+    """The part of a socket's transport that the state uses."""
 
     waiting = 0
     closing = False
 
     def get_write_buffer_size(self) -> int:
-        """How much has not been written."""
+        """The number of bytes not written yet."""
         return self.waiting
 
     def is_closing(self) -> bool:
-        """Whether it is over."""
+        """Whether it is being closed."""
         return self.closing
 
     def write(self, data: object) -> None:
-        """Interface."""
+        """Do nothing; the interface requires it."""
 
 
 class Given:
-    """Takes the place of what gets a connection."""
+    """Replaces the receiver of a connection."""
 
     def __init__(self) -> None:
         self.states: list[bytes] = []
 
     def hand_over(self, state: bytes, _sock: object) -> None:
-        """Take it down."""
+        """Record the state."""
         self.states.append(state)
 
 
 def resumed(state: ConnectionState = STATE, given: Given | None = None) -> Movable:
-    """A connection that is where `state` says, with a transport; to be called in a loop."""
+    """A connection with this state and a transport; to be called in a loop."""
     options = SSHServerConnectionOptions(
         server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")], gss_host=None, login_timeout=0
     )
@@ -85,7 +85,7 @@ def resumed(state: ConnectionState = STATE, given: Given | None = None) -> Movab
 
 
 def in_loop(scenario: Callable[[], T]) -> T:
-    """Call `scenario` in a loop: a connection has one."""
+    """Call `scenario` in a loop, which a connection needs."""
 
     async def run() -> T:
         return scenario()
@@ -94,18 +94,18 @@ def in_loop(scenario: Callable[[], T]) -> T:
 
 
 def without_clock(state: ConnectionState) -> ConnectionState:
-    """The state without what only the clock changes."""
+    """The state, with the value that the clock changes set to STATE's."""
     assert STATE.rekey_seconds - 60 < state.rekey_seconds <= STATE.rekey_seconds
     return msgspec.structs.replace(state, rekey_seconds=STATE.rekey_seconds)
 
 
 def test_a_state_that_was_taken_up_is_the_state_that_is_given() -> None:
-    """Nothing is lost on the way, so the next process could hand the connection on again."""
+    """A connection made from a state gives the same state, so that it could be handed over again."""
     assert in_loop(lambda: without_clock(state_of(resumed()))) == STATE
 
 
 def test_the_packet_that_is_being_served_counts_as_received() -> None:
-    """asyncssh counts a packet when its handler has finished, and the hand-over is in the middle of one."""
+    """The packet whose handler is running counts as received, as the hand-over is in the middle of it."""
 
     def scenario() -> int:
         connection = resumed(msgspec.structs.replace(STATE, receive_sequence=2**32 - 1))
@@ -116,7 +116,7 @@ def test_the_packet_that_is_being_served_counts_as_received() -> None:
 
 
 def test_a_packet_of_which_the_beginning_has_come_counts_as_not_begun() -> None:
-    """Its first block was decrypted for its length: the other side begins with it again."""
+    """A partly received packet is handed over from its start, although its first block was decrypted for the length."""
 
     def scenario() -> None:
         client = from_state(RECEIVING)
@@ -134,7 +134,7 @@ def test_a_packet_of_which_the_beginning_has_come_counts_as_not_begun() -> None:
 
 
 def test_only_names_that_we_know_are_in_a_state() -> None:
-    """A client that names ten thousand algorithms makes no state too large."""
+    """A state has only algorithms that we know: a client with ten thousand of them does not make it too large."""
 
     def scenario() -> ConnectionState:
         connection = resumed()
@@ -170,7 +170,7 @@ REFUSED: dict[str, tuple[str, Callable[[Movable], None]]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_state_is_refused_in_the_middle_of_anything(case: str) -> None:
-    """What is under way can't be finished by somebody who has not begun it."""
+    """In the middle of any operation a state is refused, as another process could not complete the operation."""
     reason, disturb = REFUSED[case]
 
     def scenario() -> None:
@@ -183,7 +183,7 @@ def test_a_state_is_refused_in_the_middle_of_anything(case: str) -> None:
 
 
 def test_a_login_in_the_middle_of_something_ends_the_connection() -> None:
-    """A client that is accepted and can't be handed over is told goodbye, and nobody gets its connection."""
+    """A client that is accepted but can't be handed over is disconnected, and its state is given to no process."""
     given = Given()
 
     async def scenario() -> None:
@@ -205,6 +205,6 @@ def test_a_login_in_the_middle_of_something_ends_the_connection() -> None:
     ],
 )
 def test_what_no_connection_can_be_is_not_taken_up(state: ConnectionState) -> None:
-    """A state that is well-formed and still none is found out before anything is sent."""
+    """A well-formed state with impossible values is refused before anything is sent."""
     with pytest.raises(ValueError, match=r"no state|can't decode"):
         in_loop(lambda: resumed(state))

@@ -1,4 +1,4 @@
-"""ssh.key_exchange: the signature of a key exchange is another's, and may take its time."""
+"""ssh.key_exchange: the signature of a key exchange is made elsewhere, and may take its time."""
 
 import asyncio
 import socket
@@ -18,23 +18,23 @@ Sign = Callable[[bytes, bytes], Awaitable[bytes]]
 
 
 class Owner(asyncssh.SSHServer):
-    """What a connection has told of itself: `ended` is the error that it ended with."""
+    """The callbacks of a connection: `ended` is the error with which it ended."""
 
     def __init__(self) -> None:
         self.ended: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         self.errors: list[object] = []
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The end."""
+        """Record the end."""
         self.ended.set_result(exc)
 
     def internal_error(self, error: object = None) -> None:
-        """A bug of ours."""
+        """Record a bug of ours."""
         self.errors.append(error)
 
 
 class Server(Transport):
-    """A transport of whose output is taken down whether the last step of a key exchange was made."""
+    """A transport that records whether it has sent the last step of a key exchange."""
 
     def __init__(self, owner: Owner, sign: Sign) -> None:
         async def prove(_asked: tuple[bytes, ...], _rsa_algorithm: bytes) -> None:
@@ -58,13 +58,13 @@ class Server(Transport):
         self.has_replied = False
 
     def send_newkeys(self, k: bytes, h: bytes) -> None:
-        """The reply has been sent."""
+        """Record that the reply was sent."""
         self.has_replied = True
         super().send_newkeys(k, h)
 
 
 def play(sign: Sign, scenario: Callable[[Server, Owner, socket.socket], Awaitable[None]]) -> None:
-    """Serve the one end of a connection, and give a scenario the other."""
+    """Serve one end of a connection, and run a scenario with the other end."""
 
     async def run() -> None:
         theirs, ours = socket.socketpair()
@@ -83,13 +83,13 @@ def play(sign: Sign, scenario: Callable[[Server, Owner, socket.socket], Awaitabl
 
 
 async def host_key(sock: socket.socket, exchange: str) -> asyncssh.SSHKey | None:
-    """The key that an honest client gets a right signature of."""
+    """The host key, if a correct client verifies its signature."""
     return await asyncssh.get_server_host_key("localhost", sock=sock, kex_algs=[exchange], config=None)
 
 
 @pytest.mark.parametrize("exchange", KEX_ALGORITHMS)
 def test_a_client_gets_the_signature_when_it_is_there(exchange: str) -> None:
-    """Each key exchange that is offered waits for its signature, and goes on with it."""
+    """Every offered key exchange waits for its signature, and then continues."""
     asked: list[tuple[bytes, int]] = []
 
     async def sign(algorithm: bytes, exchange_hash: bytes) -> bytes:
@@ -116,7 +116,7 @@ def test_a_client_gets_the_signature_when_it_is_there(exchange: str) -> None:
 
 
 def test_a_signature_that_can_not_be_had_ends_the_connection() -> None:
-    """The client is told, and it is no bug of ours."""
+    """If there is no signature, the client is told, and no bug of ours is logged."""
 
     async def sign(_algorithm: bytes, _hash: bytes) -> bytes:
         raise SigningError("nobody signs")
@@ -131,7 +131,7 @@ def test_a_signature_that_can_not_be_had_ends_the_connection() -> None:
 
 
 def test_nobody_waits_for_the_signature_of_a_connection_that_is_gone() -> None:
-    """What it would have been sent with is not there any more."""
+    """When the connection is gone, the request for a signature is cancelled."""
 
     async def sign(_algorithm: bytes, _hash: bytes) -> bytes:
         waiting.set()

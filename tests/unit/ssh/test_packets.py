@@ -1,4 +1,4 @@
-"""Packets out of a stream: whatever the pieces in which it comes, the same messages, for every cipher and MAC."""
+"""Packets in a stream: the same messages however it is split, for every cipher and MAC."""
 
 import struct
 from collections.abc import Iterable
@@ -41,32 +41,32 @@ class Keys:
         self.receiver = taking_over(receiver, cipher, mac)
 
     def seal(self, sequence: int, payload: bytes) -> bytes:
-        """A whole packet."""
+        """A complete packet."""
         padding = -(self.padded_header + len(payload)) % self.block
         padding += self.block if padding < 4 else 0
         return self.seal_body(sequence, bytes([padding]) + payload + bytes(padding))
 
     def seal_body(self, sequence: int, body: bytes, length: int | None = None) -> bytes:
-        """A whole packet with any body, which may claim another length."""
+        """A complete packet with any body, which may claim another length."""
         header = struct.pack(">I", len(body) if length is None else length)
         return b"".join(self.sender.encrypt_packet(sequence, header, body))
 
     def reader(self) -> PacketReader:
-        """One that has these keys."""
+        """A reader with these keys."""
         made = PacketReader()
         made.use(self.receiver, self.block, self.mac_bytes)
         return made
 
 
 def plain(payload: bytes) -> bytes:
-    """A packet before there are keys."""
+    """A packet without keys."""
     padding = -(5 + len(payload)) % 8
     padding += 8 if padding < 4 else 0
     return struct.pack(">IB", 1 + len(payload) + padding, padding) + payload + bytes(padding)
 
 
 def feed(reader: PacketReader, data: bytes, limit: int = 1 << 18) -> None:
-    """What the socket does."""
+    """Give data to the reader like a socket."""
     while data:
         room = reader.room(limit)
         part = data[: len(room)]
@@ -76,7 +76,7 @@ def feed(reader: PacketReader, data: bytes, limit: int = 1 << 18) -> None:
 
 
 def take(reader: PacketReader, sequence: int = 0, most: int = 1 << 30) -> list[bytes]:
-    """The payloads of the packets that are there."""
+    """The payloads of the packets that are complete."""
     taken: list[bytes] = []
     while len(taken) < most and (message := reader.next(sequence + len(taken) & ROLLOVER)) is not None:
         taken.append(message.get_full_payload())
@@ -85,7 +85,7 @@ def take(reader: PacketReader, sequence: int = 0, most: int = 1 << 30) -> list[b
 
 
 def pieces(stream: bytes, sizes: Iterable[int]) -> list[bytes]:
-    """The stream cut into pieces of these sizes, and what is left."""
+    """The stream cut into pieces of these sizes, and the rest."""
     cut, start = [], 0
     for size in sizes:
         cut.append(stream[start : start + size])
@@ -98,7 +98,7 @@ def pieces(stream: bytes, sizes: Iterable[int]) -> list[bytes]:
 def test_any_split_gives_the_same_messages(
     cipher: str, mac: str, said: list[bytes], sizes: list[int], first: int
 ) -> None:
-    """No message is lost, doubled or altered by where the network cuts the stream, nor when numbers begin anew."""
+    """No split of the stream loses, doubles or alters a message, also when sequence numbers wrap."""
     keys = Keys(cipher, mac)
     stream = b"".join(keys.seal(first + number & ROLLOVER, payload) for number, payload in enumerate(said))
     reader = keys.reader()
@@ -112,7 +112,7 @@ def test_any_split_gives_the_same_messages(
 
 @given(said=payloads, sizes=cuts, most=st.integers(1, 3))
 def test_a_budget_changes_no_message(said: list[bytes], sizes: list[int], most: int) -> None:
-    """What is left for a later turn is still there then, also when more has come meanwhile."""
+    """Packets left for a later turn are not lost, also when more arrive in between."""
     reader = PacketReader()
     heard: list[bytes] = []
     for piece in pieces(b"".join(map(plain, said)), sizes):
@@ -125,7 +125,7 @@ def test_a_budget_changes_no_message(said: list[bytes], sizes: list[int], most: 
 
 @given(line=st.binary(max_size=300), said=payloads, sizes=cuts)
 def test_an_identification_line_goes_before(line: bytes, said: list[bytes], sizes: list[int]) -> None:
-    """Bytes that are no packet are looked at and passed over, and the packets behind them are whole."""
+    """Bytes before the packets can be looked at and skipped, and the packets after them are complete."""
     reader = PacketReader()
     for piece in pieces(line + b"".join(map(plain, said)), sizes):
         feed(reader, piece)
@@ -137,7 +137,7 @@ def test_an_identification_line_goes_before(line: bytes, said: list[bytes], size
 
 @pytest.mark.parametrize(("cipher", "mac"), SUITES)
 def test_new_keys_count_from_the_next_packet(cipher: str, mac: str) -> None:
-    """What has been read already, behind NEWKEYS, is read with the keys that count then."""
+    """Data already read, after NEWKEYS, is decrypted with the new keys."""
     keys = Keys(cipher, mac)
     reader = PacketReader()
     feed(reader, plain(b"\x15") + keys.seal(1, b"after"))
@@ -149,7 +149,7 @@ def test_new_keys_count_from_the_next_packet(cipher: str, mac: str) -> None:
 @pytest.mark.parametrize(("cipher", "mac"), SUITES)
 @pytest.mark.parametrize("size", [1, 32768, MAX_PACKET_BYTES - 40])
 def test_the_longest_packet_comes_in_small_pieces(cipher: str, mac: str, size: int) -> None:
-    """A packet of up to 256 KiB arrives whole, in reads of any size, with another behind it."""
+    """A packet of up to 256 KiB arrives whole, in small reads, with another one after it."""
     keys = Keys(cipher, mac)
     long = bytes([94]) + bytes(size)
     reader = keys.reader()
@@ -160,7 +160,7 @@ def test_the_longest_packet_comes_in_small_pieces(cipher: str, mac: str, size: i
 @pytest.mark.parametrize(("cipher", "mac"), SUITES)
 @pytest.mark.parametrize("place", [4, 5, 17, -1])
 def test_what_was_altered_is_not_opened(cipher: str, mac: str, place: int) -> None:
-    """One wrong bit in body or tag, and the packet is an error: no message, and no second chance."""
+    """A wrong bit in body or tag is an error, and the packet gives no message."""
     keys = Keys(cipher, mac)
     sealed = bytearray(keys.seal(0, b"a payload of some bytes"))
     sealed[place] ^= 1
@@ -173,7 +173,7 @@ def test_what_was_altered_is_not_opened(cipher: str, mac: str, place: int) -> No
 @pytest.mark.parametrize(("cipher", "mac"), SUITES)
 @pytest.mark.parametrize("length", [0, 1, 4, 0x7FFFFFFF, 0xFFFFFFFF])
 def test_no_packet_has_this_length(cipher: str, mac: str, length: int) -> None:
-    """RFC 4253 section 6 and packet.c: 5 bytes to 256 KiB; the sender of anything else is cut off, not waited for."""
+    """RFC 4253 section 6 and packet.c allow 5 bytes to 256 KiB; any other length ends the connection at once."""
     keys = Keys(cipher, mac)
     reader = keys.reader()
     feed(reader, keys.seal_body(0, bytes(64), length))
@@ -183,7 +183,7 @@ def test_no_packet_has_this_length(cipher: str, mac: str, length: int) -> None:
 
 @pytest.mark.parametrize(("cipher", "mac"), SUITES)
 def test_a_packet_is_whole_blocks(cipher: str, mac: str) -> None:
-    """packet.c, "padding error": nothing is decrypted that is no multiple of the cipher's block."""
+    """packet.c, "padding error": a length that is no multiple of the cipher's block is refused before decryption."""
     keys = Keys(cipher, mac)
     reader = keys.reader()
     feed(reader, keys.seal_body(0, bytes(64), 47))
@@ -193,7 +193,7 @@ def test_a_packet_is_whole_blocks(cipher: str, mac: str) -> None:
 
 @pytest.mark.parametrize("length", [0, 4, 7, 13, MAX_PACKET_BYTES + 1, 0xFFFFFFFF])
 def test_lengths_before_there_are_keys(length: int) -> None:
-    """The same for what a stranger sends."""
+    """The same limits hold before there are keys."""
     reader = PacketReader()
     feed(reader, struct.pack(">I", length) + bytes(60))
     with pytest.raises(asyncssh.ProtocolError):
@@ -202,7 +202,7 @@ def test_lengths_before_there_are_keys(length: int) -> None:
 
 @pytest.mark.parametrize("padding", [0, 3, 11, 12, 255])
 def test_padding_leaves_a_message(padding: int) -> None:
-    """At least four bytes of it, and a message number beside it."""
+    """A packet needs at least four bytes of padding, and a message number beside it."""
     reader = PacketReader()
     feed(reader, struct.pack(">IB", 12, padding) + bytes(11))
     with pytest.raises(asyncssh.ProtocolError, match="padding"):
@@ -211,7 +211,7 @@ def test_padding_leaves_a_message(padding: int) -> None:
 
 @pytest.mark.parametrize("look", ["get_full_payload", "get_consumed_payload", "get_remaining_payload", "__bool__"])
 def test_a_message_reads_as_the_packet_that_asyncssh_makes(look: str) -> None:
-    """Handlers can't tell the padding that is still beside the payload."""
+    """Handlers get the same values as from asyncssh's packets, although the padding is still in the buffer."""
     payload = b"\x5a" + struct.pack(">I", 3) + b"abc" + struct.pack(">I", 7)
     ours, theirs = Message(b"\4" + payload + bytes(4)), SSHPacket(payload)
     assert ours.number == theirs.get_byte() == 0x5A
@@ -225,7 +225,7 @@ def test_a_message_reads_as_the_packet_that_asyncssh_makes(look: str) -> None:
 
 
 class Counting(PacketReader):
-    """Counts what it copies within its buffers."""
+    """Counts the bytes that are copied within its buffers."""
 
     moved = 0
 
@@ -236,7 +236,7 @@ class Counting(PacketReader):
 
 @pytest.mark.parametrize("limit", [16 * 1024, 256 * 1024])
 def test_tiny_packets_are_not_copied_again_and_again(limit: int) -> None:
-    """The work for a flood grows with its bytes: what waits for its turn is moved at most once for each read."""
+    """A flood's cost is proportional to its bytes: waiting data is moved at most once for each read."""
     reader = Counting()
     stream = plain(b"\2" + bytes(4)) * 40_000
     taken = 0
@@ -249,7 +249,7 @@ def test_tiny_packets_are_not_copied_again_and_again(limit: int) -> None:
 
 
 def test_a_long_packet_in_tiny_pieces_is_not_copied_again_and_again() -> None:
-    """The same for the longest packet, a hundred bytes at a time."""
+    """The same for the longest packets, in pieces of a hundred bytes."""
     reader = Counting()
     stream = plain(bytes(MAX_PACKET_BYTES - 20)) * 3
     for piece in pieces(stream, [100] * (len(stream) // 100)):
@@ -260,7 +260,7 @@ def test_a_long_packet_in_tiny_pieces_is_not_copied_again_and_again() -> None:
 
 
 def test_an_idle_connection_holds_no_buffer() -> None:
-    """A buffer is given back when all that was in it has been taken: a thousand idle connections hold none."""
+    """A buffer is returned when all its data has been taken, so that idle connections hold none."""
     reader = PacketReader()
     feed(reader, plain(b"one") + plain(b"two")[:3])
     assert take(reader) == [b"one"]
@@ -271,14 +271,14 @@ def test_an_idle_connection_holds_no_buffer() -> None:
 
 
 def test_a_stranger_gets_a_small_buffer() -> None:
-    """What is read before authentication, 16 KiB at a time, does not take a full-sized buffer for each connection."""
+    """Before authentication reads are of 16 KiB, and do not take a full-sized buffer for each connection."""
     reader = PacketReader()
     feed(reader, plain(b"x")[:5], 16 * 1024)
     assert len(reader._data) < BUFFER_BYTES / 10  # noqa: SLF001 - the property itself
 
 
 def test_buffers_are_shared_and_never_mixed() -> None:
-    """A buffer that one connection gave back serves the next, which sees nothing of what was in it."""
+    """A returned buffer serves another connection, which sees nothing of the earlier data."""
     for _ in range(5):
         readers = [PacketReader() for _ in range(4)]
         for number, reader in enumerate(readers):
@@ -289,7 +289,7 @@ def test_buffers_are_shared_and_never_mixed() -> None:
 
 
 def test_room_is_never_empty() -> None:
-    """asyncio ends a connection whose buffer has no room, so there always is some, whatever nobody has taken yet."""
+    """There is always room for a read, as asyncio ends a connection that returns an empty buffer."""
     reader = PacketReader()
     for _ in range(40):
         feed(reader, bytes(len(reader.room(1 << 18))))

@@ -1,4 +1,4 @@
-"""Turns of the loop: connections that have much to do take turns, and rest from it."""
+"""Turns of the loop: busy connections take turns, and must rest."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,20 +10,20 @@ from pyssh_gateway.ssh.turns import MAX_REST_SECONDS, TURNS_BEFORE_REST, Turns
 
 
 class Clock(asyncio.SelectorEventLoop):
-    """The real loop with a clock that only goes on when it is told to, or when there is nothing else to do."""
+    """The real loop, with a clock that only moves when told to, or when nothing else is to be done."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
 
     def time(self) -> float:
-        """The clock."""
+        """The clock's time."""
         return self.now
 
     def call_later(
         self, delay: float, callback: Callable[..., object], *args: object, **kwargs: object
     ) -> asyncio.TimerHandle:
-        """Let the time pass at once, after whatever is due now."""
+        """Let the delay pass at once, after the callbacks that are due now."""
         handle = super().call_later(delay, callback, *args)
         self.call_soon(self._pass, delay)
         return handle
@@ -33,7 +33,7 @@ class Clock(asyncio.SelectorEventLoop):
 
 
 def run(loop: Clock, done: Callable[[], bool]) -> None:
-    """Run the loop until something is so."""
+    """Run the loop until `done` is true."""
 
     async def wait() -> None:
         while not done():  # noqa: ASYNC110 - turns of the loop are what these tests are about
@@ -46,7 +46,7 @@ def run(loop: Clock, done: Callable[[], bool]) -> None:
 
 
 def test_two_that_are_busy_take_turns() -> None:
-    """Nobody's second turn comes before the other's first."""
+    """No connection gets a second turn before the other's first."""
     loop, order = Clock(), ""
 
     def turn(name: str) -> Callable[[], None]:
@@ -65,7 +65,7 @@ def test_two_that_are_busy_take_turns() -> None:
 
 
 def test_turns_are_not_doubled() -> None:
-    """However often it is said that there is more to do, there is one next turn."""
+    """Several requests for a next turn give one turn."""
     loop, count = Clock(), 0
 
     def go_on() -> None:
@@ -83,7 +83,7 @@ def test_turns_are_not_doubled() -> None:
 
 @pytest.mark.parametrize(("each", "rest"), [(0.001, 0.003), (1.0, MAX_REST_SECONDS)])
 def test_who_uses_up_turn_after_turn_rests_as_long(each: float, rest: float) -> None:
-    """A burst passes without a rest; who goes on leaves the processor to others for as long as it had it."""
+    """A short burst needs no rest; after a longer one the rest is as long as the work, up to a maximum."""
     loop = Clock()
     begun: list[float] = []
 
@@ -101,7 +101,7 @@ def test_who_uses_up_turn_after_turn_rests_as_long(each: float, rest: float) -> 
 
 
 def test_who_had_nothing_more_to_do_needs_no_rest() -> None:
-    """Bursts with pauses between them are honest use."""
+    """Bursts with pauses between them need no rest."""
     loop = Clock()
     count = 0
 
@@ -119,7 +119,7 @@ def test_who_had_nothing_more_to_do_needs_no_rest() -> None:
 
 
 def test_no_turn_after_the_end() -> None:
-    """A connection that is over is not served again."""
+    """A connection that has ended gets no turn."""
     loop = Clock()
     turns = Turns(loop, lambda: pytest.fail("a turn"))
     turns.used_up()

@@ -1,4 +1,4 @@
-"""The file with what clients are told before they log in."""
+"""The file with the text that clients see before they log in."""
 
 import os
 from pathlib import Path
@@ -9,14 +9,14 @@ from pyssh_gateway.startup.banner_file import with_text
 
 
 def told(banner: str) -> str:
-    """The banner of a configuration that says this."""
+    """The banner of a configuration with this setting."""
     config, problems = with_text(Config(listen=Listen(banner=banner)))
     assert not problems
     return config.listen.banner
 
 
 def test_text_is_the_text_and_a_file_is_read(tmp_path: Path) -> None:
-    """Both ways of the documentation lead to what clients are told."""
+    """Both documented forms, a text and a file, give the text that clients see."""
     file = tmp_path / "issue.net"
     file.write_text("file: no name but a text\n")
     assert told("") == ""
@@ -25,7 +25,7 @@ def test_text_is_the_text_and_a_file_is_read(tmp_path: Path) -> None:
 
 
 def test_what_can_t_be_shown_is_said_at_the_start(tmp_path: Path) -> None:
-    """Protects the administrator from a notice that silently is none, and a start from a pipe that nobody writes to."""
+    """Protects the administrator from a notice that is silently missing, and a start from a pipe without a writer."""
     file, pipe = tmp_path / "issue.net", tmp_path / "pipe"
     os.mkfifo(pipe)
     for path, content, why in (

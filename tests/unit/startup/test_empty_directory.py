@@ -1,4 +1,4 @@
-"""The directory that strangers' processes have for a root: made, and refused if it is not what it has to be."""
+"""The empty root directory of strangers' processes: it is made, and refused if it is unsafe."""
 
 import os
 import shutil
@@ -15,14 +15,14 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes it")
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory of root's whose parents are root's as well."""
+    """A directory of root's below directories of root's."""
     directory = Path(tempfile.mkdtemp(prefix="pyssh-empty-", dir="/run"))
     yield directory
     shutil.rmtree(directory)
 
 
 def test_it_is_made(place: Path) -> None:
-    """At the first start, with what is above it; at the next it is taken as it is."""
+    """The first start makes it and its parents; the next one uses it."""
     for _ in range(2):
         descriptor = open_empty_directory(str(place / "run" / "empty"))
         assert os.path.samestat(os.fstat(descriptor), (place / "run" / "empty").stat())
@@ -32,7 +32,7 @@ def test_it_is_made(place: Path) -> None:
 
 
 def test_one_that_others_could_fill_is_refused(place: Path) -> None:
-    """An account that may write there, or exchange it, would decide what a stranger's process finds."""
+    """Another account must not be able to write to it or replace it, and so choose what a stranger's process finds."""
     for change in (0o757, 0o775):
         empty = place / "empty"
         empty.mkdir(exist_ok=True)
@@ -50,7 +50,7 @@ def test_one_that_others_could_fill_is_refused(place: Path) -> None:
 
 
 def test_one_that_is_not_empty_is_refused(place: Path) -> None:
-    """What is in there is in a stranger's reach."""
+    """A directory with contents is refused, as strangers' processes could reach these."""
     (place / "file").touch()
     with pytest.raises(UnfitDirectory, match="must be empty"):
         open_empty_directory(str(place))
@@ -58,7 +58,7 @@ def test_one_that_is_not_empty_is_refused(place: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["link", "file"])
 def test_something_else_is_refused(place: Path, kind: str) -> None:
-    """A link leads to where its maker wants; the message names the place."""
+    """A link or a file is refused, and the message names the path."""
     if kind == "link":
         (place / "real").mkdir()
         (place / "empty").symlink_to("real")

@@ -1,4 +1,4 @@
-"""What can be wrong with the account that serves strangers, and how it is said."""
+"""Problems with the account that serves strangers, and with other settings, and how they are reported."""
 
 import os
 import pwd
@@ -32,13 +32,13 @@ def accounts(monkeypatch: pytest.MonkeyPatch) -> Accounts:
 
 
 def problems(preauth_account: str = Config().preauth_account) -> list[str]:
-    """What is said of a configuration that lets in to the account `amos`."""
+    """The problems of a configuration whose login account is `amos`."""
     login = (Login(user="amos", keys=("file:/k",)),)
     return preflight.preauth_account_problems(Config(login=login, preauth_account=preauth_account))
 
 
 def test_an_account_of_its_own_is_fine(accounts: Accounts) -> None:
-    """With the defaults, beside the network side's account or what stands in for it, and a login still to be made."""
+    """The defaults are fine, with the monitor's account or its fallback, and with a login account not made yet."""
     accounts(pyssh_gateway=998, pyssh_preauth=997, amos=1000)
     assert problems() == []
     accounts(pyssh_preauth=997)
@@ -46,7 +46,7 @@ def test_an_account_of_its_own_is_fine(accounts: Accounts) -> None:
 
 
 def test_a_missing_one_is_said_with_the_remedy(accounts: Accounts) -> None:
-    """Nobody has to look up how to make an account that only a process runs as."""
+    """A missing account is reported with the command that makes it."""
     accounts(pyssh_gateway=998, amos=1000)
     (problem,) = problems()
     assert problem == f"preauth_account: there is no account pyssh-preauth on this machine: make it with {MADE}"
@@ -59,7 +59,7 @@ def test_a_missing_one_is_said_with_the_remedy(accounts: Accounts) -> None:
     [(0, "root"), (998, "pyssh-gateway"), (1000, "amos")],
 )
 def test_another_name_of_a_uid_is_no_other_account(accounts: Accounts, uid: int, whose: str) -> None:
-    """The kernel knows uids: a stranger's process could do whatever the other account may."""
+    """Two names of one uid are one account to the kernel: a stranger's process could do whatever the other may."""
     accounts(pyssh_gateway=998, pyssh_preauth=uid, amos=1000)
     (problem,) = problems()
     assert problem == (
@@ -70,7 +70,7 @@ def test_another_name_of_a_uid_is_no_other_account(accounts: Accounts, uid: int,
 
 @pytest.mark.parametrize("name", ["root", "pyssh-gateway", "amos", "nobody"])
 def test_an_account_that_has_another_use_is_refused(accounts: Accounts, name: str) -> None:
-    """Named outright, it is not said that it shares a uid with itself. `nobody` stands in for a missing `account`."""
+    """The same name is reported as such, and not as a shared uid. `nobody` replaces a missing `account`."""
     if name == "nobody":
         accounts(amos=1000)
     else:
@@ -84,7 +84,7 @@ def test_an_account_that_has_another_use_is_refused(accounts: Accounts, name: st
 def test_an_ordinary_account_is_not_asked_for_one(
     monkeypatch: pytest.MonkeyPatch, accounts: Accounts, tmp_path: Path
 ) -> None:
-    """Started by an ordinary account, all processes are that account: there is nobody to become."""
+    """A server of an ordinary account needs no such account, since all its processes run as that account."""
     accounts(amos=1000)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     config = Config(keys_dir=str(tmp_path), audit_dir=str(tmp_path))
@@ -103,14 +103,14 @@ def test_an_ordinary_account_is_not_asked_for_one(
     ],
 )
 def test_names_alone_tell_what_can_be_on_no_machine(account: str, preauth_account: str, keys: list[str]) -> None:
-    """A configuration for another machine is not let through with one account for two kinds of trust."""
+    """Names alone show that one account has two roles, as in a configuration for another machine."""
     login = (Login(user="amos", keys=("file:/k",)),)
     found = preflight.name_problems(Config(login=login, account=account, preauth_account=preauth_account))
     assert [problem.partition(":")[0] for problem in found] == keys
 
 
 def test_a_chroot_that_can_not_be_entered(accounts: Accounts, tmp_path: Path) -> None:
-    """What each session would end with is found by `check`, with the login's path; not of accounts still to be made."""
+    """`check` reports a chroot that every session would fail in, by the login's index, but not for missing accounts."""
     accounts(amos=1000)
     jail = Login(user="amos", keys=("github:amos",), chroot=f"{tmp_path}/%u")
     config = Config(login=(Login(user="amos", keys=("github:amos",)), jail, Login("new", jail.keys, chroot="/no")))
@@ -120,7 +120,7 @@ def test_a_chroot_that_can_not_be_entered(accounts: Accounts, tmp_path: Path) ->
 
 
 def test_a_chroot_takes_root_and_sftp(monkeypatch: pytest.MonkeyPatch, accounts: Accounts) -> None:
-    """What would fail in each session, or have no effect, is said before the start."""
+    """Settings that would fail in each session, or have no effect, are reported before the start."""
     accounts(amos=1000)
     monkeypatch.setattr(pwd, "getpwuid", lambda _uid: pwd.getpwnam("amos"))
     login = Login(user="amos", keys=("github:amos",), chroot="/srv", force_command="sh")
@@ -134,7 +134,7 @@ def test_a_chroot_takes_root_and_sftp(monkeypatch: pytest.MonkeyPatch, accounts:
 
 
 def test_a_list_of_what_is_revoked_is_judged_before_it_is_needed(tmp_path: Path) -> None:
-    """A reload and `check` say which list can't be used and why; no account may own one, though it own a key file."""
+    """A reload and `check` report unusable lists and why; no account may own one, even if it owns a key file."""
     good, bad = tmp_path / "good", tmp_path / "bad"
     good.write_text("# nobody\n")
     bad.write_text("nonsense\n")

@@ -1,4 +1,4 @@
-"""The order of a start: what is there when the monitor is forked, and what later processes find imported."""
+"""The order of a start: what exists when the monitor is forked, and what later processes find imported."""
 
 import json
 import os
@@ -73,7 +73,7 @@ sys.exit(serve(Options(config=sys.argv[1], port=None, trial=False, user=None, gi
 
 @pytest.fixture
 def config(tmp_path: Path, account: pwd.struct_passwd) -> Path:
-    """A configuration that lets us in, on a free port, and serves strangers as the account that is made for tests."""
+    """A configuration with a login for us and a free port, which serves strangers as the tests' account."""
     me = pwd.getpwuid(os.geteuid()).pw_name
     keys = tmp_path / "keys.pub"
     keys.write_text("")
@@ -87,7 +87,7 @@ def config(tmp_path: Path, account: pwd.struct_passwd) -> Path:
 
 
 def test_the_monitor_is_forked_before_asyncssh_is_imported(config: Path) -> None:
-    """The monitor has none of it in its memory and begins at once; a stranger's process finds it all imported."""
+    """The monitor starts at once and without asyncssh in memory; a preauth process finds asyncssh imported."""
     run = subprocess.run(
         [sys.executable, "-c", STARTS, str(config)],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -104,7 +104,7 @@ def test_the_monitor_is_forked_before_asyncssh_is_imported(config: Path) -> None
 
 
 def test_standard_descriptors_that_are_closed_are_opened() -> None:
-    """Protects a start by a program that closes them: no file takes their numbers, and what is printed goes nowhere."""
+    """Protects a start with closed standard descriptors: no file gets their numbers, and output is discarded."""
     script = (
         "import os, sys; from pyssh_gateway.startup.serve import keep_standard_descriptors as keep; keep();"
         "print('hello', flush=True); sys.stderr.flush(); os.write(int(sys.argv[1]), b'kept')"
@@ -116,7 +116,7 @@ def test_standard_descriptors_that_are_closed_are_opened() -> None:
 
 @pytest.mark.parametrize("option", [("--github", "example"), ("--user", "amos")])
 def test_what_a_configuration_would_leave_out_is_refused(config: Path, option: tuple[str, str]) -> None:
-    """`make run CONFIG=... GITHUB=...`: the configuration says who may log in, and nothing is dropped in silence."""
+    """`make run CONFIG=... GITHUB=...` is refused if the configuration has logins: the option would do nothing."""
     command = [sys.executable, "-m", "pyssh_gateway", "serve", "--trial", "--config", str(config), *option]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert result.returncode == 2

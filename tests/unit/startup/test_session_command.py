@@ -1,4 +1,4 @@
-"""Where sessions find the command, wherever the server was started from."""
+"""How sessions find the command, wherever the server was started from."""
 
 import os
 import stat
@@ -18,7 +18,7 @@ IS_ROOT = os.geteuid() == 0
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the server was started by, in a virtual environment with a python of its own."""
+    """The script that started the server, in a virtual environment with its own python."""
     path = tmp_path / "venv" / "bin" / "pyssh-gateway"
     path.parent.mkdir(parents=True)
     path.write_text("#!/bin/sh\necho asked\n")
@@ -30,7 +30,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_sessions_get_the_command_and_nothing_beside_it(script: Path, tmp_path: Path) -> None:
-    """The directory at the end of PATH has our command only: pip must not be that of the server's environment."""
+    """The directory at the end of PATH has only our command: pip must not be that of the server's environment."""
     command = provide(str(tmp_path / "run" / "control.sock"), trial=False, path=NOWHERE)
     directory = Path(os.fsdecode(command.directory))
     assert [entry.name for entry in directory.iterdir()] == ["pyssh-gateway"]
@@ -39,7 +39,7 @@ def test_sessions_get_the_command_and_nothing_beside_it(script: Path, tmp_path: 
 
 
 def test_another_start_leads_to_its_own_command(script: Path, tmp_path: Path) -> None:
-    """A link that an earlier server has left is turned round."""
+    """A link that an earlier server has left is changed to the current command."""
     place = str(tmp_path / "run" / "control.sock")
     directory = Path(os.fsdecode(provide(place, trial=False, path=NOWHERE).directory))
     (directory / "pyssh-gateway").unlink()
@@ -49,7 +49,7 @@ def test_another_start_leads_to_its_own_command(script: Path, tmp_path: Path) ->
 
 
 def test_an_installation_needs_nothing(script: Path, tmp_path: Path) -> None:
-    """Where everybody finds the command already, nothing is made and PATH stays as it is."""
+    """If everybody finds the command already, nothing is made and PATH stays unchanged."""
     command = provide(
         str(tmp_path / "run" / "control.sock"), trial=True, link_in=tmp_path, path=NOWHERE + b":" + bytes(script.parent)
     )
@@ -58,7 +58,7 @@ def test_an_installation_needs_nothing(script: Path, tmp_path: Path) -> None:
 
 
 def test_a_place_that_others_can_write_to_is_not_used(script: Path, tmp_path: Path) -> None:
-    """Nobody else can put a program of theirs into what is on everybody's PATH."""
+    """Protects everybody's PATH from a directory into which others could put programs."""
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o777)
@@ -68,7 +68,7 @@ def test_a_place_that_others_can_write_to_is_not_used(script: Path, tmp_path: Pa
 
 
 def test_a_checkout_under_the_umask_of_many_machines_will_do(script: Path, tmp_path: Path) -> None:
-    """Where each account has a group of its own, directories are often the group's, too: that is nobody else."""
+    """A directory that its group can write is accepted if the group has no other member, as on many machines."""
     keys_dir = tmp_path / "keys"
     keys_dir.mkdir()
     keys_dir.chmod(0o775)
@@ -76,12 +76,12 @@ def test_a_checkout_under_the_umask_of_many_machines_will_do(script: Path, tmp_p
 
 
 def test_without_a_control_socket_there_is_nothing_to_ask(script: Path) -> None:
-    """`control = "off"`: no command could reach the server."""
+    """With `control = "off"` no command is provided, as none could reach the server."""
     assert provide(None, trial=True, path=NOWHERE).directory == b""
 
 
 def test_a_trial_has_a_link_while_it_lasts(script: Path, tmp_path: Path) -> None:
-    """Login shells that set PATH anew find it, too; it is gone with the server, and an existing file stays."""
+    """Login shells that set PATH anew find it, too; it is removed with the server, and an existing file stays."""
     link = tmp_path / "home" / ".local" / "bin" / "pyssh-gateway"
     (tmp_path / "home").mkdir()
     place = str(tmp_path / "run" / "control.sock")
@@ -102,7 +102,7 @@ def test_a_trial_has_a_link_while_it_lasts(script: Path, tmp_path: Path) -> None
 def test_what_is_in_roots_home_is_copied_for_a_trial(
     script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A checkout under /root is closed to the account that logs in: a copy runs on its own, with nothing of root's."""
+    """The login account can't read a checkout under /root: it gets a copy that runs alone, without root's files."""
     monkeypatch.setattr(session_command, "_everybody_can_run", lambda _: False)
     monkeypatch.setattr(session_command, "_everybody_can_read", lambda _: True)
     link = tmp_path / "local" / "pyssh-gateway"

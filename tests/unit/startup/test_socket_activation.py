@@ -1,4 +1,4 @@
-"""Sockets that the server is started with: which one is taken, what is refused, and a clean environment after."""
+"""Sockets passed by a service manager: which are used, which are refused, and that the environment is clean after."""
 
 import fcntl
 import os
@@ -11,17 +11,17 @@ from pyssh_gateway.startup import socket_activation
 from pyssh_gateway.startup.socket_activation import ActivationError, InheritedSocket, take
 
 PID = 4711
-"""Us, as far as these tests go."""
+"""Our pid in these tests."""
 
 FREE = 500
-"""Descriptors from here on are nobody's: the protocol wants numbers in a row."""
+"""Descriptors from here on are free: the protocol needs consecutive numbers."""
 
 Pass = Callable[..., dict[str, str]]
 
 
 @pytest.fixture
 def passed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pass]:
-    """Puts sockets where a service manager would, in that order, and returns the variables that go with them."""
+    """Puts sockets where a service manager would, in that order, and returns the variables that belong to them."""
     monkeypatch.setattr(socket_activation, "FIRST_DESCRIPTOR", FREE)
     taken: list[int] = []
 
@@ -40,7 +40,7 @@ def passed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pass]:
 
 
 def is_open(descriptor: int) -> bool:
-    """Whether we have that descriptor."""
+    """Whether the descriptor is open."""
     try:
         os.fstat(descriptor)
     except OSError:
@@ -49,18 +49,18 @@ def is_open(descriptor: int) -> bool:
 
 
 def listening(family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
-    """A socket of the kind that a `ListenStream=` with a port makes."""
+    """A socket like that of a `ListenStream=` with a port."""
     return socket.create_server(("127.0.0.1" if family == socket.AF_INET else "::1", 0), family=family)
 
 
 def test_nothing_was_passed() -> None:
-    """A start by hand binds its own socket."""
+    """Without the variables no socket is used, and the server binds its own."""
     assert take({}, PID) == ()
 
 
 @pytest.mark.parametrize("pid", ["4712", "", "x", "04711"])
 def test_what_is_for_another_process_is_let_alone(passed: Pass, pid: str) -> None:
-    """Variables that a parent left behind speak of descriptors that are not ours; they go, and nothing is closed."""
+    """Variables for another process, which a parent left behind, are removed, and no descriptor is closed."""
     environ = passed(listening()) | {"LISTEN_PID": pid}
     assert take(environ, PID) == ()
     assert environ == {"HOME": "/root"}
@@ -68,7 +68,7 @@ def test_what_is_for_another_process_is_let_alone(passed: Pass, pid: str) -> Non
 
 
 def test_the_socket_is_taken(passed: Pass) -> None:
-    """It is the one that was passed, no program that we start inherits it, and the environment says nothing of it."""
+    """The passed socket is used, programs that we start do not inherit it, and the variables are removed."""
     sock = listening()
     address = sock.getsockname()
     environ = passed(sock)
@@ -81,7 +81,7 @@ def test_the_socket_is_taken(passed: Pass) -> None:
 
 
 def test_ipv6_will_do(passed: Pass) -> None:
-    """A unit may listen on IPv6."""
+    """A socket that listens on IPv6 is used."""
     if not socket.has_ipv6:
         pytest.skip("this machine has no IPv6")
     (sock,) = take(passed(listening(socket.AF_INET6)), PID)
@@ -99,11 +99,11 @@ def test_ipv6_will_do(passed: Pass) -> None:
         ("a:ssh:ssh", [1, 2]),
         ("ssh", [0]),
         ("ssh:ssh:ssh", [0, 1, 2]),
-        ("a:b:c:ssh", [0, 1, 2]),  # a fourth name for three sockets names nothing
+        ("a:b:c:ssh", [0, 1, 2]),  # the fourth name has no socket
     ],
 )
 def test_of_several_those_named_ssh_else_all(passed: Pass, names: str | None, chosen: list[int]) -> None:
-    """Which of several are taken is the unit's to say, and what is not used is not kept open."""
+    """Sockets named ssh are used, otherwise all, and unused ones are closed."""
     sockets = [listening() for _ in range(3)]
     addresses = [sock.getsockname() for sock in sockets]
     taken = take(passed(*sockets, names=names), PID)
@@ -115,13 +115,13 @@ def test_of_several_those_named_ssh_else_all(passed: Pass, names: str | None, ch
 
 @pytest.mark.parametrize("count", ["0", "-1", "65", "1000000000", "99999999999999999999", "1.5", "one", "\u0661"])
 def test_a_wrong_number_of_sockets_is_refused(count: str) -> None:
-    """A number that can't be right is said, and closes nothing."""
+    """An impossible number is reported, and closes nothing."""
     with pytest.raises(ActivationError, match="LISTEN_FDS has to be a number from 1 to 64"):
         take({"LISTEN_PID": str(PID), "LISTEN_FDS": count}, PID)
 
 
 def test_what_is_shown_of_a_wrong_number_is_short_and_printable() -> None:
-    """An error is one line for a person, whatever was in the variable."""
+    """The error is one printable line, whatever the variable contains."""
     with pytest.raises(ActivationError) as error:
         take({"LISTEN_PID": str(PID), "LISTEN_FDS": "\x1b[2J\n" + "9" * 10_000}, PID)
     assert str(error.value).isprintable()
@@ -137,14 +137,14 @@ def test_what_is_shown_of_a_wrong_number_is_short_and_printable() -> None:
     ],
 )
 def test_a_socket_that_will_not_do_is_refused(passed: Pass, make: Callable[[], socket.socket], says: str) -> None:
-    """No client could get in by it, so the server says so instead of starting."""
+    """A socket that clients can't use is reported and closed, and the server does not start."""
     with pytest.raises(ActivationError, match=rf"^descriptor {FREE}, .*LISTEN_FDS.* {says}"):
         take(passed(make()), PID)
     assert not is_open(FREE)
 
 
 def test_what_is_no_socket_is_refused(passed: Pass) -> None:
-    """A FIFO (ListenFIFO=), or a descriptor that is not there at all."""
+    """A FIFO (ListenFIFO=), or a descriptor that is not open, is refused."""
     reader, writer = os.pipe()
     assert fcntl.fcntl(reader, fcntl.F_DUPFD, FREE) == FREE
     os.close(reader)
@@ -159,7 +159,7 @@ def test_what_is_no_socket_is_refused(passed: Pass) -> None:
 
 
 def test_shutting_it_down_leaves_it_to_its_owner(passed: Pass) -> None:
-    """The service manager's socket still listens, or nothing would start the server again."""
+    """After our shutdown the service manager's socket still listens, so that it can start the server again."""
     ours = listening()
     theirs = ours.dup()
     with theirs:

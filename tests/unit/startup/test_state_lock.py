@@ -1,4 +1,4 @@
-"""One server for each directory of state: who has it is named, and a process that has ended has nothing."""
+"""One server for each state directory: the server that has it is named, and an ended process holds no lock."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ sys.stdin.read()
 
 @contextmanager
 def another(keys_dir: Path, audit_dir: Path) -> Iterator[int]:
-    """A process that has locked these directories; its pid."""
+    """A process that has locked these directories; gives its pid."""
     command = [sys.executable, "-c", HOLD, str(keys_dir), str(audit_dir)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -36,12 +36,12 @@ def another(keys_dir: Path, audit_dir: Path) -> Iterator[int]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody here is about to end."""
+    """Turns off the wait for a server that is about to end."""
     monkeypatch.setattr(state_lock, "WAIT_SECONDS", 0.0)
 
 
 def test_each_shared_directory_is_named_with_its_process(tmp_path: Path) -> None:
-    """Two logs in one file can't be told apart: the second server learns which of its directories has a server."""
+    """Two servers must not write one log: the second learns which of its directories are in use, and by whom."""
     keys, audit = tmp_path / "keys", tmp_path / "audit"
     with another(keys, audit) as pid:
         for take in (state_lock.take, state_lock.problems):
@@ -63,13 +63,13 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_one_directory_for_both_is_no_conflict(tmp_path: Path) -> None:
-    """A server does not keep itself out."""
+    """A server that uses one directory for both does not lock itself out."""
     with another(tmp_path, tmp_path) as pid:
         assert state_lock.holders(Config(keys_dir=str(tmp_path), audit_dir=str(tmp_path / "other"))) == {pid}
 
 
 def test_a_directory_without_locks_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A volume whose file system has no locks (ENOLCK), and a lock's file that is none, are no reason not to start."""
+    """A file system without locks (ENOLCK), or a lock file that is no regular file, does not prevent a start."""
     (tmp_path / "keys" / state_lock.FILE_NAME).mkdir(parents=True)
     (tmp_path / "audit").mkdir()
     os.mkfifo(tmp_path / "audit" / state_lock.FILE_NAME)
@@ -86,7 +86,7 @@ def test_a_directory_without_locks_keeps_nobody_out(tmp_path: Path, monkeypatch:
 
 
 def test_another_containers_server_has_no_number_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pid of another namespace, which the kernel gives as 0, is not shown: it would be somebody else's here."""
+    """A pid of another namespace, which the kernel reports as 0, is not shown: here it would be another process's."""
     with another(tmp_path, tmp_path / "audit"):
         monkeypatch.setattr(state_lock, "_holder", lambda _: 0)
         (line, _) = state_lock.problems(Config(keys_dir=str(tmp_path), audit_dir=str(tmp_path / "audit")))

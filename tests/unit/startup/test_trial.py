@@ -1,4 +1,4 @@
-"""What `make run` adds: who may log in with what, when nothing is configured."""
+"""What `make run` adds without a configuration: which account may log in with which keys."""
 
 import os
 import pwd
@@ -30,7 +30,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_github_keys_are_taken_as_asked(tmp_path: Path) -> None:
-    """`make run GITHUB=<login>` lets in that account's keys and nobody else's."""
+    """`make run GITHUB=<login>` accepts that account's keys and no others."""
     tried = trial.set_up(ME, "example", tmp_path)
     assert tried.login == {"user": ME, "keys": ["github:example"]}
     assert tried.identity == ""
@@ -38,7 +38,7 @@ def test_github_keys_are_taken_as_asked(tmp_path: Path) -> None:
 
 
 def test_own_public_keys_are_found(home: Path, tmp_path: Path) -> None:
-    """Without a GitHub login, the public keys in ~/.ssh; certificates, private keys and nonsense are none."""
+    """Without a GitHub login the public keys in ~/.ssh are used, but no certificates, private keys or nonsense."""
     for name in ("id_ed25519", "id_ed25519.pub", "id_rsa.pub", "id_ed25519-cert.pub", "config"):
         (home / ".ssh" / name).write_text(KEY)
     (home / ".ssh" / "broken.pub").write_text("this is no key\n")
@@ -49,7 +49,7 @@ def test_own_public_keys_are_found(home: Path, tmp_path: Path) -> None:
 
 
 def test_the_keys_of_a_cloud_machine_are_in_authorized_keys(home: Path, tmp_path: Path) -> None:
-    """A person's key got onto the machine in the file that sshd reads: no demo key is made beside it."""
+    """The keys in authorized_keys, sshd's file, are used, as on a cloud machine, and no demo key is made."""
     (home / ".ssh" / "authorized_keys").write_text(f"# provisioned\n{KEY}")
     tried = trial.set_up(ME, None, tmp_path)
     assert tried.login["keys"] == [f"file:{home}/.ssh/authorized_keys"]
@@ -58,7 +58,7 @@ def test_the_keys_of_a_cloud_machine_are_in_authorized_keys(home: Path, tmp_path
 
 @pytest.mark.parametrize("text", ["", "# nothing yet\n", f'command="echo Please login as the user debian" {KEY}'])
 def test_a_key_file_that_lets_nobody_into_a_shell_is_none(text: str, home: Path, tmp_path: Path) -> None:
-    """Cloud images give root's file a command that only says which account to use; an empty file has no key."""
+    """A file that is empty, or whose key has a command, as root's in cloud images, is left out."""
     (home / ".ssh" / "authorized_keys").write_text(text)
     tried = trial.set_up(ME, None, tmp_path)
     assert tried.identity
@@ -66,7 +66,7 @@ def test_a_key_file_that_lets_nobody_into_a_shell_is_none(text: str, home: Path,
 
 
 def test_without_a_key_there_is_a_demo_key(home: Path, tmp_path: Path) -> None:
-    """Who has no key gets one to try with, is told so, and gets the same one the next time."""
+    """A person without a key gets a demo key, with a remark, and the same key the next time."""
     keys_dir = tmp_path / "keys"
     tried = trial.set_up(ME, None, keys_dir)
     assert tried.identity == str(keys_dir / trial.DEMO_KEY_NAME)
@@ -82,7 +82,7 @@ def test_without_a_key_there_is_a_demo_key(home: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can make accounts")
 def test_root_gets_an_account_to_log_in_to(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`make run` as root, on a machine that has nothing, makes an account and says so; the next one finds it."""
+    """`make run` as root, on a new machine, makes an account and says so; the next run uses it."""
     name = f"pyssh-dev-{os.getpid()}"
     monkeypatch.setattr(trial, "DEFAULT_ACCOUNT", name)
     try:
@@ -100,7 +100,7 @@ def test_root_gets_an_account_to_log_in_to(home: Path, tmp_path: Path, monkeypat
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can be behind sudo")
 def test_behind_sudo_the_person_logs_in_as_themselves(home: Path, tmp_path: Path) -> None:
-    """`sudo make run` lets in the account that has become root, with the keys in its own home."""
+    """`sudo make run` lets the account that called sudo log in, with the keys in its own home."""
     with other_account("sudoer") as person:
         directory = Path(person.pw_dir, ".ssh")
         directory.mkdir()
@@ -113,7 +113,7 @@ def test_behind_sudo_the_person_logs_in_as_themselves(home: Path, tmp_path: Path
 
 @pytest.mark.skipif(not IS_ROOT, reason="root has to name an account that is no person's")
 def test_an_account_of_the_machines_is_not_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A system account that happens to have the name lets in nobody; the message says what to do."""
+    """A system account that has the default name is not used; the message says what to do."""
     monkeypatch.setattr(trial, "DEFAULT_ACCOUNT", "daemon")
     with pytest.raises(trial.TrialError, match="make run USER_NAME=<account>"):
         trial.set_up(None, "example", tmp_path)
@@ -123,14 +123,14 @@ def test_an_account_of_the_machines_is_not_guessed(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.skipif(IS_ROOT, reason="root may start sessions as anybody")
 def test_others_can_only_let_in_themselves(tmp_path: Path) -> None:
-    """Started by an ordinary account, only that account can log in."""
+    """If an ordinary account starts it, only that account can log in."""
     assert trial.set_up(None, "example", tmp_path).login["user"] == ME
     with pytest.raises(trial.TrialError, match=f"only {ME} can log in"):
         trial.set_up("root", "example", tmp_path)
 
 
 def test_a_keys_directory_that_can_not_be_written_is_named(home: Path, tmp_path: Path) -> None:
-    """One line says which directory it is."""
+    """The error names the directory, in one line."""
     (tmp_path / "file").write_text("")
     with pytest.raises(trial.TrialError, match=f"{tmp_path}/file"):
         trial.set_up(ME, None, tmp_path / "file" / "keys")
@@ -138,7 +138,7 @@ def test_a_keys_directory_that_can_not_be_written_is_named(home: Path, tmp_path:
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can make accounts")
 def test_root_gets_the_account_for_strangers() -> None:
-    """`make run` as root starts on a machine that has nothing yet; the account can't log in, and stays as it is."""
+    """`make run` as root makes the account for strangers on a new machine; it can't log in, and is kept unchanged."""
     name = f"pyssh-trial-{os.getpid()}"
     try:
         remark = trial.make_preauth_account(name)
@@ -154,5 +154,5 @@ def test_root_gets_the_account_for_strangers() -> None:
 
 @pytest.mark.skipif(IS_ROOT, reason="for an ordinary account there is nothing to make")
 def test_an_ordinary_account_makes_no_account() -> None:
-    """Nobody but root could, and nobody but root needs it."""
+    """An ordinary account makes none: it could not, and needs none."""
     assert trial.make_preauth_account("pyssh-nobody-makes-this") is None

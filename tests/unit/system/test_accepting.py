@@ -1,4 +1,4 @@
-"""system.accepting: connections are taken a few at a time, later where there is no room, and none is lost at a stop."""
+"""system.accepting: connections are accepted a few at a time, later if there is no room, and none is lost at a stop."""
 
 import asyncio
 import contextlib
@@ -14,14 +14,14 @@ from tests.support.waiting import PATIENCE
 
 
 def connected(path: Path) -> socket.socket:
-    """A client's end."""
+    """A client's connection."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.connect(str(path))
     return sock
 
 
 def test_a_stop_in_the_moment_of_an_arrival_is_silent(tmp_path: Path) -> None:
-    """Protects the log: cancelling while a connection is just arriving is no error, and the next server gets it."""
+    """Protects the log: cancelling at the moment of an arrival is no error, and the connection is not lost."""
     path = tmp_path / "sock"
     errors: list[object] = []
     taken: list[socket.socket] = []
@@ -39,7 +39,7 @@ def test_a_stop_in_the_moment_of_an_arrival_is_silent(tmp_path: Path) -> None:
         first = connected(path)
         await arrived.wait()
         second = connected(path)
-        # The loop sees the arrival and the cancellation in the same turn.
+        # Arrival and cancellation happen in the same turn of the loop.
         loop.call_soon(accepting.cancel)
         with contextlib.suppress(asyncio.CancelledError):
             await accepting
@@ -55,13 +55,13 @@ def test_a_stop_in_the_moment_of_an_arrival_is_silent(tmp_path: Path) -> None:
 
 
 class Listening(socket.socket):
-    """A listening socket that fails as often as `failures` says, as where descriptors have run out."""
+    """A listening socket whose accept fails `failures` times, as if no descriptors were left."""
 
     failures = 0
     failed: asyncio.Event | None = None
 
     def accept(self) -> tuple[socket.socket, object]:
-        """As the class says."""
+        """Fail if failures are left."""
         if self.failures:
             self.failures -= 1
             if self.failed is not None:
@@ -72,7 +72,7 @@ class Listening(socket.socket):
 
 @pytest.fixture
 def listening(tmp_path: Path) -> Iterator[Listening]:
-    """A socket at which `tmp_path/sock` leads."""
+    """A socket that listens at `tmp_path/sock`."""
     with Listening(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.bind(str(tmp_path / "sock"))
         sock.listen(2 * AT_ONCE)
@@ -80,7 +80,7 @@ def listening(tmp_path: Path) -> Iterator[Listening]:
 
 
 class Taker:
-    """What takes connections, and closes them."""
+    """Accepts connections and closes them."""
 
     def __init__(self, listening: socket.socket) -> None:
         self.taken = 0
@@ -95,7 +95,7 @@ class Taker:
         self.at_each()
 
     async def until(self, count: int) -> None:
-        """Wait until so many have been taken."""
+        """Wait until so many have been accepted."""
         async with asyncio.timeout(PATIENCE):
             while self.taken < count:
                 self._came.clear()
@@ -103,7 +103,7 @@ class Taker:
 
 
 def test_a_crowd_is_taken_a_few_at_a_time(listening: Listening, tmp_path: Path) -> None:
-    """Protects those who are on from a flood: the loop turns between two handfuls, and nobody is forgotten."""
+    """Protects existing connections from a flood: a few are accepted, then the loop continues, until all are."""
 
     async def story() -> None:
         taker = Taker(listening)
@@ -120,7 +120,7 @@ def test_a_crowd_is_taken_a_few_at_a_time(listening: Listening, tmp_path: Path) 
 
 
 def test_it_goes_on_after_a_pause(listening: Listening, tmp_path: Path) -> None:
-    """Protects the processor where descriptors have run out, and whoever waits in the queue: tried again, later."""
+    """Protects the processor when descriptors have run out, and waiting clients: a retry follows after a pause."""
 
     async def story() -> None:
         taker = Taker(listening)
@@ -136,7 +136,7 @@ def test_it_goes_on_after_a_pause(listening: Listening, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("closed", [False, True])
 def test_what_is_shut_in_a_pause_stays_shut(listening: Listening, tmp_path: Path, *, closed: bool) -> None:
-    """Protects a door that is shut, and a listener that is gone, from being opened by what was planned before."""
+    """Protects a listener that was stopped or closed during a pause from the retry that was planned before."""
 
     async def story() -> None:
         loop = asyncio.get_running_loop()
@@ -148,7 +148,7 @@ def test_what_is_shut_in_a_pause_stays_shut(listening: Listening, tmp_path: Path
             async with asyncio.timeout(PATIENCE):
                 await listening.failed.wait()
             (listening.close if closed else taker.acceptor.stop)()
-            await asyncio.sleep(PAUSE_SECONDS)  # planned after the end of the pause, so it is over after that
+            await asyncio.sleep(PAUSE_SECONDS)  # planned after the retry, so it ends later
             await asyncio.sleep(0)
         assert taker.taken == 0
 
@@ -157,7 +157,7 @@ def test_what_is_shut_in_a_pause_stays_shut(listening: Listening, tmp_path: Path
 
 @pytest.mark.parametrize("closed", [False, True])
 def test_a_stop_in_the_middle_of_a_crowd_holds(listening: Listening, tmp_path: Path, *, closed: bool) -> None:
-    """Protects a stop from the rest of a handful: what is taken may be the reason to take no more."""
+    """Protects a stop in the middle of a batch: an accepted connection may be the reason to accept no more."""
 
     async def story() -> None:
         taker = Taker(listening)

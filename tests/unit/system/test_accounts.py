@@ -1,4 +1,4 @@
-"""system.accounts: what an account is called, with a name or without."""
+"""system.accounts: how an account is shown, with a name or without."""
 
 import pwd
 
@@ -11,13 +11,13 @@ NOBODYS = 4_000_000_000
 
 
 def test_an_account_is_called_by_its_name() -> None:
-    """Protects what people read: names where there are any, else numbers that say what they are."""
+    """Protects readers: accounts are shown by name if they have one, else as a uid."""
     assert (name_of(0), shown_name(0)) == ("root", "root")
     assert (name_of(NOBODYS), shown_name(NOBODYS)) == (None, f"uid {NOBODYS}")
 
 
 def test_a_directory_that_does_not_answer_is_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects the asker from the error of a directory server (nss) that is away."""
+    """Protects the caller from an error of a directory service (nss) that is unreachable: the uid is shown."""
 
     def fails(_uid: int) -> pwd.struct_passwd:
         raise OSError(5, "Input/output error")
@@ -27,6 +27,6 @@ def test_a_directory_that_does_not_answer_is_no_name(monkeypatch: pytest.MonkeyP
 
 
 def test_the_monitor_runs_as_its_account_or_as_nobody() -> None:
-    """Protects a machine without the configured account: the monitor never stays root for want of one."""
+    """Protects a machine without the configured account: the monitor runs as the fallback account, and not as root."""
     assert monitor_account("root").pw_uid == 0
     assert monitor_account("no-such-account").pw_name == FALLBACK_ACCOUNT

@@ -9,7 +9,7 @@ from pyssh_gateway.system.descriptors import close_all, closing, two_more
 
 
 def test_each_is_closed_once() -> None:
-    """Protects another's file: a descriptor that is named twice is closed once."""
+    """Protects other files: a descriptor that is listed twice is closed once."""
     reading, writing = os.pipe()
     close_all([reading, writing, reading])
     for descriptor in (reading, writing):
@@ -18,7 +18,7 @@ def test_each_is_closed_once() -> None:
 
 
 def test_it_is_closed_whatever_happens() -> None:
-    """Protects descriptors from errors."""
+    """Protects against a descriptor leak: it is closed even if an exception is raised."""
     reading, writing = os.pipe()
     with closing(writing), suppress(KeyError), closing(reading) as same:
         assert same == reading
@@ -28,7 +28,7 @@ def test_it_is_closed_whatever_happens() -> None:
 
 
 def test_a_pair_is_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects descriptors where they have run out in between."""
+    """Protects against a descriptor leak if the second of two fails: the first is closed."""
     reading, writing = os.pipe()
     with closing(reading), closing(writing):
         pair = two_more(writing)

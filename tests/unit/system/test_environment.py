@@ -1,4 +1,4 @@
-"""What the machine sets for every login."""
+"""The environment that the machine sets for every login."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from pyssh_gateway.system.environment import parse_environment, read_system_envi
 
 
 def test_the_files_win_over_the_servers_time_zone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects sshd's order: /etc/environment says last what the time zone is, and without it the server's holds."""
+    """Protects sshd's order: the TZ of /etc/environment replaces the server's, which is used without it."""
     file = tmp_path / "environment"
     monkeypatch.setattr(environment, "SYSTEM_ENVIRONMENT", (file,))
     assert read_system_environment(None) == {}
@@ -44,13 +44,13 @@ def test_the_files_win_over_the_servers_time_zone(tmp_path: Path, monkeypatch: p
     ],
 )
 def test_etc_environment(text: bytes, env: dict[bytes, bytes]) -> None:
-    """As pam_env reads it; a line with a mistake is passed over and keeps nobody out."""
+    """The syntax is pam_env's; a malformed line is ignored and keeps nobody out."""
     assert parse_environment(text) == env
 
 
 @given(st.binary(max_size=300))
 def test_whatever_is_in_the_file_fits_an_environment(text: bytes) -> None:
-    """Names and values that execve(2) takes, for any file."""
+    """Any file gives names and values that execve(2) accepts."""
     for name, value in parse_environment(text).items():
         assert name.replace(b"_", b"a").isalnum()
         assert b"\0" not in value
@@ -65,5 +65,5 @@ VALUES = st.from_regex(r"[!$-&(-~]([ !$-&(-~]{0,20}[!$-&(-~])?", fullmatch=True)
     st.dictionaries(NAMES, VALUES, max_size=8), st.sampled_from([b"%s=%s", b'%s="%s"', b"export %s='%s'", b" %s=%s "])
 )
 def test_what_was_written_is_read(env: dict[bytes, bytes], form: bytes) -> None:
-    """Any set of variables, in each of the forms that people write."""
+    """Any set of variables is read, in each of the usual forms."""
     assert parse_environment(b"\n".join(form % pair for pair in env.items())) == env

@@ -1,4 +1,4 @@
-"""Rights that are given up are gone: what the kernel says of a process that has done so."""
+"""Rights that are given up are gone, according to the kernel."""
 
 import errno
 import os
@@ -17,14 +17,14 @@ NOBODY = pwd.getpwnam("nobody")
 
 
 def status(*fields: str) -> dict[str, str]:
-    """What the kernel says of this process (proc(5), status)."""
+    """Fields of this process's status (proc(5))."""
     lines = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return {field: lines[field] for field in fields}
 
 
 @needs_root
 def test_become_is_for_good() -> None:
-    """No id is left to go back with, and it says so if one were."""
+    """No id is left that would lead back, and `become` fails if it can't change them."""
 
     def work() -> object:
         privileges.become(NOBODY.pw_uid, NOBODY.pw_gid)
@@ -38,7 +38,7 @@ def test_become_is_for_good() -> None:
 
 @needs_root
 def test_no_capability_is_left() -> None:
-    """Neither set has one, and root's programs would get none back: the bounding set is empty, too."""
+    """No set has a capability, and neither can programs of root regain one: the bounding set is empty, too."""
 
     def work() -> object:
         privileges.empty_bounding_set()
@@ -50,7 +50,7 @@ def test_no_capability_is_left() -> None:
 
 @needs_root
 def test_the_bounding_set_is_roots_to_empty() -> None:
-    """Where that can't be done, it is said: the caller decides what follows."""
+    """Without root it fails, and the caller decides what follows."""
 
     def work() -> object:
         privileges.become(NOBODY.pw_uid, NOBODY.pw_gid)
@@ -60,7 +60,7 @@ def test_the_bounding_set_is_roots_to_empty() -> None:
 
 
 def test_setuid_programs_give_nothing() -> None:
-    """no_new_privs is set, for whoever started us."""
+    """no_new_privs is set, whichever account started us."""
 
     def work() -> object:
         privileges.no_new_privileges()
@@ -70,7 +70,7 @@ def test_setuid_programs_give_nothing() -> None:
 
 
 def test_an_undumpable_process_is_roots_to_look_at() -> None:
-    """Its memory and descriptors under /proc belong to root, whoever it is."""
+    """Its memory and descriptors under /proc belong to root, whatever account it runs as."""
 
     def work() -> object:
         if os.geteuid() == 0:
@@ -82,7 +82,7 @@ def test_an_undumpable_process_is_roots_to_look_at() -> None:
 
 
 def test_without_ctypes_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where code must not be written at run time, ctypes can't be imported: each call fails as if it did not exist."""
+    """If ctypes can't be imported, as where code must not be made at run time, each call fails with ENOSYS."""
     monkeypatch.setitem(sys.modules, "ctypes", None)
     libc._function.cache_clear()  # noqa: SLF001 - another test has called it
     libc.load()

@@ -1,4 +1,4 @@
-"""SFTP as a command: which one, and that ours serves it."""
+"""SFTP as a command: which program is named, and that ours works."""
 
 import os
 import shlex
@@ -11,7 +11,7 @@ from tests.support.waiting import PATIENCE
 
 
 def test_the_machines_own_server_comes_first(tmp_path: Path) -> None:
-    """Protects wrappers that match its path: the first place that has a server is named, as it is."""
+    """Protects wrappers that match its path: the first executable server in the list is named unchanged."""
     missing, plain, server = tmp_path / "a", tmp_path / "b", tmp_path / "sftp-server"
     plain.touch(0o644)
     server.touch(0o755)
@@ -19,7 +19,7 @@ def test_the_machines_own_server_comes_first(tmp_path: Path) -> None:
 
 
 def test_without_one_ours_is_a_command_for_a_shell(tmp_path: Path) -> None:
-    """Protects machines without OpenSSH: a shell that runs the command finds a server, whatever directory it is in."""
+    """Protects machines without OpenSSH: a shell that runs our command gets a server, in any directory."""
     command = for_shell(())
     assert b"sftp-server" in command
     (tmp_path / "pyssh_gateway.py").write_text("raise SystemExit(9)")

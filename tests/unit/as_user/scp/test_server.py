@@ -1,4 +1,4 @@
-"""The far side of `scp -O` with the real client, both ways; and with peers that break the rules."""
+"""The remote side of `scp -O`: with the real client in both directions, and with peers that break the protocol."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become ano
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """The far side's home directory."""
+    """The remote home directory."""
     path = tmp_path / "home"
     path.mkdir()
     return path
@@ -24,7 +24,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def near(tmp_path: Path) -> Path:
-    """The client's directory."""
+    """The local directory."""
     path = tmp_path / "near"
     path.mkdir()
     return path
@@ -32,7 +32,7 @@ def near(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def far(tmp_path: Path, home: Path) -> Path:
-    """The program that stands in for ssh."""
+    """The program that replaces ssh."""
     return far_side(tmp_path, home)
 
 
@@ -51,7 +51,7 @@ def _tree(path: Path) -> Path:
 
 
 def _listing(path: Path, *, exact: bool) -> dict[bytes, tuple[object, ...]]:
-    """What is below `path`: kinds and contents, and if `exact` modes and times."""
+    """The entries below `path`: types and contents, and with `exact` also modes and times."""
     found = {}
     for entry in path.rglob("*"):
         state = entry.stat()
@@ -74,7 +74,7 @@ def _ok(program: Path, *arguments: str | bytes | Path) -> None:
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_trees_go_there_and_back(far: Path, home: Path, near: Path, keep: bool) -> None:
-    """Every name, mode and time of a tree, in both directions; without -p contents and names."""
+    """Trees keep names and contents in both directions, and with -p also modes and times."""
     tree = _tree(near / "tree")
     flags = ["-rp"] if keep else ["-r"]
     _ok(far, *flags, tree, "host:copy")
@@ -87,7 +87,7 @@ def test_trees_go_there_and_back(far: Path, home: Path, near: Path, keep: bool) 
 
 @pytest.mark.parametrize("size", [0, 1, 256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, 100 * 1024 * 1024 + 7])
 def test_contents_are_exact(far: Path, home: Path, near: Path, size: int) -> None:
-    """Around the size of a buffer, and far over what the far side may take of memory."""
+    """Contents arrive unchanged for sizes around a buffer's, and far above the memory that the server may use."""
     block = os.urandom(1024 * 1024)
     with (near / "data").open("wb") as file:
         for start in range(0, size, len(block)):
@@ -98,7 +98,7 @@ def test_contents_are_exact(far: Path, home: Path, near: Path, size: int) -> Non
 
 
 def test_new_files_get_the_umasks_mode(far: Path, home: Path, near: Path) -> None:
-    """Without -p a new file has the sender's mode less the umask, and an old one keeps its own."""
+    """Without -p a new file gets the sender's mode minus the umask, and an existing file keeps its mode."""
     source = near / "file"
     source.write_text("new")
     source.chmod(0o666)
@@ -117,7 +117,7 @@ def test_new_files_get_the_umasks_mode(far: Path, home: Path, near: Path) -> Non
 
 
 def test_patterns_and_quotes_mean_what_they_mean_to_a_shell(far: Path, home: Path, near: Path) -> None:
-    """People use both: `host:*.log`, and quotes around a name that has blanks or stars."""
+    """Patterns like `host:*.log`, and quotes around names with blanks or stars, work as in a shell."""
     for name in ("a.log", "b.log", ".c.log", "a b", "*", "[x]"):
         (home / name).write_text(name)
     _ok(far, "host:*.log", near)
@@ -136,7 +136,7 @@ def test_patterns_and_quotes_mean_what_they_mean_to_a_shell(far: Path, home: Pat
 
 
 def test_a_tilde_is_the_home_directory(far: Path, home: Path) -> None:
-    """`host:~/x` is what many type; the account's home comes from its entry, not from a variable."""
+    """`host:~/x` names a file in the account's home, which comes from its passwd entry and not from a variable."""
     own = pwd.getpwuid(os.getuid()).pw_dir
     status, output, _ = talk(far, b"scp -f ~/no-such-file", b"\0")
     assert status == 1
@@ -149,7 +149,7 @@ def test_a_tilde_is_the_home_directory(far: Path, home: Path) -> None:
 
 
 def test_newlines_in_names_do_not_break_the_protocol(far: Path, home: Path, near: Path) -> None:
-    """A record is a line, so such a name arrives in the spelling that scp gives it, and the rest arrives as it is."""
+    """A record is one line, so a newline in a name is escaped as scp does it, and the other files arrive unchanged."""
     tree = near / "tree"
     tree.mkdir()
     (tree / "a\nC0644 0 b\\").write_text("content")
@@ -164,7 +164,7 @@ def test_newlines_in_names_do_not_break_the_protocol(far: Path, home: Path, near
 
 
 def test_what_can_not_be_sent_is_told_and_the_rest_is_sent(far: Path, home: Path, near: Path) -> None:
-    """One bad file in a hundred must not cost the other ninety-nine, nor pass unnoticed."""
+    """A file that can't be sent is reported, and does not stop the other files."""
     (home / "good").write_text("good")
     (home / "directory").mkdir()
     os.mkfifo(home / "fifo")
@@ -179,7 +179,7 @@ def test_what_can_not_be_sent_is_told_and_the_rest_is_sent(far: Path, home: Path
 
 
 def test_what_can_not_be_written_is_told(far: Path, home: Path, near: Path) -> None:
-    """The error names the file over there and its reason, and the client fails."""
+    """The error names the remote file and the reason, and the client fails."""
     tree = _tree(near / "tree")
     (home / "tree").mkdir()
     (home / "tree" / "plain").mkdir()
@@ -201,7 +201,7 @@ def test_what_can_not_be_written_is_told(far: Path, home: Path, near: Path) -> N
 
 @AS_ROOT
 def test_the_accounts_rights_hold(tmp_path: Path, account: pwd.struct_passwd, home: Path, near: Path) -> None:
-    """The process is the user by the time that it sees a name: what the user may not, it may not."""
+    """The server becomes the user before it handles a name, so it can't do anything that the user may not do."""
     for directory in (tmp_path, *tmp_path.parents[:2]):
         directory.chmod(0o755)
     far = far_side(tmp_path, home, uid=account.pw_uid)
@@ -224,7 +224,7 @@ def test_the_accounts_rights_hold(tmp_path: Path, account: pwd.struct_passwd, ho
 
 
 def test_a_file_that_does_not_fit_is_told_once(tmp_path: Path, home: Path, near: Path) -> None:
-    """A disk that is full in mid-file: the rest is read all the same, and the next file arrives."""
+    """When the disk is full in the middle of a file, that is reported once, and the next file still arrives."""
     far = far_side(tmp_path, home, file_size=1 << 20)
     (near / "big").write_bytes(bytes(5 << 20))
     (near / "small").write_text("small")
@@ -234,8 +234,8 @@ def test_a_file_that_does_not_fit_is_told_once(tmp_path: Path, home: Path, near:
 
 
 def test_a_file_that_gets_shorter_is_told(far: Path) -> None:
-    """The peer gets as many bytes as were announced, and learns that they are not the file's."""
-    path = "/sys/kernel/mm/transparent_hugepage/enabled"  # such files say that they have a page, and have less
+    """The peer gets as many bytes as were announced, and an error that says that the file was shorter."""
+    path = "/sys/kernel/mm/transparent_hugepage/enabled"  # such files claim the size of a page, and contain less
     if not Path(path).exists():
         pytest.skip(f"there is no {path}")
     status, output, _ = talk(far, b"scp -f " + path.encode(), b"\0\0\0")
@@ -247,7 +247,7 @@ def test_a_file_that_gets_shorter_is_told(far: Path) -> None:
 
 
 def test_links_are_followed(far: Path, home: Path, near: Path) -> None:
-    """As scp does: what arrives is the content, and a link to nowhere is an error."""
+    """As in scp, a link's content is sent, and a dangling link is an error."""
     (home / "tree").mkdir()
     (home / "tree" / "link").symlink_to("/etc/hostname")
     (home / "tree" / "dangling").symlink_to("nowhere")
@@ -257,7 +257,7 @@ def test_links_are_followed(far: Path, home: Path, near: Path) -> None:
 
 
 def test_deep_trees_are_copied(tmp_path: Path, home: Path, near: Path) -> None:
-    """How deep it gets is up to the peer: no stack of ours may end before the path's length does."""
+    """The peer decides how deep a tree is: the path's length must be the only limit, and not the server's stack."""
     far = far_side(tmp_path, home, memory=16 * 1024)
     depth = 300
     at = near
@@ -278,12 +278,12 @@ def test_deep_trees_are_copied(tmp_path: Path, home: Path, near: Path) -> None:
 
 
 def _remove_deep(path: Path) -> None:
-    # shutil.rmtree calls itself for each level; find does not.
+    # shutil.rmtree is recursive, and would exceed Python's limit; find does not.
     os.spawnlp(os.P_WAIT, "find", "find", str(path), "-delete")
 
 
 def test_details_go_to_standard_error(far: Path, home: Path, near: Path) -> None:
-    """With -v the person sees the records of both sides, as scp shows them."""
+    """With -v the user sees the records of both sides, as with scp."""
     (near / "f").write_text("x")
     done = scp(far, "-v", near / "f", "host:")
     assert b"\nSink: C0644 1 f\n" in done.stderr
@@ -319,7 +319,7 @@ def test_details_go_to_standard_error(far: Path, home: Path, near: Path) -> None
     ],
 )
 def test_a_peer_that_breaks_the_rules_gets_nowhere(home: Path, far: Path, sent: bytes, message: bytes) -> None:
-    """Names that lead elsewhere, numbers that are none, lines without end: told, and the end; no file is made."""
+    """Bad names, bad numbers and endless lines are reported and end the transfer, and no file is made."""
     status, output, _ = talk(far, b"scp -r -t .", sent)
     assert status == 1
     assert output.endswith(b"\1scp: " + message + b"\n")
@@ -327,7 +327,7 @@ def test_a_peer_that_breaks_the_rules_gets_nowhere(home: Path, far: Path, sent: 
 
 
 def test_a_directory_has_to_be_asked_for(far: Path, home: Path) -> None:
-    """Without -r nothing but files is taken; with -d the target has to be a directory."""
+    """Without -r only files are accepted; with -d the target must be a directory."""
     status, output, _ = talk(far, b"scp -t .", b"D0755 0 d\n")
     assert (status, output) == (1, b"\0\1scp: protocol error: received directory without -r\n")
     assert list(home.iterdir()) == []
@@ -340,7 +340,7 @@ def test_a_directory_has_to_be_asked_for(far: Path, home: Path) -> None:
 
 
 def test_a_copy_that_is_cut_off_fails(far: Path, home: Path) -> None:
-    """The client went in mid-file, before its answer, or before the first record."""
+    """The copy fails if the client leaves in mid-file or before an answer; sending no record at all is no error."""
     status, output, _ = talk(far, b"scp -t .", b"C0644 10 f\nhalf")
     assert (status, output) == (1, b"\0\0\1scp: dropped connection\n")
     assert (home / "f").read_text() == "half"
@@ -350,7 +350,7 @@ def test_a_copy_that_is_cut_off_fails(far: Path, home: Path) -> None:
 
 
 def test_errors_on_the_senders_side_are_counted(far: Path, home: Path) -> None:
-    """The exit status is the client's only sign of a file that its own side could not read."""
+    """The exit status must show errors that the sender reports: the client has no other sign of them."""
     sent = b"\1scp: x: Permission denied\nC0644 2 f\nab\1scp: f: Input/output error\n"
     assert talk(far, b"scp -t .", sent) == (1, b"\0\0\0", b"")
     assert (home / "f").read_text() == "ab"
@@ -359,7 +359,7 @@ def test_errors_on_the_senders_side_are_counted(far: Path, home: Path) -> None:
 
 
 def test_times_out_of_any_calendar_are_left_out(far: Path, home: Path) -> None:
-    """A file is worth more than its time stamp."""
+    """A file with an impossible time stamp is still copied, without that time."""
     sent = b"T99999999999999999999 0 1 0\nC0644 1 f\nx\0T1234 5 678 9\nC0644 1 g\nx\0C0644 1 h\nx\0"
     assert talk(far, b"scp -p -t .", sent)[0] == 0
     assert (home / "f").stat().st_mtime > SPARE
@@ -369,7 +369,7 @@ def test_times_out_of_any_calendar_are_left_out(far: Path, home: Path) -> None:
 
 
 def test_long_errors_stay_one_line_that_the_client_takes_whole(far: Path) -> None:
-    """scp reads 2048 bytes of an error and takes the rest for answers; the reason is at its end."""
+    """scp reads 2048 bytes of an error and would take the rest for answers, so long names are cut; the reason stays."""
     status, output, _ = talk(far, b"scp -f " + b"x/" * 1500 + b"y", b"\0")
     assert status == 1
     assert len(output) < 2048
@@ -377,7 +377,7 @@ def test_long_errors_stay_one_line_that_the_client_takes_whole(far: Path) -> Non
 
 
 def test_a_refused_file_is_skipped(far: Path, home: Path) -> None:
-    """A peer that answers with an error gets the next file; a directory that it refused is not entered."""
+    """After an error from the peer the next file follows, and a directory that the peer refused is not entered."""
     (home / "d").mkdir()
     (home / "d" / "inner").write_text("x")
     (home / "f").write_text("x")

@@ -1,4 +1,4 @@
-"""The SFTP server as programs use it: OpenSSH's sftp and paramiko, each straight on its descriptors."""
+"""The SFTP server with real clients: OpenSSH's sftp and paramiko, connected directly to its descriptors."""
 
 import hashlib
 import os
@@ -40,7 +40,7 @@ def digest(path: Path) -> str:
 
 @pytest.fixture
 def far(tmp_path: Path) -> Path:
-    """The directory that the server works in; client and server share a machine, so paths tell the sides apart."""
+    """The server's directory; client and server share one file system, so the path tells their files apart."""
     path = tmp_path / "far"
     path.mkdir()
     return path
@@ -49,7 +49,7 @@ def far(tmp_path: Path) -> Path:
 @needs_sftp
 @pytest.mark.parametrize("options", [(), ("-B", "32768", "-R", "64"), ("-B", "1000", "-R", "1")])
 def test_get_and_put_are_exact(far: Path, options: tuple[str, ...]) -> None:
-    """Whatever sizes the client asks in and however far ahead, the bytes are the same, and so is the count reported."""
+    """For every request size and every number of outstanding requests, data and reported byte counts are exact."""
     size = 3 * MIB + 12345
     (far / "source").write_bytes(os.urandom(size))
     _, events = sftp(far, "get source got\nput got put\n", *options)
@@ -62,7 +62,7 @@ def test_get_and_put_are_exact(far: Path, options: tuple[str, ...]) -> None:
 
 @needs_sftp
 def test_interrupted_transfers_are_resumed(far: Path) -> None:
-    """reget and reput go on where they stopped; only the rest is moved."""
+    """reget and reput continue where the transfer stopped, and move only the rest."""
     data = os.urandom(MIB)
     (far / "source").write_bytes(data)
     for name in ("got", "put"):
@@ -75,7 +75,7 @@ def test_interrupted_transfers_are_resumed(far: Path) -> None:
 
 @needs_sftp
 def test_trees_keep_their_modes_and_times(far: Path) -> None:
-    """get -rp and put -rp bring over a tree as it was."""
+    """get -rp and put -rp keep a tree's modes and times."""
     tree = far / "tree"
     (tree / "deep" / "er").mkdir(parents=True)
     (tree / "deep" / "er" / "script").write_bytes(b"#!/bin/sh\n")
@@ -92,7 +92,7 @@ def test_trees_keep_their_modes_and_times(far: Path) -> None:
 
 @needs_sftp
 def test_every_command_of_the_batch_language_works(far: Path) -> None:
-    """What a person types at sftp's prompt does what its manual says."""
+    """Each command at sftp's prompt does what its manual says."""
     (far / "a").write_bytes(b"some text")
     printed, events = sftp(
         far,
@@ -119,7 +119,7 @@ def test_every_command_of_the_batch_language_works(far: Path) -> None:
 
 @needs_sftp
 def test_failures_are_told_as_what_they_are(far: Path) -> None:
-    """The person sees why, and not just that something failed."""
+    """The user sees the reason of a failure, and not only that there was one."""
     printed, _ = sftp(far, "-get missing\n-ls missing\n-mkdir /proc/x\n-put /etc/hostname /dev/full\n")
     assert "No such file or directory" in printed
     assert "not found" in printed
@@ -127,7 +127,7 @@ def test_failures_are_told_as_what_they_are(far: Path) -> None:
 
 @needs_sftp
 def test_ten_thousand_files_are_listed(far: Path) -> None:
-    """A directory of this size is a node_modules; its names come whole and once."""
+    """Every name of a large directory, such as node_modules, is listed completely and once."""
     for number in range(10_000):
         (far / f"file-{number}").touch()
     printed, _ = sftp(far, "ls -1\nls -l\n")
@@ -138,7 +138,7 @@ def test_ten_thousand_files_are_listed(far: Path) -> None:
 
 @needs_sftp
 def test_a_file_over_4_gib_is_resumed_at_its_end(far: Path) -> None:
-    """Offsets beyond 32 bits are right in a real client's hands, too."""
+    """Offsets beyond 32 bits are also right with a real client."""
     with (far / "big").open("wb") as file:
         file.seek(5 * GIB)
         file.write(b"the end")
@@ -152,7 +152,7 @@ def test_a_file_over_4_gib_is_resumed_at_its_end(far: Path) -> None:
 
 
 class Channel:
-    """What paramiko's SFTPClient uses of a channel, on a plain socket."""
+    """The part of a channel that paramiko's SFTPClient uses, on a plain socket."""
 
     def __init__(self, end: socket.socket) -> None:
         self.send = end.send
@@ -164,23 +164,23 @@ class Channel:
         return "sftp"
 
     def get_transport(self) -> "Channel":
-        """The connection, of which only the two methods below are asked."""
+        """The connection; paramiko only calls the two methods below on it."""
         return self
 
     def get_log_channel(self) -> str:
-        """Where paramiko logs to."""
+        """The name of paramiko's log."""
         return "sftp"
 
     def get_hexdump(self) -> bool:
-        """Whether it logs packets."""
+        """Whether paramiko logs packets."""
         return False
 
 
 @contextmanager
 def paramiko_client(far: Path) -> Iterator[Any]:
-    """paramiko's SFTPClient on a socket that the server has as its standard input and output."""
+    """paramiko's SFTPClient on a socket that is the server's standard input and output."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its dependencies' deprecations are not ours to mend
+        warnings.simplefilter("ignore")  # its dependencies' deprecation warnings are not our concern
         paramiko: Any = pytest.importorskip("paramiko")
     ours, theirs = socket.socketpair()
     ours.settimeout(PATIENCE)
@@ -206,7 +206,7 @@ def paramiko_client(far: Path) -> Iterator[Any]:
 
 
 def test_paramiko_reads_writes_and_lists(far: Path) -> None:
-    """The most used Python client, with its pipelined writes and prefetched reads."""
+    """The most used Python client works, with its pipelined writes and prefetched reads."""
     data = os.urandom(2 * MIB)
     with paramiko_client(far) as client:
         with client.open("file", "w+b") as file:

@@ -1,4 +1,4 @@
-"""The options of internal-sftp, obeyed: beside OpenSSH's server, request by request, and what is left in the log."""
+"""The options of internal-sftp, compared with OpenSSH's server request by request, and their traces in the log."""
 
 import stat
 from pathlib import Path
@@ -14,7 +14,7 @@ NEEDS_OPENSSH = pytest.mark.skipif(not OPENSSH_SERVER.exists(), reason="no sftp-
 
 
 def opening(server: Server, path: bytes, flags: int) -> int:
-    """The status of an attempt to open, OK if it was opened."""
+    """The status of an attempt to open; OK if it succeeded."""
     kind, body = server.ask(wire.FXP_OPEN, wire.string(path), wire.u32(flags), wire.NO_ATTRIBUTES)
     if kind == wire.FXP_STATUS:
         return int.from_bytes(body[:4], "big")
@@ -23,7 +23,7 @@ def opening(server: Server, path: bytes, flags: int) -> int:
 
 
 def everything(server: Server, directory: Path) -> dict[str, int]:
-    """What becomes of every request, by name: the type of the answer, or the status."""
+    """The result of every request, by name: the type of the answer, or the status."""
     (directory / "f").write_bytes(b"content")
     (directory / "link").symlink_to("f")
     here, path = wire.string(b"."), wire.string(b"f")
@@ -87,7 +87,7 @@ def everything(server: Server, directory: Path) -> dict[str, int]:
     ids=" ".join,
 )
 def test_each_request_as_openssh_has_it(tmp_path: Path, options: tuple[str, ...]) -> None:
-    """Protects forced commands made for sshd: the same requests are refused, the same extensions announced."""
+    """Protects forced commands written for sshd: the same requests are refused, and the same extensions announced."""
     fates, announced = [], []
     for openssh in (False, True):
         directory = tmp_path / str(openssh)
@@ -106,7 +106,7 @@ def test_each_request_as_openssh_has_it(tmp_path: Path, options: tuple[str, ...]
 
 @NEEDS_OPENSSH
 def test_what_may_be_opened_read_only(tmp_path: Path) -> None:
-    """Nothing is written, made or cut short by opening, and the attempt is in the log."""
+    """With -R, opening a file never writes, creates or truncates it, and each refused attempt is logged."""
     (tmp_path / "f").write_bytes(b"content")
     ways = (READ, WRITE, READ | WRITE, READ | CREATE, READ | TRUNCATE, CREATE, 0)
     with serving(tmp_path, options=("-R",)) as ours, serving(tmp_path, openssh=True, options=("-R",)) as theirs:
@@ -119,7 +119,7 @@ def test_what_may_be_opened_read_only(tmp_path: Path) -> None:
 
 
 def test_where_it_starts_and_its_umask(tmp_path: Path) -> None:
-    """Relative names are below the directory that was given, and modes are what the mask leaves."""
+    """With -d and -u, relative names are below the given directory, and modes are limited by the given umask."""
     (tmp_path / "in").mkdir()
     with serving(tmp_path, options=("-d", f"{tmp_path}/in", "-u", "077")) as server:
         assert opening(server, b"f", WRITE | CREATE) == wire.FX_OK
@@ -130,7 +130,7 @@ def test_where_it_starts_and_its_umask(tmp_path: Path) -> None:
 
 
 def test_a_place_that_is_not_there(tmp_path: Path) -> None:
-    """As with sshd, a client then starts at home; here it is told."""
+    """If the start directory is missing, a client starts at home as with sshd, and the server also reports it."""
     with serving(tmp_path, options=("-d", "/nowhere")) as server:
         assert opening(server, b"f", WRITE | CREATE) == wire.FX_OK
         status, _, errors = server.finish()

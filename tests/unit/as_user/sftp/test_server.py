@@ -1,4 +1,4 @@
-"""The SFTP server, packet by packet: against the draft, against OpenSSH's own server, and against nonsense."""
+"""The SFTP server, packet by packet: compared with the draft and with OpenSSH's server, and with malformed input."""
 
 import os
 import pwd
@@ -50,19 +50,19 @@ def words(body: bytes) -> list[bytes]:
 
 
 def only_name(answer: tuple[int, bytes]) -> bytes:
-    """The one name in a NAME packet."""
+    """The only name in a NAME packet."""
     assert answer[0] == wire.FXP_NAME, answer
     ((name, _, _),) = split_names(answer[1])
     return name
 
 
 def pair(offset: int, length: int) -> bytes:
-    """The offset and length of a READ."""
+    """The offset and length fields of a READ."""
     return struct.pack(">QI", offset, length)
 
 
 def test_the_greeting_lists_the_extensions(tmp_path: Path) -> None:
-    """Clients use an extension only if it is announced in the version that they know."""
+    """The version packet announces every extension, since clients only use those announced with a version they know."""
     with serving(tmp_path, greet=False) as server:
         found = words(server.greet())
     assert dict(zip(found[::2], found[1::2], strict=True)) == {
@@ -81,28 +81,28 @@ def test_the_greeting_lists_the_extensions(tmp_path: Path) -> None:
 
 
 class Observer:
-    """Notes what a client sees of a session, in a form that can be compared between servers."""
+    """Records what a client sees of a session, in a form that can be compared between servers."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self.seen: list[object] = []
 
     def status(self, kind: int, *fields: bytes) -> None:
-        """Note the status of a request."""
+        """Record the status of a request."""
         self.seen.append(self.server.status(kind, *fields))
 
     def extended(self, name: bytes, *fields: bytes) -> None:
-        """Note the status of an extended request."""
+        """Record the status of an extended request."""
         self.status(wire.FXP_EXTENDED, S(name), *fields)
 
     def answer(self, kind: int, *fields: bytes) -> None:
-        """Note an answer, but of a STATUS only the code: its text is each server's own."""
+        """Record an answer, but only the code of a STATUS: its text differs between servers."""
         answered, body = self.server.ask(kind, *fields)
         self.seen.append((answered, body[:4] if answered == wire.FXP_STATUS else body))
 
 
 def opening_reading_writing(see: Observer) -> None:
-    """Open flags, data and its ends, handles that are none."""
+    """Open flags, data and its limits, invalid handles."""
     server = see.server
     for flags in (READ, WRITE, READ | WRITE, 0):
         see.status(wire.FXP_OPEN, S(b"missing"), wire.u32(flags), wire.NO_ATTRIBUTES)
@@ -136,7 +136,7 @@ def opening_reading_writing(see: Observer) -> None:
 
 
 def attributes_by_name(see: Observer) -> None:
-    """Setting and reading what a file has beside its data."""
+    """Set and read a file's attributes."""
     see.status(wire.FXP_SETSTAT, S(b"file"), attributes(mode=0o640))
     see.status(wire.FXP_SETSTAT, S(b"file"), attributes(size=2**40, times=TIMES))
     see.answer(wire.FXP_STAT, S(b"file"))
@@ -149,7 +149,7 @@ def attributes_by_name(see: Observer) -> None:
 
 
 def directories(see: Observer) -> None:
-    """Making, listing, and what is no directory."""
+    """Make and list directories, and use directory requests on files."""
     see.status(wire.FXP_MKDIR, S(b"directory"), attributes(mode=0o40777))
     see.status(wire.FXP_MKDIR, S(b"directory"), wire.NO_ATTRIBUTES)
     see.status(wire.FXP_SETSTAT, S(b"directory"), attributes(times=TIMES))
@@ -184,7 +184,7 @@ def links(see: Observer) -> None:
 
 
 def renaming(see: Observer) -> None:
-    """Both ways of renaming, onto what exists and what does not."""
+    """Both kinds of rename, onto names that exist and names that do not."""
     for old, new in ((b"file", b"hard"), (b"hard", b"hard3"), (b"missing", b"x"), (b"directory", b"hard3")):
         see.status(wire.FXP_RENAME, S(old), S(new))
     see.status(wire.FXP_RENAME, S(b"directory"), S(b"renamed"))
@@ -197,7 +197,7 @@ def renaming(see: Observer) -> None:
 
 
 def copying(see: Observer) -> None:
-    """Copies from handle to handle."""
+    """Copy from handle to handle."""
     server = see.server
     source, target = server.open(b"over", READ), server.open(b"copy", READ | WRITE | CREATE)
     numbers = struct.pack
@@ -228,7 +228,7 @@ def paths(see: Observer) -> None:
 
 
 def accounts(see: Observer) -> None:
-    """What is asked of the machine."""
+    """Requests about the machine's accounts and file systems."""
     server = see.server
     for path in (b"~root", b"~root/x"):
         answered, body = server.extended(b"expand-path@openssh.com", S(path))
@@ -243,7 +243,7 @@ def accounts(see: Observer) -> None:
 
 
 def observed(server: Server) -> list[object]:
-    """What a client sees of a long session in an empty directory."""
+    """The observations of a long session in an empty directory."""
     see = Observer(server)
     for topic in (
         opening_reading_writing,
@@ -256,7 +256,7 @@ def observed(server: Server) -> list[object]:
         accounts,
     ):
         topic(see)
-    # The listing shows what all this came to. This moment's time stamps, access times for one, are left out.
+    # The listing shows the final state. Access times are left out: they are the current time.
     see.status(wire.FXP_RMDIR, S(b"renamed"))
     for name, line, found in sorted(server.listing(b".")):
         if name not in {b".", b"..", b"loop"}:
@@ -266,7 +266,7 @@ def observed(server: Server) -> list[object]:
 
 @pytest.mark.skipif(not OPENSSH_SERVER.exists(), reason="OpenSSH's sftp-server is not installed")
 def test_a_long_session_looks_as_it_does_on_openssh(tmp_path: Path) -> None:
-    """Answers, attributes, listings and error codes are those of the server that every client was tried with."""
+    """Answers, attributes, listings and error codes equal those of OpenSSH's server, with which clients are tested."""
     (tmp_path / "ours").mkdir()
     (tmp_path / "openssh").mkdir()
     with serving(tmp_path / "ours") as ours, serving(tmp_path / "openssh", openssh=True) as openssh:
@@ -276,7 +276,7 @@ def test_a_long_session_looks_as_it_does_on_openssh(tmp_path: Path) -> None:
 
 
 def test_names_may_be_any_bytes(server: Server, tmp_path: Path) -> None:
-    """A name is not text: newlines and bytes that are no UTF-8 come through in both directions."""
+    """Names are bytes and not text: newlines and invalid UTF-8 are preserved in both directions."""
     for name in (b"new\nline", b"\xff\xfe", b" ", b"-rf", "ü".encode()):
         server.status(wire.FXP_CLOSE, server.open(name, WRITE | CREATE))
         assert name in {os.fsencode(path.name) for path in tmp_path.iterdir()}
@@ -286,7 +286,7 @@ def test_names_may_be_any_bytes(server: Server, tmp_path: Path) -> None:
 
 
 def test_ten_thousand_entries_come_in_bounded_pieces(server: Server, tmp_path: Path) -> None:
-    """A large directory is listed whole, in packets that any client takes, without the server growing."""
+    """A large directory is listed completely, in packets of a size that every client accepts, and in bounded memory."""
     names = {f"{number:04}".encode() + b"x" * 240 for number in range(10_000)}
     for name in names:
         (tmp_path / name.decode()).touch()
@@ -296,7 +296,7 @@ def test_ten_thousand_entries_come_in_bounded_pieces(server: Server, tmp_path: P
 
 
 def test_the_end_of_a_sparse_file_over_4_gib_is_reached(server: Server, tmp_path: Path) -> None:
-    """Offsets and sizes have 64 bits in every request that has one, and holes stay holes."""
+    """Offsets and sizes have 64 bits in every request, and holes stay holes."""
     size = 5 * GIB
     handle = server.open(b"big", READ | WRITE | CREATE)
     assert server.status(wire.FXP_WRITE, handle, struct.pack(">Q", size - 4), S(b"last")) == wire.FX_OK
@@ -309,7 +309,7 @@ def test_the_end_of_a_sparse_file_over_4_gib_is_reached(server: Server, tmp_path
 
 
 def test_the_file_mode_asked_for_is_under_the_umask(server: Server, tmp_path: Path) -> None:
-    """A file of mode 0777 asked for becomes 0755, as it would in a shell of the account."""
+    """A file requested with mode 0777 gets 0755, as in a shell of the account."""
     server.open(b"given", WRITE | CREATE, attributes(mode=0o777))
     server.open(b"default", WRITE | CREATE)
     assert stat.S_IMODE((tmp_path / "given").stat().st_mode) == 0o755
@@ -317,14 +317,14 @@ def test_the_file_mode_asked_for_is_under_the_umask(server: Server, tmp_path: Pa
 
 
 def test_a_write_with_a_tail_behind_its_data_is_taken(server: Server, tmp_path: Path) -> None:
-    """rclone's SFTP library sends its whole buffer with a smaller length; OpenSSH takes the length's word."""
+    """Extra bytes after a WRITE's data are ignored, as in OpenSSH: rclone's library sends its whole buffer."""
     handle = server.open(b"file", WRITE | CREATE)
     assert server.status(wire.FXP_WRITE, handle, bytes(8), S(b"data"), b"tail" * 100) == wire.FX_OK
     assert (tmp_path / "file").read_bytes() == b"data"
 
 
 def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
-    """Clients send dozens of requests ahead; some rely on the order of the answers."""
+    """Answers come in the order of the requests: clients send dozens ahead, and some rely on the order."""
     handle = server.open(b"file", READ | WRITE | CREATE)
     requests, expected = b"", []
     for number in range(300):
@@ -340,7 +340,7 @@ def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
 
 
 def test_limits_are_openssh_s_and_hold(server: Server) -> None:
-    """Clients size their requests by these figures; a read of 4 GiB gets what one packet holds and costs no memory."""
+    """The announced limits are OpenSSH's and are kept; a read of 4 GiB returns one packet and needs no more memory."""
     kind, body = server.extended(b"limits@openssh.com")
     assert kind == wire.FXP_EXTENDED_REPLY
     packet, read, write, handles = struct.unpack(">4Q", body)
@@ -363,7 +363,7 @@ def test_limits_are_openssh_s_and_hold(server: Server) -> None:
 
 
 def test_statvfs_by_name_and_by_handle(server: Server, tmp_path: Path) -> None:
-    """`df` in sftp and sshfs need the figures of the file system that the file is on."""
+    """`df` in sftp and sshfs get the figures of the file's own file system."""
     handle = server.open(b"file", WRITE | CREATE)
     found = os.statvfs(tmp_path)
     for kind, body in (
@@ -377,28 +377,28 @@ def test_statvfs_by_name_and_by_handle(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_tilde_is_the_account_s_home(server: Server) -> None:
-    """scp and sftp leave `~/file` to the server, which knows the account and not just its working directory."""
+    """`~/file`, which scp and sftp send unchanged, is expanded to the account's home, not to the working directory."""
     home = Path(pwd.getpwuid(os.getuid()).pw_dir).resolve()
     for path, expected in ((b"~", bytes(home)), (b"~/./x", bytes(home / "x"))):
         assert only_name(server.extended(b"expand-path@openssh.com", S(path))) == expected
 
 
 def test_an_unknown_request_is_unsupported_and_harmless(server: Server) -> None:
-    """A client that tries something newer goes on with what there is."""
+    """An unknown request gets OP_UNSUPPORTED, and the session continues."""
     assert server.status(99, S(b"x")) == wire.FX_OP_UNSUPPORTED
     assert server.status(wire.FXP_EXTENDED, S(b"check-file"), S(b"x")) == wire.FX_OP_UNSUPPORTED
     assert server.ask(wire.FXP_STAT, S(b"."))[0] == wire.FXP_ATTRS
 
 
 def test_too_many_ids_are_refused(server: Server) -> None:
-    """No answer is larger than a packet may be, even to a question that would make it so."""
+    """A request whose answer would exceed the maximum packet size is refused."""
     ids = S(bytes(4) * 60_000)
     code = server.status(wire.FXP_EXTENDED, S(b"users-groups-by-id@openssh.com"), ids, S(b""))
     assert code == wire.FX_FAILURE
 
 
 def test_a_copy_ends_when_the_client_has_gone(tmp_path: Path) -> None:
-    """A copy without an end, such as of /dev/zero, must not outlive its connection."""
+    """An endless copy, such as from /dev/zero, ends with its connection."""
     with serving(tmp_path) as server:
         source, target = server.open(b"/dev/zero", READ), server.open(b"/dev/null", WRITE)
         server.send(bytes([wire.FXP_EXTENDED]) + wire.u32(9) + S(b"copy-data") + source + bytes(16) + target + bytes(8))
@@ -408,7 +408,7 @@ def test_a_copy_ends_when_the_client_has_gone(tmp_path: Path) -> None:
 
 
 def test_what_was_done_is_reported(tmp_path: Path) -> None:
-    """The audit log can say who did what to which file, how much was moved, and what failed."""
+    """The audit log can report each operation with its file, the bytes moved, and its failure."""
     with serving(tmp_path) as server:
         handle = server.open(b"file", READ | WRITE | CREATE)
         server.status(wire.FXP_WRITE, handle, bytes(8), S(b"x" * 1000))
@@ -449,7 +449,7 @@ def test_what_was_done_is_reported(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_the_rights_are_those_of_the_process(tmp_path: Path) -> None:
-    """The server adds nothing to what the account may do, and what it makes belongs to the account."""
+    """The server has no more rights than the account, and new files belong to the account."""
     tmp_path.chmod(0o777)
     with serving(tmp_path, uid=NOBODY) as server:
         denied = server.status(wire.FXP_OPEN, S(b"/etc/shadow"), wire.u32(READ), wire.NO_ATTRIBUTES)
@@ -472,7 +472,7 @@ def test_the_rights_are_those_of_the_process(tmp_path: Path) -> None:
     ],
 )
 def test_malformed_packets_end_the_session(server: Server, data: bytes, said: bytes) -> None:
-    """What can't be understood is not guessed at, and the earlier requests have had their answers."""
+    """A malformed packet ends the session with one line, after the earlier requests were answered."""
     stat_root = S(bytes([wire.FXP_STAT]) + wire.u32(77) + S(b"/"))
     server.write(stat_root + data)
     status, out, err = server.finish()
@@ -483,7 +483,7 @@ def test_malformed_packets_end_the_session(server: Server, data: bytes, said: by
 
 
 def test_a_request_before_the_greeting_ends_the_session(tmp_path: Path) -> None:
-    """The first packet says that both sides mean SFTP."""
+    """A request before the client's version packet ends the session, since the client may not speak SFTP."""
     with serving(tmp_path, greet=False) as server:
         server.send(bytes([wire.FXP_STAT]) + wire.u32(1) + S(b"/"))
         status, out, err = server.finish()
@@ -492,7 +492,7 @@ def test_a_request_before_the_greeting_ends_the_session(tmp_path: Path) -> None:
 
 
 def test_a_client_that_stops_listening_ends_it_quietly(server: Server) -> None:
-    """A connection that drops in mid-answer is an everyday event: no trace on standard error."""
+    """A connection that drops in the middle of an answer leaves no message on standard error."""
     assert server.process.stdout is not None
     server.process.stdout.close()
     server.send(bytes([wire.FXP_STAT]) + wire.u32(1) + S(b"/"))
@@ -502,13 +502,13 @@ def test_a_client_that_stops_listening_ends_it_quietly(server: Server) -> None:
 
 
 def test_an_input_that_ends_within_a_packet_ends_it_quietly(server: Server) -> None:
-    """The network drops where it likes."""
+    """An input that ends in the middle of a packet leaves no message on standard error."""
     server.write(b"\0\0\1\0\x05half")
     assert server.finish() == (0, b"", b"")
 
 
 def test_a_full_file_system_is_an_error_of_the_request(server: Server, tmp_path: Path) -> None:
-    """No room left is answered and reported; the session goes on."""
+    """A full file system is reported as an error of the request, and the session continues."""
     handle = server.open(b"/dev/full", WRITE)
     assert server.status(wire.FXP_WRITE, handle, bytes(8), S(b"x")) == wire.FX_FAILURE
     server.status(wire.FXP_CLOSE, handle)
@@ -542,7 +542,7 @@ STREAMS = st.lists(st.one_of(PACKETS, PACKETS, PACKETS, st.binary(max_size=40)),
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STREAMS)
 def test_nonsense_never_hangs_or_breaks_the_server(tmp_path: Path, data: bytes) -> None:
-    """Whatever arrives is answered, or ends the session with one line: no traceback, no hang, no growth."""
+    """Any input is answered or ends the session with one line: no traceback, no hang, no memory growth."""
     tmp_path.chmod(0o777)
     with serving(tmp_path, uid=NOBODY if os.geteuid() == 0 else 0) as server:
         server.write(data)

@@ -1,4 +1,4 @@
-"""monitor.arrivals.guest: a stranger's way to a login, and how it ends before that."""
+"""monitor.arrivals.guest: a stranger's connection up to its login, and the ways it can end before."""
 
 import asyncio
 from typing import cast
@@ -20,7 +20,7 @@ IDENTIFICATION = b"SSH-2.0-"
 
 
 def test_a_login() -> None:
-    """Protects the whole way: what postauth is told is the monitor's knowledge, and somebody is on when it says so."""
+    """Protects the whole login: postauth gets the monitor's data, and its confirmation makes the client connected."""
 
     async def test(house: House) -> None:
         conn, told, process = await house.handed_over()
@@ -44,17 +44,17 @@ def test_a_login() -> None:
 
 
 def test_no_copy_of_the_socket_is_left() -> None:
-    """Protects the end of a connection: once postauth has it, its client sees the end when postauth closes it."""
+    """Protects the end of a connection: when postauth closes its socket, the client sees that, as no copy is left."""
 
     async def test(house: House) -> None:
         client, _ = await house.on()
-        await house.hung_up(client.id)  # the test has closed postauth's copy
+        await house.hung_up(client.id)  # postauth's copy was closed by the test
 
     play(test)
 
 
 def test_a_silent_connection_has_our_line_and_no_process() -> None:
-    """Protects memory from connections that say nothing, and clients that wait for our line before they say theirs."""
+    """Protects memory from silent connections, and clients that wait for our identification before they send theirs."""
 
     async def test(house: House) -> None:
         conn, client = house.come(speak=False)
@@ -69,7 +69,7 @@ def test_a_silent_connection_has_our_line_and_no_process() -> None:
 
 
 def test_an_account_s_message_travels() -> None:
-    """Protects /etc/nologin and its like: what the spawner says of the account, postauth is told."""
+    """Protects messages such as /etc/nologin: postauth gets the spawner's text about the account."""
 
     async def test(house: House) -> None:
         house.spawner.closed = b"closed for repairs\n"
@@ -81,7 +81,7 @@ def test_an_account_s_message_travels() -> None:
 
 @pytest.mark.parametrize("what", ["account", "postauth"])
 def test_a_login_that_can_t_be_served_is_denied(what: str) -> None:
-    """Protects people from guessing: the client is refused, the log says why, and nobody is on."""
+    """Protects users from guessing: the client is refused, the log has the reason, and nobody is connected."""
 
     async def test(house: House) -> None:
         house.spawner.refusals.add(what)
@@ -103,7 +103,7 @@ def test_a_login_that_can_t_be_served_is_denied(what: str) -> None:
 
 
 def test_a_key_that_is_revoked_meanwhile_lets_nobody_in() -> None:
-    """Protects an account from a key that was taken away while its process was being started."""
+    """Protects an account from a key that was revoked while the account's process was being started."""
 
     async def test(house: House) -> None:
         async def take_away(_user: str) -> bytes:
@@ -124,7 +124,7 @@ def test_a_key_that_is_revoked_meanwhile_lets_nobody_in() -> None:
 
 
 def test_a_stop_says_goodbye() -> None:
-    """Protects clients that are just logging in: they are told that the server stops, and it doesn't wait for long."""
+    """Protects clients during login: they are told that the server stops, and it does not wait for them for long."""
 
     async def test(house: House) -> None:
         house.come()
@@ -140,13 +140,13 @@ def test_a_stop_says_goodbye() -> None:
 
 
 def test_a_goodbye_does_not_wait_for_a_process_that_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects a stop's deadline: a process that says nothing is killed, and its client sees the end."""
+    """Protects a stop's deadline: a process that does not answer is killed, and its client sees the end."""
     monkeypatch.setattr(module, "GOODBYE_SECONDS", 0.01)
 
     async def test(house: House) -> None:
         conn, _ = house.come()
         process = await house.spawner.preauth()
-        with await process.take_client():  # stopped, with the socket
+        with await process.take_client():  # the process is stopped, with the socket open
             for stranger in house.registry.strangers:
                 stranger.disconnect("the server is stopping")
             await house.hung_up(conn)
@@ -157,7 +157,7 @@ def test_a_goodbye_does_not_wait_for_a_process_that_is_stopped(monkeypatch: pyte
 
 
 def test_a_connection_that_is_cut_off_ends_whatever_its_process_does() -> None:
-    """Protects others from one that holds a place: its client sees the end, a stopped process or not."""
+    """Protects others from a connection that holds a slot: its client sees the end, even if the process is stopped."""
 
     async def test(house: House) -> None:
         conn, _ = house.come()
@@ -174,7 +174,7 @@ def test_a_connection_that_is_cut_off_ends_whatever_its_process_does() -> None:
 
 
 def test_a_process_that_crashes_is_a_line_in_the_log() -> None:
-    """Protects whoever looks for a bug: how the process ended is told, and its connection is over."""
+    """Protects whoever looks for a bug: a crash of the process is logged, and its connection is closed."""
 
     async def test(house: House) -> None:
         conn, _ = house.come()
@@ -189,7 +189,7 @@ def test_a_process_that_crashes_is_a_line_in_the_log() -> None:
 
 
 def test_a_bug_that_preauth_has_caught_is_told() -> None:
-    """Protects the same for a traceback, which comes with the end of the connection."""
+    """Protects the same for a traceback, which arrives in the message that ends the connection."""
 
     async def test(house: House) -> None:
         house.come()
@@ -204,7 +204,7 @@ def test_a_bug_that_preauth_has_caught_is_told() -> None:
 
 
 def test_no_process_to_be_had_is_the_end() -> None:
-    """Protects clients from waiting for ever where no process can be started."""
+    """Protects clients from waiting for ever if no process can be started."""
 
     async def test(house: House) -> None:
         house.spawner.refusals.add("preauth")
@@ -219,7 +219,7 @@ def test_no_process_to_be_had_is_the_end() -> None:
 
 
 def test_preauth_dies_when_its_client_has_been_accepted() -> None:
-    """Protects the table of who is on: a login whose state never comes is none, in the log and in the memory."""
+    """Protects the table of connections: without its state a login counts neither in the log nor in the registry."""
 
     async def test(house: House) -> None:
         conn, _ = house.come()
@@ -236,7 +236,7 @@ def test_preauth_dies_when_its_client_has_been_accepted() -> None:
 
 
 def test_a_state_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects the same from a process that was stopped in that moment."""
+    """Protects the same from a process that was stopped at that moment."""
     monkeypatch.setattr(module, "STATE_SECONDS", 0.01)
 
     async def test(house: House) -> None:
@@ -251,7 +251,7 @@ def test_a_state_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_postauth_dies_before_it_has_taken_the_connection() -> None:
-    """Protects the idle clock: nobody was on, the connection is closed in the log, and its client sees that."""
+    """Protects the idle clock: nobody was connected, the log has the connection's end, and the client sees it."""
 
     async def test(house: House) -> None:
         conn, _, process = await house.handed_over()
@@ -268,7 +268,7 @@ def test_postauth_dies_before_it_has_taken_the_connection() -> None:
 
 
 def test_postauth_that_does_not_take_it_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects clients from a process that its user has stopped; what it says of the connection later is not heard."""
+    """Protects clients from a process that its user has stopped: a confirmation that comes too late is ignored."""
     monkeypatch.setattr(handing_over, "TAKEN_SECONDS", 0.01)
 
     async def test(house: House) -> None:
@@ -285,7 +285,7 @@ def test_postauth_that_does_not_take_it_is_not_waited_for(monkeypatch: pytest.Mo
 
 
 def test_a_stop_in_the_middle_of_a_hand_over() -> None:
-    """Protects a stop's deadline: the process that has been given the connection is told to end it."""
+    """Protects a stop's deadline: the process that was given the connection is told to end it."""
 
     async def test(house: House) -> None:
         conn, _, process = await house.handed_over()
@@ -298,7 +298,7 @@ def test_a_stop_in_the_middle_of_a_hand_over() -> None:
 
 
 def test_a_crowd_gives_way_to_another_source() -> None:
-    """Protects a login from a crowd that has all processes: its oldest connection ends, and is not punished for it."""
+    """Protects a login from a source that holds all processes: the source's oldest one ends, without a penalty."""
 
     async def test(house: House) -> None:
         house.guests.strangers.reconfigure(
@@ -311,7 +311,7 @@ def test_a_crowd_gives_way_to_another_source() -> None:
         await house.hung_up("c1")
         (await (await house.spawner.preauth(waiting_room.MAX_PROCESSES)).take_client()).close()
         assert house.closed == [NEEDED]
-        house.come()  # of the crowd again: no penalty keeps it out
+        house.come()  # from the first source again: no penalty keeps it out
         assert not house.of(ConnectionRefused)
         assert house.guests.strangers.total == waiting_room.MAX_PROCESSES + 1
         assert other not in [event.conn for event in house.of(ConnectionClosed)]

@@ -1,4 +1,4 @@
-"""monitor.arrivals.preauths: a process is at hand while strangers come, and none is left when they don't."""
+"""monitor.arrivals.preauths: a spare process is kept while strangers connect, and not longer."""
 
 import asyncio
 
@@ -10,12 +10,12 @@ from tests.support.monitor import House, play
 
 
 def test_the_next_one_is_forked_ahead() -> None:
-    """Protects the time of a login: a connection that follows another finds a process there."""
+    """Protects the time of a login: a connection soon after another finds a process that already runs."""
 
     async def test(house: House) -> None:
         first = await house.preauths.take()
         spare = await house.spawner.preauth(1)
-        house.spawner.refusals.add("preauth")  # the next one would have to wait
+        house.spawner.refusals.add("preauth")  # from here on no process can be started
         second = await house.preauths.take()
         assert second.spawned == spare.spawned
         with pytest.raises(SpawnRefused):
@@ -27,7 +27,7 @@ def test_the_next_one_is_forked_ahead() -> None:
 
 
 def test_one_that_nobody_needs_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects memory: a minute after the last connection there is none at hand."""
+    """Protects memory: the spare process is killed a minute after the last connection."""
     monkeypatch.setattr(module, "SPARE_SECONDS", 0.01)
     monkeypatch.setattr(module, "AHEAD_SECONDS", 0.0)
 
@@ -40,7 +40,7 @@ def test_one_that_nobody_needs_does_not_stay(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_one_that_has_died_is_not_given() -> None:
-    """Protects a connection from a process that was killed while it waited."""
+    """Protects a connection from getting a spare process that has been killed."""
 
     async def test(house: House) -> None:
         first = await house.preauths.take()

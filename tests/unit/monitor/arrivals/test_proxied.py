@@ -1,4 +1,4 @@
-"""monitor.arrivals.proxied: headers read off real sockets, and those that never come."""
+"""monitor.arrivals.proxied: PROXY headers read from real sockets, and headers that never arrive."""
 
 import asyncio
 import socket
@@ -35,14 +35,14 @@ HEADERS = [
 
 
 class Connections:
-    """TCP connections of this machine with itself. Each is who made it, and what was accepted."""
+    """TCP connections of this machine to itself: the proxy's end, and the accepted socket."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
         self._listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=512))
 
     def make(self) -> tuple[socket.socket, socket.socket]:
-        """One more."""
+        """Make a connection."""
         proxy = self._stack.enter_context(socket.create_connection(self._listening.getsockname(), PATIENCE))
         proxy.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         accepted, _ = self._listening.accept()
@@ -51,13 +51,13 @@ class Connections:
 
 @pytest.fixture
 def connections() -> Iterator[Connections]:
-    """Closed after the test."""
+    """Connections that are closed after the test."""
     with ExitStack() as stack:
         yield Connections(stack)
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    """Run `scenario` on a loop of its own, with a deadline."""
+    """Run `scenario` on its own loop, with a timeout."""
 
     async def main() -> None:
         async with asyncio.timeout(PATIENCE):
@@ -67,7 +67,7 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
 
 
 async def outcome(header: Awaitable[Header]) -> Header | ProxyError:
-    """What comes of it, as a value."""
+    """The header or the error, as a value."""
     try:
         return await header
     except ProxyError as error:
@@ -75,24 +75,24 @@ async def outcome(header: Awaitable[Header]) -> Header | ProxyError:
 
 
 class Hearing(asyncio.Protocol):
-    """Takes down what it hears."""
+    """Records the data that it receives."""
 
     def __init__(self) -> None:
         self.heard = b""
         self.is_over = asyncio.Event()
 
     def data_received(self, data: bytes) -> None:
-        """More."""
+        """Record the data."""
         self.heard += data
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """All."""
+        """Record the end."""
         self.is_over.set()
 
 
 @pytest.mark.parametrize(("accepted", "header"), HEADERS)
 def test_what_the_client_says_stays_in_the_socket(connections: Connections, accepted: Accepted, header: bytes) -> None:
-    """The banner comes in the same segment, and whoever is given the socket afterwards hears it from its first byte."""
+    """Data after the header, in the same segment, stays in the socket for the process that gets it."""
 
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
@@ -109,7 +109,7 @@ def test_what_the_client_says_stays_in_the_socket(connections: Connections, acce
 
 @pytest.mark.parametrize(("accepted", "header"), HEADERS)
 def test_a_header_may_come_byte_by_byte(connections: Connections, accepted: Accepted, header: bytes) -> None:
-    """TCP may cut it anywhere; it is the same header, it ends where it ends, and the socket can be given away."""
+    """A header may be split anywhere by TCP: it is the same header, and the data after it stays in the socket."""
 
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
@@ -119,7 +119,7 @@ def test_a_header_may_come_byte_by_byte(connections: Connections, accepted: Acce
             reading = tasks.create_task(read_header(sock, loop, accepted))
             for byte in header + BANNER:
                 await loop.sock_sendall(proxy, bytes([byte]))
-                await asyncio.sleep(0)  # a turn for the reader
+                await asyncio.sleep(0)  # let the reader run
         assert reading.result().source in {CLIENT, ("2001:db8::9", 1), None}
         proxy.close()
         _, hearing = await loop.connect_accepted_socket(Hearing, sock)
@@ -130,7 +130,7 @@ def test_a_header_may_come_byte_by_byte(connections: Connections, accepted: Acce
 
 
 def test_a_header_has_its_time(connections: Connections) -> None:
-    """Half of one is none, however long the other half takes; the default is what haproxy's text asks for at least."""
+    """An incomplete header fails at the timeout, which is by default at least the 3 s of haproxy's specification."""
 
     async def scenario() -> None:
         for said in (b"", binary()[:-1], line()[:-1]):
@@ -149,7 +149,7 @@ def test_a_header_has_its_time(connections: Connections) -> None:
 def test_a_peer_that_has_gone_is_told_from_one_that_breaks_off(
     connections: Connections, said: bytes, linger: bytes
 ) -> None:
-    """A probe closes without a byte, many with a reset, and is nothing to log; half a header is."""
+    """A probe closes or resets without a byte, and is not logged; an incomplete header is."""
 
     async def scenario() -> None:
         proxy, sock = connections.make()
@@ -166,7 +166,7 @@ def test_a_peer_that_has_gone_is_told_from_one_that_breaks_off(
 def proxies(
     seconds: float = HEADER_SECONDS, places: int = MAX_WAITING, probe_seconds: float = PROBE_SECONDS
 ) -> Proxies:
-    """Those that tests make use of."""
+    """Proxies with values for tests."""
     return Proxies(
         ("127.0.0.0/8",),
         "any",
@@ -178,7 +178,7 @@ def proxies(
 
 
 def test_only_listed_peers_are_trusted() -> None:
-    """A header from anybody else is not read."""
+    """A header is only read from listed peers."""
 
     async def scenario() -> None:
         assert proxies().trusts("127.0.0.1")
@@ -188,13 +188,13 @@ def test_only_listed_peers_are_trusted() -> None:
 
 
 def test_those_that_say_nothing_delay_nobody(connections: Connections) -> None:
-    """With 200 of them waiting, a header is read before the time of any is up."""
+    """With 200 silent connections waiting, a header is read at once, before any of their timeouts."""
 
     async def scenario() -> None:
         known = proxies(0.5)
         async with asyncio.TaskGroup() as tasks:
             silent = [tasks.create_task(outcome(known.header(connections.make()[1]))) for _ in range(200)]
-            await asyncio.sleep(0)  # all have begun to wait
+            await asyncio.sleep(0)  # so that all wait
             proxy, sock = connections.make()
             proxy.sendall(binary() + BANNER)
             assert await known.header(sock) == Header(2, source=CLIENT, destination=EDGE)
@@ -205,7 +205,7 @@ def test_those_that_say_nothing_delay_nobody(connections: Connections) -> None:
 
 
 def test_the_one_that_has_waited_longest_goes_when_there_are_too_many(connections: Connections) -> None:
-    """However many say nothing, one that sends its header gets in; and there are never more than there may be."""
+    """However many connections are silent, one that sends its header gets in, and the number waiting is limited."""
 
     async def scenario() -> None:
         known = proxies(places=3)
@@ -228,7 +228,7 @@ def test_the_one_that_has_waited_longest_goes_when_there_are_too_many(connection
 
 
 def test_given_up_they_all_go_and_others_may_come(connections: Connections) -> None:
-    """At a stop nobody is left hanging, nor logged who has not said anything; if it is called off, others may come."""
+    """At a stop all waiting connections end, and silent ones are not logged; if it is called off, others may come."""
 
     async def scenario() -> None:
         known = proxies()
@@ -245,7 +245,7 @@ def test_given_up_they_all_go_and_others_may_come(connections: Connections) -> N
 
 
 def test_a_wait_that_is_cancelled_leaves_its_place(connections: Connections) -> None:
-    """The listener's end cancels what it has begun, and no place stays taken."""
+    """A wait that is cancelled, as by the listener's end, frees its slot."""
 
     async def scenario() -> None:
         known = proxies(places=1)
@@ -262,7 +262,7 @@ def test_a_wait_that_is_cancelled_leaves_its_place(connections: Connections) -> 
 
 
 async def heard(sock: socket.socket) -> bytes:
-    """All that comes from the other end until it has closed, or reset."""
+    """Everything that the other end sends until it closes or resets."""
     loop, data = asyncio.get_running_loop(), b""
     sock.setblocking(False)
     try:
@@ -275,7 +275,7 @@ async def heard(sock: socket.socket) -> bytes:
 
 @pytest.mark.parametrize("said", [b"", BANNER, BANNER + bytes(2000)])
 def test_a_probe_is_answered_and_let_go(connections: Connections, said: bytes) -> None:
-    """It reads our line and the end at once, whatever it says itself; gone, it leaves nothing behind."""
+    """A probe gets our identification and the end of the output at once, and when it closes, so do we."""
 
     async def scenario() -> None:
         known = proxies(probe_seconds=PATIENCE * 2)
@@ -292,7 +292,7 @@ def test_a_probe_is_answered_and_let_go(connections: Connections, said: bytes) -
 
 
 def test_a_probe_may_neither_stay_nor_say_much(connections: Connections) -> None:
-    """A check that hangs, or that pours out data, is closed."""
+    """A probe that stays too long or sends too much is closed."""
 
     async def scenario() -> None:
         _, hanging = connections.make()
@@ -306,7 +306,7 @@ def test_a_probe_may_neither_stay_nor_say_much(connections: Connections) -> None
 
 
 def test_probes_are_few_and_end_with_the_server(connections: Connections) -> None:
-    """Past the bound the oldest goes, which has its answer; at a stop they all go."""
+    """Above the limit the oldest probe is closed, which already has its answer; at a stop all are."""
 
     async def scenario() -> None:
         known = proxies(probe_seconds=PATIENCE * 2)
@@ -325,7 +325,7 @@ def test_probes_are_few_and_end_with_the_server(connections: Connections) -> Non
 
 
 def test_a_probe_that_is_cancelled_is_closed(connections: Connections) -> None:
-    """The listener's end leaves no descriptor open."""
+    """A probe that is cancelled, as by the listener's end, leaves no descriptor open."""
 
     async def scenario() -> None:
         _, sock = connections.make()

@@ -1,4 +1,4 @@
-"""arrivals.strangers: what of a connection's conduct counts, and what becomes of those that come and go meanwhile."""
+"""arrivals.strangers: the conduct for which a source gets a penalty, and connections that end while they wait."""
 
 import asyncio
 import socket
@@ -18,13 +18,13 @@ PEER = "203.0.113.9"
 
 
 class Guest:
-    """A connection that is served, and why it was cut off."""
+    """A connection with a process, and the reason why it was cut off."""
 
     def __init__(self) -> None:
         self.reason = ""
 
     def cut_off(self, reason: str) -> None:
-        """Note the reason."""
+        """Record the reason."""
         self.reason = reason
 
 
@@ -45,19 +45,19 @@ class House:
         )
 
     def come(self, conn: str, peer: str = PEER) -> None:
-        """A connection."""
+        """Let a connection arrive."""
         ours, theirs = socket.socketpair()
         self._ends += [ours, theirs]
         self.clients[conn] = theirs
         self.strangers.arrive(Arrival(conn, ours, Endpoints(peer, 1, "192.0.2.1", 22)))
 
     def happens(self, *events: AnyEvent) -> None:
-        """Something does, of which the bus tells."""
+        """Report events, as the bus does."""
         for event in events:
             self.strangers.observe(Record(1, 0.0, event))
 
     def visit(self, conn: str, *events: AnyEvent, spoke: bool = True) -> None:
-        """A connection on which something happens, and which ends."""
+        """Serve a connection on which these events happen, and end it."""
         self.come(conn)
         self.strangers.served(conn, Guest())
         if spoke:
@@ -67,11 +67,11 @@ class House:
 
     @property
     def refusals(self) -> list[str]:
-        """Why connections were refused."""
+        """The reasons of refused connections."""
         return [event.reason for event in self.events if isinstance(event, ConnectionRefused)]
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close all sockets."""
         self.strangers.stop()
         for end in self._ends:
             end.close()
@@ -82,7 +82,7 @@ Play = Callable[[Callable[[House], None]], None]
 
 @pytest.fixture
 def play(tmp_path: Path) -> Play:
-    """Runs a story in a house."""
+    """Runs a story with a house."""
 
     def run(story: Callable[[House], None]) -> None:
         async def whole() -> None:
@@ -95,14 +95,14 @@ def play(tmp_path: Path) -> Play:
 
 
 def attempt(conn: str, *, method: str = "publickey", accepted: bool = False) -> AuthAttempt:
-    """A request to log in."""
+    """A login request."""
     return AuthAttempt(
         conn=conn, peer=PEER, user="root", method=method, result="accepted" if accepted else "denied", reason="no"
     )
 
 
 def test_an_error_of_ours_is_penalised_at_once(play: Play) -> None:
-    """A client that makes an error of ours happen is kept out for a while, as with sshd."""
+    """A client that causes an internal error of the server is kept out for a while, as with sshd."""
 
     def story(house: House) -> None:
         house.visit("a", InternalError(where="connection", error="", conn="a"))
@@ -113,7 +113,7 @@ def test_an_error_of_ours_is_penalised_at_once(play: Play) -> None:
 
 
 def test_asking_for_the_methods_is_no_attempt(play: Play) -> None:
-    """`none` alone costs a second and not five; requests of connections that nobody knows cost nothing."""
+    """A connection with only `none` costs a penalty of 1 s, not 5 s; requests of unknown connections cost nothing."""
 
     def story(house: House) -> None:
         for number in range(15):
@@ -128,7 +128,7 @@ def test_asking_for_the_methods_is_no_attempt(play: Play) -> None:
 
 
 def test_a_key_that_is_accepted_in_the_end_is_a_login(play: Play) -> None:
-    """A client that tries five wrong keys before the right one has not failed."""
+    """A client that tries five wrong keys before the right one gets no penalty."""
 
     def story(house: House) -> None:
         for number in range(20):
@@ -139,7 +139,7 @@ def test_a_key_that_is_accepted_in_the_end_is_a_login(play: Play) -> None:
 
 
 def test_a_stop_is_nobodys_fault(play: Play) -> None:
-    """Those whom the server cuts off because it stops have earned nothing."""
+    """A connection that ends because the server stops gets no penalty."""
 
     def story(house: House) -> None:
         for number in range(10):
@@ -157,12 +157,12 @@ def test_a_stop_is_nobodys_fault(play: Play) -> None:
 
 
 def test_one_that_gives_way_while_it_is_set_up_is_cut_off(play: Play) -> None:
-    """Between its turn and its being served another one may need its place; then it does not stay for ever."""
+    """A connection whose slot was given away before it was set up is cut off as soon as it is set up."""
 
     def story(house: House) -> None:
         house.come("a")
         house.come("b")
-        house.strangers.released("a")  # as the listener does when setting it up has failed
+        house.strangers.released("a")  # as the listener does when the set-up has failed
         guest = Guest()
         house.strangers.served("a", guest)
         assert guest.reason == NEEDED
@@ -173,7 +173,7 @@ def test_one_that_gives_way_while_it_is_set_up_is_cut_off(play: Play) -> None:
 
 
 def test_what_waits_is_told_of_a_stop_and_counted(play: Play) -> None:
-    """At a stop nobody is left hanging, and the log has the sum."""
+    """At a stop waiting clients are told, and the log has their number."""
 
     def story(house: House) -> None:
         for number in range(30):
@@ -191,7 +191,7 @@ def test_what_waits_is_told_of_a_stop_and_counted(play: Play) -> None:
 
 
 def test_what_has_gone_while_it_waited_is_not_served(play: Play) -> None:
-    """Its turn goes to the next one that is still there."""
+    """A client that left while it waited is not served; the next one that is still there gets its turn."""
 
     def story(house: House) -> None:
         for number in range(13):

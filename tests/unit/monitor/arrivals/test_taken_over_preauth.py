@@ -1,4 +1,4 @@
-"""A preauth process that a stranger has taken over: whatever it says, it has its own connection and nothing else."""
+"""A preauth process that a stranger has taken over can affect its own connection only, whatever it sends."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ SIGN = preauth.Sign(ALGORITHM, HASH)
 
 
 async def come(house: House, *, number: int = 0) -> tuple[str, Process]:
-    """A connection and its process, which has its client's socket."""
+    """A connection and its process, which has the client's socket."""
     conn, _ = house.come()
     process = await house.spawner.preauth(number)
     (await process.take_client()).close()
@@ -23,7 +23,7 @@ async def come(house: House, *, number: int = 0) -> tuple[str, Process]:
 
 
 async def ended(house: House, conn: str, process: Process) -> str:
-    """What went wrong, when the process has been killed and its client has seen the end; nobody got in."""
+    """The logged error, after the process was killed and its client saw the end; checks that nobody got in."""
     await process.killed.wait()
     await house.hung_up(conn)
     assert not house.spawner.postauths
@@ -35,7 +35,7 @@ async def ended(house: House, conn: str, process: Process) -> str:
 
 @pytest.mark.parametrize("before", [(), (SIGN,)])
 def test_it_lies_about_success(before: tuple[preauth.FromPreauth, ...]) -> None:
-    """Protects accounts from "authenticated" without a signature: a state before acceptance is the end."""
+    """Protects accounts from a claimed login without a signature: a state before acceptance ends the connection."""
 
     async def test(house: House) -> None:
         conn, process = await come(house)
@@ -47,7 +47,7 @@ def test_it_lies_about_success(before: tuple[preauth.FromPreauth, ...]) -> None:
 
 
 def test_it_asks_for_a_second_signature() -> None:
-    """Protects other clients: one exchange hash is signed for a connection, and no other."""
+    """Protects other clients: for each connection one exchange hash is signed, and no other."""
 
     async def test(house: House) -> None:
         conn, process = await come(house)
@@ -60,7 +60,7 @@ def test_it_asks_for_a_second_signature() -> None:
 
 
 def test_it_replays_another_connection_s_signature() -> None:
-    """Protects a user whose signature was seen elsewhere: it is good for the session that it was made for."""
+    """Protects a user whose signature was seen elsewhere: it is only valid for the session that it was made for."""
 
     async def test(house: House) -> None:
         _, process = await come(house)
@@ -75,7 +75,7 @@ def test_it_replays_another_connection_s_signature() -> None:
 
 
 def test_it_relays_what_another_client_says() -> None:
-    """Protects a login that is under way: relayed under an attacker's connection it is good for nothing."""
+    """Protects a login in progress: its request is refused when it is relayed on an attacker's connection."""
 
     async def test(house: House) -> None:
         genuine, victims = await come(house)
@@ -100,7 +100,7 @@ def test_it_relays_what_another_client_says() -> None:
 
 
 def test_it_hands_over_a_foreign_state() -> None:
-    """Protects other sessions: whatever the state says, postauth gets the session id that the login was signed over."""
+    """Protects other sessions: postauth gets the session id of the signed login, whatever the state contains."""
 
     async def test(house: House) -> None:
         _, told, _ = await house.handed_over()
@@ -122,7 +122,7 @@ def test_it_hands_over_a_foreign_state() -> None:
     ids=["an attempt before the session", "no message", "zeros", "an unknown key", "a message of the monitor's"],
 )
 def test_it_says_what_it_may_not(say: Callable[[House, Process], object]) -> None:
-    """Protects the monitor: what is malformed or comes at a wrong time ends the process and its connection."""
+    """Protects the monitor: a malformed or unexpected message ends the process and its connection."""
 
     async def test(house: House) -> None:
         conn, process = await come(house)
@@ -133,7 +133,7 @@ def test_it_says_what_it_may_not(say: Callable[[House, Process], object]) -> Non
 
 
 def test_it_changes_the_account() -> None:
-    """Protects the other accounts: the name of the first request stays the connection's."""
+    """Protects other accounts: a connection can't change the account name of its first request."""
 
     async def test(house: House) -> None:
         conn, process = await come(house)
@@ -148,7 +148,7 @@ def test_it_changes_the_account() -> None:
 
 
 def test_it_goes_on_after_the_last_attempt() -> None:
-    """Protects keys from being tried without an end: after the last attempt there is only a goodbye."""
+    """Protects keys from endless tries: after the last attempt only a goodbye is accepted."""
 
     async def test(house: House) -> None:
         conn, process = await come(house)
@@ -165,7 +165,7 @@ def test_it_goes_on_after_the_last_attempt() -> None:
 
 
 def test_something_else_than_a_state() -> None:
-    """Protects the hand-over: after acceptance there is a state, or an end, and nothing is signed any more."""
+    """Protects the hand-over: after acceptance only a state or an end is accepted, and nothing is signed."""
 
     async def test(house: House) -> None:
         conn, _ = house.come()
@@ -181,7 +181,7 @@ def test_something_else_than_a_state() -> None:
 
 
 def test_a_second_state_is_nobody_s() -> None:
-    """Protects the connection that was handed over: its preauth process is not heard any more."""
+    """Protects a connection that was handed over: further messages of its preauth process are ignored."""
 
     async def test(house: House) -> None:
         conn, _ = house.come()

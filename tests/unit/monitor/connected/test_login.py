@@ -1,4 +1,4 @@
-"""monitor.connected.login: what is remembered of a login is enough to see later whether it still holds."""
+"""monitor.connected.login: what is remembered of a login suffices to decide later whether its key is still valid."""
 
 import pytest
 
@@ -14,7 +14,7 @@ from tests.support.snapshots import USER, account, line
 
 @pytest.mark.parametrize("key_id", ["amos at work", "x" * 20_000])
 def test_a_certificate_can_still_be_revoked_by_what_is_remembered_of_it(key_id: str) -> None:
-    """Protects: a key id or a serial number that is listed later ends the connection, also after a monitor's death."""
+    """A listed key id or serial number ends a connection that was opened before, also after a monitor's death."""
     authority = line(CA, KeyOptions(cert_authority=True))
     blob = made_up(key_id=key_id.encode(), authority=CA, extensions=b"")
     before = accepted(show(blob, KeySnapshot({USER: account(authority)})))

@@ -1,4 +1,4 @@
-"""monitor.connected.postauth_client: what a process of a user may say, and of which connections."""
+"""monitor.connected.postauth_client: the messages that a user's process may send, and about which connections."""
 
 import asyncio
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def denied(conn: str, reason: str = "no", user: str = "") -> RequestDenied:
 
 
 def opened(conn: str, number: int = 1, **fields: str | int) -> SessionOpened:
-    """A session begins."""
+    """The start of a session."""
     told: dict[str, object] = {
         "conn": conn,
         "session": f"{conn}.{number}",
@@ -46,7 +46,7 @@ def opened(conn: str, number: int = 1, **fields: str | int) -> SessionOpened:
 
 
 def closed(conn: str) -> ConnectionClosed:
-    """A connection ends."""
+    """The end of a connection."""
     return ConnectionClosed(
         conn=conn,
         peer="",
@@ -60,7 +60,7 @@ def closed(conn: str) -> ConnectionClosed:
 
 
 def session_closed(conn: str) -> SessionClosed:
-    """Its session ends."""
+    """The end of its session."""
     return SessionClosed(
         conn=conn,
         session=f"{conn}.1",
@@ -75,7 +75,7 @@ def session_closed(conn: str) -> SessionClosed:
 
 
 def test_an_account_says_what_happens_and_not_who_it_is() -> None:
-    """Protects the log: account, person, address and time are the monitor's, whatever a process says."""
+    """Protects the log: account, person, address and time come from the monitor, whatever the process sends."""
 
     async def test(house: House) -> None:
         client, process = await house.on()
@@ -92,7 +92,7 @@ def test_an_account_says_what_happens_and_not_who_it_is() -> None:
 
 
 def test_text_that_is_none_travels() -> None:
-    """Protects whoever reads of a file whose name is no UTF-8: it comes as it was."""
+    """Protects text that is not UTF-8, such as a file name: it arrives unchanged."""
 
     async def test(house: House) -> None:
         client, process = await house.on()
@@ -114,7 +114,7 @@ FOREIGN: list[Callable[[str], ipc.FromPostauth]] = [
 
 @pytest.mark.parametrize("message", FOREIGN, ids=["event", "closed", "taken", "crashed", "sign", "prove"])
 def test_a_foreign_connection_is_not_a_process_s_to_name(message: Callable[[str], ipc.FromPostauth]) -> None:
-    """Protects the other accounts: a process that speaks for a connection of theirs is killed; theirs goes on."""
+    """Protects other accounts: a process that names another account's connection is killed; the connection stays."""
 
     async def test(house: House) -> None:
         other, _ = await house.on(user="dev")
@@ -130,7 +130,7 @@ def test_a_foreign_connection_is_not_a_process_s_to_name(message: Callable[[str]
 
 
 def test_figures_of_a_foreign_connection() -> None:
-    """Protects the idle clock of another account the same way."""
+    """Protects another account's idle clock in the same way."""
 
     async def test(house: House) -> None:
         other, _ = await house.on(user="dev")
@@ -159,7 +159,7 @@ def test_figures_of_a_foreign_connection() -> None:
     ids=["no message", "no event", "not its event", "an order", "taken twice", "opened twice", "too many sessions"],
 )
 def test_what_breaks_the_rules_is_the_end(say: Callable[[Process, str], object]) -> None:
-    """Protects the monitor and its log: nothing but the shapes of a process's messages, at the times that they have."""
+    """Protects the monitor and its log: a malformed message, or one at a wrong time, ends the process."""
 
     async def test(house: House) -> None:
         client, process = await house.on()
@@ -171,7 +171,7 @@ def test_what_breaks_the_rules_is_the_end(say: Callable[[Process, str], object])
 
 
 def test_nothing_happens_before_it_is_taken() -> None:
-    """Protects the log's order: a connection's first line is that somebody is on."""
+    """Protects the log's order: no event of a connection is accepted before its login is confirmed."""
 
     async def test(house: House) -> None:
         conn, _, process = await house.handed_over()
@@ -183,7 +183,7 @@ def test_nothing_happens_before_it_is_taken() -> None:
 
 
 def test_what_a_file_server_does_last_is_told() -> None:
-    """Protects the log of an upload whose client has gone: its end comes after the connection's."""
+    """Protects the log of an upload whose client has gone: the upload's end comes after the connection's."""
 
     async def test(house: House) -> None:
         client, process = await house.on()
@@ -208,7 +208,7 @@ def test_what_a_file_server_does_last_is_told() -> None:
 
 
 def test_a_flood_of_events_leaves_room_for_others() -> None:
-    """Protects everybody else's turns: of one process's events only so many are written at once, and none is lost."""
+    """Protects other processes from a flood of events: a limited number is written per turn, and none is lost."""
 
     async def test(house: House) -> None:
         client, process = await house.on()
@@ -232,7 +232,7 @@ def test_a_flood_of_events_leaves_room_for_others() -> None:
 
 
 def test_lost_events_are_told() -> None:
-    """Protects whoever reads the log from believing that it is complete."""
+    """Protects readers of the log: lost events are reported, so the log does not seem complete."""
 
     async def test(house: House) -> None:
         _, process = await house.on()
@@ -247,7 +247,7 @@ def test_lost_events_are_told() -> None:
 
 
 def test_rekeys_are_signed_within_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects the host key: a process gets what rekeys need, one after the other, and no signing machine."""
+    """Protects the host key: a process gets the signatures that rekeys need, one after the other, at a limited rate."""
     monkeypatch.setattr(client_module, "SIGNATURES_AT_ONCE", 5)
     waits: list[float] = []
 
@@ -274,7 +274,7 @@ def test_rekeys_are_signed_within_a_budget(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_rekeys_do_not_pile_up() -> None:
-    """Protects the monitor from who asks for the next signature before the last one is there."""
+    """Protects the monitor from requests for more signatures while earlier ones wait."""
 
     async def test(house: House) -> None:
         client, process = await house.on()
@@ -288,7 +288,7 @@ def test_rekeys_do_not_pile_up() -> None:
 
 
 def test_proofs_are_bound_to_the_session_and_counted() -> None:
-    """Protects other clients: a proof is for this connection's session, and there are so many in its life."""
+    """Protects other clients: a proof is bound to its connection's session, and each connection gets only so many."""
 
     async def test(house: House) -> None:
         client, process = await house.on()
@@ -309,7 +309,7 @@ def test_proofs_are_bound_to_the_session_and_counted() -> None:
 
 
 def test_figures_are_those_of_the_last_look() -> None:
-    """Protects the idle clock and `status`: a look asks the processes, and what they say is kept."""
+    """Protects the idle clock and `status`: a look asks the processes, and their figures are kept."""
 
     async def test(house: House) -> None:
         client, process = await house.on()
@@ -332,7 +332,7 @@ def test_figures_are_those_of_the_last_look() -> None:
 
 
 def test_a_process_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects the last look: a process that its user has stopped is no use, and delays nothing for long."""
+    """Protects the last look: a process that its user has stopped delays it only briefly."""
     monkeypatch.setattr(registry_module, "LOOK_SECONDS", 0.01)
 
     async def test(house: House) -> None:
@@ -343,13 +343,13 @@ def test_a_process_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.Mo
         await process.hear_monitor(ipc.Report)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
-                await process.hear_monitor(ipc.Report)  # one is enough
+                await process.hear_monitor(ipc.Report)  # one request is enough
 
     play(test)
 
 
 def test_a_process_that_stays_silent_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects the machine from being kept up by connections that nobody serves any more."""
+    """Protects the machine from staying up for connections that no process serves any more."""
     monkeypatch.setattr(module, "SILENT_SECONDS", 0.0)
 
     async def test(house: House) -> None:
@@ -358,13 +358,13 @@ def test_a_process_that_stays_silent_is_killed(monkeypatch: pytest.MonkeyPatch) 
         await process.killed.wait()
         ended = await house.event(ConnectionClosed)
         assert (ended.conn, ended.reason) == (client.id, "its process did not answer")
-        assert not house.crashes  # its user may have stopped it
+        assert not house.crashes  # no bug: its user may have stopped it
 
     play(test)
 
 
 def test_a_process_that_does_not_read_is_killed() -> None:
-    """Protects the monitor's memory the same way."""
+    """Protects the monitor's memory in the same way."""
 
     async def test(house: House) -> None:
         _, process = await house.on()
@@ -380,7 +380,7 @@ def test_a_process_that_does_not_read_is_killed() -> None:
 
 
 def test_death_closes_its_connections_and_no_others() -> None:
-    """Protects bystanders: a process that is killed takes its own account's connections with it, which is told."""
+    """Protects other accounts: when a process is killed, its connections are closed in the log, and no others."""
 
     async def test(house: House) -> None:
         other, _ = await house.on(user="dev")
@@ -398,7 +398,7 @@ def test_death_closes_its_connections_and_no_others() -> None:
 
 
 def test_a_stop_reaches_all_of_them() -> None:
-    """Protects people's work at a stop: all are told, hung up, and said goodbye to, in this order."""
+    """Protects users' work at a stop: every process is told to announce, hang up and disconnect, in this order."""
 
     async def test(house: House) -> None:
         _, process = await house.on()
@@ -413,7 +413,7 @@ def test_a_stop_reaches_all_of_them() -> None:
 
 
 def test_a_revoked_key_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects an account whose key was taken away: warned, nothing new, and the end, each by a message."""
+    """Protects an account whose key was revoked: the process is told to warn, to refuse, and to end the connection."""
     monkeypatch.setattr(client_module, "REVOKED_SECONDS", 0.0)
 
     async def test(house: House) -> None:
@@ -430,7 +430,7 @@ def test_a_revoked_key_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_process_s_own_bug_is_told() -> None:
-    """Protects whoever looks for a bug in a part that belongs to no connection."""
+    """Protects whoever looks for a bug in a part that belongs to no connection: its traceback is logged."""
 
     async def test(house: House) -> None:
         _, process = await house.on()

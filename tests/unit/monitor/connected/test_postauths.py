@@ -1,4 +1,4 @@
-"""monitor.connected.postauths: one process for each account, there when it is needed, and not for longer."""
+"""monitor.connected.postauths: each account has one process, which runs as long as it is needed."""
 
 import asyncio
 
@@ -12,12 +12,12 @@ from tests.support.monitor import House, Process, play
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process is out of use at once."""
+    """Makes a process count as unused at once."""
     monkeypatch.setattr(module, "UNUSED_SECONDS", 0.0)
 
 
 async def unused(house: House, number: int = 0) -> Process:
-    """A process that has been asked to leave, because its last connection has ended."""
+    """A process that was asked to leave, because its last connection has ended."""
     client, process = await house.on(number)
     end = ConnectionClosed(
         conn=client.id, peer="", user="", reason="bye", seconds=0, bytes_in=0, bytes_out=0, goodbye=True
@@ -28,7 +28,7 @@ async def unused(house: House, number: int = 0) -> Process:
 
 
 def test_connections_of_an_account_share_a_process() -> None:
-    """Protects memory: there is one process for an account, and another one for another account."""
+    """Protects memory: an account's connections share one process, and another account has its own."""
 
     async def test(house: House) -> None:
         _, first = await house.on()
@@ -42,7 +42,7 @@ def test_connections_of_an_account_share_a_process() -> None:
 
 
 def test_logins_at_the_same_time_start_one() -> None:
-    """Protects the same when an account's first connections come together."""
+    """Protects the same when an account's first connections come at the same time."""
 
     async def test(house: House) -> None:
         async def use() -> object:
@@ -57,7 +57,7 @@ def test_logins_at_the_same_time_start_one() -> None:
 
 @pytest.mark.usefixtures("soon")
 def test_one_that_is_unused_is_asked_to_leave() -> None:
-    """Protects memory when everybody has gone."""
+    """Protects memory when all users have gone: an unused process is asked to leave."""
 
     async def test(house: House) -> None:
         process = await unused(house)
@@ -70,7 +70,7 @@ def test_one_that_is_unused_is_asked_to_leave() -> None:
 
 @pytest.mark.usefixtures("soon")
 def test_one_that_is_busy_stays() -> None:
-    """Protects output that is still read when its connection has gone: the process stays, and is asked again."""
+    """Protects output that is still read after its connection has ended: the process stays, and is asked again."""
 
     async def test(house: House) -> None:
         process = await unused(house)
@@ -83,7 +83,7 @@ def test_one_that_is_busy_stays() -> None:
 
 
 def test_one_with_a_login_on_its_way_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects a login from a process that leaves under it."""
+    """Protects a login from a process that leaves at that moment."""
     monkeypatch.setattr(module, "UNUSED_SECONDS", 0.0)
 
     async def test(house: House) -> None:
@@ -99,7 +99,7 @@ def test_one_with_a_login_on_its_way_is_not_asked(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.usefixtures("soon")
 def test_a_login_that_comes_while_it_leaves_has_another_one() -> None:
-    """Protects a login in that moment: it waits for the end of the process, and there is a new one."""
+    """Protects a login while the process leaves: it waits for the process to end, and gets a new one."""
 
     async def test(house: House) -> None:
         process = await unused(house)
@@ -114,12 +114,12 @@ def test_a_login_that_comes_while_it_leaves_has_another_one() -> None:
 
 @pytest.mark.usefixtures("soon")
 def test_a_login_that_comes_while_it_leaves_has_the_same_one_if_that_stays() -> None:
-    """Protects the same if something else had come up."""
+    """Protects the same if the process has become busy: the login gets that process."""
 
     async def test(house: House) -> None:
         process = await unused(house)
         login = asyncio.ensure_future(house.on())
-        await house.event(AuthAttempt, 1)  # of two logins; the second one waits from here on
+        await house.event(AuthAttempt, 1)  # the second login has begun to wait
         process.say(ipc.Busy())
         _, same = await login
         assert same is process
@@ -129,7 +129,7 @@ def test_a_login_that_comes_while_it_leaves_has_the_same_one_if_that_stays() -> 
 
 @pytest.mark.usefixtures("soon")
 def test_one_that_does_not_leave_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects the next login from a process that its user has stopped when it was to leave."""
+    """Protects the next login from a process that its user stopped before it could leave: it is killed."""
     monkeypatch.setattr(module, "LEAVE_SECONDS", 0.05)
 
     async def test(house: House) -> None:
@@ -142,7 +142,7 @@ def test_one_that_does_not_leave_is_killed(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_after_a_death_there_is_a_new_one() -> None:
-    """Protects an account whose process has crashed: the next login is served as the first was."""
+    """Protects an account whose process has crashed: the next login gets a new process."""
 
     async def test(house: House) -> None:
         _, process = await house.on()

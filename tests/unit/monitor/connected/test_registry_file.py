@@ -13,7 +13,7 @@ from pyssh_gateway.monitor.connected.registry_file import MOST_BYTES, RegistryFi
 
 
 class _Killed(BaseException):
-    """The monitor is no more."""
+    """Stands for the monitor's death."""
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def memory() -> Iterator[int]:
 
 
 class _Cut(RegistryFile):
-    """A file whose monitor is killed after `left` bytes that it writes, wherever they are."""
+    """A file whose monitor is killed after writing `left` bytes, at any point."""
 
     left = 1 << 30
 
@@ -39,7 +39,7 @@ class _Cut(RegistryFile):
 
 
 def test_what_was_written_last_is_read() -> None:
-    """Protects the next monitor: it knows who is on, and how far the log has got."""
+    """Protects the next monitor: it reads the connections, and the number of the last log line."""
     with memory() as descriptor:
         file = RegistryFile(descriptor)
         assert (file.read(), file.counted()) == (b"", 0)
@@ -54,7 +54,7 @@ def test_what_was_written_last_is_read() -> None:
 
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=6), st.integers(0, 400))
 def test_a_cut_at_any_byte_leaves_the_block_before_or_the_new_one(blocks: list[bytes], cut: int) -> None:
-    """Protects who is on from a monitor that is killed while it writes: nothing is half of one and half of another."""
+    """Protects the registry from a monitor killed while it writes: the old or the new block is read, never a mix."""
     with memory() as descriptor:
         file = _Cut(descriptor)
         file.left = cut
@@ -76,7 +76,7 @@ def test_a_cut_at_any_byte_leaves_the_block_before_or_the_new_one(blocks: list[b
 
 
 def test_a_kill_in_the_middle_of_it() -> None:
-    """Protects the same from a real SIGKILL: what is read is always one of the blocks that were written, whole."""
+    """Protects the same from a real SIGKILL: the block read is always one that was written, and complete."""
     with memory() as descriptor:
         for _ in range(20):
             reading, writing = os.pipe()
@@ -98,7 +98,7 @@ def test_a_kill_in_the_middle_of_it() -> None:
 
 
 def test_what_is_too_long_changes_nothing() -> None:
-    """Protects those who are on from the one who is too many."""
+    """Protects existing connections from one that does not fit: the block before stays."""
     with memory() as descriptor:
         file = RegistryFile(descriptor)
         file.write(b"x" * MOST_BYTES)
@@ -109,7 +109,7 @@ def test_what_is_too_long_changes_nothing() -> None:
 
 @given(st.binary(max_size=10_000))
 def test_rubbish_is_nothing(rubbish: bytes) -> None:
-    """Protects a monitor's start from a file that no monitor has written."""
+    """Protects a monitor's start from a file with arbitrary contents."""
     with memory() as descriptor:
         os.pwrite(descriptor, rubbish, 0)
         file = RegistryFile(descriptor)

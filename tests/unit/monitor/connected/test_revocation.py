@@ -1,4 +1,4 @@
-"""connected.revocation: a key that is gone is warned of, looked up again, and only then the end of its connection."""
+"""connected.revocation: after a key's revocation come a warning and a second look-up, and then the connection ends."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,9 +16,9 @@ WHY = "the key SHA256:key of github:example#583231 has been revoked"
 
 
 class Connection:
-    """A connection whose key the test takes away and gives back; `answers` are those of looking it up, in turn.
+    """A connection whose key the test takes away and gives back; `answers` are the results of the look-ups, in order.
 
-    The last one is for ever. An answer is whether the key is there, and whether that is certain.
+    The last one is repeated. An answer says whether the key is there, and whether that is certain.
     """
 
     def __init__(self, seconds: float | None = SOON) -> None:
@@ -52,7 +52,7 @@ class Connection:
         )
 
     async def look_up(self) -> bool:
-        """What the source says now."""
+        """Give the next answer."""
         self.looked_up += 1
         self.holds, is_certain = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         self.changed.set()
@@ -61,17 +61,17 @@ class Connection:
         return is_certain
 
     def end(self, reason: str) -> None:
-        """It is over."""
+        """Record the end."""
         self.ended.append(reason)
         self.changed.set()
 
     def lose(self) -> None:
-        """The key is gone."""
+        """Take the key away."""
         self.holds = False
         self.revocation.check()
 
     async def settle(self) -> None:
-        """Wait until it has been decided anew, however often, and nothing more is to come."""
+        """Wait until the revocation has been decided, and nothing is pending."""
         async with asyncio.timeout(PATIENCE):
             while not self.ended and self.revocation.is_ending:
                 await self.changed.wait()
@@ -80,12 +80,12 @@ class Connection:
 
 
 def test_a_key_that_stays_away_ends_its_connection() -> None:
-    """Somebody who has left is warned, opens nothing more, and is put out when the time is over."""
+    """The user whose key was revoked is warned, can't open anything new, and is disconnected after the warning."""
 
     async def story() -> None:
         connection = Connection()
         connection.lose()
-        connection.revocation.check()  # other keys have changed
+        connection.revocation.check()  # as when other keys have changed
         assert connection.revocation.is_ending
         assert connection.reasons == [KEY_REVOKED]
         (warned,) = connection.events
@@ -101,7 +101,7 @@ def test_a_key_that_stays_away_ends_its_connection() -> None:
 
 
 def test_a_key_that_is_back_when_the_time_is_over_ends_nothing() -> None:
-    """A key file that was caught while it was written cuts off nobody, and forwards are opened again."""
+    """A key that was missing only for a moment, as in a file being written, ends nothing, and forwards work again."""
 
     async def story() -> None:
         connection = Connection()
@@ -115,13 +115,13 @@ def test_a_key_that_is_back_when_the_time_is_over_ends_nothing() -> None:
         connection.answers = [(False, True)]
         connection.lose()
         await connection.settle()
-        assert connection.ended  # the next time is another time
+        assert connection.ended  # a later revocation counts anew
 
     asyncio.run(story())
 
 
 def test_a_key_that_comes_back_is_good_at_once() -> None:
-    """Nobody has to wait for the end of the warning to open a window."""
+    """A key that comes back counts at once, and not only at the end of the warning."""
 
     async def story() -> None:
         connection = Connection(PATIENCE)
@@ -138,7 +138,7 @@ def test_a_key_that_comes_back_is_good_at_once() -> None:
 
 
 def test_an_answer_that_nobody_has_confirmed_ends_nothing_yet() -> None:
-    """One empty answer of a server that then does not answer is waited out, and the second one decides."""
+    """An uncertain answer, of a source that does not respond, ends nothing; the next certain answer decides."""
 
     async def story() -> None:
         connection = Connection()
@@ -152,7 +152,7 @@ def test_an_answer_that_nobody_has_confirmed_ends_nothing_yet() -> None:
 
 
 def test_nobody_waits_for_a_confirmation_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A source that goes away after it has revoked a key does not let somebody who has left work on."""
+    """A source that stays unreachable after it revoked a key does not keep the connection open for ever."""
     monkeypatch.setattr(module, "UNCERTAIN_SECONDS", SOON)
 
     async def story() -> None:
@@ -166,7 +166,7 @@ def test_nobody_waits_for_a_confirmation_for_ever(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_connection_that_may_stay_does() -> None:
-    """With `on_revoke = "keep"` the log tells of it, and of the key's return, and nothing is closed or refused."""
+    """With `on_revoke = "keep"`, revocation and return of a key are logged, and nothing is closed or refused."""
 
     async def story() -> None:
         connection = Connection(None)
@@ -181,14 +181,14 @@ def test_a_connection_that_may_stay_does() -> None:
 
 
 def test_a_connection_that_might_stay_ends_when_the_configuration_says_so() -> None:
-    """After `on_revoke` was changed to "end", those stay on no longer whose keys were revoked before that."""
+    """When `on_revoke` changes to "end", connections whose keys were revoked before end as well."""
 
     async def story() -> None:
         connection = Connection(None)
         connection.lose()
         connection.seconds = SOON
         connection.revocation.check()
-        connection.revocation.check()  # the time begins only once
+        connection.revocation.check()  # the warning begins only once
         await connection.settle()
         assert connection.ended
         assert [getattr(event, "seconds", "") for event in connection.events] == [None, SOON]
@@ -197,7 +197,7 @@ def test_a_connection_that_might_stay_ends_when_the_configuration_says_so() -> N
 
 
 def test_a_key_that_goes_again_while_it_is_looked_up_is_warned_of_anew() -> None:
-    """Two warnings in a row have their full time each."""
+    """A key that returns and is revoked again during the look-up gets a second warning of full length."""
 
     async def story() -> None:
         connection = Connection()
@@ -219,7 +219,7 @@ def test_a_key_that_goes_again_while_it_is_looked_up_is_warned_of_anew() -> None
 
 
 def test_a_connection_that_is_gone_is_not_ended() -> None:
-    """Nothing is left behind by a client that goes during its warning."""
+    """A client that leaves during its warning leaves no task behind."""
 
     async def story() -> None:
         connection = Connection()

@@ -1,4 +1,4 @@
-"""The next monitor: who is on stays on, whoever the monitor before had no time for is closed, and the log counts on."""
+"""The next monitor: clients stay connected, unfinished logins are closed, and the log's numbers continue."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ from tests.support.monitor import ALGORITHM, HASH, House, Process, Spawner, play
 from tests.support.waiting import PATIENCE
 
 TURNS = 10
-"""Turns of the loop: more than a message takes that is there."""
+"""Turns of the loop: more than the receipt of a waiting message needs."""
 
 
 class Successor:
@@ -33,7 +33,7 @@ class Successor:
         self.house = House(memory, Spawner(), directory, before.people)
 
     def take_over(self, process: Process) -> None:
-        """The spawner has this process still."""
+        """Take this process over, as the spawner still has it."""
         ours, theirs = socket_pair()
         process.end.close()
         process.end = theirs
@@ -44,14 +44,14 @@ class Successor:
         process.spawned = msgspec.structs.replace(spawned, tty="", descriptors=[])
 
     def adopt(self) -> None:
-        """Go on."""
+        """Take over the connections in the registry."""
         self.house.postauths.adopt(self.house.left_behind, self.house.client_services)
 
 
 def follow(
     first: Callable[[House], Awaitable[Process]], second: Callable[[Successor, Process], Awaitable[None]]
 ) -> None:
-    """Play `first` with one monitor, and `second` with the one that follows when that was killed."""
+    """Run `first` with one monitor, and `second` with its successor after that one was killed."""
     here = Path.cwd()
 
     async def main(directory: Path) -> None:
@@ -78,24 +78,24 @@ def follow(
 
 
 async def one_on(house: House) -> Process:
-    """Somebody is on."""
+    """Connect a client."""
     _, process = await house.on()
     return process
 
 
 async def one_half_way(house: House) -> Process:
-    """Somebody's connection has been handed over, and nobody has said that it is taken."""
+    """Hand a connection over, without a confirmation from its process."""
     _, _, process = await house.handed_over()
     return process
 
 
 def figures(conn: str, *sessions: ipc.SessionFigures) -> ipc.ConnectionFigures:
-    """What a process says of a connection."""
+    """A process's figures of a connection."""
     return ipc.ConnectionFigures(conn, 1, 2, Counters(), sessions)
 
 
 def test_what_a_process_has_to_tell_waits_until_its_connections_are_known() -> None:
-    """Protects an account at work from the next monitor, which would end its process for events that come at once."""
+    """Protects a process with early events from the next monitor: they wait until it knows the connections."""
 
     async def second(successor: Successor, process: Process) -> None:
         house = successor.house
@@ -113,7 +113,7 @@ def test_what_a_process_has_to_tell_waits_until_its_connections_are_known() -> N
 
 
 def test_what_is_told_of_a_connection_that_had_ended_before_is_passed_over() -> None:
-    """Protects an account's sessions: the monitor before has written that end, and the next one never knew of it."""
+    """Protects an account's sessions: events of a connection whose end is already in the log are ignored."""
 
     async def second(successor: Successor, process: Process) -> None:
         house = successor.house
@@ -130,7 +130,7 @@ def test_what_is_told_of_a_connection_that_had_ended_before_is_passed_over() -> 
 
 
 def test_who_is_on_stays_on() -> None:
-    """Protects open sessions from a monitor's death: they are known, reported, revocable, and closed in the log."""
+    """Protects open sessions from a monitor's death: the next one knows and reports them, and logs their end."""
 
     async def second(successor: Successor, process: Process) -> None:
         house = successor.house
@@ -157,7 +157,7 @@ def test_who_is_on_stays_on() -> None:
 
 
 def test_whose_process_is_gone_too_is_closed() -> None:
-    """Protects the log: a connection that nobody serves any more has an end in it."""
+    """Protects the log: a connection whose process is gone, too, gets an end."""
 
     async def second(successor: Successor, _process: Process) -> None:
         house = successor.house
@@ -170,7 +170,7 @@ def test_whose_process_is_gone_too_is_closed() -> None:
 
 
 def test_a_hand_over_that_was_done() -> None:
-    """Protects a login from the monitor's death in its last moment: its process serves it, so somebody is on."""
+    """Protects a login at the moment of the monitor's death: its process serves it, so the client is connected."""
 
     async def second(successor: Successor, process: Process) -> None:
         house = successor.house
@@ -180,7 +180,7 @@ def test_a_hand_over_that_was_done() -> None:
         asked = await process.hear_monitor(ipc.Report)
         process.say(ipc.Reported(asked.id, (figures("c1"),)))
         assert (await house.event(ConnectionAuthenticated)).conn == "c1"
-        process.say(ipc.Taken("c1", "SSH-2.0-Test", "aes128-gcm@openssh.com"))  # it was still on its way
+        process.say(ipc.Taken("c1", "SSH-2.0-Test", "aes128-gcm@openssh.com"))  # it was sent before the monitor's death
         await house.until(lambda: house.registry.clients)
         process.happened(RequestDenied(conn="c1", user="", request="x11", reason="no"))
         await house.event(RequestDenied)
@@ -192,7 +192,7 @@ def test_a_hand_over_that_was_done() -> None:
 
 
 def test_a_hand_over_that_was_not() -> None:
-    """Protects the idle clock: a login that its process has never heard of is closed, and nobody is on."""
+    """Protects the idle clock: a login that never reached its process is closed, and nobody is connected."""
 
     async def second(successor: Successor, process: Process) -> None:
         house = successor.house
@@ -210,7 +210,7 @@ def test_a_hand_over_that_was_not() -> None:
 
 @pytest.mark.parametrize("stale", [ipc.Reported(1, (figures("c1"),)), ipc.Busy()], ids=["report", "busy"])
 def test_what_the_monitor_before_had_asked(stale: ipc.FromPostauth) -> None:
-    """Protects a process whose answer comes to the monitor after the one that asked: that is no offence."""
+    """Protects a process whose answer to the previous monitor reaches the next one: that breaks no rule."""
 
     async def second(successor: Successor, process: Process) -> None:
         house = successor.house
@@ -227,7 +227,7 @@ def test_what_the_monitor_before_had_asked(stale: ipc.FromPostauth) -> None:
 
 
 def test_it_believes_the_memory_and_not_the_process() -> None:
-    """Protects other accounts: one that claims a connection that it was not given is killed."""
+    """Protects other accounts: a process that claims a connection not in the registry is killed."""
 
     async def second(successor: Successor, process: Process) -> None:
         house = successor.house
@@ -242,7 +242,7 @@ def test_it_believes_the_memory_and_not_the_process() -> None:
 
 
 def test_the_log_counts_on() -> None:
-    """Protects the log's numbers: no number is used twice, and a missing line shows."""
+    """Protects the log's numbers: none is used twice, so that a missing line shows."""
 
     async def second(successor: Successor, _process: Process) -> None:
         seen: list[int] = []
@@ -254,7 +254,7 @@ def test_the_log_counts_on() -> None:
 
 
 def test_an_end_that_comes_late_is_told() -> None:
-    """Protects the log from what happened while there was no monitor: it comes first, and then the report."""
+    """Protects the log of events without a monitor: they are processed first, and then the report."""
 
     async def second(successor: Successor, process: Process) -> None:
         house = successor.house
@@ -285,11 +285,11 @@ def test_an_end_that_comes_late_is_told() -> None:
     follow(one_on, second)
 
 
-# -- the memory -----------------------------------------------------------------------------------------------------
+# -- the registry -------------------------------------------------------------------------------------------------
 
 
 def test_an_account_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects the other accounts' logins: an account's connections have a share, and the login beyond it is denied."""
+    """Protects other accounts' logins: each account has a share of the registry, and a login above it is denied."""
 
     async def test(house: House) -> None:
         client, _ = await house.on()
@@ -308,7 +308,7 @@ def test_an_account_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_what_another_version_has_left_is_nothing() -> None:
-    """Protects a start from a memory that can't be read."""
+    """Protects a start from a registry that can't be read."""
     memory = os.memfd_create("registry")
     try:
         RegistryFile(memory).write(b"\xc1")
@@ -320,7 +320,7 @@ def test_what_another_version_has_left_is_nothing() -> None:
 
 
 def test_an_entry_is_small() -> None:
-    """Protects the number of connections that there is room for, which `registry_file` promises."""
+    """Protects the number of connections that the registry can hold, as `registry_file` promises."""
 
     async def test(house: House) -> None:
         client, _ = await house.on()

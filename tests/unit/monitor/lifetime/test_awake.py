@@ -1,4 +1,4 @@
-"""monitor.lifetime.awake: what is known of the machine's being awake outlives a server process."""
+"""monitor.lifetime.awake: since when the machine is awake, and who woke it, outlives a server process."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ PEER = "2001:0db8:0000:0000:0000:ffff:198.51.100.77"
 
 
 class Life:
-    """Server processes over one file, on a clock that the test turns."""
+    """Server processes with one file, and a clock that the test moves."""
 
     def __init__(self, state: Path) -> None:
         self.state = state
@@ -21,17 +21,17 @@ class Life:
         self.awake = self.start()
 
     def start(self, started: float = NOW) -> Awake:
-        """A server process begins, of the server that was started at `started`."""
+        """Start a server process; the server itself was started at `started`."""
         self.awake = Awake(started, lambda: Clocks(self.now - NOW, self.now), self.state)
         return self.awake
 
     def happens(self, event: AnyEvent) -> None:
-        """Something happens now."""
+        """Report an event that happens now."""
         self.awake.observe(Record(1, self.now, event))
 
     @property
     def said(self) -> tuple[float, str, float]:
-        """What people are told."""
+        """What users are told."""
         return self.awake.since, self.awake.woken_by, self.awake.seconds
 
 
@@ -42,12 +42,12 @@ def life(tmp_path: Path) -> Life:
 
 
 def came() -> AnyEvent:
-    """A connection, from an address that is as long as any."""
+    """A connection from an address of the maximum length."""
     return ConnectionOpened(conn="a", peer=PEER, peer_port=1)
 
 
 def test_the_next_process_knows_it(life: Life) -> None:
-    """Protects `why` and the history over a crash: after a start, and after a resume that came later."""
+    """Protects `why` and the history across a crash: after a start, and after a later resume."""
     life.happens(came())
     life.now += 60
     life.start()
@@ -61,7 +61,7 @@ def test_the_next_process_knows_it(life: Life) -> None:
 
 
 def test_a_start_knows_nothing_of_what_was_before(life: Life) -> None:
-    """Protects a start from the file of the machine's earlier life."""
+    """Protects a start from an old file of an earlier start."""
     life.happens(came())
     life.now += 3600
     life.start(life.now)
@@ -69,13 +69,13 @@ def test_a_start_knows_nothing_of_what_was_before(life: Life) -> None:
 
 
 def test_what_is_written_fits_into_what_is_read(life: Life) -> None:
-    """Protects what is kept from the limit of its own size."""
+    """Protects the file from its own limit: what is written is much smaller."""
     life.happens(came())
     assert len(life.state.read_bytes()) < MAX_STATE_BYTES / 10
 
 
 def test_what_changes_nothing_is_not_written(life: Life) -> None:
-    """Protects the disk, and the event loop, from every connection after the first."""
+    """Protects the disk and the event loop: only the first connection is written."""
     life.happens(came())
     life.state.unlink()
     life.happens(came())
@@ -84,14 +84,14 @@ def test_what_changes_nothing_is_not_written(life: Life) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"since":1}', b"\xff", b"[" * 4000, b" " * (MAX_STATE_BYTES + 1)])
 def test_a_damaged_file_is_an_empty_one(life: Life, data: bytes) -> None:
-    """Protects the start: nothing is kept out by a file that only tells."""
+    """Protects the start: a damaged file counts as empty."""
     life.state.write_bytes(data)
     life.start()
     assert life.said == (NOW, "", 0)
 
 
 def test_a_disk_that_is_full_keeps_nobody_out(tmp_path: Path) -> None:
-    """Protects connections from what is remembered of them."""
+    """Protects connections from a full disk: a file that can't be written keeps nobody out."""
     life = Life(tmp_path / "no such directory" / "awake.json")
     life.happens(came())
     assert life.awake.woken_by == PEER

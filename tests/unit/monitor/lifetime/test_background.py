@@ -1,4 +1,4 @@
-"""monitor.lifetime.background: when the processes are looked at, and what is published of it."""
+"""monitor.lifetime.background: when processes are sampled, and which events are published."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -31,7 +31,7 @@ Scenario = Callable[["Watched"], Awaitable[None]]
 
 
 class Watched:
-    """A watch with its tracker, whose processes do as `working` says. `looks` counts how often they were looked at."""
+    """A watch with its tracker; its processes work if `working` is set. `looks` counts the samples."""
 
     def __init__(self, maximum: float) -> None:
         self.working = True
@@ -60,14 +60,14 @@ class Watched:
         return Sample(float(self.looks), (Process(7, 1, 0.0, 2**31, "make", self._cpu, 0),))
 
     def publish(self, event: AnyEvent) -> None:
-        """As the gateway has it: the tracker sees the event, and the watch is told."""
+        """Pass the event to the tracker and the watch, as the monitor does."""
         if isinstance(event, BackgroundWork):
             self.published.append(event)
         self.tracker.observe(event, asyncio.get_running_loop().time())
         self.watch.observe()
 
     async def until_looked(self, times: int) -> None:
-        """Until the processes have been looked at so many times more."""
+        """Wait until the processes have been sampled so many times more."""
         target = self.looks + times
         async with asyncio.timeout(PATIENCE):
             while self.looks < target:
@@ -75,14 +75,14 @@ class Watched:
                 await self.looked.wait()
 
     async def until_published(self, seconds: bool) -> BackgroundWork:
-        """Until it was said that there is work (`seconds`), or that there is none any more."""
+        """Wait until the last published event says that there is work (`seconds`), or that there is none."""
         async with asyncio.timeout(PATIENCE):
             while not (self.published and bool(self.published[-1].seconds) == seconds):
                 await self.until_looked(1)
         return self.published[-1]
 
     def come(self) -> None:
-        """Somebody logs in."""
+        """Log a client in."""
         self.publish(
             ConnectionAuthenticated(
                 conn="c",
@@ -98,7 +98,7 @@ class Watched:
         )
 
     def go(self) -> None:
-        """And leaves."""
+        """Disconnect the client."""
         self.publish(
             ConnectionClosed(
                 conn="c",
@@ -115,7 +115,7 @@ class Watched:
 
 
 def run(scenario: Scenario, maximum: float = 1000.0) -> None:
-    """Play `scenario` while the watch runs."""
+    """Run `scenario` with the watch."""
 
     async def play() -> None:
         watched = Watched(maximum)
@@ -128,7 +128,7 @@ def run(scenario: Scenario, maximum: float = 1000.0) -> None:
 
 
 def test_work_is_a_reason_until_it_has_stopped() -> None:
-    """Who asks why the machine is up is told what works, and the idle time begins when that ends."""
+    """Work keeps the machine up, `why` names it, and the idle time begins when the work ends."""
 
     async def scenario(watched: Watched) -> None:
         told = await watched.until_published(seconds=True)
@@ -142,7 +142,7 @@ def test_work_is_a_reason_until_it_has_stopped() -> None:
 
 
 def test_a_night_s_work_makes_few_events() -> None:
-    """The log is for people: work that goes on is not told of at every look."""
+    """Long work makes few events: the log does not get one at every look."""
 
     async def scenario(watched: Watched) -> None:
         await watched.until_looked(20)
@@ -152,7 +152,7 @@ def test_a_night_s_work_makes_few_events() -> None:
 
 
 def test_nobody_looks_while_somebody_is_on() -> None:
-    """With a client on, the machine is up anyway: looking at all processes would cost for nothing."""
+    """With a client connected, processes are not sampled: the machine is up anyway, and samples cost time."""
 
     async def scenario(watched: Watched) -> None:
         watched.come()
@@ -166,13 +166,13 @@ def test_nobody_looks_while_somebody_is_on() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(5 * INTERVAL):
                 await watched.until_looked(1)
-        assert watched.looks <= looks + 1  # one may have been under way
+        assert watched.looks <= looks + 1  # one may have been in progress
 
     run(scenario)
 
 
 def test_a_hold_that_ends_by_itself_is_followed_by_a_look() -> None:
-    """Nothing is published when a hold's time is over, and what works then has to be seen all the same."""
+    """When a hold expires, which publishes nothing, processes are sampled for work again."""
 
     async def scenario(watched: Watched) -> None:
         watched.publish(HoldStarted(hold="h", user="dev", seconds=3 * INTERVAL, reason="", pid=0))
@@ -184,7 +184,7 @@ def test_a_hold_that_ends_by_itself_is_followed_by_a_look() -> None:
 
 
 def test_the_limit_ends_it_until_somebody_has_come_and_gone() -> None:
-    """Work without end does not keep the machine for ever, and is not looked at any more; a login begins anew."""
+    """Endless work keeps the machine up until the limit, and is then not sampled until a client has come and gone."""
 
     async def scenario(watched: Watched) -> None:
         await watched.until_published(seconds=True)
@@ -201,7 +201,7 @@ def test_the_limit_ends_it_until_somebody_has_come_and_gone() -> None:
 
 
 def test_a_look_that_fails_is_no_judgement() -> None:
-    """A spawner that is busy for a moment neither ends nor begins anything; the next look is judged again."""
+    """A sample that fails, as when the spawner is busy, changes nothing; the next one counts."""
 
     async def scenario(watched: Watched) -> None:
         watched.refused = True

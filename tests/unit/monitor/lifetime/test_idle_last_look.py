@@ -1,4 +1,4 @@
-"""monitor.lifetime.idle_watch: who comes back in the moment of a warning, or of the last look."""
+"""monitor.lifetime.idle_watch: a client that becomes active at the moment of a warning, or of the last look."""
 
 import asyncio
 from collections.abc import Callable
@@ -31,9 +31,9 @@ WHO = Identity("github:example", None, "SHA256:x")
 
 
 class Watched:
-    """A watch over one client that does nothing until `use`, with a listener that nobody comes to.
+    """A watch of one client that does nothing until `use`, with a listener that gets no connections.
 
-    `published` is what was said, in order; a warning on the client's screen is among it as a text.
+    `published` has the events in order; a warning on the client's screen is in it as a text.
     """
 
     def __init__(self) -> None:
@@ -69,17 +69,17 @@ class Watched:
         )
 
     async def _sample(self) -> Sample:
-        return Sample(0.0, ())  # nothing was left behind
+        return Sample(0.0, ())  # no process was left behind
 
     def publish(self, event: AnyEvent) -> None:
-        """As the bus has it: whoever listens is told at once."""
+        """Pass the event to its observers at once, as the bus does."""
         self.published.append(event)
         self.watch.observe(Record(seq=0, time=0.0, event=event))
         if isinstance(event, ClientQuiet):
             self.at_quiet()
 
     def use(self) -> None:
-        """The client opens a session, once."""
+        """Let the client open a session, once."""
         self.at_quiet = self.at_last_look = lambda: None
         self._sessions += 1
 
@@ -87,36 +87,36 @@ class Watched:
 
     @property
     def clients(self) -> tuple[SimpleNamespace, ...]:
-        """The one that there is."""
+        """The only client."""
         return (SimpleNamespace(id="c1", user="dev", identity=WHO, counters=Counters(opened=self._sessions)),)
 
     @property
     def sessions(self) -> tuple[SimpleNamespace, ...]:
-        """Its screen."""
+        """The session with its screen."""
         return (SimpleNamespace(tty=""),)
 
     def announce(self, text: str) -> None:
-        """What is said on it."""
+        """Record a text shown on the screen."""
         self.published.append(text)
 
     async def look(self) -> None:
-        """What the client has done is known."""
+        """Do nothing: the client's activity is already known."""
 
     @property
     def unauthenticated(self) -> int:
-        """Asked for in the last look, when the door is closed."""
+        """The last look asks for this when the listener is stopped."""
         self.at_last_look()
         return 0
 
     def stop(self) -> None:
-        """Nobody may come."""
+        """Stop the listener."""
 
     def resume(self) -> None:
-        """Somebody may."""
+        """Start it again."""
 
 
 def told(scenario: Callable[[Watched], None]) -> list[str]:
-    """The names of what is published until the machine may stop, a warning's among them."""
+    """The names of the published events until the machine may stop, including a warning."""
 
     async def play() -> list[str]:
         watched = Watched()
@@ -145,7 +145,7 @@ QUIET, USED = "ClientQuiet", "ClientUsed"
     ],
 )
 def test_who_comes_back_is_seen_in_time(moment: str | None, expected: list[str]) -> None:
-    """Protects who opens a session just before a warning or the stop: neither comes before the next idle time."""
+    """Protects a client that opens a session just before a warning or the stop: both wait for the next idle time."""
 
     def scenario(watched: Watched) -> None:
         if moment is not None:

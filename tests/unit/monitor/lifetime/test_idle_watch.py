@@ -1,4 +1,4 @@
-"""The watch: ends that are times of day, on a clock that stands still or runs on while the machine sleeps."""
+"""The watch: deadlines at a time of day, with clocks that stand still or run on while the machine is suspended."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,11 +22,11 @@ HOUR = 3600.0
 NOW = 1_795_000_000.0
 
 TURNS = 100
-"""Turns of the loop in which watches that are cancelled have ended, and others begun: each takes a few."""
+"""Turns of the loop in which cancelled watches end and others begin: each needs a few."""
 
 
 class Watched:
-    """A watch with both clocks, which the test turns: `steady` by how far the loop's is ahead, `wall` the other one."""
+    """A watch with two clocks that the test moves: `steady` is how far the loop's is ahead, `wall` the other one."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -39,7 +39,7 @@ class Watched:
         self.watch = IdleWatch(
             Idle(timeout=Duration(60)),
             wake=Wake(NOW, Clocks(self.now(), NOW)),
-            registry=cast(Clients, None),  # nobody comes
+            registry=cast(Clients, None),  # there are no clients
             door=cast(Door, None),
             publish=self.bus.publish,
             leave=lambda _why: None,
@@ -51,12 +51,12 @@ class Watched:
         self.bus.subscribe(self._observe)
 
     def hold(self, seconds: float) -> None:
-        """A hold begins."""
+        """Start a hold."""
         self.bus.publish(HoldStarted(hold="h", user="amos", seconds=seconds, reason="a build", pid=0))
 
     @property
     def left(self) -> float | None:
-        """For how long the hold lasts, as the tracker has it; None if it has none."""
+        """How long the hold lasts according to the tracker; None without a hold."""
         reasons = self.watch.tracker.reasons(self.now())
         ends = [one.until for one in reasons if one.kind == "hold" and one.until is not None]
         return ends[0] - self.now() if ends else None
@@ -72,7 +72,7 @@ class Watched:
 
 
 def run(test: Callable[[Watched], Awaitable[None]]) -> None:
-    """Play a test in a loop."""
+    """Run a test in a loop."""
 
     async def play() -> None:
         async with asyncio.timeout(PATIENCE):
@@ -83,7 +83,7 @@ def run(test: Callable[[Watched], Awaitable[None]]) -> None:
 
 @pytest.mark.parametrize(("steady", "wall"), [(0.0, HOUR), (HOUR, HOUR)])
 def test_a_hold_ends_at_its_time_of_day(steady: float, wall: float) -> None:
-    """Protects a build over a suspend: whichever clock stood still, the hour away is taken from its hold once."""
+    """Protects a build across a suspend: whichever clock stood still, the time away is taken from its hold once."""
 
     async def test(watched: Watched) -> None:
         watched.hold(2 * HOUR)
@@ -97,7 +97,7 @@ def test_a_hold_ends_at_its_time_of_day(steady: float, wall: float) -> None:
 
 
 def test_a_hold_that_began_after_the_suspend_lasts_as_long_as_it_says() -> None:
-    """Protects who asks just after the machine is back: the time away, which nobody has told of yet, is not theirs."""
+    """Protects a hold that begins just after a resume, before that is reported: the time away is not taken from it."""
 
     async def test(watched: Watched) -> None:
         watched.wall += HOUR
@@ -109,7 +109,7 @@ def test_a_hold_that_began_after_the_suspend_lasts_as_long_as_it_says() -> None:
 
 
 def test_a_jump_of_the_clock_is_told_once() -> None:
-    """Protects the same where the machine was suspended by somebody else: an event shows it, and that is told."""
+    """Protects the same if another party suspended the machine: an event shows the jump, and it is reported once."""
 
     async def test(watched: Watched) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -126,7 +126,7 @@ def test_a_jump_of_the_clock_is_told_once() -> None:
 
 
 def test_other_settings_are_watched_by_from_now_on() -> None:
-    """Protects a reload: hours that are added hold the machine at once, those that are taken away do not any more."""
+    """Protects a reload: added hours keep the machine up at once, and removed hours do not any more."""
     always = "mon-sun 00:00-24:00"
 
     async def test(watched: Watched) -> None:

@@ -1,4 +1,4 @@
-"""monitor.lifetime.terminals: when terminals are looked at, and what is published of it, with a real pty."""
+"""monitor.lifetime.terminals: when terminals are looked at, and which events are published, with a real pty."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ DAY = 86400.0
 
 @pytest.fixture
 def line() -> Iterator[str]:
-    """A terminal, below /dev."""
+    """A terminal's name below /dev."""
     master, slave = os.openpty()
     yield os.ttyname(slave).removeprefix("/dev/")
     os.close(master)
@@ -33,7 +33,7 @@ def line() -> Iterator[str]:
 
 
 class Watched:
-    """A watch with its tracker, over one terminal. `ahead` is how far its clock is, after the last key."""
+    """A watch with its tracker, of one terminal. `ahead` is how far its clock is after the last key."""
 
     def __init__(self, line: str, *, ours: bool = False, records: Path = Path("/nowhere")) -> None:
         self.line = line
@@ -65,26 +65,26 @@ class Watched:
         return Sample(0.0, (Process(10, 1, 0.0, os.getuid(), self.holder, 0.0, 0), shell))
 
     def publish(self, event: AnyEvent) -> None:
-        """As the gateway has it: the tracker sees the event, and the watch is told."""
+        """Pass the event to the tracker and the watch, as the monitor does."""
         self.published.append(event)
         self._told.set()
         self.tracker.observe(event, asyncio.get_running_loop().time())
         self.watch.observe()
 
     async def until_published(self, count: int) -> None:
-        """Until so much has been said."""
+        """Wait until so many events have been published."""
         while len(self.published) < count:
             self._told.clear()
             await self._told.wait()
 
     async def until_looked(self) -> None:
-        """Until the next look has begun, and the one before has ended."""
+        """Wait until the next look has begun, and the one before has ended."""
         self._looked.clear()
         await self._looked.wait()
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    """Run it, with a deadline."""
+    """Run it, with a timeout."""
 
     async def whole() -> None:
         async with asyncio.timeout(PATIENCE):
@@ -94,7 +94,7 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
 
 
 def test_a_terminal_in_use_is_a_reason_until_it_is_not(line: str) -> None:
-    """Protects both: it is said once when somebody is there, `why` names it, and it ends when nobody types."""
+    """Protects the start and the end: use is reported once, `why` names the terminal, and it ends when nobody types."""
 
     async def scenario() -> None:
         watched = Watched(line)
@@ -117,7 +117,7 @@ def test_a_terminal_in_use_is_a_reason_until_it_is_not(line: str) -> None:
 
 
 def test_nothing_is_looked_at_while_somebody_is_on(line: str) -> None:
-    """Protects the machine's rest: another reason ends the looking, and its end begins it again."""
+    """Protects an idle machine: terminals are not looked at while there is another reason, and again after its end."""
 
     async def scenario() -> None:
         watched = Watched(line)
@@ -138,7 +138,7 @@ def test_nothing_is_looked_at_while_somebody_is_on(line: str) -> None:
 
 @pytest.mark.parametrize("case", ["ours", "detached", "gone", "refused"])
 def test_what_is_nobodys_hands(line: str, case: str) -> None:
-    """A session's own terminal, one at which nothing was typed since, one that is gone; not knowing is no change."""
+    """A session's own terminal, a detached tmux's, one that is gone, and a failed sample are not reported as used."""
 
     async def scenario() -> None:
         watched = Watched("pts/99999" if case == "gone" else line, ours=case == "ours")
@@ -152,7 +152,7 @@ def test_what_is_nobodys_hands(line: str, case: str) -> None:
 
 @pytest.mark.skipif(not Path("/dev/pts").exists(), reason="no ptys")
 def test_a_record_of_mosh_counts_without_a_key(line: str, tmp_path: Path) -> None:
-    """Protects who reads: while mosh's record says that its client is there, nothing need be typed."""
+    """Protects a person who only reads: while mosh's record shows a client, no key need be typed."""
     records = tmp_path / "utmp"
     records.touch()
     record_login(

@@ -1,4 +1,4 @@
-"""monitor.reporting.control: who asks, whether they may, and that nobody can keep the others from asking."""
+"""monitor.reporting.control: who asks, what they may ask, and that nobody can keep others from asking."""
 
 import asyncio
 import contextlib
@@ -62,11 +62,11 @@ ANSWERS: list[tuple[AnyRequest, AnyReply]] = [
     (control.Release("2e1068"), ReleasedReply((HOLD,))),
 ]
 FOR_LOGINS = {"status", "sessions", "why", "hold", "release"}
-"""What accounts that people log in to may ask, by the names in the log."""
+"""The requests that login accounts may make, by their names in the log."""
 ASK_STATUS = control.encode_request(Status())
 
 DAEMON = pwd.getpwnam("daemon")
-"""Another account that is on every machine."""
+"""Another account, which exists on every machine."""
 
 Scenario = Callable[["Asking"], Awaitable[None]]
 
@@ -106,7 +106,7 @@ HANDLERS = Handlers(
 
 
 class Asking:
-    """A running server at `path`, and what it has published."""
+    """A running server at `path`, and its published events."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -114,33 +114,33 @@ class Asking:
         self.told = asyncio.Event()
 
     def publish(self, event: AnyEvent) -> None:
-        """Take down what goes into the log."""
+        """Record an event for the log."""
         self.events.append(event)
         self.told.set()
 
     async def connect(self, *, as_stranger: bool = False, uid: int = NOBODY) -> socket.socket:
-        """A connection, from an account that may ask or, `as_stranger`, from the account `uid`."""
+        """A connection from an account that may ask, or with `as_stranger` from the account `uid`."""
         sock = socket.socket(socket.AF_UNIX)
         sock.setblocking(False)
-        # The kernel notes who connects; connecting to a queue that has room takes no time.
+        # The kernel notes the uid at connect(2), which takes no time while the queue has room.
         with acting_as(uid) if as_stranger else contextlib.nullcontext():
             await asyncio.get_running_loop().sock_connect(sock, self.path)
         return sock
 
     async def ask(self, line: bytes, *, as_stranger: bool = False) -> AnyReply:
-        """The reply to one line."""
+        """The reply to a line."""
         sock = await self.connect(as_stranger=as_stranger)
         with sock:
             await asyncio.get_running_loop().sock_sendall(sock, line)
             return control.decode_reply(await read_all(sock))
 
     def outcomes(self) -> list[tuple[str, str]]:
-        """What the log has about requests."""
+        """The command and outcome of each logged request."""
         return [(event.command, event.outcome) for event in self.events if isinstance(event, ControlRequest)]
 
 
 async def read_all(sock: socket.socket) -> bytes:
-    """Everything until the server has closed."""
+    """Read until the server closes."""
     data = b""
     while received := await asyncio.get_running_loop().sock_recv(sock, 65536):
         data += received
@@ -149,7 +149,7 @@ async def read_all(sock: socket.socket) -> bytes:
 
 @contextlib.contextmanager
 def acting_as(uid: int) -> Iterator[None]:
-    """Be that account, as far as the kernel tells others."""
+    """Act as that account, as far as the kernel tells other processes."""
     os.seteuid(uid)
     try:
         yield
@@ -159,8 +159,8 @@ def acting_as(uid: int) -> Iterator[None]:
 
 @pytest.fixture
 def play() -> Iterator[Callable[..., list[AnyEvent]]]:
-    """Runs a scenario beside a server: `play(scenario)`; `handlers`, `owner` and `users` are the server's."""
-    # Not pytest's directory, which other accounts can't get to.
+    """Runs a scenario with a server: `play(scenario)`; `handlers`, `owner` and `users` are the server's."""
+    # Not in pytest's directory, which other accounts can't enter.
     with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listening:
         path = Path(directory, "control.sock")
         listening.bind(str(path))
@@ -212,7 +212,7 @@ Play = Callable[..., list[AnyEvent]]
 
 
 def test_every_request_is_answered_by_its_handler(play: Play) -> None:
-    """Protects the commands: each request gets its own answer, safe to print, and a line in the log with who asked."""
+    """Protects the commands: each request gets its own answer, safe to print, and a log line with the asker."""
 
     async def scenario(asking: Asking) -> None:
         for request, reply in ANSWERS:
@@ -226,7 +226,7 @@ def test_every_request_is_answered_by_its_handler(play: Play) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
 def test_another_account_is_refused(play: Play) -> None:
-    """Protects what only root and the server's account may ask; the attempt is in the log with the account."""
+    """Protects requests that only root and the server's account may make; another account's attempt is logged."""
 
     async def scenario(asking: Asking) -> None:
         for request, _ in ANSWERS:
@@ -240,7 +240,7 @@ def test_another_account_is_refused(play: Play) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
 def test_an_account_that_can_log_in_may_hold_and_ask_why(play: Play) -> None:
-    """Protects both sides: login users get what is meant for them, and nothing else; handlers learn who it is."""
+    """Protects both sides: login users get only the answers meant for them, and handlers learn who asks."""
     seen: list[Asker] = []
 
     def hold(request: control.HoldUp, asker: Asker) -> HeldReply:
@@ -258,7 +258,7 @@ def test_an_account_that_can_log_in_may_hold_and_ask_why(play: Play) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
 def test_a_login_user_cannot_fill_the_log(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects the disk: after an answer an account's turn lasts for a while, so that loops are slow."""
+    """Protects the disk: after an answer an account's slot stays taken for a while, which slows down loops."""
 
     async def scenario(asking: Asking) -> None:
         for _ in range(server.OTHERS_AT_ONCE):
@@ -276,7 +276,7 @@ def test_a_login_user_cannot_fill_the_log(play: Play, monkeypatch: pytest.Monkey
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
 def test_many_login_users_may_ask_at_once(play: Play) -> None:
-    """Protects scripts that begin many holds at the same time: those that are too many for one turn wait for theirs."""
+    """Protects scripts that start many holds at the same time: requests above the limit wait for their turn."""
 
     async def scenario(asking: Asking) -> None:
         asked = [asyncio.create_task(asking.ask(ASK_STATUS, as_stranger=True)) for _ in range(server.MAX_OTHERS)]
@@ -287,7 +287,7 @@ def test_many_login_users_may_ask_at_once(play: Play) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may ask every server")
 def test_the_owner_is_who_started_it(play: Play) -> None:
-    """Protects the same where nobody is root: an account that did not start the server is refused."""
+    """Protects the same without root: an account that did not start the server is refused."""
 
     async def scenario(asking: Asking) -> None:
         assert await asking.ask(ASK_STATUS) == RefusedReply(REFUSAL)
@@ -297,7 +297,7 @@ def test_the_owner_is_who_started_it(play: Play) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
 def test_the_account_that_started_it_may_ask(play: Play) -> None:
-    """Protects servers of ordinary accounts: whoever started one may ask it."""
+    """Protects servers of ordinary accounts: the account that started one may ask it."""
 
     async def scenario(asking: Asking) -> None:
         assert await asking.ask(ASK_STATUS, as_stranger=True) == STATUS
@@ -309,7 +309,7 @@ def test_the_account_that_started_it_may_ask(play: Play) -> None:
     "line", [b"\n", b"quit\n", b'{"request":"quit"}\n', b"\xff\xfe\n", b"x" * (control.MAX_REQUEST_BYTES + 1)]
 )
 def test_what_is_no_request_is_refused(play: Play, line: bytes) -> None:
-    """Protects the server: anything else is refused and logged without being quoted, however long it is."""
+    """Protects the server: anything else is refused and logged, but not quoted, however long it is."""
 
     async def scenario(asking: Asking) -> None:
         reply = await asking.ask(line)
@@ -324,7 +324,7 @@ def test_what_is_no_request_is_refused(play: Play, line: bytes) -> None:
 
 
 def test_a_refusal_takes_its_time(play: Play) -> None:
-    """Protects the disk: each refusal is a line in the log, and nobody gets as many as they can ask for."""
+    """Protects the disk: each refusal is a log line, so refusals are delayed."""
 
     async def scenario(asking: Asking) -> None:
         with await asking.connect() as sock:
@@ -340,7 +340,7 @@ def test_a_refusal_takes_its_time(play: Play) -> None:
 
 
 def test_an_answer_that_cannot_be_given_says_why(play: Play) -> None:
-    """Protects whoever asks: a handler's reason is told and logged."""
+    """Protects the asker: a handler's reason for a failure is in the reply and in the log."""
 
     async def accept(source: str) -> AcceptedReply:
         raise Unanswerable(f"no login has {source}")
@@ -354,7 +354,7 @@ def test_an_answer_that_cannot_be_given_says_why(play: Play) -> None:
 
 
 def test_a_bug_in_an_answer_ends_nothing(play: Play) -> None:
-    """Protects everybody's sessions: a handler that raises is a line in the log, and the next request is answered."""
+    """Protects all sessions: an exception in a handler is logged, and the next request is answered."""
 
     def keys() -> KeysReply:
         raise KeyError("a bug")
@@ -370,7 +370,7 @@ def test_a_bug_in_an_answer_ends_nothing(play: Play) -> None:
 
 
 def test_an_answer_has_a_deadline(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects against askers that pile up behind an answer that never comes."""
+    """Protects against requests that pile up behind an answer that never comes."""
 
     async def refresh() -> KeysReply:
         await asyncio.get_running_loop().create_future()
@@ -386,7 +386,7 @@ def test_an_answer_has_a_deadline(play: Play, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_who_connects_and_says_nothing_is_cut_off(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects the places: a request has to arrive within a time, or in the end nobody could ask any more."""
+    """Protects the slots: a client that sends no request in time is disconnected, so that others can ask."""
 
     async def scenario(asking: Asking) -> None:
         with await asking.connect() as sock:
@@ -399,7 +399,7 @@ def test_who_connects_and_says_nothing_is_cut_off(play: Play, monkeypatch: pytes
 
 
 def test_who_goes_before_the_answer_harms_nobody(play: Play) -> None:
-    """Protects the server from askers that leave at any point."""
+    """Protects the server from clients that leave at any point."""
 
     async def scenario(asking: Asking) -> None:
         loop = asyncio.get_running_loop()
@@ -412,7 +412,7 @@ def test_who_goes_before_the_answer_harms_nobody(play: Play) -> None:
 
 
 def test_only_so_many_ask_at_a_time(play: Play) -> None:
-    """Protects descriptors and memory: one more than there are places is closed, and a place that is left is taken."""
+    """Protects descriptors and memory: a connection above the limit is closed, and a slot that becomes free is used."""
 
     async def scenario(asking: Asking) -> None:
         held = [await asking.connect() for _ in range(server.MAX_ASKERS)]
@@ -430,12 +430,12 @@ def test_only_so_many_ask_at_a_time(play: Play) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
 def test_others_cannot_take_the_places_of_those_who_may_ask(play: Play) -> None:
-    """Protects root's commands from a login user who opens connections and holds them."""
+    """Protects root's commands from a login user who opens many connections and keeps them."""
 
     async def scenario(asking: Asking) -> None:
         held = [await asking.connect(as_stranger=True) for _ in range(server.MAX_ASKERS + server.MAX_OTHERS)]
         assert await asking.ask(ASK_STATUS) == STATUS
-        async with asyncio.timeout(server.READ_SECONDS / 2):  # who has a place is cut off after READ_SECONDS
+        async with asyncio.timeout(server.READ_SECONDS / 2):  # a connection with a slot stays until READ_SECONDS
             for one_too_many in held[server.MAX_OTHERS :]:
                 assert await read_all(one_too_many) == b""
         for sock in held:
@@ -449,7 +449,7 @@ def test_others_cannot_take_the_places_of_those_who_may_ask(play: Play) -> None:
 def test_nobody_keeps_an_account_that_may_log_in_from_asking(
     play: Play, monkeypatch: pytest.MonkeyPatch, holder_may_log_in: bool
 ) -> None:
-    """Protects `hold` and `status` from another account that connects as often as it can and says nothing."""
+    """Protects `hold` and `status` from another account that opens many connections and sends nothing."""
     users = (DAEMON.pw_name, NOBODYS_NAME) if holder_may_log_in else (DAEMON.pw_name,)
 
     async def scenario(asking: Asking) -> None:
@@ -460,14 +460,14 @@ def test_nobody_keeps_an_account_that_may_log_in_from_asking(
         for one in idle:
             one.close()
 
-    for name in ("READ_SECONDS", "STRANGER_SECONDS"):  # those that say nothing are not cut off in this test
+    for name in ("READ_SECONDS", "STRANGER_SECONDS"):  # so that silent connections stay open in this test
         monkeypatch.setattr(server, name, 3600.0)
     play(scenario, owner=12345, users=users)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
 def test_an_account_that_may_ask_nothing_has_one_place(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects descriptors: further connections of such an account are closed at once, and the one soon after."""
+    """Protects descriptors: such an account's further connections are closed at once, and the first one soon after."""
 
     async def scenario(asking: Asking) -> None:
         first, *others = [await asking.connect(as_stranger=True) for _ in range(10)]

@@ -1,4 +1,4 @@
-"""monitor.reporting.figures: what is counted and read, and that a peer can add nothing to it."""
+"""monitor.reporting.figures: what is counted and read, and that a peer can't add series."""
 
 import re
 import subprocess
@@ -39,7 +39,7 @@ Sample = tuple[str, frozenset[tuple[str, str]]]
 
 
 class Gateway:
-    """What figures are read of, at a time that the test sets."""
+    """The sources of the figures, at a time that the test sets."""
 
     def __init__(self, *, timeout: float | None = 60.0) -> None:
         self.now = 0.0
@@ -64,36 +64,36 @@ class Gateway:
             self.idle.observe(event, self.now)
 
     def connect(self, name: str, user: str = "", **more: object) -> None:
-        """Somebody comes, or is on."""
+        """Add a client that is logging in, or with `user` one that is connected."""
         client = SimpleNamespace(**{"id": name, "user": user, "traffic": (10, 20), "sessions": {}} | more)
         (self.clients if user else self.strangers).append(client)
         self.sessions += client.sessions
 
     def read(self) -> dict[Sample, float]:
-        """What Prometheus reads, by name and labels; the text goes through its own parser."""
+        """The values that Prometheus reads, by name and labels, after a round trip through its own parser."""
         return parsed(exposition(self.figures.families()))
 
     def value(self, name: str, **labels: str) -> float:
-        """One figure."""
+        """The value of one figure."""
         return self.read()[PREFIX + name, frozenset(labels.items())]
 
 
 def parsed(text: bytes) -> dict[Sample, float]:
-    """The samples of a text in Prometheus' format."""
+    """The samples in a text in Prometheus' format."""
     families = text_string_to_metric_families(text.decode())
     return {(sample.name, frozenset(sample.labels.items())): sample.value for one in families for sample in one.samples}
 
 
 @pytest.fixture
 def gateway() -> Gateway:
-    """A gateway on which nothing has happened."""
+    """A gateway without any events."""
     return Gateway()
 
 
 def attempt(
     result: Literal["accepted", "offered", "denied"], code: Denial | None = None, reason: str = ""
 ) -> AuthAttempt:
-    """A request to log in."""
+    """A login request."""
     return AuthAttempt(
         conn="c",
         peer="203.0.113.9",
@@ -113,7 +113,7 @@ def closed(bytes_in: int, bytes_out: int) -> ConnectionClosed:
 
 
 def authenticated(conn: str) -> ConnectionAuthenticated:
-    """Somebody is on."""
+    """A login."""
     return ConnectionAuthenticated(
         conn=conn,
         peer="203.0.113.9",
@@ -128,7 +128,7 @@ def authenticated(conn: str) -> ConnectionAuthenticated:
 
 
 def forward(kind: type[ForwardOpened] | type[ForwardClosed]) -> ForwardOpened | ForwardClosed:
-    """A forwarded connection begins or ends."""
+    """The start or end of a forwarded connection."""
     if kind is ForwardOpened:
         return ForwardOpened(conn="c", user="dev", kind="direct-tcpip", target="db:5432")
     return ForwardClosed(
@@ -137,10 +137,10 @@ def forward(kind: type[ForwardOpened] | type[ForwardClosed]) -> ForwardOpened | 
 
 
 class TestFigures:
-    """What is counted, and what is read."""
+    """Counters and gauges."""
 
     def test_every_figure_is_described(self, gateway: Gateway) -> None:
-        """docs/metrics.md lists each by its name and labels, and nothing that is not there."""
+        """docs/metrics.md lists every figure with its name and labels, and no others."""
         told = re.findall(
             r"^\| `pyssh_gateway_(\w+)` \| (.*?) \|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE
         )
@@ -148,13 +148,13 @@ class TestFigures:
         assert described == {family.name: family.labels for family in gateway.figures.families()}
 
     def test_names_follow_the_rules(self, gateway: Gateway) -> None:
-        """Counters end in _total and nothing else does, as Prometheus' own checker wants it."""
+        """Only counters end in _total, as Prometheus' own checker requires."""
         for family in gateway.figures.families():
             assert family.name.endswith("_total") == (family.kind == "counter")
             assert re.fullmatch(r"[a-z_]+", family.name)
 
     def test_connections_and_sessions_are_counted_as_they_are(self, gateway: Gateway) -> None:
-        """Who is on, who is just logging in, and what runs."""
+        """Connected clients, clients that are logging in, and sessions are counted separately."""
         gateway.connect("a", "dev", sessions={"a.1": object(), "a.2": object()})
         gateway.connect("b")
         gateway.connect("c")
@@ -163,7 +163,7 @@ class TestFigures:
         assert gateway.value("sessions") == 2
 
     def test_opened_sessions_are_counted_by_kind(self, gateway: Gateway) -> None:
-        """A shell is a person at work, a hundred commands are a program."""
+        """Sessions are counted by kind, which tells a person's shell from a program's many commands."""
         for kind in ("shell", "exec", "exec"):
             opened: Any = {"kind": kind, "command": "", "tty": "", "term": "", "pid": 1}
             gateway.happens(SessionOpened(conn="c", session="c.1", user="dev", **opened))
@@ -171,7 +171,7 @@ class TestFigures:
         assert gateway.value("sessions_total", kind="shell") == 1
 
     def test_attempts_are_counted_by_what_became_of_them(self, gateway: Gateway) -> None:
-        """A scanner's guesses and a colleague's expired key are not the same to who looks at a graph."""
+        """Attempts are counted by reason, so that a graph tells a colleague's expired key from a scanner's guesses."""
         gateway.happens(
             attempt("denied", Denial.UNKNOWN_ACCOUNT, "unknown account"),
             attempt("denied", Denial.UNKNOWN_ACCOUNT, "unknown account"),
@@ -186,7 +186,7 @@ class TestFigures:
         assert gateway.value("logins_total", user="dev", source="github:example") == 1
 
     def test_a_scanner_makes_no_series(self, gateway: Gateway) -> None:
-        """Whatever a peer sends, and whoever it is, there are no more figures after it than before."""
+        """No peer can add a series, whatever it sends and whatever its address is."""
         gateway.happens(
             attempt("denied", Denial.OTHER, "something about \x1b"), ConnectionRefused(peer="a", peer_port=1, reason="")
         )
@@ -202,7 +202,7 @@ class TestFigures:
         assert gateway.value("connections_refused_total") == 101
 
     def test_bytes_never_go_back(self, gateway: Gateway) -> None:
-        """Those of open connections count, and count on when these are closed."""
+        """The bytes of open connections count, and are not lost when these close."""
         gateway.connect("a", "dev")
         assert gateway.value("bytes_total", direction="in") == 10
         gateway.clients.clear()
@@ -211,12 +211,12 @@ class TestFigures:
         assert gateway.value("bytes_total", direction="out") == 22
 
     def test_forwards_are_those_that_are_open(self, gateway: Gateway) -> None:
-        """Each that was opened, less each that was closed."""
+        """The gauge is the number of forwards that are open now."""
         gateway.happens(forward(ForwardOpened), forward(ForwardOpened), forward(ForwardClosed))
         assert gateway.value("forwards", kind="direct-tcpip") == 1
 
     def test_the_stop_and_what_is_in_its_way(self, gateway: Gateway) -> None:
-        """How long until the machine stops, and why it does not: as `pyssh-gateway why` says it."""
+        """The figures have the time until the stop and the reasons against it, as `pyssh-gateway why` shows them."""
         gateway.now = 20.0
         assert gateway.value("idle_stop_seconds") == 40
         assert gateway.value("awake_reasons", kind="boot") == 1
@@ -228,11 +228,11 @@ class TestFigures:
         assert gateway.value("awake_seconds_total") == 120
 
     def test_a_machine_that_never_stops_says_so(self) -> None:
-        """With idle.timeout off, an alarm on a stop that is near stays silent."""
+        """With idle.timeout off, an alarm for a near stop stays silent."""
         assert Gateway(timeout=None).value("idle_stop_seconds") == float("inf")
 
     def test_the_age_of_keys_is_told_by_source(self, gateway: Gateway) -> None:
-        """An alarm on keys that are not fetched any more; a source that never answered has no age, and is failing."""
+        """The age of keys allows an alarm for failing fetches; a source without an answer has none, and is failing."""
         gateway.sources = (
             SourceStatus("github:example", ("dev",), 3, 0, "fetched", 12.0, ""),
             SourceStatus("url:https://keys.example/a", ("dev",), 0, 0, "none", None, "no answer within 5 s"),
@@ -247,7 +247,7 @@ class TestFigures:
         assert failing == {"github:example": 0, "url:https://keys.example/a": 1, "github:old": 1, "github:ahead": 1}
 
     def test_events_and_lost_ones_are_counted(self, gateway: Gateway) -> None:
-        """An alarm on internal errors, and on a log that has holes."""
+        """Internal errors and lost events are counted, so that an alarm can be set on them."""
         gateway.happens(InternalError(where="here", error=""), closed(1, 1), closed(1, 1))
         assert gateway.value("events_total", event="connection.closed") == 2
         assert gateway.value("events_total", event="internal.error") == 1
@@ -255,7 +255,7 @@ class TestFigures:
         assert gateway.value("info", version=__version__) == 1
 
     def test_the_library_is_not_imported_before_it_is_wanted(self) -> None:
-        """Nobody who waits for the server's start waits for the figures."""
+        """The library is imported when figures are first asked for, so that it does not delay the server's start."""
         late = "print([name for name in sys.modules if 'prom' in name])"
         code = f"import sys; from pyssh_gateway.monitor import main; {late}"
         said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

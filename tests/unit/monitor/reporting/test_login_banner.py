@@ -1,4 +1,4 @@
-"""The login banner and its way to the screen: who was here when is remembered, and shown where the motd is."""
+"""The login banner, and where it is shown: logins are remembered, and the banner follows the motd."""
 
 import os
 import pwd
@@ -31,7 +31,7 @@ DORA = Identity("file:dora@laptop", None, "SHA256:y")
 
 
 class Life:
-    """Gateways over one file, and what happens to them."""
+    """Gateways with one state file, and their events."""
 
     def __init__(self, state: Path, *, banner: bool = True) -> None:
         self.state = state
@@ -40,17 +40,17 @@ class Life:
         self.start()
 
     def start(self) -> None:
-        """The machine begins, and a gateway with it."""
+        """Start the machine, and a gateway with it."""
         self.awake = Awake(self.now, lambda: Clocks(self.now, self.now), self.state.with_name("awake.json"))
         self.gateway = LoginBanner(self.config, self.awake, clock=lambda: self.now, state=self.state)
 
     def happens(self, event: AnyEvent) -> None:
-        """Something happens now."""
+        """Report an event that happens now."""
         self.awake.observe(Record(1, self.now, event))
         self.gateway.observe(Record(1, self.now, event))
 
     def log_in(self, conn: str, identity: Identity, peer: str) -> list[str]:
-        """Somebody comes, and the lines that they read."""
+        """Log a person in; returns the lines of their banner."""
         self.happens(ConnectionOpened(conn=conn, peer=peer, peer_port=1))
         banner = self.gateway.text(identity).decode().splitlines()
         self.happens(
@@ -76,7 +76,7 @@ def life(tmp_path: Path) -> Life:
 
 
 def test_a_person_learns_of_their_last_login(life: Life) -> None:
-    """Protects against a stolen key that nobody notices: each person reads when and from where theirs was used last."""
+    """Protects against an unnoticed theft of a key: each person reads when and from where their key was used last."""
     first = life.log_in("a", AMOS, "203.0.113.9")
     assert first == [
         "Just started, woken by 203.0.113.9.",
@@ -99,14 +99,14 @@ def test_a_person_learns_of_their_last_login(life: Life) -> None:
     ],
 )
 def test_two_keys_of_a_file_are_two_people(life: Life, one: Identity, other: Identity) -> None:
-    """Protects one person's last login from another's eyes: a comment, whatever it says, makes nobody the same."""
+    """Protects one person's last login from another: two keys are two people, even with the same comment."""
     life.log_in("a", one, "203.0.113.9")
     assert life.log_in("b", other, "::1")[2] == f"This is the first login of {other.person} that is known."
     assert life.log_in("c", one, "::1")[2].endswith(" from 203.0.113.9")
 
 
 def test_it_is_remembered_over_stops(life: Life) -> None:
-    """Protects the same after the machine has been off."""
+    """Protects the same across a stop of the machine."""
     life.log_in("a", AMOS, "203.0.113.9")
     life.now += 3600
     life.start()
@@ -115,7 +115,7 @@ def test_it_is_remembered_over_stops(life: Life) -> None:
 
 
 def test_what_an_older_server_remembers_is_read(life: Life) -> None:
-    """Protects an upgrade: people are not told that their last login is their first."""
+    """Protects an upgrade: logins that an older server remembered are read."""
     last = {"time": NOW - 60, "peer": "203.0.113.9"}
     life.state.write_bytes(msgspec.json.encode({"since": 1.0, "woken_by": "::2", "people": {AMOS.known_by: last}}))
     life.start()
@@ -123,7 +123,7 @@ def test_what_an_older_server_remembers_is_read(life: Life) -> None:
 
 
 def test_it_can_be_turned_off(tmp_path: Path) -> None:
-    """Protects the setting `session.banner`; logins are remembered all the same."""
+    """Protects the setting `session.banner`; logins are remembered even if it is off."""
     life = Life(tmp_path / "logins.json", banner=False)
     assert life.log_in("a", AMOS, "203.0.113.9") == []
     life.config = Config()
@@ -132,7 +132,7 @@ def test_it_can_be_turned_off(tmp_path: Path) -> None:
 
 
 def test_the_number_of_people_is_bounded(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects the disk from an authority that signs for ever new people: who was here last is kept."""
+    """Protects the disk from an authority that signs ever new people: only the latest logins are kept."""
     monkeypatch.setattr(login_banner, "MAX_PEOPLE", 3)
     people = [Identity(f"ca:{number}{'x' * 1000}", None, "SHA256:x") for number in range(5)]
     for number, one in enumerate(people):
@@ -145,14 +145,14 @@ def test_the_number_of_people_is_bounded(life: Life, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"since":1}', b"\xff", b"[" * 100_000])
 def test_a_damaged_file_is_an_empty_one(life: Life, data: bytes) -> None:
-    """Protects the start: nobody is kept out by a file that only tells."""
+    """Protects the start: a damaged file counts as empty."""
     life.state.write_bytes(data)
     life.start()
     assert life.log_in("a", AMOS, "::1")[2].startswith("This is the first login")
 
 
 def test_a_disk_that_is_full_keeps_nobody_out(tmp_path: Path) -> None:
-    """Protects logins from the memory of logins."""
+    """Protects logins from a full disk: a file that can't be written keeps nobody out."""
     life = Life(tmp_path / "no such directory" / "logins.json")
     assert len(life.log_in("a", AMOS, "::1")) == 3
 
@@ -164,7 +164,7 @@ USER = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid(
 
 
 def shown(*, greet: bool) -> bytes:
-    """What a shell's user sees up to the shell's own first word."""
+    """The output that a shell's user sees, up to the shell's own first word."""
     plan = LaunchPlan(
         user=USER.pw_name,
         executable=b"/bin/sh",
@@ -188,7 +188,7 @@ def shown(*, greet: bool) -> bytes:
 
 
 def test_it_is_shown_after_the_motd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects its place: before the shell, after the message of the day, with line ends for a terminal."""
+    """Protects the banner's place: after the message of the day and before the shell, with a terminal's line ends."""
     monkeypatch.setattr(program, "MOTD_FILES", ())
     assert shown(greet=True) == BANNER.replace(b"\n", b"\r\n") + b"shell\r\n"
     assert shown(greet=False) == b"shell\r\n"

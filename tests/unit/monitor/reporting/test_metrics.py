@@ -1,4 +1,4 @@
-"""monitor.reporting.metrics: one request, one answer, and nobody who asks can hold it up."""
+"""monitor.reporting.metrics: each connection gets one answer, and no client can delay others."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from tests.support.waiting import PATIENCE
 
 
 class Served:
-    """A running server at `path`, what it has published, and how often it was asked."""
+    """A running server at `path`, its published events, and how often it was asked."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -23,12 +23,12 @@ class Served:
         self.asked = 0
 
     def render(self) -> bytes:
-        """The figures."""
+        """Return a figure."""
         self.asked += 1
         return b"figure 1\n"
 
     async def ask(self, request: bytes, *, end: bool = False) -> bytes:
-        """Send `request` and read until the server closes; `end`: say that there is nothing more to come."""
+        """Send `request` and read until the server closes; `end` shuts down the sending side."""
         async with asyncio.timeout(PATIENCE):
             reader, writer = await asyncio.open_unix_connection(self.path)
             try:
@@ -48,7 +48,7 @@ Scenario = Callable[[Served], Awaitable[None]]
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Scenario], None]]:
-    """Plays a scenario with a server."""
+    """Runs a scenario with a server."""
     with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listening:
         path = f"{directory}/metrics.sock"
         listening.bind(path)
@@ -78,10 +78,10 @@ Play = Callable[[Scenario], None]
 
 
 class TestServer:
-    """One request, one answer, within bounds."""
+    """One request and one answer for each connection, within limits."""
 
     def test_figures_are_served(self, serve: Play) -> None:
-        """What Prometheus sends is answered with what it reads."""
+        """Prometheus' request gets the figures in its format."""
 
         async def scenario(served: Served) -> None:
             head, _, body = (await served.ask(GET)).partition(b"\r\n\r\n")
@@ -113,18 +113,18 @@ class TestServer:
         ],
     )
     def test_nothing_else_is(self, serve: Play, request_: bytes, status: bytes) -> None:
-        """There is one thing to be had; every other request is refused, and none is looked at for longer."""
+        """Every other request is refused, and is not read further than needed."""
 
         async def scenario(served: Served) -> None:
             answer = await served.ask(request_)
-            # What is not read of a request that is too long may cost it the answer; it never costs us more.
+            # Of a request that is too long the rest is not read, so its answer may be lost, but no figures are made.
             assert answer.startswith(b"HTTP/1.1 " + status) or len(request_) > metrics.MAX_REQUEST_BYTES
             assert not served.asked
 
         serve(scenario)
 
     def test_a_request_that_ends_in_the_middle_is_none(self, serve: Play) -> None:
-        """Half a request line is not taken for a whole one."""
+        """A request that ends early is refused."""
 
         async def scenario(served: Served) -> None:
             assert (await served.ask(GET[:-2], end=True)).startswith(b"HTTP/1.1 400 ")
@@ -133,7 +133,7 @@ class TestServer:
         serve(scenario)
 
     def test_who_says_nothing_is_closed(self, serve: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A connection that asks nothing, or never finishes, holds its place for a moment only."""
+        """A connection that sends nothing, or an incomplete request, holds its slot only briefly."""
         monkeypatch.setattr(metrics, "READ_SECONDS", 0.05)
 
         async def scenario(served: Served) -> None:
@@ -143,7 +143,7 @@ class TestServer:
         serve(scenario)
 
     def test_those_on_top_are_closed(self, serve: Play) -> None:
-        """However many connect, only so many cost anything, and when they have gone others are served again."""
+        """Connections above the limit are closed at once, and when others have gone the next ones are served."""
 
         async def scenario(served: Served) -> None:
             holding = [await asyncio.open_unix_connection(served.path) for _ in range(metrics.MAX_SCRAPERS)]
@@ -158,7 +158,7 @@ class TestServer:
         serve(scenario)
 
     def test_a_bug_in_a_figure_ends_nothing(self, serve: Play) -> None:
-        """It is told to who asks and to the log, and the next one is served."""
+        """A bug in a figure gives status 500 and a log line, and the next request is answered."""
 
         async def scenario(served: Served) -> None:
             served.render = lambda: bytes(1 // 0)  # type: ignore[method-assign]  # a bug

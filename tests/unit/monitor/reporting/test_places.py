@@ -1,4 +1,4 @@
-"""monitor.reporting.places: whoever is told to leave them has left them, whenever that was."""
+"""monitor.reporting.places: sockets that are to be given up are closed, even before they are served."""
 
 import asyncio
 import socket
@@ -12,18 +12,18 @@ from tests.support.waiting import PATIENCE
 
 
 class Answers:
-    """What answers at a socket."""
+    """A server at a socket."""
 
     def __init__(self, listening: socket.socket) -> None:
         self._listening = listening
 
     async def run(self) -> None:
-        """Take what comes."""
+        """Accept and close connections."""
         await accept_each(self._listening, socket.socket.close)
 
 
 def test_places_that_were_left_before_they_were_served_are_not_served() -> None:
-    """A gateway whose spawner ends while it is starting leaves in order, and does not crash over a closed socket."""
+    """A monitor whose spawner ends during the start stops in order, and does not crash on a closed socket."""
 
     async def story() -> None:
         ours, theirs = socket_pair()

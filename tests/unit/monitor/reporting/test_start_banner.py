@@ -1,4 +1,4 @@
-"""What a person sees first."""
+"""The text that a person sees first, when the server starts."""
 
 from pathlib import Path
 
@@ -17,12 +17,12 @@ LOGIN = Login(user="amos", keys=("github:example",))
 
 
 def key(number: int) -> AuthorizedKey:
-    """A key that is told from others by its number."""
+    """A key that differs from others by its number."""
     return AuthorizedKey(bytes([number]), "ssh-ed25519", f"SHA256:key{number}", "", "github:example")
 
 
 def status(accepted: int, failure: str = "") -> SourceStatus:
-    """How the one source stands."""
+    """The state of the only source."""
     return SourceStatus("github:example", ("amos",), accepted, 0, "fetched", 0.0, failure)
 
 
@@ -46,7 +46,7 @@ def banner(
 
 
 def test_it_says_who_with_what_how_and_until_when() -> None:
-    """Everything that one needs to log in is there before anything scrolls by."""
+    """The text has everything that a person needs to log in."""
     text = banner(1, status(1))
     assert "listens on 0.0.0.0:2222" in text
     assert "amos may log in with" in text
@@ -57,12 +57,12 @@ def test_it_says_who_with_what_how_and_until_when() -> None:
 
 
 def test_the_command_can_be_pasted() -> None:
-    """The address that it listens on, and the key that has to be named."""
+    """The command has the listening address, and the key if ssh must be told which."""
     assert "ssh -i keys/demo -p 2222 amos@192.0.2.1" in banner(1, status(1), address="192.0.2.1", identity="keys/demo")
 
 
 def test_an_empty_source_does_not_look_like_an_open_door() -> None:
-    """No key and a failed fetch are said, with what that means."""
+    """A source without a key, or with a failed fetch, is reported together with the consequence."""
     assert "nobody gets in" in banner(0, status(0))
     assert "there is no usable key in it" in banner(0, status(0))
     assert "timed out; nobody gets in by it" in banner(0, status(0, "timed out"))
@@ -70,14 +70,14 @@ def test_an_empty_source_does_not_look_like_an_open_door() -> None:
 
 
 def test_a_list_that_locks_everybody_out_is_said() -> None:
-    """Nobody has to read the log to know why all logins fail; a list that is fine says nothing."""
+    """The text says which broken list keeps everybody out; a good list is not mentioned."""
     lists = (RevokedList("file:/good", Revocations("keys")), RevokedList("file:/krl", None, "cannot read /krl"))
     told = [line for line in banner(1, status(1), revoked=lists).splitlines() if "file:/" in line]
     assert told == ["  ! file:/krl: cannot read /krl; NOBODY GETS IN while it is not known what is revoked"]
 
 
 def test_a_key_that_is_only_announced_is_told_from_others() -> None:
-    """Protects people who compare fingerprints: they look at the one that is used."""
+    """Protects people who compare fingerprints: they are told which key is in use."""
     spare = msgspec.structs.replace(HOST_KEY, spare=True)
     told = start_banner(
         Config(login=(LOGIN,)),
@@ -91,38 +91,38 @@ def test_a_key_that_is_only_announced_is_told_from_others() -> None:
 
 
 def test_many_keys_do_not_push_the_rest_away() -> None:
-    """A company's keys are counted and not listed."""
+    """Many keys are counted and not all listed."""
     text = banner(MAX_KEYS_SHOWN + 5, status(15))
     assert text.count("ssh-ed25519") == MAX_KEYS_SHOWN
     assert "and 5 more" in text
 
 
 def test_a_server_that_stays_says_so() -> None:
-    """Nobody waits for a stop that does not come."""
+    """The text says if the server does not stop by itself."""
     assert "does not stop by itself" in banner(1, status(1), idle=None)
 
 
 def test_a_copy_of_the_future_is_said_to_let_in_nobody() -> None:
-    """The first screen does not promise a login by keys whose age nobody knows."""
+    """A copy dated in the future lets nobody in, and the text says so."""
     ahead = SourceStatus("github:example", ("amos",), 1, 0, "last-good", 0.0, "", stale=True, ahead=86_400.0)
     assert "! github:example: its last good copy is dated in the future, nobody gets in by it" in banner(1, ahead)
 
 
 def test_a_source_that_is_still_asked_is_no_empty_one() -> None:
-    """Protects the first look: what has not answered yet is not said to have no keys."""
+    """Protects the first look: a source that has not answered yet is not reported as empty."""
     pending = SourceStatus("github:example", ("amos",), 0, 0, "none", None, "")
     assert "! github:example: has not answered yet" in banner(0, pending)
 
 
 def test_nobody_is_told_to_log_in_where_nobody_can() -> None:
-    """Without a usable key there is no command to paste, but a line that says so."""
+    """Without a usable key the text has no command, but a line that says so."""
     text = banner(0, status(0, "timed out"))
     assert "log in  " not in text
     assert "NOBODY CAN LOG IN yet" in text
 
 
 def test_the_command_names_an_account_that_somebody_can_log_in_to() -> None:
-    """Of two logins, the one that has a key."""
+    """Of two logins, the command names the one with a key."""
     config = Config(login=(Login(user="empty", keys=("github:nobody",)), LOGIN))
     snapshot = KeySnapshot({"empty": AccountKeys(), "amos": AccountKeys({b"1": (key(1),)})})
     text = start_banner(config, (("0.0.0.0", 2222),), (HOST_KEY,), snapshot=snapshot, sources=(), identity="")

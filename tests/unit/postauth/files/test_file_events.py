@@ -1,4 +1,4 @@
-"""postauth.files.file_events: what a flood of events costs everybody else, over a real pipe."""
+"""postauth.files.file_events: a flood of events does not block others, with a real pipe."""
 
 import asyncio
 import fcntl
@@ -11,7 +11,7 @@ from tests.support.waiting import PATIENCE
 
 
 def test_a_flood_of_events_is_told_a_few_at_a_time() -> None:
-    """Protects everybody else: a turn of the loop tells some, the end tells some more, and none is left out."""
+    """Protects other work: a turn of the loop handles a part of the events, so does the end, and none is lost."""
 
     async def scenario() -> None:
         reader, writer = os.pipe()

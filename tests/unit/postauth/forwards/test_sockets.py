@@ -1,4 +1,4 @@
-"""Sockets of the account, with real sockets on a real loop."""
+"""Sockets that postauth makes for the account, with real sockets on a real loop."""
 
 import asyncio
 import errno
@@ -28,7 +28,7 @@ from tests.support.waiting import PATIENCE
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """Fails a test after which a descriptor is open that was not before; the umask is as it is in the process."""
+    """Fails a test that leaves a descriptor open; the umask is 0, as in the process."""
     umask = os.umask(0)
     with leaks.nothing_left_open():
         yield
@@ -37,13 +37,13 @@ def nothing_left() -> Iterator[None]:
 
 @pytest.fixture
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a path that is short enough for sockets."""
+    """A directory whose path is short enough for sockets."""
     return tmp_path_factory.mktemp("s")
 
 
 @asynccontextmanager
 async def made() -> AsyncIterator[Sockets]:
-    """What makes sockets, closed at the end."""
+    """A `Sockets` that is closed at the end."""
     one = Sockets(asyncio.get_running_loop())
     async with asyncio.timeout(PATIENCE):
         yield one
@@ -51,7 +51,7 @@ async def made() -> AsyncIterator[Sockets]:
 
 
 async def failure(making: Awaitable[object]) -> str:
-    """Why there is no socket."""
+    """The reason why a socket was not made."""
     with pytest.raises(SocketFailed) as failed:
         await making
     assert str(failed.value)
@@ -59,7 +59,7 @@ async def failure(making: Awaitable[object]) -> str:
 
 
 def is_joined(one: socket.socket, other: socket.socket) -> bool:
-    """Whether what goes into one comes out of the other."""
+    """Whether data sent into one arrives at the other."""
     one.setblocking(True)
     one.sendall(b"x")
     other.settimeout(PATIENCE)
@@ -67,22 +67,22 @@ def is_joined(one: socket.socket, other: socket.socket) -> bool:
 
 
 def visit(path: bytes) -> socket.socket:
-    """A connection to the unix socket at `path`."""
+    """Connect to the unix socket at `path`."""
     return sockets.connect_unix(path)
 
 
 def names(directory: Path) -> list[str]:
-    """What is in it."""
+    """The names in the directory."""
     return [path.name for path in directory.iterdir()]
 
 
 def mode_of(path: Path) -> int:
-    """Its permissions, for owner, group and others."""
+    """The permissions for owner, group and others."""
     return stat.S_IMODE(path.stat().st_mode)
 
 
 def threads_end() -> None:
-    """Wait until nothing is made any more."""
+    """Wait until all threads that make sockets have ended."""
     for thread in threading.enumerate():
         if thread.name == "socket":
             thread.join(PATIENCE)
@@ -100,7 +100,7 @@ def closed_port() -> int:
 
 @pytest.mark.parametrize(("host", "address"), [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("localhost", "127.0.0.1")])
 def test_connect(host: str, address: str) -> None:
-    """Protects connections to both kinds of address and to a name, without the delay that small packets can have."""
+    """Protects connections to IPv4, IPv6 and a name, without the delay of small packets (TCP_NODELAY)."""
 
     async def go() -> None:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -142,7 +142,7 @@ def test_connect_unix(place: Path) -> None:
     ],
 )
 def test_connecting_to_what_there_is_not(host: str, port: int) -> None:
-    """Protects the account's connections from every name and number that a client may send: it is told, and no more."""
+    """Protects the account's other connections from any name or port that a client may send: the request only fails."""
 
     async def go() -> None:
         async with made() as one:
@@ -152,7 +152,7 @@ def test_connecting_to_what_there_is_not(host: str, port: int) -> None:
 
 
 def test_refusal_is_told(place: Path) -> None:
-    """Protects the reasons: nobody there, on a port and at a path, and a path that is none."""
+    """Protects the reasons: connection refused, no such socket, and a path that is too long."""
 
     async def go() -> None:
         async with made() as one:
@@ -164,7 +164,7 @@ def test_refusal_is_told(place: Path) -> None:
 
 
 def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects hosts that answer at one of their addresses only, whatever the others do; silence costs its time."""
+    """Protects hosts that answer on only one of their addresses: the next one is tried when one fails."""
     found = socket.getaddrinfo
 
     def look_up(host: str, port: int, *, type: int, flags: int = 0) -> list[Any]:  # noqa: A002 - the name there
@@ -184,7 +184,7 @@ def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_address_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects a client from an address that swallows what it is sent: it is told within the deadline."""
+    """Protects a client from an address that does not answer: the request fails at the deadline."""
     monkeypatch.setattr(sockets, "CONNECT_SECONDS", 0.05)
 
     async def go() -> None:
@@ -192,7 +192,7 @@ def test_an_address_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> Non
             full.bind(("127.0.0.1", 0))
             full.listen(0)
             held = []
-            for _ in range(3):  # fill its queue: from then on nothing is answered
+            for _ in range(3):  # fill its queue: further connections get no answer
                 held.append(socket.socket())
                 held[-1].setblocking(False)
                 held[-1].connect_ex(full.getsockname())
@@ -205,7 +205,7 @@ def test_an_address_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_busy_socket_is_told(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
-    """Protects a client from a unix socket whose queue is full: it is told, at once or after the deadline."""
+    """Protects a client from a unix socket whose queue is full: the request fails, at once or at the deadline."""
     monkeypatch.setattr(sockets, "CONNECT_SECONDS", 0.05)
 
     async def go() -> None:
@@ -225,7 +225,7 @@ def test_busy_socket_is_told(monkeypatch: pytest.MonkeyPatch, place: Path) -> No
 
 
 def test_slow_look_up_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects the account's sessions from its name servers: the loop goes on, and others' requests are answered."""
+    """Protects the account's sessions from slow name servers: the loop continues, and other requests are answered."""
     released = threading.Event()
     found = socket.getaddrinfo
 
@@ -249,7 +249,7 @@ def test_slow_look_up_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_request_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects a client that waits for a name which nobody ever answers for."""
+    """Protects a client from a request that never ends, as for a name whose server does not answer."""
     released = threading.Event()
     monkeypatch.setattr(sockets, "ANSWER_SECONDS", 0.05)
 
@@ -269,7 +269,7 @@ def test_a_request_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_threads_that_hang_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects the machine's threads: those of requests that were given up count until they end."""
+    """Protects the machine's threads: those of abandoned requests count until they end."""
     released = threading.Event()
     monkeypatch.setattr(sockets, "MAX_AT_ONCE", 2)
     monkeypatch.setattr(sockets, "ANSWER_SECONDS", 0.02)
@@ -293,7 +293,7 @@ def test_threads_that_hang_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_many_requests_at_once() -> None:
-    """Protects bursts: every request is answered, and those beyond the bound are refused at once."""
+    """Protects bursts: every request up to the limit is answered, and those above it are refused at once."""
 
     async def go() -> None:
         with socket.create_server(("127.0.0.1", 0), backlog=600) as listening:
@@ -311,7 +311,7 @@ def test_many_requests_at_once() -> None:
 
 
 def test_what_is_made_for_nobody_is_closed(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
-    """Protects descriptors and places in the file system when a connection ends while a socket is made for it."""
+    """Protects descriptors and the file system when a connection ends while a socket is being made for it."""
     begun, released = threading.Event(), threading.Event()
     listen = sockets.listen_unix
 
@@ -331,7 +331,7 @@ def test_what_is_made_for_nobody_is_closed(monkeypatch: pytest.MonkeyPatch, plac
             released.set()
             threads_end()
             assert (place / "s").is_socket()
-            await asyncio.sleep(0)  # the loop hears of it
+            await asyncio.sleep(0)  # let the loop learn of the result
             assert not (place / "s").exists()
 
     asyncio.run(go())
@@ -341,7 +341,7 @@ def test_what_is_made_for_nobody_is_closed(monkeypatch: pytest.MonkeyPatch, plac
 
 
 def test_listen_on_both_families() -> None:
-    """Protects port 0: one free port, on every address that was asked for."""
+    """Protects port 0: one free port is used for every requested address."""
 
     async def go() -> None:
         async with made() as one:
@@ -352,7 +352,7 @@ def test_listen_on_both_families() -> None:
                 with socket.create_connection(sock.getsockname()[:2], PATIENCE) as visitor, sock.accept()[0] as other:
                     assert is_joined(visitor, other)
             one.forget(listening)
-            one.forget(listening)  # a second time is no error
+            one.forget(listening)  # a second call is no error
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.1", listening.port), PATIENCE)
 
@@ -360,7 +360,7 @@ def test_listen_on_both_families() -> None:
 
 
 def test_all_addresses_are_two_sockets() -> None:
-    """Protects IPv4 from a socket for :: that takes it along, which depends on the machine otherwise."""
+    """Protects IPv4 from a socket for :: that also takes IPv4, which otherwise depends on the machine."""
     made_ = listen_tcp(("0.0.0.0", "::"), 0)
     assert len(made_) == 2
     assert made_[1].getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
@@ -369,7 +369,7 @@ def test_all_addresses_are_two_sockets() -> None:
 
 
 def test_one_address_is_enough() -> None:
-    """Protects machines without IPv6, and ports that are taken on one address only."""
+    """Protects machines without IPv6, and ports that are in use on one address only."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         made_ = listen_tcp(("127.0.0.1", "no-such-host.invalid", "::1"), port)
@@ -379,7 +379,7 @@ def test_one_address_is_enough() -> None:
 
 
 def test_no_address_is_none() -> None:
-    """Protects clients from a listener that nobody can reach: the first reason is told."""
+    """Protects clients from a listener that nobody can reach: without any address, the first reason is reported."""
 
     async def go() -> None:
         async with made() as one:
@@ -392,7 +392,7 @@ def test_no_address_is_none() -> None:
 
 
 def test_alone_or_not_at_all() -> None:
-    """Protects an X11 display from whoever has its port on another address, and could collect cookies there."""
+    """Protects an X11 display from another owner of its port on another address, who could collect cookies there."""
 
     async def go() -> None:
         async with made() as one:
@@ -405,7 +405,7 @@ def test_alone_or_not_at_all() -> None:
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o177, 0o600), (0o117, 0o660), (0, 0o777)])
 def test_listen_unix(place: Path, mask: int, mode: int) -> None:
-    """Protects the mode of a socket's file, and its removal when it is forgotten."""
+    """Protects the mode of a socket's file, and the file's removal by `forget`."""
     path = place / "s"
 
     async def go() -> None:
@@ -419,14 +419,14 @@ def test_listen_unix(place: Path, mask: int, mode: int) -> None:
             one.forget(listening)
             assert not path.exists()
             path.touch()
-            one.forget(listening)  # a second time is no error
+            one.forget(listening)  # a second call is no error
             assert path.exists()
 
     asyncio.run(go())
 
 
 def test_files_go_with_the_process(place: Path) -> None:
-    """Protects the next login from sockets that nobody listens on: they are all removed at the end."""
+    """Protects the next login from sockets that nobody serves: all files are removed at the end."""
 
     async def go() -> None:
         async with made() as one:
@@ -443,7 +443,7 @@ def test_files_go_with_the_process(place: Path) -> None:
 
 
 def test_what_took_a_sockets_place_is_left_alone(place: Path) -> None:
-    """Protects a socket that somebody else made in the place of a forgotten one from removal."""
+    """Protects a socket that replaced an earlier one: forgetting the earlier one does not remove it."""
     path = place / "s"
 
     async def go() -> None:
@@ -460,7 +460,7 @@ def test_what_took_a_sockets_place_is_left_alone(place: Path) -> None:
 
 @pytest.mark.parametrize("path", [b"", b"\0abstract", b"/tmp/pyssh-test-nul\0b"])
 def test_path_that_is_none(path: bytes) -> None:
-    """Protects against sockets without a file (unix(7), "abstract"), which no permission protects and nobody finds."""
+    """Protects against abstract sockets (unix(7)), which have no file and thus no permissions."""
 
     async def go() -> None:
         async with made() as one:
@@ -470,7 +470,7 @@ def test_path_that_is_none(path: bytes) -> None:
 
 
 def test_what_is_in_the_way_stays(place: Path) -> None:
-    """Protects whatever is at the path: only a socket is replaced, if that is wanted; never a link's target."""
+    """Protects whatever is at the path: only a socket is replaced, only on request, and never a link's target."""
     path = place / "s"
     with listen_unix(bytes(path), 0o177, unlink=False):
         with pytest.raises(OSError, match="in use"):
@@ -488,7 +488,7 @@ def test_what_is_in_the_way_stays(place: Path) -> None:
 
 
 def test_agent() -> None:
-    """Protects the agent's socket: 0600 in a new directory of mode 0700; both go when it is forgotten."""
+    """Protects the agent's socket: it has mode 0600 in a new directory of mode 0700, and `forget` removes both."""
 
     async def go() -> None:
         async with made() as one:
@@ -502,7 +502,7 @@ def test_agent() -> None:
 
 
 def test_agent_directory_of_a_user_is_left_alone(place: Path) -> None:
-    """Protects a directory that only looks like an agent's: what a user's own socket was in is not removed."""
+    """Protects a user's directory that is named like an agent's: only the socket in it is removed."""
     directory = place / "ssh-agent-mine"
     directory.mkdir()
 
@@ -515,7 +515,7 @@ def test_agent_directory_of_a_user_is_left_alone(place: Path) -> None:
 
 
 def test_agent_that_can_not_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects /tmp from directories of agents that came to nothing."""
+    """Protects /tmp from directories of agent sockets that could not be made."""
     monkeypatch.setattr(sockets, "AGENT_DIRECTORY", f"{'x' * 100}-")
     before = set(Path("/tmp").glob("xxxx*"))
     with pytest.raises(OSError, match="too long"):
@@ -524,7 +524,7 @@ def test_agent_that_can_not_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_failed_sockets_leave_nothing_open(place: Path) -> None:
-    """Protects descriptors from everything that fails."""
+    """Protects descriptors from failed requests: none stays open."""
 
     async def go() -> None:
         async with made() as one:

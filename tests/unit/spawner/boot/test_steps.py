@@ -1,4 +1,4 @@
-"""What is made at boot, on the real file system and with the machine's own programs: done once, and never too much."""
+"""The boot steps, on the real file system and with the machine's own programs: done once, and never too much."""
 
 import grp
 import os
@@ -36,7 +36,7 @@ GROUP = "pyssh-boot-group"
 
 
 def steps(wanted: Boot, *logins: str) -> list[Step]:
-    """Every step of `wanted`, done here and now."""
+    """The results of all steps of `wanted`, done in this process."""
     done: list[Step] = []
     boot.perform(wanted, frozenset(logins), done.append)
     return done
@@ -44,7 +44,7 @@ def steps(wanted: Boot, *logins: str) -> list[Step]:
 
 @pytest.fixture
 def homes() -> Iterator[Path]:
-    """A directory for homes, to which everybody can get; the tests' accounts are gone before and after."""
+    """A directory for homes that everybody can enter; the tests' accounts are removed before and after."""
     with volume("homes", USERS, GROUP) as directory:
         yield directory
 
@@ -54,7 +54,7 @@ def homes() -> Iterator[Path]:
 
 @needs_root
 def test_a_link_is_made_with_its_target_once(tmp_path: Path) -> None:
-    """Protects /var/lib/docker on a new volume: link and directory are there, and the next boot changes nothing."""
+    """Protects /var/lib/docker on a new volume: link and directory are made, and the next boot changes nothing."""
     link = Link(path=str(tmp_path / "lib/docker"), target=str(tmp_path / "data/docker"))
     assert make_link(link) == OK
     assert (tmp_path / "lib/docker").readlink() == tmp_path / "data/docker"
@@ -68,7 +68,7 @@ def test_a_link_is_made_with_its_target_once(tmp_path: Path) -> None:
 @needs_root
 @pytest.mark.parametrize("what", ["empty directory", "dangling link"])
 def test_what_is_nothing_gives_way(tmp_path: Path, what: str) -> None:
-    """Protects an image whose packages made an empty directory, and a volume that was emptied."""
+    """Protects an image whose packages made an empty directory, and a volume that was emptied: the link is made."""
     path, target = tmp_path / "path", tmp_path / "target"
     if what == "empty directory":
         path.mkdir()
@@ -80,7 +80,7 @@ def test_what_is_nothing_gives_way(tmp_path: Path, what: str) -> None:
 
 @needs_root
 def test_what_is_somebodys_stays(tmp_path: Path) -> None:
-    """Protects files: a directory with something in it, a file and another link are left alone, and it is said."""
+    """Protects files: a non-empty directory, a file and another link stay, and the outcome says why."""
     full, file, link, target = (tmp_path / name for name in ("full", "file", "link", "target"))
     full.mkdir()
     (full / "precious").touch()
@@ -100,7 +100,7 @@ def test_what_is_somebodys_stays(tmp_path: Path) -> None:
 
 @needs_root
 def test_a_directory_is_made_or_corrected(tmp_path: Path) -> None:
-    """Protects owner and mode, set-group-ID included; what lies above is root's."""
+    """Protects owner and mode, including set-group-ID; directories above it belong to root."""
     path = tmp_path / "a/b"
     wanted = Directory(path=str(path), owner="nobody", mode="2750")
     assert make_directory(wanted) == OK
@@ -118,7 +118,7 @@ def test_a_directory_is_made_or_corrected(tmp_path: Path) -> None:
 @needs_root
 @pytest.mark.parametrize("where", ["path", "above", "dots"])
 def test_root_follows_nobodys_links(tmp_path: Path, where: str) -> None:
-    """Protects everything: an account that puts a link in its place would get /etc, or whatever it leads to."""
+    """Protects root's files: an account's link must not lead a step to /etc or elsewhere."""
     theirs, secret = tmp_path / "theirs", tmp_path / "secret"
     secret.mkdir(mode=0o700)
     theirs.mkdir()
@@ -142,7 +142,7 @@ def test_root_follows_nobodys_links(tmp_path: Path, where: str) -> None:
 
 @needs_root
 def test_roots_own_links_are_followed(tmp_path: Path) -> None:
-    """Protects /var/run, /home -> /data/home and the links of this very configuration; relative ones, too."""
+    """Protects links of root, such as /var/run, /home -> /data/home and the configured ones, also relative ones."""
     (tmp_path / "data").mkdir()
     (tmp_path / "var").mkdir()
     (tmp_path / "var/run").symlink_to("../data/./run")
@@ -159,7 +159,7 @@ def test_roots_own_links_are_followed(tmp_path: Path) -> None:
 
 @needs_root
 def test_an_account_is_made_whole(homes: Path) -> None:
-    """Protects the first login: shell, groups (made if missing), a home of its own with what /etc/skel has."""
+    """Protects the first login: the account gets shell, groups (made if missing), and a home with /etc/skel's files."""
     account = Account(user=USER, shell="/bin/sh", groups=(GROUP, "tty"), home=str(homes / "deep/one"))
     assert make_account(account, (account,)) == OK
     entry = pwd.getpwnam(USER)
@@ -178,9 +178,9 @@ def test_an_account_is_made_whole(homes: Path) -> None:
 
 @needs_root
 def test_the_homes_of_logins_are_on_the_volume(homes: Path) -> None:
-    """One setting moves the home of an account that an image has made, with what is in it; its files are its own.
+    """One setting moves the home of an image's account with its files, which belong to the account.
 
-    A new container has the image's account again and finds the home of before, untouched.
+    A new container has the image's account again, and uses the existing home unchanged.
     """
     image = Account(user=USER, home=str(homes / "image/one"))
     assert make_account(image, (image,)) == OK
@@ -196,7 +196,7 @@ def test_the_homes_of_logins_are_on_the_volume(homes: Path) -> None:
     assert stat.S_IMODE(home.stat().st_mode) == HOME_MODE
     assert [each.outcome for each in steps(wanted, USER)] == [UNCHANGED]
     (home / ".profile").write_text("of the person")
-    programs.run("usermod", "--home", str(homes / "image/one"), USER)  # as a new container has it
+    programs.run("usermod", "--home", str(homes / "image/one"), USER)  # as in a new container
     assert [each.outcome for each in steps(wanted, USER)] == [OK]
     assert pwd.getpwnam(USER).pw_dir == str(home)
     assert (home / ".profile").read_text() == "of the person"
@@ -204,7 +204,7 @@ def test_the_homes_of_logins_are_on_the_volume(homes: Path) -> None:
 
 
 def test_a_login_waits_until_its_home_is_there() -> None:
-    """Nobody is let in to a home that is still being moved; root, whose home stays, waits for nothing."""
+    """Protects a login from a home that is still being moved; root, whose home stays, does not wait."""
     booting = boot.begin(Boot(homes="/nonexistent/homes"), frozenset({"root", "no-such-user"}))
     assert booting is not None
     assert booting.accounts == {"no-such-user"}
@@ -217,7 +217,7 @@ def test_a_login_waits_until_its_home_is_there() -> None:
 
 @needs_root
 def test_an_account_is_moved_to_the_home_that_is_asked_for(homes: Path) -> None:
-    """`boot.account` with another home than the account has is obeyed, and not ignored and called ok."""
+    """`boot.account` with another home than the account's moves the account to it."""
     before, after = (Account(user=USER, home=str(homes / name)) for name in ("before", "after"))
     assert make_account(before, (before,)) == OK
     assert make_account(after, (after,)) == OK
@@ -227,7 +227,7 @@ def test_an_account_is_moved_to_the_home_that_is_asked_for(homes: Path) -> None:
 
 @needs_root
 def test_a_home_of_somebody_else_is_nobodys(homes: Path) -> None:
-    """A home on the volume that belongs to another number is not given away, and the account keeps what it has."""
+    """A home on the volume that belongs to another uid is not given away, and the account keeps its own."""
     image = Account(user=USER, home=str(homes / "one"))
     assert make_account(image, (image,)) == OK
     (homes / "volume" / USER).mkdir(parents=True)
@@ -240,7 +240,7 @@ def test_a_home_of_somebody_else_is_nobodys(homes: Path) -> None:
 
 @needs_root
 def test_accounts_that_are_made_have_their_homes_there_too(homes: Path) -> None:
-    """`boot.homes` is where `boot.account` makes the home of an account that names none."""
+    """`boot.homes` is where `boot.account` makes the home of an account without a configured one."""
     wanted = Boot(homes=str(homes), account=(Account(user=USER),))
     assert [(each.step, each.outcome) for each in steps(wanted, USER)] == [(f"account {USER}", OK)]
     assert pwd.getpwnam(USER).pw_dir == str(homes / USER)
@@ -248,13 +248,13 @@ def test_accounts_that_are_made_have_their_homes_there_too(homes: Path) -> None:
 
 @needs_root
 def test_an_account_gets_the_numbers_of_its_home(homes: Path) -> None:
-    """Protects files on a volume from a new root file system: their owner is who it was, and so is everybody else's."""
+    """Protects files on a volume from a new root file system: accounts get the uids of their existing homes."""
     one, two = homes / "one", homes / "two"
     for home, number in ((two, 1234), (one, 4321)):
         home.mkdir()
         (home / "file").touch()
         os.chown(home, number, number + 1)
-    # Somebody's home who has no account any more, at the number that would be taken next.
+    # The home of an account that is gone, with the uid that would be free next.
     abandoned = homes / "abandoned"
     abandoned.mkdir()
     free = boot_accounts._free_number({str(one)})  # noqa: SLF001 - too many accounts to make
@@ -270,7 +270,7 @@ def test_an_account_gets_the_numbers_of_its_home(homes: Path) -> None:
 
 @needs_root
 def test_numbers_that_are_taken_are_not_given_twice(homes: Path) -> None:
-    """Protects root and others: a home that belongs to one of them makes nobody into them."""
+    """Protects root and others: an account does not get their uid because its home belongs to them."""
     for owner in (0, NOBODY.pw_uid):
         home = homes / f"home{owner}"
         home.mkdir()
@@ -286,7 +286,7 @@ def test_numbers_that_are_taken_are_not_given_twice(homes: Path) -> None:
 @needs_root
 @needs_sudo
 def test_sudo_is_given_and_taken(homes: Path) -> None:
-    """Protects root: the rule is valid, nobody else can read or change it, and it goes with the configuration's."""
+    """Protects root: the sudo rule is valid and only root's, and is removed when the configuration drops it."""
     account = Account(user=USER, home=str(homes / "one"), sudo=True)
     assert make_account(account, (account,)) == OK
     rule = SUDOERS / "90-pyssh-gateway-pyssh-boot,one"
@@ -305,7 +305,7 @@ def test_sudo_is_given_and_taken(homes: Path) -> None:
 
 @needs_root
 def test_what_is_wrong_is_said_and_the_rest_is_done(homes: Path) -> None:
-    """Protects the login: a group that can't be made, or a shell that is missing, does not cost the account."""
+    """Protects the login: a failing group or a missing shell is reported, and the account is still made."""
     account = Account(user=USER, shell="/bin/no-such-shell", groups=("bad:group",), home=str(homes / "one"))
     outcome = make_account(account, (account,))
     assert "groupadd" in outcome
@@ -315,18 +315,18 @@ def test_what_is_wrong_is_said_and_the_rest_is_done(homes: Path) -> None:
 
 @needs_root
 def test_without_useradd_it_is_said(homes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects people with an image that lacks the programs from looking for the reason."""
+    """Protects people whose image lacks useradd: the outcome says that it is missing."""
     monkeypatch.setattr(programs, "_ENVIRONMENT", {"PATH": "/nonexistent"})
     account = Account(user=USER, home=str(homes / "one"))
     assert make_account(account, (account,)) == "there is no useradd on this machine: install it"
 
 
-# -- all of it -----------------------------------------------------------------------------------------------------
+# -- all steps -----------------------------------------------------------------------------------------------------
 
 
 @needs_root
 def test_what_somebody_may_wait_for_comes_first(homes: Path) -> None:
-    """Protects the first login: its account is made before others', and directories of new accounts after them."""
+    """Protects the first login: login accounts are made before others, and directories of new accounts come last."""
     wanted = Boot(
         link=(Link(path=str(homes / "link"), target=str(homes / "data")),),
         directory=(
@@ -348,7 +348,7 @@ def test_what_somebody_may_wait_for_comes_first(homes: Path) -> None:
 
 
 def test_a_process_of_its_own_does_it_and_tells() -> None:
-    """Protects the login from waiting: the steps are done beside the start; each is told, and that it was the last."""
+    """Protects logins from waiting: steps run in their own process; each is reported, and so is the end."""
     assert boot.begin(Boot(), frozenset()) is None
     wanted = Boot(
         directory=(Directory(path="/", owner="no-such-user"),), account=(Account(user="root", shell="/bin/sh"),)
@@ -368,14 +368,14 @@ def test_a_process_of_its_own_does_it_and_tells() -> None:
 
 @pytest.mark.skipif(IS_ROOT, reason="root can do it all")
 def test_without_root_it_is_said() -> None:
-    """Protects the person who tries it out: nothing is touched, and each step says what it needs."""
+    """Protects a person who tries it without root: nothing changes, and each step says what it needs."""
     done = steps(Boot(link=(Link(path="/tmp/x", target="/tmp/y"),), account=(Account(user="nobody"),)))
     assert {step.outcome for step in done} == {NEEDS_ROOT}
     assert not Path("/tmp/x").is_symlink()
 
 
 def test_a_copy_that_is_stopped_holds_up_no_boot() -> None:
-    """Protects the accounts that come after: what has become an account, which may stop it, is waited for so long."""
+    """Protects accounts that come later: a copy, which its account may stop, is only waited for up to a deadline."""
 
     def stops() -> int:
         os.kill(os.getpid(), signal.SIGSTOP)

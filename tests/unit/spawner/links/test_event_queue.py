@@ -1,4 +1,4 @@
-"""News for the gateway: in order, never in the spawner's way, and kept for the next gateway."""
+"""Events for the monitor: in order, without blocking the spawner, and kept for the next monitor."""
 
 import socket
 
@@ -21,7 +21,7 @@ events = st.one_of(
 
 
 def received(control: socket.socket) -> list[protocol.SpawnerEvent]:
-    """What the gateway's side gets, until there is no more."""
+    """The events at the monitor's end, until no more are there."""
     control.setblocking(False)
     got: list[protocol.SpawnerEvent] = []
     while True:
@@ -35,7 +35,7 @@ def received(control: socket.socket) -> list[protocol.SpawnerEvent]:
 
 @given(st.lists(events, max_size=3 * EVENTS_A_MESSAGE))
 def test_everything_arrives_in_order(told: list[protocol.SpawnerEvent]) -> None:
-    """Protects the log: every event, as it was, and none twice."""
+    """Protects the log: every event arrives unchanged and once."""
     news = News()
     for event in told:
         news.add(event)
@@ -47,7 +47,7 @@ def test_everything_arrives_in_order(told: list[protocol.SpawnerEvent]) -> None:
 
 
 def test_a_gateway_that_does_not_read_holds_nobody_up() -> None:
-    """Protects sessions from a busy gateway: what has no room is kept, and goes out when it has."""
+    """Protects sessions from a busy monitor: events without room are kept, and sent when there is room."""
     news = News()
     lines = [f"{number} {'x' * 900}" for number in range(MANY)]
     for line in lines:
@@ -68,7 +68,7 @@ def test_a_gateway_that_does_not_read_holds_nobody_up() -> None:
 
 
 def test_the_next_gateway_gets_what_one_has_not() -> None:
-    """Protects the log of a boot during which the gateway crashed."""
+    """Protects the log of a boot during which the monitor crashed: the next one gets the events."""
     news = News()
     news.add(BootStep(step="one", outcome="ok"))
     ours, theirs = protocol.socket_pair()
@@ -83,14 +83,14 @@ def test_the_next_gateway_gets_what_one_has_not() -> None:
 
 
 def test_the_longest_lines_fit_into_a_message() -> None:
-    """Protects the spawner from a message of its own that can't be sent: bytes that are no text grow fourfold."""
+    """Protects the spawner from a message that is too large to send: bytes that are not text grow fourfold."""
     (line,) = ServiceOutput().feed(b"\xff" * MAX_LINE_BYTES + b"\n", 0.0)
     worst = protocol.News((Line(service="s" * 32, line=line),) * EVENTS_A_MESSAGE)
     assert len(protocol.encode(worst)) < protocol.MAX_MESSAGE
 
 
 def test_what_nobody_ever_takes_is_bounded() -> None:
-    """Protects memory."""
+    """Protects memory: the number of waiting events is limited."""
     news = News()
     for number in range(5 * MANY):
         news.add(BootStep(step=str(number), outcome="ok"))

@@ -1,4 +1,4 @@
-"""Who may not log in now: each of the files that have a say, and what happens when they are odd or missing."""
+"""Which accounts may not log in: each file that decides, and its malformed or missing forms."""
 
 import os
 import pwd
@@ -18,7 +18,7 @@ def _with_shell(shell: object) -> pwd.struct_passwd:
 
 
 def _refusal(directory: Path, entry: pwd.struct_passwd = USER, shadow: str | None = None) -> bytes | None:
-    """The answer on a machine whose files are in `directory`; `shadow` is what follows the names in /etc/shadow."""
+    """The refusal on a machine with its files in `directory`; `shadow` follows the names in /etc/shadow."""
     if shadow is not None:
         (directory / "shadow").write_text(f"other:*:1:0:99999:7::1:\nexample:{shadow}\nroot:{shadow}\n")
     nologin = (directory / "nologin", directory / "run-nologin")
@@ -26,21 +26,21 @@ def _refusal(directory: Path, entry: pwd.struct_passwd = USER, shadow: str | Non
 
 
 def test_an_ordinary_account_may_log_in(tmp_path: Path) -> None:
-    """The usual case: nothing is in the way, and files that are missing are no obstacle."""
+    """An ordinary account may log in, and missing files are no obstacle."""
     assert _refusal(tmp_path) is None
     assert _refusal(tmp_path, shadow="$y$hash:19000:0:99999:7:::") is None
 
 
 @pytest.mark.parametrize("name", ["nologin", "run-nologin"])
 def test_a_closed_machine_says_so_to_everybody_but_root(tmp_path: Path, name: str) -> None:
-    """An administrator who closes the machine is obeyed, in their words, and can still get in."""
+    """nologin refuses everybody with the administrator's text, except root."""
     (tmp_path / name).write_text("Back at noon.")
     assert _refusal(tmp_path) == b"Back at noon.\n"
     assert _refusal(tmp_path, ROOT) is None
 
 
 def test_a_nologin_file_counts_whatever_is_in_it(tmp_path: Path) -> None:
-    """`touch /etc/nologin` closes the machine; the person is still told why the session ends."""
+    """An empty or odd /etc/nologin also closes the machine, and the user is told why the session ends."""
     path = tmp_path / "nologin"
     path.touch()
     assert str(path).encode() in (_refusal(tmp_path) or b"")
@@ -55,7 +55,7 @@ def test_a_nologin_file_counts_whatever_is_in_it(tmp_path: Path) -> None:
 
 
 def test_a_long_nologin_file_is_cut(tmp_path: Path) -> None:
-    """The message goes through the gateway: it has a bound."""
+    """The message is cut to a limit, as it is sent through the monitor."""
     (tmp_path / "nologin").write_bytes(b"x" * 100_000)
     message = _refusal(tmp_path)
     assert message is not None
@@ -77,7 +77,7 @@ def test_a_long_nologin_file_is_cut(tmp_path: Path) -> None:
     ],
 )
 def test_an_account_is_closed_from_its_expiry_date_on(tmp_path: Path, shadow: str, closed: bool) -> None:
-    """`chage -E` and `usermod --expiredate` work, for root too, and nothing else in the line is taken for a date."""
+    """`chage -E` and `usermod --expiredate` count, also for root, and no other field is taken for the date."""
     for entry in (USER, ROOT):
         message = _refusal(tmp_path, entry, shadow)
         assert (message is not None) == closed
@@ -98,31 +98,31 @@ def test_an_account_is_closed_from_its_expiry_date_on(tmp_path: Path, shadow: st
     ],
 )
 def test_an_account_is_closed_when_the_inactivity_period_is_over(tmp_path: Path, shadow: str, closed: bool) -> None:
-    """A password that is out of date alone keeps nobody out who logs in with a key; `chage -I` does."""
+    """An expired password alone does not refuse a login with a key; the inactivity period of `chage -I` does."""
     assert (_refusal(tmp_path, shadow=shadow) is not None) == closed
 
 
 def test_a_shadow_file_that_is_not_ours_to_read_has_no_say(tmp_path: Path) -> None:
-    """A server without root's rights can't read it, and must still let its own account in."""
+    """A server without root's rights can't read /etc/shadow, and must still let its own account in."""
     (tmp_path / "shadow").mkdir()
     assert _refusal(tmp_path) is None
 
 
 def test_another_accounts_line_is_not_mistaken(tmp_path: Path) -> None:
-    """Names that begin alike are different accounts."""
+    """The line of an account with a similar name is not used."""
     (tmp_path / "shadow").write_text("example2:*:1:0:99999:7::1:\nexampl:*:1:0:99999:7::1:\n")
     assert _refusal(tmp_path) is None
 
 
 def test_a_shell_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """The commonest reason on a new machine: the account wants zsh and the image has none."""
+    """A missing shell is named: on a new machine that is the most common reason, such as zsh missing in the image."""
     missing = tmp_path / "zsh"
     assert _refusal(tmp_path, _with_shell(missing)) == f"This account's shell, {missing}, does not exist.\n".encode()
     assert b"does not exist" in (_refusal(tmp_path, _with_shell("/bin/sh\0")) or b"")
 
 
 def test_a_shell_that_can_not_be_run_is_named(tmp_path: Path) -> None:
-    """As sshd has it: not a file, or executable by nobody."""
+    """As in sshd, a shell that is not a file, or that nobody can execute, is refused."""
     plain = tmp_path / "plain"
     plain.touch(0o644)
     for shell in (plain, tmp_path):
@@ -155,7 +155,7 @@ def test_an_account_without_a_shell_has_the_default_one(tmp_path: Path) -> None:
     ],
 )
 def test_ordinary_shells_may_use_the_built_in_servers(tmp_path: Path, shell: str, allowed: bool) -> None:
-    """Only a shell that is known to run everything need not be asked: by its name, wherever it is, or by the list."""
+    """The built-in servers need a shell known to run any command: by its name in any directory, or by /etc/shells."""
     shells = tmp_path / "shells"
     shells.write_text(
         "# shells\n/bin/sh\n  /opt/known # ours\n#/opt/menu\n/bin/false\n/bin/rbash\n/usr/bin/git-shell\n"
@@ -164,7 +164,7 @@ def test_ordinary_shells_may_use_the_built_in_servers(tmp_path: Path, shell: str
 
 
 def test_without_a_list_only_names_count(tmp_path: Path) -> None:
-    """Small images have no /etc/shells, and a list that can't be read says nothing either."""
+    """Without /etc/shells, as in small images, or with an unreadable one, only the shell's name counts."""
     for shells in (tmp_path / "shells", tmp_path):
         assert may_run_builtin("/usr/bin/fish", shells)
         assert not may_run_builtin("/usr/sbin/nologin", shells)
@@ -172,6 +172,6 @@ def test_without_a_list_only_names_count(tmp_path: Path) -> None:
 
 
 def test_this_machines_own_files_can_be_read() -> None:
-    """The defaults name real places: whoever runs the tests could log in."""
+    """The default paths are right: on this machine the account that runs the tests may log in."""
     entry = pwd.getpwuid(os.getuid())
     assert refusal(entry, today=TODAY, nologin=()) is None

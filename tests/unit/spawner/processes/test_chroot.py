@@ -1,4 +1,4 @@
-"""Another root directory: which one it may be, and that the one that was looked at is the one that is entered."""
+"""The chroot: which directories are permitted, and that the directory checked is the one that is entered."""
 
 import os
 import pwd
@@ -18,7 +18,7 @@ USER = pwd.getpwnam("nobody").pw_uid
 
 @pytest.fixture
 def below() -> Iterator[Path]:
-    """A directory of root's with a jail in it, by whose file that is known."""
+    """A directory of root's with a jail in it, which is recognised by its file."""
     with roots_own_directory() as path:
         (path / "jail").mkdir(0o755)
         (path / "jail" / "inside").touch()
@@ -26,7 +26,7 @@ def below() -> Iterator[Path]:
 
 
 def found(path: Path | str) -> str:
-    """What is in the root directory of a process that has entered `path`, or why it could not."""
+    """The contents of / in a process that has entered `path`, or the reason why it could not."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -45,7 +45,7 @@ def found(path: Path | str) -> str:
 
 
 def test_it_is_the_root_and_the_working_directory(below: Path) -> None:
-    """Protects from the oldest way out: a working directory that is still outside."""
+    """Protects against the oldest escape: a working directory that is still outside."""
     assert found(below / "jail") == "['inside'] /"
     assert found(f"{below}//./jail/") == "['inside'] /"
 
@@ -62,13 +62,13 @@ def test_it_is_the_root_and_the_working_directory(below: Path) -> None:
 def test_others_may_write_nowhere_on_the_way(
     below: Path, spoil: Callable[[Path], None], reason: str, last: bool
 ) -> None:
-    """Protects from who could change what the process takes for the machine, as sshd's safely_chroot does."""
+    """Protects the process from files that others could replace in its root, as sshd's safely_chroot does."""
     spoil(below / "jail" if last else below)
     assert found(below / "jail") == f"{below / 'jail' if last else below} {reason}"
 
 
 def test_what_is_no_directory(below: Path) -> None:
-    """Protects the administrator from a session that ends without a word."""
+    """Protects the administrator from a session that ends without a reason."""
     assert found(below / "jail" / "inside") == f"{below}/jail/inside is not a directory"
     assert found(below / "jail" / "inside" / "x") == f"{below}/jail/inside is not a directory"
     assert found(below / "missing" / "x") == f"{below}/missing: No such file or directory"
@@ -84,17 +84,17 @@ def test_links_of_roots_are_followed(below: Path) -> None:
 
 
 def test_the_way_to_a_links_target_counts(below: Path, tmp_path: Path) -> None:
-    """Protects from a directory of root's that somebody else may move away: sshd looks at the target alone."""
+    """Protects against a directory above a link's target that others may replace; sshd checks only the target."""
     theirs = tmp_path / "theirs"
     (theirs / "jail").mkdir(parents=True)
     os.chown(theirs, USER, -1)
     (below / "link").symlink_to(theirs / "jail")
-    assert "has mode" in found(below / "link")  # /tmp itself
+    assert "has mode" in found(below / "link")  # of /tmp itself
     os.chown(below / "jail", USER, -1)
     (below / "jail" / "out").symlink_to("/")
     assert found(below / "jail" / "out") == f"{below}/jail belongs to uid {USER}, and has to be root's"
 
 
 def test_names_of_others_do_not_reach_a_terminal(below: Path) -> None:
-    """Protects who reads the sentence from control characters in a name."""
+    """Protects readers of the message from control characters in a name."""
     assert found(below / "a\x1b[2J") == f"'{below}/a\\x1b[2J': No such file or directory"

@@ -1,4 +1,4 @@
-"""When a process is forked before it is known for what, and when it goes again. The processes here are real forks."""
+"""When a process is forked before its use is known, and when it ends unused. The processes are real forks."""
 
 import os
 import signal
@@ -20,14 +20,14 @@ NOW = 1000.0
 
 
 class Forks:
-    """Starts processes that end with the number that they are told, or with 99 if they are told nothing."""
+    """Starts processes that exit with the number that they are told, or with 99 if they are told nothing."""
 
     def __init__(self) -> None:
         self.pids: list[int] = []
         self.error: OSError | None = None
 
     def __call__(self, link: socket.socket, words: LastWords) -> int:
-        """One more."""
+        """Start a process."""
         if self.error is not None:
             raise self.error
 
@@ -42,20 +42,20 @@ class Forks:
 
 @pytest.fixture
 def forks() -> Iterator[Forks]:
-    """Whatever was forked has been reaped at the end, and all descriptors are closed."""
+    """Forks that are reaped at the end, with all descriptors closed."""
     with leaks.nothing_left_open():
         yield Forks()
 
 
 def code_of(forked: Forked) -> int:
-    """How a process that was told something ends."""
+    """The exit code of a process that was told something."""
     forked.link.close()
     forked.words.close()
     return ended(forked.pid)
 
 
 def reap(ahead: ForkedAhead) -> list[int]:
-    """The ends of those that have been told nothing."""
+    """The exit codes of processes that were told nothing."""
     codes = []
     for pid in ahead.pids:
         codes.append(ended(pid))
@@ -66,7 +66,7 @@ def reap(ahead: ForkedAhead) -> list[int]:
 
 
 def test_one_is_forked_for_the_first_that_comes_and_told_once(forks: Forks) -> None:
-    """What is needed finds a process, and no two find the same one."""
+    """Each use gets a process of its own, the first one the process that was forked ahead."""
     ahead = ForkedAhead(forks)
     assert ahead.next_at() is None
     ahead.expect(NOW)
@@ -81,7 +81,7 @@ def test_one_is_forked_for_the_first_that_comes_and_told_once(forks: Forks) -> N
 
 
 def test_there_is_one_at_a_time(forks: Forks) -> None:
-    """A thousand scanners have one process forked."""
+    """A thousand scanners cause one fork."""
     ahead = ForkedAhead(forks)
     for number in range(1000):
         ahead.expect(NOW + number / 1000)
@@ -92,7 +92,7 @@ def test_there_is_one_at_a_time(forks: Forks) -> None:
 
 
 def test_it_goes_a_minute_after_the_last_that_came(forks: Forks) -> None:
-    """A server that nobody comes to does not keep its memory."""
+    """An unused process ends a minute after the last arrival, so that an idle server does not keep its memory."""
     ahead = ForkedAhead(forks)
     ahead.expect(NOW)
     ahead.tick(NOW)
@@ -107,7 +107,7 @@ def test_it_goes_a_minute_after_the_last_that_came(forks: Forks) -> None:
 
 
 def test_the_next_one_lets_the_last_one_go_first(forks: Forks) -> None:
-    """What was told is replaced, but not while it needs the processors."""
+    """A used process is replaced, but later, so that the fork does not compete with it for processors."""
     ahead = ForkedAhead(forks)
     ahead.expect(NOW, 0.5)
     ahead.tick(NOW + 0.4)
@@ -119,7 +119,7 @@ def test_the_next_one_lets_the_last_one_go_first(forks: Forks) -> None:
 
 
 def test_what_comes_too_early_is_alone(forks: Forks) -> None:
-    """Where none is at hand one is forked, and no second one beside it, which would make it wait."""
+    """If no process is there, one is forked for the use, and no second one beside it, which would slow it down."""
     ahead = ForkedAhead(forks)
     ahead.expect(NOW)
     assert code_of(ahead.tell(b"1", [])) == 1
@@ -129,7 +129,7 @@ def test_what_comes_too_early_is_alone(forks: Forks) -> None:
 
 @pytest.mark.parametrize("is_known", [False, True])
 def test_one_that_has_ended_is_told_nothing(forks: Forks, is_known: bool) -> None:
-    """A login is not given to a process that was killed, say for want of memory, whether that is known or not."""
+    """A login does not get a process that was killed, as for lack of memory, whether that is known or not."""
     ahead = ForkedAhead(forks)
     pid = have_one_ahead(ahead)
     os.kill(pid, signal.SIGKILL)
@@ -144,7 +144,7 @@ def test_one_that_has_ended_is_told_nothing(forks: Forks, is_known: bool) -> Non
 
 
 def test_a_machine_without_room_is_asked_once(forks: Forks) -> None:
-    """What is needed then says what is wrong; until then nothing turns in circles."""
+    """After a failed fork there is no retry for a while; a use in that time fails with the reason."""
     ahead = ForkedAhead(forks)
     forks.error = OSError(11, os.strerror(11))
     ahead.expect(NOW)
@@ -156,7 +156,7 @@ def test_a_machine_without_room_is_asked_once(forks: Forks) -> None:
 
 
 def test_descriptors_come_along(forks: Forks) -> None:
-    """Both ways give a process what it is told to have."""
+    """Descriptors reach the process, whether it was forked ahead or not."""
 
     def start(link: socket.socket, words: LastWords) -> int:
         def work() -> int:
@@ -179,7 +179,7 @@ def test_descriptors_come_along(forks: Forks) -> None:
 
 
 def test_those_that_do_nothing_any_more_are_killed_and_given_up(forks: Forks) -> None:
-    """A stop does not wait for a process that was stopped."""
+    """A stop does not wait for a process that its user has stopped: it is killed."""
     ahead = ForkedAhead(forks)
     pid = have_one_ahead(ahead)
     os.kill(pid, signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""Login records that meet a lock: the spawner does not wait for it, and the record is written when it has gone."""
+"""Login records of locked files: the spawner does not wait, and writes the record when the lock is gone."""
 
 import fcntl
 import os
@@ -32,7 +32,7 @@ def files(tmp_path: Path) -> Files:
 
 @pytest.fixture
 def locked(files: Files) -> Iterator[Callable[[], None]]:
-    """Another process has a read lock on utmp, as anybody may, until this is called."""
+    """Another process has a read lock on utmp, which any account may take, until this is called."""
     program = (
         "import fcntl, sys\n"
         "with open(sys.argv[1]) as file:\n"
@@ -58,14 +58,14 @@ def locked(files: Files) -> Iterator[Callable[[], None]]:
 
 
 def entries(path: str) -> int:
-    """How many entries a file has."""
+    """The number of entries in a file."""
     return Path(path).stat().st_size // SIZE
 
 
 def test_a_lock_that_goes_costs_no_record(
     files: Files, locked: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Protects `who`: what was locked at first is written at the next look, and nobody has slept until then."""
+    """Protects `who`: a record that met a lock is written at the next look, without a sleep."""
     monkeypatch.setattr(time, "sleep", lambda _seconds: pytest.fail("the spawner sleeps"))
     told: list[str] = []
     recorder = LoginRecorder(told.append, files)
@@ -80,7 +80,7 @@ def test_a_lock_that_goes_costs_no_record(
 
 
 def test_a_lock_that_stays_is_given_up(files: Files, locked: Callable[[], None]) -> None:
-    """Protects the spawner from a user who keeps the lock: after a few looks `last` has it, and it is said what not."""
+    """Protects the spawner from a user who keeps the lock: after a few looks only `last` gets it, which is reported."""
     told: list[str] = []
     recorder = LoginRecorder(told.append, files)
     recorder.login(SESSION, "")
@@ -90,7 +90,7 @@ def test_a_lock_that_stays_is_given_up(files: Files, locked: Callable[[], None])
         recorder.tick(now)
     assert (entries(files.utmp), entries(files.wtmp)) == (0, 1)
     assert told == [f"can't write a login record: {files.utmp} is locked by another process"]
-    for _ in range(2 * MAX_WAITING):  # and they don't pile up
+    for _ in range(2 * MAX_WAITING):  # waiting records must not pile up
         recorder.login(SESSION, "")
     assert entries(files.wtmp) >= MAX_WAITING
     recorder.finish()
@@ -98,7 +98,7 @@ def test_a_lock_that_stays_is_given_up(files: Files, locked: Callable[[], None])
 
 
 def test_no_lock_is_left(files: Files) -> None:
-    """Protects others who write there: looking whether it is locked leaves no lock behind."""
+    """Protects other writers: the look at a lock leaves no lock behind."""
     recorder = LoginRecorder(pytest.fail, files)
     recorder.login(SESSION, "")
     recorder.logout(SESSION)

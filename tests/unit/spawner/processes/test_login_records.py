@@ -1,4 +1,4 @@
-"""The records of who is logged in, as the system's own programs read them."""
+"""Login records, as read by the system's own programs."""
 
 import os
 import pwd
@@ -31,7 +31,7 @@ BOOT = layout(os.uname().machine).utmp.pack(
 
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
-    """The three files, as an installation leaves them: empty, but for the boot in utmp and wtmp."""
+    """The three files of a new installation: empty, except for the boot in utmp and wtmp."""
     for name in ("utmp", "wtmp"):
         (tmp_path / name).write_bytes(BOOT)
     (tmp_path / "lastlog").touch()
@@ -40,7 +40,7 @@ def files(tmp_path: Path) -> Files:
 
 @pytest.fixture
 def locked(files: Files) -> Iterator[None]:
-    """Another process holds read locks on utmp and wtmp, as anybody may."""
+    """Another process has read locks on utmp and wtmp, which any account may take."""
     program = (
         "import fcntl, sys\n"
         "held = [open(path) for path in sys.argv[1:]]\n"
@@ -83,7 +83,7 @@ def _entries(path: str) -> list[tuple[int, int, bytes]]:
 
 
 def test_who_shows_a_session_until_it_ends(files: Files) -> None:
-    """What people type to see who is on."""
+    """`who` shows a session until it ends."""
     _login(files)
     line = _program("who", "-u", files.utmp).split()
     assert line[:2] == ["example", "pts/7"]
@@ -94,7 +94,7 @@ def test_who_shows_a_session_until_it_ends(files: Files) -> None:
 
 
 def test_last_shows_how_long_a_session_was(files: Files) -> None:
-    """`last` pairs an end with its beginning by the line."""
+    """`last` shows how long a session was, as it pairs start and end by the line."""
     _login(files)
     assert "22:14" not in _program("last", "-f", files.wtmp)
     _logout(files)
@@ -105,7 +105,7 @@ def test_last_shows_how_long_a_session_was(files: Files) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may say whose login a process belongs to")
 def test_last_knows_a_session_that_lasts(files: Files) -> None:
-    """`last` asks the kernel whether the session's process is of a login of that account."""
+    """`last` shows "still logged in", for which it asks the kernel whether the process belongs to that login."""
     program = (
         "import sys\n"
         "from pyssh_gateway.spawner.processes.login_records import claim_session\n"
@@ -123,7 +123,7 @@ def test_last_knows_a_session_that_lasts(files: Files) -> None:
 
 
 def test_a_kernel_that_does_not_track_logins_is_fine(tmp_path: Path) -> None:
-    """No session fails for want of it."""
+    """No session fails because the kernel lacks loginuid."""
     assert claim_session(0, str(tmp_path / "loginuid")) == ""
     assert claim_session(0, str(tmp_path)) == f"can't write {tmp_path}: Is a directory"
 
@@ -139,7 +139,7 @@ def test_a_kernel_that_does_not_track_logins_is_fine(tmp_path: Path) -> None:
     ],
 )
 def test_utmpdump_reads_every_field(files: Files, peer: str, address: str) -> None:
-    """The layout is a contract with programs that are compiled elsewhere; the address of each family has its place."""
+    """The layout is right for programs compiled elsewhere, and addresses of both families are in their field."""
     _login(files, peer=peer)
     fields = [field.strip() for field in _program("utmpdump", files.wtmp).splitlines()[1].strip("[]").split("] [")]
     assert fields[0] == "7"
@@ -149,7 +149,7 @@ def test_utmpdump_reads_every_field(files: Files, peer: str, address: str) -> No
 
 
 def test_lastlog_names_the_last_login(files: Files) -> None:
-    """The entry is at the account's place; those of others are as they were."""
+    """lastlog has the login at the account's place, and other entries stay unchanged."""
     _login(files, uid=3)
     _login(files, uid=5, tty="/dev/pts/8")
     form = layout(os.uname().machine).lastlog
@@ -161,13 +161,13 @@ def test_lastlog_names_the_last_login(files: Files) -> None:
 
 
 def test_a_huge_uid_makes_no_huge_file(files: Files) -> None:
-    """The file is indexed by uid; directory services give out uids in the billions."""
+    """A uid in the billions, as from directory services, makes no huge file, though the file is indexed by uid."""
     _login(files, uid=2**31)
     assert Path(files.lastlog).stat().st_size == 0
 
 
 def test_a_line_has_one_entry(files: Files) -> None:
-    """Ptys are used again: utmp must not grow with every login."""
+    """A reused pty reuses its entry, so that utmp does not grow with every login."""
     for tty in ("/dev/pts/7", "/dev/pts/8", "/dev/pts/7"):
         _login(files, tty)
         _logout(files, tty)
@@ -177,7 +177,7 @@ def test_a_line_has_one_entry(files: Files) -> None:
 
 
 def test_an_entry_with_the_same_id_is_reused(files: Files) -> None:
-    """Other programs find an entry by its id: two of the same would hide one from them."""
+    """A line with the same id reuses the entry: other programs look entries up by id."""
     _login(files, "/dev/pts/11112")
     _logout(files, "/dev/pts/11112")
     _login(files, "/dev/pts/21112")
@@ -185,7 +185,7 @@ def test_an_entry_with_the_same_id_is_reused(files: Files) -> None:
 
 
 def test_the_end_of_a_session_leaves_its_successor_alone(files: Files) -> None:
-    """A late end of the line's last session must not make the present one look ended."""
+    """A late logout of a line's earlier session does not end the current session's entry."""
     _login(files, pid=os.getppid())
     _login(files)
     _logout(files, pid=os.getppid())
@@ -194,14 +194,14 @@ def test_the_end_of_a_session_leaves_its_successor_alone(files: Files) -> None:
 
 
 def test_an_end_without_a_beginning_adds_no_line(files: Files) -> None:
-    """utmp was emptied meanwhile (a reboot's clean-up): there is nothing to end in it."""
+    """A logout without an entry in utmp, as after a reboot's clean-up, adds none there."""
     _logout(files)
     assert _entries(files.utmp) == [(2, 0, b"~")]
     assert _entries(files.wtmp)[1:] == [(8, os.getpid(), b"pts/7")]
 
 
 def test_files_that_are_missing_are_not_made(tmp_path: Path) -> None:
-    """A machine without these files does not want them."""
+    """Missing files are not made, as such a machine does not want them."""
     files = Files(*(str(tmp_path / "none" / name) for name in ("utmp", "wtmp", "lastlog")))
     _login(files)
     _logout(files)
@@ -213,7 +213,7 @@ def test_files_that_are_missing_are_not_made(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("locked")
 def test_a_lock_is_not_waited_for(files: Files) -> None:
-    """Anybody may hold a read lock for ever: the spawner goes on, `last` has the session, and the log says what not."""
+    """A read lock, which anybody may hold for ever, does not delay the spawner: wtmp is written, utmp is reported."""
     started = time.monotonic()
     problems = record_login(user="u", uid=5, pid=os.getpid(), tty="/dev/pts/7", peer="", when=WHEN, files=files)
     assert time.monotonic() - started < AT_ONCE
@@ -223,7 +223,7 @@ def test_a_lock_is_not_waited_for(files: Files) -> None:
 
 
 def test_the_lock_is_released(files: Files) -> None:
-    """Whoever writes next must not find the file locked by a spawner that has moved on."""
+    """The lock is released, so that other programs can write."""
     _login(files)
     for path in (files.utmp, files.wtmp):
         program = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
@@ -231,7 +231,7 @@ def test_the_lock_is_released(files: Files) -> None:
 
 
 def test_half_an_entry_is_mended(files: Files) -> None:
-    """A machine that lost power in mid-write: every entry after the torn one would be nonsense."""
+    """An incomplete entry, as after a power failure, is removed, as it would shift every later entry."""
     for path in (files.utmp, files.wtmp):
         with Path(path).open("ab") as file:
             file.write(b"\7" * 100)
@@ -241,7 +241,7 @@ def test_half_an_entry_is_mended(files: Files) -> None:
 
 
 def test_long_names_are_cut(files: Files) -> None:
-    """Fields have a size, and bytes that are no UTF-8 go in as they are."""
+    """Long values are cut to the field's size, and bytes that are not UTF-8 are kept."""
     problems = record_login(
         user="n" * 40 + "\udcff", uid=1, pid=1, tty="/dev/" + "t" * 40, peer="p" * 300, when=WHEN, files=files
     )  # fmt: skip
@@ -253,7 +253,7 @@ def test_long_names_are_cut(files: Files) -> None:
 
 
 def test_no_error_is_raised(tmp_path: Path) -> None:
-    """A broken file costs its record, not the session, nor the other records."""
+    """A broken file loses its own record only, without an error for the session or for the other files."""
     (tmp_path / "utmp").mkdir()
     os.mkfifo(tmp_path / "wtmp")
     (tmp_path / "lastlog").touch()
@@ -267,7 +267,7 @@ def test_no_error_is_raised(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_reported() -> None:
-    """/dev/full stands for it; nothing but a regular file is written to at all."""
+    """Only regular files are written to: a device, such as /dev/full, is refused and reported."""
     files = Files("/dev/full", "/dev/full", "/dev/null")
     problems = record_login(user="u", uid=1, pid=1, tty="/dev/pts/7", peer="", when=WHEN, files=files)
     assert problems == tuple(
@@ -276,7 +276,7 @@ def test_a_full_disk_is_reported() -> None:
 
 
 def test_a_utmp_out_of_all_proportion_is_left_alone(files: Files) -> None:
-    """The spawner reads the whole of it, so there is a limit."""
+    """A huge utmp is left alone, since the spawner would have to read all of it."""
     os.truncate(files.utmp, MAX_UTMP_BYTES + SIZE)
     problems = record_login(user="u", uid=1, pid=1, tty="/dev/pts/7", peer="", when=WHEN, files=files)
     assert len(problems) == 1
@@ -288,12 +288,12 @@ def test_a_utmp_out_of_all_proportion_is_left_alone(files: Files) -> None:
     [(b"pts/7", b"ts/7"), (b"pts/12", b"s/12"), (b"ttyS0", b"S0"), (b"tty1", b"1"), (b"tty", b"tty"), (b"", b"")],
 )
 def test_ids_are_sshds(line: bytes, key: bytes) -> None:
-    """line_abbrevname: what sshd and login(1) on the same machine would call the line."""
+    """Line ids are those of sshd and login(1) (line_abbrevname)."""
     assert line_id(line) == key
 
 
 def test_the_layouts_are_glibcs() -> None:
-    """bits/utmp.h: 64-bit times on some machines, and the narrow layout of x86 everywhere else."""
+    """The layouts are those of bits/utmp.h: 64-bit times on some machines, and x86's narrow layout on all others."""
     assert (NARROW.utmp.size, NARROW.lastlog.size) == (384, 292)
     assert (WIDE.utmp.size, WIDE.lastlog.size) == (400, 296)
     assert WIDE.utmp.size == struct.calcsize("@hi32s4s32s256shhlll16s20x0l") or struct.calcsize("l") == 4

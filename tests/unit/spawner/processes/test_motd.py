@@ -38,7 +38,7 @@ def script(tmp_path: Path) -> Script:
 
 @pytest.fixture
 def made(tmp_path: Path) -> Callable[[], tuple[bytes, list[str]]]:
-    """Runs the scripts: what the file says then, and what was complained of."""
+    """Runs the scripts; returns the file's contents and the complaints."""
 
     def run() -> tuple[bytes, list[str]]:
         said: list[str] = []
@@ -54,7 +54,7 @@ Made = Callable[[], tuple[bytes, list[str]]]
 
 
 def test_scripts_run_in_order_with_nothing_but_a_path(script: Script, made: Made) -> None:
-    """Protects what scripts were written for: run-parts' order and names, root's PATH, no input, errors not shown."""
+    """Protects the scripts' expectations: run-parts' order and names, root's PATH, no input, errors not shown."""
     script("20-second", "env | sort | grep -v ^PWD=; cat; echo error >&2; pwd")
     script("10-first", "printf '\\033[32mgreen\\n'")
     script("30-off", "echo off", 0o644)
@@ -78,7 +78,7 @@ def test_scripts_run_in_order_with_nothing_but_a_path(script: Script, made: Made
 def test_a_bad_script_costs_the_others_nothing(
     script: Script, made: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Protects what there is to read from one script that fails, hangs, floods, or can't be run."""
+    """Protects the other scripts' text from a script that fails, hangs, floods, or can't be run."""
     monkeypatch.setattr(module, "SCRIPT_SECONDS", 0.5)
     script("10-fails", "echo before; exit 3")
     script("20-hangs", f"echo half; echo $$ >{tmp_path}/update-motd.d/pid; sleep 333; echo never")
@@ -102,7 +102,7 @@ def test_a_bad_script_costs_the_others_nothing(
 
 
 def test_a_script_that_leaves_something_behind_is_not_waited_for(script: Script, made: Made) -> None:
-    """Protects from a daemon that keeps the pipe open: the script has ended, and that counts."""
+    """Protects from a daemon that keeps the pipe open: the script's own end counts."""
     script("10-leaves", "echo here; sleep 333 & echo $!")
     began = time.monotonic()
     text, said = made()
@@ -113,7 +113,7 @@ def test_a_script_that_leaves_something_behind_is_not_waited_for(script: Script,
 
 
 def test_all_of_it_is_bounded(script: Script, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects the screen, and the machine from scripts without end."""
+    """Protects the screen and the machine: the text and the total time are limited."""
     for number in range(6):
         script(f"{number}-much", f"head -c {SCRIPT_BYTES} /dev/zero | tr '\\0' x")
     text, said = made()
@@ -127,7 +127,7 @@ def test_all_of_it_is_bounded(script: Script, made: Made, monkeypatch: pytest.Mo
 
 @needs_root
 def test_a_script_that_others_could_change_is_not_run(script: Script, made: Made) -> None:
-    """Protects root from whoever may write there: the script is named, with what to do about it."""
+    """Protects root from scripts that others can write: they are named with the remedy, and not run."""
     os.chown(script("10-theirs", "echo theirs"), 65534, 65534)
     script("20-anybody", "echo anybody", 0o777)
     text, said = made()
@@ -138,7 +138,7 @@ def test_a_script_that_others_could_change_is_not_run(script: Script, made: Made
 
 
 class Spawner:
-    """What the spawner does for it, on a clock of the test's."""
+    """The spawner's part, with a clock of the test."""
 
     def __init__(self, tmp_path: Path) -> None:
         self.said: list[str] = []
@@ -149,7 +149,7 @@ class Spawner:
         )
 
     def run(self, now: float) -> bool:
-        """Do what is due; whether the scripts were run."""
+        """Do what is due; returns whether the scripts were run."""
         self.motd.tick(now)
         if not self.motd.pids:
             return False
@@ -162,13 +162,13 @@ class Spawner:
 
 @pytest.fixture
 def spawner(tmp_path: Path) -> Spawner:
-    """One."""
+    """A spawner."""
     return Spawner(tmp_path)
 
 
 @needs_root
 def test_it_runs_beside_logins_and_not_for_each(script: Script, spawner: Spawner) -> None:
-    """Protects logins: they begin nothing that they would wait for, and a hundred of them have it run once a minute."""
+    """Protects logins: they do not wait for the scripts, and a hundred logins run them once a minute."""
     script("10-fails", "echo text; nice; exit 1")
     spawner.motd.want(0.0)
     assert spawner.motd.next_at() == module.AFTER_SECONDS
@@ -186,7 +186,7 @@ def test_it_runs_beside_logins_and_not_for_each(script: Script, spawner: Spawner
 
 @needs_root
 def test_it_can_be_turned_off(script: Script, spawner: Spawner, tmp_path: Path) -> None:
-    """Protects whoever wants none: no script is run, nor is the file touched; nor where there are no scripts."""
+    """Protects machines that do not want it, or have no scripts: nothing is run, and the file is not touched."""
     script("10-text", "echo text")
     spawner.motd.want(0.0)
     spawner.motd.enabled = False
@@ -203,7 +203,7 @@ def test_it_can_be_turned_off(script: Script, spawner: Spawner, tmp_path: Path) 
 @needs_root
 @pytest.mark.parametrize("how", ["stop", "deadline"])
 def test_it_ends_with_its_script(script: Script, spawner: Spawner, tmp_path: Path, how: str) -> None:
-    """Protects a stop, and the machine: a script that hangs is not left behind by the process that runs it."""
+    """Protects a stop and the machine: a script that hangs ends together with the process that runs it."""
     script("10-hangs", f"echo $$ >{tmp_path}/pid; exec sleep 333")
     spawner.motd.want(0.0)
     spawner.motd.tick(1.0)
@@ -224,7 +224,7 @@ def test_it_ends_with_its_script(script: Script, spawner: Spawner, tmp_path: Pat
 def test_a_process_that_can_t_be_started_is_said(
     spawner: Spawner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Protects the spawner from a machine that is full: there is no news, and that is all."""
+    """Protects the spawner from a full process table: the failure is reported, and nothing else happens."""
     (tmp_path / "update-motd.d").mkdir()
 
     def full(*_: object) -> int:
@@ -238,7 +238,7 @@ def test_a_process_that_can_t_be_started_is_said(
 
 
 def test_names_are_those_of_run_parts(tmp_path: Path, made: Made) -> None:
-    """Protects administrators' expectations: which names count is what the real run-parts(8) says."""
+    """Protects administrators' expectations: the names that count are those of the real run-parts(8)."""
     directory = tmp_path / "update-motd.d"
     directory.mkdir()
     names = "00-header 9 a- a.b a.b-c a.b-c.d a_b a-B x-y_z _x-y _a -dash UPPER UPPER-case_1 x~ é x.dpkg-old"

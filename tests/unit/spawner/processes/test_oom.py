@@ -1,4 +1,4 @@
-"""The values by which the kernel chooses whom to end for memory: the server's own, and what others get back."""
+"""The oom_score_adj values: the server's own, and those that its sessions get back."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from pyssh_gateway.spawner.processes import oom
 
 @pytest.mark.parametrize(("before", "spawner", "own"), [(0, -1000, -500), (300, -1000, -500), (-900, -1000, -900)])
 def test_the_server_is_chosen_last_and_others_as_before(tmp_path: Path, before: int, spawner: int, own: int) -> None:
-    """Protects the server from users who fill the memory, and the machine from processes that nothing may end."""
+    """Protects the server from users who fill the memory, and the machine from sessions that can't be killed for it."""
     path = tmp_path / "oom_score_adj"
 
     def value() -> int:
@@ -27,7 +27,7 @@ def test_the_server_is_chosen_last_and_others_as_before(tmp_path: Path, before: 
 
 
 def test_without_the_right_to_nothing_changes(tmp_path: Path) -> None:
-    """Protects containers that took CAP_SYS_RESOURCE away, and accounts that are not root: the server starts."""
+    """Protects containers without CAP_SYS_RESOURCE, and servers without root: they start with unchanged values."""
     missing = str(tmp_path / "none")
     assert oom.protect(missing) is None
     assert oom.for_server_process(None) is None

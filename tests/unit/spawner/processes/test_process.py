@@ -1,4 +1,4 @@
-"""Processes for users: what they are given, what they are not, and what happens when they can't run."""
+"""Users' processes: what they get, what they don't, and what happens when they can't run."""
 
 import os
 import pwd
@@ -23,7 +23,7 @@ from tests.support.waiting import PATIENCE
 
 IS_ROOT = os.geteuid() == 0
 USER = pwd.getpwnam("nobody") if IS_ROOT else pwd.getpwuid(os.geteuid())
-"""Whom the processes run as: somebody else, if we can."""
+"""The account that the processes run as: another one, if possible."""
 
 TERMINAL = Terminal("xterm", 80, 24, 0, 0, ())
 
@@ -34,14 +34,14 @@ is_ahead = False
 
 @pytest.fixture(autouse=True, params=[False, True], ids=["forked then", "forked ahead"])
 def forked(request: pytest.FixtureRequest) -> None:
-    """Nothing that a session is depends on when its process was forked."""
+    """Runs each test both ways: a session does not depend on when its process was forked."""
     global is_ahead  # noqa: PLW0603 - all that is launched asks for it
     is_ahead = request.param
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """After each test its processes are gone and its descriptors closed."""
+    """Ends each test's processes and closes their descriptors."""
     with leaks.nothing_left_open():
         yield
         while started:
@@ -78,7 +78,7 @@ def launch(script: str, *, terminal: Terminal | None = None, **changes: object) 
 
 
 def read(descriptor: int) -> bytes:
-    """Everything up to the end (for a pty: until nobody has it open)."""
+    """Read to the end (for a pty: until no process has it open)."""
     data = b""
     deadline = time.monotonic() + PATIENCE
     while True:
@@ -94,7 +94,7 @@ def read(descriptor: int) -> bytes:
 
 
 def read_until(descriptor: int, text: bytes) -> bytes:
-    """Everything up to `text`."""
+    """Read up to `text`."""
     data = b""
     while text not in data:
         ready, _, _ = select.select([descriptor], [], [], PATIENCE)
@@ -106,7 +106,7 @@ def read_until(descriptor: int, text: bytes) -> bytes:
 
 
 def result(child: Child) -> tuple[bytes, bytes, int]:
-    """Output, errors (for a pty: none of its own) and exit code, negative for a signal."""
+    """Output, errors (empty for a pty) and exit code, negative for a signal."""
     out = read(child.descriptors[0] if child.tty else child.descriptors[1])
     err = b"" if child.tty else read(child.descriptors[2])
     _, status = os.waitpid(child.pid, 0)
@@ -114,7 +114,7 @@ def result(child: Child) -> tuple[bytes, bytes, int]:
 
 
 def test_it_runs_with_three_pipes() -> None:
-    """Input, output and errors are apart; the exit code comes through."""
+    """Input, output and errors are separate pipes, and the exit code is reported."""
     child = launch("read line; echo out:$line; echo err >&2; exit 7")
     stdin, stdout, stderr = child.descriptors
     assert (child.tty, child.uid) == ("", USER.pw_uid)
@@ -125,17 +125,17 @@ def test_it_runs_with_three_pipes() -> None:
 
 @pytest.mark.parametrize("code", [0, 1, 127, 255])
 def test_exit_codes(code: int) -> None:
-    """All that a process can say."""
+    """Every exit code is reported."""
     assert result(launch(f"exit {code}"))[2] == code
 
 
 def test_death_by_a_signal() -> None:
-    """A process that is killed."""
+    """Death by a signal is reported."""
     assert result(launch("kill -TERM $$"))[2] == -signal.SIGTERM
 
 
 def test_identity() -> None:
-    """Real, effective and saved ids, and the groups, are the account's and nobody else's."""
+    """Real, effective and saved ids and the groups are exactly the account's."""
     out, _, _ = result(launch("grep -E '^(Uid|Gid|Groups)' /proc/self/status"))
     fields = {line.split(b":")[0]: [int(word) for word in line.split()[1:]] for line in out.splitlines()}
     assert fields[b"Uid"] == [USER.pw_uid] * 4
@@ -147,14 +147,14 @@ def test_identity() -> None:
 
 @needs_root
 def test_there_is_no_way_back_to_root() -> None:
-    """No capability is left, either."""
+    """An account's process has no capability, with which it could become root again."""
     out, _, _ = result(launch("grep -E '^Cap(Inh|Prm|Eff|Amb)' /proc/self/status"))
     assert all(int(line.split()[1], 16) == 0 for line in out.splitlines())
 
 
 @pytest.mark.parametrize("terminal", [None, TERMINAL])
 def test_nothing_is_inherited(terminal: Terminal | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not the server's descriptors, environment, directory, mask or limits."""
+    """Nothing of the server's is inherited: descriptors, environment, directory, umask, limits."""
     monkeypatch.setenv("PYSSH_SECRET", "x")
     extra = [os.open("/dev/null", os.O_RDONLY) for _ in range(5)]
     for descriptor in extra:
@@ -164,7 +164,7 @@ def test_nothing_is_inherited(terminal: Terminal | None, monkeypatch: pytest.Mon
     for descriptor in extra:
         os.close(descriptor)
     descriptors, env, rest = out.replace(b"\r", b"").split(b"\n\n")
-    # A shell may keep one more for itself, at 10 and above.
+    # A shell may keep another descriptor for itself, from 10 on.
     assert descriptors.split()[:3] == [b"0", b"1", b"2"]
     assert all(int(number) >= 10 for number in descriptors.split()[3:])
     assert sorted(line.partition(b"=")[0] for line in env.split()) == ([b"PATH", b"SSH_TTY"] if terminal else [b"PATH"])
@@ -172,7 +172,7 @@ def test_nothing_is_inherited(terminal: Terminal | None, monkeypatch: pytest.Mon
 
 
 def test_signals_are_as_in_a_new_login() -> None:
-    """Nothing is ignored (Python ignores SIGPIPE, and the tests' runner may more) and nothing blocked."""
+    """No signal is ignored or blocked, although Python ignores SIGPIPE and a test runner may ignore more."""
     previous = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
     try:
@@ -180,21 +180,21 @@ def test_signals_are_as_in_a_new_login() -> None:
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
         signal.signal(signal.SIGUSR1, previous)
-    # The C library keeps the first real-time signals for itself; nobody can change what whoever started us did to them.
+    # The C library reserves the first real-time signals; nobody can change how they were inherited.
     ours = sum(1 << number - 1 for number in signal.valid_signals())
     found = {line.split()[0]: int(line.split()[1], 16) & ours for line in out.splitlines()}
     assert found == {b"SigBlk:": 0, b"SigIgn:": 0}
 
 
 def test_it_leads_a_session_and_a_group() -> None:
-    """Both numbered as the process, so that it can be signalled as a whole and has lost the server's terminal."""
+    """Session and process group have the process's pid: it can be signalled as a whole, and has lost our terminal."""
     child = launch("echo ready; read line")
     read_until(child.descriptors[1], b"ready\n")
     assert os.getsid(child.pid) == os.getpgid(child.pid) == child.pid
 
 
 def test_a_terminal_is_the_controlling_one() -> None:
-    """/dev/tty works, the device is the user's, SSH_TTY names it, and Ctrl-C reaches the foreground group."""
+    """/dev/tty works, the device belongs to the user, SSH_TTY names it, and Ctrl-C reaches the foreground group."""
     script = (
         "tty; echo $SSH_TTY; stat -c '%u %a' $SSH_TTY; echo to-tty >/dev/tty; "
         "trap 'echo got INT; exit 3' INT; echo ready; read x"
@@ -211,7 +211,7 @@ def test_a_terminal_is_the_controlling_one() -> None:
 
 
 def test_standard_streams_can_be_opened_again() -> None:
-    """`>/dev/stderr` and `</dev/stdin` are in many scripts; the pipes have to be the user's own for that."""
+    """Scripts can open `/dev/stderr` and `/dev/stdin`, for which the pipes must belong to the user."""
     child = launch("cat /dev/stdin >/dev/stdout; echo err >/dev/stderr")
     os.write(child.descriptors[0], b"in")
     os.close(child.descriptors[0])
@@ -219,7 +219,7 @@ def test_standard_streams_can_be_opened_again() -> None:
 
 
 def test_a_home_that_is_not_there_is_said_and_does_not_keep_out() -> None:
-    """sshd's words, on standard error; the session starts in the root directory."""
+    """A missing home is reported in sshd's words, and the session starts in /."""
     out, err, code = result(launch("pwd", cwd=b"/nonexistent/home"))
     assert (out, code) == (b"/\n", 0)
     assert err == b"Could not chdir to home directory /nonexistent/home: No such file or directory\n"
@@ -234,7 +234,7 @@ def test_a_home_that_is_not_there_is_said_and_does_not_keep_out() -> None:
     ],
 )
 def test_a_shell_that_cannot_run_is_said(executable: bytes, reason: bytes) -> None:
-    """The session ends with sshd's exit status and a line for the person, and no traceback."""
+    """The session ends with sshd's exit status and one line for the user, without a traceback."""
     out, err, code = result(launch("", executable=executable))
     assert (out, err, code) == (b"", executable + b": " + reason + b"\n", CANNOT_EXEC)
 
@@ -251,7 +251,7 @@ def test_a_shell_that_cannot_run_is_said(executable: bytes, reason: bytes) -> No
     ids=str,
 )
 def test_what_the_kernel_does_not_take_fails_in_the_child(changes: dict[str, object]) -> None:
-    """Arguments with NULs, or beyond execve(2)'s limits: the child says so and ends; the spawner lives on."""
+    """Arguments with NULs, or above execve(2)'s limits, end the child with one line, and not the spawner."""
     out, err, code = result(launch("", **changes))  # type: ignore[arg-type]  # fields by name
     assert (out, code) == (b"", CANNOT_EXEC)
     assert err.count(b"\n") == 1
@@ -259,21 +259,21 @@ def test_what_the_kernel_does_not_take_fails_in_the_child(changes: dict[str, obj
 
 
 def test_an_unknown_account_is_refused() -> None:
-    """Before anything is started."""
+    """An unknown account is refused before anything is started."""
     with pytest.raises(SpawnError, match="there is no account no-such-user"):
         launch("true", user="no-such-user")
 
 
 @pytest.mark.skipif(IS_ROOT, reason="root can start processes as anybody")
 def test_another_account_is_refused_without_root() -> None:
-    """An ordinary account's server serves that account."""
+    """A server of an ordinary account starts processes of that account only."""
     with pytest.raises(SpawnError, match="does not run as root"):
         launch("true", user="root")
 
 
 @pytest.mark.parametrize("terminal", [None, TERMINAL])
 def test_without_descriptors_it_is_refused_and_leaves_none(terminal: Terminal | None) -> None:
-    """A full table is an answer to the asker; the spawner lives on, with as many descriptors as before."""
+    """A full descriptor table refuses the request, and leaves no descriptor open."""
     if is_ahead:
         pytest.skip("with a full table nothing is forked ahead")
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -295,7 +295,7 @@ def test_without_descriptors_it_is_refused_and_leaves_none(terminal: Terminal | 
 
 
 def test_signals_reach_the_whole_group() -> None:
-    """`signal` requests go to the foreground job of a session without a terminal, children included."""
+    """`signal` requests reach the whole process group of a session without a terminal, including children."""
     child = launch(
         "sh -c 'trap \"echo inner; exit\" TERM; echo ready; while :; do sleep 0.02; done' & "
         "trap 'wait; echo outer' TERM; wait"
@@ -307,14 +307,14 @@ def test_signals_reach_the_whole_group() -> None:
 
 
 def test_a_signal_for_what_has_ended_is_nothing() -> None:
-    """The process was quicker."""
+    """A hang-up after the process's end has no effect."""
     child = launch("true")
     result(child)
     hang_up(child)
 
 
 def test_a_lost_line_ends_a_terminals_group() -> None:
-    """SIGHUP, also for a job that is stopped."""
+    """A lost connection sends SIGHUP, also to a stopped job."""
     child = launch("kill -STOP $$; echo survived", terminal=TERMINAL)
     assert os.WIFSTOPPED(os.waitpid(child.pid, os.WUNTRACED)[1])
     hang_up(child)
@@ -323,7 +323,7 @@ def test_a_lost_line_ends_a_terminals_group() -> None:
 
 @pytest.fixture
 def motd(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A message of the day of our own."""
+    """A message of the day for the test."""
     import tempfile
 
     with tempfile.NamedTemporaryFile(dir="/tmp", prefix="motd-") as file:
@@ -335,7 +335,7 @@ def motd(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_shell_on_a_terminal_is_greeted(motd: None) -> None:
-    """With the message of the day, as pam_motd does; a command is not."""
+    """A shell gets the message of the day, as with pam_motd; a command does not."""
     out, _, _ = result(launch("echo shell", terminal=TERMINAL, greet=True))
     assert out == b"Welcome\r\nback\r\nshell\r\n"
     out, _, _ = result(launch("echo command", terminal=TERMINAL))
@@ -343,17 +343,17 @@ def test_a_shell_on_a_terminal_is_greeted(motd: None) -> None:
 
 
 def test_a_message_that_two_names_lead_to_is_shown_once(motd: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects machines on which /etc/motd is a link to /run/motd.dynamic."""
+    """Protects machines where /etc/motd is a link to /run/motd.dynamic: the message is shown once."""
     monkeypatch.setattr(program, "MOTD_FILES", program.MOTD_FILES * 2)
     assert result(launch("echo shell", terminal=TERMINAL, greet=True))[0] == b"Welcome\r\nback\r\nshell\r\n"
 
 
 @needs_root
 def test_a_home_that_is_closed_to_its_owner_does_not_keep_out(motd: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """~/.hushlogin is looked for as the user, who may not even be allowed to look; the shell starts all the same."""
+    """The shell starts although the user, as whom ~/.hushlogin is looked for, may not read the home."""
     import tempfile
 
-    with tempfile.TemporaryDirectory() as home:  # 0700 and root's
+    with tempfile.TemporaryDirectory() as home:  # of mode 0700, root's
         entry = pwd.struct_passwd((USER.pw_name, "x", USER.pw_uid, USER.pw_gid, "", home, "/bin/sh"))
         monkeypatch.setattr(pwd, "getpwnam", lambda name: entry)
         out, _, code = result(launch("echo shell", terminal=TERMINAL, greet=True, cwd=home.encode()))
@@ -364,7 +364,7 @@ def test_a_home_that_is_closed_to_its_owner_does_not_keep_out(motd: None, monkey
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A home directory of the test's own, with a space in its name, that `USER` may look into."""
+    """A home directory for the test, with a space in its name, that `USER` may enter."""
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="a home ", dir="/tmp") as directory:
@@ -374,18 +374,18 @@ def home() -> Iterator[Path]:
 
 
 def prepared(home: Path, script: str = "echo session", **changes: object) -> tuple[bytes, bytes, int]:
-    """How a session in `home` ended, whose rc file may run."""
+    """The result of a session in `home`, whose rc file may run."""
     return result(launch(script, **({"cwd": os.fsencode(home), "user_rc": True} | changes)))  # type: ignore[arg-type]  # fields by name
 
 
 def with_shell(shell: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `USER` have this shell."""
+    """Give `USER` this shell."""
     entry = pwd.struct_passwd((USER.pw_name, "x", USER.pw_uid, USER.pw_gid, "", str(shell.parent), str(shell)))
     monkeypatch.setattr(pwd, "getpwnam", lambda name: entry)
 
 
 def test_a_shell_that_is_not_known_is_asked_for_files(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects accounts whose shell is no ordinary one: SFTP is what it makes of the server's name, as with sshd."""
+    """Protects accounts with a special shell: SFTP is requested from that shell, as with sshd."""
     monkeypatch.setattr(sftp_program, "for_shell", lambda: b"/a/server")
     menu = home / "menu"
     menu.write_text('#!/bin/sh\necho "menu: $*"; ls /proc/self/fd | wc -l')
@@ -401,14 +401,14 @@ def test_a_shell_that_is_not_known_is_asked_for_files(home: Path, monkeypatch: p
 
 @pytest.fixture
 def sshrc(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The place of the machine's rc file; there is none yet."""
+    """The path of the machine's rc file, which does not exist yet."""
     path = home / "sshrc"
     monkeypatch.setattr(program, "SYSTEM_RC", os.fsencode(path))
     return path
 
 
 def test_the_users_rc_file_comes_before_the_session(home: Path, sshrc: Path) -> None:
-    """Protects ~/.ssh/rc (sshd(8), SSHRC): run as the session, and told of its display in xauth's stead."""
+    """Protects ~/.ssh/rc (sshd(8), SSHRC): it runs before the session, and gets the X11 cookie instead of xauth."""
     (home / ".ssh/rc").write_text('echo "rc $PWD $SET $(cat)"; echo err >&2; exit 7')
     sshrc.write_text("echo never")
     out, err, code = prepared(home, "echo session; exit 3", env={b"PATH": b"/usr/bin:/bin", b"SET": b"x"})
@@ -421,7 +421,7 @@ def test_the_users_rc_file_comes_before_the_session(home: Path, sshrc: Path) -> 
 
 
 def test_without_the_users_the_machines_rc_file_is_run(home: Path, sshrc: Path) -> None:
-    """Protects /etc/ssh/sshrc, which comes first where the user has no rc file, or may not have one."""
+    """Protects /etc/ssh/sshrc, which is run if the user has no rc file, or may not have one."""
     sshrc.write_text('echo "machine $(cat)"')
     assert prepared(home, rc_input=b"proto 00\n")[0] == b"machine proto 00\nsession\n"
     (home / ".ssh/rc").write_text("echo rc")
@@ -432,14 +432,14 @@ def test_without_the_users_the_machines_rc_file_is_run(home: Path, sshrc: Path) 
 
 
 def test_an_rc_file_need_not_read(home: Path, sshrc: Path) -> None:
-    """Protects a session whose rc file has ended before it was told of the display, and its own SIGPIPE."""
+    """Protects a session whose rc file ends without reading its input, and the session's SIGPIPE."""
     (home / ".ssh/rc").write_text("exec <&-; kill -9 $$")
     for _ in range(5):
         assert prepared(home, "yes | head -n 1; echo $0", rc_input=b"x" * 300)[0] == b"y\nsh\n"
 
 
 def test_an_rc_file_that_hangs_keeps_nobody_out(home: Path, sshrc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects those who come to mend it: after a while the session begins, and says why it waited."""
+    """Protects users who want to repair a hanging rc file: after a while the session begins, and says why it waited."""
     monkeypatch.setattr(program, "RC_SECONDS", 0.2)
     (home / ".ssh/rc").write_text("exec sleep 1000")
     child = launch("echo session", cwd=os.fsencode(home), user_rc=True)
@@ -448,7 +448,7 @@ def test_an_rc_file_that_hangs_keeps_nobody_out(home: Path, sshrc: Path, monkeyp
 
 
 def test_a_signal_that_comes_at_once_is_not_lost() -> None:
-    """A client may send `signal` as soon as its command has been granted, and a server may stop at any moment."""
+    """A signal just after the start is not lost: a client may send `signal` at once, and a server may stop any time."""
     for _ in range(50):
         child = launch("exec sleep 100")
         os.killpg(child.pid, signal.SIGTERM)

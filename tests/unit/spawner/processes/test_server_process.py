@@ -1,4 +1,4 @@
-"""The server's own processes: what they say before they end, and what is left when one can't be started."""
+"""The server's own processes: their last words, and what is left when one can't be started."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ __all__ = ["spawner"]
 
 
 def test_last_words_are_printable_lines() -> None:
-    """A process that was taken over puts nothing on our standard error that a terminal would obey."""
+    """Last words of a compromised process are escaped, so that our terminal obeys none of them."""
     with leaks.nothing_left_open():
         words = LastWords()
         os.write(words.fileno(), b"one\n\x1b[2Jtwo\r\n\xff\n")
@@ -23,7 +23,7 @@ def test_last_words_are_printable_lines() -> None:
 
 
 def test_there_is_a_bound_on_last_words() -> None:
-    """It can't fill memory, whatever it says and wherever it says it."""
+    """Last words can't fill memory, whichever way they are written."""
     words = LastWords()
     os.write(words.fileno(), b"x" * WORDS_BYTES)
     with pytest.raises(PermissionError):
@@ -34,7 +34,7 @@ def test_there_is_a_bound_on_last_words() -> None:
 
 
 def test_one_that_says_nothing_has_no_lines() -> None:
-    """Most do."""
+    """A process that says nothing, like most, has no lines."""
     assert LastWords().take() == []
 
 
@@ -45,7 +45,7 @@ def test_one_that_says_nothing_has_no_lines() -> None:
 def test_one_that_cannot_be_started_is_refused_and_leaves_nothing(
     asked: protocol.StartPreauth | protocol.StartPostauth, step: str, spawner: Spawner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full process table, or no descriptor left, is an answer; the next one is started when there is room again."""
+    """A full process table, or no free descriptor, refuses the request; the next one succeeds when there is room."""
 
     def full(*_arguments: object, **_rest: object) -> int:
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")

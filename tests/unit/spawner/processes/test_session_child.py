@@ -1,4 +1,4 @@
-"""A session's process before it is one. What it is then, `test_process` has, forked ahead and not."""
+"""A session's process before it is assigned. Its later state is tested in `test_process`, forked ahead and not."""
 
 import os
 import pwd
@@ -18,12 +18,12 @@ USER = pwd.getpwuid(os.geteuid())
 
 
 def plan(*command: bytes) -> LaunchPlan:
-    """A command of this account."""
+    """The plan of a command of this account."""
     return LaunchPlan(USER.pw_name, command[0], command, {}, b"/", None, greet=False)
 
 
 def test_one_that_waits_has_a_name_and_a_socket(capfd: pytest.CaptureFixture[str]) -> None:
-    """People see in `ps` what it is, and it has nothing of the server's but the way to be told."""
+    """A waiting process has a name for `ps`, and of the server's descriptors only the socket for its instructions."""
     with leaks.nothing_left_open():
         starts = session_children()
         pid = have_one_ahead(starts.ahead)
@@ -41,7 +41,7 @@ def test_one_that_waits_has_a_name_and_a_socket(capfd: pytest.CaptureFixture[str
 
 
 def test_a_stop_that_comes_meanwhile_is_not_for_it() -> None:
-    """Signals to all processes of the server end none that waits, and the session has the defaults again."""
+    """Signals to all of the server's processes do not end a waiting one, and the session gets the defaults again."""
     with leaks.nothing_left_open():
         starts = session_children()
         pid = have_one_ahead(starts.ahead)
@@ -58,7 +58,7 @@ def test_a_stop_that_comes_meanwhile_is_not_for_it() -> None:
 
 
 def _all(descriptors: list[int]) -> str:
-    """What a process writes; its descriptors are closed."""
+    """The output of a process; its descriptors are closed."""
     for number in (descriptors[0], descriptors[2]):
         os.close(number)
     with os.fdopen(descriptors[1], "rb") as output:
@@ -66,7 +66,7 @@ def _all(descriptors: list[int]) -> str:
 
 
 def test_a_bug_on_the_way_is_said_in_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A session that can't begin ends with a sentence, as when its shell is missing, and its descriptors close."""
+    """A bug before the session's start ends it with a sentence, as a missing shell does, and closes its descriptors."""
 
     def fails(_uid: int) -> None:
         raise RuntimeError("a bug of the test's")
@@ -82,13 +82,13 @@ def test_a_bug_on_the_way_is_said_in_the_session(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_plan_that_is_too_large_is_refused() -> None:
-    """What no message has room for is said, and costs no process and no descriptor."""
+    """A plan that fits no message is refused, without a process or a descriptor left."""
     with leaks.nothing_left_open(), pytest.raises(SpawnError, match="can't start a process: message of"):
         start(plan(b"/bin/true", bytes(MAX_MESSAGE)), USER, session_children().begin)
 
 
 def test_the_next_signal_is_the_sessions() -> None:
-    """SIGTERM ends a session's process as any other."""
+    """After the start, SIGTERM ends a session's process like any other."""
     with leaks.nothing_left_open():
         starts = session_children()
         have_one_ahead(starts.ahead)

@@ -1,4 +1,4 @@
-"""Ptys: what the client's terminal is like, on a real one."""
+"""The client's terminal settings, on a real pty."""
 
 import fcntl
 import os
@@ -30,7 +30,7 @@ def slave() -> Iterator[int]:
 
 
 def after(slave: int, *modes: tuple[int, int]) -> list[Any]:
-    """What the kernel says of the terminal once `modes` have been set on it."""
+    """The terminal's attributes after `modes` were set on it."""
     termios.tcsetattr(slave, termios.TCSANOW, apply_modes(termios.tcgetattr(slave), modes))
     return termios.tcgetattr(slave)
 
@@ -59,7 +59,7 @@ FLAGS = [
 
 @pytest.mark.parametrize(("field", "opcode", "flag"), FLAGS)
 def test_flags_reach_the_kernel(slave: int, field: int, opcode: int, flag: int) -> None:
-    """Each flag of RFC 4254 section 8 is switched on by any value but 0, and off by 0, and no other with it."""
+    """Each flag of RFC 4254 section 8 is set by any value but 0 and cleared by 0, without a change to other flags."""
     off = after(slave, (opcode, 0))
     on = after(slave, (opcode, 1))
     assert not off[field] & flag
@@ -77,13 +77,13 @@ def test_flags_reach_the_kernel(slave: int, field: int, opcode: int, flag: int) 
     ],
 )  # fmt: skip
 def test_characters_reach_the_kernel(slave: int, opcode: int, index: int) -> None:
-    """Each special character is the client's; 255 switches it off."""
+    """Each special character is set to the client's value; 255 disables it."""
     assert after(slave, (opcode, 0x14))[CC][index] == b"\x14"
     assert after(slave, (opcode, 255))[CC][index] == b"\0"
 
 
 def test_vmin_and_vtime_are_left_alone(slave: int) -> None:
-    """The raw-mode counters are in the same array as the characters, and no business of the client's."""
+    """VMIN and VTIME, which are in the same array as the characters, are not changed."""
     before = termios.tcgetattr(slave)
     changed = after(slave, *((opcode, 7) for opcode in range(1, 19)))
     for index in (termios.VMIN, termios.VTIME):
@@ -94,20 +94,20 @@ def test_vmin_and_vtime_are_left_alone(slave: int) -> None:
     ("speed", "constant"), [(9600, termios.B9600), (38400, termios.B38400), (115200, termios.B115200)]
 )
 def test_speeds_that_exist_are_set(slave: int, speed: int, constant: int) -> None:
-    """Programs that pad their output look at the speed."""
+    """Speeds that have a constant are set, as programs that pad their output use them."""
     changed = after(slave, (128, speed), (129, speed))
     assert (changed[ISPEED], changed[OSPEED]) == (constant, constant)
 
 
 @pytest.mark.parametrize("speed", [0, 1, 12345, 0xFFFFFFFF])
 def test_other_speeds_are_passed_over(slave: int, speed: int) -> None:
-    """Speed 0 would hang the terminal up; others have no constant."""
+    """Other speeds are ignored: 0 would hang up the terminal, and others have no constant."""
     before = termios.tcgetattr(slave)
     assert after(slave, (128, speed), (129, speed)) == before
 
 
 def test_character_size(slave: int) -> None:
-    """CS7 and CS8 replace each other; 0 for either says nothing."""
+    """CS7 and CS8 replace each other; 0 for either changes nothing."""
     assert apply_modes(termios.tcgetattr(slave), ((90, 1),))[CFLAG] & termios.CSIZE == termios.CS7
     assert apply_modes(termios.tcgetattr(slave), ((90, 1), (91, 1)))[CFLAG] & termios.CSIZE == termios.CS8
     assert apply_modes(termios.tcgetattr(slave), ((90, 0), (91, 0))) == termios.tcgetattr(slave)
@@ -115,7 +115,7 @@ def test_character_size(slave: int) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 255), st.integers(0, 2**32 - 1)), max_size=30))
 def test_no_modes_break_a_terminal(modes: list[tuple[int, int]]) -> None:
-    """Whatever a client sends, there is a terminal afterwards."""
+    """Any modes that a client may send still give a terminal."""
     master, slave, _ = open_pty(Terminal("xterm", 80, 24, 0, 0, tuple(modes)), -1, -1)
     os.close(master)
     os.close(slave)
@@ -123,14 +123,14 @@ def test_no_modes_break_a_terminal(modes: list[tuple[int, int]]) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 255), st.integers(0, 2**32 - 1)), max_size=30))
 def test_what_was_given_is_not_changed(modes: list[tuple[int, int]]) -> None:
-    """The attributes that modes are applied to stay as they are, the array of characters in them, too."""
+    """The given attributes, including their array of characters, are not changed."""
     attributes = [0, 0, 0, 0, 0, 0, [b"\1"] * 32]
     apply_modes(attributes, tuple(modes))
     assert attributes == [0, 0, 0, 0, 0, 0, [b"\1"] * 32]
 
 
 def test_modes_that_the_kernel_refuses_do_not_cost_the_others() -> None:
-    """A pty has no parity and 8 bits; a client that asks for something else still gets no echo, as it asked."""
+    """Modes that a pty refuses, such as parity or 7 bits, do not prevent the others, such as no echo."""
     master, slave, _ = open_pty(Terminal("xterm", 80, 24, 0, 0, ((90, 1), (92, 1), (53, 0))), -1, -1)
     try:
         attributes = termios.tcgetattr(slave)
@@ -152,13 +152,13 @@ def test_modes_that_the_kernel_refuses_do_not_cost_the_others() -> None:
 def test_sizes_are_clipped_to_what_the_kernel_holds(
     slave: int, asked: tuple[int, int, int, int], given_: tuple[int, ...]
 ) -> None:
-    """16 bits for each; more would be somebody else's number."""
+    """Sizes are clipped to 16 bits, as the upper bits of larger values would be lost."""
     set_size(slave, *asked)
     assert size_of(slave) == given_
 
 
 def test_a_new_pty_is_as_asked() -> None:
-    """Size and modes are set before anything runs on it; both ends stay out of other programs."""
+    """Size and modes are set before anything runs, and both descriptors are close-on-exec."""
     master, slave, path = open_pty(Terminal("xterm", 132, 43, 0, 0, ((53, 0), (1, 20))), -1, -1)
     try:
         assert path == os.ttyname(slave)
@@ -175,7 +175,7 @@ def test_a_new_pty_is_as_asked() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a tty away")
 def test_a_tty_belongs_to_its_user() -> None:
-    """The user and group tty, and nobody else may read or write it (grantpt(3))."""
+    """The tty belongs to the user and the group tty, and others may not read or write it (grantpt(3))."""
     master, slave, path = open_pty(Terminal("xterm", 80, 24, 0, 0, ()), 65534, 5)
     try:
         status = os.stat(path)  # noqa: PTH116 - a device, by the name that programs use
@@ -187,6 +187,6 @@ def test_a_tty_belongs_to_its_user() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a tty away")
 def test_a_pty_that_fails_leaves_nothing_open() -> None:
-    """A tty that can't be given away costs no descriptors."""
+    """A tty that can't be given to its user leaves no descriptor open."""
     with leaks.nothing_left_open(), pytest.raises((OSError, OverflowError)):
         open_pty(Terminal("xterm", 80, 24, 0, 0, ()), 2**40, 5)

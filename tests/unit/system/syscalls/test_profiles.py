@@ -1,4 +1,4 @@
-"""Each profile on this kernel: the work of its process goes on under it, and what leads out does not."""
+"""Each profile on this kernel: its process can do its work, and can't do what leads out of it."""
 
 import asyncio
 import errno
@@ -34,7 +34,7 @@ MACHINE = seccomp.MACHINES.get(platform.machine())
 
 pytestmark = [
     pytest.mark.skipif(MACHINE is None, reason=f"there is no filter for {platform.machine()}"),
-    # The servers and clients of a child that is locked in end with it.
+    # Servers and clients in a filtered child are not closed before its end.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 
@@ -45,7 +45,7 @@ IO_SECONDS = 30.0
 
 
 def under(profile: Profile, work: Callable[[], object]) -> Ended:
-    """Do `work` in a child of ours, under `profile`."""
+    """Do `work` in a child under `profile`."""
 
     def locked() -> object:
         privileges.no_new_privileges()
@@ -57,7 +57,7 @@ def under(profile: Profile, work: Callable[[], object]) -> Ended:
 
 
 def call(name: str, *arguments: int) -> int:
-    """The number of the error that a system call of that name ends with; 0 if it succeeds."""
+    """The errno of the system call with that name; 0 if it succeeds."""
     assert MACHINE is not None
     number = MACHINE.number(name)
     assert number is not None
@@ -66,7 +66,7 @@ def call(name: str, *arguments: int) -> int:
 
 @pytest.fixture(scope="module", autouse=True)
 def _filters_work() -> None:
-    """Skip where the kernel, or the container that this runs in, has no seccomp."""
+    """Skip if the kernel, or the container in which this runs, has no seccomp."""
 
     def try_one() -> object:
         privileges.no_new_privileges()
@@ -78,7 +78,7 @@ def _filters_work() -> None:
 
 
 async def _echo(ours: socket.socket, theirs: socket.socket) -> bytes:
-    """A kilobyte to and fro over a pair of sockets, through asyncio's streams."""
+    """Send a kilobyte to and fro over a pair of sockets, through asyncio's streams."""
     reader, writer = await asyncio.open_connection(sock=ours)
     other_reader, other_writer = await asyncio.open_connection(sock=theirs)
     async with asyncio.timeout(IO_SECONDS):
@@ -93,7 +93,7 @@ async def _echo(ours: socket.socket, theirs: socket.socket) -> bytes:
 
 
 def _cryptography() -> None:
-    """A key exchange, a signature and a packet, as a login makes them."""
+    """Make a key exchange, a signature and a packet, as for a login."""
     one, other = X25519PrivateKey.generate(), X25519PrivateKey.generate()
     assert one.exchange(other.public_key()) == other.exchange(one.public_key())
     with_lattice = MLKEM768PrivateKey.generate()
@@ -105,7 +105,7 @@ def _cryptography() -> None:
 
 @EACH
 def test_a_connection_is_served(profile: Profile) -> None:
-    """The work of all three: a new loop, sockets that were there, cryptography, memory, time, signals, messages."""
+    """All three can work: a new loop, existing sockets, cryptography, memory, time, signals, messages."""
     tcp = socket.create_server(("127.0.0.1", 0))
     client = socket.create_connection(tcp.getsockname())
     accepted = tcp.accept()[0]
@@ -142,24 +142,24 @@ def test_a_connection_is_served(profile: Profile) -> None:
     ],
 )
 def test_what_leads_out_kills(profile: Profile, name: str) -> None:
-    """An exploit's first steps end the process at once, in all profiles."""
+    """The first steps of an exploit kill the process, in all profiles."""
     assert under(profile, lambda: call(name)) == KILLED
 
 
 @EACH
 def test_a_program_is_death_by_pythons_own_functions(profile: Profile) -> None:
-    """What an attacker who runs Python would do first."""
+    """Running a program through Python's own functions, an attacker's first attempt, kills the process."""
     assert under(profile, lambda: os.execv("/bin/true", ["true"])) == KILLED
 
 
 @pytest.mark.parametrize("name", ["socket", "connect", "bind", "listen", "accept", "accept4"])
 def test_no_new_socket_before_a_login(name: str) -> None:
-    """A preauth process that was taken over reaches nobody: not the machine's services, not the network behind it."""
+    """A compromised preauth process can't connect anywhere: neither to the machine's services nor to its network."""
     assert under(PREAUTH, lambda: call(name)) == KILLED
 
 
 def test_no_file_process_or_code_before_a_login(tmp_path: Path) -> None:
-    """The rest of what a preauth process has no business with fails, and is not death: libraries try some of it."""
+    """Other calls that preauth does not need fail without killing it, as libraries try some of them."""
     file = tmp_path / "file"
     file.touch()
     parent = os.getpid()
@@ -186,12 +186,12 @@ def test_no_file_process_or_code_before_a_login(tmp_path: Path) -> None:
 
 @BIG
 def test_names_are_looked_up(profile: Profile) -> None:
-    """glibc's getaddrinfo with all that is behind it: configuration, modules, netlink, name servers that are away."""
+    """glibc's getaddrinfo works with all that it uses: configuration, modules, netlink, unreachable name servers."""
 
     def work() -> object:
         found = socket.getaddrinfo("localhost", 22, type=socket.SOCK_STREAM)
         for name in ("host.invalid", "fe80::1%lo"):
-            with suppress(OSError):  # no network, no such name, no IPv6
+            with suppress(OSError):  # without a network, such a name, or IPv6
                 socket.getaddrinfo(name, 22)
         return sorted({address[4][0] for address in found} - {"::1"})
 
@@ -200,7 +200,7 @@ def test_names_are_looked_up(profile: Profile) -> None:
 
 @BIG
 def test_clients_and_servers_are_opened(profile: Profile, tmp_path: Path) -> None:
-    """Forwards and listeners, key sources: TCP, UDP and unix sockets, TLS contexts, connections both ways."""
+    """What forwards, listeners and key sources use works: TCP, UDP and unix sockets, TLS contexts."""
 
     async def work() -> object:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -230,7 +230,7 @@ def test_clients_and_servers_are_opened(profile: Profile, tmp_path: Path) -> Non
 
 @BIG
 def test_files_are_kept(profile: Profile, tmp_path: Path) -> None:
-    """State and copies of keys (the monitor), sockets (postauth): written, synced, renamed, locked, removed."""
+    """Files can be written, synced, renamed, locked and removed: state and key copies (monitor), sockets (postauth)."""
 
     def work() -> object:
         directory = tmp_path / "state"
@@ -257,7 +257,7 @@ def test_files_are_kept(profile: Profile, tmp_path: Path) -> None:
 
 @BIG
 def test_there_are_threads_and_no_processes(profile: Profile) -> None:
-    """Work that blocks gets a thread; a process would have all that this one has, and nobody who knows of it."""
+    """Work that blocks can use a thread; a forked process would keep all rights of this one, unsupervised."""
 
     def work() -> object:
         done = []
@@ -271,7 +271,7 @@ def test_there_are_threads_and_no_processes(profile: Profile) -> None:
 
 @BIG
 def test_odd_kinds_of_sockets_are_refused(profile: Profile) -> None:
-    """The kernel's rarely used protocols are where its flaws are; forwards and look-ups use four families."""
+    """Rare socket families are refused, as they have most of the kernel's flaws; forwards and look-ups need four."""
 
     def work() -> object:
         families = [  # 31 is Bluetooth
@@ -287,7 +287,7 @@ def test_odd_kinds_of_sockets_are_refused(profile: Profile) -> None:
 
 
 def test_a_terminal_is_led() -> None:
-    """Postauth sets sizes and modes of the ptys whose masters it has, and cannot type on them by TIOCSTI."""
+    """Postauth can set sizes and modes of its ptys, but not insert input with TIOCSTI."""
     master, slave = os.openpty()
 
     def work() -> object:
@@ -305,14 +305,14 @@ def test_a_terminal_is_led() -> None:
 
 
 def test_signals_are_postauths_alone() -> None:
-    """Postauth is the account and signals what is the account's; the monitor signals nobody."""
+    """Postauth may send signals, as it runs as the account; the monitor may not."""
     parent = os.getpid()
     assert under(POSTAUTH, lambda: errno_of(lambda: os.kill(parent, 0))) == ("0", 0)
     assert under(MONITOR, lambda: errno_of(lambda: os.kill(parent, 0))) == (str(errno.EPERM), 0)
 
 
 def test_a_filter_covers_threads_that_were_there() -> None:
-    """TSYNC: a thread that is older than the filter is under it as well."""
+    """A thread that existed before the filter is filtered, too (TSYNC)."""
 
     def work() -> object:
         go = threading.Event()
@@ -334,7 +334,7 @@ def test_a_filter_covers_threads_that_were_there() -> None:
 
 
 def test_heap_can_be_given_back() -> None:
-    """malloc_trim by ctypes, which is imported when it is needed, under the filter (`system.heap`)."""
+    """malloc_trim works under the filter, though ctypes is imported only then (`system.heap`)."""
 
     def work() -> object:
         for name in [name for name in sys.modules if name.partition(".")[0] in {"ctypes", "_ctypes"}]:
@@ -345,7 +345,7 @@ def test_heap_can_be_given_back() -> None:
 
 
 def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kernel or a container without seccomp, and an unknown machine: a line for the log, and no error."""
+    """A kernel or container without seccomp, and an unknown machine, give a line for the log and no error."""
 
     def refuse(*_: int) -> int:
         raise OSError(errno.ENOSYS, "Function not implemented")

@@ -1,4 +1,4 @@
-"""The filters' programs, run by an interpreter: for both machines, whichever this one is."""
+"""The filters' programs, run by an interpreter, for both architectures, whichever this machine has."""
 
 import itertools
 import platform
@@ -30,11 +30,11 @@ pytestmark = pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES.
 PROFILES = pytest.mark.parametrize("profile", profiles.ALL, ids=[profile.name for profile in profiles.ALL])
 REFUSED, ABSENT = ERRNO | EPERM, ERRNO | ENOSYS
 I386, ARM = 0x40000003, 0x40000028
-"""AUDIT_ARCH_I386 and AUDIT_ARCH_ARM: what programs of 32 bits call as on the two machines."""
+"""AUDIT_ARCH_I386 and AUDIT_ARCH_ARM: the architectures of 32-bit programs on the two machines."""
 
 
 def expected(profile: Profile, name: str) -> int | None:
-    """What a profile says of a call; None if that depends on an argument."""
+    """A profile's result for a call; None if it depends on an argument."""
     if name in profile.conditional:
         return None
     for names, result in ((profile.allowed, ALLOW), (profile.deadly, KILL_PROCESS), (profile.absent, ABSENT)):
@@ -45,7 +45,7 @@ def expected(profile: Profile, name: str) -> int | None:
 
 @PROFILES
 def test_each_call_gets_what_the_profile_says(profile: Profile, machine: Machine) -> None:
-    """The program is the table, for every call that has a number, and for all numbers without a name."""
+    """For every number, with or without a name, the program gives the result in the profile's table."""
     filter_ = program(profile, machine)
     names = {machine.number(name): name for name in NUMBERS}
     for number in range(600):
@@ -57,7 +57,7 @@ def test_each_call_gets_what_the_profile_says(profile: Profile, machine: Machine
 
 @PROFILES
 def test_another_architecture_is_death(profile: Profile, machine: Machine) -> None:
-    """A process that calls as another architecture would have other calls behind the same numbers."""
+    """A call as another architecture kills the process, as the same numbers have other meanings there."""
     filter_ = program(profile, machine)
     others = {I386, ARM, 0, *(other.architecture for other in MACHINES.values())} - {machine.architecture}
     for architecture in others:
@@ -67,7 +67,7 @@ def test_another_architecture_is_death(profile: Profile, machine: Machine) -> No
 
 @PROFILES
 def test_the_x32_abi_has_no_calls(profile: Profile, machine: Machine) -> None:
-    """x32 comes with x86-64's architecture and has its own numbers from 2^30 on, for deadly and allowed calls alike."""
+    """x32 calls, which have x86-64's architecture and numbers from 2^30 on, are all refused."""
     filter_ = program(profile, machine)
     for number in (*range(600), 0x3FFFFFFF):
         result = bpf.run(filter_, architecture=machine.architecture, number=X32_BIT + number)
@@ -76,7 +76,7 @@ def test_the_x32_abi_has_no_calls(profile: Profile, machine: Machine) -> None:
 
 @given(number=st.integers(0, 0xFFFFFFFF), architecture=st.integers(0, 0xFFFFFFFF), argument=st.integers(0, 2**64 - 1))
 def test_nothing_but_the_table_gets_through(machine: Machine, number: int, architecture: int, argument: int) -> None:
-    """Whatever the number and the arguments: only a call that the profile names is let through."""
+    """For any number and arguments, only a call in the profile is allowed."""
     for profile in profiles.ALL:
         arguments = (argument,) * 6
         result = bpf.run(program(profile, machine), architecture=architecture, number=number, arguments=arguments)
@@ -87,9 +87,9 @@ def test_nothing_but_the_table_gets_through(machine: Machine, number: int, archi
 @PROFILES
 @given(argument=st.integers(0, 2**64 - 1))
 def test_arguments_are_judged(profile: Profile, machine: Machine, argument: int) -> None:
-    """A condition holds of the low half of its argument alone, whatever the others and the high half are."""
+    """A condition depends only on the low half of its argument, and not on the high half or other arguments."""
     filter_ = program(profile, machine)
-    # An argument that is a call's number: the program must not go on to take it for one.
+    # An argument may equal a call's number: the program must not compare it with numbers of calls.
     calls = {name: number for name in profile.conditional if (number := machine.number(name)) is not None}
     assert calls.keys() == profile.conditional.keys()
     for name, condition in profile.conditional.items():
@@ -103,14 +103,14 @@ def test_arguments_are_judged(profile: Profile, machine: Machine, argument: int)
 
 
 def holds(condition: Condition, value: int) -> bool:
-    """Whether a condition holds, said without BPF."""
+    """Whether a condition is true, computed without BPF."""
     if condition.one_of and value not in condition.one_of:
         return False
     return value & condition.all_of == condition.all_of and not value & condition.none_of
 
 
 def test_several_bits_are_all_needed(machine: Machine) -> None:
-    """`all_of` means all: BPF's test for bits would be content with one."""
+    """`all_of` needs all of its bits, while BPF's own test would accept any one."""
     profile = Profile("test", frozenset(), {"clone": Condition(0, all_of=0x10100)}, frozenset())
     number = machine.number("clone")
     assert number is not None
@@ -123,26 +123,26 @@ def test_several_bits_are_all_needed(machine: Machine) -> None:
 
 @PROFILES
 def test_no_call_is_named_twice(profile: Profile, machine: Machine) -> None:
-    """A call that is allowed and deadly would be what the program happens to ask first."""
+    """A call in two sets of a profile would get the result of the test that comes first."""
     kinds = (profile.allowed, frozenset(profile.conditional), profile.deadly, profile.absent)
     assert sum(map(len, kinds)) == len(frozenset().union(*kinds))
     assert frozenset().union(*kinds) <= NUMBERS.keys()
 
 
 def test_seccomp_finds_itself(machine: Machine) -> None:
-    """The number by which the filter is installed is that of the table."""
+    """The number used to install the filter equals the table's."""
     assert machine.seccomp == machine.number("seccomp")
 
 
 def test_no_two_calls_have_a_number(machine: Machine) -> None:
-    """A number that was mistyped would let another call through."""
+    """A wrong number would allow another call."""
     numbers = [number for name in NUMBERS if (number := machine.number(name)) is not None]
     assert len(numbers) == len(set(numbers))
 
 
 @PROFILES
 def test_what_leads_out_is_deadly_in_all(profile: Profile, machine: Machine) -> None:
-    """No profile allows a program, another process's memory, or calls that no filter sees."""
+    """In every profile running a program, access to another process's memory, and unfiltered calls kill the process."""
     for name in ("execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev", "io_uring_setup"):
         number = machine.number(name)
         assert number is not None
@@ -151,7 +151,7 @@ def test_what_leads_out_is_deadly_in_all(profile: Profile, machine: Machine) -> 
 
 
 def headers(machine: Machine) -> tuple[Path, dict[str, int]]:
-    """The file of this system's headers (package linux-libc-dev) with the numbers, and these."""
+    """The header file with this system's numbers (package linux-libc-dev), and these numbers."""
     if machine is MACHINES["x86_64"]:
         path = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
     else:
@@ -163,12 +163,12 @@ def headers(machine: Machine) -> tuple[Path, dict[str, int]]:
 
 
 def test_the_numbers_are_the_kernels(machine: Machine) -> None:
-    """The table agrees with the machine's own headers, where there are any, for all calls that these know."""
+    """The table agrees with this machine's headers, if it has any, for all calls in them."""
     path, theirs = headers(machine)
     for name in NUMBERS:
         ours = machine.number(name)
         if name in theirs:
             assert ours == theirs[name], (name, path)
         else:
-            # Older headers lack the newest calls, and aarch64 the oldest, which it does not have.
+            # Older headers lack the newest calls, and aarch64 does not have the oldest.
             assert ours is None or ours >= max(theirs.values()), name
