@@ -19,7 +19,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY requirements/build.txt requirements/runtime.txt requirements/
-# pip and the build tools stay behind in /build. What they fill, /opt/pyssh-gateway, has no pip of its own.
+# pip and the build tools stay behind in /build. The environment that they fill, /opt/pyssh-gateway, has no pip of its
+# own.
 RUN python3 -m venv /build \
     && /build/bin/pip install --no-cache-dir --require-hashes -r requirements/build.txt \
     && python3 -m venv --without-pip /opt/pyssh-gateway \
@@ -27,17 +28,17 @@ RUN python3 -m venv /build \
         --require-hashes -r requirements/runtime.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY pyssh_gateway/ pyssh_gateway/
-# Bytecode that is not checked against the source's time: a build that sets all times to one value, for reproducible
-# layers, would otherwise leave every file to be compiled again at every start, while somebody waits to log in.
+# The bytecode is not checked against the sources' timestamps. Otherwise, after a build that sets all timestamps to one
+# value (for reproducible layers), every start would compile every file again while somebody waits to log in.
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel . \
     && /build/bin/pip --python /opt/pyssh-gateway/bin/python install --no-cache-dir --no-compile --no-deps /wheel/*.whl \
     && /opt/pyssh-gateway/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/pyssh-gateway/lib
 
 
 FROM ${BASE}
-# A box to work on, not a distribution: editors, shells, git and what remote tools expect to find (VS Code's server wants
-# curl, tar, gzip and ps; rsync and git must be on this side too). No compiler: build-essential (283 MB) would nearly
-# double the image; ask for it, or for anything else, with --build-arg EXTRA_PACKAGES="build-essential nodejs".
+# A machine to work on, not a distribution: editors, shells, git and what remote tools expect to find (VS Code's server
+# needs curl, tar, gzip and ps; rsync and git must be on this side too). No compiler: build-essential (283 MB) would
+# nearly double the image; ask for it, or for anything else, with --build-arg EXTRA_PACKAGES="build-essential nodejs".
 # openssh-client is for git over ssh. No OpenSSH server: the gateway is the server. tzdata is for [idle] schedule.
 ARG EXTRA_PACKAGES=""
 RUN apt-get update \
@@ -47,8 +48,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 ENV LANG=C.UTF-8
 
-# The accounts that the network side of the gateway runs as, and what serves connections until they have logged in: no
-# shell, no home, no rights.
+# The account of the gateway's network side, and the account that serves connections until they have logged in: no shell,
+# no home, no rights.
 RUN useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin pyssh-gateway
 RUN useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin pyssh-preauth
 

@@ -7,7 +7,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 VENV := .venv
 PY := $(VENV)/bin/python
 
-# For `make run`; an empty one is left to the server's own default.
+# For `make run`; if one is empty, the server uses its own default.
 GITHUB :=
 USER_NAME :=
 PORT :=
@@ -75,7 +75,7 @@ clean: ## remove what was made; keys/ and audit/ stay
 	rm -rf $(VENV) build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A stamp is newer than what it was made from, or the thing is made again.
+# Each stamp file depends on the files that its environment is made from: when one of them is newer, it is made again.
 $(VENV)/.runtime: requirements/runtime.txt requirements/build.txt scripts/venv.sh
 	@scripts/venv.sh runtime
 

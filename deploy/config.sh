@@ -1,7 +1,7 @@
 #!/bin/sh
 # Print the configuration of the image: who may log in, from LOGIN_USER and GITHUB, and where the state is; with
-# TRUSTED_PROXIES also whose PROXY headers are believed, once listen.proxy_protocol is switched on.
-# There is no default login: an image that lets nobody in is a mistake, and one that lets in somebody else a worse one.
+# TRUSTED_PROXIES also which proxies' headers are trusted, once listen.proxy_protocol is switched on.
+# There is no default login: an image that lets nobody in is a mistake, and an image that lets in a stranger a worse one.
 set -eu
 
 fail() {

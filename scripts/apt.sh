@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install Debian or Ubuntu packages if that is possible without asking anybody: as root, or with sudo that wants no password.
-# Exit 1 if it is not, or did not work. The caller knows what the packages are for and says so.
+# Install Debian or Ubuntu packages if that is possible without asking anybody: as root, or with sudo that needs no
+# password. Exit 1 if that is not possible, or failed. The caller says what the packages are for.
 set -euo pipefail
 
 command -v apt-get >/dev/null || exit 1
@@ -20,7 +20,7 @@ if [ ! -e "$policy" ]; then
 fi
 
 apt_get() {
-    # The lock's time-out: another apt (a machine's first boot, unattended upgrades) may be at work.
+    # Wait for the lock: another apt (a machine's first boot, unattended upgrades) may be at work.
     "${become[@]}" env DEBIAN_FRONTEND=noninteractive apt-get --quiet=2 --yes --option DPkg::Lock::Timeout=120 \
         --option Dpkg::Use-Pty=0 "$@" </dev/null >/dev/null
 }

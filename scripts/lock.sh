@@ -9,7 +9,8 @@ trap 'rm -rf "$tools"' EXIT
 "${PYTHON:-python3}" -m venv "$tools"
 "$tools/bin/pip" install --quiet --disable-pip-version-check 'uv>=0.8'
 
-# No index address in the files: a lock is the same wherever its packages are fetched from, and the hashes hold it to that.
+# No index address in the files: a lock is valid wherever its packages are fetched from, and the hashes ensure that they
+# are the same.
 compile() {
     local name=$1
     shift
@@ -17,7 +18,7 @@ compile() {
         --custom-compile-command "make lock" --output-file "requirements/$name.txt" "$@"
 }
 
-# The later ones are used together with the earlier, so they may not ask for other versions of what stands there.
+# The later files are used together with the earlier ones, so they may not pin other versions of the same packages.
 compile runtime "$@" pyproject.toml
 compile dev "$@" --group dev --constraint requirements/runtime.txt
 compile lint "$@" --group lint --constraint requirements/dev.txt

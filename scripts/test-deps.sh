@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# See to it that the programs which the tests drive are there: real clients, and sshd to compare with.
-# What cannot be installed is named, with the tests that will not work; they are not left out silently.
+# Install the programs that the tests drive: real clients, and sshd to compare with.
+# Programs that cannot be installed are named, with the tests that will not work; they are not left out silently.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,7 +26,7 @@ python3     python3         commands that the tests run in sessions
 systemd-socket-activate systemd socket activation
 '
 
-# What a machine may lack: the client matrix shows such a program as absent, other tests are skipped and name it.
+# Optional programs: if one is missing, the client matrix shows it as absent; other tests are skipped and name it.
 optional='
 dbclient    dropbear-bin    the client matrix
 plink       putty-tools     the client matrix
@@ -66,7 +66,8 @@ install() {
     local all package
     mapfile -t all < <(packages "$1")
     scripts/apt.sh "${all[@]}" && return
-    # One that this distribution does not have keeps apt from installing any. Where the first fails for want of rights, so do all.
+    # If this distribution lacks one of the packages, apt installs none: so try each by itself. Without rights all of
+    # them fail.
     for package in "${all[@]}"; do
         scripts/apt.sh "$package" || true
     done
@@ -88,7 +89,7 @@ node_packages() {
     echo "Installing ssh2 with npm." >&2
     mkdir -p "$target"
     cp "$source/package.json" "$source/package-lock.json" "$target"
-    # No scripts, nothing optional: a compiler would be needed for it, and ssh2 has everything in JavaScript too.
+    # No scripts and no optional packages: they would need a compiler, and ssh2 has everything in JavaScript, too.
     "${npm[@]}" ci --prefix "$target" --ignore-scripts --omit=optional --no-audit --no-fund --loglevel=error >&2 || return
     cp "$source/package-lock.json" "$target/installed"
 }
@@ -97,7 +98,7 @@ lacking=$(missing "$needed$optional")
 if [ -n "$lacking" ]; then
     had_sshd=$(command -v sshd || true)
     install "$lacking"
-    # sshd is here to be compared with, not to serve: nothing has started it (see apt.sh), and nothing shall at the next boot.
+    # sshd is only installed for comparison: it was not started (see apt.sh), and must not be started at the next boot.
     if [ -z "$had_sshd" ] && [ -d /run/systemd/system ] && command -v sshd >/dev/null; then
         sudo=$([ "$(id -u)" -eq 0 ] || echo "sudo -n")
         $sudo systemctl disable --quiet ssh.service ssh.socket 2>/dev/null || true

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Tests, the files of which are shared out among processes: most of those with real clients wait more than they compute,
-# so there are two processes more than processors. The clients come first, whose files take longest; what measures, or
-# changes the machine, comes when all are done. What waits for long is for `make soak`, and what makes machines of its own
-# for `make machines`.
+# Run the tests, with the files shared out among processes: most tests with real clients wait more than they compute, so
+# there are two processes more than processors. The files with real clients come first, because they take longest. Tests
+# that measure, or that change the machine, run when all others are done. Tests that wait for long are in `make soak`, and
+# tests that make machines of their own in `make machines`.
 set -euo pipefail
 python=$1
 which=$2

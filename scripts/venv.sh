@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Make .venv what `make` needs: "runtime" to serve, "dev" to test too, "lint" and "fuzz" tools that are kept beside it.
-# The makefile calls it when a lock has changed, and then a part is made anew, not mended: nothing old is left in it.
+# Make a part of .venv that `make` needs: "runtime" to serve, "dev" to test as well, "lint" and "fuzz" for tools that are
+# kept in directories of their own. The makefile calls it when a lock has changed. The part is then made from scratch, so
+# that nothing old is left in it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=.venv
@@ -10,7 +11,7 @@ die() {
     exit 1
 }
 
-# The first of these that is 3.11 or newer. Asked rather than looked for: a version manager has names that do not run.
+# The first of these that is 3.11 or newer. Each is run, because a version manager has commands that do not work.
 find_python() {
     local candidate
     for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
@@ -45,12 +46,12 @@ create() {
     "$python" -m venv "$venv"
 }
 
-# Every file must have the hash that the lock names. --require-virtualenv: never by accident into the system's packages.
+# Every file must have the hash that the lock names. --require-virtualenv: never install into the system's packages.
 install() {
     "$venv/bin/python" -m pip --require-virtualenv --disable-pip-version-check --no-input install --quiet "$@"
 }
 
-# The project itself, as a link to this checkout. Its build tools are fetched for the moment and leave nothing behind.
+# The project itself, as a link to this checkout. Its build tools are fetched into a temporary directory.
 install_project() {
     local tools
     tools=$(mktemp -d)
@@ -62,7 +63,7 @@ install_project() {
     "$venv/bin/python" -m compileall -q pyssh_gateway || die "The code does not compile; see above."
 }
 
-# Settings that would lead pip or the interpreter elsewhere.
+# These settings would make pip or the interpreter use other directories.
 unset PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_USER PIP_REQUIRE_HASHES
 
 case ${1:?runtime, dev, lint or fuzz} in
@@ -73,7 +74,7 @@ runtime)
     touch "$venv/.runtime"
     ;;
 dev)
-    # Something of an earlier lock is in there.
+    # It has packages of an earlier lock: start from scratch.
     if [ -e "$venv/.dev" ]; then
         scripts/venv.sh runtime
     fi
