@@ -192,7 +192,7 @@ def test_nothing_that_waits_is_lost_at_the_end(watcher: Watcher) -> None:
 def test_more_connections_than_are_followed_are_shown_line_by_line(
     watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A flood of connections costs no memory, and every connection is still shown."""
+    """A flood of connections does not fill the memory, and every connection is still shown."""
     monkeypatch.setattr(human_view, "MAX_FOLLOWED", 1)
     assert watcher.sees(opened("c0")) == []
     names = [line.split()[0] for line in watcher.sees(*LOGIN, session(), ended(), closed())]

@@ -240,7 +240,7 @@ def where(config: str | None, environ: dict[str, str]) -> tuple[str, ...]:
 
 
 def test_a_session_finds_its_own_server(place: Path) -> None:
-    """Protects `ssh host pyssh-gateway hold`: the session's own server comes first, unless a configuration is named."""
+    """Protects `ssh host pyssh-gateway hold`: the session's own server comes first, unless --config names another."""
     own = str(place / "control.sock")
     config = str(place / "config.toml")
     assert where(config, {}) == (own,)

@@ -71,7 +71,7 @@ def test_a_session_whose_server_has_gone_says_so(listen: Listen, place: Path) ->
 
 
 def test_a_server_of_somebody_else_is_named(listen: Listen, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects from taking root's answer for one's own server's, when that is not found from another directory."""
+    """Protects from another account's answer in place of one's own server's: the remark says whose server answers."""
     other = listen("other.sock")
     uid = os.geteuid()
     as_account(monkeypatch, uid + 1)

@@ -306,7 +306,7 @@ def test_a_value_without_a_known_origin_is_told_without_one() -> None:
 
 
 def test_a_limit_that_is_wrong_itself_is_not_compared() -> None:
-    """One mistake makes one line: a limit that is no number is not also reported as too large."""
+    """One mistake makes one line: a limit that is no number is not compared with the other limit."""
     assert len(problems_in(from_file("limits.unauthenticated = 'many'\nlimits.unauthenticated_per_source = 99"))) == 1
 
 

@@ -91,5 +91,5 @@ LOGGED_IN = Moment(has_keys=True, authenticated=True)
     ],
 )
 def test_messages_go_where_openssh_has_them(number: int, moment: Moment, expected: Route) -> None:
-    """Each row is one of OpenSSH's tables."""
+    """Each case is a row of one of OpenSSH's tables."""
     assert route(number, moment) is expected

@@ -313,7 +313,7 @@ def test_the_checksum_is_everybodys(data: bytes, checksum: int) -> None:
     assert proxy_protocol.crc32c(data) == proxy_headers.crc32c(data) == checksum
 
 
-# -- both ----------------------------------------------------------------------------------------------------------
+# -- both versions -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_an_answer_without_validators_keeps_none(github: FakeGitHub) -> None:
 
 
 def test_nothing_new_to_a_question_that_was_not_conditional_is_an_error(github: FakeGitHub) -> None:
-    """A confused cache cannot replace keys by "not modified" when nothing was asked conditionally."""
+    """A 304 to a request without validators is an error, so that a confused cache cannot take keys away."""
 
     def nothing_new(handler: gh.Handler) -> None:
         handler.send_response(304)

@@ -53,7 +53,7 @@ def test_options_from_elsewhere_are_refused(spec: str) -> None:
 
 
 def test_options_of_a_file_count() -> None:
-    """The options in a key file count, since only its owner can write it; it may also name authorities."""
+    """The options in a key file count, since its author may write on this machine; it may also name authorities."""
     known = read("\n".join(LINES.values()), "file:/keys")
     assert known.blobs == set(BLOBS.values())
     assert [key.options.cert_authority for key in known.keys] == [False, False, True]

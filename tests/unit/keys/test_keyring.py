@@ -253,6 +253,6 @@ def test_describes_every_source(github: FakeGitHub, tmp_path: Path) -> None:
 
 
 def test_refuses_a_login_whose_source_is_none(tmp_path: Path) -> None:
-    """An invalid source that the configuration did not find is an error at the start, and no account without keys."""
+    """A source that is wrong, but got past the configuration, is an error at the start, or its account had no keys."""
     with pytest.raises(SourceError, match="gopher"):
         Ring(tmp_path, logins=(config.Login(user="dev", keys=("gopher:example",)),))

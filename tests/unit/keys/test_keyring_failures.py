@@ -224,7 +224,7 @@ def test_a_bug_in_asking_one_source_ends_nothing(
 
 
 def test_old_keys_let_in_for_max_stale_and_not_longer(github: FakeGitHub, tmp_path: Path) -> None:
-    """An outage of days locks nobody out, but after weeks the keys of people who have left do not count."""
+    """An outage of days locks nobody out, but after weeks the keys of people who have left are not valid any more."""
     github.script("example", gh.conditional(gh.keys(ALICE), etag='"1"'))
     ring = Ring(tmp_path, github.url)
     ring.refresh()

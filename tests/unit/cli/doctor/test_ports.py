@@ -67,7 +67,7 @@ def test_a_socket_unit_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_somebody_elses_process_is_told_by_its_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An ordinary account can't see others' processes: a foreign listener is named by its account, if at all."""
+    """An ordinary account can't see others' processes, so a foreign listener is named by its account, if at all."""
     finding = seen(monkeypatch, errno.EADDRINUSE, listener(uid=1001))
     assert (finding.level, finding.text) == (
         Level.PROBLEM,

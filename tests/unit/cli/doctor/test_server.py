@@ -93,7 +93,7 @@ def test_a_port_that_nobody_listens_on_is_a_problem(monkeypatch: pytest.MonkeyPa
 
 
 def test_nobody_is_greeted_who_may_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If no process of the server runs, the port is not tried: systemd's socket would start the server for nothing."""
+    """If the server's processes are unknown, the port is not tried: a connection to systemd's socket would start it."""
     config = Config(listen=Listen(address="127.0.0.1", port=1))
     assert [each.level for each in look(monkeypatch, STATUS, config=config, own=frozenset())] == [Level.OK]
 

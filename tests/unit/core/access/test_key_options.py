@@ -324,7 +324,7 @@ def test_earliest_expiry_time() -> None:
     ],
 )
 def test_expiry_time_that_is_none(value: str) -> None:
-    """A key that was to end is refused if its date is mistyped or does not exist, and does not live for ever."""
+    """A key whose expiry date is mistyped or does not exist is refused, or it would be valid for ever."""
     assert why_refused(f'expiry-time="{value}"'.encode()).startswith("expiry-time=")
 
 

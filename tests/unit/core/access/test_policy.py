@@ -146,7 +146,7 @@ def test_accounts_are_named_byte_by_byte(user: bytes) -> None:
     ],
 )
 def test_all_others_stay_out_and_the_log_knows_why(attempt: Attempt, expected: Deny) -> None:
-    """Other keys, algorithms and proofs are denied with a reason, which is final if newer keys could not help."""
+    """Other keys, algorithms and proofs are denied with a reason; only a wrong request is final, without a look."""
     assert decide(attempt, EVERYBODY, NOW) == expected
 
 
@@ -181,7 +181,7 @@ def test_an_outage_is_told_from_a_bad_key() -> None:
     assert isinstance(ask(ED, keys), Accept)
 
 
-# -- for all requests --------------------------------------------------------------------------------------------
+# -- properties --------------------------------------------------------------------------------------------------
 
 
 def test_no_key_type_signs_with_sha1_or_dsa() -> None:

@@ -127,7 +127,7 @@ def test_certified_ecdsa_security_keys_are_security_keys() -> None:
         assert outcome == deny(reason) if reason else isinstance(outcome, Accept)
 
 
-# -- who it is ---------------------------------------------------------------------------------------------------
+# -- the person --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_session_lasts_while_its_authority_is_the_accounts() -> None:
     assert not still_holds("eve", outcome, snapshot(trusted))
 
 
-# -- for all requests --------------------------------------------------------------------------------------------
+# -- properties --------------------------------------------------------------------------------------------------
 
 
 CERTIFICATES = st.fixed_dictionaries(

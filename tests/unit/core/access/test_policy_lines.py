@@ -73,7 +73,7 @@ def test_the_first_line_whose_conditions_hold_lets_in() -> None:
     ],
 )
 def test_a_login_narrows_the_keys_of_its_sources(types: set[str], only: set[str], expected: str) -> None:
-    """A login restricts keys by type and by fingerprint, and a key that it excludes causes no look at the sources."""
+    """A login restricts keys by type and by fingerprint; a key must fit both, and the denial is not final."""
     outcome = ask(ED, with_account(account(line(ED), line(RSA), types=frozenset(types), only=frozenset(only))))
     assert outcome == deny(expected) if expected else isinstance(outcome, Accept)
 
@@ -152,7 +152,7 @@ def test_somebody_has_to_be_there(key: bytes, options: KeyOptions, flags: int | 
     assert isinstance(ask(key, keys), Accept)  # an offer has no signature yet
 
 
-# -- who it is ---------------------------------------------------------------------------------------------------
+# -- the person --------------------------------------------------------------------------------------------------
 
 
 def test_the_person_is_whose_key_it_is() -> None:

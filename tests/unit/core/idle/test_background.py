@@ -211,7 +211,7 @@ class TestVigil:
         assert interval(3.0) == 1.0
 
     def test_one_sight_of_work_holds(self) -> None:
-        """Work seen once holds until the next two samples could have shown its end."""
+        """Work that is seen once holds until its end would have been noticed."""
         assert self._vigil().see(worked=True, now=1.0) == Hold(FIRST_HOLD)
 
     def test_no_work_changes_nothing(self) -> None:

@@ -139,7 +139,7 @@ def test_root_releases_any() -> None:
     assert chosen(0, any_account=True, every=True) == ["a", "b", "c"]
 
 
-# -- what outlives a crash -----------------------------------------------------------------------------------------
+# -- holds after a crash -------------------------------------------------------------------------------------------
 
 
 def test_what_is_written_down_comes_back() -> None:

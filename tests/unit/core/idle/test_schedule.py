@@ -56,7 +56,7 @@ def test_it_is_up_within_the_hours(now: datetime, end: datetime | None) -> None:
     ],
 )
 def test_the_next_hours_are_found(now: datetime, start: datetime) -> None:
-    """Protects the wake-up: the next hours are found over night and over the week's end."""
+    """The next hours are found over night and over the end of the week."""
     assert next_start(WORK, now) == start
 
 

@@ -242,7 +242,7 @@ def test_no_grace_is_no_grace() -> None:
 
 
 def test_a_quiet_client_does_not_keep_the_machine() -> None:
-    """Protects the bill from a forgotten editor: it stops counting, is warned, and counts again when it is used."""
+    """Protects the bill from a forgotten editor: it stops counting, is warned twice, and counts again when used."""
     tracker = tracker_of(100, lost_grace=300)
     tracker.observe(authenticated("a"), 0)
     tracker.observe(quiet("a"), 1000)
@@ -262,7 +262,7 @@ def test_a_quiet_client_does_not_keep_the_machine() -> None:
 
 
 def test_a_warning_comes_on_time() -> None:
-    """Protects the warnings from being late: the tracker asks to be polled when each of them is due."""
+    """Protects the two warnings from being late: the tracker asks to be polled when each of them is due."""
     tracker = tracker_of(73)
     tracker.observe(authenticated("a"), 0)
     tracker.observe(quiet("a"), 100)

@@ -106,7 +106,7 @@ def test_patterns(name: str, patterns: str, fits: bool) -> None:
 
 
 def test_what_depends_on_the_connection() -> None:
-    """Blocks that depend on the connection neither count as fitting nor as not fitting."""
+    """Blocks that depend on the connection are listed as unsure, and their lines are not applied."""
     lines = read(
         "Match User amos Address 192.0.2.0/24\nBanner a\nMatch User amos Host x\nBanner b\n"
         "Match invalid-user\nBanner c\n"

@@ -122,7 +122,7 @@ def test_a_block_for_nobody() -> None:
     assert line.blocks[0].criteria == (Criterion("invalid-user"),)
 
 
-# -- files in files ---------------------------------------------------------------------------------------------------
+# -- included files ---------------------------------------------------------------------------------------------------
 
 
 def test_files_stand_where_they_are_included() -> None:

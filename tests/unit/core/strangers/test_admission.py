@@ -71,7 +71,7 @@ def served(*keys: str) -> Moves:
 
 
 def test_fifty_windows_are_no_attack() -> None:
-    """Fifty connections that an editor opens at once are served ten at a time, and none is refused or cut off."""
+    """Fifty connections that an editor opens at once are served ten at a time, for any dice, and none is refused."""
     house = House()
     came = [house.come(str(number), "192.0.2.1", roll=ALWAYS) for number in range(50)]
     assert came == [served(str(number)) for number in range(10)] + [Moves()] * 40
@@ -176,7 +176,7 @@ def test_up_to_the_start_nobody_is_bothered() -> None:
 
 
 def test_from_the_start_on_a_newcomer_may_cost_a_place() -> None:
-    """Early drop takes the place of the connection whose patience ended first, and none before its patience ends."""
+    """Early drop takes the place of the least advanced connection whose patience has ended, and of no other."""
     house = House(start=2)
     house.fill(2)
     assert house.come("third", roll=ALWAYS) == served("third")
@@ -196,7 +196,7 @@ def test_ten_addresses_with_ten_connections_keep_nobody_out() -> None:
 
 
 def test_nor_do_they_keep_out_who_is_behind_one_of_them() -> None:
-    """A source with its share waits for the first place whose patience ends; connections that have spoken go first."""
+    """A source with its share waits for the end of its own connections' patience; one that has spoken goes first."""
     house = House()
     for number in range(100):
         house.come(f"old{number}", f"192.0.2.{number // 10}")

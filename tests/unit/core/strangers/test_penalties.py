@@ -144,7 +144,7 @@ def test_exempt_networks_have_none(peer: str) -> None:
 
 
 def test_an_empty_list_exempts_nobody() -> None:
-    """An empty list of networks exempts none, and not all."""
+    """An empty list of networks exempts no source."""
     assert ends(failures(4, rules=Rules(enabled=True, least=15.0, most=600.0, exempt=()))) == 20
 
 

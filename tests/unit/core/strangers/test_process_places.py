@@ -71,7 +71,7 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_nobody_is_kept_out_by_a_source_with_two(steps: list[tuple[str, int, str]]) -> None:
-    """No source is without a place while another has two that it could give, and no place stays free."""
+    """A source without a place gets one from a source with two, unless those are proved, and no place stays free."""
     places, sources, proved = ProcessPlaces(PLACES), dict[str, str](), set[str]()
     for step, number, source in steps:
         conn = str(number)

@@ -81,7 +81,7 @@ def test_what_can_not_be_obeyed(arguments: bytes, part: str) -> None:
 
 @pytest.mark.parametrize("command", [b"internal-sftpd", b"/bin/internal-sftp", b"sftp-server -X", b""])
 def test_other_commands(command: bytes) -> None:
-    """Another name is an ordinary program."""
+    """Commands with other names are ordinary programs."""
     assert not is_internal_sftp(command)
     assert problem_of(command) == ""
 
