@@ -1,4 +1,4 @@
-"""What each event looks like: to a person at a terminal, and in docs/audit.md."""
+"""How each event is shown: to a person at a terminal, and in docs/audit.md."""
 
 import os
 import pty
@@ -195,12 +195,12 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
 
 
 def record(event: ev.AnyEvent) -> ev.Record:
-    """`event` at the fixed time."""
+    """A record of `event` at the fixed time."""
     return ev.Record(1, TIME, event)
 
 
 def test_lines_for_people() -> None:
-    """On a terminal one sees at a glance who came, what they ran and when it ends; idle messages appear as they are."""
+    """A terminal shows at a glance who logged in, what they ran and when it ended, and idle messages unchanged."""
     shown = [human_line(record(event), colour=False) for event in EXAMPLES]
     assert all(line.startswith("03:04:05Z ") for line in shown)
     assert (
@@ -316,18 +316,18 @@ idle     Stopping machine. Goodbye!"""
     ],
 )
 def test_what_is_absent_leaves_no_hole(event: type[ev.AnyEvent], changes: dict[str, object], shown: str) -> None:
-    """A field that does not apply takes its words with it."""
+    """A field that does not apply is left out together with the words around it."""
     (example,) = [each for each in EXAMPLES if type(each) is event]
     assert shown in human_line(record(msgspec.structs.replace(example, **changes)), colour=False)
 
 
 def test_a_gap_is_told_to_people() -> None:
-    """Who watches a slow terminal learns that lines are missing, how many, and where they are."""
+    """A person at a slow terminal learns that lines are missing, how many, and where."""
     assert human_gap(TIME, 1, colour=False).startswith("03:04:05Z log      1 line dropped here: ")
 
 
 def test_a_line_for_people_is_short() -> None:
-    """A command of a page does not push the rest off the screen."""
+    """A command as long as a page is cut, so that the lines after it stay on the screen."""
     (opened,) = [event for event in EXAMPLES if isinstance(event, ev.SessionOpened)]
     shown = human_line(record(msgspec.structs.replace(opened, command="x" * 4096)), colour=False)
     assert shown.endswith("x…")
@@ -335,7 +335,7 @@ def test_a_line_for_people_is_short() -> None:
 
 
 def test_colours_are_only_around_the_time_and_the_name() -> None:
-    """Without its colours a line is the plain one: no text from an event is ever inside an escape sequence."""
+    """A line without its colours equals the plain line: no text from an event is ever inside an escape sequence."""
     for event in EXAMPLES:
         coloured = human_line(record(event), colour=True)
         assert re.sub(r"\x1b\[\d*m", "", coloured) == human_line(record(event), colour=False)
@@ -343,7 +343,7 @@ def test_colours_are_only_around_the_time_and_the_name() -> None:
 
 
 def test_a_terminal_gets_people_s_lines_and_a_pipe_json() -> None:
-    """`auto` looks at the descriptor; colours need a terminal that has them and a user who wants them."""
+    """`auto` looks at the descriptor; colours need a terminal that supports them and a user who wants them."""
     main, terminal = pty.openpty()
     read_fd, pipe = os.pipe()
     try:
@@ -363,13 +363,13 @@ def test_a_terminal_gets_people_s_lines_and_a_pipe_json() -> None:
 
 
 def test_there_is_an_example_of_every_event() -> None:
-    """An event that is added must be shown here, and so in the document."""
+    """Each new event must get an example here, and thereby be in the document."""
     assert [type(event) for event in EXAMPLES] == list(get_args(ev.AnyEvent))
 
 
 @pytest.mark.parametrize("event", EXAMPLES, ids=lambda event: str(event.__struct_config__.tag))
 def test_the_document_is_true(event: ev.AnyEvent, tmp_path: Path) -> None:
-    """docs/audit.md has a section for the event, with exactly its fields and the very line that the log writes."""
+    """docs/audit.md has a section for the event, with exactly its fields and exactly the line that the log writes."""
     tag = event.__struct_config__.tag
     section = DOCUMENT.read_text(encoding="utf-8").split(f"\n### `{tag}`\n")[1].split("\n### ")[0].split("\n## ")[0]
     fields = [field.name for field in msgspec.structs.fields(event)]
@@ -383,6 +383,6 @@ def test_the_document_is_true(event: ev.AnyEvent, tmp_path: Path) -> None:
 
 
 def test_the_document_has_no_events_of_yesterday() -> None:
-    """A section about an event that no longer exists misleads whoever writes a query."""
+    """The document has no section about an event that no longer exists, which would mislead authors of queries."""
     tags = [event.__struct_config__.tag for event in EXAMPLES]
     assert re.findall(r"^### `([\w.]+)`$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE) == tags

@@ -1,4 +1,4 @@
-"""What a person who watches sees of a connection: each thing once, and nothing never."""
+"""The lines that a person who watches gets for a connection: each fact once, and none left out."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ def session(number: int = 1, *, kind: Any = "shell", command: str = "", tty: str
 
 
 def ended(number: int = 1) -> ev.SessionClosed:
-    """Its end."""
+    """The session's end."""
     return ev.SessionClosed(
         conn="c1",
         session=f"c1.{number}",
@@ -82,33 +82,33 @@ OUT = "5.2 KiB in, 1.1 MiB out"
 
 
 class Watcher:
-    """Sees what the view shows of events that come at once, without the time in front."""
+    """Collects the lines that the view shows for events at one moment, without the time in front."""
 
     def __init__(self) -> None:
         self.view = HumanView(colour=False)
 
     def sees(self, *events: ev.AnyEvent) -> list[str]:
-        """The lines of these."""
+        """The lines that these events produce at once."""
         return self.plain([line for event in events for line in self.view.show(ev.Record(1, TIME, event))])
 
     def sees_later(self, seconds: float = HELD_SECONDS) -> list[str]:
-        """The lines that come when so many seconds have passed."""
+        """The lines that are shown when this many seconds have passed."""
         return self.plain(self.view.overdue(TIME + seconds))
 
     def plain(self, lines: list[str]) -> list[str]:
-        """Without the time."""
+        """The lines without their time."""
         assert all(line.startswith("03:04:05Z ") for line in lines)
         return [line.removeprefix("03:04:05Z ") for line in lines]
 
 
 @pytest.fixture
 def watcher() -> Watcher:
-    """Somebody who watches."""
+    """A watcher who has seen nothing yet."""
     return Watcher()
 
 
 def test_a_login_of_a_shell_is_one_line_and_its_end_another(watcher: Watcher) -> None:
-    """Protects the terminal from five lines that say one thing: who, from where, with which key, what runs."""
+    """Protects the terminal from five lines for one login: one line has the person, address, key and command."""
     (line,) = watcher.sees(*LOGIN, session())
     who = f"login    amos from 203.0.113.5 with {SHA} of github:example#583231"
     assert line == (f"{who}: shell on /dev/pts/0 (xterm), c1.1, pid 12; OpenSSH_9.9, aes256-gcm@openssh.com, in 0.07s")
@@ -120,7 +120,7 @@ def test_a_login_of_a_shell_is_one_line_and_its_end_another(watcher: Watcher) ->
 
 
 def test_a_login_by_a_proxy_names_it(watcher: Watcher) -> None:
-    """The line that leaves the connection's own out has all that was in it."""
+    """The login's line replaces the connection's own, so it also names the proxy."""
     events = (opened(proxy="172.16.3.2"), *LOGIN[1:], session(kind="exec", command="make", tty=""))
     (line,) = watcher.sees(*events)
     assert line.startswith(f"login    amos from 203.0.113.5 through 172.16.3.2 with {SHA} of ")
@@ -128,7 +128,7 @@ def test_a_login_by_a_proxy_names_it(watcher: Watcher) -> None:
 
 
 def test_a_login_without_a_session_is_shown_when_it_has_waited(watcher: Watcher) -> None:
-    """Somebody on `ssh -N` is seen to be on."""
+    """A user with `ssh -N` opens no session, and their login is shown after a while all the same."""
     assert watcher.sees(*LOGIN) == []
     assert watcher.view.holds
     assert watcher.sees_later(HELD_SECONDS / 2) == []
@@ -139,7 +139,7 @@ def test_a_login_without_a_session_is_shown_when_it_has_waited(watcher: Watcher)
 
 
 def test_what_happens_between_comes_in_its_order(watcher: Watcher) -> None:
-    """A forward before any session does not stand before its login, and no end before what it ends."""
+    """A login is shown before its forwards even without a session, and no end before the thing that it ends."""
     assert [line.split()[0] for line in watcher.sees(*LOGIN, DENIED)] == ["login", "forward"]
     assert [line.split()[0] for line in watcher.sees(session(), ended(), DENIED, closed())] == [
         *("session", "ended", "forward", "closed")
@@ -147,12 +147,12 @@ def test_what_happens_between_comes_in_its_order(watcher: Watcher) -> None:
 
 
 def test_an_agents_socket_does_not_part_a_login_from_its_session(watcher: Watcher) -> None:
-    """`ssh -A` is a login as any other, and its socket is shown after it."""
+    """A login with `ssh -A` is shown as any other, and the line of the agent's socket comes after it."""
     assert [line.split()[0] for line in watcher.sees(*LOGIN, LISTENING, session())] == ["login", "listen"]
 
 
 def test_several_sessions_have_lines_of_their_own(watcher: Watcher) -> None:
-    """A shared connection's second session, and each one's end, are not the connection's."""
+    """A second session on one connection gets lines of its own, also for its end, apart from the connection's."""
     watcher.sees(*LOGIN)
     lines = watcher.sees(session(1), session(2), ended(1), ended(2), closed())
     assert [" ".join(line.split()[:2]) for line in lines] == [
@@ -161,7 +161,7 @@ def test_several_sessions_have_lines_of_their_own(watcher: Watcher) -> None:
 
 
 def test_a_session_that_ends_alone_is_shown_when_it_has_waited(watcher: Watcher) -> None:
-    """A master connection that stays has its session's end in the log all the same."""
+    """When a session ends and its connection stays, as with a master connection, the session's end is shown too."""
     watcher.sees(*LOGIN, session(), ended())
     assert watcher.sees_later() == ["ended    c1.1 amos exit 7 after 3.21s: the process ended; 12 B in, 20.0 KiB out"]
     (line,) = watcher.sees(closed())
@@ -169,21 +169,21 @@ def test_a_session_that_ends_alone_is_shown_when_it_has_waited(watcher: Watcher)
 
 
 def test_a_stranger_is_one_line_for_each_key_and_one_at_the_end(watcher: Watcher) -> None:
-    """A scanner is seen, and no line says again where it comes from."""
+    """A scanner gets a line for each key that it tries and one for its end, without a repeated address."""
     lines = watcher.sees(opened(), attempt("denied", reason="unknown account"), closed(""))
     assert [line.split()[0] for line in lines] == ["auth", "closed"]
     assert [line.split()[0] for line in watcher.sees(opened(), closed(""))] == ["closed"]
 
 
 def test_a_stranger_who_waits_is_shown(watcher: Watcher) -> None:
-    """Somebody who types a PIN, or never says anything, is seen to be connected."""
+    """A client that waits for a PIN, or sends nothing, is shown as connected after a while."""
     assert watcher.sees(opened(), attempt("offered")) == []
     assert [" ".join(line.split()[:2]) for line in watcher.sees_later()] == ["connect c1", "auth offered"]
     assert watcher.sees(*LOGIN[2:], session())[0].startswith("login    amos from 203.0.113.5 with ")
 
 
 def test_nothing_that_waits_is_lost_at_the_end(watcher: Watcher) -> None:
-    """The last login before a stop is on the screen as well."""
+    """Lines that are still held back when the server stops are shown, such as the last login's."""
     watcher.sees(*LOGIN)
     (line,) = watcher.plain(watcher.view.rest())
     assert line.startswith("login ")
@@ -192,7 +192,7 @@ def test_nothing_that_waits_is_lost_at_the_end(watcher: Watcher) -> None:
 def test_more_connections_than_are_followed_are_shown_line_by_line(
     watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A flood costs no memory, and hides nothing."""
+    """A flood of connections does not fill the memory, and every connection is still shown."""
     monkeypatch.setattr(human_view, "MAX_FOLLOWED", 1)
     assert watcher.sees(opened("c0")) == []
     names = [line.split()[0] for line in watcher.sees(*LOGIN, session(), ended(), closed())]

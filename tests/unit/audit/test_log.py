@@ -1,4 +1,4 @@
-"""The event log: what is written where, and that nothing which goes wrong there reaches the server."""
+"""The event log: what is written where, and that no failure of the log reaches the server."""
 
 import contextlib
 import fcntl
@@ -23,8 +23,8 @@ from tests.support.waiting import PATIENCE
 
 # 2026-01-02T03:04:05.678901Z
 TIME = 1767323045.678901
-# Long enough for any machine; only a failing test waits for it.
-# Linux's usual size, set because it depends on the machine.
+# Long enough for any machine: only a failing test waits this long.
+# Linux's default size, set here because it depends on the machine.
 PIPE_SIZE = 65536
 
 STARTED = ev.ServerStarted(
@@ -42,12 +42,12 @@ TICK = ev.IdleTick(idle=5, remaining=55, message="Idle for 5s")
 
 
 def record(event: ev.AnyEvent, seq: int = 1) -> ev.Record:
-    """`event` at the fixed time."""
+    """A record of `event` at the fixed time."""
     return ev.Record(seq, TIME, event)
 
 
 def command(text: str) -> ev.SessionOpened:
-    """A session event with `text` as what came from the network."""
+    """A session event whose command, `text`, came from the network."""
     return ev.SessionOpened(conn="c1", session="c1.1", user="amos", kind="exec", command=text, tty="", term="", pid=1)
 
 
@@ -66,7 +66,7 @@ class Reader(threading.Thread):
             self.data = file.read()
 
     def lines(self) -> list[bytes]:
-        """All that was read, when the end is reached."""
+        """All lines, after the end has been reached."""
         self.join(PATIENCE)
         return self.data.splitlines(keepends=True)
 
@@ -84,11 +84,11 @@ class Bench:
         )
 
     def file(self) -> bytes:
-        """What the log file holds."""
+        """The content of the log file."""
         return (self.directory / FILE_NAME).read_bytes()
 
     def events(self) -> list[dict[str, Any]]:
-        """The log file, line by line."""
+        """The events of the log file, one for each line."""
         return [json.loads(line) for line in self.file().splitlines()]
 
     def finish(self) -> list[bytes]:
@@ -130,7 +130,7 @@ def test_hostile_text_stays_one_line(directory: Path) -> None:
 
 
 def test_a_view_for_people_says_later_what_the_file_has_at_once(directory: Path) -> None:
-    """Protects the record from what is left out, put together or held back on a terminal."""
+    """Protects the record: the log file has all lines at once, also those that a terminal omits, merges or delays."""
     bench = Bench(directory, human=True)
     opened = ev.ConnectionOpened(conn="c1", peer="203.0.113.5", peer_port=50022)
     closed = ev.ConnectionClosed(
@@ -151,7 +151,7 @@ def test_a_view_for_people_says_later_what_the_file_has_at_once(directory: Path)
 
 
 def test_the_file_has_each_line_at_once(directory: Path) -> None:
-    """Nothing of the trail sits in a buffer that a crash would lose."""
+    """No line of the log waits in a buffer, where a crash would lose it."""
     bench = Bench(directory)
     for seq in range(1, 4):
         bench.log(record(TICK, seq))
@@ -160,7 +160,7 @@ def test_the_file_has_each_line_at_once(directory: Path) -> None:
 
 
 def test_nothing_runs_before_the_first_event(directory: Path) -> None:
-    """The log may be opened before the spawner forks, which must not have threads then; structlog stays untouched."""
+    """Opening the log starts no thread, as the spawner may fork after it, and leaves structlog alone."""
     threads = threading.active_count()
     bench = Bench(directory)
     assert threading.active_count() == threads
@@ -169,7 +169,7 @@ def test_nothing_runs_before_the_first_event(directory: Path) -> None:
 
 
 def test_the_file_is_private_and_not_inherited(directory: Path) -> None:
-    """Command lines are not for everybody, and no user's process gets the descriptor."""
+    """Command lines are private: only owner and group may read the file, and no user's process gets the descriptor."""
     mask = os.umask(0)
     before = open_files()
     try:
@@ -186,7 +186,7 @@ def test_the_file_is_private_and_not_inherited(directory: Path) -> None:
 
 
 def test_a_line_cut_by_a_crash_is_ended(directory: Path) -> None:
-    """After a crash in the middle of a line the next line is whole."""
+    """After a crash in the middle of a line, the next event gets a line of its own."""
     directory.mkdir(parents=True)
     (directory / FILE_NAME).write_bytes(b'{"ts":"2026-01-02T03')
     bench = Bench(directory)
@@ -198,7 +198,7 @@ def test_a_line_cut_by_a_crash_is_ended(directory: Path) -> None:
 
 
 def test_an_old_log_is_continued(directory: Path) -> None:
-    """A restart adds to the trail: no old line is touched, no empty line comes in between."""
+    """A restart appends to the log: it changes no old line and adds no empty one."""
     for seq in (1, 2):
         bench = Bench(directory)
         bench.log(record(STARTED, seq))
@@ -207,13 +207,13 @@ def test_an_old_log_is_continued(directory: Path) -> None:
 
 
 def open_files() -> dict[int, Path]:
-    """This process's descriptors, and what they are open on."""
+    """This process's descriptors, and what each is open on."""
     return {int(link.name): link.readlink() for link in Path("/proc/self/fd").iterdir() if link.exists()}
 
 
 @contextlib.contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
-    """Let files of this process grow to `size` only: a full disk, as far as the log can see."""
+    """Limit the size of files of this process to `size`, which looks like a full disk to the log."""
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
     try:
@@ -223,7 +223,7 @@ def file_size_limit(size: int) -> Iterator[None]:
 
 
 def test_a_full_disk_is_told_once_and_survived(directory: Path) -> None:
-    """The server goes on, says so once, and when there is room again every new line is whole."""
+    """On a full disk the server goes on and says so once; when there is room again, every new line is complete."""
     bench = Bench(directory)
     bench.log(record(TICK, 1))
     with file_size_limit(len(bench.file()) + 10):
@@ -239,7 +239,7 @@ def test_a_full_disk_is_told_once_and_survived(directory: Path) -> None:
 
 
 def test_a_partial_write_is_completed() -> None:
-    """A line longer than a pipe takes at once arrives whole, also over a descriptor that somebody made non-blocking."""
+    """A line longer than a pipe takes at once is written completely, also to a descriptor that is non-blocking."""
     read_fd, write_fd = os.pipe()
     os.set_blocking(write_fd, False)
     reader = Reader(read_fd)
@@ -250,7 +250,7 @@ def test_a_partial_write_is_completed() -> None:
 
 
 def test_a_stuck_reader_blocks_nobody(directory: Path) -> None:
-    """With nobody reading standard output the file gets every line, and the reader later learns what it missed."""
+    """When nobody reads standard output, the file gets every line, and the reader later learns how many it missed."""
     bench = Bench(directory)
     total = 2 * MAX_QUEUED_LINES
     for seq in range(1, total + 1):
@@ -263,13 +263,13 @@ def test_a_stuck_reader_blocks_nobody(directory: Path) -> None:
 
 
 def test_a_gap_is_shown_where_it_is(directory: Path) -> None:
-    """When the reader comes back, the line about the gap stands between what was before and what comes after."""
+    """The line about the gap stands between the lines before the gap and those after it."""
     bench = Bench(directory, human=True)
     total = 2 * MAX_QUEUED_LINES
     event = command("x" * 100)
     for seq in range(1, total + 1):
         bench.log(record(event, seq))
-    # A pipe holds less than a tenth as many of these lines as the queue: when a queueful is read, there is room again.
+    # The queue holds over ten times as many of these lines as a pipe: after a queueful is read, there is room again.
     wanted = MAX_QUEUED_LINES * (len(human_line(record(event), colour=False)) + 1)
     while wanted > 0:
         wanted -= len(os.read(bench.read_fd, PIPE_SIZE))
@@ -281,9 +281,9 @@ def test_a_gap_is_shown_where_it_is(directory: Path) -> None:
 
 
 def test_a_huge_line_does_not_break_the_bound(directory: Path) -> None:
-    """Bytes are bounded, too: few lines may be big ones."""
+    """The queue is limited in bytes, too, since a few lines may be very long."""
     bench = Bench(directory)
-    # Each character takes ten in its escape.
+    # Each of these characters takes ten in its escape.
     big = command("\U000e0041" * 4096)
     total = 2 * MAX_QUEUED_BYTES // 40_960
     for seq in range(1, total + 1):
@@ -294,7 +294,7 @@ def test_a_huge_line_does_not_break_the_bound(directory: Path) -> None:
 
 
 def test_close_keeps_its_deadline(directory: Path) -> None:
-    """A stuck collector cannot hold the machine awake: the file is complete and the rest is counted."""
+    """A stuck collector cannot delay the stop: the file is complete, and the unread lines are counted."""
     bench = Bench(directory)
     for seq in range(1, MAX_QUEUED_LINES):
         bench.log(record(TICK, seq))
@@ -302,7 +302,7 @@ def test_close_keeps_its_deadline(directory: Path) -> None:
     assert len(bench.events()) == MAX_QUEUED_LINES - 1
     (told,) = bench.problems
     assert re.search(r"\d+ lines for standard output were not read in time", told)
-    # The writer thread is still in its write; the closed pipe sends it home.
+    # The writer thread is still blocked in its write; closing the pipe ends it.
     os.close(bench.read_fd)
     for thread in threading.enumerate():
         if thread.name == "audit-stdout":
@@ -326,7 +326,7 @@ def test_standard_output_can_go_away(directory: Path) -> None:
 
 
 def test_a_full_standard_output_is_told(directory: Path) -> None:
-    """Standard output may be a file on a full disk."""
+    """A full disk is reported when standard output is a file on it."""
     problems: list[str] = []
     with Path("/dev/full").open("wb", buffering=0) as full:
         log = AuditLog.open(directory, stdout_fd=full.fileno(), human=False, colour=False, on_problem=problems.append)
@@ -336,7 +336,7 @@ def test_a_full_standard_output_is_told(directory: Path) -> None:
 
 
 def test_nothing_is_raised(directory: Path) -> None:
-    """Whatever goes wrong while logging, the login that is being logged goes on; even a failing report is swallowed."""
+    """No failure while logging reaches the login that is being logged, not even a failing report."""
     problems: list[str] = []
 
     def on_problem(text: str) -> None:
@@ -359,7 +359,7 @@ def test_nothing_is_raised(directory: Path) -> None:
 
 
 def open_error(directory: Path) -> str:
-    """The message of a log that cannot be opened in `directory`."""
+    """The message of the error when the log cannot be opened in `directory`."""
     with pytest.raises(AuditLogError) as caught:
         AuditLog.open(directory, stdout_fd=1, human=False, colour=False, on_problem=print)
     assert "\n" not in str(caught.value)
@@ -367,9 +367,9 @@ def open_error(directory: Path) -> str:
 
 
 def test_a_directory_that_may_not_be_written_is_named(tmp_path: Path) -> None:
-    """The person who starts the server reads which directory, what is wrong, and what to do."""
+    """The error message tells the administrator which directory it is, what is wrong, and what to do."""
     tmp_path.chmod(0o500)
-    # Root may write anywhere, so as root this is tried as another account.
+    # Root may write anywhere, so as root the test tries this as another account.
     others = os.geteuid() == 0
     if others:
         os.seteuid(65534)
@@ -385,14 +385,14 @@ def test_a_directory_that_may_not_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_in_the_place_of_the_directory_is_named(tmp_path: Path) -> None:
-    """A path that is, or goes through, a plain file is told as that."""
+    """A path that is a plain file, or goes through one, is reported as not a directory."""
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "audit"):
         assert open_error(path) == f"audit_dir {path}: not a directory; set audit_dir to one"
 
 
 def test_the_log_is_not_written_through_a_link(directory: Path, tmp_path: Path) -> None:
-    """Started as root, the log cannot be pointed at another file by whoever may write to its directory."""
+    """A server started as root cannot be made to write into another file by an account that may write to audit_dir."""
     directory.mkdir(parents=True)
     victim = tmp_path / "victim"
     victim.write_bytes(b"root:x:0:0")

@@ -1,4 +1,4 @@
-"""The log's file: found out when it moves, made again as it was, and what is rescued from one that was deleted."""
+"""The log's file: its removal is noticed, it is made again with the same rights, and deleted lines are rescued."""
 
 import os
 import shutil
@@ -12,12 +12,12 @@ from pyssh_gateway.audit.log_file import FILE_NAME, LogPlace, OpenFile
 
 @pytest.fixture
 def place(tmp_path: Path) -> LogPlace:
-    """A place for the log that does not exist yet."""
+    """A place for the log, whose directory does not exist yet."""
     return LogPlace(tmp_path / "audit")
 
 
 def test_file_is_in_place_until_it_is_moved(place: LogPlace, tmp_path: Path) -> None:
-    """Protects from a log that grows where nobody looks: a move, a deletion and a moved directory are seen."""
+    """Protects from a log that grows unseen: a move, a deletion and a move of the directory are noticed."""
     file = OpenFile(place.open())
     path = tmp_path / "audit" / FILE_NAME
     os.write(file.descriptor, b"line\n")
@@ -34,7 +34,7 @@ def test_file_is_in_place_until_it_is_moved(place: LogPlace, tmp_path: Path) -> 
 
 
 def test_what_is_made_again_is_as_it_was(tmp_path: Path) -> None:
-    """Protects who may read the log: group and mode of the directory and of the file survive their removal."""
+    """Protects the right to read the log: the group and mode of directory and file survive their removal."""
     first = LogPlace(tmp_path / "audit")
     os.close(first.open())
     assert stat.S_IMODE((tmp_path / "audit").stat().st_mode) == 0o750
@@ -53,7 +53,7 @@ def test_what_is_made_again_is_as_it_was(tmp_path: Path) -> None:
 
 
 def rescued(before: bytes, seen: bytes, after: bytes, *, deleted: bool, tmp_path: Path) -> bytes:
-    """What is copied of a file that had `before`, was seen with `seen` more, and got `after` since."""
+    """The bytes that are copied from a file with `before`, then `seen` at the last look, then `after` since."""
     place = LogPlace(tmp_path / "audit")
     file = OpenFile(place.open())
     os.write(file.descriptor, before)
@@ -71,14 +71,14 @@ def rescued(before: bytes, seen: bytes, after: bytes, *, deleted: bool, tmp_path
 
 
 def test_lines_since_the_last_look_are_rescued(tmp_path: Path) -> None:
-    """Protects what was written to a file that was deleted; one that was moved still has its lines."""
+    """Protects lines that were written to a deleted file; a moved file keeps its lines, so they are not copied."""
     assert rescued(b"1\n", b"2\n", b"3\n4\n", deleted=True, tmp_path=tmp_path) == b"3\n4\n"
     assert rescued(b"1\n", b"2\n", b"x" * 200_000, deleted=True, tmp_path=tmp_path / "a") == b"x" * 200_000
     assert rescued(b"1\n", b"2\n", b"3\n4\n", deleted=False, tmp_path=tmp_path / "b") == b""
 
 
 def test_file_that_was_emptied_and_deleted_is_rescued_whole(place: LogPlace, tmp_path: Path) -> None:
-    """Protects the lines after a truncation: the file is shorter than it was seen, so all of it is new."""
+    """Protects the lines after a truncation: the file is shorter than at the last look, so all of it is new."""
     file = OpenFile(place.open())
     os.write(file.descriptor, b"long before\n")
     assert file.is_in_place()

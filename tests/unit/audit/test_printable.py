@@ -1,4 +1,4 @@
-"""No field of an event can act on the terminal, or forge a line, of whoever reads the log."""
+"""No field of an event can act on the terminal of a person who reads the log, or forge a line in it."""
 
 from pyssh_gateway.audit.printable import MAX_ITEMS, printable_event
 from pyssh_gateway.config.values import Duration
@@ -6,7 +6,7 @@ from pyssh_gateway.events import InternalError, KeysLoaded, RequestDenied, Serve
 
 
 def test_an_event_is_cleaned_in_every_field() -> None:
-    """Also what stands in a list is made safe; what is clean stays the same object."""
+    """Text inside lists is made safe as well; an event that is safe already stays the same object."""
     event = KeysLoaded(
         source="url:\x1b", origin="fetched", accepted=1, refused=1, changed=True, refusals=("line 1", "line\n2")
     )
@@ -18,7 +18,7 @@ def test_an_event_is_cleaned_in_every_field() -> None:
 
 
 def test_only_our_own_traceback_keeps_newlines() -> None:
-    """A traceback stays readable, while the rest of the same event, and its own controls, are escaped."""
+    """A traceback keeps its newlines; its other control characters, and all those of other fields, are escaped."""
     safe = printable_event(InternalError(where="a\nb", error="Traceback:\n  raise X\nX: \x1b[2J"))
     assert isinstance(safe, InternalError)
     assert safe.where == r"a\nb"
@@ -26,7 +26,7 @@ def test_only_our_own_traceback_keeps_newlines() -> None:
 
 
 def test_lists_and_numbers_are_bounded() -> None:
-    """A key file of garbage does not make a line of megabytes, and a Duration is a number like any other."""
+    """A key file full of garbage does not make a line of megabytes, and a Duration is written as any other number."""
     event = ServerStarted(
         version="1",
         address="::",

@@ -1,4 +1,4 @@
-"""cli: the commands that ask a running server, here one that gives fixed answers, and how they end."""
+"""cli: the commands that ask a running server, here one with fixed answers, and their exit codes."""
 
 import getpass
 import json
@@ -96,7 +96,7 @@ Run = Callable[..., "tuple[int, str, str]"]
 
 
 class Answers(AnsweringServer):
-    """A server with the answers above; `failing` is what a refresh says of a source that fails."""
+    """A server with the answers above; `failing` are further sources in the answer to a refresh."""
 
     def __init__(self, path: Path) -> None:
         self.failing: tuple[SourceReport, ...] = ()
@@ -140,7 +140,7 @@ class Answers(AnsweringServer):
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory whose path is short, as sockets need it, with a configuration that points into it."""
+    """A directory with a short path, as sockets need one, and with a configuration that points into it."""
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
         (place / "config.toml").write_text(f'control = "{place}/control.sock"\nkeys_dir = "{place}/keys"\n')
@@ -149,14 +149,14 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def answers(place: Path) -> Iterator[Answers]:
-    """A server to ask."""
+    """A running server with fixed answers."""
     with Answers(place / "control.sock") as running:
         yield running
 
 
 @pytest.fixture
 def run(place: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command; gives its exit code, output and complaints."""
+    """Runs a command; returns its exit code, output and error messages."""
 
     def command(*arguments: str) -> tuple[int, str, str]:
         code = main.run([*arguments, "--config", str(place / "config.toml")], {})
@@ -168,7 +168,7 @@ def run(place: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def test_status_tells_who_is_on(answers: Answers, run: Run, place: Path) -> None:
-    """Protects `status`: the server, its keys, everybody who is on and what runs, and when it stops."""
+    """Protects `status`: the server, its keys, connected users with what they run, and when it stops."""
     code, out, err = run("status")
     assert (code, err) == (0, "")
     first, *lines = out.splitlines()
@@ -204,7 +204,7 @@ def test_status_tells_who_is_on(answers: Answers, run: Run, place: Path) -> None
 
 
 def test_status_for_programs(answers: Answers, run: Run) -> None:
-    """Protects scripts: one line of JSON with all that people see."""
+    """Protects scripts: `--json` gives one line of JSON with everything that people see."""
     code, out, _ = run("status", "--json")
     assert code == 0
     report = json.loads(out)
@@ -217,7 +217,7 @@ def test_status_for_programs(answers: Answers, run: Run) -> None:
 
 
 def test_why_tells_what_keeps_it_up(answers: Answers, run: Run) -> None:
-    """Protects `why`: every reason with its end, holds with their names, the next stop, and the earlier ones."""
+    """Protects `why`: every reason with its end, holds with their names, the next stop, and earlier stops."""
     code, out, err = run("why")
     assert (code, err) == (0, "")
     lines = out.splitlines()
@@ -278,7 +278,7 @@ def test_why_tells_what_keeps_it_up(answers: Answers, run: Run) -> None:
     ],
 )
 def test_why_tells_when_it_stops(answers: Answers, run: Run, idle: IdleReport, lines: list[str]) -> None:
-    """Protects whoever asks on an idle machine, and on one that never stops."""
+    """Protects people who ask on an idle machine, and on one that never stops."""
     answers.why = WhyReply(0.0, "", "It stops.", idle, (), ())
     out = run("why")[1].splitlines()
     assert "woken" not in out[0]
@@ -286,7 +286,7 @@ def test_why_tells_when_it_stops(answers: Answers, run: Run, idle: IdleReport, l
 
 
 def test_sessions_tells_who_runs_what(answers: Answers, run: Run) -> None:
-    """Protects `sessions`: everybody that the server names, with what runs, or that there is nobody."""
+    """Protects `sessions`: every connection with what runs on it, or the words that nobody is on."""
     code, out, err = run("sessions")
     assert (code, err) == (0, "")
     assert out.splitlines() == run("status")[1].splitlines()[10:13]
@@ -296,7 +296,7 @@ def test_sessions_tells_who_runs_what(answers: Answers, run: Run) -> None:
 
 
 def test_keys_tells_who_can_log_in(answers: Answers, run: Run) -> None:
-    """Protects `keys`: for each account the keys and whose they are, and how fresh each source is."""
+    """Protects `keys`: the keys of each account with their persons, and how fresh each source is."""
     code, out, err = run("keys")
     assert (code, err) == (0, "")
     assert out.splitlines() == [
@@ -313,7 +313,7 @@ def test_keys_tells_who_can_log_in(answers: Answers, run: Run) -> None:
 
 
 def test_keys_shows_pictures_on_request(answers: Answers, run: Run) -> None:
-    """Protects people who compare pictures of keys."""
+    """Protects people who compare keys by their pictures."""
     out = run("keys", "--randomart")[1].splitlines()
     assert out[3] == "    +--[ED25519 256]--+"
     assert out[13] == "    +----[SHA256]-----+"
@@ -358,7 +358,7 @@ def test_a_key_is_tested(answers: Answers, run: Run, place: Path) -> None:
 def test_what_is_no_public_key_is_not_sent(
     answers: Answers, run: Run, place: Path, content: bytes | None, reason: str
 ) -> None:
-    """Protects private keys, and people from an answer about something else than they meant."""
+    """Protects private keys from being sent, and people from an answer about another key than they meant."""
     if content is not None:
         (place / "id.pub").write_bytes(content)
     code, out, err = run("keys", "test", str(place / "id.pub"))
@@ -368,7 +368,7 @@ def test_what_is_no_public_key_is_not_sent(
 
 
 def test_an_address_is_an_address(answers: Answers, run: Run, place: Path) -> None:
-    """Protects from a yes that is about nothing: a name or a typing error is no place that a key is used from."""
+    """Protects from a meaningless yes: `--from` takes an IP address only, and refuses host names and typing errors."""
     (place / "id.pub").write_bytes(ed25519())
     code, out, err = run("keys", "test", str(place / "id.pub"), "--from", "laptop")
     assert (code, out, err.splitlines()[0]) == (2, "", 'pyssh-gateway: --from takes an IP address, not "laptop"')
@@ -376,7 +376,7 @@ def test_an_address_is_an_address(answers: Answers, run: Run, place: Path) -> No
 
 
 def test_a_change_of_account_is_accepted(answers: Answers, run: Run) -> None:
-    """Protects `keys accept`, and that what the server refuses is said and is a no."""
+    """Protects `keys accept`: the server's answer is printed, and its refusal is an error."""
     assert run("keys", "accept", "github:example") == (0, "accepted\n", "")
     assert run("keys", "accept", "github:other") == (
         1,
@@ -388,14 +388,14 @@ def test_a_change_of_account_is_accepted(answers: Answers, run: Run) -> None:
 
 @pytest.mark.parametrize("command", [("status",), ("keys", "refresh"), ("keys", "accept", "github:example")])
 def test_without_a_server_there_is_nobody_to_ask(run: Run, place: Path, command: tuple[str, ...]) -> None:
-    """Protects against silence: what only a server knows has its own exit code, and says where one was looked for."""
+    """Protects against silence: without a server the exit code is 3, and the message says where one was looked for."""
     code, out, err = run(*command)
     assert (code, out) == (3, "")
     assert err == f"pyssh-gateway: no server could be asked: nobody listens at {place}/control.sock\n"
 
 
 def test_a_control_socket_that_is_off_is_named(run: Run, place: Path) -> None:
-    """Protects people who have switched it off: that is said, and not that no server runs."""
+    """Protects people who have switched the control socket off: the message says that, and not that no server runs."""
     (place / "config.toml").write_text('control = "off"\n')
     assert run("status")[2] == 'pyssh-gateway: no server could be asked: control is "off" in the configuration\n'
 
@@ -413,7 +413,7 @@ def test_a_control_socket_that_is_off_is_named(run: Run, place: Path) -> None:
 def test_a_strange_server_is_an_error(
     run: Run, place: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes | None, reason: str
 ) -> None:
-    """Protects the terminal and the memory of whoever asks: any answer but the expected one is one line of error."""
+    """Protects the caller's terminal and memory: any unexpected answer becomes one line of error."""
     monkeypatch.setattr(control, "MAX_REPLY_BYTES", 65536)
     if answer is None:
         monkeypatch.setattr(asking, "QUICK_SECONDS", 0.05)
@@ -428,14 +428,14 @@ def test_a_strange_server_is_an_error(
     [(("keys", "frobnicate"), 2), (("status", "--port"), 2), (("keys", "test"), 2), (("keys", "--help"), 0)],
 )
 def test_usage_is_checked(arguments: tuple[str, ...], code: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """Protects scripts: a wrong command line is exit code 2, and help is none."""
+    """Protects scripts: a wrong command line has exit code 2, and help has 0."""
     assert main.run(arguments, {}) == code
     captured = capsys.readouterr()
     assert "usage:" in (captured.err if code else captured.out)
 
 
 def test_a_wrong_configuration_is_a_wrong_usage(run: Run, place: Path) -> None:
-    """Protects scripts: what can't be read is exit code 2, each mistake on its line."""
+    """Protects scripts: a configuration that can't be read has exit code 2, with each mistake on its line."""
     (place / "config.toml").write_text("listen.port = 0.5\nidle.timout = 1\n")
     code, out, err = run("keys")
     assert (code, out) == (2, "")

@@ -1,4 +1,4 @@
-"""cli.hold and cli.reaching: `hold` and `release` as people type them, and where they look for a server."""
+"""cli.hold and cli.server_socket: `hold` and `release` as people type them, and where they look for a server."""
 
 import json
 import os
@@ -28,7 +28,7 @@ Run = Callable[..., "tuple[int, str, str]"]
 
 
 class Answers(AnsweringServer):
-    """A server that holds; `wishes` is what it was asked and by which process."""
+    """A server that accepts holds; `wishes` lists the requests and the processes that sent them."""
 
     def __init__(self, path: Path) -> None:
         self.wishes: list[tuple[HoldUp | Release, int]] = []
@@ -52,7 +52,7 @@ class Answers(AnsweringServer):
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory whose path is short, as sockets need it, with a configuration that points into it."""
+    """A directory with a short path, as sockets need one, and with a configuration that points into it."""
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
         (place / "config.toml").write_text(f'control = "{place}/control.sock"\n')
@@ -61,14 +61,14 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def answers(place: Path) -> Iterator[Answers]:
-    """A server to ask."""
+    """A running server that accepts holds."""
     with Answers(place / "control.sock") as running:
         yield running
 
 
 @pytest.fixture
 def run(place: Path) -> Run:
-    """Runs the program; gives its exit code, output and complaints."""
+    """Runs the program; returns its exit code, output and error messages."""
 
     def command(*arguments: str, environ: dict[str, str] | None = None) -> tuple[int, str, str]:
         done = subprocess.run(
@@ -87,7 +87,7 @@ def run(place: Path) -> Run:
 
 
 def test_it_holds_for_a_time(answers: Answers, run: Run) -> None:
-    """Protects `hold 2h "training run"`: what is asked for, and that its name and its end are told."""
+    """Protects `hold 2h "training run"`: the request is right, and the hold's name and end are printed."""
     assert run("hold", "2h", "training", "run") == (
         0,
         "hold 2e1068 keeps this machine up for 2h, until Tue Oct 02 07:06 UTC: training \\x1b[2J run\n",
@@ -101,7 +101,7 @@ def test_it_holds_for_a_time(answers: Answers, run: Run) -> None:
 
 
 def test_a_command_takes_its_place(answers: Answers, run: Run) -> None:
-    """Protects `hold -- make`: the process that is watched is the command, with its arguments and its exit status."""
+    """Protects `hold -- make`: the command replaces the watched process, with its arguments and its exit status."""
     shell = 'echo $$ "$@"; trap "" TERM; kill -TERM $$; yes | head -1; exit 7'
     code, out, err = run("hold", "--", "sh", "-c", shell, "name", "a b", "--json")
     ((wish, pid),) = answers.wishes
@@ -113,7 +113,7 @@ def test_a_command_takes_its_place(answers: Answers, run: Run) -> None:
 
 
 def test_a_command_that_cannot_run_says_so_with_the_usual_codes(answers: Answers, run: Run, place: Path) -> None:
-    """Protects scripts: 127 is not found, 126 can't be run, 125 could not be held, and then nothing was run."""
+    """Protects scripts: 127 means not found, 126 can't be run, and 125 no hold, so that the command was not run."""
     assert run("hold", "--", "/no/such")[::2] == (127, "pyssh-gateway: /no/such: No such file or directory\n")
     assert run("hold", "--", str(place))[0] == 126
     answers.refusal = "amos has 32 holds already"
@@ -123,7 +123,7 @@ def test_a_command_that_cannot_run_says_so_with_the_usual_codes(answers: Answers
 
 
 def test_it_releases(answers: Answers, run: Run) -> None:
-    """Protects `release`: one by its name, the only one, or all."""
+    """Protects `release`: it ends one hold by name, the only hold, or all."""
     assert run("release", "2e1068")[:2] == (0, "hold 2e1068 is released: training \\x1b[2J run\n")
     assert json.loads(run("release", "--json")[1])["holds"][0]["hold"] == "2e1068"
     answers.holds = ()
@@ -145,7 +145,7 @@ def test_it_releases(answers: Answers, run: Run) -> None:
     ],
 )
 def test_usage_is_checked(arguments: tuple[str, ...], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Protects people and scripts: a wrong command line is exit code 2, and says what is wrong."""
+    """Protects people and scripts: a wrong command line has exit code 2, and the message says what is wrong."""
     assert main.run(arguments, {}) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -154,7 +154,7 @@ def test_usage_is_checked(arguments: tuple[str, ...], reason: str, capsys: pytes
 
 
 def test_a_missing_command_is_a_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    """Protects scripts whose command is empty: nothing is held, and the code is not one of a command."""
+    """Protects scripts whose command is empty: nothing is held, and 125 is no exit code of a command."""
     assert main.run(("hold", "2h", "--"), {}) == 125
     assert main.run(("hold", "--help"), {}) == 0
     captured = capsys.readouterr()
@@ -163,13 +163,13 @@ def test_a_missing_command_is_a_wrong_usage(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_what_is_not_text_is_not_sent(answers: Answers, run: Run) -> None:
-    """Protects the server: a reason that is no UTF-8 is refused here."""
+    """Protects the server: a reason that is not UTF-8 is refused before it is sent."""
     assert run("hold", "2h", "\udcff")[::2] == (1, "pyssh-gateway: what is asked is not UTF-8 text\n")
     assert not answers.wishes
 
 
 def test_without_a_server_it_says_so(run: Run, place: Path) -> None:
-    """Protects against a hold that is none: without a server it fails, and a command is not run."""
+    """Protects against a missing hold: without a server `hold` fails, and does not run the command."""
     reason = f"pyssh-gateway: no server could be asked: nobody listens at {place}/control.sock\n"
     assert run("hold", "2h") == (3, "", reason)
     assert run("hold", "--", "echo", "run") == (125, "", reason)
@@ -189,7 +189,7 @@ def test_without_a_server_it_says_so(run: Run, place: Path) -> None:
 def test_a_strange_server_is_an_error(
     place: Path, capsys: pytest.CaptureFixture[str], answer: bytes, reason: str
 ) -> None:
-    """Protects the terminal of whoever asks: any answer but the expected one is one line of error."""
+    """Protects the caller's terminal: any unexpected answer becomes one line of error."""
     with one_answer(place / "control.sock", answer):
         assert main.run(("hold", "2h", "--config", str(place / "config.toml")), {}) == 1
     captured = capsys.readouterr()
@@ -199,7 +199,7 @@ def test_a_strange_server_is_an_error(
 
 
 def test_nobody_reads_what_is_printed(answers: Answers, place: Path) -> None:
-    """Protects `pyssh-gateway hold 2h | true`: no traceback."""
+    """Protects `pyssh-gateway hold 2h | true`: it ends without a traceback."""
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as nobody:
@@ -215,7 +215,7 @@ def test_nobody_reads_what_is_printed(answers: Answers, place: Path) -> None:
 
 
 def test_it_imports_little() -> None:
-    """Protects the time before somebody's command: none of what makes other commands slow is imported."""
+    """Protects the start of a user's command from delay: `hold` imports none of the slow modules."""
     heavy = {
         "argparse",
         "asyncio",
@@ -225,7 +225,7 @@ def test_it_imports_little() -> None:
         "pyssh_gateway.core.control",
     }
     script = f"import sys, pyssh_gateway.cli.hold; print({heavy!r} & set(sys.modules))"
-    # -S: what the site's own .pth files import is not ours.
+    # -S: imports by .pth files of the installation are not the program's.
     done = subprocess.run([sys.executable, "-S", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
@@ -234,13 +234,13 @@ def test_it_imports_little() -> None:
 
 
 def where(config: str | None, environ: dict[str, str]) -> tuple[str, ...]:
-    """Where a server is looked for."""
+    """The sockets at which a server is looked for."""
     found = server_socket.places(server_socket.read_config(config, environ), config, environ)
     return (*([] if found.session is None else [found.session]), *found.configured)
 
 
 def test_a_session_finds_its_own_server(place: Path) -> None:
-    """Protects `ssh host pyssh-gateway hold`: the session says where its server is, whatever the configuration is."""
+    """Protects `ssh host pyssh-gateway hold`: the session's own server comes first, unless --config names another."""
     own = str(place / "control.sock")
     config = str(place / "config.toml")
     assert where(config, {}) == (own,)
@@ -250,15 +250,15 @@ def test_a_session_finds_its_own_server(place: Path) -> None:
 
 
 def test_a_configuration_that_is_not_for_all_eyes(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects login users where the configuration is root's secret: the server is looked for in the usual place."""
+    """Protects login users who may not read root's configuration: the usual place is tried."""
     monkeypatch.setattr("pyssh_gateway.config.source.DEFAULT_PATH", str(place / "config.toml"))
     assert where(None, {}) == (str(place / "control.sock"),)
-    monkeypatch.setattr(os, "access", lambda *_: False)  # root can read everything
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root could read everything
     assert "/run/pyssh-gateway/control.sock" in where(None, {})
 
 
 def test_what_is_no_path_is_none(place: Path) -> None:
-    """Protects against a traceback from a configuration with a mistake in it, which other commands explain."""
+    """Protects against a traceback when a configuration has mistakes, which other commands explain."""
     (place / "config.toml").write_text("control = 1\nkeys_dir = []\n")
     assert "/run/pyssh-gateway/control.sock" in where(str(place / "config.toml"), {})
 

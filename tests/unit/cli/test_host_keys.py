@@ -1,4 +1,4 @@
-"""cli: `keys rotate-host` and `keys import-host`, step by step, and what the person at the terminal is told."""
+"""cli: `keys rotate-host` and `keys import-host`, step by step, and what they print."""
 
 import subprocess
 from collections.abc import Callable
@@ -14,14 +14,14 @@ Run = Callable[..., "tuple[int, str, str]"]
 
 
 def fingerprint(path: Path) -> str:
-    """A key's, as ssh-keygen has it."""
+    """A key's fingerprint, by ssh-keygen."""
     command = ["ssh-keygen", "-lf", str(path)]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout.split()[1]
 
 
 @pytest.fixture
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command for a server with these types of keys; gives exit code, output and complaints."""
+    """Runs a command for a server with these types of keys; returns exit code, output and error messages."""
 
     def command(*arguments: str, types: str = '"ed25519", "ecdsa"') -> tuple[int, str, str]:
         (tmp_path / "config.toml").write_text(
@@ -35,7 +35,7 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def test_a_rotation(run: Run, tmp_path: Path) -> None:
-    """Protects a rotation: each step does what it says and tells the next one; finishing has to wait, or be forced."""
+    """Protects a rotation: each step names the next one, and `--finish` has to wait unless it is forced."""
     keys_dir = tmp_path / "keys"
     old = load_or_create(keys_dir, ("ed25519", "ecdsa"))
     code, out, _ = run("rotate-host")
@@ -81,7 +81,7 @@ def test_a_rotation(run: Run, tmp_path: Path) -> None:
 def test_a_step_that_makes_no_sense_is_refused(
     run: Run, tmp_path: Path, arguments: tuple[str, ...], code: int, reason: str
 ) -> None:
-    """Protects the keys from half a command, and tells what is missing."""
+    """Protects the keys from an incomplete command, and tells what is missing."""
     answer = run("rotate-host", *arguments)
     assert answer[0] == code
     assert reason in answer[2]
@@ -89,7 +89,7 @@ def test_a_step_that_makes_no_sense_is_refused(
 
 
 def test_an_import(run: Run, tmp_path: Path) -> None:
-    """Protects the move from sshd: what was taken is told, and which types to configure then."""
+    """Protects the move from sshd: the command prints which keys it took and which types to configure."""
     for kind in ("ed25519", "rsa"):
         path = tmp_path / f"ssh_host_{kind}_key"
         subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(path)], check=True, timeout=PATIENCE)

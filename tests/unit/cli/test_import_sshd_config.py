@@ -1,4 +1,4 @@
-"""cli: `import-sshd-config`, on this machine's accounts, files that are included, and files that are none."""
+"""cli: `import-sshd-config` with this machine's accounts, with included files, and with files that are not sshd's."""
 
 import os
 import pwd
@@ -21,7 +21,7 @@ Import = Callable[..., "tuple[int, str, str]"]
 
 @pytest.fixture
 def sshd_config(tmp_path: Path) -> Path:
-    """A file of sshd's by which the account that runs the tests may log in."""
+    """A configuration of sshd's that lets the account that runs the tests log in."""
     (tmp_path / f"{ME.pw_name}.keys").touch()
     path = tmp_path / "sshd_config"
     path.write_text(f"AddressFamily inet\nPort 2022\nAllowUsers {ME.pw_name}\nAuthorizedKeysFile {tmp_path}/%u.keys\n")
@@ -30,7 +30,7 @@ def sshd_config(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Import:
-    """Runs the command; gives exit code, output and complaints."""
+    """Runs the command; returns exit code, output and error messages."""
 
     def command(*words: str | Path) -> tuple[int, str, str]:
         code = main.run(["import-sshd-config", *map(str, words)], {})
@@ -41,7 +41,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Import:
 
 
 def test_everything_is_translated(run: Import, sshd_config: Path) -> None:
-    """Somebody whose file has nothing special gets a configuration on standard output, and what to do next."""
+    """A file without special settings gives a configuration on standard output, and next steps on standard error."""
     code, out, err = run(sshd_config)
     made = tomllib.loads(out)
     assert made["listen"] == {"address": ["0.0.0.0:2022"]}
@@ -53,7 +53,7 @@ def test_everything_is_translated(run: Import, sshd_config: Path) -> None:
 
 
 def test_a_file_is_written_once(run: Import, sshd_config: Path, tmp_path: Path) -> None:
-    """Nobody loses a configuration that they have: `-o` makes a file, and leaves one that is there."""
+    """`-o` makes a file, and never overwrites one that exists."""
     target = tmp_path / "config.toml"
     code, out, err = run(sshd_config, "-o", target)
     assert (code, out) == (0, "")
@@ -69,7 +69,7 @@ def test_a_file_is_written_once(run: Import, sshd_config: Path, tmp_path: Path) 
 
 
 def test_what_is_left_out_is_said_and_noted(run: Import, sshd_config: Path) -> None:
-    """The list is on standard error for the person, and in the file for whoever asks later; the exit code says it."""
+    """Untranslated lines are listed on standard error and in the file, for later readers, and give exit code 1."""
     with sshd_config.open("a") as file:
         file.write("UsePAM yes\nCiphers aes128-ctr\n")
     code, out, err = run(sshd_config)
@@ -81,7 +81,7 @@ def test_what_is_left_out_is_said_and_noted(run: Import, sshd_config: Path) -> N
 
 
 def test_files_are_included(run: Import, sshd_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cloud images have their settings in /etc/ssh/sshd_config.d: by a pattern, in order, from sshd's directory."""
+    """Included files are read by pattern, in order, from sshd's directory: cloud images use sshd_config.d."""
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "20.conf").write_text("MaxAuthTries 2\n")
     (tmp_path / "d" / "10.conf").write_text("MaxAuthTries 1\n")
@@ -102,7 +102,7 @@ def test_files_are_included(run: Import, sshd_config: Path, tmp_path: Path, monk
     ],
 )
 def test_files_that_sshd_would_not_take(run: Import, tmp_path: Path, content: bytes | None, reason: str) -> None:
-    """Somebody who names the wrong file is told, with the exit code for that, and nothing is written."""
+    """A file that sshd would not accept is refused with exit code 2 and a reason, and nothing is written."""
     if content is not None:
         (tmp_path / "sshd_config").write_bytes(content)
     code, out, err = run(tmp_path / "sshd_config", "-o", tmp_path / "config.toml")
@@ -112,7 +112,7 @@ def test_files_that_sshd_would_not_take(run: Import, tmp_path: Path, content: by
 
 
 def test_nobody_may_log_in(run: Import, sshd_config: Path) -> None:
-    """Somebody who runs it where there are no keys is told so, and not what to do next."""
+    """When no account has keys, the command says that nobody may log in, and names no next step."""
     (sshd_config.parent / f"{ME.pw_name}.keys").unlink()
     code, out, err = run(sshd_config)
     assert code == 1
@@ -122,7 +122,7 @@ def test_nobody_may_log_in(run: Import, sshd_config: Path) -> None:
 
 
 def test_accounts_of_directories(run: Import, sshd_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Accounts that no list of the machine's has (SSSD) are looked up by the names that the file calls them by."""
+    """Accounts that the machine's list lacks (SSSD) are looked up by the names in the file."""
     monkeypatch.setattr(pwd, "getpwall", list)
     with sshd_config.open("a") as file:
         file.write("Match User nobody-has-this-name\nX11Forwarding yes\n")
@@ -132,7 +132,7 @@ def test_accounts_of_directories(run: Import, sshd_config: Path, monkeypatch: py
 
 
 def test_the_page_shows_the_command() -> None:
-    """The command line in docs/from-sshd.md is one that the program understands."""
+    """The program accepts the command line in docs/from-sshd.md."""
     text = (ROOT / "docs" / "from-sshd.md").read_text()
     (line,) = [line for line in text.splitlines() if line.startswith("pyssh-gateway import-sshd-config ")]
     command, rest = parsing.find(line.split()[1:])

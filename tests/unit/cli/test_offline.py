@@ -1,4 +1,4 @@
-"""cli: `check`, and `keys` without a server: what would be in force; looking changes nothing."""
+"""cli: `check`, and `keys` without a server: they show what would be in force, and change nothing."""
 
 import json
 import os
@@ -29,7 +29,7 @@ Run = Callable[..., "tuple[int, str, str]"]
 
 
 def fingerprint(line: bytes) -> str:
-    """That of a key line."""
+    """The fingerprint of a key line."""
     return parse(line, "", allow_options=True).accepted[0].fingerprint
 
 
@@ -40,7 +40,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A machine with a key file of one key."""
+    """A directory with a key file of one key."""
     (tmp_path / "authorized_keys").write_bytes(ed25519(1) + b" amos@laptop\n")
     return tmp_path
 
@@ -55,7 +55,7 @@ def github(github: FakeGitHub) -> FakeGitHub:
 
 @pytest.fixture
 def run(place: Path, account: pwd.struct_passwd, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command with a configuration of these sources and settings; gives exit code, output and complaints."""
+    """Runs a command with a configuration of these sources and settings; returns exit code, output and errors."""
 
     def command(
         *arguments: str,
@@ -86,7 +86,7 @@ def run(place: Path, account: pwd.struct_passwd, capsys: pytest.CaptureFixture[s
 
 
 def keep(place: Path, spec: str, line: bytes) -> Path:
-    """Leave a last good copy behind, as a server does."""
+    """Store a last good copy, as a server does."""
     store = place / "keys" / FETCHED_DIRECTORY
     store.mkdir(mode=0o700, parents=True, exist_ok=True)
     Copies(store).save(spec, Copy(line + b"\n", 1_700_000_000.0))
@@ -94,7 +94,7 @@ def keep(place: Path, spec: str, line: bytes) -> Path:
 
 
 def test_keys_are_told_without_a_server(run: Run, place: Path, github: FakeGitHub) -> None:
-    """Protects the overview on a machine whose server is down: files and last good copies, and nobody is asked."""
+    """Protects the overview when the server is down: it is made of key files and last good copies, without network."""
     keep(place, "github:example", ed25519(3))
     sources = [f"file:{place}/authorized_keys", "github:example"]
     code, out, err = run("keys", "--json", sources=sources, github=github)
@@ -111,7 +111,7 @@ def test_keys_are_told_without_a_server(run: Run, place: Path, github: FakeGitHu
 
 
 def test_what_stands_in_files_is_made_safe(run: Run, place: Path) -> None:
-    """Protects the terminal of whoever looks: a key's comment is somebody else's text, and no server has cleaned it."""
+    """Protects the reader's terminal: a key's comment is foreign text, which no server has cleaned here."""
     (place / "authorized_keys").write_bytes(ed25519(1) + b" \x1b[2J\xe2\x80\xae\xff\n")
     for arguments in (("keys",), ("keys", "--json"), ("check",), ("check", "--json")):
         out = run(*arguments)[1]
@@ -136,7 +136,7 @@ def test_a_key_is_tested_without_a_server(run: Run, place: Path) -> None:
 
 
 def _with_authority(certificate: bytes, authority: bytes) -> bytes:
-    """The certificate, claiming to be of that authority: both keys have the same length."""
+    """The certificate with `authority` in place of its own authority's key, which has the same length."""
     import binascii
 
     at = certificate.rindex(b"\0\0\0\x0bssh-ed25519" + b"\0\0\0\x20")
@@ -156,7 +156,7 @@ def expired(is_root: bool) -> Iterator[str]:
 
 
 def test_an_account_that_is_closed_is_told(run: Run, place: Path, expired: str) -> None:
-    """Protects from a yes that a login then contradicts: the key is good, and the account has expired."""
+    """Protects from a yes that a login would contradict: the key is good, but the account has expired."""
     (place / "id.pub").write_bytes(ed25519(1))
     code, out, err = run("keys", "test", str(place / "id.pub"), user=expired)
     assert (code, f"  {expired}: yes, as " in out) == (1, True)
@@ -167,7 +167,7 @@ def test_an_account_that_is_closed_is_told(run: Run, place: Path, expired: str) 
 
 
 def test_check_asks_everybody_and_keeps_nothing(run: Run, place: Path, github: FakeGitHub) -> None:
-    """Protects a configuration before it is used: all that would be in force, and an exit code."""
+    """Protects a configuration before its use: `check` shows all that would be in force, and stores nothing."""
     code, out, err = run("check", sources=[f"file:{place}/authorized_keys", "github:example"], github=github)
     assert (code, err) == (0, "")
     lines = out.splitlines()
@@ -179,7 +179,7 @@ def test_check_asks_everybody_and_keeps_nothing(run: Run, place: Path, github: F
 
 
 def test_check_finds_all_that_is_wrong(run: Run, place: Path, github: FakeGitHub) -> None:
-    """Protects the first start: accounts, files, directories, keys and sources, each mistake a line."""
+    """Protects the first start: `check` reports each mistake in files, directories, host keys and sources on a line."""
     github.script("example", status(500))
     (place / "authorized_keys").write_bytes(ed25519(1) + b"\nfrobnicate\n")
     (place / "audit").mkdir()
@@ -204,7 +204,7 @@ def test_check_finds_all_that_is_wrong(run: Run, place: Path, github: FakeGitHub
 
 
 def test_check_sees_a_port_that_is_taken(run: Run) -> None:
-    """Protects a start from the one thing that most often keeps it from happening, and says who has the port."""
+    """Protects a start from its most common obstacle: `check` reports a port that is taken, and by which process."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code, out, _ = run("check", port=port)
@@ -219,7 +219,7 @@ def test_check_sees_a_port_that_is_taken(run: Run) -> None:
 
 
 def test_check_of_a_configuration_for_another_machine(run: Run, place: Path, github: FakeGitHub) -> None:
-    """Protects a deploy: no account or file of this machine counts, everything else does, and what did not is named."""
+    """Protects a deployment: `--elsewhere` skips this machine's accounts and files, names them, and checks the rest."""
     sources = [f"ca:{place}/missing", "github:example"]
     code, out, err = run("check", sources=sources, github=github, user="nosuchdev")
     assert code == 1
@@ -245,7 +245,7 @@ def test_check_of_a_configuration_for_another_machine(run: Run, place: Path, git
 
 
 def test_what_is_revoked_and_the_servers_keys_are_looked_at(run: Run, place: Path) -> None:
-    """Protects the first start: nobody is locked out by a broken list, or wonders why a certificate is not offered."""
+    """Protects the first start: `check` reports broken revocation lists, and host certificates that are not offered."""
     (place / "revoked").write_bytes(ed25519(1) + b"\n")
     (place / "keys").mkdir(mode=0o700)
     key = make_key(place / "keys", "ssh_host_ed25519_key")
@@ -274,7 +274,7 @@ def test_what_is_revoked_and_the_servers_keys_are_looked_at(run: Run, place: Pat
 
 
 def test_copies_that_others_could_have_written_are_not_believed(run: Run, place: Path) -> None:
-    """Protects the answer: what the server would not take for its own copy is not shown as one."""
+    """Protects the answer: a copy that the server would not trust is not shown."""
     copy = keep(place, "github:example", ed25519(3))
     assert fingerprint(ed25519(3)) in run("keys", sources=["github:example"])[1]
     copy.chmod(0o666)
@@ -287,7 +287,7 @@ def test_copies_that_others_could_have_written_are_not_believed(run: Run, place:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two accounts")
 def test_root_sees_the_copies_of_the_network_side(run: Run, place: Path) -> None:
-    """Protects root's view: the copies belong to the account that the network side runs as, and to nobody else."""
+    """Protects root's view: copies count if they and their directory belong to the account of the network side."""
     copy = keep(place, "github:example", ed25519(3))
     for path in (copy, copy.parent):
         os.chown(path, STRANGER, STRANGER)
@@ -298,7 +298,7 @@ def test_root_sees_the_copies_of_the_network_side(run: Run, place: Path) -> None
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two accounts")
 def test_whoever_may_not_look_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
-    """Protects against a list that is empty for want of rights."""
+    """Protects against an empty list: an account without the right to look is told so."""
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
         place.chmod(0o755)

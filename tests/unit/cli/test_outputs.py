@@ -1,4 +1,4 @@
-"""How commands end whose output nobody takes, and what programs are told when something goes wrong."""
+"""How commands end when their output can't be written, and what programs read when something fails."""
 
 import json
 import os
@@ -26,14 +26,14 @@ WORDS = {
     "keys accept": ("github:example",),
     "completion": ("bash",),
 }
-"""What commands need to be run at all."""
+"""The arguments that commands need in order to run at all."""
 
 RUN = [command for command in COMMANDS if command.run]
 
 
 @pytest.fixture
 def config() -> Iterator[Path]:
-    """A configuration whose server does not run."""
+    """A configuration whose server is not running."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "config.toml")
         path.write_text(f'control = "{directory}/control.sock"\nkeys_dir = "{directory}/keys"\n')
@@ -41,7 +41,7 @@ def config() -> Iterator[Path]:
 
 
 def shell(script: str, config: Path) -> subprocess.CompletedProcess[str]:
-    """What sh(1) says of a script in which `$GATEWAY` is the program."""
+    """The result of a script in which `$GATEWAY` is the program, run by sh(1)."""
     gateway = f"{sys.executable} -m pyssh_gateway"
     return subprocess.run(
         ["sh", "-c", script],
@@ -54,13 +54,13 @@ def shell(script: str, config: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-# For the doctor, a configuration that can't be used is one of the things that it finds.
+# Without `doctor`, which reports a configuration that can't be used as one of its findings.
 FAILING = [command for command in RUN if command.option(JSON.name) and command.name != "doctor"]
 
 
 @pytest.mark.parametrize("command", FAILING, ids=lambda command: str(command.name))
 def test_programs_are_told_what_went_wrong(command: Command, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Protects scripts: with --json, a mistake in the configuration is an object too, and the exit code stays."""
+    """Protects scripts: with --json, an unusable configuration is reported as an object, with the same exit code."""
     config.write_text("[[[")
     words = (*command.words, *WORDS.get(command.name, ()), "--json", "--config", str(config))
     assert main.run(words, {}) == (1 if command.name == "keys test" else 2)
@@ -72,7 +72,7 @@ def test_programs_are_told_what_went_wrong(command: Command, config: Path, capsy
 
 
 def test_every_kind_of_failure_has_its_word(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Protects scripts from having to read sentences: a mistyped option, no server, and an option of the command."""
+    """Protects scripts from parsing sentences: with --json before `--`, each kind of failure has a code."""
     for words, code, kind in (
         (("status", "--json", "--frob"), 2, "usage"),
         (("status", "--json"), 3, "no-server"),
@@ -83,11 +83,11 @@ def test_every_kind_of_failure_has_its_word(config: Path, capsys: pytest.Capture
         assert main.run(words, {"PYSSH_GATEWAY_CONFIG": str(config)}) == code
         assert json.loads(capsys.readouterr().out)["error"]["code"] == kind
     assert main.run(("hold", "--", "echo", "--json"), {"PYSSH_GATEWAY_CONFIG": str(config)}) == 125
-    assert capsys.readouterr().out == ""  # that one is the command's own option
+    assert capsys.readouterr().out == ""  # here --json belongs to echo
 
 
 def test_points_in_time_are_known_by_name() -> None:
-    """Protects programs: every field that is a Unix time is written as in the log, and no length of time is."""
+    """Protects programs: exactly the fields with Unix times are written as times, and those with durations are not."""
     numbers = {
         field
         for one in (*vars(control).values(), *vars(control_reports).values())
@@ -100,7 +100,7 @@ def test_points_in_time_are_known_by_name() -> None:
 
 
 def test_a_full_disk_is_an_error_in_one_line(config: Path) -> None:
-    """Protects `pyssh-gateway ... >file` on a full disk: one line, exit code 1, whatever is printed."""
+    """Protects `pyssh-gateway ... >file` on a full disk: every command ends with one line and exit code 1."""
     for command in ("--help", "--version", "help hold", "completion zsh", "manpage", "status --json", "keys --json"):
         done = shell(f"$GATEWAY {command} >/dev/full", config)
         assert (done.returncode, "Traceback" in done.stderr) == (1, False), command
@@ -108,7 +108,7 @@ def test_a_full_disk_is_an_error_in_one_line(config: Path) -> None:
 
 
 def test_closed_descriptors_are_no_surprise(config: Path) -> None:
-    """Protects daemons and careful scripts that close what they don't need, standard error and input too."""
+    """Protects daemons and scripts that close standard input, output or error before they run a command."""
     assert shell("$GATEWAY --version >&-", config).stderr == "pyssh-gateway: standard output: Bad file descriptor\n"
     for script, code in (
         ("$GATEWAY status 2>&-", 3),
@@ -127,14 +127,14 @@ def test_closed_descriptors_are_no_surprise(config: Path) -> None:
 
 
 def test_a_reader_that_has_had_enough_is_none(config: Path) -> None:
-    """Protects `pyssh-gateway ... | head -1`: no traceback and no complaint."""
+    """Protects `pyssh-gateway ... | head -1`: no traceback and no error message."""
     for command in ("--help", "completion bash", "help keys", "manpage", "keys"):
         done = shell(f"($GATEWAY {command}; echo $? >&2) | true", config)
         assert [line for line in done.stderr.splitlines() if "key files" not in line] in (["0"], ["1"]), command
 
 
 def test_ctrl_c_is_no_traceback(config: Path) -> None:
-    """Protects whoever gives up waiting: 130, as shells have it, and nothing more on the terminal."""
+    """Protects people who press Ctrl-C: exit code 130, as shells use it, and no traceback."""
     (config.parent / "keys").mkdir()
     fifo = config.parent / "id.pub"
     os.mkfifo(fifo)
@@ -144,7 +144,7 @@ def test_ctrl_c_is_no_traceback(config: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    with fifo.open("wb"):  # it is waiting for the key by now
+    with fifo.open("wb"):  # opens as soon as the program reads the key
         program.send_signal(signal.SIGINT)
         assert program.communicate(timeout=PATIENCE) == (b"", b"")
     assert program.returncode == 130

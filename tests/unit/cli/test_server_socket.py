@@ -1,4 +1,4 @@
-"""cli.server_socket: which server is asked, and that it is said where another one may have been meant."""
+"""cli.server_socket: which server is asked, and what is said when another one may have been meant."""
 
 import os
 import socket
@@ -19,14 +19,14 @@ Listen = Callable[[str], str]
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory whose path is short, as sockets need it."""
+    """A directory with a short path, as sockets need one."""
     with tempfile.TemporaryDirectory() as directory:
         yield Path(directory)
 
 
 @pytest.fixture
 def listen(place: Path) -> Iterator[Listen]:
-    """Has something listen at a name below `place` until the test ends; gives its path."""
+    """Starts a listener at a name below `place` that lasts until the test ends; returns its path."""
     sockets: list[socket.socket] = []
 
     def begin(name: str) -> str:
@@ -40,44 +40,44 @@ def listen(place: Path) -> Iterator[Listen]:
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As far as these tests know, no other server runs on this machine."""
+    """Hide other servers that run on this machine."""
     monkeypatch.setattr(server_socket, "running", tuple)
 
 
 def asked(where: Places) -> Server:
-    """The server that is asked."""
+    """The server that is reached."""
     sock, server = reach(where)
     sock.close()
     return server
 
 
 def as_account(monkeypatch: pytest.MonkeyPatch, uid: int) -> None:
-    """Have the command believe that it runs as `uid`; the socket's own look at who listens stays as it is."""
+    """Make the command believe that it runs as `uid`; the check of who listens at the socket stays real."""
     monkeypatch.setattr("pyssh_gateway.cli.server_socket.os", SimpleNamespace(geteuid=lambda: uid))
 
 
 def test_the_first_that_answers_is_asked(listen: Listen, place: Path) -> None:
-    """Protects the order: the session's own server, then that of the configuration; nothing is remarked then."""
+    """Protects the order: the session's own server, then the configuration's, in both cases without a remark."""
     own, other = listen("own.sock"), listen("other.sock")
     assert asked(Places(own, (other,))) == Server(own, os.getpid(), os.geteuid())
     assert asked(Places(None, (other,))).path == other
 
 
 def test_a_session_whose_server_has_gone_says_so(listen: Listen, place: Path) -> None:
-    """Protects a tmux that outlives its server from another server's answer without a word."""
+    """Protects a tmux that outlives its server: another server's answer comes with a remark."""
     other = listen("other.sock")
     server = asked(Places(f"{place}/gone.sock", (other,)))
     assert server.remark == (f"your server at {other} answers: nobody listens at {place}/gone.sock, this session's")
 
 
 def test_a_server_of_somebody_else_is_named(listen: Listen, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects from root's answer in the place of one's own: outside of its directory, one's server isn't found."""
+    """Protects from another account's answer in place of one's own server's: the remark says whose server answers."""
     other = listen("other.sock")
     uid = os.geteuid()
     as_account(monkeypatch, uid + 1)
     places = (f"{place}/keys/control.sock", other)
     assert asked(Places(None, places, elsewhere=True)).remark.endswith(f"'s server answers, at {other}")
-    # What the configuration names is meant, whoever has started it.
+    # A server at a path that the configuration names is meant, no matter which account has started it.
     assert asked(Places(None, (other,))).remark == ""
 
 
@@ -92,7 +92,7 @@ def test_a_server_elsewhere_is_found(listen: Listen, place: Path, monkeypatch: p
 
 
 def test_of_several_servers_none_is_guessed(listen: Listen, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects from the answer of the wrong one: they are listed, with what to write."""
+    """Protects from the wrong server's answer: several servers are listed, with a way to name one."""
     one, two = listen("one.sock"), listen("two.sock")
     monkeypatch.setattr(server_socket, "running", lambda: (one, two))
     with pytest.raises(CannotAsk) as failure:
@@ -103,7 +103,7 @@ def test_of_several_servers_none_is_guessed(listen: Listen, place: Path, monkeyp
 
 
 def test_what_is_out_of_reach_is_no_answer(listen: Listen, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects login users: a directory that is closed to them is passed over, and named if nothing else answers."""
+    """Protects login users: a socket that they may not reach is skipped, and named if nothing else answers."""
     other = listen("other.sock")
     closed = f"{place}/closed/control.sock"
 
@@ -123,7 +123,7 @@ def test_what_is_out_of_reach_is_no_answer(listen: Listen, place: Path, monkeypa
 
 
 def test_only_what_nobody_has_named_is_looked_for(place: Path) -> None:
-    """Protects --config and PYSSH_GATEWAY_CONFIG: who names a configuration is not answered by some other server."""
+    """Protects --config and PYSSH_GATEWAY_CONFIG: with a named configuration, no other server is looked for."""
     (place / "config.toml").write_text("")
     config = str(place / "config.toml")
 

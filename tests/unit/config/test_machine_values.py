@@ -1,4 +1,4 @@
-"""How single values about the machine are written."""
+"""How single values about the machine are written and read."""
 
 import contextlib
 from collections.abc import Callable
@@ -62,7 +62,7 @@ READERS: tuple[Read, ...] = (
     ],
 )
 def test_what_fits_is_taken(read: Read, given: object, means: object) -> None:
-    """Each kind's spellings are the ones that the documentation shows."""
+    """Each documented spelling of each kind of value is accepted."""
     assert read(given) == means
 
 
@@ -113,14 +113,14 @@ def test_what_fits_is_taken(read: Read, given: object, means: object) -> None:
     ],
 )
 def test_what_does_not_fit_is_refused(read: Read, given: object) -> None:
-    """Nothing is guessed: a value that is not understood stops the start, with what it should look like."""
+    """Nothing is guessed: a value that is not understood stops the start, with the expected form."""
     with pytest.raises(UnfitError):
         read(given)
 
 
 @given(st.sampled_from(READERS), st.text() | st.integers() | st.booleans() | st.none() | st.lists(st.text()))
 def test_any_value_is_taken_or_refused(read: Read, value: object) -> None:
-    """No value of a file or an environment makes a reader fail in another way."""
+    """Any value from a file or the environment is read or refused with UnfitError."""
     with contextlib.suppress(UnfitError):
         read(value)
 
@@ -138,14 +138,14 @@ def test_any_value_is_taken_or_refused(read: Read, value: object) -> None:
     ],
 )
 def test_a_city_is_no_time_zone_but_leads_to_one(given: object, said: str) -> None:
-    """A zone that there is not is refused when the file is read, and not in the hours that it is about."""
+    """A time zone that does not exist is refused when the file is read, not later when its hours come."""
     with pytest.raises(UnfitError) as caught:
         values.timezone(given)
     assert said in str(caught.value)
 
 
 def test_a_machine_without_time_zones_judges_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A configuration that is checked on a small image is not refused for the sake of a package that is missing."""
+    """A configuration checked on a small image, which lacks the time zone package, is not refused for that."""
     monkeypatch.setattr("zoneinfo.available_timezones", set)
     monkeypatch.setattr(values, "_is_zone", lambda _: False)
     assert values.timezone("Europe/Berlin") == "Europe/Berlin"
@@ -154,7 +154,7 @@ def test_a_machine_without_time_zones_judges_none(monkeypatch: pytest.MonkeyPatc
 
 
 def test_banners() -> None:
-    """Protects clients' terminals, and what follows a banner on its line."""
+    """Protects clients' terminals from control characters, and the text after a banner from sharing its last line."""
     for written in ("", "Hello\n\tthere", "file:/etc/issue.net"):
         assert values.banner(written) == written
     for unfit in ("\x1b[2J", "file:etc/issue.net", "file:", "file:/etc/../x", "x" * (values.MAX_BANNER + 1), 5, None):

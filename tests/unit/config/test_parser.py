@@ -1,4 +1,4 @@
-"""The whole configuration: defaults, every mistake at once, and the documentation that has to agree with it."""
+"""The whole configuration: its defaults, reporting every mistake at once, and agreement with the documentation."""
 
 import re
 import tomllib
@@ -25,7 +25,7 @@ DOCUMENT = ROOT / "docs" / "configuration.md"
 
 
 def from_file(text: str) -> RawConfig:
-    """What a file with this text would be read as."""
+    """The result of reading a file with this text."""
     values = tomllib.loads(text)
     return RawConfig(values, dict.fromkeys(values, FILE), FILE)
 
@@ -38,7 +38,7 @@ def problems_in(raw: RawConfig) -> list[str]:
 
 
 def entry_of(kind: object) -> type[msgspec.Struct] | None:
-    """The table that a list of tables has, such as `[[login]]`."""
+    """The type of a list of tables' entries, such as `[[login]]`."""
     if typing.get_origin(kind) is tuple:
         entry = typing.get_args(kind)[0]
         if isinstance(entry, type) and issubclass(entry, msgspec.Struct):
@@ -47,14 +47,14 @@ def entry_of(kind: object) -> type[msgspec.Struct] | None:
 
 
 def without_nothing(value: object) -> object:
-    """What could stand in a file, where there is no None."""
+    """`value` without None, which a file cannot have."""
     if isinstance(value, dict):
         return {name: without_nothing(below) for name, below in value.items() if below is not None}
     return value
 
 
 def leaves(kind: type[msgspec.Struct] = Config, path: str = "") -> Iterator[tuple[str, msgspec.structs.FieldInfo]]:
-    """Every key that has no keys below it, with `login[]` for the entries of the list."""
+    """Every key without keys below it, with `login[]` for the entries of a list."""
     for field in msgspec.structs.fields(kind):
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             yield from leaves(field.type, f"{path}{field.name}.")
@@ -74,13 +74,13 @@ def test_nothing_configured_is_the_defaults() -> None:
 
 
 def test_every_default_would_be_accepted() -> None:
-    """No default breaks the rules that configured values have to keep."""
+    """Every default obeys the rules for configured values."""
     plain = msgspec.to_builtins(Config(), enc_hook=lambda value: type(value).__bases__[0](value))
     assert parse(RawConfig(typing.cast(dict[str, Any], without_nothing(plain)), {}, None)) == Config()
 
 
 def test_a_secret_is_never_shown() -> None:
-    """Neither a mistake in a token nor a configuration that is printed puts it into a log."""
+    """A token appears neither in an error about it nor in a configuration that is printed."""
     (problem,) = problems_in(RawConfig({"keys": {"github_token": "hush hush"}}, {}, FILE))
     assert "keys.github_token: expected a token" in problem
     assert "hush" not in problem
@@ -98,12 +98,12 @@ def test_a_secret_is_never_shown() -> None:
     ],
 )
 def test_the_api_is_the_one_of_the_same_github(keys: dict[str, object], api: str) -> None:
-    """The numbers of accounts are not asked of another GitHub than the keys."""
+    """Account numbers are asked of the same GitHub as the keys."""
     assert parse(RawConfig({"keys": keys}, {}, None)).keys.github_api == api
 
 
 def test_a_whole_file_is_read() -> None:
-    """Every table of a real file arrives in its typed place."""
+    """Every table of a real file is read into its typed field."""
     config = parse(
         from_file("""
             account = "gateway"
@@ -134,7 +134,7 @@ def test_a_whole_file_is_read() -> None:
 
 
 def test_the_idle_timeout_can_be_off() -> None:
-    """Whoever wants a machine that never stops says so in one word."""
+    """A machine that never stops is configured with one word, "off"."""
     assert parse(from_file('[idle]\ntimeout = "off"')).idle.timeout is None
 
 
@@ -152,7 +152,7 @@ def test_text_from_the_environment_becomes_what_the_key_wants() -> None:
 
 
 def from_environment(**given: str) -> RawConfig:
-    """A configuration that only the environment makes: `IDLE__TIMEOUT="5m"`."""
+    """A configuration made by the environment alone: `IDLE__TIMEOUT="5m"`."""
     return read(None, {f"PYSSH_GATEWAY_{name}": value for name, value in given.items()}, {}, "")
 
 
@@ -169,14 +169,14 @@ def from_environment(**given: str) -> RawConfig:
 def test_lists_without_commas_in_them_come_from_the_environment_too(
     name: str, given: str, means: tuple[str, ...]
 ) -> None:
-    """A container that is set up by variables alone can have its proxies named there."""
+    """A container that is configured by variables alone can set such lists, for example its proxies."""
     table, key = name.lower().split("__")
     config = parse(from_environment(**{name: given}))
     assert getattr(getattr(config, table), key) == means
 
 
 def test_a_list_from_the_environment_takes_the_place_of_the_files(tmp_path: Path) -> None:
-    """As every other value does; each entry is judged as one in the file is."""
+    """A list from the environment replaces the file's; its entries are checked as the file's are."""
     file = tmp_path / "config.toml"
     file.write_text('host_keys.types = ["ecdsa"]')
     raw = read(str(file), {"PYSSH_GATEWAY_HOST_KEYS__TYPES": "rsa,dsa,"}, {})
@@ -191,7 +191,7 @@ def test_a_list_from_the_environment_takes_the_place_of_the_files(tmp_path: Path
 
 @pytest.mark.parametrize("name", ["LOGIN", "STOP__HOOKS", "BOOT__SERVICE"])
 def test_a_list_that_only_the_file_can_have_says_so(name: str) -> None:
-    """Nobody has to guess how a list is written in a variable where it can't be."""
+    """The error for a list that no variable can set says so, so that nobody guesses a spelling."""
     path = name.lower().replace("__", ".")
     assert problems_in(from_environment(**{name: "x, y"})) == [
         f"{path}: is a list, which only the configuration file can set (from environment PYSSH_GATEWAY_{name})"
@@ -208,7 +208,7 @@ def test_a_list_that_only_the_file_can_have_says_so(name: str) -> None:
     ],
 )
 def test_a_variable_that_is_nearly_right_is_told_which_one_is(name: str, meant: str) -> None:
-    """One underscore where there have to be two is the mistake that everybody makes once."""
+    """A single underscore instead of two is a common mistake, and the error names the right variable."""
     (problem,) = problems_in(from_environment(**{name: "1"}))
     assert f"unknown key, did you mean PYSSH_GATEWAY_{meant}? (from environment PYSSH_GATEWAY_{name})" in problem
     (problem,) = problems_in(from_environment(COLOUR="1"))
@@ -216,7 +216,7 @@ def test_a_variable_that_is_nearly_right_is_told_which_one_is(name: str, meant: 
 
 
 def test_every_mistake_is_listed_at_once() -> None:
-    """One run of the server is enough to learn everything that is wrong, in words that a person understands."""
+    """One start of the server lists every mistake, in words that a person understands."""
     raw = from_file("""
         keys_dir = ""
         account = 7
@@ -296,23 +296,23 @@ def test_every_mistake_is_listed_at_once() -> None:
     ],
 )
 def test_a_value_of_the_wrong_shape_is_told_in_toml_s_words(text: str, problem: str) -> None:
-    """A confused table, list or scalar is answered with how to write it."""
+    """A table, list or scalar in the wrong place is answered with the right TOML."""
     assert problems_in(from_file(text)) == [f"{problem} (from {FILE})"]
 
 
 def test_a_value_without_a_known_origin_is_told_without_one() -> None:
-    """A configuration made in code is checked like any other."""
+    """A configuration that is made in code is checked as any other, and its errors name no origin."""
     assert problems_in(RawConfig({"listen": 22}, {}, None)) == ["listen: expected a table, got 22"]
 
 
 def test_a_limit_that_is_wrong_itself_is_not_compared() -> None:
-    """One mistake makes one line: a limit that is no number is not also too small."""
+    """One mistake makes one line: a limit that is no number is not compared with the other limit."""
     assert len(problems_in(from_file("limits.unauthenticated = 'many'\nlimits.unauthenticated_per_source = 99"))) == 1
 
 
 @pytest.mark.parametrize("proxies", ["", "\nlisten.trusted_proxies = []"])
 def test_headers_are_believed_of_somebody_or_of_nobody(proxies: str) -> None:
-    """Who turns the PROXY protocol on says where the proxies are; a list that is wrong itself is told once."""
+    """Enabling PROXY headers requires the addresses of the proxies; a wrong list is reported once."""
     (line,) = problems_in(from_file(f"listen.proxy_protocol = 'v2'{proxies}"))
     assert line.startswith("listen.trusted_proxies: missing, and listen.proxy_protocol is on")
     assert line.endswith(f"(from {FILE})")
@@ -325,14 +325,14 @@ def test_headers_are_believed_of_somebody_or_of_nobody(proxies: str) -> None:
 
 
 def test_more_places_per_source_than_places_is_a_mistake() -> None:
-    """The bound per source binds."""
+    """The limit for each source may not exceed the limit for all, or it would have no effect."""
     (line,) = problems_in(from_file("limits.unauthenticated = 20\nlimits.unauthenticated_per_source = 21"))
     assert line.startswith("limits.unauthenticated_per_source: expected at most limits.unauthenticated, which is 20")
     assert parse(from_file("limits.unauthenticated = 20\nlimits.unauthenticated_per_source = 20"))
 
 
 def test_what_begins_ends_later() -> None:
-    """Early drop begins before the places run out, and penalties count before they stop growing; defaults give way."""
+    """Each start value is at most its maximum: early drop's, and penalties'; defaults adapt to a smaller maximum."""
     (line,) = problems_in(from_file("limits.unauthenticated = 20\nlimits.early_drop_start = 21"))
     assert (
         line == f"limits.early_drop_start: expected at most limits.unauthenticated, which is 20, got 21 (from {FILE})"
@@ -351,14 +351,14 @@ def test_what_begins_ends_later() -> None:
     ],
 )
 def test_what_belongs_together_is_there_together(text: str, problem: str) -> None:
-    """Protects against settings that would silently do nothing, or open a door to everybody."""
+    """Protects against incomplete or contradictory settings, which would silently do nothing."""
     (line,) = problems_in(from_file(text))
     assert line.startswith(problem)
 
 
 @given(st.sets(st.sampled_from(sorted(LEAVES)), min_size=1))
 def test_every_wrong_key_is_named_by_its_path(wrong: set[str]) -> None:
-    """However many keys are wrong, each has one line that starts with its path, and no other key has one."""
+    """For any number of wrong keys, each has one line that starts with its path, and no other key has one."""
     entries: dict[str, dict[str, object]] = {
         "login[]": {"user": "amos", "keys": ["github:example"]},
         "boot.link[]": {"path": "/a", "target": "/b"},
@@ -401,7 +401,7 @@ RAWS = st.builds(
 
 @given(RAWS)
 def test_whatever_is_configured_is_a_config_or_printable_problems(raw: RawConfig) -> None:
-    """No input crashes the check, and every answer is lines that a terminal can show."""
+    """Any input gives a configuration or problems, whose lines a terminal can show."""
     try:
         parse(raw)
     except ConfigError as error:
@@ -424,7 +424,7 @@ ADDRESSES = PLAIN_ADDRESSES | st.lists(PLAIN_ADDRESSES, max_size=3)
 def test_the_address_that_is_bound_early_is_the_one_that_is_configured(
     listen: dict[str, object], origins: dict[str, str]
 ) -> None:
-    """The socket that was bound before the check is the right one if the check passes; else there is none."""
+    """If the check passes, the socket that was bound before has the right address; else there is no socket."""
     raw = RawConfig({"listen": listen}, origins, None)
     try:
         checked = parse(raw).listen
@@ -435,7 +435,7 @@ def test_the_address_that_is_bound_early_is_the_one_that_is_configured(
 
 
 def documented_default(value: object) -> str:
-    """A default as the documentation shows it."""
+    """A default as the documentation writes it."""
     match value:
         case None:
             return "off"
@@ -457,7 +457,7 @@ DEFAULTS_OF_OTHERS = {
     "login[].forward_agent": "as forwarding.agent",
     "login[].forward_x11": "as forwarding.x11",
 }
-"""Keys that follow another one until they are set."""
+"""Keys that have the value of another key until they are set."""
 
 
 def test_the_documentation_has_every_key() -> None:
@@ -476,7 +476,7 @@ def test_the_documentation_has_every_key() -> None:
 
 
 def test_the_documentation_s_example_is_a_valid_file() -> None:
-    """Whoever starts from the documented example has no mistakes to mend."""
+    """The documented example is a valid file."""
     examples = re.findall(r"^```toml\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
     assert len(examples) == 1
     assert [login.user for login in parse(from_file(examples[0])).login] == ["amos", "build"]

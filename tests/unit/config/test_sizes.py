@@ -1,4 +1,4 @@
-"""How sizes are written: what is taken, what is refused, and how they are shown."""
+"""How sizes are written: what is accepted, what is refused, and how they are shown."""
 
 import pytest
 
@@ -20,7 +20,7 @@ from pyssh_gateway.config.values import UnfitError
     ],
 )
 def test_sizes_are_read_as_people_write_them(written: object, size: int) -> None:
-    """The notations of the documentation, and sshd's, mean what they say."""
+    """The documentation's notations, and sshd's, give the right number of bytes."""
     read = sizes.size(1, 2**40)(written)
     assert read == size
     assert isinstance(read, Size)
@@ -30,7 +30,7 @@ def test_sizes_are_read_as_people_write_them(written: object, size: int) -> None
     "written", ["", "1 GiB", "1GB", "1g", "KiB", "1.5GiB", "-1", "1GiB\n", "9" * 5000, 0, 2**41, 1.0, True, None, []]
 )
 def test_what_is_no_size_is_refused(written: object) -> None:
-    """Nothing is guessed: GB is no GiB, and what lies outside of the limits is refused with them."""
+    """Nothing is guessed: GB is not taken for GiB, and a size outside the limits is refused with the limits."""
     with pytest.raises(UnfitError, match=r"^a size from 1 to 1TiB, such as 512MiB$"):
         sizes.size(1, 2**40)(written)
 
@@ -39,5 +39,5 @@ def test_what_is_no_size_is_refused(written: object) -> None:
     ("size", "shown"), [(0, "0"), (1000, "1000"), (1536, "1536"), (65536, "64KiB"), (2**30, "1GiB")]
 )
 def test_sizes_are_shown_as_they_are_written(size: int, shown: str) -> None:
-    """What people are shown can be written into the file."""
+    """Sizes are shown in a form that the file accepts."""
     assert format_size(size) == shown

@@ -42,20 +42,20 @@ def problems_of(path: str | None, environ: dict[str, str], overrides: dict[str, 
 
 
 def imported_by(code: str) -> set[str]:
-    """The modules that running `code` in a fresh interpreter imports beside those of a bare one."""
+    """The modules that `code` imports in a fresh interpreter, without those that every interpreter imports."""
     script = f"import sys; before = set(sys.modules)\n{code}\nprint(*set(sys.modules) - before)"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
 
 def test_importing_it_imports_nothing_heavy() -> None:
-    """The socket is bound milliseconds after exec, because this module pulls in nothing that takes time."""
+    """The socket is bound milliseconds after exec, because this module imports nothing slow."""
     heavy = {"argparse", "asyncio", "asyncssh", "dataclasses", "msgspec", "pathlib", "re", "tomllib", "typing"}
     assert not imported_by("import pyssh_gateway.config.source") & heavy
 
 
 def test_a_machine_without_a_file_never_imports_tomllib() -> None:
-    """The first connection to a machine configured by its environment does not pay for a parser that it doesn't use."""
+    """On a machine configured by its environment, the first connection does not wait for an unused TOML parser."""
     code = (
         "from pyssh_gateway.config.source import listen_endpoints, read\n"
         "listen_endpoints(read(None, {'PYSSH_GATEWAY_LISTEN__PORT': '22'}, {}, '/nonexistent'))"
@@ -64,13 +64,13 @@ def test_a_machine_without_a_file_never_imports_tomllib() -> None:
 
 
 def test_without_any_layer_there_are_no_values(nowhere: str) -> None:
-    """Built-in defaults are in force when nobody configured anything."""
+    """Without any configuration, the built-in defaults are in force."""
     raw = read(None, {"HOME": "/root", "PYSSH_GATEWAYS_X": "1"}, {}, nowhere)
     assert (raw.values, raw.origins, raw.path) == ({}, {}, None)
 
 
 def test_what_was_read_cannot_be_changed(nowhere: str) -> None:
-    """The address that was bound early is the address that is checked later."""
+    """The address that is bound early cannot differ from the one that is checked later."""
     raw = read(None, {}, {}, nowhere)
     with pytest.raises(AttributeError, match="frozen"):
         raw.path = "/elsewhere"
@@ -127,7 +127,7 @@ def test_later_layers_override_earlier_ones(write: WriteFile) -> None:
 
 
 def test_a_windows_editor_s_byte_order_mark_is_no_mistake(write: WriteFile) -> None:
-    """A file saved as "UTF-8 with BOM" is read, rather than refused for an invisible character."""
+    """A file saved as "UTF-8 with BOM" is read, and not refused for an invisible character."""
     assert read(write(b"\xef\xbb\xbfaccount = 'x'\r\n"), {}, {}).values == {"account": "x"}
 
 
@@ -146,14 +146,14 @@ def test_a_windows_editor_s_byte_order_mark_is_no_mistake(write: WriteFile) -> N
 def test_a_file_that_is_no_configuration_is_named_with_the_place(
     write: WriteFile, content: str | bytes, problem: str
 ) -> None:
-    """Whatever is in the file, the answer is one line that says where the mistake is."""
+    """For any broken file, the error is one line that says where the mistake is."""
     path = write(content)
     (line,) = problems_of(path, {}, {}, path)
     assert line.startswith(f"{path}: {problem}")
 
 
 def test_a_file_that_cannot_be_read_says_who_asked_for_it(nowhere: str, tmp_path: Path) -> None:
-    """A wrong path is told apart by where it was given, so that one knows what to change."""
+    """An error about a path says where the path was given, so that people know what to change."""
     missing = f"{nowhere}: cannot be read: No such file or directory"
     assert problems_of(nowhere, {}, {}, nowhere) == [f"{missing} (this file is named by --config)"]
     by_environment = problems_of(None, {"PYSSH_GATEWAY_CONFIG": nowhere}, {}, nowhere)
@@ -175,7 +175,7 @@ def test_an_environment_name_without_a_key_is_refused(nowhere: str, name: str) -
 
 
 def test_layers_cannot_contradict_the_shape_of_the_file(write: WriteFile) -> None:
-    """Every contradiction of every layer is listed at once, each with its path and its layer."""
+    """All contradictions of all layers are listed at once, each with its path and its layer."""
     path = write("account = 'x'\nlogin = []\n[idle]\n")
     environ = {
         "PYSSH_GATEWAY_ACCOUNT__NAME": "y",
@@ -194,25 +194,25 @@ def test_layers_cannot_contradict_the_shape_of_the_file(write: WriteFile) -> Non
 
 
 def test_a_broken_file_does_not_hide_a_broken_environment(nowhere: str) -> None:
-    """One look at the errors is enough to mend all layers."""
+    """One report of errors is enough to mend all layers."""
     lines = problems_of(nowhere, {"PYSSH_GATEWAY_": "1"}, {}, nowhere)
     assert [line.split(":")[0].split(";")[0] for line in lines] == [nowhere, "names no key"]
 
 
 def test_tables_nested_beyond_reason_cost_nothing(write: WriteFile) -> None:
-    """A header of many thousand dots cannot fill the memory with paths."""
+    """A table header with thousands of dots cannot fill the memory with paths."""
     raw = read(write("[" + ".".join(["a"] * 50_000) + "]"), {}, {})
     assert list(raw.origins) == ["a", "a.a", "a.a.a", "a.a.a.a"]
 
 
 def test_names_that_a_terminal_would_act_on_are_quoted(write: WriteFile) -> None:
-    """A key with an escape sequence in it is shown, not performed; so is a key with a dot in it."""
+    """A key with an escape sequence is escaped before it is shown, and a key with a dot is quoted."""
     raw = read(write('"a\\u001b[2J" = 1\n"b.c" = 2\n' + "d" * 100 + " = 3"), {}, {})
     assert list(raw.origins) == ['"a\\x1b[2J"', '"b.c"', '"' + "d" * 60 + '..."']
 
 
 def raw_listen(listen: object, origin: str = "/config.toml") -> RawConfig:
-    """A raw configuration with this [listen] table, every key of it from `origin`."""
+    """A raw configuration with this [listen] table, all of whose keys come from `origin`."""
     return RawConfig({"listen": listen}, {"listen.address": origin, "listen.port": origin}, None)
 
 
@@ -266,7 +266,7 @@ def raw_listen(listen: object, origin: str = "/config.toml") -> RawConfig:
 def test_the_listening_address_is_known_before_anything_is_checked(
     listen: object, endpoints: list[tuple[str, int]] | None
 ) -> None:
-    """What cannot be bound as it stands is left to the full check, and never looked up in the DNS."""
+    """Addresses that cannot be bound as they are wait for the full check, and are never looked up in the DNS."""
     assert listen_endpoints(raw_listen(listen)) == (None if endpoints is None else tuple(endpoints))
 
 
@@ -278,21 +278,21 @@ def test_without_a_listen_table_the_default_address_is_bound() -> None:
 @pytest.mark.parametrize("origin", ["environment PYSSH_GATEWAY_LISTEN__PORT", "command line"])
 @pytest.mark.parametrize(("text", "port"), [("2022", 2022), ("x", None), ("\u0662", None), ("9" * 20, None)])
 def test_a_port_from_the_environment_is_a_number_in_digits(origin: str, text: str, port: int | None) -> None:
-    """The environment has no numbers, only text; a port is no less a port for that."""
+    """The environment has only text, so a port from it is accepted in digits."""
     expected = None if port is None else (("0.0.0.0", port),)
     assert listen_endpoints(raw_listen({"port": text}, origin)) == expected
 
 
 @given(st.lists(st.tuples(st.ip_addresses().map(str), st.integers(1, 65535)), min_size=1, max_size=8, unique=True))
 def test_what_is_shown_is_what_is_read(endpoints: list[tuple[str, int]]) -> None:
-    """Protects who copies an address from the log into the file: any list of them means the same ones again."""
+    """Protects people who copy addresses from the log into the file: they mean the same ones again."""
     texts = [shown_endpoint(*endpoint) for endpoint in endpoints]
     assert listen_endpoints(raw_listen({"address": texts})) == tuple(endpoints)
     assert listen_endpoints(raw_listen({"address": ",".join(texts)})) == tuple(endpoints)
 
 
 def test_environment_can_set_a_list_of_addresses(write: WriteFile) -> None:
-    """Protects an image's user: the file's list of addresses is overridden by one variable, with commas."""
+    """Protects users of an image: one variable with commas overrides the file's list of addresses."""
     path = write('[listen]\naddress = ["0.0.0.0:22", "[::]:22"]\n')
     assert listen_endpoints(read(path, {}, {})) == (("0.0.0.0", 22), ("::", 22))
     environ = {"PYSSH_GATEWAY_LISTEN__ADDRESS": "127.0.0.1:7,[::1]:7"}

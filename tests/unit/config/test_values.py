@@ -1,4 +1,4 @@
-"""How single values are written: what each kind takes and what it refuses."""
+"""How single values are written: what each kind accepts and what it refuses."""
 
 import math
 from datetime import date
@@ -36,7 +36,7 @@ DAY = 24 * HOUR
     ],
 )
 def test_durations_are_read_as_people_write_them(written: object, seconds: float) -> None:
-    """The notations of the documentation mean what it says."""
+    """The documentation's notations give the right number of seconds."""
     read = values.duration(0, values.YEAR)(written)
     assert read == pytest.approx(seconds)
     assert isinstance(read, Duration)
@@ -50,13 +50,13 @@ def test_durations_are_read_as_people_write_them(written: object, seconds: float
     ],
 )
 def test_what_is_no_duration_is_refused(written: object) -> None:
-    """Nothing is guessed: a wrong unit, order, sign or type never becomes some number of seconds."""
+    """Nothing is guessed: a wrong unit, order, sign or type is refused and never becomes a number of seconds."""
     with pytest.raises(UnfitError, match=r"^a duration from 0s to 365d, such as 15s, 5m or 1h30m$"):
         values.duration(0, values.YEAR)(written)
 
 
 def test_a_duration_s_limits_are_part_of_it() -> None:
-    """Both ends are allowed, and what lies beyond them is refused with the ends named."""
+    """Both limits are allowed, and a duration beyond them is refused with the limits named."""
     read = values.duration(10, 300)
     assert (read("10s"), read("5m")) == (Duration(10), Duration(300))
     for beyond in ("9s", "301s"):
@@ -71,7 +71,7 @@ def test_a_duration_can_be_turned_off(written: object) -> None:
 
 
 def test_a_duration_that_can_be_turned_off_is_otherwise_one() -> None:
-    """Turning off takes exactly the documented words."""
+    """Only the documented values turn a duration off."""
     assert values.duration_or_off("5m") == Duration(300)
     for wrong in ("OFF", "", False, None, -1, "never"):
         with pytest.raises(UnfitError, match=r'or "off"$'):
@@ -103,14 +103,14 @@ def test_durations_are_shown_as_people_write_them(seconds: float, text: str) -> 
 
 @given(st.integers(0, values.YEAR * 1000))
 def test_a_shown_duration_reads_back_as_itself(milliseconds: int) -> None:
-    """Whatever a message says about a duration can be pasted into the configuration."""
+    """A duration can be copied from a message into the configuration."""
     seconds = milliseconds / 1000
     assert values.duration(0, values.YEAR)(format_duration(seconds)) == pytest.approx(seconds, abs=0.0001)
 
 
 @given(st.text() | st.from_regex(r"[0-9.dhms ]{1,12}", fullmatch=True) | st.floats() | st.integers())
 def test_no_input_breaks_the_reading_of_durations(written: object) -> None:
-    """Any input is a duration within the limits or a refusal."""
+    """Any input is a duration within the limits or is refused."""
     try:
         assert 0 <= values.duration(0, values.YEAR)(written) <= values.YEAR
     except UnfitError:
@@ -149,7 +149,7 @@ def test_no_input_breaks_the_reading_of_durations(written: object) -> None:
     ],
 )
 def test_well_formed_sources_have_no_problem(spec: str) -> None:
-    """Every documented kind of source is taken as it is written."""
+    """Every documented kind of source is accepted as it is written."""
     assert check_source_spec(spec) is None
     assert values.source_spec(spec) == spec
 
@@ -241,7 +241,7 @@ def test_well_formed_sources_have_no_problem(spec: str) -> None:
     ],
 )
 def test_a_source_that_is_none_is_refused_with_what_it_should_look_like(spec: str, problem: str) -> None:
-    """Nothing reaches the fetching code that could name another account, path or unprotected address."""
+    """No source reaches the code that fetches keys if it could mean another account, path or unprotected address."""
     found = check_source_spec(spec)
     assert found is not None
     assert found.startswith(f"expected {problem}")
@@ -254,20 +254,20 @@ KINDS = ["github:", "github-team:", "gitlab:", "codeberg:", "launchpad:", "sourc
 
 @pytest.mark.parametrize("kind", ["launchpad", "sourcehut"])
 def test_a_tilde_before_a_login_is_not_part_of_it(kind: str) -> None:
-    """A login that was copied from where it is shown with a tilde is the same source as one without."""
+    """A login copied with the tilde that some sites show is the same source as one without."""
     assert check_source_spec(f"{kind}:~amos") is None
     assert values.source_spec(f"{kind}:~amos") == f"{kind}:amos"
 
 
 @given(st.text() | st.sampled_from(KINDS).flatmap(lambda s: st.text().map(s.__add__)))
 def test_any_text_is_a_source_or_has_a_printable_problem(spec: str) -> None:
-    """No text breaks the check, and no answer of it can drive the terminal that shows it."""
+    """Any text is a source or gives an error that is safe to show on a terminal."""
     assert (check_source_spec(spec) or "").isprintable()
 
 
 @given(st.sampled_from(KINDS[:6]), st.text("aB1-_.~+/#%?&=:@\\ \n\u00e9", max_size=12))
 def test_no_login_leads_to_another_address(kind: str, rest: str) -> None:
-    """Whatever is taken for a login stays one segment of an address: nothing ends it, and it is not only dots."""
+    """A login that is accepted stays one segment of a URL: it has no delimiter and does not consist of dots."""
     if check_source_spec(kind + rest) is not None:
         return
     kept = values.source_spec(kind + rest)
@@ -291,7 +291,7 @@ def test_no_login_leads_to_another_address(kind: str, rest: str) -> None:
     ],
 )
 def test_a_base_url_has_no_slash_at_its_end(written: str, url: str) -> None:
-    """`<base>/<login>.keys` is the right address however the base was written."""
+    """`<base>/<login>.keys` is the right URL, with and without a slash at the base's end."""
     assert values.base_url(written) == url
 
 
@@ -299,7 +299,7 @@ def test_a_base_url_has_no_slash_at_its_end(written: str, url: str) -> None:
     "written", ["", "github.com", "http://github.com", "https://github.com?x", "https://github.com/#x", 1, None]
 )
 def test_an_unprotected_or_misshapen_base_url_is_refused(written: object) -> None:
-    """Keys are never fetched over a connection that others can write to."""
+    """Keys are never fetched over a connection that others could change."""
     with pytest.raises(UnfitError, match="an https:// address without query or fragment"):
         values.base_url(written)
 
@@ -314,7 +314,7 @@ def test_whole_numbers_are_neither_booleans_nor_text() -> None:
 
 
 def test_a_choice_names_its_alternatives() -> None:
-    """Whoever picks a word that is none learns which there are."""
+    """An error about a word lists the words that are allowed."""
     read = values.choice("auto", "human", "json")
     assert read("json") == "json"
     wrongs: tuple[object, ...] = ("xml", "", 1, [])
@@ -327,7 +327,7 @@ def test_a_choice_names_its_alternatives() -> None:
     "name", ["amos", "joe@corp.example", r"CORP\joe", "joe smith", "1000", ".x", "$svc", "~", "a" * 255]
 )
 def test_accounts_that_exist_have_the_names_that_they_have(name: str) -> None:
-    """What a directory calls its people is not for us to judge."""
+    """Names of existing accounts, such as a directory's, are accepted as they are."""
     assert values.existing_account(name) == name
 
 
@@ -335,33 +335,33 @@ def test_accounts_that_exist_have_the_names_that_they_have(name: str) -> None:
     "name", ["", "-rf", " a", "a ", "a:b", "a/b", "a\n", "a\tb", "a\0", "\x7f", "\u00e9", "a" * 256, 1000, None]
 )
 def test_what_no_account_can_be_called_is_refused(name: object) -> None:
-    """No option, path or passwd field separator passes for a name, and none that no client could ask for."""
+    """Options, paths, passwd field separators and names that no client could send are refused as account names."""
     with pytest.raises(UnfitError, match=r"^the name of a Unix account"):
         values.existing_account(name)
 
 
 @pytest.mark.parametrize("name", ["amos", "_apt", "Build.Bot-2", "1password", "a" * 32])
 def test_account_names_are_what_unix_has(name: str) -> None:
-    """Every name that common systems create can be made."""
+    """Every account name that common systems create is accepted for an account to be made."""
     assert values.account_name(name) == name
 
 
 @pytest.mark.parametrize("name", ["", "-rf", ".x", "a b", "a:b", "a/b", "a\n", "\u00e9", "1000", "a" * 33, 1000, None])
 def test_what_cannot_be_an_account_name_is_refused(name: object) -> None:
-    """No uid, option, path or passwd field separator passes for a name."""
+    """Uids, options, paths and passwd field separators are refused as account names."""
     with pytest.raises(UnfitError, match=r"^the name of a Unix account"):
         values.account_name(name)
 
 
 @pytest.mark.parametrize("path", ["keys", "/data/keys", "./~odd", "with space"])
 def test_directories_are_taken_as_written(path: str) -> None:
-    """Relative and absolute paths both name directories."""
+    """Both relative and absolute paths name directories."""
     assert values.directory(path) == path
 
 
 @pytest.mark.parametrize("path", ["", "~/keys", "~", "a\0b", 1, None])
 def test_what_cannot_be_a_directory_is_refused(path: object) -> None:
-    """A tilde would silently make a directory of that name."""
+    """A tilde is refused, since it would silently make a directory of that name."""
     with pytest.raises(UnfitError, match=r"^the path of a directory"):
         values.directory(path)
 
@@ -375,7 +375,7 @@ def test_an_address_is_a_literal() -> None:
 
 
 def test_several_addresses_are_a_list_or_have_commas() -> None:
-    """The environment has no lists; a mistake in one of several shows how they are written."""
+    """The environment has no lists, so commas separate addresses; the error shows how to write several."""
     both = ("0.0.0.0:22", "[::]:22")
     assert values.listen_address(list(both)) == both
     assert values.listen_address("0.0.0.0:22, [::]:22") == both
@@ -404,5 +404,5 @@ def test_several_addresses_are_a_list_or_have_commas() -> None:
     ],
 )
 def test_errors_quote_values_in_the_file_s_own_words(value: object, text: str) -> None:
-    """A value in an error is recognisable, short and harmless to a terminal."""
+    """A value in an error is recognisable, short, and safe on a terminal."""
     assert shown(value) == text

@@ -1,4 +1,4 @@
-"""What clients understand, by how they name themselves."""
+"""What clients understand, judged by their version string."""
 
 import pytest
 
@@ -22,7 +22,7 @@ from pyssh_gateway.core.compat import rsa_signature, takes_eow
     ],
 )
 def test_end_of_write_is_for_openssh(software: bytes, takes: bool) -> None:
-    """Protects clients that end the connection for a request that they don't know."""
+    """Protects clients that close the connection at an unknown request: only OpenSSH gets eow."""
     assert takes_eow(b"SSH-2.0-" + software) is takes
 
 
@@ -38,5 +38,5 @@ def test_end_of_write_is_for_openssh(software: bytes, takes: bool) -> None:
     ],
 )
 def test_rsa_proofs_are_made_as_the_client_expects(chosen: bytes, client: list[bytes], used: bytes) -> None:
-    """Protects older OpenSSH clients, which insist on the algorithm of the key exchange if that was RSA's."""
+    """Protects older OpenSSH clients, which require the signature algorithm of the key exchange if that was RSA's."""
     assert rsa_signature(chosen, client) == used

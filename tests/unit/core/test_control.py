@@ -1,4 +1,4 @@
-"""core.control: what may be asked over the control socket, by whom, and how that is written."""
+"""core.control: the requests on the control socket, who may send them, and their encoding."""
 
 import contextlib
 
@@ -67,7 +67,7 @@ REPLIES: tuple[AnyReply, ...] = (
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: type(request).__name__)
 def test_requests_arrive_as_they_were_sent(request_: AnyRequest) -> None:
-    """Protects the protocol: a request is one line, and means the same at the other end."""
+    """A request is one line, and is decoded to the same request."""
     line = control.encode_request(request_)
     assert line.endswith(b"\n")
     assert b"\n" not in line[:-1]
@@ -76,14 +76,14 @@ def test_requests_arrive_as_they_were_sent(request_: AnyRequest) -> None:
 
 @pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: type(reply).__name__)
 def test_replies_arrive_as_they_were_sent(reply: AnyReply) -> None:
-    """Protects the protocol in the other direction."""
+    """A reply is decoded to the same reply."""
     line = control.encode_clean(reply, str)
     assert line.endswith(b"\n")
     assert control.decode_reply(line) == reply
 
 
 def test_text_of_a_reply_is_cleaned_wherever_it_is() -> None:
-    """Protects terminals: no text that came from the network gets past, however deep it is; the rest stays."""
+    """Protects terminals: text in a reply is cleaned at any depth, and everything else is unchanged."""
     reply = VerdictsReply((Verdict("amos", True, "\x1b[2J\udcff"),))
     arrived = control.decode_reply(control.encode_clean(reply, printable))
     assert arrived == VerdictsReply((Verdict("amos", True, "\\x1b[2J\\xff"),))
@@ -91,7 +91,7 @@ def test_text_of_a_reply_is_cleaned_wherever_it_is() -> None:
 
 @given(st.binary() | st.text().map(str.encode))
 def test_what_is_no_message_is_refused(line: bytes) -> None:
-    """Protects the server: whatever bytes come, they are a request or a `ControlError`."""
+    """Protects the server: any bytes are a message or a `ControlError`."""
     with contextlib.suppress(ControlError):
         control.decode_request(line)
     with contextlib.suppress(ControlError):
@@ -102,13 +102,13 @@ def test_what_is_no_message_is_refused(line: bytes) -> None:
     "line", [b"", b"{}", b"[]", b'{"request":"quit"}', b'{"request":"status","more":1}', b"\xff", b"[" * 100_000]
 )
 def test_only_requests_are_requests(line: bytes) -> None:
-    """Protects against messages of a later version being half understood: an unknown field is an error."""
+    """A request of a later version is not half understood: an unknown field is an error."""
     with pytest.raises(ControlError, match="not a request"):
         control.decode_request(line)
 
 
 def test_a_client_understands_newer_replies() -> None:
-    """Protects scripts during an upgrade: what a newer server says more is skipped; what is no reply is an error."""
+    """Protects scripts during an upgrade: unknown fields of a newer reply are skipped; a wrong reply is an error."""
     assert control.decode_reply(b'{"reply":"accepted","message":"yes","more":1}') == AcceptedReply("yes")
     with pytest.raises(ControlError, match="not a reply"):
         control.decode_reply(b'{"reply":"accepted"}')
@@ -116,7 +116,7 @@ def test_a_client_understands_newer_replies() -> None:
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: type(request).__name__)
 def test_strangers_may_ask_nothing(request_: AnyRequest) -> None:
-    """Protects what is said about people: root and who started the server may ask, who can log in what is for them."""
+    """Root and the server's owner may send any request, accounts that can log in only public ones, and others none."""
     for can_log_in in (False, True):
         assert control.may_ask(request_, uid=0, owner=1000, can_log_in=can_log_in)
         assert control.may_ask(request_, uid=1000, owner=1000, can_log_in=can_log_in)
@@ -126,7 +126,7 @@ def test_strangers_may_ask_nothing(request_: AnyRequest) -> None:
 
 
 def test_the_log_names_what_was_asked() -> None:
-    """Protects the log's use: which key was tried and which account accepted is in it."""
+    """The log shows which key was tested, which account accepted and which hold released."""
     assert [control.describe(request) for request in REQUESTS] == [
         "config",
         "status",

@@ -1,4 +1,4 @@
-"""Which message is served when. tests/wire/test_wrong_time.py has sshd as the judge; here is what must never happen."""
+"""Which message is served when: what must never happen. tests/wire/test_wrong_time.py compares it with sshd."""
 
 import pytest
 from hypothesis import given
@@ -25,14 +25,14 @@ SERVED = {Route.CONNECTION, Route.KEY_EXCHANGE, Route.CHANNEL}
 
 @given(NUMBERS, MOMENTS)
 def test_nothing_of_the_connection_protocol_is_served_before_authentication(number: int, moment: Moment) -> None:
-    """Messages from 80 on act for an account: without keys, or without a login, none of them reaches a handler."""
+    """Messages from 80 on act for an account, so none reaches a handler without keys and a login."""
     if number >= 80 and not (moment.authenticated and moment.has_keys):
         assert route(number, moment) not in SERVED
 
 
 @given(NUMBERS, MOMENTS)
 def test_authentication_takes_keys_and_the_service_and_is_over_after_it(number: int, moment: Moment) -> None:
-    """A request to log in counts only in an encrypted connection that asked for ssh-userauth, and only once."""
+    """A login request is served only once, on an encrypted connection that has requested ssh-userauth."""
     if 50 <= number < 80 and route(number, moment) in SERVED:
         assert number == dispatch.USERAUTH_REQUEST
         assert moment.has_keys
@@ -42,7 +42,7 @@ def test_authentication_takes_keys_and_the_service_and_is_over_after_it(number: 
 
 @given(NUMBERS, MOMENTS)
 def test_a_strict_key_exchange_has_nothing_else_in_it(number: int, moment: Moment) -> None:
-    """kex-strict-c-v00: whatever the first exchange does not wait for ends the connection (CVE-2023-48795)."""
+    """kex-strict-c-v00: any message that the first exchange does not expect ends the connection (CVE-2023-48795)."""
     if moment.strict and not moment.has_keys:
         awaited = {
             dispatch.DISCONNECT: True,
@@ -91,5 +91,5 @@ LOGGED_IN = Moment(has_keys=True, authenticated=True)
     ],
 )
 def test_messages_go_where_openssh_has_them(number: int, moment: Moment, expected: Route) -> None:
-    """A row of OpenSSH's tables each."""
+    """Each case is a row of one of OpenSSH's tables."""
     assert route(number, moment) is expected

@@ -1,4 +1,4 @@
-"""What may be forwarded where: the rules, and how they come out of the configuration."""
+"""What may be forwarded where: the rules, and how they are made from the configuration."""
 
 import ipaddress
 import string
@@ -39,21 +39,21 @@ gateway_ports = st.sampled_from(["no", "yes", "clientspecified"])
 
 
 def written(host: str) -> str:
-    """`host` as it is written before a port."""
+    """`host` in the form before a port."""
     return f"[{host}]" if ":" in host else host
 
 
-# -- connections outwards -----------------------------------------------------------------------------------------
+# -- outgoing connections -----------------------------------------------------------------------------------------
 
 
 WAYS = {"all": (True, True), "local": (True, False), "remote": (False, True), "none": (False, False)}
-"""What each scope permits: outwards, and towards the client."""
+"""The directions that each scope permits: outgoing, and towards the client."""
 
 
 @pytest.mark.parametrize("scope", WAYS)
 @pytest.mark.parametrize("sockets", [None, *WAYS])
 def test_scope(scope: ForwardingScope, sockets: ForwardingScope | None) -> None:
-    """Protects `forwarding` and `forward_sockets`: what each value permits, and that each is about its own kind."""
+    """Each value of `forwarding` and `forward_sockets` permits its directions, of ports or of sockets."""
     rules = ForwardingRules(scope=scope, sockets=sockets)
     assert (may_connect(rules, "localhost", 80) is None, may_listen(rules, "localhost", 80) is None) == WAYS[scope]
     assert (may_connect_unix(rules) is None, may_listen_unix(rules) is None) == WAYS[sockets or scope]
@@ -61,33 +61,33 @@ def test_scope(scope: ForwardingScope, sockets: ForwardingScope | None) -> None:
 
 @given(hosts, ports)
 def test_everything_is_permitted_without_rules(host: str, port: int) -> None:
-    """Protects the default, which is that people may go anywhere from their machine."""
+    """By default, people may connect to anywhere from their machine."""
     assert may_connect(EVERYTHING, host, port) is None
     assert may_listen(EVERYTHING, host, port) is None
 
 
 @given(hosts, st.integers(-(2**31), 0) | st.integers(65536, 2**32 - 1))
 def test_port_that_is_none(host: str, port: int) -> None:
-    """Protects the kernel's calls from numbers that are no port; 0 asks for any where something is to be opened."""
+    """Protects system calls from numbers that are no port; 0 asks for any port to listen on."""
     assert may_connect(EVERYTHING, host, port) == f"{port} is not a port"
     assert may_listen(EVERYTHING, host, port) == (None if port == 0 else f"{port} is not a port")
 
 
 @pytest.mark.parametrize("host", ["", "x" * (MAX_HOST + 1), "a\0", "a\n", "\udcff", "\x1b[31m", "a\u202eb"])
 def test_host_that_is_none(host: str) -> None:
-    """Protects the resolver, and whoever reads the log, from names that nothing can have."""
+    """Protects the resolver and readers of the log from impossible host names."""
     assert may_connect(EVERYTHING, host, 80) == "not a host name"
 
 
 @pytest.mark.parametrize("host", ["x" * (MAX_HOST + 1), "a\0", "a\n", "\udcff", "\x1b[31m"])
 def test_address_to_listen_on_that_is_none(host: str) -> None:
-    """Protects the same where something is to be opened; there an empty name means every address."""
+    """Impossible addresses to listen on are refused, too; there an empty name means every address."""
     assert may_listen(EVERYTHING, host, 80) is not None
 
 
 @given(hosts, ports, hosts, ports)
 def test_only_what_is_listed_is_permitted(host: str, port: int, other: str, other_port: int) -> None:
-    """Protects the lists: an exact entry permits itself, in upper and lower case, and nothing else."""
+    """An exact entry of a list permits only itself, in upper and lower case."""
     entry = f"{written(host)}:{port}"
     opening = ForwardingRules(permit_open=("unrelated.invalid:1", entry))
     listening = ForwardingRules(permit_listen=("unrelated.invalid:1", entry))
@@ -100,7 +100,7 @@ def test_only_what_is_listed_is_permitted(host: str, port: int, other: str, othe
 
 @given(hosts, ports, ports)
 def test_any_host_or_port(host: str, port: int, other: int) -> None:
-    """Protects `*` in the place of a host and of a port."""
+    """`*` in an entry stands for any host, or any port."""
     assert may_connect(ForwardingRules(permit_open=(f"*:{port}",)), host, port) is None
     assert may_connect(ForwardingRules(permit_open=(f"{written(host)}:*",)), host, port) is None
     assert (may_connect(ForwardingRules(permit_open=(f"*:{other}",)), host, port) is None) == (port == other)
@@ -124,12 +124,12 @@ def test_any_host_or_port(host: str, port: int, other: int) -> None:
     ],
 )
 def test_patterns(pattern: str, host: str, permitted: bool) -> None:
-    """Protects patterns of hosts: they are taken for the name as it was asked for, which nothing is made of first."""
+    """Patterns are compared with the host exactly as the client sent it, without normalisation."""
     assert (may_connect(ForwardingRules(permit_open=(pattern,)), host, 443) is None) == permitted
 
 
 def test_lists_exclude_sockets() -> None:
-    """Protects a list of destinations from the way around it that a unix socket would be."""
+    """Protects a list of destinations: with it, unix sockets are not permitted as a way around."""
     assert may_connect_unix(ForwardingRules(permit_open=("localhost:80",))) is not None
     assert may_connect_unix(ForwardingRules(permit_listen=("localhost:80",))) is None
     assert may_listen_unix(ForwardingRules(permit_listen=("localhost:80",))) is not None
@@ -137,7 +137,7 @@ def test_lists_exclude_sockets() -> None:
 
 
 def test_sockets_by_themselves_are_not_excluded() -> None:
-    """Protects `forward_sockets` beside a list, as AllowStreamLocalForwarding beside PermitOpen in sshd."""
+    """`forward_sockets` counts beside a list of ports, as sshd's AllowStreamLocalForwarding beside PermitOpen."""
     rules = ForwardingRules(sockets="all", permit_open=("a:1",), permit_listen=("b:2",))
     assert (may_connect_unix(rules), may_listen_unix(rules)) == (None, None)
     assert may_connect_unix(msgspec.structs.replace(rules, ports=False)) is not None
@@ -159,22 +159,22 @@ def test_sockets_by_themselves_are_not_excluded() -> None:
     ],
 )
 def test_patterns_of_ports_to_listen_on(pattern: str, host: str, port: int, permitted: bool) -> None:
-    """Protects `permit_listen`: whoever asks for all addresses needs an entry for all addresses."""
+    """A client that asks for all addresses needs an entry of `permit_listen` for all addresses."""
     assert (may_listen(ForwardingRules(permit_listen=(pattern,)), host, port) is None) == permitted
 
 
 def test_refusals_say_what_was_refused() -> None:
-    """Protects the person who reads them."""
+    """A refusal says what was refused."""
     assert may_connect(ForwardingRules(permit_open=("a:1",)), "b", 2) == "connections to b port 2 are not permitted"
     assert may_listen(ForwardingRules(permit_listen=("a:1",)), "b", 2) == "listening on port 2 is not permitted"
 
 
-# -- what the key adds --------------------------------------------------------------------------------------------
+# -- the key's rules -----------------------------------------------------------------------------------------------
 
 
 @given(hosts, ports)
 def test_key_without_port_forwarding(host: str, port: int) -> None:
-    """Protects `no-port-forwarding`: nothing goes out and nothing is opened, ports and sockets alike."""
+    """A key with `no-port-forwarding` neither connects nor listens, for ports and sockets alike."""
     rules = ForwardingRules(ports=False)
     assert may_connect(rules, host, port) == "forwarding is not permitted"
     assert may_connect_unix(rules) == "forwarding is not permitted"
@@ -203,7 +203,7 @@ def test_key_without_port_forwarding(host: str, port: int) -> None:
     ],
 )
 def test_destinations_of_a_key(permit: str, host: str, port: int, permitted: bool) -> None:
-    """Protects `permitopen=`: the very host that is named, or any for a `*` in its place; nothing is a pattern."""
+    """`permitopen=` permits exactly the named host, or any for a `*`; other patterns have no meaning there."""
     rules = ForwardingRules(key_permit_open=("unrelated.invalid:1", permit))
     assert (may_connect(rules, host, port) is None) == permitted
     assert may_listen(rules, host, port) is None
@@ -230,14 +230,14 @@ def test_destinations_of_a_key(permit: str, host: str, port: int, permitted: boo
     ],
 )
 def test_ports_that_a_key_may_open(permit: str, host: str, port: int, permitted: bool) -> None:
-    """Protects `permitlisten=`: patterns of the address as the client asks for it, "" being all addresses."""
+    """`permitlisten=` has patterns for the address as the client sends it, where "" means all addresses."""
     rules = ForwardingRules(key_permit_listen=("unrelated.invalid:1", permit))
     assert (may_listen(rules, host, port) is None) == permitted
     assert may_connect(rules, "localhost", 80) is None
 
 
 def test_configuration_and_key_both_have_to_permit() -> None:
-    """Protects each list from the other: what only one of them has is not permitted."""
+    """Both lists must permit a destination or port: the configuration's and the key's."""
     opening = ForwardingRules(permit_open=("a:*", "b:1"), key_permit_open=("b:*", "c:1"))
     permitted = [host for host in "abc" if may_connect(opening, host, 1) is None]
     listening = ForwardingRules(permit_listen=("a:*", "b:1"), key_permit_listen=("b:*", "c:1"))
@@ -248,7 +248,7 @@ def test_configuration_and_key_both_have_to_permit() -> None:
 
 
 def test_lists_of_a_key_exclude_sockets() -> None:
-    """Protects a key's list from the way around it that a unix socket would be; sshd leaves it open."""
+    """Protects a key's list: with it, unix sockets are not permitted as a way around, although sshd permits them."""
     assert may_connect_unix(ForwardingRules(key_permit_open=("*:*",))) is not None
     assert may_connect_unix(ForwardingRules(key_permit_listen=("*:*",))) is None
     assert may_listen_unix(ForwardingRules(key_permit_listen=("*:*",))) is not None
@@ -272,7 +272,7 @@ def test_lists_of_a_key_exclude_sockets() -> None:
     ],
 )
 def test_addresses(requested: str, no: tuple[str, ...], yes: tuple[str, ...], clientspecified: tuple[str, ...]) -> None:
-    """Protects GatewayPorts' three values (sshd_config(5)), for every kind of address that ssh's -R sends."""
+    """GatewayPorts' three values work as in sshd_config(5), for each kind of address that ssh's -R sends."""
     assert listen_addresses(requested, "no") == no
     assert listen_addresses(requested, "yes") == yes
     assert listen_addresses(requested, "clientspecified") == clientspecified
@@ -280,13 +280,13 @@ def test_addresses(requested: str, no: tuple[str, ...], yes: tuple[str, ...], cl
 
 @given(st.text() | hosts)
 def test_only_loopback_by_default(requested: str) -> None:
-    """Protects the machine's networks: whatever is asked for, the default opens nothing but loopback."""
+    """Protects the machine's networks: by default, any request opens only loopback."""
     assert all(ipaddress.ip_address(address).is_loopback for address in listen_addresses(requested, "no"))
 
 
 @given(st.text() | hosts, gateway_ports)
 def test_there_is_always_somewhere_to_listen(requested: str, setting: GatewayPorts) -> None:
-    """Protects the maker of sockets from an empty list, and from more addresses than it has descriptors for."""
+    """For any request there are one or two addresses: never none, nor more than descriptors are kept for."""
     assert 1 <= len(listen_addresses(requested, setting)) <= 2
 
 
@@ -294,7 +294,7 @@ def test_there_is_always_somewhere_to_listen(requested: str, setting: GatewayPor
 
 
 def test_display() -> None:
-    """Protects what a program and xauth are told of a forwarded display (sshd's session.c, do_rc_files)."""
+    """Program and xauth get the name and cookie of a forwarded display (sshd's session.c, do_rc_files)."""
     display = x11_display(10, 1, "MIT-MAGIC-COOKIE-1", "0123456789abcdef")
     assert display == X11Display(10, 1, "MIT-MAGIC-COOKIE-1", "0123456789abcdef")
     assert display.name == b"localhost:10.1"
@@ -306,22 +306,22 @@ def test_display() -> None:
     "word", ["", "a b", "a\nadd", "a;b", "a'b", "$(a)", "`a`", "ä", "a\0", "x" * 257, "quit\n", "-"]
 )
 def test_words_that_xauth_must_not_read(word: str) -> None:
-    """Protects the account from a client whose protocol or cookie is a command for xauth or a shell."""
+    """Protects the account from an X11 protocol or cookie that is a command for xauth or a shell."""
     cookie = x11_display(10, 0, "MIT-MAGIC-COOKIE-1", word)
     protocol = x11_display(10, 0, word, "00")
-    if word != "-":  # part of MIT-MAGIC-COOKIE-1; harmless after a command's name
+    if word != "-":  # a part of MIT-MAGIC-COOKIE-1, and harmless after a command's name
         assert (cookie, protocol) == (None, None)
 
 
 @pytest.mark.parametrize("screen", [-1, 100, 2**32 - 1])
 def test_screen_that_is_none(screen: int) -> None:
-    """Protects DISPLAY from screens that nobody has."""
+    """Protects DISPLAY from impossible screen numbers."""
     assert x11_display(10, screen, "MIT-MAGIC-COOKIE-1", "00") is None
 
 
 @given(st.text(max_size=300), st.text(max_size=300))
 def test_what_xauth_reads_is_two_lines(protocol: str, cookie: str) -> None:
-    """Protects the same from any words: whatever is accepted makes two commands of the expected number of words."""
+    """Any accepted words make two xauth commands with the expected number of words."""
     display = x11_display(10, 0, protocol, cookie)
     if display is not None:
         assert [len(line.split()) for line in display.xauth.split(b"\n")] == [2, 4, 0]
@@ -331,7 +331,7 @@ def test_what_xauth_reads_is_two_lines(protocol: str, cookie: str) -> None:
 
 
 def test_rules_of_a_login() -> None:
-    """Protects the way from each setting to the rule that it stands for."""
+    """Each setting reaches the rule for which it stands."""
     config = Config(
         login=(
             Login(
@@ -383,7 +383,7 @@ def test_rules_of_a_login() -> None:
     ],
 )
 def test_agent_and_x11(login: dict[str, object], shared: dict[str, bool], agent: bool, x11: bool) -> None:
-    """Protects agent and X11 of one login: its own words count first, then `none`, then what is said for everybody."""
+    """For agent and X11, a login's own setting counts first, then `forwarding = "none"`, then the common setting."""
     one = msgspec.structs.replace(Login(user="amos", keys=("file:/k",)), **login)
     rules = rules_for(Config(login=(one,), forwarding=msgspec.structs.replace(Forwarding(), **shared)))[
         "amos"
@@ -392,7 +392,7 @@ def test_agent_and_x11(login: dict[str, object], shared: dict[str, bool], agent:
 
 
 def test_rules_by_default() -> None:
-    """Protects the defaults: those of the rules and those of the configuration are the same, and force nothing."""
+    """The defaults of the rules equal those of the configuration, and force no command."""
     rules = rules_for(Config(login=(Login(user="amos", keys=("file:/k",)),)))["amos"]
     assert rules.forwarding == ForwardingRules()
     assert (rules.force_command, rules.env, rules.user_rc) == (None, {}, True)
@@ -400,7 +400,7 @@ def test_rules_by_default() -> None:
 
 
 def test_logins_are_apart() -> None:
-    """Protects one login's rules from another's."""
+    """One login's rules do not affect another's."""
     one = Login(user="one", keys=("file:/k",), forwarding="none", force_command="true")
     config = Config(login=(one, msgspec.structs.replace(one, user="two", forwarding="all", force_command="")))
     rules = rules_for(config)
@@ -409,5 +409,5 @@ def test_logins_are_apart() -> None:
 
 
 def test_nobody_without_a_login() -> None:
-    """Protects against rules for accounts that nobody configured."""
+    """Accounts without a login have no rules."""
     assert rules_for(Config()) == {}

@@ -1,4 +1,4 @@
-"""What is run for a session, with which environment: a table after sshd's session.c, and properties."""
+"""The program and environment of a session: a table after sshd's session.c, and properties."""
 
 from typing import Any, Literal
 
@@ -55,26 +55,26 @@ def planned(
 def test_the_shell_and_its_arguments(
     account: Account, request_: dict[str, Any], executable: bytes, argv: tuple[bytes, ...]
 ) -> None:
-    """A login shell has a dash before its name; a command is given to the shell as one argument, untouched."""
+    """A login shell's name begins with a dash; a command is one unchanged argument of the shell."""
     made = planned(account, **request_)
     assert (made.executable, made.argv) == (executable, argv)
 
 
 @pytest.mark.parametrize(("account", "directory"), [(AMOS, b"/home/amos"), (BARE, b"/"), (ODD, b"/home/\xff")])
 def test_the_directory(account: Account, directory: bytes) -> None:
-    """Home, or the root for an account without one."""
+    """A session starts in the home directory, or in / for an account without one."""
     assert planned(account).cwd == directory
 
 
 def test_account_that_was_found_by_an_alias_is_asked_for_by_that() -> None:
-    """A directory's alias: the spawner permits the name of the configuration, the session sees the account's own."""
+    """With an account's alias, the spawner is asked for the configured name, and the session gets the account's own."""
     made = planned(Account("joe", 1003, 1003, "/home/joe", "/bin/sh", "joe@corp.example"))
     assert made.user == "joe@corp.example"
     assert (made.env[b"USER"], made.env[b"LOGNAME"]) == (b"joe", b"joe")
 
 
 def test_the_whole_environment() -> None:
-    """Nothing but what sshd sets (do_setup_env): no variable of the server's own is in it."""
+    """The environment has only what sshd sets (do_setup_env), and no variable of the server's."""
     assert planned(terminal=TERMINAL).env == {
         b"USER": b"amos",
         b"LOGNAME": b"amos",
@@ -89,32 +89,32 @@ def test_the_whole_environment() -> None:
 
 
 def test_root_has_the_programs_of_root() -> None:
-    """Debian's sshd gives root the sbin directories."""
+    """Root's PATH has the sbin directories, as with Debian's sshd."""
     assert planned(ROOT).env[b"PATH"] == ROOT_PATH
 
 
 def test_without_a_terminal_there_is_no_terminal_type() -> None:
-    """TERM belongs to a pty; an empty one says nothing."""
+    """TERM is set only for a pty, and only if it is not empty."""
     assert b"TERM" not in planned().env
     assert b"TERM" not in planned(terminal=Terminal("", 80, 24, 0, 0, ())).env
 
 
 def test_the_servers_own_variables_win_over_all() -> None:
-    """What the configuration sets for a login holds whatever the client and the machine say."""
+    """Variables that the configuration sets for a login override those of client and machine."""
     request = SessionRequest("shell", None, None, {b"LANG": b"de_DE"}, {b"LANG": b"C", b"USER": b"other"})
     env = plan(request, AMOS, ENDS, {b"LANG": b"fr_FR"}).env
     assert (env[b"LANG"], env[b"USER"]) == (b"C", b"other")
 
 
 def test_a_subsystem_runs_no_shell() -> None:
-    """SFTP is served by code of our own that runs as the account."""
+    """SFTP is served by our own code as the account, without a shell."""
     made = plan(SessionRequest("subsystem", b"sftp", None, {}), AMOS, ENDS, {})
     assert (made.builtin, made.greet) == ("sftp", False)
     assert planned().builtin == ""
 
 
 def test_no_subsystem_runs_the_users_rc_file() -> None:
-    """Protects what speaks SFTP from an rc file's words, as sshd does; what is said of a display goes to the others."""
+    """Protects SFTP clients from an rc file's output, as sshd does; the display's data is for the other sessions."""
     for kind, runs in (("shell", True), ("exec", True), ("subsystem", False)):
         request = SessionRequest(kind, b"x", None, {}, rc_input=b"proto cookie\n", user_rc=True)  # type: ignore[arg-type]  # of three literals
         made = plan(request, AMOS, ENDS, {})
@@ -123,7 +123,7 @@ def test_no_subsystem_runs_the_users_rc_file() -> None:
 
 
 def test_later_sources_win() -> None:
-    """The client's wishes, then the account's facts, then the machine's settings, then the connection's facts."""
+    """Later sources override earlier ones: the client's variables, the account's, the machine's, the connection's."""
     client = {b"LANG": b"de_DE", b"USER": b"root", b"LC_ALL": b"C", b"SSH_CLIENT": b"x"}
     machine = {b"LANG": b"C.UTF-8", b"PATH": b"/machine", b"SSH_CONNECTION": b"x"}
     env = planned(env=client, system=machine).env
@@ -142,7 +142,7 @@ def test_later_sources_win() -> None:
 def test_only_a_shell_on_a_terminal_is_greeted(
     kind: Literal["shell", "exec"], command: bytes | None, terminal: Terminal | None, greet: bool
 ) -> None:
-    """The message of the day would break what programs read (VS Code's shell has no pty)."""
+    """Only a shell on a pty gets the message of the day, which would break programs (VS Code's shell has no pty)."""
     made = planned(kind=kind, command=command, terminal=terminal)
     assert made.greet is greet
     assert made.terminal == terminal
@@ -163,7 +163,7 @@ def test_only_a_shell_on_a_terminal_is_greeted(
     ],
 )
 def test_looks_language_and_git_identity_are_taken(name: bytes) -> None:
-    """What people have in SendEnv."""
+    """Variables that people have in SendEnv are accepted."""
     assert accepts_env(name, b"value")
     assert accepts_env(name, b"")
 
@@ -185,12 +185,12 @@ PROGRAMS_AND_CODE = [
     *(b"GIT_SSH_COMMAND", b"GIT_PROXY_COMMAND", b"GIT_EXTERNAL_DIFF", b"GIT_ASKPASS"),
     *(b"GIT_EDITOR", b"GIT_SEQUENCE_EDITOR", b"GIT_PAGER", b"GIT_TEMPLATE_DIR", b"GIT_DIR"),
 ]
-"""Variables that load code, name programs that will be run, or say where settings that do so are."""
+"""Variables that load code, name programs to run, or name files with settings that do so."""
 
 
 @pytest.mark.parametrize("name", PROGRAMS_AND_CODE)
 def test_nothing_that_loads_code_is_taken(name: bytes) -> None:
-    """A client may not have its variables run programs (a forced command would be worth nothing otherwise)."""
+    """Variables that run programs are refused, or a client could escape a forced command."""
     assert not accepts_env(name, b"/tmp/x")
 
 
@@ -198,18 +198,18 @@ def test_nothing_that_loads_code_is_taken(name: bytes) -> None:
     "name", [b"", b"_", b"lang", b"LC_ALL=x", b"LC-ALL", b"LC_\xff", b"LC_\n", b"LC_ A", b" LANG", b"XLANG"]
 )
 def test_names_that_are_none_are_refused(name: bytes) -> None:
-    """Letters, digits and underscores; a name with anything else could be taken for another's by some program."""
+    """A name with other characters than letters, digits and underscores is refused, as programs could misread it."""
     assert not accepts_env(name, b"x")
 
 
 def test_a_value_with_a_nul_is_refused() -> None:
-    """execve(2) would cut it, or Python refuse to start anything."""
+    """A value with a NUL is refused: execve(2) would cut it, or Python would refuse to start the program."""
     assert not accepts_env(b"LANG", b"C\0LD_PRELOAD=/tmp/x")
 
 
 @given(st.binary(max_size=40), st.binary(max_size=40))
 def test_only_what_is_listed_is_taken(name: bytes, value: bytes) -> None:
-    """Whatever comes: a name that gets through begins like one of the listed, and fits an environment."""
+    """Any accepted name begins like a listed one and is valid in an environment."""
     if accepts_env(name, value):
         assert name.startswith((b"LANG", b"LC_", b"COLORTERM", b"TERM_PROGRAM", b"GIT_", b"NO_COLOR"))
         assert name.isascii()
@@ -226,7 +226,7 @@ def test_only_what_is_listed_is_taken(name: bytes, value: bytes) -> None:
 def test_identity_is_never_the_clients_to_say(
     account: Account, command: bytes | None, env: dict[bytes, bytes], system: dict[bytes, bytes]
 ) -> None:
-    """USER and HOME are the account's, unless the machine's own file says otherwise; the command is one argument."""
+    """USER and HOME are the account's, unless the machine's own file sets them; the command is one argument."""
     made = plan(SessionRequest("shell" if command is None else "exec", command, None, env), account, ENDS, system)
     for name, value in ((b"USER", account.name), (b"HOME", account.home)):
         assert made.env[name] == system.get(name, value.encode(errors="surrogateescape"))
@@ -234,7 +234,7 @@ def test_identity_is_never_the_clients_to_say(
 
 
 def test_what_the_server_sets() -> None:
-    """Protects the names by which programs find the log, the person, the agent, the display, the original command."""
+    """Programs find session, person, agent, display and original command under these variable names."""
     assert launch.server_env(
         session="c1.1", identity="github:example SHA256:x", agent=b"", display=b"", original=None
     ) == {
@@ -249,13 +249,13 @@ def test_what_the_server_sets() -> None:
 
 
 def test_how_somebody_has_authenticated() -> None:
-    """Protects scripts that were written for sshd's ExposeAuthInfo: the method, the key's type, the key."""
+    """Protects scripts for sshd's ExposeAuthInfo: method, key type and key are in its format."""
     blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x01k"
     assert launch.auth_info(blob) == b"publickey ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAAWs=\n"
 
 
 def test_a_forced_sftp_server_is_ours() -> None:
-    """Protects `command="internal-sftp"` of a key line made for sshd: it is no program that a shell could find."""
+    """`command="internal-sftp"` of a key line made for sshd is our own SFTP server, and no program for a shell."""
     assert launch.forced_to(b"internal-sftp", "subsystem") == launch.Forced("subsystem", NO_OPTIONS)
     asked = launch.forced_to(b"internal-sftp -R", "subsystem")
     assert asked == launch.Forced("subsystem", SftpOptions(read_only=True))
@@ -264,20 +264,20 @@ def test_a_forced_sftp_server_is_ours() -> None:
 
 @pytest.mark.parametrize("kind", ["shell", "exec"])
 def test_a_forced_sftp_server_is_nothing_else(kind: launch.Kind) -> None:
-    """Protects keys for copies from being keys for commands, and their holders from waiting for an answer."""
+    """A key for SFTP only runs no commands, and its user reads a refusal."""
     forced = launch.forced_to(b"internal-sftp -u 002", kind)
     assert forced == launch.Forced("exec", refusal=b"This service allows sftp connections only.\n")
 
 
 def test_a_forced_sftp_server_that_can_not_be_obeyed() -> None:
-    """Protects whoever restricted it by an option that is not known here: then nothing is served."""
+    """Protects people who restricted SFTP with an option that is unknown here: then nothing is served."""
     forced = launch.forced_to(b"internal-sftp -Z", "subsystem")
     assert (forced.kind, forced.sftp) == ("subsystem", None)
     assert forced.refusal == b"The forced command can't be obeyed: internal-sftp has no option '-Z' here\n"
 
 
 def test_the_servers_command_is_found_last() -> None:
-    """Its directory goes to the end of PATH, the machine's own one too; what a key line sets stays as it is."""
+    """The server's directory is the last in PATH, also in the machine's own; a PATH from a key line is unchanged."""
     request = SessionRequest("shell", None, None, {})
     directory = b"/run/pyssh-gateway/bin"
     assert plan(request, AMOS, ENDS, {}, directory).env[b"PATH"] == USER_PATH + b":" + directory

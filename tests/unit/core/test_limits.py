@@ -1,4 +1,4 @@
-"""What a peer may ask before we know who it is: sources, early drop, attempts."""
+"""Limits for peers before their login: sources, early drop, attempts."""
 
 from ipaddress import IPv6Address
 
@@ -30,15 +30,15 @@ from pyssh_gateway.core.limits import AttemptBudget, early_drop, plain, source_o
     ],
 )
 def test_peers_are_counted_by_what_one_subscriber_holds(peer: str, source: str) -> None:
-    """An IPv4 address, however it is written, or an IPv6 /64; what is neither stands for itself."""
+    """The source of a peer is its IPv4 address in any notation, or its IPv6 /64; other text is its own source."""
     assert source_of(peer) == source
 
 
 @given(st.ip_addresses(v=6), st.integers(0, 2**64 - 1))
 def test_a_64_is_one_source(address: IPv6Address, host: int) -> None:
-    """No choice of the lower half of an IPv6 address makes another source of it."""
+    """All addresses of an IPv6 /64 are one source."""
     network = int(address) >> 64 << 64
-    if network:  # ::/64 holds the mapped IPv4 addresses
+    if network:  # ::/64 has the IPv4-mapped addresses
         assert source_of(str(IPv6Address(network | host))) == source_of(str(address))
 
 
@@ -52,25 +52,25 @@ def test_nothing_breaks_it(peer: str) -> None:
     ("count", "percent"), [(0, 0), (9, 0), (10, 30), (11, 30), (12, 31), (55, 65), (99, 99), (100, 100), (101, 100)]
 )
 def test_early_drop_is_sshds(count: int, percent: int) -> None:
-    """MaxStartups 10:30:100 asks for a place in as many of a hundred cases as should_drop_connection (sshd.c) does."""
+    """MaxStartups 10:30:100 asks for a place with the same probability as sshd's should_drop_connection (sshd.c)."""
     assert sum(early_drop(count, start=10, rate=30, full=100, roll=roll) for roll in range(100)) == percent
 
 
 @pytest.mark.parametrize(("count", "drops"), [(9, False), (10, True), (11, True)])
 def test_at_a_rate_of_100_or_without_a_ramp_there_are_no_dice(count: int, drops: bool) -> None:
-    """sshd_config(5): with a rate of 100, or `start` equal to `full`, `start` is simply the limit."""
+    """With a rate of 100, or `start` equal to `full`, `start` is a fixed limit (sshd_config(5))."""
     assert early_drop(count, start=10, rate=100, full=100, roll=99) == drops
     assert early_drop(count, start=10, rate=1, full=10, roll=99) == drops
 
 
 def test_the_last_failure_ends_it() -> None:
-    """sshd: with MaxAuthTries 6 the sixth failure disconnects."""
+    """With a limit of 6, the sixth failure disconnects, as with sshd's MaxAuthTries 6."""
     budget = AttemptBudget(6)
     assert [budget.failure("publickey") for _ in range(6)] == [True] * 5 + [False]
 
 
 def test_a_first_none_is_free() -> None:
-    """sshd (auth2.c): `none` as the first attempt is how clients ask for the methods."""
+    """`none` as the first attempt is free, since clients use it to ask for the methods (sshd's auth2.c)."""
     budget = AttemptBudget(2)
     assert budget.failure("none")
     assert budget.failure("none")
@@ -78,7 +78,7 @@ def test_a_first_none_is_free() -> None:
 
 
 def test_a_later_none_is_not() -> None:
-    """Only the first one: after a failed key it counts as any other."""
+    """A later `none` counts like any other attempt."""
     budget = AttemptBudget(2)
     assert budget.failure("publickey")
     assert not budget.failure("none")
@@ -86,7 +86,7 @@ def test_a_later_none_is_not() -> None:
 
 @given(st.integers(1, 20))
 def test_an_honest_login_fits(attempts: int) -> None:
-    """`none`, then for every attempt an offer and its proof, of which only the last succeeds."""
+    """A correct login fits the budget: `none`, then an offer and a proof for each attempt, the last one successful."""
     budget = AttemptBudget(attempts)
     assert budget.request()
     assert budget.failure("none")
@@ -100,7 +100,7 @@ def test_an_honest_login_fits(attempts: int) -> None:
 
 @given(st.integers(1, 20), st.lists(st.booleans(), max_size=100))
 def test_requests_are_bounded_whatever_their_answers(attempts: int, failures: list[bool]) -> None:
-    """No mixture of good offers and failures gives more requests than the budget."""
+    """No mixture of good offers and failures allows more requests than the budget."""
     budget = AttemptBudget(attempts)
     made = 0
     for fails in failures:
@@ -117,14 +117,14 @@ def test_requests_are_bounded_whatever_their_answers(attempts: int, failures: li
     [("::ffff:192.0.2.1", "192.0.2.1"), ("192.0.2.1", "192.0.2.1"), ("::1", "::1"), ("::ffff:1", "::ffff:1")],
 )
 def test_addresses_are_those_that_people_know(address: str, shown: str) -> None:
-    """Protects logs and SSH_CONNECTION of a server that listens on IPv6 for everybody."""
+    """Protects logs and SSH_CONNECTION: IPv4 clients of an IPv6 socket appear with their IPv4 addresses."""
     assert plain(address) == shown
 
 
 def test_what_is_said_after_too_many_attempts() -> None:
-    """Protects people with a full agent: they and the log read what to set. Others are not told of keys."""
+    """Protects people with many keys in their agent: they and the log read what to set; other methods' users do not."""
     words = too_many(6, "publickey")
-    assert words.message.startswith("Too many authentication failures: this server allows 6. ")  # as sshd begins it
+    assert words.message.startswith("Too many authentication failures: this server allows 6. ")  # as sshd's begins
     for text in (words.message, words.reason):
         assert "IdentitiesOnly=yes and IdentityFile" in text
     assert "after 6 failed attempts" in words.reason

@@ -1,4 +1,4 @@
-"""core.login_rules: what the options of a key leave of its account's rules."""
+"""core.login_rules: an account's rules, reduced by the options of a key."""
 
 import msgspec
 import pytest
@@ -22,7 +22,7 @@ FORCED = msgspec.structs.replace(RULES, force_command=b"the configuration's")
 
 @pytest.mark.parametrize("rules", [RULES, FORCED], ids=["free", "forced"])
 def test_a_key_without_options_changes_nothing(rules: LoginRules) -> None:
-    """Protects everybody whose key comes from where no options are allowed."""
+    """A key without options changes nothing, such as one from a source where options are not allowed."""
     assert restrict(rules, NO_OPTIONS) == rules
 
 
@@ -40,7 +40,7 @@ def test_a_key_without_options_changes_nothing(rules: LoginRules) -> None:
 )
 @pytest.mark.parametrize("rules", [RULES, FORCED], ids=["free", "forced"])
 def test_switches(rules: LoginRules, options: bytes, off: set[str]) -> None:
-    """Protects each restriction by itself: what it is about is off, and the rest stays as it is configured."""
+    """Each restriction switches off its own rights only, and leaves the rest as configured."""
     forwarding = msgspec.structs.replace(rules.forwarding, **dict.fromkeys(off - {"pty", "user_rc"}, False))
     expected = msgspec.structs.replace(rules, pty="pty" not in off, user_rc="user_rc" not in off, forwarding=forwarding)
     assert restrict(rules, parse_options(options)) == expected
@@ -48,7 +48,7 @@ def test_switches(rules: LoginRules, options: bytes, off: set[str]) -> None:
 
 @given(st.booleans(), st.booleans(), st.booleans(), st.booleans())
 def test_a_key_switches_nothing_on(pty: bool, rc: bool, agent: bool, x11: bool) -> None:
-    """Protects the configuration: what it does not permit stays off, whatever a key's line says."""
+    """Protects the configuration: a right that it does not grant stays off, whatever a key's line says."""
     forwarding = ForwardingRules(scope="none", agent=agent, x11=x11)
     rules = msgspec.structs.replace(RULES, pty=pty, user_rc=rc, forwarding=forwarding)
     options = parse_options(b"restrict,pty,user-rc,port-forwarding,agent-forwarding,X11-forwarding")
@@ -56,7 +56,7 @@ def test_a_key_switches_nothing_on(pty: bool, rc: bool, agent: bool, x11: bool) 
 
 
 def test_lists_go_beside_the_configurations() -> None:
-    """Protects `permitopen=` and `permitlisten=`: they come on top of the configuration's lists."""
+    """`permitopen=` and `permitlisten=` apply in addition to the configuration's lists."""
     options = parse_options(b'permitopen="a:*",permitlisten="8080"')
     forwarding = msgspec.structs.replace(RULES.forwarding, key_permit_open=("a:*",), key_permit_listen=("*:8080",))
     assert restrict(RULES, options) == msgspec.structs.replace(RULES, forwarding=forwarding)
@@ -64,14 +64,14 @@ def test_lists_go_beside_the_configurations() -> None:
 
 @pytest.mark.parametrize("command", [b"the key's", b""])
 def test_command(command: bytes) -> None:
-    """Protects `command=`, an empty one too: it is forced, unless the configuration forces another."""
+    """`command=`, also an empty one, is forced, unless the configuration forces another."""
     options = KeyOptions(command=command)
     assert restrict(RULES, options).force_command == command
     assert restrict(FORCED, options).force_command == b"the configuration's"
 
 
 def test_environment() -> None:
-    """Protects `environment=`: the configuration's variables count more, and its forced command is left alone."""
+    """The configuration's variables override those of `environment=`, which its forced command does not get at all."""
     options = KeyOptions(environment=((b"KEY", b"key"), (b"BOTH", b"key")))
     assert restrict(RULES, options).env == {b"KEY": b"key", b"SET": b"config", b"BOTH": b"config"}
     assert restrict(FORCED, options).env == RULES.env
@@ -79,7 +79,7 @@ def test_environment() -> None:
 
 
 def test_environment_and_command_of_one_key() -> None:
-    """Protects lines that have both: whoever wrote the command wrote its variables."""
+    """A line's own command gets the line's variables, since both have the same author."""
     restricted = restrict(RULES, KeyOptions(command=b"x", environment=((b"KEY", b"key"),)))
     assert (restricted.force_command, restricted.env[b"KEY"]) == (b"x", b"key")
 
@@ -88,12 +88,12 @@ def test_environment_and_command_of_one_key() -> None:
     "name", [b"SSH_CLIENT", b"SSH_CONNECTION", b"SSH_ORIGINAL_COMMAND", b"SSH_TTY", b"PYSSH_IDENTITY", b"PYSSH_SESSION"]
 )
 def test_what_only_the_server_says(name: bytes) -> None:
-    """Protects what scripts and logs believe about a session: no line of a key file can say something else."""
+    """Protects scripts and logs: no key file can set the variables by which the server describes a session."""
     options = KeyOptions(environment=((name, b"forged"), (b"SSH_USER", b"amos")))
     assert restrict(RULES, options).env == {b"SSH_USER": b"amos"} | RULES.env
 
 
-# -- what follows another setting -------------------------------------------------------------------------------------
+# -- settings that follow other settings ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_what_only_the_server_says(name: bytes) -> None:
     ],
 )
 def test_what_comes_out(changes: dict[str, object], sockets: str, agent: bool, x11: bool) -> None:
-    """Protects the reader of `config show`: a setting that was not made is shown as it is in force."""
+    """Protects readers of `config show`: an omitted setting is shown with the value that is in force."""
     login = msgspec.structs.replace(Login(user="amos", keys=("file:/k",)), **changes)
     found = in_force(login, Forwarding())
     assert (found.forward_sockets, found.forward_agent, found.forward_x11) == (sockets, agent, x11)
@@ -121,7 +121,7 @@ JAILED = Login(user="amos", keys=("file:/k",), chroot="/srv/%u")
 
 
 def test_a_chroot_is_for_sftp() -> None:
-    """Protects what chroot promises: SFTP is all that is served, whatever the key's line says, and no ~/.ssh/rc."""
+    """A chroot serves only SFTP, whatever the key's line says, and runs no ~/.ssh/rc."""
     rules = rules_for(Config(login=(JAILED,)))["amos"]
     assert (rules.force_command, rules.user_rc) == (b"internal-sftp", False)
     assert restrict(rules, KeyOptions(command=b"sh")).force_command == b"internal-sftp"
@@ -130,7 +130,7 @@ def test_a_chroot_is_for_sftp() -> None:
 
 
 def test_a_chroot_has_no_sockets() -> None:
-    """Protects what is outside: sockets are reached and made by a process that is not in it. Ports are not files."""
+    """Protects sockets outside of the chroot, since the process for them runs outside; ports stay permitted."""
     rules = rules_for(Config(login=(JAILED,), forwarding=Forwarding(agent=True, x11=True)))["amos"].forwarding
     assert rules == ForwardingRules(sockets="none", agent=False, x11=False)
 
@@ -150,7 +150,7 @@ def test_a_chroot_has_no_sockets() -> None:
     ],
 )
 def test_what_does_not_go_together_with_a_chroot(changes: dict[str, object], keys: list[str]) -> None:
-    """Protects the administrator from a setting without effect; without a chroot each of them is fine."""
+    """Protects administrators from settings without effect: they are errors with a chroot, and fine without one."""
     login = msgspec.structs.replace(JAILED, **changes)
     assert [problem.partition(":")[0] for problem in chroot_problems(login)] == keys
     assert chroot_problems(msgspec.structs.replace(login, chroot="")) == []

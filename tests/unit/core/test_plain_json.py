@@ -1,4 +1,4 @@
-"""core.plain_json: the texts and the times of a value, wherever in it they are."""
+"""core.plain_json: changing the texts and the times of a value at any depth."""
 
 import json
 
@@ -14,7 +14,7 @@ VALUES = st.recursive(
 
 
 def texts(value: object) -> list[str]:
-    """Every text in a value of JSON, but for the names in objects."""
+    """Every text in a JSON value, without the names in objects."""
     if isinstance(value, str):
         return [value]
     below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
@@ -23,7 +23,7 @@ def texts(value: object) -> list[str]:
 
 @given(VALUES)
 def test_no_text_is_left_out(value: object) -> None:
-    """Protects terminals: a text deep in an answer is made printable like any other, and nothing else changes."""
+    """Protects terminals: text at any depth is made printable, and nothing else changes."""
     plain = json.loads(json.dumps(value))
     changed = with_texts(value, lambda text: text + "!")
     assert texts(changed) == [text + "!" for text in texts(plain)]
@@ -31,7 +31,7 @@ def test_no_text_is_left_out(value: object) -> None:
 
 
 def test_times_are_found_by_their_names() -> None:
-    """Protects programs: a point in time is written as in the log however deep it is, and no length of time is."""
+    """Protects programs: points in time are written as in the log, at any depth, and durations stay numbers."""
     value = {"since": 1.5, "holds": ({"until": 2, "pid": 7},), "age": 3.0, "time": None, "reason": "since"}
     changed = with_times(value, {"since", "until", "time"}, lambda moment: f"at {moment}")
     assert changed == {

@@ -1,4 +1,4 @@
-"""Text from the network cannot act on the terminal, or forge a line, of whoever reads the log."""
+"""Text from the network cannot act on the terminal of a person who reads the log, or forge a line in it."""
 
 import re
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pyssh_gateway.core.printable import KEPT_HEAD, KEPT_TAIL, MAX_TEXT, printable, screen_text
 
-# Every code point, and the dangerous ones often; lone surrogates too: what is undecodable arrives as those.
+# Every code point, with the dangerous ones often, and lone surrogates, which stand for undecodable bytes.
 ANY_CHARACTER = st.characters() | st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp"]) | st.sampled_from("\\nxu")
 ANY_TEXT = st.text(alphabet=ANY_CHARACTER, max_size=200)
 ANY_BYTES = st.binary(max_size=200)
@@ -17,7 +17,7 @@ ESCAPE = re.compile(r"\\(?:\\|n|r|t|x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})
 
 
 def original(shown: str) -> str:
-    """Read the escapes of `printable` back: the proof that nothing was lost."""
+    """Read the escapes of `printable` back, which proves that nothing was lost."""
 
     def char(match: re.Match[str]) -> str:
         byte, short, long = match.groups()
@@ -33,7 +33,7 @@ def original(shown: str) -> str:
 
 @pytest.mark.parametrize("text", ["", "make test", "ssh-ed25519", "café", "你好", "Ελλάδα", "\N{GRINNING FACE}"])
 def test_what_people_write_stays(text: str) -> None:
-    """Names and commands in any script are readable in the log, not escaped, and cost no copy."""
+    """Names and commands in any script stay readable, without escapes and without a copy."""
     assert printable(text) is text
 
 
@@ -54,7 +54,7 @@ def test_what_people_write_stays(text: str) -> None:
     ],
 )
 def test_what_acts_or_hides_is_shown(text: str, shown: str) -> None:
-    """Controls, bidi overrides, invisible characters and undecodable bytes each have their documented escape."""
+    """Control characters, bidi overrides, invisible characters and undecodable bytes get their documented escapes."""
     assert printable(text) == shown
 
 
@@ -62,20 +62,20 @@ def test_what_acts_or_hides_is_shown(text: str, shown: str) -> None:
 @example("\\x1b\x1b")
 @example("\x80\udc80")
 def test_the_original_can_be_read_back(text: str) -> None:
-    """Two different inputs never look the same in the log."""
+    """Two different texts never look the same in the log."""
     assert original(printable(text)) == text
 
 
 @given(ANY_BYTES)
 def test_bytes_survive(data: bytes) -> None:
-    """What a client really sent, valid UTF-8 or not, can be had from the log to the byte."""
+    """The bytes that a client sent, valid UTF-8 or not, can be recovered from the log."""
     shown = printable(data.decode("utf-8", "surrogateescape"))
     assert original(shown).encode("utf-8", "surrogateescape") == data
 
 
 @given(st.text(alphabet=ANY_CHARACTER, max_size=2 * MAX_TEXT) | ANY_BYTES.map(lambda data: str(data, "latin-1")))
 def test_nothing_unprintable_is_left(text: str) -> None:
-    """No input whatever brings a raw control, format or surrogate character into the output; all of it is UTF-8."""
+    """For any input the output is valid UTF-8 without control, format or surrogate characters."""
     shown = printable(text)
     assert shown.isprintable()
     assert shown.encode().decode() == shown
@@ -83,14 +83,14 @@ def test_nothing_unprintable_is_left(text: str) -> None:
 
 @given(ANY_TEXT)
 def test_a_traceback_keeps_its_lines_and_nothing_else(text: str) -> None:
-    """Keeping newlines opens the door to newlines only."""
+    """With newlines kept, no other control character is kept."""
     shown = printable(text, keep_newlines=True)
     assert shown.count("\n") == text.count("\n")
     assert shown.replace("\n", "").isprintable()
 
 
 def test_a_long_text_keeps_both_ends() -> None:
-    """A field cannot fill the disk, nor push what matters out of sight by standing behind a wall of spaces."""
+    """A long field cannot fill the disk, or hide its end behind a wall of spaces."""
     text = "head" + " " * MAX_TEXT + "tail"
     shown = printable(text)
     assert shown.startswith("head ")
@@ -100,12 +100,12 @@ def test_a_long_text_keeps_both_ends() -> None:
 
 
 def test_the_longest_text_is_whole() -> None:
-    """The bound itself is not cut."""
+    """A text of exactly the maximum length is not cut."""
     assert printable("x" * MAX_TEXT) == "x" * MAX_TEXT
 
 
 def test_the_cut_mark_cannot_be_forged() -> None:
-    """A client that sends our own mark as text is seen to have done so."""
+    """A client that sends the cut mark as text gets it escaped."""
     assert printable(r"\[8 characters cut]") == r"\\[8 characters cut]"
 
 
@@ -130,7 +130,7 @@ def test_the_cut_mark_cannot_be_forged() -> None:
     ],
 )
 def test_of_a_program_s_text_only_colours_act(written: bytes, shown: bytes) -> None:
-    """Protects terminals from what scripts have fetched: no title, clipboard, cursor, answerback or character set."""
+    """Protects terminals from the output of scripts: only colours remain, and no title, clipboard or cursor control."""
     assert screen_text(written) == shown
 
 
@@ -138,7 +138,7 @@ def test_of_a_program_s_text_only_colours_act(written: bytes, shown: bytes) -> N
     st.lists(st.sampled_from([b"\x1b", b"[", b"]", b"0", b";", b"m", b"J", b"\x07", b"\\", b"P", b"\xc2\x9b", b"x"]))
 )
 def test_nothing_is_left_of_any_sequence_but_colours(parts: list[bytes]) -> None:
-    """Protects from a sequence that is only one when another has been taken out of it."""
+    """Protects from a sequence that arises when another one is removed from its middle."""
     text = screen_text(b"".join(parts))
     assert b"\x1b" not in re.sub(rb"\x1b\[[0-9;:]{0,32}m", b"", text)
     assert screen_text(text) in {text, text + b"\x1b[0m"}

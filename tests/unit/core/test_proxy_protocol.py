@@ -1,4 +1,4 @@
-"""core.proxy_protocol: the examples and limits of haproxy's text, and what is refused."""
+"""core.proxy_protocol: the examples and limits of haproxy's specification, and faulty headers."""
 
 from itertools import repeat
 
@@ -50,7 +50,7 @@ ADDRESSES = bytes(12)
 
 
 def parsed(header: bytes, accepted: Accepted = "any") -> Header:
-    """What `header` says. It must be taken to its last byte, and nothing of the banner behind it."""
+    """The parsed `header`, which must be read to its last byte, without any byte of the banner after it."""
     outcome = read(header + BANNER, accepted, repeat(MAX_HEADER_BYTES))
     assert outcome.taken == len(header)
     assert outcome.header is not None
@@ -58,14 +58,14 @@ def parsed(header: bytes, accepted: Accepted = "any") -> Header:
 
 
 def refusal(data: bytes, accepted: Accepted = "any") -> str:
-    """Why `data` is refused, by which time no more than its bytes may be wanted: a proxy would send no others."""
+    """The reason for a refusal of `data`; until then the reader must want no more bytes, as a proxy sends no more."""
     with pytest.raises(ProxyError) as raised:
         reads(data, accepted)
     return str(raised.value)
 
 
 def reads(data: bytes, accepted: Accepted) -> int:
-    """How many reads a header takes when all of it is there."""
+    """The number of reads for a header that is all there."""
     reader = Reader(accepted)
     count, done = 0, False
     while not done:
@@ -82,7 +82,7 @@ def reads(data: bytes, accepted: Accepted) -> int:
 @pytest.mark.parametrize(
     ("text", "source", "destination"),
     [
-        # Section 2.1's own example, then the longest of each family.
+        # The example of section 2.1, then the longest header of each family.
         ("TCP4 192.168.0.1 192.168.0.11 56324 443", ("192.168.0.1", 56324), ("192.168.0.11", 443)),
         (
             "TCP4 255.255.255.255 255.255.255.255 65535 65535",
@@ -92,13 +92,13 @@ def reads(data: bytes, accepted: Accepted) -> int:
         (f"TCP6 {LONGEST_IPV6} {LONGEST_IPV6} 65535 65535", (LONGEST_IPV6, 65535), (LONGEST_IPV6, 65535)),
         ("TCP4 0.0.0.0 1.2.3.4 0 1", ("0.0.0.0", 0), ("1.2.3.4", 1)),
         ("TCP6 :: ::1 0 0", ("::", 0), ("::1", 0)),
-        # Either case, and zeros in front of a group's digits: both are what the text allows.
+        # The specification allows either case, and zeros in front of a group's digits.
         ("TCP6 2001:DB8::00aB 2021:cafe:0:0:0:0:0:0002 1 2", ("2001:db8::ab", 1), ("2021:cafe::2", 2)),
-        # As nginx writes a client that it knows from a header, and its own end of the connection.
+        # nginx's form for a client known from another header, with the proxy's own end of the connection.
         ("TCP6 2001:db8::1 10.0.0.1 50350 22", ("2001:db8::1", 50350), ("10.0.0.1", 22)),
         ("TCP4 203.0.113.9 2001:db8::2 50350 22", ("203.0.113.9", 50350), ("2001:db8::2", 22)),
         ("TCP4 0.0.0.0 :: 0 0", ("0.0.0.0", 0), ("::", 0)),
-        # As inet_ntop writes the address of a client that came over IPv4 to an IPv6 socket.
+        # inet_ntop's form for a client that came over IPv4 to an IPv6 socket.
         ("TCP6 ::ffff:192.0.2.7 ::ffff:c000:201 1 2", ("::ffff:192.0.2.7", 1), ("::ffff:192.0.2.1", 2)),
         ("UNKNOWN", None, None),
         (f"UNKNOWN {LONGEST_IPV6} {LONGEST_IPV6} 65535 65535", None, None),
@@ -107,7 +107,7 @@ def reads(data: bytes, accepted: Accepted) -> int:
     ],
 )
 def test_a_line_is_read(text: str, source: tuple[str, int] | None, destination: tuple[str, int] | None) -> None:
-    """Both ends of the client's connection; UNKNOWN says nothing, whatever stands behind it."""
+    """A line gives both ends of the client's connection, and UNKNOWN none, whatever follows it."""
     header = Header(1, source=source, destination=destination)
     data = f"PROXY {text}\r\n".encode("latin-1")
     assert parsed(data) == parsed(data, "v1") == header
@@ -133,25 +133,25 @@ def test_a_line_is_read(text: str, source: tuple[str, int] | None, destination: 
     ],
 )  # fmt: skip
 def test_a_line_that_is_not_exactly_one_is_refused(text: str) -> None:
-    """One way to write it: nothing is guessed, and nobody comes from an address that two readers read differently."""
+    """A line must have exactly one form, so that no two readers can understand different addresses."""
     assert "malformed PROXY line" in refusal(f"PROXY {text}\r\n".encode("latin-1"))
 
 
 @pytest.mark.parametrize("kind", ["UNKNOWN", "UNKNOWN 1", "TCP4 1.2.3.4 1.2.3.4 1 2"])
 @pytest.mark.parametrize("end", [b"\n", b"\n\r"])
 def test_a_line_feed_alone_ends_no_line(kind: str, end: bytes) -> None:
-    """It is refused before another one comes: what follows is the client's, and must not pass for the line's rest."""
+    """A line feed alone is refused before more is read: the next bytes are the client's and not the line's rest."""
     assert "malformed" in refusal(b"PROXY " + kind.encode() + end + BANNER.rstrip())
 
 
 @pytest.mark.parametrize("start", [b"PROXY TCP5 1.2.3", b"PROXY UDP4 1.2.3", b"PROXY UNKNOWNNN", b"PROXY  TCP4 1.2"])
 def test_a_line_of_another_kind_is_refused_at_once(start: bytes) -> None:
-    """Whoever has sent it need not wait for the end of the time that a header has."""
+    """A line of another kind is refused at once, and not only after the time limit for a header."""
     assert "malformed" in refusal(start[:15])
 
 
 def test_a_line_has_a_longest() -> None:
-    """107 bytes with their end; one more is refused before it has been read."""
+    """A line has at most 107 bytes with its end, and a longer one is refused before its last bytes are read."""
     longest = b"PROXY UNKNOWN " + b"*" * (MAX_LINE_BYTES - 16) + b"\r\n"
     assert len(longest) == MAX_LINE_BYTES
     assert parsed(longest) == Header(1)
@@ -171,7 +171,7 @@ def test_a_line_has_a_longest() -> None:
     ],
 )
 def test_a_header_takes_few_reads(header: bytes, accepted: Accepted, count: int) -> None:
-    """Never to read too much must not come to mean byte by byte."""
+    """Though the reader never reads beyond the header, it does not read byte by byte."""
     assert reads(header, accepted) <= count
 
 
@@ -189,14 +189,14 @@ def test_a_header_takes_few_reads(header: bytes, accepted: Accepted, count: int)
     ],
 )
 def test_addresses_are_read(source: tuple[str, int], destination: tuple[str, int], checksum: bool) -> None:
-    """Both ends of the client's TCP connection, over IPv4 and IPv6; a mapped address stays one."""
+    """Both ends of the client's TCP connection are read, IPv4 or IPv6, and mapped addresses stay mapped."""
     data = binary(source, destination, checksum=checksum)
     header = Header(2, source=source, destination=destination)
     assert parsed(data) == parsed(data, "v2") == header
 
 
 def test_bytes_of_an_amazon_load_balancer_are_read() -> None:
-    """The example of its documentation, byte for byte: a checksum that others made, a TLV of their own, and padding."""
+    """The example of Amazon's documentation is read, with a foreign checksum, a TLV of Amazon's own, and padding."""
     data = bytes.fromhex(
         "0d0a0d0a000d0a515549540a 21110054 ac1f0771 ac1f0a1f c8f20050 030004 e8d6892d"
         "ea001701 767063652d3038643262663135666163353030316339 040024"
@@ -205,13 +205,13 @@ def test_bytes_of_an_amazon_load_balancer_are_read() -> None:
 
 
 def test_the_connections_own_ends_count_where_the_proxy_speaks_for_itself() -> None:
-    """LOCAL: the family is ignored, even one that there is not, and what follows is skipped by its length alone."""
+    """With LOCAL the connection's own ends count, any family is ignored, and the rest is skipped by its length."""
     for body, family in ((b"", UNSPEC), (b"not a TLV", UNSPEC), (b"\1", TCP4), (bytes(300), UDP6), (b"x", 0xFF)):
         assert parsed(frame(body, command=LOCAL, family=family)) == Header(2, local=True)
 
 
 def test_a_client_without_an_address_has_none() -> None:
-    """UNSPEC: what follows is skipped. A client on a unix socket of the proxy's counts as one; its TLVs are read."""
+    """UNSPEC and unix sockets give no address; after UNSPEC all is skipped, after a unix socket TLVs are read."""
     assert parsed(frame(b"not a TLV")) == parsed(frame()) == Header(2)
     paths = b"/run/a".ljust(108, b"\0") + b"/run/b".ljust(108, b"\0")
     assert parsed(frame(paths + tlv(UNIQUE_ID, b"7"), family=UNIX)) == Header(2, unique_id=b"7")
@@ -236,13 +236,13 @@ def test_a_client_without_an_address_has_none() -> None:
     ],
 )  # fmt: skip
 def test_what_is_not_specified_is_refused(data: bytes, reason: str) -> None:
-    """Refused as soon as the first 16 bytes say so: the rest of it need not even come."""
+    """Anything unspecified is refused after the first 16 bytes, without waiting for the rest."""
     assert reason in refusal(data[:16])
 
 
 @pytest.mark.parametrize("command", [LOCAL, PROXY])
 def test_a_header_has_a_longest(command: int) -> None:
-    """4 KiB, for whatever command; one byte more is refused before it has been read."""
+    """For any command a header has at most 4 KiB, and a longer one is refused before it is read."""
     body = ADDRESSES + tlv(NOOP, bytes(MAX_HEADER_BYTES - 16 - 12 - 3))
     assert parsed(frame(body, command=command, family=TCP4)).version == 2
     too_long = frame(body + b"\0", command=command, family=TCP4)
@@ -250,7 +250,7 @@ def test_a_header_has_a_longest(command: int) -> None:
 
 
 def test_what_a_proxy_adds_is_read_or_skipped() -> None:
-    """The unique id is returned, whatever bytes it is of; everything else that is well formed is skipped."""
+    """The unique id is returned with any bytes, and other well-formed TLVs are skipped."""
     longest = bytes(range(128))
     assert len(longest) == MAX_UNIQUE_ID_BYTES
     ssl = b"\1" + bytes(4) + tlv(0x21, b"TLSv1.3")
@@ -275,24 +275,24 @@ def test_what_a_proxy_adds_is_read_or_skipped() -> None:
     ],
 )
 def test_malformed_additions_are_refused(tlvs: bytes, reason: str) -> None:
-    """A header that does not add up to its length is not believed in what it says before."""
+    """A header whose parts do not add up to its length is refused as a whole."""
     assert reason in refusal(binary(tlvs=tlvs))
 
 
 def test_two_checksums_are_refused() -> None:
-    """Also where the first of them is right."""
+    """Two checksums are refused, even if the first is right."""
     assert "two TLVs of type 0x03" in refusal(binary(tlvs=tlv(CRC32C, bytes(4)), checksum=True))
 
 
 def test_no_bit_changes_under_a_checksum() -> None:
-    """A header with any bit turned over, the checksum's too, is not believed in what it says."""
+    """With a checksum, a header with any bit changed, also in the checksum, is not believed."""
     data = binary(tlvs=tlv(UNIQUE_ID, b"1F90:2A"), checksum=True)
-    kind = 16 + len(ADDRESSES)  # turned over, it is no checksum any more
+    kind = 16 + len(ADDRESSES)  # with a bit of it changed, the TLV is no checksum
     for bit in (*range(8 * kind), *range(8 * kind + 8, 8 * len(data))):
         changed = bytearray(data)
         changed[bit // 8] ^= 1 << bit % 8
         outcome = read(bytes(changed) + BANNER, "any", repeat(MAX_HEADER_BYTES))
-        # LOCAL and UNSPEC are a bit away from a TCP connection. They say nothing, and their TLVs are not looked for.
+        # LOCAL and UNSPEC are one bit away from a TCP connection; they give no address, and their TLVs are not read.
         assert outcome.header in {None, Header(2, local=True), Header(2)}
 
 
@@ -309,11 +309,11 @@ def test_no_bit_changes_under_a_checksum() -> None:
     ],
 )
 def test_the_checksum_is_everybodys(data: bytes, checksum: int) -> None:
-    """CRC32C as iSCSI and SCTP have it, in the reader and in what the tests send."""
+    """The reader, and the headers that tests send, use CRC32C as in iSCSI and SCTP."""
     assert proxy_protocol.crc32c(data) == proxy_headers.crc32c(data) == checksum
 
 
-# -- both ----------------------------------------------------------------------------------------------------------
+# -- both versions -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -332,14 +332,14 @@ def test_the_checksum_is_everybodys(data: bytes, checksum: int) -> None:
     ],
 )
 def test_what_is_not_the_header_that_was_agreed_on_is_refused(accepted: Accepted, data: bytes, reason: str) -> None:
-    """Presence and version are configured and not guessed; the reason says which end is set up wrongly."""
+    """Presence and version of the header are configured, not guessed, and the reason says which end is wrong."""
     assert reason in refusal(data, accepted)
     assert refusal(data[:1] if data[:1] not in b"P\r" else data, accepted)
 
 
 @pytest.mark.parametrize("accepted", ["v1", "v2", "any"])
 def test_a_peer_that_says_nothing_is_told_from_one_that_breaks_off(accepted: Accepted) -> None:
-    """A probe is nothing to log; half a header is."""
+    """A peer that sends nothing, such as a probe, is told apart from half a header, which is worth a log line."""
     with pytest.raises(NothingSaid):
         Reader(accepted).feed(b"")
     header = line() if accepted == "v1" else binary()
@@ -353,7 +353,7 @@ def test_a_peer_that_says_nothing_is_told_from_one_that_breaks_off(accepted: Acc
 
 
 def test_more_than_was_wanted_is_a_mistake_of_the_callers() -> None:
-    """It may be the client's, and would be lost without a word."""
+    """Bytes beyond `wanted` are an error of the caller's, as they may be the client's and would be lost."""
     for header in (line(), binary()):
         with pytest.raises(ValueError, match="may be the client's"):
             Reader("any").feed(header)
@@ -363,7 +363,7 @@ def test_more_than_was_wanted_is_a_mistake_of_the_callers() -> None:
         reader.feed(b"S")
 
 
-# -- whom to believe -----------------------------------------------------------------------------------------------
+# -- trusted proxies ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -384,7 +384,7 @@ def test_more_than_was_wanted_is_a_mistake_of_the_callers() -> None:
     ],
 )
 def test_only_a_proxy_that_is_listed_is_believed(peer: str, trusted: bool) -> None:
-    """Anybody else could claim any address."""
+    """Only a listed proxy is trusted, since any other peer could claim any address."""
     assert is_trusted(peer, ("172.16.0.0/12", "10.0.0.7", "fdaa::/16", "fe80::/10")) is trusted
 
 
@@ -392,5 +392,5 @@ def test_only_a_proxy_that_is_listed_is_believed(peer: str, trusted: bool) -> No
     "networks", [(), ("172.16.0.1/12",), ("",), ("172.16.0.0/12", "10.0.0.0/33"), ("proxy.example",)]
 )
 def test_nobody_is_believed_without_a_list_that_makes_sense(networks: tuple[str, ...]) -> None:
-    """An empty list means nobody, whatever it means elsewhere."""
+    """An empty or a faulty list trusts nobody."""
     assert not is_trusted("172.16.0.1", networks)

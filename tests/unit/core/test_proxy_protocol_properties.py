@@ -1,4 +1,4 @@
-"""core.proxy_protocol: what holds for any header, and for any bytes, in any pieces."""
+"""core.proxy_protocol: properties of any header and any bytes, in any pieces."""
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -42,13 +42,13 @@ PIECES = st.lists(st.integers(1, 9))
 
 
 def same(ends: Iterable[tuple[str, int] | None]) -> list[tuple[IPv4Address | IPv6Address, int]]:
-    """Ends as numbers: one address can be written in several ways."""
+    """The ends as numbers, since an address can be written in several ways."""
     return [(ip_address(end[0]), end[1]) for end in ends if end is not None]
 
 
 @given(MIXED_ENDS, PIECES)
 def test_any_line_is_read_in_any_pieces(ends: tuple[tuple[str, int], tuple[str, int]], pieces: list[int]) -> None:
-    """Version 1, there and back."""
+    """A header of version 1 that is written is read again, in any pieces."""
     data = line(*ends)
     header, taken = read(data + BANNER, "v1", chain(pieces, repeat(1)))
     assert header is not None
@@ -63,7 +63,7 @@ def test_any_binary_header_is_read_in_any_pieces(
     checksum: bool,
     pieces: list[int],
 ) -> None:
-    """Version 2, there and back."""
+    """A header of version 2 that is written is read again, in any pieces."""
     data = binary(*ends, tlvs=tlv(UNIQUE_ID, unique_id).join(around), checksum=checksum)
     header, taken = read(data + BANNER, "v2", chain(pieces, repeat(1)))
     assert header is not None
@@ -87,11 +87,11 @@ SENT = st.lists(
 @given(SENT, st.binary(max_size=20))
 @settings(max_examples=300)
 def test_the_promises_hold_for_anything_that_is_sent(data: bytes, pieces: bytes) -> None:
-    """Only ProxyError; the same in any pieces; nothing of what is behind a header: see fuzz.proxy_properties."""
+    """Only ProxyError, the same result in any pieces, and no byte beyond a header: see fuzz.proxy_properties."""
     check_header(bytes([len(pieces)]) + pieces + data)
 
 
 @given(st.binary(max_size=300))
 def test_the_promises_hold_for_any_bytes(data: bytes) -> None:
-    """The same, for what atheris begins with."""
+    """The same properties for arbitrary bytes, with which atheris begins."""
     check_header(data)

@@ -1,4 +1,4 @@
-"""What a configuration that was read again changes at once, and what waits for the next start."""
+"""Which changes of a configuration apply at once, and which wait for the next start."""
 
 import re
 from pathlib import Path
@@ -14,14 +14,14 @@ BUILD = Login(user="build", keys=("github:example",))
 
 
 def test_nothing_changes() -> None:
-    """Protects from noise: the same configuration names no key and is in force as it was."""
+    """An unchanged configuration names no key and stays in force."""
     config = Config(login=(AMOS,))
     settled = settle(config, Config(login=(AMOS,)))
     assert (settled.config, settled.changed, settled.restart) == (config, (), ())
 
 
 def test_changes_are_named_by_their_keys() -> None:
-    """Protects who reads the log: every key that is different is named, in the order of the configuration."""
+    """Protects readers of the log: every changed key is named, in the configuration's order."""
     new = Config(login=(AMOS, BUILD), keys=Keys(github_token=Secret("t")), idle=Idle(timeout=Duration(5)))
     settled = settle(Config(login=(AMOS,)), new)
     assert settled.config == new
@@ -29,7 +29,7 @@ def test_changes_are_named_by_their_keys() -> None:
 
 
 def test_what_needs_a_restart_stays_as_it_was() -> None:
-    """Protects the rest of the server from half a change: what a process can't do again has its old value."""
+    """Protects the server from half a change: keys that need a restart keep their old values."""
     old = Config(login=(AMOS,), audit_dir="/a")
     new = Config(login=(BUILD,), listen=Listen(port=22, identification="Mine"), audit_dir="/b")
     settled = settle(old, new)
@@ -38,7 +38,7 @@ def test_what_needs_a_restart_stays_as_it_was() -> None:
 
 
 def test_every_key_that_needs_a_restart_exists() -> None:
-    """Protects the list from growing old: a key that is renamed would silently count as one that can change."""
+    """Protects the list from becoming outdated: a renamed key would silently count as one that can change."""
     names = set()
     for field in msgspec.structs.fields(Config):
         value = getattr(Config(), field.name)
@@ -48,7 +48,7 @@ def test_every_key_that_needs_a_restart_exists() -> None:
 
 
 def test_documentation_names_them() -> None:
-    """Protects the reader of docs/configuration.md: it lists exactly these."""
+    """docs/configuration.md lists exactly the keys that need a restart."""
     text = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
     found = re.search(r"These need a restart; the log names those that have changed: (.*?)\.\n", text, re.DOTALL)
     assert found is not None

@@ -1,4 +1,4 @@
-"""A session's end: each row of what follows from which facts, and what holds in whatever order they come."""
+"""A session's end: what is due after which facts, as a table, and properties for any order of them."""
 
 import pytest
 from hypothesis import given
@@ -55,16 +55,16 @@ SILENCE = Wait(Timer.LINGER, LINGER)
 
 
 def released(ending: Ending, *, input_seconds: float = 0.0, leave_outputs: bool = False) -> Release:
-    """The last thing that is due."""
+    """The last action."""
     return Release(ending, input_seconds, leave_outputs)
 
 
 END = (TellExit(), SendEof(), Close(), released(Ending.EXITED))
-"""What an ordinary session ends with, in the order that OpenSSH's clients expect."""
+"""The end of an ordinary session, in the order that OpenSSH's clients expect."""
 
 
 def after(*facts: Fact) -> tuple[State, tuple[Due, ...]]:
-    """The state after these facts, and what was due after the last of them."""
+    """The state after these facts, and what is due after the last."""
     result: tuple[State, tuple[Due, ...]] = State(), ()
     for fact in facts:
         result = step(result[0], fact)
@@ -72,7 +72,7 @@ def after(*facts: Fact) -> tuple[State, tuple[Due, ...]]:
 
 
 ROWS: dict[str, tuple[tuple[Fact, ...], tuple[Due, ...]]] = {
-    # before there is a process
+    # before the process has started
     "the process is there": ((PIPES,), ()),
     "and its request has been answered": ((PIPES, FREE), ()),
     "an exit before the start waits for the start": ((Exited(),), ()),
@@ -87,7 +87,7 @@ ROWS: dict[str, tuple[tuple[Fact, ...], tuple[Due, ...]]] = {
     "there is no process, and nobody to be told": ((LEFT, NoProcess("why")), ()),
     "a process can't be missing any more": ((PIPES, NoProcess("why")), ()),
     "a process starts once": ((PIPES, TERMINAL), ()),
-    # a process with pipes that lives
+    # a process with pipes that runs
     "one output has ended": ((PIPES, FREE, ONE_ENDED), ()),
     "all outputs have ended": ((PIPES, FREE, ENDED), (EOF_GRACE,)),
     "and the process lives on": ((PIPES, FREE, ENDED, TimeOver(Timer.EOF)), (SendEof(),)),
@@ -128,7 +128,7 @@ ROWS: dict[str, tuple[tuple[Fact, ...], tuple[Due, ...]]] = {
         (PIPES, FREE, Exited(), ALL_REFUSED),
         (TellExit(), Close(), released(Ending.EXITED)),
     ),
-    # output that others have open, with session.linger
+    # output that other processes keep open, with session.linger
     "linger": ((LINGERING, FREE, Exited()), (EXIT_GRACE, SILENCE)),
     "output after the exit": ((LINGERING, FREE, Exited(), Output()), (SILENCE,)),
     "output after the exit grace ended in vain": (
@@ -180,7 +180,7 @@ ROWS: dict[str, tuple[tuple[Fact, ...], tuple[Due, ...]]] = {
         (REFUSED, Started(terminal=True, linger=None, ended=True), FREE, Exited()),
         (TellExit(), Close(), released(Ending.EXITED)),
     ),
-    # the client goes
+    # the client leaves
     "the client closes the channel": ((PIPES, FREE, LEFT), (released(Ending.CHANNEL_CLOSED, input_seconds=5.0),)),
     "the connection is lost": ((PIPES, FREE, LOST), (released(Ending.CONNECTION_LOST),)),
     "the client closes while output lingers": (
@@ -221,7 +221,7 @@ ROWS: dict[str, tuple[tuple[Fact, ...], tuple[Due, ...]]] = {
 
 @pytest.mark.parametrize(("facts", "due"), ROWS.values(), ids=ROWS)
 def test_what_follows(facts: tuple[Fact, ...], due: tuple[Due, ...]) -> None:
-    """After these facts, in this order, this is due, in this order."""
+    """After these facts, in this order, these actions are due, in this order."""
     assert after(*facts)[1] == due
 
 
@@ -240,12 +240,12 @@ def test_what_follows(facts: tuple[Fact, ...], due: tuple[Due, ...]) -> None:
     ],
 )
 def test_a_client_that_closes_may_wait_for_the_exit(facts: tuple[Fact, ...], waits: bool) -> None:
-    """A close waits for the exit status when the client has all the rest: EOF was sent, or output is refused."""
+    """A client's close waits for the exit status if EOF was sent, or the client refuses all output."""
     assert after(*facts)[0].exit_is_due is waits
 
 
 class Life:
-    """A session whose client, process and timers do what they like. What is due is done, and must be possible."""
+    """A session with any behaviour of client, process and timers; each action must be possible when it is due."""
 
     def __init__(self) -> None:
         self.state = State()
@@ -254,7 +254,7 @@ class Life:
         self.meanwhile: list[Fact] = []
 
     def learn(self, fact: Fact) -> None:
-        """Do what is due after `fact`."""
+        """Perform what is due after `fact`."""
         if isinstance(fact, TimeOver):
             self.timers.discard(fact.timer)
         self.state, due = step(self.state, fact)
@@ -263,7 +263,7 @@ class Life:
             self.do(one)
 
     def do(self, due: Due) -> None:
-        """Do it, and see that it may be done now, and only once."""
+        """Perform one action, and check that it is allowed now, and happens only once."""
         name = type(due).__name__
         match due:
             case Wait(timer=timer, seconds=seconds):
@@ -303,12 +303,12 @@ MEANWHILE = st.lists(st.sampled_from([ENDED, ONE_ENDED, Output(), FULL, BUSY, FR
 
 @given(st.lists(FACTS), MEANWHILE)
 def test_nothing_is_said_twice_or_too_late(facts: list[Fact], meanwhile: list[Fact]) -> None:
-    """Whatever comes in whatever order: exit, EOF and close once at most, in order, and nothing after the close."""
+    """For any order of facts: exit, EOF and close happen at most once, in order, and nothing follows the close."""
     life = Life()
     life.meanwhile = meanwhile
     for fact in facts:
         life.learn(fact)
-        assert life.timers == life.state.waits  # so none is left behind, and none is thought to run that does not
+        assert life.timers == life.state.waits  # no timer is left behind, and each that counts as running does run
         if "Close" in life.done:
             assert life.done.index("TellExit") < life.done.index("Close")
             assert life.state.channel is Channel.CLOSED
@@ -318,7 +318,7 @@ def test_nothing_is_said_twice_or_too_late(facts: list[Fact], meanwhile: list[Fa
 
 @given(st.lists(STILL_THERE), STARTS, MEANWHILE)
 def test_the_end_is_always_reached(facts: list[Fact], start: Started, meanwhile: list[Fact]) -> None:
-    """Whatever came before: once the process has exited, and its output has ended and been sent, the session ends."""
+    """After any facts: once the process has exited, and its output has ended and was sent, the session ends."""
     life = Life()
     life.meanwhile = meanwhile
     for fact in (*facts, start, Exited(), ENDED, FREE):
@@ -329,7 +329,7 @@ def test_the_end_is_always_reached(facts: list[Fact], start: Started, meanwhile:
 
 @given(st.lists(STILL_THERE))
 def test_lingering_output_does_not_keep_a_session(facts: list[Fact]) -> None:
-    """The same for a session whose output others keep open for ever, once that has been silent for long enough."""
+    """A session whose output others keep open for ever ends as well, once that was silent for long enough."""
     life = Life()
     for fact in (LINGERING, *facts, Exited(), FREE, TimeOver(Timer.EXIT), TimeOver(Timer.LINGER)):
         life.learn(fact)
@@ -338,7 +338,7 @@ def test_lingering_output_does_not_keep_a_session(facts: list[Fact]) -> None:
 
 @given(st.lists(FACTS), STARTS)
 def test_what_was_started_is_released(facts: list[Fact], start: Started) -> None:
-    """Protects descriptors: when the client is gone, they are closed, whatever came before and whoever closed first."""
+    """Protects descriptors: when the client is gone they are closed, after any facts and whichever end closed first."""
     life = Life()
     for fact in (*facts, start, LOST):
         life.learn(fact)

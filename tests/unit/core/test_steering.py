@@ -1,4 +1,4 @@
-"""Which ciphers are offered to whom."""
+"""Which ciphers are offered to which clients."""
 
 import struct
 
@@ -37,12 +37,12 @@ OPENSSH = b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u10"
     ],
 )
 def test_openssh_gets_gcm_where_it_is_fast(has_aes: bool, identification: bytes, only_gcm: bool) -> None:
-    """Only clients that surely have AES-GCM, and only where the processor makes it worth while."""
+    """Only OpenSSH, which surely has AES-GCM, is steered to it, and only if the processor makes it fast."""
     assert CipherSteering(has_aes).offer_only_gcm(identification, "192.0.2.1") is only_gcm
 
 
 def test_who_could_not_do_it_gets_everything_the_next_time() -> None:
-    """A client whose user took AES-GCM away gets in with its second try, from its whole /64; others don't change."""
+    """A client configured without AES-GCM gets in with its second try, from its whole /64; others are not affected."""
     steering = CipherSteering(has_aes=True)
     steering.failed("2001:db8::1")
     assert not steering.offer_only_gcm(OPENSSH, "2001:db8::2")
@@ -50,7 +50,7 @@ def test_who_could_not_do_it_gets_everything_the_next_time() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    """Strangers that fail on purpose fill a list of fixed length; the oldest is forgotten."""
+    """Strangers that fail on purpose fill a list of fixed length, whose oldest entry is forgotten."""
     steering = CipherSteering(has_aes=True)
     peers = [f"10.0.{number // 256}.{number % 256}" for number in range(MAX_REMEMBERED + 1)]
     for peer in peers:
@@ -65,7 +65,7 @@ def test_what_is_remembered_is_bounded() -> None:
     ("ciphers", "only_gcm"), [(GCM, True), (CTR, False), (ONE_WAY, False), (Ciphers(frozenset(), frozenset()), False)]
 )
 def test_a_client_whose_ciphers_are_known_is_not_guessed_at(ciphers: Ciphers, only_gcm: bool) -> None:
-    """`Ciphers` without AES-GCM works at the first try; and who has it is steered whoever failed from there before."""
+    """If a client's ciphers are known, they decide at the first try, whoever failed from that address before."""
     steering = CipherSteering(has_aes=True)
     for _ in range(2):
         assert steering.offer_only_gcm(OPENSSH, "192.0.2.1", ciphers) is only_gcm
@@ -87,12 +87,12 @@ def test_a_client_whose_ciphers_are_known_is_not_guessed_at(ciphers: Ciphers, on
 def test_waiting_costs_a_distant_client_nothing(
     has_aes: bool, identification: bytes, seconds: float | None, wait: float
 ) -> None:
-    """Only a client of which the kernel knows that it is near is waited for, and only where it decides anything."""
+    """Only a client that the kernel knows to be near is waited for, and only if its ciphers matter."""
     assert CipherSteering(has_aes).wait(identification, seconds) == wait
 
 
 def tcp_info(rtt: int, min_rtt: int, size: int = 232) -> bytes:
-    """`struct tcp_info` (linux/tcp.h) with these two, in microseconds."""
+    """A `struct tcp_info` (linux/tcp.h) with these two values, in microseconds."""
     info = bytearray(232)
     struct.pack_into("=I", info, 68, rtt)
     struct.pack_into("=I", info, 148, min_rtt)
@@ -110,12 +110,12 @@ def tcp_info(rtt: int, min_rtt: int, size: int = 232) -> bytes:
     ],
 )
 def test_the_round_trip_is_the_kernels(info: bytes, seconds: float | None) -> None:
-    """The shortest measure counts; a kernel that has none, or is too old to tell, is one more client that is far."""
+    """The shortest round trip counts; if the kernel has none, or is too old, the client counts as distant."""
     assert round_trip(info) == seconds
 
 
 def test_a_source_that_logged_in_is_kept_for_the_next_start() -> None:
-    """It fails once in its life; a stranger that fails on purpose is not kept, however often it does."""
+    """A source that failed and then logged in is stored, so that it fails only once; strangers that fail are not."""
     steering = CipherSteering(has_aes=True)
     steering.failed("192.0.2.1")
     steering.failed("192.0.2.2")
@@ -131,19 +131,19 @@ def test_a_source_that_logged_in_is_kept_for_the_next_start() -> None:
 
 
 def test_garbage_does_not_lose_what_is_good() -> None:
-    """A file that was damaged or edited costs the lines that are no sources, and nothing else."""
+    """In a damaged or edited file, only the lines that are no sources are lost."""
     kept = b"192.0.2.1\n\xff\xfe\n\n2001:db8::1\n2001:db8::/64\n10.0.0.0/8\n192.0.2.9"
     assert decode(kept) == ["192.0.2.1", "2001:db8::/64", "192.0.2.9"]
 
 
 @given(st.binary())
 def test_any_file_can_be_read(kept: bytes) -> None:
-    """A start does not depend on what is on the disk."""
+    """Any file on the disk can be read, so that it cannot stop a start."""
     assert decode(CipherSteering(has_aes=True, kept=kept).encode()) == list(dict.fromkeys(decode(kept)))
 
 
 def test_what_is_kept_is_bounded() -> None:
-    """A thousand sources, of which the last to log in are kept, in a file that is read back whole."""
+    """The thousand sources with the latest logins are stored, in a file that can be read back in full."""
     steering = CipherSteering(has_aes=True)
     for number in range(MAX_REMEMBERED + 5):
         assert steering.logged_in(OPENSSH, f"2001:db8:ffff:{number:x}:ffff::1", CTR)
@@ -153,7 +153,7 @@ def test_what_is_kept_is_bounded() -> None:
 
 
 def test_ciphers_are_read_from_a_kexinit() -> None:
-    """Each direction has a list of its own; what is cut off names nothing."""
+    """Each direction has its own list of ciphers, and a message that is cut off gives none."""
     whole = kexinit(cipher=b"aes256-ctr,chacha20-poly1305@openssh.com")[1:]
     both = frozenset({"aes256-ctr", "chacha20-poly1305@openssh.com"})
     assert ciphers_of(whole) == Ciphers(both, both)
@@ -167,5 +167,5 @@ def test_ciphers_are_read_from_a_kexinit() -> None:
 
 @given(st.binary(max_size=200))
 def test_any_kexinit_can_be_looked_at(payload: bytes) -> None:
-    """It comes from a stranger."""
+    """Any bytes of an unknown client can be parsed without an error."""
     ciphers_of(payload)

@@ -1,4 +1,4 @@
-"""How far ahead peers may send: what a window is, how it grows, and that no account holds more than it may."""
+"""Channel windows: their size, their growth, and that no account holds more bytes than its limit."""
 
 from typing import NamedTuple
 
@@ -24,18 +24,18 @@ NEAR = 0.001
 
 
 class Clock:
-    """Time, as a test wants it."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
 
     def __call__(self) -> float:
-        """What it is now."""
+        """The time now."""
         return self.now
 
 
 class Channel:
-    """A window, the clock that it is given, and what its peer does, which knows of `known` bytes that it may send."""
+    """A window with its clock, and its peer, which knows that it may send `known` bytes."""
 
     def __init__(self, budget: Budget | None = None, round_trip: float | None = None) -> None:
         self.clock = Clock()
@@ -47,7 +47,7 @@ class Channel:
         self.known = self.window.offered
 
     def sends(self, count: int) -> int:
-        """The peer sends so much, the process takes it at once; returns what the peer is offered."""
+        """The peer sends so many bytes, and the process takes them at once; returns the window that is given back."""
         offered = 0
         while count:
             packet = min(count, PACKET)
@@ -58,18 +58,18 @@ class Channel:
         return offered
 
     def one_way_and_back(self, seconds: float) -> None:
-        """After a round trip of so many seconds, the peer sends all that it was offered before."""
+        """After a round trip of so many seconds, the peer sends everything that it was offered before it."""
         self.clock.now += seconds
         self.known = self.sends(self.known)
 
 
 def test_a_channel_begins_with_sshds_window() -> None:
-    """Protects uploads that are over before a window could grow: 2 MiB may come at once."""
+    """Protects short uploads: 2 MiB may be sent at once, before a window could grow."""
     assert Channel().window.offered == FIRST_BYTES == 2 * 1024 * 1024
 
 
 def test_over_a_distance_the_window_is_given_back_after_three_packets() -> None:
-    """Protects distant uploads from waiting for half a window, half of the time (channels.c)."""
+    """Protects distant uploads from waiting: the window is given back after three packets (channels.c)."""
     channel = Channel(round_trip=FAR)
     assert channel.sends(ADJUST_PACKETS * PACKET) == 0
     assert channel.sends(1) == ADJUST_PACKETS * PACKET + 1
@@ -77,14 +77,14 @@ def test_over_a_distance_the_window_is_given_back_after_three_packets() -> None:
 
 
 def test_near_by_the_window_is_given_back_in_larger_parts() -> None:
-    """Protects uploads on one machine from an answer to every fourth packet."""
+    """Protects uploads on one machine from an adjust message for every fourth packet."""
     channel = Channel(round_trip=NEAR)
     assert channel.sends(FIRST_BYTES // 4) == 0
     assert channel.sends(1) == FIRST_BYTES // 4 + 1
 
 
 def test_a_window_that_limits_a_distant_upload_doubles_in_each_round_trip() -> None:
-    """Protects distant uploads: whatever the round trip, the line is filled, up to what one channel may hold."""
+    """Protects distant uploads: for any round trip the window grows until the line is full, up to a channel's limit."""
     channel = Channel()
     sizes = []
     for _ in range(6):
@@ -100,7 +100,7 @@ def test_a_window_that_limits_a_distant_upload_doubles_in_each_round_trip() -> N
     ids=["near", "slow for a near one", "the line is full", "the sender pauses"],
 )
 def test_a_window_that_is_not_what_limits_stays(round_trip: float, seconds: float) -> None:
-    """Protects memory and the processor's caches from windows that nobody needs."""
+    """Protects memory and the processor's caches: a window that does not limit the upload does not grow."""
     channel = Channel(round_trip=round_trip)
     for _ in range(5):
         channel.one_way_and_back(seconds)
@@ -108,7 +108,7 @@ def test_a_window_that_is_not_what_limits_stays(round_trip: float, seconds: floa
 
 
 def test_a_slow_process_gets_no_larger_window() -> None:
-    """Protects memory: what limits is that the process does not take it, and more would only wait."""
+    """Protects memory: if the process is what limits an upload, a larger window would only hold more waiting bytes."""
     channel = Channel(round_trip=FAR)
     window = channel.window
     for _ in range(200):
@@ -121,7 +121,7 @@ def test_a_slow_process_gets_no_larger_window() -> None:
 
 
 def test_the_first_answer_on_a_channel_tells_the_round_trip() -> None:
-    """Protects short lines from being taken for long ones: nothing can come on a channel before its number is known."""
+    """Protects near clients from counting as distant: the time to a channel's first message gives the round trip."""
     channel = Channel()
     channel.window.confirmed()
     channel.clock.now = 0.03
@@ -137,14 +137,14 @@ def test_the_first_answer_on_a_channel_tells_the_round_trip() -> None:
 
 
 def test_accounts_have_budgets_of_their_own() -> None:
-    """Protects one account from another's channels, and holds all connections of one to the same budget."""
+    """Each account has its own budget, which all its connections share."""
     budgets = Budgets()
     assert budgets.of("amos") is budgets.of("amos")
     assert budgets.of("amos") is not budgets.of("naomi")
 
 
 def test_a_hundred_idle_channels_leave_an_upload_room() -> None:
-    """Protects people with many forwards: windows can't be called back, so they begin smaller while many are open."""
+    """Protects people with many forwards: windows cannot be taken back, so with many channels they start smaller."""
     budget = Budget()
     for _ in range(100):
         Channel(budget)
@@ -155,7 +155,7 @@ def test_a_hundred_idle_channels_leave_an_upload_room() -> None:
 
 
 def test_channels_that_are_over_give_everything_back() -> None:
-    """Protects the account's next channels: what was offered and what waited is free again, once."""
+    """Protects an account's next channels: a closed channel gives its offered and its waiting bytes back, once."""
     budget = Budget()
     channel = Channel(budget)
     window = channel.window
@@ -172,14 +172,14 @@ def test_channels_that_are_over_give_everything_back() -> None:
 
 
 class Open(NamedTuple):
-    """A channel of the model, and the bytes that have come and wait."""
+    """A channel of the model, and the number of bytes that wait for its process."""
 
     channel: Channel
     waiting: list[int]
 
 
 class OneAccount(RuleBasedStateMachine):
-    """Channels of an account whose peers send what they may and whose processes take what they like."""
+    """Channels of an account, whose peers send within their windows and whose processes take any amount."""
 
     channels = Bundle("channels")
     LIMIT = 4 * 1024 * 1024
@@ -192,14 +192,14 @@ class OneAccount(RuleBasedStateMachine):
 
     @rule(target=channels, round_trip=st.sampled_from([None, NEAR, FAR]))
     def opens(self, round_trip: float | None) -> Open:
-        """One channel more."""
+        """Open another channel."""
         channel = Open(Channel(self.budget, round_trip), [0])
         self.open.append(channel)
         return channel
 
     @rule(opened=channels, part=st.floats(0, 1), seconds=st.floats(0, 3))
     def sends(self, opened: Open, part: float, seconds: float) -> None:
-        """The peer sends some of what it may, or all."""
+        """The peer sends a part of what it may."""
         channel, waiting = opened
         channel.clock.now += seconds
         count = round(channel.window.offered * part)
@@ -209,7 +209,7 @@ class OneAccount(RuleBasedStateMachine):
 
     @rule(opened=channels, part=st.floats(0, 1))
     def takes(self, opened: Open, part: float) -> None:
-        """The process takes some of what waits, or all."""
+        """The process takes a part of what waits."""
         channel, waiting = opened
         count = round(waiting[0] * part)
         channel.window.taken(count)
@@ -218,13 +218,13 @@ class OneAccount(RuleBasedStateMachine):
 
     @rule(opened=channels)
     def drains(self, opened: Open) -> None:
-        """The process takes all; then its peer may go on, whatever the other channels hold."""
+        """The process takes everything; then its peer may send again, whatever the other channels hold."""
         self.takes(opened, 1.0)
         assert opened.channel.window.offered >= FLOOR_BYTES // 2
 
     @rule(target=channels, opened=consumes(channels), handed_over=st.booleans())
     def ends(self, opened: Open, handed_over: bool) -> object:
-        """The channel is over; what waits is gone, or still held for its process."""
+        """The channel ends; its waiting bytes are dropped, or held until the process has them."""
         channel, waiting = opened
         channel.window.discard()
         self.open.remove(opened)
@@ -235,25 +235,25 @@ class OneAccount(RuleBasedStateMachine):
 
     @rule()
     def processes_catch_up(self) -> None:
-        """What was handed over has been written."""
+        """The bytes that were held for processes are written."""
         self.budget.hold(-self.handed_over)
         self.handed_over = 0
 
     @invariant()
     def is_exact(self) -> None:
-        """What is counted is what may still come and what waits."""
+        """The budget counts the bytes that may still come and those that wait."""
         counted = sum(channel.window.offered + waiting[0] for channel, waiting in self.open)
         assert self.budget.held == counted + self.handed_over
 
     @invariant()
     def is_bounded(self) -> None:
-        """However many channels there are, they hold no more than the budget and their floors."""
+        """With any number of channels, they hold no more than the budget and their floors."""
         most = self.LIMIT + self.most_open * FLOOR_BYTES
         assert self.budget.held <= most
 
     @property
     def most_open(self) -> int:
-        """How many floors there may be: one for each channel, and for each part that outlives its own."""
+        """The number of floors: one for each channel, and for each part that outlives its channel."""
         self.seen = max(getattr(self, "seen", 0), len(self.open) + -(-self.handed_over // FLOOR_BYTES))
         return self.seen
 

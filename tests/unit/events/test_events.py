@@ -1,4 +1,4 @@
-"""The one stream of events: order, numbers, and subscribers that fail."""
+"""The event bus: order, numbers, and subscribers that fail."""
 
 import itertools
 
@@ -14,13 +14,13 @@ def tick(idle: int) -> AnyEvent:
 
 
 def make_bus(errors: list[str]) -> EventBus:
-    """A bus with a clock that counts."""
+    """A bus whose clock counts up by one."""
     clock = itertools.count(100)
     return EventBus(lambda: float(next(clock)), errors.append)
 
 
 def test_everybody_gets_everything_in_order() -> None:
-    """Numbers without gaps, one time for all, and the same record for each subscriber."""
+    """All subscribers get the same records in order, with numbers without gaps and one time for each."""
     errors: list[str] = []
     bus = make_bus(errors)
     first: list[Record] = []
@@ -35,7 +35,7 @@ def test_everybody_gets_everything_in_order() -> None:
 
 
 def test_who_fails_harms_nobody_else() -> None:
-    """A full disk under one subscriber is reported, and the others still get the event."""
+    """A subscriber that fails, as on a full disk, is reported, and the others still get the event."""
     errors: list[str] = []
     bus = make_bus(errors)
     seen: list[Record] = []
@@ -51,7 +51,7 @@ def test_who_fails_harms_nobody_else() -> None:
 
 
 def test_a_subscription_ends() -> None:
-    """Also in the middle of an event, by the subscriber itself."""
+    """A subscriber may end its subscription, also while it handles an event."""
     bus = make_bus([])
     seen: list[Record] = []
 
@@ -69,7 +69,7 @@ def test_a_subscription_ends() -> None:
 
 
 def test_names_are_unique_and_dotted() -> None:
-    """The tag is the event's name in the log for ever, so two events never share one."""
+    """The tag is the event's name in the log for ever, so it is unique, lower case and dotted."""
     names = [kind.__struct_config__.tag for kind in AnyEvent.__args__]
     assert len(set(names)) == len(names)
     assert all(isinstance(name, str) and "." in name and name == name.lower() for name in names)

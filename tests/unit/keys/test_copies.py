@@ -1,4 +1,4 @@
-"""keys.copies: the last good answers on disk, what damages them and what does not."""
+"""keys.copies: the last good answers on disk, and what makes a copy invalid."""
 
 import os
 import resource
@@ -24,11 +24,11 @@ from tests.support.waiting import PATIENCE
 
 NO_FACTS = b'# {"validators":{"etag":"","modified":""},"account_id":null,"revoked":""}\n'
 HEAD = HEADER + NO_FACTS
-"""What stands above the text of a copy of SPEC that was fetched at NOW, and of which nothing else is known."""
+"""The first lines of a copy of SPEC that was fetched at NOW, without further facts."""
 
 
 def test_a_copy_is_private_and_readable_by_people(tmp_path: Path) -> None:
-    """Protects: what is kept can be read and understood, by its owner only."""
+    """A copy is a private file that its owner can read and understand."""
     store = tmp_path / "new" / "fetched"
     copy = Copy(f"{ALICE}\n".encode(), NOW, Validators('W/"4d7a"', "Mon"), 583231, "no account (404)")
     Copies(store).save(SPEC, copy)
@@ -58,18 +58,18 @@ COPIES = st.builds(
 @given(COPIES)
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 def test_a_copy_is_loaded_as_it_was_saved(tmp_path: Path, copy: Copy) -> None:
-    """Protects: a restart knows exactly what was known, whatever the text is."""
+    """After a restart exactly the same is known, for any text."""
     Copies(tmp_path).save(SPEC, copy)
     assert Copies(tmp_path).load(SPEC) == copy
 
 
 def test_there_may_be_no_copy(tmp_path: Path) -> None:
-    """Protects: the first start is no error."""
+    """A missing copy, as at the first start, is no error."""
     assert Copies(tmp_path / "nowhere").load(SPEC) is None
 
 
 def test_a_long_reason_does_not_spoil_a_copy(tmp_path: Path) -> None:
-    """Protects: what was revoked stays revoked after a restart, however much there was to say about it."""
+    """A revoked source stays revoked after a restart, also with a very long reason."""
     longest = "url:https://keys.example/" + "x" * 8000
     validators = Validators('"' * MAX_VALIDATOR, '"' * MAX_VALIDATOR)
     Copies(tmp_path).save(longest, Copy(b"#" * MAX_KEYS_BYTES, NOW, validators, revoked="\x1b\udc80" * 10_000))
@@ -79,7 +79,7 @@ def test_a_long_reason_does_not_spoil_a_copy(tmp_path: Path) -> None:
 
 
 def test_copies_of_similar_sources_are_different_files(tmp_path: Path) -> None:
-    """Protects: no two sources share a copy, however their names are spelled, and none leaves the directory."""
+    """No two sources share a copy, however similar their names, and none leaves the directory."""
     long = "url:https://keys.example/" + "x" * 300
     specs = ["github:a-b", "github:a_b", "url:https://a/b", "url:https://a.b", "file:/../../x", long + "1", long + "2"]
     paths = [copy_path(tmp_path, spec) for spec in specs]
@@ -89,7 +89,7 @@ def test_copies_of_similar_sources_are_different_files(tmp_path: Path) -> None:
 
 
 def test_a_copy_is_written_only_when_the_answer_changes(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: the disk is not written every few minutes for nothing; a restart knows what is there."""
+    """Protects the disk from needless writes: a copy is written only when the answer changes, also after a restart."""
     github.script("example", gh.keys(ALICE))
     ring = Ring(tmp_path, github.url)
     ring.refresh()
@@ -135,7 +135,7 @@ BAD_COPIES = {
 
 @pytest.mark.parametrize(("content", "reason"), BAD_COPIES.values(), ids=BAD_COPIES)
 def test_a_corrupt_copy_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
-    """Protects: damage on disk lets nobody in, and a copy of which one line is wrong is not trusted by half."""
+    """Damage on disk lets nobody in, and a copy with one wrong line is refused as a whole."""
     copy_path(tmp_path).write_bytes(content)
     with pytest.raises(CopyError) as caught:
         Copies(tmp_path).load(SPEC)
@@ -145,7 +145,7 @@ def test_a_corrupt_copy_is_refused(tmp_path: Path, content: bytes, reason: str) 
 
 @pytest.mark.parametrize("content", [b"damaged", HEAD + b"\x00\xff\n"], ids=["damaged", "garbage below"])
 def test_a_corrupt_copy_is_reported_and_left_out(tmp_path: Path, content: bytes) -> None:
-    """Protects: damage on disk does not stop the start, and the other copies still count."""
+    """A damaged copy does not stop the start, and the other copies still count."""
     copy_path(tmp_path).write_bytes(content)
     Copies(tmp_path).save("github:admin", Copy(BOB.encode(), NOW))
     ring = Ring(tmp_path, logins=(config.Login(user="dev", keys=(SPEC, "github:admin")),))
@@ -158,7 +158,7 @@ def test_a_corrupt_copy_is_reported_and_left_out(tmp_path: Path, content: bytes)
 
 
 def test_a_corrupt_copy_is_replaced_by_the_next_good_answer(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: damage on disk heals by itself."""
+    """A damaged copy is replaced at the next good answer."""
     copy_path(tmp_path).write_bytes(b"damaged")
     github.script("example", gh.keys(ALICE))
     ring = Ring(tmp_path, github.url)
@@ -168,7 +168,7 @@ def test_a_corrupt_copy_is_replaced_by_the_next_good_answer(github: FakeGitHub, 
 
 
 def test_a_copy_that_others_can_write_is_not_used(tmp_path: Path) -> None:
-    """Protects: another account on the machine cannot let itself in by writing a file."""
+    """Another account on the machine cannot let itself in by writing a copy."""
     copy_path(tmp_path).write_bytes(HEAD + ALICE.encode())
     for mode in (0o602, 0o620, 0o666):
         copy_path(tmp_path).chmod(mode)
@@ -180,7 +180,7 @@ def test_a_copy_that_others_can_write_is_not_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["fifo", "directory", "link to a device", "loop"])
 def test_a_copy_that_is_no_file_is_not_used(tmp_path: Path, kind: str) -> None:
-    """Protects: nothing that stands in a copy's place can hang or stop the start."""
+    """Nothing in the place of a copy can hang or stop the start."""
     path = copy_path(tmp_path)
     match kind:
         case "fifo":
@@ -196,7 +196,7 @@ def test_a_copy_that_is_no_file_is_not_used(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_copy_that_cannot_be_written_stops_nobody(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a full or read-only disk is reported, and the keys are in force all the same."""
+    """A copy that can't be written, as on a read-only disk, is reported, and the keys are in force all the same."""
     (tmp_path / "file").touch()
     github.script("example", gh.keys(ALICE))
     ring = Ring(tmp_path / "file" / "fetched", github.url)
@@ -211,7 +211,7 @@ def test_a_copy_that_cannot_be_written_stops_nobody(github: FakeGitHub, tmp_path
 
 
 def test_a_copy_that_fails_in_the_middle_leaves_the_old_one(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: an error while writing leaves no half copy and no debris behind; the next refresh tries again."""
+    """An error while writing leaves no partial file, and the next refresh tries again."""
     copy_path(tmp_path).mkdir()
     (copy_path(tmp_path) / "in the way").touch()
     github.script("example", gh.keys(ALICE))
@@ -226,7 +226,7 @@ def test_a_copy_that_fails_in_the_middle_leaves_the_old_one(github: FakeGitHub, 
 
 
 def test_a_full_disk_leaves_no_debris(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a copy that did not fit is taken away again, and the earlier one is still whole."""
+    """A copy that does not fit on the disk is removed, and the earlier one stays whole."""
     github.script("example", gh.keys(ALICE), gh.keys(ALICE, BOB))
     ring = Ring(tmp_path, github.url)
     ring.refresh()
@@ -244,7 +244,7 @@ def test_a_full_disk_leaves_no_debris(github: FakeGitHub, tmp_path: Path) -> Non
 def test_a_disk_that_hangs_does_not_hold_up_the_refresh(
     github: FakeGitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Protects: a volume that stops answering is reported like any other, in bounded time."""
+    """A volume that hangs is reported like any other failure, within a limited time."""
     monkeypatch.setattr(persistence, "SAVE_TIMEOUT", 0.05)
     gate = threading.Event()
     monkeypatch.setattr(Copies, "save", lambda *_: gate.wait(PATIENCE))  # no file system here can be made to hang

@@ -1,4 +1,4 @@
-"""keys.download: a whole text of keys over HTTP, or the reason why there is none."""
+"""keys.download: a complete text of keys over HTTP, or the reason why there is none."""
 
 import asyncio
 import contextlib
@@ -31,22 +31,22 @@ from tests.support.github import FakeGitHub
 from tests.support.waiting import PATIENCE
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB"
-IMPATIENCE = 0.25  # seconds for what never ends
+IMPATIENCE = 0.25  # seconds for downloads that never end
 
 
 async def no_files(path: str) -> bytes:
-    """A reader for tests in which no file should be read."""
+    """A reader of files for tests that must not read one."""
     raise AssertionError(path)
 
 
 def get(github: FakeGitHub, seconds: float = PATIENCE, spec: str = "github:example") -> bytes | None:
-    """What a fetch gives."""
+    """The text that a fetch returns."""
     settings = config.Keys(github_url=github.url, timeout=config.Duration(seconds))
     return asyncio.run(fetch(parse_source(spec), settings, no_files)).text
 
 
 def failure(github: FakeGitHub, seconds: float = PATIENCE, spec: str = "github:example") -> str:
-    """Why a fetch gives nothing."""
+    """The reason for which a fetch fails."""
     with pytest.raises(FetchError) as caught:
         get(github, seconds, spec)
     assert caught.value.reason == str(caught.value)
@@ -69,7 +69,7 @@ def failure(github: FakeGitHub, seconds: float = PATIENCE, spec: str = "github:e
     ids=["one key", "two keys", "no keys", "chunks", "no chunks", "UTF-8", "the largest", "the largest in chunks"],
 )
 def test_gives_a_whole_text(github: FakeGitHub, answer: gh.Answer, text: bytes) -> None:
-    """Protects: every honest 200 is a success, an empty one and the largest one too."""
+    """Every correct 200 is a success, also an empty one and the largest one."""
     github.script("example", answer)
     assert get(github) == text
 
@@ -116,14 +116,14 @@ def test_gives_a_whole_text(github: FakeGitHub, answer: gh.Answer, text: bytes) 
     ],
 )
 def test_says_why_an_answer_is_not_usable(github: FakeGitHub, answer: gh.Answer, reason: str) -> None:
-    """Protects: nothing but a whole text of keys passes for one, and the log says what came instead."""
+    """Anything that is not a complete text of keys is refused, and the log says what came instead."""
     github.script("example", answer)
     assert reason in failure(github)
 
 
 @pytest.mark.parametrize("answer", [gh.hang(), gh.drip(KEY), gh.drip_headers()], ids=["hang", "drip", "drip headers"])
 def test_gives_up_at_the_deadline(github: FakeGitHub, answer: gh.Answer) -> None:
-    """Protects: a server that is slow, or says one byte now and then, delays nothing past the deadline."""
+    """A server that is slow, or sends single bytes, delays nothing beyond the deadline."""
     github.script("example", answer)
     started = time.monotonic()
     assert failure(github, IMPATIENCE) == f"no answer within {IMPATIENCE:g} s"
@@ -131,14 +131,14 @@ def test_gives_up_at_the_deadline(github: FakeGitHub, answer: gh.Answer) -> None
 
 
 def test_the_thread_ends_at_the_deadline_by_itself(github: FakeGitHub) -> None:
-    """Protects: with a GitHub that drips, refreshes do not pile up threads and sockets."""
+    """With a server that sends single bytes, refreshes do not pile up threads and sockets."""
     github.script("example", gh.drip_headers())
     with pytest.raises(FetchError, match=f"no answer within {IMPATIENCE:g} s"):
         fetch_url(Request(f"{github.url}/example.keys"), IMPATIENCE)
 
 
 def test_a_download_does_not_begin_after_its_deadline(github: FakeGitHub) -> None:
-    """Protects: what was held up before it could connect does not use up time that nobody waits for."""
+    """A download that was delayed past its deadline before it connected is not started."""
     clock = iter([0.0, 5.0])
     with pytest.raises(FetchError, match="no answer within 5 s"):
         fetch_url(Request(f"{github.url}/example.keys"), 5.0, now=lambda: next(clock))
@@ -146,27 +146,27 @@ def test_a_download_does_not_begin_after_its_deadline(github: FakeGitHub) -> Non
 
 
 def test_a_text_that_drips_faster_than_the_deadline_is_whole(github: FakeGitHub) -> None:
-    """Protects: a slow line is not an error."""
+    """A slow server is no error, as long as the text is complete before the deadline."""
     github.script("example", gh.drip("# slow"))
     assert get(github) == b"# slow\n"
 
 
 def test_says_what_404_means_for_other_addresses(github: FakeGitHub) -> None:
-    """Protects: a mistyped address is not reported as a missing account."""
+    """A mistyped URL is not reported as a missing account."""
     assert failure(github, spec=f"url:{github.url}/team") == "nothing there (404)"
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("absolute", [True, False])
 def test_follows_redirects_within_the_server(github: FakeGitHub, code: int, absolute: bool) -> None:
-    """A server that spells a login differently still works, by whatever redirect it says so."""
+    """A server that redirects to another spelling of the login is followed, with any redirect code."""
     github.script("example", gh.redirect(f"{github.url if absolute else ''}/Example.keys", code))
     github.script("Example", gh.keys(KEY))
     assert get(github) == f"{KEY}\n".encode()
 
 
 def test_follows_three_redirects_and_no_more(github: FakeGitHub) -> None:
-    """Protects: the bound on redirects, from both sides."""
+    """Three redirects are followed, and a fourth is not."""
     names = ("example", "Example", "eXample", "exAmple", "exaMple")
     for name, following in pairwise(names):
         github.script(name, gh.redirect(f"/{following}.keys"))
@@ -177,7 +177,7 @@ def test_follows_three_redirects_and_no_more(github: FakeGitHub) -> None:
 
 
 def test_an_address_is_no_name(github: FakeGitHub) -> None:
-    """Of an address in the configuration, capitals are another address; a slash at its end is the same."""
+    """In a configured URL, other capitals are another URL, and a slash at its end is the same one."""
     github.script("team", gh.redirect("/Team"))
     github.script("Team", gh.keys(KEY))
     assert "if the keys are there now, name that address" in failure(github, spec=f"url:{github.url}/team")
@@ -187,7 +187,7 @@ def test_an_address_is_no_name(github: FakeGitHub) -> None:
 
 
 def test_never_asks_another_server(github: FakeGitHub) -> None:
-    """Protects: a server that redirects elsewhere cannot make somebody else's keys ours, on another port either."""
+    """A redirect to another server, or to another port, is not followed, so that nobody else's keys count."""
     with FakeGitHub() as other:
         other.script("example", gh.keys(KEY))
         github.script("example", gh.redirect(f"{other.url}/example.keys"))
@@ -196,14 +196,14 @@ def test_never_asks_another_server(github: FakeGitHub) -> None:
 
 
 def test_logs_in_nowhere(github: FakeGitHub) -> None:
-    """Protects: a redirect that comes with a name and a password is not followed, to the same server neither."""
+    """A redirect with a user name and password is not followed, not even to the same server."""
     github.script("example", gh.redirect(f"{github.url.replace('//', '//user:password@')}/other.keys"))
     github.script("other", gh.keys(KEY))
     assert "redirected to another place" in failure(github)
 
 
 def test_tells_the_server_who_asks_and_nothing_else(github: FakeGitHub) -> None:
-    """Protects: no cookie, password or compression; the user agent says whom to complain to."""
+    """A request has no cookie, password or compression, and its user agent names us for complaints."""
     github.script("example", gh.keys(KEY))
     get(github)
     (headers,) = github.headers
@@ -213,7 +213,7 @@ def test_tells_the_server_who_asks_and_nothing_else(github: FakeGitHub) -> None:
 
 
 def test_uses_no_proxy_of_the_environment(github: FakeGitHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects: an environment variable that somebody else set does not decide who answers for GitHub."""
+    """A proxy variable in the environment does not decide who answers for GitHub."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1/")
     monkeypatch.setenv("all_proxy", "http://127.0.0.1:1/")
     github.script("example", gh.keys(KEY))
@@ -221,7 +221,7 @@ def test_uses_no_proxy_of_the_environment(github: FakeGitHub, monkeypatch: pytes
 
 
 def test_says_when_nobody_listens() -> None:
-    """Protects: a server that is down is reported as such, with its name."""
+    """A server that is down is reported by name."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -230,20 +230,20 @@ def test_says_when_nobody_listens() -> None:
 
 
 def test_says_when_a_host_does_not_exist() -> None:
-    """Protects: a mistyped host is told apart from one that is down (an address that fails without any network)."""
+    """A mistyped host is told apart from a server that is down (the test's address fails without any network)."""
     with pytest.raises(FetchError, match=r"was not found"):
         fetch_url(Request("http://[::1%25nowhere]:1/"), PATIENCE)
 
 
 def test_says_when_a_host_cannot_exist() -> None:
-    """Protects: a name that cannot be looked up is an error of the source, not of the server."""
+    """A host name that can't be looked up is an error of the source."""
     with pytest.raises(FetchError):
         fetch_url(Request(f"http://{'x' * 64}.example/"), PATIENCE)
 
 
 @contextlib.contextmanager
 def https_github(tmp_path: Path) -> Iterator[tuple[FakeGitHub, Path]]:
-    """A GitHub over TLS for 127.0.0.1, and the certificate that makes it trusted."""
+    """A GitHub over TLS at 127.0.0.1, and the certificate that makes it trusted."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
     now = dt.datetime.now(dt.UTC)
@@ -270,7 +270,7 @@ def https_github(tmp_path: Path) -> Iterator[tuple[FakeGitHub, Path]]:
 
 
 def test_fetches_over_https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects: TLS works, with redirects, truncation and the deadline as without."""
+    """Over TLS, fetches, redirects, truncation and the deadline work as without."""
     with https_github(tmp_path) as (github, trusted):
         monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
         assert get(github) == f"{KEY}\n".encode()
@@ -284,7 +284,7 @@ def test_fetches_over_https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_downloads_at_the_same_time_read_the_certificates_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects: a team of a hundred does not keep the processor busy for seconds at each refresh, nor memory."""
+    """Parallel downloads share one TLS context, since reading the certificates takes processor time and memory."""
     made: list[weakref.ref[ssl.SSLContext]] = []
     make = ssl.create_default_context
 
@@ -320,14 +320,14 @@ def test_downloads_at_the_same_time_read_the_certificates_once(tmp_path: Path, m
 
 
 def test_refuses_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
-    """Protects: whoever sits in the middle cannot answer for GitHub."""
+    """A man in the middle cannot answer for GitHub."""
     with https_github(tmp_path) as (github, _):
         assert "is not trusted: self-signed certificate" in failure(github)
         assert github.requests.total() == 0
 
 
 def test_refuses_a_certificate_for_another_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects: a good certificate is not good for every name."""
+    """A valid certificate for another host is refused."""
     with https_github(tmp_path) as (github, trusted):
         monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
         with pytest.raises(FetchError, match="is not trusted: Hostname mismatch"):
@@ -335,7 +335,7 @@ def test_refuses_a_certificate_for_another_host(tmp_path: Path, monkeypatch: pyt
 
 
 def test_says_when_the_other_side_speaks_no_tls(github: FakeGitHub) -> None:
-    """Protects: https never falls back to plain HTTP."""
+    """https never falls back to plain HTTP."""
     with pytest.raises(FetchError, match=r"no TLS connection to 127\.0\.0\.1"):
         fetch_url(Request(github.url.replace("http:", "https:")), PATIENCE)
     assert github.requests.total() == 0

@@ -1,4 +1,4 @@
-"""keys.download: what goes with a question and comes with an answer: validators, limits, tokens."""
+"""keys.download: headers of requests and answers: validators, limits, tokens."""
 
 import asyncio
 
@@ -18,13 +18,13 @@ DATE = "Mon, 21 Sep 2026 14:00:00 GMT"
 
 
 def ask(github: FakeGitHub, validators: Validators = NO_VALIDATORS) -> Answer:
-    """What the page of an account's keys answers; it is NOW."""
+    """The answer of the page with an account's keys, at NOW."""
     request = Request(f"{github.url}/example.keys", any_case=True, validators=validators)
     return asyncio.run(download(request, PATIENCE, now=lambda: NOW))
 
 
 def fail(github: FakeGitHub) -> FetchError:
-    """The error of a question that gets no usable answer."""
+    """The error of a request without a usable answer."""
     with pytest.raises(FetchError) as caught:
         ask(github)
     assert caught.value.reason == str(caught.value)
@@ -32,7 +32,7 @@ def fail(github: FakeGitHub) -> FetchError:
 
 
 def test_keeps_what_the_server_wants_to_hear_again(github: FakeGitHub) -> None:
-    """Protects: the next question can be answered with "nothing new", which spares the server and the rate limit."""
+    """Protects server and rate limit: an answer's validators let the next one be "not modified"."""
     github.script("example", gh.conditional(gh.keys(KEY), etag=TAG, modified=DATE))
     first = ask(github)
     assert first == Answer(f"{KEY}\n".encode(), Validators(TAG, DATE))
@@ -45,26 +45,26 @@ def test_keeps_what_the_server_wants_to_hear_again(github: FakeGitHub) -> None:
 
 @pytest.mark.parametrize("validators", [Validators(etag=TAG), Validators(modified=DATE)], ids=["tag", "date"])
 def test_asks_with_one_validator_alone(github: FakeGitHub, validators: Validators) -> None:
-    """Protects: providers that send only one of the two headers are spared as well."""
+    """One of the two validators is enough, since some providers send only one."""
     github.script("example", gh.conditional(gh.keys(KEY), etag=validators.etag, modified=validators.modified))
     assert ask(github).validators == validators
     assert ask(github, validators=validators).text is None
 
 
 def test_new_keys_come_with_new_validators(github: FakeGitHub) -> None:
-    """Protects: an answer that has changed is taken whole, and the next question is about this one."""
+    """A changed answer is taken in full, and its validators replace the earlier ones."""
     github.script("example", gh.conditional(gh.empty(), etag='"new"'))
     assert ask(github, validators=Validators(TAG)) == Answer(b"", Validators('"new"'))
 
 
 def test_an_answer_without_validators_keeps_none(github: FakeGitHub) -> None:
-    """Protects: what an earlier answer came with does not stand for a later one."""
+    """The validators of an earlier answer do not count for a later answer without any."""
     github.script("example", gh.keys(KEY))
     assert ask(github, validators=Validators(TAG, DATE)).validators == NO_VALIDATORS
 
 
 def test_nothing_new_to_a_question_that_was_not_conditional_is_an_error(github: FakeGitHub) -> None:
-    """Protects: a confused cache in between can't make nothing out of keys."""
+    """A 304 to a request without validators is an error, so that a confused cache cannot take keys away."""
 
     def nothing_new(handler: gh.Handler) -> None:
         handler.send_response(304)
@@ -75,7 +75,7 @@ def test_nothing_new_to_a_question_that_was_not_conditional_is_an_error(github: 
 
 
 def test_validators_belong_to_the_address_that_gave_them(github: FakeGitHub) -> None:
-    """Protects: "nothing new" of the place that a redirect leads to is not taken for the place that was asked."""
+    """A "not modified" from a redirect's target does not count for the URL that was asked."""
     github.script("example", gh.redirect("/Example.keys"))
     github.script("Example", gh.conditional(gh.keys(KEY), etag=TAG))
     assert ask(github, validators=Validators(TAG)) == Answer(f"{KEY}\n".encode(), NO_VALIDATORS)
@@ -83,7 +83,7 @@ def test_validators_belong_to_the_address_that_gave_them(github: FakeGitHub) -> 
 
 
 def test_validators_that_no_request_could_have_are_not_kept(github: FakeGitHub) -> None:
-    """Protects: a header that would fill the disk or break the next request goes no further."""
+    """A header that would fill the disk or break the next request is not kept as a validator."""
     github.script("example", gh.with_headers(gh.keys(KEY), ETag='"' + "x" * 5000 + '"', Last_Modified="\xe9\x7f"))
     assert ask(github).validators == NO_VALIDATORS
 
@@ -105,7 +105,7 @@ def test_validators_that_no_request_could_have_are_not_kept(github: FakeGitHub) 
 def test_knows_how_long_a_server_wants_to_be_left_alone(
     github: FakeGitHub, answer: gh.Answer, seconds: float | None
 ) -> None:
-    """Protects: a rate limit is kept, or GitHub would shut us out for longer."""
+    """A rate limit is obeyed, since GitHub would otherwise block us for longer."""
     github.script("example", answer)
     failed = fail(github)
     assert failed.retry_after == seconds
@@ -113,13 +113,13 @@ def test_knows_how_long_a_server_wants_to_be_left_alone(
 
 
 def test_says_how_long_it_will_be_left_alone(github: FakeGitHub) -> None:
-    """Protects: who waits for a new key to work sees in the log why it takes its time."""
+    """Protects people who wait for a new key: the log says how long the server is left alone."""
     github.script("example", gh.limited(429, Retry_After="120"))
     assert fail(github).reason == "the server answered 429 (Too Many Requests) and wants to be left alone for 2m"
 
 
 def test_sends_a_token_and_what_else_is_asked_for(github: FakeGitHub) -> None:
-    """Protects: the API is asked as it wants to be, and says who asks."""
+    """The API is asked with its headers and with the token, also after a redirect, and the token is not shown."""
     github.script("example", gh.redirect("/Example.keys"))
     github.script("Example", gh.with_headers(gh.raw(b"[]"), Link='<https://x/?page=2>; rel="next"'))
     request = Request(
@@ -132,7 +132,7 @@ def test_sends_a_token_and_what_else_is_asked_for(github: FakeGitHub) -> None:
 
 
 def test_a_token_goes_to_no_other_server(github: FakeGitHub) -> None:
-    """Protects: whoever can make the API redirect does not get the token."""
+    """A redirect to another server does not get the token."""
     with FakeGitHub() as other:
         github.script("example", gh.redirect(f"{other.url}/example.keys"))
         with pytest.raises(FetchError, match="redirected to another place"):
@@ -142,6 +142,6 @@ def test_a_token_goes_to_no_other_server(github: FakeGitHub) -> None:
 
 @pytest.mark.parametrize("url", ["http://192.0.2.1/", "http://localhost@192.0.2.1/"])
 def test_a_token_is_not_sent_in_the_clear(url: str) -> None:
-    """Protects: nobody on the way can read the token, whatever the address was made of."""
+    """A token is never sent over a connection that others can read."""
     with pytest.raises(FetchError, match="a token is not sent over a connection that others can read"):
         fetch_url(Request(url, token=config.Secret("hush")), PATIENCE)

@@ -1,4 +1,4 @@
-"""keys.github: numbers of accounts and members of teams, from a server that plays GitHub's API."""
+"""keys.github: account numbers and team members, from a server that imitates GitHub's API."""
 
 import asyncio
 
@@ -23,22 +23,22 @@ MONA, AMOS = Member("mona", 2), Member("Amos-", 10)
 
 
 def settings(github: FakeGitHub, token: str = "") -> config.Keys:
-    """A configuration that has this GitHub."""
+    """A configuration with this GitHub."""
     return config.Keys(github_url=github.url, github_token=config.Secret(token), timeout=config.Duration(PATIENCE))
 
 
 def account_id(github: FakeGitHub, login: str = "example", token: str = "") -> int:
-    """The number of an account; it is NOW."""
+    """The number of an account, at NOW."""
     return asyncio.run(api.account_id(login, settings(github, token), now=lambda: NOW))
 
 
 def members(github: FakeGitHub, token: str = TOKEN) -> tuple[Member, ...]:
-    """Who is in the team example/ops."""
+    """The members of the team example/ops."""
     return asyncio.run(api.team_members("example", "ops", settings(github, token), now=lambda: NOW))
 
 
 def test_tells_an_account_s_number(github: FakeGitHub) -> None:
-    """Protects: the one fact by which an account is recognised, in the one way that the API is asked."""
+    """The API's answer gives an account's number, which is the only stable fact about it."""
     github.account("Example", 583231)
     assert account_id(github) == 583231
     assert github.requests == {api_path("users/example"): 1}
@@ -50,14 +50,14 @@ def test_tells_an_account_s_number(github: FakeGitHub) -> None:
 
 
 def test_asks_with_the_token_if_there_is_one(github: FakeGitHub) -> None:
-    """Protects: with a token the API answers 5,000 questions an hour instead of 60."""
+    """With a token the API answers 5,000 requests an hour instead of 60."""
     github.account("example", 583231)
     assert account_id(github, token=TOKEN) == 583231
     assert github.headers[0]["Authorization"] == f"Bearer {TOKEN}"
 
 
 def test_an_account_that_is_not_there_is_gone(github: FakeGitHub) -> None:
-    """Protects: the API's word for a deleted account is told apart from the API being down."""
+    """A deleted account is told apart from an API that is down."""
     for answer in (gh.status(404), gh.status(410)):
         github.script(api_path("users/example"), answer)
         with pytest.raises(FetchError, match=r"^no such account \(4") as caught:
@@ -94,7 +94,7 @@ def test_an_account_that_is_not_there_is_gone(github: FakeGitHub) -> None:
     ],
 )
 def test_says_why_there_is_no_number(github: FakeGitHub, answer: gh.Answer, reason: str) -> None:
-    """Protects: no broken answer passes for a number, and none of them says that the account is gone."""
+    """No broken answer gives a number, and none counts as a deleted account."""
     github.script(api_path("users/example"), answer)
     with pytest.raises(FetchError, match=reason) as caught:
         account_id(github)
@@ -102,7 +102,7 @@ def test_says_why_there_is_no_number(github: FakeGitHub, answer: gh.Answer, reas
 
 
 def test_knows_when_the_api_has_had_enough(github: FakeGitHub) -> None:
-    """Protects: 60 questions an hour are soon used up, and GitHub says until when."""
+    """When 60 requests an hour are used up, the time that GitHub names is obeyed."""
     answer = gh.limited(403, X_RateLimit_Remaining="0", X_RateLimit_Reset=str(int(NOW) + 600))
     github.script(api_path("users/example"), answer)
     with pytest.raises(FetchError) as caught:
@@ -111,7 +111,7 @@ def test_knows_when_the_api_has_had_enough(github: FakeGitHub) -> None:
 
 
 def test_lists_a_team(github: FakeGitHub) -> None:
-    """Protects: everybody in the team, by number, and nobody to whom the token is not known."""
+    """All members of a team are listed with their numbers."""
     github.team("Example", "ops", {"mona": 9, "Amos-": 2}, token=TOKEN)
     assert members(github) == (Member("Amos-", 2), Member("mona", 9))
     assert github.headers[0]["Authorization"] == f"Bearer {TOKEN}"
@@ -120,7 +120,7 @@ def test_lists_a_team(github: FakeGitHub) -> None:
 
 
 def test_lists_a_team_of_many_pages(github: FakeGitHub) -> None:
-    """Protects: the last page's people too, up to the bound, and a whole refusal beyond it instead of a part."""
+    """All pages of a team are read up to the limit, and a larger team is refused as a whole."""
     everybody = {f"user-{number}": number for number in range(1, MAX_PAGES * PAGE_SIZE + 1)}
     github.team("example", "ops", everybody, token=TOKEN)
     assert members(github) == tuple(Member(login, number) for login, number in everybody.items())
@@ -131,14 +131,14 @@ def test_lists_a_team_of_many_pages(github: FakeGitHub) -> None:
 
 
 def test_without_a_token_no_team_is_asked_for(github: FakeGitHub) -> None:
-    """Protects: whoever configures a team learns which setting is missing."""
+    """A team without a token gives an error that names the missing setting."""
     with pytest.raises(FetchError, match=r"set keys\.github_token \(PYSSH_GATEWAY_KEYS__GITHUB_TOKEN\)"):
         members(github, token="")
     assert github.requests.total() == 0
 
 
 def test_a_team_that_is_not_there_is_gone_if_the_token_would_see_it(github: FakeGitHub) -> None:
-    """Protects: a deleted team lets nobody in, and a token that lost its rights takes nobody's keys away."""
+    """A deleted team lets nobody in, but a token that lost its rights takes nobody's keys away."""
     github.team("example", "ops", {"mona": 2}, token=TOKEN)
     github.disband("example", "ops")
     with pytest.raises(FetchError, match=r"^no such team \(404\)") as caught:
@@ -155,7 +155,7 @@ def test_a_team_that_is_not_there_is_gone_if_the_token_would_see_it(github: Fake
 
 
 def test_a_token_that_has_expired_is_said_to_have(github: FakeGitHub) -> None:
-    """Protects: the log names the setting to look at."""
+    """With a token that GitHub refuses, the log names the setting."""
     github.team("example", "ops", {"mona": 2}, token="another")
     with pytest.raises(FetchError, match=r"GitHub does not accept keys\.github_token") as caught:
         members(github)
@@ -175,7 +175,7 @@ def test_a_token_that_has_expired_is_said_to_have(github: FakeGitHub) -> None:
     ],
 )
 def test_a_list_goes_on_at_the_same_server_only(github: FakeGitHub, link: str) -> None:
-    """Protects: the token goes nowhere else, and nobody else says who is in the team."""
+    """The list continues only at the same server: the token goes nowhere else, and nobody else names members."""
     host = github.url.removeprefix("http://")
     answer = gh.with_headers(in_json([]), Link=f'<{link.format(host=host)}>; rel="next"')
     github.script(api_path("orgs/example/teams/ops/members"), answer)
@@ -186,14 +186,14 @@ def test_a_list_goes_on_at_the_same_server_only(github: FakeGitHub, link: str) -
 
 @pytest.mark.parametrize("login", ["", "a/b", "..", "a#1", "a?x", "a\nb", "\u00e9", "a" * 40])
 def test_a_login_that_is_none_is_refused(github: FakeGitHub, login: str) -> None:
-    """Protects: no login of an answer becomes part of an address that leads somewhere else."""
+    """A login from an answer never becomes part of a URL that leads somewhere else."""
     github.script(api_path("orgs/example/teams/ops/members"), in_json([{"login": login, "id": 1}]))
     with pytest.raises(FetchError, match="names a member with a login that is none"):
         members(github)
 
 
 def test_somebody_on_two_pages_is_one_member(github: FakeGitHub) -> None:
-    """Protects: a team that changes while it is read has nobody in it twice."""
+    """A member on two pages, of a team that changed meanwhile, is listed once."""
     path = api_path("orgs/example/teams/ops/members")
     more = gh.with_headers(in_json([{"login": "mona", "id": 2}]), Link=f'<{github.url}/{path}?page=2>; rel="next"')
     github.script(path, more, in_json([{"login": "mona", "id": 2}]))
@@ -217,13 +217,13 @@ def test_somebody_on_two_pages_is_one_member(github: FakeGitHub) -> None:
     ],
 )
 def test_takes_keys_and_nothing_else(text: bytes, kept: bytes) -> None:
-    """Protects: no option and no line that would name another member gets from a member into the team's text."""
+    """No option and no line that names another member gets from a member's keys into the team's text."""
     assert key_lines(text) == kept
 
 
 @pytest.mark.parametrize("text", [b"Rate limit exceeded.\n", b"ssh-ed25519 A*B", b"ssh-ed25519"])
 def test_a_text_without_any_key_is_refused(text: bytes) -> None:
-    """Protects: nonsense from a server does not take a member's keys away."""
+    """A faulty text from a server does not take a member's keys away."""
     with pytest.raises(FetchError, match="no usable key in it"):
         key_lines(text)
     with pytest.raises(FetchError, match=r"^github:mona: no usable key in it"):
@@ -231,7 +231,7 @@ def test_a_text_without_any_key_is_refused(text: bytes) -> None:
 
 
 def test_a_team_s_text_can_be_read() -> None:
-    """Protects: the copy on disk shows whose keys are whose."""
+    """A team's copy on disk shows which member has which keys."""
     composed = compose([(MONA, KEY + b" laptop\n" + KEY + b" phone\n"), (AMOS, b"")])
     assert composed == b"# github:mona#2\n" + KEY + b"\n" + KEY + b"\n# github:Amos-#10\n"
     assert split(composed) == ((MONA, KEY + b"\n" + KEY + b"\n"), (AMOS, b""))
@@ -239,7 +239,7 @@ def test_a_team_s_text_can_be_read() -> None:
 
 
 def test_a_team_s_text_says_whose_keys_are_older() -> None:
-    """Protects: what is kept of a member who can't be asked about still has the time of that member's last answer."""
+    """Keys of a member who could not be asked about keep the time of that member's last answer."""
     composed = compose([(MONA, KEY + b"\n"), (AMOS, KEY + b"\n")], {AMOS: Old(NOW + 0.5)})
     assert b"# github:mona#2\n" in composed
     assert b"# github:Amos-#10 as of 2026-09-21T14:13:20+00:00\n" in composed
@@ -253,7 +253,7 @@ def test_a_team_s_text_says_whose_keys_are_older() -> None:
 
 
 def test_a_team_s_text_has_a_bound() -> None:
-    """Protects: what would not fit into a copy is refused as a whole."""
+    """A text that would not fit into a copy is refused as a whole."""
     lines = (KEY + b"\n") * (MAX_KEYS_BYTES // len(KEY) - 1000)
     assert split(compose([(MONA, lines)])) == ((MONA, lines),)
     with pytest.raises(FetchError, match=f"the team's 2 members are larger than {MAX_KEYS_BYTES} bytes"):
@@ -268,13 +268,13 @@ TEXTS = st.lists(LINES, max_size=3).map(lambda lines: b"".join(line + b"\n" for 
 
 @given(st.lists(st.tuples(MEMBERS, TEXTS), max_size=4))
 def test_split_undoes_compose(team: list[tuple[Member, bytes]]) -> None:
-    """Protects: each key stays with the member that it belongs to."""
+    """Each key stays with its member."""
     assert split(compose(team)) == tuple(team)
 
 
 @given(st.lists(st.tuples(MEMBERS, st.binary(max_size=40) | TEXTS), max_size=4))
 def test_whatever_members_have_stays_theirs(team: list[tuple[Member, bytes]]) -> None:
-    """Protects: no bytes in one member's keys make another member of them."""
+    """No bytes in one member's keys can add another member."""
     try:
         composed = compose(team)
     except FetchError:
@@ -287,7 +287,7 @@ def test_whatever_members_have_stays_theirs(team: list[tuple[Member, bytes]]) ->
     | st.lists(st.sampled_from([KEY, b"# github:a#1", b"# github:b#2", b"", b"#", b" "]), max_size=5).map(b"\n".join)
 )
 def test_compose_undoes_split(text: bytes) -> None:
-    """Protects: a text that was changed on disk is refused, or is one that we would have written."""
+    """A text that was changed on disk is refused, unless it is one that we could have written."""
     try:
         team = split(text)
     except FetchError:
@@ -318,6 +318,6 @@ def test_compose_undoes_split(text: bytes) -> None:
     ],
 )
 def test_a_text_that_is_no_team_s_is_refused(text: bytes) -> None:
-    """Protects: a damaged copy never says that somebody is in the team."""
+    """A damaged copy never adds a member to the team."""
     with pytest.raises(FetchError):
         split(text)

@@ -1,4 +1,4 @@
-"""keys.host_key_changes: no step of a rotation or an import loses a key that clients know, wherever it stops."""
+"""keys.host_key_changes: no step of a rotation or an import loses a key that clients know, even in a crash."""
 
 import os
 import shutil
@@ -30,29 +30,29 @@ NAME = "ssh_host_ed25519_key"
 
 
 def keygen(*arguments: str | Path) -> str:
-    """What ssh-keygen prints."""
+    """The output of ssh-keygen."""
     return subprocess.run(
         ["ssh-keygen", *arguments], check=True, capture_output=True, text=True, timeout=PATIENCE
     ).stdout
 
 
 def fingerprint(path: Path) -> str:
-    """A key's, as ssh-keygen has it."""
+    """A key's fingerprint, by ssh-keygen."""
     return keygen("-lf", path).split()[1]
 
 
 def names(directory: Path) -> set[str]:
-    """The files in a directory."""
+    """The names of the files in a directory."""
     return {path.name for path in directory.iterdir()}
 
 
 def ripe(keys_dir: Path) -> float:
-    """A time at which the next ed25519 key has been there long enough."""
+    """A time at which the next ed25519 key is old enough."""
     return (keys_dir / f"{NAME}_next").stat().st_mtime + LEARNING_SECONDS
 
 
 def refusal(action: Callable[[], object]) -> str:
-    """Why something is not done."""
+    """The reason for which an action is refused."""
     with pytest.raises(HostKeyError) as caught:
         action()
     assert "\n" not in str(caught.value)
@@ -63,7 +63,7 @@ def refusal(action: Callable[[], object]) -> str:
 
 
 def test_a_rotation_from_its_beginning_to_its_end(tmp_path: Path) -> None:
-    """Protects the whole of it: the old key is in use until the end, then the next one is, and the old one is kept."""
+    """A whole rotation: the old key is used until the end, then the next key is, and the old one is kept."""
     old = load_or_create(tmp_path, KINDS)
     made = prepare_next(tmp_path, KINDS)
     assert [change.done for change in made] == [True] * 3
@@ -86,7 +86,7 @@ def test_a_rotation_from_its_beginning_to_its_end(tmp_path: Path) -> None:
 
 
 def test_a_next_key_that_is_there_stays(tmp_path: Path) -> None:
-    """Protects clients that have learned it: beginning twice changes nothing."""
+    """Protects clients that have learned the next key: beginning a rotation twice changes nothing."""
     load_or_create(tmp_path, ED25519)
     (first,) = prepare_next(tmp_path, ED25519)
     (second,) = prepare_next(tmp_path, ED25519)
@@ -106,7 +106,7 @@ def test_finishing_too_early_is_refused(tmp_path: Path) -> None:
 
 
 def test_certificates_go_where_their_keys_go(tmp_path: Path) -> None:
-    """Protects a fleet that is known by its authority: the next key brings its certificate along."""
+    """Protects a fleet that trusts host certificates: a key's certificate is renamed and removed with the key."""
     load_or_create(tmp_path, ED25519)
     prepare_next(tmp_path, ED25519)
     names_of = {"old": f"{NAME}-cert.pub", "next": f"{NAME}_next-cert.pub"}
@@ -123,11 +123,11 @@ def test_certificates_go_where_their_keys_go(tmp_path: Path) -> None:
     assert not (tmp_path / names_of["next"]).exists()
     prepare_next(tmp_path, ED25519)
     finish(tmp_path, ED25519, now=0.0, minimum_age=0.0)
-    assert not (tmp_path / f"{NAME}-cert.pub").exists()  # it was of the key before
+    assert not (tmp_path / f"{NAME}-cert.pub").exists()  # it belonged to the earlier key
 
 
 def test_an_imported_key_brings_its_certificate(tmp_path: Path) -> None:
-    """Protects hosts of a fleet on their way over from sshd: the certificate comes along, and overwrites none."""
+    """Protects hosts that move over from sshd: a key's certificate is imported, and overwrites none."""
     theirs, ours = tmp_path / "etc", tmp_path / "keys"
     load_or_create(theirs, ED25519)
     certificate = ours / f"{NAME}-cert.pub"
@@ -140,7 +140,7 @@ def test_an_imported_key_brings_its_certificate(tmp_path: Path) -> None:
 
 
 def test_giving_up_keeps_the_key_in_use(tmp_path: Path) -> None:
-    """Protects the way back: without the next key everything is as it was before."""
+    """Protects the way back: without the next key, everything is as before the rotation."""
     (key,) = load_or_create(tmp_path, ED25519)
     prepare_next(tmp_path, ED25519)
     abort(tmp_path, ED25519)
@@ -149,7 +149,7 @@ def test_giving_up_keeps_the_key_in_use(tmp_path: Path) -> None:
 
 
 def test_every_step_can_be_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects against a crash at any point: a server starts with a key that clients know, and finishing again does."""
+    """Protects against a crash at any step: the server starts with a key that clients know, and can finish again."""
     steps = 0
     while True:
         keys_dir = tmp_path / str(steps)
@@ -172,11 +172,11 @@ def test_every_step_can_be_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 class _CrashError(BaseException):
-    """The power went."""
+    """A simulated power cut."""
 
 
 def _crash_after(steps: int, patched: pytest.MonkeyPatch, keys_dir: Path) -> bool:
-    """Finish, and stop after so many files were written or removed; returns whether it came to that."""
+    """Finish a rotation, with a crash after so many files were written or removed; returns whether it came to that."""
     left = steps
     remove = Path.unlink
 
@@ -206,7 +206,7 @@ def _crash_after(steps: int, patched: pytest.MonkeyPatch, keys_dir: Path) -> boo
 
 
 def test_says_what_is_missing(tmp_path: Path) -> None:
-    """Protects the person at the terminal: each step names the file that it needs, and changes nothing without it."""
+    """Each step names the file that it lacks, and changes nothing without it."""
     path = tmp_path / NAME
     no_key = f"there is no ed25519 host key yet: {path} is made when the server starts"
     assert refusal(lambda: prepare_next(tmp_path, ED25519)) == no_key
@@ -215,7 +215,7 @@ def test_says_what_is_missing(tmp_path: Path) -> None:
     no_next = f"no ed25519 key waits to follow the one in use: there is no {path}_next"
     assert refusal(lambda: finish(tmp_path, ED25519, now=0.0)) == no_next
     assert refusal(lambda: abort(tmp_path, ED25519)) == no_next
-    # Of several kinds, all or none.
+    # Of several kinds, either all get a next key or none.
     assert "no rsa host key" in refusal(lambda: prepare_next(tmp_path, ("ed25519", "rsa")))
     assert names(tmp_path) == {NAME, f"{NAME}.pub"}
 
@@ -225,7 +225,7 @@ def test_says_what_is_missing(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """sshd's keys of our kinds, of which RSA's takes a while to make."""
+    """sshd's keys of all our kinds, made once, since RSA's takes a while."""
     directory = tmp_path_factory.mktemp("sshd")
     for kind in KINDS:
         keygen("-q", "-t", kind, "-N", "", "-C", "root@old", "-f", directory / f"ssh_host_{kind}_key")
@@ -239,7 +239,7 @@ def sshd(made_once: Path, tmp_path: Path) -> Path:
 
 
 def test_takes_over_the_keys_of_an_sshd(sshd: Path, tmp_path: Path) -> None:
-    """Protects clients that know the machine: after the move it has the same keys, which nobody else can read."""
+    """Protects clients that know the machine: the imported keys are the same, and private."""
     keys_dir = tmp_path / "keys"
     found = import_from(sshd, keys_dir)
     assert [(change.kind, change.done) for change in found] == [(kind, True) for kind in KINDS]
@@ -255,7 +255,7 @@ def test_takes_over_the_keys_of_an_sshd(sshd: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["PEM", "PKCS8"])
 def test_takes_keys_in_older_forms(sshd: Path, tmp_path: Path, form: str) -> None:
-    """Protects machines that were set up before OpenSSH had a form of its own."""
+    """Keys from before OpenSSH's own format are imported, too."""
     keygen("-q", "-p", "-m", form, "-N", "", "-f", sshd / "ssh_host_rsa_key")
     assert b"OPENSSH" not in (sshd / "ssh_host_rsa_key").read_bytes()
     import_from(sshd, tmp_path / "keys")
@@ -264,7 +264,7 @@ def test_takes_keys_in_older_forms(sshd: Path, tmp_path: Path, form: str) -> Non
 
 
 def test_takes_a_key_that_a_group_may_read(sshd: Path, tmp_path: Path) -> None:
-    """Protects Fedora's machines, where ssh-keysign's group can read sshd's keys; ours are private all the same."""
+    """sshd's keys may be readable by ssh-keysign's group, as on Fedora; ours are private all the same."""
     for kind in KINDS:
         (sshd / f"ssh_host_{kind}_key").chmod(0o640)
     import_from(sshd, tmp_path / "keys")
@@ -274,7 +274,7 @@ def test_takes_a_key_that_a_group_may_read(sshd: Path, tmp_path: Path) -> None:
 
 
 def test_never_overwrites_another_key(sshd: Path, tmp_path: Path) -> None:
-    """Protects clients that know this server already; and nothing else is imported then."""
+    """Protects clients that know this server: another key is never overwritten, and then nothing is imported."""
     keys_dir = tmp_path / "keys"
     (key,) = load_or_create(keys_dir, ("rsa",))
     assert refusal(lambda: import_from(sshd, keys_dir)) == (
@@ -285,40 +285,40 @@ def test_never_overwrites_another_key(sshd: Path, tmp_path: Path) -> None:
 
 
 def weak(path: Path) -> None:
-    """An RSA key that clients refuse."""
+    """Put an RSA key that is too short for clients there."""
     make_new(path, "-t", "rsa", "-b", "1024")
 
 
 def locked(path: Path) -> None:
-    """A key with a passphrase."""
+    """Give the key a passphrase."""
     keygen("-q", "-p", "-N", "secret", "-f", path)
 
 
 def locked_pem(path: Path) -> None:
-    """The same in the older form."""
+    """Give the key a passphrase, in the older format."""
     keygen("-q", "-p", "-m", "PEM", "-N", "secret", "-f", path)
 
 
 def dsa(path: Path) -> None:
-    """A DSA key, which OpenSSH makes no more since version 10."""
+    """Put a DSA key there, which OpenSSH can't make since version 10."""
     private = dsa_keys.generate_private_key(1024)
     form = serialization.PrivateFormat.TraditionalOpenSSL
     path.write_bytes(private.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
 
 
 def other_kind(path: Path) -> None:
-    """A good key under the wrong name."""
+    """Put a key of another kind there."""
     make_new(path, "-t", "ed25519")
 
 
 def make_new(path: Path, *options: str) -> None:
-    """A key in the place of the one that is there."""
+    """Put a new key in the place of the existing one."""
     path.unlink()
     keygen("-q", *options, "-N", "", "-f", path)
 
 
 def no_key(path: Path) -> None:
-    """Anything."""
+    """Put a file without a key there."""
     path.write_text("no key")
     path.chmod(0o600)
 
@@ -336,7 +336,7 @@ def no_key(path: Path) -> None:
     ids=lambda value: value.__name__ if callable(value) else "",
 )
 def test_says_which_key_cannot_be_taken(sshd: Path, tmp_path: Path, make: Callable[[Path], None], reason: str) -> None:
-    """Protects the person at the terminal: the file is named, what is wrong is said, and nothing is imported."""
+    """The error names the file and what is wrong with it, and nothing is imported."""
     path = sshd / "ssh_host_rsa_key"
     make(path)
     said = refusal(lambda: import_from(sshd, tmp_path / "keys"))
@@ -346,13 +346,13 @@ def test_says_which_key_cannot_be_taken(sshd: Path, tmp_path: Path, make: Callab
 
 
 def test_says_when_there_is_nothing_to_import(tmp_path: Path) -> None:
-    """Protects against a directory that was mistyped."""
+    """Protects against a mistyped directory."""
     assert refusal(lambda: import_from(tmp_path, tmp_path / "keys")).startswith("there is no ssh_host_*_key of")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories away")
 def test_makes_no_keys_that_the_server_could_not_read(sshd: Path, tmp_path: Path) -> None:
-    """Protects the next start: root's key in the directory of an ordinary account's server would stop it."""
+    """Protects the next start: root does not put keys where an ordinary account's server could not read them."""
     keys_dir = tmp_path / "keys"
     keys_dir.mkdir()
     os.chown(keys_dir, 12345, 12345)

@@ -1,4 +1,4 @@
-"""keys.host_keys and keys.files: where a power cut has left an empty file, and where there are no hard links."""
+"""keys.host_keys and keys.files: empty files, as a power cut leaves them, and file systems without hard links."""
 
 import fcntl
 import os
@@ -41,20 +41,20 @@ def linkless(tmp_path: Path) -> Iterator[Path]:
 
 
 def only(keys_dir: Path) -> HostKey:
-    """The host key of a server that has one."""
+    """The host key of a server with one."""
     (key,) = load_or_create(keys_dir, (KIND,))
     return key
 
 
 def put(path: Path, data: bytes) -> None:
-    """A file as a power cut leaves it."""
+    """Write a private file, as a power cut may leave one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     path.chmod(0o600)
 
 
 def names(directory: Path) -> set[str]:
-    """What is there."""
+    """The names of the files in a directory."""
     return {path.name for path in directory.iterdir()}
 
 
@@ -63,7 +63,7 @@ def names(directory: Path) -> set[str]:
 
 @pytest.mark.parametrize("blank", BLANK, ids=["empty", "zeros", "a line"])
 def test_a_key_file_without_a_key_gets_one(tmp_path: Path, blank: bytes) -> None:
-    """A machine starts after a power cut that has emptied its key: there is none to lose, and it is said to be new."""
+    """A server whose key file a power cut has emptied starts with a new key, which is reported as such."""
     path = key_path(tmp_path, KIND)
     put(path, blank)
     with pytest.raises(EmptyKeyError, match="is empty, as a power cut may leave a file"):
@@ -77,7 +77,7 @@ def test_a_key_file_without_a_key_gets_one(tmp_path: Path, blank: bytes) -> None
 
 
 def test_servers_that_find_an_empty_file_at_once_end_with_one_key(tmp_path: Path) -> None:
-    """Of many that would replace the empty file one does, and the others use its key."""
+    """Of several servers that find the empty file at once, one replaces it, and the others use its key."""
     put(key_path(tmp_path, KIND), b"")
     code = (
         "import sys; from pathlib import Path; from pyssh_gateway.keys.host_keys import load_or_create; "
@@ -105,7 +105,7 @@ def test_servers_that_find_an_empty_file_at_once_end_with_one_key(tmp_path: Path
 
 
 def test_a_key_that_was_put_back_meanwhile_stays(tmp_path: Path) -> None:
-    """What somebody restores between two looks is not overwritten."""
+    """A key that was restored meanwhile is not overwritten."""
     path = key_path(tmp_path, KIND)
     create_key_pair(path, "restored")
     before = path.read_bytes()
@@ -114,7 +114,7 @@ def test_a_key_that_was_put_back_meanwhile_stays(tmp_path: Path) -> None:
 
 
 def test_an_empty_next_key_stops_no_start(tmp_path: Path) -> None:
-    """A key that nobody has learned yet is left out, and made anew by the command that makes next keys."""
+    """An empty next key, which no client knows, is ignored at the start, and made anew when a rotation begins."""
     key = only(tmp_path)
     path = key.path.with_name(key.path.name + NEXT_SUFFIX)
     put(path, b"")
@@ -127,7 +127,7 @@ def test_an_empty_next_key_stops_no_start(tmp_path: Path) -> None:
 
 
 def test_a_key_is_imported_in_the_place_of_an_empty_one(tmp_path: Path) -> None:
-    """After a power cut a machine can have back the identity that its sshd had."""
+    """sshd's key may be imported in the place of an empty one."""
     create_key_pair(key_path(tmp_path / "etc", KIND), "sshd's")
     put(key_path(tmp_path / "keys", KIND), b"")
     (change,) = import_from(tmp_path / "etc", tmp_path / "keys")
@@ -139,7 +139,7 @@ def test_a_key_is_imported_in_the_place_of_an_empty_one(tmp_path: Path) -> None:
 
 
 def test_a_key_is_made_where_there_are_no_links(linkless: Path) -> None:
-    """A keys_dir on a share or over sshfs works as any other: a private key of mode 0600 that stays the same."""
+    """Without hard links, as on a network share or sshfs, a private key of mode 0600 is made, and stays the same."""
     keys_dir = linkless / "keys"
     key = only(keys_dir)
     assert (key.created, key.was_empty) == (True, False)
@@ -156,7 +156,7 @@ def test_a_key_is_made_where_there_are_no_links(linkless: Path) -> None:
 
 
 def test_of_many_that_make_a_file_at_once_one_does(linkless: Path) -> None:
-    """Without links, too, nobody's key is overwritten, and nobody sees half of one."""
+    """Of several writers at once without links, one makes the file, and no reader sees a part of it."""
     path, made, seen = linkless / "key", list[int](), set[bytes]()
 
     def make(number: int) -> None:
@@ -180,7 +180,7 @@ def test_of_many_that_make_a_file_at_once_one_does(linkless: Path) -> None:
 def test_a_directory_that_stays_locked_is_not_waited_for_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that hangs while it holds the lock does not hold up a start for ever, and is named as the reason."""
+    """A process that hangs with the lock does not delay a start for ever, and the error names it."""
     monkeypatch.setattr(files, "LOCK_SECONDS", 0.05)
     put(tmp_path / "key", b"")
     descriptor = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)

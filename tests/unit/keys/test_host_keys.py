@@ -1,4 +1,4 @@
-"""keys.host_keys: one key of a kind, made once, private, and never changed by accident."""
+"""keys.host_keys: one key of each kind, made once, private, and never replaced by accident."""
 
 import os
 import shutil
@@ -35,7 +35,7 @@ STRANGER = 12345
 
 @pytest.fixture
 def ordinary_account() -> Iterator[Path]:
-    """A directory of an account that may not do everything, which the test acts as."""
+    """A directory of an ordinary account, as which the test runs."""
     directory = Path(tempfile.mkdtemp())
     if os.geteuid() != 0:
         yield directory
@@ -49,23 +49,23 @@ def ordinary_account() -> Iterator[Path]:
 
 
 def mode(path: Path) -> int:
-    """The permission bits."""
+    """The permission bits of a file."""
     return stat.S_IMODE(path.stat().st_mode)
 
 
 def keygen(*arguments: str | Path) -> str:
-    """What ssh-keygen prints."""
+    """The output of ssh-keygen."""
     return subprocess.run(["ssh-keygen", *arguments], check=True, capture_output=True, text=True).stdout
 
 
 def only(keys_dir: Path, kind: str = "ed25519") -> HostKey:
-    """The host key of a server that has one."""
+    """The host key of a server with one."""
     (key,) = load_or_create(keys_dir, (kind,))
     return key
 
 
 def error(keys_dir: Path, kind: str = "ed25519") -> str:
-    """Why there is no host key."""
+    """The reason why there is no host key."""
     with pytest.raises(HostKeyError) as caught:
         load_or_create(keys_dir, (kind,))
     assert "\n" not in str(caught.value)
@@ -81,7 +81,7 @@ def error(keys_dir: Path, kind: str = "ed25519") -> str:
     ],
 )
 def test_makes_a_key_that_openssh_can_read(tmp_path: Path, umask: int, kind: str, key_type: str, shown: str) -> None:
-    """Protects: the first start makes a private key pair, whatever the umask, that OpenSSH sees as we do."""
+    """With any umask, the first start makes a private key pair, with the same fingerprint for OpenSSH."""
     earlier = os.umask(umask)
     try:
         key = only(tmp_path / "keys", kind)
@@ -101,7 +101,7 @@ def test_makes_a_key_that_openssh_can_read(tmp_path: Path, umask: int, kind: str
 
 
 def test_keys_come_in_the_configured_order(tmp_path: Path) -> None:
-    """Protects the order that clients see: it is the configuration's; a kind that is named twice is one key."""
+    """Clients see the keys in the configuration's order, and a kind that is named twice is one key."""
     first = load_or_create(tmp_path, ("rsa", "ed25519", "ecdsa", "rsa"))
     assert [key.key_type for key in first] == ["ssh-rsa", "ssh-ed25519", "ecdsa-sha2-nistp256"]
     second = load_or_create(tmp_path, KINDS)
@@ -110,7 +110,7 @@ def test_keys_come_in_the_configured_order(tmp_path: Path) -> None:
 
 
 def test_next_keys_are_those_of_the_kinds_in_use(tmp_path: Path) -> None:
-    """Protects what is announced: a next key beside one in use, and neither one of another kind nor one for nothing."""
+    """A next key is announced only for a kind that is in use and whose key exists."""
     in_use = load_or_create(tmp_path, ("ed25519", "ecdsa"))
     assert load_next(tmp_path, KINDS) == ()
     for kind in KINDS:
@@ -124,7 +124,7 @@ def test_next_keys_are_those_of_the_kinds_in_use(tmp_path: Path) -> None:
 
 
 def test_a_key_that_has_followed_is_not_announced_again(tmp_path: Path) -> None:
-    """Protects starts after a rotation that was interrupted: the same key twice would be one too many."""
+    """After a rotation that was interrupted, a next key that is in use already is not announced a second time."""
     key = only(tmp_path)
     (tmp_path / f"{HOST_KEY_NAME}_next").write_bytes(key.private_pem)
     (tmp_path / f"{HOST_KEY_NAME}_next").chmod(0o600)
@@ -133,20 +133,20 @@ def test_a_key_that_has_followed_is_not_announced_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("curve", ["384", "521"])
 def test_takes_an_ecdsa_key_of_any_curve_that_clients_know(tmp_path: Path, curve: str) -> None:
-    """Protects machines whose sshd had another curve than we would choose."""
+    """Protects machines whose sshd had a key of another curve than ours."""
     keygen("-q", "-t", "ecdsa", "-b", curve, "-N", "", "-f", tmp_path / "ssh_host_ecdsa_key")
     assert only(tmp_path, "ecdsa").key_type == f"ecdsa-sha2-nistp{curve}"
 
 
 def test_refuses_a_weak_rsa_key(tmp_path: Path) -> None:
-    """Protects clients, which would refuse it, and tells how to get out of it."""
+    """Protects clients, which would refuse a weak RSA key; the error says what is needed."""
     path = tmp_path / "ssh_host_rsa_key"
     keygen("-q", "-t", "rsa", "-b", "1024", "-N", "", "-f", path)
     assert error(tmp_path, "rsa").startswith(f"{path}: an RSA key of 1024 bits is too weak, at least 2048 are needed")
 
 
 def test_keeps_the_key(tmp_path: Path) -> None:
-    """Protects: clients that know the server are never warned of a changed key by a restart."""
+    """A restart keeps the key, so that clients are never warned of a changed one."""
     first = only(tmp_path)
     second = only(tmp_path)
     assert (first.created, second.created) == (True, False)
@@ -154,7 +154,7 @@ def test_keeps_the_key(tmp_path: Path) -> None:
 
 
 def test_reads_a_key_of_ssh_keygen_through_a_link(tmp_path: Path) -> None:
-    """Protects: people can bring sshd's key along, and keep it where they like."""
+    """People can use sshd's key, and keep it in another place behind a link."""
     keygen("-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "elsewhere")
     (tmp_path / HOST_KEY_NAME).symlink_to("elsewhere")
     key = only(tmp_path)
@@ -164,7 +164,7 @@ def test_reads_a_key_of_ssh_keygen_through_a_link(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bits", [0o644, 0o640, 0o601, 0o610, 0o660, 0o777])
 def test_refuses_a_key_that_others_can_reach(tmp_path: Path, bits: int) -> None:
-    """Protects: a key that may have been read is not used; the error says how to mend it."""
+    """A key that others may have read is refused, and the error says how to mend the file."""
     path = only(tmp_path).path
     path.chmod(bits)
     assert error(tmp_path) == f"mode {bits:04o} of {path} is too open for a private key: run chmod 600 {path}"
@@ -172,14 +172,14 @@ def test_refuses_a_key_that_others_can_reach(tmp_path: Path, bits: int) -> None:
 
 @pytest.mark.parametrize("bits", [0o600, 0o400, 0o700])
 def test_takes_a_key_that_only_its_owner_can_reach(tmp_path: Path, bits: int) -> None:
-    """Protects: what sshd takes for private is private enough."""
+    """A file that is private by sshd's rules is accepted."""
     only(tmp_path).path.chmod(bits)
     assert not only(tmp_path).created
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_refuses_a_stranger_s_key(tmp_path: Path) -> None:
-    """Protects: a key that another account put there, and knows, is not used."""
+    """A key that belongs to another account, which may know it, is refused."""
     path = only(tmp_path).path
     os.chown(path, STRANGER, -1)
     assert error(tmp_path).startswith(
@@ -189,7 +189,7 @@ def test_refuses_a_stranger_s_key(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another account")
 def test_an_ordinary_account_cannot_read_root_s_key(ordinary_account: Path) -> None:
-    """Protects: a server that was started as root before and as somebody else now says what is in the way."""
+    """A server of an ordinary account that finds root's key says what is wrong."""
     os.seteuid(0)
     path = only(ordinary_account).path
     os.seteuid(NOBODY)
@@ -197,35 +197,35 @@ def test_an_ordinary_account_cannot_read_root_s_key(ordinary_account: Path) -> N
 
 
 def rsa_key(path: Path) -> None:
-    """An RSA key of OpenSSH."""
+    """Make an RSA key by OpenSSH."""
     keygen("-q", "-t", "rsa", "-b", "2048", "-N", "", "-f", path)
 
 
 def ecdsa_key(path: Path) -> None:
-    """An ECDSA key of OpenSSH."""
+    """Make an ECDSA key by OpenSSH."""
     keygen("-q", "-t", "ecdsa", "-N", "", "-f", path)
 
 
 def pkcs8_key(path: Path) -> None:
-    """An ed25519 key in another format."""
+    """Make an ed25519 key in another format."""
     path.write_bytes(Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 def public_key(path: Path) -> None:
-    """The public half by mistake."""
+    """Put a public key in the place of the private one."""
     keygen("-q", "-t", "ed25519", "-N", "", "-f", path)
     path.with_suffix(".pub").replace(path)
 
 
 def cut_off_key(path: Path) -> None:
-    """A key of which a part is missing."""
+    """Make a key whose end is missing."""
     keygen("-q", "-t", "ed25519", "-N", "", "-f", path)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-2] + lines[-1:]))
 
 
 def binary_file(path: Path) -> None:
-    """Anything."""
+    """Make a file that is no key."""
     path.write_bytes(bytes(range(256)))
 
 
@@ -235,7 +235,7 @@ def binary_file(path: Path) -> None:
     ids=lambda make: make.__name__,
 )
 def test_refuses_what_is_no_ed25519_key(tmp_path: Path, make: Callable[[Path], None]) -> None:
-    """Protects: an unusable file is reported in one line and never overwritten: it may be somebody's only copy."""
+    """An unusable file is reported in one line and never overwritten, as it may be the only copy of something."""
     path = tmp_path / HOST_KEY_NAME
     make(path)
     path.chmod(0o600)
@@ -245,14 +245,14 @@ def test_refuses_what_is_no_ed25519_key(tmp_path: Path, make: Callable[[Path], N
 
 
 def test_refuses_a_key_with_a_passphrase(tmp_path: Path) -> None:
-    """Protects: a server that nobody can type a passphrase into says so, and how to remove it."""
+    """A key with a passphrase, which nobody can type for a server, is refused, and the error says how to remove it."""
     path = tmp_path / HOST_KEY_NAME
     keygen("-q", "-t", "ed25519", "-N", "secret", "-f", path)
     assert error(tmp_path) == f"{path} has a passphrase: remove it with ssh-keygen -p -N '' -f {path}"
 
 
 def test_refuses_what_is_no_file(tmp_path: Path) -> None:
-    """Protects: nothing that stands in the key's place can hang or crash the start."""
+    """Nothing in the place of the key can hang or crash the start."""
     path = tmp_path / HOST_KEY_NAME
     path.mkdir()
     assert error(tmp_path) == f"{path} is not a regular file"
@@ -269,13 +269,13 @@ def test_refuses_what_is_no_file(tmp_path: Path) -> None:
 
 
 def test_says_when_the_directory_cannot_be_made(tmp_path: Path) -> None:
-    """Protects: a keys_dir that cannot be there is one clear line."""
+    """A keys_dir that cannot exist gives one clear line."""
     (tmp_path / "file").touch()
     assert error(tmp_path / "file") == f"cannot read the host key {tmp_path}/file/{HOST_KEY_NAME}: Not a directory"
 
 
 def test_says_when_the_directory_cannot_be_written(ordinary_account: Path) -> None:
-    """Protects: a keys_dir of another account, or on a read-only disk, is one clear line and leaves nothing behind."""
+    """A keys_dir that can't be written, as on a read-only disk, gives one clear line, and nothing is left behind."""
     ordinary_account.chmod(0o500)
     reason = "Permission denied (keys_dir has to be writable)"
     assert error(ordinary_account) == f"cannot write a new key to {ordinary_account}/{HOST_KEY_NAME}: {reason}"
@@ -284,7 +284,7 @@ def test_says_when_the_directory_cannot_be_written(ordinary_account: Path) -> No
 
 
 def test_servers_that_start_at_once_have_one_key(tmp_path: Path) -> None:
-    """Protects: two processes racing at the first start do not end with two keys, and neither reads half of one."""
+    """Several servers at their first start end with the same key, and none reads a part of it."""
     script = (
         "import sys, pathlib; from pyssh_gateway.keys.host_keys import load_or_create; print('ready', flush=True);"
         "sys.stdin.read(); (key,) = load_or_create(pathlib.Path(sys.argv[1]), ['ed25519']);"
@@ -308,7 +308,7 @@ def test_servers_that_start_at_once_have_one_key(tmp_path: Path) -> None:
 
 
 def test_makes_a_key_pair_for_people(tmp_path: Path) -> None:
-    """Protects: the demo key is a usable pair with its comment, in a directory that it makes itself."""
+    """The demo key is a usable pair with its comment, and its directory is made as well."""
     create_key_pair(tmp_path / "new" / "demo_key", "demo key of pyssh-gateway")
     load_ssh_private_key((tmp_path / "new" / "demo_key").read_bytes(), password=None)
     (key,) = parse((tmp_path / "new" / "demo_key.pub").read_bytes(), "", allow_options=False).accepted
@@ -318,7 +318,7 @@ def test_makes_a_key_pair_for_people(tmp_path: Path) -> None:
 
 
 def test_never_replaces_a_private_key(tmp_path: Path) -> None:
-    """Protects: what is there stays, with its public half."""
+    """An existing private key is never replaced, nor is its public half."""
     create_key_pair(tmp_path / "demo_key", "first")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(FileExistsError):
@@ -327,13 +327,13 @@ def test_never_replaces_a_private_key(tmp_path: Path) -> None:
 
 
 def test_several_keys_of_one_type_are_one_that_is_used_and_others_that_are_announced(tmp_path: Path) -> None:
-    """Protects clients that know any of the keys, as with sshd's HostKey lines: the first of each type is used."""
+    """Protects clients that know any of several keys: the first of each type is used, and the others are announced."""
     ed25519, ecdsa = (tmp_path / name for name in ("second", "other_curve"))
     create_key_pair(ed25519, "second")
     pem = ec.generate_private_key(ec.SECP384R1()).private_bytes(
         Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()
     )
-    ecdsa.write_bytes(pem)  # as old keys of sshd's are
+    ecdsa.write_bytes(pem)  # the format of sshd's old keys
     ecdsa.chmod(0o600)
     keys_dir = tmp_path / "keys"
     in_use = load_or_create(keys_dir, ("ed25519", "ecdsa"))
@@ -362,7 +362,7 @@ def test_several_keys_of_one_type_are_one_that_is_used_and_others_that_are_annou
     ],
 )
 def test_a_key_that_is_named_is_never_made(tmp_path: Path, text: str | None, reason: str) -> None:
-    """Protects against a typing mistake that would give the machine a new identity."""
+    """Protects the machine's identity from a typing mistake: a key that is named is never made."""
     path = tmp_path / "named"
     if text is not None:
         path.write_text(text)
@@ -373,7 +373,7 @@ def test_a_key_that_is_named_is_never_made(tmp_path: Path, text: str | None, rea
 
 
 def test_there_are_no_more_keys_than_clients_can_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects clients with UpdateHostKeys: they ask for the proofs of all keys that they do not know at once."""
+    """Protects clients with UpdateHostKeys, which ask for proofs of all unknown keys at once: there is a limit."""
     monkeypatch.setattr(module, "MOST_KEYS", 1)
     with pytest.raises(HostKeyError, match="there are 2 host keys, of which clients can learn 1 at most"):
         server_keys(tmp_path, ("ed25519", "ecdsa"), ())

@@ -1,4 +1,4 @@
-"""keys.answers: what an answer says beside its text."""
+"""keys.http_answer: the headers of an answer: rate limits, validators and the next page."""
 
 import msgspec
 import pytest
@@ -21,7 +21,7 @@ NOW = 1_790_000_000.0  # 2026-09-21T14:13:20Z
 
 
 def headers(**fields: str) -> Header:
-    """The headers of an answer, `_` for `-`."""
+    """The headers of an answer, with `_` for `-`."""
     return lambda name: fields.get(name.replace("-", "_"), "")
 
 
@@ -38,7 +38,7 @@ def headers(**fields: str) -> Header:
         (500, {"Retry_After": "90"}, None),
         (404, {"Retry_After": "90"}, None),
         (200, {"Retry_After": "90"}, None),
-        # The three forms of RFC 9110 section 5.6.7, and one without a zone.
+        # The three forms of RFC 9110 section 5.6.7, and one without a time zone.
         (503, {"Retry_After": "Mon, 21 Sep 2026 14:14:20 GMT"}, 60.0),
         (503, {"Retry_After": "Monday, 21-Sep-26 14:14:20 GMT"}, 60.0),
         (503, {"Retry_After": "Mon Sep 21 14:14:20 2026"}, 60.0),
@@ -69,13 +69,13 @@ def headers(**fields: str) -> Header:
     ],
 )
 def test_reads_how_long_to_leave_a_server_alone(status: int, fields: dict[str, str], hold: float | None) -> None:
-    """Protects: rate limits in all their spellings, and that none keeps revoked keys alive for more than an hour."""
+    """Rate limits in all their forms are read, and none keeps revoked keys in force for more than an hour."""
     assert hold_of(status, headers(**fields), NOW) == hold
 
 
 @given(st.sampled_from([403, 429, 503]), st.text(), st.text(), st.text(), st.floats(0, 1e12))
 def test_no_header_breaks_the_reading_of_limits(status: int, after: str, left: str, reset: str, now: float) -> None:
-    """Protects: whatever a server writes there, it is a time within the bound, or none."""
+    """Any header gives a time within the limit, or none."""
     fields = {"Retry_After": after, "X_RateLimit_Remaining": left, "X_RateLimit_Reset": reset}
     hold = hold_of(status, headers(**fields), now)
     assert hold is None or 0 <= hold <= MAX_HOLD
@@ -93,14 +93,14 @@ def test_no_header_breaks_the_reading_of_limits(status: int, after: str, left: s
     ],
 )
 def test_keeps_validators_that_can_be_sent_again(fields: dict[str, str], validators: Validators) -> None:
-    """Protects: what is kept is short, and can't put a line of its own into the next request."""
+    """A validator that is kept is short, and can't add a line to the next request."""
     assert validators_of(headers(**fields)) == validators
     assert bool(validators) == (validators != NO_VALIDATORS)
 
 
 @given(st.text(), st.text())
 def test_validators_that_are_kept_are_read_again(etag: str, modified: str) -> None:
-    """Protects: what is written into a copy is always accepted when it is loaded, and nothing else is."""
+    """A validator that is stored in a copy is always accepted when the copy is loaded, and nothing else is."""
     kept = validators_of(headers(ETag=etag, Last_Modified=modified))
     assert msgspec.json.decode(msgspec.json.encode(kept), type=Validators) == kept
     raw = msgspec.json.encode({"etag": etag, "modified": modified})
@@ -126,12 +126,12 @@ def test_validators_that_are_kept_are_read_again(etag: str, modified: str) -> No
     ],
 )
 def test_finds_where_an_answer_goes_on(link: str, page: str) -> None:
-    """Protects: a team of more than a hundred has all its members."""
+    """The next page is found, so that a team of more than a hundred has all its members."""
     assert next_page_of(link) == page
 
 
 @given(st.text('<>;, ="relnxt', max_size=60))
 def test_no_link_breaks_the_search_for_the_next_page(link: str) -> None:
-    """Protects: any header is an address out of it, or none."""
+    """Any header gives a URL out of it, or none."""
     page = next_page_of(link)
     assert page in link

@@ -1,4 +1,4 @@
-"""keys.inquiry: what a text means, and what counts of an answer."""
+"""keys.inquiry: the keys in a source's text, and which parts of an answer count."""
 
 import asyncio
 import re
@@ -25,27 +25,27 @@ LINES = {"ssh-ed25519": ALICE, "options": f"restrict {BOB}", "authority": f"cert
 
 
 def read(text: str, spec: str = SPEC, number: int | None = None) -> Known:
-    """What the text of a source means."""
+    """The keys and facts in the text of a source."""
     return known_from(parse_source(spec), Copy(text.encode(), NOW, account_id=number))
 
 
 async def no_file(path: str) -> bytes:
-    """There are none here."""
+    """A reader for files, of which none exists."""
     raise FileNotFoundError(2, "No such file or directory")
 
 
 def ask(github: FakeGitHub, known: Known | None, trusted: int | None = 7, *, check: bool = False) -> Known:
-    """What an inquirer makes of the account's answer at NOW + HOUR."""
+    """The inquirer's result for the account's answer at NOW + HOUR."""
     inquirer = Inquirer(config.Keys(github_url=github.url), no_file, lambda: NOW + HOUR)
     return asyncio.run(inquirer.ask(SOURCE, known, trusted=trusted, check=check, now=NOW + HOUR))
 
 
-# -- what a text means -------------------------------------------------------------------------------------------------
+# -- the keys in a text ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("spec", [SPEC, "github:example#7", "gitlab:example", "url:https://keys.example/"])
 def test_options_from_elsewhere_are_refused(spec: str) -> None:
-    """Protects: a web server can neither make an authority nor pretend to restrict anything."""
+    """A remote source can neither name authorities nor set options; a key with options from it is refused."""
     known = read("\n".join(LINES.values()), spec)
     assert known.blobs == {BLOBS[ALICE]}
     assert known.refused == 2
@@ -53,7 +53,7 @@ def test_options_from_elsewhere_are_refused(spec: str) -> None:
 
 
 def test_options_of_a_file_count() -> None:
-    """Protects: who may write on this machine may restrict, and may name authorities."""
+    """The options in a key file count, since its author may write on this machine; it may also name authorities."""
     known = read("\n".join(LINES.values()), "file:/keys")
     assert known.blobs == set(BLOBS.values())
     assert [key.options.cert_authority for key in known.keys] == [False, False, True]
@@ -61,7 +61,7 @@ def test_options_of_a_file_count() -> None:
 
 
 def test_every_key_of_an_authority_s_file_is_one() -> None:
-    """Protects: a plain public key in a `ca:` file logs nobody in."""
+    """A plain public key in a `ca:` file is an authority, and logs nobody in."""
     assert all(key.options.cert_authority for key in read(f"{ALICE}\n{BOB}", "ca:/ca.pub").keys)
 
 
@@ -80,13 +80,13 @@ def test_every_key_of_an_authority_s_file_is_one() -> None:
     ],
 )
 def test_whose_a_key_is(spec: str, comment: str, person: str) -> None:
-    """Protects: every login has one person, whom no comment can make unreadable or somebody at GitHub."""
+    """Each key has one person, whose name is readable, and which a comment cannot turn into a GitHub account."""
     (key,) = read(f"{ALICE} {comment}", spec, 7).keys
     assert (key.person, key.person_id) == (person, 7)
 
 
 def test_a_text_without_any_key_is_no_answer() -> None:
-    """Protects: nonsense takes nobody's keys away; an empty text does."""
+    """A text without any usable key is an error and takes nobody's keys away; an empty text does."""
     with pytest.raises(FetchError, match=r"no usable key in it \(2 bad lines, the first: line 1: not a public key\)"):
         read("Rate limit exceeded.\nCome back later.\n")
     assert read("").keys == ()
@@ -104,13 +104,13 @@ def test_a_text_without_any_key_is_no_answer() -> None:
     )
 )
 def test_what_is_kept_of_it_is_all_of_it(copy: Copy) -> None:
-    """Protects: no fact gets lost between an answer and the next start."""
+    """All facts of an answer are still known at the next start."""
     assert known_from(SOURCE, copy).copy == copy
 
 
 @given(st.binary(max_size=200) | st.sampled_from([ALICE.encode() + b" \xff\x00", b"x" * (MAX_KEYS_BYTES + 1)]))
 def test_no_text_is_too_odd(text: bytes) -> None:
-    """Protects: whatever a source or a disk gives is keys or a refusal, for every kind of source."""
+    """Any text of a source or a disk gives keys or an error, for every kind of source."""
     for spec in (SPEC, "github-team:acme/ops", "url:https://keys.example/", "file:/keys", "ca:/ca.pub"):
         try:
             known = known_from(parse_source(spec), Copy(text, NOW))
@@ -119,7 +119,7 @@ def test_no_text_is_too_odd(text: bytes) -> None:
         assert all(re.fullmatch(r"[!-~]+", key.person) for key in known.keys)
 
 
-# -- what counts of an answer ------------------------------------------------------------------------------------------
+# -- the parts of an answer that count -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_no_text_is_too_odd(text: bytes) -> None:
 def test_asks_for_the_number_when_it_matters(
     before: str, listed: str, trusted: int | None, check: bool, asked: int
 ) -> None:
-    """Protects: new keys are never trusted unseen, and the API is left alone otherwise."""
+    """New keys count only after the account's number was checked, and otherwise the API is rarely asked."""
     with FakeGitHub() as github:
         github.account("example", 7)
         github.script("example", gh.keys(*listed.split("\n")))
@@ -150,7 +150,7 @@ def test_asks_for_the_number_when_it_matters(
 
 
 def test_another_account_is_no_answer() -> None:
-    """Protects: what somebody else's account says is not looked at any further."""
+    """Keys of another account under the same login are not used."""
     with FakeGitHub() as github:
         github.account("example", 8)
         github.script("example", gh.keys(BOB))
@@ -161,7 +161,7 @@ def test_another_account_is_no_answer() -> None:
 
 
 def test_keys_that_wait_are_not_kept(tmp_path: Path) -> None:
-    """Protects: what has not been confirmed does not become the last good copy, and is asked for in full again."""
+    """Unconfirmed keys do not become the last good copy, and the next request asks for all keys again."""
     with FakeGitHub() as github:
         github.script("example", gh.conditional(gh.keys(BOB, f"{ALICE} alice"), etag='"1"'))
         known = ask(github, read(ALICE, number=7))
@@ -176,7 +176,7 @@ def test_keys_that_wait_are_not_kept(tmp_path: Path) -> None:
 
 
 def test_an_unchanged_answer_is_what_was_known() -> None:
-    """Protects: a 304 confirms the keys from before, as of now, and gives them the number that is trusted by now."""
+    """A 304 confirms the earlier keys as of now, and gives them the number that is trusted now."""
     before = known_from(SOURCE, Copy(ALICE.encode(), NOW, Validators('"1"')))
     with FakeGitHub() as github:
         github.script("example", gh.conditional(gh.keys(BOB), etag='"1"'))

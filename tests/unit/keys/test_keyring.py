@@ -1,4 +1,4 @@
-"""keys.keyring: who is granted what, how sources are asked side by side, and what is said about them."""
+"""keys.keyring: the accounts for which keys count, asking sources in parallel, and reports about sources."""
 
 import asyncio
 import threading
@@ -36,7 +36,7 @@ from tests.support.waiting import PATIENCE
 
 
 def test_a_snapshot_never_changes(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a decision that has begun on one state of the keys ends on it."""
+    """A decision that begins with one state of the keys ends with the same."""
     github.script("example", gh.keys(ALICE), gh.keys(BOB))
     ring = Ring(tmp_path, github.url)
     ring.refresh()
@@ -54,7 +54,7 @@ TWO_ACCOUNTS = (
 
 
 def test_grants_each_account_its_own_sources(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: keys let in to the accounts whose login names their source, one question serving all of them."""
+    """A key lets in to the accounts whose login names its source, and one request serves all of them."""
     github.script("example", gh.keys(ALICE))
     github.script("admin", gh.keys(BOB, ALICE))
     ring = Ring(tmp_path, github.url, TWO_ACCOUNTS, files={"/keys/team.pub": CAROL.encode()})
@@ -72,7 +72,7 @@ def test_grants_each_account_its_own_sources(github: FakeGitHub, tmp_path: Path)
 
 
 def test_one_source_s_failure_leaves_the_others_alone(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a colleague's broken account locks out nobody else."""
+    """A source that fails does not affect the keys of others."""
     github.script("example", gh.keys(ALICE))
     ring = Ring(tmp_path, github.url, TWO_ACCOUNTS)
     ring.refresh()
@@ -87,7 +87,7 @@ def test_one_source_s_failure_leaves_the_others_alone(github: FakeGitHub, tmp_pa
 
 
 def test_options_count_where_the_machine_s_owner_wrote_them(tmp_path: Path) -> None:
-    """Protects: a restriction in a key file holds, and one that is not understood lets nobody in."""
+    """A restriction in a key file applies, and a key whose restriction is not understood is refused."""
     ring = Ring(
         tmp_path,
         logins=(config.Login(user="dev", keys=("file:/keys",)),),
@@ -103,7 +103,7 @@ def test_options_count_where_the_machine_s_owner_wrote_them(tmp_path: Path) -> N
 
 
 def test_an_authority_s_key_certifies_and_does_not_log_in(tmp_path: Path) -> None:
-    """Protects: a file of authorities gives nobody a login by those keys themselves, and is not told as a person."""
+    """Keys in a file of authorities do not log in themselves, and are not listed as persons."""
     logins = (config.Login(user="dev", keys=("ca:/ca.pub", "file:/keys")),)
     ring = Ring(tmp_path, logins=logins, files={"/ca.pub": ALICE.encode(), "/keys": f"{BOB} bob@laptop\n".encode()})
     ring.refresh()
@@ -114,7 +114,7 @@ def test_an_authority_s_key_certifies_and_does_not_log_in(tmp_path: Path) -> Non
 
 
 def test_a_login_narrows_what_its_sources_have(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: an account's other keys, whatever there may be, do not get in where only some are expected."""
+    """A login's only_fingerprints and key_types keep out all other keys of its sources."""
     github.script("example", gh.keys(ALICE, BOB))
     logins = (
         config.Login(user="dev", keys=(SPEC,), only_fingerprints=(FINGERPRINTS[ALICE],)),
@@ -126,7 +126,7 @@ def test_a_login_narrows_what_its_sources_have(github: FakeGitHub, tmp_path: Pat
 
 
 def test_says_whose_each_key_is(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: on a shared account every login still has a person."""
+    """On a shared account, every login still has a person."""
     github.script("example", gh.keys(ALICE))
     logins = (config.Login(user="dev", keys=(SPEC, "file:/keys", "file:/more")),)
     files = {"/keys": f"{BOB} bob smith\t(laptop)".encode(), "/more": CAROL.encode()}
@@ -141,7 +141,7 @@ def test_says_whose_each_key_is(github: FakeGitHub, tmp_path: Path) -> None:
 
 
 def test_a_fast_source_does_not_wait_for_a_slow_one(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: at a cold start the keys that have arrived let people in while others are still on their way."""
+    """At a cold start, keys that have arrived let people in while slower sources are still being asked."""
     gate = threading.Event()
     github.script("example", gh.held(gh.keys(ALICE), gate))
     github.script("admin", gh.keys(BOB))
@@ -168,14 +168,14 @@ def test_a_fast_source_does_not_wait_for_a_slow_one(github: FakeGitHub, tmp_path
 
 
 def test_asks_a_few_at_once(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a company's worth of accounts is asked side by side, within a bound on threads and sockets."""
+    """Many accounts are asked in parallel, within a limit on threads and sockets."""
     gate = threading.Event()
     logins = [f"example{number}" for number in range(3 * MAX_FETCHES)]
     for login in logins:
         github.script(login, gh.held(gh.keys(ALICE), gate))
     keys = tuple(f"github:{login}" for login in logins)
     ring = Ring(tmp_path, github.url, (config.Login(user="dev", keys=keys),))
-    others = threads("fetch-keys")  # what earlier tests gave up
+    others = threads("fetch-keys")  # threads of earlier tests whose downloads were abandoned
 
     async def look() -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -191,7 +191,7 @@ def test_asks_a_few_at_once(github: FakeGitHub, tmp_path: Path) -> None:
 
 
 def test_a_source_is_not_asked_twice_at_once(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a thousand who want to know the same are one question, and an older answer never replaces a newer."""
+    """Any number of refreshes at once make one request for a source, and an older answer never replaces a newer one."""
     gate = threading.Event()
     github.script("example", gh.held(gh.keys(ALICE), gate), gh.keys(BOB))
     ring = Ring(tmp_path, github.url)
@@ -213,7 +213,7 @@ def test_a_source_is_not_asked_twice_at_once(github: FakeGitHub, tmp_path: Path)
 
 
 def test_refreshes_only_what_it_is_asked_to(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a start waits for the sources that it knows nothing of, not for all."""
+    """A start waits only for the sources of which nothing is known."""
     github.script("example", gh.keys(ALICE))
     Ring(tmp_path, github.url).refresh()
     github.script("admin", gh.keys(BOB))
@@ -226,7 +226,7 @@ def test_refreshes_only_what_it_is_asked_to(github: FakeGitHub, tmp_path: Path) 
 
 
 def test_describes_every_source(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: people can see who gets in from where, how old that is, what failed, and when it is tried again."""
+    """Each source has its accounts, its age, its failure and its next look."""
     github.script("example", gh.keys(ALICE, "junk"))
     Ring(tmp_path, github.url).refresh()
     github.script("example", gh.status(500))
@@ -253,6 +253,6 @@ def test_describes_every_source(github: FakeGitHub, tmp_path: Path) -> None:
 
 
 def test_refuses_a_login_whose_source_is_none(tmp_path: Path) -> None:
-    """Protects: a spec that got past the configuration is an error at the start, not an account without keys."""
+    """A source that is wrong, but got past the configuration, is an error at the start, or its account had no keys."""
     with pytest.raises(SourceError, match="gopher"):
         Ring(tmp_path, logins=(config.Login(user="dev", keys=("gopher:example",)),))

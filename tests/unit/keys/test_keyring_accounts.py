@@ -1,4 +1,4 @@
-"""keys.keyring: whose account a GitHub login is, before its keys let anybody in."""
+"""keys.keyring: a GitHub login's account is checked before its keys let anybody in."""
 
 import asyncio
 import json
@@ -50,11 +50,11 @@ def github(github: FakeGitHub) -> FakeGitHub:
     return github
 
 
-# -- the number that is seen first -------------------------------------------------------------------------------------
+# -- a number that is remembered from the first answer ----------------------------------------------------------------
 
 
 def test_the_account_that_is_seen_first_is_the_one(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: without anybody writing a number down, the login means the same account from its first answer on."""
+    """Without a number in the configuration, a login means the account of its first answer from then on."""
     ring = learned(tmp_path, github)
     assert github.requests == {"example": 1, API: 1}
     assert remembered(tmp_path) == {SPEC: 7}
@@ -68,7 +68,7 @@ def test_the_account_that_is_seen_first_is_the_one(github: FakeGitHub, tmp_path:
 
 
 def test_nobody_waits_for_the_number_of_a_new_account(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a first start lets people in while GitHub's API hangs, and learns the number when it can."""
+    """A first start lets people in while GitHub's API hangs, and remembers the number when it gets it."""
     gate = threading.Event()
     github.script(API, gh.held(gh.status(500), gate))
     ring = Ring(tmp_path, github.url, live=True)
@@ -90,7 +90,7 @@ def test_nobody_waits_for_the_number_of_a_new_account(github: FakeGitHub, tmp_pa
 
 
 def test_a_number_is_asked_for_again_when_the_api_had_no_answer(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: trust on first use comes a round later, and not never; what is remembered is asked for no more."""
+    """If the API fails, the number is asked for again at the next refresh; once remembered, it is not asked for."""
     github.script(API, gh.status(500), gh.limited(403, X_RateLimit_Remaining="0", X_RateLimit_Reset="0"), gh.hang_up())
     ring = Ring(tmp_path, github.url)
     ring.run(2)
@@ -103,7 +103,7 @@ def test_a_number_is_asked_for_again_when_the_api_had_no_answer(github: FakeGitH
 
 
 def test_a_number_counts_for_the_answer_that_it_was_asked_about(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a slow API does not make an account trusted for the keys of another that has come since."""
+    """With a slow API, an account's number is not remembered for keys that came after the question."""
     gate = threading.Event()
     github.script(API, gh.held(in_json({"login": "example", "id": 7}), gate))
     ring = Ring(tmp_path, github.url, live=True)
@@ -124,7 +124,7 @@ def test_a_number_counts_for_the_answer_that_it_was_asked_about(github: FakeGitH
 
 
 def test_a_number_that_can_t_be_written_is_told(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: whoever looks learns that nothing is remembered; everybody gets in all the same."""
+    """If the number can't be stored, that is reported, and people get in all the same."""
     (tmp_path / "account-ids.json").mkdir()
     ring = Ring(tmp_path, github.url)
     ring.run(1)
@@ -137,22 +137,22 @@ def test_a_number_that_can_t_be_written_is_told(github: FakeGitHub, tmp_path: Pa
 
 
 def test_keys_that_came_before_the_number_get_it_with_the_next_answer(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: the log names the account by its number, also when nothing has changed since that was not known."""
+    """The log names the account by its number, even if its keys have not changed since the number became known."""
     github.script("example", gh.conditional(gh.keys(ALICE), etag='"1"'))
     ring = Ring(tmp_path, github.url)
     ring.refresh()
-    (tmp_path / "account-ids.json").write_text(json.dumps({SPEC: 7}))  # a crash: the number was written, the copy not
+    (tmp_path / "account-ids.json").write_text(json.dumps({SPEC: 7}))  # a crash between writing the number and the copy
     restarted = ring.restarted(tmp_path, github.url)
     assert restarted.identity(ALICE).id is None
     restarted.refresh()
     assert restarted.identity(ALICE).id == 7
 
 
-# -- a number in the configuration -------------------------------------------------------------------------------------
+# -- a number in the configuration -----------------------------------------------------------------------------------
 
 
 def test_a_pinned_account_is_asked_after_before_its_keys_count(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: the number in the configuration holds from the first answer on, and is not remembered anywhere else."""
+    """A number in the configuration is checked before the first keys count, and is not stored elsewhere."""
     ring = Ring(tmp_path, github.url, PINNED_DEV)
     ring.run(0)
     assert github.requests == {"example": 1, API: 1}
@@ -162,7 +162,7 @@ def test_a_pinned_account_is_asked_after_before_its_keys_count(github: FakeGitHu
 
 
 def test_a_pinned_account_that_is_another_lets_in_nobody(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: not even the first answer of a recycled account lets anybody in, and the way out is named."""
+    """With another account than the configured one, not even the first keys count, and the message says what to do."""
     recycle(github)
     ring = Ring(tmp_path, github.url, PINNED_DEV)
     ring.run(0)
@@ -178,7 +178,7 @@ def test_a_pinned_account_that_is_another_lets_in_nobody(github: FakeGitHub, tmp
 
 
 def test_a_pinned_account_s_first_keys_wait_for_the_api(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: without the API's word there is no telling whose keys these are."""
+    """While the API does not answer, the first keys of a pinned account wait."""
     github.script(API, gh.status(500))
     ring = Ring(tmp_path, github.url, PINNED_DEV)
     ring.refresh()
@@ -193,7 +193,7 @@ def test_a_pinned_account_s_first_keys_wait_for_the_api(github: FakeGitHub, tmp_
 
 
 def test_who_waits_for_the_api_does_not_wait_for_the_interval(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects a cold start while the API is down: as soon as it answers, who was locked out by it gets in."""
+    """Protects a cold start while the API is down: keys that wait for it count soon after it answers."""
     github.script(API, gh.status(500))
     ring = Ring(tmp_path, github.url, PINNED_DEV)
     ring.refresh()
@@ -204,11 +204,11 @@ def test_who_waits_for_the_api_does_not_wait_for_the_interval(github: FakeGitHub
     assert ring.status(PINNED).next_look == REFRESH
 
 
-# -- a login that somebody else has taken ------------------------------------------------------------------------------
+# -- a login that somebody else has taken ----------------------------------------------------------------------------
 
 
 def test_a_recycled_account_lets_in_nobody(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: who registers a login that has become free gets in nowhere, and everybody is told what happened."""
+    """A stranger who registers a freed login gets in nowhere, and everybody reads what happened."""
     ring = learned(tmp_path, github)
     recycle(github)
     ring.refresh()
@@ -228,7 +228,7 @@ def test_a_recycled_account_lets_in_nobody(github: FakeGitHub, tmp_path: Path) -
 def test_a_recycled_account_lets_in_nobody_whatever_keys_it_has(
     github: FakeGitHub, tmp_path: Path, answer: gh.Answer
 ) -> None:
-    """Protects: also one that shows the keys from before, at the next check of the number."""
+    """A recycled account lets nobody in by any keys, even the earlier ones, from the next check of its number on."""
     ring = learned(tmp_path, github)
     github.account("example", 8)
     github.script("example", answer)
@@ -238,7 +238,7 @@ def test_a_recycled_account_lets_in_nobody_whatever_keys_it_has(
 
 
 def test_a_recycled_account_stays_out_after_a_restart(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: neither a restart nor an outage makes anybody forget whose the account was."""
+    """Neither a restart nor an outage makes the server forget whose account the login was."""
     ring = learned(tmp_path, github)
     recycle(github)
     ring.refresh()
@@ -257,7 +257,7 @@ def test_a_recycled_account_stays_out_after_a_restart(github: FakeGitHub, tmp_pa
 def test_a_recycled_account_is_told_until_it_is_put_right(
     github: FakeGitHub, tmp_path: Path, listed: gh.Answer
 ) -> None:
-    """Protects: neither an outage nor a restart hides from whoever looks why nobody gets in."""
+    """Outages and restarts do not hide the reason why nobody gets in by a recycled account."""
     ring = learned(tmp_path, github)
     recycle(github)
     ring.refresh()
@@ -283,7 +283,7 @@ def test_a_recycled_account_is_told_until_it_is_put_right(
 
 
 def test_a_recycled_account_stays_out_though_the_numbers_are_lost(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: the copy of an account that lets in nobody still says whose it was."""
+    """If the stored numbers are lost, the copy of a recycled account still has its number."""
     ring = learned(tmp_path, github)
     recycle(github)
     ring.refresh()
@@ -295,7 +295,7 @@ def test_a_recycled_account_stays_out_though_the_numbers_are_lost(github: FakeGi
 
 
 def test_an_account_that_is_its_owner_s_again_lets_them_in(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a renaming that is taken back needs nobody's hand."""
+    """When the login is its owner's account again, the owner gets in without anybody's help."""
     ring = learned(tmp_path, github)
     recycle(github)
     ring.refresh()
@@ -308,7 +308,7 @@ def test_an_account_that_is_its_owner_s_again_lets_them_in(github: FakeGitHub, t
 
 
 def test_a_person_can_accept_the_new_account(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: one command puts a login right whose account has changed for a good reason, for ever."""
+    """One command accepts an account that has changed for a good reason, permanently."""
     ring = learned(tmp_path, github)
     recycle(github)
     ring.refresh()
@@ -328,7 +328,7 @@ def test_a_person_can_accept_the_new_account(github: FakeGitHub, tmp_path: Path)
 
 
 def test_an_accepted_account_stays_accepted_through_a_crash(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: the command has taken effect when it returns, though GitHub has not answered yet."""
+    """Acceptance survives a crash right after the command, even if GitHub has not answered yet."""
     ring = learned(tmp_path, github)
     recycle(github)
     ring.refresh()
@@ -340,7 +340,7 @@ def test_an_accepted_account_stays_accepted_through_a_crash(github: FakeGitHub, 
 
 
 def test_accepting_is_not_undone_by_an_answer_on_its_way(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a question that was asked before the command does not lock the new account out after it."""
+    """An answer to a request from before the acceptance does not lock the new account out again."""
     ring = learned(tmp_path, github)
     recycle(github)
     gate = threading.Event()
@@ -366,7 +366,7 @@ def test_accepting_is_not_undone_by_an_answer_on_its_way(github: FakeGitHub, tmp
 
 @pytest.mark.parametrize("spec", ["github:somebody", "file:/keys", PINNED])
 def test_accepts_only_what_is_configured(github: FakeGitHub, tmp_path: Path, spec: str) -> None:
-    """Protects: a misspelt command says so instead of doing nothing."""
+    """Accepting a source that is not configured is an error."""
     logins = (config.Login(user="dev", keys=(SPEC, "file:/keys")),)
     ring = Ring(tmp_path, github.url, logins)
     assert play(ring.keyring.accept(spec)) == f"no login has {spec} among its keys"

@@ -1,4 +1,4 @@
-"""keys.keyring: which keys are in force before, during and after every kind of answer."""
+"""keys.keyring: the keys in force before, during and after each kind of answer."""
 
 import asyncio
 import tempfile
@@ -62,12 +62,12 @@ bad_answers = pytest.mark.parametrize(("answer", "reason"), BAD_ANSWERS.values()
 
 
 def timeout_for(reason: str) -> float:
-    """Short for the answers that never end, so that the test does."""
+    """A short timeout for answers that never end, so that the test does."""
     return IMPATIENCE if reason.startswith("no answer") else PATIENCE
 
 
 def kept(store: Path) -> Copy:
-    """What is on the disk; that the source was not there once is not about its keys."""
+    """The copy on disk, without the time of a first 404, which is no fact about its keys."""
     copy = Copies(store).load(SPEC)
     assert copy is not None
     return msgspec.structs.replace(copy, gone_since=None)
@@ -75,7 +75,7 @@ def kept(store: Path) -> Copy:
 
 @bad_answers
 def test_a_bad_answer_changes_nothing(github: FakeGitHub, tmp_path: Path, answer: gh.Answer, reason: str) -> None:
-    """Protects: who could log in before a bad answer can during and after it, and after a restart; nobody else can."""
+    """Bad answers change nothing: before, during and after them, and after a restart, the same people get in."""
     ring = Ring(tmp_path, github.url)
     github.script("example", gh.keys(ALICE, BOB))
     ring.refresh()
@@ -117,7 +117,7 @@ def test_a_bad_answer_changes_nothing(github: FakeGitHub, tmp_path: Path, answer
 
 @bad_answers
 def test_a_bad_first_answer_lets_nobody_in(github: FakeGitHub, tmp_path: Path, answer: gh.Answer, reason: str) -> None:
-    """Protects: without an earlier answer a bad one gives no keys, no copy, and counts as nothing known yet."""
+    """A bad first answer gives neither keys nor a copy, and the source still counts as unknown."""
     ring = Ring(tmp_path, github.url, timeout=timeout_for(reason))
     github.script("example", answer)
     ring.refresh()
@@ -132,7 +132,7 @@ def test_a_bad_first_answer_lets_nobody_in(github: FakeGitHub, tmp_path: Path, a
 
 
 def test_another_server_cannot_add_keys(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a redirect away from the source changes nothing, even to a server with perfectly good keys."""
+    """A redirect to another server changes nothing, even if that has good keys."""
     with FakeGitHub() as other:
         other.script("example", gh.keys(CAROL))
         github.script("example", gh.keys(ALICE), gh.redirect(f"{other.url}/example.keys"))
@@ -144,7 +144,7 @@ def test_another_server_cannot_add_keys(github: FakeGitHub, tmp_path: Path) -> N
 
 
 def test_a_server_that_is_gone_changes_nothing(tmp_path: Path) -> None:
-    """Protects: a start without network lets in who could log in before, once the copy is loaded."""
+    """A start without network lets in the people who could log in before, once the copy is loaded."""
     with FakeGitHub() as github:
         github.script("example", gh.keys(ALICE))
         Ring(tmp_path, github.url).refresh()
@@ -160,7 +160,7 @@ def test_a_server_that_is_gone_changes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("answer", [gh.empty(), gh.chunked(), gh.raw(b"\n"), gh.raw(b"# nobody\n")])
 def test_an_empty_answer_takes_all_keys_away(github: FakeGitHub, tmp_path: Path, answer: gh.Answer) -> None:
-    """Protects: removing the last key from an account locks it out, and a restart without network does not undo it."""
+    """Removing the last key of an account locks it out, also after a restart without network."""
     github.script("example", gh.keys(ALICE), answer)
     ring = Ring(tmp_path, github.url)
     ring.refresh()
@@ -186,7 +186,7 @@ def test_an_empty_answer_takes_all_keys_away(github: FakeGitHub, tmp_path: Path,
     ],
 )
 def test_refused_keys_are_an_answer(github: FakeGitHub, tmp_path: Path, line: str, reason: str) -> None:
-    """Protects: a removed key is refused at once, also when only keys that can't log in are left there."""
+    """A removed key is refused at once, even if only keys remain that can't log in."""
     github.script("example", gh.keys(ALICE, line), gh.keys(line))
     ring = Ring(tmp_path, github.url)
     ring.refresh()
@@ -204,7 +204,7 @@ def test_refused_keys_are_an_answer(github: FakeGitHub, tmp_path: Path, line: st
 
 @pytest.mark.parametrize("text", [f'restrict,comand="/bin/true" {ALICE}'.encode(), b"junk\n", b"\xff\x00"])
 def test_a_file_is_taken_as_it_is(tmp_path: Path, text: bytes) -> None:
-    """Protects: who restricts a key in a file and misspells it does not leave the unrestricted line in force."""
+    """A misspelt restriction in a key file does not leave the earlier, unrestricted line in force."""
     ring = Ring(tmp_path, logins=FILE, files={"/keys": ALICE.encode()})
     ring.refresh()
     assert ring.lets_in() == {ALICE}
@@ -216,7 +216,7 @@ def test_a_file_is_taken_as_it_is(tmp_path: Path, text: bytes) -> None:
 
 
 def test_says_what_was_loaded(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: the log tells how many keys a source gave, which lines were refused and why, and what changed."""
+    """The log says how many keys a source has, which lines were refused and why, and what changed."""
     github.script("example", gh.keys(ALICE, "ssh-dss AAAA", BOB), gh.keys(BOB, ALICE), gh.keys(ALICE))
     ring = Ring(tmp_path, github.url)
     for _ in range(3):
@@ -237,7 +237,7 @@ def test_says_what_was_loaded(github: FakeGitHub, tmp_path: Path) -> None:
 
 
 def test_says_only_so_much_of_what_changed(tmp_path: Path) -> None:
-    """Protects: a company's worth of keys in one source is not one line of the log."""
+    """The log lists only a limited number of changed keys."""
     lines = b"".join(ed25519(number) + b"\n" for number in range(100))
     ring = Ring(tmp_path, logins=FILE, files={"/keys": lines})
     ring.refresh()
@@ -250,7 +250,7 @@ def test_says_only_so_much_of_what_changed(tmp_path: Path) -> None:
 
 
 def test_an_unchanged_answer_counts_like_the_whole_one(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: "not modified" keeps the keys, as of now, also by what an earlier run was told to ask with."""
+    """An answer of "not modified" confirms the keys as of now, also with validators from an earlier run."""
     github.script("example", gh.conditional(gh.keys(ALICE), etag='W/"1"'))
     ring = Ring(tmp_path, github.url)
     ring.refresh()
@@ -285,7 +285,7 @@ TEXTS = {
 @given(st.lists(st.one_of(st.sampled_from([*TEXTS]), st.sampled_from(["gone", "restart"])), max_size=8))
 @settings(max_examples=60, deadline=None)
 def test_in_force_is_always_the_last_usable_answer(history: list[bytes | str]) -> None:
-    """Protects: over any sequence of good and bad answers and restarts, exactly the last good answer lets people in."""
+    """After any sequence of answers and restarts, exactly the last good answer lets people in."""
     with tempfile.TemporaryDirectory() as directory:
         ring, expected = Ring(Path(directory), logins=FILE), set[str]()
         for step in history:

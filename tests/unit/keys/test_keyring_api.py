@@ -1,4 +1,4 @@
-"""keys.keyring: when GitHub's API is asked whose an account is, and what counts while that is not known."""
+"""keys.keyring: when GitHub's API is asked for an account's number, and which keys count while it is unknown."""
 
 from pathlib import Path
 
@@ -38,11 +38,11 @@ def github(github: FakeGitHub) -> FakeGitHub:
     return github
 
 
-# -- new keys and the API ----------------------------------------------------------------------------------------------
+# -- new keys and the API --------------------------------------------------------------------------------------------
 
 
 def test_new_keys_wait_for_the_api_and_old_ones_go_at_once(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: an API that is down locks out nobody, keeps no removed key alive, and lets no stranger's key in."""
+    """While the API is down, removed keys end at once, other keys stay, and no new key counts."""
     github.script("example", gh.keys(ALICE, BOB))
     ring = learned(tmp_path, github)
     github.script(API, gh.status(500))
@@ -68,7 +68,7 @@ def test_new_keys_wait_for_the_api_and_old_ones_go_at_once(github: FakeGitHub, t
 
 
 def test_keys_that_only_go_ask_nobody(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a removed key is out at once, whatever the API says or does not say."""
+    """Removed keys end without a question to the API."""
     github.script("example", gh.keys(ALICE, BOB))
     ring = learned(tmp_path, github)
     github.script("example", gh.keys(BOB))
@@ -77,7 +77,7 @@ def test_keys_that_only_go_ask_nobody(github: FakeGitHub, tmp_path: Path) -> Non
 
 
 def test_the_limits_of_the_api_hold_up_no_keys(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: 60 questions an hour, used up by the neighbours, delay new keys and nothing else."""
+    """When the API's 60 requests an hour are used up, only new keys are delayed."""
     github.script("example", gh.keys(ALICE, BOB))
     ring = learned(tmp_path, github)
     github.script(API, gh.limited(403, X_RateLimit_Remaining="0", X_RateLimit_Reset=str(int(NOW) + 1800)))
@@ -96,7 +96,7 @@ def test_the_limits_of_the_api_hold_up_no_keys(github: FakeGitHub, tmp_path: Pat
 
 @pytest.mark.parametrize("answer", [gh.keys(ALICE), gh.conditional(gh.keys(ALICE), etag='"1"'), gh.empty()])
 def test_the_api_is_asked_once_an_hour(github: FakeGitHub, tmp_path: Path, answer: gh.Answer) -> None:
-    """Protects: a machine that just runs leaves its neighbours most of the 60 questions that GitHub has an hour."""
+    """A machine that just runs uses few of the 60 requests an hour that GitHub allows its address."""
     github.script("example", answer)
     ring = learned(tmp_path, github)
     ring.pass_time(3 * HOUR)
@@ -105,7 +105,7 @@ def test_the_api_is_asked_once_an_hour(github: FakeGitHub, tmp_path: Path, answe
 
 
 def test_with_a_token_the_api_is_asked_at_each_refresh(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a recycled account is found within one interval by those who may ask 5,000 times."""
+    """With a token, which allows 5,000 requests, a recycled account is found within one refresh interval."""
     ring = learned(tmp_path, github, token="hush")
     ring.pass_time(HOUR)
     assert github.requests[API] == 1 + HOUR // REFRESH
@@ -113,14 +113,14 @@ def test_with_a_token_the_api_is_asked_at_each_refresh(github: FakeGitHub, tmp_p
     assert {headers.get("Authorization") for headers in github.headers_of["example"]} == {None}
 
 
-# -- numbers that are lost ---------------------------------------------------------------------------------------------
+# -- numbers that are lost -------------------------------------------------------------------------------------------
 
 DAMAGED = b'{"github:exa'
 LOST = "not asked, as nobody knows which account was trusted: "
 
 
 def test_without_the_remembered_numbers_nobody_new_is_trusted(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: damage to a file does not make the next owner of a login the first one that was seen."""
+    """A damaged file of numbers does not make the next owner of a login count as the first."""
     (tmp_path / "account-ids.json").write_bytes(DAMAGED)
     recycle(github)
     ring = Ring(tmp_path, github.url)
@@ -142,7 +142,7 @@ def test_without_the_remembered_numbers_nobody_new_is_trusted(github: FakeGitHub
 
 
 def test_without_the_remembered_numbers_last_good_keys_count(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: nobody is locked out by the damage at once, and nobody new gets in."""
+    """With a damaged file of numbers, last good keys still count, and no new ones do."""
     Copies(tmp_path).save(SPEC, Copy(ALICE.encode(), NOW))
     (tmp_path / "account-ids.json").write_bytes(DAMAGED)
     recycle(github)
@@ -156,7 +156,7 @@ def test_without_the_remembered_numbers_last_good_keys_count(github: FakeGitHub,
 
 @pytest.mark.parametrize("damage", ["text", "mode"])
 def test_the_number_in_a_copy_does_as_well(github: FakeGitHub, tmp_path: Path, damage: str) -> None:
-    """Protects: who has a last good copy needs no other file to know the account again."""
+    """A last good copy has the account's number, too, and is enough to check it."""
     ring = learned(tmp_path, github)
     path = tmp_path / "account-ids.json"
     if damage == "text":
@@ -173,7 +173,7 @@ def test_the_number_in_a_copy_does_as_well(github: FakeGitHub, tmp_path: Path, d
 
 
 def test_a_number_in_the_configuration_does_as_well(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: what is pinned needs nothing from the disk."""
+    """A number in the configuration needs nothing from the disk."""
     (tmp_path / "account-ids.json").write_bytes(DAMAGED)
     logins = (config.Login(user="dev", keys=(PINNED, "file:/keys")),)
     ring = Ring(tmp_path, github.url, logins, files={"/keys": BOB.encode()})
@@ -183,7 +183,7 @@ def test_a_number_in_the_configuration_does_as_well(github: FakeGitHub, tmp_path
 
 
 def test_a_lost_copy_does_not_make_a_new_account_trusted(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: the numbers are kept apart from the copies, either of which is enough."""
+    """Numbers and copies are stored separately, and either is enough to recognise an account."""
     ring = learned(tmp_path, github)
     copy_path(tmp_path).unlink()
     recycle(github)

@@ -1,4 +1,4 @@
-"""keys.keyring: who gets in before, during and after each way in which a source can fail, for how long, and the end."""
+"""keys.keyring: which people get in before, during and after each failure of a source, for how long, and why."""
 
 import contextlib
 import datetime as dt
@@ -42,11 +42,11 @@ EVERYBODY, NOBODY = {ALICE, BOB}, set[str]()
 
 
 Trouble = Callable[[FakeGitHub, Path], AbstractContextManager[str]]
-"""Makes the source fail, and gives the address at which it does."""
+"""Makes the source fail, and returns the URL at which it does."""
 
 
 def answering(answer: gh.Answer) -> Trouble:
-    """The server is there, and gives this answer."""
+    """A server that gives this answer."""
 
     @contextlib.contextmanager
     def trouble(github: FakeGitHub, _: Path) -> Iterator[str]:
@@ -58,7 +58,7 @@ def answering(answer: gh.Answer) -> Trouble:
 
 @contextlib.contextmanager
 def nobody_listens(_: FakeGitHub, __: Path) -> Iterator[str]:
-    """The server is not there."""
+    """A server that is not there."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -66,13 +66,13 @@ def nobody_listens(_: FakeGitHub, __: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def no_tls(github: FakeGitHub, _: Path) -> Iterator[str]:
-    """The server does not know how to encrypt."""
+    """A server without TLS."""
     yield github.url.replace("http:", "https:")
 
 
 @contextlib.contextmanager
 def somebody_in_the_middle(_: FakeGitHub, directory: Path) -> Iterator[str]:
-    """A server with keys that would do, and a certificate that nobody vouches for."""
+    """A server with valid keys, and a certificate that nobody has signed."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -101,10 +101,10 @@ def somebody_in_the_middle(_: FakeGitHub, directory: Path) -> Iterator[str]:
 
 
 class Case(NamedTuple):
-    """A way to fail. Before it EVERYBODY gets in; after it, when the source answers again, whom that says.
+    """A failure of the source. Before it EVERYBODY gets in, and after it the people in the source's next answer.
 
-    `during`: who does after the first look at it, `later`: after one that is a minute later. `reason`: the backend
-    error, empty if it is none.
+    `during`: people who get in after the first look during the failure, `later`: after a look a minute later.
+    `reason`: the backend error, empty if there is none.
     """
 
     trouble: Trouble
@@ -148,7 +148,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_who_gets_in_before_during_and_after(github: FakeGitHub, tmp_path: Path, case: Case) -> None:
-    """Protects: no failure locks anybody out or lets anybody in, what is gone is gone, and the log tells them apart."""
+    """No failure locks anybody out or lets anybody in, removed keys end, and the log has the right reason."""
     store = tmp_path / "fetched"
     github.script("example", gh.keys(ALICE, BOB))
     before = Ring(store, github.url)
@@ -189,7 +189,7 @@ def test_who_gets_in_before_during_and_after(github: FakeGitHub, tmp_path: Path,
 def test_a_bug_in_asking_one_source_ends_nothing(
     github: FakeGitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Protects: a bug that one source's answer brings out is told, costs nobody a key, and is asked about again."""
+    """A bug while one source is asked is reported, takes away no key, and the source is asked again."""
     github.script("example", gh.keys(ALICE))
     logins = (config.Login(user="dev", keys=(SPEC, "file:/keys")),)
     ring = Ring(tmp_path, github.url, logins, files={"/keys": BOB.encode()})
@@ -204,7 +204,7 @@ def test_a_bug_in_asking_one_source_ends_nothing(
     async def stumble_too(inquirer: Inquirer, source: Source) -> int:
         raise ZeroDivisionError("another bug")
 
-    monkeypatch.setattr(Inquirer, "ask", stumble)  # no answer is known that brings one out
+    monkeypatch.setattr(Inquirer, "ask", stumble)  # a real answer that brings out a bug is not known
     monkeypatch.setattr(Inquirer, "account_id", stumble_too)
     ring.files = {"/keys": CAROL.encode()}
     ring.pass_time(REFRESH)
@@ -224,7 +224,7 @@ def test_a_bug_in_asking_one_source_ends_nothing(
 
 
 def test_old_keys_let_in_for_max_stale_and_not_longer(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: an outage of days locks out nobody; one of weeks does not keep the keys of who has left alive."""
+    """An outage of days locks nobody out, but after weeks the keys of people who have left are not valid any more."""
     github.script("example", gh.conditional(gh.keys(ALICE), etag='"1"'))
     ring = Ring(tmp_path, github.url)
     ring.refresh()
@@ -239,7 +239,7 @@ def test_old_keys_let_in_for_max_stale_and_not_longer(github: FakeGitHub, tmp_pa
     ring.now += DAY
     reason = f"the keys of {SPEC} were last confirmed 8d ago, more than max_stale (7d)"
     reason += f"; backend error: {SPEC}: the server answered 500 (Internal Server Error)"
-    assert ring.decide(ALICE) == deny(reason)  # so that the sources are asked before it is refused
+    assert ring.decide(ALICE) == deny(reason)  # not final, so the sources are asked again before the refusal
     assert ring.restarted(tmp_path, github.url).lets_in() == NOBODY
 
     github.script("example", gh.conditional(gh.keys(ALICE), etag='"1"'))
@@ -250,7 +250,7 @@ def test_old_keys_let_in_for_max_stale_and_not_longer(github: FakeGitHub, tmp_pa
 
 
 def test_each_source_grows_old_by_itself(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a key that two sources have lets in as long as one of them says so."""
+    """A key of two sources counts as long as one of them confirms it."""
     github.script("example", gh.keys(ALICE), gh.status(500))
     logins = (config.Login(user="dev", keys=(SPEC, "file:/keys")),)
     ring = Ring(tmp_path, github.url, logins, files={"/keys": f"{ALICE} alice\n{BOB}\n".encode()})
@@ -265,7 +265,7 @@ def test_each_source_grows_old_by_itself(github: FakeGitHub, tmp_path: Path) -> 
 
 
 def test_an_account_that_is_gone_gets_a_second_look(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a hiccup that says 404 locks nobody out, and a deleted account lets in for a minute, not for days."""
+    """A single 404 locks nobody out, and a deleted account lets people in for a minute more, not for days."""
     github.script("example", gh.keys(ALICE), gh.status(404))
     ring = Ring(tmp_path, github.url)
     ring.run(0)
@@ -299,7 +299,7 @@ def test_an_account_that_is_gone_gets_a_second_look(github: FakeGitHub, tmp_path
 
 
 def test_the_second_look_may_be_the_next_start_s(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a deleted account ends after two looks, though the machine is never up for the minute between them."""
+    """A deleted account ends after two looks, even if the machine is never up for the minute between them."""
     github.script("example", gh.keys(ALICE), gh.status(404))
     ring = Ring(tmp_path, github.url)
     ring.refresh()
@@ -317,7 +317,7 @@ def test_the_second_look_may_be_the_next_start_s(github: FakeGitHub, tmp_path: P
 
 
 def test_a_first_look_is_forgotten_when_it_has_answered(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a hiccup before one start and one after another are not an account that is gone."""
+    """Two single 404s, before two starts and with good answers between, do not make an account count as gone."""
     github.script("example", gh.keys(ALICE), gh.status(404), gh.keys(ALICE), gh.status(404))
     ring = Ring(tmp_path, github.url)
     ring.refresh()
@@ -329,7 +329,7 @@ def test_a_first_look_is_forgotten_when_it_has_answered(github: FakeGitHub, tmp_
 
 @pytest.mark.parametrize("between", [gh.keys(ALICE), gh.keys(ALICE, BOB)])
 def test_an_account_that_is_back_was_not_gone(github: FakeGitHub, tmp_path: Path, between: gh.Answer) -> None:
-    """Protects: it takes two looks in a row, so one bad machine of many at the source locks nobody out."""
+    """Only two looks in a row count, so that one bad machine of the source's locks nobody out."""
     github.script("example", gh.keys(ALICE), gh.status(404), between, gh.status(404))
     ring = Ring(tmp_path, github.url)
     for _ in range(4):
@@ -341,7 +341,7 @@ def test_an_account_that_is_back_was_not_gone(github: FakeGitHub, tmp_path: Path
 
 
 def test_what_never_had_keys_is_not_revoked(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a misspelt login is told as that, and nothing is claimed about keys that there never were."""
+    """A misspelt login is reported as missing, without claims about revoked keys."""
     ring = Ring(tmp_path, github.url)
     for _ in range(3):
         ring.refresh()
@@ -351,7 +351,7 @@ def test_what_never_had_keys_is_not_revoked(github: FakeGitHub, tmp_path: Path) 
 
 
 class Word(NamedTuple):
-    """What the API says of an account whose keys are gone, what follows, and what is said about it."""
+    """The API's answer about an account whose keys are gone, who gets in then, and the reported reason."""
 
     answer: gh.Answer
     lets_in: set[str]
@@ -359,7 +359,7 @@ class Word(NamedTuple):
 
 
 def account(number: int) -> gh.Answer:
-    """The API's answer about the account."""
+    """The API's answer with an account's number."""
     return in_json({"login": "example", "id": number})
 
 
@@ -374,7 +374,7 @@ WORDS = {
 
 @pytest.mark.parametrize("word", WORDS.values(), ids=WORDS)
 def test_with_a_token_the_api_has_to_agree(github: FakeGitHub, tmp_path: Path, word: Word) -> None:
-    """Protects: who can ask the API does not take keys away without its word, and never believes a namesake's."""
+    """With a token, keys are removed only if the API agrees, and another account of the same name is not believed."""
     github.account("example", 7)
     github.script("example", gh.keys(ALICE), gh.status(404))
     ring = Ring(tmp_path, github.url, token=TOKEN)
@@ -395,7 +395,7 @@ def test_with_a_token_the_api_has_to_agree(github: FakeGitHub, tmp_path: Path, w
 
 
 def test_a_key_file_that_is_gone_gets_a_second_look(tmp_path: Path) -> None:
-    """Protects: a file that is replaced by its editor locks nobody out; one that was removed revokes its keys."""
+    """A file that an editor replaces locks nobody out, and a file that was removed loses its keys."""
     ring = Ring(tmp_path, logins=FILE, files={"/keys": ALICE.encode()})
     ring.run(0)
     ring.files = {}
@@ -416,7 +416,7 @@ def test_a_key_file_that_is_gone_gets_a_second_look(tmp_path: Path) -> None:
 
 
 def test_a_key_file_that_can_t_be_read_is_not_gone(tmp_path: Path) -> None:
-    """Protects: a disk that fails, or a mode that is wrong, locks nobody out before max_stale."""
+    """A file that can't be read, as on a failing disk, locks nobody out before max_stale."""
     ring = Ring(tmp_path, logins=FILE, files={"/keys": ALICE.encode()})
     ring.run(0)
     ring.files = {"/keys": PermissionError(13, "Permission denied")}
@@ -426,7 +426,7 @@ def test_a_key_file_that_can_t_be_read_is_not_gone(tmp_path: Path) -> None:
 
 
 def test_an_authority_that_is_gone_certifies_nobody(tmp_path: Path) -> None:
-    """Protects: removing the file of an authority ends what its certificates could do."""
+    """Removing an authority's file ends the logins with its certificates."""
     logins = (config.Login(user="dev", keys=("ca:/ca.pub",)),)
     ring = Ring(tmp_path, logins=logins, files={"/ca.pub": ALICE.encode()})
     ring.run(0)

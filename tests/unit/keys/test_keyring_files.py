@@ -1,4 +1,4 @@
-"""keys.keyring: key files are read before a login is decided, at most so often, and for so long."""
+"""keys.keyring: key files are read before a login is decided, with limits on how often and how long."""
 
 import asyncio
 import threading
@@ -22,7 +22,7 @@ LOGINS = (config.Login(user="dev", keys=("file:/keys",)), config.Login(user="oth
 
 
 class FileRing(Ring):
-    """A ring whose files are counted when they are read, and can be held up."""
+    """A ring that counts the reads of its files, and can delay them."""
 
     def __init__(self, store: Path, *lines: str, **settings: Any) -> None:  # noqa: ANN401 - those of Ring
         self.reads: list[str] = []
@@ -33,11 +33,11 @@ class FileRing(Ring):
         self.write(*lines)
 
     def write(self, *lines: str) -> None:
-        """Put these lines into the file of the first login."""
+        """Write these lines into the file of the first login."""
         self.files = {**self.files, "/keys": "".join(f"{line}\n" for line in lines).encode()}
 
     async def read_file(self, path: str) -> bytes:
-        """As any ring does, once the gate is open, if there is one."""
+        """Read as any ring does, after the gate has opened, if there is one."""
         self.reads.append(path)
         if self.gate is not None:
             await self.gate.wait()
@@ -45,7 +45,7 @@ class FileRing(Ring):
 
 
 def test_after_a_start_the_file_counts_and_not_its_copy(tmp_path: Path) -> None:
-    """Protects: a key that was taken out, or restricted, while nobody served does not get in by what was known then."""
+    """A key that was removed or restricted while no server ran does not count in its earlier form."""
     FileRing(tmp_path, ALICE, BOB).refresh()
     ring = FileRing(tmp_path, f"restrict {BOB}")
     ring.keyring.load_last_good()
@@ -62,7 +62,7 @@ def test_after_a_start_the_file_counts_and_not_its_copy(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_at_the_start_counts_as_it_did(tmp_path: Path) -> None:
-    """Protects: a disk that fails does not lock out everybody, and the log says why the copy is still in force."""
+    """A disk that fails does not lock everybody out, and the log says why the copy is still in force."""
     FileRing(tmp_path, ALICE).refresh()
     ring = FileRing(tmp_path)
     ring.files = {**ring.files, "/keys": OSError("it belongs to somebody else")}
@@ -78,7 +78,7 @@ def test_a_file_that_cannot_be_read_at_the_start_counts_as_it_did(tmp_path: Path
 
 
 def test_each_login_is_decided_by_the_file_as_it_is(tmp_path: Path) -> None:
-    """Protects: a key that is taken out is refused a second later, for however many attempts a file is read once."""
+    """A removed key is refused a second later, and any number of attempts cause one read."""
     ring = FileRing(tmp_path, ALICE, BOB)
 
     async def story() -> None:
@@ -94,9 +94,9 @@ def test_each_login_is_decided_by_the_file_as_it_is(tmp_path: Path) -> None:
                 for _ in range(100):
                     attempts.create_task(ring.keyring.looks.read_files())
             assert ring.lets_in() == {ALICE}
-            # Once to see that it is another one, once to know it; the other login's file, whoever asks, once.
+            # /keys is read to see the change and again to parse it; the other login's file is read once in any case.
             assert sorted(ring.reads) == ["/authorities", "/keys", "/keys"]
-            ring.now -= 60  # a clock that is set back makes nothing fresh
+            ring.now -= 60  # after a clock was set back, no earlier read counts as fresh
             await ring.keyring.looks.read_files()
             assert len(ring.reads) > 3
             await ring.quiet()
@@ -105,7 +105,7 @@ def test_each_login_is_decided_by_the_file_as_it_is(tmp_path: Path) -> None:
 
 
 def test_strangers_do_not_fill_the_log_with_readings(tmp_path: Path) -> None:
-    """Protects the log and the pace of refreshes: what a file says again is neither told nor written again."""
+    """Protects the log, and the pace of refreshes: unchanged content is neither reported nor stored again."""
     ring = FileRing(tmp_path, ALICE)
 
     async def read() -> list[object]:
@@ -140,7 +140,7 @@ def test_strangers_do_not_fill_the_log_with_readings(tmp_path: Path) -> None:
             (again,) = await read()
             assert isinstance(again, KeysLoaded)
             ring.now += REFRESH * 2
-            assert len(await read()) == 1  # it was due anyway
+            assert len(await read()) == 1  # the refresh was due in any case
 
     play(story())
 
@@ -148,7 +148,7 @@ def test_strangers_do_not_fill_the_log_with_readings(tmp_path: Path) -> None:
 def test_a_file_that_does_not_answer_holds_up_a_login_for_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Protects: a mount that hangs costs a login the time of a look, and what was known counts."""
+    """A mount that hangs delays a login only by the limit for a look, and then the known keys count."""
     monkeypatch.setattr(looks_module, "LOOK_PATIENCE", IMPATIENCE)
     FileRing(tmp_path, ALICE).refresh()
     ring = FileRing(tmp_path, BOB)
@@ -171,7 +171,7 @@ def test_a_file_that_does_not_answer_holds_up_a_login_for_seconds(
 
 
 def test_a_connection_waits_once_for_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mount that hangs costs an agent with twenty keys as much as one with a single key."""
+    """A mount that hangs costs an agent with twenty keys no more than one with a single key."""
     monkeypatch.setattr(looks_module, "LOOK_PATIENCE", IMPATIENCE)
     FileRing(tmp_path, ALICE).refresh()
     ring = FileRing(tmp_path, BOB)
@@ -192,7 +192,7 @@ def test_a_connection_waits_once_for_a_file(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_file_does_not_wait_behind_servers(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: servers that do not answer, however many, make nobody be judged by an old reading."""
+    """Servers that do not answer, however many, do not delay the reading of key files."""
     gate = threading.Event()
     names = [f"a{number}" for number in range(MAX_FETCHES + 1)]
     for name in names:

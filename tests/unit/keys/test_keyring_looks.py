@@ -1,4 +1,4 @@
-"""keys.keyring: what an unknown key, and one that lets somebody in, make it ask, and for how long anybody waits."""
+"""keys.keyring: which sources are asked for an unknown key, or after a login, and how long a login waits for them."""
 
 import asyncio
 import threading
@@ -38,7 +38,7 @@ def github(github: FakeGitHub) -> FakeGitHub:
 
 
 def known(store: Path, github: FakeGitHub) -> Ring:
-    """A ring that knows an earlier answer; the requests are counted from here on."""
+    """A ring that knows an earlier answer; requests are counted from here on."""
     Ring(store, github.url).refresh()
     github.requests.clear()
     ring = Ring(store, github.url, live=True)
@@ -46,11 +46,11 @@ def known(store: Path, github: FakeGitHub) -> Ring:
     return ring
 
 
-# -- a key that nobody knows -------------------------------------------------------------------------------------------
+# -- an unknown key --------------------------------------------------------------------------------------------------
 
 
 def test_a_key_that_was_added_a_moment_ago_gets_in(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: who adds a key at GitHub and logs in does not have to wait for the next refresh."""
+    """A key that was added at GitHub a moment ago lets in without waiting for the next refresh."""
     ring = known(tmp_path, github)
 
     async def story() -> None:
@@ -64,7 +64,7 @@ def test_a_key_that_was_added_a_moment_ago_gets_in(github: FakeGitHub, tmp_path:
 
 
 def test_all_sources_are_looked_at(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: nobody knows where a key will turn up."""
+    """All sources are asked, since any of them may have the unknown key."""
     github.script("admin", gh.keys(BOB))
     ring = Ring(tmp_path, github.url, BOTH, live=True)
 
@@ -83,7 +83,7 @@ def test_all_sources_are_looked_at(github: FakeGitHub, tmp_path: Path) -> None:
 def test_a_thousand_unknown_keys_cause_a_handful_of_questions(
     github: FakeGitHub, tmp_path: Path, peers: int, most: int
 ) -> None:
-    """Protects: scanners, one or many, make us ask GitHub a few times, and then wait for nothing."""
+    """Scanners, one or many, cause only a few requests to GitHub, and after these nobody waits for anything."""
     ring = known(tmp_path, github)
 
     async def story() -> None:
@@ -101,7 +101,7 @@ def test_a_thousand_unknown_keys_cause_a_handful_of_questions(
 
 
 def test_a_thousand_at_once_share_one_question(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: who comes while the sources are being asked waits for that answer, and does not ask again."""
+    """A client that comes while the sources are asked waits for that answer, and causes no further request."""
     ring = known(tmp_path, github)
     gate = threading.Event()
     github.script("example", gh.held(gh.keys(BOB), gate))
@@ -128,7 +128,7 @@ def test_a_thousand_at_once_share_one_question(github: FakeGitHub, tmp_path: Pat
 
 
 def test_a_look_has_an_end(github: FakeGitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects: a source that hangs holds up a login for seconds only; what the others say meanwhile counts."""
+    """A source that hangs delays a login for seconds only, and answers of other sources count meanwhile."""
     monkeypatch.setattr(looks_module, "LOOK_PATIENCE", IMPATIENCE)
     gate = threading.Event()
     github.script("admin", gh.keys(BOB))
@@ -156,9 +156,9 @@ def test_a_look_has_an_end(github: FakeGitHub, tmp_path: Path, monkeypatch: pyte
 def test_a_connection_waits_once_for_all_its_keys(
     github: FakeGitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copy: bool
 ) -> None:
-    """An agent with twenty keys gets in as soon as one with a single key, while a source hangs.
+    """While a source hangs, an agent with twenty keys waits no longer than one with a single key.
 
-    That is after two seconds with a copy on the disk, and after `keys.timeout` without.
+    The wait is two seconds with a copy on the disk, and `keys.timeout` without one.
     """
     expected, other = (IMPATIENCE, PATIENCE) if copy else (PATIENCE, IMPATIENCE)
     monkeypatch.setattr(looks_module, "LOOK_PATIENCE", expected if copy else other)
@@ -182,7 +182,7 @@ def test_a_connection_waits_once_for_all_its_keys(
 
 
 def test_a_connection_has_the_sources_asked_once(github: FakeGitHub, tmp_path: Path) -> None:
-    """An agent with many keys uses up one of its owner's looks, and the answer to it counts for all of them."""
+    """An agent with many keys uses up one look of its owner's, and its answer counts for all the keys."""
     ring = known(tmp_path, github)
 
     async def story() -> None:
@@ -198,7 +198,7 @@ def test_a_connection_has_the_sources_asked_once(github: FakeGitHub, tmp_path: P
 
 
 def test_the_first_answer_is_waited_for(github: FakeGitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects: the first login on a new machine waits for its keys, longer than for an ordinary look."""
+    """The first login on a new machine waits for its keys, longer than for an ordinary look."""
     monkeypatch.setattr(looks_module, "LOOK_PATIENCE", 0.0)
     gate = threading.Event()
     github.script("example", gh.held(gh.keys(ALICE), gate))
@@ -224,7 +224,7 @@ def test_the_first_answer_is_waited_for(github: FakeGitHub, tmp_path: Path, monk
 def test_the_first_answer_is_waited_for_until_its_deadline(
     github: FakeGitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Protects: a source that hangs at a first start holds up a login for `keys.timeout`, and the log says why."""
+    """A source that hangs at a first start delays a login for `keys.timeout`, and the log says why."""
     monkeypatch.setattr(looks_module, "LOOK_PATIENCE", PATIENCE)
     github.script("example", gh.hang())
     ring = Ring(tmp_path, github.url, timeout=IMPATIENCE)
@@ -243,7 +243,7 @@ def test_the_first_answer_is_waited_for_until_its_deadline(
 
 
 def test_a_source_that_never_answered_holds_up_nobody_later(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: once it is known that there is no answer, an unknown key waits no longer than any other."""
+    """If a source has failed to answer, an unknown key waits no longer for it than for any other."""
     github.script("example", gh.status(500))
     ring = Ring(tmp_path, github.url, live=True)
 
@@ -258,7 +258,7 @@ def test_a_source_that_never_answered_holds_up_nobody_later(github: FakeGitHub, 
 
 
 def test_a_look_does_not_wait_for_the_first_refresh(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a key that was added while the machine slept gets in at the login that wakes it."""
+    """A key that was added while the machine slept lets in at the login that wakes the machine."""
     github.script("example", gh.keys(ALICE))
     Ring(tmp_path, github.url).refresh()
     github.script("example", gh.keys(BOB))
@@ -274,7 +274,7 @@ def test_a_look_does_not_wait_for_the_first_refresh(github: FakeGitHub, tmp_path
 
 
 def test_a_look_leaves_alone_who_wants_to_be(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: unknown keys do not make us break GitHub's rate limit."""
+    """Unknown keys do not make us break GitHub's rate limit."""
     ring = known(tmp_path, github)
     github.script("example", gh.limited(429, Retry_After="120"), gh.keys(BOB))
 
@@ -292,7 +292,7 @@ def test_a_look_leaves_alone_who_wants_to_be(github: FakeGitHub, tmp_path: Path)
 
 
 def test_the_other_keys_of_an_agent_are_no_reason_to_look(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: who has three keys and gets in with the last does not wait at every login."""
+    """The other keys of a user's agent do not make each login wait."""
     ring = known(tmp_path, github)
     others = ("SHA256:old", "SHA256:work")
 
@@ -312,12 +312,12 @@ def test_the_other_keys_of_an_agent_are_no_reason_to_look(github: FakeGitHub, tm
     play(story())
 
 
-# -- a key that lets somebody in ---------------------------------------------------------------------------------------
+# -- a key that lets somebody in -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("age", "asked"), [(0, 0), (59, 0), (60, 1), (DAY, 1)])
 def test_a_key_that_is_used_is_looked_up_again(github: FakeGitHub, tmp_path: Path, age: float, asked: int) -> None:
-    """Protects: a removed key is found at its use, if its source was asked longer ago than `revalidate`."""
+    """After a login, a key's source is asked again if its last answer is older than `revalidate`, to find a removal."""
     ring = known(tmp_path, github)
     github.script("example", gh.empty())
 
@@ -334,7 +334,7 @@ def test_a_key_that_is_used_is_looked_up_again(github: FakeGitHub, tmp_path: Pat
 
 
 def test_only_the_source_of_the_key_is_looked_up_again(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a login costs the sources that it has nothing to do with nothing."""
+    """A login causes no requests to sources that do not have its key."""
     github.script("admin", gh.keys(BOB))
     ring = Ring(tmp_path, github.url, BOTH, live=True)
 
@@ -351,7 +351,7 @@ def test_only_the_source_of_the_key_is_looked_up_again(github: FakeGitHub, tmp_p
 
 
 def test_a_crowd_that_logs_in_is_one_question(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: an editor that opens ten connections asks GitHub once."""
+    """Many logins at once, as of an editor that opens ten connections, cause one request."""
     ring = known(tmp_path, github)
 
     async def story() -> None:

@@ -1,4 +1,4 @@
-"""keys.keyring: over any order of answers, failures, changes of hands, restarts and time, against a few sets."""
+"""keys.keyring: any order of answers, failures, account changes, restarts and time, compared with a simple model."""
 
 import math
 import shutil
@@ -31,19 +31,19 @@ ERRORS = {
 
 
 OTHER = 8
-"""The number of the account that has the login while its owner has not; and that of the one beside it, `other`."""
+"""The number of the account that has the login while its owner has not; also that of the other account, `other`."""
 
 
 class Machine(RuleBasedStateMachine):
-    """An account at a GitHub that fails, whoever has it, and a keyring that decides who gets in.
+    """An account at a GitHub that fails and whose login changes hands, and a keyring that decides which keys count.
 
-    `listed` is what GitHub shows now, `said` what the trusted account said when it was asked last, and `in_force` what
-    should be left of that.
+    `listed` are the keys that GitHub shows now, `said` those of the trusted account's last answer, and `in_force` those
+    that should still count.
     """
 
     @initialize(listed=KEYS)
     def start(self, listed: frozenset[str]) -> None:
-        """Begin with a first answer, and with the number of the account that gave it."""
+        """Begin with a first answer, and the number of the account that gave it."""
         self.store = Path(tempfile.mkdtemp())
         self.github = FakeGitHub()
         self.github.__enter__()
@@ -61,13 +61,13 @@ class Machine(RuleBasedStateMachine):
         assert self.ring.status().remembered == self.trusted
 
     def teardown(self) -> None:
-        """Leave nothing behind."""
+        """Close the server and remove the directory."""
         if hasattr(self, "github"):
             self.github.__exit__(None, None, None)
             shutil.rmtree(self.store)
 
     def show(self) -> None:
-        """Make GitHub answer as things are now."""
+        """Make GitHub answer according to the present state."""
         keys = gh.keys(*sorted(self.listed))
         answers = {"keys": keys, "404": gh.status(404), "redirect": gh.redirect("/other.keys"), **ERRORS}
         self.github.script("example", answers[self.page])
@@ -85,11 +85,11 @@ class Machine(RuleBasedStateMachine):
         owners=st.tuples(st.sampled_from([7, 7, 7, OTHER]), st.sampled_from([7, OTHER])),
     )
     def look(self, seconds: float, listed: frozenset[str], page: str, api_works: bool, owners: tuple[int, int]) -> None:
-        """Time passes, all kinds of things happen at GitHub, and then the source is asked."""
+        """Time passes, GitHub's state changes in any way, and then the source is asked."""
         self.ring.now += seconds
         self.only_as_long_as_it_is_fresh()
         if self.ring.now < self.asked_at:
-            self.gone_at = None  # nobody knows how long ago that was
+            self.gone_at = None  # nobody knows how long ago the first look was
         self.asked_at = self.ring.now
         self.listed, self.page, self.api_works, (self.owner, self.other) = listed, page, api_works, owners
         self.show()
@@ -103,7 +103,7 @@ class Machine(RuleBasedStateMachine):
             self.hear_that_it_is_gone(self.ring.now)
 
     def hear(self, now: float) -> None:
-        """A list came: whose is it, as far as anybody can tell?"""
+        """A list of keys was read; it counts by the account that it belongs to, as far as that was checked."""
         right = self.owner == self.trusted
         checked = bool(self.listed - self.in_force) or age_of(self.confirmed_at, now) >= ACCOUNT_CHECK
         if right:
@@ -117,13 +117,13 @@ class Machine(RuleBasedStateMachine):
         self.gone_at, self.heard_at = None, now
 
     def hear_by_another_name(self, now: float) -> None:
-        """The account has another name, and its number was seen there: all that it lists counts."""
+        """The account was found under another name, by its number: all keys that it lists count."""
         self.said = self.in_force = self.listed
         self.confirmed_at = self.heard_at = now
         self.gone_at, self.taken_over = None, False
 
     def hear_that_it_is_gone(self, now: float) -> None:
-        """It is believed at the second look, if that is late enough."""
+        """A missing account is believed at the second look, if that is late enough."""
         if self.gone_at is None:
             self.gone_at = now
         elif now - self.gone_at >= SECOND_LOOK:
@@ -131,7 +131,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        """Start anew with what is on the disk, where a number stands only beside keys that it was confirmed for."""
+        """Restart with the state on the disk, where a number stands only beside keys that it was confirmed for."""
         self.ring = self.ring.restarted(self.store, self.github.url)
         copy = Copies(self.store).load(SPEC)
         confirmed = copy is not None and copy.account_id is not None and not copy.revoked
@@ -142,12 +142,12 @@ class Machine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([MINUTE, HOUR, DAY, 30 * DAY]))
     def set_the_clock_back(self, seconds: float) -> None:
-        """Somebody puts the clock right, or wrong."""
+        """The clock is set back, whether that is right or wrong."""
         self.ring.now -= seconds
 
     @rule(ahead=st.sampled_from([HOUR, DAY, 10_000 * DAY]))
     def restart_with_a_copy_of_the_future(self, ahead: float) -> None:
-        """The copy was dated by a wrong clock, or by somebody who would like it to count for ever."""
+        """Restart with a copy dated in the future, by a wrong clock or by somebody who wants it to count for ever."""
         copies = Copies(self.store)
         copy = copies.load(SPEC)
         assert copy is not None
@@ -158,7 +158,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.page == "keys" and self.api_works)
     @rule()
     def accept(self) -> None:
-        """A person says that the account that has the login now is the right one."""
+        """A person accepts the account that has the login now."""
         assert play(self.ring.keyring.accept(SPEC)) is None
         self.ring.run(0)
         self.trusted, self.said, self.in_force, self.gone_at = self.owner, self.listed, self.listed, None
@@ -168,22 +168,22 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def only_who_was_named_gets_in(self) -> None:
-        """Nobody gets in whom the right account did not name when it was asked last."""
+        """Only keys that the right account listed when it was asked last let in."""
         if hasattr(self, "ring"):
             assert self.ring.lets_in() <= self.said
 
     @invariant()
     def what_a_person_has_to_put_right_is_told(self) -> None:
-        """A login that was seen to be somebody else's is said to be, until it is seen to be its owner's."""
+        """A login that was seen to belong to another account is reported until it is seen to be its owner's."""
         if hasattr(self, "ring") and self.taken_over:
             assert "it was renamed or taken over" in self.ring.status().failure
 
     @invariant()
     def only_as_long_as_it_is_fresh(self) -> None:
-        """Who should get in does, whatever has failed since, until that is stale, and then nobody does.
+        """After any failures the right keys count until their answer is stale, and then none do.
 
-        An answer of the future is as stale as one of long ago. The disk may have the time of an answer that is up to
-        SAVE_AGAIN older.
+        An answer from the future is as stale as a very old one. The time on the disk may be up to SAVE_AGAIN older than
+        the answer's.
         """
         if not hasattr(self, "ring"):
             return

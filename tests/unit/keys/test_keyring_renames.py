@@ -1,4 +1,4 @@
-"""keys.keyring: an account whose name is redirected to another name, and a server that redirects to its login page."""
+"""keys.keyring: an account's name that redirects to another name, and a server that redirects to its login page."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ KEYS_API = api_path("users/example/keys")
 
 
 def api_keys(*lines: str) -> gh.Answer:
-    """The API's answer for an account with these keys, for those who know the token."""
+    """The API's answer for an account with these keys, to requests with the token."""
     return for_token(TOKEN, paged([{"id": number, "key": line} for number, line in enumerate(lines)]))
 
 
@@ -31,7 +31,7 @@ def github(github: FakeGitHub) -> FakeGitHub:
 
 
 def look(ring: Ring) -> None:
-    """Ask once, a day later."""
+    """Ask the source once, a day later."""
     ring.now += DAY
     ring.refresh()
 
@@ -41,7 +41,7 @@ def look(ring: Ring) -> None:
 def test_a_redirect_to_another_account_lets_in_nobody_new(
     github: FakeGitHub, tmp_path: Path, api: list[gh.Answer], known_number: bool
 ) -> None:
-    """Another account's keys are never this one's: those in force stay as in an outage, over a restart, too."""
+    """Another account's keys never count here: the keys in force stay, as in an outage, also after a restart."""
     if known_number:
         ring = learned(tmp_path, github)
     else:
@@ -62,7 +62,7 @@ def test_a_redirect_to_another_account_lets_in_nobody_new(
 
 
 def test_a_redirect_at_the_first_look_lets_in_nobody(github: FakeGitHub, tmp_path: Path) -> None:
-    """Without a number that was seen before, nobody knows whose keys a redirect leads to, and it says what to do."""
+    """At the first look no number can confirm a redirect, so nobody gets in, and the message says what to do."""
     github.script("example", gh.redirect("/other.keys"))
     ring = Ring(tmp_path, github.url)
     ring.run(0)
@@ -72,7 +72,7 @@ def test_a_redirect_at_the_first_look_lets_in_nobody(github: FakeGitHub, tmp_pat
 
 @pytest.mark.parametrize("spec", [SPEC, f"{SPEC}#7"])
 def test_a_rename_that_its_number_confirms_counts(github: FakeGitHub, tmp_path: Path, spec: str) -> None:
-    """An account that was renamed lets in its owner by the new keys, and somebody is told to write the new name."""
+    """An account that its number confirms is followed to its new name, and the message says to change the name."""
     ring = Ring(tmp_path, github.url, (config.Login(user="dev", keys=(spec,)),))
     ring.run(0)
     github.account("example", None)
@@ -89,7 +89,7 @@ def test_a_rename_that_its_number_confirms_counts(github: FakeGitHub, tmp_path: 
 
 
 def test_the_new_name_is_confirmed_each_time(github: FakeGitHub, tmp_path: Path) -> None:
-    """A new name can be given up and taken, too: each answer by way of it is seen to be the right account's."""
+    """Each answer under the new name is confirmed, since that name may be given up and taken as well."""
     ring = learned(tmp_path, github)
     github.script("example", gh.redirect("/other.keys"))
     github.account("other", 7)
@@ -103,7 +103,7 @@ def test_the_new_name_is_confirmed_each_time(github: FakeGitHub, tmp_path: Path)
 
 
 def test_a_chain_of_names_is_not_followed(github: FakeGitHub, tmp_path: Path) -> None:
-    """Only one step is taken, or a loop of names would never end."""
+    """A second redirect in a row is not followed, or a loop of names would never end."""
     ring = learned(tmp_path, github)
     github.script("example", gh.redirect("/other.keys"))
     github.script("other", gh.redirect("/third.keys"))
@@ -127,7 +127,7 @@ def test_a_chain_of_names_is_not_followed(github: FakeGitHub, tmp_path: Path) ->
 def test_other_forges_have_no_number_to_confirm_a_rename(
     github: FakeGitHub, tmp_path: Path, spec: str, page: str, target: str
 ) -> None:
-    """Where nobody can say whether it is the same account, another name is refused, and the configuration is named."""
+    """Other forges have no number to confirm a new name, so it is refused, and the message names the configuration."""
     spec = spec.format(github.url)
     keys = config.Keys(
         gitlab_url=github.url, codeberg_url=github.url, launchpad_url=github.url, sourcehut_url=github.url
@@ -143,7 +143,7 @@ def test_other_forges_have_no_number_to_confirm_a_rename(
 
 
 def test_a_member_of_a_team_is_confirmed_alike(github: FakeGitHub, tmp_path: Path) -> None:
-    """A team's member whose name is redirected to another account does not bring that one along."""
+    """A team's member whose name redirects to another account does not bring in that account's keys."""
     github.team("acme", "ops", {"example": 7}, TOKEN)
     ring = Ring(tmp_path, github.url, (config.Login(user="dev", keys=("github-team:acme/ops",)),), token=TOKEN)
     ring.refresh()
@@ -156,12 +156,12 @@ def test_a_member_of_a_team_is_confirmed_alike(github: FakeGitHub, tmp_path: Pat
     assert ring.lets_in() == {ALICE, CAROL}
 
 
-# -- an Enterprise Server in private mode ------------------------------------------------------------------------------
+# -- an Enterprise Server in private mode ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("where", ["/login?return_to=%2Fexample.keys", "https://sso.example/"])
 def test_private_mode_without_a_token_says_what_is_missing(github: FakeGitHub, tmp_path: Path, where: str) -> None:
-    """A server that shows its login page instead of keys is understood as such, and what helps is named."""
+    """A redirect to a login page is reported as private mode, and the message says what helps."""
     github.script("example", gh.redirect(where))
     github.script("login", gh.html())
     ring = Ring(tmp_path, github.url)
@@ -173,7 +173,7 @@ def test_private_mode_without_a_token_says_what_is_missing(github: FakeGitHub, t
 
 @pytest.mark.parametrize("where", ["/login?return_to=%2Fexample.keys", "https://sso.example/"])
 def test_private_mode_with_a_token_asks_the_api(github: FakeGitHub, tmp_path: Path, where: str) -> None:
-    """With a token, keys come from the API: all pages of them, removed ones go, and the account's number counts."""
+    """With a token, keys come from all pages of the API; removed keys end, and the account's number is checked."""
     github.script("example", gh.redirect(where))
     github.script(KEYS_API, api_keys(*[BOB] * 100, ALICE))
     ring = Ring(tmp_path, github.url, token=TOKEN)
@@ -210,7 +210,7 @@ def test_private_mode_with_a_token_asks_the_api(github: FakeGitHub, tmp_path: Pa
 def test_an_unusable_answer_of_the_api_changes_nothing(
     github: FakeGitHub, tmp_path: Path, answer: gh.Answer, reason: str
 ) -> None:
-    """The API's failures are outages as the pages' are."""
+    """Failures of the API change nothing, as in an outage of the pages."""
     ring = Ring(tmp_path, github.url, token=TOKEN)
     ring.run(0)
     github.script("example", gh.redirect("/login"))
@@ -221,7 +221,7 @@ def test_an_unusable_answer_of_the_api_changes_nothing(
 
 
 def test_an_account_that_the_api_does_not_know_is_gone_at_the_second_look(github: FakeGitHub, tmp_path: Path) -> None:
-    """In private mode, too, a deleted account ends a minute after it was first not there."""
+    """In private mode, too, a deleted account's keys end at the second look."""
     ring = Ring(tmp_path, github.url, token=TOKEN)
     ring.run(0)
     github.script("example", gh.redirect("/login"))
@@ -234,7 +234,7 @@ def test_an_account_that_the_api_does_not_know_is_gone_at_the_second_look(github
 
 
 def test_a_team_in_private_mode(github: FakeGitHub, tmp_path: Path) -> None:
-    """The members of a team are asked for by the API, too."""
+    """In private mode the keys of a team's members come from the API, too."""
     github.team("acme", "ops", {"example": 7}, TOKEN)
     github.script("example", gh.redirect("/login"))
     github.script(KEYS_API, api_keys(BOB))

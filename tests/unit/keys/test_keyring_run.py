@@ -1,4 +1,4 @@
-"""keys.keyring: the pace at which sources are asked."""
+"""keys.keyring: how often sources are asked."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ NO_FILE = (config.Login(user="dev", keys=("file:/none",)),)
 
 
 def test_run_asks_at_once_when_nothing_is_known(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a first start does not wait for its keys, and then keeps to the interval."""
+    """At a first start the sources are asked at once, and then at each interval."""
     github.script("example", gh.keys(ALICE))
     ring = Ring(tmp_path, github.url)
     assert ring.run(2) == [REFRESH] * 3
@@ -28,7 +28,7 @@ def test_run_asks_at_once_when_nothing_is_known(github: FakeGitHub, tmp_path: Pa
 
 
 def test_run_lets_the_first_login_pass_when_last_good_keys_are_known(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: the developer who woke the machine does not share the processor with a refresh."""
+    """With last good keys, the first refresh is delayed, so that the login that woke the machine has the processor."""
     github.script("example", gh.keys(ALICE))
     ring = Ring(tmp_path, github.url)
     ring.refresh()
@@ -40,7 +40,7 @@ def test_run_lets_the_first_login_pass_when_last_good_keys_are_known(github: Fak
 
 
 def test_run_does_not_ask_twice_at_the_start(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a start that has just waited for all keys is not followed by the same questions again."""
+    """A start that has just waited for all keys does not ask for them a second time."""
     github.script("example", gh.keys(ALICE))
     ring = Ring(tmp_path, github.url)
     ring.refresh()
@@ -50,7 +50,7 @@ def test_run_does_not_ask_twice_at_the_start(github: FakeGitHub, tmp_path: Path)
 
 @pytest.mark.parametrize(("random", "delay"), [(0.0, 540.0), (0.5, 600.0), (0.999999, 660.0)])
 def test_run_spreads_the_refreshes(github: FakeGitHub, tmp_path: Path, random: float, delay: float) -> None:
-    """Protects: machines that were started together do not ask together; a tenth to either side."""
+    """Refreshes vary by a tenth to either side, so that machines started together do not ask together."""
     github.script("example", gh.keys(ALICE))
     ring = Ring(tmp_path, github.url)
     ring.random = random
@@ -58,7 +58,7 @@ def test_run_spreads_the_refreshes(github: FakeGitHub, tmp_path: Path, random: f
 
 
 def test_run_asks_again_soon_while_a_source_has_never_answered(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a network that comes up after us does not lock people out for a whole interval, nor is it hammered."""
+    """A source that has never answered is asked again soon, and then less and less often."""
     ring = Ring(tmp_path, github.url)
     github.script("example", *[gh.status(500)] * 9, gh.keys(ALICE))
     assert ring.run(10) == [5, 10, 20, 40, 80, 160, 320, 600, 600, 600, 600]
@@ -67,26 +67,26 @@ def test_run_asks_again_soon_while_a_source_has_never_answered(github: FakeGitHu
 
 
 def test_run_asks_again_soon_after_a_start_that_waited_in_vain(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: the same when the start itself has asked once already."""
+    """A source that failed during the start is asked again soon, too."""
     ring = Ring(tmp_path, github.url)
     ring.refresh()
     assert ring.run(1) == [5, 10]
 
 
 def test_run_keeps_to_the_interval_when_an_answer_was_had_before(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: an outage is not made worse by those who have their keys."""
+    """A source that has answered before is asked at the usual interval during an outage, and not more often."""
     github.script("example", gh.keys(ALICE), gh.status(500))
     assert Ring(tmp_path, github.url).run(3) == [REFRESH] * 4
     assert github.requests["example"] == 4
 
 
 def test_run_goes_on_for_ever(tmp_path: Path) -> None:
-    """Protects: no number of failures ends the asking or overflows its pace."""
+    """Any number of failures neither ends the requests nor overflows the delay."""
     assert Ring(tmp_path, logins=NO_FILE).run(1200)[-1] == REFRESH
 
 
 def test_each_source_has_its_own_time(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: one source's failures neither make the others be asked more often nor less."""
+    """One source's failures do not change how often the others are asked."""
     github.script("example", gh.keys(ALICE))
     github.script("admin", *[gh.status(500)] * 3, gh.keys(BOB))
     ring = Ring(tmp_path, github.url, BOTH)
@@ -99,10 +99,10 @@ def test_each_source_has_its_own_time(github: FakeGitHub, tmp_path: Path) -> Non
 
 
 def test_run_sleeps_while_a_source_takes_its_time(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: waiting for an answer takes no processor, also when the account's number is to be asked for by then."""
+    """Waiting for an answer uses no processor, even if the account's number is due to be asked for."""
     github.script("example", gh.keys(ALICE))
     ring = Ring(tmp_path, github.url)
-    ring.run(3)  # the API knows no such account: its number is asked for at each interval, just as the keys
+    ring.run(3)  # The API knows no such account, so its number is asked for at each interval, like the keys.
     assert github.requests[api_path("users/example")] == 4
 
 
@@ -122,7 +122,7 @@ LIMITS = {
 def test_a_server_that_has_had_enough_is_left_alone(
     github: FakeGitHub, tmp_path: Path, answer: gh.Answer, hold: float
 ) -> None:
-    """Protects: a rate limit is honoured to the second, by all sources of that server, and never asked for the more."""
+    """A rate limit is kept to the second, for all sources of its server, and then each is asked once."""
     github.script("example", gh.keys(ALICE), answer, gh.keys(BOB))
     github.script("admin", gh.keys(CAROL))
     ring = Ring(tmp_path, github.url, BOTH)
@@ -139,13 +139,13 @@ def test_a_server_that_has_had_enough_is_left_alone(
 
 
 def test_a_first_start_waits_for_a_rate_limit_too(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: who has been told to wait does not try again after five seconds."""
+    """A first start obeys a rate limit, too, and does not try again after five seconds."""
     github.script("example", gh.limited(429), gh.keys(ALICE))
     assert Ring(tmp_path, github.url).run(1) == [MINUTE, REFRESH]
 
 
 def test_a_clock_that_is_put_right_stops_no_questions(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a machine that woke with a clock of next year waits neither for that nor for a rate limit of then."""
+    """After a wrong clock is corrected, neither refreshes nor rate limits wait for a time in the future."""
     github.script("example", gh.keys(ALICE), gh.limited(429, Retry_After="1800"), gh.keys(BOB))
     ring = Ring(tmp_path, github.url, now=NOW + 365 * DAY)
     ring.run(1)
@@ -160,7 +160,7 @@ def test_a_clock_that_is_put_right_stops_no_questions(github: FakeGitHub, tmp_pa
 
 
 def test_what_is_wanted_is_asked_at_once(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: `keys refresh` and an unknown key do not wait for the next round, and get the answer of all sources."""
+    """`keys refresh` asks all sources at once, without waiting for the next interval."""
     github.script("example", gh.keys(ALICE))
     github.script("admin", gh.keys(BOB))
     ring = Ring(tmp_path, github.url, BOTH, live=True)
@@ -178,5 +178,5 @@ def test_what_is_wanted_is_asked_at_once(github: FakeGitHub, tmp_path: Path) -> 
 
 
 def asked(github: FakeGitHub) -> tuple[int, int]:
-    """How often each of the two sources was."""
+    """How often each of the two sources was asked."""
     return github.requests["example"], github.requests["admin"]

@@ -1,4 +1,4 @@
-"""keys.keyring: what is empty at first sight is looked at twice, before anybody is cut off by it."""
+"""keys.keyring: an answer without any key is checked a second time before it ends a connection."""
 
 import asyncio
 from pathlib import Path
@@ -22,12 +22,12 @@ MISSING = FileNotFoundError(2, "No such file or directory")
 
 
 def line(text: str) -> bytes:
-    """A file of one line."""
+    """The content of a file with one line."""
     return f"{text}\n".encode()
 
 
 class Written(Ring):
-    """A ring whose one file is being written: it says `contents` in turn, the last one for ever."""
+    """A ring whose file is being written: reads give `contents` in turn, and the last one for ever."""
 
     def __init__(self, store: Path, *contents: bytes | OSError, **settings: Any) -> None:  # noqa: ANN401 - those of Ring
         super().__init__(store, **{"logins": FILE, "live": True, **settings})
@@ -35,13 +35,13 @@ class Written(Ring):
         self.reads = 0
 
     async def read_file(self, path: str) -> bytes:
-        """The next content."""
+        """Read the next content."""
         self.reads += 1
         self.files = {path: self.contents.pop(0) if len(self.contents) > 1 else self.contents[0]}
         return await super().read_file(path)
 
     async def login(self) -> set[str]:
-        """The keys that get in after the files were read as at a login."""
+        """Read the files as at a login; returns the keys that let in then."""
         self.now += FILE_SECONDS
         await self.keyring.looks.read_files()
         return self.lets_in()
@@ -49,7 +49,7 @@ class Written(Ring):
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second look at a file comes at once."""
+    """Make the second look at a file immediate."""
     monkeypatch.setattr(refresher, "FILE_SECOND_LOOK", 0.0)
 
 
@@ -57,7 +57,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     "garbled", [b"", b"\n# keys\n", b"ssh-ed25", b"\0" * 64], ids=["empty", "none", "cut", "zeros"]
 )
 def test_a_file_that_is_being_written_takes_nobody_s_key_away(tmp_path: Path, garbled: bytes) -> None:
-    """An editor or a tool that empties a file and then writes it revokes nobody, and nobody is told that it did."""
+    """A program that empties a file before it writes it revokes nobody's keys, and no revocation is reported."""
     ring = Written(tmp_path, line(ALICE))
 
     async def story() -> None:
@@ -75,7 +75,7 @@ def test_a_file_that_is_being_written_takes_nobody_s_key_away(tmp_path: Path, ga
 
 @pytest.mark.parametrize(("logins", "keys"), [(FILE, line(ALICE)), (AUTHORITY, line(ALICE))], ids=["file", "ca"])
 def test_a_file_that_stays_empty_is_believed(tmp_path: Path, logins: tuple[config.Login, ...], keys: bytes) -> None:
-    """A file that was emptied on purpose revokes its keys, for the very login that has it read."""
+    """A file that was emptied on purpose revokes its keys, already for the login that causes the read."""
     ring = Written(tmp_path, keys, logins=logins)
 
     async def story() -> None:
@@ -91,7 +91,7 @@ def test_a_file_that_stays_empty_is_believed(tmp_path: Path, logins: tuple[confi
 
 
 def test_a_login_waits_for_the_second_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody gets in by what an emptied file said before: a login is decided after the second look, which is one."""
+    """A login is decided after the second look at an emptied file, which many logins share."""
     monkeypatch.setattr(refresher, "FILE_SECOND_LOOK", 0.2)
     ring = Written(tmp_path, line(ALICE))
 
@@ -103,7 +103,7 @@ def test_a_login_waits_for_the_second_look(tmp_path: Path, monkeypatch: pytest.M
             async with asyncio.TaskGroup() as logins:
                 attempts = [logins.create_task(ring.login()) for _ in range(20)]
             assert all(attempt.result() == set() for attempt in attempts)
-            # To see that it is another text, and to know what it means; and the same once more.
+            # twice: one read to see the change, and one to parse the text
             assert ring.reads == 4
             await ring.quiet()
 
@@ -111,7 +111,7 @@ def test_a_login_waits_for_the_second_look(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_file_with_another_key_is_believed_at_once(tmp_path: Path) -> None:
-    """A key that was taken out of a file is refused at the next login."""
+    """A key that was removed from a file is refused at the next login."""
     ring = Written(tmp_path, line(ALICE))
 
     async def story() -> None:
@@ -127,7 +127,7 @@ def test_a_file_with_another_key_is_believed_at_once(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_always_empty_is_read_once(tmp_path: Path) -> None:
-    """Where there is nothing to lose, nothing is waited for."""
+    """A file without earlier keys is read once, since there is nothing to lose."""
     ring = Written(tmp_path, b"")
 
     async def story() -> None:
@@ -161,7 +161,7 @@ def test_a_file_that_is_replaced_may_be_gone_for_a_moment(tmp_path: Path) -> Non
 
 
 def test_a_revoked_key_of_a_file_is_looked_up_again(tmp_path: Path) -> None:
-    """Before somebody is put out, the file is read once more; what it says is certain."""
+    """Before a connection is ended the file is read once more, and its content is certain then."""
     ring = Written(tmp_path, line(BOB))
 
     async def story() -> None:
@@ -188,7 +188,7 @@ def github(github: FakeGitHub) -> FakeGitHub:
 
 
 def test_a_server_that_answers_with_nothing_is_asked_again_soon(github: FakeGitHub, tmp_path: Path) -> None:
-    """New logins are refused at once, and one bad answer does not keep people out for a whole interval."""
+    """After an empty answer new logins are refused at once, and the source is asked again soon."""
     ring = Ring(tmp_path, github.url)
     ring.run(0)
     due = ring.status().next_look
@@ -202,7 +202,7 @@ def test_a_server_that_answers_with_nothing_is_asked_again_soon(github: FakeGitH
 
 
 def test_a_server_that_answers_with_nothing_twice_is_believed(github: FakeGitHub, tmp_path: Path) -> None:
-    """The second look is one: after it the source is asked as usual."""
+    """After a second empty answer, the source is asked at the usual interval."""
     ring = Ring(tmp_path, github.url)
     ring.run(0)
     github.script("example", gh.empty())
@@ -226,7 +226,7 @@ def test_a_server_that_answers_with_nothing_twice_is_believed(github: FakeGitHub
 def test_a_single_answer_that_takes_everything_is_not_certain(
     github: FakeGitHub, tmp_path: Path, answers: list[gh.Answer], certain: bool, lets_in: set[str]
 ) -> None:
-    """An empty answer has to be confirmed by another one before anybody is put out; a failure confirms nothing."""
+    """An empty answer must be confirmed by another one before connections end; a failure confirms nothing."""
     ring = Ring(tmp_path, github.url, live=True)
 
     async def story() -> None:
@@ -250,7 +250,7 @@ def test_a_single_answer_that_takes_everything_is_not_certain(
 def test_one_of_several_keys_that_is_gone_is_gone(
     github: FakeGitHub, tmp_path: Path, answer: gh.Answer, certain: bool
 ) -> None:
-    """Somebody who takes one key off the account does not have to do it twice."""
+    """Removing one of several keys needs no confirmation."""
     github.script("example", gh.keys(ALICE, BOB))
     ring = Ring(tmp_path, github.url, live=True)
 
@@ -268,7 +268,7 @@ def test_one_of_several_keys_that_is_gone_is_gone(
 
 
 def test_a_crowd_that_is_put_out_asks_once(github: FakeGitHub, tmp_path: Path) -> None:
-    """Fifty windows of somebody who has left are one question, and an unknown source is none."""
+    """Fifty connections of somebody who has left cause one request, and those of an unknown source none."""
     ring = Ring(tmp_path, github.url, live=True)
 
     async def story() -> None:
@@ -289,7 +289,7 @@ def test_a_crowd_that_is_put_out_asks_once(github: FakeGitHub, tmp_path: Path) -
 
 
 def test_a_member_of_a_team_is_a_source_of_their_own(github: FakeGitHub, tmp_path: Path) -> None:
-    """One member's empty page has to be confirmed, too, whatever the others' pages say."""
+    """The empty page of one team member must be confirmed, too, whatever the others' pages contain."""
     github.account("carol", 9)
     github.script("carol", gh.keys(CAROL))
     github.team("acme", "ops", {"example": 7, "carol": 9}, TOKEN)
@@ -313,7 +313,7 @@ def test_a_member_of_a_team_is_a_source_of_their_own(github: FakeGitHub, tmp_pat
 def test_a_key_of_a_source_that_is_no_more_may_have_moved_to_one_that_is_silent(
     github: FakeGitHub, tmp_path: Path
 ) -> None:
-    """Somebody whose key file was replaced by an account is not put out while that has not answered at all."""
+    """If a key's source was replaced by one that has never answered, the connections of the key do not end yet."""
     github.script("example", gh.status(503), gh.keys(BOB))
     ring = Ring(tmp_path, github.url, live=True)
 

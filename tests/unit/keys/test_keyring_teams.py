@@ -1,4 +1,4 @@
-"""keys.keyring: the members of a GitHub team, each with their own keys, their own name and their own failures."""
+"""keys.keyring: the members of a GitHub team, each with their own keys, name and failures."""
 
 import asyncio
 import threading
@@ -25,7 +25,7 @@ NOBODY = set[str]()
 
 @pytest.fixture
 def github(github: FakeGitHub) -> FakeGitHub:
-    """A GitHub with a team of two: `mona` is Alice, `amos` is Bob."""
+    """A GitHub with a team of two: `mona` has Alice's key, `amos` has Bob's."""
     github.team("acme", "ops", {"mona": 2, "amos": 10}, token=TOKEN)
     github.script("mona", gh.keys(ALICE))
     github.script("amos", gh.keys(BOB))
@@ -40,7 +40,7 @@ def team_ring(store: Path, github: FakeGitHub, token: str = TOKEN) -> Ring:
 
 
 def test_every_member_is_a_person(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: on an account that a team shares, the log says who it was, by login and number."""
+    """On an account that a team shares, the log has the person's login and number."""
     ring = team_ring(tmp_path, github)
     assert ring.identity(ALICE) == Identity("github:mona", 2, FINGERPRINTS[ALICE])
     assert ring.identity(BOB) == Identity("github:amos", 10, FINGERPRINTS[BOB])
@@ -50,7 +50,7 @@ def test_every_member_is_a_person(github: FakeGitHub, tmp_path: Path) -> None:
 
 
 def test_who_leaves_the_team_is_out_at_once(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a colleague's last day ends at the next look, also while everybody's keys can't be had."""
+    """A member who leaves the team is out at the next look, even if other members' keys can't be fetched."""
     ring = team_ring(tmp_path, github)
     github.team("acme", "ops", {"mona": 2}, token=TOKEN)
     github.script("mona", gh.status(500))
@@ -63,7 +63,7 @@ def test_who_leaves_the_team_is_out_at_once(github: FakeGitHub, tmp_path: Path) 
 
 
 def test_who_joins_the_team_gets_in(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a new colleague needs nobody to touch the machine."""
+    """A new member of the team gets in without a change on the machine."""
     ring = team_ring(tmp_path, github)
     github.team("acme", "ops", {"mona": 2, "amos": 10, "carol": 11}, token=TOKEN)
     github.script("carol", gh.keys(CAROL))
@@ -85,7 +85,7 @@ def test_who_joins_the_team_gets_in(github: FakeGitHub, tmp_path: Path) -> None:
 def test_a_member_s_failure_is_that_member_s_alone(
     github: FakeGitHub, tmp_path: Path, answer: gh.Answer, reason: str
 ) -> None:
-    """Protects: who can't be asked about keeps the keys from before, and everybody else's changes count."""
+    """A member whose keys can't be fetched keeps the earlier ones, and changes of the others count."""
     ring = team_ring(tmp_path, github)
     github.script("amos", answer)
     github.script("mona", gh.keys(CAROL))
@@ -112,7 +112,7 @@ def test_a_member_s_failure_is_that_member_s_alone(
 
 @pytest.mark.parametrize("line", [rsa(1024).decode(), f"restrict {BOB}"])
 def test_a_member_whose_keys_are_all_refused_has_none(github: FakeGitHub, tmp_path: Path, line: str) -> None:
-    """Protects: a member's removed key is refused, also when all that is left there are keys that can't log in."""
+    """A member's removed key is refused, even if only keys remain that can't log in."""
     ring = team_ring(tmp_path, github)
     github.script("amos", gh.keys(line))
     ring.refresh()
@@ -123,7 +123,7 @@ def test_a_member_whose_keys_are_all_refused_has_none(github: FakeGitHub, tmp_pa
 
 
 def test_a_member_s_old_keys_let_in_for_max_stale_and_not_longer(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: keys that nobody can confirm end, though the API still says who is in the team, and over restarts."""
+    """A member's unconfirmed keys end after max_stale, also if the API still lists the member, and over restarts."""
     ring = team_ring(tmp_path, github)
     github.script("amos", gh.status(500))
     for later in (DAY, 4 * DAY, 7 * DAY):
@@ -148,7 +148,7 @@ def test_a_member_s_old_keys_let_in_for_max_stale_and_not_longer(github: FakeGit
 
 
 def test_a_member_s_keys_of_the_future_do_not_stay(github: FakeGitHub, tmp_path: Path) -> None:
-    """Keys whose last answer is still to come, by the clock, are too old when their page fails."""
+    """If a member's page fails, keys whose last answer is in the future, by the clock, are too old."""
     ring = team_ring(tmp_path, github)
     ring.now -= DAY
     github.script("amos", gh.status(500))
@@ -158,7 +158,7 @@ def test_a_member_s_keys_of_the_future_do_not_stay(github: FakeGitHub, tmp_path:
 
 
 def test_a_member_whose_account_is_gone_gets_a_second_look(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a deleted account's keys end after two looks, also those of two runs; a hiccup takes none away."""
+    """A deleted member's keys end after two looks, also in different runs; a single 404 takes none away."""
     ring = team_ring(tmp_path, github)
     github.script("amos", gh.status(404), gh.keys(BOB), gh.status(404), gh.status(500), gh.status(404))
     for _ in range(2):
@@ -181,7 +181,7 @@ def test_a_member_whose_account_is_gone_gets_a_second_look(github: FakeGitHub, t
 
 
 def test_a_namesake_has_no_keys_from_before(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: another account with a former member's login does not inherit their keys."""
+    """Another account with a former member's login does not inherit the keys."""
     ring = team_ring(tmp_path, github)
     github.team("acme", "ops", {"mona": 2, "amos": 99}, token=TOKEN)
     github.script("amos", gh.status(500))
@@ -190,7 +190,7 @@ def test_a_namesake_has_no_keys_from_before(github: FakeGitHub, tmp_path: Path) 
 
 
 def test_only_some_failures_are_told(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: an outage with a team of hundreds is one line that can be read."""
+    """An outage with a large team gives one readable line with a few failures."""
     github.team("acme", "ops", {f"member-{number}": number for number in range(1, 30)}, token=TOKEN)
     ring = team_ring(tmp_path, github)
     (reason,) = ring.failures()
@@ -198,14 +198,14 @@ def test_only_some_failures_are_told(github: FakeGitHub, tmp_path: Path) -> None
 
 
 def test_a_large_team_is_asked_for_side_by_side(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a team larger than the number of questions at once is asked for, all of it, within that number."""
+    """All members of a large team are asked, in parallel up to the limit on requests."""
     gate = threading.Event()
     members = {f"member-{number}": number for number in range(1, 3 * MAX_FETCHES + 1)}
     for login in members:
         github.script(login, gh.held(gh.keys(CAROL), gate))
     github.team("acme", "ops", members, token=TOKEN)
     ring = Ring(tmp_path, github.url, LOGINS, token=TOKEN)
-    others = threads("fetch-keys")  # what earlier tests gave up
+    others = threads("fetch-keys")  # threads of earlier tests whose downloads were abandoned
 
     async def look() -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -221,7 +221,7 @@ def test_a_large_team_is_asked_for_side_by_side(github: FakeGitHub, tmp_path: Pa
 
 
 def test_members_are_asked_for_with_what_they_said_before(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a team's refresh costs GitHub little, and what has not changed stays."""
+    """Members' keys are requested with validators, so that a refresh costs GitHub little."""
     github.script("mona", gh.conditional(gh.keys(ALICE), etag='"1"'))
     ring = team_ring(tmp_path, github)
     ring.refresh()
@@ -234,7 +234,7 @@ def test_members_are_asked_for_with_what_they_said_before(github: FakeGitHub, tm
 
 
 def test_without_a_token_the_reason_says_what_to_set(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: whoever configures a team finds out what is missing, and nobody is asked in vain."""
+    """A team without a token gives an error that names the setting, and no requests."""
     ring = team_ring(tmp_path, github, token="")
     assert ring.lets_in() == NOBODY
     assert "set keys.github_token (PYSSH_GATEWAY_KEYS__GITHUB_TOKEN)" in ring.status(TEAM).failure
@@ -244,7 +244,7 @@ def test_without_a_token_the_reason_says_what_to_set(github: FakeGitHub, tmp_pat
 
 @pytest.mark.parametrize("answer", [gh.status(500), gh.status(403), gh.limited(429), gh.html(), gh.garbage()])
 def test_a_team_that_can_t_be_asked_for_stays(github: FakeGitHub, tmp_path: Path, answer: gh.Answer) -> None:
-    """Protects: an outage of the API locks out nobody, in this run and the next."""
+    """An outage of the API locks out no member of the team, in this run and the next."""
     ring = team_ring(tmp_path, github)
     github.script(MEMBERS, answer)
     ring.now += HOUR
@@ -258,7 +258,7 @@ def test_a_team_that_can_t_be_asked_for_stays(github: FakeGitHub, tmp_path: Path
 
 
 def test_a_team_that_is_gone_gets_a_second_look(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a team that was dissolved lets nobody in any more, and a hiccup dissolves none."""
+    """A dissolved team lets nobody in after a second look, and a single 404 changes nothing."""
     ring = team_ring(tmp_path, github)
     github.disband("acme", "ops")
     ring.pass_time(REFRESH)
@@ -273,7 +273,7 @@ def test_a_team_that_is_gone_gets_a_second_look(github: FakeGitHub, tmp_path: Pa
 
 
 def test_a_token_that_sees_the_team_no_more_locks_out_nobody(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: GitHub says 404 of what a token may not see; that is the token's failure, and not the team's end."""
+    """A 404 for a token that may no longer see the team is the token's failure, and not the end of the team."""
     ring = team_ring(tmp_path, github)
     github.disband("acme", "ops")
     github.script(api_path("orgs/acme/teams"), gh.status(404))
@@ -283,7 +283,7 @@ def test_a_token_that_sees_the_team_no_more_locks_out_nobody(github: FakeGitHub,
 
 
 def test_the_copy_of_a_team_says_whose_keys_are_whose(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: a start without network knows who can log in, and a person can read it."""
+    """A team's copy has its members' names beside their keys, so a start without network knows them."""
     team_ring(tmp_path, github)
     copy = Copies(tmp_path).load(TEAM)
     assert copy is not None
@@ -292,7 +292,7 @@ def test_the_copy_of_a_team_says_whose_keys_are_whose(github: FakeGitHub, tmp_pa
 
 
 def test_options_in_a_member_s_keys_do_not_count(github: FakeGitHub, tmp_path: Path) -> None:
-    """Protects: what a member may write at GitHub makes nobody an authority and runs nothing."""
+    """Options in a member's keys make nobody an authority and run no command."""
     github.script("amos", gh.keys(f"cert-authority {BOB}", f'command="id" {BOB}', CAROL))
     ring = team_ring(tmp_path, github)
     assert ring.lets_in() == {ALICE, CAROL}

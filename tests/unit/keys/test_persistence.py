@@ -1,4 +1,4 @@
-"""keys.keeping: what is on the disk of earlier runs, and what gets there."""
+"""keys.persistence: the state of earlier runs on the disk, and how it gets there."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ SOURCE = parse_source(SPEC)
 
 
 def standing_of(spec: str = SPEC, text: str = "", fetched: float = NOW, number: int | None = None) -> Standing:
-    """How a source stands that has said `text`, if that is any."""
+    """The state of a source that has answered with `text`, or has not answered if that is empty."""
     standing = Standing(parse_source(spec), NOW)
     if text:
         known = known_from(standing.source, Copy(text.encode(), fetched, account_id=number), "fetched")
@@ -30,7 +30,7 @@ def standing_of(spec: str = SPEC, text: str = "", fetched: float = NOW, number: 
 
 
 def load(store: Path, *specs: str) -> tuple[list[Standing], dict[str, Known], list[str]]:
-    """What a start finds: how the sources stand, what is known of which, and what is said about the others."""
+    """The result of loading: the sources' states, the known keys by source, and the reported failures."""
     events: list[AnyEvent] = []
     standings = [standing_of(spec) for spec in specs]
     known = {standing.source.spec: known for standing, known in Keeper(store, events.append).load(standings)}
@@ -38,12 +38,12 @@ def load(store: Path, *specs: str) -> tuple[list[Standing], dict[str, Known], li
 
 
 def keeper(store: Path) -> Keeper:
-    """One that has nothing to say."""
+    """A keeper whose events are ignored."""
     return Keeper(store, lambda event: None)
 
 
 def test_what_is_kept_is_found_again(tmp_path: Path) -> None:
-    """Protects: a start without network knows the keys, how old they are, and whose."""
+    """A start without network knows the keys, their age and their account."""
     standing = standing_of(text=ALICE, number=7)
     asyncio.run(keeper(tmp_path).keep(standing))
     (found,), known, failures = load(tmp_path, SPEC)
@@ -56,7 +56,7 @@ def test_what_is_kept_is_found_again(tmp_path: Path) -> None:
 
 
 def test_capitals_do_not_hide_whose_keys_they_were(tmp_path: Path) -> None:
-    """Protects trust on first use: the same login in other letters is the account that was seen, not a new one."""
+    """A login in other capitals is the same account, so that trust on first use is not lost."""
     asyncio.run(keeper(tmp_path).remember(standing_of("github:Example"), 7))
     (found,), _, _ = load(tmp_path, "github:eXample")
     assert found.remembered == 7
@@ -66,7 +66,7 @@ def test_capitals_do_not_hide_whose_keys_they_were(tmp_path: Path) -> None:
 
 
 def test_nothing_is_found_where_nothing_was_kept(tmp_path: Path) -> None:
-    """Protects: a first start is no failure."""
+    """A first start is no failure."""
     (standing,), known, failures = load(tmp_path / "none", SPEC)
     assert (known, failures, standing.remembered, standing.pins_lost) == ({}, [], None, "")
     asyncio.run(keeper(tmp_path).keep(standing))
@@ -74,7 +74,7 @@ def test_nothing_is_found_where_nothing_was_kept(tmp_path: Path) -> None:
 
 
 def test_a_copy_that_can_t_be_used_harms_no_other(tmp_path: Path) -> None:
-    """Protects: one damaged file is one line in the log, and everybody else gets in."""
+    """A damaged copy gives one line in the log, and the other copies count."""
     Copies(tmp_path).save(SPEC, Copy(b"nonsense\n", NOW))
     Copies(tmp_path).save("github:admin", Copy(BOB.encode(), NOW))
     _, known, (failure,) = load(tmp_path, SPEC, "github:admin")
@@ -83,7 +83,7 @@ def test_a_copy_that_can_t_be_used_harms_no_other(tmp_path: Path) -> None:
 
 
 def test_the_disk_is_written_to_when_there_is_something_new(tmp_path: Path) -> None:
-    """Protects: it is not worn for nothing, and what it has is never much older than what is known."""
+    """The disk is written only for something new, or when its copy is too old."""
     keep = keeper(tmp_path).keep
     standing = standing_of(text=ALICE)
     asyncio.run(keep(standing))
@@ -100,7 +100,7 @@ def test_the_disk_is_written_to_when_there_is_something_new(tmp_path: Path) -> N
 
 
 def test_the_newest_is_what_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects: a slow write of what was known before does not end on top of what is known now."""
+    """A slow write of an older state never replaces a newer one."""
     gate, began = threading.Event(), threading.Event()
     save = Copies.save
 
@@ -112,7 +112,7 @@ def test_the_newest_is_what_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Copies, "save", slow)
     keep = keeper(tmp_path).keep
     standing = standing_of(text=ALICE)
-    others = threads("save-keys")  # what earlier tests gave up
+    others = threads("save-keys")  # threads of earlier tests that were abandoned
 
     async def keep_both() -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -129,7 +129,7 @@ def test_the_newest_is_what_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_disk_that_does_not_take_it_is_an_error_with_a_reason(tmp_path: Path) -> None:
-    """Protects: whoever reads the log knows which file and what is wrong; the next time it is tried again."""
+    """A disk that refuses a write gives an error with file and reason, and the next attempt writes again."""
     (tmp_path / "volume").touch()
     store = tmp_path / "volume" / "fetched"
     keep = keeper(store).keep
@@ -143,7 +143,7 @@ def test_a_disk_that_does_not_take_it_is_an_error_with_a_reason(tmp_path: Path) 
 
 
 def test_a_disk_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects: a volume that stops answering delays what is kept, and nothing else."""
+    """A disk that hangs delays only what should be stored, and nothing else."""
     monkeypatch.setattr(persistence, "SAVE_TIMEOUT", 0.05)
     gate = threading.Event()
     for owner, name in ((Copies, "save"), (Pins, "remember"), (Pins, "forget")):
@@ -169,11 +169,11 @@ def test_a_disk_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest
     assert standing.saved is None
 
 
-# -- the numbers of accounts -------------------------------------------------------------------------------------------
+# -- account numbers -------------------------------------------------------------------------------------------------
 
 
 def test_numbers_are_remembered_and_forgotten(tmp_path: Path) -> None:
-    """Protects: trust on first use lasts, one account at a time."""
+    """Account numbers are stored and forgotten one at a time."""
     kept, standing = keeper(tmp_path), standing_of()
     asyncio.run(kept.remember(standing, 7))
     asyncio.run(kept.remember(standing_of("github:admin"), 8))
@@ -186,7 +186,7 @@ def test_numbers_are_remembered_and_forgotten(tmp_path: Path) -> None:
 
 
 def test_a_number_is_not_written_over_by_another(tmp_path: Path) -> None:
-    """Protects: what was seen first stays, whatever two servers with one directory find out."""
+    """The first number of an account stays, even if two servers that share a directory disagree."""
     kept = keeper(tmp_path)
     asyncio.run(kept.remember(standing_of(), 7))
     with pytest.raises(KeepingError, match=r"github:example is account 7 in .*, and not 8"):
@@ -195,14 +195,14 @@ def test_a_number_is_not_written_over_by_another(tmp_path: Path) -> None:
 
 
 def test_numbers_that_can_t_be_written_are_an_error(tmp_path: Path) -> None:
-    """Protects: nobody believes that an account is remembered when it is not."""
+    """A number that can't be stored is an error, so that nobody thinks that it is remembered."""
     (tmp_path / "fetched").touch()
     with pytest.raises(KeepingError, match="Not a directory"):
         asyncio.run(keeper(tmp_path / "fetched").remember(standing_of(), 7))
 
 
 def test_numbers_that_can_t_be_read_are_known_to_be_lost(tmp_path: Path) -> None:
-    """Protects: a damaged file is not the same as none, for each of the sources."""
+    """A damaged file of numbers is told apart from a missing one, for each source."""
     (tmp_path / "account-ids.json").write_text("{")
     found, _, failures = load(tmp_path, SPEC, "github:admin")
     assert failures == []
@@ -212,7 +212,7 @@ def test_numbers_that_can_t_be_read_are_known_to_be_lost(tmp_path: Path) -> None
 
 
 def test_a_copy_of_another_account_is_not_used(tmp_path: Path) -> None:
-    """Protects: who writes another number into the file does not let in the account from before any more."""
+    """After the stored number was changed, a copy of the earlier account is not used."""
     asyncio.run(keeper(tmp_path).keep(standing_of(text=ALICE, number=7)))
     Pins(tmp_path).remember(SPEC, 8)
     (standing,), known, failures = load(tmp_path, SPEC)
@@ -221,7 +221,7 @@ def test_a_copy_of_another_account_is_not_used(tmp_path: Path) -> None:
 
 
 def test_a_copy_without_a_number_is_used(tmp_path: Path) -> None:
-    """Protects: a crash between the number and the copy locks nobody out; the number that is remembered counts."""
+    """A crash between storing the number and the copy locks nobody out: a copy without a number is used."""
     asyncio.run(keeper(tmp_path).keep(standing_of(text=ALICE)))
     Pins(tmp_path).remember(SPEC, 8)
     (standing,), known, failures = load(tmp_path, SPEC)

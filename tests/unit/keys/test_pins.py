@@ -1,4 +1,4 @@
-"""keys.copies.Pins: the accounts that are trusted because they were seen first."""
+"""keys.copies.Pins: the account numbers that are trusted because they were seen first."""
 
 import json
 import resource
@@ -18,7 +18,7 @@ SPEC, OTHER = "github:example", "github:admin"
 
 
 def test_an_account_that_was_seen_is_remembered(tmp_path: Path) -> None:
-    """Protects: trust on first use survives a restart, in a file that people can read and nobody else can write."""
+    """Trust on first use survives a restart, in a private file that people can read."""
     pins = Pins(tmp_path / "new" / "fetched")
     assert pins.load() == {}
     pins.remember(SPEC, 583231)
@@ -30,7 +30,7 @@ def test_an_account_that_was_seen_is_remembered(tmp_path: Path) -> None:
 
 
 def test_another_account_does_not_take_the_place_of_the_first(tmp_path: Path) -> None:
-    """Protects: whoever gets the name later is not trusted by whatever calls this twice."""
+    """A second account never replaces the first, however often it is stored."""
     pins = Pins(tmp_path)
     pins.remember(SPEC, 1)
     with pytest.raises(CopyError, match=r"github:example is account 1 in .*/account-ids\.json, and not 2"):
@@ -39,7 +39,7 @@ def test_another_account_does_not_take_the_place_of_the_first(tmp_path: Path) ->
 
 
 def test_what_is_known_is_not_written_again(tmp_path: Path) -> None:
-    """Protects: a disk that is full, or read-only, is no trouble as long as nothing is new."""
+    """A number that is known is not written again, so that a full or read-only disk does no harm."""
     pins = Pins(tmp_path)
     pins.remember(SPEC, 1)
     inode = pins.path.stat().st_ino
@@ -50,7 +50,7 @@ def test_what_is_known_is_not_written_again(tmp_path: Path) -> None:
 
 
 def test_an_account_can_be_forgotten(tmp_path: Path) -> None:
-    """Protects: the way back in for somebody who renamed an account, by a person's decision."""
+    """An account can be forgotten, for a person who decides to accept a renamed one."""
     pins = Pins(tmp_path)
     pins.remember(SPEC, 1)
     pins.remember(OTHER, 3)
@@ -80,7 +80,7 @@ def test_an_account_can_be_forgotten(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_file_is_an_error_at_every_turn(tmp_path: Path, content: bytes) -> None:
-    """Protects: damage never turns into "nobody was seen yet", after which anybody would be trusted."""
+    """Damage never counts as an empty file, after which any account would be trusted."""
     pins = Pins(tmp_path)
     pins.path.write_bytes(content)
     for use in (pins.load, lambda: pins.remember(SPEC, 2), lambda: pins.forget(SPEC)):
@@ -91,7 +91,7 @@ def test_a_damaged_file_is_an_error_at_every_turn(tmp_path: Path, content: bytes
 
 @pytest.mark.parametrize("mode", [0o602, 0o620])
 def test_a_file_that_others_can_write_is_not_believed(tmp_path: Path, mode: int) -> None:
-    """Protects: another account on the machine cannot say which GitHub account is the right one."""
+    """Another account on the machine cannot decide which GitHub account is trusted."""
     pins = Pins(tmp_path)
     pins.remember(SPEC, 1)
     pins.path.chmod(mode)
@@ -100,7 +100,7 @@ def test_a_file_that_others_can_write_is_not_believed(tmp_path: Path, mode: int)
 
 
 def test_a_full_disk_leaves_what_was_known(tmp_path: Path) -> None:
-    """Protects: a number that could not be written is reported and takes no other with it."""
+    """A full disk is reported, and the numbers that were stored before stay."""
     pins = Pins(tmp_path)
     pins.remember(SPEC, 1)
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -115,7 +115,7 @@ def test_a_full_disk_leaves_what_was_known(tmp_path: Path) -> None:
 
 
 def test_threads_do_not_lose_each_other_s_numbers(tmp_path: Path) -> None:
-    """Protects: two accounts that are seen for the first time at the same moment are both remembered."""
+    """Two accounts that are first seen at the same moment are both stored."""
     pins = Pins(tmp_path)
     seen = {f"github:user-{number}": number for number in range(1, 17)}
     threads = [threading.Thread(target=pins.remember, args=pin) for pin in seen.items()]
@@ -127,7 +127,7 @@ def test_threads_do_not_lose_each_other_s_numbers(tmp_path: Path) -> None:
 
 
 def test_there_is_room_for_so_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects: the file stays one that can be read again, and those who are in it stay."""
+    """The number of accounts is limited, and those that are stored stay."""
     monkeypatch.setattr(copies, "MAX_PINS", 2)
     pins = Pins(tmp_path)
     pins.remember(SPEC, 1)
@@ -139,10 +139,10 @@ def test_there_is_room_for_so_many(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_most_that_there_is_room_for_can_be_read_again(tmp_path: Path) -> None:
-    """Protects: the bound on accounts and the bound on the file belong together."""
+    """The limits on accounts and on the file's size agree."""
     longest = {f"github:{'a' * 32}{number:07}": 10**18 - 1 for number in range(copies.MAX_PINS)}
     pins = Pins(tmp_path)
-    pins.path.write_text(json.dumps(longest, indent=2), "ascii")  # as it would be written, without 10,000 rounds
+    pins.path.write_text(json.dumps(longest, indent=2), "ascii")  # as `remember` would write it, without 10,000 calls
     pins.path.chmod(0o600)
     assert pins.load() == longest
 
@@ -154,7 +154,7 @@ def test_the_most_that_there_is_room_for_can_be_read_again(tmp_path: Path) -> No
 )
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
 def test_whatever_is_remembered_is_read_again(tmp_path: Path, seen: dict[str, int]) -> None:
-    """Protects: no name of a source spoils the file for the others."""
+    """No name of a source damages the file for the others."""
     pins = Pins(tmp_path)
     pins.path.unlink(missing_ok=True)
     for spec, number in seen.items():

@@ -1,4 +1,4 @@
-"""keys.connections: https servers by way of an HTTP proxy, which sees nothing and of which nothing secret is told."""
+"""keys.http_connection: https servers by way of an HTTP proxy, which sees no secrets."""
 
 import asyncio
 from collections.abc import Iterator
@@ -19,13 +19,13 @@ from tests.support.http_proxy import ConnectProxy
 from tests.support.waiting import PATIENCE
 from tests.unit.keys.test_download import IMPATIENCE, KEY, https_github
 
-PASSWORD = "p%40ss:word"  # "p@ss:word", as a URL has it
+PASSWORD = "p%40ss:word"  # "p@ss:word" in a URL
 BASIC = "Basic YW1vczpwQHNzOndvcmQ="
 
 
 @pytest.fixture
 def github(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGitHub]:
-    """A GitHub behind TLS whose account `example` has a key."""
+    """A GitHub over TLS whose account `example` has a key."""
     with https_github(tmp_path) as (running, trusted):
         monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
         yield running
@@ -33,7 +33,7 @@ def github(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGitH
 
 @pytest.fixture
 def proxy() -> Iterator[ConnectProxy]:
-    """A proxy."""
+    """A running proxy."""
     with ConnectProxy() as running:
         yield running
 
@@ -50,24 +50,24 @@ def settings(github: FakeGitHub, proxy: str, no_proxy: str = "", seconds: float 
 
 
 async def no_file(path: str) -> bytes:
-    """There are none."""
+    """A reader of files for tests that must not read one."""
     raise AssertionError(path)
 
 
 def get(keys: config.Keys) -> bytes | None:
-    """What a fetch gives."""
+    """The text that a fetch returns."""
     return asyncio.run(fetch(parse_source("github:example"), keys, no_file)).text
 
 
 def failure(keys: config.Keys) -> str:
-    """Why it gives nothing."""
+    """The reason for which a fetch fails."""
     with pytest.raises(FetchError) as caught:
         get(keys)
     return caught.value.reason
 
 
 def test_keys_and_numbers_are_asked_for_through_the_proxy(github: FakeGitHub, proxy: ConnectProxy) -> None:
-    """A machine that reaches GitHub only by a proxy gets keys, and the numbers of accounts."""
+    """Through a proxy, keys and account numbers are fetched."""
     github.account("example", 7)
     keys = settings(github, proxy.url)
     assert get(keys) == f"{KEY}\n".encode()
@@ -78,7 +78,7 @@ def test_keys_and_numbers_are_asked_for_through_the_proxy(github: FakeGitHub, pr
 
 
 def test_the_proxy_sees_nothing(github: FakeGitHub, proxy: ConnectProxy) -> None:
-    """TLS is spoken with the server itself, through the tunnel: no token, path or key is to be read on the way."""
+    """TLS goes through the tunnel to the server itself, so the proxy can read no token, path or key."""
     github.account("example", 7)
     asyncio.run(account_id("example", settings(github, proxy.url)))
     assert proxy.carried
@@ -89,7 +89,7 @@ def test_the_proxy_sees_nothing(github: FakeGitHub, proxy: ConnectProxy) -> None
 
 
 def test_a_proxy_cannot_answer_for_the_server(github: FakeGitHub, proxy: ConnectProxy) -> None:
-    """The certificate has to be that of the server which was asked for, whatever the proxy leads to."""
+    """The certificate must be that of the requested server, whatever server the proxy connects to."""
     url = github.url.replace("127.0.0.1", "keys.example")
     with pytest.raises(FetchError, match=r"the certificate of keys\.example:\d+ is not trusted: Hostname mismatch"):
         fetch_url(Request(f"{url}/example.keys", proxies=Proxies(config.Secret(proxy.url))), PATIENCE)
@@ -98,7 +98,7 @@ def test_a_proxy_cannot_answer_for_the_server(github: FakeGitHub, proxy: Connect
 
 
 def test_a_password_is_for_the_proxy_alone(github: FakeGitHub) -> None:
-    """What is in the proxy's address logs in there, and is in no reason, wherever that is shown."""
+    """The password in the proxy's URL is sent only to the proxy, and is in no error message."""
     with ConnectProxy(BASIC) as proxy:
         good = proxy.url.replace("//", f"//amos:{PASSWORD}@")
         assert get(settings(github, good)) == f"{KEY}\n".encode()
@@ -113,13 +113,13 @@ def test_a_password_is_for_the_proxy_alone(github: FakeGitHub) -> None:
     ("no_proxy", "proxied"), [("127.0.0.0/8", False), ("*", False), ("example.com", True), ("127.0.0.1:1", True)]
 )
 def test_some_are_reached_directly(github: FakeGitHub, proxy: ConnectProxy, no_proxy: str, proxied: bool) -> None:
-    """A GitHub of one's own is asked without the proxy."""
+    """Hosts in no_proxy, such as an internal GitHub, are asked without the proxy."""
     assert get(settings(github, proxy.url, no_proxy)) == f"{KEY}\n".encode()
     assert bool(proxy.targets) == proxied
 
 
 def test_this_machine_is_reached_directly(proxy: ConnectProxy) -> None:
-    """Plain HTTP is for this machine itself, and goes to no proxy."""
+    """Plain HTTP is only for this machine itself, and uses no proxy."""
     with FakeGitHub() as github:
         github.script("example", gh.keys(KEY))
         assert get(settings(github, proxy.url)) == f"{KEY}\n".encode()
@@ -127,7 +127,7 @@ def test_this_machine_is_reached_directly(proxy: ConnectProxy) -> None:
 
 
 def test_says_what_is_wrong_with_a_proxy(github: FakeGitHub, proxy: ConnectProxy) -> None:
-    """A person sees that it is the proxy, which one, and what it said, on one line."""
+    """An error names the proxy and its answer, on one line."""
     where = proxy.url.removeprefix("http://")
     proxy.refusal = lambda handler: handler.send_error(403, "not to \x1b[31mthem")
     reason = failure(settings(github, proxy.url))
@@ -143,7 +143,7 @@ def test_says_what_is_wrong_with_a_proxy(github: FakeGitHub, proxy: ConnectProxy
 
 
 def test_a_proxy_that_hangs_is_given_up(github: FakeGitHub, proxy: ConnectProxy) -> None:
-    """A proxy that does not answer, or a byte at a time, delays nothing past the deadline."""
+    """A proxy that does not answer, or sends single bytes, delays nothing beyond the deadline."""
 
     def drip(handler: gh.Handler) -> None:
         gh.drip_headers()(handler)
@@ -157,7 +157,7 @@ def test_a_proxy_that_hangs_is_given_up(github: FakeGitHub, proxy: ConnectProxy)
 
 
 def configured(environ: dict[str, str], file: str, tmp_path: Path) -> config.Keys:
-    """What is in force with this environment and this file."""
+    """The settings in force with this environment and this file."""
     path = tmp_path / "config.toml"
     path.write_text(file)
     return config.parse(source.read(str(path), environ, {})).keys
@@ -181,7 +181,7 @@ def configured(environ: dict[str, str], file: str, tmp_path: Path) -> config.Key
 def test_the_environment_s_proxy_is_the_default(
     environ: dict[str, str], file: str, proxy: str, no_proxy: str, tmp_path: Path
 ) -> None:
-    """HTTPS_PROXY and NO_PROXY are obeyed as by other programs, and the server's own settings go before them."""
+    """HTTPS_PROXY and NO_PROXY are used as by other programs, unless the server's own settings override them."""
     keys = configured(environ, file, tmp_path)
     assert (keys.https_proxy, keys.no_proxy) == (proxy, no_proxy)
 
@@ -201,7 +201,7 @@ def test_the_environment_s_proxy_is_the_default(
     ],
 )
 def test_a_proxy_that_is_none_is_said_without_its_password(value: str, tmp_path: Path) -> None:
-    """A mistake is told with the variable that it is in, and not with what may be secret."""
+    """An error about a proxy names its variable, and never shows what may be a password."""
     with pytest.raises(source.ConfigError) as caught:
         configured({"HTTPS_PROXY": value.replace("p:", "amos:sesame@p:")}, "", tmp_path)
     (problem,) = caught.value.problems
@@ -211,7 +211,7 @@ def test_a_proxy_that_is_none_is_said_without_its_password(value: str, tmp_path:
 
 
 def test_a_table_that_is_none_is_said_once(tmp_path: Path) -> None:
-    """A file with a mistake in it is told as such, whatever the environment has."""
+    """A mistake in the file is reported once, with any proxy in the environment."""
     with pytest.raises(source.ConfigError, match="keys: expected a table") as caught:
         configured({"HTTPS_PROXY": "http://a:1"}, "keys = 3", tmp_path)
     assert len(caught.value.problems) == 1

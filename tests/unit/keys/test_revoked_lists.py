@@ -1,4 +1,4 @@
-"""keys.revoked_lists: when lists of what is revoked are read, what counts of them, and what is told."""
+"""keys.revoked_lists: when lists of revoked keys are read, which content counts, and what is reported."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -23,25 +23,25 @@ GONE = FileNotFoundError(2, "No such file or directory")
 
 
 class ListRing(Ring):
-    """A ring in which ALICE and BOB may log in, but for a list."""
+    """A ring in which ALICE and BOB may log in, unless the list prevents it."""
 
     def __init__(self, store: Path, revoked: bytes | OSError) -> None:
         keys = f"{ALICE}\n{BOB}\n".encode()
         super().__init__(store, logins=LOGINS, files={"/keys": keys, "/revoked": revoked}, settings=LISTS, live=True)
 
     def write(self, revoked: bytes | OSError) -> None:
-        """Put this in the place of the list."""
+        """Replace the list's content."""
         self.files = {**self.files, "/revoked": revoked}
 
     async def log_in(self) -> set[str]:
-        """Somebody wants to log in, after a while: who would get in then."""
+        """Read the files as at a login, after a while; returns the keys that let in then."""
         self.now += FILE_SECONDS
         await self.keyring.looks.read_files()
         await self.quiet()
         return self.lets_in()
 
     def told(self) -> list[RevokedListLoaded | RevokedListFailed]:
-        """What has been told of lists since this was asked last."""
+        """The events about lists since the last call."""
         told = [event for event in self.events if isinstance(event, RevokedListLoaded | RevokedListFailed)]
         self.events.clear()
         return told
@@ -49,12 +49,12 @@ class ListRing(Ring):
 
 @pytest.fixture(autouse=True)
 def second_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second look comes in no time."""
+    """Make the second look immediate."""
     monkeypatch.setattr(revoked_lists, "SECOND_LOOK", 0.0)
 
 
 def with_ring(store: Path, revoked: bytes | OSError, story: Callable[[ListRing], Awaitable[None]]) -> None:
-    """Play a story with a ring that has this list."""
+    """Run a scenario with a ring that has this list."""
     ring = ListRing(store, revoked)
 
     async def told() -> None:
@@ -67,7 +67,7 @@ def with_ring(store: Path, revoked: bytes | OSError, story: Callable[[ListRing],
 
 
 def test_each_login_is_decided_by_the_list_as_it_is(tmp_path: Path) -> None:
-    """Protects: a key is refused a second after it was put on the list, and gets in again when it is taken off."""
+    """A key is refused a second after it was put on the list, and accepted again when it is removed."""
 
     async def story(ring: ListRing) -> None:
         assert ring.lets_in() == {ALICE, BOB}
@@ -85,7 +85,7 @@ def test_each_login_is_decided_by_the_list_as_it_is(tmp_path: Path) -> None:
 
 
 def test_nobody_gets_in_until_the_list_has_been_read(tmp_path: Path) -> None:
-    """Protects: at the start, no copy and no key file lets anybody in before it is known what is revoked."""
+    """At the start nobody gets in, by any copy or key file, before the lists have been read."""
     ring = ListRing(tmp_path, ALICE.encode())
     play(ring.keyring.refresh([source for source in ring.keyring.missing() if source.kind == "file"]))
     denied = ring.decide(BOB)
@@ -105,7 +105,7 @@ def test_nobody_gets_in_until_the_list_has_been_read(tmp_path: Path) -> None:
     ],
 )
 def test_nobody_gets_in_while_the_list_is_broken(tmp_path: Path, broken: bytes | OSError, reason: str) -> None:
-    """Protects: what is revoked is not let in by breaking the list; it is told once, and over when the list is back."""
+    """A broken list lets nobody in; it is reported once, and again when it can be read."""
 
     async def story(ring: ListRing) -> None:
         ring.told()
@@ -115,7 +115,7 @@ def test_nobody_gets_in_while_the_list_is_broken(tmp_path: Path, broken: bytes |
         assert ring.told() == [RevokedListFailed(list=SPEC, reason=reason)]
         (listed,) = ring.keyring.revoked
         assert listed.failure == reason
-        assert listed.revocations is not None  # what it said last goes on counting for those who are on
+        assert listed.revocations is not None  # its last content still counts for connected users
         assert BLOBS[ALICE] in listed.revocations.keys
         ring.write(ALICE.encode())
         assert await ring.log_in() == {BOB}
@@ -125,7 +125,7 @@ def test_nobody_gets_in_while_the_list_is_broken(tmp_path: Path, broken: bytes |
 
 
 def test_a_list_that_is_being_written_is_read_again(tmp_path: Path) -> None:
-    """Protects: ssh-keygen, which empties the file and then writes it, neither lets anybody in nor locks all out."""
+    """A list that ssh-keygen empties before it writes it neither lets anybody in nor locks everybody out."""
     seen: list[bytes | OSError] = []
 
     class Written(ListRing):
@@ -153,7 +153,7 @@ def test_a_list_that_is_being_written_is_read_again(tmp_path: Path) -> None:
 def test_a_list_that_says_the_same_is_neither_parsed_nor_told_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Protects: a long list does not cost every login its parsing, and strangers do not fill the log."""
+    """An unchanged list is not parsed again, which would slow down each login, and not reported again."""
     parsed: list[bytes] = []
 
     def counted(text: bytes) -> Revocations:
@@ -168,14 +168,14 @@ def test_a_list_that_says_the_same_is_neither_parsed_nor_told_again(
             assert await ring.log_in() == {BOB}
         assert len(parsed) == 1
         assert ring.told() == []
-        await ring.keyring.refresh_all()  # what somebody asks for is answered
+        await ring.keyring.refresh_all()  # an explicit refresh is answered
         assert ring.told() == [RevokedListLoaded(list=SPEC, kind="keys", entries=1, changed=False)]
 
     with_ring(tmp_path, ALICE.encode(), story)
 
 
 def test_a_long_list_is_read_beside_the_loop(tmp_path: Path) -> None:
-    """Protects everybody else: the parsing of a megabyte does not hold up the monitor."""
+    """Parsing a long list does not block the event loop."""
     lines = b"\n".join(ed25519(number) for number in range(1000, 1400))
     assert len(lines) > revoked_lists.MAX_ON_LOOP
 
@@ -186,7 +186,7 @@ def test_a_long_list_is_read_beside_the_loop(tmp_path: Path) -> None:
 
 
 def test_a_bug_lets_nobody_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects: what goes wrong in here fails closed, is told, and ends nothing else."""
+    """A bug in the code for lists lets nobody in, is reported, and ends nothing else."""
 
     async def story(ring: ListRing) -> None:
         monkeypatch.setattr(revoked_lists, "parse", lambda _text: 1 / 0)
@@ -199,7 +199,7 @@ def test_a_bug_lets_nobody_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_reload_adds_and_removes_lists(tmp_path: Path) -> None:
-    """Protects: a list that is new counts before anybody gets in; one that is gone revokes nothing any more."""
+    """After a reload, a new list must be read before anybody gets in, and a removed list revokes nothing."""
 
     async def story(ring: ListRing) -> None:
         ring.files = {**ring.files, "/other": BOB.encode()}
@@ -219,7 +219,7 @@ def test_a_reload_adds_and_removes_lists(tmp_path: Path) -> None:
 
 
 def test_before_a_connection_ends_its_list_is_read_again(tmp_path: Path) -> None:
-    """Protects: a key that is off the list again by the end of the warning ends no connection."""
+    """Before a connection ends, its list is read again, and a key that was removed from it meanwhile counts."""
 
     async def story(ring: ListRing) -> None:
         assert ring.lets_in() == {BOB}
@@ -232,7 +232,7 @@ def test_before_a_connection_ends_its_list_is_read_again(tmp_path: Path) -> None
 
 
 def test_lists_are_no_sources_of_keys(tmp_path: Path) -> None:
-    """Protects: `keys` shows them apart, no copy of them is kept, and one that is a key file, too, stays both."""
+    """A list is no source of keys: it is not shown as one and has no copy, and a key file may be both."""
     ring = Ring(
         tmp_path,
         logins=LOGINS,

@@ -1,4 +1,4 @@
-"""keys.standing: one source's state, and which accounts it lets in to."""
+"""keys.source_state: the state of one source, and the accounts that its keys let in to."""
 
 from typing import Any
 
@@ -19,13 +19,13 @@ PINNED = f"{SPEC}#7"
 
 
 def known(listed: str = ALICE, spec: str = SPEC, **changes: Any) -> Known:  # noqa: ANN401 - any of its fields
-    """What a source has said."""
+    """The keys and facts of a source's answer."""
     heard = known_from(parse_source(spec), Copy(listed.encode(), NOW), "fetched")
     return msgspec.structs.replace(heard, **changes)
 
 
 def standing_of(spec: str = SPEC, listed: str = "", **changes: Any) -> Standing:  # noqa: ANN401 - any field's
-    """How a source stands that has said `listed`, if that is any."""
+    """The state of a source that has answered with `listed`, or has not answered if that is empty."""
     standing = Standing(parse_source(spec), NOW)
     if listed:
         standing.heard(known(listed, spec, **changes), "")
@@ -36,7 +36,7 @@ def standing_of(spec: str = SPEC, listed: str = "", **changes: Any) -> Standing:
 
 
 def test_a_source_is_due_when_it_is_time() -> None:
-    """Protects: it is asked when it is new, then no sooner than was planned, and then at once."""
+    """A new source is asked at once, and later at its planned times."""
     standing = standing_of()
     assert standing.is_due(NOW)
     standing.begin(NOW, NOW + HOUR)
@@ -44,7 +44,7 @@ def test_a_source_is_due_when_it_is_time() -> None:
 
 
 def test_a_long_wait_is_a_wait() -> None:
-    """Protects: a server that wants to be left alone for longer than the usual interval is left alone."""
+    """A server that asks for a longer pause than the usual interval gets it."""
     standing = standing_of()
     standing.begin(NOW, NOW + MINUTE)
     standing.due = NOW + 365 * DAY
@@ -53,7 +53,7 @@ def test_a_long_wait_is_a_wait() -> None:
 
 
 def test_a_clock_that_is_set_back_makes_it_due() -> None:
-    """Protects: what was planned by a wrong clock waits for nothing, and neither does a second look that it began."""
+    """After the clock was set back, nothing waits for times planned by the wrong clock."""
     standing = standing_of(listed=ALICE)
     standing.begin(NOW, NOW + HOUR)
     standing.gone_since = standing.learn_due = NOW + HOUR
@@ -68,7 +68,7 @@ def test_a_clock_that_is_set_back_makes_it_due() -> None:
 
 
 def test_a_second_look_that_an_earlier_run_began_goes_on() -> None:
-    """Protects: a start does not begin to wait anew, and waits for no time that a wrong clock showed."""
+    """A second look that an earlier run has planned is due at its time, unless that time is in the future."""
     standing = standing_of(listed=ALICE)
     for since, found in ((None, None), (NOW - MINUTE, NOW - MINUTE), (NOW, NOW), (NOW + 1, None)):
         standing.saved = Copy(ALICE.encode(), NOW, gone_since=since)
@@ -80,7 +80,7 @@ def test_a_second_look_that_an_earlier_run_began_goes_on() -> None:
 
 
 def test_age_is_that_of_the_answer_in_force() -> None:
-    """What is not known at all, or is from the future, is older than anything; clocks may differ by a little."""
+    """Unknown keys, and those from the future, are older than any limit, but clocks may differ a little."""
     forever = float("inf")
     assert standing_of().age(NOW) == forever
     standing = standing_of(listed=ALICE)
@@ -89,7 +89,7 @@ def test_age_is_that_of_the_answer_in_force() -> None:
 
 
 def test_what_is_from_the_future_is_shown_as_such() -> None:
-    """A person sees that a copy is stale because its time is wrong, and by how much."""
+    """A copy with a time in the future is reported as stale, with the difference."""
     standing = standing_of(listed=ALICE)
     shown = standing.status(("dev",), NOW - DAY, 7 * DAY)
     assert (shown.stale, shown.ahead, shown.age) == (True, DAY, 0.0)
@@ -98,16 +98,16 @@ def test_what_is_from_the_future_is_shown_as_such() -> None:
 
 
 def test_a_clock_that_is_set_back_makes_a_question_old() -> None:
-    """A key that is used has its source asked, though the last question seems to be still to come."""
+    """After the clock was set back, a question that seems to be in the future counts as an old one."""
     standing = standing_of(listed=ALICE)
     standing.asked = True
     assert [standing.unasked(NOW + seconds) for seconds in (0, MINUTE)] == [0, MINUTE]
-    assert standing.unasked(NOW - MINUTE) == 0.0  # the answer is of now, as far as anybody can tell
+    assert standing.unasked(NOW - MINUTE) == 0.0  # the answer is current, as far as can be known
     assert standing.unasked(NOW - DAY) == float("inf")
 
 
 def test_a_copy_of_the_future_is_written_again() -> None:
-    """The right time of an answer takes the place of a wrong one, or the next start without network lets in nobody."""
+    """A copy with a time in the future is written again, or the next start without network would let nobody in."""
     standing = standing_of(listed=ALICE)
     assert standing.known is not None
     standing.saved = msgspec.structs.replace(standing.known.copy, fetched=NOW + DAY)
@@ -118,7 +118,7 @@ def test_a_copy_of_the_future_is_written_again() -> None:
 
 
 def test_an_answer_ends_what_was_wrong() -> None:
-    """Protects: failures are those of the last question, and a second look is one after the last answer."""
+    """An answer ends earlier failures and a planned second look."""
     standing = standing_of()
     standing.failure, standing.fruitless, standing.gone_since = "down", 3, NOW
     standing.heard(known(), "")
@@ -134,7 +134,7 @@ def test_an_answer_ends_what_was_wrong() -> None:
 
 
 def test_why_nobody_gets_in_is_told_beside_what_goes_wrong() -> None:
-    """Protects: an outage does not hide what a person has to put right, and what has been said is not said twice."""
+    """A failure is reported beside the reason why nobody gets in, without repeating it."""
     standing = standing_of()
     standing.failed("down")
     assert standing.failure == "down"
@@ -145,11 +145,11 @@ def test_why_nobody_gets_in_is_told_beside_what_goes_wrong() -> None:
     assert standing.failure == "gone (404), twice"
 
 
-# -- whose account it is -----------------------------------------------------------------------------------------------
+# -- the trusted account ---------------------------------------------------------------------------------------------
 
 
 def test_the_configuration_s_number_is_the_one() -> None:
-    """Protects: what is remembered never takes the place of what somebody wrote down."""
+    """A number in the configuration overrides the remembered one."""
     standing = standing_of(PINNED)
     standing.remembered = 8
     assert standing.trusted == 7
@@ -163,12 +163,12 @@ def test_the_configuration_s_number_is_the_one() -> None:
     ("spec", "wanted"), [(SPEC, True), (PINNED, False), ("gitlab:example", False), ("file:/keys", False)]
 )
 def test_only_github_s_accounts_have_numbers_to_learn(spec: str, wanted: bool) -> None:
-    """Protects: nobody is asked for a number that is known already or that there is not."""
+    """Only GitHub accounts without a configured number have a number to learn."""
     assert standing_of(spec, ALICE).wants_account == wanted
 
 
 def test_a_number_is_learned_from_an_answer_of_this_run() -> None:
-    """Protects: an account is not trusted for keys that some earlier owner of the login had."""
+    """A number is learned only for an answer of this run, as earlier keys may be those of an earlier owner."""
     assert not standing_of().wants_account
     assert not standing_of(listed=ALICE, origin="last-good").wants_account
     standing = standing_of(listed=ALICE)
@@ -180,7 +180,7 @@ def test_a_number_is_learned_from_an_answer_of_this_run() -> None:
 
 
 def test_lost_numbers_stop_the_questions_that_depend_on_them() -> None:
-    """Protects: an account that may be another one by now is not asked; all the others are."""
+    """With lost numbers, only sources that depend on a remembered number are not asked."""
     for spec in (SPEC, PINNED, "gitlab:example", "file:/keys"):
         standing_of(spec).check_pins()
     for spec, lost in ((SPEC, True), (PINNED, False), ("gitlab:example", False), ("file:/keys", False)):
@@ -194,7 +194,7 @@ def test_lost_numbers_stop_the_questions_that_depend_on_them() -> None:
 
 
 def test_starting_anew_forgets_whose_it_was() -> None:
-    """Protects: an accepted account is asked for at once, and nothing on the disk says that it is another's."""
+    """After acceptance the number is asked for at once, and nothing about the earlier account remains."""
     standing = standing_of(listed=ALICE, account_id=7, confirmed=NOW, revoked="taken over")
     standing.remembered, standing.pins_lost, standing.learn_due = 7, "damaged", NOW + HOUR
     standing.start_anew()
@@ -224,7 +224,7 @@ def test_starting_anew_forgets_whose_it_was() -> None:
     ],
 )
 def test_what_the_disk_lacks_is_written(later: float, change: dict[str, Any], saved: bool) -> None:
-    """Protects: each fact that a restart needs is there, and the disk is left alone otherwise."""
+    """Each fact that a restart needs is stored, and nothing else causes a write."""
     standing = standing_of()
     assert standing.copy_to_save(100.0) is None
     standing.heard(known(), "")
@@ -237,7 +237,7 @@ def test_what_the_disk_lacks_is_written(later: float, change: dict[str, Any], sa
 
 
 def test_that_it_was_not_there_is_written() -> None:
-    """Protects: the next start can take the second look; the keys on the disk grow no younger by the first."""
+    """The first 404 is stored, so the next start can take the second look; it does not make the keys younger."""
     standing = standing_of(listed=ALICE)
     standing.saved = standing.copy_to_save(100.0)
     standing.gone_since = NOW + HOUR
@@ -252,11 +252,11 @@ def test_that_it_was_not_there_is_written() -> None:
     assert copy.gone_since is None
 
 
-# -- for people --------------------------------------------------------------------------------------------------------
+# -- reports -----------------------------------------------------------------------------------------------------------
 
 
 def test_says_how_it_stands() -> None:
-    """Protects: what people are shown is what is in force."""
+    """The report shows the state that is in force."""
     standing = standing_of(PINNED)
     standing.failure, standing.due = "down", NOW + 5
     nothing = SourceStatus(PINNED, ("dev",), 0, 0, "none", None, "down", pinned=7, next_look=5.0)
@@ -277,12 +277,12 @@ LOGINS = (
 
 
 def lines(keys: tuple[AuthorizedKey, ...]) -> list[str]:
-    """The sources that have said a key."""
+    """The sources of these keys."""
     return [key.source for key in keys]
 
 
 def test_grants_are_as_the_configuration_has_them() -> None:
-    """Protects: one source for each name, in the configuration's order, which is the order of a key's lines."""
+    """Sources are in the configuration's order, without duplicates, and so are the lines of each key."""
     grants = Grants((LOGINS[0], LOGINS[1]), _parse)
     assert [source.spec for source in grants.sources] == ["github:b", "file:/keys", "github:a"]
     assert [grants.users_of(source) for source in grants.sources] == [("dev",), ("dev",), ("dev", "ops")]

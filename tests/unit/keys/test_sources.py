@@ -1,4 +1,4 @@
-"""keys.sources: what a source is called, where it is, and fetching that holds up nobody."""
+"""keys.sources: names and URLs of sources, and fetching that blocks nothing."""
 
 import asyncio
 import subprocess
@@ -29,12 +29,12 @@ PATIENT = config.Keys(timeout=config.Duration(PATIENCE))
 
 
 async def no_files(path: str) -> bytes:
-    """A reader for tests in which no file should be read."""
+    """A reader of files for tests that must not read one."""
     raise AssertionError(path)
 
 
 def get(github: FakeGitHub, spec: str = "github:example") -> Answer:
-    """What a fetch gives, with every provider at the same place."""
+    """The answer of a fetch, with all providers at the same server."""
     settings = config.Keys(
         timeout=config.Duration(PATIENCE),
         github_url=github.url,
@@ -64,7 +64,7 @@ def get(github: FakeGitHub, spec: str = "github:example") -> Answer:
     ],
 )
 def test_parses_the_sources_that_the_configuration_names(spec: str, source: Source) -> None:
-    """Protects: every way to write where keys come from, and that a pinned number arrives."""
+    """Each way to write a source is parsed, including a pinned number."""
     assert parse_source(spec) == source
     assert parse_source(source.spec) == source
 
@@ -92,7 +92,7 @@ def test_parses_the_sources_that_the_configuration_names(spec: str, source: Sour
     ],
 )
 def test_refuses_a_spec_that_names_no_source(spec: str) -> None:
-    """Protects: nothing is guessed; above all a number that pins nothing is not silently dropped."""
+    """A malformed source is refused; above all, a wrong number is never silently dropped."""
     with pytest.raises(SourceError, match="expected"):
         parse_source(spec)
 
@@ -128,7 +128,7 @@ PLACES = config.Keys(
     ],
 )
 def test_knows_the_address_and_the_server(spec: str, settings: config.Keys, url: str, origin: str) -> None:
-    """Protects: keys are asked for where the provider, or somebody's own instance of it, has them."""
+    """Keys are requested from the provider's URL, or from that of a configured instance."""
     assert url_of(parse_source(spec), settings) == url
     assert origin_of(parse_source(spec), settings) == origin
 
@@ -144,7 +144,7 @@ def test_knows_the_address_and_the_server(spec: str, settings: config.Keys, url:
     ],
 )
 def test_names_the_person(spec: str, person: str) -> None:
-    """Protects: the log names the same person whether or not the account is pinned."""
+    """The log names the same person whether or not the account is pinned."""
     assert person_of(parse_source(spec)) == person
 
 
@@ -159,7 +159,7 @@ def test_names_the_person(spec: str, person: str) -> None:
     ],
 )
 def test_fetches_from_every_provider(github: FakeGitHub, spec: str, path: str) -> None:
-    """Protects: the address that a provider is asked for is the one that the rest of the way takes, too."""
+    """Each provider is asked at its own URL."""
     github.script(path, gh.keys(KEY))
     assert get(github, spec).text == f"{KEY}\n".encode()
     assert github.requests == {path: 1}
@@ -168,7 +168,7 @@ def test_fetches_from_every_provider(github: FakeGitHub, spec: str, path: str) -
 @pytest.mark.parametrize("spec", ["github:example", "gitlab:example", "codeberg:example", "url:{}/example"])
 @pytest.mark.parametrize("code", [404, 410])
 def test_says_when_there_is_nothing_any_more(github: FakeGitHub, spec: str, code: int) -> None:
-    """Protects: an account that is gone is told apart from one that can't be reached, and in what words."""
+    """An account that is gone is told apart from one that can't be reached, in the right words."""
     github.script("example", gh.status(code))
     with pytest.raises(FetchError) as caught:
         get(github, spec.format(github.url))
@@ -177,7 +177,7 @@ def test_says_when_there_is_nothing_any_more(github: FakeGitHub, spec: str, code
 
 
 def test_explains_gitlab_s_sign_in_page(github: FakeGitHub) -> None:
-    """Protects: a mistyped GitLab login, which leads to a page, is understood as such."""
+    """A mistyped GitLab login, which leads to a sign-in page, is reported as such."""
     github.script("example", gh.redirect("/users/sign_in"))
     github.script("users/sign_in", gh.html())
     with pytest.raises(FetchError, match=r"GitLab's sign-in page, which it shows if there is no") as caught:
@@ -186,14 +186,14 @@ def test_explains_gitlab_s_sign_in_page(github: FakeGitHub) -> None:
 
 
 def test_a_team_has_no_text_of_its_own(github: FakeGitHub) -> None:
-    """Protects: a caller that forgets a team's members fails at once instead of asking some address."""
+    """Fetching a team as if it had a text of its own fails at once, without a request."""
     with pytest.raises(ValueError, match="github-team:a/b has no text"):
         get(github, "github-team:a/b")
     assert github.requests.total() == 0
 
 
 def get_file(content: bytes | OSError, spec: str = "file:/keys/team.pub") -> bytes | None:
-    """What a source gives whose file has that content."""
+    """The text of a source whose file has that content."""
 
     async def read_file(path: str) -> bytes:
         assert path == "/keys/team.pub"
@@ -207,7 +207,7 @@ def get_file(content: bytes | OSError, spec: str = "file:/keys/team.pub") -> byt
 @pytest.mark.parametrize("spec", ["file:/keys/team.pub", "ca:/keys/team.pub"])
 @pytest.mark.parametrize("content", [b"", KEY.encode(), b"\xff\0 is for the parser", b"x" * MAX_KEYS_BYTES])
 def test_reads_a_file(content: bytes, spec: str) -> None:
-    """Protects: a file is given as it is; whoever wrote it is not on the network."""
+    """The content of a file is returned unchanged, for the parser to judge."""
     assert get_file(content, spec) == content
 
 
@@ -221,7 +221,7 @@ def test_reads_a_file(content: bytes, spec: str) -> None:
     ],
 )
 def test_says_why_a_file_is_not_usable(content: bytes | OSError, reason: str, gone: bool) -> None:
-    """Protects: a missing, unreadable or enormous file is a reason, with its path, and not an empty list."""
+    """A missing, unreadable or huge file is an error with its path, and no empty list."""
     with pytest.raises(FetchError) as caught:
         get_file(content)
     assert caught.value.reason.startswith(reason)
@@ -230,7 +230,7 @@ def test_says_why_a_file_is_not_usable(content: bytes | OSError, reason: str, go
 
 
 def test_gives_up_on_a_file_that_hangs() -> None:
-    """Protects: a dead network file system holds up a refresh, not the server."""
+    """A network file system that hangs delays a refresh, and not the server."""
 
     async def read_file(_path: str) -> bytes:
         await asyncio.Event().wait()
@@ -242,7 +242,7 @@ def test_gives_up_on_a_file_that_hangs() -> None:
 
 
 def test_a_thread_that_hangs_holds_up_neither_loop_nor_process() -> None:
-    """Protects: a name server that never answers cannot keep the machine from stopping."""
+    """A thread that hangs, as with a name server that never answers, blocks neither event loop nor process."""
     script = """
 import asyncio, threading
 from pyssh_gateway.keys.sources import in_daemon_thread
@@ -261,7 +261,7 @@ asyncio.run(main())
 
 
 def test_a_thread_that_ends_after_the_loop_says_nothing() -> None:
-    """Protects: a download that was given up does not print a traceback into the log when it ends at last."""
+    """A download that was abandoned prints no traceback when it ends at last."""
     gate = threading.Event()
 
     async def give_up() -> None:
@@ -277,9 +277,9 @@ def test_a_thread_that_ends_after_the_loop_says_nothing() -> None:
 
 
 def test_no_thread_to_be_had_is_a_failed_fetch(github: FakeGitHub) -> None:
-    """Protects: users who have used up all processes do not bring the server down with the next refresh."""
+    """If no thread can be started, as when users have used up all processes, the fetch fails and the server goes on."""
     github.script("example", gh.keys(KEY))
-    earlier = threading.stack_size(1 << 46)  # more than there is address space: no thread can start
+    earlier = threading.stack_size(1 << 46)  # more than the address space, so no thread can start
     try:
         with pytest.raises(FetchError, match="no thread could be started"):
             get(github)
@@ -289,7 +289,7 @@ def test_no_thread_to_be_had_is_a_failed_fetch(github: FakeGitHub) -> None:
 
 
 def test_a_bug_in_a_thread_is_raised_where_it_is_awaited() -> None:
-    """Protects: bugs crash loudly instead of disappearing in a thread."""
+    """An exception in the thread is raised where its result is awaited."""
 
     def buggy() -> None:
         raise ZeroDivisionError
@@ -299,7 +299,7 @@ def test_a_bug_in_a_thread_is_raised_where_it_is_awaited() -> None:
 
 
 def test_the_http_client_is_not_on_the_way_to_the_first_login() -> None:
-    """Protects: a start in a blink; what only a fetch needs is imported by the first fetch."""
+    """A start imports no HTTP client, which only the first fetch needs."""
     script = "import sys; from pyssh_gateway.keys import github, sources; print({'http', 'email'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout == "set()\n"

@@ -1,4 +1,4 @@
-"""Which configuration a command looks at: the one that was named, or else that of the server that runs."""
+"""Which configuration a command uses: the one that is named, or else that of the running server."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ SERVER = Asked("/run/pyssh-gateway/control.sock", 4711, 0)
 
 
 class Server:
-    """A server that tells what it has read, `environ` among it."""
+    """A server that reports the configuration that it has read, with `environ` as its environment."""
 
     def __init__(self, directory: Path, *, file: str = "", **environ: str) -> None:
         (directory / "server.toml").write_text(file)
@@ -30,21 +30,21 @@ class Server:
         self.answer = ConfigReply(self._origin.pack(), digest(config), 4711)
 
     def ask(self) -> Answer[ConfigReply]:
-        """The answer."""
+        """The server's answer."""
         self.asked += 1
         return Answer(self.answer, SERVER)
 
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory of the person who asks, which is not the server's."""
+    """The working directory of the person who asks, which differs from the server's."""
     (tmp_path / "home").mkdir()
     monkeypatch.chdir(tmp_path / "home")
     return tmp_path / "home"
 
 
 def test_the_servers_own_is_read_as_it_reads_it(tmp_path: Path, elsewhere: Path) -> None:
-    """Protects `sudo pyssh-gateway check` in a container, whose environment sudo does not pass on."""
+    """Protects `sudo pyssh-gateway check` in a container, where sudo does not pass the server's environment on."""
     server = Server(tmp_path, file='keys_dir = "keys"\n', PYSSH_GATEWAY_IDLE__TIMEOUT="5m")
     found = look_up(None, {"PATH": "/bin", "https_proxy": "http://mine.example"}, server.ask)
     assert found.config is not None
@@ -58,7 +58,7 @@ def test_the_servers_own_is_read_as_it_reads_it(tmp_path: Path, elsewhere: Path)
 
 
 def test_a_file_that_has_changed_since_is_told(tmp_path: Path, elsewhere: Path) -> None:
-    """Somebody who has just edited it learns that the server has not read it yet; mistakes in it are told as well."""
+    """A person who has just edited the file learns that the server has not read it yet, and what is wrong in it."""
     server = Server(tmp_path, file='keys_dir = "keys"\n')
     (tmp_path / "server.toml").write_text('keys_dir = "other"\n')
     assert not look_up(None, {}, server.ask).in_force
@@ -70,7 +70,7 @@ def test_a_file_that_has_changed_since_is_told(tmp_path: Path, elsewhere: Path) 
 
 @pytest.mark.parametrize("environ", [{}, {"PYSSH_GATEWAY_LISTEN__PORT": "22"}])
 def test_one_that_was_named_is_the_one(tmp_path: Path, elsewhere: Path, environ: dict[str, str]) -> None:
-    """Somebody who names a file, or sets a variable of ours, means that one, whatever server runs."""
+    """A file that is named, or a variable of ours that is set, is used even while a server runs."""
     server = Server(tmp_path)
     (elsewhere / "mine.toml").write_text("")
     path = None if environ else "mine.toml"
@@ -82,7 +82,7 @@ def test_one_that_was_named_is_the_one(tmp_path: Path, elsewhere: Path, environ:
 
 
 def test_without_a_server_ones_own_is_read(elsewhere: Path) -> None:
-    """Before the first start there is nobody to ask, and nothing to say about that."""
+    """Before the first start there is no server to ask, so the command reads its own configuration without a remark."""
 
     def ask() -> Answer[ConfigReply]:
         raise NoServer("no server could be asked")
@@ -92,7 +92,7 @@ def test_without_a_server_ones_own_is_read(elsewhere: Path) -> None:
 
 
 def test_a_server_that_may_not_be_asked_is_told_of(elsewhere: Path) -> None:
-    """An ordinary account is warned that what it sees may not be what counts."""
+    """An account that may not ask the server is warned that the server's configuration may differ."""
 
     def ask() -> Answer[ConfigReply]:
         raise Failed("this is for root and the account that started the server")
@@ -103,7 +103,7 @@ def test_a_server_that_may_not_be_asked_is_told_of(elsewhere: Path) -> None:
 
 
 def test_a_server_whose_directory_is_gone_is_told_of(tmp_path: Path, elsewhere: Path) -> None:
-    """Relative paths can't be meant from there any more."""
+    """A server whose working directory is gone is reported, since relative paths cannot be resolved there any more."""
     origin = ConfigOrigin(str(tmp_path / "gone"), None, {}, {})
     found = look_up(None, {}, lambda: Answer(ConfigReply(origin.pack(), "", 7), SERVER))
     assert f"{tmp_path}/gone, can't be entered: No such file or directory" in found.remark

@@ -1,4 +1,4 @@
-"""`config show`: every value, where it is from, and no secret."""
+"""`config show`: every value with its origin, and no secret."""
 
 import json
 import tomllib
@@ -34,7 +34,7 @@ Run = Callable[..., "tuple[int, str, str]"]
 
 @pytest.fixture
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `config show` with the file above and what else is given; gives exit code, output and complaints."""
+    """Runs `config show` with the file above and further arguments; returns exit code, output and error messages."""
     (tmp_path / "config.toml").write_text(FILE)
 
     def command(*arguments: str, **environ: str) -> tuple[int, str, str]:
@@ -47,7 +47,7 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def test_each_value_says_where_it_is_from(run: Run, tmp_path: Path) -> None:
-    """Protects the reader from guessing which of four layers has won."""
+    """Protects the reader from guessing which of the four layers has set a value."""
     code, out, err = run("--changed", LISTEN__PORT="22")
     assert (code, err) == (0, "")
     file, variable = f"# {tmp_path}/config.toml", "environment PYSSH_GATEWAY_LISTEN__PORT"
@@ -68,7 +68,7 @@ def test_each_value_says_where_it_is_from(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_key_or_a_table_can_be_named(run: Run) -> None:
-    """Protects scripts that want one value, and gives them a hint at a name that there is not."""
+    """Protects scripts that want one value; a name that does not exist gets a hint."""
     _, out, _ = run("login")
     assert {line.partition(".")[0] for line in out.splitlines()[1:]} == {"login[0]", "login[1]"}
     assert run("idle.timeout")[1].splitlines()[1:] == ['idle.timeout = "1m"  # default']
@@ -78,7 +78,7 @@ def test_a_key_or_a_table_can_be_named(run: Run) -> None:
 
 
 def test_no_secret_is_shown(run: Run) -> None:
-    """Protects tokens, and passwords of proxies, on a screen that others see."""
+    """Protects tokens, and the passwords of proxies, on a screen that others see."""
     secrets = {"KEYS__GITHUB_TOKEN": "ghp_secret", "KEYS__HTTPS_PROXY": "http://me:secret@proxy.example"}
     for arguments in ((), ("--json",)):
         out = run(*arguments, **secrets)[1]
@@ -97,14 +97,14 @@ def test_no_secret_is_shown(run: Run) -> None:
 
 
 def test_a_configuration_that_cannot_be_used_is_no_answer(run: Run) -> None:
-    """What is wrong is said, as everywhere."""
+    """A configuration that cannot be used is reported in the same words as everywhere."""
     code, out, err = run(IDLE__TIMEOUT="soon")
     assert (code, out) == (2, "")
     assert "idle.timeout: expected a duration" in err
 
 
 def test_what_is_shown_is_what_a_file_would_have(tmp_path: Path) -> None:
-    """A value can be copied into a file and means the same there: each text is TOML, and reads as the value."""
+    """A value can be copied into a file with the same meaning: each text is TOML and parses to the value."""
     (tmp_path / "config.toml").write_text(FILE)
     raw = read(str(tmp_path / "config.toml"), {"PYSSH_GATEWAY_STOP__COMMAND": 'a\x7f \\ "é\u2028\t'}, {})
     values = {value.key: value for value in effective(raw, parse(raw))}

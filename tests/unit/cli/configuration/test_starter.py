@@ -1,4 +1,4 @@
-"""`config init`: what it writes is usable as it is, and says the truth about defaults."""
+"""`config init`: the file that it writes can be used at once, and its comments have the true defaults."""
 
 import os
 import pwd
@@ -25,7 +25,7 @@ Run = Callable[..., "tuple[int, str, str]"]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command; gives exit code, output and complaints."""
+    """Runs a command; returns exit code, output and error messages."""
 
     def command(*arguments: str, **environ: str) -> tuple[int, str, str]:
         code = main.run(arguments, environ)
@@ -36,7 +36,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def parsed(text: str, directory: Path) -> Config:
-    """The configuration that a file with this text is."""
+    """The configuration that results from a file with this text."""
     (directory / "parsed.toml").write_text(text)
     return parse(read(str(directory / "parsed.toml"), {}, {}))
 
@@ -44,7 +44,7 @@ def parsed(text: str, directory: Path) -> Config:
 def test_what_is_written_passes_the_check(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, account: pwd.struct_passwd
 ) -> None:
-    """Protects a newcomer's first file: nothing in it has to be mended before the first start."""
+    """Protects a newcomer's first file: it needs no correction before the first start."""
     monkeypatch.setattr(starter, "places", lambda: (str(tmp_path / "keys"), str(tmp_path / "audit")))
     keys, path = tmp_path / "authorized_keys", tmp_path / "etc" / "config.toml"
     keys.write_bytes(ed25519(1) + b"\n")
@@ -57,7 +57,7 @@ def test_what_is_written_passes_the_check(
 
 
 def test_a_file_that_is_there_stays(run: Run, tmp_path: Path) -> None:
-    """Nobody loses a configuration to a command that makes one."""
+    """`config init` never overwrites a configuration that exists."""
     path = tmp_path / "config.toml"
     path.write_text("mine")
     code, out, err = run("config", "init", "--user", ME, "--github", "example", str(path))
@@ -68,7 +68,7 @@ def test_a_file_that_is_there_stays(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("where", [(), ("-",)])
 def test_without_a_file_it_is_printed(run: Run, tmp_path: Path, where: tuple[str, ...]) -> None:
-    """It can be looked at, or piped to where it belongs by somebody who may write there."""
+    """Without a file name the text is printed, to be looked at, or piped to a place that needs other rights."""
     code, out, _ = run("config", "init", "--user", ME, "--github", "example", *where)
     assert code == 0
     (login,) = parsed(out, tmp_path).login
@@ -76,7 +76,7 @@ def test_without_a_file_it_is_printed(run: Run, tmp_path: Path, where: tuple[str
 
 
 def test_every_comment_that_is_a_setting_is_a_default(tmp_path: Path) -> None:
-    """Somebody who takes a comment sign away changes nothing yet, and finds no key that has another name now."""
+    """Removing a comment sign changes nothing yet, so each comment has the default, under the key's current name."""
     text = starter.starter(user=ME, github="example")
     uncommented, count = re.subn(r"^# (?=[a-z_]+ = )", "", text, flags=re.MULTILINE)
     assert count > 15
@@ -84,7 +84,7 @@ def test_every_comment_that_is_a_setting_is_a_default(tmp_path: Path) -> None:
 
 
 def test_keys_that_are_there_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a cloud machine the person's keys are in authorized_keys already; without any it is said how to name some."""
+    """Keys in an existing authorized_keys are used, as on a cloud machine; without any, the error says what to give."""
     entry = pwd.struct_passwd(("amos", "x", 1000, 1000, "", str(tmp_path), "/bin/sh"))
     monkeypatch.setattr(pwd, "getpwnam", lambda _name: entry)
     with pytest.raises(Failed, match="--github LOGIN, or --keys FILE"):
@@ -96,7 +96,7 @@ def test_keys_that_are_there_are_found(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_root_says_who_is_meant_unless_it_is_plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nobody gets in as an account that was guessed."""
+    """As root, the only personal account is used; if there are several or none, it must be named and is not guessed."""
 
     def people(*names: str) -> None:
         system = pwd.struct_passwd(("daemon", "x", 1, 1, "", "/", "/bin/sh"))
@@ -116,6 +116,6 @@ def test_root_says_who_is_meant_unless_it_is_plain(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("given", [{"user": "nosuchdev"}, {"github": "a/b"}])
 def test_what_can_not_be_is_refused(given: dict[str, str]) -> None:
-    """Nothing is written that `check` refuses."""
+    """Input that `check` would refuse is refused before anything is written."""
     with pytest.raises(Failed, match=r"nosuchdev|a GitHub login"):
         starter.starter(**{"user": ME, "github": "example"} | given)

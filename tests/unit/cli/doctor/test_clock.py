@@ -1,4 +1,4 @@
-"""The clock, compared with that of the server that is asked for keys, or with what the kernel knows."""
+"""The machine's clock, compared with that of the server that provides keys, or judged by the kernel."""
 
 import contextlib
 import http.client
@@ -17,29 +17,29 @@ CONFIG = Config(login=(Login(user="amos", keys=("file:/k", "github:example")),))
 
 
 class Answer:
-    """What a server of keys says."""
+    """A key server's connection and answer."""
 
     def __init__(self, date: str | Exception) -> None:
         self.date = date
         self.asked: list[tuple[str, str]] = []
 
     def request(self, method: str, path: str) -> None:
-        """Take the question, or fail."""
+        """Record the request, or fail."""
         self.asked.append((method, path))
         if isinstance(self.date, Exception):
             raise self.date
 
     def getresponse(self) -> "Answer":
-        """The answer."""
+        """The answer, which is the same object."""
         return self
 
     def getheader(self, name: str, default: str) -> str:
-        """The one header."""
+        """The `Date` header, the only one."""
         return str(self.date) if name == "Date" else default
 
 
 def look(monkeypatch: pytest.MonkeyPatch, date: str | Exception, config: Config = CONFIG) -> tuple[Finding, list[str]]:
-    """What is found where servers say `date`, and which of them were asked."""
+    """The finding when servers answer with `date`, and which URLs were asked."""
     urls: list[str] = []
 
     @contextlib.contextmanager
@@ -54,7 +54,7 @@ def look(monkeypatch: pytest.MonkeyPatch, date: str | Exception, config: Config 
 
 
 def test_a_clock_that_agrees_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server that is asked for keys anyway is asked, and nobody else."""
+    """Only the server that provides keys anyway is asked for the time."""
     finding, asked = look(monkeypatch, DATE)
     assert (finding.level, finding.text) == (Level.OK, "it is the time that github.com has")
     assert asked == ["https://github.com"]
@@ -65,7 +65,7 @@ def test_a_clock_that_agrees_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
     [("Fri, 02 Jan 2026 03:05:05 GMT", "60 s behind"), ("Fri, 02 Jan 2026 01:04:05 GMT", "7200 s ahead")],
 )
 def test_a_clock_that_is_wrong_is_told(monkeypatch: pytest.MonkeyPatch, date: str, text: str) -> None:
-    """Keys that expire and certificates are judged by it."""
+    """A wrong clock is a warning, since expiry of keys and validity of certificates depend on it."""
     finding, _ = look(monkeypatch, date)
     assert finding.level is Level.WARNING
     assert finding.text == f"this machine's clock is {text}, by github.com"
@@ -77,14 +77,14 @@ def test_a_clock_that_is_wrong_is_told(monkeypatch: pytest.MonkeyPatch, date: st
 def test_without_an_answer_the_kernel_is_asked(
     monkeypatch: pytest.MonkeyPatch, date: str | Exception, synchronised: bool
 ) -> None:
-    """A server that can't be reached is told of elsewhere."""
+    """Without an answer the kernel's judgement is used; that the server can't be reached is another topic's finding."""
     monkeypatch.setattr(clock, "_is_synchronised", lambda: synchronised)
     finding, _ = look(monkeypatch, date)
     assert finding.level is (Level.OK if synchronised else Level.NOTE)
 
 
 def test_without_sources_on_the_network_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that needs no network is not made to have one; the kernel's own answer is taken as it is."""
+    """A machine that needs no network uses none for this: the kernel's judgement is used as it is."""
     local = Config(login=(Login(user="amos", keys=("file:/k",)),))
     finding, asked = look(monkeypatch, DATE, local)
     assert asked == []

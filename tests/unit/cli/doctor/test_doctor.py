@@ -19,7 +19,7 @@ Run = Callable[..., "tuple[int, str]"]
 
 @pytest.fixture
 def run(tmp_path: Path, account: object, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `doctor` with a configuration that has this key file; gives exit code and output."""
+    """Runs `doctor` with a configuration that has this key file; returns exit code and output."""
     (tmp_path / "keys.pub").write_bytes(ed25519(1) + b"\n")
 
     def command(*arguments: str, keys: str = "keys.pub", more: str = "") -> tuple[int, str]:
@@ -37,7 +37,7 @@ def run(tmp_path: Path, account: object, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_machine_on_which_a_login_works(run: Run) -> None:
-    """Each topic is looked at, in an order that leads from the file to the machine, and the exit code says so."""
+    """Every topic is examined, in an order from the file to the machine, and the exit code says that all is well."""
     code, out = run()
     topics = [line for line in out.splitlines() if line and not line.startswith(" ")]
     assert topics[:-1] == [
@@ -48,7 +48,7 @@ def test_a_machine_on_which_a_login_works(run: Run) -> None:
 
 
 def test_what_stops_a_login_is_named_with_what_to_do(run: Run) -> None:
-    """The exit code and the last line say that there is something, and each problem is followed by its remedy."""
+    """The exit code and the last line say that there are problems, and each problem is followed by its remedy."""
     code, out = run(keys="none.pub")
     assert code == 1
     lines = out.splitlines()
@@ -59,7 +59,7 @@ def test_what_stops_a_login_is_named_with_what_to_do(run: Run) -> None:
 
 
 def test_programs_get_the_same(run: Run) -> None:
-    """One object, with the counts that the exit code is made of."""
+    """Programs get one JSON object, with the counts from which the exit code is computed."""
     code, out = run("--json", keys="none.pub")
     report = json.loads(out)
     assert (code, report["problems"]) == (1, 2)
@@ -69,7 +69,7 @@ def test_programs_get_the_same(run: Run) -> None:
 
 
 def test_a_configuration_that_cannot_be_used_is_a_finding(run: Run) -> None:
-    """The rest of the machine is looked at all the same."""
+    """When the configuration cannot be used, the rest of the machine is examined all the same."""
     code, out = run(more='colour = "blue"\n')
     assert code == 1
     assert out.startswith("configuration\n  PROBLEM  colour: unknown key")

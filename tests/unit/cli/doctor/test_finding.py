@@ -1,11 +1,11 @@
-"""Every finding that asks for something says what to do."""
+"""Every finding that needs action says what to do."""
 
 from pyssh_gateway.cli.doctor import finding
 from pyssh_gateway.cli.doctor.finding import Finding, Level, count
 
 
 def test_each_level_has_a_maker() -> None:
-    """What asks for something can't be made without a hint."""
+    """Each level has a function that makes its findings; those that need action require a hint."""
     found = [
         finding.ok("keys", "fine"),
         finding.note("keys", "by the way"),

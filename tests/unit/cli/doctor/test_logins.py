@@ -1,4 +1,4 @@
-"""What would stop a login: each cause is found, and nothing where there is none."""
+"""What would stop a login: each cause is found, and none is reported where there is none."""
 
 import os
 import pwd
@@ -16,13 +16,13 @@ ME = pwd.getpwuid(os.geteuid()).pw_name
 
 
 def config(directory: Path, *keys: str, user: str = ME, key_types: tuple[str, ...] = ()) -> Config:
-    """One that lets in to an account by these sources; its own directories do not exist."""
+    """A configuration that lets an account in by these sources; its own directories do not exist."""
     login = Login(user=user, keys=keys or (f"file:{directory}/keys.pub",), key_types=key_types)
     return Config(login=(login,), keys_dir=str(directory / "state"))
 
 
 def problems(findings: Iterable[Finding]) -> list[Finding]:
-    """Those that stop a login; each says what to do."""
+    """The findings that stop a login; each must say what to do."""
     found = [each for each in findings if each.level is Level.PROBLEM]
     assert all(each.hint for each in found)
     return found
@@ -36,14 +36,14 @@ def place(tmp_path: Path) -> Path:
 
 
 def test_a_login_that_works_has_no_problem(place: Path) -> None:
-    """Nothing is made up: account, home, source and key are in order."""
+    """Nothing is reported when account, home, source and key are in order."""
     assert problems(logins.look_at_accounts(config(place))) == []
     found = list(logins.look_at_keys(config(place)))
     assert [(each.level, each.text) for each in found] == [(Level.OK, f"file:{place}/keys.pub: 1 key")]
 
 
 def test_an_account_that_is_missing_is_found(place: Path) -> None:
-    """It is told once, with how to make it."""
+    """A missing account is reported once, with the command that makes it."""
     (found,) = problems(logins.look_at_accounts(config(place, user="nosuchdev")))
     assert "there is no account nosuchdev" in found.text
     (found,) = problems(logins.look_at_accounts(Config()))
@@ -51,14 +51,14 @@ def test_an_account_that_is_missing_is_found(place: Path) -> None:
 
 
 def test_an_account_that_is_closed_is_found(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys that are good lead to no session then."""
+    """A closed account is a problem, since even good keys lead to no session."""
     monkeypatch.setattr(logins, "closed", lambda _user: "The account has expired.")
     (found,) = problems(logins.look_at_accounts(config(place)))
     assert found.text == f"{ME} gets no session: The account has expired."
 
 
 def test_a_home_that_is_missing_or_somebody_elses_is_a_warning(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The session begins all the same, in another directory."""
+    """A missing or foreign home is only a warning, since the session begins in another directory."""
     entry = pwd.struct_passwd((ME, "x", os.geteuid(), os.getegid(), "", str(place / "home"), "/bin/sh"))
     monkeypatch.setattr(pwd, "getpwnam", lambda _name: entry)
     (found,) = [each for each in logins.look_at_accounts(config(place)) if each.level is Level.WARNING]
@@ -69,7 +69,7 @@ def test_a_home_that_is_missing_or_somebody_elses_is_a_warning(place: Path, monk
 
 
 def test_a_key_file_that_is_missing_leaves_nobody_in(place: Path) -> None:
-    """Cause and effect are both told, and the cause says how to mend it."""
+    """A missing key file is reported as cause and effect, and the cause says how to mend it."""
     found = problems(logins.look_at_keys(config(place, f"file:{place}/none.pub")))
     assert [each.text.partition(":")[0] for each in found] == [
         f"key file {place}/none.pub can't be read",
@@ -79,7 +79,7 @@ def test_a_key_file_that_is_missing_leaves_nobody_in(place: Path) -> None:
 
 
 def test_a_source_without_keys_is_a_warning_as_long_as_others_have_some(place: Path) -> None:
-    """The person whose keys they are is kept out, and nobody else."""
+    """A source without keys is only a warning while another has some: it keeps out its own people and nobody else."""
     (place / "empty.pub").write_text("# nothing\n")
     sources = (f"file:{place}/keys.pub", f"file:{place}/empty.pub", "github-team:example/nobody")
     found = list(logins.look_at_keys(config(place, *sources)))
@@ -89,13 +89,13 @@ def test_a_source_without_keys_is_a_warning_as_long_as_others_have_some(place: P
 
 
 def test_keys_that_may_not_be_used_leave_nobody_in(place: Path) -> None:
-    """The narrowing of a login can leave out everybody, which no source says."""
+    """A login's restrictions can exclude every key, which the report about each source would not show."""
     (found,) = problems(logins.look_at_keys(config(place, key_types=("ssh-rsa",))))
     assert found.text == f"nobody gets in as {ME}: no key may be used"
 
 
 def test_what_only_root_sees_is_unknown_to_others(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An ordinary account is not told that all is well where it could not look."""
+    """An ordinary account gets `unknown`, and not `ok`, about facts that only root can see."""
     monkeypatch.setattr(os, "geteuid", lambda: pwd.getpwnam("daemon").pw_uid)
     found = [each for each in logins.look_at_accounts(config(place)) if each.level is Level.UNKNOWN]
     assert [each.hint for each in found] == [logins.AS_ROOT]

@@ -14,20 +14,20 @@ from tests.support.account import PREAUTH_NAME
 
 @pytest.fixture
 def config(tmp_path: Path, account: object) -> Config:
-    """One whose directories are to be made."""
+    """A configuration whose directories do not exist yet."""
     keys, audit = str(tmp_path / "keys"), str(tmp_path / "audit")
     return Config(keys_dir=keys, audit_dir=audit, account="nobody", preauth_account=PREAUTH_NAME)
 
 
 def look(config: Config, own: frozenset[int] = frozenset()) -> list[Finding]:
-    """What is found; what asks for something says what to do."""
+    """The findings; each that needs action must say what to do."""
     found = list(places.look_at_places(config, own))
     assert all(each.hint for each in found if each.level is not Level.OK)
     return found
 
 
 def test_directories_that_are_to_be_made_are_fine(config: Config, tmp_path: Path) -> None:
-    """Before the first start nothing is there, and nothing is made by looking."""
+    """Before the first start no directory exists, and looking makes none."""
     found = look(config)
     assert [each.level for each in found] == [Level.OK, Level.OK]
     assert found[0].text.startswith(f"keys_dir: {tmp_path}/keys is made at the start, where there is ")
@@ -35,7 +35,7 @@ def test_directories_that_are_to_be_made_are_fine(config: Config, tmp_path: Path
 
 
 def test_a_directory_that_everybody_may_write_to_is_a_problem(config: Config, tmp_path: Path) -> None:
-    """As at a start."""
+    """A directory that everybody may write to is a problem, as it is at a start."""
     (tmp_path / "audit").mkdir()
     (tmp_path / "audit").chmod(0o777)
     (found,) = [each for each in look(config) if each.level is Level.PROBLEM]
@@ -43,7 +43,7 @@ def test_a_directory_that_everybody_may_write_to_is_a_problem(config: Config, tm
 
 
 def test_another_server_is_a_problem_and_ones_own_is_not(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two servers on one log are refused at the start, so the doctor sees it before."""
+    """The start refuses two servers on one log, so the doctor reports another server beforehand."""
     monkeypatch.setattr(state_lock, "problems", lambda _config: ["audit_dir: process 7 uses it"])
     (found,) = [each for each in look(config) if each.level is Level.PROBLEM]
     assert found.text == "audit_dir: process 7 uses it"
@@ -57,7 +57,7 @@ def test_another_server_is_a_problem_and_ones_own_is_not(config: Config, monkeyp
 def test_a_disk_that_is_full_is_seen(
     config: Config, monkeypatch: pytest.MonkeyPatch, free: int, files: int, level: Level
 ) -> None:
-    """Lines of the log go missing on it, and last good copies are not kept."""
+    """A full disk is reported, since it loses lines of the log and the last good copies of keys."""
     room = os.statvfs_result((4096, 1, 2**20, free, free, 1000, files, files, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda _path: room)
     assert {each.level for each in look(config)} == {level}

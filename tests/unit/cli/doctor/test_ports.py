@@ -1,4 +1,4 @@
-"""Who has a port, and what is said of it."""
+"""Which process has a port, and what is reported about it."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ CONFIG = Config(listen=Listen(address="192.0.2.1", port=22))
 def seen(
     monkeypatch: pytest.MonkeyPatch, error: int, *listeners: Listener, own: int = 0, config: Config = CONFIG
 ) -> Finding:
-    """What is said of the one address of `config` where listening fails with `error` (0: it does not)."""
+    """The finding about the one address of `config` when listening fails with `error` (0: it succeeds)."""
 
     def unavailable(endpoints: tuple[Endpoint, ...]) -> dict[Endpoint, OSError]:
         return {endpoint: OSError(error, os.strerror(error)) for endpoint in endpoints} if error else {}
@@ -30,28 +30,28 @@ def seen(
 
 
 def listener(*pids: int, uid: int = 0) -> Listener:
-    """Somebody who has the port."""
+    """A listener on the port, of these processes."""
     return Listener("0.0.0.0", 22, uid, pids)
 
 
 def called(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Have every process be called so."""
+    """Give every process this name."""
     monkeypatch.setattr(ports, "name_of_process", lambda _pid: name)
 
 
 def test_a_free_port_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is to be done."""
+    """A free port needs no action."""
     assert seen(monkeypatch, 0) == Finding("ports", Level.OK, "192.0.2.1:22 is free")
 
 
 def test_the_server_that_runs_may_have_its_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`check` beside a running server finds nothing wrong with that."""
+    """While the server runs, the port being taken by the server itself is fine."""
     finding = seen(monkeypatch, errno.EADDRINUSE, listener(7, 8), own=7)
     assert (finding.level, finding.text) == (Level.OK, "the server that runs listens on 192.0.2.1:22")
 
 
 def test_sshd_on_port_22_leads_to_the_way_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commonest case has a page of its own."""
+    """sshd on port 22 is the most common case, so the hint names a page about it."""
     called(monkeypatch, "sshd")
     finding = seen(monkeypatch, errno.EADDRINUSE, listener(812), own=7)
     assert (finding.level, finding.text) == (Level.PROBLEM, "sshd (process 812) listens on 192.0.2.1:22")
@@ -59,15 +59,15 @@ def test_sshd_on_port_22_leads_to_the_way_over(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_socket_unit_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where systemd listens for the server, its port is taken as long as nobody is on."""
+    """When systemd listens for the server, the port is taken while nobody is connected, which is only a note."""
     called(monkeypatch, "systemd")
     assert seen(monkeypatch, errno.EADDRINUSE, listener(1)).level is Level.NOTE
-    called(monkeypatch, "haproxy")  # the first process of a container
+    called(monkeypatch, "haproxy")  # process 1 of a container
     assert seen(monkeypatch, errno.EADDRINUSE, listener(1)).level is Level.PROBLEM
 
 
 def test_somebody_elses_process_is_told_by_its_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An ordinary account sees no process of others; beside a server of root's it can't say whose port that is."""
+    """An ordinary account can't see others' processes, so a foreign listener is named by its account, if at all."""
     finding = seen(monkeypatch, errno.EADDRINUSE, listener(uid=1001))
     assert (finding.level, finding.text) == (
         Level.PROBLEM,
@@ -89,7 +89,7 @@ def test_somebody_elses_process_is_told_by_its_account(monkeypatch: pytest.Monke
     ],
 )
 def test_what_else_keeps_a_port_has_a_remedy(monkeypatch: pytest.MonkeyPatch, error: int, port: int, hint: str) -> None:
-    """Each error of bind(2) that people meet says what to do."""
+    """Each error of bind(2) that is common gets a hint that says what to do."""
     finding = seen(monkeypatch, error, config=Config(listen=Listen(address="192.0.2.1", port=port)))
     assert finding.level is Level.PROBLEM
     assert finding.hint.startswith(hint)
@@ -97,7 +97,7 @@ def test_what_else_keeps_a_port_has_a_remedy(monkeypatch: pytest.MonkeyPatch, er
 
 @pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
 def test_the_kernel_says_who_listens(family: socket.AddressFamily, address: str) -> None:
-    """Both tables of the kernel are read as they are on this machine; a connection is no listener."""
+    """The kernel's IPv4 and IPv6 tables on this machine are read, and connections are not taken for listeners."""
     try:
         listening = socket.create_server((address, 0), family=family)
     except OSError:
@@ -111,7 +111,7 @@ def test_the_kernel_says_who_listens(family: socket.AddressFamily, address: str)
 
 
 def test_without_proc_nobody_is_seen(tmp_path: Path) -> None:
-    """A container that hides it gives no answer rather than an error."""
+    """A container that hides /proc leads to an empty answer and to no error."""
     assert listeners_at(22, tmp_path) == ()
     assert name_of_process(1, tmp_path) == ""
     (tmp_path / "net").mkdir()

@@ -1,4 +1,4 @@
-"""What the machine has left, and how that is told."""
+"""The resources that the machine has left, and how they are reported."""
 
 import os
 import resource
@@ -14,7 +14,7 @@ CAPABILITIES = 0x1FFFFFFFFFF
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Path:
-    """One with plenty of everything, and no bound of a container's."""
+    """A machine with plenty of everything, without a container's limits."""
     (tmp_path / "proc" / "self").mkdir(parents=True)
     (tmp_path / "sys" / "fs" / "cgroup").mkdir(parents=True)
     (tmp_path / "proc" / "meminfo").write_text("MemTotal: 8000000 kB\nMemAvailable: 4000000 kB\n")
@@ -23,25 +23,25 @@ def machine(tmp_path: Path) -> Path:
 
 
 def capable(machine: Path, capabilities: int) -> None:
-    """Give root there these capabilities."""
+    """Give root these capabilities on that machine."""
     (machine / "proc" / "self" / "status").write_text(f"Name:\tx\nCapEff:\t{capabilities:016x}\n")
 
 
 def bound(machine: Path, **values: object) -> None:
-    """Put it into a container with these bounds: `memory_max=...`."""
+    """Put the machine into a container with these limits: `memory_max=...`."""
     for name, value in values.items():
         (machine / "sys" / "fs" / "cgroup" / name.replace("_", ".")).write_text(f"{value}\n")
 
 
 def wrong(machine: Path) -> list[Finding]:
-    """What asks for something there."""
+    """The findings that need action."""
     found = [each for each in look_at_resources(machine) if each.level not in {Level.OK, Level.NOTE}]
     assert all(each.hint for each in found)
     return found
 
 
 def test_a_machine_with_plenty_is_fine(machine: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Nothing is asked for, also where /proc and /sys say nothing."""
+    """A machine with plenty needs no action, also when /proc and /sys are empty."""
     assert wrong(machine) == []
     bound(machine, memory_max="max", memory_current=5, pids_max="max", pids_current=5)
     assert wrong(machine) == []
@@ -49,7 +49,7 @@ def test_a_machine_with_plenty_is_fine(machine: Path, tmp_path_factory: pytest.T
 
 
 def test_little_memory_is_seen_in_a_machine_and_in_a_container(machine: Path) -> None:
-    """What counts is the lesser of what the machine and the container's bound leave."""
+    """The free memory is the smaller of the machine's and of what the container's limit leaves."""
     bound(machine, memory_max=512 * 2**20, memory_current=500 * 2**20)
     (found,) = wrong(machine)
     assert found.text == "12.0 MiB of memory are free"
@@ -59,14 +59,14 @@ def test_little_memory_is_seen_in_a_machine_and_in_a_container(machine: Path) ->
 
 
 def test_few_processes_are_seen(machine: Path) -> None:
-    """A container's bound keeps shells from starting."""
+    """A container's limit on processes is reported, since it would keep shells from starting."""
     bound(machine, pids_max=100, pids_current=90)
     (found,) = wrong(machine)
     assert found.text == "10 more processes can be started here"
 
 
 def test_few_descriptors_and_no_terminal_are_seen(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both are said before somebody's shell does not start."""
+    """Few descriptors or terminals are reported before they keep a user's shell from starting."""
 
     def none() -> tuple[int, int]:
         raise OSError(28, "No space left on device")
@@ -82,7 +82,7 @@ def test_few_descriptors_and_no_terminal_are_seen(machine: Path, monkeypatch: py
 
 
 def test_what_root_may_not_do_in_a_container_is_named(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each right that is missing has its own effect, and its own option of the container's."""
+    """Each missing capability is reported with its own effect and the container's option for it."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     capable(machine, CAPABILITIES & ~(1 << 18) & ~(1 << 7))
     assert [each.text.split()[3] for each in wrong(machine)] == ["CAP_SETUID", "CAP_SYS_CHROOT"]

@@ -1,4 +1,4 @@
-"""What is said of the server that runs."""
+"""What is reported about the running server."""
 
 import socket
 import threading
@@ -33,7 +33,7 @@ def look(
     in_force: bool = True,
     own: frozenset[int] = frozenset({7}),
 ) -> list[Finding]:
-    """What is found where the server gives this answer; what asks for something says what to do."""
+    """The findings when the server gives this answer; each that needs action must say what to do."""
 
     def ask(where: Any, *_: object) -> Answer[StatusReply]:  # noqa: ANN401 - places
         assert where.session == "/run/control.sock"
@@ -50,11 +50,11 @@ def look(
 
 @contextmanager
 def listening(says: bytes) -> Iterator[Config]:
-    """Somebody who says something to each who connects; the configuration of a server that would listen there."""
+    """A listener that sends `says` to its one client; yields the configuration of a server that would listen there."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
 
         def serve() -> None:
-            with suppress(OSError):  # nobody has come
+            with suppress(OSError):  # no client has come
                 client, _ = sock.accept()
                 with client:
                     client.sendall(says)
@@ -69,7 +69,7 @@ def listening(says: bytes) -> Iterator[Config]:
 
 
 def test_a_server_that_answers_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both doors are tried: the one for those who ask, and the one for those who log in."""
+    """Both ways to the server are tried: the control socket, and the port for logins."""
     with listening(b"SSH-2.0-OpenSSH_9.9 pyssh-gateway\r\n") as config:
         found = look(monkeypatch, STATUS, config=config)
     assert [each.level for each in found] == [Level.OK, Level.OK]
@@ -77,14 +77,14 @@ def test_a_server_that_answers_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("says", [b"", b"HTTP/1.1 400 Bad Request\r\n"])
 def test_something_else_at_its_port_is_a_problem(monkeypatch: pytest.MonkeyPatch, says: bytes) -> None:
-    """A server that runs is of no use to clients that reach another one."""
+    """Another program on the port is a problem, since clients reach that and not the server."""
     with listening(says) as config:
         *_, found = look(monkeypatch, STATUS, config=config)
     assert (found.level, "does not begin as SSH does" in found.text) == (Level.PROBLEM, True)
 
 
 def test_a_port_that_nobody_listens_on_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As any client would find it."""
+    """A port that nobody listens on is a problem, reported with the error that a client would get."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
     *_, found = look(monkeypatch, STATUS, config=Config(listen=Listen(address="127.0.0.1", port=port)))
@@ -93,19 +93,19 @@ def test_a_port_that_nobody_listens_on_is_a_problem(monkeypatch: pytest.MonkeyPa
 
 
 def test_nobody_is_greeted_who_may_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection to systemd's socket would start the server for nobody."""
+    """If the server's processes are unknown, the port is not tried: a connection to systemd's socket would start it."""
     config = Config(listen=Listen(address="127.0.0.1", port=1))
     assert [each.level for each in look(monkeypatch, STATUS, config=config, own=frozenset())] == [Level.OK]
 
 
 def test_behind_a_proxy_no_client_is_played(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection without a header would be refused, and logged as a stranger's."""
+    """With PROXY headers the port is not tried: a connection without a header would be refused and logged."""
     config = Config(listen=Listen(address="127.0.0.1", port=1, proxy_protocol="any"))
     assert [each.level for each in look(monkeypatch, STATUS, config=config)] == [Level.OK]
 
 
 def test_what_the_server_has_not_got_yet_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An upgrade, a changed file and a source that fails are told, each with what to do."""
+    """An upgrade, a changed file and a source that fails are reported, each with what to do."""
     status = msgspec.structs.replace(STATUS, version="0.0.9", sources=(SOURCE,))
     warnings = [each.text for each in look(monkeypatch, status, in_force=False) if each.level is Level.WARNING]
     assert warnings == [
@@ -116,7 +116,7 @@ def test_what_the_server_has_not_got_yet_is_a_warning(monkeypatch: pytest.Monkey
 
 
 def test_a_server_that_is_not_there_or_may_not_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither is a problem by itself."""
+    """A server that does not run is a note, and one that refuses to answer is unknown; neither is a problem."""
     (found,) = look(monkeypatch, NoServer("nobody listens"))
     assert found.level is Level.NOTE
     (found,) = look(monkeypatch, Refused("this is for root"))

@@ -1,4 +1,4 @@
-"""What is made of systemctl's answers."""
+"""The findings from systemctl's answers."""
 
 from pathlib import Path
 
@@ -26,14 +26,14 @@ NeedDaemonReload=no
 
 
 def look(text: str) -> list[Finding]:
-    """What is found with this answer; what asks for something says what to do."""
+    """The findings from this answer; each that needs action must say what to do."""
     found = list(look_at_systemd(lambda: parse_units(text)))
     assert all(each.hint for each in found if each.level is not Level.OK)
     return found
 
 
 def test_a_socket_that_waits_is_fine() -> None:
-    """The service is off as long as nobody is on, which is what it is for."""
+    """With an active socket, a service that is off is fine: it starts when a client connects."""
     (found,) = look(UNITS)
     assert (found.level, found.text) == (Level.OK, "pyssh-gateway.socket active")
 
@@ -49,13 +49,13 @@ def test_a_socket_that_waits_is_fine() -> None:
     ],
 )
 def test_what_keeps_it_from_starting_is_found(change: tuple[str, str], level: Level, text: str) -> None:
-    """Each state that leaves nobody listening, now or after the next boot, or with the old port."""
+    """Each state is found in which nobody listens, now or after the next boot, or in which the old port is in use."""
     changed = UNITS.replace("UnitFileState=static", "UnitFileState=disabled").replace(*change)
     assert [each for each in look(changed) if each.level is level and text in each.text]
 
 
 def test_a_machine_without_systemd_is_no_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Containers have none."""
+    """A machine without systemd, such as a container, is fine."""
     monkeypatch.setattr(systemd, "RUNS", tmp_path / "none")
     (found,) = look_at_systemd()
     assert found.level is Level.OK
@@ -68,7 +68,7 @@ def test_a_machine_without_systemd_is_no_problem(monkeypatch: pytest.MonkeyPatch
 def test_a_systemctl_that_fails_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str | None, why: str
 ) -> None:
-    """That it could not be asked is not taken for a good answer."""
+    """When systemctl cannot be asked, the finding is unknown, and not that all is well."""
     if program is not None:
         (tmp_path / "systemctl").write_text(f"#!/bin/sh\n{program}\n")
         (tmp_path / "systemctl").chmod(0o755)
@@ -81,7 +81,7 @@ def test_a_systemctl_that_fails_is_told(
 
 
 def test_systemctl_is_asked_for_both_units(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The program's own output is read, as it prints it."""
+    """The output of a program, as systemctl prints it, is read for both units."""
     (tmp_path / "answer").write_text(UNITS)
     (tmp_path / "systemctl").write_text(f'#!/bin/sh\nwhile read -r line; do echo "$line"; done <{tmp_path}/answer\n')
     (tmp_path / "systemctl").chmod(0o755)

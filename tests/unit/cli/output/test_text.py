@@ -1,4 +1,4 @@
-"""cli.text: keys, sources and times as people read them."""
+"""cli.output.text: keys, sources and times as people read them."""
 
 import msgspec
 import pytest
@@ -27,7 +27,7 @@ SOURCE = SourceReport("github:example", ("amos",), 2, 0, "fetched", 5.0, "", Non
     [(0.4, "0s"), (59.9, "59s"), (61, "1m"), (3599, "59m"), (3661, "1h1m"), (90_000, "1d1h"), (100_000, "1d3h")],
 )
 def test_times_are_as_exact_as_people_need(seconds: float, shown: str) -> None:
-    """Protects the columns from milliseconds of something that was days ago."""
+    """Protects the columns from needless precision: a time that was days ago has no seconds."""
     assert text.time_span(seconds) == shown
 
 
@@ -36,12 +36,12 @@ def test_times_are_as_exact_as_people_need(seconds: float, shown: str) -> None:
     [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (1 << 30, "1.0 GiB"), (1 << 60, "1048576.0 TiB")],
 )
 def test_sizes_have_units(count: int, shown: str) -> None:
-    """Protects the columns from long numbers."""
+    """Protects the columns from long numbers: sizes have units."""
     assert text.size(count) == shown
 
 
 def test_a_key_is_told_with_all_that_matters() -> None:
-    """Protects the overview: what a key may do, its source when that is not its person, what excludes it."""
+    """Protects the overview of keys: what a key may do, its source if that is not its person, and what excludes it."""
     odd = msgspec.structs.replace(
         KEY,
         person="github:amos",
@@ -67,7 +67,7 @@ def test_a_key_is_told_with_all_that_matters() -> None:
 
 
 def test_an_account_that_nobody_gets_in_to_is_told() -> None:
-    """Protects against a list that looks as if somebody could log in."""
+    """Protects against a list of keys that looks as if somebody could log in when nobody can."""
     narrowed = msgspec.structs.replace(KEY, narrowed_out=True)
     assert text.logins([LoginReport("amos", ())], pictures=False)[1] == "  nobody gets in: there is no key"
     lines = text.logins([LoginReport("amos", (narrowed,))], pictures=False)
@@ -75,7 +75,7 @@ def test_an_account_that_nobody_gets_in_to_is_told() -> None:
 
 
 def test_lists_of_what_is_revoked_are_told_with_what_they_do() -> None:
-    """Protects: nobody has to guess why all logins fail, or whether a key on a list gets in."""
+    """Protects administrators from guessing why all logins fail, or whether a revoked key gets in."""
     lists = (
         RevokedListReport("file:/krl", "krl", 3),
         RevokedListReport("file:/list", "keys", 1, "cannot read /list"),
@@ -102,7 +102,7 @@ def test_lists_of_what_is_revoked_are_told_with_what_they_do() -> None:
 
 
 def test_the_servers_keys_are_told_with_their_certificates() -> None:
-    """Which key clients meet, which they only learn, and which certificate is not offered and why."""
+    """Shows the key that clients meet, keys that are only announced, and why a certificate is not offered."""
     keys = (HostKeyReport("ssh-ed25519", SHA, next=False), HostKeyReport("ssh-ed25519", SHA, next=False, spare=True))
     good = HostCertificateReport(
         "/a", "", SHA, SHA, "box", 5, ("box.example", "192.0.2.7"), valid_before=1_798_761_600.0
@@ -168,14 +168,14 @@ def test_the_servers_keys_are_told_with_their_certificates() -> None:
     ],
 )
 def test_a_source_is_told_with_what_is_wrong(changes: dict[str, object], lines: list[str]) -> None:
-    """Protects people from a source that fails quietly: a mark in front, and each fact on its line."""
+    """Protects people from a source that fails quietly: it gets a mark in front, and each fact has its line."""
     heading, *told = text.sources([msgspec.structs.replace(SOURCE, **changes)])
     assert heading == "  SOURCE          KEYS  CONFIRMED  NEXT LOOK"
     assert told == lines
 
 
 def test_a_verdict_names_person_and_source() -> None:
-    """Protects the answer to "who would that be": the person, and the source where that says something else."""
+    """Protects the answer of `keys test`: it names the person, and also the source when that has another name."""
     amos = Identity("ca:amos", None, SHA)
     assert text.verdicts(
         [
@@ -186,6 +186,6 @@ def test_a_verdict_names_person_and_source() -> None:
 
 
 def test_what_is_printed_is_visible_and_stays_readable() -> None:
-    """Protects the terminal without changing what has been made safe already."""
+    """Protects the terminal from control characters, and leaves text alone that has been made safe already."""
     assert visible("\x1b[2J\u202e") == "\\x1b[2J\\u202e"
     assert visible("\\x1b[2J über") == "\\x1b[2J über"

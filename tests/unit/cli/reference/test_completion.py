@@ -1,4 +1,4 @@
-"""cli.reference.completion_*: what the shells propose, asked of the shells themselves."""
+"""cli.reference.completion_*: the proposals of the scripts, obtained from the shells themselves."""
 
 import os
 import pty
@@ -29,11 +29,11 @@ for line; do
     echo "${COMPREPLY[*]}"
 done
 """
-"""Calls the function as bash does, which takes `=` for a word."""
+"""Calls the function with the words as bash splits them: `=` is a word of its own."""
 
 
 def bash(directory: Path, *lines: str) -> list[set[str]]:
-    """What bash proposes for each line."""
+    """The proposals of bash for each line."""
     script = directory / "completion.bash"
     script.write_text(completion_bash.script())
     done = subprocess.run(
@@ -49,7 +49,7 @@ def bash(directory: Path, *lines: str) -> list[set[str]]:
 
 
 def test_bash_proposes_what_the_table_has(tmp_path: Path) -> None:
-    """Protects from a completion that lags behind: every command with every option, and every member of a family."""
+    """Protects from an outdated completion: it has every command with every option, and every member of a family."""
     first, *options = bash(tmp_path, "pyssh-gateway ", *(f"pyssh-gateway {command.name} --" for command in COMMANDS))
     assert first == FIRST
     for command, proposed in zip(COMMANDS, options, strict=True):
@@ -59,7 +59,7 @@ def test_bash_proposes_what_the_table_has(tmp_path: Path) -> None:
 
 
 def test_bash_proposes_values(tmp_path: Path) -> None:
-    """Protects people who complete a file or an account, also behind `=`, and a command behind `hold --`."""
+    """Protects the completion of files and accounts, also after `=`, and of a command after `hold --`."""
     (tmp_path / "id.pub").touch()
     (tmp_path / "directory").mkdir()
     asked = {
@@ -81,7 +81,7 @@ def test_bash_proposes_values(tmp_path: Path) -> None:
 
 
 def test_zsh_completes(tmp_path: Path) -> None:
-    """Protects zsh's users, with a terminal as they have it: commands, members, options and values."""
+    """Protects zsh's users, at a terminal like theirs: commands, members, options and values are completed."""
     if shutil.which("zsh") is None:
         pytest.skip("zsh is not installed")
     script = tmp_path / "_pyssh-gateway"
@@ -94,7 +94,7 @@ def test_zsh_completes(tmp_path: Path) -> None:
     )
     os.close(follower)
     try:
-        # The shell's own line is split by quotes, or its echo would be taken for the answer.
+        # Quotes split the word in this line, or its echo would be taken for the answer.
         os.write(
             leader,
             b"unsetopt zle_bracketed_paste; autoload -U compinit; compinit -D -u; source ./_pyssh*; echo do''ne\n",
@@ -118,7 +118,7 @@ def test_zsh_completes(tmp_path: Path) -> None:
 
 
 def test_fish_proposes_what_the_table_has(tmp_path: Path) -> None:
-    """Protects fish's users, where fish is installed: every command with its options and values."""
+    """Protects fish's users, where fish is installed: every command is proposed with its options and values."""
     if shutil.which("fish") is None:
         pytest.skip("fish is not installed")
     script = tmp_path / "completion.fish"
@@ -154,7 +154,7 @@ def test_fish_proposes_what_the_table_has(tmp_path: Path) -> None:
 
 
 def _wait_for(leader: int, text: bytes) -> None:
-    """Read what the shell shows until that is in it."""
+    """Read the shell's output until it contains `text`."""
     shown = b""
     deadline = time.monotonic() + PATIENCE
     while text not in shown:

@@ -1,4 +1,4 @@
-"""docs/command-line.md says what the table of commands and the answers have, and the commands in it work."""
+"""docs/command-line.md agrees with the table of commands and the answers, and its commands work."""
 
 import os
 import re
@@ -50,11 +50,11 @@ ANSWERS: dict[str, type[msgspec.Struct]] = {
     "A source": control.SourceReport,
     "A verdict": control.Verdict,
 }
-"""The headings of what is in JSON, and what it is made from."""
+"""The headings of the parts of JSON answers, and the types that make them."""
 
 
 def section(heading: str) -> str:
-    """What stands under a heading, up to the next one of its level or above."""
+    """The text under a heading, up to the next heading of its level or above."""
     found = re.search(rf"^(#+) {re.escape(heading)}\n(.*?)(?=^#{{2,3}} |\Z)", TEXT, re.MULTILINE | re.DOTALL)
     assert found, f"docs/command-line.md has no heading {heading}"
     return found[2]
@@ -77,7 +77,7 @@ def test_every_command_is_in_the_table() -> None:
 
 
 def test_exit_codes_are_those_of_the_table() -> None:
-    """What the page says of exit codes is what `help` says of them."""
+    """The page lists the same exit codes as `help`."""
     common, _, special = section("Exit codes").partition("Commands whose codes")
     assert rows(common) == [[str(one.code), one.meaning] for one in EXITS]
     assert rows(special) == [
@@ -86,8 +86,8 @@ def test_exit_codes_are_those_of_the_table() -> None:
 
 
 def test_error_codes_are_those_that_there_are() -> None:
-    """Programs find every word that stands for a kind of failure, with its exit code."""
-    # Imported, so that they are among the kinds.
+    """The page has every code for a kind of failure that programs can get, with its exit code."""
+    # Imported so that they are among the subclasses.
     assert issubclass(server_socket.CannotAsk, Failed)
     assert issubclass(import_sshd_config.Unreadable, Failed)
     kinds = {("config", 2), (Failed.kind, Failed.code)}
@@ -95,30 +95,30 @@ def test_error_codes_are_those_that_there_are() -> None:
     while left:
         kind = left.pop()
         left += kind.__subclasses__()
-        if kind is not OutputFailed:  # then nothing can be printed
+        if kind is not OutputFailed:  # when output fails, no code can be printed
             kinds.add((kind.kind, kind.code))
     assert {(code.strip("`"), int(exit_code)) for code, exit_code, _ in rows(section("Errors"))} == kinds
 
 
 @pytest.mark.parametrize("heading", ANSWERS)
 def test_every_field_is_described(heading: str) -> None:
-    """Protects scripts: each field of an answer stands in the page, and none that there is not."""
+    """Protects scripts: the page describes exactly the fields of each answer."""
     named = [name for row in rows(section(heading)) for name in re.findall(r"`(\w+)`", row[0])]
     assert sorted(named) == sorted(ANSWERS[heading].__struct_fields__)
 
 
 def test_every_answer_is_described() -> None:
-    """A command that takes --json has its answer in the page."""
+    """The page describes the answer of every command that takes --json."""
     named = {name for heading in ANSWERS for name in re.findall(r"`([^`]+)`", heading)}
     assert named == {command.name for command in COMMANDS if command.option(JSON.name)}
 
 
-# -- what the page has people type ---------------------------------------------------------------------------------
+# -- commands that the page tells people to type --------------------------------------------------------------------
 
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
-    """An environment with `pyssh-gateway` on its PATH, and a home of its own."""
+    """An environment with `pyssh-gateway` on its PATH, and its own home."""
     program = tmp_path / "bin" / "pyssh-gateway"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m pyssh_gateway "$@"\n')
@@ -127,7 +127,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 def commands(heading: str) -> list[str]:
-    """The lines of the shell's blocks under a heading, without comments and sudo, which a test has no need for."""
+    """The lines of the shell blocks under a heading, without comments, and without sudo, which a test does not need."""
     blocks = re.findall(r"^```sh\n(.*?)^```$", section(heading), re.MULTILINE | re.DOTALL)
     return [line.split("  #")[0].strip().removeprefix("sudo ") for block in blocks for line in block.splitlines()]
 
@@ -143,7 +143,7 @@ def commands(heading: str) -> list[str]:
 def test_completion_is_set_up_as_the_page_says(
     shell: tuple[str, ...], asked: str, environ: dict[str, str], tmp_path: Path
 ) -> None:
-    """Protects newcomers: the line for each shell makes that shell know the command."""
+    """Protects newcomers: the page's line for each shell sets up the command's completion."""
     if shutil.which(shell[0]) is None:
         pytest.skip(f"{shell[0]} is not installed")
     (tmp_path / ".config" / "fish" / "completions").mkdir(parents=True)
@@ -157,7 +157,7 @@ def test_completion_is_set_up_as_the_page_says(
 
 
 def test_man_pages_are_installed_as_the_page_says(environ: dict[str, str], tmp_path: Path) -> None:
-    """Protects packagers and newcomers: the commands write the pages, and man(1) shows one."""
+    """Protects packagers and newcomers: the page's commands write the man pages, and man(1) shows one."""
     if shutil.which("man") is None:
         pytest.skip("man is not installed")
     for line in commands("Man pages"):

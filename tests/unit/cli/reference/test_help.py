@@ -1,4 +1,4 @@
-"""cli.reference: what is said of the commands, in help, man pages and errors, and that the table is what is read."""
+"""cli.reference: help, man pages and errors of the commands, and that parsing follows the same table."""
 
 import re
 import shutil
@@ -20,14 +20,14 @@ BIRTHDAY = date(2026, 1, 2)
 
 
 def told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    """The exit code, output and complaints of a command line."""
+    """The exit code, output and error messages of a command line."""
     code = main.run(words, {})
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
 
 def test_the_overview_has_a_line_for_each_command(capsys: pytest.CaptureFixture[str]) -> None:
-    """Protects newcomers: `--help`, `-h` and `help` list every command with what it does, in 80 columns."""
+    """Protects newcomers: `--help`, `-h` and `help` list every command with its summary, in 80 columns."""
     code, out, err = told(capsys, "--help")
     assert (code, err) == (0, "")
     assert told(capsys, "-h") == told(capsys, "help") == (0, out, "")
@@ -39,7 +39,7 @@ def test_the_overview_has_a_line_for_each_command(capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("command", COMMANDS, ids=NAMES)
 def test_every_command_has_a_page(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
-    """`help NAME`, `NAME --help` and `NAME -h` say the same: usage, every option and argument, and how it ends."""
+    """`help NAME`, `NAME --help` and `NAME -h` print the same: usage, every option and argument, and exit codes."""
     code, out, err = told(capsys, "help", *command.words)
     assert (code, err) == (0, "")
     assert told(capsys, *command.words, "--help") == told(capsys, *command.words, "-h") == (0, out, "")
@@ -50,7 +50,7 @@ def test_every_command_has_a_page(command: Command, capsys: pytest.CaptureFixtur
 
 
 def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
-    """`-V` and `--version`."""
+    """`-V` and `--version` print the version."""
     assert told(capsys, "-V") == told(capsys, "--version") == (0, f"pyssh-gateway {__version__}\n", "")
 
 
@@ -84,7 +84,7 @@ def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_a_mistake_gets_a_suggestion(typed: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Protects people who mistype: exit code 2, nothing on standard output, what was meant, and how it is written."""
+    """Protects people who mistype: exit code 2, nothing on standard output, a suggestion, and the usage."""
     code, out, err = told(capsys, *typed.split())
     assert (code, out) == (2, "")
     assert err.startswith(f"pyssh-gateway: {said}")
@@ -93,7 +93,7 @@ def test_a_mistake_gets_a_suggestion(typed: str, said: str, capsys: pytest.Captu
 
 
 def test_serve_has_suggestions_too(capsys: pytest.CaptureFixture[str]) -> None:
-    """`serve` reads its options by itself; what it can't read is explained by the table."""
+    """`serve` reads its options itself; errors in them are explained from the table."""
     assert main.refuse_serve(["--prot", "22"], "unknown option --prot") == 2
     assert 'serve has no option "--prot"; did you mean --port?' in capsys.readouterr().err
     assert main.refuse_serve(["--port", "x"], "--port takes a number, not x") == 2
@@ -101,7 +101,7 @@ def test_serve_has_suggestions_too(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_options_stand_anywhere_behind_the_command() -> None:
-    """Protects both habits: options before and behind arguments, with a space or `=`, and `--` before odd names."""
+    """Protects both habits: options before and after arguments, with a space or `=`, and `--` before odd names."""
     test = next(command for command in COMMANDS if command.name == "keys test")
     for typed in ("--user=amos --json id.pub", "id.pub --user amos --json", "--json --user amos -- id.pub"):
         given = parsing.parse(test, typed.split())
@@ -111,7 +111,7 @@ def test_options_stand_anywhere_behind_the_command() -> None:
 
 
 def test_an_option_may_be_repeated() -> None:
-    """`keys rotate-host --type rsa --type ecdsa` means both."""
+    """`keys rotate-host --type rsa --type ecdsa` selects both types."""
     rotate = next(command for command in COMMANDS if command.name == "keys rotate-host")
     assert parsing.parse(rotate, ["--type", "rsa", "--type=ecdsa"]).type == ("rsa", "ecdsa")
     assert parsing.parse(rotate, []).type == ()
@@ -122,7 +122,7 @@ def test_an_option_may_be_repeated() -> None:
 
 @pytest.mark.parametrize("command", [None, *COMMANDS], ids=["pyssh-gateway", *NAMES])
 def test_a_man_page_says_what_help_says(command: Command | None) -> None:
-    """Every option, argument and exit code of the table is in the page; no line of it is a request by accident."""
+    """A man page has every option and exit code of the table, and no line of text is taken for a troff request."""
     page = man_pages.page(command, BIRTHDAY)
     assert page.startswith(".TH PYSSH\\-GATEWAY")
     shown = page.replace("\\-", "-").replace("\\fB", "").replace("\\fI", "").replace("\\fP", "")
@@ -138,7 +138,7 @@ def test_a_man_page_says_what_help_says(command: Command | None) -> None:
 def test_man_pages_are_well_formed(
     checker: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Protects readers from pages that only one program can read: both that there are find nothing to say."""
+    """Protects readers from man pages that only one program can read: mandoc and groff report no warning."""
     if shutil.which(checker[0]) is None:
         pytest.skip(f"{checker[0]} is not installed")
     code, out, _ = told(capsys, "manpage", "--directory", str(tmp_path / "man1"))
@@ -150,7 +150,7 @@ def test_man_pages_are_well_formed(
 
 
 def test_a_man_page_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    """`manpage hold | man -l -`: one page, of the day that a build gives (SOURCE_DATE_EPOCH)."""
+    """`manpage hold | man -l -` gets one page, dated by SOURCE_DATE_EPOCH if a build sets it."""
     assert main.run(("manpage", "keys", "test"), {"SOURCE_DATE_EPOCH": "1767312000"}) == 0
     assert capsys.readouterr().out.startswith(
         f'.TH PYSSH\\-GATEWAY\\-KEYS\\-TEST 1 2026-01-02 "pyssh-gateway {__version__}"'
@@ -159,7 +159,7 @@ def test_a_man_page_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_directory_that_is_none_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`manpage --directory` of something else says what is wrong, without a traceback."""
+    """`manpage --directory` with a path that is no directory prints what is wrong, without a traceback."""
     (tmp_path / "file").touch()
     code, _, err = told(capsys, "manpage", "--directory", str(tmp_path / "file"))
     assert (code, err) == (1, f"pyssh-gateway: {tmp_path}/file: File exists\n")

@@ -1,4 +1,4 @@
-"""core.access.authorized_keys: what is a key that may log in, and what is not."""
+"""core.access.authorized_keys: which keys are accepted and which are refused."""
 
 import base64
 import random
@@ -54,7 +54,7 @@ from tests.support.key_lines import (
     ids=lambda text: text[:30].decode(),
 )
 def test_accepts_every_modern_key_type(text: bytes) -> None:
-    """Protects: each type that people have on their accounts gets in, with its bytes as they were."""
+    """Each type of key that people have on their accounts is accepted, with its bytes unchanged."""
     (key,) = parse_one(text).accepted
     key_type, _, encoded = text.partition(b" ")
     assert key.key_type == key_type.decode()
@@ -64,7 +64,7 @@ def test_accepts_every_modern_key_type(text: bytes) -> None:
 
 
 def test_covers_all_accepted_types() -> None:
-    """Protects: the table above from falling behind the types that the module takes."""
+    """The table above has every type that the module accepts."""
     made = [ed25519(), rsa(2048), ecdsa("nistp256", 65), ecdsa("nistp384", 97), ecdsa("nistp521", 133)]
     made += [SK_ED25519_LINE, SK_ECDSA_LINE]
     assert {key.key_type for key in parse(b"\n".join(made), SOURCE, False).accepted} == ACCEPTED_TYPES
@@ -127,19 +127,19 @@ def test_covers_all_accepted_types() -> None:
         (line("ssh-rsa", string(b""), mpint((1 << 2047) | 1)), "not in its shortest form"),
         (line("ssh-rsa", string(b"\x00\x03"), mpint((1 << 2047) | 1)), "not in its shortest form"),
         (line("ssh-rsa", mpint(3), string(b"\xff" * 256)), "not positive"),
-        # Another order of the fields, as other formats have it
+        # Fields in another order, as in other formats
         (line("ssh-rsa", mpint((1 << 2047) | 1), mpint(65537)), "17 bits is too short"),
     ],
 )
 def test_refuses_what_is_no_proper_key(text: bytes, reason: str) -> None:
-    """Protects: nothing gets in that is not byte for byte what its type prescribes, and the reason says what."""
+    """Only a key that is byte for byte as its type prescribes is accepted, and a refusal has a reason."""
     assert reason in refusal(text)
     assert refusal(text).startswith("line 1: ")
     assert refusal(text).isprintable()
 
 
 def test_quotes_nothing_of_a_line_it_does_not_understand() -> None:
-    """Protects: a private key that was named by mistake does not end up in the log."""
+    """No part of a line that is not understood is quoted, so that a private key named by mistake is not logged."""
     secret = b"b3BlbnNzaC1rZXktdjEAAAAABG5vbmU"
     text = b"-----BEGIN OPENSSH PRIVATE KEY-----\n" + secret + b"\n-----END OPENSSH PRIVATE KEY-----\n"
     parsed = parse(text, SOURCE, allow_options=True)
@@ -150,7 +150,7 @@ def test_quotes_nothing_of_a_line_it_does_not_understand() -> None:
 
 
 def test_reads_a_file_as_people_write_them() -> None:
-    """Protects: comments, blank lines, Windows line ends, indentation, and bad lines harm no good line."""
+    """Comments, blank lines, Windows line ends, indentation and bad lines do not affect the good lines."""
     text = b"\r\n".join(
         [
             b"# the team",
@@ -173,21 +173,21 @@ def test_reads_a_file_as_people_write_them() -> None:
 
 
 def test_merges_a_key_that_is_there_twice() -> None:
-    """Protects: the same key on two lines is one key, with the first comment, and no error."""
+    """The same key on two lines is one key, with the first comment, and no error."""
     parsed = parse(ed25519() + b" first\n" + ed25519() + b" second\n", SOURCE, allow_options=False)
     assert [key.comment for key in parsed.accepted] == ["first"]
     assert parsed.refused_count == 0
 
 
 def test_caps_a_comment() -> None:
-    """Protects: what is shown and logged of a key stays a line."""
+    """A comment is cut to 256 characters, so that a key fits into one line of output or log."""
     (key,) = parse_one(ed25519() + b" " + "ü".encode() * 5000).accepted
     assert key.comment == "ü" * 256
 
 
 @pytest.mark.parametrize("text", [b"", b"\n", b"\r\n \t\n", b"# nothing\n"])
 def test_a_text_without_lines_is_no_keys_and_no_error(text: bytes) -> None:
-    """Protects: an account without keys is told apart from an answer that is not about keys."""
+    """An account without keys is told apart from an answer that is not about keys."""
     assert parse(text, SOURCE, allow_options=False) == ParsedKeys((), (), 0)
 
 
@@ -209,7 +209,7 @@ def test_a_text_without_lines_is_no_keys_and_no_error(text: bytes) -> None:
     ],
 )
 def test_tells_refused_keys_from_other_text(text: bytes, about_keys: bool) -> None:
-    """Protects: a list of keys that can't log in takes keys away, and an error page does not."""
+    """A list whose keys are all refused takes keys away, and an error page does not."""
     parsed = parse(text, SOURCE, allow_options=False)
     assert parsed.accepted == ()
     assert parsed.refused_count > 0
@@ -217,7 +217,7 @@ def test_tells_refused_keys_from_other_text(text: bytes, about_keys: bool) -> No
 
 
 def test_takes_a_thousand_keys_and_no_more() -> None:
-    """Protects: the size of what every login looks through, with a word about the rest."""
+    """The number of keys that every login searches is limited, and a refusal tells of the rest."""
     lines = [ed25519(number) for number in range(MAX_KEYS + 2)]
     parsed = parse(b"\n".join(lines[:MAX_KEYS]), SOURCE, allow_options=False)
     assert (len(parsed.accepted), parsed.refused_count) == (MAX_KEYS, 0)
@@ -227,13 +227,13 @@ def test_takes_a_thousand_keys_and_no_more() -> None:
 
 
 def test_a_thousand_of_the_longest_usual_keys_fit() -> None:
-    """Protects: the two bounds agree, so that a large team's text is not cut off by its size."""
+    """The limits on keys and on bytes agree, so that a large team's text is not refused for its size."""
     text = b"\n".join(rsa(4096, exponent=2 * number + 3) for number in range(MAX_KEYS))
     assert len(parse(text, SOURCE, allow_options=False).accepted) == MAX_KEYS
 
 
 def test_reads_a_bounded_number_of_lines() -> None:
-    """Protects: a megabyte of line feeds or of garbage does not hold up everybody's sessions."""
+    """A megabyte of line feeds or garbage does not hold up everybody's sessions."""
     parsed = parse(b"x\n" * MAX_LINES + ed25519() + b"\n" + ed25519(), SOURCE, allow_options=False)
     assert parsed.accepted == ()
     assert parsed.refused_count == MAX_LINES + 1
@@ -243,14 +243,14 @@ def test_reads_a_bounded_number_of_lines() -> None:
 
 
 def test_reads_nothing_of_a_text_that_is_too_large() -> None:
-    """Protects: memory and time, and that a part of a text never counts as the text."""
+    """A text that is too large costs no memory or time, and no part of it counts."""
     parsed = parse(ed25519() + b"\n" * MAX_KEYS_BYTES, SOURCE, allow_options=False)
     assert parsed.accepted == ()
     assert parsed.refused_count == 1
 
 
 def test_snapshot_finds_only_what_is_granted() -> None:
-    """Protects: a key lets in to the accounts that it is granted for and to no other."""
+    """A key lets in to the accounts for which it is granted, and to no other."""
     keys = accepted(b"restrict " + ed25519() + b"\n" + ed25519())
     (blob,) = {key.blob for key in keys}
     snapshot = KeySnapshot({"dev": AccountKeys(keys={blob: keys}), "ops": AccountKeys(authorities={blob: keys})})
@@ -261,7 +261,7 @@ def test_snapshot_finds_only_what_is_granted() -> None:
 
 
 def test_no_text_makes_the_parser_go_back_and_forth() -> None:
-    """Protects: the loop that serves everybody: endless quotes and backslashes do not send the matcher backtracking."""
+    """Endless quotes and backslashes do not make the matcher backtrack, which would block the loop for everybody."""
     generator = random.Random(2)
     nasty = [
         b'a="' + b'\\"' * 8000,

@@ -1,4 +1,4 @@
-"""core.access.authorized_keys: lines with options, and files of authorities."""
+"""core.access.authorized_keys: lines with options, and files of certificate authorities."""
 
 import pytest
 
@@ -39,7 +39,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_takes_options_from_those_who_may_set_some(options: bytes) -> None:
-    """Protects: a restricted key gets in with its restrictions, whatever blanks and keys are quoted in them."""
+    """A restricted key is accepted with its restrictions, whatever blanks and keys are quoted in them."""
     text = options + b" " + ed25519() + b" somebody"
     for spelling in (text, text.replace(b" ssh-", b"\t ssh-"), text.replace(b" somebody", b" \tsomebody\t")):
         (key,) = accepted(spelling)
@@ -50,7 +50,7 @@ def test_takes_options_from_those_who_may_set_some(options: bytes) -> None:
 
 @pytest.mark.parametrize("options", [*OPTIONS, b"unknown", b'from="'])
 def test_takes_no_options_from_others(options: bytes) -> None:
-    """Protects: what somebody else's server sends sets nothing, and is not let in without what it tried to set."""
+    """Sources without the right to set options set none, and a key with options from them is refused."""
     text = options + b" " + ed25519() + b" somebody"
     expected = "not a public key" if options == b'from="' else "options are not allowed in keys from github:example"
     assert refusal(text) == f"line 1: {expected}"
@@ -82,7 +82,7 @@ def test_takes_no_options_from_others(options: bytes) -> None:
     ],
 )
 def test_refuses_a_line_by_its_options(options: bytes, key: bytes, reason: str) -> None:
-    """Protects: options that are not understood, or do not fit the key, let nobody in and harm no other line."""
+    """A line whose options are not understood, or do not fit its key, is refused alone."""
     text = options + b" " + key
     assert reason in refusal(text, allow_options=True)
     assert refusal(text, allow_options=True).isprintable()
@@ -93,20 +93,20 @@ def test_refuses_a_line_by_its_options(options: bytes, key: bytes, reason: str) 
 
 @pytest.mark.parametrize("options", [b'command="never closed', b'"', b"\\"])
 def test_takes_broken_options_for_no_key(options: bytes) -> None:
-    """Protects: a quotation mark that is never closed neither lets the key behind it in nor takes time."""
+    """A line with a quotation mark that is never closed is refused, quickly, together with the key after it."""
     assert refusal(options + b'"\\"' * 1000 + b' " ' + ed25519(), allow_options=True)
     assert refusal(options + b'\\"' * 5000, allow_options=True) == "line 1: not a public key"
 
 
 @pytest.mark.parametrize("key", [SK_ED25519_LINE, SK_ECDSA_LINE], ids=["ed25519", "ecdsa"])
 def test_verification_may_be_required_of_security_keys(key: bytes) -> None:
-    """Protects: whoever asks for a PIN gets a key that is let in with a PIN only."""
+    """With verify-required, a security key is accepted only with a PIN."""
     (accepted_key,) = accepted(b"verify-required " + key)
     assert accepted_key.options == KeyOptions(verify_required=True)
 
 
 def test_every_key_of_a_file_of_authorities_is_one() -> None:
-    """Protects `ca:` files: a key of theirs signs certificates, whether its line says so or not, and never logs in."""
+    """In `ca:` files every key is an authority, with or without the option, and none of them logs in itself."""
     text = b"\n".join(
         (
             ed25519(1),
@@ -124,7 +124,7 @@ def test_every_key_of_a_file_of_authorities_is_one() -> None:
 
 
 def test_keeps_a_key_with_each_of_its_options() -> None:
-    """Protects: the first line that lets a key in counts, and which that is depends on who comes from where."""
+    """A key is kept once with each of its conditions, as the first line that applies to a client counts."""
     lines = (
         b"",
         b'from="10.0.0.1" ',

@@ -1,4 +1,4 @@
-"""core.access.authorized_keys: what holds for any text, and agreement with OpenSSH."""
+"""core.access.authorized_keys: properties for any text, and agreement with OpenSSH."""
 
 import base64
 import subprocess
@@ -23,7 +23,7 @@ from tests.support.key_lines import (
 
 @given(st.binary(max_size=3000), st.booleans())
 def test_never_raises_on_any_bytes(text: bytes, allow_options: bool) -> None:
-    """Protects: no answer of any server can stop the gateway."""
+    """No answer of any server can make the parser raise, and thereby stop the gateway."""
     parsed = parse(text, SOURCE, allow_options)
     assert len(parsed.refused) == min(parsed.refused_count, MAX_REFUSALS)
 
@@ -39,7 +39,7 @@ KEY_WORDS = st.sampled_from(
 
 @given(st.lists(KEY_WORDS, max_size=40).map(b"".join), st.booleans())
 def test_never_raises_on_shuffled_pieces_of_key_lines(text: bytes, allow_options: bool) -> None:
-    """Protects: the same, for texts that get past the first look; and only whole key lines let a key in."""
+    """Texts that resemble key lines make the parser raise nothing either, and only whole key lines are accepted."""
     for key in parse(text, SOURCE, allow_options).accepted:
         assert key.key_type.encode() + b" " + base64.b64encode(key.blob) in b" ".join(text.replace(b"\t", b" ").split())
 
@@ -49,7 +49,7 @@ VALID_LINES = st.sampled_from([ed25519(7), rsa(2048), ecdsa("nistp384", 97), SK_
 
 @given(VALID_LINES, st.data())
 def test_a_corrupted_line_never_passes_for_the_key(valid: bytes, data: st.DataObject) -> None:
-    """Protects: fingerprints name keys: no damage gives another key with the same fingerprint."""
+    """A fingerprint identifies a key: no damage to a line gives another key with the same fingerprint."""
     (original,) = parse_one(valid).accepted
     position = data.draw(st.integers(0, len(valid) - 1))
     replacement = data.draw(st.binary(max_size=3).filter(lambda new: new != valid[position : position + 1]))
@@ -63,7 +63,7 @@ def test_a_corrupted_line_never_passes_for_the_key(valid: bytes, data: st.DataOb
 
 @given(VALID_LINES, st.binary(max_size=64), st.integers(0, 600))
 def test_a_blob_with_anything_inserted_is_never_the_same_key(valid: bytes, inserted: bytes, position: int) -> None:
-    """Protects: there is one spelling of a key: what is accepted, written out again, is what was read."""
+    """A key has one spelling only: an accepted key, written out again, equals what was read."""
     key_type, encoded = valid.split()
     original = base64.b64decode(encoded)
     changed = original[:position] + inserted + original[position:]
@@ -74,7 +74,7 @@ def test_a_blob_with_anything_inserted_is_never_the_same_key(valid: bytes, inser
 
 @given(st.lists(st.sampled_from([ed25519(n) for n in range(5)] + [b"", b"# x", b"junk", rsa(1024)]), max_size=12))
 def test_lines_do_not_influence_each_other(lines: list[bytes]) -> None:
-    """Protects: a text gives exactly the keys of its lines, in their order."""
+    """A text gives exactly the keys of its lines, in their order."""
     together = parse(b"\n".join(lines), SOURCE, allow_options=False)
     alone = [key for one in lines for key in parse(one, SOURCE, allow_options=False).accepted]
     assert list(together.accepted) == list(dict.fromkeys(alone))
@@ -93,7 +93,7 @@ def test_lines_do_not_influence_each_other(lines: list[bytes]) -> None:
     ids=" ".join,
 )
 def test_agrees_with_ssh_keygen(arguments: list[str], tmp_path: Path) -> None:
-    """Protects: OpenSSH's own keys are accepted, with the fingerprint and comment that its users see."""
+    """OpenSSH's own keys are accepted, with the fingerprint and comment that its users see."""
     path = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-N", "", "-C", "a comment", "-f", path, *arguments], check=True)
     (key,) = parse_one(path.with_suffix(".pub").read_bytes()).accepted
@@ -103,7 +103,7 @@ def test_agrees_with_ssh_keygen(arguments: list[str], tmp_path: Path) -> None:
 
 
 def test_refuses_what_ssh_keygen_makes_for_other_purposes(tmp_path: Path) -> None:
-    """Protects: certificates and short RSA keys, as OpenSSH really writes them, are recognised."""
+    """Certificates and short RSA keys are recognised as OpenSSH really writes them."""
     for name, arguments in {
         "ca": ["-t", "ed25519"],
         "user": ["-t", "ed25519"],
@@ -117,7 +117,7 @@ def test_refuses_what_ssh_keygen_makes_for_other_purposes(tmp_path: Path) -> Non
 
 
 def test_ssh_keygen_accepts_what_we_accept(tmp_path: Path) -> None:
-    """Protects: the structures that we check are OpenSSH's: it reads the security keys made for these tests."""
+    """The structures that the parser checks are OpenSSH's, which reads the security keys made for these tests."""
     path = tmp_path / "keys.pub"
     path.write_bytes(SK_ED25519_LINE + b"\n" + rsa(2048) + b"\n" + ed25519(5) + b"\n")
     shown = subprocess.run(["ssh-keygen", "-lf", path], check=True, capture_output=True, text=True).stdout

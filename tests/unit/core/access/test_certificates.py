@@ -1,4 +1,4 @@
-"""What the parser of certificates takes, made by ssh-keygen, and what it refuses, made by hand."""
+"""The parser of certificates: it accepts those made by ssh-keygen, and refuses faulty ones made by hand."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ KEY = string(b"\x05" * 32)
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where this module's keys are."""
+    """The directory for this module's keys."""
     return tmp_path_factory.mktemp("certificates")
 
 
@@ -46,14 +46,14 @@ def user(directory: Path) -> Path:
 
 
 def refusal(blob: bytes) -> str:
-    """Why a certificate can't be used."""
+    """The reason for which a certificate can't be used."""
     with pytest.raises(CertificateError) as raised:
         parse(blob)
     return str(raised.value)
 
 
 def test_all_that_a_certificate_says_is_read(authority: Authority, user: Path) -> None:
-    """Each field is what ssh-keygen was told."""
+    """Each field has the value that ssh-keygen was given."""
     options = ("-z", "18446744073709551615", "-V", "20240102030405Z:20340102030405Z", "-O", "force-command=true")
     blob = authority.blob_for(user, *options, "-I", "amos at work", principals="amos,root")
     certificate = parse(blob)
@@ -75,14 +75,14 @@ def test_all_that_a_certificate_says_is_read(authority: Authority, user: Path) -
 
 
 def test_one_that_is_valid_for_ever_and_for_nobody(authority: Authority, user: Path) -> None:
-    """Without -V and -n: all times, no names."""
+    """Without -V and -n, a certificate is valid for all times and names nobody."""
     certificate = parse(authority.blob_for(user, principals=None))
     assert (certificate.valid_after, certificate.valid_before) == (0, FOREVER)
     assert certificate.principals == ()
 
 
 def test_a_hosts_is_told_from_a_users(authority: Authority, user: Path) -> None:
-    """`ssh-keygen -h`."""
+    """A certificate made by `ssh-keygen -h` is a host's."""
     assert parse(authority.blob_for(user, "-h")).kind == HOST
 
 
@@ -98,7 +98,7 @@ def test_a_hosts_is_told_from_a_users(authority: Authority, user: Path) -> None:
 def test_every_type_of_key_is_certified_and_certifies(
     directory: Path, authority: Authority, user: Path, bits: int, key_type: str
 ) -> None:
-    """The certified key comes out as the plain key that it was, and so does the authority's."""
+    """Each type of key can be certified, and be an authority, and comes out equal to the plain key."""
     other = Authority(directory, key_type, "rsa" if key_type == "ssh-rsa" else "ecdsa", "-b", str(bits))
     certificate = parse(authority.blob_for(other.public))
     assert (certificate.key_type, certificate.public_blob) == (key_type, other.blob)
@@ -108,21 +108,21 @@ def test_every_type_of_key_is_certified_and_certifies(
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa"])
 def test_security_keys_are_certified(directory: Path, authority: Authority, kind: str) -> None:
-    """ssh-keygen certifies what a security key made, and the application stays part of the key."""
+    """A security key can be certified, and its application stays part of the key."""
     key = SecurityKey("ed25519" if kind == "ed25519" else "ecdsa")
     certificate = parse(authority.blob_for(key.write(directory / f"sk-{kind}.pub")))
     assert (certificate.key_type, certificate.public_blob) == (key.key_type, key.public_data)
 
 
 def test_rsa_authorities_sign_with_what_they_are_told(directory: Path, user: Path) -> None:
-    """The algorithm of the signature is read, so that SHA-1 can be refused."""
+    """The signature's algorithm is read, so that SHA-1 can be refused."""
     authority = Authority(directory, "rsa-authority", "rsa", "-b", "2048")
     for algorithm in ("rsa-sha2-256", "rsa-sha2-512", "ssh-rsa"):
         assert parse(authority.blob_for(user, "-t", algorithm)).signature_algorithm == algorithm
 
 
 def test_names_are_those_of_the_document() -> None:
-    """PROTOCOL.certkeys, and sshd's list of algorithms for requests."""
+    """The names are those of PROTOCOL.certkeys and of sshd's list of algorithms for requests."""
     assert set(certificates.CERTIFICATE_TYPES) == {
         "ssh-ed25519-cert-v01@openssh.com",
         "ecdsa-sha2-nistp256-cert-v01@openssh.com",
@@ -137,7 +137,7 @@ def test_names_are_those_of_the_document() -> None:
 
 
 def test_what_is_made_up_is_right_by_default() -> None:
-    """Else the refusals below would prove nothing."""
+    """The certificate made by hand is valid by default; otherwise the refusals below would prove nothing."""
     assert parse(made_up(reserved=b"anything")).principals == ("amos",)
 
 
@@ -194,17 +194,17 @@ def test_what_is_made_up_is_right_by_default() -> None:
     ],
 )
 def test_what_is_not_as_prescribed_is_refused(blob: bytes, reason: str) -> None:
-    """One wrong field each, and a reason for people."""
+    """Each certificate here has one wrong field, and is refused with a readable reason."""
     assert refusal(blob) == reason
 
 
 def test_as_many_principals_as_openssh_takes() -> None:
-    """The bound is OpenSSH's."""
+    """The limit on principals is OpenSSH's."""
     assert len(parse(made_up(principals=string(b"a" * 32) * 256)).principals) == 256
 
 
 def test_names_that_are_not_utf8_stay_what_they_were() -> None:
-    """Two names that differ in bytes never become one."""
+    """Two names that differ in bytes stay different, even if they are not UTF-8."""
     names = [b"amos", b"amos\xff", b"amos\xfe", b"amos\xef\xbf\xbd", b"amos\0", b""]
     certificate = parse(made_up(principals=b"".join(map(string, names)), key_id=b"\xff"))
     assert [name.encode("utf-8", "surrogateescape") for name in certificate.principals] == names
@@ -212,7 +212,7 @@ def test_names_that_are_not_utf8_stay_what_they_were() -> None:
 
 
 def test_a_signature_that_has_no_algorithm_names_none() -> None:
-    """It is refused where algorithms are judged."""
+    """A signature without an algorithm is parsed as one with an empty name, which the policy refuses."""
     assert parse(made_up(signature=b"")).signature_algorithm == ""
 
 
@@ -229,7 +229,7 @@ def test_a_signature_that_has_no_algorithm_names_none() -> None:
     ],
 )
 def test_the_type_is_what_the_blob_says(blob: bytes, expected: str) -> None:
-    """The first string, if there is one and it is ASCII."""
+    """The type is the blob's first string, if there is one and it is ASCII."""
     assert type_of(blob) == expected
 
 
@@ -243,7 +243,7 @@ SEEDS = [
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_certificate_or_refused(data: bytes) -> None:
-    """The parser never raises anything else."""
+    """The parser accepts or refuses any bytes, and raises nothing else."""
     check_certificate(data)
 
 
@@ -255,7 +255,7 @@ def test_any_bytes_are_a_certificate_or_refused(data: bytes) -> None:
 def test_damaged_certificates_are_certificates_or_refused(
     seed: bytes, changes: list[tuple[int, int]], dropped: int
 ) -> None:
-    """The same, deeper inside: bytes replaced, and the end cut off or not."""
+    """Certificates with replaced bytes, or without their end, are accepted or refused, and nothing else is raised."""
     data = bytearray(seed)
     for position, value in changes:
         data[position % len(data)] = value

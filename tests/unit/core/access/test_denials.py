@@ -1,4 +1,4 @@
-"""core.access.denials: as what a refused login is counted."""
+"""core.access.denials: the codes by which refused logins are counted."""
 
 import re
 
@@ -7,7 +7,7 @@ from tests.support.places import ROOT
 
 
 def test_the_codes_are_those_that_are_documented() -> None:
-    """Graphs and alarms are made of them: one that is renamed would silently be missing there."""
+    """Graphs and alarms use these codes, so that a renamed one would silently be missing there."""
     text = (ROOT / "docs" / "metrics.md").read_text()
     table = text[text.index("| reason | a login was refused because |") :]
     assert sorted(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)) == sorted(Denial)

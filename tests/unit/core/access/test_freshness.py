@@ -1,4 +1,4 @@
-"""core.access.freshness: when to look again for a key, and whose account it is."""
+"""core.access.freshness: when an unknown key is a reason to ask its sources again, and whose account a name is."""
 
 import pytest
 from hypothesis import given
@@ -23,13 +23,13 @@ PEER = "192.0.2.1"
 
 
 def looks(budget: LookBudget, peers: list[str], now: float = 0.0) -> int:
-    """How many of the attempts of `peers`, each with another key, may look."""
+    """The number of attempts of `peers`, each with another key, that may cause a look."""
     return sum(budget.take(peer, f"SHA256:{number}", now) for number, peer in enumerate(peers))
 
 
 @given(st.floats(0, 1e10), st.floats(0, 1e10))
 def test_the_future_is_older_than_anything(then: float, now: float) -> None:
-    """A time that is still to come counts for nothing, but for what clocks may differ by."""
+    """A time in the future counts as infinitely old, unless it is within the difference that clocks may have."""
     age = age_of(then, now)
     if then <= now:
         assert age == now - then
@@ -38,22 +38,22 @@ def test_the_future_is_older_than_anything(then: float, now: float) -> None:
 
 
 def test_one_peer_s_looks_run_out() -> None:
-    """Protects: a client that tries key after key causes a handful of questions."""
+    """A client that tries key after key causes only a few looks."""
     assert looks(LookBudget(0.0), [PEER] * 1000) == LOOKS_PER_PEER
 
 
 def test_many_peers_looks_run_out() -> None:
-    """Protects: a botnet causes a handful of questions."""
+    """Many peers together, such as a botnet, cause only a few looks."""
     assert looks(LookBudget(0.0), [f"192.0.2.{number % 250}" for number in range(1000)]) == LOOKS
 
 
 def test_a_peer_is_its_network() -> None:
-    """Protects: a subscriber's IPv6 addresses are one peer."""
+    """All IPv6 addresses of one subscriber are one peer."""
     assert looks(LookBudget(0.0), [f"2001:db8::{number:x}" for number in range(100)]) == LOOKS_PER_PEER
 
 
 def test_looks_come_back() -> None:
-    """Protects: a key that is added after many failures works without waiting for the refresh."""
+    """A key that is added after many failures works without waiting for the refresh."""
     budget = LookBudget(0.0)
     looks(budget, [PEER] * 100)
     assert not budget.take(PEER, "SHA256:new", PEER_SECONDS - 1)
@@ -62,14 +62,14 @@ def test_looks_come_back() -> None:
 
 
 def test_others_are_not_starved_by_one() -> None:
-    """Protects: who was not heard of before gets a look when one peer has used up its own."""
+    """A new peer gets a look after another peer has used up its own."""
     budget = LookBudget(0.0)
     looks(budget, [PEER] * 100)
     assert budget.take("198.51.100.7", "SHA256:new", 0.0)
 
 
 def test_a_clock_that_goes_back_gives_nothing() -> None:
-    """Protects: no look is won or lost for ever by a clock that jumps."""
+    """When the clock jumps, no look is won, and none is lost for ever."""
     budget = LookBudget(1000.0)
     looks(budget, [PEER] * 100, 1000.0)
     assert not budget.take(PEER, "SHA256:new", 0.0)
@@ -77,7 +77,7 @@ def test_a_clock_that_goes_back_gives_nothing() -> None:
 
 
 def test_bystanders_are_no_reason_to_look() -> None:
-    """Protects: the other keys of somebody's agent don't make each of their logins wait."""
+    """Other keys of a user's agent do not make each of their logins wait."""
     budget = LookBudget(0.0)
     budget.stood_by(PEER, ("SHA256:a", "SHA256:b"))
     assert not budget.take(PEER, "SHA256:a", 0.0)
@@ -86,7 +86,7 @@ def test_bystanders_are_no_reason_to_look() -> None:
 
 
 def test_a_bystander_that_was_meant_is_a_reason_to_look() -> None:
-    """Protects who adds a key that an agent has offered before: who leaves without getting in has meant one of them."""
+    """If a client leaves without a login, its keys may cause a look again, though an agent offered them before."""
     budget = LookBudget(0.0)
     budget.stood_by(PEER, ("SHA256:a", "SHA256:b"))
     budget.were_meant(PEER, ("SHA256:a", "SHA256:unheard-of"))
@@ -95,14 +95,14 @@ def test_a_bystander_that_was_meant_is_a_reason_to_look() -> None:
 
 
 def test_nobody_makes_a_bystander_of_anothers_key() -> None:
-    """Protects a key's owner from who has its public half, and offers it from elsewhere before a key of their own."""
+    """Offering another person's public key does not stop looks for that key from its owner's address."""
     budget = LookBudget(0.0)
     budget.stood_by("198.51.100.7", ("SHA256:a",))
     assert budget.take(PEER, "SHA256:a", 0.0)
 
 
 def test_memory_is_bounded() -> None:
-    """Protects: neither peers nor keys fill the memory, and what is used stays."""
+    """The memory for peers and keys is limited, and entries in use stay."""
     budget = LookBudget(0.0)
     budget.stood_by(PEER, tuple(f"SHA256:{number}" for number in range(MAX_BYSTANDERS)))
     assert not budget.take(PEER, "SHA256:0", 0.0)
@@ -117,7 +117,7 @@ def test_memory_is_bounded() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.floats(0, 100))))
 def test_never_more_than_the_rate(attempts: list[tuple[str, float]]) -> None:
-    """Protects: whatever the order and the times, the looks in a period are bounded."""
+    """For any order and times of attempts, the looks within a period are limited."""
     budget = LookBudget(0.0)
     now = taken = 0.0
     for number, (peer, pause) in enumerate(attempts):
@@ -140,12 +140,12 @@ def test_never_more_than_the_rate(attempts: list[tuple[str, float]]) -> None:
     ],
 )
 def test_whose_account_it_is(expected: int | None, found: int | None, changed: bool, verdict: Verdict) -> None:
-    """Protects: a name that somebody else has taken lets nobody in, and an outage locks nobody out."""
+    """A name that somebody else has taken lets nobody in, and an outage locks nobody out."""
     assert judge_account(expected=expected, found=found, changed=changed) == verdict
 
 
 def test_patience_runs_out() -> None:
-    """What a connection has waited is taken off what it may wait, whatever the limit is at the time."""
+    """A connection's waiting time is subtracted from the limit, also when the limit has changed."""
     patience = Patience()
     assert patience.left(2.0) == 2.0
     patience.waited = 1.5

@@ -1,4 +1,4 @@
-"""core.access.key_options: what the options of a key line mean, one by one, and which are refused."""
+"""core.access.key_options: the meaning of each option of a key line, and which options are refused."""
 
 import time
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ RESTRICTED = KeyOptions(pty=False, port_forwarding=False, agent_forwarding=False
 
 
 def why_refused(text: bytes) -> str:
-    """What is said of options that are refused."""
+    """The reason for which these options are refused."""
     with pytest.raises(KeyOptionsError) as caught:
         parse_options(text)
     assert str(caught.value).isprintable()
@@ -65,7 +65,7 @@ def utc(*parts: int) -> float:
     ],
 )
 def test_switches(text: bytes, options: KeyOptions) -> None:
-    """Protects each option without a value, in any case of letters, and that the later one of two counts."""
+    """Protects each option without a value, in any case of letters; of two that contradict, the later one counts."""
     assert parse_options(text) == options
 
 
@@ -110,12 +110,12 @@ def test_switches(text: bytes, options: KeyOptions) -> None:
     ],
 )
 def test_refuses_what_it_does_not_understand(text: bytes, reason: str) -> None:
-    """Protects: an option that was to keep somebody out and is misspelled lets nobody in; the reason says what."""
+    """A misspelt option, which was to keep somebody out, refuses its key, and the reason names it."""
     assert why_refused(text).startswith(reason)
 
 
 def test_takes_a_bounded_number() -> None:
-    """Protects the loop that serves everybody from a line of thousands of options."""
+    """A line with thousands of options cannot block the loop that serves everybody."""
     assert parse_options(b",".join([b"no-pty"] * MAX_OPTIONS)) == KeyOptions(pty=False)
     assert why_refused(b",".join([b"no-pty"] * (MAX_OPTIONS + 1))) == f"there are more than {MAX_OPTIONS}"
 
@@ -136,7 +136,7 @@ def test_takes_a_bounded_number() -> None:
     ],
 )
 def test_command(value: bytes, command: bytes) -> None:
-    r"""Protects `command=`: its bytes as they are, but for \" (opt_dequote); an empty one is a command, too."""
+    r"""Protects `command=`: its bytes are kept, except that \" becomes a bare quotation mark (opt_dequote)."""
     assert parse_options(b'Command="' + value + b'",no-pty') == KeyOptions(command=command, pty=False)
 
 
@@ -153,7 +153,7 @@ def test_command(value: bytes, command: bytes) -> None:
     ],
 )
 def test_environment(text: bytes, environment: tuple[tuple[bytes, bytes], ...]) -> None:
-    """Protects `environment=`: every variable, and of two of one name the first, as sshd takes them."""
+    """Protects `environment=`: each variable is set, and of two with the same name the first counts, as in sshd."""
     assert parse_options(text) == KeyOptions(environment=environment)
 
 
@@ -161,7 +161,7 @@ def test_environment(text: bytes, environment: tuple[tuple[bytes, bytes], ...]) 
     "setting", [b"", b"A", b"=b", b"A-B=c", b"A B=c", b"\xc3\xa4=b", b"A.B=c", b"LD_PRELOAD=/x.so", b"LD_=x"]
 )
 def test_environment_that_is_none(setting: bytes) -> None:
-    """Protects forced commands from what loads other code, and the session from names that are none."""
+    """Protects forced commands from variables that load other code, and sessions from invalid names."""
     assert why_refused(b'environment="' + setting + b'"').startswith("environment=")
 
 
@@ -189,20 +189,20 @@ def test_quotes_no_secrets(text: bytes) -> None:
 
 
 def test_from() -> None:
-    """Protects `from=`: its patterns, in their order."""
+    """Protects `from=`: its patterns are kept in their order."""
     text = b'from="10.0.0.0/8,!10.1.*,2001:db8::1,*.example.org"'
     assert parse_options(text).source == ("10.0.0.0/8", "!10.1.*", "2001:db8::1", "*.example.org")
 
 
 @pytest.mark.parametrize("value", [b"", b"10.0.0.1,", b"10.0.0.1/8", b"10.0.0.0/33", b"10.1", b"!a.example", b"a\xff"])
 def test_from_that_is_malformed(value: bytes) -> None:
-    """Protects: who was to be kept out is, though the pattern for it is wrong."""
+    """A malformed pattern in `from=` refuses its key, so that nobody gets in who was to be kept out."""
     assert why_refused(b'from="' + value + b'"').startswith("from=")
 
 
 @pytest.mark.parametrize("name", ["command", "from", "principals"])
 def test_what_may_be_there_once(name: str) -> None:
-    """Protects: two lists or commands, of which it is not said how they go together, let nobody in."""
+    """Two commands or lists of one kind refuse their key, since it is not defined how they combine."""
     once = f'{name}="10.0.0.1"'.encode()
     assert parse_options(once) != NO_OPTIONS
     assert why_refused(once + b"," + once) == f"there are two {name}="
@@ -246,7 +246,7 @@ def test_what_may_be_there_once(name: str) -> None:
     ],
 )
 def test_permits(value: str, permit: str | None) -> None:
-    """Protects `permitopen=` and `permitlisten=`: host and port in one form, nothing that would match by accident."""
+    """Protects `permitopen=` and `permitlisten=`: host and port are normalised, and anything ambiguous is refused."""
     for name in ("permitopen", "permitlisten"):
         text = f'{name}="{value}"'.encode()
         if permit is None:
@@ -257,7 +257,7 @@ def test_permits(value: str, permit: str | None) -> None:
 
 
 def test_permits_add_up() -> None:
-    """Protects lists of several, each kind in its own."""
+    """Several permits of one kind form a list, and each kind has its own."""
     text = b'permitopen="a:1",permitlisten="8080",permitopen="b:2",permitlisten="*",permitlisten="[::1]:1"'
     options = KeyOptions(permit_open=("a:1", "b:2"), permit_listen=("*:8080", "*:*", "[::1]:1"))
     assert parse_options(text) == options
@@ -271,7 +271,7 @@ def test_permits_add_up() -> None:
 
 @pytest.fixture
 def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A machine whose clock shows an hour more than UTC in winter, two in summer."""
+    """A machine whose local time is an hour ahead of UTC in winter, and two in summer."""
     monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
     time.tzset()
     yield
@@ -296,12 +296,12 @@ def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 @pytest.mark.usefixtures("berlin")
 def test_expiry_time(value: str, expires: float) -> None:
-    """Protects the end of a key: in UTC with a Z, else by the machine's clock, also in summer."""
+    """Protects the end of a key: in UTC with a Z, else in the machine's local time, also in summer."""
     assert parse_options(f'expiry-time="{value}"'.encode()) == KeyOptions(expires=expires)
 
 
 def test_earliest_expiry_time() -> None:
-    """Protects: of several ends the first one is the end."""
+    """Of several ends the earliest counts."""
     times = [b'expiry-time="20320101Z"', b'expiry-time="20300101Z"', b'expiry-time="20310101Z"']
     assert parse_options(b",".join(times)).expires == utc(2030, 1, 1)
 
@@ -324,12 +324,12 @@ def test_earliest_expiry_time() -> None:
     ],
 )
 def test_expiry_time_that_is_none(value: str) -> None:
-    """Protects: a key that was to end does not live for ever because of a typing error, nor because of day 31."""
+    """A key whose expiry date is mistyped or does not exist is refused, or it would be valid for ever."""
     assert why_refused(f'expiry-time="{value}"'.encode()).startswith("expiry-time=")
 
 
 def test_time_beyond_the_calendar(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects the gateway from the last day of the calendar, west of Greenwich."""
+    """A local time at the end of the calendar, whose UTC time is beyond it, is refused and raises nothing else."""
     monkeypatch.setenv("TZ", "XXX+12")
     time.tzset()
     try:
@@ -343,18 +343,18 @@ def test_time_beyond_the_calendar(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_principals() -> None:
-    """Protects `principals=`: names as they are written, blanks and letters of any kind and case included."""
+    """Protects `principals=`: names are kept as they are written, with blanks, any letters and their case."""
     assert parse_options('principals="amos,Ä b,*"'.encode()).principals == ("amos", "Ä b", "*")
 
 
 @pytest.mark.parametrize("value", [b"", b",", b"a,", b",a", b"a,,b", b"a\nb", b"\xff", b"\x1b[31m"])
 def test_principals_that_are_none(value: bytes) -> None:
-    """Protects: an empty name, which an empty name in a certificate would match, is none."""
+    """An empty name is refused, which an empty name in a certificate would match."""
     assert why_refused(b'principals="' + value + b'"').startswith("principals=")
 
 
 def test_takes_a_bounded_number_of_principals() -> None:
-    """Protects each login with a certificate from a list that takes long to compare."""
+    """Protects each login with a certificate from a long list to compare."""
     names = [f"n{number}" for number in range(MAX_PRINCIPALS + 1)]
     assert parse_options(f'principals="{",".join(names[:-1])}"'.encode()).principals == tuple(names[:-1])
     assert "more than" in why_refused(f'principals="{",".join(names)}"'.encode())
@@ -362,11 +362,11 @@ def test_takes_a_bounded_number_of_principals() -> None:
 
 @pytest.mark.parametrize("value", ["0", "7", "any", "ANY", str(MAX_TUNNEL)])
 def test_tunnel(value: str) -> None:
-    """Protects files that have a `tunnel=`, which changes nothing here: the key is let in."""
+    """Protects key files with `tunnel=`, which changes nothing here: their keys are accepted."""
     assert parse_options(f'tunnel="{value}"'.encode()) == NO_OPTIONS
 
 
 @pytest.mark.parametrize("value", ["", "-1", "x", "1:2", " 1", str(MAX_TUNNEL + 1), "9" * 5000])
 def test_tunnel_that_is_none(value: str) -> None:
-    """Protects: what sshd refuses is refused."""
+    """Values of `tunnel=` that sshd refuses are refused."""
     assert why_refused(f'tunnel="{value}"'.encode()).startswith("tunnel=")

@@ -1,4 +1,4 @@
-"""What holds for any key file, options field and list of patterns; `make fuzz` looks for exceptions for longer."""
+"""Properties of any key file, options field and list of patterns, which `make fuzz` tests for longer."""
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -25,7 +25,7 @@ VALUES = {
 PIECES = [*NAMES, *(f'{name}="{value}"' for name, values in VALUES.items() for value in values)]
 
 field = st.lists(st.sampled_from(PIECES), max_size=6).map(lambda pieces: ",".join(pieces).encode())
-"""Options fields, of which about half are understood."""
+"""Options fields, about half of which are valid."""
 
 broken_field = st.builds(
     lambda text, at, more: text[:at] + more + text[at:],
@@ -57,19 +57,19 @@ patterns = st.builds(
 @given(st.lists(lines, max_size=8).map(b"\n".join) | st.binary(max_size=500))
 @example(b'command="a\\\\\\"b" ' + ed25519() + b" " + b"x" * 255 + b" y")
 def test_key_files(text: bytes) -> None:
-    """Protects: any text gives the keys of its good lines, whatever the bad ones are, each as it is written."""
+    """Any text gives the keys of its good lines as they are written, whatever its bad lines contain."""
     check_keys(text)
 
 
 @given(field | broken_field | st.binary(max_size=100))
 def test_option_fields(text: bytes) -> None:
-    """Protects: what is understood means one thing, and `restrict` leaves nothing, wherever it stands."""
+    """Accepted options have one meaning, and `restrict` leaves nothing permitted, wherever it stands."""
     check_options(text)
 
 
 @given(addresses, st.lists(patterns, max_size=5) | st.lists(st.text(max_size=20), max_size=5))
 def test_lists_of_patterns(address: str, texts: list[str]) -> None:
-    """Protects: the order of a list means nothing, an exclusion always counts, and what is malformed keeps out."""
+    """The order of a list does not matter, an exclusion always counts, and a malformed list matches nobody."""
     check_patterns(f"{address} {','.join(texts)}".encode("utf-8", "replace"))
 
 
@@ -80,7 +80,7 @@ SECRET = b"hunter2"
     st.sampled_from([b'command="', b'environment="A=', b'environment="LD_A=', b'environment="']), field, broken_field
 )
 def test_no_reason_has_a_command_or_a_variable_in_it(name: bytes, before: bytes, after: bytes) -> None:
-    """Protects secrets in key files from the log, however the rest of the line is misspelled."""
+    """Protects secrets in key files from the log, however the rest of the line is misspelt."""
     secret = name + SECRET + b'"'
     for options in (secret, before + b"," + secret, secret + b"," + after, before + b"," + secret + after):
         refused = parse(options + b" " + ed25519(), SOURCE, allow_options=True).refused
@@ -88,7 +88,7 @@ def test_no_reason_has_a_command_or_a_variable_in_it(name: bytes, before: bytes,
 
 
 def test_the_examples_are_understood_and_refused() -> None:
-    """Protects these tests from examples that are all refused at the first look."""
+    """Protects these tests from examples that are all refused at once."""
     text = ",".join(name for name in NAMES if name.strip() and name != "unknown")
     text += "".join(f',{name}="{values[1]}"' for name, values in VALUES.items())
     options = parse_options(text.encode())

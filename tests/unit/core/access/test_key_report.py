@@ -1,4 +1,4 @@
-"""core.access.key_report: what people are told about who may log in, and the verdict on one key."""
+"""core.access.key_report: what people read about who may log in, and the verdict on one key."""
 
 import time
 from pathlib import Path
@@ -31,7 +31,7 @@ SOURCE = "file:/keys"
 def key(
     line: bytes, options: KeyOptions = NO_OPTIONS, person: str = "file:amos", number: int | None = None
 ) -> AuthorizedKey:
-    """A key that a source has."""
+    """A key as a source provides it."""
     (parsed,) = parse(line.strip(), SOURCE, allow_options=False).accepted
     return AuthorizedKey(
         blob=parsed.blob,
@@ -50,7 +50,7 @@ def snapshot(
     only_fingerprints: frozenset[str] = frozenset(),
     key_types: frozenset[str] = frozenset(),
 ) -> KeySnapshot:
-    """One account, amos, that these let in to, and one, empty, that nobody gets in to."""
+    """Two accounts: amos, whom these keys let in, and empty, without keys."""
     lines = {one.blob: (one,) for one in keys if not one.options.cert_authority}
     authorities = {one.blob: (one,) for one in keys if one.options.cert_authority}
     amos = AccountKeys(keys=lines, authorities=authorities, only_fingerprints=only_fingerprints, key_types=key_types)
@@ -58,12 +58,12 @@ def snapshot(
 
 
 def never(certificate: Certificate) -> bool:
-    """No authority has signed anything."""
+    """The answer that no authority's signature is valid."""
     return False
 
 
 def test_tells_every_key_of_every_account() -> None:
-    """Protects the list of who gets in: all keys, in order, with whose they are and under which conditions."""
+    """Protects the list of who can log in: all keys, in order, with their persons and their conditions."""
     plain, forced = key(ed25519(1), number=7), key(rsa(3072), parse_options(b'command="id"'))
     amos, empty = login_reports(snapshot(plain, forced))
     assert (amos.user, empty.user) == ("amos", "empty")
@@ -83,7 +83,7 @@ def test_tells_every_key_of_every_account() -> None:
 
 
 def test_tells_which_keys_are_left_out() -> None:
-    """Protects against a list that shows more than gets in: what the login narrows is marked, authorities are not."""
+    """Protects against a list that shows too much: keys that the login excludes are marked, authorities are not."""
     one, two = key(ed25519(1)), key(ed25519(2))
     authority = key(ecdsa("nistp256", 65), KeyOptions(cert_authority=True))
     by_fingerprint = login_reports(snapshot(one, two, authority, only_fingerprints=frozenset({two.fingerprint})))[0]
@@ -94,7 +94,7 @@ def test_tells_which_keys_are_left_out() -> None:
 
 
 def test_a_verdict_is_what_a_login_would_get() -> None:
-    """Protects the answer of `keys test`: yes with whose key it is, no with the reason that the log would have."""
+    """Protects the answer of `keys test`: yes with the key's person, or no with the reason that the log would have."""
     mine = key(ed25519(1), parse_options(b"no-pty"), number=7)
     yes, no = verdicts(TryKey(mine.blob), snapshot(mine), NOW, never)
     assert yes == Verdict(
@@ -107,7 +107,7 @@ def test_a_verdict_is_what_a_login_would_get() -> None:
 
 
 def test_a_verdict_is_about_an_address_and_an_algorithm() -> None:
-    """Protects what a key's conditions say: they are judged as for a client from there that signs like that."""
+    """Protects a key's conditions: they are judged for the given address and signature algorithm."""
     office = key(rsa(2048), parse_options(b'from="10.0.0.0/8"'))
     known = snapshot(office)
     assert verdicts(TryKey(office.blob, user="amos", peer="10.1.2.3"), known, NOW, never)[0].accepted
@@ -118,7 +118,7 @@ def test_a_verdict_is_about_an_address_and_an_algorithm() -> None:
 
 
 def test_a_certificate_s_signature_counts(tmp_path: Path) -> None:
-    """Protects against a yes for a certificate that anybody could have made up: its signature is verified."""
+    """Protects against a yes for a forged certificate: its signature is verified."""
     authority = Authority(tmp_path)
     mine = make_key(tmp_path, "mine", "rsa", "-b", "2048")
     certificate = authority.blob_for(mine.with_name("mine.pub"))
@@ -167,25 +167,25 @@ def test_knows_what_clients_sign_with(line: bytes, algorithm: str) -> None:
     ],
 )
 def test_options_are_told_as_they_are_written(text: str) -> None:
-    """Protects the meaning: what is shown can be put into a key file and means the same."""
+    """Protects the meaning: the options that are shown could be written into a key file and mean the same."""
     options = parse_options(text.encode()) if text else NO_OPTIONS
     assert options_text(options) == text
 
 
 def test_options_tell_no_secrets() -> None:
-    """Protects tokens in `environment=`, and the screen from pages of shell."""
+    """Protects tokens in `environment=`, and the screen from long shell commands."""
     options = parse_options(b'environment="TOKEN=secret",command="' + b"x" * 200 + b'"')
     assert options_text(options) == f'command="{"x" * MAX_COMMAND}...",environment="TOKEN=..."'
     assert options_text(KeyOptions(command=b"\xff")) == 'command="\udcff"'
 
 
 def test_a_size_that_is_unknown_is_none() -> None:
-    """Protects against a crash on a type of key that is not known here yet."""
+    """Protects against a crash on a type of key that is not known here yet: its size is 0."""
     assert size_of("ssh-new", b"") == 0
 
 
 def test_what_is_revoked_is_told_of_keys_and_of_lists() -> None:
-    """A key on a list is shown with the list; a list that never could be read has nothing to show."""
+    """A revoked key is shown with the list that has it; a list that was never readable has no content to show."""
     revoked, free = key(ed25519(1)), key(ed25519(2))
     lists = (
         RevokedList("file:/krl", Revocations("krl", keys=frozenset({revoked.blob}))),

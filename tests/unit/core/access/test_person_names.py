@@ -1,4 +1,4 @@
-"""Names made of comments and key ids: every letter that can be seen, nothing that can't, and no two alike."""
+"""Names made from comments and key ids: every character is visible, and no two texts have the same name."""
 
 import pytest
 from hypothesis import given
@@ -30,12 +30,12 @@ ANY_TEXT = st.text(max_size=2 * MAX_NAME) | st.binary(max_size=60).map(lambda b:
     ],
 )
 def test_what_people_are_called(text: str, name: str) -> None:
-    """Umlauts and CJK stay; spaces and what acts, turns or hides are shown as what they are."""
+    """Umlauts and CJK stay; spaces, control characters and other invisible ones get a visible form."""
     assert visible_name(text) == name
 
 
 def test_long_names_differ_by_their_ends() -> None:
-    """What does not fit still counts."""
+    """A name that is cut still differs by what was cut off."""
     one, other = visible_name("x" * 500 + "1"), visible_name("x" * 500 + "2")
     assert len(one) == len(other) == MAX_NAME
     assert one != other
@@ -44,13 +44,13 @@ def test_long_names_differ_by_their_ends() -> None:
 
 @given(ANY_TEXT, ANY_TEXT)
 def test_two_texts_have_two_names(one: str, other: str) -> None:
-    """Protects one person from being taken for another by the look of their name."""
+    """Two persons never have the same shown name."""
     assert (visible_name(one) == visible_name(other)) == (one == other)
 
 
 @given(ANY_TEXT)
 def test_names_can_be_shown(text: str) -> None:
-    """Protects terminals, logs and scripts that split at spaces."""
+    """A name is safe for terminals and logs, and for scripts that split at spaces."""
     name = visible_name(text)
     assert name.isprintable()
     assert not any(char.isspace() for char in name)
@@ -72,5 +72,5 @@ def test_names_can_be_shown(text: str) -> None:
     ],
 )
 def test_who_is_the_same(one: Identity, other: Identity, same: bool) -> None:
-    """Two keys are two people, unless their source says whose both are."""
+    """Two keys are two persons, unless their source says whose they are."""
     assert (one.known_by == other.known_by) is same

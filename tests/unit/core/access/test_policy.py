@@ -1,4 +1,4 @@
-"""Who gets in with a plain key, as a table."""
+"""Which attempts with a plain key are accepted, as a table."""
 
 import pytest
 from hypothesis import given
@@ -47,7 +47,7 @@ EVERYBODY = KeySnapshot(
     ],
 )
 def test_keys_of_the_account_get_in(key: bytes, algorithm: str, proved: bool) -> None:
-    """Offered or proved, with an algorithm of the key's type."""
+    """A key of the account is accepted, offered or proved, with an algorithm of its type."""
     proof = Proof(algorithm, TOUCHED if type_of(key) in SECURITY_KEYS else None) if proved else None
     found = line(key)
     assert ask(key, EVERYBODY, algorithm=algorithm, proof=proof) == Accept(
@@ -73,7 +73,7 @@ def test_keys_of_the_account_get_in(key: bytes, algorithm: str, proved: bool) ->
     ],
 )
 def test_accounts_are_named_byte_by_byte(user: bytes) -> None:
-    """Nothing that looks like the account's name is it."""
+    """A user name that only looks like the account's is unknown: names are compared byte by byte."""
     assert ask(ED, EVERYBODY, user=user) == UNKNOWN_ACCOUNT
     assert (
         ask(ED, KeySnapshot({"": account(line(ED)), "\ufffd\ufffd": account(line(ED))}), user=user) == UNKNOWN_ACCOUNT
@@ -146,7 +146,7 @@ def test_accounts_are_named_byte_by_byte(user: bytes) -> None:
     ],
 )
 def test_all_others_stay_out_and_the_log_knows_why(attempt: Attempt, expected: Deny) -> None:
-    """Other keys, other algorithms, other proofs; only what is wrong by itself is final: no look would help."""
+    """Other keys, algorithms and proofs are denied with a reason; only a wrong request is final, without a look."""
     assert decide(attempt, EVERYBODY, NOW) == expected
 
 
@@ -161,19 +161,19 @@ def test_all_others_stay_out_and_the_log_knows_why(attempt: Attempt, expected: D
     ],
 )
 def test_whether_an_account_exists_does_not_show(key: bytes, algorithm: str) -> None:
-    """Who does not know a key of the account's is answered alike, and makes us look at the sources alike."""
+    """A client without a key of the account gets the same answer, and causes the same looks, if there is no account."""
     answers = [decide(Attempt(user, algorithm, key, None), EVERYBODY, NOW) for user in (b"amos", b"eve", b"nobody-yet")]
     assert len({answer.final for answer in answers if isinstance(answer, Deny)}) == 1
     assert all(isinstance(answer, Deny) for answer in answers)
 
 
 def test_an_empty_snapshot_lets_nobody_in() -> None:
-    """Before any key is known."""
+    """Before any key is known, nobody gets in."""
     assert ask(ED, KeySnapshot({})) == UNKNOWN_ACCOUNT
 
 
 def test_an_outage_is_told_from_a_bad_key() -> None:
-    """The first of the failures of the account's sources stands beside the refusal; an unknown account has none."""
+    """A refusal names the first failure of the account's sources; for an unknown account it names none."""
     failures = ("github:example: HTTP 503", "url:https://example.com/: timed out")
     keys = with_account(account(line(ED), failures=failures))
     assert ask(OTHER, keys) == deny("key is not known; backend error: github:example: HTTP 503")
@@ -181,11 +181,11 @@ def test_an_outage_is_told_from_a_bad_key() -> None:
     assert isinstance(ask(ED, keys), Accept)
 
 
-# -- for all requests --------------------------------------------------------------------------------------------
+# -- properties --------------------------------------------------------------------------------------------------
 
 
 def test_no_key_type_signs_with_sha1_or_dsa() -> None:
-    """The table itself: modern algorithms, and each for one type of key."""
+    """The table has only modern algorithms, each for one type of key."""
     algorithms = [algorithm for allowed in SIGNATURE_ALGORITHMS.values() for algorithm in allowed]
     assert len(algorithms) == len(set(algorithms))
     assert {"ssh-rsa", "ssh-dss"}.isdisjoint(algorithms)
@@ -209,7 +209,7 @@ def test_no_key_type_signs_with_sha1_or_dsa() -> None:
 def test_acceptance_is_never_a_matter_of_interpretation(
     user: bytes, algorithm: str, key: bytes, proof: Proof | None, peer: str
 ) -> None:
-    """Who gets in is named exactly, has exactly that key, and proves it with an algorithm of its type."""
+    """An accepted attempt names the account exactly, and proves one of its keys with an algorithm of the key's type."""
     outcome = decide(Attempt(user, algorithm, key, proof, peer), EVERYBODY, NOW)
     if isinstance(outcome, Accept):
         assert outcome.key in EVERYBODY.accounts[user.decode()].keys[key]

@@ -1,4 +1,4 @@
-"""Who gets in with a certificate, as a table. Nothing is signed in here: the decision comes before the verification."""
+"""Which certificates are accepted, as a table; nothing is signed, as the decision comes before the verification."""
 
 import pytest
 from msgspec.structs import replace
@@ -34,7 +34,7 @@ NOTHING = KeyOptions(pty=False, port_forwarding=False, agent_forwarding=False, x
 
 @pytest.mark.parametrize("proof", [None, Proof("ssh-ed25519")])
 def test_a_certificate_of_a_trusted_authority_gets_in(proof: Proof | None) -> None:
-    """What is to be verified is handed on: the certified key for the request, the certificate for the authority."""
+    """The decision returns what to verify: the certified key for the request, the certificate for the authority."""
     authority = line(CA, AUTHORITY)
     certificate = made_up(extensions=EVERYTHING)
     assert show(certificate, snapshot(authority), proof=proof) == Accept(
@@ -110,7 +110,7 @@ def test_a_certificate_of_a_trusted_authority_gets_in(proof: Proof | None) -> No
     ],
 )
 def test_a_certificate_that_is_not_good_stays_out(certificate: bytes, reason: str) -> None:
-    """Whoever signed it; where it is wrong by itself, whatever the account's keys are, that is final."""
+    """A faulty certificate is denied whoever signed it, finally unless the reason depends on the account's keys."""
     of_the_account = reason.startswith(("the certificate names none", "a ssh-ed25519 key can't"))
     assert show(certificate) == deny(reason, final=not of_the_account)
 
@@ -139,14 +139,14 @@ def test_a_certificate_that_is_not_good_stays_out(certificate: bytes, reason: st
     ],
 )
 def test_addresses_are_addresses(networks: str) -> None:
-    """In a certificate there are no patterns, names or exclusions; what sshd calls invalid makes all of it invalid."""
+    """A certificate's list has addresses and networks only; entries that sshd calls invalid make the list invalid."""
     critical = option_list((b"source-address", string(networks.encode())))
     reason = "this certificate can't be used: its source-address is not a list of addresses and networks"
     assert show(made_up(critical=critical)) == deny(reason, final=True)
 
 
 def test_as_many_addresses_as_anybody_needs() -> None:
-    """They are read for whoever knocks."""
+    """The list is limited, since it is read for any client."""
     critical = [option_list((b"source-address", string(b",".join([b"192.0.2.1"] * count)))) for count in (64, 65)]
     accepted(show(made_up(critical=critical[0])))
     reason = "this certificate can't be used: its source-address has more than 64 entries"
@@ -158,7 +158,7 @@ def test_as_many_addresses_as_anybody_needs() -> None:
     [("192.0.2.255", True), ("10.1.2.3", True), ("10.1.2.4", False), ("2001:db8::1", False), ("", False)],
 )
 def test_a_certificate_may_be_for_some_addresses_only(peer: str, is_near: bool) -> None:
-    """Its own list and the authority's both count."""
+    """The certificate's own list and the authority's both apply."""
     outcome = show(made_up(critical=NEARBY), peer=peer)
     expected = deny(f"the certificate may not be used from {peer} (source-address)")
     assert isinstance(outcome, Accept) if is_near else outcome == expected
@@ -167,7 +167,7 @@ def test_a_certificate_may_be_for_some_addresses_only(peer: str, is_near: bool) 
 
 
 def test_ipv6_networks_count_too() -> None:
-    """In CIDR form, as in the document."""
+    """IPv6 networks apply, in CIDR form, as in PROTOCOL.certkeys."""
     certificate = made_up(critical=option_list((b"source-address", string(b"2001:DB8::/32"))))
     accepted(show(certificate, peer="2001:db8:1::2"))
     assert isinstance(show(certificate, peer="2001:db9::1"), Deny)
@@ -177,7 +177,7 @@ def test_ipv6_networks_count_too() -> None:
 
 
 def test_an_authority_that_is_not_the_accounts_is_unknown() -> None:
-    """It may be added any moment, as a key may; and an outage is named."""
+    """An unknown authority may be added at any moment, so the denial is not final; it names an outage."""
     reason = "the certificate's authority is not known"
     other = line(ED, AUTHORITY)
     assert show(made_up(), snapshot(other)) == deny(reason)
@@ -187,7 +187,7 @@ def test_an_authority_that_is_not_the_accounts_is_unknown() -> None:
 
 
 def test_only_authorities_certify() -> None:
-    """A person's own key, which may log in, lets nobody else in; and the certified key alone gets nobody in."""
+    """A personal key certifies nobody else, and the certified key without its certificate is unknown."""
     assert show(made_up(), snapshot(line(CA))) == deny("the certificate's authority is not known")
     confused = with_account(AccountKeys(authorities={CA: (line(CA),)}))
     reason = "the key that signed the certificate is not an authority's (cert-authority)"
@@ -210,7 +210,7 @@ def test_only_authorities_certify() -> None:
 def test_principals_of_the_line_stand_for_the_account(
     wanted: tuple[str, ...], named: tuple[bytes, ...], is_in: bool
 ) -> None:
-    """With principals=, one of them has to be in the certificate, and the account's name says nothing."""
+    """With principals=, the certificate must have one of these names, and the account's own name does not count."""
     keys = snapshot(line(CA, KeyOptions(cert_authority=True, principals=wanted)))
     outcome = show(made_up(principals=b"".join(map(string, named))), keys)
     expected = deny(f"the certificate names none of {', '.join(wanted)} as a principal")
@@ -229,7 +229,7 @@ def test_principals_of_the_line_stand_for_the_account(
     ],
 )
 def test_a_forced_command_is_forced(lines: bytes | None, certificate: bytes, expected: bytes | str | None) -> None:
-    """Whoever asks for it; two different ones can't both be, so neither is run."""
+    """A command that the line or the certificate forces is run; with two different ones, the login is denied."""
     keys = snapshot(line(CA, KeyOptions(cert_authority=True, command=lines)))
     outcome = show(made_up(critical=certificate), keys)
     if expected == "refused":
@@ -268,14 +268,14 @@ def test_a_forced_command_is_forced(lines: bytes | None, certificate: bytes, exp
     ],
 )
 def test_what_both_permit_is_permitted(of_line: KeyOptions, extensions: bytes, expected: KeyOptions) -> None:
-    """What the certificate does not permit is not permitted; unknown extensions are nothing; the rest is the line's."""
+    """A right needs both permissions, unknown extensions are ignored, and all other options are the line's."""
     keys = snapshot(line(CA, replace(of_line, cert_authority=True)))
     outcome = show(made_up(critical=NEARBY, extensions=extensions), keys)
     assert accepted(outcome).options == replace(expected, cert_authority=True)
 
 
 def test_the_next_line_of_the_authority_may_let_in() -> None:
-    """As with plain keys, each line by its own conditions."""
+    """Each line of an authority has its own conditions, and the first whose conditions hold lets in."""
     web = line(CA, KeyOptions(cert_authority=True, principals=("web",)))
     gone = line(CA, KeyOptions(cert_authority=True, expires=NOW - 1))
     good = line(CA, AUTHORITY)
@@ -284,7 +284,7 @@ def test_the_next_line_of_the_authority_may_let_in() -> None:
 
 
 def test_a_stale_authority_lets_nobody_in() -> None:
-    """The same as with keys."""
+    """An authority whose source was not confirmed for max_stale lets nobody in, as with keys."""
     keys = snapshot(line(CA, AUTHORITY), fetched={"github:example": NOW - 3 * HOUR}, max_stale=HOUR)
     reason = "the keys of github:example were last confirmed 3h ago, more than max_stale (1h)"
     assert show(made_up(), keys) == deny(reason)
@@ -299,7 +299,7 @@ def test_a_stale_authority_lets_nobody_in() -> None:
     ],
 )
 def test_a_login_narrows_certificates_by_the_key_inside(types: set[str], only: set[str], expected: str) -> None:
-    """Neither the authority's key nor the certificate itself is what is narrowed."""
+    """A login's key_types and only_fingerprints apply to the certified key, not to the authority or the certificate."""
     keys = with_account(account(line(CA, AUTHORITY), types=frozenset(types), only=frozenset(only)))
     outcome = show(made_up(), keys)
     assert outcome == deny(expected) if expected else isinstance(outcome, Accept)

@@ -1,4 +1,4 @@
-"""Who has a certificate: its algorithms, somebody at a security key, a person with a name; and nobody else, ever."""
+"""Logins with certificates: algorithms, touch and PIN of security keys, the person's name, and nobody else gets in."""
 
 import hashlib
 from typing import Any
@@ -74,7 +74,7 @@ SK_FIELDS = string(b"\x05" * 32) + string(b"ssh:")
     ],
 )
 def test_rsa_certificates_sign_with_sha2(named: str, signed: str, reason: str) -> None:
-    """The request names the certificate's algorithm, the signature the key's; SHA-1 is in neither."""
+    """The request names the certificate's algorithm, and the signature the key's; SHA-1 is refused in both."""
     certificate = made_up(b"ssh-rsa-cert-v01@openssh.com", key=RSA_FIELDS)
     outcome = show(certificate, algorithm=named, proof=Proof(signed))
     assert outcome == deny(reason, final=True) if reason else accepted(outcome).signer == RSA
@@ -82,7 +82,7 @@ def test_rsa_certificates_sign_with_sha2(named: str, signed: str, reason: str) -
 
 @pytest.mark.parametrize("algorithm", ["rsa-sha2-256", "rsa-sha2-512"])
 def test_rsa_authorities_sign_with_sha2(algorithm: str) -> None:
-    """As OpenSSH's CASignatureAlgorithms."""
+    """An RSA authority may sign with SHA-2, as in OpenSSH's CASignatureAlgorithms."""
     certificate = made_up(authority=RSA, signature=string(algorithm.encode()) + string(b"\0"))
     accepted(show(certificate, snapshot(line(RSA, AUTHORITY))))
 
@@ -110,7 +110,7 @@ UNVERIFIED = "the security key did not verify its user (verify-required)"
 def test_somebody_has_to_be_at_a_certified_security_key(
     of_line: KeyOptions, critical: bytes, extensions: bytes, flags: int, reason: str
 ) -> None:
-    """The touch is waived by both only, the PIN asked for by either (PROTOCOL.certkeys)."""
+    """Only both together waive the touch, and either can require the PIN (PROTOCOL.certkeys)."""
     certificate = made_up(SK_CERTIFICATE, key=SK_FIELDS, critical=critical, extensions=extensions)
     keys = snapshot(line(CA, replace(of_line, cert_authority=True)))
     outcome = show(certificate, keys, algorithm=certified(SK_ED25519), proof=Proof(SK_ED25519, flags))
@@ -119,7 +119,7 @@ def test_somebody_has_to_be_at_a_certified_security_key(
 
 
 def test_certified_ecdsa_security_keys_are_security_keys() -> None:
-    """The other type of them."""
+    """ECDSA security keys in certificates are security keys, too."""
     fields = string(b"nistp256") + string(b"\4" * 65) + string(b"ssh:")
     certificate = made_up(certified(SK_ECDSA).encode(), key=fields)
     for flags, reason in ((TOUCHED, ""), (0, UNTOUCHED)):
@@ -127,7 +127,7 @@ def test_certified_ecdsa_security_keys_are_security_keys() -> None:
         assert outcome == deny(reason) if reason else isinstance(outcome, Accept)
 
 
-# -- who it is ---------------------------------------------------------------------------------------------------
+# -- the person --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -146,13 +146,13 @@ def test_certified_ecdsa_security_keys_are_security_keys() -> None:
     ],
 )
 def test_the_person_is_the_certificates_key_id(key_id: bytes, person: str) -> None:
-    """As one word that is safe to show, at most 128 characters after its kind; the fingerprint is of the key inside."""
+    """The person is one safe word of at most 128 characters after `ca:`; the fingerprint is the certified key's."""
     identity = accepted(show(made_up(key_id=key_id))).identity
     assert identity == Identity(person, None, fingerprint(ED))
 
 
 def test_a_session_lasts_while_its_authority_is_the_accounts() -> None:
-    """And while the login is not narrowed to other keys than the one inside; the time is not looked at again."""
+    """A session lasts while its account trusts the authority and its login allows the key; time is not rechecked."""
     outcome = accepted(show(made_up(valid=(NOW, NOW + 1))))
     trusted, other = line(CA, AUTHORITY), line(ED, AUTHORITY)
     assert still_holds("amos", outcome, snapshot(trusted))
@@ -165,7 +165,7 @@ def test_a_session_lasts_while_its_authority_is_the_accounts() -> None:
     assert not still_holds("eve", outcome, snapshot(trusted))
 
 
-# -- for all requests --------------------------------------------------------------------------------------------
+# -- properties --------------------------------------------------------------------------------------------------
 
 
 CERTIFICATES = st.fixed_dictionaries(
@@ -182,7 +182,7 @@ CERTIFICATES = st.fixed_dictionaries(
 
 @given(CERTIFICATES, st.floats(0, 2e10))
 def test_nobody_is_certified_by_anybody_else(fields: dict[str, Any], now: float) -> None:
-    """Whatever a certificate says: who gets in names the account, is within its time, and names a trusted authority."""
+    """Any accepted certificate names the account, is within its time, and names a trusted authority."""
     outcome = show(made_up(**fields), now=now)
     if isinstance(outcome, Accept):
         assert fields["authority"] == CA

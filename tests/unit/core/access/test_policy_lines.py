@@ -1,4 +1,4 @@
-"""What a key's line asks for and its login narrows: where from, until when, who is there; and who it is."""
+"""The conditions of a key's line and of its login: address, expiry, touch and PIN; and the key's person."""
 
 import pytest
 
@@ -27,7 +27,7 @@ from tests.support.snapshots import USER, account, line, snapshot, with_account
     ],
 )
 def test_options_of_a_line_hold(options: KeyOptions, expected: str) -> None:
-    """Who may use the key, from where, and until when; and what it permits is handed on."""
+    """A key's address and expiry conditions are enforced, and its permissions are returned."""
     outcome = ask(ED, snapshot(line(ED, options)))
     if expected:
         assert outcome == deny(expected)
@@ -37,7 +37,7 @@ def test_options_of_a_line_hold(options: KeyOptions, expected: str) -> None:
 
 
 def test_an_authoritys_key_does_not_log_in() -> None:
-    """Not even if it stands among the keys that do: who certifies others is not one of them by that."""
+    """An authority's key does not log in, not even if it is listed among keys that do."""
     authority = line(ED, KeyOptions(cert_authority=True))
     assert ask(ED, snapshot(authority)) == UNKNOWN_KEY
     confused = with_account(AccountKeys(keys={ED: (authority,)}))
@@ -53,7 +53,7 @@ def test_an_address_that_is_not_known_is_not_permitted() -> None:
 
 
 def test_the_first_line_whose_conditions_hold_lets_in() -> None:
-    """As sshd goes on with the next line; if none holds, the log has the first one's reason."""
+    """The first line whose conditions hold lets in, as in sshd; if none holds, the log has the first line's reason."""
     elsewhere, expired = line(ED, KeyOptions(source=("10.0.0.0/8",))), line(ED, KeyOptions(expires=NOW - 5))
     first, second = line(ED, KeyOptions(command=b"first")), line(ED, KeyOptions(command=b"second"))
     outcome = ask(ED, snapshot(elsewhere, first, second))
@@ -73,7 +73,7 @@ def test_the_first_line_whose_conditions_hold_lets_in() -> None:
     ],
 )
 def test_a_login_narrows_the_keys_of_its_sources(types: set[str], only: set[str], expected: str) -> None:
-    """By type and by fingerprint, both; and the sources are not asked for what would not count anyway."""
+    """A login restricts keys by type and by fingerprint; a key must fit both, and the denial is not final."""
     outcome = ask(ED, with_account(account(line(ED), line(RSA), types=frozenset(types), only=frozenset(only))))
     assert outcome == deny(expected) if expected else isinstance(outcome, Accept)
 
@@ -96,7 +96,7 @@ def test_a_login_narrows_the_keys_of_its_sources(types: set[str], only: set[str]
     ],
 )
 def test_keys_that_nobody_confirms_stop_counting(age: float | None, expected: str) -> None:
-    """After max_stale; asking again may help, and the log has why that has not yet."""
+    """Keys unconfirmed for max_stale are denied; the denial is not final, and names the failure of the source."""
     fetched = {} if age is None else {"github:example": NOW - age}
     outcome = ask(ED, snapshot(line(ED), fetched=fetched, max_stale=7 * DAY))
     assert outcome == deny(expected) if expected else isinstance(outcome, Accept)
@@ -107,7 +107,7 @@ def test_keys_that_nobody_confirms_stop_counting(age: float | None, expected: st
 
 
 def test_a_stale_source_does_not_stand_in_anothers_way() -> None:
-    """Each line counts by its own source; if one of those that fail is stale, asking again may help."""
+    """Each line depends on its own source only; if a denied line's source is stale, asking it again may help."""
     gone, file = line(ED), line(ED, source="file:/keys")
     fetched = {"github:example": NOW - 8 * DAY, "file:/keys": NOW}
     outcome = ask(ED, snapshot(gone, file, fetched=fetched, max_stale=7 * DAY))
@@ -145,18 +145,18 @@ NO_PIN = "the security key did not verify its user (verify-required)"
     ],
 )
 def test_somebody_has_to_be_there(key: bytes, options: KeyOptions, flags: int | None, expected: str) -> None:
-    """The touch is asked for unless the line says no-touch-required, the PIN if it says verify-required."""
+    """A touch is required unless the line has no-touch-required, and a PIN if it has verify-required."""
     keys = snapshot(line(key, options))
     outcome = ask(key, keys, proof=Proof(type_of(key), flags))
     assert outcome == deny(expected) if expected else isinstance(outcome, Accept)
-    assert isinstance(ask(key, keys), Accept)  # an offer has nothing to show yet
+    assert isinstance(ask(key, keys), Accept)  # an offer has no signature yet
 
 
-# -- who it is ---------------------------------------------------------------------------------------------------
+# -- the person --------------------------------------------------------------------------------------------------
 
 
 def test_the_person_is_whose_key_it_is() -> None:
-    """As far as the source knows; else the source itself."""
+    """The person of a login is the key's, or the source's if that does not know more."""
     known = AuthorizedKey(
         ED, "ssh-ed25519", fingerprint(ED), "", "url:https://example.com/", person="amos@laptop", person_id=7
     )
@@ -166,7 +166,7 @@ def test_the_person_is_whose_key_it_is() -> None:
 
 
 def test_a_session_lasts_while_its_key_is_the_accounts() -> None:
-    """It ends when the key is gone, the account is gone, or the login is narrowed; not for age, outage or address."""
+    """A session ends when key or account is gone or the login excludes it, not for age, outage, expiry or address."""
     accepted = ask(ED, snapshot(line(ED)))
     assert isinstance(accepted, Accept)
     assert still_holds("amos", accepted, snapshot(line(ED)))

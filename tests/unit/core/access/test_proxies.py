@@ -1,4 +1,4 @@
-"""core.access.proxies: which hosts NO_PROXY means, as curl reads it."""
+"""core.access.proxies: the hosts that NO_PROXY excludes, by curl's rules."""
 
 import pytest
 from hypothesis import example, given
@@ -52,14 +52,14 @@ from pyssh_gateway.core.access.proxies import bypasses_proxy
     ],
 )
 def test_hosts_that_are_reached_without_the_proxy(host: str, no_proxy: str, bypasses: bool) -> None:
-    """An internal GitHub is asked directly, and everything else is not."""
+    """Hosts in NO_PROXY, such as an internal GitHub, are asked directly, and all others through the proxy."""
     assert bypasses_proxy(host, 443, no_proxy) == bypasses
 
 
 @given(st.text(max_size=40), st.text(max_size=60))
 @example("a", "[::1%]")
 def test_no_text_is_too_odd(host: str, no_proxy: str) -> None:
-    """Whatever the environment says, it is read without an error, and one more host never takes one away."""
+    """Any text in NO_PROXY is read without an error, and adding a host never removes another."""
     if bypasses_proxy(host, 443, no_proxy):
         assert bypasses_proxy(host, 443, f"{no_proxy},example.com")
     assert not bypasses_proxy(host, 443, "")

@@ -1,4 +1,4 @@
-"""core.access.randomart: the picture that OpenSSH shows for the same key."""
+"""core.access.randomart: the same picture of a key as OpenSSH's."""
 
 import subprocess
 from pathlib import Path
@@ -12,14 +12,14 @@ from tests.support.key_lines import SK_ED25519_LINE
 
 
 def made(kind: str, bits: str, directory: Path) -> bytes:
-    """A key line of ssh-keygen's."""
+    """A public key line made by ssh-keygen."""
     command = ["ssh-keygen", "-q", "-t", kind, "-b", bits, "-N", "", "-f", str(directory / "key")]
     subprocess.run(command, check=True, timeout=60)
     return (directory / "key.pub").read_bytes()
 
 
 def same_as_openssh(line: bytes, directory: Path) -> None:
-    """Compare with what ssh-keygen shows."""
+    """Compare the picture with that of ssh-keygen."""
     (key,) = parse(line, "", allow_options=False).accepted
     (directory / "shown.pub").write_bytes(line + b"\n")
     command = ["ssh-keygen", "-lv", "-f", str(directory / "shown.pub")]
@@ -35,17 +35,17 @@ def same_as_openssh(line: bytes, directory: Path) -> None:
     [("ed25519", "256"), ("ecdsa", "256"), ("ecdsa", "384"), ("ecdsa", "521"), ("rsa", "2048"), ("rsa", "3072")],
 )
 def test_is_what_openssh_shows(tmp_path: Path, kind: str, bits: str) -> None:
-    """Protects people who compare pictures: ours and ssh-keygen's are the same for the same key, title and all."""
+    """Protects people who compare pictures: ours and ssh-keygen's are equal, including the title."""
     same_as_openssh(made(kind, bits, tmp_path), tmp_path)
 
 
 def test_is_what_openssh_shows_of_security_keys(tmp_path: Path) -> None:
-    """Protects the same for keys that ssh-keygen makes only with a device."""
+    """Security keys, which ssh-keygen makes only with a device, have ssh-keygen's picture, too."""
     same_as_openssh(SK_ED25519_LINE, tmp_path)
 
 
 def test_always_fits_its_frame() -> None:
-    """Protects the columns: whatever a server says the key's type is, every line is as wide as the others."""
+    """Protects the columns: with any name of a key type, all lines are equally wide."""
     lines = randomart("SHA256:" + "A" * 43, "a-type-with-a-very-long-name@example.com", 256)
     assert {len(line) for line in lines} == {WIDTH + 2}
     assert len(lines) == HEIGHT + 2
@@ -53,7 +53,7 @@ def test_always_fits_its_frame() -> None:
 
 
 def test_shows_walks_into_corners() -> None:
-    """Protects the edges: a hash that goes one way only ends in the corner, on a square that was visited most."""
+    """Protects the edges: a walk in one direction ends in the corner, in the square that was visited most."""
     lines = randomart("SHA256:" + "A" * 43, "ssh-ed25519", 256)
     assert lines[1].startswith("|E")
     assert "S" in lines[5]

@@ -1,4 +1,4 @@
-"""core.access.redirects: which redirects lead to the same name, and which name the others lead to."""
+"""core.access.redirects: which redirects keep the name of an account, and which lead to another name."""
 
 import pytest
 from hypothesis import given
@@ -27,13 +27,13 @@ NAMES = st.text("aA.-_~/?%", min_size=1, max_size=6)
     ],
 )
 def test_a_redirect_leads_to_the_same_name(target: str, exact: bool, any_case: bool) -> None:
-    """A slash and, where the server does not mind them, capitals are the same name; nothing else is."""
+    """A slash at the end, and other capitals where the server ignores case, keep the name; nothing else does."""
     assert is_same_name("/example.keys", target, any_case=False) == exact
     assert is_same_name("/example.keys", target, any_case=True) == any_case
 
 
 def test_a_query_is_part_of_the_address() -> None:
-    """The slash that does not count is the path's, and what is asked for has to be the same."""
+    """Only a slash of the path is ignored, and queries must be equal."""
     assert is_same_name("/keys?of=a", "/keys/?of=a", any_case=False)
     assert not is_same_name("/keys?of=a", "/keys?of=a/", any_case=False)
     assert not is_same_name("/keys?of=a", "/keys?of=b", any_case=True)
@@ -41,7 +41,7 @@ def test_a_query_is_part_of_the_address() -> None:
 
 @given(NAMES, NAMES)
 def test_what_is_the_same_is_so_both_ways(one: str, other: str) -> None:
-    """Sameness holds of a name with itself, both ways round, and in any case where it holds exactly."""
+    """A name is the same as itself, sameness has no direction, and exactly equal names are equal in any case, too."""
     assert is_same_name(one, one, any_case=False)
     for any_case in (False, True):
         assert is_same_name(one, other, any_case=any_case) == is_same_name(other, one, any_case=any_case)

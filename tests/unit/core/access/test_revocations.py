@@ -1,4 +1,4 @@
-"""What revokes a key or a certificate, and how that is said."""
+"""What revokes a key or a certificate, and how a refusal says so."""
 
 import hashlib
 
@@ -34,12 +34,12 @@ CERTIFICATE = certificates.parse(made_up())  # its serial number is 7, its key i
 
 
 def why(revocations: Revocations, *, certificate: Certificate | None = CERTIFICATE) -> str:
-    """What is revoked of the certificate, or of its key alone."""
+    """What is revoked of the certificate, or of its key if `certificate` is None."""
     return revoked_by([RevokedList(SPEC, revocations)], KEY, certificate).removesuffix(f" is revoked by {SPEC}")
 
 
 def test_a_key_is_revoked_by_itself_and_by_its_hashes() -> None:
-    """Protects: each of the three ways of naming a key works, for a plain key and for one in a certificate."""
+    """Each of the three ways to name a key revokes it, plain or in a certificate."""
     sha1, sha256 = hashlib.sha1(KEY, usedforsecurity=False).digest(), hashlib.sha256(KEY).digest()
     lists = (
         Revocations("keys", keys=frozenset({KEY})),
@@ -55,7 +55,7 @@ def test_a_key_is_revoked_by_itself_and_by_its_hashes() -> None:
 
 
 def test_a_certificate_is_revoked_by_what_its_authority_has_said_of_it() -> None:
-    """Protects: serial numbers and key ids count for the authority that they are listed for, or for any."""
+    """Serial numbers and key ids count for certificates of the authority that they are listed for, or of any."""
     by_id, by_serial = Issued(key_ids=frozenset({"example"})), Issued(ranges=((7, 7),))
     for authority in (AUTHORITY, ANY_AUTHORITY):
         assert why(Revocations("krl", certificates={authority: by_serial})) == "the certificate's serial number 7"
@@ -66,14 +66,14 @@ def test_a_certificate_is_revoked_by_what_its_authority_has_said_of_it() -> None
 
 
 def test_the_authority_itself_is_revoked_with_all_that_it_has_signed() -> None:
-    """Protects: a stolen authority is revoked by its own key, while keys without a certificate go on."""
+    """A stolen authority's key revokes all its certificates, while plain keys stay valid."""
     revocations = Revocations("keys", keys=frozenset({AUTHORITY}))
     assert why(revocations) == "the authority that signed the certificate"
     assert why(revocations, certificate=None) == ""
 
 
 def test_serial_number_nought_is_none() -> None:
-    """Protects: a range never revokes what has no serial number, as in OpenSSH."""
+    """No range revokes serial number 0, which means that a certificate has none, as in OpenSSH."""
     assert not Issued(ranges=((1, 2**64 - 1),)).has_serial(0)
     assert Issued(ranges=((1, 2**64 - 1),)).has_serial(2**64 - 1)
 
@@ -85,7 +85,7 @@ def test_serial_number_nought_is_none() -> None:
 def test_serial_numbers_are_found_where_they_were_put(
     spans: list[tuple[int, int]], bitmaps: list[tuple[int, int]]
 ) -> None:
-    """Whatever ranges and bitmaps overlap, exactly their numbers are revoked."""
+    """With any overlap of ranges and bitmaps, exactly their numbers are revoked."""
     ranges = [(low, low + more) for low, more in spans]
     issued = Issued(merged(ranges), tuple(sorted(bitmaps)))
     wanted = {number for low, high in ranges for number in range(low, high + 1)}
@@ -94,7 +94,7 @@ def test_serial_numbers_are_found_where_they_were_put(
 
 
 def test_a_bitmap_reaches_as_far_as_it_may() -> None:
-    """Protects: the last bit of the longest bitmap counts."""
+    """The last bit of the longest bitmap counts."""
     issued = Issued(bitmaps=((5, 1 << MAX_BITMAP_BITS - 1),))
     assert issued.has_serial(5 + MAX_BITMAP_BITS - 1)
     assert not issued.has_serial(5 + MAX_BITMAP_BITS)
@@ -102,12 +102,12 @@ def test_a_bitmap_reaches_as_far_as_it_may() -> None:
 
 
 def test_ranges_that_touch_become_one() -> None:
-    """Protects: what is looked up by halves is sorted and does not overlap."""
+    """Ranges are sorted and do not overlap, as the binary search needs."""
     assert merged([(9, 9), (1, 3), (4, 5), (2, 8), (20, 30)]) == ((1, 9), (20, 30))
 
 
 def test_a_long_key_id_is_revoked_too_and_remembered_shortly() -> None:
-    """Protects: an id of 30 KiB does not fill the memory of those who are on, and still revokes their certificate."""
+    """A key id of 30 KiB does not fill the memory, as its short form still revokes the certificate."""
     long = "x" * 30_000
     assert len(short_id(long)) < 100
     assert short_id(short_id(long)) == short_id(long) != short_id(long + "x")
@@ -115,7 +115,7 @@ def test_a_long_key_id_is_revoked_too_and_remembered_shortly() -> None:
 
 
 def test_lists_that_are_not_known_let_nobody_in_and_say_what_they_said() -> None:
-    """Protects: the last content of a list that can't be read now goes on counting for those who are on."""
+    """While a list can't be read nobody gets in, and its last content still counts for connected users."""
     broken = RevokedList(SPEC, Revocations("keys", keys=frozenset({KEY})), "cannot read it")
     unknown = RevokedList("file:/other", None, "it has not been read yet")
     assert unusable([broken, unknown]) == f"{SPEC}: cannot read it"
@@ -124,7 +124,7 @@ def test_lists_that_are_not_known_let_nobody_in_and_say_what_they_said() -> None
 
 
 def test_entries_are_counted_for_people() -> None:
-    """Each key, hash, range, bit and id is one."""
+    """Each key, hash, range, bit and id counts as one entry."""
     issued = Issued(((1, 5), (8, 8)), ((10, 0b101),), frozenset({"a"}))
     assert Revocations("krl", frozenset({b"k"}), frozenset({b"h"}), frozenset({b"g", b"i"}), {b"": issued}).entries == 9
 
@@ -133,12 +133,12 @@ def test_entries_are_counted_for_people() -> None:
 
 
 def with_lists(*lists: RevokedList) -> KeySnapshot:
-    """ED may log in, but for these lists."""
+    """A snapshot in which ED may log in, unless these lists prevent it."""
     return KeySnapshot({"amos": account(line(ED))}, revoked=lists)
 
 
 def test_a_revoked_key_is_denied_with_a_code_of_its_own_for_every_account() -> None:
-    """Protects: log and figures tell a revoked key from an unknown one, and nobody learns which accounts there are."""
+    """A revoked key has its own code in log and figures, and the same answer whether the account exists."""
     snapshot = with_lists(RevokedList(SPEC, Revocations("keys", keys=frozenset({ED}))))
     expected = Deny(Denial.REVOKED, f"the key is revoked by {SPEC}")
     assert ask(ED, snapshot) == expected
@@ -147,7 +147,7 @@ def test_a_revoked_key_is_denied_with_a_code_of_its_own_for_every_account() -> N
 
 
 def test_nobody_gets_in_while_a_list_is_not_known() -> None:
-    """Protects: as with sshd, breaking the list lets nobody in."""
+    """A list that can't be read lets nobody in, as with sshd."""
     snapshot = with_lists(RevokedList(SPEC, Revocations("keys"), "cannot read it"))
     denied = ask(ED, snapshot)
     assert isinstance(denied, Deny)
@@ -157,7 +157,7 @@ def test_nobody_gets_in_while_a_list_is_not_known() -> None:
 
 
 def test_who_is_on_is_ended_by_a_list_and_not_by_its_absence() -> None:
-    """Protects: a broken file ends no connection; a key that is on it ends its own."""
+    """A list that can't be read ends no connection, but a key in its known content does."""
     accepted = ask(ED, with_lists())
     assert isinstance(accepted, Accept)
     assert still_holds("amos", accepted, with_lists(RevokedList(SPEC, None, "cannot read it")))
@@ -167,7 +167,7 @@ def test_who_is_on_is_ended_by_a_list_and_not_by_its_absence() -> None:
 
 
 def test_a_certificate_is_revoked_before_its_authority_is_looked_for() -> None:
-    """Protects: the certificate of a trusted authority is refused for its serial number."""
+    """A certificate with a revoked serial number is refused even if its authority is trusted."""
     blob = made_up()
     trusted = line(AUTHORITY, KeyOptions(cert_authority=True))
     revoked = Revocations("krl", certificates={ANY_AUTHORITY: Issued(ranges=((7, 7),))})

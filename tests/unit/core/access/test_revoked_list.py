@@ -1,4 +1,4 @@
-"""Which lists of what is revoked are read, made by ssh-keygen, and which are refused, made by hand."""
+"""Lists of revoked keys: those made by ssh-keygen are read, and faulty ones made by hand are refused."""
 
 from pathlib import Path
 
@@ -20,13 +20,13 @@ KEY = string(b"ssh-ed25519") + string(b"\x05" * 32)
 
 
 def refusal(text: bytes) -> str:
-    """Why a list can't be used."""
+    """The reason for which a list can't be used."""
     with pytest.raises(RevokedListError) as raised:
         parse(text)
     return str(raised.value)
 
 
-# -- ssh-keygen's own ----------------------------------------------------------------------------------------------
+# -- lists made by ssh-keygen --------------------------------------------------------------------------------------
 
 
 class Fleet:
@@ -41,7 +41,7 @@ class Fleet:
         self.files = [*self.certificates, self.user, self.other, self.first.public]
 
     def specified(self, *lines: str) -> Path:
-        """A file of specifications."""
+        """A file of specifications for ssh-keygen -k."""
         path = self.directory / "specification"
         path.write_text("".join(f"{line}\n" for line in lines))
         return path
@@ -54,7 +54,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
 
 
 def ours(path: Path, key: Path) -> bool:
-    """What we say of the key or certificate in a file."""
+    """Whether our code finds the key or certificate in a file revoked."""
     blob, lists = blob_of(key), [RevokedList("a list", parse(path.read_bytes()))]
     if certificate_parser.type_of(blob) not in certificate_parser.CERTIFICATE_TYPES:
         return bool(revoked_by(lists, blob, None))
@@ -71,7 +71,7 @@ def ours(path: Path, key: Path) -> bool:
     ],
 )
 def test_certificates_of_one_authority(fleet: Fleet, lines: tuple[str, ...], revoked: int) -> None:
-    """Lists, ranges and bitmaps of serial numbers, and key ids, revoke the same for us as for ssh-keygen -Q."""
+    """Lists, ranges and bitmaps of serial numbers, and key ids, revoke the same as in ssh-keygen -Q."""
     path = krl.make(fleet.directory / "krl", fleet.specified(*lines), authority=fleet.first.public)
     verdicts = [ours(path, key) for key in fleet.files]
     assert verdicts == [krl.is_revoked(path, key) for key in fleet.files]
@@ -79,7 +79,7 @@ def test_certificates_of_one_authority(fleet: Fleet, lines: tuple[str, ...], rev
 
 
 def test_certificates_of_any_authority(fleet: Fleet) -> None:
-    """Key ids and serial numbers without an authority count for all."""
+    """Key ids and serial numbers without an authority count for all authorities."""
     path = krl.make(fleet.directory / "krl", fleet.specified("id: id 9", "serial: 3"), authority=Path("none"))
     verdicts = [ours(path, key) for key in fleet.files]
     assert verdicts == [krl.is_revoked(path, key) for key in fleet.files]
@@ -87,7 +87,7 @@ def test_certificates_of_any_authority(fleet: Fleet) -> None:
 
 
 def test_keys_and_hashes(fleet: Fleet) -> None:
-    """Explicit keys, SHA1 and SHA256 hashes, and the key of an authority, revoke the same for us as for ssh-keygen."""
+    """Keys, SHA1 and SHA256 hashes, and the key of an authority, revoke the same as in ssh-keygen -Q."""
     for kind in ("key", "sha1", "sha256"):
         for public in (fleet.user, fleet.other, fleet.first.public):
             path = krl.make(fleet.directory / "krl", fleet.specified(f"{kind}: {public.read_text()}"))
@@ -97,7 +97,7 @@ def test_keys_and_hashes(fleet: Fleet) -> None:
 
 
 def test_a_list_that_is_updated_has_a_version(fleet: Fleet) -> None:
-    """The version is that which its author has given it; -u keeps what was there."""
+    """The version is the one that the author gave, and an update with -u keeps the earlier entries."""
     path = krl.make(fleet.directory / "krl", fleet.user, version=41)
     keygen("-k", "-u", "-f", path, "-z", "42", fleet.other)
     found = parse(path.read_bytes())
@@ -105,9 +105,10 @@ def test_a_list_that_is_updated_has_a_version(fleet: Fleet) -> None:
 
 
 def test_a_plain_list(fleet: Fleet) -> None:
-    """Public keys one a line revoke certificates by their keys and authorities; one there stands for its key.
+    """A list of public keys revokes these keys and their certificates; a certificate in it stands for its key.
 
-    ssh-keygen -Q reads no such list; sshd does (sshkey_in_file, authfile.c).
+    An authority in it revokes all its certificates. ssh-keygen -Q reads no such list; sshd does (sshkey_in_file,
+    authfile.c).
     """
     of_user = {*fleet.certificates, fleet.user}
     by_first = {*fleet.certificates[:5], fleet.first.public}
@@ -121,7 +122,7 @@ def test_a_plain_list(fleet: Fleet) -> None:
 
 
 def test_what_is_read_of_each_section() -> None:
-    """All sections of OpenSSH's PROTOCOL.krl in one list, some of them twice."""
+    """All sections of OpenSSH's PROTOCOL.krl are read from one list, some of them twice."""
     text = krl.krl(
         certificates(
             section(0x20, number(9), number(3)),
@@ -173,19 +174,19 @@ def test_what_is_read_of_each_section() -> None:
     ],
 )
 def test_what_is_not_understood_makes_the_list_unusable(sections: tuple[bytes, ...], reason: str) -> None:
-    """Protects: nobody gets in by a revoked key because its entry could not be read."""
+    """An entry that is not understood makes the list unusable, so that no revoked key gets in."""
     assert reason in refusal(krl.krl(section(2, string(KEY)), *sections))
 
 
 def test_other_versions_and_lengths_are_refused() -> None:
-    """Protects: a format that is not known, and a file that would take up all memory."""
+    """An unknown version is refused, and so is a file that would take up all memory."""
     text = krl.krl()
     assert refusal(text[:8] + (2).to_bytes(4, "big") + text[12:]) == "it is a KRL of another version than 1"
     assert refusal(b"#" * (revoked_list.MAX_BYTES + 1)) == f"it is longer than {revoked_list.MAX_BYTES} bytes"
 
 
 def test_a_krl_that_is_cut_off_is_refused() -> None:
-    """Protects: a file that is still being written is not taken for a shorter one, unless a section just ends there."""
+    """A file that is still being written is refused, unless its part ends exactly with a section."""
     first = certificates(section(0x20, number(3)), authority=KEY)
     whole = krl.krl(first, section(2, string(KEY)))
     ends = {0, len(krl.krl()), len(krl.krl()) + len(first)}
@@ -195,7 +196,7 @@ def test_a_krl_that_is_cut_off_is_refused() -> None:
 
 @given(st.binary(max_size=300), st.integers(0, 200))
 def test_any_text_is_a_list_or_an_error(noise: bytes, at: int) -> None:
-    """Whatever happens to a list's bytes: see fuzz.revocation_properties."""
+    """Any bytes are a list or an error: see fuzz.revocation_properties."""
     whole = krl.krl(certificates(section(0x20, number(3)), authority=KEY), section(2, string(KEY)))
     for text in (noise, krl.krl(noise), b"ssh-ed25519 " + noise, whole[:at] + noise + whole[at:], whole[:at] + noise):
         check_list(text)
@@ -209,14 +210,14 @@ def test_any_text_is_a_list_or_an_error(noise: bytes, at: int) -> None:
 def test_whatever_is_listed_is_revoked(
     spans: list[tuple[int, int]], bitmaps: list[tuple[int, int]], key_ids: list[bytes]
 ) -> None:
-    """The same, of lists that are mostly right."""
+    """In lists that are mostly correct, everything that is listed is revoked."""
     ranges = [section(0x21, number(min(span)), number(max(span))) for span in spans]
     maps = [section(0x22, number(offset), mpint(bits)) for offset, bits in bitmaps]
     check_list(krl.krl(certificates(*ranges, *maps, section(0x23, *map(string, key_ids)), authority=KEY)))
 
 
 def test_lines_that_are_no_keys_make_the_list_unusable() -> None:
-    """Protects: a typing mistake is seen at once, with its line, and not when the key gets in."""
+    """A typing mistake is reported with its line at once, and not found when the key gets in."""
     good = ed25519()
     assert refusal(good + b"\nnonsense") == "line 2 is no public key in OpenSSH's one-line form (without options)"
     assert refusal(b"restrict " + good).startswith("line 1 is no public key")
@@ -229,13 +230,13 @@ def test_lines_that_are_no_keys_make_the_list_unusable() -> None:
 
 
 def test_keys_that_nobody_could_use_are_passed_over() -> None:
-    """Protects: an old list with DSA keys and short RSA keys locks out nobody; sshd skips the short ones, too."""
+    """An old list with DSA keys and short RSA keys locks out nobody; sshd skips the short ones, too."""
     text = b"\n".join((line("ssh-dss", mpint(1), mpint(2)), rsa(1024), ed25519() + b" a comment\r"))
     assert parse(text).entries == 1
 
 
 def test_a_certificate_in_a_list_stands_for_its_key() -> None:
-    """Protects: whatever else is wrong with it, its key is revoked; without a key it is a mistake."""
+    """A certificate in a list revokes its key, whatever else is wrong with it; without a key it is an error."""
     text = line("ssh-ed25519-cert-v01@openssh.com")
     assert parse(_as_line(made_up(kind=9, signature=b""))).keys == {KEY}
     assert "line 1 is a certificate that can't be read: it is cut off" in refusal(text)

@@ -1,4 +1,4 @@
-"""core.access.source_match: which addresses the patterns of `from=` let in, in agreement with OpenSSH's sshd."""
+"""core.access.source_match: which addresses the patterns of `from=` match, in agreement with OpenSSH's sshd."""
 
 import os
 import random
@@ -105,27 +105,27 @@ STRICTER = [
 
 @pytest.mark.parametrize(("text", "address", "expected"), TABLE)
 def test_table(text: str, address: str, expected: bool) -> None:
-    """Protects each kind of pattern, and that an exclusion counts wherever in the list it is."""
+    """Protects each kind of pattern, and that an exclusion counts anywhere in a list."""
     assert matches(split(text), address) == expected
 
 
 @pytest.mark.parametrize("text", REFUSED_BY_BOTH)
 def test_refuses_what_sshd_refuses(text: str) -> None:
-    """Protects: a list that sshd lets nobody in by lets nobody in."""
+    """A list that sshd refuses is refused."""
     with pytest.raises(PatternError):
         split(text)
 
 
 @pytest.mark.parametrize(("text", "reason"), STRICTER)
 def test_refuses_what_would_never_match(text: str, reason: str) -> None:
-    """Protects: whoever writes an exclusion wrongly, or by name, is told; it would exclude nobody."""
+    """An exclusion with a mistake, or with a host name, is refused, since it would exclude nobody."""
     with pytest.raises(PatternError, match=reason) as caught:
         split(text)
     assert str(caught.value).isprintable()
 
 
 def test_takes_a_bounded_number_of_patterns() -> None:
-    """Protects every login from a list that takes long to look through."""
+    """Protects every login from a long list to search."""
     assert len(split(",".join(["10.0.0.1"] * MAX_PATTERNS))) == MAX_PATTERNS
     with pytest.raises(PatternError, match="too many"):
         split(",".join(["10.0.0.1"] * (MAX_PATTERNS + 1)))
@@ -151,26 +151,26 @@ def test_takes_a_bounded_number_of_patterns() -> None:
     ],
 )
 def test_addresses_with_several_spellings(text: str, address: str, expected: bool) -> None:
-    """Protects: an IPv4 client of an IPv6 socket counts as what it is, and its interface does not count."""
+    """An IPv4 client of an IPv6 socket counts as IPv4, and an address's interface is ignored."""
     assert matches(split(text), address) == expected
 
 
 @pytest.mark.parametrize("address", ["", "UNKNOWN", "example.org", "10.0.0", "*", "%eth0", "10.0.0.1 "])
 def test_no_address_is_nobody(address: str) -> None:
-    """Protects: who comes from nowhere that is known comes from none of the listed places, and needs none unlisted."""
+    """A client without a known address matches no list, and gets in only where there is none."""
     assert not matches(("*",), address)
     assert matches((), address)
 
 
 def test_a_malformed_pattern_matches_nobody() -> None:
-    """Protects lists that come from elsewhere than `split`: what is not understood keeps out, as sshd does it."""
+    """A malformed pattern matches nobody, as in sshd, also in lists that `split` has not checked."""
     assert matches(("10.0.0.1",), "10.0.0.1")
     assert not matches(("10.0.0.1", "10.0.0.1/8"), "10.0.0.1")
     assert not matches(("10.0.0.1", ""), "10.0.0.1")
 
 
 def is_mapped(address: IPv4Address | IPv6Address) -> bool:
-    """Whether it is an IPv4 address in the form of an IPv6 address, which counts as the former."""
+    """Whether it is an IPv4-mapped IPv6 address, which counts as the IPv4 address."""
     return isinstance(address, IPv6Address) and address.ipv4_mapped is not None
 
 
@@ -179,7 +179,7 @@ def is_mapped(address: IPv4Address | IPv6Address) -> bool:
 def test_networks_are_those_of_the_library(
     address: IPv4Address | IPv6Address, base: IPv4Address | IPv6Address, length: int
 ) -> None:
-    """Protects the arithmetic: a network has the addresses that Python's own has, and no bits set beyond its mask."""
+    """A network has the same addresses as Python's own, and bits beyond its mask are refused."""
     text = f"{base}/{min(length, base.max_prefixlen)}"
     network = ip_network(text, strict=False)
     if network.network_address != base:
@@ -193,12 +193,12 @@ def test_networks_are_those_of_the_library(
 
 @given(st.text("ab*?", max_size=12), st.text("ab", max_size=12))
 def test_wildcards_are_those_of_the_library(pattern: str, text: str) -> None:
-    """Protects `*` and `?`: they mean what they mean to Python's own matcher."""
+    """`*` and `?` mean the same as to Python's fnmatchcase."""
     assert wildcard(pattern, text) == fnmatchcase(text, pattern)
 
 
 def test_wildcards_take_no_time() -> None:
-    """Protects the loop that serves everybody: stars do not multiply, as they do in a matcher that goes back."""
+    """Many stars cannot block the loop that serves everybody, as they would in a matcher that backtracks."""
     pattern = "*1" * (MAX_PATTERN // 2 - 1) + "*2"
     assert not wildcard(pattern, "1" * 1000)
     assert not matches(split(",".join([pattern] * 50)), "1111:1111:1111:1111:1111:1111:1111:1111")
@@ -206,7 +206,7 @@ def test_wildcards_take_no_time() -> None:
 
 @pytest.fixture(scope="module")
 def sshd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a host key, for a real sshd that is asked what it would do."""
+    """A directory with a host key, for a real sshd to be asked what it would do."""
     if os.geteuid() == 0:
         PRIVILEGE_SEPARATION.mkdir(mode=0o755, exist_ok=True)
     if SSHD is None or not PRIVILEGE_SEPARATION.is_dir():
@@ -229,7 +229,7 @@ def sshd_says(directory: Path, text: str, address: str) -> bool | None:
 
 
 def test_table_is_what_sshd_does(sshd: Path) -> None:
-    """Protects: people's files mean here what they mean to OpenSSH."""
+    """People's key files mean the same here as to OpenSSH."""
     for text, address, expected in TABLE:
         assert sshd_says(sshd, text, address) == expected, (text, address)
     for text in REFUSED_BY_BOTH:
@@ -237,7 +237,7 @@ def test_table_is_what_sshd_does(sshd: Path) -> None:
 
 
 def test_lists_mean_what_they_mean_to_sshd(sshd: Path) -> None:
-    """Protects the same for lists that nobody thought of."""
+    """Random lists mean the same here as to OpenSSH."""
     generator = random.Random(4)
 
     def pattern() -> str:

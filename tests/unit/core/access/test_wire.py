@@ -1,4 +1,4 @@
-"""core.access.wire: RFC 4251's values are read as they were written, and never beyond their end."""
+"""core.access.wire: values of RFC 4251 are read as they were written, and never beyond their end."""
 
 import pytest
 from hypothesis import given
@@ -9,7 +9,7 @@ from pyssh_gateway.core.access.wire import MalformedError, Reader, mpint, string
 
 @given(st.binary(max_size=40), st.integers(0, 2**600), st.integers(0, 2**32 - 1), st.binary(max_size=5))
 def test_what_was_written_is_read(text: bytes, number: int, fixed: int, after: bytes) -> None:
-    """One value after the other, and what is left."""
+    """Values are read one after the other, with what remains."""
     reader = Reader(string(text) + mpint(number) + fixed.to_bytes(4, "big") + after)
     assert (reader.string(), reader.mpint(), reader.number(4)) == (text, number, fixed)
     assert reader.is_at_end == (not after)
@@ -19,7 +19,7 @@ def test_what_was_written_is_read(text: bytes, number: int, fixed: int, after: b
 
 @given(st.binary(max_size=20))
 def test_what_is_cut_off_is_malformed(data: bytes) -> None:
-    """Protects the reader of keys and signatures: nothing is read beyond the end, and nothing else is raised."""
+    """Protects the reader of keys and signatures: it reads nothing beyond the end, and raises nothing else."""
     with pytest.raises(MalformedError):
         Reader(string(data)[:-1]).string()
     with pytest.raises(MalformedError):
@@ -35,11 +35,11 @@ def test_what_is_cut_off_is_malformed(data: bytes) -> None:
     ],
 )
 def test_numbers_are_those_of_the_document(number: int, encoded: bytes) -> None:
-    """RFC 4251 section 5 has these examples."""
+    """These are the examples of RFC 4251 section 5."""
     assert mpint(number) == encoded
     assert Reader(encoded).mpint() == number
 
 
 def test_negative_numbers_are_read() -> None:
-    """A key that has one is refused for it, so it must not be taken for another number."""
+    """Negative numbers are read as such, since a key with one must be refused for it."""
     assert Reader(b"\0\0\0\x02\xed\xcc").mpint() == -0x1234

@@ -1,4 +1,4 @@
-"""core.idle.background: which work that sessions have left behind counts, and for how long it holds the machine."""
+"""core.idle.background: which work of processes that sessions left behind counts, and how long it holds the machine."""
 
 from collections.abc import Iterable
 
@@ -40,17 +40,17 @@ def process(
     started: float = 1.0,
     uid: int = DEV,
 ) -> Process:
-    """A process, started long before the first sample unless it is said otherwise."""
+    """A process, by default started long before the first sample."""
     return Process(pid, parent, started, uid, name, cpu, io)
 
 
 def work(before: Iterable[Process], after: Iterable[Process]) -> Work | None:
-    """What was done in ten seconds."""
+    """The work between two samples ten seconds apart."""
     return work_between(Sample(START, tuple(before)), Sample(LATER, tuple(after)), PERCENT)
 
 
 def test_which_terminals_are_busy() -> None:
-    """What the processes of one terminal use counts together; a process without one is at none."""
+    """The processes of one terminal count together; those without a terminal make none busy."""
 
     def table(*used: float) -> tuple[Process, ...]:
         lines = ("pts/1", "pts/1", "pts/2", "")
@@ -65,60 +65,60 @@ def test_which_terminals_are_busy() -> None:
 
 
 def test_a_busy_process_works() -> None:
-    """More than the share of one processor is work, and it is known whose."""
+    """More than the configured share of one processor is work, and its account is known."""
     assert work([process(5, cpu=100.0)], [process(5, cpu=105.0)]) == Work(0.5, 0.0, ("make",), (DEV,))
 
 
 @pytest.mark.parametrize(("used", "works"), [(0.9, False), (1.0, False), (1.1, True)])
 def test_the_share_is_a_limit(used: float, works: bool) -> None:
-    """Ten percent of ten seconds are one second, and that much is not yet work."""
+    """Ten percent of ten seconds are one second, and only more than that is work."""
     assert (work([process(5)], [process(5, cpu=used)]) is not None) == works
 
 
 @pytest.mark.parametrize(("rate", "works"), [(0.5, False), (1.0, False), (1.5, True)])
 def test_disks_at_work_are_work(rate: float, works: bool) -> None:
-    """A copy hardly needs a processor, and is work all the same; a log file that grows is none."""
+    """Disk transfers count as work, as in a copy that needs hardly any processor; a growing log file does not."""
     moved = int(rate * IO_BYTES_PER_SECOND * 10)
     assert (work([process(5, io=7)], [process(5, io=7 + moved)]) is not None) == works
 
 
 def test_an_idle_editor_server_is_no_work() -> None:
-    """VS Code's server left behind: some processes of less than a percent each, whatever they used before."""
+    """VS Code's server is no work when left behind: a few processes below a percent each, whatever they used before."""
     before = [process(pid, "node", cpu=5000.0, io=10**10) for pid in range(2, 9)]
     after = [process(pid, "node", cpu=5000.09, io=10**10 + 200_000) for pid in range(2, 9)]
     assert work(before, after) is None
 
 
 def test_many_who_each_do_little_work_together() -> None:
-    """It is the machine that is held, so it is the sum that counts."""
+    """The sum over all processes counts, since it is the machine that is held."""
     before = [process(pid) for pid in range(2, 12)]
     assert work(before, [process(pid, cpu=0.5) for pid in range(2, 12)]) is not None
 
 
 def test_a_new_process_counts_from_its_start() -> None:
-    """A compiler that was started after the first sample has used all that it has since then."""
+    """A process that started after the first sample, such as a compiler, counts with all that it has used."""
     found = work([process(5)], [process(5), process(6, "cc1plus", parent=5, cpu=4.0, started=START + 1)])
     assert found == Work(0.4, 0.0, ("cc1plus",), (DEV,))
 
 
 def test_short_compilers_show_at_who_waited_for_them() -> None:
-    """None of a build's compilers lives as long as an interval; what they used is make's by then."""
+    """A build's compilers live shorter than an interval, but what they used shows at make, which waited for them."""
     compilers = [process(6, "cc1plus", parent=5, cpu=0.5, started=START - 0.5)]
     later = [process(5, cpu=9.0), process(90, "cc1plus", parent=5, cpu=0.2, started=LATER - 0.2)]
     found = work([process(5), *compilers], later)
     assert found is not None
-    assert found.cpu == pytest.approx(0.87)  # 9.2 s without the half that had been used before
+    assert found.cpu == pytest.approx(0.87)  # 9.2 s without the 0.5 s that were used before the first sample
     assert found.names == ("make", "cc1plus")
 
 
 def test_what_somebody_used_long_ago_is_no_work_when_it_ends() -> None:
-    """An editor's server that ends hands its hours of processor time to its parent; that is not work of today."""
+    """When a server ends, its parent inherits its hours of processor time, which are not work of today."""
     before = [process(5, "sh"), process(6, "node", parent=5, cpu=3600.0, io=10**10)]
     assert work(before, [process(5, "sh", cpu=3600.1, io=10**10 + 5)]) is None
 
 
 def test_the_same_over_generations() -> None:
-    """Who ended with its parents is waited for by those, and shows at the nearest that is still there."""
+    """When parents end with their children, the time shows at the nearest ancestor left, and old time is subtracted."""
     before = [process(5, "sh"), process(6, "sh", parent=5, cpu=1.0), process(7, "node", parent=6, cpu=99.0)]
     assert work(before, [process(5, "sh", cpu=100.5)]) is None
     found = work(before, [process(5, "sh", cpu=103.0)])
@@ -127,7 +127,7 @@ def test_the_same_over_generations() -> None:
 
 
 def test_nobody_need_wait_for_a_child() -> None:
-    """A parent that ignores its children's ends is not credited with them; its own work then counts from nothing."""
+    """A parent that ignores its children's ends inherits nothing, so only its own work counts."""
     before = [process(5), process(6, parent=5, cpu=50.0), process(7, parent=1, cpu=20.0)]
     after = [process(5, cpu=2.0), process(8, cpu=3.0, started=START + 1)]
     found = work(before, after)
@@ -136,25 +136,25 @@ def test_nobody_need_wait_for_a_child() -> None:
 
 
 def test_a_long_line_of_ancestors_ends() -> None:
-    """Generations without end, as a torn look at the process table may show, are given up on."""
+    """A cycle of parents, which a torn read of the process table can show, does not loop for ever."""
     before = [process(2, parent=3, cpu=5.0), process(3, parent=2, cpu=5.0)]
     assert work(before, []) is None
 
 
 def test_a_number_that_came_round_is_another_process() -> None:
-    """A process with the pid of an earlier one did not do what that one did."""
+    """A process with a reused pid is not credited with the earlier one's time."""
     found = work([process(5, cpu=50.0)], [process(5, "other", cpu=2.0, started=START + 3)])
     assert found is not None
     assert found.cpu == pytest.approx(0.2)
 
 
 def test_an_old_process_that_was_not_seen_before_is_not_judged() -> None:
-    """Of very many processes some are left out of a sample: nobody knows when they did what they did."""
+    """An old process that the first sample lacks, as samples are limited, does not count: its time may be old."""
     assert work([], [process(5, cpu=500.0, started=START - 60)]) is None
 
 
 def test_the_busiest_are_named_first_and_not_all() -> None:
-    """`make, cc1plus, ld of dev, amos` says what a person wants to know; fifty names would not."""
+    """`make, cc1plus, ld of dev, amos` is enough for a person; fifty names would be too many."""
     used = [("ld", 1.0, DEV), ("cc1plus", 3.0, DEV), ("cc1plus", 2.5, DEV), ("tar", 0.2, AMOS), ("backup", 2.0, AMOS)]
     before = [process(pid, name, uid=uid) for pid, (name, _, uid) in enumerate(used, 10)]
     after = [process(pid, name, cpu=cpu, uid=uid) for pid, (name, cpu, uid) in enumerate(used, 10)]
@@ -164,7 +164,7 @@ def test_the_busiest_are_named_first_and_not_all() -> None:
 
 
 def test_no_time_no_work() -> None:
-    """Two samples of one moment say nothing."""
+    """Two samples of one moment show no work."""
     sample = Sample(START, (process(5, cpu=3.0),))
     assert work_between(sample, sample, PERCENT) is None
 
@@ -185,7 +185,7 @@ def _processes(cpu: float) -> st.SearchStrategy[list[Process]]:
 
 @given(_processes(50), _processes(50))
 def test_whatever_is_sampled_is_judged(before: list[Process], after: list[Process]) -> None:
-    """No two looks at a process table, however little they fit, end in an error or in less than nothing."""
+    """Any two process tables, however contradictory, give no error and no negative work."""
     found = work(before, after)
     if found is not None:
         assert found.cpu >= 0
@@ -196,7 +196,7 @@ def test_whatever_is_sampled_is_judged(before: list[Process], after: list[Proces
 
 @given(_processes(50))
 def test_a_process_table_that_stands_still_is_no_work(processes: list[Process]) -> None:
-    """Who has done nothing between two looks did no work, whatever was done before; nor did who has ended since."""
+    """Processes that used nothing between two samples are no work, nor are those that have ended."""
     old = [one for one in processes if one.started < START]
     assert work(old, old) is None
     assert work(old, old[::2]) is None
@@ -211,16 +211,16 @@ class TestVigil:
         assert interval(3.0) == 1.0
 
     def test_one_sight_of_work_holds(self) -> None:
-        """It holds until it would have been seen that it is over."""
+        """Work that is seen once holds until its end would have been noticed."""
         assert self._vigil().see(worked=True, now=1.0) == Hold(FIRST_HOLD)
 
     def test_no_work_changes_nothing(self) -> None:
-        """A machine on which nothing works stops as if nobody had looked."""
+        """Without work, samples change nothing about the stop."""
         vigil = self._vigil()
         assert [vigil.see(worked=False, now=float(now)) for now in range(1, 20)] == [None] * 19
 
     def test_one_quiet_interval_is_not_the_end(self) -> None:
-        """A build that waits for something goes on being held; a second interval without work ends it, once."""
+        """A build that pauses for one interval stays held; a second interval without work ends the hold, once."""
         vigil = self._vigil()
         seen = [
             vigil.see(worked=worked, now=float(now))
@@ -229,7 +229,7 @@ class TestVigil:
         assert seen == [Hold(FIRST_HOLD), None, Hold(2 * FIRST_HOLD), None, Over(limit=False), None]
 
     def test_long_work_makes_few_lines(self) -> None:
-        """While work goes on the hold never lapses, and is renewed ever more rarely."""
+        """While work lasts the hold never expires, and its renewals become rarer."""
         vigil = self._vigil()
         until, renewals = 0.0, 0
         for now in range(1, 500):
@@ -242,7 +242,7 @@ class TestVigil:
         assert renewals < 500 / (LONGEST_HOLD - FIRST_HOLD - 1) + 5
 
     def test_there_is_a_limit(self) -> None:
-        """Work that never ends does not hold for longer than it may, and nothing is said twice about that."""
+        """Work that never ends holds up to the limit, which is reported once."""
         vigil = self._vigil(maximum=10.5)
         seen = [vigil.see(worked=True, now=float(now)) for now in range(1, 14)]
         held = [now + one.seconds for now, one in enumerate(seen, 1) if isinstance(one, Hold)]
@@ -253,7 +253,7 @@ class TestVigil:
         assert len(held) == 3
 
     def test_somebody_who_came_and_went_begins_it_anew(self) -> None:
-        """The limit counts from the last client's end; what had begun to hold by then is still seen to end."""
+        """The limit counts anew from the last client's end; a hold from before is still ended."""
         vigil = self._vigil(maximum=5.0)
         assert vigil.see(worked=True, now=4.0) == Hold(1.0)
         vigil.begin(100.0)

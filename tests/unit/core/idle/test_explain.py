@@ -1,4 +1,4 @@
-"""core.idle.explain: what people are told of the machine's being awake."""
+"""core.idle.explain: what people read about why the machine is awake."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -19,13 +19,13 @@ AMOS = Identity("github:example", 583231, "SHA256:x")
     [(0.0, "0s"), (59.9, "59s"), (60.0, "1m"), (3725.0, "1h2m"), (86400.0 + 3 * 3600 + 59, "1d3h")],
 )
 def test_times_are_short(seconds: float, text: str) -> None:
-    """Protects readers: as exact as a person would say it, and never longer than it was."""
+    """Protects readers: times are as exact as a person would say, and are rounded down."""
     assert time_span(seconds) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(70.9, "1m10s"), (599.0, "9m59s"), (659.0, "10m"), (3725.0, "1h2m")])
 def test_what_is_left_is_counted_to_the_second(seconds: float, text: str) -> None:
-    """Protects the reader who wants to log in before the stop: "1m" may not be nearly two."""
+    """Protects a reader who wants to log in before the stop: "1m" may not be nearly two."""
     assert countdown(seconds) == text
 
 
@@ -49,7 +49,7 @@ def test_what_is_left_is_counted_to_the_second(seconds: float, text: str) -> Non
     ],
 )
 def test_the_policy_is_said_in_words(idle: Idle, text: str) -> None:
-    """Protects people from surprises: what is configured is what they read."""
+    """Protects people from surprises: the policy that they read is the configured one."""
     assert policy(idle) == text
 
 
@@ -63,14 +63,14 @@ def test_the_policy_is_said_in_words(idle: Idle, text: str) -> None:
     ],
 )
 def test_an_earlier_stop_is_explained(reason: str, detail: str, text: str) -> None:
-    """Protects whoever asks why it was off."""
+    """Protects people who ask why the machine was off."""
     assert stop_reason(reason, detail) == text
 
 
 def greeted(
     *, awake: float = 11_520.0, woken_by: str = "203.0.113.9", last: LastLogin | None = None, who: Identity = AMOS
 ) -> list[str]:
-    """The greeting's lines."""
+    """The lines of the greeting."""
     text = greeting(
         now=NOW, since=NOW - timedelta(seconds=awake), woken_by=woken_by, policy="It stops.", who=who, last=last
     )
@@ -79,7 +79,7 @@ def greeted(
 
 
 def test_a_login_is_greeted() -> None:
-    """Protects the banner: awake since, by whom, until when, and where this person was last, in the machine's time."""
+    """Protects the banner: awake since when, woken by whom, until when, and the person's last login in local time."""
     last = LastLogin(datetime(2026, 11, 21, 17, 2, tzinfo=UTC).timestamp(), "2001:db8::7")
     assert greeted(last=last) == [
         "Awake for 3h12m, woken by 203.0.113.9.",
@@ -89,7 +89,7 @@ def test_a_login_is_greeted() -> None:
 
 
 def test_the_first_login_is_said_to_be_the_first() -> None:
-    """Protects people whose key somebody else has used: a login that is not theirs would have been named."""
+    """Protects people whose key somebody else has used: only a first login is called the first."""
     assert greeted(awake=2.0, woken_by="") == [
         "Just started.",
         "It stops.",
@@ -99,6 +99,6 @@ def test_the_first_login_is_said_to_be_the_first() -> None:
 
 
 def test_no_name_acts_on_a_terminal() -> None:
-    """Protects the screen: a certificate may name a person in ways that a terminal would act on."""
+    """Protects the screen: control characters in a certificate's person are replaced."""
     (_, _, line) = greeted(who=Identity("ca:\x1b[2J\udcff", None, "SHA256:x"))
     assert line == "This is the first login of ca:?[2J? that is known."

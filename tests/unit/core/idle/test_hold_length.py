@@ -1,4 +1,4 @@
-"""core.idle.hold_length: how long a hold is to be, in the words that people type."""
+"""core.idle.hold_length: the length of a hold, in the words that people type."""
 
 import pytest
 
@@ -22,7 +22,7 @@ from pyssh_gateway.core.idle.hold_length import NoLength, split
     ],
 )
 def test_a_length_has_units(typed: str, seconds: float, reason: tuple[str, ...]) -> None:
-    """Protects `hold 2 hours` from being two seconds: a length is what it says, in one word or in several."""
+    """Protects `hold 2 hours` from meaning two seconds: a length may have one word or several."""
     assert split(typed.split()) == (seconds, reason)
 
 
@@ -56,7 +56,7 @@ def test_quotes_keep_words_together() -> None:
     ],
 )
 def test_nothing_is_guessed(words: tuple[str, ...], what: str) -> None:
-    """Protects the bill and the build: what is no length, or could be two, is an error that says what to write."""
+    """Protects the bill and the build: a length that is wrong or ambiguous is an error that says what to write."""
     with pytest.raises(NoLength) as failure:
         split(words)
     assert what in str(failure.value)

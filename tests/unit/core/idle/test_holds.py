@@ -1,4 +1,4 @@
-"""core.idle.holds and monitor.lifetime.holds: what may be held, whose it is, and that every hold ends."""
+"""core.idle.holds and monitor.lifetime.holds: what may be held, who may release it, and that every hold ends."""
 
 import asyncio
 import contextlib
@@ -32,17 +32,17 @@ AMOS, DORA = 1000, 1001
 
 
 def wish(seconds: float | None = 60.0, *, uid: int = AMOS, reason: str = "training run") -> Wish:
-    """What somebody asks for."""
+    """A request for a hold."""
     return Wish(uid, "amos" if uid == AMOS else "dora", reason, seconds)
 
 
 def held(name: str, *, uid: int = AMOS, until: float = NOW + 60, pid: int = 0, started: int = 0) -> Hold:
-    """A hold as it is kept."""
+    """A stored hold."""
     return Hold(name, uid, "amos" if uid == AMOS else "dora", "training run", NOW, until, pid, started)
 
 
 def granted(one: Wish, there: tuple[Hold, ...] = ()) -> Hold:
-    """What it gets."""
+    """The hold that is granted for a request."""
     return holds.grant(one, there, limit=LIMIT, now=NOW, id_="new")
 
 
@@ -51,7 +51,7 @@ def granted(one: Wish, there: tuple[Hold, ...] = ()) -> Hold:
 
 @pytest.mark.parametrize(("seconds", "until"), [(60.0, NOW + 60), (LIMIT, NOW + LIMIT), (None, NOW + LIMIT)])
 def test_a_hold_ends_within_the_limit(seconds: float | None, until: float) -> None:
-    """Protects the bill: every hold has an end, without a wish the latest that may be."""
+    """Protects the bill: every hold has an end, which by default is the latest that is allowed."""
     assert granted(wish(seconds)) == Hold("new", AMOS, "amos", "training run", NOW, until)
 
 
@@ -66,14 +66,14 @@ def test_a_hold_ends_within_the_limit(seconds: float | None, until: float) -> No
     ],
 )
 def test_a_longer_one_is_refused(seconds: float, reason: str) -> None:
-    """Protects people from a hold that ends before they think: more than may be is refused, not shortened."""
+    """Protects people from a hold that ends too early: a request beyond the limit is refused, not shortened."""
     with pytest.raises(NotGranted) as refused:
         granted(wish(seconds))
     assert reason in str(refused.value)
 
 
 def test_the_number_of_holds_is_bounded() -> None:
-    """Protects memory and descriptors: so many for an account, so many in all."""
+    """Protects memory and descriptors: holds are limited for each account and in all."""
     own = tuple(held(str(number)) for number in range(holds.MAX_PER_ACCOUNT))
     with pytest.raises(NotGranted, match="amos has 32 holds already"):
         granted(wish(), own)
@@ -86,7 +86,7 @@ def test_the_number_of_holds_is_bounded() -> None:
 
 @given(st.text())
 def test_a_reason_is_one_short_visible_line(text: str) -> None:
-    """Protects everybody who asks why the machine is up: no reason can move their cursor, or fill their screen."""
+    """Protects readers of the reason: it cannot move their cursor or fill their screen."""
     kept = holds.clean_reason(text)
     assert kept.isprintable()
     assert 0 < len(kept) <= holds.MAX_REASON
@@ -94,23 +94,23 @@ def test_a_reason_is_one_short_visible_line(text: str) -> None:
 
 
 def test_reasons_are_cut_and_named() -> None:
-    """Protects their use: a long one keeps its beginning, none at all says so."""
+    """A long reason keeps its beginning, and a missing one has a text that says so."""
     assert holds.clean_reason(" \n ") == holds.NO_REASON
     assert holds.clean_reason("a\x1b[2J\n b") == "a?[2J b"
     assert holds.clean_reason("x" * 1000) == "x" * 199 + "…"
 
 
-# -- whose it is ---------------------------------------------------------------------------------------------------
+# -- who may release it --------------------------------------------------------------------------------------------
 
 
 def chosen(uid: int, hold: str = "", *, any_account: bool = False, every: bool = False) -> list[str]:
-    """The names of what is released, of two holds of Amos and one of Dora's."""
+    """The names of the holds that are released, of two holds of Amos's and one of Dora's."""
     there = (held("a"), held("b"), held("c", uid=DORA))
     return [one.id for one in holds.to_release(there, uid=uid, any_account=any_account, hold=hold, every=every)]
 
 
 def test_own_holds_are_released() -> None:
-    """Protects `release`: by name, the only one, or all of one's own."""
+    """Protects `release`: it ends a hold by name, the only one, or all of the caller's."""
     assert chosen(AMOS, "b") == ["b"]
     assert chosen(DORA) == ["c"]
     assert chosen(AMOS, every=True) == ["a", "b"]
@@ -128,28 +128,28 @@ def test_own_holds_are_released() -> None:
     ],
 )
 def test_others_holds_are_not(uid: int, hold: str, reason: str) -> None:
-    """Protects a hold from everybody else: theirs can't be ended, and nobody ends one without knowing which."""
+    """Protects a hold from other accounts, and from a release that does not name which of several."""
     with pytest.raises(NotGranted, match=reason):
         chosen(uid, hold)
 
 
 def test_root_releases_any() -> None:
-    """Protects who pays: root may end whatever keeps the machine up."""
+    """Protects the owner of the machine: root may end any hold."""
     assert chosen(0, "c", any_account=True) == ["c"]
     assert chosen(0, any_account=True, every=True) == ["a", "b", "c"]
 
 
-# -- what outlives a crash -----------------------------------------------------------------------------------------
+# -- holds after a crash -------------------------------------------------------------------------------------------
 
 
 def test_what_is_written_down_comes_back() -> None:
-    """Protects holds over a crash: what was granted is what the next gateway knows."""
+    """Holds survive a crash: the next gateway knows them."""
     there = (held("a"), held("b", uid=DORA, pid=7, started=8))
     assert holds.decode(holds.encode(there), limit=LIMIT, now=NOW) == there
 
 
 def test_ends_stay_within_the_limit() -> None:
-    """Protects the bill from a clock that was set back meanwhile: no hold lasts for longer than one may."""
+    """Protects the bill if the clock was set back meanwhile: no hold outlasts the limit."""
     (one,) = holds.decode(holds.encode((held("a", until=NOW + 10 * LIMIT),)), limit=LIMIT, now=NOW)
     assert one.until == NOW + LIMIT
 
@@ -162,12 +162,12 @@ def test_anything_else_is_no_hold(data: bytes) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{}", b'[{"id":"a"}]', b"\xff", b"[" * 100_000])
 def test_a_damaged_file_holds_nothing(data: bytes) -> None:
-    """Protects the start in the cases that there are."""
+    """Protects the start in known cases of damage."""
     assert holds.decode(data, limit=LIMIT, now=NOW) == ()
 
 
 def test_a_process_is_known_by_its_start() -> None:
-    """Protects the bill from a number that is another process's by now: what can't be known is not the same."""
+    """Protects the bill from a reused pid: a process counts only with the same, known start time."""
     assert holds.is_same_process(held("a", pid=7, started=8), 8)
     assert not holds.is_same_process(held("a", pid=7, started=8), 9)
     assert not holds.is_same_process(held("a", pid=7, started=8), None)
@@ -178,7 +178,7 @@ def test_a_process_is_known_by_its_start() -> None:
 
 
 class Keeping:
-    """Holds in a loop, with a clock that the test sets beside the loop's own, and what is told of them."""
+    """Holds in an event loop, with a wall clock that the test sets, and the published events."""
 
     def __init__(self, state: Path) -> None:
         self.state = state
@@ -188,12 +188,12 @@ class Keeping:
         self._running: list[Holds] = []
 
     def publish(self, event: AnyEvent) -> None:
-        """Take down what is told."""
+        """Record an event."""
         self.events.append(event)
         self.changed.set()
 
     def gateway(self, *, fresh: bool = False) -> Holds:
-        """A gateway that begins; the one before is gone without a word."""
+        """A new gateway; the one before is gone as after a crash."""
         self.end()
         made = Holds(
             limit=LIMIT,
@@ -208,12 +208,12 @@ class Keeping:
         return made
 
     def end(self) -> None:
-        """Let go of everything, as a process does that ends."""
+        """Close everything, as the end of the process would."""
         while self._running:
             self._running.pop().close()
 
     async def ended(self, hold: str) -> str:
-        """Wait for the hold's end; returns why."""
+        """Wait for the hold's end; returns its reason."""
         while True:
             for event in self.events:
                 if isinstance(event, HoldEnded) and event.hold == hold:
@@ -233,12 +233,12 @@ def sleeping(program: str = "sleep") -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def asker(pid: int = 0, *, uid: int = AMOS, root: bool = False) -> Asker:
-    """Somebody who asks."""
+    """A client of the control socket."""
     return Asker(pid, uid, "root" if root else "amos", root)
 
 
 def play(tmp_path: Path, scenario: Callable[[Keeping], Awaitable[None]]) -> None:
-    """Run a scenario, within a time."""
+    """Run a scenario with a time limit."""
 
     async def whole() -> None:
         kept = Keeping(tmp_path / "holds.json")
@@ -253,7 +253,7 @@ def play(tmp_path: Path, scenario: Callable[[Keeping], Awaitable[None]]) -> None
 
 
 def test_a_hold_is_told_and_released(tmp_path: Path) -> None:
-    """Protects the idle tracker and the log: they hear of the beginning and of the end, once each."""
+    """Protects the idle tracker and the log: they get one event of the beginning and one of the end."""
 
     async def scenario(kept: Keeping) -> None:
         gateway = kept.gateway(fresh=True)
@@ -271,7 +271,7 @@ def test_a_hold_is_told_and_released(tmp_path: Path) -> None:
 
 
 def test_a_refusal_is_told_to_whoever_asked(tmp_path: Path) -> None:
-    """Protects people: what can't be held or released says why, and nothing is left of it."""
+    """A hold or release that is refused gives the reason, and leaves nothing behind."""
 
     async def scenario(kept: Keeping) -> None:
         gateway = kept.gateway(fresh=True)
@@ -287,7 +287,7 @@ def test_a_refusal_is_told_to_whoever_asked(tmp_path: Path) -> None:
 
 
 def test_root_ends_anybodys_and_it_is_said(tmp_path: Path) -> None:
-    """Protects the one who finds the hold gone: the log says that it was somebody else."""
+    """Protects the owner of a hold that root released: the log says so."""
 
     async def scenario(kept: Keeping) -> None:
         gateway = kept.gateway(fresh=True)
@@ -299,7 +299,7 @@ def test_root_ends_anybodys_and_it_is_said(tmp_path: Path) -> None:
 
 
 def test_a_hold_expires(tmp_path: Path) -> None:
-    """Protects the bill: a hold ends at its time by itself."""
+    """Protects the bill: a hold ends by itself when its time is over."""
 
     async def scenario(kept: Keeping) -> None:
         gateway = kept.gateway(fresh=True)
@@ -311,7 +311,7 @@ def test_a_hold_expires(tmp_path: Path) -> None:
 
 
 def test_a_hold_ends_with_its_process(tmp_path: Path) -> None:
-    """Protects the bill from commands that end early, in whatever way: nobody has to say that they have."""
+    """Protects the bill: a hold ends with its command, however that ends."""
 
     async def scenario(kept: Keeping) -> None:
         gateway = kept.gateway(fresh=True)
@@ -328,7 +328,7 @@ def test_a_hold_ends_with_its_process(tmp_path: Path) -> None:
 
 
 def test_holds_survive_a_crash(tmp_path: Path) -> None:
-    """Protects a build from a bug of ours: the next gateway knows the holds, when they end, and watches the process."""
+    """Protects a build from a crash of ours: the next gateway knows the holds, their ends and their processes."""
 
     async def scenario(kept: Keeping) -> None:
         first = kept.gateway(fresh=True)
@@ -352,7 +352,7 @@ def test_holds_survive_a_crash(tmp_path: Path) -> None:
 
 
 def test_what_ended_during_a_crash_is_told(tmp_path: Path) -> None:
-    """Protects the bill and the log: a time that is over, a process that is gone, or is another one, hold nothing."""
+    """Protects bill and log: holds that expired, or whose process ended, during a crash are ended."""
 
     async def scenario(kept: Keeping) -> None:
         with sleeping() as process:
@@ -377,7 +377,7 @@ def test_what_ended_during_a_crash_is_told(tmp_path: Path) -> None:
 
 
 def test_a_fresh_start_knows_no_holds(tmp_path: Path) -> None:
-    """Protects the bill: what an earlier life of the machine was held for is over, and stays over."""
+    """Protects the bill: holds from before the machine was stopped do not come back."""
 
     async def scenario(kept: Keeping) -> None:
         kept.gateway(fresh=True).hold(HoldUp(60.0), asker())
@@ -390,7 +390,7 @@ def test_a_fresh_start_knows_no_holds(tmp_path: Path) -> None:
 
 
 def test_a_file_that_others_could_have_written_holds_nothing(tmp_path: Path) -> None:
-    """Protects the bill from whoever can write into the directory."""
+    """Protects the bill: a state file that others could have written is ignored."""
 
     async def scenario(kept: Keeping) -> None:
         kept.state.write_bytes(holds.encode((held("a", until=NOW + 60),)))
@@ -401,7 +401,7 @@ def test_a_file_that_others_could_have_written_holds_nothing(tmp_path: Path) -> 
 
 
 def test_a_hold_that_cannot_be_written_down_holds_and_says_so(tmp_path: Path) -> None:
-    """Protects people on a machine with a full disk: they get their hold, and learn what it lacks."""
+    """Protects people on a full disk: they get their hold, and read that it would not survive a crash."""
 
     async def scenario(kept: Keeping) -> None:
         kept.state = tmp_path / "no such directory" / "holds.json"
@@ -414,7 +414,7 @@ def test_a_hold_that_cannot_be_written_down_holds_and_says_so(tmp_path: Path) ->
 
 
 def test_time_away_counts(tmp_path: Path) -> None:
-    """Protects the bill of a machine that is suspended: a hold ends at its time of day, wherever the machine was."""
+    """Protects the bill of a suspended machine: a hold ends at its time of day, also if the machine was away."""
 
     async def scenario(kept: Keeping) -> None:
         gateway = kept.gateway(fresh=True)
@@ -427,7 +427,7 @@ def test_time_away_counts(tmp_path: Path) -> None:
 
 
 def test_names_are_not_taken_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects a hold from another one's release: a name that is taken is not given again."""
+    """Protects a hold from another one's release: a name in use is not given again."""
 
     async def scenario(kept: Keeping) -> None:
         gateway = kept.gateway(fresh=True)
@@ -440,7 +440,7 @@ def test_names_are_not_taken_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_hold_keeps_the_tracker_from_stopping(tmp_path: Path) -> None:
-    """Protects the point of it: while a hold lasts the machine stays up, and then the idle time begins."""
+    """While a hold lasts the machine stays up, and after it the idle time begins."""
 
     async def scenario(kept: Keeping) -> None:
         tracker = IdleTracker(IdlePolicy(timeout=5.0), Wake(NOW, Clocks(NOW, NOW)), NOW)
@@ -459,7 +459,7 @@ def test_a_hold_keeps_the_tracker_from_stopping(tmp_path: Path) -> None:
 
 
 def test_the_start_of_a_process_is_read(tmp_path: Path) -> None:
-    """Protects the check after a crash: a process has one start, whatever it is called; one that is gone has none."""
+    """Protects the check after a crash: a process has one start time, whatever its name; one that is gone has none."""
     own = start_of(os.getpid())
     assert own is not None
     assert own == start_of(os.getpid())
@@ -474,7 +474,7 @@ def test_the_start_of_a_process_is_read(tmp_path: Path) -> None:
 
 
 def test_states_are_strict() -> None:
-    """Protects the next version: a hold with a field that nobody knows is not half understood."""
+    """Protects the next version: a state with an unknown field is not read in part."""
     more = b'[{"id":"a","uid":1,"user":"a","reason":"b","since":1.0,"until":2.0,"more":1}]'
     assert holds.decode(more, limit=LIMIT, now=NOW) == ()
     assert msgspec.json.decode(holds.encode((held("a"),)), type=list[Hold]) == [held("a")]

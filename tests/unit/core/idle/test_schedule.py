@@ -1,4 +1,4 @@
-"""core.idle.schedule: hours in which the machine stays up."""
+"""core.idle.schedule: the hours in which the machine stays up."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +14,7 @@ MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
 
 
 def at(day: str, time: str) -> datetime:
-    """That day of one week, at that time."""
+    """A time of that day in a fixed week."""
     hour, minute = map(int, time.split(":"))
     return MONDAY + timedelta(days=DAYS.index(day), hours=hour, minutes=minute)
 
@@ -41,7 +41,7 @@ WORK = parsed("mon-fri 08:00-18:00", "sat 09:00-12:00")
     ],
 )
 def test_it_is_up_within_the_hours(now: datetime, end: datetime | None) -> None:
-    """Protects both ends: the first minute counts, the last one's end does not."""
+    """Protects both ends: the first minute belongs to the hours, the end itself does not."""
     found = up_until(WORK, now)
     assert (None if found is None else found[0]) == end
 
@@ -56,7 +56,7 @@ def test_it_is_up_within_the_hours(now: datetime, end: datetime | None) -> None:
     ],
 )
 def test_the_next_hours_are_found(now: datetime, start: datetime) -> None:
-    """Protects the sleep until then: over the night, and over the end of the week."""
+    """The next hours are found over night and over the end of the week."""
     assert next_start(WORK, now) == start
 
 
@@ -67,13 +67,13 @@ def test_without_hours_there_are_none() -> None:
 
 
 def test_of_overlapping_hours_the_longest_count() -> None:
-    """Protects against an end in the middle of other hours."""
+    """Protects against an end in the middle of overlapping hours."""
     found = up_until(parsed("mon 08:00-12:00", "10:00-24:00"), at("mon", "11:00"))
     assert found == (at("tue", "00:00"), "10:00-24:00")
 
 
 def test_days_go_around_the_week() -> None:
-    """Protects fri-mon, and a single day."""
+    """Protects fri-mon, which goes over the week's end, and a single day."""
     assert parsed("fri-mon 10:00-11:00")[0].days == {4, 5, 6, 0}
     assert parsed("wed 10:00-11:00")[0].days == {2}
     assert parsed("10:00-11:00")[0].days == set(range(7))
@@ -84,7 +84,7 @@ def test_days_go_around_the_week() -> None:
     ["", "mon", "8:00-18:00", "08:00-07:00", "08:00-24:01", "08:60-09:00", "mon  08:00-09:00", "mo 08:00-09:00"],
 )
 def test_what_is_no_hours_is_refused(text: str) -> None:
-    """Protects against a typing error that silently keeps nothing up; the configuration agrees with the parser."""
+    """Protects against a typing error that silently keeps nothing up: configuration and parser both refuse it."""
     assert parse_hours(text) is None
     with pytest.raises(UnfitError):
         hours(text)
@@ -92,7 +92,7 @@ def test_what_is_no_hours_is_refused(text: str) -> None:
 
 @given(st.text(max_size=20) | st.from_regex(r"(mon|fri)?(-sun)? ?\d\d:\d\d-\d\d:\d\d", fullmatch=True))
 def test_the_configuration_and_the_parser_agree(text: str) -> None:
-    """Protects against hours that are accepted at the start and not understood later."""
+    """Protects against hours that the configuration accepts and the parser does not understand later."""
     try:
         accepted = hours(text)
     except UnfitError:

@@ -1,4 +1,4 @@
-"""core.idle.terminals: somebody at a terminal that no connection leads to, and a terminal that is merely there."""
+"""core.idle.terminals: a terminal that somebody uses without a connection, and one that nobody uses."""
 
 import os
 
@@ -19,7 +19,7 @@ NOW = 1_795_000_000.0
 
 
 def process(pid: int, parent: int, name: str, tty: str = "", *, started: float = 0.0, uid: int = 1000) -> Process:
-    """A process that does nothing."""
+    """A process that uses nothing."""
     return Process(pid, parent, started, uid, name, 0.0, 0, tty)
 
 
@@ -43,17 +43,17 @@ SAMPLE = Sample(
     [(136, 0, "pts/0"), (136, 255, "pts/255"), (137, 1, "pts/257"), (143, 255, "pts/2047"), (4, 1, ""), (0, 0, "")],
 )
 def test_which_terminal_a_number_is(major: int, minor: int, line: str) -> None:
-    """Protects the look at the right device: numbers are as the kernel's tty_nr has them."""
+    """Protects the lookup of the right device: numbers are the kernel's tty_nr."""
     assert line_of(os.makedev(major, minor)) == line
 
 
 def test_a_ptys_number_can_be_large() -> None:
-    """The same for ptys whose minor number stands on both sides of the major one."""
+    """A pty's minor number may be so large that it surrounds the major number's bits."""
     assert line_of(os.makedev(136, 0x12345)) == f"pts/{0x12345}"
 
 
 def test_what_was_left_behind() -> None:
-    """The owner of each terminal, and what is behind it; those of open sessions are left out."""
+    """Shows the owner and the program of each terminal, except those of open sessions."""
     assert left_behind(SAMPLE, ["pts/9", ""]) == {
         "pts/3": (1000, "mosh-server"),
         "pts/5": (1000, "tmux: server"),
@@ -62,12 +62,12 @@ def test_what_was_left_behind() -> None:
 
 
 def test_who_is_connected_by_mosh() -> None:
-    """A record counts that a living server has written, and none that anybody else has."""
+    """A record counts only if a living mosh-server has written it for that terminal."""
     hosts = {
         "pts/3": "203.0.113.9 via mosh [10]",
-        "pts/5": "203.0.113.9 via mosh [20]",  # tmux's
-        "pts/6": "203.0.113.9 via mosh [1234]",  # nobody's
-        "pts/7": "mosh [10]",  # it has not heard from its client
+        "pts/5": "203.0.113.9 via mosh [20]",  # written by tmux
+        "pts/6": "203.0.113.9 via mosh [1234]",  # written by a process that is gone
+        "pts/7": "mosh [10]",  # not connected to its client
         "pts/8": "203.0.113.9",
     }
     assert connected_by_mosh(hosts, SAMPLE) == {"pts/3"}
@@ -110,6 +110,6 @@ LINKED = Terminal("pts/3", 1000, "mosh-server", NOW - 9999, NOW - 9999, connecte
 def test_who_is_at_it(
     terminal: Terminal, since: float, timeout: float, client_idle: float | None, is_used: bool
 ) -> None:
-    """Protects people on mosh from a stop under their hands, and the bill from a terminal that nobody is at."""
+    """Protects mosh users from a stop while they work, and the bill from terminals that nobody uses."""
     found = used([terminal], now=NOW, since=since, timeout=timeout, client_idle=client_idle)
     assert found == ((terminal,) if is_used else ())

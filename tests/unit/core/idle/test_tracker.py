@@ -1,4 +1,4 @@
-"""When the machine is not needed: the tracker against a naive model of the same rules."""
+"""When the machine is not needed: the tracker, compared with a naive model of the same rules."""
 
 import math
 from typing import Literal, get_args
@@ -37,17 +37,17 @@ Result = Literal["done", "failed", "called_off"]
 
 
 def who(key: str = "x") -> Identity:
-    """Somebody with that key."""
+    """The identity of a person with that key."""
     return Identity("github:example", 583231, f"SHA256:{key}")
 
 
 def opened(conn: str, peer: str = PEER) -> AnyEvent:
-    """A TCP connection."""
+    """A TCP connection opens."""
     return ConnectionOpened(conn=conn, peer=peer, peer_port=4000)
 
 
 def authenticated(conn: str, key: str = "x") -> AnyEvent:
-    """Somebody is on."""
+    """Somebody logs in on the connection."""
     return ConnectionAuthenticated(
         conn=conn,
         peer=PEER,
@@ -62,19 +62,19 @@ def authenticated(conn: str, key: str = "x") -> AnyEvent:
 
 
 def closed(conn: str, user: str = "amos", *, goodbye: bool = True, key: str = "x") -> AnyEvent:
-    """The connection is gone."""
+    """The connection closes."""
     return ConnectionClosed(
         conn=conn, peer="", user=user, reason="", seconds=0, bytes_in=0, bytes_out=0, goodbye=goodbye, identity=who(key)
     )
 
 
 def quiet(conn: str) -> AnyEvent:
-    """The client has not been used for a while."""
+    """The client becomes quiet, as it was not used for a while."""
     return ClientQuiet(conn=conn, user="amos", seconds=1)
 
 
 def used(conn: str) -> AnyEvent:
-    """It is used again."""
+    """The client is used again."""
     return ClientUsed(conn=conn, user="amos")
 
 
@@ -89,7 +89,7 @@ def released(hold: str) -> AnyEvent:
 
 
 def crashed() -> AnyEvent:
-    """An earlier monitor has cut off whoever was logging in."""
+    """An earlier monitor has crashed, which cut off clients that were logging in."""
     return GatewayCrashed(pid=7, cause="killed by SIGSEGV", sessions=0)
 
 
@@ -99,12 +99,12 @@ def stopping() -> AnyEvent:
 
 
 def asked(result: Result = "done") -> AnyEvent:
-    """Fly has been asked for the suspend, or has not. The words don't matter."""
+    """The result of asking Fly for the suspend; the outcome's words do not matter."""
     return StopStep(step="suspend", outcome="whatever it says", result=result, seconds=0)
 
 
 class Fed(IdleTracker):
-    """A tracker whose `wake` is told first what it is told, on a time of day that runs on while the machine is away."""
+    """A tracker that passes each event to its `wake` first; its wall clock runs on while the machine is away."""
 
     def __init__(self, policy: IdlePolicy, now: float) -> None:
         self.away = 0.0
@@ -112,7 +112,7 @@ class Fed(IdleTracker):
         super().__init__(policy, self.wake, now)
 
     def observe(self, event: AnyEvent, now: float) -> None:
-        """As the class says."""
+        """Pass the event on, first to `wake`."""
         if isinstance(event, MachineResumed):
             self.away += event.seconds
         self.wake.observe(event, Clocks(now, now + self.away))
@@ -120,12 +120,12 @@ class Fed(IdleTracker):
 
 
 def tracker_of(timeout: float | None, now: float = 0.0, **policy: float) -> Fed:
-    """A tracker with these rules."""
+    """A tracker with this policy."""
     return Fed(IdlePolicy(timeout, **policy), now)
 
 
 def drive(tracker: IdleTracker, now: float) -> list[Tick | Warn | Stop]:
-    """Ask until there is nothing to do at `now`."""
+    """Poll the tracker until nothing is due at `now`."""
     said: list[Tick | Warn | Stop] = []
     while not isinstance(answer := tracker.poll(now), Stay):
         said.append(answer)
@@ -135,7 +135,7 @@ def drive(tracker: IdleTracker, now: float) -> list[Tick | Warn | Stop]:
 
 
 def test_an_unused_machine_ticks_and_stops() -> None:
-    """From boot on, with nobody there: a tick for every step, the stop at the timeout, the deadlines in between."""
+    """From boot on without a login: a tick for each step, the stop at the timeout, and correct deadlines between."""
     tracker = tracker_of(12, now=100)
     assert tracker.poll(100) == Stay(105)
     assert tracker.poll(104.9) == Stay(105)
@@ -147,12 +147,12 @@ def test_an_unused_machine_ticks_and_stops() -> None:
 
 
 def test_a_late_look_says_only_the_last_step() -> None:
-    """A machine that was suspended does not tick through the hours that it slept."""
+    """A late poll, as after a suspend, gives only the latest tick and not all that were missed."""
     assert drive(tracker_of(60), 33) == [Tick(30, 27)]
 
 
 def test_without_a_timeout_it_never_stops() -> None:
-    """Idle shutdown can be switched off."""
+    """Without a timeout, the machine never stops by itself."""
     tracker = tracker_of(None)
     assert tracker.poll(1e9) == Stay(None)
     assert tracker.stops_in(1e9) is None
@@ -160,7 +160,7 @@ def test_without_a_timeout_it_never_stops() -> None:
 
 
 def test_the_period_begins_when_the_last_one_leaves() -> None:
-    """Of two people the one who stays keeps the machine; when both have gone, the whole timeout runs again."""
+    """While one of two users stays, the machine is in use; when both have gone, the whole timeout runs again."""
     tracker = tracker_of(10)
     tracker.observe(authenticated("a"), 1)
     tracker.observe(authenticated("b"), 2)
@@ -176,7 +176,7 @@ def test_the_period_begins_when_the_last_one_leaves() -> None:
 
 
 def test_strangers_neither_keep_nor_delay() -> None:
-    """A scanner that comes and goes all the time changes nothing; nor do events that are no use of the machine."""
+    """Connections without a login, and events that are no use of the machine, neither delay the stop nor prevent it."""
     tracker = tracker_of(10)
     for second in range(10):
         tracker.observe(opened(f"s{second}"), second)
@@ -186,7 +186,7 @@ def test_strangers_neither_keep_nor_delay() -> None:
 
 
 def test_a_start_without_a_login_ends_early() -> None:
-    """Protects the bill from scanners: what woke the machine and did not log in is named, and waited for less."""
+    """Protects the bill from scanners: a client that wakes the machine without a login is named, after a short wait."""
     tracker = tracker_of(60, boot_grace=20)
     tracker.observe(opened("s"), 1)
     (reason,) = tracker.reasons(2)
@@ -199,7 +199,7 @@ def test_a_start_without_a_login_ends_early() -> None:
 
 
 def test_a_lost_client_is_waited_for() -> None:
-    """Protects the session of a closed lid: who was lost holds longer than who said goodbye, until they come back."""
+    """Protects the session of a closed lid: a lost client keeps the machine up longer than one that said goodbye."""
     tracker = tracker_of(10, lost_grace=300)
     tracker.observe(authenticated("a"), 0)
     tracker.observe(closed("a", goodbye=False), 5)
@@ -217,7 +217,7 @@ def test_a_lost_client_is_waited_for() -> None:
 
 
 def test_whom_a_crash_cut_off_is_waited_for() -> None:
-    """Protects people from a bug of ours: the next server waits for them as for a lost client, and is no new start."""
+    """Protects people from a crash of ours: the next server waits for them as for lost clients, not as after a boot."""
     tracker = tracker_of(60, boot_grace=20, lost_grace=300)
     tracker.observe(crashed(), 100)
     (reason,) = tracker.reasons(100)
@@ -225,12 +225,12 @@ def test_whom_a_crash_cut_off_is_waited_for() -> None:
     assert reason.text == "whoever was logging in when the server crashed may come back"
     tracker.observe(authenticated("a"), 110)
     tracker.observe(closed("a"), 120)
-    assert tracker.stops_in(120) == 280  # of several, one has come back
+    assert tracker.stops_in(120) == 280  # one of several has come back
     assert drive(tracker, 400)[-1] == Stop(280, "idle for 280 s")
 
 
 def test_no_grace_is_no_grace() -> None:
-    """Protects `lost_client_grace = 0`: then losing a client is like its goodbye, and so is a crash."""
+    """With `lost_client_grace = 0`, losing a client counts as its goodbye, and a crash causes no wait."""
     tracker = tracker_of(10, boot_grace=5)
     tracker.observe(crashed(), 0)
     assert tracker.reasons(0) == ()
@@ -242,7 +242,7 @@ def test_no_grace_is_no_grace() -> None:
 
 
 def test_a_quiet_client_does_not_keep_the_machine() -> None:
-    """Protects against the forgotten editor: it stops counting, is warned twice, and counts again when it is used."""
+    """Protects the bill from a forgotten editor: it stops counting, is warned twice, and counts again when used."""
     tracker = tracker_of(100, lost_grace=300)
     tracker.observe(authenticated("a"), 0)
     tracker.observe(quiet("a"), 1000)
@@ -262,7 +262,7 @@ def test_a_quiet_client_does_not_keep_the_machine() -> None:
 
 
 def test_a_warning_comes_on_time() -> None:
-    """Protects the two lines from being late: the tracker wants to be asked when each of them is due."""
+    """Protects the two warnings from being late: the tracker asks to be polled when each of them is due."""
     tracker = tracker_of(73)
     tracker.observe(authenticated("a"), 0)
     tracker.observe(quiet("a"), 100)
@@ -275,7 +275,7 @@ def test_a_warning_comes_on_time() -> None:
 
 
 def test_a_short_time_is_warned_of_once() -> None:
-    """Protects the screen: when there is less than ten seconds, that is said once."""
+    """Protects the screen: if less than ten seconds are left, there is only one warning."""
     tracker = tracker_of(8)
     tracker.observe(authenticated("a"), 0)
     tracker.observe(quiet("a"), 1)
@@ -284,7 +284,7 @@ def test_a_short_time_is_warned_of_once() -> None:
 
 
 def test_holds_last_as_long_as_they_say() -> None:
-    """Protects the training run: a hold keeps the machine, can be made longer, and ends by itself or when released."""
+    """Protects the training run: a hold keeps the machine up, can be extended, and ends by itself or by a release."""
     tracker = tracker_of(10)
     tracker.observe(held("h1", 100), 0)
     assert tracker.poll(50) == Stay(100)
@@ -301,14 +301,14 @@ def test_holds_last_as_long_as_they_say() -> None:
 
 
 def test_the_idle_time_begins_when_a_hold_ended() -> None:
-    """Protects the bill: a look that comes late does not add the time that it was late."""
+    """Protects the bill: the idle time counts from a hold's end, also if the poll comes later."""
     tracker = tracker_of(10)
     tracker.observe(held("h1", 100), 0)
     assert drive(tracker, 111) == [Stop(11, "nobody has logged in for 11 s")]
 
 
 def test_somebody_at_a_terminal_keeps_the_machine() -> None:
-    """Protects people on mosh: they are a reason by name, without an end, and the idle time begins after them."""
+    """Protects mosh users: they are a reason with a name and without an end, and the idle time begins after them."""
     tracker = tracker_of(10)
     tracker.observe(TerminalUsed(what="amos is at pts/3 (mosh-server)"), 5)
     assert [(reason.kind, reason.text, reason.until) for reason in tracker.reasons(100)] == [
@@ -320,7 +320,7 @@ def test_somebody_at_a_terminal_keeps_the_machine() -> None:
 
 
 def test_background_work_and_hours_keep_the_machine() -> None:
-    """Protects the build that runs after the laptop closed, and the working hours."""
+    """Background work, such as a build after the laptop was closed, and scheduled hours keep the machine up."""
     tracker = tracker_of(10)
     tracker.observe(BackgroundWork(seconds=30, what="make of amos"), 0)
     assert [reason.kind for reason in tracker.reasons(5)] == ["background"]
@@ -333,7 +333,7 @@ def test_background_work_and_hours_keep_the_machine() -> None:
 
 
 def test_a_suspended_machine_starts_anew() -> None:
-    """Protects a resume: nobody is stopped for the hours of sleep, and a hold that ended meanwhile does not go on."""
+    """Protects a resume: the time asleep does not count as idle, and a hold that expired meanwhile has ended."""
     tracker = tracker_of(10)
     tracker.observe(held("h1", 100), 0)
     tracker.observe(authenticated("a"), 0)
@@ -346,7 +346,7 @@ def test_a_suspended_machine_starts_anew() -> None:
 
 
 def test_a_resume_is_a_start() -> None:
-    """Protects the bill of a machine that is suspended: a scanner that wakes it is named, and waited for less."""
+    """Protects the bill of a suspended machine: after a resume, a scanner is named and the grace is shorter."""
     tracker = tracker_of(60, boot_grace=20)
     tracker.observe(opened("a", "198.51.100.7"), 0)
     tracker.observe(authenticated("a"), 1)
@@ -355,7 +355,7 @@ def test_a_resume_is_a_start() -> None:
         tracker.observe(event, 62)
     assert [(reason.kind, reason.until) for reason in tracker.reasons(62)] == [("boot", 82)]
     assert drive(tracker, 82) == [Stop(20, f"woken by {PEER}, no login")]
-    # Who has been in and out before the resume was noticed has logged in all the same.
+    # A login that began and ended before the resume was noticed still counts as a login.
     for event in (stopping(), asked(), opened("b"), authenticated("b"), closed("b"), MachineResumed(seconds=0)):
         tracker.observe(event, 82)
     assert tracker.reasons(82) == ()
@@ -363,7 +363,7 @@ def test_a_resume_is_a_start() -> None:
 
 
 def test_whoever_is_on_over_a_jump_of_the_clock_stays_known() -> None:
-    """Protects people who did not notice that their machine was away: nobody has to log in for what they have."""
+    """Users who are connected when the clock jumps, or the machine was away, stay logged in and still count."""
     tracker = tracker_of(60, boot_grace=20)
     tracker.observe(opened("a"), 0)
     tracker.observe(authenticated("a"), 1)
@@ -373,14 +373,14 @@ def test_whoever_is_on_over_a_jump_of_the_clock_stays_known() -> None:
     tracker.observe(used("a"), 4)
     tracker.observe(MachineResumed(seconds=3600), 5)
     tracker.observe(closed("a"), 6)
-    tracker.observe(MachineResumed(seconds=-3600), 7)  # the clock was set back, nothing more
+    tracker.observe(MachineResumed(seconds=-3600), 7)  # the clock was set back, which is no resume
     assert tracker.stops_in(7) == 60
     tracker.observe(MachineResumed(seconds=3600), 8)
     assert tracker.stops_in(8) == 20
 
 
 def test_a_stop_that_was_called_off_changes_nothing_else() -> None:
-    """Protects the machine that was needed after all: who woke it, and that somebody had logged in."""
+    """A stop that was called off changes neither who woke the machine nor whether somebody has logged in."""
     tracker = tracker_of(60, boot_grace=20)
     tracker.observe(opened("a", "198.51.100.7"), 0)
     tracker.observe(authenticated("a"), 1)
@@ -393,7 +393,7 @@ def test_a_stop_that_was_called_off_changes_nothing_else() -> None:
 
 
 def test_time_that_the_clock_has_seen_is_not_counted_twice() -> None:
-    """Protects a hold from a suspend during which our clock ran on: its end has come closer by itself."""
+    """Protects a hold from a suspend during which our clock ran on: that time is not subtracted again."""
     tracker = tracker_of(10)
     tracker.observe(held("h1", 7200), 0)
     tracker.observe(MachineResumed(seconds=3600), 3600)
@@ -401,9 +401,9 @@ def test_time_that_the_clock_has_seen_is_not_counted_twice() -> None:
 
 
 class Machine(RuleBasedStateMachine):
-    """Any order of comings, goings, holds, work and time, against a list of periods and what is said of them.
+    """Any order of connections, holds, work and time, compared with a model.
 
-    The model keeps no state of idleness: it lists from when to when each reason was there, and looks through the list.
+    The model keeps no idle state: it has a list of when each reason to stay up ends, and searches it each time.
     """
 
     @initialize(
@@ -413,7 +413,7 @@ class Machine(RuleBasedStateMachine):
         crash=st.booleans(),
     )
     def start(self, timeout: float | None, boot: float | None, lost: float, crash: bool) -> None:
-        """Boot, or begin where a server has crashed."""
+        """Boot, or begin after a server's crash."""
         self.timeout = timeout
         self.boot = boot
         self.lost = lost
@@ -423,41 +423,41 @@ class Machine(RuleBasedStateMachine):
         self.strangers: set[str] = set()
         self.people: set[str] = set()
         self.quiet: set[str] = set()
-        self.periods: dict[str, list[float]] = {}  # reason -> when it ends, as far as is known (inf: open)
-        self.ended: list[float] = []  # when a reason was seen to end
+        self.periods: dict[str, list[float]] = {}  # reason -> its end as far as it is known (inf: open)
+        self.ended: list[float] = []  # when each reason ended
         self.waits: list[float] = []
-        self.story: list[str] = ["login"] if crash else []  # what counts for whether somebody was here
+        self.story: list[str] = ["login"] if crash else []  # the events that decide whether somebody has logged in
         self.number = 0
         self.crash = self.now + lost if crash else 0.0
         if crash:
             self.tracker.observe(crashed(), self.now)
 
     def settle(self) -> None:
-        """What has ended by itself has ended."""
+        """End the reasons whose time is over."""
         for name, (end,) in list(self.periods.items()):
             if end <= self.now:
                 del self.periods[name]
                 self.ended.append(end)
 
     def begin(self, name: str, seconds: float = math.inf) -> None:
-        """A reason begins."""
+        """Begin a reason."""
         self.settle()
         self.periods[name] = [self.now + seconds]
 
     def end(self, name: str) -> None:
-        """A reason ends now, if it is still there."""
+        """End a reason now, if it still exists."""
         self.settle()
         if self.periods.pop(name, None) is not None:
             self.ended.append(self.now)
 
     @rule(seconds=st.floats(0, 40))
     def wait(self, seconds: float) -> None:
-        """Time passes."""
+        """Let time pass."""
         self.now += seconds
 
     @rule()
     def wait_for_the_deadline(self) -> None:
-        """Sleep for exactly as long as the tracker says; something must be due then."""
+        """Wait for exactly as long as the tracker says; the time must not be in the past."""
         answer = self.tracker.poll(self.now)
         if isinstance(answer, Stay) and answer.until is not None:
             assert answer.until >= self.now
@@ -465,7 +465,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def connect(self) -> None:
-        """Somebody connects, and nobody knows who."""
+        """A client connects, not logged in yet."""
         self.number += 1
         self.strangers.add(f"c{self.number}")
         self.tracker.observe(opened(f"c{self.number}"), self.now)
@@ -473,12 +473,12 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.strangers)
     @rule(data=st.data())
     def log_in(self, data: st.DataObject) -> None:
-        """One of them is known now."""
+        """One of these clients logs in."""
         conn = data.draw(st.sampled_from(sorted(self.strangers)))
         self.strangers.remove(conn)
         self.people.add(conn)
         self.story.append("login")
-        self.waits = []  # all have one key here: whoever comes is the one who was lost
+        self.waits = []  # All have the same key here, so any login is by the person who was lost.
         self.begin(conn)
         self.tracker.observe(authenticated(conn), self.now)
 
@@ -511,13 +511,13 @@ class Machine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(["h1", "h2"]), seconds=st.floats(1, 60))
     def hold(self, name: str, seconds: float) -> None:
-        """A hold begins, or is made longer or shorter."""
+        """A hold begins, or is extended or shortened."""
         self.begin(name, seconds)
         self.tracker.observe(held(name, seconds), self.now)
 
     @rule(name=st.sampled_from(["h1", "h2"]))
     def release(self, name: str) -> None:
-        """A hold is given up, if there is one."""
+        """A hold is released, if it exists."""
         self.end(name)
         self.tracker.observe(released(name), self.now)
 
@@ -529,14 +529,14 @@ class Machine(RuleBasedStateMachine):
 
     @rule(result=st.sampled_from(get_args(Result)))
     def ask(self, result: Result) -> None:
-        """It is gone on with, or called off, or in vain: then there was none."""
+        """The stop goes on, is called off or fails; in the last two cases it does not count."""
         if result != "done":
             self.story = [word for word in self.story if word != "stop"]
         self.tracker.observe(asked(result), self.now)
 
     @rule(seconds=st.sampled_from([-60.0, 0.0, 60.0]))
     def resume(self, seconds: float) -> None:
-        """The machine is back: of what was before the stop, only who is on counts."""
+        """The machine resumes: of the time before the stop, only connected users count."""
         if "stop" in self.story:
             *_, last = (place for place, word in enumerate(self.story) if word == "stop")
             self.story = self.story[last + 1 :] + ["login"] * len(self.people)
@@ -548,7 +548,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(seconds=st.floats(-60, 60))
     def fall_behind(self, seconds: float) -> None:
-        """The time of day jumps, so that what ends at one ends earlier, or later."""
+        """The wall clock jumps, so that reasons that end at a time of day end earlier, or later."""
         self.settle()
         self.periods = {name: [end - seconds] for name, (end,) in self.periods.items()}
         self.settle()
@@ -557,7 +557,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(seconds=st.one_of(st.just(0.0), st.floats(1, 60)))
     def work(self, seconds: float) -> None:
-        """Something works in the background, or has stopped."""
+        """Background work begins, or ends."""
         if seconds:
             self.begin("background", seconds)
         else:
@@ -566,7 +566,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def agrees(self) -> None:
-        """Stop exactly when no reason is there and the time is up; every reason that holds the machine is named."""
+        """The tracker stops exactly when no reason is left and the time is over, and it names every reason."""
         if not hasattr(self, "tracker"):
             return
         self.settle()
@@ -598,7 +598,7 @@ class Machine(RuleBasedStateMachine):
         else:
             assert isinstance(answer, Stay)
             assert answer.until is not None
-            # Sums of floats may meet the deadline a last bit too early.
+            # Rounding in sums of floats may make them meet the deadline slightly too early.
             assert self.now < deadline or math.isclose(self.now, deadline)
             assert answer.until <= deadline or math.isclose(answer.until, deadline)
 
@@ -607,13 +607,13 @@ TestMachine = Machine.TestCase
 
 
 def follow(tracker: IdleTracker, timeout: float | None, now: float, **kept: bool) -> None:
-    """Other rules; what is not named here stays."""
+    """Give the tracker another timeout; the rules named in `kept` as False change, too."""
     same = {"usage": True, "schedule": True, "background": True} | kept
     tracker.follow(IdlePolicy(timeout), now=now, **same)
 
 
 def test_other_rules_count_from_when_they_are_given() -> None:
-    """Protects a machine whose timeout is changed while nobody is on: the idle time so far counts."""
+    """Protects the bill: if the timeout changes while nobody is connected, the idle time so far counts."""
     tracker = tracker_of(None)
     follow(tracker, 60, 100)
     assert drive(tracker, 100) == [Stop(100, "nobody has logged in for 100 s")]
@@ -622,7 +622,7 @@ def test_other_rules_count_from_when_they_are_given() -> None:
 
 
 def test_who_was_quiet_is_needed_again_under_other_rules_of_use() -> None:
-    """Protects who is on: how long nobody may use a connection has changed, so nobody is known to be quiet."""
+    """Protects connected users: if the rule for unused connections changes, none counts as quiet any more."""
     tracker = tracker_of(60)
     tracker.observe(authenticated("c1"), 0)
     tracker.observe(quiet("c1"), 10)
@@ -634,7 +634,7 @@ def test_who_was_quiet_is_needed_again_under_other_rules_of_use() -> None:
 
 
 def test_hours_and_work_that_are_not_asked_for_any_more_hold_nothing() -> None:
-    """Protects the bill: a schedule or a background rule that was taken away does not keep the machine up."""
+    """Protects the bill: a schedule or a background rule that was removed does not keep the machine up."""
     tracker = tracker_of(60)
     tracker.observe(ScheduleEntered(seconds=9999, what="mon-fri"), 0)
     tracker.observe(BackgroundWork(seconds=9999, what="make"), 0)

@@ -1,4 +1,4 @@
-"""core.idle.usage: what is use of a client, and what is an editor that somebody has left open."""
+"""core.idle.usage: which traffic counts as use of a client, and which is only an open editor."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from pyssh_gateway.core.idle.usage import TRICKLE_BYTES, WINDOW_SECONDS, Counter
 
 
 def watch(usage: Usage, steps: list[tuple[float, Counters]]) -> list[tuple[float, str]]:
-    """What is said of the one client, whose counters stand like this at those times."""
+    """The reports about one client, with these counters at these times."""
     said = []
     for now, counters in steps:
         quiet, used = usage.look({"c1": counters}, now)
@@ -16,26 +16,26 @@ def watch(usage: Usage, steps: list[tuple[float, Counters]]) -> list[tuple[float
 
 
 def test_heartbeats_are_no_use() -> None:
-    """Protects against the editor that was left open: its trickle, for hours, does not count."""
+    """Protects the bill from an editor that was left open: its small, steady traffic does not count as use."""
     beats = [(15.0 * step, Counters(worked=300 * step)) for step in range(30)]
     assert watch(Usage(60), beats) == [(60.0, "quiet for 60")]
 
 
 def test_a_key_is_use() -> None:
-    """Protects the person who thinks: one key in a terminal counts, however few bytes it is."""
+    """Protects a person who thinks: a single key in a terminal counts as use, however few bytes it has."""
     usage = Usage(60)
     assert watch(usage, [(0, Counters(typed=5)), (59, Counters(typed=6)), (118, Counters(typed=6))]) == []
     assert watch(usage, [(119, Counters(typed=6)), (300, Counters(typed=7))]) == [(119, "quiet for 60"), (300, "used")]
 
 
 def test_a_transfer_is_use() -> None:
-    """Protects the running copy: more than a trickle through a command or a forward counts."""
+    """Protects a running copy: more than a trickle through a command or a forward counts as use."""
     steps = [(15.0 * step, Counters(worked=(TRICKLE_BYTES + 1) * step)) for step in range(20)]
     assert watch(Usage(60), steps) == []
 
 
 def test_output_in_a_terminal_is_use_while_its_programs_work() -> None:
-    """Protects the build that is watched: its output counts as it would without a terminal; a trickle does not."""
+    """Protects a build that is watched: output in a terminal counts while its programs work, a trickle does not."""
     usage = Usage(60)
     usage.look({"c1": Counters()}, 0)
     assert usage.shows({"c1": Counters(shown=TRICKLE_BYTES), "new": Counters(shown=10**6)}) == frozenset()
@@ -48,13 +48,13 @@ def test_output_in_a_terminal_is_use_while_its_programs_work() -> None:
 
 
 def test_output_alone_is_no_use() -> None:
-    """Protects the bill from a log that scrolls by: nothing works there."""
+    """Protects the bill from a log that scrolls by: output counts only while programs of the terminal work."""
     steps = [(15.0 * step, Counters(shown=10**6 * step)) for step in range(5)]
     assert watch(Usage(60), steps) == [(60.0, "quiet for 60")]
 
 
 def test_a_session_is_use() -> None:
-    """Protects who works by short commands: each session counts, although nothing goes through it and it is over."""
+    """Protects work by short commands: each session counts, even without data and after its end."""
     usage = Usage(60)
     assert watch(usage, [(0, Counters()), (59, Counters(opened=1)), (118, Counters(opened=1))]) == []
     assert watch(usage, [(119, Counters(opened=1)), (300, Counters(opened=2))]) == [
@@ -64,7 +64,7 @@ def test_a_session_is_use() -> None:
 
 
 def test_who_goes_is_forgotten() -> None:
-    """Protects the memory, and a later client with the same name from an earlier one's silence."""
+    """Protects memory, and a later client of the same name: a client that left is forgotten."""
     usage = Usage(60)
     watch(usage, [(0, Counters()), (60, Counters())])
     assert usage.look({}, 61) == ([], [])
@@ -72,7 +72,7 @@ def test_who_goes_is_forgotten() -> None:
 
 
 def test_it_is_said_when_a_client_will_be_quiet() -> None:
-    """Protects `status`: the time that is left to a client, and nothing for one that is quiet or was never seen."""
+    """Protects `status`: it has the time until a client counts as quiet, and none for a quiet or an unknown client."""
     usage = Usage(60)
     assert usage.quiet_in("c1", 0) is None
     usage.look({"c1": Counters()}, 0)
@@ -84,5 +84,5 @@ def test_it_is_said_when_a_client_will_be_quiet() -> None:
 
 @pytest.mark.parametrize(("client_idle", "window"), [(3600, WINDOW_SECONDS), (60, 15), (2, 0.5)])
 def test_the_window_is_short_enough(client_idle: float, window: float) -> None:
-    """Protects short times from being told with a window that is longer than they are."""
+    """Protects short times: the window for measuring is shorter than the time itself."""
     assert Usage(client_idle).window == window

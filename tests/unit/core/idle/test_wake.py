@@ -1,4 +1,4 @@
-"""core.idle.wake: since when the machine is awake and who woke it, row by row of the module's table."""
+"""core.idle.wake: since when the machine is awake and who woke it, for each row of the module's table."""
 
 import pytest
 from hypothesis import given
@@ -22,7 +22,7 @@ from pyssh_gateway.events import (
 NOW = 1_795_000_000.0
 HOUR = 3600.0
 ROUNDING = 0.001
-"""Seconds by which sums of times of day may differ: they are floats of the order of 2**31."""
+"""Seconds by which sums of wall clock times may differ, as these are floats of the order of 2**31."""
 
 FIRST, SECOND = "203.0.113.9", "198.51.100.7"
 STOPPING = ServerStopping(reason="idle")
@@ -31,7 +31,7 @@ CALLED_OFF = StopStep(step="suspend", outcome="whatever it says", result="called
 
 
 class Machine:
-    """A machine, its server, and both clocks, of which the time of day runs on while it is suspended."""
+    """A machine with its server and two clocks, of which the wall clock runs on while it is suspended."""
 
     def __init__(self) -> None:
         self.steady, self.wall = 100.0, NOW
@@ -39,48 +39,48 @@ class Machine:
 
     @property
     def clocks(self) -> Clocks:
-        """Both, now."""
+        """Both clocks now."""
         return Clocks(self.steady, self.wall)
 
     def passes(self, seconds: float) -> None:
-        """Time passes."""
+        """Let time pass."""
         self.steady += seconds
         self.wall += seconds
 
     def sleeps(self, seconds: float) -> MachineResumed:
-        """The machine stands still; returns what will be told of it."""
+        """Suspend the machine for a time; returns the event that reports it."""
         self.wall += seconds
         return MachineResumed(seconds=seconds)
 
     def crashes(self, started: float = NOW) -> None:
-        """Another server process takes over; `started` differs if that is not after a crash."""
+        """Replace the server process; another `started` means a new start, not a crash."""
         self.wake = Wake(started, self.clocks, self.wake.kept)
 
     def happens(self, *events: AnyEvent) -> None:
-        """Something happens now."""
+        """Observe events now."""
         for event in events:
             self.wake.observe(event, self.clocks)
 
     @property
     def said(self) -> tuple[float, str, bool]:
-        """For how long awake by the time of day, by whom, and whether somebody has logged in."""
+        """Seconds awake by the wall clock, who woke the machine, and whether somebody has logged in."""
         assert self.wake.seconds(self.steady) == pytest.approx(self.wall - self.wake.since, abs=ROUNDING)
         return self.wall - self.wake.since, self.wake.woken_by, self.wake.logged_in
 
 
 @pytest.fixture
 def machine() -> Machine:
-    """One that has just been started."""
+    """A machine that has just been started."""
     return Machine()
 
 
 def came(peer: str = FIRST) -> AnyEvent:
-    """A TCP connection."""
+    """A TCP connection opens."""
     return ConnectionOpened(conn=peer, peer=peer, peer_port=4000)
 
 
 def logged_in(peer: str = FIRST) -> AnyEvent:
-    """Somebody has logged in on it."""
+    """Somebody logs in on the connection."""
     return ConnectionAuthenticated(
         conn=peer,
         peer=peer,
@@ -95,7 +95,7 @@ def logged_in(peer: str = FIRST) -> AnyEvent:
 
 
 def went(peer: str = FIRST) -> AnyEvent:
-    """The connection is closed."""
+    """The connection closes."""
     return ConnectionClosed(conn=peer, peer=peer, user="amos", reason="", seconds=0, bytes_in=0, bytes_out=0)
 
 
@@ -103,7 +103,7 @@ def went(peer: str = FIRST) -> AnyEvent:
 
 
 def test_the_first_to_come_has_woken_it(machine: Machine) -> None:
-    """Protects `why` after a start: the first connection is named, whether it logs in or not, and no later one."""
+    """Protects `why` after a start: the first connection is named, with or without a login, and no later one."""
     assert machine.said == (0, "", False)
     machine.passes(WAKE_SECONDS)
     machine.happens(came(FIRST), came(SECOND), ClientQuiet(conn=FIRST, user="amos", seconds=1))
@@ -115,7 +115,7 @@ def test_the_first_to_come_has_woken_it(machine: Machine) -> None:
 
 
 def test_somebody_who_comes_late_has_not_woken_it(machine: Machine) -> None:
-    """Protects a visitor from being named for a machine that has been up for hours: it was started by other means."""
+    """Protects a visitor from being named for a machine that has been up for hours, which something else started."""
     machine.passes(WAKE_SECONDS + 1)
     machine.happens(came(), logged_in())
     assert machine.said == (WAKE_SECONDS + 1, "", True)
@@ -125,7 +125,7 @@ def test_somebody_who_comes_late_has_not_woken_it(machine: Machine) -> None:
 
 
 def test_a_crash_changes_nothing(machine: Machine) -> None:
-    """Protects the figures from a bug of ours: the next server process goes on with what the last one has kept."""
+    """Protects the figures from a crash of ours: the next server process continues with the stored values."""
     machine.happens(came(), logged_in())
     machine.passes(HOUR)
     machine.crashes()
@@ -134,7 +134,7 @@ def test_a_crash_changes_nothing(machine: Machine) -> None:
 
 
 def test_a_crash_after_a_resume_keeps_the_resume(machine: Machine) -> None:
-    """Protects the history: what is kept is since the resume, not since the start of the server."""
+    """Protects the history: after a resume and a crash, the time counts from the resume, not from the start."""
     machine.passes(HOUR)
     machine.happens(machine.sleeps(2 * HOUR), came())
     machine.passes(60)
@@ -143,7 +143,7 @@ def test_a_crash_after_a_resume_keeps_the_resume(machine: Machine) -> None:
 
 
 def test_what_another_start_has_kept_is_over(machine: Machine) -> None:
-    """Protects a start from what the server's earlier life has left on the disk."""
+    """Protects a start from the values that an earlier start has stored."""
     machine.happens(came())
     machine.passes(HOUR)
     machine.crashes(started=machine.wall)
@@ -151,7 +151,7 @@ def test_what_another_start_has_kept_is_over(machine: Machine) -> None:
 
 
 def test_a_server_that_comes_late_counts_from_the_start(machine: Machine) -> None:
-    """Protects a crash before anything was kept: awake since the start, and woken by nobody who comes an hour later."""
+    """After a crash before anything was stored, the time counts from the start, and a later client is not named."""
     machine.passes(HOUR)
     machine.wake = Wake(NOW, machine.clocks)
     machine.happens(came())
@@ -159,7 +159,7 @@ def test_a_server_that_comes_late_counts_from_the_start(machine: Machine) -> Non
 
 
 def test_a_clock_before_the_start_is_no_time_awake() -> None:
-    """Protects a start on a clock that was set back meanwhile: nobody reads of negative seconds."""
+    """Protects a start whose clock was set back later: the time awake is never negative."""
     wake = Wake(NOW, Clocks(100.0, NOW - HOUR), Kept(NOW, NOW, FIRST))
     assert wake.seconds(100.0) == 0
     assert wake.seconds(99.0) == 0
@@ -170,19 +170,19 @@ def test_a_clock_before_the_start_is_no_time_awake() -> None:
 
 @pytest.mark.parametrize("seconds", [HOUR, 0.0])
 def test_the_first_since_the_stop_has_woken_it(machine: Machine, seconds: float) -> None:
-    """Protects whoever came in before the resume was noticed, and a snapshot's clocks, which show nothing of it."""
+    """Protects a client that came before the resume was noticed, also if a snapshot's clocks hide the resume."""
     machine.happens(came(SECOND), logged_in(SECOND), went(SECOND))
     machine.passes(HOUR)
     machine.happens(STOPPING, ASKED)
     told = machine.sleeps(seconds)
     machine.happens(came(FIRST), came(SECOND))
-    assert machine.wake.woken_by == SECOND  # not noticed yet
+    assert machine.wake.woken_by == SECOND  # the resume has not been noticed yet
     machine.happens(told)
     assert machine.said == (0, FIRST, False)
 
 
 def test_somebody_may_come_after_it_was_noticed(machine: Machine) -> None:
-    """Protects the client whose connection is accepted when the door has been opened again."""
+    """Protects a client whose connection is accepted after the resume was noticed: it is named."""
     machine.happens(STOPPING, ASKED, machine.sleeps(HOUR))
     assert machine.said == (0, "", False)
     machine.happens(came())
@@ -190,7 +190,7 @@ def test_somebody_may_come_after_it_was_noticed(machine: Machine) -> None:
 
 
 def test_a_machine_that_wakes_by_itself_is_woken_by_nobody(machine: Machine) -> None:
-    """Protects `why` from naming somebody for what the platform did: who comes later found it awake."""
+    """Protects `why`: if the platform woke the machine, no client that came later is named."""
     machine.happens(came(), STOPPING, ASKED, machine.sleeps(HOUR))
     machine.passes(WAKE_SECONDS + 1)
     machine.happens(came(SECOND))
@@ -198,7 +198,7 @@ def test_a_machine_that_wakes_by_itself_is_woken_by_nobody(machine: Machine) -> 
 
 
 def test_a_login_before_the_resume_was_noticed_counts(machine: Machine) -> None:
-    """Protects somebody who was in and out in that moment from being taken for a scanner."""
+    """Protects a person who logged in and out before the resume was noticed: the login counts."""
     machine.happens(STOPPING, ASKED)
     told = machine.sleeps(HOUR)
     machine.happens(came(), logged_in(), went(), told)
@@ -206,7 +206,7 @@ def test_a_login_before_the_resume_was_noticed_counts(machine: Machine) -> None:
 
 
 def test_a_stop_that_was_called_off_changes_nothing(machine: Machine) -> None:
-    """Protects the figure: a machine that was needed after all has been awake all the time, whoever came meanwhile."""
+    """Protects the figure: a stop that was called off changes neither the time awake nor who woke the machine."""
     machine.happens(came(), logged_in())
     machine.passes(HOUR)
     machine.happens(STOPPING, CALLED_OFF, came(SECOND))
@@ -219,7 +219,7 @@ def test_a_stop_that_was_called_off_changes_nothing(machine: Machine) -> None:
 
 
 def test_whoever_is_on_over_a_resume_has_not_woken_it(machine: Machine) -> None:
-    """Protects `why`: they were on when it fell asleep; but nobody waits for a login as after a start."""
+    """Protects `why`: users who were connected before the suspend did not wake it, yet there is no boot grace."""
     machine.happens(came(), logged_in())
     machine.passes(HOUR)
     machine.happens(machine.sleeps(2 * HOUR))
@@ -231,7 +231,7 @@ def test_whoever_is_on_over_a_resume_has_not_woken_it(machine: Machine) -> None:
 
 
 def test_whoever_came_before_it_was_noticed_has_woken_it(machine: Machine) -> None:
-    """Protects the client that woke a machine whose resume is noticed only by its coming; one from before is not it."""
+    """Protects the client that woke the machine just before the resume was noticed; earlier clients are not named."""
     machine.happens(came("192.0.2.1"))
     machine.passes(HOUR)
     told = machine.sleeps(2 * HOUR)
@@ -242,14 +242,14 @@ def test_whoever_came_before_it_was_noticed_has_woken_it(machine: Machine) -> No
 
 
 def test_of_connections_the_latest_are_remembered(machine: Machine) -> None:
-    """Protects memory from a server that runs for months; of a crowd one of the latest is named."""
+    """Protects memory on a server that runs for months: only the latest connections are remembered."""
     told = machine.sleeps(HOUR)
     machine.happens(*(came(f"192.0.2.{number}") for number in range(REMEMBERED + 1)), told)
     assert machine.said == (0, "192.0.2.1", False)
 
 
 def test_a_clock_that_is_set_back_moves_the_start_with_it(machine: Machine) -> None:
-    """Protects the figure: the machine has been awake for as long as before, and was woken by the same client."""
+    """Protects the figure: when the clock is set back, the time awake and who woke the machine stay the same."""
     machine.happens(came(), logged_in())
     machine.passes(2 * HOUR)
     machine.happens(machine.sleeps(-HOUR))
@@ -267,7 +267,7 @@ Steps = st.one_of(
 
 @given(steps=st.lists(Steps, max_size=30))
 def test_both_clocks_agree_whatever_happens(steps: list[AnyEvent | str | tuple[str, float]]) -> None:
-    """Protects the figures from disagreeing with `why`, and everything from a machine that awoke in the future."""
+    """Protects the figures: both clocks give the same time awake, and never a negative one."""
     machine = Machine()
     for step in steps:
         match step:

@@ -1,4 +1,4 @@
-"""When a service is started again."""
+"""The delay before a service is started again."""
 
 import pytest
 from hypothesis import given
@@ -20,13 +20,13 @@ from pyssh_gateway.core.services.restarts import FIRST_SECONDS, LONGEST_SECONDS,
     ],
 )
 def test_the_pauses_double_up_to_a_minute(last: float | None, lived: float, delay: float) -> None:
-    """Protects the machine from a service that can't run, and one that ran well from waiting."""
+    """Protects the machine from a service that can't run; one that ran well restarts after the shortest delay."""
     assert next_delay(last, lived) == delay
 
 
 @given(st.lists(st.floats(0, 2 * SETTLED_SECONDS), max_size=30))
 def test_no_history_leaves_the_bounds(lives: list[float]) -> None:
-    """Protects against a pause of nothing, which is a loop, and one without end, which is a service given up."""
+    """For any history the delay is neither 0, which would be a busy loop, nor longer than the maximum."""
     delay = None
     for lived in lives:
         delay = next_delay(delay, lived)

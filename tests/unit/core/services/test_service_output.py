@@ -1,4 +1,4 @@
-"""Lines of what a service writes: bounded in length and rate, and none lost or made up below the bounds."""
+"""Lines of a service's output: limited in length and rate, and complete and unchanged below the limits."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +15,7 @@ from pyssh_gateway.core.services.service_output import (
 
 @given(st.lists(st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1), max_size=20), st.data())
 def test_any_split_gives_the_same_lines(lines: list[str], data: st.DataObject) -> None:
-    """Protects the log from where reads happen to end: lines are what is between newlines, and the rest at the end."""
+    """Protects the log: lines are split at newlines only, wherever reads end, and the rest is a line at the end."""
     raw = "\n".join(lines).encode()
     output = ServiceOutput()
     got: list[str] = []
@@ -27,7 +27,7 @@ def test_any_split_gives_the_same_lines(lines: list[str], data: st.DataObject) -
 
 
 def test_a_long_line_is_cut_and_said_to_be() -> None:
-    """Protects memory and log from a line without an end, in one piece or in many."""
+    """Protects memory and log from an endless line, which is cut and marked, in one piece or in many."""
     output = ServiceOutput()
     for _ in range(100):
         assert output.feed(b"x" * 1000, 0.0) == []
@@ -36,17 +36,17 @@ def test_a_long_line_is_cut_and_said_to_be() -> None:
 
 
 def test_empty_lines_and_line_ends_of_terminals_say_nothing() -> None:
-    """Protects the reader: blank lines are left out, and a carriage return is no text."""
+    """Protects the reader: blank lines are left out, and a carriage return is removed."""
     assert ServiceOutput().feed(b"\n  \r\none\r\n\n", 0.0) == ["one"]
 
 
 def test_bytes_that_are_no_text_are_shown() -> None:
-    """Protects the message to the gateway, which can't carry what is not UTF-8."""
+    """Protects the message to the gateway, which must be UTF-8: other bytes are escaped."""
     assert ServiceOutput().feed(b"caf\xe9 \xc3\xa9\n", 0.0) == ["caf\\xe9 \u00e9"]
 
 
 def test_a_flood_is_counted() -> None:
-    """Protects the log: beyond so many lines a second there is their number, once the second is over."""
+    """Protects the log: lines beyond the limit for a second are dropped, and their number is reported after it."""
     output = ServiceOutput()
     assert len(output.feed(b"a\n" * (LINES_A_PERIOD + 7), 10.0)) == LINES_A_PERIOD
     assert output.due == 10.0 + PERIOD_SECONDS
@@ -57,7 +57,7 @@ def test_a_flood_is_counted() -> None:
 
 
 def test_what_was_dropped_is_said_at_the_end() -> None:
-    """Protects the count of a service that ends in its own flood."""
+    """A service that ends during a flood still has its dropped lines counted."""
     output = ServiceOutput()
     output.feed(b"a\n" * (LINES_A_PERIOD + 1) + b"rest", 0.0)
     assert output.end() == ["2 lines dropped"]
@@ -65,7 +65,7 @@ def test_what_was_dropped_is_said_at_the_end() -> None:
 
 
 def test_too_many_bytes_wait_for_the_next_period() -> None:
-    """Protects the processor from `yes`: after a megabyte nobody reads until the second is over."""
+    """Protects the processor from `yes`: after a megabyte, nothing is read until the second is over."""
     output = ServiceOutput()
     output.feed(b"x" * (BYTES_A_PERIOD - 1), 5.0)
     assert not output.full

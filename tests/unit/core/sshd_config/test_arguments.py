@@ -1,4 +1,4 @@
-"""Arguments of sshd's keywords, and what is said of those that are none."""
+"""Arguments of sshd's keywords, and errors about wrong ones."""
 
 from collections.abc import Callable
 
@@ -28,7 +28,7 @@ from pyssh_gateway.core.sshd_config.arguments import Untranslatable
     ],
 )
 def test_values(read: Callable[[str], object], text: str, value: object) -> None:
-    """Protects each way of writing a value that sshd takes."""
+    """Each way to write a value that sshd accepts is understood."""
     assert read(text) == value
 
 
@@ -49,7 +49,7 @@ def test_values(read: Callable[[str], object], text: str, value: object) -> None
     ],
 )
 def test_values_that_are_none(read: Callable[[str], object], text: str) -> None:
-    """Protects from a setting that was guessed."""
+    """Protects from guessed settings: wrong values are refused."""
     with pytest.raises(Untranslatable):
         read(text)
 
@@ -65,19 +65,19 @@ def test_values_that_are_none(read: Callable[[str], object], text: str) -> None:
     ],
 )
 def test_addresses_to_listen_on(text: str, endpoint: str) -> None:
-    """Protects each form of ListenAddress."""
+    """Each form of ListenAddress is understood."""
     assert arguments.listen_address(text, 22) == endpoint
 
 
 @pytest.mark.parametrize("text", ["localhost", "gateway.example:22", "*", "[::1", "192.0.2.1:0", "[::1]:ssh"])
 def test_addresses_that_are_none(text: str) -> None:
-    """Names are looked up by sshd and not here."""
+    """Host names are refused here, though sshd looks them up."""
     with pytest.raises(Untranslatable):
         arguments.listen_address(text, 22)
 
 
 def test_permits() -> None:
-    """Protects PermitListen's bare ports, and OpenSSH's other way of writing a host and a port."""
+    """PermitListen's bare ports are understood, and OpenSSH's alternative form of host and port."""
     assert arguments.permits(("8080", "localhost:1", "[::1]:2"), any_host=True) == ["*:8080", "localhost:1", "[::1]:2"]
     assert arguments.permits(("a/1", "b:*"), any_host=False) == ["a:1", "b:*"]
 
@@ -92,12 +92,12 @@ def test_permits() -> None:
     ],
 )
 def test_paths(path: str, found: str) -> None:
-    """Protects the tokens of AuthorizedKeysFile, and paths from the home directory."""
+    """The tokens of AuthorizedKeysFile are expanded, and relative paths start at the home directory."""
     assert arguments.expanded(path, name="amos", uid=7, home="/home/amos") == found
 
 
 @pytest.mark.parametrize("path", ["/k/%x", "/k/%"])
 def test_unknown_tokens(path: str) -> None:
-    """sshd refuses them, too."""
+    """Unknown tokens are refused, as by sshd."""
     with pytest.raises(Untranslatable, match="has no meaning"):
         arguments.expanded(path, name="amos", uid=7, home="/home/amos")

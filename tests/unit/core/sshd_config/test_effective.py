@@ -1,4 +1,4 @@
-"""Which lines count for an account, as sshd has it; compared with the real one."""
+"""Which lines apply to an account, by sshd's rules, and compared with the real sshd."""
 
 import os
 import shutil
@@ -40,11 +40,11 @@ INCLUDED = {
 }
 SWITCHES = {"true": "yes", "false": "no", "all": "yes"}
 APART = frozenset({"acceptenv", "allowusers", "port", "setenv"})
-"""sshd -T prints each of their values on a line."""
+"""Keywords of which sshd -T prints each value on its own line."""
 
 
 def real(path: Path) -> dict[str, list[str]]:
-    """What sshd itself makes of the file, for root from an address."""
+    """The effective configuration by sshd itself, for root from an address."""
     argv = [str(SSHD), "-T", "-f", str(path), "-C", "user=root,host=client.example,addr=198.51.100.7"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 0, done
@@ -58,7 +58,7 @@ def real(path: Path) -> dict[str, list[str]]:
 @pytest.mark.skipif(SSHD is None or os.geteuid() != 0, reason="there is no sshd here, or it can't read its keys")
 @pytest.mark.parametrize("name", FILES)
 def test_as_sshd_has_it(name: str, tmp_path: Path) -> None:
-    """Protects people who move from sshd: what counts for an account there is what is translated."""
+    """Protects people who move from sshd: the lines that apply to an account are those that sshd would apply."""
     for file, content in INCLUDED.items():
         (tmp_path / file).write_text(content)
     key = tmp_path / "key"
@@ -82,7 +82,7 @@ def test_as_sshd_has_it(name: str, tmp_path: Path) -> None:
 
 
 def real_defaults(directory: Path, key: Path) -> dict[str, list[str]]:
-    """What sshd has if nothing is said."""
+    """The values of sshd without any settings."""
     (directory / "nothing").write_text(f"HostKey {key}\n")
     return real(directory / "nothing")
 
@@ -101,12 +101,12 @@ def real_defaults(directory: Path, key: Path) -> dict[str, list[str]]:
     ],
 )
 def test_patterns(name: str, patterns: str, fits: bool) -> None:
-    """Protects whom a block is about (match.c, match_pattern_list)."""
+    """Patterns of a Match block fit as in sshd (match.c, match_pattern_list)."""
     assert matches(name, patterns) == fits
 
 
 def test_what_depends_on_the_connection() -> None:
-    """Protects from a block that is taken for one that fits, or for one that does not."""
+    """Blocks that depend on the connection are listed as unsure, and their lines are not applied."""
     lines = read(
         "Match User amos Address 192.0.2.0/24\nBanner a\nMatch User amos Host x\nBanner b\n"
         "Match invalid-user\nBanner c\n"
@@ -118,20 +118,20 @@ def test_what_depends_on_the_connection() -> None:
 
 
 def test_groups_exclude() -> None:
-    """Protects a block for all but one group from somebody who is in others, too (groupaccess.c)."""
+    """A block that excludes one group excludes its members even if they are in other groups (groupaccess.c)."""
     lines = read("Match Group *,!staff\nBanner a\nMatch Group staff\nBanner b\nMatch Group sftponly\nBanner c\n")
     assert effective(lines, AMOS).words("banner") == ("b",)
     assert effective(lines, BUILD).words("banner") == ("a",)
 
 
 def test_former_names() -> None:
-    """Protects old files: a keyword counts by its present name, and the first of both counts."""
+    """Protects old files: a former keyword counts under its present name, and the first line of both counts."""
     found = effective(read("ChallengeResponseAuthentication no\nKbdInteractiveAuthentication yes\n"), None)
     assert found.word("kbdinteractiveauthentication", "-") == "no"
     assert found.word("port", "22") == "22"
 
 
 def test_accounts_that_are_named() -> None:
-    """Protects accounts that no list of the machine's has: they are looked up by the names in the files."""
+    """Protects accounts that the machine's list lacks: the names in the files are found, for a lookup."""
     lines = read("AllowUsers amos b* c@d\nPort 22\nMatch User x,!y,z Group g\nBanner a\nMatch all\nBanner b\n")
     assert named_users(lines) == {"amos", "x", "z"}

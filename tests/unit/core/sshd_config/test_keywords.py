@@ -1,4 +1,4 @@
-"""The table of keywords: all that sshd has, in the page as in the importer, and names of ours that exist."""
+"""The table of keywords: it has all of sshd's, equals the page, and names only settings that exist."""
 
 import os
 import re
@@ -19,7 +19,7 @@ PAGE = (ROOT / "docs" / "from-sshd.md").read_text()
 
 @pytest.mark.skipif(SSHD is None or os.geteuid() != 0, reason="there is no sshd here, or it can't read its keys")
 def test_every_keyword_of_the_real_one() -> None:
-    """Protects people from a keyword that they have and that nobody has thought of."""
+    """Protects people from a keyword of the real sshd that the table lacks."""
     argv = [str(SSHD), "-T", "-C", "user=root,host=client.example,addr=192.0.2.1"]
     done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=PATIENCE)
     keywords = {line.split()[0] for line in done.stdout.splitlines()}
@@ -28,7 +28,7 @@ def test_every_keyword_of_the_real_one() -> None:
 
 
 def test_the_page_is_the_table() -> None:
-    """Protects readers of the page and users of the importer from being told different things."""
+    """Protects readers of the page and users of the importer from different answers."""
     rows = re.findall(r"^\| ([A-Z]\w+) \| (.*) \| (.*) \|$", PAGE.partition("## Keyword by keyword")[2], re.MULTILINE)
     table = [
         (keyword.name, ", ".join(f"`{here}`" for here in keyword.here) or "-", keyword.remark) for keyword in KEYWORDS
@@ -37,15 +37,15 @@ def test_the_page_is_the_table() -> None:
 
 
 def test_each_keyword_says_something() -> None:
-    """Protects from an entry that leaves its reader where they were, and from a second one for a keyword."""
+    """Each keyword has one entry, which names a setting or has a remark."""
     assert len(BY_NAME) == len(KEYWORDS)
     assert not [keyword.name for keyword in KEYWORDS if not keyword.here and not keyword.remark]
     assert not DEPRECATED & BY_NAME.keys()
 
 
 def test_what_is_named_is_translated() -> None:
-    """Protects from a setting of ours that the table promises and the importer forgets, and the other way round."""
-    apart = {"match"}  # it is not a value, but what values stand under
+    """The importer translates exactly the keywords for which the table names a setting."""
+    apart = {"match"}  # contains other keywords and has no value itself
     named = {name for name, keyword in BY_NAME.items() if keyword.here} - apart
     assert named == server.FOR_EVERYBODY | login.TRANSLATED - WITHOUT_NAME
     assert login.TRANSLATED & server.TRANSLATED.keys() >= server.FOR_LOGINS_AS_WELL
@@ -53,11 +53,11 @@ def test_what_is_named_is_translated() -> None:
 
 
 WITHOUT_NAME = {"authenticationmethods", "pubkeyauthentication", "refuseconnection"}
-"""They decide whether there is a login, and no setting says the same."""
+"""Keywords that decide whether there is a login, without a setting of the same meaning here."""
 
 
 def test_settings_that_are_named_exist() -> None:
-    """Protects from a page that leads to settings under names that they had or were to have."""
+    """Protects the page from naming settings that do not exist."""
     documented = set(re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "configuration.md").read_text(), re.MULTILINE))
     named = {here for keyword in KEYWORDS for here in keyword.here} - {"login[]"}
     assert not named - documented

@@ -1,4 +1,4 @@
-"""Lines of sshd_config(5): words, quotes, comments, blocks, files in files."""
+"""Lines of sshd_config(5): words, quotes, comments, blocks and included files."""
 
 import pytest
 from hypothesis import given
@@ -31,13 +31,13 @@ from tests.support.sshd_configs import read
     ],
 )
 def test_words(text: str, words: tuple[str, ...]) -> None:
-    """Protects the way into every argument: OpenSSH's argv_split, with its escapes and its quotes."""
+    """Arguments are split as by OpenSSH's argv_split, with its escapes and quotes."""
     assert split(text) == words
 
 
 @pytest.mark.parametrize("text", ["'a", 'a "b', "\"a'", '"\\"'])
 def test_quotes_that_are_not_closed(text: str) -> None:
-    """Protects from a line that would be taken for another one than sshd takes it for."""
+    """An unclosed quote is refused, as by sshd, so that no line is understood in another way."""
     with pytest.raises(ValueError, match="invalid quotes"):
         split(text)
     with pytest.raises(SshdConfigError, match="f line 1: invalid quotes"):
@@ -46,14 +46,14 @@ def test_quotes_that_are_not_closed(text: str) -> None:
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n\r")), min_size=1))
 def test_what_is_quoted_is_one_word(words: list[str]) -> None:
-    """Protects every argument, whatever characters are in it, once it is quoted as sshd has it."""
+    """A quoted argument is one word, whatever characters it has."""
     quoted = ['"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"' for word in words]
     assert split(" ".join(quoted)) == tuple(words)
 
 
 @given(st.text(st.characters(codec="utf-8") | st.sampled_from(" \t\n\"'\\#="), max_size=200))
 def test_any_text_is_lines_or_an_error(text: str) -> None:
-    """Protects the command from a traceback, whatever file it is given."""
+    """Any file gives lines or an error, and never a traceback."""
     try:
         lines = read(text)
     except SshdConfigError:
@@ -75,19 +75,19 @@ def test_any_text_is_lines_or_an_error(text: str) -> None:
     ],
 )
 def test_one_line_in_many_ways(line: str) -> None:
-    """Protects keywords in any case, one equals sign, and white space (misc.c, strdelim)."""
+    """Keywords may be in any case, with one equals sign, white space and a comment (misc.c, strdelim)."""
     (found,) = read(f"# nothing\n\n   # nothing\n{line}\n")
     assert (found.keyword, found.arguments, found.file, found.line) == ("port", ("22",), "f", 4)
 
 
 def test_the_rest_is_as_it_was_written() -> None:
-    """Protects commands, which a shell reads: quotes and number signs are its own."""
+    """Protects commands for a shell: quotes and number signs in them are kept."""
     (found,) = read('ForceCommand  sh -c "echo #1"')
     assert (found.rest, found.text) == ('sh -c "echo #1"', 'forcecommand sh -c "echo #1"')
 
 
 def test_a_keyword_alone() -> None:
-    """sshd refuses it, and says where."""
+    """A keyword without an argument is refused, with its line, as by sshd."""
     with pytest.raises(SshdConfigError, match="f line 2: no argument after keyword port"):
         read("\nPort\n")
 
@@ -96,7 +96,7 @@ def test_a_keyword_alone() -> None:
 
 
 def test_blocks() -> None:
-    """Protects whom a line is about: the block that it stands in, to the next one or to the end."""
+    """A line belongs to the block before it, which reaches to the next block or the end."""
     lines = read("Port 1\nMatch user=amos Group a,b\nX11Forwarding no\nBanner x\nMatch All\nBanner y\n")
     amos = (Criterion("user", "amos"), Criterion("group", "a,b"))
     assert [[block.criteria for block in line.blocks] for line in lines] == [
@@ -111,22 +111,22 @@ def test_blocks() -> None:
 
 @pytest.mark.parametrize("criteria", ["User", "User=", "All User amos", "User amos all", "#", "''"])
 def test_blocks_that_are_none(criteria: str) -> None:
-    """sshd refuses them; a block that was taken for another would be about other people."""
+    """Faulty Match lines are refused, as by sshd, since a misread block would apply to other people."""
     with pytest.raises(SshdConfigError, match="Match"):
         read(f"Match {criteria}\n")
 
 
 def test_a_block_for_nobody() -> None:
-    """Protects OpenSSH 10's criterion without an argument."""
+    """OpenSSH 10's criterion `invalid-user` needs no argument."""
     (line,) = read("Match invalid-user\nBanner x\n")
     assert line.blocks[0].criteria == (Criterion("invalid-user"),)
 
 
-# -- files in files ---------------------------------------------------------------------------------------------------
+# -- included files ---------------------------------------------------------------------------------------------------
 
 
 def test_files_stand_where_they_are_included() -> None:
-    """Protects the order, which decides whose value counts, and the names that errors and lists have."""
+    """Included lines stand at their Include, since order decides which value counts, and keep their file's name."""
     lines = read("Port 1\nInclude d/* none\nPort 4\n", **{"d/a": "Port 2\n", "d/b": "Port 3\n"})
     assert [(line.file, line.line, line.arguments[0]) for line in lines] == [
         ("f", 1, "1"),
@@ -137,7 +137,7 @@ def test_files_stand_where_they_are_included() -> None:
 
 
 def test_a_block_ends_with_its_file() -> None:
-    """Protects lines after an Include from a block in the file, and those in it keep the block that includes it."""
+    """A block in an included file ends with the file, and its lines also keep the block around the Include."""
     lines = read("Include a\nPort 1\nMatch User x\nInclude a\nBanner z\n", a="Banner x\nMatch User y\nBanner y\n")
     blocks = [[block.text for block in line.blocks] for line in lines]
     assert blocks == [[], ["User y"], [], ["User x"], ["User x", "User y"], ["User x"]]

@@ -1,4 +1,4 @@
-"""What each account may do: who gets a login, with which keys, and with less than sshd let it do rather than more."""
+"""What each account may do: who gets a login, with which keys, and never with more rights than under sshd."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def keys(text: str, user: str = "amos", files: frozenset[str] = KEY_FILES) -> ob
     return found.get(user)
 
 
-# -- who ------------------------------------------------------------------------------------------------------------
+# -- accounts -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def keys(text: str, user: str = "amos", files: frozenset[str] = KEY_FILES) -> ob
     ],
 )
 def test_who_gets_a_login(text: str, who: set[object]) -> None:
-    """Protects the machine: nobody gets in whom sshd kept out, by whatever keyword, or let in under a condition."""
+    """Protects the machine: an account that sshd kept out, or let in under a condition only, gets no login."""
     assert users(text) == who
 
 
@@ -84,7 +84,7 @@ def test_who_gets_a_login(text: str, who: set[object]) -> None:
     ],
 )
 def test_who_is_left_out_is_said(text: str, reason: str) -> None:
-    """Protects the one who moves the machine from finding out at the next login."""
+    """Each account without a login is reported, so that the administrator need not find out at the next login."""
     found = translated(text)
     assert any("has no [[login]]: " in each.text and reason in each.text for each in found.left_out), found.left_out
 
@@ -93,7 +93,7 @@ def test_who_is_left_out_is_said(text: str, reason: str) -> None:
 
 
 def test_key_files() -> None:
-    """Protects keys from being looked for elsewhere than sshd did: its default, tokens, several files, none."""
+    """Keys are looked up where sshd did: its default, paths with tokens, several files, or none."""
     assert keys("") == ["file:/home/amos/.ssh/authorized_keys"]
     files = frozenset({"/etc/keys/amos", "/home/amos/.ssh/authorized_keys2"})
     assert keys("AuthorizedKeysFile /etc/keys/%u .ssh/authorized_keys2", files=files) == [
@@ -105,7 +105,7 @@ def test_key_files() -> None:
 
 
 def test_authorities() -> None:
-    """Protects fleets with certificates: people's accounts get in without a file, and those of programs do not."""
+    """Protects fleets with certificates: people's accounts get in without a key file, and system accounts do not."""
     found = translated("TrustedUserCAKeys /etc/ssh/ca.pub\nAuthorizedKeysFile none")
     assert {each["user"]: each["keys"] for each in found.logins} == {
         ROOT.name: ["ca:/etc/ssh/ca.pub"],
@@ -120,7 +120,7 @@ def test_authorities() -> None:
 
 @pytest.mark.parametrize("keyword", ["AuthorizedPrincipalsFile", "AuthorizedPrincipalsCommand"])
 def test_principals_of_others(keyword: str) -> None:
-    """Protects from certificates that sshd refused: a list of principals takes the place of the account's name."""
+    """Protects from certificates that sshd refused: with a list of principals, the authority is left out."""
     found = translated(f"TrustedUserCAKeys /etc/ssh/ca.pub\n{keyword} /etc/p/%u")
     assert {source for each in found.logins for source in each["keys"]} == {  # type: ignore[attr-defined]  # a list
         f"file:{account.home}/.ssh/authorized_keys" for account in (ROOT, AMOS, BUILD)
@@ -129,12 +129,12 @@ def test_principals_of_others(keyword: str) -> None:
 
 
 def test_key_types() -> None:
-    """Protects an old machine's list: types that are served here, RSA by its signatures."""
+    """Protects an old machine's list of algorithms: it becomes the types that are served here."""
     algorithms = "ssh-ed25519-cert-v01@openssh.com,ssh-ed25519,rsa-sha2-512,ssh-dss"
     assert login(f"PubkeyAcceptedAlgorithms {algorithms}") == {"key_types": ["ssh-ed25519", "ssh-rsa"]}
 
 
-# -- what -----------------------------------------------------------------------------------------------------------
+# -- rights ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_key_types() -> None:
     ],
 )  # fmt: skip
 def test_forwarding(text: str, expected: dict[str, object]) -> None:
-    """Protects each direction of each kind: what may be forwarded is what sshd let forward, and no more is written."""
+    """For each kind and direction, the same forwards are permitted as by sshd, with as few settings as possible."""
     assert login(text) == expected
 
 
@@ -187,5 +187,5 @@ def test_forwarding(text: str, expected: dict[str, object]) -> None:
     ],
 )
 def test_commands(text: str, expected: dict[str, object]) -> None:
-    """Protects forced commands, as their shell is to read them, and what goes with them."""
+    """Forced commands are kept as their shell must read them, with the settings that go with them."""
     assert login(text) == expected

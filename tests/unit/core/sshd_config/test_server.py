@@ -1,4 +1,4 @@
-"""What counts for everybody: each keyword's setting, or why it has none."""
+"""Settings for everybody: the setting for each keyword, or the reason why it has none."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.support.sshd_configs import read, translated
 
 
 def setting(text: str, path: str) -> object:
-    """What the setting `path` is, if nothing but `text` is in the file."""
+    """The value of the setting `path` for a file that consists of `text`."""
     table, _, key = path.partition(".")
     return translated(text).tables.get(table, {}).get(key)
 
@@ -53,7 +53,7 @@ def setting(text: str, path: str) -> object:
     ],
 )
 def test_settings(text: str, path: str, value: object) -> None:
-    """Protects each keyword from becoming nothing, or something else."""
+    """Each keyword gets its setting and value."""
     assert setting(text, path) == value
     assert not translated(text).left_out
 
@@ -79,7 +79,7 @@ def test_settings(text: str, path: str, value: object) -> None:
     ],
 )
 def test_values_that_there_is_no_way_to_say(text: str, reason: str) -> None:
-    """Protects from a line that is lost without a word: it is named, with why."""
+    """Protects from lines that are lost silently: each value without a counterpart is listed with the reason."""
     left_out = [each.text for each in translated(text).left_out]
     assert len([line for line in left_out if line.startswith("f line 1: ") and reason in line]) == 1, left_out
 
@@ -97,13 +97,13 @@ def test_values_that_there_is_no_way_to_say(text: str, reason: str) -> None:
     ],
 )
 def test_several_settings_of_a_line(text: str, expected: dict[str, object]) -> None:
-    """Protects lines whose values are several, or are written in another way here."""
+    """A line may give several settings, or values in another notation."""
     ((_, found),) = server.settings(effective(read(text), None))
     assert found == expected
 
 
 def test_several_host_keys_of_a_type() -> None:
-    """Protects a rotation that is under way: the first key of a type, and the further ones."""
+    """Protects a host key rotation in progress: the first key of a type and the further ones are kept."""
     lines = effective(read("HostKey /a/rsa_key\nHostKey /b/ed25519_key\nHostKey /c/rsa_key"), None)
     found, problems = server.host_keys(lines, lambda _path: False)
     assert found == {"host_keys.types": ["ed25519", "rsa"], "host_keys.files": ["/c/rsa_key"]}
@@ -128,12 +128,12 @@ def test_several_host_keys_of_a_type() -> None:
     ],
 )
 def test_listening(text: str, addresses: list[str]) -> None:
-    """Protects the port that clients know: addresses, ports and families together, as sshd has them."""
+    """Protects the port that clients know: addresses, ports and families combine as in sshd."""
     assert setting(text, "listen.address") == addresses
 
 
 def test_no_ipv6() -> None:
-    """Protects the start on a machine without IPv6, where sshd goes on with what there is."""
+    """On a machine without IPv6, only IPv4 addresses are used, as by sshd."""
     assert translated("", ipv6=False).tables["listen"] == {"address": ["0.0.0.0:22"]}
     assert translated("ListenAddress localhost", ipv6=False).tables["listen"] == {"address": ["127.0.0.1:22"]}
 
@@ -142,14 +142,14 @@ def test_no_ipv6() -> None:
     "text", ["ListenAddress gateway.example", "ListenAddress 192.0.2.1 rdomain 1", "Port ssh\nListenAddress x"]
 )
 def test_where_there_is_no_way_to_listen(text: str) -> None:
-    """Protects from a server that listens on all addresses, where sshd had one: it listens on none but loopback."""
+    """If sshd's address can't be translated, the server listens on loopback only, and not on all addresses."""
     found = translated(text)
     assert "f line 1: " in found.left_out[0].text
     assert found.tables["listen"] == {"address": ["127.0.0.1:22"]}
 
 
 def test_host_keys_that_are_there() -> None:
-    """Protects clients from a warning: sshd's default keys are served as far as the machine has them."""
+    """Protects clients from a warning: sshd's default host keys are served as far as they exist."""
     there = frozenset({"/etc/ssh/ssh_host_ecdsa_key", "/etc/ssh/ssh_host_ed25519_key"})
     assert translated("", files=there).tables["host_keys"] == {"types": ["ed25519", "ecdsa"]}
     assert "host_keys" not in translated("").tables

@@ -1,4 +1,4 @@
-"""From a whole file to ours: what a person gets, what is said of the rest, and that it passes our own parser."""
+"""The translation of whole files: the configuration, the list of what is left out, and that our parser accepts it."""
 
 import tomllib
 
@@ -20,7 +20,7 @@ PrintMotd no
 AcceptEnv LANG LC_*
 Subsystem\tsftp\t/usr/lib/openssh/sftp-server
 """
-"""What Debian installs, without its comments."""
+"""The file that Debian installs, without its comments."""
 
 HARDENED = """
 Port 2022
@@ -60,12 +60,12 @@ Match Address 10.0.0.0/8
 
 
 def said(text: str) -> list[str]:
-    """What is said of that which is not translated."""
+    """The lines about what is not translated."""
     return [each.text for each in translated(text).left_out]
 
 
 def test_debians_file() -> None:
-    """Protects the usual machine: one thing is left to say, and the rest works as it did."""
+    """Protects the usual machine: a single remark remains, and the rest works as before."""
     found = translated(DEBIAN)
     assert found.toml == (
         '[listen]\naddress = ["0.0.0.0:22", "[::]:22"]\n\n'
@@ -80,7 +80,7 @@ def test_debians_file() -> None:
 
 
 def test_a_hardened_file() -> None:
-    """Protects a machine with rules: each account has its own, and each line without a counterpart is named once."""
+    """Protects a machine with rules: each account has its own, and each line without a counterpart is listed once."""
     found = translated(HARDENED)
     assert [login["user"] for login in found.logins] == ["amos", "build"]
     assert found.logins[0] == {
@@ -128,7 +128,7 @@ GatewayPorts no
 ForceCommand /bin/echo "use ssh -J"
 MaxStartups 30:50:200
 """
-"""A host that people jump over."""
+"""A bastion: people only jump over it to other hosts."""
 
 FLEET = """
 TrustedUserCAKeys /etc/ssh/user_ca.pub
@@ -143,7 +143,7 @@ Match User build
     PermitTTY no
     PermitUserRC no
 """
-"""A machine that knows an authority, and no keys; build has no shell, and is left out with its authority."""
+"""A machine with an authority and without key files; build has no shell, so it is left out with its authority."""
 
 MIRROR = """
 AllowUsers root build
@@ -156,11 +156,11 @@ Match User build
     PasswordAuthentication no
     AuthenticationMethods publickey
 """
-"""A machine that others fetch files from."""
+"""A machine from which others fetch files."""
 
 
 def test_a_bastion() -> None:
-    """Protects networks behind a host: what may be reached over it is what it was."""
+    """Protects networks behind a bastion: exactly the same destinations can be reached over it."""
     found = translated(BASTION)
     assert found.logins == (
         {
@@ -178,7 +178,7 @@ def test_a_bastion() -> None:
 
 
 def test_a_fleet() -> None:
-    """Protects machines that know authorities alone: people get in by them, and what is another account's is named."""
+    """Protects machines with authorities only: people get in, and lines that are about other accounts are listed."""
     found = translated(FLEET)
     assert [(login["user"], login["keys"]) for login in found.logins] == [
         ("root", ["ca:/etc/ssh/user_ca.pub"]),
@@ -188,7 +188,7 @@ def test_a_fleet() -> None:
 
 
 def test_a_mirror() -> None:
-    """Protects files from those who fetch them: reading alone, in a directory of their own."""
+    """Protects a mirror's files: its clients can only read, and only in their directory."""
     found = translated(MIRROR, files=KEY_FILES | {"/etc/ssh/authorized_keys/build"})
     assert found.logins[1] == {
         "user": "build",
@@ -222,7 +222,7 @@ def test_a_mirror() -> None:
     ],
 )  # fmt: skip
 def test_what_is_said(text: str, expected: str) -> None:
-    """Protects from silence: each line that comes to nothing is named, with why."""
+    """Protects from silence: each line without effect is listed with the reason."""
     assert any(expected in line for line in said(text)), said(text)
 
 
@@ -230,26 +230,26 @@ def test_what_is_said(text: str, expected: str) -> None:
     "text",
     [
         "Protocol 2\nUsePrivilegeSeparation sandbox",  # sshd ignores them, too
-        "PasswordAuthentication no # no passwords\nUseDNS no\nPermitTTY yes",  # as it is here
-        "UseDNS no\nUseDNS yes",  # the second does not count
+        "PasswordAuthentication no # no passwords\nUseDNS no\nPermitTTY yes",  # what they demand is so here anyway
+        "UseDNS no\nUseDNS yes",  # the second line does not count
         "Match User amos\nX11Forwarding yes\nMatch User amos\nX11Forwarding no",
         "Match all\nMaxSessions 3",
         "Match Group staff\nAllowTcpForwarding no",
     ],
 )
 def test_what_is_not_worth_a_word(text: str) -> None:
-    """Protects the list from lines that nobody has to read."""
+    """Protects the list from lines that nobody needs to read."""
     assert said(text) == []
 
 
 def test_accounts_of_programs_are_not_listed() -> None:
-    """Protects the list from thirty accounts that nobody has ever logged in to."""
+    """Protects the list from dozens of system accounts that nobody has ever used for a login."""
     for text in ("PubkeyAuthentication no", "AuthorizedKeysFile %x", "AuthorizedKeysFile none", "AllowUsers d*@x"):
         assert not [line for line in said(text) if "daemon" in line]
 
 
 def test_few_connections() -> None:
-    """Protects small numbers: the share of one source is not larger than all of them."""
+    """With a small MaxStartups, the limit for each source is reduced to the limit for all."""
     expected = {"unauthenticated": 5, "early_drop_start": 5, "unauthenticated_per_source": 5}
     assert translated("MaxStartups 5").tables["limits"] == expected
     found = translated("MaxStartups 5\nPerSourceMaxStartups 9")
@@ -257,7 +257,7 @@ def test_few_connections() -> None:
 
 
 def test_what_comes_out_can_be_read_back() -> None:
-    """Protects quotes, backslashes and control characters in a command on their way through the file."""
+    """Quotes, backslashes and control characters in a command survive being written to the file."""
     command = 'sh -c "a \\\\b\\"" \'\x7f\' ä\t#'
     found = translated(f"ForceCommand {command}")
     assert tomllib.loads(found.toml)["login"][0]["force_command"] == command
@@ -276,7 +276,7 @@ LINES = st.builds(
 
 @given(st.lists(LINES, max_size=12))
 def test_whatever_is_read_passes_our_parser(lines: list[str]) -> None:
-    """Protects the person from a file of ours that our own server refuses, and from a traceback."""
+    """Protects people from a file that our own server refuses, and from a traceback."""
     try:
         found = translated("\n".join(lines))
     except SshdConfigError:

@@ -1,4 +1,4 @@
-"""Places for strangers: who has one, who waits, and who gives way to whom."""
+"""Places for connections before their login: which are served, which wait, and which lose their place."""
 
 from collections.abc import Callable
 
@@ -10,13 +10,13 @@ from pyssh_gateway.core.limits import source_of
 from pyssh_gateway.core.strangers.admission import NEEDED, PATIENCE, WAIT_SECONDS, Admission, Moves, Places, Stage
 
 ALWAYS, NEVER = 0, 99
-"""Dice that ask for a place as soon as early drop begins, and only when there is no other way."""
+"""Dice for early drop: one asks for a place as soon as early drop begins, the other only if all places are taken."""
 
 SILENT, SPOKEN, PROVING = (PATIENCE[stage] for stage in Stage)
 
 
 class House:
-    """An admission with a clock that the test moves, and the connections that have said something while they wait."""
+    """An admission with a clock that the test sets, and with the waiting connections that have sent something."""
 
     def __init__(self, *, full: int = 100, per_source: int = 10, start: int = 10, rate: int = 30) -> None:
         self.admission = Admission(Places(full, per_source, start, rate))
@@ -28,50 +28,50 @@ class House:
     def come(
         self, key: str, peer: str | None = None, *, roll: int = NEVER, known: bool = False, delay: float = 0.0
     ) -> Moves:
-        """A connection, of a source of its own unless `peer` says which."""
+        """A connection arrives, from its own source unless `peer` is given."""
         peer = key if peer is None else peer
         moves = self.admission.arrive(key, peer, self.now, roll=roll, spoken=self.has_spoken, known=known, delay=delay)
         return self.done(moves)
 
     def look(self) -> Moves:
-        """What is due now."""
+        """Perform what is due now."""
         return self.done(self.admission.look(self.now, self.has_spoken))
 
     def leave(self, key: str) -> Moves:
-        """A connection that is served goes."""
+        """A connection that is served ends."""
         self.served.discard(key)
         self.admission.leave(key)
         return self.look()
 
     def wait(self, seconds: float) -> None:
-        """Time passes."""
+        """Let time pass."""
         self.now += seconds
 
     def has_spoken(self, key: str) -> bool:
-        """As `spoken` of the admission."""
+        """The function `spoken` of the admission."""
         self.looked_at += 1
         return key in self.spoken
 
     def done(self, moves: Moves) -> Moves:
-        """Do what it says."""
+        """Carry out these moves."""
         self.served -= set(moves.cut_off)
         self.served |= set(moves.serve)
         return moves
 
     def fill(self, number: int, peer: Callable[[int], str] = lambda number: f"192.0.2.{number}") -> None:
-        """So many connections that all say something."""
+        """Add so many connections that all have sent something."""
         for each in range(number):
             assert self.come(f"old{each}", peer(each)).serve == (f"old{each}",)
             self.admission.spoke(f"old{each}")
 
 
 def served(*keys: str) -> Moves:
-    """They are served, and nothing else happens."""
+    """The moves that serve these connections, and do nothing else."""
     return Moves(serve=keys)
 
 
 def test_fifty_windows_are_no_attack() -> None:
-    """What an editor opens at once is served ten at a time, and nobody of them is refused, whatever the dice say."""
+    """Fifty connections that an editor opens at once are served ten at a time, for any dice, and none is refused."""
     house = House()
     came = [house.come(str(number), "192.0.2.1", roll=ALWAYS) for number in range(50)]
     assert came == [served(str(number)) for number in range(10)] + [Moves()] * 40
@@ -85,7 +85,7 @@ def test_fifty_windows_are_no_attack() -> None:
 
 
 def test_who_says_nothing_gives_way_to_others_of_its_source() -> None:
-    """Behind a NAT, one address's silent connections keep nobody out; they are given two seconds to say something."""
+    """Behind a NAT, silent connections keep nobody out: after two seconds they give way to others of their source."""
     house = House(per_source=2, start=100)
     assert house.come("a", "192.0.2.1") == served("a")
     house.wait(1)
@@ -100,12 +100,12 @@ def test_who_says_nothing_gives_way_to_others_of_its_source() -> None:
 
 @pytest.mark.parametrize(("stage", "seconds"), [("silent", SILENT), ("spoke", SPOKEN), ("proving", PROVING)])
 def test_who_has_come_further_keeps_its_place_for_longer(stage: str, seconds: float) -> None:
-    """A handshake has ten seconds, a person with a security key a minute, before others of the same source go first."""
+    """A handshake keeps its place for ten seconds, and a person with a security key for a minute."""
     house = House(per_source=1, start=100)
     house.come("a", "192.0.2.1")
     if stage != "silent":
         getattr(house.admission, stage)("a")
-        house.admission.spoke("a")  # does not put it back
+        house.admission.spoke("a")  # does not put it back to an earlier stage
     house.wait(seconds - 0.5)
     assert house.come("b", "192.0.2.1") == Moves()
     house.wait(0.5)
@@ -113,7 +113,7 @@ def test_who_has_come_further_keeps_its_place_for_longer(stage: str, seconds: fl
 
 
 def test_the_one_that_has_not_come_far_goes_first() -> None:
-    """A newer connection that says nothing goes before an older one on which a person is typing."""
+    """A newer connection that is silent gives way before an older one where a person is authenticating."""
     house = House(per_source=2, start=100)
     house.come("old", "192.0.2.1")
     house.admission.proving("old")
@@ -124,7 +124,7 @@ def test_the_one_that_has_not_come_far_goes_first() -> None:
 
 
 def test_those_that_have_something_to_say_are_served_first() -> None:
-    """A person does not stand in line behind fifty connections that say nothing."""
+    """A waiting connection that has sent something is served before fifty silent ones."""
     house = House(per_source=1, start=100)
     house.come("a", "192.0.2.1")
     for number in range(50):
@@ -136,7 +136,7 @@ def test_those_that_have_something_to_say_are_served_first() -> None:
 
 
 def test_nobody_waits_for_ever() -> None:
-    """While the others of its source are in the middle of something, a connection waits for so long and is told why."""
+    """A connection that waits in vain for a place of its source is refused after a time, with the reason."""
     house = House(per_source=1, start=100)
     house.come("a", "192.0.2.1")
     house.admission.proving("a")
@@ -149,7 +149,7 @@ def test_nobody_waits_for_ever() -> None:
 
 
 def test_the_last_moment_is_soon_enough() -> None:
-    """One whose turn comes just when its time is over is served."""
+    """A connection whose turn comes exactly at the end of its time is served."""
     house = House(per_source=1, start=100)
     house.come("a", "192.0.2.1")
     house.come("b", "192.0.2.1")
@@ -158,7 +158,7 @@ def test_the_last_moment_is_soon_enough() -> None:
 
 
 def test_one_that_is_slowed_down_waits_before_it_is_served() -> None:
-    """Slowed down for two seconds, it is served after them, and holds nobody else up."""
+    """A connection that is delayed for two seconds is served after them, and delays no other."""
     house = House()
     assert house.come("slow", "192.0.2.1", delay=2) == Moves()
     assert house.come("other", "192.0.2.1") == served("other")
@@ -168,7 +168,7 @@ def test_one_that_is_slowed_down_waits_before_it_is_served() -> None:
 
 
 def test_up_to_the_start_nobody_is_bothered() -> None:
-    """Below the first of MaxStartups' numbers, connections may do nothing for as long as the login grace is."""
+    """Below MaxStartups' first number, connections may stay silent until the login grace is over."""
     house = House(start=3)
     house.fill(2)
     house.wait(PROVING)
@@ -176,7 +176,7 @@ def test_up_to_the_start_nobody_is_bothered() -> None:
 
 
 def test_from_the_start_on_a_newcomer_may_cost_a_place() -> None:
-    """Early drop takes the place of the one that has been of no use for longest, and nobody's who is at something."""
+    """Early drop takes the place of the least advanced connection whose patience has ended, and of no other."""
     house = House(start=2)
     house.fill(2)
     assert house.come("third", roll=ALWAYS) == served("third")
@@ -187,7 +187,7 @@ def test_from_the_start_on_a_newcomer_may_cost_a_place() -> None:
 
 
 def test_ten_addresses_with_ten_connections_keep_nobody_out() -> None:
-    """When all places are taken, a source with one connection takes one from a source with many, at once."""
+    """When all places are taken, a source without a place takes one at once from a source with many."""
     house = House()
     for number in range(100):
         house.come(f"old{number}", f"192.0.2.{number // 10}")
@@ -196,7 +196,7 @@ def test_ten_addresses_with_ten_connections_keep_nobody_out() -> None:
 
 
 def test_nor_do_they_keep_out_who_is_behind_one_of_them() -> None:
-    """A source that has its share waits, and takes the first place that has been of no use; a person goes before."""
+    """A source with its share waits for the end of its own connections' patience; one that has spoken goes first."""
     house = House()
     for number in range(100):
         house.come(f"old{number}", f"192.0.2.{number // 10}")
@@ -209,7 +209,7 @@ def test_nor_do_they_keep_out_who_is_behind_one_of_them() -> None:
 
 
 def test_the_source_with_the_fewest_places_is_next() -> None:
-    """Of those that wait, the one whose source has least is served, and a source that has logged in before that."""
+    """Among waiting connections those of known sources come first, then those of sources with the fewest places."""
     house = House(full=3)
     house.fill(3, lambda number: ["a", "a", "b"][number])
     for key, peer in (("a2", "a"), ("b1", "b"), ("c0", "c"), ("c1", "c")):
@@ -224,7 +224,7 @@ def test_the_source_with_the_fewest_places_is_next() -> None:
 
 
 def test_a_source_gets_no_more_than_others_have() -> None:
-    """With all places taken by as many sources, a newcomer waits until one of them has used up its patience."""
+    """If all places belong to different sources, a newcomer waits until the patience of one ends."""
     house = House(full=3)
     house.fill(3)
     assert house.come("new") == Moves()
@@ -233,7 +233,7 @@ def test_a_source_gets_no_more_than_others_have() -> None:
 
 
 def test_a_newcomer_is_refused_when_as_many_wait_as_may() -> None:
-    """The queue is bounded as well; who has waited in vain for any place at all is told so."""
+    """The queue is limited as well, and a connection that waited in vain is refused with the reason."""
     house = House(full=2)
     house.fill(2)
     house.admission.proving("old0")
@@ -247,7 +247,7 @@ def test_a_newcomer_is_refused_when_as_many_wait_as_may() -> None:
 
 
 def test_a_source_that_floods_the_queue_pays_with_what_waits() -> None:
-    """It loses what has said nothing first, and then what has come last; its other connections are not touched."""
+    """A source that floods the queue loses its own waiting connections: silent ones first, then the latest."""
     house = House(full=3, per_source=1)
     for number in range(4):
         house.come(str(number), "192.0.2.1")
@@ -259,7 +259,7 @@ def test_a_source_that_floods_the_queue_pays_with_what_waits() -> None:
 
 
 def test_a_source_that_has_the_queue_pays_its_own_way() -> None:
-    """A newcomer of the source that fills the queue takes the place of one that waits in silence, or is refused."""
+    """A newcomer of the source that fills the queue replaces a silent one of that source, or is refused."""
     house = House(full=2, per_source=1)
     for number in range(3):
         house.come(str(number), "192.0.2.1")
@@ -269,7 +269,7 @@ def test_a_source_that_has_the_queue_pays_its_own_way() -> None:
 
 
 def test_there_is_a_place_for_those_who_have_logged_in_lately() -> None:
-    """With every place taken by a stranger of its own, a known source takes one of them; a stranger does not."""
+    """With all places taken by different strangers, a source with a recent login takes one, and a stranger does not."""
     house = House(full=3)
     house.fill(3)
     house.admission.proving("old0")
@@ -278,7 +278,7 @@ def test_there_is_a_place_for_those_who_have_logged_in_lately() -> None:
 
 
 def test_strangers_take_nothing_of_a_known_source() -> None:
-    """A known source keeps what is served while its patience lasts; other known ones share with it."""
+    """A known source keeps its places from strangers while its patience lasts, but shares with known sources."""
     house = House(full=3, per_source=3)
     for number in range(3):
         house.come(str(number), "192.0.2.1", known=True)
@@ -288,7 +288,7 @@ def test_strangers_take_nothing_of_a_known_source() -> None:
 
 
 def test_a_known_source_gives_way_last() -> None:
-    """Among connections that are of no use, a stranger's goes before one of a source that has logged in lately."""
+    """Among connections whose patience has ended, a stranger's gives way before a known source's."""
     house = House(full=2, start=1)
     house.come("known", known=True)
     house.wait(1)
@@ -298,7 +298,7 @@ def test_a_known_source_gives_way_last() -> None:
 
 
 def test_a_flood_is_not_looked_at_in_full() -> None:
-    """Each look at what a connection has sent is a system call: of a long queue only the head is looked at."""
+    """Checking what a connection has sent is a system call, so only the head of a long queue is checked."""
     house = House(full=90, per_source=10)
     for number in range(100):
         house.come(str(number), "192.0.2.1")
@@ -312,7 +312,7 @@ PEERS = ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8:
 
 
 def test_other_numbers_count_for_the_next_arrival() -> None:
-    """Protects a change while connections are open: they stay, and the next one is judged by the new numbers."""
+    """When the limits change, open connections stay, and the next arrival is judged by the new limits."""
     house = House(per_source=1, start=100)
     assert house.come("a", "192.0.2.1") == served("a")
     assert house.come("b", "192.0.2.1") == Moves()
@@ -325,7 +325,7 @@ def test_other_numbers_count_for_the_next_arrival() -> None:
 
 
 class AdmissionMachine(RuleBasedStateMachine):
-    """Any order of comings, goings and waits: never more than the bounds, nobody lost, nobody kept waiting in vain."""
+    """For any order of events: never more than the limits, and no connection is lost or waits in vain."""
 
     full, per_source = 8, 3
 
@@ -337,7 +337,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.count = 0
 
     def follow(self, moves: Moves, *, new: str = "") -> None:
-        """What the admission says fits what it has said before."""
+        """Check the moves against the state so far, and follow them."""
         for key in moves.cut_off:
             assert key not in self.waiting
             del self.peers[key]
@@ -358,7 +358,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         speaks=st.booleans(),
     )
     def come(self, peer: str, roll: int, known: bool, delay: float, speaks: bool) -> None:
-        """A connection."""
+        """A connection arrives."""
         self.count += 1
         key = str(self.count)
         total, served = self.house.admission.total, len(self.house.served)
@@ -373,7 +373,7 @@ class AdmissionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.peers)
     @rule(data=st.data(), how=st.sampled_from(["leave", "spoke", "proving"]))
     def change(self, data: st.DataObject, how: str) -> None:
-        """One that is served goes on, or goes."""
+        """A connection that is served gets to another stage, or ends."""
         among = sorted(key for key in self.peers if key not in self.waiting)
         if not among:
             return
@@ -386,7 +386,7 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.5, 2.0, 12.0]))
     def wait(self, seconds: float) -> None:
-        """Time passes; whenever it is time to look, that is done."""
+        """Let time pass, and perform what is due on the way."""
         end = self.house.now + seconds
         while (at := self.house.admission.next_look(self.house.now)) is not None and at <= end:
             assert at >= self.house.now
@@ -399,13 +399,13 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     @rule()
     def unknown(self) -> None:
-        """What is said of a connection that is not there any more changes nothing."""
+        """Reports about a connection that is gone change nothing."""
         for how in (self.house.admission.leave, self.house.admission.spoke, self.house.admission.proving):
             how("nobody's")
 
     @invariant()
     def bounds(self) -> None:
-        """As many places are taken as there are connections; no source has more served than it may."""
+        """The places equal the connections, and no source has more served than its limit."""
         assert self.house.admission.total == len(self.peers)
         assert len(self.house.served) <= self.full
         assert len(self.waiting) <= self.full
@@ -417,7 +417,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         assert all(until >= self.house.now for until in self.waiting.values())
 
     def teardown(self) -> None:
-        """When all have gone, nothing is remembered."""
+        """When all connections have ended, nothing is remembered."""
         for key in tuple(self.peers):
             self.house.admission.leave(key)
         assert self.house.admission.total == 0

@@ -1,4 +1,4 @@
-"""Sources from which somebody has logged in lately."""
+"""Sources with a recent login."""
 
 import pytest
 
@@ -9,7 +9,7 @@ PEER = "192.0.2.1"
 
 
 def test_a_login_counts_for_a_week() -> None:
-    """Somebody who comes back from a week off is no stranger; later they are one."""
+    """A source counts as known for a week after a login."""
     familiar = Familiar()
     assert not familiar.knows(PEER, NOW)
     familiar.logged_in(PEER, NOW)
@@ -20,7 +20,7 @@ def test_a_login_counts_for_a_week() -> None:
 
 
 def test_the_future_is_no_login() -> None:
-    """A clock that was set back, or a state that was tampered with, makes nobody known for ever."""
+    """A login in the future does not count, so that a wrong clock or a changed file makes nobody known for ever."""
     familiar = Familiar(b'{"192.0.2.1":1800000000.0}')
     assert not familiar.knows(PEER, NOW)
     assert familiar.logged_in(PEER, NOW)
@@ -28,7 +28,7 @@ def test_the_future_is_no_login() -> None:
 
 
 def test_it_is_not_written_down_for_every_login() -> None:
-    """Fifty logins in a minute are one write."""
+    """Many logins within a short time are one write."""
     familiar = Familiar()
     assert familiar.logged_in(PEER, NOW)
     assert not familiar.logged_in(PEER, NOW + STORE_SECONDS - 1)
@@ -37,7 +37,7 @@ def test_it_is_not_written_down_for_every_login() -> None:
 
 
 def test_a_restart_forgets_nobody() -> None:
-    """What was written down is known to the next process."""
+    """The next process knows the stored logins."""
     familiar = Familiar()
     familiar.logged_in(PEER, NOW)
     assert Familiar(familiar.encode()).knows(PEER, NOW + 1)
@@ -45,14 +45,14 @@ def test_a_restart_forgets_nobody() -> None:
 
 @pytest.mark.parametrize("state", [b"", b"[]", b"{", b'{"a":"b"}', b"\xff", b'{"192.0.2.1":null}'])
 def test_what_is_not_its_state_is_nothing(state: bytes) -> None:
-    """A damaged file keeps the server from nothing."""
+    """A damaged file counts as empty and does not stop the server."""
     familiar = Familiar(state)
     assert not familiar.knows(PEER, NOW)
     assert familiar.logged_in(PEER, NOW)
 
 
 def test_memory_is_bounded() -> None:
-    """The oldest login is forgotten first, also of what was written down; and all fits into what is read."""
+    """The oldest login is forgotten first, also after a restart, and the state fits into the size that is read."""
     familiar = Familiar()
     for number in range(MAX_SOURCES + 10):
         familiar.logged_in(f"2001:db8:1111:{number:x}::1", NOW + number / 7)

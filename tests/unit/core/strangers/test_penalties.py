@@ -1,4 +1,4 @@
-"""Penalties: what earns one, how they add up, whom they keep out, and what ends them."""
+"""Penalties: what earns one, how they add up, which sources they keep out, and what ends them."""
 
 import pytest
 from hypothesis import strategies as st
@@ -20,7 +20,7 @@ PEER = "192.0.2.1"
 
 
 def failures(number: int, *, now: float = 0.0, rules: Rules = RULES, peer: str = PEER) -> Penalties:
-    """After so many failed logins at once."""
+    """Penalties after so many failed logins at once."""
     penalties = Penalties(rules)
     for _ in range(number):
         penalties.penalise(peer, Offence.FAILED, now)
@@ -28,7 +28,7 @@ def failures(number: int, *, now: float = 0.0, rules: Rules = RULES, peer: str =
 
 
 def ends(penalties: Penalties, peer: str = PEER) -> int:
-    """For how many whole seconds it keeps `peer` out."""
+    """The number of whole seconds for which `peer` is kept out."""
     return next(second for second in range(100_000) if penalties.check(peer, second) is None)
 
 
@@ -45,7 +45,7 @@ def ends(penalties: Penalties, peer: str = PEER) -> int:
     ],
 )
 def test_what_earns_a_penalty(conduct: Conduct, offence: Offence) -> None:
-    """As sshd has it, but for silence, which is something else however long it lasts."""
+    """Offences are those of sshd, except that silence is always its own offence, however long it lasts."""
     assert offence_of(conduct) == offence
 
 
@@ -54,12 +54,12 @@ def test_what_earns_a_penalty(conduct: Conduct, offence: Offence) -> None:
     [(Offence.CRASH, 90), (Offence.FAILED, 5), (Offence.GRACE, 10), (Offence.NO_ATTEMPT, 1)],
 )
 def test_the_values_are_sshds(offence: Offence, seconds: float) -> None:
-    """sshd_config(5), PerSourcePenalties."""
+    """The seconds are those of sshd_config(5), PerSourcePenalties."""
     assert offence.seconds == seconds
 
 
 def test_other_rules_begin_anew() -> None:
-    """Protects a network that has just been exempted: its penalties end at once. The same rules change nothing."""
+    """Changed rules end all penalties, as for a network that was just exempted; unchanged rules end none."""
     penalties = failures(10)
     penalties.reconfigure(RULES)
     assert penalties.check(PEER, 1.0) is not None
@@ -70,7 +70,7 @@ def test_other_rules_begin_anew() -> None:
 
 
 def test_ten_silent_connections_a_second_are_free() -> None:
-    """A health check may come as often as it likes; a hundred at once are noticed."""
+    """Ten silent connections a second, as of a health check, cost nothing; a hundred at once do."""
     haste = Penalties(Rules(enabled=True, least=HASTE_LEAST, most=HASTE_MOST, exempt=()))
     for number in range(1000):
         haste.penalise(PEER, Offence.SILENCE, number / 10)
@@ -82,7 +82,7 @@ def test_ten_silent_connections_a_second_are_free() -> None:
 
 
 def test_an_agent_full_of_wrong_keys_keeps_nobody_out() -> None:
-    """Three failed logins are 15 s, which is not more than the minimum; the fourth makes it 20."""
+    """Three failed logins are 15 s, which does not exceed the minimum; with the fourth, 20 s count."""
     assert ends(failures(3)) == 0
     penalties = failures(4)
     assert penalties.check(PEER, 19.9) == "penalty: failed authentication"
@@ -90,20 +90,20 @@ def test_an_agent_full_of_wrong_keys_keeps_nobody_out() -> None:
 
 
 def test_penalties_grow_up_to_a_bound() -> None:
-    """75 failed logins at once keep their source out for 375 s, a thousand for ten minutes."""
+    """75 failed logins at once keep their source out for 375 s, and a thousand for ten minutes."""
     assert ends(failures(75)) == 375
     assert ends(failures(1000)) == 600
 
 
 def test_a_crash_counts_at_once() -> None:
-    """90 s are more than the minimum by themselves."""
+    """A crash, with 90 s, exceeds the minimum by itself."""
     penalties = Penalties(RULES)
     penalties.penalise(PEER, Offence.CRASH, 0)
     assert ends(penalties) == 90
 
 
 def test_penalties_are_forgotten() -> None:
-    """One failed login every five seconds never adds up, and what is over begins anew."""
+    """One failed login every five seconds never adds up, and an ended penalty starts again from zero."""
     penalties = Penalties(RULES)
     for number in range(100):
         penalties.penalise(PEER, Offence.FAILED, 5 * number)
@@ -116,13 +116,13 @@ def test_penalties_are_forgotten() -> None:
 
 
 def test_once_it_counts_it_does_until_it_ends() -> None:
-    """Below the minimum again, an active penalty goes on (srclimit.c: `active`)."""
+    """An active penalty lasts until its end, even below the minimum (srclimit.c: `active`)."""
     penalties = failures(4)
     assert penalties.check(PEER, 10) is not None
 
 
 def test_a_login_ends_it() -> None:
-    """A client that finds the right key is not kept out for the wrong ones; nor is anybody behind the same address."""
+    """A login ends the penalty of its source, for everybody behind that address."""
     penalties = failures(75)
     penalties.forgive(PEER)
     penalties.forgive("192.0.2.2")
@@ -131,7 +131,7 @@ def test_a_login_ends_it() -> None:
 
 
 def test_penalties_are_the_sources() -> None:
-    """An IPv6 /64 is one source; its neighbour is another."""
+    """An IPv6 /64 is one source, and the next /64 is another."""
     penalties = failures(4, peer="2001:db8::1")
     assert penalties.check("2001:db8::2", 0) is not None
     assert penalties.check("2001:db8:0:1::1", 0) is None
@@ -139,22 +139,22 @@ def test_penalties_are_the_sources() -> None:
 
 @pytest.mark.parametrize("peer", ["10.1.2.3", "::ffff:10.1.2.3"])
 def test_exempt_networks_have_none(peer: str) -> None:
-    """What a bridge or a balancer brings is not penalised for each other."""
+    """Exempt networks, such as those of a bridge or a load balancer, get no penalties."""
     assert len(failures(100, peer=peer)) == 0
 
 
 def test_an_empty_list_exempts_nobody() -> None:
-    """No networks are not all of them."""
+    """An empty list of networks exempts no source."""
     assert ends(failures(4, rules=Rules(enabled=True, least=15.0, most=600.0, exempt=()))) == 20
 
 
 def test_they_can_be_turned_off() -> None:
-    """`limits.penalties = false`."""
+    """`limits.penalties = false` turns penalties off."""
     assert len(failures(100, rules=Rules(enabled=False, least=15.0, most=600.0, exempt=()))) == 0
 
 
 def test_too_many_sources_forget_the_penalty_that_ends_first() -> None:
-    """As sshd's `overflow:permissive`: memory is bounded, and the worst are remembered."""
+    """When memory is full, the penalty that ends first is forgotten, as with sshd's `overflow:permissive`."""
     penalties = Penalties(RULES, max_sources=3)
     for number, offence in enumerate([Offence.CRASH, Offence.FAILED, Offence.CRASH, Offence.CRASH]):
         penalties.penalise(f"192.0.2.{number}", offence, 0)
@@ -166,7 +166,7 @@ PEERS = ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8:
 
 
 class PenaltiesMachine(RuleBasedStateMachine):
-    """Any order of offences and waits, beside the arithmetic of srclimit.c done in the simplest way."""
+    """Any order of offences and waits, compared with a simple model of srclimit.c's arithmetic."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ class PenaltiesMachine(RuleBasedStateMachine):
 
     @rule(peer=st.sampled_from(PEERS), offence=st.sampled_from(list(Offence)), times=st.integers(1, 30))
     def offend(self, peer: str, offence: Offence, times: int) -> None:
-        """Somebody earns a penalty."""
+        """A source earns a penalty."""
         source = source_of(peer)
         for _ in range(times):
             self.penalties.penalise(peer, offence, self.now)
@@ -188,14 +188,14 @@ class PenaltiesMachine(RuleBasedStateMachine):
 
     @rule(peer=st.sampled_from(PEERS))
     def log_in(self, peer: str) -> None:
-        """Somebody logs in."""
+        """A client of a source logs in."""
         self.penalties.forgive(peer)
         self.expiry.pop(source_of(peer), None)
         self.active.discard(source_of(peer))
 
     @rule(seconds=st.sampled_from([0.5, 7.0, 100.0]))
     def wait(self, seconds: float) -> None:
-        """Time passes."""
+        """Let time pass."""
         self.now += seconds
         for source in [source for source, expiry in self.expiry.items() if expiry <= self.now]:
             del self.expiry[source]
@@ -203,7 +203,7 @@ class PenaltiesMachine(RuleBasedStateMachine):
 
     @invariant()
     def agree(self) -> None:
-        """Both keep out the same sources, and nothing is remembered that is over and has been looked for."""
+        """Both keep out the same sources, and ended penalties are forgotten once they have been looked up."""
         for peer in PEERS:
             assert (self.penalties.check(peer, self.now) is not None) == (source_of(peer) in self.active)
         assert len(self.penalties) <= 10
@@ -213,7 +213,7 @@ TestPenalties = PenaltiesMachine.TestCase
 
 
 def test_memory_is_bounded_whatever_happens() -> None:
-    """A source that offends for ever is remembered once, and so is one that comes back after each login."""
+    """Memory stays small for a source that offends for ever, and for one that offends after each login."""
     penalties = Penalties(RULES, max_sources=4)
     for number in range(1000):
         penalties.penalise(PEER, Offence.FAILED, number)

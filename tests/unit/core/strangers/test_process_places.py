@@ -1,4 +1,4 @@
-"""core.strangers.process_places: a crowd from one source keeps nobody else from being served."""
+"""core.strangers.process_places: a crowd from one source does not keep others from being served."""
 
 from collections import Counter
 
@@ -12,7 +12,7 @@ PLACES = 3
 
 
 def filled(*sources: str, proved: str = "") -> ProcessPlaces:
-    """A house of `PLACES` places to which one connection of each of `sources` came, named by its number."""
+    """`PLACES` places after one connection of each of `sources`, named by its number."""
     places = ProcessPlaces(PLACES)
     for number, source in enumerate(sources):
         places.arrive(str(number), source)
@@ -36,12 +36,12 @@ def filled(*sources: str, proved: str = "") -> ProcessPlaces:
     ],
 )
 def test_a_newcomer(before: str, proved: str, source: str, expected: Changes) -> None:
-    """Protects a source that has fewer: it is served at once, and not by ending somebody who is logging in."""
+    """Protects a source with fewer places: it is served at once, but not in place of a client that has proved a key."""
     assert filled(*before, proved=proved).arrive("new", source) == expected
 
 
 def test_a_place_that_is_free_goes_to_the_source_with_fewest() -> None:
-    """Protects newcomers of other sources from waiting behind a crowd that came before them."""
+    """Protects newcomers of other sources from waiting behind an earlier crowd: a free place goes to the fewest."""
     places = filled("a", "a", "a", "a", "b", proved="012")
     assert places.waiting == ("3", "4")
     assert places.leave("0") == Changes(begin=("4",))
@@ -57,10 +57,10 @@ def test_one_that_waits_can_leave() -> None:
 
 
 def test_one_that_has_no_process_proves_nothing() -> None:
-    """Protects a place: what is said of a connection that is gone or waits keeps nothing for it."""
+    """A proof from a connection that has no place has no effect."""
     places = filled("a", "a", "a", "b", proved="7")
     assert places.waiting == ()
-    places.proved("0")  # it has given way
+    places.proved("0")  # it has been evicted
     assert places.arrive("new", "c") == Changes(evict=("1",), begin=("new",))
 
 
@@ -71,7 +71,7 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_nobody_is_kept_out_by_a_source_with_two(steps: list[tuple[str, int, str]]) -> None:
-    """Protects fairness: no source has nothing while another has two that could give way, and no place stays empty."""
+    """A source without a place gets one from a source with two, unless those are proved, and no place stays free."""
     places, sources, proved = ProcessPlaces(PLACES), dict[str, str](), set[str]()
     for step, number, source in steps:
         conn = str(number)

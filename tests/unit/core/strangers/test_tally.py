@@ -1,4 +1,4 @@
-"""Refusals in the log: the first few one by one, the others together, and none lost."""
+"""Refusals in the log: the first few singly, the others summed up, and none lost."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,12 +8,12 @@ from pyssh_gateway.events import ConnectionRefused
 
 
 def refusal(peer: str = "192.0.2.1", port: int = 1, reason: str = "full") -> ConnectionRefused:
-    """A connection that was refused."""
+    """A refused connection."""
     return ConnectionRefused(peer=peer, peer_port=port, reason=reason)
 
 
 def test_the_first_few_have_a_line_each() -> None:
-    """A person who looks at the log sees single refusals as they are, at once."""
+    """A person who reads the log sees the first refusals singly and at once."""
     tally = RefusalTally()
     for number in range(FIRST):
         assert tally.refused(refusal(port=number), 0) == refusal(port=number)
@@ -22,7 +22,7 @@ def test_the_first_few_have_a_line_each() -> None:
 
 
 def test_the_others_have_one_together() -> None:
-    """After ten seconds there is a line that says how many there were, and what the last one was."""
+    """After ten seconds, one line has the number of further refusals, and the last one."""
     tally = RefusalTally()
     for number in range(FIRST + 1000):
         tally.refused(refusal(port=number, reason=f"reason {number}"), number / 1000)
@@ -36,7 +36,7 @@ def test_the_others_have_one_together() -> None:
 
 
 def test_a_source_that_goes_on_has_ever_fewer_lines() -> None:
-    """A flood of an hour has a line a minute, and none of its own connections again."""
+    """A source that floods for an hour gets a line a minute, and no single lines again."""
     tally = RefusalTally()
     lines, single = [], 0
     for second in range(3600):
@@ -49,7 +49,7 @@ def test_a_source_that_goes_on_has_ever_fewer_lines() -> None:
 
 
 def test_after_a_quiet_period_it_begins_anew() -> None:
-    """The next refusals of a source that was quiet are seen one by one again, and it takes up no memory until then."""
+    """After a quiet period a source's refusals are single again, and until then it takes up no memory."""
     tally = RefusalTally()
     for _ in range(FIRST + 1):
         tally.refused(refusal(), 0)
@@ -60,7 +60,7 @@ def test_after_a_quiet_period_it_begins_anew() -> None:
 
 
 def test_many_sources_have_a_line_together() -> None:
-    """A thousand addresses make no more lines than a few do."""
+    """A thousand addresses make no more lines than a few."""
     tally = RefusalTally()
     single = 0
     for number in range(2000):
@@ -73,7 +73,7 @@ def test_many_sources_have_a_line_together() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 300), st.sampled_from([0.0, 0.1, 3.0, 11.0])), max_size=400))
 def test_none_is_lost(refusals: list[tuple[int, float]]) -> None:
-    """Whenever they come and wherever from, the counts of all lines add up to the number of connections."""
+    """For any times and sources, the counts of all lines add up to the number of refusals."""
     tally = RefusalTally()
     now, told = 0.0, 0
     for number, pause in refusals:

@@ -1,4 +1,4 @@
-"""Which command lines are the far side of a copy, and how they are taken apart: compared with a real shell."""
+"""Which commands are the remote side of an scp copy, and how they are parsed, compared with a real shell."""
 
 import subprocess
 
@@ -27,7 +27,7 @@ from tests.support.waiting import PATIENCE
     ],
 )
 def test_commands_of_clients_are_taken_apart(command: bytes, argv: list[bytes]) -> None:
-    """What OpenSSH, pscp, libssh2 and others send, with what people quote themselves; what was quoted is no pattern."""
+    """Commands of OpenSSH, pscp, libssh2 and others are parsed with their quoting; quoted wildcards are no patterns."""
     assert parse(command) == argv
 
 
@@ -71,14 +71,14 @@ def test_commands_of_clients_are_taken_apart(command: bytes, argv: list[bytes]) 
     ],
 )
 def test_what_needs_a_shell_is_not_taken(command: bytes) -> None:
-    """Anything else is the login shell's: to guess at it would do something that nobody asked for."""
+    """Any other command is left to the login shell, since guessing would do something that nobody asked for."""
     assert parse(command) is None
 
 
 @given(st.text(alphabet="ab '\"\\/.-~{},$;#=", max_size=12))
 @settings(max_examples=150, deadline=None)
 def test_words_are_the_shells(text: str) -> None:
-    """Whatever is taken means what the shell would have made of it (names alone: no patterns, no tildes)."""
+    """A parsed command means the same as to the shell (words only, without patterns and tildes)."""
     command = b"scp -f -- x" + text.encode()
     argv = parse(command)
     if argv is None:
@@ -89,7 +89,7 @@ def test_words_are_the_shells(text: str) -> None:
 
 
 def test_options_are_read_as_scp_reads_them() -> None:
-    """In any order, bundled or not, up to `--`."""
+    """Options may come in any order, bundled or not, up to `--`."""
     asked = options([b"scp", b"-pr", b"-v", b"-d", b"-t", b"--", b"-x"])
     assert asked is not None
     assert (asked.source, asked.recursive, asked.preserve, asked.directory, asked.verbose) == (False, *[True] * 4)

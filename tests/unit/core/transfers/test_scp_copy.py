@@ -1,4 +1,4 @@
-"""What is read from a copy by scp's old protocol: files, whatever the peers do, and never an exception."""
+"""Following a copy by scp's old protocol: which files it reports, for any peers, without an exception."""
 
 import time
 
@@ -17,7 +17,7 @@ Said = tuple[str, bytes]
 
 
 def play(asked: Asked, *said: Said) -> tuple[list[Copied], bool]:
-    """What is told of a copy, `said` in order by the sender (">") and the receiver ("<"), and whether it was lost."""
+    """The reports about a copy, `said` by the sender (">") and the receiver ("<"), and whether following it failed."""
     copy = Copy(asked, HOME)
     told = []
     for side, data in said:
@@ -37,7 +37,7 @@ ONE_FILE: tuple[Said, ...] = (
 
 
 def test_an_upload_names_its_file() -> None:
-    """The path under the directory that was named, how much of it, and that it worked."""
+    """An upload is reported with the path under the named directory, its bytes, and its success."""
     assert play(UPLOAD, *ONE_FILE) == ([Copied(b"/data/a b", b"", 5, "ok")], False)
 
 
@@ -54,25 +54,25 @@ def test_an_upload_names_its_file() -> None:
     ],
 )
 def test_where_an_upload_goes(words: bytes, into: bool, path: bytes, rest: bytes) -> None:
-    """What the protocol does not tell, whether the target is a directory, is left open, and the rest is not."""
+    """Whether the target is a directory is not in the protocol, so the report leaves that open."""
     told, _ = play(Asked(source=False, words=(words,), into=into), *ONE_FILE)
     assert told == [Copied(path, rest, 5, "ok")]
 
 
 def test_every_split_of_the_bytes_says_the_same() -> None:
-    """Packets end anywhere."""
+    """The reports do not depend on where packets end."""
     bytewise = [(side, bytes((number,))) for side, data in ONE_FILE for number in data]
     assert play(UPLOAD, *bytewise) == play(UPLOAD, *ONE_FILE)
 
 
 def test_a_program_that_does_not_wait() -> None:
-    """Programs that send a file in one go, without waiting for answers, are understood, too."""
+    """Programs that send a file at once, without waiting for answers, are followed, too."""
     said = (">", b"C0644 2 x\nab\0C0644 0 empty\n\0"), ("<", b"\0\0\0\0\0")
     assert play(UPLOAD, *said) == ([Copied(b"/data/x", b"", 2, "ok"), Copied(b"/data/empty", b"", 0, "ok")], False)
 
 
 def test_directories() -> None:
-    """Names are told with the directories they are in; one that can't be made is left out by the sender."""
+    """Paths include their directories; the sender skips a directory that can't be made."""
     said = (
         ("<", b"\0"),
         (">", b"D0755 0 top\n"),
@@ -102,7 +102,7 @@ def test_directories() -> None:
 
 
 def test_a_refused_file_has_no_data() -> None:
-    """What can't be opened is told as that, and what comes next is the next record."""
+    """A file that can't be opened is reported as that, and has no data in the protocol."""
     said = (
         ("<", b"\0"),
         (">", b"C0600 9 f\n"),
@@ -123,7 +123,7 @@ def test_a_refused_file_has_no_data() -> None:
 
 
 def test_a_target_that_is_none() -> None:
-    """Protects the record of an attempt: a target that the receiver refuses before anything else is named."""
+    """Protects the record of an attempt: a target that the receiver refuses at the start is reported."""
     assert play(UPLOAD, ("<", b"\1scp: /data/: No such file or directory\n")) == (
         [Copied(b"/data/", b"", 0, "scp: /data/: No such file or directory", opened=False)],
         False,
@@ -131,7 +131,7 @@ def test_a_target_that_is_none() -> None:
 
 
 def test_downloads() -> None:
-    """The path comes from the words that were asked for; what can't be read is told as well."""
+    """A download's paths come from the requested words, and files that can't be read are reported as well."""
     said = (
         ("<", b"\0"),
         (">", b"C0644 1 a.txt\n"),
@@ -163,7 +163,7 @@ def test_downloads() -> None:
 
 @pytest.mark.parametrize("count", range(3, len(ONE_FILE)))
 def test_what_was_under_way_is_told(count: int) -> None:
-    """A client that goes in the middle leaves the name of the file, and how much of it came."""
+    """If the client leaves in the middle, the file is reported, with the bytes that arrived."""
     told, lost = play(UPLOAD, *ONE_FILE[: count + 1])
     outcome = "ok" if count == len(ONE_FILE) - 1 else "unfinished"
     assert (told, lost) == ([Copied(b"/data/a b", b"", 5 if count >= 5 else 0, outcome)], False)
@@ -186,7 +186,7 @@ def test_what_was_under_way_is_told(count: int) -> None:
     ids=["text", "answer", "record", "size", "line", "complaint", "ahead", "deep", "data", "inside"],
 )
 def test_what_is_no_copy_is_not_followed(said: tuple[Said, ...]) -> None:
-    """At the first thing that can't be, reading ends: nothing is guessed, and nothing grows."""
+    """At the first impossible message following ends: nothing is guessed, and no memory grows."""
     flat = [part for entry in said for part in (entry if isinstance(entry[0], tuple) else (entry,))]
     _, lost = play(UPLOAD, *flat)
     assert lost
@@ -198,13 +198,13 @@ def test_what_is_no_copy_is_not_followed(said: tuple[Said, ...]) -> None:
 
 
 def test_what_is_remembered_of_a_copy_costs_little() -> None:
-    """Everybody waits while a record is read along: a path is one that the kernel takes, and few wait for an answer."""
+    """Everybody waits while a record is followed: a path has the kernel's limit, and few records wait for an answer."""
     assert scp_copy.MAX_DEPTH_BYTES <= 4096
     assert scp_copy.MAX_AHEAD <= 100
 
 
 def test_directories_that_were_left_do_not_count() -> None:
-    """A tree of any size is followed: only how deep it is has a limit."""
+    """A tree of any size is followed, and only its depth is limited."""
     name = b"d" * 255
     said = ((">", b"D0755 0 %s\nE\n" % name), ("<", b"\0\0"))
     refused = ((">", b"D0755 0 %s\n" % name), ("<", b"\1no\n"))
@@ -213,8 +213,8 @@ def test_directories_that_were_left_do_not_count() -> None:
 
 
 def test_a_command_of_blanks_is_read_at_once() -> None:
-    """Everybody waits while a command is looked at: the time that it takes grows with its length, not faster."""
-    blanks = b" " * 100_000  # a minute, where each blank is looked at once for each other
+    """Everybody waits while a command is parsed: the time for it grows only in proportion to its length."""
+    blanks = b" " * 100_000  # a minute, if each blank were compared with each other one
     began = time.process_time()
     assert scp_copy.split(b"scp -t x" + blanks + b"y" + blanks) == (b"t", b"x" + blanks + b"y")
     assert scp_copy.split(b"scp -t " + blanks) is None
@@ -222,7 +222,7 @@ def test_a_command_of_blanks_is_read_at_once() -> None:
 
 
 def test_a_file_is_compared_with_few_and_short_words() -> None:
-    """What a command of any length asks for is not compared as a whole with each file's name."""
+    """With a command of any length, a file's name is compared only with few and short words."""
     name = b"a" * (scp_copy.MAX_PATTERN_BYTES + 1)
     said = ("<", b"\0"), (">", b"C0644 0 " + name + b"\n"), ("<", b"\0"), (">", b"\0"), ("<", b"\0")
     for words in ((b"dir/" + name,), (*(b"b",) * scp_copy.MAX_WORDS, b"dir/a*")):
@@ -231,14 +231,14 @@ def test_a_file_is_compared_with_few_and_short_words() -> None:
 
 
 def test_a_sender_that_can_not_go_on_is_no_event_of_an_upload() -> None:
-    """A client's own errors are none of a file here; the copy goes on after them."""
+    """An upload's own errors at the client are no file events here, and the copy goes on after them."""
     said = ("<", b"\0"), (">", b"\1local: No such file\n"), *ONE_FILE[3:]
     assert play(UPLOAD, *said) == ([Copied(b"/data/a b", b"", 5, "ok")], False)
 
 
 @given(st.lists(st.tuples(st.sampled_from("<>"), st.binary(max_size=40)), max_size=20), st.booleans())
 def test_nothing_raises(said: list[Said], source: bool) -> None:
-    """Protects the session: whatever passes through it, reading along does no harm."""
+    """Protects the session: following any data does no harm."""
     play(DOWNLOAD if source else UPLOAD, *said)
 
 
@@ -261,7 +261,7 @@ def test_nothing_raises(said: list[Said], source: bool) -> None:
     )
 )
 def test_nothing_that_looks_like_it_raises(said: list[Said]) -> None:
-    """The same with parts of the protocol in any order."""
+    """Parts of the protocol in any order do no harm either."""
     play(UPLOAD, *said)
 
 
@@ -280,11 +280,11 @@ def test_nothing_that_looks_like_it_raises(said: list[Said]) -> None:
     ],
 )
 def test_which_commands_are_copies(command: bytes, found: tuple[bytes, bytes] | None) -> None:
-    """Exactly the far sides of copies are followed."""
+    """Only the remote sides of copies are followed."""
     assert split(command) == found
 
 
 @pytest.mark.parametrize("path", [b"", b".", b"~", b"~/", b"./", b"./././"])
 def test_names_of_the_home_directory(path: bytes) -> None:
-    """However it is written."""
+    """Every notation for the home directory is recognised."""
     assert absolute(path, HOME) == HOME

@@ -1,4 +1,4 @@
-"""The options of a forced internal-sftp: what is obeyed, and that what can't be is refused."""
+"""The options of a forced internal-sftp: they are obeyed, and options that can't be are refused."""
 
 import subprocess
 from pathlib import Path
@@ -40,7 +40,7 @@ from tests.support.waiting import PATIENCE
     ],
 )
 def test_what_is_obeyed(command: bytes, options: SftpOptions) -> None:
-    """As getopt(3) takes them, together and apart."""
+    """Options are parsed as by getopt(3), bundled and separate."""
     assert is_internal_sftp(command)
     assert parse(command) == options
     assert problem_of(command) == ""
@@ -81,13 +81,13 @@ def test_what_can_not_be_obeyed(arguments: bytes, part: str) -> None:
 
 @pytest.mark.parametrize("command", [b"internal-sftpd", b"/bin/internal-sftp", b"sftp-server -X", b""])
 def test_other_commands(command: bytes) -> None:
-    """A program of another name is a program."""
+    """Commands with other names are ordinary programs."""
     assert not is_internal_sftp(command)
     assert problem_of(command) == ""
 
 
 def test_the_requests_are_opensshs() -> None:
-    """Protects lists that were written for sshd: each request that its server knows can be named."""
+    """Protects lists that were written for sshd: each request that OpenSSH's server knows can be named."""
     if not Path(OPENSSH_SERVER).exists():
         pytest.skip("no sftp-server on this machine")
     done = subprocess.run([OPENSSH_SERVER, "-Q", "requests"], capture_output=True, check=True, timeout=PATIENCE)
@@ -95,7 +95,7 @@ def test_the_requests_are_opensshs() -> None:
 
 
 def test_what_may_be_asked() -> None:
-    """What changes something is not for a read-only client; denied beats allowed; a list excludes the rest."""
+    """A read-only client may change nothing, a denial overrides a permission, and a list excludes the rest."""
     assert all(permits(NO_OPTIONS, name) for name in READS | WRITES)
     read_only = SftpOptions(read_only=True)
     assert {name for name in READS | WRITES if permits(read_only, name)} == READS
@@ -104,12 +104,12 @@ def test_what_may_be_asked() -> None:
 
 
 def test_where_it_starts() -> None:
-    """The words of sftp-server(8)."""
+    """The tokens of sftp-server(8) are expanded."""
     facts = {"user": "dev", "uid": 1000, "home": b"/home/dev"}
     assert expanded(b"%h/%u/%U/%%d/%d", **facts) == b"/home/dev/dev/1000/%d//home/dev"  # type: ignore[arg-type]
 
 
 @given(st.binary(max_size=60))
 def test_nothing_else_is_raised(arguments: bytes) -> None:
-    """Whatever stands in a key's line has an answer."""
+    """Any text in a key's line gives options or a problem, and raises nothing."""
     assert sftp_options.problem_of(b"internal-sftp " + arguments) is not None
