@@ -34,9 +34,10 @@ class Load:
         self._changed = asyncio.Condition()
 
     async def goes_on(self) -> None:
-        """Wait until both session and forward have brought more than could have been on its way."""
+        """Wait until both session and forward have brought more than could have been on its way; fail if they end."""
         lines, echoes = self.lines + STEPS, self.echoes + STEPS
-        await self._until(lambda: self.lines >= lines and self.echoes >= echoes)
+        await self._until(lambda: self.ended.is_set() or (self.lines >= lines and self.echoes >= echoes))
+        assert not self.ended.is_set(), f"{self.user}: ended after {self.lines} lines and {self.echoes} echoes"
 
     async def logs_in(self) -> None:
         """Wait for a login that has not begun yet to succeed."""
@@ -59,6 +60,7 @@ class Load:
                 tasks.create_task(self._echo(connection))
         finally:
             self.ended.set()
+            await self._step()
 
     async def _read(self, connection: asyncssh.SSHClientConnection) -> None:
         with suppress(asyncssh.Error, OSError):

@@ -16,6 +16,7 @@ import msgspec
 
 from pyssh_gateway.events import (
     AnyEvent,
+    ConnectionClosed,
     FileOperation,
     ForwardClosed,
     InternalError,
@@ -191,6 +192,16 @@ class PostauthClient:
             raise ProtocolError(f"it names the connection {conn!r}, which it has not been given")
         return client
 
+    def _served(self, conn: str) -> Client | None:
+        """As `_own`, for a message that comes after `Taken`.
+
+        An earlier monitor may have died between reading `Taken` and writing it down.
+        """
+        client = self._own(conn)
+        if client is not None and not client.login.taken and self._adopted is not None and conn in self._adopted:
+            self._taken(ipc.Taken(conn, "", ""))
+        return client
+
     def _taken(self, told: ipc.Taken) -> None:
         client = self._own(told.conn)
         if client is None:  # the connection was given up meanwhile, and the process has been told to end it
@@ -203,7 +214,7 @@ class PostauthClient:
 
     def _sign(self, asked: ipc.Sign) -> None:
         """Sign now, or when it is this connection's turn again."""
-        client = self._own(asked.conn)
+        client = self._served(asked.conn)
         blob = self._services.signer.key_for(asked.algorithm)
         seconds = client.seconds_to_signature(blob) if client is not None and client.login.taken else None
         if seconds is None:
@@ -217,7 +228,7 @@ class PostauthClient:
         self.tell(ipc.Signed(asked.id, self._services.signer.sign(asked.algorithm, asked.hash)))
 
     def _proofs(self, asked: ipc.Prove) -> bytes | None:
-        client = self._own(asked.conn)
+        client = self._served(asked.conn)
         if client is None:
             return None
         is_allowed = client.may_be_proved(len(asked.blobs))
@@ -251,7 +262,10 @@ class PostauthClient:
             return
         if self._taken_over and told.conn not in self.clients and told.conn not in self._past:
             return  # the earlier monitor has logged the connection's end; what is told after it is in no log
-        client, past = self._own(told.conn), self._past.get(told.conn)
+        # One that could not be served only ends.
+        is_end = isinstance(told, ConnectionClosed)
+        client = self._own(told.conn) if is_end else self._served(told.conn)
+        past = self._past.get(told.conn)
         if isinstance(told, ipc.Crashed):
             self._services.publish(InternalError(where="postauth", error=told.text, conn=told.conn))
         elif client is not None:

@@ -191,6 +191,38 @@ def test_a_hand_over_that_was_done() -> None:
     follow(one_half_way, second)
 
 
+def test_a_hand_over_that_was_done_and_only_read() -> None:
+    """Protects all sessions of an account from the death of a monitor that had read `Taken` but not written it down."""
+
+    async def second(successor: Successor, process: Process) -> None:
+        house = successor.house
+        successor.take_over(process)
+        process.happened(RequestDenied(conn="c1", user="", request="x11", reason="no"))
+        process.say(ipc.Sign(1, "c1", ALGORITHM, HASH))
+        successor.adopt()
+        await process.hear_monitor(ipc.Report)
+        assert (await house.event(RequestDenied)).conn == "c1"
+        assert (await process.hear_monitor(ipc.Signed)).signature
+        assert [event.conn for event in house.of(ConnectionAuthenticated)] == ["c1"]
+        assert not process.killed.is_set()
+
+    follow(one_half_way, second)
+
+
+def test_an_end_of_a_hand_over_that_was_not() -> None:
+    """Protects the log: a connection that its process could not serve has no login, whichever monitor hears its end."""
+
+    async def second(successor: Successor, process: Process) -> None:
+        house = successor.house
+        successor.take_over(process)
+        process.happened(ConnectionClosed(conn="c1", peer="", user="", reason="no", seconds=0, bytes_in=0, bytes_out=0))
+        successor.adopt()
+        assert (await house.event(ConnectionClosed)).user == ""
+        assert not house.of(ConnectionAuthenticated)
+
+    follow(one_half_way, second)
+
+
 def test_a_hand_over_that_was_not() -> None:
     """Protects the idle clock: a login that never reached its process is closed, and nobody is connected."""
 
