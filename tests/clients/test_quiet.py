@@ -48,12 +48,13 @@ class Trace:
         command = ["strace", "-f", "-o", str(path), *(f"--attach={pid}" for pid in pids)]
         self._strace = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self._strace.stderr is not None
-        for _ in pids:
-            said = self._strace.stderr.readline()
-            if "not permitted" in said:
-                self.end()
-                pytest.skip(f"processes can't be traced here: {said.strip()}")
-            assert "attached" in said
+        refused = [said for _ in pids if "attached" not in (said := self._strace.stderr.readline())]
+        # A process that has ended in this moment can't be traced anywhere.
+        lasting = [said for said in refused if any(f", {pid})" in said and processes.is_running(pid) for pid in pids)]
+        if any("not permitted" in said for said in lasting):
+            self.end()
+            pytest.skip(f"processes can't be traced here: {lasting[0].strip()}")
+        assert not lasting
 
     def calls(self) -> list[Call]:
         """The calls so far; the resumption of an interrupted call does not count."""
@@ -81,16 +82,17 @@ def test_a_silent_client_costs_its_keepalives(
             "metrics": {"listen": str(tmp_path / "metrics.sock")},
         }
     )
-    ssh = Client(server, user_key.private).popen(None, "-N")
-    server.wait_for("connection.authenticated")
-    (postauth,) = [process.pid for process in processes.descendants(server.pid) if process.name == "pyssh-postauth"]
-    trace = Trace(server, tmp_path / "calls")
-    asked = Call(postauth, "sendto")
-    # One more at each end, since only calls between two keepalives are counted.
-    until(lambda: trace.calls().count(asked) > ROUNDS + 1, what=f"{ROUNDS} keepalives")
-    trace.end()
-    ssh.kill()
-    ssh.communicate()
+    with Client(server, user_key.private).popen(None, "-N") as ssh:
+        try:
+            server.wait_for("connection.authenticated")
+            (postauth,) = [each.pid for each in processes.descendants(server.pid) if each.name == "pyssh-postauth"]
+            trace = Trace(server, tmp_path / "calls")
+            asked = Call(postauth, "sendto")
+            # One more at each end, since only calls between two keepalives are counted.
+            until(lambda: trace.calls().count(asked) > ROUNDS + 1, what=f"{ROUNDS} keepalives")
+            trace.end()
+        finally:
+            ssh.kill()
 
     calls = trace.calls()
     first = calls.index(asked, calls.index(asked) + 1)
