@@ -29,15 +29,21 @@ some hundred; a keystroke in a file that a language server looks at is a few tho
 class Counters(msgspec.Struct, frozen=True):
     """What a client has done since it connected.
 
-    `typed` is bytes typed into terminals or sent by SFTP clients (which only send requests); `worked` is bytes through
-    everything else; `opened` counts requests for a shell, command or subsystem; `shown` is bytes that programs have
-    written to terminals in line mode.
+    `typed` is bytes typed into terminals, `asked` bytes sent by SFTP clients (which only send requests); `worked` is
+    bytes through everything else; `opened` counts requests for a shell, command or subsystem, `terminals` those of them
+    that were for a terminal; `shown` is bytes that programs have written to terminals in line mode.
     """
 
     typed: int = 0
     worked: int = 0
     opened: int = 0
     shown: int = 0
+    asked: int = 0
+    terminals: int = 0
+
+    def __add__(self, other: "Counters") -> "Counters":
+        """The sum of each."""
+        return Counters(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
 
 
 class Usage:
@@ -97,5 +103,5 @@ def _is_shown(before: Counters | None, after: Counters) -> bool:
 
 def _is_use(before: Counters, after: Counters) -> bool:
     """Whether the client was used in the window that began with `before` and ended with `after`."""
-    asked = after.typed > before.typed or after.opened > before.opened
-    return asked or after.worked - before.worked > TRICKLE_BYTES
+    acted = after.typed > before.typed or after.asked > before.asked or after.opened > before.opened
+    return acted or after.worked - before.worked > TRICKLE_BYTES
