@@ -45,7 +45,7 @@ async def sleepers() -> AsyncIterator[tuple[PlayedServer, asyncssh.SSHClientConn
 
 async def run(client: asyncssh.SSHClientConnection) -> None:
     """A command."""
-    done = await client.run("touch started")
+    done = await client.run("true")
     assert (done.stdout, done.stderr, done.exit_status) == ("", SAID, 254)
 
 
@@ -119,6 +119,20 @@ def test_a_second_request_gets_the_same_answer() -> None:
     asyncio.run(go())
 
 
+def test_a_client_that_leaves_by_itself_is_forgotten() -> None:
+    """Protects the process from a disconnect on a connection that has ended: no timer is left behind."""
+
+    async def go() -> None:
+        async with played_server() as server:
+            async with server.client(asleep=TEXT) as client:
+                await run(client)
+            await server.until_heard(ConnectionClosed)
+            timers: list[asyncio.TimerHandle] = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other list of them
+            assert not [timer for timer in timers if "Asleep" in repr(timer) and not timer.cancelled()]
+
+    asyncio.run(go())
+
+
 @pytest.mark.usefixtures("moment")
 def test_listeners_lead_nowhere(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Protects the machine from a loop with -R: its port drops connections, and it is disconnected with the text."""
@@ -144,13 +158,17 @@ def test_a_connection_to_a_listener_is_dropped() -> None:
     """Protects the machine from work through -R before somebody is there: nothing reaches the client."""
 
     async def go() -> None:
-        async with sleepers() as (server, client):
-            listener = await client.forward_remote_port("127.0.0.1", 0, "127.0.0.1", 9)
-            reader, writer = await asyncio.open_connection("127.0.0.1", listener.get_port())
-            assert await reader.read() == b""
-            writer.close()
-            await writer.wait_closed()
-            assert isinstance(server.events[0], ForwardListening)
+        with socket.create_server(("127.0.0.1", 0)) as target:
+            target.setblocking(False)
+            async with sleepers() as (server, client):
+                listener = await client.forward_remote_port("127.0.0.1", 0, *target.getsockname())
+                reader, writer = await asyncio.open_connection("127.0.0.1", listener.get_port())
+                assert await reader.read() == b""
+                writer.close()
+                await writer.wait_closed()
+                assert isinstance(server.events[0], ForwardListening)
+                with pytest.raises(BlockingIOError):
+                    target.accept()
 
     asyncio.run(go())
 
