@@ -59,6 +59,10 @@ class Counters(msgspec.Struct, frozen=True):
     asked: int = 0
     terminals: int = 0
 
+    def __add__(self, other: "Counters") -> "Counters":
+        """The sum of each."""
+        return Counters(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
+
 
 class Usage:
     """Follows the counters of all clients and says which became quiet and which are used again."""
@@ -147,5 +151,5 @@ def _is_shown(before: Counters | None, after: Counters) -> bool:
 
 def _is_use(before: Counters, after: Counters) -> bool:
     """Whether the client was used in the window that began with `before` and ended with `after`."""
-    asked = after.typed > before.typed or after.asked > before.asked or after.opened > before.opened
-    return asked or after.worked - before.worked > TRICKLE_BYTES
+    acted = after.typed > before.typed or after.asked > before.asked or after.opened > before.opened
+    return acted or after.worked - before.worked > TRICKLE_BYTES

@@ -37,6 +37,19 @@ def test_a_key_is_use() -> None:
     assert watch(usage, [(119, Counters(typed=6)), (300, Counters(typed=7))]) == [(119, "quiet for 60"), (300, "used")]
 
 
+def test_a_request_for_a_file_is_use() -> None:
+    """Protects a person who browses by SFTP: one request counts as use, however few bytes it has."""
+    usage = Usage(60)
+    assert watch(usage, [(0, Counters()), (59, Counters(asked=20)), (118, Counters(asked=20))]) == []
+    assert watch(usage, [(119, Counters(asked=20))]) == [(119, "quiet for 60")]
+
+
+def test_counters_are_added_one_by_one() -> None:
+    """Protects the totals of a connection: each of its sessions' counters goes into its own total."""
+    each = {name: number for number, name in enumerate(Counters.__struct_fields__, 1)}
+    assert Counters(**each) + Counters(**each) == Counters(**{name: 2 * number for name, number in each.items()})
+
+
 def test_a_transfer_is_use() -> None:
     """Protects a running copy: more than a trickle through a command or a forward counts as use."""
     steps = [(15.0 * step, Counters(worked=(TRICKLE_BYTES + 1) * step)) for step in range(20)]
