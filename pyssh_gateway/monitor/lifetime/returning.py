@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeGuard
 
 import msgspec
 
@@ -22,7 +23,7 @@ class Returning:
     """Asks and feeds a `Probation`, whose state is in the file `state`.
 
     `in_use` says whether the machine is needed, and `counts` whether unused clients are watched at all. `publish` is
-    called with `ClientUsed` when a client opens a terminal; `soon` calls a function in the next turn of the loop.
+    called with `ClientUsed` when a client opens a terminal or SFTP; `soon` calls a function in the next turn of the loop.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Returning:
     def observe(self, record: Record) -> None:
         """Take note of an event, and write down what it has changed."""
         event = record.event
-        if isinstance(event, SessionOpened) and event.tty and event.conn in self._probation.on:
+        if _is_sign(event) and event.conn in self._probation.on:
             used = ClientUsed(conn=event.conn, user=event.user, identity=event.identity)
             self._soon(lambda: self._used(used))  # later, so that the log has both events in order
         self._probation.observe(event, self._clock())
@@ -83,3 +84,8 @@ class Returning:
             self._stored = absent
             with suppress(OSError):  # a full disk must not keep anybody out
                 write_state(self._state, msgspec.json.encode(absent))
+
+
+def _is_sign(event: AnyEvent) -> TypeGuard[SessionOpened]:
+    """Whether it shows a person: an editor that comes back by itself opens neither a terminal nor SFTP."""
+    return isinstance(event, SessionOpened) and bool(event.tty or event.kind == "subsystem")
