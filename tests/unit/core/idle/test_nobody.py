@@ -138,6 +138,16 @@ def test_sources_beyond_the_limit_are_counted_together() -> None:
     assert shown(add(ledger, new, 2, NOW))[new] == (2, 4)
 
 
+def test_a_new_source_gets_a_place_although_the_others_come_often() -> None:
+    """Protects the answer from old sources: a new one is told apart at once, also if the clock was set back before."""
+    wakes = [
+        (Source("address", f"192.0.2.{number}"), 1.0, NOW + second)
+        for number in range(MAX_SOURCES)
+        for second in (1, 2)
+    ]
+    assert shown(add(ledger_of(*wakes), FIRST, 8, NOW))[FIRST] == (1, 8)
+
+
 Wakes = st.tuples(
     st.one_of(
         st.integers(0, MAX_SOURCES + 40).map(lambda number: Source("address", f"192.0.2.{number}")),
