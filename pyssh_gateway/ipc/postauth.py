@@ -87,6 +87,7 @@ class TakeConnection(msgspec.Struct, frozen=True, tag="take-connection"):
     control: bytes = b""
     timezone: bytes | None = None
     opened_seconds: float = 0.0
+    asleep: Text = ""
 
 
 class Announce(msgspec.Struct, frozen=True, tag="announce"):

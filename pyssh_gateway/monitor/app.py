@@ -39,6 +39,7 @@ from pyssh_gateway.monitor.lifetime.departure import Departure
 from pyssh_gateway.monitor.lifetime.for_nobody import ForNobody
 from pyssh_gateway.monitor.lifetime.holds import Holds
 from pyssh_gateway.monitor.lifetime.idle_watch import IdleWatch
+from pyssh_gateway.monitor.lifetime.returning import Returning
 from pyssh_gateway.monitor.lifetime.shutdown import Leaving, StopReason
 from pyssh_gateway.monitor.lifetime.stop_jobs import SpawnerJobs
 from pyssh_gateway.monitor.log_keeping import LogKeeper
@@ -135,6 +136,14 @@ class Monitor:
         """Incoming connections, up to their hand-over to the process of an account."""
         loop = self._loop
         self._awake = Awake(self._facts.started or time.time(), self._clocks)
+        self._returning = Returning(
+            self._registry,
+            in_use=lambda: self._watch.tracker.in_use,
+            counts=lambda: self._in_force.config.idle.client_idle is not None,
+            publish=self.bus.publish,
+            soon=loop.call_soon,
+            clock=time.time,
+        )
         self._login_banner = LoginBanner(self._facts.config, self._awake, clock=time.time)
         self._preauths = Preauths(self._spawner, self._tasks.start, loop)
         self._guests = Guests(
@@ -150,6 +159,7 @@ class Monitor:
                 self._signer,
                 self._client_services,
                 banner=self._login_banner.text,
+                receive=self._returning.receive,
                 facts=handing_over.facts(self._facts.control, self._facts.timezone),
             ),
             steering=KeptSteering(has_aes=processor_has_aes()),
@@ -174,6 +184,7 @@ class Monitor:
             publish=self.bus.publish,
             leave=self._departure.idle,
             sample=self._spawner.sample_activity,
+            on_probation=lambda: self._returning.on_probation,
             now=loop.time,
             clock=time.time,
         )
@@ -265,6 +276,7 @@ class Monitor:
         subscribers = (
             self._early.observe,
             self._awake.observe,  # before the parts that ask it
+            self._returning.observe,  # likewise
             self._watch.observe,
             self._for_nobody.observe,  # after the parts that it asks
             self._observe,
@@ -291,6 +303,7 @@ class Monitor:
             for client in self._registry.clients:  # in the log they were never disconnected
                 record = Record(0, time.time(), client.login.authenticated(client.seconds))
                 self._awake.observe(record)
+                self._returning.observe(record)
                 self._watch.observe(record)
 
     def _let_in(self) -> None:

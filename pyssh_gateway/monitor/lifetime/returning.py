@@ -1,0 +1,85 @@
+"""Receives clients that come back after a stop, and remembers them across it; `core.idle.probation` decides."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from pyssh_gateway.core.idle.probation import MAX_ABSENT, Absent, Probation, Return
+from pyssh_gateway.events import AnyEvent, ClientUsed, Identity, Record, SessionOpened
+from pyssh_gateway.monitor.connected.registry import Registry
+from pyssh_gateway.monitor.state_file import read_state, write_state
+
+STATE_FILE = Path("absent.json")
+"""In the working directory, which is the server's own."""
+
+MAX_STATE_BYTES = 1024 * MAX_ABSENT
+"""Size limit of the file: an entry is an account, a fingerprint and a few numbers, a fifth of this."""
+
+
+class Returning:
+    """Asks and feeds a `Probation`, whose state is in the file `state`.
+
+    `in_use` says whether the machine is needed, and `counts` whether unused clients are watched at all. `publish` is
+    called with `ClientUsed` when a client opens a terminal; `soon` calls a function in the next turn of the loop.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        in_use: Callable[[], bool],
+        counts: Callable[[], bool],
+        publish: Callable[[AnyEvent], None],
+        soon: Callable[[Callable[[], None]], object],
+        clock: Callable[[], float],
+        state: Path = STATE_FILE,
+    ) -> None:
+        self._registry = registry
+        self._in_use = in_use
+        self._counts = counts
+        self._publish = publish
+        self._soon = soon
+        self._clock = clock
+        self._state = state
+        kept: list[Absent] = []
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            kept = msgspec.json.decode(read_state(state, MAX_STATE_BYTES), type=list[Absent])
+        self._probation = Probation(kept[-MAX_ABSENT:])
+        self._stored = self._probation.absent
+
+    @property
+    def on_probation(self) -> frozenset[str]:
+        """The connections that may have come back by themselves."""
+        return self._probation.on
+
+    def receive(self, user: str, identity: Identity) -> Return | None:
+        """A client is being let in: how it is received; None: like any other."""
+        if not self._counts():
+            return None
+        received = self._probation.receive(user, identity, now=self._clock(), in_use=self._in_use())
+        self._store()
+        return received
+
+    def observe(self, record: Record) -> None:
+        """Take note of an event, and write down what it has changed."""
+        event = record.event
+        if isinstance(event, SessionOpened) and event.tty and event.conn in self._probation.on:
+            used = ClientUsed(conn=event.conn, user=event.user, identity=event.identity)
+            self._soon(lambda: self._used(used))  # later, so that the log has both events in order
+        self._probation.observe(event, self._clock())
+        if isinstance(event, ClientUsed):
+            self._registry.count_as_used(self._probation.on)
+        self._store()
+
+    def _used(self, event: ClientUsed) -> None:
+        if event.conn in self._probation.on:
+            self._publish(event)
+
+    def _store(self) -> None:
+        absent = self._probation.absent
+        if absent != self._stored:
+            self._stored = absent
+            with suppress(OSError):  # a full disk must not keep anybody out
+                write_state(self._state, msgspec.json.encode(absent))
