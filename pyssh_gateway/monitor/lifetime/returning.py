@@ -22,8 +22,8 @@ MAX_STATE_BYTES = 1024 * MAX_ABSENT
 class Returning:
     """Asks and feeds a `Probation`, whose state is in the file `state`.
 
-    `in_use` says whether the machine is needed, and `counts` whether unused clients are watched at all. `publish` is
-    called with `ClientUsed` when a client opens a terminal or SFTP; `soon` calls a function in the next turn of the loop.
+    `in_use` says whether the machine is needed, and `counts` whether unused clients are watched at all. `publish` gets
+    `ClientUsed` when a client opens a terminal or SFTP; `soon` calls a function in the next turn of the loop.
     """
 
     def __init__(
