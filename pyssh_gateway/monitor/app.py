@@ -188,7 +188,12 @@ class Monitor:
             now=loop.time,
             clock=time.time,
         )
-        self._for_nobody = ForNobody(self._awake, in_use=lambda: self._watch.tracker.in_use, clock=time.time)
+        self._for_nobody = ForNobody(
+            self._awake,
+            in_use=lambda: self._watch.tracker.in_use,
+            on_probation=lambda: self._returning.returned,
+            clock=time.time,
+        )
         self._leaving = Leaving(
             config.stop,
             SpawnerJobs(self._spawner, loop),

@@ -8,7 +8,7 @@ from typing import TypeGuard
 import msgspec
 
 from pyssh_gateway.core.idle.probation import MAX_ABSENT, Absent, Probation, Return
-from pyssh_gateway.events import AnyEvent, ClientUsed, Identity, Record, SessionOpened
+from pyssh_gateway.events import AnyEvent, ClientUsed, Identity, MachineResumed, Record, SessionOpened
 from pyssh_gateway.monitor.connected.registry import Registry
 from pyssh_gateway.monitor.state_file import read_state, write_state
 
@@ -47,6 +47,7 @@ class Returning:
         kept: list[Absent] = []
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             kept = msgspec.json.decode(read_state(state, MAX_STATE_BYTES), type=list[Absent])
+        self._returned = ""
         self._probation = Probation(kept[-MAX_ABSENT:])
         self._stored = self._probation.absent
 
@@ -55,11 +56,17 @@ class Returning:
         """The connections that may have come back by themselves."""
         return self._probation.on
 
+    @property
+    def returned(self) -> str:
+        """The person whose client has come back by itself since the machine woke, and was not used; empty for none."""
+        return self._returned
+
     def receive(self, user: str, identity: Identity) -> Return | None:
         """A client is being let in: how it is received; None: like any other."""
         if not self._counts():
             return None
         received = self._probation.receive(user, identity, now=self._clock(), in_use=self._in_use())
+        self._returned = self._returned if received is None else identity.person
         self._store()
         return received
 
@@ -70,6 +77,8 @@ class Returning:
             used = ClientUsed(conn=event.conn, user=event.user, identity=event.identity)
             self._soon(lambda: self._used(used))  # later, so that the log has both events in order
         self._probation.observe(event, self._clock())
+        if isinstance(event, ClientUsed | MachineResumed):
+            self._returned = ""
         if isinstance(event, ClientUsed):
             self._registry.count_as_used(self._probation.on)
         self._store()
