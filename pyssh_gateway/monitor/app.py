@@ -139,7 +139,7 @@ class Monitor:
         self._returning = Returning(
             self._registry,
             in_use=lambda: self._watch.tracker.in_use,
-            counts=lambda: self._in_force.config.idle.client_idle is not None,
+            client_idle=lambda: self._in_force.config.idle.client_idle,
             publish=self.bus.publish,
             soon=loop.call_soon,
             clock=time.time,

@@ -22,8 +22,9 @@ MAX_STATE_BYTES = 1024 * MAX_ABSENT
 class Returning:
     """Asks and feeds a `Probation`, whose state is in the file `state`.
 
-    `in_use` says whether the machine is needed, and `counts` whether unused clients are watched at all. `publish` gets
-    `ClientUsed` when a client opens a terminal or SFTP; `soon` calls a function in the next turn of the loop.
+    `in_use` says whether the machine is needed, and `client_idle` after how long without use a client counts as unused
+    (None: never). `publish` gets `ClientUsed` when a client opens a terminal or SFTP; `soon` calls a function in the
+    next turn of the loop.
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class Returning:
         registry: Registry,
         *,
         in_use: Callable[[], bool],
-        counts: Callable[[], bool],
+        client_idle: Callable[[], float | None],
         publish: Callable[[AnyEvent], None],
         soon: Callable[[Callable[[], None]], object],
         clock: Callable[[], float],
@@ -39,7 +40,7 @@ class Returning:
     ) -> None:
         self._registry = registry
         self._in_use = in_use
-        self._counts = counts
+        self._client_idle = client_idle
         self._publish = publish
         self._soon = soon
         self._clock = clock
@@ -63,9 +64,11 @@ class Returning:
 
     def receive(self, user: str, identity: Identity) -> Return | None:
         """A client is being let in: how it is received; None: like any other."""
-        if not self._counts():
+        client_idle = self._client_idle()
+        if client_idle is None:
             return None
-        received = self._probation.receive(user, identity, now=self._clock(), in_use=self._in_use())
+        now, in_use = self._clock(), self._in_use()
+        received = self._probation.receive(user, identity, now=now, longest=client_idle, in_use=in_use)
         self._returned = self._returned if received is None else identity.person
         self._store()
         return received

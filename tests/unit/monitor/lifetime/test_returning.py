@@ -20,13 +20,13 @@ class Machine:
 
     def __init__(self, state: Path, now: float = NOW) -> None:
         self.now = now
-        self.counts = True
+        self.client_idle: float | None = 1800.0
         self.published: list[AnyEvent] = []
         self.later: list[Callable[[], None]] = []
         self.returning = Returning(
             Registry(RegistryFile(-1)),  # nobody is in it, so it is not written
             in_use=lambda: False,
-            counts=lambda: self.counts,
+            client_idle=lambda: self.client_idle,
             publish=self.publish,
             soon=self.later.append,
             clock=lambda: self.now,
@@ -105,7 +105,7 @@ def test_without_a_rule_for_unused_clients_nobody_is_on_probation(state: Path) -
     """Protects people under `client_idle = "off"`: every connection is a reason to stay up."""
     asleep(state)
     machine = Machine(state)
-    machine.counts = False
+    machine.client_idle = None
     assert machine.receives("c2") is None
 
 
