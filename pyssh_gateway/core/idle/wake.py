@@ -127,11 +127,12 @@ class Wake:
                     self.woken_by = peer
                     self._is_caused = awake <= CAUSE_SECONDS
             case ConnectionAuthenticated(conn=conn, probation=probation):
-                self._on.add(conn)
                 self._strangers.discard(conn)
                 if probation is None:
+                    self._on.add(conn)
                     self.logged_in = self._logged_in_since = True
-            case ClientUsed():
+            case ClientUsed(conn=conn):
+                self._on.add(conn)
                 self.logged_in = self._logged_in_since = True
             case ConnectionClosed(conn=conn):
                 self._on.discard(conn)
@@ -164,4 +165,4 @@ class Wake:
     def _wake(self, clocks: Clocks, peer: str, *, logged_in: bool) -> None:
         self.since, self._woke, self.woken_by = clocks.wall, clocks.steady, peer
         self.logged_in = logged_in or bool(self._on)
-        self._is_caused, self._left_at = bool(peer), -math.inf
+        self._is_caused = bool(peer)
