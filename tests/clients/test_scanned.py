@@ -83,3 +83,25 @@ def test_a_scanner_costs_seconds(
     status = json.loads(client.output(f"{typed} status --json"))["for_nobody"]
     assert (status["count"], status["sources"]) == (2, [])
     person.communicate(timeout=PATIENCE)
+
+
+def test_a_client_that_comes_back_by_itself_is_counted_by_its_person(
+    make_activated: MakeActivated, user_key: KeyPair
+) -> None:
+    """Protects the bill from a loop around `ssh -N`: what it wakes the machine for is known, and whose it is."""
+    idle = {"timeout": "1s", "client_idle": "1s", "lost_client_grace": 0}
+    server = make_activated({"idle": idle})
+    client = Client(server, user_key.private)
+    for _ in range(2):
+        ssh = client.popen("", "-N", *FIRST)
+        server.wait_for_client()
+        server.start()
+        assert server.wait() == 0
+        ssh.communicate(timeout=PATIENCE)
+    (login,) = server.find("connection.authenticated")
+    assert login["probation"]
+
+    server.start()
+    (source,) = json.loads(as_root(client, "why", "--json").stdout)["for_nobody"]["sources"]
+    assert (source["kind"], source["source"]) == ("person", login["identity"]["person"])
+    assert source["count"] == 1
