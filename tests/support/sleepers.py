@@ -20,6 +20,11 @@ def main(command: list[str]) -> None:
     from pyssh_gateway.monitor.arrivals import handing_over  # only in the server's process: tests may not need it
 
     setattr(handing_over, "TakeConnection", partial(TakeConnection, asleep=TEXT))  # noqa: B010 - mypy would refuse it
+    run_here(command)
+
+
+def run_here(command: list[str]) -> None:
+    """Run `PYTHON -m MODULE ARGUMENTS...` in this process."""
     _, _, module, *arguments = command
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
