@@ -36,6 +36,7 @@ from pyssh_gateway.monitor.host_key_signing import HostKeySigner
 from pyssh_gateway.monitor.in_force import InForce
 from pyssh_gateway.monitor.lifetime.awake import Awake
 from pyssh_gateway.monitor.lifetime.departure import Departure
+from pyssh_gateway.monitor.lifetime.for_nobody import ForNobody
 from pyssh_gateway.monitor.lifetime.holds import Holds
 from pyssh_gateway.monitor.lifetime.idle_watch import IdleWatch
 from pyssh_gateway.monitor.lifetime.returning import Returning
@@ -138,7 +139,7 @@ class Monitor:
         self._returning = Returning(
             self._registry,
             in_use=lambda: self._watch.tracker.in_use,
-            counts=lambda: self._in_force.config.idle.client_idle is not None,
+            client_idle=lambda: self._in_force.config.idle.client_idle,
             publish=self.bus.publish,
             soon=loop.call_soon,
             clock=time.time,
@@ -187,6 +188,12 @@ class Monitor:
             now=loop.time,
             clock=time.time,
         )
+        self._for_nobody = ForNobody(
+            self._awake,
+            in_use=lambda: self._watch.tracker.in_use,
+            on_probation=lambda: self._returning.returned,
+            clock=time.time,
+        )
         self._leaving = Leaving(
             config.stop,
             SpawnerJobs(self._spawner, loop),
@@ -194,7 +201,8 @@ class Monitor:
             door=self._listener,
             bus=self.bus,
             clocks=self._clocks,
-            since=lambda: self._awake.since,
+            awake=self._awake,
+            for_nobody=self._for_nobody,
             needed=lambda: self._watch.tracker.in_use,
             resumed=self._watch.resumed,
             stop_services=lambda: self._spawner.stop_services(config.boot.service),
@@ -229,6 +237,7 @@ class Monitor:
             in_force=self._in_force,
             holds=self._holds,
             awake=self._awake,
+            for_nobody=self._for_nobody,
             origin=self._facts.origin,
             since=time.time(),
             clock=time.time,
@@ -274,6 +283,7 @@ class Monitor:
             self._awake.observe,  # before the parts that ask it
             self._returning.observe,  # likewise
             self._watch.observe,
+            self._for_nobody.observe,  # after the parts that it asks
             self._observe,
             self._revoked.observe,
             self._login_banner.observe,

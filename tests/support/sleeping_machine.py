@@ -91,7 +91,7 @@ class SleepingMachine(Activated):
         found: list[EventFields] = []
 
         def look() -> bool:
-            found[:] = self.find(name, **fields)
+            found[:] = self.find(name, 0, **fields)
             return bool(found) or self.failure is not None
 
         until(look, what=name)

@@ -117,10 +117,11 @@ class Probation:
         """The connections on probation."""
         return frozenset(conn for conn, one in self._on.items() if one.on_probation)
 
-    def receive(self, user: str, identity: Identity, *, now: float, in_use: bool) -> Return | None:
+    def receive(self, user: str, identity: Identity, *, now: float, longest: float, in_use: bool) -> Return | None:
         """A client is being let in: how it is received; None: like any other.
 
-        `in_use`: the machine is needed anyway, so nothing is gained by a refusal.
+        No leash is longer than `longest` seconds, after which a client would count as unused anyway
+        (`idle.client_idle`). `in_use`: the machine is needed anyway, so nothing is gained by a refusal.
         """
         key = _key(user, identity)
         before = self._absent.get(key)
@@ -134,7 +135,8 @@ class Probation:
             self._absent[key] = msgspec.structs.replace(before, seen=now, refused=True)
             return Return(REFUSED_SECONDS, ASLEEP_IN_LOOP if before.returns >= MAX_RETURNS else ASLEEP)
         self._absent[key] = msgspec.structs.replace(before, seen=now, refused=False, stopped=False, let_in=True)
-        return Return(max(LEASH_SECONDS / 2**before.returns, SHORTEST_LEASH_SECONDS))
+        leash = max(LEASH_SECONDS / 2**before.returns, SHORTEST_LEASH_SECONDS)
+        return Return(min(leash, longest))
 
     def observe(self, event: AnyEvent, now: float) -> None:
         """Take note of `event`, which happens at `now`."""

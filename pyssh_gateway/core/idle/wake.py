@@ -93,6 +93,11 @@ class Wake:
         """The state to store whenever it changes."""
         return Kept(self._started, self.since, self.woken_by)
 
+    @property
+    def woke(self) -> float:
+        """When the machine woke, on the clock that never jumps. Another value means that it has woken again."""
+        return self._woke
+
     def seconds(self, steady: float) -> float:
         """For how long the machine has been awake at `steady`, on the clock that never jumps."""
         return max(0.0, steady - self._woke)

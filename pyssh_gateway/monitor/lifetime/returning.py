@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeGuard
 
 import msgspec
 
 from pyssh_gateway.core.idle.probation import MAX_ABSENT, Absent, Probation, Return
-from pyssh_gateway.events import AnyEvent, ClientUsed, Identity, Record, SessionOpened
+from pyssh_gateway.events import AnyEvent, ClientUsed, Identity, MachineResumed, Record, SessionOpened
 from pyssh_gateway.monitor.connected.registry import Registry
 from pyssh_gateway.monitor.state_file import read_state, write_state
 
@@ -21,8 +22,9 @@ MAX_STATE_BYTES = 1024 * MAX_ABSENT
 class Returning:
     """Asks and feeds a `Probation`, whose state is in the file `state`.
 
-    `in_use` says whether the machine is needed, and `counts` whether unused clients are watched at all. `publish` is
-    called with `ClientUsed` when a client opens a terminal; `soon` calls a function in the next turn of the loop.
+    `in_use` says whether the machine is needed, and `client_idle` after how long without use a client counts as unused
+    (None: never). `publish` gets `ClientUsed` when a client opens a terminal or SFTP; `soon` calls a function in the
+    next turn of the loop.
     """
 
     def __init__(
@@ -30,7 +32,7 @@ class Returning:
         registry: Registry,
         *,
         in_use: Callable[[], bool],
-        counts: Callable[[], bool],
+        client_idle: Callable[[], float | None],
         publish: Callable[[AnyEvent], None],
         soon: Callable[[Callable[[], None]], object],
         clock: Callable[[], float],
@@ -38,7 +40,7 @@ class Returning:
     ) -> None:
         self._registry = registry
         self._in_use = in_use
-        self._counts = counts
+        self._client_idle = client_idle
         self._publish = publish
         self._soon = soon
         self._clock = clock
@@ -46,6 +48,7 @@ class Returning:
         kept: list[Absent] = []
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             kept = msgspec.json.decode(read_state(state, MAX_STATE_BYTES), type=list[Absent])
+        self._returned = ""
         self._probation = Probation(kept[-MAX_ABSENT:])
         self._stored = self._probation.absent
 
@@ -54,21 +57,31 @@ class Returning:
         """The connections that may have come back by themselves."""
         return self._probation.on
 
+    @property
+    def returned(self) -> str:
+        """The person whose client has come back by itself since the machine woke, and was not used; empty for none."""
+        return self._returned
+
     def receive(self, user: str, identity: Identity) -> Return | None:
         """A client is being let in: how it is received; None: like any other."""
-        if not self._counts():
+        client_idle = self._client_idle()
+        if client_idle is None:
             return None
-        received = self._probation.receive(user, identity, now=self._clock(), in_use=self._in_use())
+        now, in_use = self._clock(), self._in_use()
+        received = self._probation.receive(user, identity, now=now, longest=client_idle, in_use=in_use)
+        self._returned = self._returned if received is None else identity.person
         self._store()
         return received
 
     def observe(self, record: Record) -> None:
         """Take note of an event, and write down what it has changed."""
         event = record.event
-        if isinstance(event, SessionOpened) and event.tty and event.conn in self._probation.on:
+        if _is_sign(event) and event.conn in self._probation.on:
             used = ClientUsed(conn=event.conn, user=event.user, identity=event.identity)
             self._soon(lambda: self._used(used))  # later, so that the log has both events in order
         self._probation.observe(event, self._clock())
+        if isinstance(event, ClientUsed | MachineResumed):
+            self._returned = ""
         if isinstance(event, ClientUsed):
             self._registry.count_as_used(self._probation.on)
         self._store()
@@ -83,3 +96,8 @@ class Returning:
             self._stored = absent
             with suppress(OSError):  # a full disk must not keep anybody out
                 write_state(self._state, msgspec.json.encode(absent))
+
+
+def _is_sign(event: AnyEvent) -> TypeGuard[SessionOpened]:
+    """Whether it shows a person: an editor that comes back by itself opens neither a terminal nor SFTP."""
+    return isinstance(event, SessionOpened) and bool(event.tty or event.kind == "subsystem")

@@ -36,6 +36,7 @@ class House:
 
     def __init__(self) -> None:
         self.now = NOW
+        self.longest = 1800.0
         self.probation = Probation()
         self._count = 0
 
@@ -51,7 +52,7 @@ class House:
         """The client logs in; its connection, and how it was received."""
         self._count += 1
         conn, who = f"c{self._count}", identity(key)
-        received = self.probation.receive("amos", who, now=self.now, in_use=in_use)
+        received = self.probation.receive("amos", who, now=self.now, longest=self.longest, in_use=in_use)
         self.happens(
             ConnectionAuthenticated(
                 conn=conn,
@@ -200,6 +201,14 @@ def test_a_client_lost_while_used_is_not(house: House) -> None:
     conn, _ = house.comes()
     house.goes(conn, goodbye=False)
     assert house.comes()[1] is None
+
+
+def test_a_leash_is_no_longer_than_a_client_may_be_unused(house: House) -> None:
+    """Protects the bill under a short `client_idle`: a client on probation has no more time than any other."""
+    house.asleep()
+    house.passes(CHAIN_SECONDS + 1)
+    house.longest = 7.0
+    assert house.comes()[1] == Return(7.0)
 
 
 def test_nobody_is_refused_while_the_machine_is_needed(house: House) -> None:
