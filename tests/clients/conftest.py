@@ -1,4 +1,4 @@
-"""Servers that sockets activate, an editor's server, and the set-up of the matrix: its failed assertions show values."""
+"""Servers that sockets activate, an editor's server, and the set-up of the matrix: its assertions show values."""
 
 import os
 import pwd
