@@ -138,7 +138,7 @@ class Monitor:
         self._awake = Awake(self._facts.started or time.time(), self._clocks)
         self._returning = Returning(
             self._registry,
-            in_use=lambda: self._watch.tracker.in_use,
+            in_use=self._in_use,
             client_idle=lambda: self._in_force.config.idle.client_idle,
             publish=self.bus.publish,
             soon=loop.call_soon,
@@ -188,12 +188,7 @@ class Monitor:
             now=loop.time,
             clock=time.time,
         )
-        self._for_nobody = ForNobody(
-            self._awake,
-            in_use=lambda: self._watch.tracker.in_use,
-            on_probation=lambda: self._returning.returned,
-            clock=time.time,
-        )
+        self._for_nobody = ForNobody(self._awake, self._returning, in_use=self._in_use, clock=time.time)
         self._leaving = Leaving(
             config.stop,
             SpawnerJobs(self._spawner, loop),
@@ -203,7 +198,7 @@ class Monitor:
             clocks=self._clocks,
             awake=self._awake,
             for_nobody=self._for_nobody,
-            needed=lambda: self._watch.tracker.in_use,
+            needed=self._in_use,
             resumed=self._watch.resumed,
             stop_services=lambda: self._spawner.stop_services(config.boot.service),
         )
@@ -346,6 +341,7 @@ class Monitor:
         self._guests.reconfigure()
         self._listener.reconfigure()
         self._watch.reconfigure(config.idle)
+        self._returning.reconfigured()
         self._leaving.reconfigure(config.stop)
         self._holds.limit_to(float(config.idle.hold_max))
         self._login_banner.reconfigure(config)
@@ -395,6 +391,9 @@ class Monitor:
         error = context.get("exception")
         text = f"{context.get('message')}: {error!r}" if error is not None else str(context.get("message"))
         self.bus.publish(InternalError(where="event loop", error=text))
+
+    def _in_use(self) -> bool:
+        return self._watch.tracker.in_use
 
     def _clocks(self) -> Clocks:
         return Clocks(self._loop.time(), time.time())

@@ -117,6 +117,11 @@ class Probation:
         """The connections on probation."""
         return frozenset(conn for conn, one in self._on.items() if one.on_probation)
 
+    @property
+    def accounts(self) -> dict[str, str]:
+        """The accounts of the connections on probation."""
+        return {conn: self._on[conn].key[0] for conn in self.on}
+
     def receive(self, user: str, identity: Identity, *, now: float, longest: float, in_use: bool) -> Return | None:
         """A client is being let in: how it is received; None: like any other.
 

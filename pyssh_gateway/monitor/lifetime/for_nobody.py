@@ -7,6 +7,7 @@ because the machine stays awake, and a later stop counts the whole time.
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -24,27 +25,33 @@ class _Noted(msgspec.Struct, frozen=True):
     time: float
 
 
+class Returned(Protocol):
+    """What is asked about clients on probation."""
+
+    @property
+    def returned(self) -> str:
+        """The person whose client has come back by itself since the machine woke, and was not used; empty for none."""
+
+
 class ForNobody:
     """Follows the events after `awake` and the idle tracker have.
 
-    `in_use` says whether anything keeps the machine up, `on_probation` which person's client has come back by itself
-    without a sign of a person so far, empty for none (`core.idle.nobody.awake_for_nobody`). `clock` is Unix time,
-    `directory` has the file.
+    `in_use` says whether anything keeps the machine up. `clock` is Unix time, `directory` has the file.
     """
 
     def __init__(
         self,
         awake: Awake,
+        returning: Returned,
         *,
         in_use: Callable[[], bool],
         clock: Callable[[], float],
-        on_probation: Callable[[], str] = str,
         directory: Path = Path(),
     ) -> None:
         self._awake = awake
         self._in_use = in_use
         self._clock = clock
-        self._on_probation = on_probation
+        self._returning = returning
         self._directory = directory
         self._woke = awake.wake.woke
         self._needed = False
@@ -66,7 +73,7 @@ class ForNobody:
         """The source that the present time awake would be counted under if the machine stopped now."""
         wake = self._awake.wake
         return awake_for_nobody(
-            wake.woken_by, logged_in=wake.logged_in, needed=self._needed, on_probation=self._on_probation()
+            wake.woken_by, logged_in=wake.logged_in, needed=self._needed, on_probation=self._returning.returned
         )
 
     def note(self) -> Callable[[], None]:

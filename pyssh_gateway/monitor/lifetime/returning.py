@@ -49,6 +49,7 @@ class Returning:
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             kept = msgspec.json.decode(read_state(state, MAX_STATE_BYTES), type=list[Absent])
         self._returned = ""
+        self._followed = client_idle()
         self._probation = Probation(kept[-MAX_ABSENT:])
         self._stored = self._probation.absent
 
@@ -72,6 +73,13 @@ class Returning:
         self._returned = self._returned if received is None else identity.person
         self._store()
         return received
+
+    def reconfigured(self) -> None:
+        """There are other settings. If unused clients are told by another rule now, all clients count as used."""
+        before, self._followed = self._followed, self._client_idle()
+        if self._followed != before:
+            for conn, user in self._probation.accounts.items():
+                self._publish(ClientUsed(conn=conn, user=user))
 
     def observe(self, record: Record) -> None:
         """Take note of an event, and write down what it has changed."""

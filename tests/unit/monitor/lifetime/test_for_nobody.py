@@ -36,7 +36,7 @@ class Machine:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.now = NOW
-        self.on_probation = ""
+        self.returned = ""
         self.start()
 
     def start(self) -> None:
@@ -45,9 +45,9 @@ class Machine:
         self.tracker = IdleTracker(IdlePolicy(60.0), self.awake.wake, self.now)
         self.for_nobody = ForNobody(
             self.awake,
+            self,
             in_use=lambda: self.tracker.in_use,
             clock=lambda: self.now,
-            on_probation=lambda: self.on_probation,
             directory=self.directory,
         )
 
@@ -159,11 +159,11 @@ def test_what_was_held_up_was_held_up_for_somebody(machine: Machine) -> None:
     assert machine.counted == {}
 
 
-def test_a_client_on_probation_counts_as_nobody(machine: Machine) -> None:
+def test_a_client_returned_counts_as_nobody(machine: Machine) -> None:
     """Protects the figures from editors left open: their wakes count, by the name of the person whose client it is."""
     machine.happens(came())
     machine.awake.observe(Record(1, machine.now, logged_in()))  # on probation, a login is no reason for the tracker
-    machine.on_probation = "github:example"
+    machine.returned = "github:example"
     machine.stops()
     assert machine.counted == {Source("person", "github:example"): (1, 5)}
 

@@ -109,6 +109,19 @@ def test_without_a_rule_for_unused_clients_nobody_is_on_probation(state: Path) -
     assert machine.receives("c2") is None
 
 
+def test_another_rule_for_unused_clients_ends_all_probations(state: Path) -> None:
+    """Protects people after a reload: the new rule judges every client anew, and with none nobody is on probation."""
+    asleep(state)
+    machine = Machine(state)
+    machine.receives("c2")
+    machine.returning.reconfigured()
+    assert machine.returning.on_probation == {"c2"}
+    machine.client_idle = None
+    machine.returning.reconfigured()
+    assert machine.published == [ClientUsed(conn="c2", user="amos")]
+    assert not machine.returning.on_probation
+
+
 @pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b"\xff", b"[" * 10_000, b"null"])
 def test_a_damaged_file_is_no_memory(state: Path, damage: bytes) -> None:
     """Protects the start: nothing in the file keeps anybody out."""
