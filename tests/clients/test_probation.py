@@ -17,12 +17,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import KeyPair
+from tests.conftest import KeyPair, MakeServer
+from tests.support import fly_api
 from tests.support.client import Client, client_environment
 from tests.support.commands import as_root
+from tests.support.fly_api import FakeFlyApi
 from tests.support.forwards import free_port, socks5
 from tests.support.server import Settings
-from tests.support.sleeping_machine import SleepingMachine, logins
+from tests.support.sleeping_machine import RUN_WITH_SHORT_TIMES, TIMES, SleepingMachine, logins
+from tests.support.suspending import freeze, suspending
 from tests.support.vscode import ALIVE, Connection, install_script
 from tests.support.waiting import PATIENCE
 
@@ -44,13 +47,18 @@ SAID = b"pyssh-gateway: this machine sleeps, because nobody was using it; connec
 Sleeps = Callable[[float], SleepingMachine]
 
 
+def short_times(leash: float) -> dict[str, str]:
+    """The environment of a server that waits so many seconds for the first client on probation that is let in."""
+    times = {"REFUSED_SECONDS": REFUSED, "LEASH_SECONDS": leash, "SHORTEST_LEASH_SECONDS": SHORTEST}
+    return {TIMES: json.dumps(times)}
+
+
 @pytest.fixture
 def sleeps(tmp_path: Path, account: pwd.struct_passwd, user_key: KeyPair) -> Sleeps:
     """Makes a machine that waits so many seconds for the first client that comes back by itself and is let in."""
 
     def make(leash: float) -> SleepingMachine:
-        times = {"REFUSED_SECONDS": REFUSED, "LEASH_SECONDS": leash, "SHORTEST_LEASH_SECONDS": SHORTEST}
-        return SleepingMachine(tmp_path, account, user_key.public, {"idle": IDLE}, times)
+        return SleepingMachine(tmp_path, account, user_key.public, {"idle": IDLE}, short_times(leash))
 
     return make
 
@@ -164,6 +172,30 @@ def test_an_editor_that_comes_back_is_refused_once(
                 used = machine.until_event("client.used")
             assert used["conn"] == machine.find("connection.authenticated")[0]["conn"]
         assert [logins(run) for run in (*machine.runs, machine.events)] == [[None], [REFUSED], [PATIENCE]]
+
+
+def test_a_suspended_machine_is_resumed_for_less_and_less(
+    make_server: MakeServer, user_key: KeyPair, tmp_path: Path
+) -> None:
+    """Protects the bill from suspends that a loop undoes within seconds, and its person, who is let in as always."""
+    with FakeFlyApi(tmp_path / "api", fly_api.accepted()) as api:
+        settings = suspending(api) | {"idle": IDLE}
+        server = make_server(settings, environ=api.environ | short_times(LEASH), start=False)
+        server.wrapper = RUN_WITH_SHORT_TIMES
+        server.start()
+        client = Client(server, user_key.private)
+        with loop(client):
+            for stops, waits in enumerate([REFUSED, LEASH, REFUSED, LEASH / 2], start=1):
+                server.wait_for("stop.step", step="suspend", outcome="ok", count=stops)
+                since = server.mark()
+                freeze(server)
+                assert server.wait_for("connection.authenticated", since=since)["probation"] == waits
+            with client.terminal("echo here; read x") as terminal:
+                terminal.expect("here")
+                server.wait_for("client.used", since=since)
+                assert json.loads(as_root(client, "why", "--json").stdout)["idle"]["in_use"]
+                terminal.send("\n")
+        assert server.stop() == 0
 
 
 def test_a_command_works_at_the_second_attempt(sleeps: Sleeps, user_key: KeyPair) -> None:

@@ -23,6 +23,9 @@ from tests.support.waiting import PATIENCE, until
 
 TIMES = "SHORT_TIMES"
 
+RUN_WITH_SHORT_TIMES = [sys.executable, "-m", __name__]
+"""For `Server.wrapper`."""
+
 
 class SleepingMachine(Activated):
     """`with` begins to wait for connections, in a thread that starts the server for each and waits for its stop.
@@ -31,13 +34,13 @@ class SleepingMachine(Activated):
     """
 
     def __init__(
-        self, directory: Path, account: pwd.struct_passwd, key: Path, settings: Settings, times: dict[str, float]
+        self, directory: Path, account: pwd.struct_passwd, key: Path, settings: Settings, environ: dict[str, str]
     ) -> None:
         super().__init__(directory, login=account.pw_name, keys=[f"file:{key}"], settings=settings)
         self.open_socket()
         self.runs: list[list[EventFields]] = []
         self.failure: BaseException | None = None
-        self._times = json.dumps(times)
+        self._variables = [f"{name}={value}" for name, value in environ.items()]
         self._retired = threading.Event()
         self._platform = threading.Thread(target=self._work, name="platform")
 
@@ -59,11 +62,11 @@ class SleepingMachine(Activated):
             self.check_clean()
 
     def launch(self) -> None:
-        """Start the server with the short times."""
+        """Start the server with the variables."""
         descriptor = self.listening.fileno()
         self.launch_by(
-            *("env", f"{TIMES}={self._times}", sys.executable, "-m", activation.__name__, str(descriptor)),
-            *(sys.executable, "-m", __name__),
+            *("env", *self._variables, sys.executable, "-m", activation.__name__, str(descriptor)),
+            *RUN_WITH_SHORT_TIMES,
             passed=(descriptor,),
         )
 
@@ -108,7 +111,7 @@ def main(command: list[str]) -> None:
     """Run `PYTHON -m MODULE ARGUMENTS...` here, with the short times."""
     from pyssh_gateway.core.idle import probation  # only in the server's process
 
-    for name, value in json.loads(os.environ.pop(TIMES)).items():
+    for name, value in json.loads(os.environ.pop(TIMES, "{}")).items():
         assert hasattr(probation, name)
         setattr(probation, name, value)
     run_here(command)
