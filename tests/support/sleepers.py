@@ -15,16 +15,20 @@ TEXT = "asleep for want of use; connect again to wake it"
 WRAPPER = [sys.executable, "-m", __name__]
 
 
-def take_asleep(**fields: Any) -> TakeConnection:  # noqa: ANN401 - the fields of a `TakeConnection`
-    """The order for a client that has come back by itself, whatever the monitor takes it for."""
-    return TakeConnection(**(fields | {"asleep": TEXT}))
-
-
 def main(command: list[str]) -> None:
     """Run `PYTHON -m MODULE ARGUMENTS...` here instead."""
     from pyssh_gateway.monitor.arrivals import handing_over  # only in the server's process: tests may not need it
 
-    setattr(handing_over, "TakeConnection", take_asleep)  # noqa: B010 - mypy would refuse it
+    setattr(handing_over, "TakeConnection", _taken)  # noqa: B010 - mypy would refuse it
+    run_here(command)
+
+
+def _taken(**fields: Any) -> TakeConnection:  # noqa: ANN401 - the message's
+    return TakeConnection(**(fields | {"asleep": TEXT}))
+
+
+def run_here(command: list[str]) -> None:
+    """Run `PYTHON -m MODULE ARGUMENTS...` in this process."""
     _, _, module, *arguments = command
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

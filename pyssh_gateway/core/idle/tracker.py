@@ -266,6 +266,11 @@ class IdleTracker:
                     next_look = min(next_look, deadline - warning)
         return Stay(next_look)
 
+    def is_waiting(self, now: float) -> bool:
+        """Whether the machine waits for a client: one that was lost, or one that is back and may have a person."""
+        self._expire(now)
+        return bool(self._waiting)
+
     def reasons(self, now: float) -> tuple[Reason, ...]:
         """Why the machine is up at `now`, in the order in which the reasons began; without any it is about to stop."""
         self._expire(now)

@@ -36,6 +36,7 @@ from pyssh_gateway.events import (
     ConnectionAuthenticated,
     ConnectionClosed,
     ConnectionOpened,
+    ConnectionRefused,
     GatewayCrashed,
     MachineResumed,
     ServerStopping,
@@ -119,13 +120,12 @@ class Wake:
     def _observe_client(self, event: AnyEvent, clocks: Clocks) -> None:
         match event:
             case ConnectionOpened(conn=conn, peer=peer):
-                self._came.append((clocks.wall, peer))
                 self._strangers.add(conn)
-                self._first_since = self._first_since or peer
-                awake = self.seconds(clocks.steady)
-                if not self.woken_by and awake <= WAKE_SECONDS:
-                    self.woken_by = peer
-                    self._is_caused = awake <= CAUSE_SECONDS
+                self._arrive(peer, clocks)
+            case ConnectionRefused(peer=peer):
+                # Such as a scanner's that has gone while the machine was starting.
+                self._left_at = clocks.steady
+                self._arrive(peer, clocks)
             case ConnectionAuthenticated(conn=conn, probation=probation):
                 self._strangers.discard(conn)
                 if probation is None:
@@ -141,6 +141,14 @@ class Wake:
                     self._left_at = clocks.steady
             case _:
                 pass
+
+    def _arrive(self, peer: str, clocks: Clocks) -> None:
+        self._came.append((clocks.wall, peer))
+        self._first_since = self._first_since or peer
+        awake = self.seconds(clocks.steady)
+        if not self.woken_by and awake <= WAKE_SECONDS:
+            self.woken_by = peer
+            self._is_caused = awake <= CAUSE_SECONDS
 
     def _observe_machine(self, event: AnyEvent, clocks: Clocks) -> None:
         match event:

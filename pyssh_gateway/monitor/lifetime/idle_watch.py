@@ -77,6 +77,7 @@ class IdleWatch:
         self._now = now
         self._clock = clock
         self.tracker = IdleTracker(policy_of(settings), wake, now())
+        self._reasons = self.tracker.reasons(now())
         self._changed = asyncio.Event()
         self._on_probation = on_probation
         self._came_back = asyncio.Event()
@@ -151,9 +152,10 @@ class IdleWatch:
         self._see_clock_jump()  # first, because this event goes by the clock as it is now
         if isinstance(record.event, ConnectionAuthenticated) and record.event.probation is not None:
             self._came_back.set()
-        before = self.tracker.reasons(self._now())
         self.tracker.observe(record.event, self._now())
-        if self.tracker.reasons(self._now()) != before:
+        # Compared with those after the last event: what the tracker asks, such as `wake`, has seen this one already.
+        before, self._reasons = self._reasons, self.tracker.reasons(self._now())
+        if self._reasons != before:
             self._changed.set()
             if self._background is not None:
                 self._background.observe()
@@ -239,25 +241,30 @@ class IdleWatch:
             f"pyssh-gateway: nobody is using this machine; it stops in {seconds:.0f} s. Press a key to keep it up."
         )
 
+    @property
+    def _is_needed(self) -> bool:
+        """Whether the machine may not stop yet: a client that was let in on probation is no reason, but waited for."""
+        return self.tracker.in_use or self.tracker.is_waiting(self._now())
+
     async def _last_look(self, idle: float, why: str) -> bool:
         """Refuse connections, and see whether somebody is just logging in. True: nobody is, the machine may stop."""
         await self._look_at_use()
         if self._terminals is not None:
             await self._terminals.look()
-        if self.tracker.in_use:
+        if self._is_needed:
             return False
         self._door.stop()
         await asyncio.sleep(0)  # a connection accepted in this turn of the loop is counted in the next
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_LOOK_SECONDS):
-                while self._door.unauthenticated and not self.tracker.in_use:
+                while self._door.unauthenticated and not self._is_needed:
                     await self._changed.wait()
                     self._changed.clear()
         if self._usage is not None:  # logged-in clients may have come back in that time
             await self._registry.look()
         self._look_at_usage()
         # From here to `_leave` nothing awaits: from here on nobody can log in.
-        if self.tracker.in_use:
+        if self._is_needed:
             self._door.resume()
             self._publish(IdleReached(idle=round(idle, 3), outcome="stay", message="Somebody has just logged in"))
             return False

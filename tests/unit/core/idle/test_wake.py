@@ -13,6 +13,7 @@ from pyssh_gateway.events import (
     ConnectionAuthenticated,
     ConnectionClosed,
     ConnectionOpened,
+    ConnectionRefused,
     GatewayCrashed,
     Identity,
     MachineResumed,
@@ -119,6 +120,18 @@ def test_the_first_to_come_has_woken_it(machine: Machine) -> None:
     assert machine.said == (WAKE_SECONDS, FIRST, True)
     machine.happens(went(SECOND))
     assert machine.said == (WAKE_SECONDS, FIRST, True)
+
+
+def test_somebody_who_left_during_the_start_has_woken_it(machine: Machine) -> None:
+    """Protects the bill from scanners that do not wait for the start: nobody is waited for after them."""
+    machine.happens(ConnectionRefused(peer=FIRST, peer_port=4000, reason="it has gone before its turn"))
+    assert machine.said == (0, FIRST, False)
+    assert machine.wake.left_at == machine.steady
+    machine.happens(came(SECOND))
+    assert machine.wake.left_at is None
+    machine.passes(1)
+    machine.happens(went(SECOND))
+    assert (machine.said, machine.wake.left_at) == ((1, FIRST, False), machine.steady)
 
 
 def test_somebody_who_comes_late_has_not_woken_it(machine: Machine) -> None:
