@@ -1,4 +1,4 @@
-"""spawner.activity: what the real processes below a parent have used, and which of them are reported."""
+"""spawner.sampling.activity: what the real processes below a parent have used, and which of them are reported."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ import pytest
 
 from pyssh_gateway.core.idle.background import Process, Sample
 from pyssh_gateway.ipc import spawner as protocol
-from pyssh_gateway.spawner import activity
+from pyssh_gateway.spawner.sampling import activity
 from tests.support import processes
 from tests.support.waiting import PATIENCE, until
 
