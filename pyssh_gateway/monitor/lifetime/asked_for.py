@@ -53,6 +53,7 @@ class AskedFor:
         self._until = now() + limit
         self._held: dict[str, _Key] = {}
         self._refused: set[_Key] = set()
+        self._ended = False
 
     def observe(self, event: AnyEvent, *, changed: bool) -> None:
         """An event has happened; `changed`: with it, the reasons for which the machine is up."""
@@ -60,7 +61,7 @@ class AskedFor:
             key = self._held.pop(event.hold)
             if event.why != EXPIRED:
                 self._refused.add(key)  # released, so it must not hold again; or the process has ended
-            changed = True
+            self._ended = changed = True
         if changed:
             self._others.observe()
 
@@ -107,10 +108,9 @@ class AskedFor:
                 await self._others.until_change(next_look)
                 if self._others.came:
                     return
+            self._ended = False
             await self.look()
-            seen: set[str] = set()
-            while not seen - self._held.keys():
-                seen |= self._held.keys()
+            while not self._ended:
                 await self._others.until_change(None)
                 if self._others.came:
                     return
