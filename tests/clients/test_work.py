@@ -148,6 +148,30 @@ def test_a_command_that_waits_holds_if_it_says_so(
     assert len(client.server.find("hold.started")) == 1
 
 
+@pytest.mark.parametrize("says", [True, False], ids=["says so", "says nothing"])
+def test_an_agent_in_tmux_holds_only_if_it_says_so(
+    make_server: MakeServer, user_key: KeyPair, left_behind: Path, says: bool
+) -> None:
+    """Protects work in a tmux that waits, which looks like a forgotten one: PYSSH_HOLD tells them apart.
+
+    The command that is typed has ended by then; tmux's server has the variable from it, and holds.
+    """
+    client = serve(make_server, user_key, timeout=1.5)
+    tmux = f"tmux -S {left_behind.parent}/tmux"
+    pane = "while :; do printf 'thinking...\\r'; sleep 0.1; done"
+    client.output(
+        f'{"PYSSH_HOLD=1 " if says else ""}{tmux} new -d "{pane}"; {tmux} display -p "#{{pid}}" > {left_behind}'
+    )
+    if says:
+        held = client.server.wait_for("hold.started", reason="tmux: server (PYSSH_HOLD)")
+        assert held["pid"] == int(left_behind.read_text())
+        assert client.output(f"{tmux} kill-server") == ""
+        client.server.wait_for("hold.ended", hold=held["hold"], why="the command has ended")
+    assert stops_after(client.server, seconds=1.5)
+    assert len(client.server.find("hold.started")) == says
+    assert not client.server.find("background.work")
+
+
 def test_it_holds_for_as_long_as_it_says(make_server: MakeServer, user_key: KeyPair, left_behind: Path) -> None:
     """Protects the bill: PYSSH_HOLD=2s ends two seconds after the process's start, and never begins again."""
     client = serve(make_server, user_key, timeout=1.5)

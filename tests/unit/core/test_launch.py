@@ -171,6 +171,7 @@ def test_looks_language_and_git_identity_are_taken(name: bytes) -> None:
 PROGRAMS_AND_CODE = [
     *(b"LD_PRELOAD", b"LD_LIBRARY_PATH", b"LD_AUDIT", b"PATH", b"HOME", b"SHELL", b"USER", b"IFS", b"ENV", b"BASH_ENV"),
     *(
+        b"PYSSH_HOLD",
         b"PYTHONPATH",
         b"PYTHONSTARTUP",
         b"PERL5LIB",
