@@ -171,7 +171,6 @@ def test_looks_language_and_git_identity_are_taken(name: bytes) -> None:
 PROGRAMS_AND_CODE = [
     *(b"LD_PRELOAD", b"LD_LIBRARY_PATH", b"LD_AUDIT", b"PATH", b"HOME", b"SHELL", b"USER", b"IFS", b"ENV", b"BASH_ENV"),
     *(
-        b"PYSSH_HOLD",
         b"PYTHONPATH",
         b"PYTHONSTARTUP",
         b"PERL5LIB",
@@ -193,6 +192,12 @@ PROGRAMS_AND_CODE = [
 def test_nothing_that_loads_code_is_taken(name: bytes) -> None:
     """Variables that run programs are refused, or a client could escape a forced command."""
     assert not accepts_env(name, b"/tmp/x")
+
+
+def test_the_server_s_own_variables_are_never_taken() -> None:
+    """Protects the bill: a client's PYSSH_HOLD would hold the machine for all that its sessions leave behind."""
+    for name in (b"PYSSH_HOLD", b"PYSSH_CONTROL", b"PYSSH_IDENTITY"):
+        assert not accepts_env(name, b"1", ("*", "PYSSH_*", name.decode()))
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,8 @@ def test_an_account_whose_memory_hangs_delays_only_itself(
     tmp_path: Path, holding: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Protects others' builds from an account with a file system that never answers: theirs are still seen."""
-    monkeypatch.setattr(accounts, "LOOK_SECONDS", 1.0)
+    monkeypatch.setattr(accounts, "LOOK_SECONDS", 2.0)
+    monkeypatch.setattr("signal.alarm", lambda _seconds: 0)  # the children's own guard, for a parent that is dead
     for pid in ("7", str(holding)):
         (tmp_path / pid).mkdir()
         for name in ("io", "status"):
