@@ -28,8 +28,8 @@ work is detected before the machine would stop."""
 NOISE_PERCENT = 1.0
 """A process that uses less of a processor than this does not count: it only wakes up now and then. VS Code's server
 leaves up to a hundred of them behind (microsoft/vscode-remote-release#9147), which together would look like work.
-Measured: its server, language servers and 40 node processes with a heartbeat use 2.4 % together, and 0.4 % each at most;
-a process that works, or waits for children that do, uses more than one percent. There is no lower threshold for a
+Measured: its server, language servers and 40 node processes with a heartbeat use 2.4 % together, and 0.4 % each at
+most; a process that works, or waits for children that do, uses more than one percent. There is no lower threshold for a
 single process than `idle.background_cpu`: a training run that waits for its graphics card uses 2 or 3 %, and so do
 development servers that watch files, which would then hold the machine every night."""
 
