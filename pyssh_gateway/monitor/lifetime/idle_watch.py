@@ -1,6 +1,6 @@
 """Acts on the idle tracker: feeds it, sleeps until its next deadline, warns, looks a last time, and stops.
 
-Only two things are polled, whether clients are used and what sessions have left behind, and those only if
+Only two things are polled, whether clients are used and whether what sessions have left behind works, and those only if
 `idle.client_idle` and `idle.background` ask for them.
 """
 
@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from pyssh_gateway.config import parser as config
 from pyssh_gateway.core.idle.background import Sample, busy_terminals
+from pyssh_gateway.core.idle.holds import Wish
 from pyssh_gateway.core.idle.schedule import Hours, next_start, parse_hours, up_until
 from pyssh_gateway.core.idle.tracker import IdlePolicy, IdleTracker, Stay, Stop, Tick, Warn
 from pyssh_gateway.core.idle.usage import Usage
@@ -29,6 +30,7 @@ from pyssh_gateway.events import (
 )
 from pyssh_gateway.ipc.spawner_client import SpawnRefused
 from pyssh_gateway.monitor.clients import Clients
+from pyssh_gateway.monitor.lifetime.asked_for import AskedFor
 from pyssh_gateway.monitor.lifetime.background import BackgroundWatch
 from pyssh_gateway.monitor.lifetime.door import Door
 from pyssh_gateway.monitor.lifetime.terminals import TerminalWatch
@@ -52,7 +54,8 @@ class IdleWatch:
     """Owns the tracker. `leave` is called when the machine may stop; `now` is the loop's clock, `clock` Unix time.
 
     `wake` knows of the machine's start; `sample` tells what the processes of sessions have used so far; `on_probation`
-    names the clients that may have come back by themselves.
+    names the clients that may have come back by themselves; `hold` begins a hold for a process that asks for it
+    (`Holds.hold_process`).
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class IdleWatch:
         publish: Callable[[AnyEvent], None],
         leave: Callable[[str], None],
         sample: Callable[[], Awaitable[Sample]],
+        hold: Callable[[Wish], str | None],
         on_probation: Callable[[], frozenset[str]] = frozenset,
         now: Callable[[], float],
         clock: Callable[[], float],
@@ -82,6 +86,7 @@ class IdleWatch:
         self._on_probation = on_probation
         self._came_back = asyncio.Event()
         self._sample = sample
+        self._hold = hold
         self._looked_at: Sample | None = None
         self._at_work: frozenset[str] = frozenset()
         self._skew = clock() - now()
@@ -89,6 +94,7 @@ class IdleWatch:
         self._usage: Usage | None = None
         self._background: BackgroundWatch | None = None
         self._terminals: TerminalWatch | None = None
+        self._asked_for: AskedFor | None = None
         self._set_up_watches()
 
     def _set_up_watches(self) -> None:
@@ -105,8 +111,16 @@ class IdleWatch:
                 publish=self._publish,
                 now=self._now,
             )
-        self._terminals = None
+        self._terminals = self._asked_for = None
         if settings.timeout is not None:
+            self._asked_for = AskedFor(
+                settings.timeout,
+                settings.hold_max,
+                tracker=self.tracker,
+                sample=self._sample,
+                hold=self._hold,
+                now=self._now,
+            )
             self._terminals = TerminalWatch(
                 settings,
                 settings.timeout,
@@ -132,6 +146,7 @@ class IdleWatch:
         before, settings = self._settings, self._next_settings
         if settings == before:
             return
+        asked_for = self._asked_for
         self._settings = settings
         usage = self._usage if settings.client_idle == before.client_idle else None
         if self._terminals is not None:
@@ -139,6 +154,8 @@ class IdleWatch:
         self._set_up_watches()
         if usage is not None:  # it knows which clients are quiet, and so which are used again
             self._usage = usage
+        if (settings.timeout, settings.hold_max) == (before.timeout, before.hold_max):
+            self._asked_for = asked_for  # it knows which processes may not hold again
         self.tracker.follow(
             policy_of(settings),
             usage=settings.client_idle == before.client_idle,
@@ -155,7 +172,10 @@ class IdleWatch:
         self.tracker.observe(record.event, self._now())
         # Compared with those after the last event: what the tracker asks, such as `wake`, has seen this one already.
         before, self._reasons = self._reasons, self.tracker.reasons(self._now())
-        if self._reasons != before:
+        changed = self._reasons != before
+        if self._asked_for is not None:
+            self._asked_for.observe(record.event, changed=changed)
+        if changed:
             self._changed.set()
             if self._background is not None:
                 self._background.observe()
@@ -181,6 +201,8 @@ class IdleWatch:
                 helpers.append(watches.create_task(self._background.run(), name="background"))
             if self._terminals is not None:
                 helpers.append(watches.create_task(self._terminals.run(), name="terminals"))
+            if self._asked_for is not None:
+                helpers.append(watches.create_task(self._asked_for.run(), name="asked-for"))
             stop = await self._watch()
             for helper in helpers:
                 helper.cancel()
@@ -251,6 +273,8 @@ class IdleWatch:
         await self._look_at_use()
         if self._terminals is not None:
             await self._terminals.look()
+        if self._asked_for is not None:
+            await self._asked_for.look()
         if self._is_needed:
             return False
         self._door.stop()

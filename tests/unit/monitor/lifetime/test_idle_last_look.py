@@ -74,6 +74,7 @@ class Watched:
             publish=self.publish,
             leave=lambda _why: None,
             sample=self._sample,
+            hold=lambda _wish: None,
             now=loop.time,
             clock=loop.time,
         )
