@@ -35,6 +35,7 @@ FORWARDS = frozenset(
 StayEvent = (
     ev.ClientQuiet
     | ev.ClientUsed
+    | ev.ClientUse
     | ev.HoldStarted
     | ev.HoldEnded
     | ev.BackgroundWork
@@ -213,6 +214,9 @@ def _describe_stay(event: StayEvent) -> tuple[str, Tone, str]:
             return "quiet", Tone.QUIET, f"{event.user} on {event.conn} {quiet}"
         case ev.ClientUsed():
             return "quiet", Tone.QUIET, f"{event.user} on {event.conn} is used again"
+        case ev.ClientUse():
+            used = _duration(sum(end - begin for begin, end in event.spans))
+            return "use", Tone.QUIET, f"{event.user} on {event.conn} was used for {used} in all"
         case ev.HoldStarted():
             return "hold", Tone.WATCH, f"{event.hold} by {event.user} for {_duration(event.seconds)}: {event.reason}"
         case ev.HoldEnded():

@@ -38,6 +38,7 @@ from pyssh_gateway.events.machine import (
     BackgroundWork,
     BootStep,
     ClientQuiet,
+    ClientUse,
     ClientUsed,
     ControlRequest,
     HoldEnded,
@@ -76,6 +77,7 @@ __all__ = [
     "BackgroundWork",
     "BootStep",
     "ClientQuiet",
+    "ClientUse",
     "ClientUsed",
     "ConfigRejected",
     "ConfigReloaded",
@@ -155,6 +157,7 @@ AnyEvent = (
     | ForwardClosed
     | ClientQuiet
     | ClientUsed
+    | ClientUse
     | HoldStarted
     | HoldEnded
     | BackgroundWork
@@ -184,6 +187,7 @@ OnesEvent = (
     | ForwardClosed
     | ClientQuiet
     | ClientUsed
+    | ClientUse
 )
 """Events of a connection; `identity` is filled in where it is known."""
 

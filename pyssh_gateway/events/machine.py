@@ -22,6 +22,18 @@ class ClientUsed(Event, frozen=True, kw_only=True, tag="client.used"):
     identity: Identity | None = None
 
 
+class ClientUse(Event, frozen=True, kw_only=True, tag="client.use"):
+    """When a client was used: `spans` of whole seconds since its connection was opened, in order.
+
+    Published at the end of the connection, when many spans have gathered, and when the server stops.
+    """
+
+    conn: str
+    user: str
+    spans: tuple[tuple[int, int], ...]
+    identity: Identity | None = None
+
+
 class HoldStarted(Event, frozen=True, kw_only=True, tag="hold.started"):
     """An account holds the machine up for `seconds` from now. `pid` is the process for which it is held, 0 for none."""
 

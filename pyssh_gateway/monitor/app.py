@@ -40,6 +40,7 @@ from pyssh_gateway.monitor.lifetime.holds import Holds
 from pyssh_gateway.monitor.lifetime.idle_watch import IdleWatch
 from pyssh_gateway.monitor.lifetime.shutdown import Leaving, StopReason
 from pyssh_gateway.monitor.lifetime.stop_jobs import SpawnerJobs
+from pyssh_gateway.monitor.lifetime.use_watch import UseWatch
 from pyssh_gateway.monitor.log_keeping import LogKeeper
 from pyssh_gateway.monitor.reload import Reloading
 from pyssh_gateway.monitor.reporting.answering import Answering
@@ -165,6 +166,14 @@ class Monitor:
     def _set_up_lifetime(self) -> None:
         """The parts that decide whether the machine is needed, and those that stop the server."""
         loop, config = self._loop, self._facts.config
+        self._uses = UseWatch(
+            config.idle,
+            registry=self._registry,
+            publish=self.bus.publish,
+            clock=time.time,
+            now=loop.time,
+            soon=loop.call_soon,
+        )
         self._watch = IdleWatch(
             config.idle,
             wake=self._awake.wake,
@@ -175,6 +184,7 @@ class Monitor:
             sample=self._spawner.sample_activity,
             now=loop.time,
             clock=time.time,
+            looked=self._uses.looked,
         )
         self._leaving = Leaving(
             config.stop,
@@ -247,6 +257,7 @@ class Monitor:
             self._places.start(tasks, self._spawner)
             running = [keyring, tasks.create_task(self._log_keeper.run(), name="log")]
             running.append(tasks.create_task(self._reloading.run(), name="reloading"))
+            running.append(tasks.create_task(self._uses.run(), name="uses"))
             reason = await self._until_stop(tasks)
             for task in running:
                 task.cancel()
@@ -262,6 +273,7 @@ class Monitor:
             self._early.observe,
             self._awake.observe,  # before the parts that ask it
             self._watch.observe,
+            self._uses.observe,
             self._observe,
             self._revoked.observe,
             self._login_banner.observe,
@@ -287,6 +299,7 @@ class Monitor:
                 record = Record(0, time.time(), client.login.authenticated(client.seconds))
                 self._awake.observe(record)
                 self._watch.observe(record)
+                self._uses.observe(record)
 
     def _let_in(self) -> None:
         """Let clients in, by the last good copies, too: they need not wait for sources of which nothing is known.
@@ -323,6 +336,7 @@ class Monitor:
         self._guests.reconfigure()
         self._listener.reconfigure()
         self._watch.reconfigure(config.idle)
+        self._uses.reconfigure(config.idle)
         self._leaving.reconfigure(config.stop)
         self._holds.limit_to(float(config.idle.hold_max))
         self._login_banner.reconfigure(config)

@@ -41,18 +41,25 @@ class Counters(msgspec.Struct, frozen=True):
 
 
 class Usage:
-    """Follows the counters of all clients and says which became quiet and which are used again."""
+    """Follows the counters of all clients and says which became quiet and which are used again.
 
-    def __init__(self, client_idle: float) -> None:
+    `client_idle` is in seconds. `window` is the seconds between two looks, if it does not follow from `client_idle`.
+    """
+
+    def __init__(self, client_idle: float, window: float | None = None) -> None:
         self._client_idle = client_idle
+        self._window = min(WINDOW_SECONDS, client_idle / WINDOWS_IN_IDLE) if window is None else window
+        self._trickle = TRICKLE_BYTES if window is None else TRICKLE_BYTES * window / WINDOW_SECONDS
         self._last: dict[str, Counters] = {}
         self._used_at: dict[str, float] = {}
         self._quiet: set[str] = set()
+        self.just_used: frozenset[str] = frozenset()
+        """The clients that were used in the window that the last look has ended."""
 
     @property
     def window(self) -> float:
         """Seconds from one look to the next."""
-        return min(WINDOW_SECONDS, self._client_idle / WINDOWS_IN_IDLE)
+        return self._window
 
     def shows(self, clients: Mapping[str, Counters]) -> frozenset[str]:
         """The clients with output to terminals since the last look; it counts as use if the programs there work."""
@@ -69,7 +76,7 @@ class Usage:
         for conn, counters in clients.items():
             before = self._last.get(conn)
             is_working = conn in at_work and _is_shown(before, counters)
-            if before is None or is_working or _is_use(before, counters):
+            if before is None or is_working or self._is_use(before, counters):
                 self._used_at[conn] = now
                 if conn in self._quiet:
                     self._quiet.discard(conn)
@@ -80,6 +87,7 @@ class Usage:
         gone = self._last.keys() - clients.keys()
         self._last = dict(clients)
         self._quiet -= gone
+        self.just_used = frozenset(conn for conn in clients if self._used_at[conn] == now)
         for conn in gone:
             del self._used_at[conn]
         return quiet, used
@@ -90,12 +98,11 @@ class Usage:
             return None
         return max(0.0, self._used_at[conn] + self._client_idle - now)
 
+    def _is_use(self, before: Counters, after: Counters) -> bool:
+        """Whether the client was used in the window that began with `before` and ended with `after`."""
+        asked = after.typed > before.typed or after.opened > before.opened
+        return asked or after.worked - before.worked > self._trickle
+
 
 def _is_shown(before: Counters | None, after: Counters) -> bool:
     return before is not None and after.shown - before.shown > TRICKLE_BYTES
-
-
-def _is_use(before: Counters, after: Counters) -> bool:
-    """Whether the client was used in the window that began with `before` and ended with `after`."""
-    asked = after.typed > before.typed or after.opened > before.opened
-    return asked or after.worked - before.worked > TRICKLE_BYTES

@@ -50,7 +50,8 @@ MAX_SCHEDULE_SLEEP = 3600.0
 class IdleWatch:
     """Owns the tracker. `leave` is called when the machine may stop; `now` is the loop's clock, `clock` Unix time.
 
-    `wake` knows of the machine's start; `sample` tells what the processes of sessions have used so far.
+    `wake` knows of the machine's start; `sample` tells what the processes of sessions have used so far. `looked` is
+    called after each look at the clients.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class IdleWatch:
         sample: Callable[[], Awaitable[Sample]],
         now: Callable[[], float],
         clock: Callable[[], float],
+        looked: Callable[[Usage], None] = lambda _usage: None,
     ) -> None:
         self._settings = self._next_settings = settings
         self._registry = registry
@@ -73,6 +75,7 @@ class IdleWatch:
         self._leave = leave
         self._now = now
         self._clock = clock
+        self._looked = looked
         self.tracker = IdleTracker(policy_of(settings), wake, now())
         self._changed = asyncio.Event()
         self._sample = sample
@@ -301,6 +304,7 @@ class IdleWatch:
         counters = {conn: client.counters for conn, client in clients.items()}
         quiet, used = self._usage.look(counters, self._now(), self._at_work)
         self._at_work = frozenset()
+        self._looked(self._usage)
         for conn, seconds in quiet:
             client = clients[conn]
             self._publish(ClientQuiet(conn=conn, user=client.user, seconds=round(seconds, 1), identity=client.identity))
