@@ -264,6 +264,35 @@ idle.hold_max allows. pyssh-gateway becomes the command: signals and exit status
         ),
     ),
     Command(
+        "idle what-if",
+        Group.HOLDING,
+        "show what other settings would have cost and saved",
+        run="pyssh_gateway.cli.what_if:what_if",
+        options=(
+            Option("--since", "replay so much of the log, back from now (default: 30d)", value="TIME", default="30d"),
+            Option("--price", "what an hour awake costs, in any currency", value="PRICE"),
+            Option("--log", "this file (default: events.jsonl in audit_dir)", value="FILE", values=Values.FILES),
+            CONFIG,
+            JSON,
+        ),
+        arguments=(
+            Argument("SETTING", "of [idle], such as client_idle=15m; or stop.action", needed=False, repeated=True),
+        ),
+        details="""
+Replays the log under the settings in force, and under the changed ones: for how long the machine would have been
+awake, how often it would have started, how many people would have come back within five minutes of leaving to find it
+asleep, and how much work in the background would have died. No server is asked; reading the log is enough.
+
+People and programs come, use the machine and go as they did. The log can't know what they would have done if the
+machine had been asleep, or awake.
+""",
+        examples=(
+            Example("pyssh-gateway idle what-if client_idle=15m timeout=2m", "what shorter times would save"),
+            Example("pyssh-gateway idle what-if --since 7d --price 0.20", "what the last week has cost"),
+        ),
+        exits=(Exit(1, "the log can't be read, or has nothing of that time"),),
+    ),
+    Command(
         "keys",
         Group.KEYS,
         "show who can log in with what, and how fresh that is",

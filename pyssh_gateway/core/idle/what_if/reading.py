@@ -1,0 +1,393 @@
+"""Makes a history of the lines of the log. Anything that is no event of ours is passed over and counted.
+
+Only the fields that are needed are looked at, so other versions' lines are read, too. The lines are data from outside:
+a damaged one, or one with times that can't be, costs only itself.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+
+from pyssh_gateway.core.idle.background import INTERVAL_SECONDS, QUIET_INTERVALS, interval
+from pyssh_gateway.core.idle.what_if.history import Awake, Connection, End, History, Kept, Span
+from pyssh_gateway.events import Identity
+
+MOST_CONNECTIONS = 500_000
+"""How many connections are kept, at most: a scanner's every five seconds for a month. Each takes some 200 bytes, so
+the reader stays below 150 MB."""
+
+MOST_SPANS = 200_000
+"""How many spans of use are kept, at most: years of a busy team."""
+
+SOON_INTERVALS = 3
+"""If work is seen within so many intervals after the last client has gone, or has become unused, it is taken to have
+run since that client was used last. The server does not look at work before that."""
+
+FUTURE_SECONDS = 86400.0
+"""An event that is later than now by more than this is one of a clock that was wrong."""
+
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+Name = Annotated[str, msgspec.Meta(max_length=64)]
+Text = Annotated[str, msgspec.Meta(max_length=8192)]
+
+
+class _Head(msgspec.Struct, gc=False):
+    ts: Annotated[datetime, msgspec.Meta(tz=True)]
+    event: Text
+    seq: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Event(msgspec.Struct, tag_field="event"):
+    pass
+
+
+class _Started(_Event, tag="server.started"):
+    generation: int = 1
+    idle_timeout: Seconds | None = None
+
+
+class _Stopping(_Event, tag="server.stopping"):
+    reason: Text
+    action: Text = ""
+
+
+class _StopStep(_Event, tag="stop.step"):
+    step: Text
+    result: Text
+
+
+class _Stopped(_Event, tag="server.stopped"):
+    reason: Text
+
+
+class _Resumed(_Event, tag="machine.resumed"):
+    seconds: Annotated[float, msgspec.Meta(ge=-1e10, le=1e10)]
+
+
+class _Opened(_Event, tag="connection.opened"):
+    conn: Name
+    peer: Text
+
+
+class _Authenticated(_Event, tag="connection.authenticated"):
+    conn: Name
+    peer: Text
+    user: Text
+    identity: Identity
+    seconds: Seconds
+
+
+class _Closed(_Event, tag="connection.closed"):
+    conn: Name
+    goodbye: bool = False
+
+
+class _Use(_Event, tag="client.use"):
+    conn: Name
+    spans: Annotated[tuple[tuple[Seconds, Seconds], ...], msgspec.Meta(max_length=100)]
+
+
+class _Quiet(_Event, tag="client.quiet"):
+    seconds: Seconds
+
+
+class _HoldStarted(_Event, tag="hold.started"):
+    hold: Name
+    seconds: Seconds
+
+
+class _HoldEnded(_Event, tag="hold.ended"):
+    hold: Name
+
+
+class _Work(_Event, tag="background.work"):
+    seconds: Seconds
+
+
+class _TerminalUsed(_Event, tag="terminal.used"):
+    pass
+
+
+class _TerminalQuiet(_Event, tag="terminal.quiet"):
+    pass
+
+
+_Known = (
+    _Started
+    | _Stopping
+    | _StopStep
+    | _Stopped
+    | _Resumed
+    | _Opened
+    | _Authenticated
+    | _Closed
+    | _Use
+    | _Quiet
+    | _HoldStarted
+    | _HoldEnded
+    | _Work
+    | _TerminalUsed
+    | _TerminalQuiet
+)
+
+_head = msgspec.json.Decoder(_Head)
+_known = msgspec.json.Decoder(_Known)
+_NAMES = frozenset(str(kind.__struct_config__.tag) for kind in _Known.__args__)
+
+
+def read(lines: Iterable[bytes], *, since: float, now: float) -> History:
+    """The history from `since` to `now`, which are Unix times, in `lines` of the log in their order."""
+    builder = _Builder(since)
+    for line in lines:
+        builder.lines += 1
+        try:
+            head = _head.decode(line)
+            at = head.ts.timestamp()
+            if at > now + FUTURE_SECONDS:
+                builder.damaged += 1
+            elif head.event in _NAMES:
+                builder.see(at, head.seq, _known.decode(line))
+            else:
+                builder.see(at, head.seq, None)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError, OverflowError):
+            builder.damaged += 1
+    return builder.history()
+
+
+class _Open:
+    """A connection that has not ended yet."""
+
+    def __init__(self, opened: float, peer: str) -> None:
+        self.opened = opened
+        self.peer = peer
+        self.login: float | None = None
+        self.user = ""
+        self.person = ""
+        self.uses: list[Span] | None = None
+
+    def closed(self, at: float, *, goodbye: bool, cut: bool) -> Connection:
+        uses = None if self.uses is None else _clipped(self.uses, self.login or self.opened, at)
+        return Connection(
+            self.opened, at, self.peer, self.login, self.user, self.person, goodbye=goodbye, cut=cut, uses=uses
+        )
+
+
+class _Builder:
+    """Follows the events in their order. A clock that is set back does not turn time back here.
+
+    The numbers of the lines begin again with every start of the server, and not after a crash of a part of it. The
+    first lines of a start, among them the connection that woke the machine, may be in front of `server.started`.
+    """
+
+    def __init__(self, since: float) -> None:
+        self._since = since
+        self.lines = 0
+        self.damaged = 0
+        self._begun: float | None = None
+        self._last = 0.0
+        self._seq = 0
+        self._has_started = False
+        self._up: float | None = None
+        self._stopping: _Stopping | None = None
+        self._open: dict[str, _Open] = {}
+        self._awake: list[Awake] = []
+        self._ended: dict[str, int] = {}
+        self._connections: list[Connection] = []
+        self._left_out = 0
+        self._spans = 0
+        self._held: dict[str, tuple[float, float]] = {}
+        self._interval = INTERVAL_SECONDS
+        self._left: tuple[float, float] | None = None
+        self._work: tuple[float, float] | None = None
+        self._terminal: float | None = None
+        self._kept: list[Kept] = []
+
+    # -- events -------------------------------------------------------------------------------------------------
+
+    def see(self, at: float, seq: int, event: _Known | None) -> None:
+        """Take note of an event; None: one that says nothing but that the machine was up."""
+        if at < self._since:
+            return
+        before = self._last
+        at = self._advance(at, seq, first=isinstance(event, _Started) and event.generation == 1)
+        match event:
+            case _Stopping():
+                self._stopping = event
+            case _StopStep(step="suspend", result="failed" | "called_off"):
+                self._stopping = None
+            case _Stopped(reason=reason):
+                self._stop(at, "idle" if reason == "idle" else "signal")
+            case _Resumed(seconds=seconds):
+                self._resume(at, before, seconds)
+            case _Started(idle_timeout=float() as timeout):
+                self._interval = interval(timeout)
+            case _Opened() | _Authenticated() | _Closed() | _Use():
+                self._see_client(at, event)
+            case _:
+                self._see_kept(at, event)
+
+    def _advance(self, at: float, seq: int, *, first: bool) -> float:
+        """The server runs at `at`; returns that time, which is never before that of an earlier event.
+
+        `first`: it is the first process of a server that says that it has started.
+        """
+        before, at = self._last, max(self._last, at)
+        if self._begun is None:
+            self._begun = before = at
+        if seq <= self._seq or (first and self._has_started):
+            self._stop(before, "lost" if self._stopping is None else _end_of(self._stopping))
+        if self._up is None:
+            self._up, self._has_started = at, False
+        self._seq, self._last, self._has_started = seq, at, self._has_started or first
+        return at
+
+    def _see_kept(self, at: float, event: _Known | None) -> None:
+        match event:
+            case _Quiet(seconds=seconds):
+                self._left = at, at - seconds
+            case _HoldStarted(hold=hold, seconds=seconds):
+                self._end_hold(hold, at)
+                self._held[hold] = at, at + seconds
+            case _HoldEnded(hold=hold):
+                self._end_hold(hold, at)
+            case _Work(seconds=seconds):
+                self._see_work(at, seconds)
+            case _TerminalUsed():
+                self._terminal = at if self._terminal is None else self._terminal
+            case _TerminalQuiet():
+                self._end_terminal(at)
+            case _:
+                pass
+
+    def _see_client(self, at: float, event: _Known) -> None:
+        match event:
+            case _Opened(conn=conn, peer=peer):
+                self._ended.pop(conn, None)
+                self._enter(conn, _Open(at, peer))
+            case _Authenticated(conn=conn):
+                one = self._open.get(conn) or self._enter(conn, _Open(at - event.seconds, event.peer))
+                one.login, one.user, one.person = at, event.user, event.identity.known_by
+            case _Closed(conn=conn, goodbye=goodbye):
+                one_closed = self._open.pop(conn, None)
+                if one_closed is not None:
+                    if one_closed.login is not None:
+                        self._left = at, at
+                    self._ended[conn] = len(self._connections)
+                    cut = self._stopping is not None
+                    self._connections.append(one_closed.closed(at, goodbye=goodbye, cut=cut))
+            case _Use(conn=conn, spans=spans):
+                self._see_use(conn, spans)
+            case _:
+                pass
+
+    def _see_use(self, conn: str, spans: tuple[tuple[float, float], ...]) -> None:
+        """Spans of a connection that is open, or has just ended."""
+        self._spans += len(spans)
+        if self._spans > MOST_SPANS:
+            return
+        if (one := self._open.get(conn)) is not None:
+            one.uses = (one.uses or []) + [(one.opened + begin, one.opened + end) for begin, end in spans]
+        elif (place := self._ended.pop(conn, None)) is not None:
+            ended = self._connections[place]
+            found = [(ended.opened + begin, ended.opened + end) for begin, end in spans]
+            uses = (*(ended.uses or ()), *_clipped(found, ended.login or ended.opened, ended.closed))
+            self._connections[place] = msgspec.structs.replace(ended, uses=uses)
+
+    def _enter(self, conn: str, one: _Open) -> _Open:
+        if len(self._connections) + len(self._open) < MOST_CONNECTIONS:
+            self._open[conn] = one
+        else:
+            self._left_out += 1
+        return one
+
+    # -- the machine --------------------------------------------------------------------------------------------
+
+    def _stop(self, at: float, end: End) -> None:
+        """The machine is down from `at` on; everything that was open there was cut off."""
+        if self._up is not None:
+            self._awake.append(Awake(self._up, max(self._up, at), end))
+        self._up = self._stopping = None
+        self._cut(at)
+
+    def _resume(self, at: float, before: float, seconds: float) -> None:
+        if seconds <= 0 or self._up is None:  # the clock was set back
+            return
+        asleep = max(at - seconds, before, self._up)
+        ours = self._stopping is not None
+        self._awake.append(Awake(self._up, asleep, "suspend" if ours else "lost"))
+        self._up, self._stopping = at, None
+        if ours:  # its clients were sent away
+            self._cut(asleep)
+
+    def _cut(self, at: float) -> None:
+        for one in self._open.values():
+            self._connections.append(one.closed(max(at, one.opened), goodbye=False, cut=True))
+        self._open.clear()
+        self._ended.clear()
+        for hold in tuple(self._held):
+            self._end_hold(hold, at)
+        self._end_terminal(at)
+        self._end_work(at)
+
+    # -- what keeps it up ---------------------------------------------------------------------------------------
+
+    def _end_hold(self, hold: str, at: float) -> None:
+        if (held := self._held.pop(hold, None)) is not None:
+            self._kept.append(Kept("hold", held[0], min(held[1], at)))
+
+    def _end_terminal(self, at: float) -> None:
+        if self._terminal is not None:
+            self._kept.append(Kept("terminal", self._terminal, at))
+        self._terminal = None
+
+    def _see_work(self, at: float, seconds: float) -> None:
+        if seconds == 0:
+            if self._work is not None:  # its end is noticed late
+                self._end_work(max(self._work[0], at - QUIET_INTERVALS * self._interval))
+        elif self._work is None or at > self._work[1]:
+            self._end_work(at)
+            begun = at - self._interval
+            if self._left is not None and at - self._left[0] <= SOON_INTERVALS * self._interval:
+                begun = min(begun, self._left[1])
+            self._work = begun, at + seconds
+        else:
+            self._work = self._work[0], at + seconds
+
+    def _end_work(self, at: float) -> None:
+        if self._work is not None:
+            self._kept.append(Kept("work", self._work[0], min(self._work[1], at)))
+        self._work = None
+
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    def history(self) -> History:
+        """All of it, up to the last event."""
+        if self._up is not None:
+            end: End = "open" if self._stopping is None else _end_of(self._stopping)
+            self._awake.append(Awake(self._up, self._last, end))
+        self._cut(self._last)
+        return History(
+            self._begun or 0.0,
+            self._last,
+            tuple(self._awake),
+            tuple(sorted(self._connections, key=lambda one: one.opened)),
+            tuple(sorted(self._kept, key=lambda one: one.begun)),
+            self.lines,
+            self.damaged,
+            self._left_out,
+        )
+
+
+def _end_of(stopping: _Stopping) -> End:
+    """How the time awake ended if the last thing that the server said of its stop is that it has begun."""
+    if stopping.reason != "idle":
+        return "signal"
+    return "suspend" if stopping.action == "suspend" else "idle"
+
+
+def _clipped(spans: Iterable[Span], begin: float, end: float) -> tuple[Span, ...]:
+    """The spans from `begin` to `end`; whole seconds, and a clock that was set, may put them beyond."""
+    clipped = ((min(max(one, begin), end), min(max(other, begin), end)) for one, other in spans)
+    return tuple((one, other) for one, other in clipped if one <= other)
