@@ -1,0 +1,307 @@
+"""The idle rules of a server on the simulated machine: what `IdleWatch` and `BackgroundWatch` do, on a fake clock.
+
+The rules are looked at only where their answer can change; so a simulated day takes milliseconds. Looks at use are on
+the grid of windows that `IdleWatch` has, but only in the windows around the beginning and the end of use, and where a
+client may become quiet; besides, as there, before a warning and before a stop. Samples of the processes are taken only
+while there are any. That leaving the others out changes nothing is tested against a loop that makes them all.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import datetime, tzinfo
+from functools import partial
+from typing import Protocol
+
+import msgspec
+
+from pyssh_gateway.core.idle.background import Hold, Over, Vigil, interval, work_between
+from pyssh_gateway.core.idle.replay.clock import Clock, Timer
+from pyssh_gateway.core.idle.replay.job import Job, sample
+from pyssh_gateway.core.idle.replay.traffic import Traffic, Use
+from pyssh_gateway.core.idle.schedule import Hours, next_start, up_until
+from pyssh_gateway.core.idle.stopping import Clocks
+from pyssh_gateway.core.idle.tracker import WARNINGS, IdlePolicy, IdleTracker, Kind, Stay, Stop, Tick, Warn
+from pyssh_gateway.core.idle.usage import Usage
+from pyssh_gateway.core.idle.wake import Wake
+from pyssh_gateway.events import AnyEvent, BackgroundWork, ClientQuiet, ClientUsed, ScheduleEntered
+
+OTHERS: frozenset[Kind] = frozenset({"connection", "hold", "schedule", "terminal"})
+"""Reasons beside which background work is not looked at, as in `BackgroundWatch`."""
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """The settings of a server. Times are in seconds.
+
+    `client_idle` None: connected clients always count as used. `background`: whether background work counts, from
+    `background_cpu` percent of a processor on, for at most `background_max`. `hours`, in `zone`, are the schedule; with
+    one, the simulation's clock has to be Unix time.
+    """
+
+    policy: IdlePolicy
+    client_idle: float | None = None
+    background: bool = False
+    background_cpu: float = 10.0
+    background_max: float = 12 * 3600.0
+    hours: tuple[Hours, ...] = ()
+    zone: tzinfo | None = None
+
+
+class Machine(Protocol):
+    """The part of the machine that its server sees. `stop` is called when the machine may stop."""
+
+    @property
+    def clock(self) -> Clock:
+        """The simulation's clock."""
+
+    @property
+    def traffic(self) -> Mapping[str, Traffic]:
+        """The clients that are logged in, by their connections."""
+
+    @property
+    def jobs(self) -> Mapping[int, Job]:
+        """The jobs that have been left behind, by their pids."""
+
+    def stop(self, why: str) -> None:
+        """Stop the machine."""
+
+
+class Server(Protocol):
+    """Decides when an awake machine stops; other products' rules may take the place of ours."""
+
+    def begin(self) -> None:
+        """The machine has started, or is back from a suspend: serve from now on."""
+
+    def end(self) -> None:
+        """The machine stops: do nothing more. After a suspend, `begin` is called again."""
+
+    def observe(self, event: AnyEvent, /) -> None:
+        """Something has happened."""
+
+    def use_added(self, use: Use, /) -> None:
+        """A client begins to be used."""
+
+    def job_added(self) -> None:
+        """A job has begun."""
+
+
+class NoServer:
+    """The place of the server while there is none."""
+
+    def begin(self) -> None:
+        """Nothing begins."""
+
+    def end(self) -> None:
+        """Nothing ends."""
+
+    def observe(self, _event: AnyEvent) -> None:
+        """Nobody takes note."""
+
+    def use_added(self, _use: Use) -> None:
+        """Nobody sees it."""
+
+    def job_added(self) -> None:
+        """Nobody sees it."""
+
+
+class IdleServer:
+    """Our rules."""
+
+    def __init__(self, rules: Rules, machine: Machine) -> None:
+        self._rules = rules
+        self._machine = machine
+        self._clock = clock = machine.clock
+        self.wake = Wake(clock.now, Clocks(clock.now, clock.now))
+        self.tracker = IdleTracker(rules.policy, self.wake, clock.now)
+        self._usage = Usage(rules.client_idle) if rules.client_idle is not None else None
+        self._vigil: Vigil | None = None
+        if rules.background and rules.policy.timeout is not None:
+            self._interval = interval(rules.policy.timeout)
+            self._vigil = Vigil(self._interval, rules.background_max)
+        self._timers: dict[str, Timer] = {}
+        self._looks: dict[int, Timer] = {}
+        self._look_base = 0.0
+        self._vigil_base: float | None = None
+        self._held = False
+        self._came = False
+        self._serves = False
+        self.warnings = 0
+        """How often clients have been warned of a stop."""
+
+    # -- the machine's side -------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Serve from now on."""
+        self._serves = True
+        self._look_base = self._clock.now
+        self._vigil_base = None
+        self._look_at_schedule()
+        self._settle()
+
+    def end(self) -> None:
+        """Do nothing more; events are only noted."""
+        self._serves = False
+        for timer in (*self._timers.values(), *self._looks.values()):
+            timer.cancel()
+        self._timers.clear()
+        self._looks.clear()
+
+    def observe(self, event: AnyEvent) -> None:
+        """Note it, and do what follows. A client that has logged in is looked at in its first window."""
+        self._publish(event)
+        if self._serves:
+            self._need_look(self._clock.now)
+            self._settle()
+
+    def use_added(self, use: Use) -> None:
+        """See the use in its first windows, and in the last one that has enough of it."""
+        for moment in (use.begin, use.begin + self._window, use.end - self._window, use.end):
+            self._need_look(moment)
+
+    def job_added(self) -> None:
+        """See the job's work at the next sample."""
+        self._plan_sample()
+
+    # -- the tracker --------------------------------------------------------------------------------------------
+
+    def _publish(self, event: AnyEvent) -> None:
+        now = self._clock.now
+        self.wake.observe(event, Clocks(now, now))
+        self.tracker.observe(event, now)
+        self._came = self._came or self._others
+
+    def _settle(self) -> None:
+        """Do all that is due now, and wake up when something is due again."""
+        now = self._clock.now
+        while True:
+            self._follow_background()
+            match self.tracker.poll(now):
+                case Tick():
+                    pass
+                case Warn():
+                    self._look()
+                    self.warnings += not self.tracker.in_use
+                case Stay(until=until):
+                    return self._wake_at(until)
+                case Stop(why=why):
+                    self._look()
+                    if not self.tracker.in_use:
+                        return self._machine.stop(why)
+
+    def _wake_at(self, until: float | None) -> None:
+        """Settle again when the tracker's answer may change, which only says that time passes before a warning."""
+        now = self._clock.now
+        left = self.tracker.stops_in(now)
+        if left is not None and not self.tracker.in_use:
+            moments = (now + left, *(now + left - warning for warning in WARNINGS))
+            until = min((moment for moment in moments if moment > now), default=until)
+        self._drop("poll")
+        if until is not None:
+            self._set("poll", until, self._settle)
+
+    def _set(self, name: str, when: float, call: Callable[[], None]) -> None:
+        self._drop(name)
+        self._timers[name] = self._clock.at(when, call)
+
+    def _drop(self, name: str) -> None:
+        earlier = self._timers.pop(name, None)
+        if earlier is not None:
+            earlier.cancel()
+
+    def _look_at_schedule(self) -> None:
+        """Enter the hours in which the machine stays up, and look again when they end, or when the next ones begin."""
+        rules, now = self._rules, self._clock.now
+        if not rules.hours or rules.zone is None:
+            return
+        local = datetime.fromtimestamp(now, rules.zone)
+        later = next_start(rules.hours, local)
+        if (up := up_until(rules.hours, local)) is not None:
+            later, text = up
+            self._publish(ScheduleEntered(seconds=later.timestamp() - now, what=text))
+        if later is not None:
+            self._set("schedule", later.timestamp(), self._schedule_due)
+
+    def _schedule_due(self) -> None:
+        self._look_at_schedule()
+        self._settle()
+
+    # -- use ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _window(self) -> float:
+        return self._usage.window if self._usage is not None else 0.0
+
+    def _need_look(self, moment: float) -> None:
+        """Look at the end of the window that contains `moment`, and at its beginning, if these are still to come."""
+        if self._usage is None:
+            return
+        number = math.floor((moment - self._look_base) / self._window)
+        for each in (number, number + 1):
+            when = self._look_base + each * self._window
+            if when > self._clock.now and each not in self._looks:
+                self._looks[each] = self._clock.at(when, partial(self._look_due, each))
+
+    def _look_due(self, number: int) -> None:
+        del self._looks[number]
+        self._look()
+        self._settle()
+
+    def _look(self) -> None:
+        """Look at the clients' use, as `IdleWatch` does at the end of each window and before a warning or a stop."""
+        if self._usage is None:
+            return
+        now = self._clock.now
+        counters = {conn: traffic.counters(now, heartbeats=True) for conn, traffic in self._machine.traffic.items()}
+        # The programs at these terminals work: that is what simulated output to a terminal means.
+        quiet, used = self._usage.look(counters, now, self._usage.shows(counters))
+        for conn, seconds in quiet:
+            self._publish(ClientQuiet(conn=conn, user="", seconds=seconds))
+        for conn in used:
+            self._publish(ClientUsed(conn=conn, user=""))
+        for conn in counters:
+            left = self._usage.quiet_in(conn, now)
+            if left is not None:
+                self._need_look(now + left)
+
+    # -- background work ----------------------------------------------------------------------------------------
+
+    @property
+    def _others(self) -> bool:
+        return any(reason.kind in OTHERS for reason in self.tracker.reasons(self._clock.now))
+
+    def _follow_background(self) -> None:
+        """Begin to look at background work when nothing else keeps the machine up; stop when something has come."""
+        if self._vigil is None:
+            return
+        others = self._others
+        if others or self._came:
+            self._vigil_base = None
+            self._drop("sample")
+        self._came = False
+        if not others and self._vigil_base is None:
+            self._vigil_base = self._clock.now
+            self._vigil.begin(self._clock.now)
+            self._plan_sample()
+
+    def _plan_sample(self) -> None:
+        """Take the next sample on the grid, if there is anything to see or to end."""
+        if self._vigil is None or self._vigil_base is None or self._vigil.is_spent(self._clock.now):
+            return
+        if self._held or any(job.running for job in self._machine.jobs.values()):
+            number = math.floor((self._clock.now - self._vigil_base) / self._interval) + 1
+            self._set("sample", self._vigil_base + number * self._interval, partial(self._sample_due, self._vigil))
+
+    def _sample_due(self, vigil: Vigil) -> None:
+        now = self._clock.now
+        before, after = sample(self._machine.jobs, now - self._interval), sample(self._machine.jobs, now)
+        work = work_between(before, after, self._rules.background_cpu)
+        match vigil.see(worked=work is not None, now=now):
+            case Hold(seconds=seconds):
+                self._held = True
+                self._publish(BackgroundWork(seconds=seconds, what=", ".join(work.names if work else ())))
+            case Over():
+                self._held = False
+                self._publish(BackgroundWork(seconds=0, what=""))
+            case None:
+                pass
+        self._plan_sample()
+        self._settle()
