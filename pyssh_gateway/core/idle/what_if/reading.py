@@ -191,6 +191,7 @@ class _Builder:
         self._has_started = False
         self._up: float | None = None
         self._stopping: _Stopping | None = None
+        self._stopping_at = 0.0
         self._open: dict[str, _Open] = {}
         self._awake: list[Awake] = []
         self._ended: dict[str, int] = {}
@@ -214,7 +215,7 @@ class _Builder:
         at = self._advance(at, seq, first=isinstance(event, _Started) and event.generation == 1)
         match event:
             case _Stopping():
-                self._stopping = event
+                self._stopping, self._stopping_at = event, at
             case _StopStep(step="suspend", result="failed" | "called_off"):
                 self._stopping = None
             case _Stopped(reason=reason):
@@ -314,8 +315,8 @@ class _Builder:
     def _resume(self, at: float, before: float, seconds: float) -> None:
         if seconds <= 0 or self._up is None:  # the clock was set back
             return
-        asleep = max(at - seconds, before, self._up)
         ours = self._stopping is not None
+        asleep = max(at - seconds, self._stopping_at if ours else before, self._up)
         self._awake.append(Awake(self._up, asleep, "suspend" if ours else "lost"))
         self._up, self._stopping = at, None
         if ours:  # its clients were sent away

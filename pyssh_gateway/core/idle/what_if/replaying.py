@@ -8,6 +8,7 @@ had stopped, the clients that the recorded stop has cut off stay connected, unus
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import count
 
 import msgspec
@@ -58,15 +59,13 @@ class _Replay:
         hardware = Hardware(action="suspend" if suspends else "exit", start=0.0, stop=0.0)
         self._machine = Machine(self._clock, rules, hardware)
         self._suspends = suspends
-        self._left: dict[str, float] = {}
+        self._people = _People(self._machine)
         self._died = 0
-        self._told = 0
         self._names = count(1)
-        ends = _ends(history)
-        connections = ((one, end) for one, end in zip(history.connections, ends, strict=True))
-        self._feed(((one.begun, lambda one=one: self._wake(one)) for one in history.awake))
-        self._feed(((one.opened, lambda one=one, end=end: self._come(one, end)) for one, end in connections))
-        self._feed(((one.begun, lambda one=one: self._keep(one)) for one in history.kept))
+        connections = zip(history.connections, _ends(history), strict=True)
+        self._feed((one.begun, partial(self._wake, one)) for one in history.awake)
+        self._feed((one.opened, partial(self._come, one, end)) for one, end in connections)
+        self._feed((one.begun, partial(self._keep, one)) for one in history.kept)
 
     def figures(self) -> Figures:
         """Run to the end."""
@@ -74,7 +73,7 @@ class _Replay:
         self._machine.finish()
         outcome = self._machine.outcome
         died = sum(len(stop.killed) for stop in outcome.stops if stop.why != TOLD)
-        return Figures(outcome.seconds, outcome.starts, outcome.left_shortly, self._died + died)
+        return Figures(outcome.seconds, outcome.starts, self._people.found_asleep, self._died + died)
 
     def _feed(self, inputs: Iterable[tuple[float, Callable[[], None]]]) -> None:
         """Make the calls at their times; one at a time is in the queue."""
@@ -108,7 +107,7 @@ class _Replay:
             stranger = self._machine.connect(connection.peer)
             self._clock.at(connection.closed, lambda: stranger.close(goodbye=False))
         else:
-            _Client(self._machine, self._left, connection, end)
+            _Client(self._machine, self._people, connection, end)
 
     # -- what keeps it up ---------------------------------------------------------------------------------------
 
@@ -128,15 +127,33 @@ class _Replay:
             self._clock.at(kept.ended, lambda: machine.tell(TerminalQuiet(what="")))
 
 
-class _Client:
-    """The client of a recorded connection. If the machine stops meanwhile, it connects again at its next use.
+class _People:
+    """When each person left, by the end of their last use or connection, and how many came back to a stop."""
 
-    `left` is when each person left, by the end of their last use or connection.
-    """
-
-    def __init__(self, machine: Machine, left: dict[str, float], recorded: Connection, end: float) -> None:
+    def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self._left = left
+        self._left: dict[str, float] = {}
+        self.found_asleep = 0
+
+    def come(self, person: str) -> None:
+        """They want to use the machine now."""
+        left, stops = self._left.get(person), self._machine.outcome.stops
+        if left is None or self._machine.state == "awake" or not stops or stops[-1].why == TOLD:
+            return
+        if self._machine.clock.now - left <= SOON:
+            self.found_asleep += 1
+
+    def leave(self, person: str, at: float) -> None:
+        """They have used it up to `at`."""
+        self._left[person] = max(at, self._left.get(person, at))
+
+
+class _Client:
+    """The client of a recorded connection. If the machine stops meanwhile, it connects again at its next use."""
+
+    def __init__(self, machine: Machine, people: _People, recorded: Connection, end: float) -> None:
+        self._machine = machine
+        self._people = people
         self._recorded = recorded
         self._login = Login(recorded.person, recorded.person, recorded.user)
         self._connected: Connected | None = None
@@ -150,7 +167,7 @@ class _Client:
         machine.clock.at(end, self._go)
 
     def _connect(self) -> None:
-        self._machine.wanted_by(self._login.person, self._left.get(self._login.person))
+        self._people.come(self._login.person)
         self._connected = self._machine.connect(self._recorded.peer, self._login, self)
 
     def _plan_use(self) -> None:
@@ -164,7 +181,7 @@ class _Client:
             self._connect()
         else:
             self._go_on(self._connected)
-        self._note(until)
+        self._people.leave(self._login.person, until)
         self._plan_use()
 
     def _go_on(self, connected: Connected) -> None:
@@ -176,14 +193,10 @@ class _Client:
     def _go(self) -> None:
         recorded = self._recorded
         if not recorded.cut:
-            self._note(recorded.closed)
+            self._people.leave(self._login.person, recorded.closed)
         if self._connected is not None:
             connected, self._connected = self._connected, None
             connected.close(goodbye=recorded.goodbye or recorded.cut)
-
-    def _note(self, at: float) -> None:
-        person = self._login.person
-        self._left[person] = max(at, self._left.get(person, at))
 
     # -- the agent of its connection ----------------------------------------------------------------------------
 
@@ -191,13 +204,13 @@ class _Client:
         """Go on with what is being done at this time."""
         self._go_on(connection)
 
-    def refused(self, connection: Connected) -> None:
+    def refused(self, _connection: Connected) -> None:
         """It was taken for a program that comes back by itself, but somebody is there: they try again."""
         self._connected = None
         if self._until > self._machine.clock.now:
             self._connected = self._machine.connect(self._recorded.peer, self._login, self)
 
-    def closed(self, connection: Connected) -> None:
+    def closed(self, _connection: Connected) -> None:
         """The machine stops."""
         self._connected = None
 
