@@ -94,7 +94,13 @@ class WrittenLog:
             )
 
     def go(
-        self, at: float, conn: str, *uses: tuple[int, int], person: str = "amos", user: str = "dev", goodbye: bool = True
+        self,
+        at: float,
+        conn: str,
+        *uses: tuple[int, int],
+        person: str = "amos",
+        user: str = "dev",
+        goodbye: bool = True,
     ) -> None:
         """The connection ends, and the spans of its use are written down."""
         self.write(

@@ -279,17 +279,10 @@ idle.hold_max allows. pyssh-gateway becomes the command: signals and exit status
             Argument("SETTING", "of [idle], such as client_idle=15m; or stop.action", needed=False, repeated=True),
         ),
         details="""
-Replays the log under the settings in force, and under the changed ones: for how long the machine would have been
-awake, how often it would have started, how many people would have come back within five minutes of leaving to find it
-asleep, and how much work in the background would have died. No server is asked; reading the log is enough.
-
-People and programs come, use the machine and go as they did. The log can't know what they would have done if the
-machine had been asleep, or awake.
+Replays the log under the settings in force, and under the changed ones. People and programs come, use the machine and
+go as they did; the log can't know what else they would have done. No server is asked.
 """,
-        examples=(
-            Example("pyssh-gateway idle what-if client_idle=15m timeout=2m", "what shorter times would save"),
-            Example("pyssh-gateway idle what-if --since 7d --price 0.20", "what the last week has cost"),
-        ),
+        examples=(Example("pyssh-gateway idle what-if client_idle=15m timeout=2m", "what shorter times would save"),),
         exits=(Exit(1, "the log can't be read, or has nothing of that time"),),
     ),
     Command(

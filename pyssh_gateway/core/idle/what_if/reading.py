@@ -1,18 +1,15 @@
 """Makes a history of the lines of the log. Anything that is no event of ours is passed over and counted.
 
-Only the fields that are needed are looked at, so other versions' lines are read, too. The lines are data from outside:
-a damaged one, or one with times that can't be, costs only itself.
+The lines are data from outside: a damaged one, or one with times that can't be, costs only itself.
 """
 
 from collections.abc import Iterable
-from datetime import datetime
-from typing import Annotated
 
 import msgspec
 
 from pyssh_gateway.core.idle.background import INTERVAL_SECONDS, QUIET_INTERVALS, interval
+from pyssh_gateway.core.idle.what_if import log_lines
 from pyssh_gateway.core.idle.what_if.history import Awake, Connection, End, History, Kept, Span
-from pyssh_gateway.events import Identity
 
 MOST_CONNECTIONS = 500_000
 """How many connections are kept, at most: a scanner's every five seconds for a month. Each takes some 200 bytes, so
@@ -28,131 +25,22 @@ run since that client was used last. The server does not look at work before tha
 FUTURE_SECONDS = 86400.0
 """An event that is later than now by more than this is one of a clock that was wrong."""
 
-Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
-Name = Annotated[str, msgspec.Meta(max_length=64)]
-Text = Annotated[str, msgspec.Meta(max_length=8192)]
-
-
-class _Head(msgspec.Struct, gc=False):
-    ts: Annotated[datetime, msgspec.Meta(tz=True)]
-    event: Text
-    seq: Annotated[int, msgspec.Meta(ge=0)]
-
-
-class _Event(msgspec.Struct, tag_field="event"):
-    pass
-
-
-class _Started(_Event, tag="server.started"):
-    generation: int = 1
-    idle_timeout: Seconds | None = None
-
-
-class _Stopping(_Event, tag="server.stopping"):
-    reason: Text
-    action: Text = ""
-
-
-class _StopStep(_Event, tag="stop.step"):
-    step: Text
-    result: Text
-
-
-class _Stopped(_Event, tag="server.stopped"):
-    reason: Text
-
-
-class _Resumed(_Event, tag="machine.resumed"):
-    seconds: Annotated[float, msgspec.Meta(ge=-1e10, le=1e10)]
-
-
-class _Opened(_Event, tag="connection.opened"):
-    conn: Name
-    peer: Text
-
-
-class _Authenticated(_Event, tag="connection.authenticated"):
-    conn: Name
-    peer: Text
-    user: Text
-    identity: Identity
-    seconds: Seconds
-
-
-class _Closed(_Event, tag="connection.closed"):
-    conn: Name
-    goodbye: bool = False
-
-
-class _Use(_Event, tag="client.use"):
-    conn: Name
-    spans: Annotated[tuple[tuple[Seconds, Seconds], ...], msgspec.Meta(max_length=100)]
-
-
-class _Quiet(_Event, tag="client.quiet"):
-    seconds: Seconds
-
-
-class _HoldStarted(_Event, tag="hold.started"):
-    hold: Name
-    seconds: Seconds
-
-
-class _HoldEnded(_Event, tag="hold.ended"):
-    hold: Name
-
-
-class _Work(_Event, tag="background.work"):
-    seconds: Seconds
-
-
-class _TerminalUsed(_Event, tag="terminal.used"):
-    pass
-
-
-class _TerminalQuiet(_Event, tag="terminal.quiet"):
-    pass
-
-
-_Known = (
-    _Started
-    | _Stopping
-    | _StopStep
-    | _Stopped
-    | _Resumed
-    | _Opened
-    | _Authenticated
-    | _Closed
-    | _Use
-    | _Quiet
-    | _HoldStarted
-    | _HoldEnded
-    | _Work
-    | _TerminalUsed
-    | _TerminalQuiet
-)
-
-_head = msgspec.json.Decoder(_Head)
-_known = msgspec.json.Decoder(_Known)
-_NAMES = frozenset(str(kind.__struct_config__.tag) for kind in _Known.__args__)
-
 
 def read(lines: Iterable[bytes], *, since: float, now: float) -> History:
     """The history from `since` to `now`, which are Unix times, in `lines` of the log in their order."""
     builder = _Builder(since)
+    decoder = log_lines.Lines()
     for line in lines:
         builder.lines += 1
         try:
-            head = _head.decode(line)
-            at = head.ts.timestamp()
-            if at > now + FUTURE_SECONDS:
-                builder.damaged += 1
-            elif head.event in _NAMES:
-                builder.see(at, head.seq, _known.decode(line))
-            else:
-                builder.see(at, head.seq, None)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError, OverflowError):
+            at, seq, event = decoder.decode(line)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError, OverflowError):
             builder.damaged += 1
+            continue
+        if at > now + FUTURE_SECONDS:
+            builder.damaged += 1
+        else:
+            builder.see(at, seq, event)
     return builder.history()
 
 
@@ -190,7 +78,7 @@ class _Builder:
         self._seq = 0
         self._has_started = False
         self._up: float | None = None
-        self._stopping: _Stopping | None = None
+        self._stopping: log_lines.Stopping | None = None
         self._stopping_at = 0.0
         self._open: dict[str, _Open] = {}
         self._awake: list[Awake] = []
@@ -207,24 +95,26 @@ class _Builder:
 
     # -- events -------------------------------------------------------------------------------------------------
 
-    def see(self, at: float, seq: int, event: _Known | None) -> None:
+    def see(self, at: float, seq: int, event: log_lines.Known | None) -> None:
         """Take note of an event; None: one that says nothing but that the machine was up."""
         if at < self._since:
             return
         before = self._last
-        at = self._advance(at, seq, first=isinstance(event, _Started) and event.generation == 1)
+        at = self._advance(at, seq, first=isinstance(event, log_lines.Started) and event.generation == 1)
         match event:
-            case _Stopping():
+            case None:
+                pass
+            case log_lines.Stopping():
                 self._stopping, self._stopping_at = event, at
-            case _StopStep(step="suspend", result="failed" | "called_off"):
+            case log_lines.StopStep(step="suspend", result="failed" | "called_off"):
                 self._stopping = None
-            case _Stopped(reason=reason):
+            case log_lines.Stopped(reason=reason):
                 self._stop(at, "idle" if reason == "idle" else "signal")
-            case _Resumed(seconds=seconds):
+            case log_lines.Resumed(seconds=seconds):
                 self._resume(at, before, seconds)
-            case _Started(idle_timeout=float() as timeout):
+            case log_lines.Started(idle_timeout=float() as timeout):
                 self._interval = interval(timeout)
-            case _Opened() | _Authenticated() | _Closed() | _Use():
+            case log_lines.Opened() | log_lines.Authenticated() | log_lines.Closed() | log_lines.Use():
                 self._see_client(at, event)
             case _:
                 self._see_kept(at, event)
@@ -244,33 +134,33 @@ class _Builder:
         self._seq, self._last, self._has_started = seq, at, self._has_started or first
         return at
 
-    def _see_kept(self, at: float, event: _Known | None) -> None:
+    def _see_kept(self, at: float, event: log_lines.Known | None) -> None:
         match event:
-            case _Quiet(seconds=seconds):
+            case log_lines.Quiet(seconds=seconds):
                 self._left = at, at - seconds
-            case _HoldStarted(hold=hold, seconds=seconds):
+            case log_lines.HoldStarted(hold=hold, seconds=seconds):
                 self._end_hold(hold, at)
                 self._held[hold] = at, at + seconds
-            case _HoldEnded(hold=hold):
+            case log_lines.HoldEnded(hold=hold):
                 self._end_hold(hold, at)
-            case _Work(seconds=seconds):
+            case log_lines.Work(seconds=seconds):
                 self._see_work(at, seconds)
-            case _TerminalUsed():
+            case log_lines.TerminalUsed():
                 self._terminal = at if self._terminal is None else self._terminal
-            case _TerminalQuiet():
+            case log_lines.TerminalQuiet():
                 self._end_terminal(at)
             case _:
                 pass
 
-    def _see_client(self, at: float, event: _Known) -> None:
+    def _see_client(self, at: float, event: log_lines.Known) -> None:
         match event:
-            case _Opened(conn=conn, peer=peer):
+            case log_lines.Opened(conn=conn, peer=peer):
                 self._ended.pop(conn, None)
                 self._enter(conn, _Open(at, peer))
-            case _Authenticated(conn=conn):
+            case log_lines.Authenticated(conn=conn):
                 one = self._open.get(conn) or self._enter(conn, _Open(at - event.seconds, event.peer))
                 one.login, one.user, one.person = at, event.user, event.identity.known_by
-            case _Closed(conn=conn, goodbye=goodbye):
+            case log_lines.Closed(conn=conn, goodbye=goodbye):
                 one_closed = self._open.pop(conn, None)
                 if one_closed is not None:
                     if one_closed.login is not None:
@@ -278,7 +168,7 @@ class _Builder:
                     self._ended[conn] = len(self._connections)
                     cut = self._stopping is not None
                     self._connections.append(one_closed.closed(at, goodbye=goodbye, cut=cut))
-            case _Use(conn=conn, spans=spans):
+            case log_lines.Use(conn=conn, spans=spans):
                 self._see_use(conn, spans)
             case _:
                 pass
@@ -381,7 +271,7 @@ class _Builder:
         )
 
 
-def _end_of(stopping: _Stopping) -> End:
+def _end_of(stopping: log_lines.Stopping) -> End:
     """How the time awake ended if the last thing that the server said of its stop is that it has begun."""
     if stopping.reason != "idle":
         return "signal"
