@@ -178,10 +178,15 @@ def _replay(history: History, config: Config) -> Figures:
 def _column(config: Config | None, figures: Figures, price: float | None) -> Column:
     settings = None
     if config is not None:
-        idle = {name: value for name, value in msgspec.to_builtins(config.idle).items() if name not in UNKNOWN}
-        settings = {**idle, "stop.action": config.stop.action}
+        idle = msgspec.structs.asdict(config.idle)
+        settings = {name: _plain(idle[name]) for name in allowed() if name in idle}
+        settings["stop.action"] = config.stop.action
     cost = None if price is None else round(figures.awake / HOUR * price, 2)
     return Column(settings, round(figures.awake, 1), figures.starts, figures.found_asleep, figures.killed, cost)
+
+
+def _plain(value: object) -> object:
+    return float(value) if isinstance(value, values.Duration) else value
 
 
 def _limits(history: History) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from pyssh_gateway.events import (
     ServerStopping,
 )
 
-MONDAY = 1_796_000_400.0 // 86400 * 86400
+MONDAY = 1_767_571_200.0
 """A midnight in UTC; times in these logs are seconds since then."""
 
 

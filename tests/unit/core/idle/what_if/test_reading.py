@@ -177,8 +177,8 @@ mangled = st.one_of(
     st.binary(max_size=100),
     st.builds(lambda depth: b"[" * depth, st.integers(0, 5000)),
     st.just(b'{"ts":"9999-99-99T99:99:99.999999Z","seq":1,"event":"idle.tick"}\n'),
-    st.just(b'{"ts":"2026-11-28T00:00:00.000000Z","seq":2,"event":"client.use","conn":"c1","spans":[[5,1],[-1,2]]}\n'),
-    st.just(b'{"ts":"2026-11-28T00:00:00.000000Z","seq":2,"event":"machine.resumed","seconds":1e9}\n'),
+    st.just(b'{"ts":"2026-01-05T00:00:00.000000Z","seq":2,"event":"client.use","conn":"c1","spans":[[5,1],[-1,2]]}\n'),
+    st.just(b'{"ts":"2026-01-05T00:00:00.000000Z","seq":2,"event":"machine.resumed","seconds":1e9}\n'),
 )
 
 
