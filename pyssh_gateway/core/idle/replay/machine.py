@@ -48,7 +48,7 @@ class Hardware(msgspec.Struct, frozen=True):
 
 
 class Login(msgspec.Struct, frozen=True):
-    """A client that logs in as `user`. `wants` is the first session that it opens.
+    """A client that logs in as `user`. `wants` is the first session that it opens ("nothing": `ssh -N`).
 
     `person` and `fingerprint` identify the owner of the key.
     """
@@ -56,7 +56,7 @@ class Login(msgspec.Struct, frozen=True):
     person: str
     fingerprint: str
     user: str = "dev"
-    wants: Literal["terminal", "sftp", "command"] = "command"
+    wants: Literal["terminal", "sftp", "command", "nothing"] = "command"
 
 
 class Agent(Protocol):
@@ -294,7 +294,8 @@ class Machine:
     def _log_in(self, connection: Connection, login: Login) -> None:
         self._logins += 1
         self.traffic[connection.name] = connection.traffic
-        connection.traffic.open_session(self.clock.now, terminal=login.wants == "terminal")
+        if login.wants != "nothing":
+            connection.traffic.open_session(self.clock.now, terminal=login.wants == "terminal")
         self._server.observe(_authenticated(connection, login))
         if connection.agent is not None:
             connection.agent.logged_in(connection)

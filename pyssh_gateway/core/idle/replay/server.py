@@ -28,6 +28,9 @@ from pyssh_gateway.events import AnyEvent, BackgroundWork, ClientQuiet, ClientUs
 OTHERS: frozenset[Kind] = frozenset({"connection", "hold", "schedule", "terminal"})
 """Reasons beside which background work is not looked at, as in `BackgroundWatch`."""
 
+ROUNDING = 1e-6
+"""By how much of a window sums of times may be wrong."""
+
 
 class Rules(msgspec.Struct, frozen=True):
     """The settings of a server. Times are in seconds.
@@ -121,6 +124,7 @@ class IdleServer:
         self._looks: dict[int, Timer] = {}
         self._look_base = 0.0
         self._vigil_base: float | None = None
+        self._samples = 0
         self._held = False
         self._came = False
         self._serves = False
@@ -234,10 +238,11 @@ class IdleServer:
         """Look at the end of the window that contains `moment`, and at its beginning, if these are still to come."""
         if self._usage is None:
             return
+        now = self._clock.now
         number = math.floor((moment - self._look_base) / self._window)
         for each in (number, number + 1):
             when = self._look_base + each * self._window
-            if when > self._clock.now and each not in self._looks:
+            if when > now and each not in self._looks:
                 self._looks[each] = self._clock.at(when, partial(self._look_due, each))
 
     def _look_due(self, number: int) -> None:
@@ -257,10 +262,20 @@ class IdleServer:
             self._publish(ClientQuiet(conn=conn, user="", seconds=seconds))
         for conn in used:
             self._publish(ClientUsed(conn=conn, user=""))
-        for conn in counters:
-            left = self._usage.quiet_in(conn, now)
-            if left is not None:
-                self._need_look(now + left)
+        left = [self._usage.quiet_in(conn, now) for conn in counters]
+        soonest = min((seconds for seconds in left if seconds is not None), default=None)
+        self._drop("quiet")
+        if soonest is not None:
+            # Rounding may name a moment just after the end of a window, at which the client is quiet already.
+            number = math.ceil((now + soonest - self._look_base) / self._window - ROUNDING)
+            when = self._look_base + number * self._window
+            if when <= now:
+                when += self._window
+            self._set("quiet", when, self._quiet_due)
+
+    def _quiet_due(self) -> None:
+        self._look()
+        self._settle()
 
     # -- background work ----------------------------------------------------------------------------------------
 
@@ -279,6 +294,7 @@ class IdleServer:
         self._came = False
         if not others and self._vigil_base is None:
             self._vigil_base = self._clock.now
+            self._samples = 0
             self._vigil.begin(self._clock.now)
             self._plan_sample()
 
@@ -288,9 +304,12 @@ class IdleServer:
             return
         if self._held or any(job.running for job in self._machine.jobs.values()):
             number = math.floor((self._clock.now - self._vigil_base) / self._interval) + 1
-            self._set("sample", self._vigil_base + number * self._interval, partial(self._sample_due, self._vigil))
+            number = max(number, self._samples + 1)  # rounding must not name the last one again
+            due = partial(self._sample_due, self._vigil, number)
+            self._set("sample", self._vigil_base + number * self._interval, due)
 
-    def _sample_due(self, vigil: Vigil) -> None:
+    def _sample_due(self, vigil: Vigil, number: int) -> None:
+        self._samples = number
         now = self._clock.now
         before, after = sample(self._machine.jobs, now - self._interval), sample(self._machine.jobs, now)
         work = work_between(before, after, self._rules.background_cpu)
