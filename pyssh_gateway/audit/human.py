@@ -39,6 +39,7 @@ StayEvent = (
     | ev.HoldStarted
     | ev.HoldEnded
     | ev.BackgroundWork
+    | ev.BackgroundSeen
     | ev.TerminalUsed
     | ev.TerminalQuiet
     | ev.ScheduleEntered
@@ -224,6 +225,9 @@ def _describe_stay(event: StayEvent) -> tuple[str, Tone, str]:
         case ev.BackgroundWork():
             held = "has stopped" if event.is_over else f"holds the machine for {_duration(event.seconds)}"
             return "work", Tone.WATCH, f"{event.what} {held}"
+        case ev.BackgroundSeen():
+            worked = _duration(sum(begin - end for begin, end in event.spans))
+            return "work", Tone.QUIET, f"seen for {worked} in all, while nobody used the clients that were on"
         case ev.TerminalUsed():
             return "terminal", Tone.WATCH, f"{event.what} and keeps the machine up"
         case ev.TerminalQuiet():

@@ -36,7 +36,7 @@ HOUR = 3600.0
 
 LIMITS = (
     "The log can't know who would have come back at another time, or which clients would have connected again.",
-    'Work in the background is known only where the log has it: with background = "cpu", while nobody was on.',
+    'Work in the background is known only where the log has it: above all with background = "cpu".',
 )
 """What the figures can't contain, whatever the log has."""
 

@@ -35,6 +35,7 @@ from pyssh_gateway.events.keys import (
     RevokedListLoaded,
 )
 from pyssh_gateway.events.machine import (
+    BackgroundSeen,
     BackgroundWork,
     BootStep,
     ClientQuiet,
@@ -74,6 +75,7 @@ __all__ = [
     "AuditLost",
     "AuditReopened",
     "AuthAttempt",
+    "BackgroundSeen",
     "BackgroundWork",
     "BootStep",
     "ClientQuiet",
@@ -161,6 +163,7 @@ AnyEvent = (
     | HoldStarted
     | HoldEnded
     | BackgroundWork
+    | BackgroundSeen
     | TerminalUsed
     | TerminalQuiet
     | ScheduleEntered

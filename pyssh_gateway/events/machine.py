@@ -64,6 +64,15 @@ class BackgroundWork(Event, frozen=True, kw_only=True, tag="background.work"):
         return self.seconds == 0
 
 
+class BackgroundSeen(Event, frozen=True, kw_only=True, tag="background.seen"):
+    """Processes of sessions have worked while clients were on that nobody used.
+
+    `spans` are pairs of whole seconds: how long ago the work was first and last seen.
+    """
+
+    spans: tuple[tuple[int, int], ...]
+
+
 class TerminalUsed(Event, frozen=True, kw_only=True, tag="terminal.used"):
     """Somebody uses a terminal without a connection of ours (mosh): `what` says who, and which terminals."""
 

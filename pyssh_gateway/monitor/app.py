@@ -38,9 +38,9 @@ from pyssh_gateway.monitor.lifetime.awake import Awake
 from pyssh_gateway.monitor.lifetime.departure import Departure
 from pyssh_gateway.monitor.lifetime.holds import Holds
 from pyssh_gateway.monitor.lifetime.idle_watch import IdleWatch
+from pyssh_gateway.monitor.lifetime.recording import Recording
 from pyssh_gateway.monitor.lifetime.shutdown import Leaving, StopReason
 from pyssh_gateway.monitor.lifetime.stop_jobs import SpawnerJobs
-from pyssh_gateway.monitor.lifetime.use_watch import UseWatch
 from pyssh_gateway.monitor.log_keeping import LogKeeper
 from pyssh_gateway.monitor.reload import Reloading
 from pyssh_gateway.monitor.reporting.answering import Answering
@@ -166,13 +166,15 @@ class Monitor:
     def _set_up_lifetime(self) -> None:
         """The parts that decide whether the machine is needed, and those that stop the server."""
         loop, config = self._loop, self._facts.config
-        self._uses = UseWatch(
+        self._recording = Recording(
             config.idle,
             registry=self._registry,
+            held=lambda: any(reason.kind == "connection" for reason in self._watch.tracker.reasons(loop.time())),
+            sample=self._spawner.sample_activity,
             publish=self.bus.publish,
+            start=self._tasks.start,
             clock=time.time,
-            now=loop.time,
-            soon=loop.call_soon,
+            loop=loop,
         )
         self._watch = IdleWatch(
             config.idle,
@@ -184,7 +186,7 @@ class Monitor:
             sample=self._spawner.sample_activity,
             now=loop.time,
             clock=time.time,
-            looked=self._uses.looked,
+            looked=self._recording.looked,
         )
         self._leaving = Leaving(
             config.stop,
@@ -257,7 +259,7 @@ class Monitor:
             self._places.start(tasks, self._spawner)
             running = [keyring, tasks.create_task(self._log_keeper.run(), name="log")]
             running.append(tasks.create_task(self._reloading.run(), name="reloading"))
-            running.append(tasks.create_task(self._uses.run(), name="uses"))
+            running.append(tasks.create_task(self._recording.run(), name="recording"))
             reason = await self._until_stop(tasks)
             for task in running:
                 task.cancel()
@@ -273,7 +275,7 @@ class Monitor:
             self._early.observe,
             self._awake.observe,  # before the parts that ask it
             self._watch.observe,
-            self._uses.observe,
+            self._recording.observe,
             self._observe,
             self._revoked.observe,
             self._login_banner.observe,
@@ -299,7 +301,7 @@ class Monitor:
                 record = Record(0, time.time(), client.login.authenticated(client.seconds))
                 self._awake.observe(record)
                 self._watch.observe(record)
-                self._uses.observe(record)
+                self._recording.observe(record)
 
     def _let_in(self) -> None:
         """Let clients in, by the last good copies, too: they need not wait for sources of which nothing is known.
@@ -336,7 +338,7 @@ class Monitor:
         self._guests.reconfigure()
         self._listener.reconfigure()
         self._watch.reconfigure(config.idle)
-        self._uses.reconfigure(config.idle)
+        self._recording.reconfigure(config.idle)
         self._leaving.reconfigure(config.stop)
         self._holds.limit_to(float(config.idle.hold_max))
         self._login_banner.reconfigure(config)

@@ -5,6 +5,7 @@ import msgspec
 from pyssh_gateway.core.timestamps import timestamp
 from pyssh_gateway.events import (
     AnyEvent,
+    BackgroundSeen,
     BackgroundWork,
     ClientQuiet,
     ClientUse,
@@ -130,3 +131,7 @@ class WrittenLog:
     def work(self, at: float, seconds: float) -> None:
         """Work in the background holds the machine for so long; 0: not any more."""
         self.write(at, BackgroundWork(seconds=seconds, what="make of dev"))
+
+    def seen(self, at: float, *spans: tuple[int, int]) -> None:
+        """Work has been seen while nobody used the clients; each span is so many seconds ago."""
+        self.write(at, BackgroundSeen(spans=spans))

@@ -29,9 +29,10 @@ costs a message to each account's process and its answer, about as much as one k
 
 
 class UseWatch:
-    """Publishes `ClientUse`. `clock` is Unix time, `now` the loop's; `soon` calls a function in a later turn.
+    """Publishes `ClientUse`. `clock` is Unix time, `now` the loop's; `also` is told of each look, too.
 
-    An event is not published while another one is handed on: subscribers would get the two in the wrong order.
+    `soon` calls a function in a later turn of the loop. An event is not published while another one is handed on:
+    subscribers would get the two in the wrong order.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class UseWatch:
         clock: Callable[[], float],
         now: Callable[[], float],
         soon: Callable[[Callable[[], None]], object],
+        also: Callable[[Usage], None] = lambda _usage: None,
     ) -> None:
         self._settings = settings
         self._registry = registry
@@ -50,6 +52,7 @@ class UseWatch:
         self._clock = clock
         self._now = now
         self._soon = soon
+        self._also = also
         self._record = UseRecord()
         self._people: dict[str, tuple[str, Identity]] = {}
         self._changed = asyncio.Event()
@@ -82,6 +85,7 @@ class UseWatch:
         pause = merged_up_to(self._settings.client_idle)
         for conn, spans in self._record.use(usage.just_used, until - usage.window, until, pause):
             self._write_soon(conn, spans)
+        self._also(usage)
 
     async def run(self) -> None:
         """Look at clients as long as nobody else does, until cancelled."""

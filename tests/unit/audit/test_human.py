@@ -180,6 +180,7 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
     ev.HoldStarted(hold="h1", user="amos", seconds=7200.0, reason="training run", pid=0),
     ev.HoldEnded(hold="h1", user="amos", why="released"),
     ev.BackgroundWork(seconds=30.0, what="make, cc1plus of amos"),
+    ev.BackgroundSeen(spans=((2400, 1500), (900, 300))),
     ev.TerminalUsed(what="amos is at pts/3 (mosh-server)"),
     ev.TerminalQuiet(what="amos is at pts/3 (mosh-server)"),
     ev.ScheduleEntered(seconds=3600.0, what="mon-fri 08:00-18:00"),
@@ -247,6 +248,7 @@ use      amos on c1 was used for 25m15s in all
 hold     h1 by amos for 2h00m: training run
 hold     h1 by amos ended: released
 work     make, cc1plus of amos holds the machine for 30s
+work     seen for 25m in all, while nobody used the clients that were on
 terminal amos is at pts/3 (mosh-server) and keeps the machine up
 terminal no longer so, or not looked at while somebody is on: amos is at pts/3 (mosh-server)
 schedule mon-fri 08:00-18:00: the machine stays up for 1h00m

@@ -115,6 +115,12 @@ class Work(_Event, tag="background.work"):
     seconds: Seconds
 
 
+class Seen(_Event, tag="background.seen"):
+    """`background.seen`."""
+
+    spans: Annotated[tuple[tuple[Seconds, Seconds], ...], msgspec.Meta(max_length=100)]
+
+
 class TerminalUsed(_Event, tag="terminal.used"):
     """`terminal.used`."""
 
@@ -137,6 +143,7 @@ Known = (
     | HoldStarted
     | HoldEnded
     | Work
+    | Seen
     | TerminalUsed
     | TerminalQuiet
 )

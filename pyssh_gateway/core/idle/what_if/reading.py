@@ -22,6 +22,9 @@ SOON_INTERVALS = 3
 """If work is seen within so many intervals after the last client has gone, or has become unused, it is taken to have
 run since that client was used last. The server does not look at work before that."""
 
+SAME_WORK_SECONDS = 300.0
+"""Work that is seen again after less than this is the same: with clients on, it is looked at every five minutes."""
+
 FUTURE_SECONDS = 86400.0
 """An event that is later than now by more than this is one of a clock that was wrong."""
 
@@ -90,6 +93,7 @@ class _Builder:
         self._interval = INTERVAL_SECONDS
         self._left: tuple[float, float] | None = None
         self._work: tuple[float, float] | None = None
+        self._seen: list[Span] = []
         self._terminal: float | None = None
         self._kept: list[Kept] = []
 
@@ -145,6 +149,8 @@ class _Builder:
                 self._end_hold(hold, at)
             case log_lines.Work(seconds=seconds):
                 self._see_work(at, seconds)
+            case log_lines.Seen(spans=spans):
+                self._seen += ((max(at - begin, self._up or at), min(at - end, at)) for begin, end in spans)
             case log_lines.TerminalUsed():
                 self._terminal = at if self._terminal is None else self._terminal
             case log_lines.TerminalQuiet():
@@ -248,8 +254,18 @@ class _Builder:
 
     def _end_work(self, at: float) -> None:
         if self._work is not None:
-            self._kept.append(Kept("work", self._work[0], min(self._work[1], at)))
+            self._seen.append((self._work[0], min(self._work[1], at)))
         self._work = None
+
+    def _worked(self) -> list[Kept]:
+        """The work, seen in one way or the other. What is interrupted for less than a look is the same work."""
+        whole: list[Kept] = []
+        for begun, ended in sorted(span for span in self._seen if span[0] < span[1]):
+            if whole and begun - whole[-1].ended <= SAME_WORK_SECONDS:
+                whole[-1] = Kept("work", whole[-1].begun, max(ended, whole[-1].ended))
+            else:
+                whole.append(Kept("work", begun, ended))
+        return whole
 
     # -- the end ------------------------------------------------------------------------------------------------
 
@@ -264,7 +280,7 @@ class _Builder:
             self._last,
             tuple(self._awake),
             tuple(sorted(self._connections, key=lambda one: one.opened)),
-            tuple(sorted(self._kept, key=lambda one: one.begun)),
+            tuple(sorted([*self._kept, *self._worked()], key=lambda one: one.begun)),
             self.lines,
             self.damaged,
             self._left_out,

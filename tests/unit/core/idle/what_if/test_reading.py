@@ -134,6 +134,18 @@ def test_a_machine_that_its_platform_suspended_was_not_awake() -> None:
     assert not history.connections[0].cut
 
 
+def test_work_that_is_seen_in_two_ways_is_one() -> None:
+    """Protects builds from being counted twice: work beside a client, and the same work after that."""
+    log = WrittenLog()
+    log.start(0)
+    log.come(0, "c1", "amos")
+    log.seen(1500, (1200, 300), (200, 100))
+    log.go(1600, "c1")
+    log.work(1615, 45)
+    log.work(1700, 0)
+    assert history_of(log.lines).kept == (Kept("work", MONDAY + 300, MONDAY + 1660),)
+
+
 def test_only_the_time_that_is_asked_for_counts() -> None:
     """Lines from before `since` are passed over, and are no damage."""
     history = history_of(day().lines, since=MONDAY + 2 * HOUR)

@@ -161,6 +161,20 @@ def test_a_build_under_an_unused_client_counts_from_its_last_use() -> None:
     assert figures(log, rules(60, 10 * MINUTE)).killed == 1
 
 
+def test_work_beside_an_unused_client_is_known() -> None:
+    """A build that ran while an unused client kept the machine up dies under a short `client_idle`, or keeps it up."""
+    log = WrittenLog()
+    log.start(0)
+    log.come(0, "c1", "amos")
+    log.seen(2 * HOUR, (110 * MINUTE, HOUR))
+    log.go(2 * HOUR, "c1", (0, 10 * MINUTE))
+    log.stop(2 * HOUR + 60)
+    assert figures(log, rules(60, 10 * MINUTE)).killed == 1
+    found = figures(log, rules(60, 10 * MINUTE, background=True))
+    assert found.killed == 0
+    assert found.awake == pytest.approx(HOUR + 60, abs=4 * WINDOW)
+
+
 def test_a_hold_keeps_it_up_and_ends() -> None:
     """A hold counts from its beginning to its end, which may be before its time."""
     log = WrittenLog()
