@@ -171,7 +171,7 @@ class IdleServer:
         now = self._clock.now
         self.wake.observe(event, Clocks(now, now))
         self.tracker.observe(event, now)
-        self._came = self._came or self._others
+        self._came = self._came or (self._vigil is not None and self._others)
 
     def _settle(self) -> None:
         """Do all that is due now, and wake up when something is due again."""
@@ -247,13 +247,16 @@ class IdleServer:
 
     def _look_due(self, number: int) -> None:
         del self._looks[number]
-        self._look()
-        self._settle()
+        if self._look():
+            self._settle()
 
-    def _look(self) -> None:
-        """Look at the clients' use, as `IdleWatch` does at the end of each window and before a warning or a stop."""
+    def _look(self) -> bool:
+        """Look at the clients' use, as `IdleWatch` does at the end of each window and before a warning or a stop.
+
+        Returns whether anything has changed.
+        """
         if self._usage is None:
-            return
+            return False
         now = self._clock.now
         counters = {conn: traffic.counters(now, heartbeats=True) for conn, traffic in self._machine.traffic.items()}
         # The programs at these terminals work: that is what simulated output to a terminal means.
@@ -272,10 +275,11 @@ class IdleServer:
             if when <= now:
                 when += self._window
             self._set("quiet", when, self._quiet_due)
+        return bool(quiet or used)
 
     def _quiet_due(self) -> None:
-        self._look()
-        self._settle()
+        if self._look():
+            self._settle()
 
     # -- background work ----------------------------------------------------------------------------------------
 
@@ -313,14 +317,16 @@ class IdleServer:
         now = self._clock.now
         before, after = sample(self._machine.jobs, now - self._interval), sample(self._machine.jobs, now)
         work = work_between(before, after, self._rules.background_cpu)
-        match vigil.see(worked=work is not None, now=now):
+        change = vigil.see(worked=work is not None, now=now)
+        match change:
             case Hold(seconds=seconds):
                 self._held = True
-                self._publish(BackgroundWork(seconds=seconds, what=", ".join(work.names if work else ())))
+                self._publish(BackgroundWork(seconds=seconds, what=work.names[0] if work else ""))
             case Over():
                 self._held = False
                 self._publish(BackgroundWork(seconds=0, what=""))
             case None:
                 pass
         self._plan_sample()
-        self._settle()
+        if change is not None:
+            self._settle()
