@@ -20,6 +20,7 @@ from pyssh_gateway.events import (
     AnyEvent,
     ClientQuiet,
     ClientUsed,
+    ConnectionAuthenticated,
     IdleReached,
     IdleTick,
     MachineResumed,
@@ -50,7 +51,8 @@ MAX_SCHEDULE_SLEEP = 3600.0
 class IdleWatch:
     """Owns the tracker. `leave` is called when the machine may stop; `now` is the loop's clock, `clock` Unix time.
 
-    `wake` knows of the machine's start; `sample` tells what the processes of sessions have used so far.
+    `wake` knows of the machine's start; `sample` tells what the processes of sessions have used so far; `on_probation`
+    names the clients that may have come back by themselves.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class IdleWatch:
         publish: Callable[[AnyEvent], None],
         leave: Callable[[str], None],
         sample: Callable[[], Awaitable[Sample]],
+        on_probation: Callable[[], frozenset[str]] = frozenset,
         now: Callable[[], float],
         clock: Callable[[], float],
     ) -> None:
@@ -75,6 +78,8 @@ class IdleWatch:
         self._clock = clock
         self.tracker = IdleTracker(policy_of(settings), wake, now())
         self._changed = asyncio.Event()
+        self._on_probation = on_probation
+        self._came_back = asyncio.Event()
         self._sample = sample
         self._looked_at: Sample | None = None
         self._at_work: frozenset[str] = frozenset()
@@ -144,6 +149,8 @@ class IdleWatch:
     def observe(self, record: Record) -> None:
         """An event: it may change whether the machine is needed."""
         self._see_clock_jump()  # first, because this event goes by the clock as it is now
+        if isinstance(record.event, ConnectionAuthenticated) and record.event.probation is not None:
+            self._came_back.set()
         before = self.tracker.reasons(self._now())
         self.tracker.observe(record.event, self._now())
         if self.tracker.reasons(self._now()) != before:
@@ -262,7 +269,10 @@ class IdleWatch:
 
     async def _watch_usage(self, usage: Usage) -> None:
         while True:
-            await asyncio.sleep(usage.window)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(usage.next_window(self._on_probation())):
+                    await self._came_back.wait()
+            self._came_back.clear()
             await self._look_at_use()
 
     async def _look_at_use(self) -> None:
@@ -299,7 +309,7 @@ class IdleWatch:
             return
         clients = {client.id: client for client in self._registry.clients}
         counters = {conn: client.counters for conn, client in clients.items()}
-        quiet, used = self._usage.look(counters, self._now(), self._at_work)
+        quiet, used = self._usage.look(counters, self._now(), self._at_work, self._on_probation())
         self._at_work = frozenset()
         for conn, seconds in quiet:
             client = clients[conn]
@@ -331,5 +341,6 @@ def policy_of(settings: config.Idle) -> IdlePolicy:
     return IdlePolicy(
         timeout=None if settings.timeout is None else float(settings.timeout),
         boot_grace=None if settings.boot_grace is None else float(settings.boot_grace),
+        wake_grace=float(settings.wake_grace),
         lost_grace=float(settings.lost_client_grace),
     )
