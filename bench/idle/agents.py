@@ -4,6 +4,8 @@ from functools import partial
 from itertools import chain, repeat
 from typing import Literal
 
+import msgspec
+
 from bench.idle.traces import Visit, Window
 from pyssh_gateway.core.idle.replay.clock import Timer
 from pyssh_gateway.core.idle.replay.job import Job, Phase
@@ -36,12 +38,14 @@ class Editor:
         self._clock = machine.clock
         self._manner = manner
         self._returns = returns
+        self._peer = "198.51.100.7"
         self._login = Login("github:editor", "SHA256:editor")
         self._window = windows[0]
         self._connection: Connection | None = None
         self._attempt: Timer | None = None
         self._delays = iter(FIRST_ATTEMPTS)
         self._alive = False
+        self._refusals = 0
         for window in windows:
             self._clock.at(window.opened, partial(self._open, window))
             for use in window.uses:
@@ -143,24 +147,39 @@ class Editor:
 
     def _connect(self) -> None:
         self._attempt = None
-        self._connection = self._machine.connect("198.51.100.7", self._login, self)
+        self._connection = self._machine.connect(self._peer, self._login, self)
 
     def logged_in(self, connection: Connection) -> None:
         """Set up the window's connection, and go on with what the person is doing."""
+        self._refusals = 0
         connection.open_session()
         until = self._used_until
-        connection.use(max(SET_UP_SECONDS, until - self._clock.now), "worked")
+        connection.use(SET_UP_SECONDS, "worked", by_itself=True)
+        if until:
+            connection.use(until - self._clock.now, "worked")
         self._alive = self._alive or bool(until)
 
     def refused(self, _connection: Connection) -> None:
-        """Go on or give up, as is its manner; a person who is there tries again."""
+        """Go on or give up, as is its manner.
+
+        A person who is there tries again, and after a second refusal opens a terminal, as the answer says.
+        """
         self._connection = None
         if self._used_until:
-            self._attempt = self._clock.after(PATIENCE, self._connect_by_hand)
+            self._refusals += 1
+            self._machine.outcome.locked_out += self._refusals == 2
+            again = self._connect_by_hand if self._refusals == 1 else self._open_terminal
+            self._attempt = self._clock.after(PATIENCE, again)
         elif self._manner == "never":
             self._try_again()
         else:
             self._alive = False
+
+    def _open_terminal(self) -> None:
+        """Log in by hand, to a terminal, and have the editor connect then."""
+        terminal = self._machine.connect(self._peer, msgspec.structs.replace(self._login, wants="terminal"))
+        self._clock.after(2 * PATIENCE, terminal.close)
+        self._attempt = self._clock.after(PATIENCE, self._connect_by_hand)
 
     def closed(self, _connection: Connection) -> None:
         """Connect again.

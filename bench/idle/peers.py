@@ -19,10 +19,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from pyssh_gateway.core.idle.probation import Return
 from pyssh_gateway.core.idle.replay.clock import Timer
 from pyssh_gateway.core.idle.replay.server import Machine, Server
 from pyssh_gateway.core.idle.replay.traffic import Use
-from pyssh_gateway.events import AnyEvent, ConnectionAuthenticated, ConnectionClosed, ConnectionOpened
+from pyssh_gateway.events import AnyEvent, ConnectionAuthenticated, ConnectionClosed, ConnectionOpened, Identity
 
 
 class ConnectionCounter:
@@ -44,6 +45,10 @@ class ConnectionCounter:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
+
+    def receive(self, _user: str, _identity: Identity) -> Return | None:
+        """Everybody is let in."""
+        return None
 
     def observe(self, event: AnyEvent) -> None:
         """Count."""
@@ -105,6 +110,10 @@ class Inactivity:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
+
+    def receive(self, _user: str, _identity: Identity) -> Return | None:
+        """Everybody is let in."""
+        return None
 
     def observe(self, event: AnyEvent) -> None:
         """A login is activity."""

@@ -87,6 +87,7 @@ class Figures(NamedTuple):
     killed: float
     soon: float
     hands: float
+    locked: float
     nobody: float
     returns: float
 
@@ -108,6 +109,7 @@ def simulate(run: Run) -> Figures:
         killed=outcome.killed,
         soon=outcome.came_back_soon,
         hands=outcome.under_hands,
+        locked=outcome.locked_out,
         nobody=outcome.for_nobody,
         returns=_returns(outcome, wanted),
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from bench.idle.runs import WEEKS, Figures, Night
 
-HEADINGS = ("awake", "starts/week", "killed", "soon/week", "hands", "nobody h/week", "returns h/week")
+HEADINGS = ("awake", "starts/week", "killed", "soon/week", "hands", "locked out", "nobody h/week", "returns h/week")
 
 
 def figures_row(figures: Figures) -> list[str]:
@@ -15,6 +15,7 @@ def figures_row(figures: Figures) -> list[str]:
         f"{figures.killed:.1f}",
         f"{figures.soon / WEEKS:.2f}",
         f"{figures.hands:.1f}",
+        f"{figures.locked:.1f}",
         f"{figures.nobody / 3600 / WEEKS:.2f}",
         f"{figures.returns / 3600 / WEEKS:.2f}",
     ]
