@@ -12,8 +12,10 @@ from pyssh_gateway.cli.request import ask
 from pyssh_gateway.cli.server_socket import Server
 from pyssh_gateway.config.values import format_duration
 from pyssh_gateway.core.control import (
+    ForNobodyReport,
     HoldReport,
     IdleReport,
+    SourceOfWakesReport,
     Status,
     StatusReply,
 )
@@ -50,6 +52,7 @@ def _lines(reply: StatusReply, server: Server, now: float, width: int | None) ->
     on = "nobody is on" if not reply.connections else f"{text.number(len(reply.connections), 'connection')}"
     coming = f", {reply.authenticating} not logged in yet" if reply.authenticating else ""
     lines += [f"{on}{coming}; {next_stop(reply.idle)}", *reasons(reply.idle)]
+    lines += for_nobody(reply.for_nobody)
     if reply.sources:
         lines += ["", "sources with problems:", *text.sources(reply.sources)]
     if reply.certificates:
@@ -92,3 +95,29 @@ def reasons(idle: IdleReport, holds: Sequence[HoldReport] = (), now: float = 0.0
     if idle.quiet:
         lines += ["not kept up by, for want of use", *(f"  {client}" for client in idle.quiet)]
     return lines
+
+
+def for_nobody(report: ForNobodyReport | None) -> list[str]:
+    """How often the machine was awake for nobody, and what woke it most, in a line; nothing if it never was."""
+    if report is None or report.count == 0:
+        return []
+    line = f"awake for nobody in the last {report.days} days: {_times(report.count, report.seconds)} in all"
+    if report.sources:
+        first = report.sources[0]
+        is_all = first.count == report.count
+        line += f"; all {_by(first)}" if is_all else f"; most {_by(first)} ({_times(first.count, first.seconds)})"
+    return [line]
+
+
+def _times(count: int, seconds: float) -> str:
+    return f"{text.number(count, 'time')}, {text.time_span(seconds)}"
+
+
+def _by(source: SourceOfWakesReport) -> str:
+    match source.kind:
+        case "start":
+            return "after a start by hand or by a deploy"
+        case "person":
+            return f"by a client of {source.source} that came back by itself"
+        case _:
+            return f"by {source.source}"

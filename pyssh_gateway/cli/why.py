@@ -38,7 +38,7 @@ def _lines(reply: WhyReply, now: float) -> list[str]:
     awake = text.time_span(max(0.0, now - reply.since))
     by = f", woken by {reply.woken_by}" if reply.woken_by else ""
     lines = [f"awake for {awake}{by}", *status.reasons(reply.idle, reply.holds, now), status.next_stop(reply.idle)]
-    lines.append(reply.policy)
+    lines += [reply.policy, *status.for_nobody(reply.for_nobody)]
     if reply.stops:
         lines += ["", "stopped before", *(f"  {_stop(stop)}" for stop in reply.stops)]
     return lines

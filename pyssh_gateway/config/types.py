@@ -154,6 +154,7 @@ class Idle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     timeout: Annotated[Duration | None, values.duration_or_off] = Duration(60)
     boot_grace: Annotated[Duration | None, values.duration_or("timeout")] = None
+    wake_grace: Annotated[Duration, values.duration(0, values.YEAR)] = Duration(5)
     client_idle: Annotated[Duration | None, values.duration_or_off] = None
     lost_client_grace: Annotated[Duration, values.duration(0, values.YEAR)] = Duration(300)
     background: Annotated[str, values.choice("ignore", "cpu")] = "ignore"

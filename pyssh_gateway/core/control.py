@@ -12,6 +12,7 @@ import msgspec
 from pyssh_gateway.core.access.authorized_keys import fingerprint
 from pyssh_gateway.core.control_reports import (
     ConnectionReport,
+    ForNobodyReport,
     HoldReport,
     HostCertificateReport,
     HostKeyReport,
@@ -21,6 +22,7 @@ from pyssh_gateway.core.control_reports import (
     ReasonReport,
     RevokedListReport,
     SessionReport,
+    SourceOfWakesReport,
     SourceReport,
     StopReport,
     Verdict,
@@ -40,6 +42,7 @@ __all__ = [
     "Configuration",
     "ConnectionReport",
     "ControlError",
+    "ForNobodyReport",
     "HeldReply",
     "HoldReport",
     "HoldUp",
@@ -61,6 +64,7 @@ __all__ = [
     "SessionReport",
     "Sessions",
     "SessionsReply",
+    "SourceOfWakesReport",
     "SourceReport",
     "Status",
     "StatusReply",
@@ -235,8 +239,8 @@ class StatusReply(Reply, frozen=True, tag="status"):
     `authenticating` counts the clients that have not logged in yet. `sources` and `revoked` have only the sources and
     revocation lists with problems; while such a list exists, nobody gets in. `certificates` has only the host
     certificates that are not offered because of a problem. An account that may not ask everything sees other accounts'
-    connections without what runs on them, and no sources or lists. The server listens at `address` and `port`, and at
-    everything else in `addresses`.
+    connections without what runs on them, no sources or lists, and not what woke the machine `for_nobody`. The server
+    listens at `address` and `port`, and at everything else in `addresses`.
     """
 
     version: str
@@ -252,6 +256,7 @@ class StatusReply(Reply, frozen=True, tag="status"):
     addresses: tuple[str, ...] = ()
     revoked: tuple[RevokedListReport, ...] = ()
     certificates: tuple[HostCertificateReport, ...] = ()
+    for_nobody: ForNobodyReport | None = None
 
 
 class SessionsReply(Reply, frozen=True, tag="sessions"):
@@ -264,7 +269,8 @@ class WhyReply(Reply, frozen=True, tag="why"):
     """Why the machine is up, when it stops, and why it stopped before, the latest first.
 
     The machine is awake since `since`; `woken_by` is the address of the client that woke it, empty if none did
-    (`core.idle.wake` has the rules). `policy` says in words when it stops.
+    (`core.idle.wake` has the rules). `policy` says in words when it stops. `for_nobody` None: the server is too old to
+    count that.
     """
 
     since: float
@@ -273,6 +279,7 @@ class WhyReply(Reply, frozen=True, tag="why"):
     idle: IdleReport
     holds: tuple[HoldReport, ...]
     stops: tuple[StopReport, ...]
+    for_nobody: ForNobodyReport | None = None
 
 
 class ConfigReply(Reply, frozen=True, tag="config"):

@@ -177,8 +177,41 @@ class HoldReport(msgspec.Struct, frozen=True):
 
 
 class StopReport(msgspec.Struct, frozen=True):
-    """An earlier stop of the machine: when, and why in words. `awake` seconds had passed since it was started."""
+    """An earlier stop of the machine: when, and why in words. `awake` seconds had passed since it was started.
+
+    `for_nobody`: nothing had kept it up since, so it was awake in vain.
+    """
 
     time: float
     why: str
     awake: float
+    for_nobody: bool = False
+
+
+class SourceOfWakesReport(msgspec.Struct, frozen=True):
+    """How often a source woke the machine for nobody, and how many seconds it was awake for that.
+
+    `kind` is a `core.idle.nobody.Kind`; `source` is an address, an IPv6 /64 or a person, empty for a start without a
+    connection. The machine stopped for the first time at `since`, and for the last time at `until`.
+    """
+
+    kind: str
+    source: str
+    count: int
+    seconds: float
+    since: float
+    until: float
+
+
+class ForNobodyReport(msgspec.Struct, frozen=True):
+    """How often the machine was awake for nobody in the last `days` days, today included, and for how long in all.
+
+    `sources` are those that woke it, the longest awake first; `others` counts the times of sources that are not told
+    apart. Both are empty for an account that may not see them.
+    """
+
+    days: int
+    count: int = 0
+    seconds: float = 0.0
+    sources: tuple[SourceOfWakesReport, ...] = ()
+    others: int = 0

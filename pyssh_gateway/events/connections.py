@@ -55,7 +55,11 @@ class AuthAttempt(Event, frozen=True, kw_only=True, tag="auth.attempt"):
 
 
 class ConnectionAuthenticated(Event, frozen=True, kw_only=True, tag="connection.authenticated"):
-    """A person has logged in: from here on the connection counts as use of the machine."""
+    """A person has logged in: from here on the connection counts as use of the machine.
+
+    With `probation`, the client was connected and not used when the machine stopped, and may have come back by itself:
+    the machine waits so many seconds for a sign of a person, and the connection does not count before (`ClientUsed`).
+    """
 
     conn: str
     peer: str
@@ -66,6 +70,7 @@ class ConnectionAuthenticated(Event, frozen=True, kw_only=True, tag="connection.
     cipher: str
     seconds: float
     identity: Identity
+    probation: float | None = None
 
 
 class ConnectionClosed(Event, frozen=True, kw_only=True, tag="connection.closed"):

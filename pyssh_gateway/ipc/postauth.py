@@ -64,7 +64,9 @@ class TakeConnection(msgspec.Struct, frozen=True, tag="take-connection"):
     may. `banner` is the first text that a login shell shows. `host_keys` are those for rekeying, `announced` the blobs
     of `hostkeys-00`. `control` is the path of the control socket, `timezone` the TZ that the server was started with.
     New keys are exchanged after `rekey_bytes`, or after `rekey_seconds` (0: never by time). `auth_info` is the content
-    of the file that SSH_USER_AUTH names; empty: there is no such file.
+    of the file that SSH_USER_AUTH names; empty: there is no such file. `asleep`: the client has come back by itself, so
+    only a terminal or SFTP is served, until one was asked for; anything else is refused with this text. Empty: the
+    client is served as usual.
     """
 
     conn: Name
@@ -87,6 +89,7 @@ class TakeConnection(msgspec.Struct, frozen=True, tag="take-connection"):
     control: bytes = b""
     timezone: bytes | None = None
     opened_seconds: float = 0.0
+    asleep: Text = ""
 
 
 class Announce(msgspec.Struct, frozen=True, tag="announce"):

@@ -36,9 +36,10 @@ from pyssh_gateway.monitor.host_key_signing import HostKeySigner
 from pyssh_gateway.monitor.in_force import InForce
 from pyssh_gateway.monitor.lifetime.awake import Awake
 from pyssh_gateway.monitor.lifetime.departure import Departure
+from pyssh_gateway.monitor.lifetime.for_nobody import ForNobody
 from pyssh_gateway.monitor.lifetime.holds import Holds
 from pyssh_gateway.monitor.lifetime.idle_watch import IdleWatch
-from pyssh_gateway.monitor.lifetime.recording import Recording
+from pyssh_gateway.monitor.lifetime.returning import Returning
 from pyssh_gateway.monitor.lifetime.shutdown import Leaving, StopReason
 from pyssh_gateway.monitor.lifetime.stop_jobs import SpawnerJobs
 from pyssh_gateway.monitor.log_keeping import LogKeeper
@@ -135,6 +136,14 @@ class Monitor:
         """Incoming connections, up to their hand-over to the process of an account."""
         loop = self._loop
         self._awake = Awake(self._facts.started or time.time(), self._clocks)
+        self._returning = Returning(
+            self._registry,
+            in_use=self._in_use,
+            client_idle=lambda: self._in_force.config.idle.client_idle,
+            publish=self.bus.publish,
+            soon=loop.call_soon,
+            clock=time.time,
+        )
         self._login_banner = LoginBanner(self._facts.config, self._awake, clock=time.time)
         self._preauths = Preauths(self._spawner, self._tasks.start, loop)
         self._guests = Guests(
@@ -150,6 +159,7 @@ class Monitor:
                 self._signer,
                 self._client_services,
                 banner=self._login_banner.text,
+                receive=self._returning.receive,
                 facts=handing_over.facts(self._facts.control, self._facts.timezone),
             ),
             steering=KeptSteering(has_aes=processor_has_aes()),
@@ -166,16 +176,6 @@ class Monitor:
     def _set_up_lifetime(self) -> None:
         """The parts that decide whether the machine is needed, and those that stop the server."""
         loop, config = self._loop, self._facts.config
-        self._recording = Recording(
-            config.idle,
-            registry=self._registry,
-            held=lambda: any(reason.kind == "connection" for reason in self._watch.tracker.reasons(loop.time())),
-            sample=self._spawner.sample_activity,
-            publish=self.bus.publish,
-            start=self._tasks.start,
-            clock=time.time,
-            loop=loop,
-        )
         self._watch = IdleWatch(
             config.idle,
             wake=self._awake.wake,
@@ -184,10 +184,11 @@ class Monitor:
             publish=self.bus.publish,
             leave=self._departure.idle,
             sample=self._spawner.sample_activity,
+            on_probation=lambda: self._returning.on_probation,
             now=loop.time,
             clock=time.time,
-            looked=self._recording.looked,
         )
+        self._for_nobody = ForNobody(self._awake, self._returning, in_use=self._in_use, clock=time.time)
         self._leaving = Leaving(
             config.stop,
             SpawnerJobs(self._spawner, loop),
@@ -195,8 +196,9 @@ class Monitor:
             door=self._listener,
             bus=self.bus,
             clocks=self._clocks,
-            since=lambda: self._awake.since,
-            needed=lambda: self._watch.tracker.in_use,
+            awake=self._awake,
+            for_nobody=self._for_nobody,
+            needed=self._in_use,
             resumed=self._watch.resumed,
             stop_services=lambda: self._spawner.stop_services(config.boot.service),
         )
@@ -230,6 +232,7 @@ class Monitor:
             in_force=self._in_force,
             holds=self._holds,
             awake=self._awake,
+            for_nobody=self._for_nobody,
             origin=self._facts.origin,
             since=time.time(),
             clock=time.time,
@@ -259,7 +262,6 @@ class Monitor:
             self._places.start(tasks, self._spawner)
             running = [keyring, tasks.create_task(self._log_keeper.run(), name="log")]
             running.append(tasks.create_task(self._reloading.run(), name="reloading"))
-            running.append(tasks.create_task(self._recording.run(), name="recording"))
             reason = await self._until_stop(tasks)
             for task in running:
                 task.cancel()
@@ -274,8 +276,9 @@ class Monitor:
         subscribers = (
             self._early.observe,
             self._awake.observe,  # before the parts that ask it
+            self._returning.observe,  # likewise
             self._watch.observe,
-            self._recording.observe,
+            self._for_nobody.observe,  # after the parts that it asks
             self._observe,
             self._revoked.observe,
             self._login_banner.observe,
@@ -300,8 +303,8 @@ class Monitor:
             for client in self._registry.clients:  # in the log they were never disconnected
                 record = Record(0, time.time(), client.login.authenticated(client.seconds))
                 self._awake.observe(record)
+                self._returning.observe(record)
                 self._watch.observe(record)
-                self._recording.observe(record)
 
     def _let_in(self) -> None:
         """Let clients in, by the last good copies, too: they need not wait for sources of which nothing is known.
@@ -338,7 +341,7 @@ class Monitor:
         self._guests.reconfigure()
         self._listener.reconfigure()
         self._watch.reconfigure(config.idle)
-        self._recording.reconfigure(config.idle)
+        self._returning.reconfigured()
         self._leaving.reconfigure(config.stop)
         self._holds.limit_to(float(config.idle.hold_max))
         self._login_banner.reconfigure(config)
@@ -388,6 +391,9 @@ class Monitor:
         error = context.get("exception")
         text = f"{context.get('message')}: {error!r}" if error is not None else str(context.get("message"))
         self.bus.publish(InternalError(where="event loop", error=text))
+
+    def _in_use(self) -> bool:
+        return self._watch.tracker.in_use
 
     def _clocks(self) -> Clocks:
         return Clocks(self._loop.time(), time.time())

@@ -32,6 +32,7 @@ from pyssh_gateway.ipc.postauth import (
     Told,
 )
 from pyssh_gateway.ipc.spawner_client import PostauthSpawnerClient, SpawnRefused
+from pyssh_gateway.postauth.asleep import WHY, Asleep
 from pyssh_gateway.postauth.channel import SessionChannel
 from pyssh_gateway.postauth.connection import Connection
 from pyssh_gateway.postauth.context import AuthFile
@@ -91,6 +92,7 @@ class Client(asyncssh.SSHServer):
         self._goodbye: tuple[asyncio.Handle, str] | None = None
         self._revoked: str | None = None
         self._auth_file = AuthFile(told.auth_info, self._no_auth_file)
+        self._asleep = Asleep(told.asleep, loop, disconnect=self.disconnect, deny=self._slept_through)
 
     # -- the connection -------------------------------------------------------------------------------------------
 
@@ -109,6 +111,7 @@ class Client(asyncssh.SSHServer):
                 on_network=connection.on_writable,
                 spawn_task=connection.create_task,
                 is_closed=connection.is_closed,
+                asleep=self._asleep,
                 forbidden=" ".join(self._told.closed.decode("utf-8", "replace").split()) or None,
             ),
             self._loop,
@@ -127,6 +130,7 @@ class Client(asyncssh.SSHServer):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone; its sessions have been told already."""
         self._forget_goodbye()
+        self._asleep.close()
         self._auth_file.remove()
         self.forwarding.close()
         connection = self._made
@@ -237,9 +241,9 @@ class Client(asyncssh.SSHServer):
         """The totals over the whole connection, which the idle rules judge its use by."""
         total = self._counted
         if self._connection is not None:
-            total = _sum(total, Counters(0, self.forwarding.bytes_moved))
+            total += Counters(worked=self.forwarding.bytes_moved)
         for session in self.sessions.values():
-            total = _sum(total, session.counters)
+            total += session.counters
         return total
 
     # -- channels -------------------------------------------------------------------------------------------------
@@ -274,6 +278,7 @@ class Client(asyncssh.SSHServer):
             rules=told.rules,
             agent_path=lambda: self.forwarding.agent_path,
             end_x11=self.forwarding.end_x11,
+            asleep=self._asleep,
             banner=told.banner,
             command_directory=shared.command_directory,
             client_takes_eow=takes_eow(self._version.encode("utf-8", "replace")),
@@ -290,7 +295,7 @@ class Client(asyncssh.SSHServer):
 
     def _session_closed(self, session_id: str, cut_off: bool) -> None:
         session = self.sessions.pop(session_id)
-        self._counted = _sum(self._counted, session.counters)
+        self._counted += session.counters
         self._cut_off |= cut_off
         if self._goodbye is not None and not self._takes_an_end:
             handle, reason = self._goodbye
@@ -300,6 +305,9 @@ class Client(asyncssh.SSHServer):
 
     def _no_auth_file(self, reason: str) -> None:
         self._shared.publish(RequestDenied(conn=self.id, user="", request="session.expose_auth_info", reason=reason))
+
+    def _slept_through(self, request: str) -> None:
+        self._shared.publish(RequestDenied(conn=self.id, user="", request=request, reason=WHY))
 
     def _refuse(self, request: str, reason: str) -> NoReturn:
         """Refuse to open a channel, and log it."""
@@ -325,9 +333,3 @@ def own_account(login: str) -> Account:
             raise SpawnRefused(f"there is no account {login} on this machine") from None
         login = entry.pw_name
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, entry.pw_shell, login)
-
-
-def _sum(one: Counters, other: Counters) -> Counters:
-    return Counters(
-        one.typed + other.typed, one.worked + other.worked, one.opened + other.opened, one.shown + other.shown
-    )

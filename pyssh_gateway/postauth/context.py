@@ -14,6 +14,7 @@ from pyssh_gateway.core.login_rules import LoginRules
 from pyssh_gateway.events import Identity
 from pyssh_gateway.ipc.postauth import Told
 from pyssh_gateway.ipc.spawner_client import PostauthSpawnerClient
+from pyssh_gateway.postauth.asleep import Asleep
 from pyssh_gateway.postauth.drains import Drains
 
 AUTH_FILE = "sshauth."
@@ -60,7 +61,7 @@ class SessionContext(msgspec.Struct, frozen=True):
     its connection was lost before the session had ended. `banner` is what a login shell on a terminal shows first.
     `drains` takes the outputs of processes that outlive their channels. `client_takes_eow` is the result of
     `core.compat.takes_eow` for the client. `auth_file` returns the path of `AuthFile`'s file. `command_directory` is as
-    in `core.launch.plan`.
+    in `core.launch.plan`. `asleep` refuses commands as long as nobody seems to be there.
     """
 
     conn: str
@@ -79,6 +80,7 @@ class SessionContext(msgspec.Struct, frozen=True):
     rules: LoginRules
     agent_path: Callable[[], bytes]
     end_x11: Callable[[X11Display], None]
+    asleep: Asleep
     banner: bytes = b""
     client_takes_eow: bool = False
     auth_file: Callable[[], bytes] = bytes

@@ -83,9 +83,9 @@ class SessionRecord:
             fresh, self._seen = self.bytes_out - self._seen, self.bytes_out
             if fresh and takes_lines():
                 self._shown += fresh
-            return Counters(typed=self.bytes_in, opened=opened, shown=self._shown)
+            return Counters(typed=self.bytes_in, opened=opened, shown=self._shown, terminals=opened)
         if kind == "subsystem":  # SFTP is the only one
-            return Counters(typed=self.bytes_in, worked=self.bytes_out, opened=opened)
+            return Counters(asked=self.bytes_in, worked=self.bytes_out, opened=opened)
         return Counters(worked=self.bytes_in + self.bytes_out, opened=opened)
 
     def report(self) -> SessionReport | None:

@@ -9,9 +9,9 @@ recording is made there.
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import cast
+from typing import Any, cast
 
 import asyncssh
 import msgspec
@@ -88,6 +88,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """`subsystem`: only SFTP, by our own server, which runs as the user. Other names never start a shell."""
         if subsystem == "sftp" and self._terminal is None:
             return self._launch("subsystem", b"sftp")
+        if (why := self._context.asleep.refusal) is not None:
+            return self._answer_by(self._refuse(f"subsystem {subsystem}", why))
         self._deny(f"subsystem {subsystem}", "this subsystem is not served")
         return False
 
@@ -122,10 +124,21 @@ class Session(asyncssh.SSHServerSession[bytes]):
     # -- the process --------------------------------------------------------------------------------------------
 
     def _launch(self, kind: launch.Kind, command: bytes | None) -> bool:
+        if self._terminal is not None or kind == "subsystem":
+            self._context.asleep.lift()
+        if (why := self._context.asleep.refusal) is not None:
+            return self._answer_by(self._refuse(kind, why))
         asked = request_of(kind, command, context=self._context, channel=self._channel, terminal=self._terminal)
         self._kind = asked.request.kind
-        self._channel.get_connection().create_task(self._start(asked))
-        return None  # type: ignore[return-value]  # None: asyncssh leaves the request open, and `_start` answers it
+        return self._answer_by(self._start(asked))
+
+    def _answer_by(self, answering: Coroutine[Any, Any, None]) -> bool:
+        self._channel.get_connection().create_task(answering)
+        return None  # type: ignore[return-value]  # None: asyncssh leaves the request open, and the task answers it
+
+    async def _refuse(self, request: str, why: str) -> None:
+        self._context.asleep.refused(request)
+        self._learn(end.NoProcess(why))
 
     async def _start(self, asked: Asked) -> None:
         context, request = self._context, asked.request

@@ -1,6 +1,15 @@
-"""Set-up of the client matrix: its failed assertions show values."""
+"""Servers that a socket activates, and the set-up of the client matrix: its failed assertions show values."""
+
+import pwd
+import socket
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from tests.conftest import KeyPair
+from tests.support.activation import Activated, MakeActivated
+from tests.support.server import Settings
 
 # pytest rewrites the assertions of test files only; the matrix has assertions in other modules beside them.
 pytest.register_assert_rewrite(
@@ -11,3 +20,21 @@ pytest.register_assert_rewrite(
     "tests.clients.matrix_openssh",
     "tests.clients.matrix_programs",
 )
+
+
+@pytest.fixture
+def make_activated(tmp_path: Path, account: pwd.struct_passwd, user_key: KeyPair) -> Iterator[MakeActivated]:
+    """Makes a server that is not started yet, and its socket: `make_activated({"idle": {"timeout": "1s"}})`."""
+    made: list[Activated] = []
+
+    def make(settings: Settings | None = None, *, sock: socket.socket | None = None) -> Activated:
+        server = Activated(tmp_path, login=account.pw_name, keys=[f"file:{user_key.public}"], settings=settings)
+        server.open_socket(sock)
+        made.append(server)
+        return server
+
+    yield make
+    for server in made:
+        server.end()
+        server.listening.close()
+        server.check_clean()

@@ -143,7 +143,9 @@ def test_what_is_started_is_inside(jailed: Client, outside: Path, account: pwd.s
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(argv, env=client_environment(), **pipes) as running:  # type: ignore[call-overload]  # by name
         try:
-            process = Path("/proc") / str(jailed.server.wait_for("session.opened", since=since)["pid"])
+            # The end of an earlier client's session may be in the log only now, so this client's own is asked for.
+            conn = jailed.server.wait_for("connection.authenticated", since=since)["conn"]
+            process = Path("/proc") / str(jailed.server.wait_for("session.opened", conn=conn)["pid"])
             running.stdin.write(b"pwd\n")
             running.stdin.flush()
             assert b"/in" in running.stdout.readline() + running.stdout.readline()

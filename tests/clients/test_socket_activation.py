@@ -3,43 +3,21 @@
 Meanwhile the test holds the socket, or systemd's own systemd-socket-activate; a test can't run a service manager.
 """
 
-import pwd
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from tests.conftest import KeyPair
-from tests.support.activation import Activated
+from tests.support.activation import MakeActivated
 from tests.support.client import Client
-from tests.support.server import Server, Settings
+from tests.support.server import Server
 from tests.support.waiting import PATIENCE
 
 FIRST = ("-o", "StrictHostKeyChecking=accept-new")
 """For a client that comes before the host key exists."""
-
-MakeActivated = Callable[..., Activated]
-
-
-@pytest.fixture
-def make_activated(tmp_path: Path, account: pwd.struct_passwd, user_key: KeyPair) -> Iterator[MakeActivated]:
-    """Makes a server that is not started yet, and its socket: `make_activated({"idle": {"timeout": "1s"}})`."""
-    made: list[Activated] = []
-
-    def make(settings: Settings | None = None, *, sock: socket.socket | None = None) -> Activated:
-        server = Activated(tmp_path, login=account.pw_name, keys=[f"file:{user_key.public}"], settings=settings)
-        server.open_socket(sock)
-        made.append(server)
-        return server
-
-    yield make
-    for server in made:
-        server.end()
-        server.listening.close()
-        server.check_clean()
 
 
 def served(client: subprocess.Popen[bytes]) -> str:

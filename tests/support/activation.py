@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 
 from tests.support.places import ROOT
 from tests.support.server import Server
@@ -64,6 +65,9 @@ class Activated(Server):
     def wait_for_stderr(self, text: str) -> None:
         """Wait until `text` has been written to standard error."""
         until(lambda: text in self.stderr, what=f"{text!r} on standard error")
+
+
+MakeActivated = Callable[..., Activated]
 
 
 def become(descriptors: list[int], command: list[str]) -> None:

@@ -27,7 +27,8 @@ EventFields = dict[str, Any]
 
 DEFAULTS: Settings = {
     "listen": {"address": "127.0.0.1", "port": 0},
-    "idle": {"timeout": "off"},
+    # A test that wakes its server with a stranger has a minute for its login.
+    "idle": {"timeout": "off", "wake_grace": "1m"},
     "log": {"format": "json"},
     # The scripts in this machine's /etc/update-motd.d would be run as root.
     "session": {"update_motd": False},

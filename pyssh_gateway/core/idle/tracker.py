@@ -2,9 +2,10 @@
 
 Decided from events and a clock. A reason is something that a person would name: an open connection, a hold, a build in
 the background, hours in which the machine stays up. While there is a reason, the machine is not idle; when the last one
-has ended, the idle time begins. Three things are no reasons and only delay the stop: a client whose connection was lost
-without a goodbye, or was cut off by a crash of the server, may come back; and a machine that has just been started
-waits for the login of the person who started it. Whether it has just been started, and by whom, is decided in `wake`.
+has ended, the idle time begins. Four things are no reasons and only delay the stop: a client whose connection was lost
+without a goodbye, or was cut off by a crash of the server, may come back; a client that has come back by itself may
+have a person (`probation`); and a machine that has just been started waits for the login of the person who started it.
+Whether it has just been started, and by whom, is decided in `wake`.
 """
 
 from typing import Literal
@@ -37,19 +38,21 @@ WARNINGS = (60, 10)
 CRASHED = "crashed"
 """The name under which clients cut off by a crash are awaited. A lost client's name differs: it has a space."""
 
-Kind = Literal["connection", "hold", "terminal", "background", "schedule", "lost", "boot"]
+Kind = Literal["connection", "hold", "terminal", "background", "schedule", "lost", "boot", "probation"]
 
 
 class IdlePolicy(msgspec.Struct, frozen=True):
     """The rules, in seconds. `timeout` None: never stop.
 
-    `boot_grace` is how long a machine waits for its first login, None for the same as `timeout`. `lost_grace` is how
-    long the machine waits for a client that was lost without a goodbye.
+    `boot_grace` is how long a machine waits for its first login, None for the same as `timeout`; and `wake_grace`, if
+    it was woken by a connection, how long from when the last connection without a login has gone, None for no less.
+    `lost_grace` is how long the machine waits for a client that was lost without a goodbye.
     """
 
     timeout: float | None
     boot_grace: float | None = None
     lost_grace: float = 0.0
+    wake_grace: float | None = None
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -100,6 +103,8 @@ class IdleTracker:
         self._quiet: dict[str, Reason] = {}
         self._waiting: dict[str, Reason] = {}
         self._idle_since = now
+        self._was_needed = False
+        self._returned = ""
         self._ticks = 0
         self._warned: set[int] = set()
 
@@ -139,12 +144,20 @@ class IdleTracker:
 
     def _observe_client(self, event: AnyEvent, now: float) -> None:
         match event:
-            case ConnectionAuthenticated(conn=conn, user=user, peer=peer, identity=identity):
+            case ConnectionAuthenticated(conn=conn, user=user, peer=peer, identity=identity, probation=probation):
                 self._waiting.pop(_lost(user, identity.fingerprint), None)
-                self._need(conn, Reason("connection", f"{identity.person} is on as {user} from {peer}", None), now)
+                reason = Reason("connection", f"{identity.person} is on as {user} from {peer}", None)
+                if probation is None:
+                    self._need(conn, reason, now)
+                else:
+                    self._expire(now)
+                    self._quiet[conn] = reason
+                    self._returned = f"{identity.person} from {peer} came back by itself"
+                    self._waiting[conn] = Reason("probation", self._returned, now + probation)
             case ConnectionClosed(conn=conn, user=user, identity=identity) if user:
                 was_needed = conn in self._needed
                 self._quiet.pop(conn, None)
+                self._waiting.pop(conn, None)
                 self._need_no_more(conn, now)
                 if was_needed and not event.goodbye and identity is not None and self._policy.lost_grace:
                     text = f"{identity.person} was lost without a goodbye and may come back"
@@ -154,6 +167,7 @@ class IdleTracker:
                 self._quiet[conn] = self._needed[conn]
                 self._need_no_more(conn, now)
             case ClientUsed(conn=conn) if conn in self._quiet:
+                self._waiting.pop(conn, None)
                 self._need(conn, self._quiet.pop(conn), now)
             case _:
                 pass
@@ -178,6 +192,7 @@ class IdleTracker:
             case MachineResumed():
                 self._expire(now)
                 self._begin_idle(now)
+                self._was_needed, self._returned = False, ""
             case HoldEnded(hold=hold):
                 self._need_no_more(hold, now)
             case GatewayCrashed() if self._policy.lost_grace:
@@ -191,6 +206,7 @@ class IdleTracker:
     def _need(self, name: str, reason: Reason, now: float) -> None:
         self._expire(now)
         self._needed[name] = reason
+        self._was_needed = True
 
     def _need_no_more(self, name: str, now: float) -> None:
         self._expire(now)
@@ -254,7 +270,7 @@ class IdleTracker:
         if self._needed or self._policy.timeout is None:
             return tuple(self._needed.values())
         waiting = list(self._waiting.values())
-        if not self._wake.logged_in:
+        if not self._wake.logged_in and not self._returned:
             who = f"woken by {self._wake.woken_by}" if self._wake.woken_by else "just started"
             waiting.append(Reason("boot", f"{who}, nobody has logged in yet", self._deadline()))
         return tuple(waiting)
@@ -278,12 +294,18 @@ class IdleTracker:
         timeout = self._policy.timeout or 0.0
         if not self._wake.logged_in and self._policy.boot_grace is not None:
             timeout = self._policy.boot_grace
+        deadline = self._idle_since + timeout
+        left_at, wake_grace = self._wake.left_at, self._policy.wake_grace
+        if not self._wake.logged_in and not self._was_needed and left_at is not None and wake_grace is not None:
+            deadline = min(deadline, left_at + wake_grace)
         waiting = (reason.until or 0.0 for reason in self._waiting.values())
-        return max(self._idle_since + timeout, *waiting, 0.0)
+        return max(deadline, *waiting, 0.0)
 
     def _why(self, idle: float) -> str:
         if self._wake.logged_in:
             return f"idle for {idle:.0f} s"
+        if self._returned:
+            return f"{self._returned}, and was not used"
         if self._wake.woken_by:
             return f"woken by {self._wake.woken_by}, no login"
         return f"nobody has logged in for {idle:.0f} s"

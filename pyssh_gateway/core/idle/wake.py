@@ -18,9 +18,13 @@ snapshot, was woken by nobody, even if clients are connected: they were connecte
 wake it. Their logins count, though, so the machine does not wait for a login as after a start. A connection need not
 log in to wake a machine. A clock that is set forward looks like a resume, and is treated as one.
 
+A machine that a connection has *caused* to run, by coming within `CAUSE_SECONDS`, need not be waited for once that
+connection has gone without a login. A client on probation (`core.idle.probation`) has not logged in until it is used.
+
 The time of a resume is the time when it was noticed, since nothing tells the real one. A connection may be seen before.
 """
 
+import math
 from collections import deque
 
 import msgspec
@@ -28,6 +32,7 @@ import msgspec
 from pyssh_gateway.core.idle.stopping import Clocks
 from pyssh_gateway.events import (
     AnyEvent,
+    ClientUsed,
     ConnectionAuthenticated,
     ConnectionClosed,
     ConnectionOpened,
@@ -41,6 +46,11 @@ WAKE_SECONDS = 64.0
 """How long after a start or a resume the connection that caused it may arrive: the longest time between two tries of a
 TCP client (Linux's tcp_syn_retries of 6 sends at 1, 3, 7, 15, 31 and 63 seconds). A later connection would have found
 the machine awake anyway."""
+
+CAUSE_SECONDS = 10.0
+"""How long after a start or a resume a connection counts as its cause. It is there when the server begins to listen,
+or its proxy has tried again every second or so until then. A machine that was started by hand and is found by a scanner
+a little later is to wait for the person who started it."""
 
 REMEMBERED = 16
 """How many of the latest connections are remembered, in case one came before the resume was noticed. The event loop
@@ -74,29 +84,65 @@ class Wake:
         self._stopping = False
         self._first_since = ""
         self._logged_in_since = False
+        self._strangers: set[str] = set()
+        self._left_at = -math.inf
+        self._is_caused = False
 
     @property
     def kept(self) -> Kept:
         """The state to store whenever it changes."""
         return Kept(self._started, self.since, self.woken_by)
 
+    @property
+    def woke(self) -> float:
+        """When the machine woke, on the clock that never jumps. Another value means that it has woken again."""
+        return self._woke
+
     def seconds(self, steady: float) -> float:
         """For how long the machine has been awake at `steady`, on the clock that never jumps."""
         return max(0.0, steady - self._woke)
 
+    @property
+    def left_at(self) -> float | None:
+        """When the last connection without a login has gone, on the steady clock, if one has caused the machine to run.
+
+        None: none has, or one is open on which nobody has logged in yet. If all were clients on probation, that is long
+        ago: they have been answered.
+        """
+        return self._left_at if self._is_caused and not self._strangers else None
+
     def observe(self, event: AnyEvent, clocks: Clocks) -> None:
         """Take note of `event`, which happens now."""
+        self._observe_client(event, clocks)
+        self._observe_machine(event, clocks)
+
+    def _observe_client(self, event: AnyEvent, clocks: Clocks) -> None:
         match event:
-            case ConnectionOpened(peer=peer):
+            case ConnectionOpened(conn=conn, peer=peer):
                 self._came.append((clocks.wall, peer))
+                self._strangers.add(conn)
                 self._first_since = self._first_since or peer
-                if not self.woken_by and self.seconds(clocks.steady) <= WAKE_SECONDS:
+                awake = self.seconds(clocks.steady)
+                if not self.woken_by and awake <= WAKE_SECONDS:
                     self.woken_by = peer
-            case ConnectionAuthenticated(conn=conn):
+                    self._is_caused = awake <= CAUSE_SECONDS
+            case ConnectionAuthenticated(conn=conn, probation=probation):
                 self._on.add(conn)
+                self._strangers.discard(conn)
+                if probation is None:
+                    self.logged_in = self._logged_in_since = True
+            case ClientUsed():
                 self.logged_in = self._logged_in_since = True
             case ConnectionClosed(conn=conn):
                 self._on.discard(conn)
+                if conn in self._strangers:
+                    self._strangers.discard(conn)
+                    self._left_at = clocks.steady
+            case _:
+                pass
+
+    def _observe_machine(self, event: AnyEvent, clocks: Clocks) -> None:
+        match event:
             case GatewayCrashed():
                 self.logged_in = True  # who was logged in is lost; assume that somebody was, not only scanners
             case ServerStopping():
@@ -118,3 +164,4 @@ class Wake:
     def _wake(self, clocks: Clocks, peer: str, *, logged_in: bool) -> None:
         self.since, self._woke, self.woken_by = clocks.wall, clocks.steady, peer
         self.logged_in = logged_in or bool(self._on)
+        self._is_caused, self._left_at = bool(peer), -math.inf

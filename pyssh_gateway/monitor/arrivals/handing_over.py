@@ -13,6 +13,7 @@ from typing import Protocol
 import msgspec
 
 from pyssh_gateway.core.access import policy
+from pyssh_gateway.core.idle.probation import Return
 from pyssh_gateway.core.launch import Endpoints, auth_info
 from pyssh_gateway.core.login_rules import restrict
 from pyssh_gateway.events import Identity
@@ -117,8 +118,15 @@ class Prepared:
             self._registry.leave(self.client)
 
 
+def _received(_user: str, _identity: Identity) -> None:
+    """Nobody comes back by themselves."""
+
+
 class HandingOver:
-    """Prepares logins. `banner` makes the text that a login shell of that person shows first."""
+    """Prepares logins. `banner` makes the text that a login shell of that person shows first.
+
+    `receive` is told of each person who logs in to an account, and says whether they may have come back by themselves.
+    """
 
     def __init__(
         self,
@@ -130,6 +138,7 @@ class HandingOver:
         *,
         banner: Callable[[Identity], bytes],
         facts: Facts,
+        receive: Callable[[str, Identity], Return | None] = _received,
     ) -> None:
         self._accounts = accounts
         self._postauths = postauths
@@ -137,6 +146,7 @@ class HandingOver:
         self._signer = signer
         self._services = services
         self._banner = banner
+        self._receive = receive
         self._facts = facts
 
     @asynccontextmanager
@@ -160,6 +170,7 @@ class HandingOver:
             raise NoLoginError("the account may not log in any more")
         if not policy.still_holds(accepted.user, accepted.key, self._services.people.snapshot):
             raise NoLoginError("the key has been revoked meanwhile")
+        received = self._receive(accepted.user, accepted.key.identity)
         login = Login(
             conn=accepted.conn,
             user=accepted.user,
@@ -170,6 +181,7 @@ class HandingOver:
             process=process.spawned.id,
             host_keys=tuple({digest(blob) for _, blob in self._signer.offered}),
             sessions=2 * config.limits.sessions_per_connection,
+            probation=None if received is None else received.leash,
         )
         client = Client(login, process, self._services)
         client.in_vain = accepted.in_vain
@@ -200,6 +212,7 @@ class HandingOver:
                 control=self._facts.control,
                 timezone=self._facts.timezone,
                 opened_seconds=client.seconds,
+                asleep="" if received is None else received.asleep,
             )
 
         return Prepared(client, process, make, self._registry)

@@ -18,8 +18,9 @@ class Login(msgspec.Struct, frozen=True):
     `accepted` is what let it in, as far as `policy.still_holds` looks at it. `session_id` is the one that the login's
     signature was verified over. `opened` is the Unix time at which the connection came. `host_keys` are the digests of
     the public keys that it may be shown (`digest`). `taken`: postauth has said that it serves the connection, and named
-    `client` and `cipher`. The connection may have at most `sessions` sessions, and ask for `proofs_left` more proofs of
-    host keys.
+    `client` and `cipher`. `probation`: the client may have come back by itself (`ConnectionAuthenticated`), and has not
+    been used since. The connection may have at most `sessions` sessions, and ask for `proofs_left` more proofs of host
+    keys.
     """
 
     conn: str
@@ -35,6 +36,7 @@ class Login(msgspec.Struct, frozen=True):
     client: str = ""
     cipher: str = ""
     proofs_left: int = MAX_PROOFS
+    probation: float | None = None
 
     @property
     def identity(self) -> Identity:
@@ -53,6 +55,7 @@ class Login(msgspec.Struct, frozen=True):
             cipher=self.cipher,
             seconds=round(seconds, 3),
             identity=self.identity,
+            probation=self.probation,
         )
 
 

@@ -104,6 +104,13 @@ class Registry:
             except RegistryFull:  # by the few new bytes: the next monitor does without what they say
                 self._kept[client.id] = before
 
+    def count_as_used(self, on_probation: frozenset[str]) -> None:
+        """Write down that all clients but these have shown that a person is there."""
+        for client in tuple(self._clients.values()):
+            if client.login.probation is not None and client.id not in on_probation:
+                client.login = msgspec.structs.replace(client.login, probation=None)
+                self.keep(client)
+
     def leave(self, client: Client) -> None:
         """Remove a client whose connection is gone."""
         if self._clients.pop(client.id, None) is not None:

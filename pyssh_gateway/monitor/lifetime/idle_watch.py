@@ -20,6 +20,7 @@ from pyssh_gateway.events import (
     AnyEvent,
     ClientQuiet,
     ClientUsed,
+    ConnectionAuthenticated,
     IdleReached,
     IdleTick,
     MachineResumed,
@@ -30,6 +31,7 @@ from pyssh_gateway.ipc.spawner_client import SpawnRefused
 from pyssh_gateway.monitor.clients import Clients
 from pyssh_gateway.monitor.lifetime.background import BackgroundWatch
 from pyssh_gateway.monitor.lifetime.door import Door
+from pyssh_gateway.monitor.lifetime.recording import Recording
 from pyssh_gateway.monitor.lifetime.terminals import TerminalWatch
 
 LAST_LOOK_SECONDS = 0.25
@@ -50,8 +52,8 @@ MAX_SCHEDULE_SLEEP = 3600.0
 class IdleWatch:
     """Owns the tracker. `leave` is called when the machine may stop; `now` is the loop's clock, `clock` Unix time.
 
-    `wake` knows of the machine's start; `sample` tells what the processes of sessions have used so far. `looked` is
-    called after each look at the clients.
+    `wake` knows of the machine's start; `sample` tells what the processes of sessions have used so far; `on_probation`
+    names the clients that may have come back by themselves.
     """
 
     def __init__(
@@ -64,9 +66,9 @@ class IdleWatch:
         publish: Callable[[AnyEvent], None],
         leave: Callable[[str], None],
         sample: Callable[[], Awaitable[Sample]],
+        on_probation: Callable[[], frozenset[str]] = frozenset,
         now: Callable[[], float],
         clock: Callable[[], float],
-        looked: Callable[[Usage], None] = lambda _usage: None,
     ) -> None:
         self._settings = self._next_settings = settings
         self._registry = registry
@@ -75,9 +77,10 @@ class IdleWatch:
         self._leave = leave
         self._now = now
         self._clock = clock
-        self._looked = looked
         self.tracker = IdleTracker(policy_of(settings), wake, now())
         self._changed = asyncio.Event()
+        self._on_probation = on_probation
+        self._came_back = asyncio.Event()
         self._sample = sample
         self._looked_at: Sample | None = None
         self._at_work: frozenset[str] = frozenset()
@@ -86,6 +89,9 @@ class IdleWatch:
         self._usage: Usage | None = None
         self._background: BackgroundWatch | None = None
         self._terminals: TerminalWatch | None = None
+        self._recording = Recording(
+            settings, registry=registry, tracker=self.tracker, sample=sample, publish=publish, now=now, clock=clock
+        )
         self._set_up_watches()
 
     def _set_up_watches(self) -> None:
@@ -122,6 +128,7 @@ class IdleWatch:
     def reconfigure(self, settings: config.Idle) -> None:
         """Use other settings from now on, or from the next `run` on if nothing is watched now."""
         self._next_settings = settings
+        self._recording.reconfigure(settings)
         self._changed.set()
 
     def _adopt(self) -> None:
@@ -147,6 +154,8 @@ class IdleWatch:
     def observe(self, record: Record) -> None:
         """An event: it may change whether the machine is needed."""
         self._see_clock_jump()  # first, because this event goes by the clock as it is now
+        if isinstance(record.event, ConnectionAuthenticated) and record.event.probation is not None:
+            self._came_back.set()
         before = self.tracker.reasons(self._now())
         self.tracker.observe(record.event, self._now())
         if self.tracker.reasons(self._now()) != before:
@@ -155,6 +164,7 @@ class IdleWatch:
                 self._background.observe()
             if self._terminals is not None:
                 self._terminals.observe()
+        self._recording.observe(record)
 
     async def run(self) -> None:
         """Watch until the machine may stop."""
@@ -166,7 +176,7 @@ class IdleWatch:
     async def _run_watches(self) -> bool:
         """Watch by the settings in force. True: the machine may stop; False: there are other settings."""
         async with asyncio.TaskGroup() as watches:
-            helpers = []
+            helpers = [watches.create_task(self._recording.run(), name="recording")]
             if self._usage is not None:
                 helpers.append(watches.create_task(self._watch_usage(self._usage), name="usage"))
             if self._settings.schedule:
@@ -265,7 +275,10 @@ class IdleWatch:
 
     async def _watch_usage(self, usage: Usage) -> None:
         while True:
-            await asyncio.sleep(usage.window)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(usage.next_window(self._on_probation())):
+                    await self._came_back.wait()
+            self._came_back.clear()
             await self._look_at_use()
 
     async def _look_at_use(self) -> None:
@@ -302,9 +315,9 @@ class IdleWatch:
             return
         clients = {client.id: client for client in self._registry.clients}
         counters = {conn: client.counters for conn, client in clients.items()}
-        quiet, used = self._usage.look(counters, self._now(), self._at_work)
+        quiet, used = self._usage.look(counters, self._now(), self._at_work, self._on_probation())
         self._at_work = frozenset()
-        self._looked(self._usage)
+        self._recording.looked(self._usage)
         for conn, seconds in quiet:
             client = clients[conn]
             self._publish(ClientQuiet(conn=conn, user=client.user, seconds=round(seconds, 1), identity=client.identity))
@@ -335,5 +348,6 @@ def policy_of(settings: config.Idle) -> IdlePolicy:
     return IdlePolicy(
         timeout=None if settings.timeout is None else float(settings.timeout),
         boot_grace=None if settings.boot_grace is None else float(settings.boot_grace),
+        wake_grace=float(settings.wake_grace),
         lost_grace=float(settings.lost_client_grace),
     )

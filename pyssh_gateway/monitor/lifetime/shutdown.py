@@ -19,7 +19,9 @@ from pyssh_gateway.events.bus import EventBus
 from pyssh_gateway.machine import history
 from pyssh_gateway.machine.stop import Starter, Steps
 from pyssh_gateway.monitor.clients import Clients
+from pyssh_gateway.monitor.lifetime.awake import Awake
 from pyssh_gateway.monitor.lifetime.door import Door
+from pyssh_gateway.monitor.lifetime.for_nobody import ForNobody
 from pyssh_gateway.system.threads import in_daemon_thread
 
 FLUSH_SECONDS = 0.5
@@ -38,7 +40,7 @@ class StopReason(msgspec.Struct, frozen=True):
 
 
 class Leaving:
-    """Carries out a stop. `since` gives the Unix time from which on the machine has been awake.
+    """Carries out a stop. `awake` knows since when the machine is awake, `for_nobody` counts whether that was in vain.
 
     `needed` says whether there is a reason to stay up after all; `resumed` is told for how many seconds the machine was
     suspended. `stop_services` returns when the services have ended, within a time limit of their own; a suspended
@@ -54,7 +56,8 @@ class Leaving:
         door: Door,
         bus: EventBus,
         clocks: Callable[[], Clocks],
-        since: Callable[[], float],
+        awake: Awake,
+        for_nobody: ForNobody,
         needed: Callable[[], bool],
         resumed: Callable[[float], None],
         stop_services: Callable[[], Awaitable[None]],
@@ -64,7 +67,8 @@ class Leaving:
         self._door = door
         self._bus = bus
         self._clocks = clocks
-        self._since = since
+        self._awake = awake
+        self._for_nobody = for_nobody
         self._needed = needed
         self._resumed = resumed
         self._stop_services = stop_services
@@ -185,11 +189,27 @@ class Leaving:
         unsubscribe()
 
     async def _remember(self, reason: StopReason, action: str) -> None:
-        """Write down why we stop, for people who ask after the next start."""
-        now = self._clocks().wall
-        stop = history.StopRecord(now, self._since(), reason.name, reason.detail, action)
-        # The working directory is the one that the monitor may write to.
-        await self._on_disk("remember why", lambda: history.append(Path(), stop))
+        """Write down why we stop and whether the machine was up for nobody, for people who ask after the next start."""
+        is_idle = reason.name == "idle"
+        stop = history.StopRecord(
+            time=self._clocks().wall,
+            since=self._awake.since,
+            reason=reason.name,
+            detail=reason.detail,
+            action=action,
+            woken_by=self._awake.woken_by,
+            for_nobody=is_idle and self._for_nobody.source() is not None,
+        )
+        count = self._for_nobody.note() if is_idle else None
+
+        def write() -> None:
+            try:
+                history.append(Path(), stop)  # the working directory is the one that the monitor may write to
+            finally:
+                if count is not None:
+                    count()
+
+        await self._on_disk("remember why", write)
 
     async def _sync(self) -> None:
         """Sync what has been written to the disk, the log above all: the machine's memory may not come back."""

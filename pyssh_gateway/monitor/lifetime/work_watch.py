@@ -5,8 +5,8 @@ While a client keeps the machine up, nobody looks at background work, so the log
 used for a while, and rarely. The looks at the clients are not its own: it is told of them.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Callable
 
 from pyssh_gateway.config import parser as config
 from pyssh_gateway.core.idle.background import Sample, work_between
@@ -23,7 +23,7 @@ SPANS = 16
 
 
 class WorkWatch:
-    """Publishes `BackgroundSeen`. `clock` is Unix time; `start` begins a task that somebody else owns.
+    """Publishes `BackgroundSeen`. `clock` is Unix time.
 
     `held` says whether a connected client is a reason to stay up. If none is, `BackgroundWatch` looks by itself. `soon`
     calls a function in a later turn of the loop: an event is not published while another one is handed on.
@@ -36,7 +36,6 @@ class WorkWatch:
         held: Callable[[], bool],
         sample: Callable[[], Awaitable[Sample]],
         publish: Callable[[AnyEvent], None],
-        start: Callable[[Coroutine[Any, Any, None], str], object],
         soon: Callable[[Callable[[], None]], object],
         clock: Callable[[], float],
     ) -> None:
@@ -44,13 +43,12 @@ class WorkWatch:
         self._held = held
         self._sample = sample
         self._publish = publish
-        self._start = start
         self._soon = soon
         self._clock = clock
         self._unused_since = clock()
         self._looked_at = self._unused_since
         self._before: Sample | None = None
-        self._looking = False
+        self._due = asyncio.Event()
         self._spans: list[tuple[float, float]] = []
 
     def reconfigure(self, settings: config.Idle) -> None:
@@ -66,9 +64,19 @@ class WorkWatch:
         """Clients have been looked at: look at the processes if none has been used for long."""
         if usage.just_used or not self._held():
             self._begin_anew()
-        elif self._clock() - self._looked_at >= WORK_SECONDS and not self._looking:
-            self._looking = True
-            self._start(self._look(), "work")
+        elif self._clock() - self._looked_at >= WORK_SECONDS:
+            self._due.set()
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to look at the processes."""
+        return self._due.is_set()
+
+    async def run(self) -> None:
+        """Look at the processes when it is time for that, until cancelled."""
+        while True:
+            await self._due.wait()
+            await self.look()
 
     def _begin_anew(self) -> None:
         self._write()
@@ -79,14 +87,15 @@ class WorkWatch:
         if not self._held():
             self._begin_anew()
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Look at the processes now."""
         unused_since = self._unused_since
         try:
             after: Sample | None = await self._sample()
         except SpawnRefused:  # the spawner is busy; a look later
             after = None
         finally:
-            self._looking = False
+            self._due.clear()
         if unused_since != self._unused_since:  # somebody has come back meanwhile
             return
         before, self._before = self._before, after

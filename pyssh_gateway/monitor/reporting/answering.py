@@ -52,6 +52,7 @@ class Answering:
             sources=reporter.keyring.describe,
             lost=lambda: audit.lost,
             awake=lambda: reporter.awake.seconds,
+            for_nobody=lambda: reporter.for_nobody.summary().total,
             now=reporter.now,
         )
         bus.subscribe(figures.observe)

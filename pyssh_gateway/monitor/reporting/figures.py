@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import msgspec
 
 from pyssh_gateway import __version__
+from pyssh_gateway.core.idle.nobody import Tally
 from pyssh_gateway.core.idle.tracker import IdleTracker, Kind
 from pyssh_gateway.events import (
     AuthAttempt,
@@ -50,7 +51,8 @@ class Family(msgspec.Struct, frozen=True):
 class Figures:
     """Subscribed to the bus by `observe`. `sources` and `lost` give the state of the key sources and of the log.
 
-    `awake` gives for how many seconds the machine has been awake, `now` is the clock that the idle tracker has.
+    `awake` gives for how many seconds the machine has been awake, `for_nobody` what it was awake for nobody in the last
+    days; `now` is the clock that the idle tracker has.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Figures:
         sources: Callable[[], tuple[SourceStatus, ...]],
         lost: Callable[[], Mapping[str, int]],
         awake: Callable[[], float],
+        for_nobody: Callable[[], Tally],
         now: Callable[[], float],
     ) -> None:
         self._registry = registry
@@ -68,6 +71,7 @@ class Figures:
         self._sources = sources
         self._lost = lost
         self._awake = awake
+        self._for_nobody = for_nobody
         self._now = now
         self._events: Counter[tuple[str, ...]] = Counter()
         self._attempts: Counter[tuple[str, ...]] = Counter()
@@ -131,6 +135,11 @@ class Figures:
         kinds: Values = {(kind,): reasons[kind] for kind in get_args(Kind)}
         stops_in = self._idle.stops_in(self._now())
         yield Family("counter", "awake_seconds_total", "Seconds since the machine awoke.", (), {(): self._awake()})
+        for_nobody = self._for_nobody()
+        about = "How often the machine was awake for nobody in the last 7 days."
+        yield Family("gauge", "wakes_for_nobody", about, (), {(): for_nobody.count})
+        about = "For how many seconds the machine was awake for nobody in the last 7 days."
+        yield Family("gauge", "awake_for_nobody_seconds", about, (), {(): for_nobody.seconds})
         about = "Seconds until the machine stops if nothing happens; +Inf: not in sight."
         yield Family("gauge", "idle_stop_seconds", about, (), {(): NEVER if stops_in is None else stops_in})
         yield Family("gauge", "awake_reasons", "Why the machine is up.", ("kind",), kinds)

@@ -13,7 +13,7 @@ from pyssh_gateway import __version__
 from pyssh_gateway.config.source import Endpoint, shown_endpoint
 from pyssh_gateway.core import control
 from pyssh_gateway.core.access.key_report import login_reports, revoked_list_reports, verdicts
-from pyssh_gateway.core.idle import explain
+from pyssh_gateway.core.idle import explain, nobody
 from pyssh_gateway.core.idle.tracker import IdleTracker
 from pyssh_gateway.ipc.config_origin import ConfigOrigin
 from pyssh_gateway.ipc.reread import digest
@@ -25,6 +25,7 @@ from pyssh_gateway.monitor.clients import Clients
 from pyssh_gateway.monitor.host_key_signing import HostKeySigner
 from pyssh_gateway.monitor.in_force import InForce
 from pyssh_gateway.monitor.lifetime.awake import Awake
+from pyssh_gateway.monitor.lifetime.for_nobody import ForNobody
 from pyssh_gateway.monitor.lifetime.holds import Holds
 from pyssh_gateway.monitor.reporting.control import Asker, Handlers, Unanswerable
 from pyssh_gateway.monitor.signatures import certificate_verified
@@ -46,6 +47,7 @@ class Reporter(msgspec.Struct, frozen=True):
     in_force: InForce
     holds: Holds
     awake: Awake
+    for_nobody: ForNobody
     host_keys: tuple[HostKey, ...]
     signer: HostKeySigner
     endpoints: tuple[Endpoint, ...]
@@ -103,6 +105,7 @@ class Reporter(msgspec.Struct, frozen=True):
             certificates=tuple(
                 one for one in host_certificates.reports(self.signer.certificates, self.clock()) if one.problem
             ),
+            for_nobody=self._for_nobody(sources=asker.may_ask_everything),
         )
 
     async def sessions(self, asker: Asker) -> control.SessionsReply:
@@ -120,10 +123,36 @@ class Reporter(msgspec.Struct, frozen=True):
             holds=self.holds.reports(),
             stops=tuple(
                 control.StopReport(
-                    stop.time, explain.stop_reason(stop.reason, stop.detail), max(0.0, stop.time - stop.since)
+                    time=stop.time,
+                    why=explain.stop_reason(stop.reason, stop.detail),
+                    awake=max(0.0, stop.time - stop.since),
+                    for_nobody=stop.for_nobody,
                 )
                 for stop in reversed(history.read(self.stops)[-SHOWN_STOPS:])
             ),
+            for_nobody=self._for_nobody(sources=True),
+        )
+
+    def _for_nobody(self, *, sources: bool) -> control.ForNobodyReport:
+        """How often the machine was awake for nobody; `sources`: and what woke it."""
+        known = self.for_nobody.summary()
+        return control.ForNobodyReport(
+            days=nobody.DAYS,
+            count=known.total.count,
+            seconds=round(known.total.seconds, 1),
+            sources=tuple(
+                control.SourceOfWakesReport(
+                    kind=entry.source.kind,
+                    source=entry.source.name,
+                    count=entry.tally.count,
+                    seconds=round(entry.tally.seconds, 1),
+                    since=entry.tally.first,
+                    until=entry.tally.last,
+                )
+                for entry in known.entries
+                if sources
+            ),
+            others=known.others.count if sources else 0,
         )
 
     def _connections(self) -> tuple[control.ConnectionReport, ...]:

@@ -12,6 +12,7 @@ import msgspec
 from pyssh_gateway.core.forwarding import ForwardingRules
 from pyssh_gateway.events import ForwardClosed, ForwardOpened
 from pyssh_gateway.ipc.postauth import Told
+from pyssh_gateway.postauth.asleep import Asleep
 from pyssh_gateway.postauth.channel import PromptClose
 from pyssh_gateway.postauth.forwards.sockets import Sockets
 from pyssh_gateway.postauth.pump import READ_BYTES, Flow, Sink, Source
@@ -22,7 +23,10 @@ INPUT_SECONDS = 5.0
 
 
 class ForwardContext(msgspec.Struct, frozen=True):
-    """What forwarding needs of its connection. `forbidden`: why nothing may be forwarded, despite the rules."""
+    """What forwarding needs of its connection. `forbidden`: why nothing may be forwarded, despite the rules.
+
+    `asleep` refuses to forward as long as nobody seems to be there.
+    """
 
     conn: str
     user: str
@@ -33,6 +37,7 @@ class ForwardContext(msgspec.Struct, frozen=True):
     on_network: Callable[[Callable[[bool], None]], Callable[[], None]]
     spawn_task: Callable[[Coroutine[Any, Any, None]], Any]
     is_closed: Callable[[], bool]
+    asleep: Asleep
     forbidden: str | None = None
 
 

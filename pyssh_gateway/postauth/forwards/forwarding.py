@@ -246,6 +246,7 @@ class Forwarding:
                 reason = str(error)
             else:
                 if not self._closed:
+                    self._context.asleep.waits(_named(request, target))
                     return listening
                 self._context.sockets.forget(listening)
                 reason = "the connection is closed"
@@ -262,7 +263,8 @@ class Forwarding:
         context.publish(ForwardListening(conn=context.conn, user=context.user, kind=kind, target=target))
 
         def take(sock: socket.socket, address: object) -> None:
-            if self._stopped is not None or self._forwards >= MAX_FORWARDS or self._offers >= MAX_OFFERS:
+            is_stopped = self._stopped is not None or context.asleep.refusal is not None
+            if is_stopped or self._forwards >= MAX_FORWARDS or self._offers >= MAX_OFFERS:
                 sock.close()
                 return
             self._forwards += 1
@@ -315,6 +317,10 @@ class Forwarding:
         return forward
 
     def _check(self, kind: str, target: str, reason: str | None) -> None:
+        asleep = self._context.asleep
+        if self._stopped is None and asleep.refusal is not None:
+            asleep.refused(_named(kind, target))
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, asleep.refusal)
         reason = self._stopped or reason
         if reason is None and self._forwards >= MAX_FORWARDS:
             reason = f"{MAX_FORWARDS} connections are forwarded already"
@@ -323,6 +329,10 @@ class Forwarding:
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, reason)
 
     def _deny(self, kind: str, target: str, reason: str) -> None:
-        context = self._context
-        request = f"{kind} {target}" if target else kind
+        context, request = self._context, _named(kind, target)
         context.publish(RequestDenied(conn=context.conn, user=context.user, request=request, reason=reason))
+
+
+def _named(kind: str, target: str) -> str:
+    """A request's name in the log."""
+    return f"{kind} {target}" if target else kind

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pyssh_gateway.cli import main
@@ -15,6 +16,7 @@ from pyssh_gateway.core import control
 from pyssh_gateway.core.control import (
     AcceptedReply,
     ConnectionReport,
+    ForNobodyReport,
     HeldReply,
     HoldReport,
     HostKeyReport,
@@ -26,6 +28,7 @@ from pyssh_gateway.core.control import (
     ReleasedReply,
     SessionReport,
     SessionsReply,
+    SourceOfWakesReport,
     SourceReport,
     StatusReply,
     StopReport,
@@ -101,6 +104,7 @@ class Answers(AnsweringServer):
     def __init__(self, path: Path) -> None:
         self.failing: tuple[SourceReport, ...] = ()
         self.why = WHY
+        self.status = STATUS
         self.on = STATUS.connections
         self.tried: list[control.TryKey] = []
         handlers = Handlers(
@@ -118,7 +122,7 @@ class Answers(AnsweringServer):
         super().__init__(path, handlers)
 
     async def _status(self, _asker: Asker) -> StatusReply:
-        return STATUS
+        return self.status
 
     async def _sessions(self, _asker: Asker) -> SessionsReply:
         return SessionsReply(self.on)
@@ -283,6 +287,66 @@ def test_why_tells_when_it_stops(answers: Answers, run: Run, idle: IdleReport, l
     out = run("why")[1].splitlines()
     assert "woken" not in out[0]
     assert out[1:] == [*lines, "It stops."]
+
+
+def wakes(kind: str, source: str, count: int, seconds: float) -> SourceOfWakesReport:
+    """What a source did, first at the beginning of 1970."""
+    return SourceOfWakesReport(kind, source, count, seconds, 0.0, 60.0)
+
+
+@pytest.mark.parametrize(
+    ("report", "lines"),
+    [
+        (None, []),
+        (ForNobodyReport(7), []),
+        (
+            ForNobodyReport(7, 41, 360.0, (wakes("address", "198.51.100.7", 12, 120.0), wakes("start", "", 29, 99.0))),
+            ["awake for nobody in the last 7 days: 41 times, 6m in all; most by 198.51.100.7 (12 times, 2m)"],
+        ),
+        (
+            ForNobodyReport(7, 1, 8.0, (wakes("address", "2001:db8::/64", 1, 8.0),)),
+            ["awake for nobody in the last 7 days: 1 time, 8s in all; all by 2001:db8::/64"],
+        ),
+        (
+            ForNobodyReport(7, 3, 8.0, (wakes("start", "", 1, 8.0),), others=2),
+            [
+                (
+                    "awake for nobody in the last 7 days: 3 times, 8s in all; "
+                    "most after a start by hand or by a deploy (1 time, 8s)"
+                )
+            ],
+        ),
+        (
+            ForNobodyReport(7, 3, 8.0, (wakes("person", "eve \x1b[2J", 3, 8.0),)),
+            [
+                (
+                    "awake for nobody in the last 7 days: 3 times, 8s in all; "
+                    "all by a client of eve \\x1b[2J that came back by itself"
+                )
+            ],
+        ),
+        (ForNobodyReport(7, 3, 8.0), ["awake for nobody in the last 7 days: 3 times, 8s in all"]),
+    ],
+)
+def test_why_and_status_tell_what_it_was_awake_for_nobody(
+    answers: Answers, run: Run, report: ForNobodyReport | None, lines: list[str]
+) -> None:
+    """Protects the person who pays for scanners: they learn what it costs, and which source costs most."""
+    idle = IdleReport(60.0, in_use=False, stops_in=42.0)
+    answers.why = WhyReply(0.0, "", "It stops.", idle, (), (), report)
+    assert run("why")[1].splitlines()[4:] == lines
+    answers.status = msgspec.structs.replace(STATUS, for_nobody=report)
+    assert [line for line in run("status")[1].splitlines() if "for nobody" in line] == lines
+
+
+def test_why_gives_programs_every_source(answers: Answers, run: Run) -> None:
+    """Protects scripts: every source is in the JSON, with its first and last time as in the log."""
+    report = ForNobodyReport(7, 1, 8.0, (wakes("address", "2001:db8::/64", 1, 8.0),))
+    answers.why = msgspec.structs.replace(WHY, for_nobody=report)
+    told = json.loads(run("why", "--json")[1])["for_nobody"]
+    assert (told["days"], told["count"], told["seconds"], told["others"]) == (7, 1, 8.0, 0)
+    (source,) = told["sources"]
+    assert (source["source"], source["until"]) == ("2001:db8::/64", "1970-01-01T00:01:00.000000Z")
 
 
 def test_sessions_tells_who_runs_what(answers: Answers, run: Run) -> None:

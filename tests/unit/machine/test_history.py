@@ -63,3 +63,13 @@ def test_any_text_survives(tmp_path: Path, detail: str) -> None:
     for number in range(3):
         append(tmp_path, record(number, detail))
     assert read(tmp_path)[-1].detail == detail[:MAX_TEXT].encode("utf-8", "replace").decode()
+
+
+def test_a_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """Protects the history across an update: stops that were written down without the later fields stay known."""
+    old = b'[{"time":1001.0,"since":900.0,"reason":"idle","detail":"idle for 60 s","action":"exit"}]'
+    (tmp_path / FILE_NAME).write_bytes(old)
+    append(tmp_path, StopRecord(1002.0, 900.0, "idle", "", "exit", woken_by="203.0.113.9", for_nobody=True))
+    first, second = read(tmp_path)
+    assert first == record(1)
+    assert (second.woken_by, second.for_nobody) == ("203.0.113.9", True)

@@ -4,11 +4,13 @@ Agents connect with `Machine.connect`; what happens to their connections they le
 """
 
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Literal, Protocol
 
 import msgspec
 
+from pyssh_gateway.core.idle.probation import REFUSED_SECONDS, Probation, Return
 from pyssh_gateway.core.idle.replay.clock import Clock
 from pyssh_gateway.core.idle.replay.job import Job
 from pyssh_gateway.core.idle.replay.outcome import Awake, Found, Open, Outcome, Stopped
@@ -16,6 +18,7 @@ from pyssh_gateway.core.idle.replay.server import IdleServer, NoServer, Rules, S
 from pyssh_gateway.core.idle.replay.traffic import Kind, Traffic, Use
 from pyssh_gateway.events import (
     AnyEvent,
+    ClientUsed,
     ConnectionAuthenticated,
     ConnectionClosed,
     ConnectionOpened,
@@ -30,6 +33,9 @@ from pyssh_gateway.events import (
 State = Literal["asleep", "starting", "awake", "stopping"]
 
 NO_SERVER = NoServer()
+
+PERSONAL = ("terminal", "sftp")
+"""Sessions that a client which comes back by itself does not open."""
 
 
 class Hardware(msgspec.Struct, frozen=True):
@@ -84,11 +90,14 @@ class Connection:
         self.state: Literal["waiting", "open", "closed"] = "waiting"
         self._machine = machine
 
-    def use(self, seconds: float, kind: Kind) -> None:
-        """Use it from now on for `seconds`. Nothing happens on a connection that is not open."""
+    def use(self, seconds: float, kind: Kind, *, by_itself: bool = False) -> None:
+        """Use it from now on for `seconds`. Nothing happens on a connection that is not open.
+
+        `by_itself`: there is no person, but the client does something when it has connected.
+        """
         if self.state == "open":
             now = self._machine.clock.now
-            use = Use(now, now + seconds, kind)
+            use = Use(now, now + seconds, kind, by_itself)
             self.traffic.add(use)
             self._machine.use_added(self, use)
 
@@ -96,7 +105,10 @@ class Connection:
         """Open another session on it."""
         if self.state == "open":
             self.traffic.open_session(self._machine.clock.now, terminal=terminal)
-            self._machine.use_added(self, Use(self._machine.clock.now, self._machine.clock.now, "typed"))
+            now = self._machine.clock.now
+            self._machine.use_added(self, Use(now, now, "typed", by_itself=True))
+            if terminal:
+                self._machine.person_shown(self)
 
     def close(self, *, goodbye: bool = True) -> None:
         """The client closes it. While it waits for a machine that starts, the server will still see it come and go."""
@@ -128,6 +140,7 @@ class Machine:
         self.state: State = "asleep"
         self.traffic: dict[str, Traffic] = {}
         self.jobs: dict[int, Job] = {}
+        self.probation = Probation()
         self.outcome = Outcome()
         self._new_server = new_server or (lambda machine: IdleServer(rules, machine))
         self._server: Server = NO_SERVER
@@ -198,9 +211,14 @@ class Machine:
 
     def use_added(self, connection: Connection, use: Use) -> None:
         """A connection is used."""
-        if connection.login is not None:
+        if connection.login is not None and not use.by_itself:
             self._last_used[connection.login.person] = use.end
         self._server.use_added(use)
+
+    def person_shown(self, connection: Connection) -> None:
+        """A terminal or SFTP was opened, which only a person does."""
+        if connection.name in self.probation.on:
+            self._server.observe(ClientUsed(conn=connection.name, user=""))
 
     def close(self, connection: Connection, *, goodbye: bool) -> None:
         """The connection ends."""
@@ -254,6 +272,7 @@ class Machine:
     def _awake(self) -> None:
         self.state = "awake"
         if self._server is NO_SERVER:
+            self.probation = Probation(self.probation.absent)
             self._server = self._new_server(self)
         elif self._stopped is not None:
             self._server.observe(MachineResumed(seconds=self.clock.now - self._stopped.at - self.hardware.stop))
@@ -280,25 +299,32 @@ class Machine:
         self._server.observe(ConnectionOpened(conn=connection.name, peer=connection.peer, peer_port=0))
         if gone:
             self.close(connection, goodbye=False)
-        elif connection.login is not None and not self._admit(connection, connection.login):
-            self.close(connection, goodbye=False)
-            if connection.agent is not None:
-                connection.agent.refused(connection)
         elif connection.login is not None:
             self._log_in(connection, connection.login)
 
-    def _admit(self, _connection: Connection, _login: Login) -> bool:
-        """Whether the client is let in, or refused since it has come back by itself: the place to ask `Probation`."""
-        return True
-
     def _log_in(self, connection: Connection, login: Login) -> None:
+        """Let the client in, or refuse it since it may have come back by itself."""
         self._logins += 1
+        received = self._server.receive(login.user, _identity(login))
         self.traffic[connection.name] = connection.traffic
+        self._server.observe(_authenticated(connection, login, received))
+        if received is not None and received.asleep and login.wants not in PERSONAL:
+            # The answer to its first request ends the connection; without one it may stay for a moment.
+            self.clock.after(REFUSED_SECONDS if login.wants == "nothing" else 0.0, partial(self._refuse, connection))
+            return
         if login.wants != "nothing":
             connection.traffic.open_session(self.clock.now, terminal=login.wants == "terminal")
-        self._server.observe(_authenticated(connection, login))
+        if login.wants in PERSONAL:
+            self.person_shown(connection)
         if connection.agent is not None:
             connection.agent.logged_in(connection)
+
+    def _refuse(self, connection: Connection) -> None:
+        if connection.state != "open":
+            return
+        self.close(connection, goodbye=False)
+        if connection.agent is not None:
+            connection.agent.refused(connection)
 
     def _proceed(self, pid: int) -> None:
         """The job runs until it is over, or paused before that."""
@@ -319,7 +345,7 @@ def _identity(login: Login) -> Identity:
     return Identity(login.person, None, login.fingerprint)
 
 
-def _authenticated(connection: Connection, login: Login) -> ConnectionAuthenticated:
+def _authenticated(connection: Connection, login: Login, received: Return | None) -> ConnectionAuthenticated:
     return ConnectionAuthenticated(
         conn=connection.name,
         peer=connection.peer,
@@ -330,6 +356,7 @@ def _authenticated(connection: Connection, login: Login) -> ConnectionAuthentica
         cipher="",
         seconds=0.0,
         identity=_identity(login),
+        probation=None if received is None else received.leash,
     )
 
 

@@ -57,6 +57,8 @@ class Outcome:
         self.awake: list[Awake] = []
         self.stops: list[Stopped] = []
         self.found: list[Found] = []
+        self.locked_out = 0
+        """How often a person was refused twice in a row. Agents count this: they know who is there."""
 
     @property
     def spans(self) -> list[Span]:

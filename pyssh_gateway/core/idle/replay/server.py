@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 
 from pyssh_gateway.core.idle.background import Hold, Over, Vigil, interval, work_between
+from pyssh_gateway.core.idle.probation import Probation, Return
 from pyssh_gateway.core.idle.replay.clock import Clock, Timer
 from pyssh_gateway.core.idle.replay.job import Job, sample
 from pyssh_gateway.core.idle.replay.traffic import Traffic, Use
@@ -23,7 +24,15 @@ from pyssh_gateway.core.idle.stopping import Clocks
 from pyssh_gateway.core.idle.tracker import WARNINGS, IdlePolicy, IdleTracker, Kind, Stay, Stop, Tick, Warn
 from pyssh_gateway.core.idle.usage import Usage
 from pyssh_gateway.core.idle.wake import Wake
-from pyssh_gateway.events import AnyEvent, BackgroundWork, ClientQuiet, ClientUsed, ScheduleEntered
+from pyssh_gateway.events import (
+    AnyEvent,
+    BackgroundWork,
+    ClientQuiet,
+    ClientUsed,
+    ConnectionAuthenticated,
+    Identity,
+    ScheduleEntered,
+)
 
 OTHERS: frozenset[Kind] = frozenset({"connection", "hold", "schedule", "terminal"})
 """Reasons beside which background work is not looked at, as in `BackgroundWatch`."""
@@ -61,6 +70,10 @@ class Machine(Protocol):
         """The clients that are logged in, by their connections."""
 
     @property
+    def probation(self) -> Probation:
+        """The clients that may come back by themselves; their state survives a start."""
+
+    @property
     def jobs(self) -> Mapping[int, Job]:
         """The jobs that have been left behind, by their pids."""
 
@@ -76,6 +89,9 @@ class Server(Protocol):
 
     def end(self) -> None:
         """The machine stops: do nothing more. After a suspend, `begin` is called again."""
+
+    def receive(self, user: str, identity: Identity, /) -> Return | None:
+        """A client is being let in: how it is received; None: like any other."""
 
     def observe(self, event: AnyEvent, /) -> None:
         """Something has happened."""
@@ -95,6 +111,10 @@ class NoServer:
 
     def end(self) -> None:
         """Nothing ends."""
+
+    def receive(self, _user: str, _identity: Identity) -> Return | None:
+        """Nobody is let in."""
+        return None
 
     def observe(self, _event: AnyEvent) -> None:
         """Nobody takes note."""
@@ -123,6 +143,7 @@ class IdleServer:
         self._timers: dict[str, Timer] = {}
         self._looks: dict[int, Timer] = {}
         self._look_base = 0.0
+        self._looks_at_all = False
         self._vigil_base: float | None = None
         self._samples = 0
         self._held = False
@@ -136,6 +157,7 @@ class IdleServer:
     def begin(self) -> None:
         """Serve from now on."""
         self._serves = True
+        self._looks_at_all = False
         self._look_base = self._clock.now
         self._vigil_base = None
         self._look_at_schedule()
@@ -149,12 +171,23 @@ class IdleServer:
         self._timers.clear()
         self._looks.clear()
 
+    def receive(self, user: str, identity: Identity) -> Return | None:
+        """How a client that logs in is received: `Probation` knows whether it may have come back by itself."""
+        client_idle = self._rules.client_idle
+        if client_idle is None:
+            return None
+        in_use = self.tracker.in_use
+        return self._machine.probation.receive(user, identity, now=self._clock.now, longest=client_idle, in_use=in_use)
+
     def observe(self, event: AnyEvent) -> None:
         """Note it, and do what follows. A client that has logged in is looked at in its first window."""
         self._publish(event)
-        if self._serves:
-            self._need_look(self._clock.now)
-            self._settle()
+        if not self._serves:
+            return
+        if isinstance(event, ConnectionAuthenticated) and event.probation is not None:
+            self._look_at_all()
+        self._need_look(self._clock.now)
+        self._settle()
 
     def use_added(self, use: Use) -> None:
         """See the use in its first windows, and in the last one that has enough of it."""
@@ -170,8 +203,9 @@ class IdleServer:
     def _publish(self, event: AnyEvent) -> None:
         now = self._clock.now
         self.wake.observe(event, Clocks(now, now))
+        self._machine.probation.observe(event, now)
         self.tracker.observe(event, now)
-        self._came = self._came or self._others
+        self._came = self._came or (self._vigil is not None and self._others)
 
     def _settle(self) -> None:
         """Do all that is due now, and wake up when something is due again."""
@@ -236,7 +270,7 @@ class IdleServer:
 
     def _need_look(self, moment: float) -> None:
         """Look at the end of the window that contains `moment`, and at its beginning, if these are still to come."""
-        if self._usage is None:
+        if self._usage is None or self._looks_at_all:
             return
         now = self._clock.now
         number = math.floor((moment - self._look_base) / self._window)
@@ -247,17 +281,21 @@ class IdleServer:
 
     def _look_due(self, number: int) -> None:
         del self._looks[number]
-        self._look()
-        self._settle()
+        if self._look():
+            self._settle()
 
-    def _look(self) -> None:
-        """Look at the clients' use, as `IdleWatch` does at the end of each window and before a warning or a stop."""
+    def _look(self) -> bool:
+        """Look at the clients' use, as `IdleWatch` does at the end of each window and before a warning or a stop.
+
+        Returns whether anything has changed.
+        """
         if self._usage is None:
-            return
+            return False
         now = self._clock.now
         counters = {conn: traffic.counters(now, heartbeats=True) for conn, traffic in self._machine.traffic.items()}
         # The programs at these terminals work: that is what simulated output to a terminal means.
-        quiet, used = self._usage.look(counters, now, self._usage.shows(counters))
+        on_probation = self._machine.probation.on
+        quiet, used = self._usage.look(counters, now, self._usage.shows(counters), on_probation)
         for conn, seconds in quiet:
             self._publish(ClientQuiet(conn=conn, user="", seconds=seconds))
         for conn in used:
@@ -265,17 +303,43 @@ class IdleServer:
         left = [self._usage.quiet_in(conn, now) for conn in counters]
         soonest = min((seconds for seconds in left if seconds is not None), default=None)
         self._drop("quiet")
-        if soonest is not None:
+        if soonest is not None and not self._looks_at_all:
             # Rounding may name a moment just after the end of a window, at which the client is quiet already.
             number = math.ceil((now + soonest - self._look_base) / self._window - ROUNDING)
             when = self._look_base + number * self._window
             if when <= now:
                 when += self._window
             self._set("quiet", when, self._quiet_due)
+        return bool(quiet or used)
+
+    def _look_at_all(self) -> None:
+        """Look now, and at the end of each window, which is short, while a client is on probation."""
+        if self._usage is None:
+            return
+        self._looks_at_all = True
+        for timer in self._looks.values():
+            timer.cancel()
+        self._looks.clear()
+        self._look()
+        on_probation = self._machine.probation.on
+        if on_probation:
+            self._set("window", self._clock.now + self._usage.next_window(on_probation), self._window_over)
+            return
+        # From here on windows are as long as usual, and those are enough in which something can change.
+        self._looks_at_all = False
+        self._look_base = self._clock.now
+        self._need_look(self._clock.now)
+        for traffic in self._machine.traffic.values():
+            for use in traffic.current(self._clock.now):
+                self.use_added(use)
+
+    def _window_over(self) -> None:
+        self._look_at_all()
+        self._settle()
 
     def _quiet_due(self) -> None:
-        self._look()
-        self._settle()
+        if self._look():
+            self._settle()
 
     # -- background work ----------------------------------------------------------------------------------------
 
@@ -313,14 +377,16 @@ class IdleServer:
         now = self._clock.now
         before, after = sample(self._machine.jobs, now - self._interval), sample(self._machine.jobs, now)
         work = work_between(before, after, self._rules.background_cpu)
-        match vigil.see(worked=work is not None, now=now):
+        change = vigil.see(worked=work is not None, now=now)
+        match change:
             case Hold(seconds=seconds):
                 self._held = True
-                self._publish(BackgroundWork(seconds=seconds, what=", ".join(work.names if work else ())))
+                self._publish(BackgroundWork(seconds=seconds, what=work.names[0] if work else ""))
             case Over():
                 self._held = False
                 self._publish(BackgroundWork(seconds=0, what=""))
             case None:
                 pass
         self._plan_sample()
-        self._settle()
+        if change is not None:
+            self._settle()

@@ -14,15 +14,15 @@ Kind = Literal["typed", "asked", "worked", "shown"]
 """Keys at a terminal, SFTP requests, bytes through commands and forwards, output to a terminal by working programs."""
 
 BYTES_AT_ONCE = 8192
-"""Bytes with which a span of "worked" or "shown" begins, and bytes a second in it: a window that has a second of it
-counts as use (`usage.TRICKLE_BYTES`)."""
+"""Bytes with which a span of other kinds than "typed" begins, and bytes a second in it: a window that has a second of
+it counts as use (`usage.TRICKLE_BYTES`)."""
 
 HEARTBEAT_BYTES = 300
 """Bytes through a forward in each window in which nothing else happens: VS Code's heartbeats."""
 
 
 class Use(msgspec.Struct, frozen=True):
-    """Use from `begin` to `end`.
+    """Use from `begin` to `end`; `by_itself`: the client does that without a person, when it has connected.
 
     It counts from just after its beginning, so that nothing depends on the order of calls for the same moment.
     """
@@ -30,6 +30,7 @@ class Use(msgspec.Struct, frozen=True):
     begin: float
     end: float
     kind: Kind
+    by_itself: bool = False
 
 
 class Traffic:
@@ -55,9 +56,13 @@ class Traffic:
             self._terminals.append(now)
 
     def last_use(self, now: float) -> float | None:
-        """When the connection was used last; None if never."""
-        ends = [min(use.end, now) for use in self.uses if use.begin <= now]
+        """When a person or program used the connection last; None if never."""
+        ends = [min(use.end, now) for use in self.uses if use.begin <= now and not use.by_itself]
         return max(ends, default=None)
+
+    def current(self, now: float) -> list[Use]:
+        """The use that goes on."""
+        return [use for use in self._open if use.end > now]
 
     def counters(self, now: float, *, heartbeats: bool) -> Counters:
         """The counters at `now`, which never decreases.
@@ -76,10 +81,12 @@ class Traffic:
                 still_open.append(use)
         self._open = still_open
         return Counters(
-            typed=counted["typed"] + counted["asked"],
+            typed=counted["typed"],
             worked=counted["worked"] + self._looks * HEARTBEAT_BYTES,
             opened=sum(at < now for at in self._sessions),
             shown=counted["shown"],
+            asked=counted["asked"],
+            terminals=sum(at < now for at in self._terminals),
         )
 
 
@@ -88,6 +95,6 @@ def _bytes(use: Use, now: float) -> int:
     if use.begin >= now:
         return 0
     seconds = min(use.end, now) - use.begin
-    if use.kind in ("typed", "asked"):
+    if use.kind == "typed":
         return 1 + int(seconds)
     return BYTES_AT_ONCE + int(seconds * BYTES_AT_ONCE)

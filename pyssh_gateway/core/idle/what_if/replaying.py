@@ -18,6 +18,7 @@ from pyssh_gateway.core.idle.replay.job import Job, Phase
 from pyssh_gateway.core.idle.replay.machine import Connection as Connected
 from pyssh_gateway.core.idle.replay.machine import Hardware, Login, Machine
 from pyssh_gateway.core.idle.replay.outcome import SOON
+from pyssh_gateway.core.idle.replay.recorded import RETRY_SECONDS
 from pyssh_gateway.core.idle.replay.server import Rules
 from pyssh_gateway.core.idle.what_if.history import Awake, Connection, History, Kept
 from pyssh_gateway.events import HoldEnded, HoldStarted, TerminalQuiet, TerminalUsed
@@ -156,19 +157,21 @@ class _Client:
         self._people = people
         self._recorded = recorded
         self._login = Login(recorded.person, recorded.person, recorded.user)
+        # At a recorded use somebody is there: they open a terminal, and are not taken for a program that comes back.
+        self._again = msgspec.structs.replace(self._login, wants="terminal")
         self._connected: Connected | None = None
         self._until = recorded.opened
         uses = recorded.uses
         if uses is None:  # not recorded: as if it was used all the time
             uses = ((recorded.opened, recorded.closed),)
         self._uses = iter(uses)
-        self._connect()
+        self._connect(self._login)
         self._plan_use()
         machine.clock.at(end, self._go)
 
-    def _connect(self) -> None:
+    def _connect(self, login: Login) -> None:
         self._people.come(self._login.person)
-        self._connected = self._machine.connect(self._recorded.peer, self._login, self)
+        self._connected = self._machine.connect(self._recorded.peer, login, self)
 
     def _plan_use(self) -> None:
         following = next(self._uses, None)
@@ -178,7 +181,7 @@ class _Client:
     def _use(self, until: float) -> None:
         self._until = until
         if self._connected is None:
-            self._connect()
+            self._connect(self._again)
         else:
             self._go_on(self._connected)
         self._people.leave(self._login.person, until)
@@ -205,10 +208,13 @@ class _Client:
         self._go_on(connection)
 
     def refused(self, _connection: Connected) -> None:
-        """It was taken for a program that comes back by itself, but somebody is there: they try again."""
+        """It was taken for a program that comes back by itself: if somebody is there, they try again."""
         self._connected = None
-        if self._until > self._machine.clock.now:
-            self._connected = self._machine.connect(self._recorded.peer, self._login, self)
+        self._machine.clock.after(RETRY_SECONDS, self._try_again)
+
+    def _try_again(self) -> None:
+        if self._connected is None and self._until > self._machine.clock.now:
+            self._connect(self._again)
 
     def closed(self, _connection: Connected) -> None:
         """The machine stops."""

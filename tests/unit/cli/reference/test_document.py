@@ -44,6 +44,8 @@ ANSWERS: dict[str, type[msgspec.Struct]] = {
     "Idle": control.IdleReport,
     "A hold": control.HoldReport,
     "A stop": control.StopReport,
+    "Awake for nobody": control.ForNobodyReport,
+    "A source of wakes": control.SourceOfWakesReport,
     "A login": control.LoginReport,
     "A key": control.KeyReport,
     "A host key": control.HostKeyReport,

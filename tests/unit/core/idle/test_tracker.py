@@ -3,13 +3,14 @@
 import math
 from typing import Literal, get_args
 
+import msgspec
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pyssh_gateway.core.idle.stopping import Clocks
 from pyssh_gateway.core.idle.tracker import TICK_SECONDS, WARNINGS, IdlePolicy, IdleTracker, Stay, Stop, Tick, Warn
-from pyssh_gateway.core.idle.wake import Wake
+from pyssh_gateway.core.idle.wake import CAUSE_SECONDS, WAKE_SECONDS, Wake
 from pyssh_gateway.events import (
     AnyEvent,
     BackgroundWork,
@@ -46,7 +47,7 @@ def opened(conn: str, peer: str = PEER) -> AnyEvent:
     return ConnectionOpened(conn=conn, peer=peer, peer_port=4000)
 
 
-def authenticated(conn: str, key: str = "x") -> AnyEvent:
+def authenticated(conn: str, key: str = "x", probation: float | None = None) -> AnyEvent:
     """Somebody logs in on the connection."""
     return ConnectionAuthenticated(
         conn=conn,
@@ -58,6 +59,7 @@ def authenticated(conn: str, key: str = "x") -> AnyEvent:
         cipher="",
         seconds=0,
         identity=who(key),
+        probation=probation,
     )
 
 
@@ -196,6 +198,75 @@ def test_a_start_without_a_login_ends_early() -> None:
     tracker.observe(closed("a"), 19)
     assert tracker.stops_in(19) == 60
     assert tracker.reasons(19) == ()
+
+
+def test_a_scanner_costs_seconds() -> None:
+    """Protects the bill: once the connection that woke the machine has gone without a login, the stop is near."""
+    tracker = tracker_of(600, boot_grace=300, wake_grace=5)
+    tracker.observe(opened("s"), 1)
+    assert tracker.stops_in(2) == 298, "it may be a person who reads a fingerprint or touches a key"
+    tracker.observe(opened("t"), 3)
+    tracker.observe(closed("s", user=""), 4)
+    assert tracker.stops_in(4) == 296
+    tracker.observe(closed("t", user=""), 6)
+    assert tracker.stops_in(6) == 5
+    assert drive(tracker, 11)[-1] == Stop(11, f"woken by {PEER}, no login")
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        [],  # nobody has connected
+        [authenticated("a"), closed("a")],
+        [held("h1", 1), released("h1")],
+    ],
+)
+def test_a_machine_that_was_started_for_somebody_waits(happens: list[AnyEvent]) -> None:
+    """Protects people: the short wait is only for a machine that a scanner woke and nobody has used since."""
+    tracker = tracker_of(60, wake_grace=5)
+    if happens:
+        tracker.observe(opened("s"), 0)
+    for event in happens:
+        tracker.observe(event, 0)
+    tracker.observe(opened("t"), CAUSE_SECONDS + 1)
+    tracker.observe(closed("t", user=""), CAUSE_SECONDS + 1)
+    assert tracker.stops_in(CAUSE_SECONDS + 1) == 60 - CAUSE_SECONDS - 1
+
+
+def test_a_client_on_probation_is_no_reason() -> None:
+    """Protects the bill from an editor that comes back by itself: the machine waits for its leash, and no longer."""
+    tracker = tracker_of(600, wake_grace=5)
+    tracker.observe(opened("a"), 1)
+    tracker.observe(authenticated("a", probation=60), 2)
+    assert not tracker.in_use
+    assert tracker.quiet == ("github:example is on as amos from 203.0.113.9",)
+    (reason,) = tracker.reasons(2)
+    assert (reason.kind, reason.text, reason.until) == (
+        "probation",
+        "github:example from 203.0.113.9 came back by itself",
+        62,
+    )
+    assert drive(tracker, 62)[-1] == Stop(62, "github:example from 203.0.113.9 came back by itself, and was not used")
+
+
+def test_a_client_on_probation_that_goes_lets_the_machine_stop_at_once() -> None:
+    """Protects the bill: nobody is waited for when the client has gone, as the machine was awake only for it."""
+    tracker = tracker_of(600, wake_grace=5)
+    tracker.observe(opened("a"), 1)
+    tracker.observe(authenticated("a", probation=60), 2)
+    tracker.observe(closed("a"), 3)
+    assert tracker.stops_in(3) == 0
+
+
+def test_a_client_on_probation_that_is_used_is_a_reason() -> None:
+    """Protects a person: their first key ends the probation, and the machine waits for the whole timeout afterwards."""
+    tracker = tracker_of(600, wake_grace=5)
+    tracker.observe(opened("a"), 1)
+    tracker.observe(authenticated("a", probation=60), 2)
+    tracker.observe(used("a"), 9)
+    assert [reason.kind for reason in tracker.reasons(9)] == ["connection"]
+    tracker.observe(closed("a"), 100)
+    assert tracker.stops_in(100) == 600
 
 
 def test_a_lost_client_is_waited_for() -> None:
@@ -410,15 +481,18 @@ class Machine(RuleBasedStateMachine):
         timeout=st.one_of(st.none(), st.floats(0.1, 200), st.integers(1, 120)),
         boot=st.one_of(st.none(), st.floats(0.1, 200)),
         lost=st.floats(0, 100),
+        wake=st.one_of(st.none(), st.floats(0, 20)),
         crash=st.booleans(),
     )
-    def start(self, timeout: float | None, boot: float | None, lost: float, crash: bool) -> None:
+    def start(self, timeout: float | None, boot: float | None, lost: float, wake: float | None, crash: bool) -> None:
         """Boot, or begin after a server's crash."""
         self.timeout = timeout
         self.boot = boot
         self.lost = lost
         self.now = 1000.0
-        self.tracker = Fed(IdlePolicy(timeout, boot, lost), self.now)
+        self.wake_grace = wake
+        self.policy = IdlePolicy(timeout, boot, lost, wake)
+        self.tracker = Fed(self.policy, self.now)
         self.began = self.now
         self.strangers: set[str] = set()
         self.people: set[str] = set()
@@ -426,6 +500,10 @@ class Machine(RuleBasedStateMachine):
         self.periods: dict[str, list[float]] = {}  # reason -> its end as far as it is known (inf: open)
         self.ended: list[float] = []  # when each reason ended
         self.waits: list[float] = []
+        self.leashes: dict[str, float] = {}  # client on probation -> until when the machine waits for it
+        self.caused: bool | None = None  # whether the first connection came early enough; None: none has come
+        self.left = -math.inf  # when the last connection without a login went
+        self.needed = False  # whether there was any reason so far
         self.story: list[str] = ["login"] if crash else []  # the events that decide whether somebody has logged in
         self.number = 0
         self.crash = self.now + lost if crash else 0.0
@@ -442,6 +520,7 @@ class Machine(RuleBasedStateMachine):
     def begin(self, name: str, seconds: float = math.inf) -> None:
         """Begin a reason."""
         self.settle()
+        self.needed = True
         self.periods[name] = [self.now + seconds]
 
     def end(self, name: str) -> None:
@@ -468,6 +547,8 @@ class Machine(RuleBasedStateMachine):
         """A client connects, not logged in yet."""
         self.number += 1
         self.strangers.add(f"c{self.number}")
+        if self.caused is None and self.now - 1000 <= WAKE_SECONDS:
+            self.caused = self.now - 1000 <= CAUSE_SECONDS
         self.tracker.observe(opened(f"c{self.number}"), self.now)
 
     @precondition(lambda self: self.strangers)
@@ -482,6 +563,18 @@ class Machine(RuleBasedStateMachine):
         self.begin(conn)
         self.tracker.observe(authenticated(conn), self.now)
 
+    @precondition(lambda self: self.strangers)
+    @rule(data=st.data(), leash=st.floats(0, 60))
+    def come_back(self, data: st.DataObject, leash: float) -> None:
+        """One of these clients logs in on probation."""
+        conn = data.draw(st.sampled_from(sorted(self.strangers)))
+        self.strangers.remove(conn)
+        self.people.add(conn)
+        self.quiet.add(conn)
+        self.leashes[conn] = self.now + leash
+        self.waits = []
+        self.tracker.observe(authenticated(conn, probation=leash), self.now)
+
     @precondition(lambda self: self.strangers | self.people)
     @rule(data=st.data(), goodbye=st.booleans())
     def leave(self, data: st.DataObject, goodbye: bool) -> None:
@@ -490,6 +583,9 @@ class Machine(RuleBasedStateMachine):
         if conn in self.people - self.quiet and not goodbye and self.lost:
             self.waits = [self.now + self.lost]
         self.end(conn)
+        self.leashes.pop(conn, None)
+        if conn in self.strangers:
+            self.left = self.now
         user = "amos" if conn in self.people else ""
         for group in (self.strangers, self.people, self.quiet):
             group.discard(conn)
@@ -502,6 +598,8 @@ class Machine(RuleBasedStateMachine):
         conn = data.draw(st.sampled_from(sorted(self.people)))
         if conn in self.quiet:
             self.quiet.remove(conn)
+            self.leashes.pop(conn, None)
+            self.story.append("login")
             self.begin(conn)
             self.tracker.observe(used(conn), self.now)
         else:
@@ -536,7 +634,12 @@ class Machine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([-60.0, 0.0, 60.0]))
     def resume(self, seconds: float) -> None:
-        """The machine resumes: of the time before the stop, only connected users count."""
+        """The machine resumes: of the time before the stop, only connected users count.
+
+        Which connection has caused a resume is not modelled, so from then on the wait after it is left out.
+        """
+        self.wake_grace = None
+        follow(self.tracker, msgspec.structs.replace(self.policy, wake_grace=None), self.now)
         if "stop" in self.story:
             *_, last = (place for place, word in enumerate(self.story) if word == "stop")
             self.story = self.story[last + 1 :] + ["login"] * len(self.people)
@@ -588,8 +691,13 @@ class Machine(RuleBasedStateMachine):
             return
         since = max([self.began, *self.ended])
         grace = self.timeout if "login" in self.story or self.boot is None else self.boot
-        deadline = max([since + grace, *(end for end in (self.crash, *self.waits) if end > self.now)])
-        assert all(reason.kind in {"lost", "boot"} for reason in named)
+        idle_end = since + grace
+        is_woken = self.caused and not self.strangers and not self.needed and "login" not in self.story
+        if self.wake_grace is not None and is_woken:
+            idle_end = min(idle_end, self.left + self.wake_grace)
+        waits = (self.crash, *self.waits, *self.leashes.values())
+        deadline = max([idle_end, *(end for end in waits if end > self.now)])
+        assert all(reason.kind in {"lost", "boot", "probation"} for reason in named)
         left = self.tracker.stops_in(self.now)
         assert left == pytest.approx(max(0.0, deadline - self.now))
         if isinstance(answer, Stop):
@@ -606,18 +714,18 @@ class Machine(RuleBasedStateMachine):
 TestMachine = Machine.TestCase
 
 
-def follow(tracker: IdleTracker, timeout: float | None, now: float, **kept: bool) -> None:
-    """Give the tracker another timeout; the rules named in `kept` as False change, too."""
+def follow(tracker: IdleTracker, policy: IdlePolicy, now: float, **kept: bool) -> None:
+    """Give the tracker another policy; the rules named in `kept` as False change, too."""
     same = {"usage": True, "schedule": True, "background": True} | kept
-    tracker.follow(IdlePolicy(timeout), now=now, **same)
+    tracker.follow(policy, now=now, **same)
 
 
 def test_other_rules_count_from_when_they_are_given() -> None:
     """Protects the bill: if the timeout changes while nobody is connected, the idle time so far counts."""
     tracker = tracker_of(None)
-    follow(tracker, 60, 100)
+    follow(tracker, IdlePolicy(60), 100)
     assert drive(tracker, 100) == [Stop(100, "nobody has logged in for 100 s")]
-    follow(tracker, 200, 100)
+    follow(tracker, IdlePolicy(200), 100)
     assert tracker.stops_in(100) == 100
 
 
@@ -626,9 +734,9 @@ def test_who_was_quiet_is_needed_again_under_other_rules_of_use() -> None:
     tracker = tracker_of(60)
     tracker.observe(authenticated("c1"), 0)
     tracker.observe(quiet("c1"), 10)
-    follow(tracker, 60, 20)
+    follow(tracker, IdlePolicy(60), 20)
     assert tracker.quiet
-    follow(tracker, 60, 20, usage=False)
+    follow(tracker, IdlePolicy(60), 20, usage=False)
     assert not tracker.quiet
     assert tracker.in_use
 
@@ -638,9 +746,9 @@ def test_hours_and_work_that_are_not_asked_for_any_more_hold_nothing() -> None:
     tracker = tracker_of(60)
     tracker.observe(ScheduleEntered(seconds=9999, what="mon-fri"), 0)
     tracker.observe(BackgroundWork(seconds=9999, what="make"), 0)
-    follow(tracker, 60, 10)
+    follow(tracker, IdlePolicy(60), 10)
     assert [reason.kind for reason in tracker.reasons(10)] == ["schedule", "background"]
-    follow(tracker, 60, 10, schedule=False)
+    follow(tracker, IdlePolicy(60), 10, schedule=False)
     assert [reason.kind for reason in tracker.reasons(10)] == ["background"]
-    follow(tracker, 60, 10, background=False)
+    follow(tracker, IdlePolicy(60), 10, background=False)
     assert tracker.stops_in(10) == 60

@@ -2,7 +2,16 @@
 
 import pytest
 
-from pyssh_gateway.core.idle.usage import TRICKLE_BYTES, WINDOW_SECONDS, Counters, Usage
+from pyssh_gateway.core.idle.usage import (
+    PROBATION_TRICKLE_BYTES,
+    PROBATION_WINDOW_SECONDS,
+    PROOF_WINDOWS,
+    SETTLING_WINDOWS,
+    TRICKLE_BYTES,
+    WINDOW_SECONDS,
+    Counters,
+    Usage,
+)
 
 
 def watch(usage: Usage, steps: list[tuple[float, Counters]]) -> list[tuple[float, str]]:
@@ -26,6 +35,19 @@ def test_a_key_is_use() -> None:
     usage = Usage(60)
     assert watch(usage, [(0, Counters(typed=5)), (59, Counters(typed=6)), (118, Counters(typed=6))]) == []
     assert watch(usage, [(119, Counters(typed=6)), (300, Counters(typed=7))]) == [(119, "quiet for 60"), (300, "used")]
+
+
+def test_a_request_for_a_file_is_use() -> None:
+    """Protects a person who browses by SFTP: one request counts as use, however few bytes it has."""
+    usage = Usage(60)
+    assert watch(usage, [(0, Counters()), (59, Counters(asked=20)), (118, Counters(asked=20))]) == []
+    assert watch(usage, [(119, Counters(asked=20))]) == [(119, "quiet for 60")]
+
+
+def test_counters_are_added_one_by_one() -> None:
+    """Protects the totals of a connection: each of its sessions' counters goes into its own total."""
+    each = {name: number for number, name in enumerate(Counters.__struct_fields__, 1)}
+    assert Counters(**each) + Counters(**each) == Counters(**{name: 2 * number for name, number in each.items()})
 
 
 def test_a_transfer_is_use() -> None:
@@ -86,3 +108,46 @@ def test_it_is_said_when_a_client_will_be_quiet() -> None:
 def test_the_window_is_short_enough(client_idle: float, window: float) -> None:
     """Protects short times: the window for measuring is shorter than the time itself."""
     assert Usage(client_idle).window == window
+
+
+MUCH = PROBATION_TRICKLE_BYTES + 1
+
+
+def on_probation(usage: Usage, *windows: Counters) -> list[int]:
+    """The numbers of the windows after which a client on probation, with these counters at their ends, is used."""
+    said = []
+    for number, counters in enumerate(windows):
+        quiet, used = usage.look({"c1": counters}, PROBATION_WINDOW_SECONDS * number, on_probation={"c1"})
+        assert not quiet
+        said += [number for _ in used]
+    return said
+
+
+@pytest.mark.parametrize("sign", [Counters(terminals=1, opened=1), Counters(typed=1), Counters(asked=MUCH)])
+def test_a_sign_of_a_person_ends_a_probation_at_once(sign: Counters) -> None:
+    """Protects a person who is there: a terminal, a key or a transfer counts in the very first window."""
+    assert on_probation(Usage(60), sign) == [0]
+
+
+def test_what_an_editor_does_when_it_comes_back_is_no_sign() -> None:
+    """Protects the bill: sessions, a burst of state, heartbeats and a single later burst are no use on probation."""
+    burst = Counters(opened=3, worked=10**6, asked=100)
+    heartbeats = [Counters(opened=3, worked=10**6 + 300 * step, asked=100) for step in range(8)]
+    later = Counters(opened=4, worked=2 * 10**6, asked=100)
+    assert on_probation(Usage(60), Counters(), burst, *heartbeats, later, later) == []
+
+
+def test_traffic_that_goes_on_is_a_sign() -> None:
+    """Protects a person who works in an editor: traffic in window after window is noticed soon."""
+    windows = [Counters(worked=MUCH * step) for step in range(20)]
+    first = SETTLING_WINDOWS + PROOF_WINDOWS - 1
+    assert on_probation(Usage(60), *windows)[0] == first
+    assert first * PROBATION_WINDOW_SECONDS <= 20
+
+
+def test_windows_are_short_while_somebody_is_on_probation() -> None:
+    """Protects a short leash: the machine does not stop before the client was looked at."""
+    usage = Usage(600)
+    assert usage.next_window(frozenset()) == WINDOW_SECONDS
+    assert usage.next_window({"c1"}) == PROBATION_WINDOW_SECONDS
+    assert Usage(1).next_window({"c1"}) == 0.25

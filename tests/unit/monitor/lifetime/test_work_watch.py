@@ -1,8 +1,7 @@
 """monitor.lifetime.work_watch: work beside clients that nobody uses is seen, rarely, and written down."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from pyssh_gateway.config import parser as config
 from pyssh_gateway.core.idle.background import Process, Sample
@@ -25,6 +24,7 @@ class Watched:
         self.held = True
         self.samples = 0
         self.fails = False
+        self._looking = False
         self.at_sample: Callable[[], None] = lambda: None
         self.published: list[BackgroundSeen] = []
         self._soon: list[Callable[[], None]] = []
@@ -34,7 +34,6 @@ class Watched:
             held=lambda: self.held,
             sample=self._sample,
             publish=self._publish,
-            start=self._start,
             soon=self._soon.append,
             clock=lambda: self.time,
         )
@@ -47,6 +46,10 @@ class Watched:
             self.cpu += cpu * WINDOW
             self._usage.look({"c1": Counters(typed=self.typed)}, self.time)
             self.watch.looked(self._usage)
+            if self.watch.due and not self._looking:
+                self._looking = True
+                asyncio.run(self.watch.look())
+                self._looking = False
 
     def use(self) -> None:
         """Somebody types."""
@@ -66,9 +69,6 @@ class Watched:
         if self.fails:
             raise SpawnRefused("busy")
         return Sample(self.time, (Process(7, 1, 0.0, 1000, "make", self.cpu, 0),))
-
-    def _start(self, work: Coroutine[Any, Any, None], _name: str) -> None:
-        asyncio.run(work)
 
     def _publish(self, event: AnyEvent) -> None:
         assert isinstance(event, BackgroundSeen)

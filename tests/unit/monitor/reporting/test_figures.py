@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pyssh_gateway import __version__
 from pyssh_gateway.core.access.denials import Denial
+from pyssh_gateway.core.idle.nobody import Tally
 from pyssh_gateway.core.idle.stopping import Clocks
 from pyssh_gateway.core.idle.tracker import IdlePolicy, IdleTracker
 from pyssh_gateway.core.idle.wake import Wake
@@ -54,6 +55,7 @@ class Gateway:
             sources=lambda: self.sources,
             lost=lambda: {"file": 1, "stdout": 2},
             awake=lambda: self.now + 100,
+            for_nobody=lambda: Tally(41, 360.0, 1.0, 2.0),
             now=lambda: self.now,
         )
 
@@ -226,6 +228,11 @@ class TestFigures:
         gateway.happens(authenticated("c"))
         assert gateway.value("idle_stop_seconds") == float("inf")
         assert gateway.value("awake_seconds_total") == 120
+
+    def test_wakes_for_nobody_are_figures_without_sources(self, gateway: Gateway) -> None:
+        """An alarm can be set on wakes for nobody; they have no labels, because their sources are unbounded."""
+        assert gateway.value("wakes_for_nobody") == 41
+        assert gateway.value("awake_for_nobody_seconds") == 360
 
     def test_a_machine_that_never_stops_says_so(self) -> None:
         """With idle.timeout off, an alarm for a near stop stays silent."""
