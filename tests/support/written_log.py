@@ -16,6 +16,7 @@ from pyssh_gateway.events import (
     ServerStarted,
     ServerStopped,
     ServerStopping,
+    SessionOpened,
 )
 
 MONDAY = 1_767_571_200.0
@@ -135,3 +136,10 @@ class WrittenLog:
     def seen(self, at: float, *spans: tuple[int, int]) -> None:
         """Work has been seen while nobody used the clients; each span is so many seconds ago."""
         self.write(at, BackgroundSeen(spans=spans))
+
+    def terminal(self, at: float, conn: str) -> None:
+        """A shell in a terminal begins."""
+        opened = SessionOpened(
+            conn=conn, session=f"{conn}.1", user="dev", kind="shell", command="", tty="/dev/pts/0", term="", pid=1
+        )
+        self.write(at, opened)

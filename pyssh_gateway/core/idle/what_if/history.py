@@ -25,8 +25,9 @@ class Awake(msgspec.Struct, frozen=True, gc=False):
 class Connection(msgspec.Struct, frozen=True):
     """A connection from `opened` to `closed`. `login` is None if nobody logged in on it.
 
-    `person` identifies the person (see `Identity.known_by`) and `user` is the account. `uses` are the spans in which it
-    was used; None: not recorded. `goodbye`: the client ended it on purpose.
+    `person` identifies the person (see `Identity.known_by`) and `user` is the account. `by_person`: a terminal or SFTP
+    was opened on it. `uses` are the spans in which it was used; None: not recorded. `goodbye`: the client ended it on
+    purpose.
     """
 
     opened: float
@@ -35,6 +36,7 @@ class Connection(msgspec.Struct, frozen=True):
     login: float | None = None
     user: str = ""
     person: str = ""
+    by_person: bool = False
     goodbye: bool = False
     cut: bool = False
     uses: tuple[Span, ...] | None = None

@@ -76,6 +76,14 @@ class Authenticated(_Event, tag="connection.authenticated"):
     seconds: Seconds
 
 
+class Session(_Event, tag="session.opened"):
+    """`session.opened`."""
+
+    conn: Name
+    kind: Text
+    tty: Text
+
+
 class Closed(_Event, tag="connection.closed"):
     """`connection.closed`."""
 
@@ -137,6 +145,7 @@ Known = (
     | Resumed
     | Opened
     | Authenticated
+    | Session
     | Closed
     | Use
     | Quiet

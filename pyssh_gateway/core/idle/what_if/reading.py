@@ -56,12 +56,22 @@ class _Open:
         self.login: float | None = None
         self.user = ""
         self.person = ""
+        self.by_person = False
         self.uses: list[Span] | None = None
 
     def closed(self, at: float, *, goodbye: bool, cut: bool) -> Connection:
         uses = None if self.uses is None else _clipped(self.uses, self.login or self.opened, at)
         return Connection(
-            self.opened, at, self.peer, self.login, self.user, self.person, goodbye=goodbye, cut=cut, uses=uses
+            self.opened,
+            at,
+            self.peer,
+            self.login,
+            self.user,
+            self.person,
+            by_person=self.by_person,
+            goodbye=goodbye,
+            cut=cut,
+            uses=uses,
         )
 
 
@@ -118,7 +128,13 @@ class _Builder:
                 self._resume(at, before, seconds)
             case log_lines.Started(idle_timeout=float() as timeout):
                 self._interval = interval(timeout)
-            case log_lines.Opened() | log_lines.Authenticated() | log_lines.Closed() | log_lines.Use():
+            case (
+                log_lines.Opened()
+                | log_lines.Session()
+                | log_lines.Authenticated()
+                | log_lines.Closed()
+                | log_lines.Use()
+            ):
                 self._see_client(at, event)
             case _:
                 self._see_kept(at, event)
@@ -166,6 +182,9 @@ class _Builder:
             case log_lines.Authenticated(conn=conn):
                 one = self._open.get(conn) or self._enter(conn, _Open(at - event.seconds, event.peer))
                 one.login, one.user, one.person = at, event.user, event.identity.known_by
+            case log_lines.Session(conn=conn, kind=kind, tty=tty):
+                if (one_open := self._open.get(conn)) is not None and (tty or kind == "subsystem"):
+                    one_open.by_person = True
             case log_lines.Closed(conn=conn, goodbye=goodbye):
                 one_closed = self._open.pop(conn, None)
                 if one_closed is not None:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import count
+from typing import Literal
 
 import msgspec
 
@@ -156,7 +157,8 @@ class _Client:
         self._machine = machine
         self._people = people
         self._recorded = recorded
-        self._login = Login(recorded.person, recorded.person, recorded.user)
+        wants: Literal["terminal", "command"] = "terminal" if recorded.by_person else "command"
+        self._login = Login(recorded.person, recorded.person, recorded.user, wants)
         # At a recorded use somebody is there: they open a terminal, and are not taken for a program that comes back.
         self._again = msgspec.structs.replace(self._login, wants="terminal")
         self._connected: Connected | None = None

@@ -146,6 +146,18 @@ def test_work_that_is_seen_in_two_ways_is_one() -> None:
     assert history_of(log.lines).kept == (Kept("work", MONDAY + 300, MONDAY + 1660),)
 
 
+def test_a_terminal_shows_a_person() -> None:
+    """The replay has to know which connections are no program's that came back by itself."""
+    log = WrittenLog()
+    log.start(0)
+    log.come(0, "c1", "amos")
+    log.come(0, "c2", "amos")
+    log.terminal(1, "c1")
+    log.go(10, "c1")
+    log.go(10, "c2")
+    assert [one.by_person for one in history_of(log.lines).connections] == [True, False]
+
+
 def test_only_the_time_that_is_asked_for_counts() -> None:
     """Lines from before `since` are passed over, and are no damage."""
     history = history_of(day().lines, since=MONDAY + 2 * HOUR)
