@@ -29,16 +29,13 @@ class Job:
         self.name = name
         self.wanted = wanted
         self.ran: list[Span] = []
-        """The spans in which it ran, on the simulation's clock; the last one has no end yet while it runs."""
+        """The spans in which it ran, on the simulation's clock, without the one in which it is running."""
         self._phases = tuple(phases)
         self._seconds = sum(phase.seconds for phase in self._phases)
         self._done = 0.0
-        self._since: float | None = None
-
-    @property
-    def running(self) -> bool:
+        self._since = 0.0
+        self.running = False
         """Whether it is running, not waiting or over."""
-        return self._since is not None
 
     @property
     def over(self) -> bool:
@@ -47,21 +44,20 @@ class Job:
 
     def proceed(self, now: float) -> float:
         """Run from now on. Returns when it will be over."""
-        self._since = now
+        self._since, self.running = now, True
         return now + self._seconds - self._done
 
     def pause(self, now: float) -> None:
         """Stop running: it is over, the machine is suspended, or (`Machine` forgets it then) it was killed."""
-        if self._since is not None:
-            self.ran.append((self._since, now))
-            # A thousandth of a second is nothing to the rules, and more than the sums are wrong by.
-            left = self._seconds - self._done - (now - self._since)
-            self._done = self._seconds - left if left > 0.001 else self._seconds
-            self._since = None
+        self.ran.append((self._since, now))
+        # A thousandth of a second is nothing to the rules, and more than the sums are wrong by.
+        left = self._seconds - self._done - (now - self._since)
+        self._done = self._seconds - left if left > 0.001 else self._seconds
+        self.running = False
 
     def process(self, pid: int, now: float) -> Process:
         """The job as a sample at `now` would show it, at a time in the span in which it is running."""
-        age = self._done + (now - self._since if self._since is not None else 0.0)
+        age = self._done + now - self._since
         cpu = io = 0.0
         for phase in self._phases:
             spent = min(max(age, 0.0), phase.seconds)

@@ -88,6 +88,7 @@ class Connection:
         self.agent = agent
         self.traffic = Traffic()
         self.state: Literal["waiting", "open", "closed"] = "waiting"
+        self.is_refused = False
         self._machine = machine
 
     def use(self, seconds: float, kind: Kind, *, by_itself: bool = False) -> None:
@@ -152,6 +153,7 @@ class Machine:
         self._woken_by = ""
         self._logins = 0
         self._stopped: Stopped | None = None
+        self._asleep_since = clock.now
 
     # -- for agents ---------------------------------------------------------------------------------------------
 
@@ -249,7 +251,9 @@ class Machine:
             self.jobs.clear()
         self.clock.after(self.hardware.stop, self._asleep)
         for connection in connections:
-            if connection.agent is not None:
+            if connection.agent is not None and connection.is_refused:
+                connection.agent.refused(connection)
+            elif connection.agent is not None:
                 connection.agent.closed(connection)
 
     # -- from asleep to awake and back --------------------------------------------------------------------------
@@ -257,6 +261,7 @@ class Machine:
     def _asleep(self) -> None:
         self._note_awake()
         self.state = "asleep"
+        self._asleep_since = self.clock.now
         if self.hardware.action == "exit":
             self._server = NO_SERVER
         else:
@@ -274,8 +279,8 @@ class Machine:
         if self._server is NO_SERVER:
             self.probation = Probation(self.probation.absent)
             self._server = self._new_server(self)
-        elif self._stopped is not None:
-            self._server.observe(MachineResumed(seconds=self.clock.now - self._stopped.at - self.hardware.stop))
+        else:
+            self._server.observe(MachineResumed(seconds=self.clock.now - self._asleep_since))
         for pid in tuple(self.jobs):
             self._proceed(pid)
         waiting, self._waiting = self._waiting, []
@@ -309,6 +314,7 @@ class Machine:
         self.traffic[connection.name] = connection.traffic
         self._server.observe(_authenticated(connection, login, received))
         if received is not None and received.asleep and login.wants not in PERSONAL:
+            connection.is_refused = True
             # The answer to its first request ends the connection; without one it may stay for a moment.
             self.clock.after(REFUSED_SECONDS if login.wants == "nothing" else 0.0, partial(self._refuse, connection))
             return

@@ -35,6 +35,7 @@ class Recorded:
         self._machine = machine
         self._visit = visit
         self._connection: Connection | None = None
+        self._current: Use | None = None
         machine.clock.at(visit.begin, self._come)
         for use in visit.uses:
             machine.clock.at(use.begin, partial(self._use, use))
@@ -47,8 +48,8 @@ class Recorded:
     def _use(self, use: Use) -> None:
         if self._connection is None:
             self._come()
-        elif self._connection.state == "open":
-            self._connection.use(use.end - self._machine.clock.now, use.kind)
+        elif self._connection.state == "open" and self._current is not use:
+            self._go_on(self._connection, use)
 
     def _go(self) -> None:
         if self._connection is not None:
@@ -58,8 +59,12 @@ class Recorded:
         """Go on with what has been going on for a while."""
         now = self._machine.clock.now
         for use in self._visit.uses:
-            if use.begin < now < use.end:
-                connection.use(use.end - now, use.kind)
+            if use.begin <= now < use.end:
+                self._go_on(connection, use)
+
+    def _go_on(self, connection: Connection, use: Use) -> None:
+        self._current = use
+        connection.use(use.end - self._machine.clock.now, use.kind)
 
     def refused(self, _connection: Connection) -> None:
         """Try again soon if the client is being used, otherwise when it is used next."""

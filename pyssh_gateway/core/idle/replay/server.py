@@ -21,7 +21,7 @@ from pyssh_gateway.core.idle.replay.job import Job, sample
 from pyssh_gateway.core.idle.replay.traffic import Traffic, Use
 from pyssh_gateway.core.idle.schedule import Hours, next_start, up_until
 from pyssh_gateway.core.idle.stopping import Clocks
-from pyssh_gateway.core.idle.tracker import WARNINGS, IdlePolicy, IdleTracker, Kind, Stay, Stop, Tick, Warn
+from pyssh_gateway.core.idle.tracker import WARNINGS, IdlePolicy, IdleTracker, Kind, Stay, Tick, Warn
 from pyssh_gateway.core.idle.usage import Usage
 from pyssh_gateway.core.idle.wake import Wake
 from pyssh_gateway.events import (
@@ -212,18 +212,16 @@ class IdleServer:
         now = self._clock.now
         while True:
             self._follow_background()
-            match self.tracker.poll(now):
-                case Tick():
-                    pass
-                case Warn():
-                    self._look()
-                    self.warnings += not self.tracker.in_use
-                case Stay(until=until):
-                    return self._wake_at(until)
-                case Stop(why=why):
-                    self._look()
-                    if not self.tracker.in_use:
-                        return self._machine.stop(why)
+            step = self.tracker.poll(now)
+            if isinstance(step, Stay):
+                return self._wake_at(step.until)
+            if isinstance(step, Tick):
+                continue
+            self._look()
+            if isinstance(step, Warn):
+                self.warnings += not self.tracker.in_use
+            elif not self.tracker.in_use:
+                return self._machine.stop(step.why)
 
     def _wake_at(self, until: float | None) -> None:
         """Settle again when the tracker's answer may change, which only says that time passes before a warning."""
@@ -255,8 +253,7 @@ class IdleServer:
         if (up := up_until(rules.hours, local)) is not None:
             later, text = up
             self._publish(ScheduleEntered(seconds=later.timestamp() - now, what=text))
-        if later is not None:
-            self._set("schedule", later.timestamp(), self._schedule_due)
+        self._set("schedule", later.timestamp() if later else math.inf, self._schedule_due)
 
     def _schedule_due(self) -> None:
         self._look_at_schedule()
@@ -308,21 +305,19 @@ class IdleServer:
             number = math.ceil((now + soonest - self._look_base) / self._window - ROUNDING)
             when = self._look_base + number * self._window
             if when <= now:
-                when += self._window
+                when = self._look_base + (number + 1) * self._window
             self._set("quiet", when, self._quiet_due)
         return bool(quiet or used)
 
     def _look_at_all(self) -> None:
         """Look now, and at the end of each window, which is short, while a client is on probation."""
-        if self._usage is None:
-            return
         self._looks_at_all = True
         for timer in self._looks.values():
             timer.cancel()
         self._looks.clear()
         self._look()
         on_probation = self._machine.probation.on
-        if on_probation:
+        if on_probation and self._usage is not None:
             self._set("window", self._clock.now + self._usage.next_window(on_probation), self._window_over)
             return
         # From here on windows are as long as usual, and those are enough in which something can change.
@@ -378,15 +373,12 @@ class IdleServer:
         before, after = sample(self._machine.jobs, now - self._interval), sample(self._machine.jobs, now)
         work = work_between(before, after, self._rules.background_cpu)
         change = vigil.see(worked=work is not None, now=now)
-        match change:
-            case Hold(seconds=seconds):
-                self._held = True
-                self._publish(BackgroundWork(seconds=seconds, what=work.names[0] if work else ""))
-            case Over():
-                self._held = False
-                self._publish(BackgroundWork(seconds=0, what=""))
-            case None:
-                pass
+        if isinstance(change, Hold):
+            self._held = True
+            self._publish(BackgroundWork(seconds=change.seconds, what=work.names[0] if work else ""))
+        elif isinstance(change, Over):
+            self._held = False
+            self._publish(BackgroundWork(seconds=0, what=""))
         self._plan_sample()
         if change is not None:
             self._settle()
