@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help run test soak machines recording check bench fuzz lock clean
+.PHONY: help run test soak machines recording check bench idle fuzz lock clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -60,6 +60,9 @@ check: $(VENV)/.dev $(VENV)/.lint ## format, lint, types, imports, unit tests wi
 bench: $(VENV)/.dev ## the figures, each beside OpenSSH's
 	@scripts/test-deps.sh
 	$(PY) -m bench
+
+idle: $(VENV)/.dev ## how long the machine is awake, and for whom: simulated weeks
+	$(PY) -m bench.idle
 
 fuzz: $(VENV)/.dev $(VENV)/.fuzz ## the property tests, deeply, then each target of fuzz/ for FUZZ_SECONDS
 	$(PY) -m pytest -m hypothesis --hypothesis-profile=deep

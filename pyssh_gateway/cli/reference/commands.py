@@ -273,6 +273,28 @@ it ends; PYSSH_HOLD=2h for two hours from its start at most.
         ),
     ),
     Command(
+        "idle what-if",
+        Group.HOLDING,
+        "show what other settings would have cost and saved",
+        run="pyssh_gateway.cli.what_if:what_if",
+        options=(
+            Option("--since", "replay so much of the log, back from now (default: 30d)", value="TIME", default="30d"),
+            Option("--price", "what an hour awake costs, in any currency", value="PRICE"),
+            Option("--log", "this file (default: events.jsonl in audit_dir)", value="FILE", values=Values.FILES),
+            CONFIG,
+            JSON,
+        ),
+        arguments=(
+            Argument("SETTING", "of [idle], such as client_idle=15m; or stop.action", needed=False, repeated=True),
+        ),
+        details="""
+Replays the log under the settings in force, and under the changed ones. People and programs come, use the machine and
+go as they did; the log can't know what else they would have done. No server is asked.
+""",
+        examples=(Example("pyssh-gateway idle what-if client_idle=15m timeout=2m", "what shorter times would save"),),
+        exits=(Exit(1, "the log can't be read, or has nothing of that time"),),
+    ),
+    Command(
         "keys",
         Group.KEYS,
         "show who can log in with what, and how fresh that is",

@@ -33,6 +33,7 @@ from pyssh_gateway.monitor.clients import Clients
 from pyssh_gateway.monitor.lifetime.asked_for import AskedFor
 from pyssh_gateway.monitor.lifetime.background import BackgroundWatch
 from pyssh_gateway.monitor.lifetime.door import Door
+from pyssh_gateway.monitor.lifetime.recording import Recording
 from pyssh_gateway.monitor.lifetime.terminals import TerminalWatch
 
 LAST_LOOK_SECONDS = 0.25
@@ -95,6 +96,9 @@ class IdleWatch:
         self._background: BackgroundWatch | None = None
         self._terminals: TerminalWatch | None = None
         self._asked_for: AskedFor | None = None
+        self._recording = Recording(
+            settings, registry=registry, tracker=self.tracker, sample=sample, publish=publish, now=now, clock=clock
+        )
         self._set_up_watches()
 
     def _set_up_watches(self) -> None:
@@ -139,6 +143,7 @@ class IdleWatch:
     def reconfigure(self, settings: config.Idle) -> None:
         """Use other settings from now on, or from the next `run` on if nothing is watched now."""
         self._next_settings = settings
+        self._recording.reconfigure(settings)
         self._changed.set()
 
     def _adopt(self) -> None:
@@ -181,6 +186,7 @@ class IdleWatch:
                 self._background.observe()
             if self._terminals is not None:
                 self._terminals.observe()
+        self._recording.observe(record)
 
     async def run(self) -> None:
         """Watch until the machine may stop."""
@@ -192,7 +198,7 @@ class IdleWatch:
     async def _run_watches(self) -> bool:
         """Watch by the settings in force. True: the machine may stop; False: there are other settings."""
         async with asyncio.TaskGroup() as watches:
-            helpers = []
+            helpers = [watches.create_task(self._recording.run(), name="recording")]
             if self._usage is not None:
                 helpers.append(watches.create_task(self._watch_usage(self._usage), name="usage"))
             if self._settings.schedule:
@@ -342,6 +348,7 @@ class IdleWatch:
         counters = {conn: client.counters for conn, client in clients.items()}
         quiet, used = self._usage.look(counters, self._now(), self._at_work, self._on_probation())
         self._at_work = frozenset()
+        self._recording.looked(self._usage)
         for conn, seconds in quiet:
             client = clients[conn]
             self._publish(ClientQuiet(conn=conn, user=client.user, seconds=round(seconds, 1), identity=client.identity))
