@@ -148,6 +148,7 @@ class Machine:
         self._connections: dict[str, Connection] = {}
         self._waiting: list[Connection] = []
         self._last_used: dict[str, float] = {}
+        self._stopped_under: dict[str, float] = {}
         self._names = count(1)
         self._began = clock.now
         self._woken_by = ""
@@ -197,12 +198,16 @@ class Machine:
             self._server.observe(event)
 
     def wanted_by(self, person: str) -> None:
-        """A person wants to use the machine now. Note it if it has stopped."""
+        """A person wants to use the machine now. Note it if it has stopped.
+
+        A stop under their connection is the one that counts, also if the machine was awake again since, for others.
+        """
         if self.state in ("asleep", "stopping") and self._stopped is not None:
             left = self._last_used.get(person)
             left = None if left is None else min(left, self._stopped.at)
-            was_open = any(open_.person == person for open_ in self._stopped.open)
-            self.outcome.found.append(Found(self.clock.now, person, left, self._stopped.at, was_open))
+            under = self._stopped_under.pop(person, None)
+            stopped = self._stopped.at if under is None else under
+            self.outcome.found.append(Found(self.clock.now, person, left, stopped, under is not None))
 
     def finish(self) -> None:
         """End the simulation: the last span in which the machine was awake ends now."""
@@ -215,6 +220,7 @@ class Machine:
         """A connection is used."""
         if connection.login is not None and not use.by_itself:
             self._last_used[connection.login.person] = use.end
+            self._stopped_under.pop(connection.login.person, None)
         self._server.use_added(use)
 
     def person_shown(self, connection: Connection) -> None:
@@ -243,6 +249,7 @@ class Machine:
         killed = [job for job in self.jobs.values() if exits and not job.over]
         self._stopped = Stopped(now, why, tuple(open_), tuple(job.name for job in killed if job.wanted))
         self.outcome.stops.append(self._stopped)
+        self._stopped_under |= {one.person: now for one in open_ if one.last_use is not None}
         for connection in connections:
             self.close(connection, goodbye=False)
         for job in self.jobs.values():

@@ -38,9 +38,10 @@ class Stopped(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A person wanted to use the machine at `at`, and found it asleep: it had begun to stop at `stopped`.
+    """A person wanted to use the machine at `at`, and found it asleep. They had used it last at `left`, if ever.
 
-    They had used it last at `left`, if ever. `was_open`: it stopped under an open connection of theirs.
+    `was_open`: it had stopped under an open connection of theirs. It began that stop, or else its last one, at
+    `stopped`.
     """
 
     at: float

@@ -147,7 +147,6 @@ class IdleServer:
         self._vigil_base: float | None = None
         self._samples = 0
         self._held = False
-        self._came = False
         self._serves = False
         self.warnings = 0
         """How often clients have been warned of a stop."""
@@ -205,7 +204,6 @@ class IdleServer:
         self.wake.observe(event, Clocks(now, now))
         self._machine.probation.observe(event, now)
         self.tracker.observe(event, now)
-        self._came = self._came or (self._vigil is not None and self._others)
 
     def _settle(self) -> None:
         """Do all that is due now, and wake up when something is due again."""
@@ -347,10 +345,9 @@ class IdleServer:
         if self._vigil is None:
             return
         others = self._others
-        if others or self._came:
+        if others:
             self._vigil_base = None
             self._drop("sample")
-        self._came = False
         if not others and self._vigil_base is None:
             self._vigil_base = self._clock.now
             self._samples = 0

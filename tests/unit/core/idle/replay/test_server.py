@@ -154,10 +154,11 @@ def visits(draw: st.DrawFn) -> list[Visit]:
     """Connections with use; the first one begins at 0. Use begins between two seconds, when nothing else happens."""
     result = []
     for number in range(draw(st.integers(1, 3))):
-        begin = 0 if number == 0 else draw(st.integers(1, 600))
-        end = begin + draw(st.integers(2, 900))
+        # A login at the moment of a stop may come before it or after it, so there is none.
+        begin = 0 if number == 0 else draw(st.integers(1, 600)) + 0.125
+        end = math.floor(begin) + draw(st.integers(2, 900))
         uses = []
-        moment = begin + 0.25
+        moment = math.floor(begin) + 0.25
         for _ in range(draw(st.integers(0, 4))):
             moment += draw(st.integers(0, 200))
             until = moment + draw(st.integers(1, 100))
