@@ -155,6 +155,7 @@ class Idle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout: Annotated[Duration | None, values.duration_or_off] = Duration(60)
     boot_grace: Annotated[Duration | None, values.duration_or("timeout")] = None
     client_idle: Annotated[Duration | None, values.duration_or_off] = None
+    recent_use: Annotated[Duration, values.duration(0, values.YEAR)] = Duration(60)
     lost_client_grace: Annotated[Duration, values.duration(0, values.YEAR)] = Duration(300)
     background: Annotated[str, values.choice("ignore", "cpu")] = "ignore"
     background_cpu: Annotated[int, values.whole_number(1, 100)] = 10

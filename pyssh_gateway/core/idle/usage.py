@@ -15,6 +15,8 @@ from collections.abc import Set as AbstractSet
 
 import msgspec
 
+from pyssh_gateway.config.types import Idle
+
 WINDOW_SECONDS = 15.0
 """The longest window: three heartbeats of VS Code, which sends one every 5 s."""
 
@@ -99,3 +101,11 @@ def _is_use(before: Counters, after: Counters) -> bool:
     """Whether the client was used in the window that began with `before` and ended with `after`."""
     asked = after.typed > before.typed or after.opened > before.opened
     return asked or after.worked - before.worked > TRICKLE_BYTES
+
+
+def quiet_after(idle: Idle) -> float | None:
+    """For how many seconds a client has to be unused to be no reason to stay up; None: it always is one.
+
+    Use within `recent_use` counts whatever `client_idle` is, so that no stop comes under somebody's hands.
+    """
+    return None if idle.client_idle is None else float(max(idle.client_idle, idle.recent_use))

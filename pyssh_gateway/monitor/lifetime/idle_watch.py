@@ -14,7 +14,7 @@ from pyssh_gateway.config import parser as config
 from pyssh_gateway.core.idle.background import Sample, busy_terminals
 from pyssh_gateway.core.idle.schedule import Hours, next_start, parse_hours, up_until
 from pyssh_gateway.core.idle.tracker import IdlePolicy, IdleTracker, Stay, Stop, Tick, Warn
-from pyssh_gateway.core.idle.usage import Usage
+from pyssh_gateway.core.idle.usage import Usage, quiet_after
 from pyssh_gateway.core.idle.wake import Wake
 from pyssh_gateway.events import (
     AnyEvent,
@@ -35,6 +35,17 @@ from pyssh_gateway.monitor.lifetime.terminals import TerminalWatch
 LAST_LOOK_SECONDS = 0.25
 """How long a stop waits for clients that are just logging in. They get in, or are refused cleanly; scanners, which
 never log in, can delay the stop by no more than this."""
+
+ANSWER_SECONDS = 40.0
+"""How long a stop waits for every process to say whether its clients are used: longer than a process that its user has
+stopped stays silent before it is killed, and its connections with it (`postauth_client.SILENT_SECONDS`)."""
+
+PROMPT_SECONDS = 0.01
+LAST_ROUNDS = 5
+"""The last question to all processes is repeated until the answers take no longer than this, so that no key of one
+client is missed while another client's process is slow; and so many times at most, because a machine that is slow for
+hours has to stop, too. As often is a stop put off for a process that takes longer for the last question than all wait,
+although it has answered the question before."""
 
 CLOCK_JUMP_SECONDS = 5.0
 """If the two clocks have moved apart by more than this, it is no adjustment: the machine was suspended, or its clock
@@ -81,6 +92,8 @@ class IdleWatch:
         self._skew = clock() - now()
         self._jumped = 0.0
         self._usage: Usage | None = None
+        self._looking = asyncio.Lock()
+        self._put_off = 0
         self._background: BackgroundWatch | None = None
         self._terminals: TerminalWatch | None = None
         self._set_up_watches()
@@ -88,7 +101,8 @@ class IdleWatch:
     def _set_up_watches(self) -> None:
         """Make the watches for what no event reports, if the settings ask for them."""
         settings = self._settings
-        self._usage = Usage(settings.client_idle) if settings.client_idle is not None else None
+        after = quiet_after(settings)
+        self._usage = Usage(after) if after is not None else None
         self._background = None
         if settings.background == "cpu" and settings.timeout is not None:
             self._background = BackgroundWatch(
@@ -127,7 +141,8 @@ class IdleWatch:
         if settings == before:
             return
         self._settings = settings
-        usage = self._usage if settings.client_idle == before.client_idle else None
+        same_usage = quiet_after(settings) == quiet_after(before)
+        usage = self._usage if same_usage else None
         if self._terminals is not None:
             self._terminals.forget()  # nobody else would report that its reason ends; the new watch looks again
         self._set_up_watches()
@@ -135,7 +150,7 @@ class IdleWatch:
             self._usage = usage
         self.tracker.follow(
             policy_of(settings),
-            usage=settings.client_idle == before.client_idle,
+            usage=same_usage,
             schedule=(settings.schedule, settings.timezone) == (before.schedule, before.timezone),
             background=self._background is not None,
             now=self._now(),
@@ -190,6 +205,7 @@ class IdleWatch:
                     if not self.tracker.in_use:
                         self._warn(seconds)
                 case Stay(until=until):
+                    self._put_off = 0
                     with suppress(TimeoutError):
                         async with asyncio.timeout_at(until):
                             await self._changed.wait()
@@ -233,11 +249,14 @@ class IdleWatch:
         )
 
     async def _last_look(self, idle: float, why: str) -> bool:
-        """Refuse connections, and see whether somebody is just logging in. True: nobody is, the machine may stop."""
-        await self._look_at_use()
+        """Refuse connections, and see whether somebody is just logging in. True: nobody is, the machine may stop.
+
+        A process that has not answered may have a client that is used, so it is waited for.
+        """
+        unheard = await self._look_at_use(ANSWER_SECONDS)
         if self._terminals is not None:
             await self._terminals.look()
-        if self.tracker.in_use:
+        if self.tracker.in_use or unheard:
             return False
         self._door.stop()
         await asyncio.sleep(0)  # a connection accepted in this turn of the loop is counted in the next
@@ -246,10 +265,12 @@ class IdleWatch:
                 while self._door.unauthenticated and not self.tracker.in_use:
                     await self._changed.wait()
                     self._changed.clear()
-        if self._usage is not None:  # logged-in clients may have come back in that time
-            await self._registry.look()
-        self._look_at_usage()
+        heard = await self._hear_all()  # logged-in clients may have come back in that time
         # From here to `_leave` nothing awaits: from here on nobody can log in.
+        if not heard and self._put_off < LAST_ROUNDS:
+            self._put_off += 1
+            self._door.resume()
+            return False
         if self.tracker.in_use:
             self._door.resume()
             self._publish(IdleReached(idle=round(idle, 3), outcome="stay", message="Somebody has just logged in"))
@@ -265,12 +286,34 @@ class IdleWatch:
             await asyncio.sleep(usage.window)
             await self._look_at_use()
 
-    async def _look_at_use(self) -> None:
-        """Ask the processes what their clients have done; one of a process that does not answer has done nothing."""
-        if self._usage is not None:
-            await self._registry.look()
+    async def _look_at_use(self, seconds: float | None = None) -> frozenset[str]:
+        """Ask the processes what their clients have done; returns the clients whose process has not answered in time.
+
+        `seconds` is how long to wait for the answers, if not for the usual time.
+        """
+        if self._usage is None:
+            return frozenset()
+        async with self._looking:  # two looks at once would each take a part of the use from the other
+            unheard = await self._registry.look(seconds)
             await self._look_at_work()
             self._look_at_usage()
+        return unheard
+
+    async def _hear_all(self) -> bool:
+        """Ask the processes a last time. False: not all have answered."""
+        if self._usage is None:
+            return True
+        if self._looking.locked():
+            return False
+        async with self._looking:
+            for _ in range(LAST_ROUNDS):
+                began = self._now()
+                if await self._registry.look():
+                    return False
+                if self._now() - began <= PROMPT_SECONDS:
+                    break
+            self._look_at_usage()
+        return True
 
     async def _look_at_work(self) -> None:
         """See whether programs work at the terminals that have been written to; sample the processes only then."""

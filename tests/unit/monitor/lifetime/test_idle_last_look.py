@@ -44,7 +44,7 @@ class Watched:
         loop = asyncio.get_running_loop()
         self._now = loop.time
         self.watch = IdleWatch(
-            config.Idle(timeout=Duration(TIMEOUT), client_idle=Duration(CLIENT_IDLE)),
+            config.Idle(timeout=Duration(TIMEOUT), client_idle=Duration(CLIENT_IDLE), recent_use=Duration(0)),
             wake=Wake(0.0, Clocks(loop.time(), 0.0)),
             registry=cast(Clients, self),
             door=self,
@@ -99,8 +99,9 @@ class Watched:
         """Record a text shown on the screen."""
         self.published.append(text)
 
-    async def look(self) -> None:
-        """Do nothing: the client's activity is already known."""
+    async def look(self, _seconds: float | None = None) -> frozenset[str]:
+        """Every process answers at once: the client's activity is already known."""
+        return frozenset()
 
     @property
     def unauthenticated(self) -> int:
