@@ -219,6 +219,7 @@ class Stop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hooks: tuple[Annotated[str, values.command], ...] = ()
     hook_timeout: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_DRAIN)] = Duration(10)
     fly_api: Annotated[str, values.socket_path] = "auto"
+    warn: tuple[Annotated[Secret, machine_values.warning], ...] = ()
 
 
 class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

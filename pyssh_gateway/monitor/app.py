@@ -36,6 +36,7 @@ from pyssh_gateway.monitor.host_key_signing import HostKeySigner
 from pyssh_gateway.monitor.in_force import InForce
 from pyssh_gateway.monitor.lifetime.awake import Awake
 from pyssh_gateway.monitor.lifetime.departure import Departure
+from pyssh_gateway.monitor.lifetime.elsewhere import SpokenElsewhere
 from pyssh_gateway.monitor.lifetime.holds import Holds
 from pyssh_gateway.monitor.lifetime.idle_watch import IdleWatch
 from pyssh_gateway.monitor.lifetime.shutdown import Leaving, StopReason
@@ -165,6 +166,9 @@ class Monitor:
     def _set_up_lifetime(self) -> None:
         """The parts that decide whether the machine is needed, and those that stop the server."""
         loop, config = self._loop, self._facts.config
+        self._elsewhere = SpokenElsewhere(
+            config, self._spawner, self._registry, publish=self.bus.publish, start=self._tasks.start, loop=loop
+        )
         self._watch = IdleWatch(
             config.idle,
             wake=self._awake.wake,
@@ -172,9 +176,10 @@ class Monitor:
             door=self._listener,
             publish=self.bus.publish,
             leave=self._departure.idle,
-            sample=self._spawner.sample_activity,
+            sample=self._elsewhere.sample,
             now=loop.time,
             clock=time.time,
+            elsewhere=self._elsewhere,
         )
         self._leaving = Leaving(
             config.stop,
@@ -187,6 +192,7 @@ class Monitor:
             needed=lambda: self._watch.tracker.in_use,
             resumed=self._watch.resumed,
             stop_services=lambda: self._spawner.stop_services(config.boot.service),
+            elsewhere=self._elsewhere,
         )
         self._departure.when_signalled(self._leaving.hurry)
         self._holds = Holds(
@@ -324,6 +330,7 @@ class Monitor:
         self._listener.reconfigure()
         self._watch.reconfigure(config.idle)
         self._leaving.reconfigure(config.stop)
+        self._elsewhere.reconfigure(config)
         self._holds.limit_to(float(config.idle.hold_max))
         self._login_banner.reconfigure(config)
         self._answering.reconfigure()

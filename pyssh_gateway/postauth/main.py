@@ -29,11 +29,13 @@ from pyssh_gateway.ipc.postauth import (
     Report,
     Reported,
     Revoke,
+    ShowOn,
     TakeConnection,
     Told,
 )
 from pyssh_gateway.ipc.spawner import ProtocolError
 from pyssh_gateway.ipc.spawner_client import PostauthSpawnerClient
+from pyssh_gateway.postauth import terminals
 from pyssh_gateway.postauth.client import Shared
 from pyssh_gateway.postauth.connections import Connections
 from pyssh_gateway.postauth.drains import Drains
@@ -180,6 +182,8 @@ class Postauth:
             case Announce() | EndConnection() | Revoke():
                 for client in self._connections.called(order.conn):
                     client.obey(order)
+            case ShowOn(lines=lines, text=text):
+                terminals.show(lines, text)
             case HangUp():
                 for session in self._connections.sessions:
                     session.hang_up()

@@ -45,11 +45,16 @@ class Terminal(msgspec.Struct, frozen=True):
     connected: bool = False
 
 
+def is_pty(major: int) -> bool:
+    """Whether a device with this major number is a pty's terminal."""
+    return _FIRST_PTS_MAJOR <= major < _FIRST_PTS_MAJOR + _PTS_MAJORS
+
+
 def line_of(number: int) -> str:
     """The terminal with the device number `number`, as in /proc/PID/stat (tty_nr); empty if it is not a pty."""
     # MKDEV's 32 bits (kdev_t.h, new_encode_dev): minor numbers on both sides of the major one.
     major, minor = number >> 8 & 0xFFF, number & 0xFF | number >> 12 & 0xFFF00
-    if not _FIRST_PTS_MAJOR <= major < _FIRST_PTS_MAJOR + _PTS_MAJORS:
+    if not is_pty(major):
         return ""
     return f"pts/{(major - _FIRST_PTS_MAJOR) * 256 + minor}"
 

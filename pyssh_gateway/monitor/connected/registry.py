@@ -144,6 +144,10 @@ class Registry:
         """Show a text on every terminal of every session."""
         self._tell_all(ipc.Announce("", text))
 
+    def show_on(self, lines: tuple[str, ...], text: str) -> None:
+        """Show a text on these terminals, of which each process takes its own account's."""
+        self._tell_all(ipc.ShowOn(lines, text))
+
     def hang_up(self) -> None:
         """Send SIGHUP to the processes of every terminal: the server stops."""
         self._tell_all(ipc.HangUp())

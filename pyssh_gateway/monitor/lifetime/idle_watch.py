@@ -30,22 +30,13 @@ from pyssh_gateway.ipc.spawner_client import SpawnRefused
 from pyssh_gateway.monitor.clients import Clients
 from pyssh_gateway.monitor.lifetime.background import BackgroundWatch
 from pyssh_gateway.monitor.lifetime.door import Door
+from pyssh_gateway.monitor.lifetime.elsewhere import Elsewhere
+from pyssh_gateway.monitor.lifetime.hearing import ANSWER_SECONDS, LAST_ROUNDS, heard_at_once
 from pyssh_gateway.monitor.lifetime.terminals import TerminalWatch
 
 LAST_LOOK_SECONDS = 0.25
 """How long a stop waits for clients that are just logging in. They get in, or are refused cleanly; scanners, which
 never log in, can delay the stop by no more than this."""
-
-ANSWER_SECONDS = 40.0
-"""How long a stop waits for every process to say whether its clients are used: longer than a process that its user has
-stopped stays silent before it is killed, and its connections with it (`postauth_client.SILENT_SECONDS`)."""
-
-PROMPT_SECONDS = 0.01
-LAST_ROUNDS = 5
-"""The last question to all processes is repeated until the answers take no longer than this, so that no key of one
-client is missed while another client's process is slow; and so many times at most, because a machine that is slow for
-hours has to stop, too. As often is a stop put off for a process that takes longer for the last question than all wait,
-although it has answered the question before."""
 
 CLOCK_JUMP_SECONDS = 5.0
 """If the two clocks have moved apart by more than this, it is no adjustment: the machine was suspended, or its clock
@@ -62,6 +53,7 @@ class IdleWatch:
     """Owns the tracker. `leave` is called when the machine may stop; `now` is the loop's clock, `clock` Unix time.
 
     `wake` knows of the machine's start; `sample` tells what the processes of sessions have used so far.
+    `elsewhere` gets each warning, too.
     """
 
     def __init__(
@@ -76,7 +68,9 @@ class IdleWatch:
         sample: Callable[[], Awaitable[Sample]],
         now: Callable[[], float],
         clock: Callable[[], float],
+        elsewhere: Elsewhere | None = None,
     ) -> None:
+        self._elsewhere = elsewhere
         self._settings = self._next_settings = settings
         self._registry = registry
         self._door = door
@@ -203,7 +197,7 @@ class IdleWatch:
                 case Warn(seconds=seconds):
                     await self._look_at_use()  # a user who has just come back is not told that nobody is here
                     if not self.tracker.in_use:
-                        self._warn(seconds)
+                        await self._warn(seconds)
                 case Stay(until=until):
                     self._put_off = 0
                     with suppress(TimeoutError):
@@ -243,10 +237,13 @@ class IdleWatch:
             if self._background is not None:
                 self._background.observe()
 
-    def _warn(self, seconds: float) -> None:
-        self._registry.announce(
-            f"pyssh-gateway: nobody is using this machine; it stops in {seconds:.0f} s. Press a key to keep it up."
-        )
+    async def _warn(self, seconds: float) -> None:
+        text = f"pyssh-gateway: nobody is using this machine; it stops in {seconds:.0f} s. Press a key to keep it up."
+        quiet = self.tracker.quiet_connections
+        people = dict.fromkeys(client.identity.person for client in self._registry.clients if client.id in quiet)
+        self._registry.announce(text)
+        if self._elsewhere is not None:
+            await self._elsewhere.warn(text, seconds, tuple(people))
 
     async def _last_look(self, idle: float, why: str) -> bool:
         """Refuse connections, and see whether somebody is just logging in. True: nobody is, the machine may stop.
@@ -306,12 +303,8 @@ class IdleWatch:
         if self._looking.locked():
             return False
         async with self._looking:
-            for _ in range(LAST_ROUNDS):
-                began = self._now()
-                if await self._registry.look():
-                    return False
-                if self._now() - began <= PROMPT_SECONDS:
-                    break
+            if not await heard_at_once(self._registry.look, self._now):
+                return False
             self._look_at_usage()
         return True
 

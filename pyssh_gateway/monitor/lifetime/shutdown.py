@@ -20,6 +20,7 @@ from pyssh_gateway.machine import history
 from pyssh_gateway.machine.stop import Starter, Steps
 from pyssh_gateway.monitor.clients import Clients
 from pyssh_gateway.monitor.lifetime.door import Door
+from pyssh_gateway.monitor.lifetime.elsewhere import Elsewhere
 from pyssh_gateway.system.threads import in_daemon_thread
 
 FLUSH_SECONDS = 0.5
@@ -58,6 +59,7 @@ class Leaving:
         needed: Callable[[], bool],
         resumed: Callable[[float], None],
         stop_services: Callable[[], Awaitable[None]],
+        elsewhere: Elsewhere,
     ) -> None:
         self._settings = self._next_settings = settings
         self._registry = registry
@@ -68,6 +70,7 @@ class Leaving:
         self._needed = needed
         self._resumed = resumed
         self._stop_services = stop_services
+        self._elsewhere = elsewhere
         self._came = False
         self._going = False
         bus.subscribe(self._observe)
@@ -167,6 +170,8 @@ class Leaving:
         for stranger in registry.strangers:
             stranger.disconnect(words.message)
         registry.announce(words.screen)
+        if registry.clients:
+            await self._elsewhere.announce(words.screen)
         registry.hang_up()
         await self._until_gone(lambda: not registry.sessions, seconds)
         registry.disconnect(words.message)
