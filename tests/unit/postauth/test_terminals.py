@@ -43,6 +43,15 @@ class Pty:
         os.close(self.master)
 
 
+@pytest.fixture(autouse=True)
+def mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The machine's mounts, with terminals that have the group's right to write to begin with."""
+    mounts = tmp_path / "mounts"
+    mounts.write_text("devpts /dev/pts devpts rw,nosuid,noexec,relatime,gid=5,mode=620,ptmxmode=000 0 0\n")
+    monkeypatch.setattr(terminals, "MOUNTS", mounts)
+    return mounts
+
+
 @pytest.fixture
 def many() -> Iterator[list[Pty]]:
     """More ptys than are written on."""
@@ -70,6 +79,13 @@ def test_who_wants_no_messages_gets_none(pty: Pty) -> None:
     pty.path.chmod(0o600)
     assert terminals.show([pty.line], "Goodbye!") == 0
     assert pty.screen == b""
+
+
+def test_where_nobody_can_refuse_messages_everybody_gets_them(pty: Pty, mounts: Path) -> None:
+    """Protects people in containers: there, new terminals look like one with `mesg n`."""
+    pty.path.chmod(0o600)
+    mounts.write_text("devpts /dev/pts devpts rw,relatime,mode=600,ptmxmode=000 0 0\n")
+    assert terminals.show([pty.line], "Goodbye!") == 1
 
 
 def test_another_account_s_terminal_is_left_alone(pty: Pty, is_root: bool) -> None:
