@@ -94,10 +94,17 @@ def test_a_reload_changes_who_is_warned(make_server: MakeServer, user_key: KeyPa
     assert (tmp_path / "warned").exists()
 
 
-def test_a_terminal_inside_an_editor_gets_the_lines(make_server: MakeServer, user_key: KeyPair, tmp_path: Path) -> None:
+READY = "chmod g+w $(tty); echo ready; cat"
+
+
+@pytest.mark.parametrize(
+    "shown", [in_an_editor(READY), f"script -qfc {shlex.quote(READY)} /dev/null"], ids=["editor", "script"]
+)
+def test_a_terminal_inside_an_editor_gets_the_lines(
+    make_server: MakeServer, user_key: KeyPair, tmp_path: Path, shown: str
+) -> None:
     """Protects a person in an editor's terminal: the warning and the farewell are shown there."""
     server = make_server({"idle": IDLE})
-    shown = in_an_editor("chmod g+w $(tty); echo ready; cat")
     with Connection(Client(server, user_key.private), tmp_path, shown, "-T") as ssh:
         ssh.expect("ready")
         ssh.expect(r"nobody is using this machine; it stops in \d s\. Press a key to keep it up\.")
@@ -118,7 +125,7 @@ def test_a_terminal_without_messages_gets_none(make_server: MakeServer, user_key
         assert b"pyssh-gateway" not in ssh.received
 
 
-@pytest.mark.parametrize("command", ["cat", in_an_editor("chmod g+w $(tty); echo ready; cat")])
+@pytest.mark.parametrize("command", ["cat", in_an_editor(READY)])
 def test_nobody_gets_a_line_twice(make_server: MakeServer, user_key: KeyPair, command: str) -> None:
     """Protects the screen: a session's terminal gets each line once, and a terminal inside it as well."""
     server = make_server({"idle": IDLE})

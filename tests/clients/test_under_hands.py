@@ -1,5 +1,7 @@
 """A real client that types at the very moment of a stop, by exit and by suspend: what it types in time is heard."""
 
+import os
+import signal
 import time
 from datetime import datetime
 from functools import partial
@@ -81,3 +83,21 @@ def test_a_key_before_the_stop_calls_it_off(
             assert server.stop() == 0
         else:
             assert server.wait() == 0
+
+
+def test_a_process_that_can_not_answer_is_waited_for(make_server: MakeServer, user_key: KeyPair) -> None:
+    """Protects a person on a machine that is too busy to answer for a while: the stop waits for their keys."""
+    server = make_server({"idle": {"timeout": "2s", "boot_grace": "1m", "client_idle": "1s"}})
+    with Client(server, user_key.private).terminal("stty -icanon; cat >/dev/null") as terminal:
+        due = when(server.wait_for("client.quiet")) + 2
+        pid = server.postauth_pid
+        os.kill(pid, signal.SIGSTOP)
+        terminal.send("a key")
+        until(partial(_is_past, due + 2), what="a moment long after the stop was due")
+        assert not server.find("server.stopping")
+        mark = server.mark()
+        os.kill(pid, signal.SIGCONT)
+        server.wait_for("client.used", since=mark)
+        assert not server.find("server.stopping")
+        assert server.wait() == 0
+        terminal.wait()

@@ -23,9 +23,8 @@ class StopWarning(msgspec.Struct, frozen=True):
     people: tuple[str, ...]
 
 
-def keep_up(machine: str) -> str:
-    """How to keep the machine up, in a sentence for a reader who may be anywhere."""
-    return f"To keep it up, press a key in one of its terminals, or run there: pyssh-gateway hold 1h. It is {machine}."
+KEEP_UP = "To keep it up, press a key in one of its terminals, or run there: pyssh-gateway hold 1h"
+"""For a reader who may be anywhere, and does not know the program."""
 
 
 def webhook_body(warning: StopWarning) -> bytes:
@@ -37,7 +36,8 @@ def webhook_body(warning: StopWarning) -> bytes:
         "reason": "idle",
         "stops_in": seconds,
         "people": list(warning.people),
-        "text": f"Nobody is using {machine}; it stops in {seconds} s. {keep_up(machine)}",
+        "keep_up": KEEP_UP,
+        "text": f"Nobody is using {machine}; it stops in {seconds} s. {KEEP_UP}",
     }
     return json.dumps(fields).encode()
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyssh_gateway.core.idle.warnings import MAX_PEOPLE, StopWarning, environment, name_of, webhook_body
+from pyssh_gateway.core.idle.warnings import KEEP_UP, MAX_PEOPLE, StopWarning, environment, name_of, webhook_body
 
 
 @given(st.text("abcdefghijklmnopqrstuvwxyz0123456789/?=&#@:.", min_size=1), st.sampled_from(["/", "?", "#"]))
@@ -43,7 +43,8 @@ def test_the_environment_is_visible_text(people: list[str]) -> None:
 def test_a_webhook_gets_the_facts_and_a_sentence() -> None:
     """Protects programs that read the JSON, and people who read its text in a chat."""
     told = json.loads(webhook_body(StopWarning("box", 60, ("github:example",))))
-    assert told.pop("text").startswith("Nobody is using box; it stops in 60 s. To keep it up, press a key")
+    assert told.pop("text") == f"Nobody is using box; it stops in 60 s. {KEEP_UP}"
+    assert told.pop("keep_up") == KEEP_UP
     assert told == {
         "event": "stop.warning",
         "machine": "box",
