@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from pyssh_gateway.config.types import Config, Stop
+from pyssh_gateway.config.values import Secret
 from pyssh_gateway.spawner.processes.process import SpawnError
 from pyssh_gateway.spawner.stop_commands import StopCommands, start_warning
+from pyssh_gateway.startup.serve import stop_commands
 from tests.support.spawning import INHERITED, ready
 
 HOSTILE = ("x'; touch {bait}; '", '"$(touch {bait})`touch {bait}`', "a\nPATH=/nowhere", "github:example")
@@ -32,3 +35,11 @@ def test_only_commands_of_the_configuration_run(index: int) -> None:
     stop = StopCommands(warnings=("", "true"))
     with pytest.raises(SpawnError, match=f"the configuration has no command {index} for a warning"):
         start_warning(stop, index, 60, (), inherited=INHERITED)
+
+
+def test_a_web_address_is_no_command() -> None:
+    """Protects a webhook's token from a shell: only commands are in the spawner's table, each at its own index."""
+    config = Config(stop=Stop(warn=(Secret("https://hooks.example/T0"), Secret("notify"))))
+    environ = {"PATH": "/bin", "PYSSH_GATEWAY_KEYS__GITHUB_TOKEN": "secret"}
+    table = stop_commands(config, environ)
+    assert (table.warnings, dict(table.environ)) == (("", "notify"), {"PATH": "/bin"})
