@@ -1,4 +1,4 @@
-"""How a command ends: its exit codes, and the errors that end it. `reference.commands` explains the codes to people."""
+"""How a command ends: its exit codes, and the errors that end it. `reference.program` explains the codes to people."""
 
 FINE = 0
 NO = 1

@@ -15,6 +15,9 @@ _HOURS = rf"(?:{_DAY}(?:-{_DAY})? )?([0-9]{{2}}):([0-9]{{2}})-([0-9]{{2}}):([0-9
 # Many screens full. Every client receives it before it has logged in.
 MAX_BANNER = 16 * 1024
 
+# Entries of stop.warn: all of them run at the same time, twice before a stop.
+MAX_WARNINGS = 8
+
 # More hosts than anybody lists; the whole environment may have two megabytes.
 MAX_NO_PROXY = 16 * 1024
 
@@ -183,6 +186,26 @@ def nonempty_command(value: object) -> str:
     if not command(value).strip():
         raise UnfitError("a command")
     return command(value)
+
+
+def warning(value: object) -> Secret:
+    """Read what is done at a warning: a web address for a POST, which may hold a token, or a command for a shell."""
+    text = value if isinstance(value, str) else ""
+    if not re.match("https?://", text):
+        try:
+            return Secret(nonempty_command(value))
+        except UnfitError:
+            raise UnfitError("a command, or the address of a webhook such as https://hooks.example/T0/B0") from None
+    from urllib.parse import urlsplit  # late: only needed where a webhook is configured
+
+    try:
+        parts = urlsplit(text)
+        fits = bool(parts.hostname) and "@" not in parts.netloc and not parts.fragment and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits or not re.fullmatch(r"[!-~]{1,2048}", text) or "\\" in text:
+        raise UnfitError("the address of a webhook such as https://hooks.example/T0/B0, without user and password")
+    return Secret(text)
 
 
 def metrics_address(value: object) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from pyssh_gateway.config import values
+from pyssh_gateway.config.machine_values import MAX_WARNINGS
 from pyssh_gateway.config.source import LISTS_AS_TEXT, ConfigError, RawConfig, is_text, join, variable, whole_number
 from pyssh_gateway.config.types import (
     ACCEPTED_ENV,
@@ -142,6 +143,8 @@ class _Parser:
         """Report settings that have no effect without another one."""
         if config.stop.action == "command" and not config.stop.command:
             self.problems.append('stop.command: missing: with stop.action = "command" it says what to run')
+        if len(config.stop.warn) > MAX_WARNINGS:
+            self.problems.append(f"stop.warn: expected at most {MAX_WARNINGS} entries, got {len(config.stop.warn)}")
         names = [service.name for service in config.boot.service]
         for name in sorted({name for name in names if names.count(name) > 1}):
             self.problems.append(f"boot.service: {values.shown(name)} is the name of more than one")

@@ -156,6 +156,7 @@ class Idle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     boot_grace: Annotated[Duration | None, values.duration_or("timeout")] = None
     wake_grace: Annotated[Duration, values.duration(0, values.YEAR)] = Duration(5)
     client_idle: Annotated[Duration | None, values.duration_or_off] = None
+    recent_use: Annotated[Duration, values.duration(0, values.YEAR)] = Duration(60)
     lost_client_grace: Annotated[Duration, values.duration(0, values.YEAR)] = Duration(300)
     background: Annotated[str, values.choice("ignore", "cpu")] = "ignore"
     background_cpu: Annotated[int, values.whole_number(1, 100)] = 10
@@ -219,6 +220,7 @@ class Stop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hooks: tuple[Annotated[str, values.command], ...] = ()
     hook_timeout: Annotated[Duration, values.duration(values.MILLISECOND, _MAX_DRAIN)] = Duration(10)
     fly_api: Annotated[str, values.socket_path] = "auto"
+    warn: tuple[Annotated[Secret, machine_values.warning], ...] = ()
 
 
 class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pyssh_gateway.config.types import Service
 from pyssh_gateway.core.access.revoked_list import MAX_BYTES
 from pyssh_gateway.core.idle.background import Sample
+from pyssh_gateway.core.idle.warnings import MAX_NAME, MAX_PEOPLE
 from pyssh_gateway.ipc import spawner as protocol
 from pyssh_gateway.ipc.request_socket import Unanswered
 from pyssh_gateway.ipc.reread import Reread, decode
@@ -73,6 +74,13 @@ class MonitorSpawnerClient(SpawnerClient):
     async def run_hook(self, index: int, on_exit: OnExit) -> Spawned:
         """Run a command of the configuration (see `protocol.RunHook`); its one descriptor is its output."""
         return await self._start(protocol.RunHook(self._requests.new_number(), index), on_exit)
+
+    async def run_warning(self, index: int, seconds: int, people: tuple[str, ...], on_exit: OnExit) -> Spawned:
+        """Run a command of `stop.warn` (see `protocol.RunWarning`); its one descriptor is its output."""
+        named = tuple(person[:MAX_NAME] for person in people[:MAX_PEOPLE])
+        return await self._start(
+            protocol.RunWarning(self._requests.new_number(), index, max(0, seconds), named), on_exit
+        )
 
     async def suspend(self, on_exit: OnExit) -> Spawned:
         """Ask the platform to suspend the machine; the one descriptor is its answer."""

@@ -37,6 +37,12 @@ MAX_CRASH = 16 * 1024
 MAX_PROOFS = 32
 """Host keys in one request for proofs: as many as are proved on a connection in all."""
 
+MAX_LINES = 64
+"""Terminals in one `ShowOn`: more than a person has open, and written on in a millisecond."""
+
+Line = Annotated[str, msgspec.Meta(pattern=r"\Apts/[0-9]{1,7}\Z")]
+"""A pty's name below /dev."""
+
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
 Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
@@ -96,6 +102,13 @@ class Announce(msgspec.Struct, frozen=True, tag="announce"):
     """Monitor: write this text to the terminals of the connection `conn`; of all connections if that is empty."""
 
     conn: Name
+    text: Text
+
+
+class ShowOn(msgspec.Struct, frozen=True, tag="show-on"):
+    """Monitor: write this text on those of these terminals that are the account's own (`postauth.terminals`)."""
+
+    lines: Annotated[tuple[Line, ...], msgspec.Meta(max_length=MAX_LINES)]
     text: Text
 
 
@@ -242,7 +255,7 @@ class Busy(msgspec.Struct, frozen=True, tag="busy"):
     """Postauth: it can't exit yet, because it serves connections, or the output of processes that outlived one."""
 
 
-FromMonitor = TakeConnection | Announce | HangUp | EndConnection | Revoke | Report | Signed | Proved | Leave
+FromMonitor = TakeConnection | Announce | ShowOn | HangUp | EndConnection | Revoke | Report | Signed | Proved | Leave
 FromPostauth = Happened | Taken | Crashed | Sign | Prove | Reported | Busy
 
 _monitor_decoder: msgspec.msgpack.Decoder[FromMonitor] = msgspec.msgpack.Decoder(FromMonitor)

@@ -14,6 +14,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 
 from pyssh_gateway.core.idle.background import Sample
+from pyssh_gateway.core.idle.warnings import MAX_NAME, MAX_PEOPLE
 from pyssh_gateway.core.launch import LaunchPlan
 from pyssh_gateway.events import BootStep, ServiceEnded, ServiceOutput, ServiceStarted
 from pyssh_gateway.system.descriptors import close_all
@@ -88,6 +89,20 @@ class RunHook(msgspec.Struct, frozen=True, tag="run-hook"):
 
     id: Number
     index: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+
+
+class RunWarning(msgspec.Struct, frozen=True, tag="run-warning"):
+    """Monitor: run the entry `index` of `stop.warn`, a command: the machine stops in `seconds`, if nothing happens.
+
+    `people` are on, but have not used their clients. Answered as `Spawn` is.
+    """
+
+    id: Number
+    index: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+    seconds: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+    people: Annotated[
+        tuple[Annotated[str, msgspec.Meta(max_length=MAX_NAME)], ...], msgspec.Meta(max_length=MAX_PEOPLE)
+    ] = ()
 
 
 class Suspend(msgspec.Struct, frozen=True, tag="suspend"):
@@ -255,6 +270,7 @@ MonitorRequest = (
     | Kill
     | ReadKeys
     | RunHook
+    | RunWarning
     | Suspend
     | SampleActivity
     | AwaitAccount

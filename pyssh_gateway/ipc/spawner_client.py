@@ -43,7 +43,14 @@ class Spawned(msgspec.Struct, frozen=True):
 
 OnExit = Callable[[protocol.Exited], None]
 
-StartRequest = protocol.Spawn | protocol.StartPreauth | protocol.StartPostauth | protocol.RunHook | protocol.Suspend
+StartRequest = (
+    protocol.Spawn
+    | protocol.StartPreauth
+    | protocol.StartPostauth
+    | protocol.RunHook
+    | protocol.RunWarning
+    | protocol.Suspend
+)
 """The requests that are answered with a process."""
 
 

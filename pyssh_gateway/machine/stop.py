@@ -13,6 +13,7 @@ import msgspec
 
 from pyssh_gateway.config.types import Stop
 from pyssh_gateway.core.idle.stopping import Clocks, away
+from pyssh_gateway.core.idle.warnings import name_of
 from pyssh_gateway.events import AnyEvent, StopStep
 from pyssh_gateway.machine import fly
 
@@ -37,6 +38,8 @@ LAST_WORDS = 200
 
 OK = fly.OK
 """The outcome of a step that succeeded. Any other outcome is a text for the log, and means that the step failed."""
+
+KILLED = "killed: it did not end in time"
 
 T = TypeVar("T")
 
@@ -132,12 +135,12 @@ class Steps:
         """Run the hooks one after the other, all within `seconds`; if one fails, the next is still run."""
         deadline = self._now + seconds
         for index, hook in enumerate(self._settings.hooks):
-            await self._run(f"hook {index + 1} ({_program(hook)})", index, deadline)
+            await self._run(f"hook {index + 1} ({name_of(hook)})", index, deadline)
 
     async def run_command(self) -> None:
         """Run `stop.command`, with the same time limit as the hooks."""
         index, command = len(self._settings.hooks), self._settings.command
-        await self._run(f"command ({_program(command)})", index, self._now + self._settings.hook_timeout)
+        await self._run(f"command ({name_of(command)})", index, self._now + self._settings.hook_timeout)
 
     async def suspend(self, doors: Doors, interrupted: asyncio.Future[T]) -> float | None:
         """Suspend the machine; returns, after it is back, how many seconds it was suspended. None: it was not.
@@ -181,7 +184,7 @@ class Steps:
         """How `job` ended; at the deadline it is killed."""
         try:
             async with asyncio.timeout_at(min(deadline, self._latest)) as self._running:
-                return await _outcome(job)
+                return await outcome_of(job)
         except TimeoutError:
             pass
         finally:
@@ -189,8 +192,8 @@ class Steps:
         job.kill()
         with suppress(TimeoutError):
             async with asyncio.timeout(KILL_SECONDS):
-                await _outcome(job)
-        return "killed: it did not end in time"
+                await outcome_of(job)
+        return KILLED
 
     # -- Fly ----------------------------------------------------------------------------------------------------
 
@@ -248,7 +251,7 @@ class Steps:
         self._publish(StopStep(step=step, outcome=outcome, result=result, seconds=round(self._now - began, 3)))
 
 
-async def _outcome(job: Job) -> str:
+async def outcome_of(job: Job) -> str:
     """How `job` ended, with the last line that it wrote if it failed."""
     while (outcome := job.outcome) is None:
         await job.wait()
@@ -260,8 +263,3 @@ async def _outcome(job: Job) -> str:
 
 def _last_line(output: bytes) -> str:
     return output.rstrip().rpartition(b"\n")[2].decode(errors="replace").strip()[-LAST_WORDS:]
-
-
-def _program(command: str) -> str:
-    """The name of a command in the log: its first word. Other words, and variables before it, may be secrets."""
-    return next((word for word in command.split() if "=" not in word), "a command")

@@ -36,12 +36,9 @@ from pyssh_gateway.monitor.host_key_signing import HostKeySigner
 from pyssh_gateway.monitor.in_force import InForce
 from pyssh_gateway.monitor.lifetime.awake import Awake
 from pyssh_gateway.monitor.lifetime.departure import Departure
-from pyssh_gateway.monitor.lifetime.for_nobody import ForNobody
-from pyssh_gateway.monitor.lifetime.holds import Holds
-from pyssh_gateway.monitor.lifetime.idle_watch import IdleWatch
+from pyssh_gateway.monitor.lifetime.parts import Lifetime, Surroundings
 from pyssh_gateway.monitor.lifetime.returning import Returning
-from pyssh_gateway.monitor.lifetime.shutdown import Leaving, StopReason
-from pyssh_gateway.monitor.lifetime.stop_jobs import SpawnerJobs
+from pyssh_gateway.monitor.lifetime.shutdown import StopReason
 from pyssh_gateway.monitor.log_keeping import LogKeeper
 from pyssh_gateway.monitor.reload import Reloading
 from pyssh_gateway.monitor.reporting.answering import Answering
@@ -175,43 +172,21 @@ class Monitor:
 
     def _set_up_lifetime(self) -> None:
         """The parts that decide whether the machine is needed, and those that stop the server."""
-        loop, config = self._loop, self._facts.config
-        self._holds = Holds(
-            limit=float(config.idle.hold_max),
-            fresh=self._facts.generation == 1,
-            publish=self.bus.publish,
-            clock=time.time,
-            loop=loop,
-            going=lambda: self._leaving.going,
+        self._life = Lifetime(
+            self._facts,
+            Surroundings(
+                spawner=self._spawner,
+                registry=self._registry,
+                door=self._listener,
+                departure=self._departure,
+                awake=self._awake,
+                returning=self._returning,
+                start=self._tasks.start,
+                clocks=self._clocks,
+                loop=self._loop,
+            ),
+            self.bus,
         )
-        self._watch = IdleWatch(
-            config.idle,
-            wake=self._awake.wake,
-            registry=self._registry,
-            door=self._listener,
-            publish=self.bus.publish,
-            leave=self._departure.idle,
-            sample=self._spawner.sample_activity,
-            on_probation=lambda: self._returning.on_probation,
-            hold=self._holds.hold_process,
-            now=loop.time,
-            clock=time.time,
-        )
-        self._for_nobody = ForNobody(self._awake, self._returning, in_use=self._in_use, clock=time.time)
-        self._leaving = Leaving(
-            config.stop,
-            SpawnerJobs(self._spawner, loop),
-            registry=self._registry,
-            door=self._listener,
-            bus=self.bus,
-            clocks=self._clocks,
-            awake=self._awake,
-            for_nobody=self._for_nobody,
-            needed=self._in_use,
-            resumed=self._watch.resumed,
-            stop_services=lambda: self._spawner.stop_services(config.boot.service),
-        )
-        self._departure.when_signalled(self._leaving.hurry)
         self._reloading = Reloading(
             self._reread,
             take=self._spawner.take_config,
@@ -226,14 +201,14 @@ class Monitor:
         reporter = Reporter(
             keyring=self._keyring,
             registry=self._registry,
-            idle=self._watch.tracker,
+            idle=self._life.watch.tracker,
             host_keys=self._host_keys,
             signer=self._signer,
             endpoints=self._endpoints,
             in_force=self._in_force,
-            holds=self._holds,
+            holds=self._life.holds,
             awake=self._awake,
-            for_nobody=self._for_nobody,
+            for_nobody=self._life.for_nobody,
             origin=self._facts.origin,
             since=time.time(),
             clock=time.time,
@@ -268,7 +243,7 @@ class Monitor:
                 task.cancel()
             self._places.stop()
             if reason is not None:
-                await self._leaving.leave(reason)
+                await self._life.leaving.leave(reason)
         await self.close()
         return 0
 
@@ -278,12 +253,12 @@ class Monitor:
             self._early.observe,
             self._awake.observe,  # before the parts that ask it
             self._returning.observe,  # likewise
-            self._watch.observe,
-            self._for_nobody.observe,  # after the parts that it asks
+            self._life.watch.observe,
+            self._life.for_nobody.observe,  # after the parts that it asks
             self._observe,
             self._revoked.observe,
             self._login_banner.observe,
-            self._holds.observe,
+            self._life.holds.observe,
             self._guests.observe,
         )
         for subscriber in subscribers:
@@ -291,7 +266,7 @@ class Monitor:
 
     async def _go_on(self) -> None:
         """Continue where an earlier monitor left off, if there was one: its clients stay connected."""
-        self._holds.open()
+        self._life.holds.open()
         for crash in self._facts.crashes[-1:]:
             self.bus.publish(GatewayCrashed(pid=crash.pid, cause=crash.cause, sessions=crash.sessions))
         self._keyring.load_last_good()
@@ -305,7 +280,7 @@ class Monitor:
                 record = Record(0, time.time(), client.login.authenticated(client.seconds))
                 self._awake.observe(record)
                 self._returning.observe(record)
-                self._watch.observe(record)
+                self._life.watch.observe(record)
 
     def _let_in(self) -> None:
         """Let clients in, by the last good copies, too: they need not wait for sources of which nothing is known.
@@ -341,10 +316,8 @@ class Monitor:
         self._keyring.reconfigure(config.login, config.keys)
         self._guests.reconfigure()
         self._listener.reconfigure()
-        self._watch.reconfigure(config.idle)
+        self._life.reconfigure(config)
         self._returning.reconfigured()
-        self._leaving.reconfigure(config.stop)
-        self._holds.limit_to(float(config.idle.hold_max))
         self._login_banner.reconfigure(config)
         self._answering.reconfigure()
         self._revoked.reconfigured(self._in_force.rules)
@@ -362,21 +335,21 @@ class Monitor:
         None: a suspend failed, and the server has stopped already.
         """
         while True:
-            watching = tasks.create_task(self._watch.run(), name="idle")
+            watching = tasks.create_task(self._life.watch.run(), name="idle")
             wanted = self._departure.wanted
             reason = await wanted
             watching.cancel()  # first, because it might accept connections again
             self._departure.begin(wanted)
             if reason.name != "idle" or self._in_force.config.stop.action != "suspend":
                 return reason
-            if not await self._leaving.suspend(reason, self._departure.wanted):
+            if not await self._life.leaving.suspend(reason, self._departure.wanted):
                 return None
 
     # -- stop ---------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
         """Release what is still held, the last things first."""
-        self._holds.close()
+        self._life.holds.close()
         await self._log_keeper.finish()
         await self._tasks.close()
         self._preauths.close()
@@ -394,7 +367,7 @@ class Monitor:
         self.bus.publish(InternalError(where="event loop", error=text))
 
     def _in_use(self) -> bool:
-        return self._watch.tracker.in_use
+        return self._life.watch.tracker.in_use
 
     def _clocks(self) -> Clocks:
         return Clocks(self._loop.time(), time.time())

@@ -72,8 +72,11 @@ class Clients(Protocol):
     def sessions(self) -> Sequence[Session]:
         """Every session of every connection."""
 
-    async def look(self) -> None:
-        """Ask all processes what their connections have done; one that does not answer soon is not waited for."""
+    async def look(self, seconds: float | None = None) -> frozenset[str]:
+        """Ask all processes what their connections have done; one that does not answer in that time is not waited for.
+
+        Returns the connections of the processes that have not answered.
+        """
 
     def announce(self, text: str) -> None:
         """Show a text on every terminal of every session."""

@@ -32,7 +32,6 @@ from pyssh_gateway.ipc.postauth import (
     Told,
 )
 from pyssh_gateway.ipc.spawner_client import PostauthSpawnerClient, SpawnRefused
-from pyssh_gateway.postauth.asleep import WHY, Asleep
 from pyssh_gateway.postauth.channel import SessionChannel
 from pyssh_gateway.postauth.connection import Connection
 from pyssh_gateway.postauth.context import AuthFile
@@ -40,7 +39,8 @@ from pyssh_gateway.postauth.drains import Drains
 from pyssh_gateway.postauth.forwards.forward import ForwardContext
 from pyssh_gateway.postauth.forwards.forwarding import Forwarding
 from pyssh_gateway.postauth.forwards.sockets import Sockets
-from pyssh_gateway.postauth.revoked import Revoked
+from pyssh_gateway.postauth.orders.asleep import WHY, Asleep
+from pyssh_gateway.postauth.orders.revoked import Revoked
 from pyssh_gateway.postauth.session import Session, SessionContext
 from pyssh_gateway.ssh.disconnects import end_reason, was_lost
 from pyssh_gateway.system.environment import read_system_environment

@@ -56,13 +56,14 @@ class Connections:
         return tuple(session for client in self._clients.values() for session in client.sessions.values())
 
     def figures(self) -> tuple[ConnectionFigures, ...]:
-        """The figures of all connections and sessions, as far as one message has room for them."""
+        """The figures of all connections and sessions, as far as one message has room for them.
+
+        Connections come before sessions, because theirs decide whether a client is used.
+        """
         told: list[ConnectionFigures] = []
-        left = FIGURES_BYTES
-        for client in self._clients.values():
-            left -= _CONNECTION_BYTES
-            if left < 0:
-                break
+        clients = tuple(self._clients.values())[: FIGURES_BYTES // _CONNECTION_BYTES]
+        left = FIGURES_BYTES - _CONNECTION_BYTES * len(clients)
+        for client in clients:
             figures = client.figures(most_sessions=left // _SESSION_BYTES)
             left -= _SESSION_BYTES * len(figures.sessions)
             told.append(figures)

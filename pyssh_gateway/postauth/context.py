@@ -14,8 +14,8 @@ from pyssh_gateway.core.login_rules import LoginRules
 from pyssh_gateway.events import Identity
 from pyssh_gateway.ipc.postauth import Told
 from pyssh_gateway.ipc.spawner_client import PostauthSpawnerClient
-from pyssh_gateway.postauth.asleep import Asleep
 from pyssh_gateway.postauth.drains import Drains
+from pyssh_gateway.postauth.orders.asleep import Asleep
 
 AUTH_FILE = "sshauth."
 """Prefix of the names of the files that SSH_USER_AUTH points to: sshd's (auth.c, prepare_auth_info_file)."""

@@ -29,6 +29,7 @@ from pyssh_gateway.ipc.postauth import (
     Report,
     Reported,
     Revoke,
+    ShowOn,
     TakeConnection,
     Told,
 )
@@ -39,8 +40,9 @@ from pyssh_gateway.postauth.connections import Connections
 from pyssh_gateway.postauth.drains import Drains
 from pyssh_gateway.postauth.forwards.sockets import Sockets
 from pyssh_gateway.postauth.monitor_link import MonitorLink
+from pyssh_gateway.postauth.orders import terminals
+from pyssh_gateway.postauth.orders.revoked import Revoked
 from pyssh_gateway.postauth.rehearsal import rehearse
-from pyssh_gateway.postauth.revoked import Revoked
 from pyssh_gateway.system.confinement import confine
 from pyssh_gateway.system.heap import Heap
 from pyssh_gateway.system.process_name import name_process
@@ -180,6 +182,8 @@ class Postauth:
             case Announce() | EndConnection() | Revoke():
                 for client in self._connections.called(order.conn):
                     client.obey(order)
+            case ShowOn(lines=lines, text=text):
+                terminals.show(lines, text)
             case HangUp():
                 for session in self._connections.sessions:
                     session.hang_up()

@@ -25,10 +25,10 @@ from pyssh_gateway.ipc.spawner_client import Spawned, SpawnRefused
 from pyssh_gateway.postauth.channel import SessionChannel
 from pyssh_gateway.postauth.context import SessionContext
 from pyssh_gateway.postauth.files.file_events import FileEvents
+from pyssh_gateway.postauth.orders.revoked import Revoked
 from pyssh_gateway.postauth.pump import Flow
 from pyssh_gateway.postauth.record import SessionRecord
 from pyssh_gateway.postauth.request import Asked, refusal, request_of
-from pyssh_gateway.postauth.revoked import Revoked
 from pyssh_gateway.postauth.streams import PROCESS_STREAMS, Streams
 from pyssh_gateway.system.descriptors import close_all
 from pyssh_gateway.system.signals import SIGNAL_NAMES

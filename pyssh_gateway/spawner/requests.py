@@ -19,7 +19,7 @@ from pyssh_gateway.spawner.processes.login_recorder import LoginRecorder
 from pyssh_gateway.spawner.processes.process import SpawnError
 from pyssh_gateway.spawner.sampling.sampler import Sampler
 from pyssh_gateway.spawner.servers import Servers
-from pyssh_gateway.spawner.stop_commands import StopCommands, start_command, start_suspend
+from pyssh_gateway.spawner.stop_commands import StopCommands, start_command, start_suspend, start_warning
 
 SAMPLES_WAITING = 8
 """How many samples may wait while one is taken. The monitor asks for two or three at a time, for different reasons."""
@@ -31,6 +31,7 @@ FromTables = (
     | protocol.AwaitAccount
     | protocol.ReadKeys
     | protocol.RunHook
+    | protocol.RunWarning
     | protocol.Suspend
     | protocol.SampleActivity
 )
@@ -98,6 +99,8 @@ class Requests:
                 self._open_keys(number, path)
             case protocol.RunHook(id=number, index=index):
                 self.children.start(number, lambda: start_command(stop, index, inherited=inherited))
+            case protocol.RunWarning(id=number, index=index, seconds=seconds, people=people):
+                self.children.start(number, lambda: start_warning(stop, index, seconds, people, inherited=inherited))
             case protocol.Suspend(id=number):
                 self.children.start(number, lambda: start_suspend(stop, inherited=inherited))
             case protocol.SampleActivity(id=number) if len(self._samples) < SAMPLES_WAITING:

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import msgspec
 
+from pyssh_gateway.core.idle.warnings import environment
 from pyssh_gateway.spawner import child
 from pyssh_gateway.spawner.child import NULL, Inherited, Setup, Work
 from pyssh_gateway.spawner.processes.process import Child, SpawnError, Starting
@@ -34,6 +35,7 @@ NOBODY = 65534
 class StopCommands(msgspec.Struct, frozen=True):
     """What can be run: `commands` are the hooks and then `stop.command`, with the environment `environ`.
 
+    `warnings` are the entries of `stop.warn`; those that are web addresses are empty, and are not run.
     `api` is the path of the socket of Fly's API and `request` is sent there. `request` is empty if a suspend is
     impossible, for the reason `no_suspend`.
     """
@@ -43,16 +45,34 @@ class StopCommands(msgspec.Struct, frozen=True):
     api: str = ""
     request: bytes = b""
     no_suspend: str = "it was not set up"
+    warnings: tuple[str, ...] = ()
 
 
 def start_command(stop: StopCommands, index: int, *, inherited: Inherited) -> Starting:
     """Start the command `index`; its one descriptor is a pipe with its output and errors. Raises SpawnError."""
     if not 0 <= index < len(stop.commands):
         raise SpawnError(f"the configuration has no command {index} for a stop")
-    argv = [SHELL, "-c", stop.commands[index]]
+    return _start_shell(stop.commands[index], stop.environ, inherited)
+
+
+def start_warning(
+    stop: StopCommands, index: int, seconds: int, people: tuple[str, ...], *, inherited: Inherited
+) -> Starting:
+    """Start the command of a warning: the machine stops in `seconds`. As `start_command`.
+
+    The monitor can't choose the command, nor the names of the variables; their values are visible characters, which no
+    shell parses unless the command asks for that.
+    """
+    if not 0 <= index < len(stop.warnings) or not stop.warnings[index]:
+        raise SpawnError(f"the configuration has no command {index} for a warning")
+    return _start_shell(stop.warnings[index], {**stop.environ, **environment(seconds, people)}, inherited)
+
+
+def _start_shell(command: str, environ: Mapping[str, str], inherited: Inherited) -> Starting:
+    argv = [SHELL, "-c", command]
 
     def work() -> NoReturn:
-        os.execve(SHELL, argv, dict(stop.environ))
+        os.execve(SHELL, argv, dict(environ))
 
     return _start(work, inherited)
 

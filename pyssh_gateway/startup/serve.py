@@ -202,6 +202,7 @@ def stop_commands(config: "Config", environ: Mapping[str, str]) -> "StopCommands
 
     The commands get the environment without the server's own settings, which may contain a token.
     """
+    from pyssh_gateway.core.idle.warnings import WEB
     from pyssh_gateway.machine import fly
     from pyssh_gateway.spawner.stop_commands import StopCommands
 
@@ -219,6 +220,7 @@ def stop_commands(config: "Config", environ: Mapping[str, str]) -> "StopCommands
         api=fly.SOCKET if config.stop.fly_api == "auto" else config.stop.fly_api,
         request=request,
         no_suspend=why_not,
+        warnings=tuple("" if entry.startswith(WEB) else str(entry) for entry in config.stop.warn),
     )
 
 

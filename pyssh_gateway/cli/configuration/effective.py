@@ -64,7 +64,7 @@ def _is_tables(value: object) -> typing.TypeGuard[tuple[msgspec.Struct, ...]]:
 
 def _leaf(key: str, value: object, origin: str) -> Value:
     kind, name = kind_of_origin(origin)
-    if isinstance(value, Secret) and value:
+    if any(isinstance(each, Secret) and each for each in (value if isinstance(value, tuple) else (value,))):
         return Value(key, None, NOT_SHOWN, kind, name, secret=True)
     plain = _plain(key, value)
     return Value(key, plain, toml(plain), kind, name)

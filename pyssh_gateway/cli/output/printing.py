@@ -12,7 +12,7 @@ from json import dumps
 
 from pyssh_gateway.cli.exit_codes import Failed
 from pyssh_gateway.cli.output import streams
-from pyssh_gateway.cli.reference.commands import PROGRAM
+from pyssh_gateway.cli.reference.program import PROGRAM
 from pyssh_gateway.core.plain_json import with_texts, with_times
 from pyssh_gateway.core.printable import printable
 

@@ -1,8 +1,9 @@
 """The completion of bash, 4 or newer: a function that finds the command in the words so far, and proposes the next."""
 
-from pyssh_gateway.cli.reference.commands import COMMANDS, HELP, PROGRAM, VERSION
+from pyssh_gateway.cli.reference.commands import COMMANDS
 from pyssh_gateway.cli.reference.model import Argument, Command, Option, Values
 from pyssh_gateway.cli.reference.parsing import first_words, members_of
+from pyssh_gateway.cli.reference.program import HELP, PROGRAM, VERSION
 
 _ACTIONS = {
     Values.NOTHING: "return",

@@ -1,9 +1,10 @@
 """The completion of fish: a line for each proposal, with the condition under which it is made."""
 
-from pyssh_gateway.cli.reference.commands import COMMANDS, HELP, PROGRAM, VERSION
+from pyssh_gateway.cli.reference.commands import COMMANDS
 from pyssh_gateway.cli.reference.help_text import described
 from pyssh_gateway.cli.reference.model import Argument, Option, Values
 from pyssh_gateway.cli.reference.parsing import first_words, members_of
+from pyssh_gateway.cli.reference.program import HELP, PROGRAM, VERSION
 
 _BEGINNING = """\
 # fish completion for @PROGRAM@, written by: @PROGRAM@ completion fish

@@ -1,9 +1,10 @@
 """The completion of zsh, by its `_arguments`: a function for the first word, and one for each command."""
 
-from pyssh_gateway.cli.reference.commands import COMMANDS, HELP, PROGRAM, VERSION
+from pyssh_gateway.cli.reference.commands import COMMANDS
 from pyssh_gateway.cli.reference.help_text import described
 from pyssh_gateway.cli.reference.model import Argument, Command, Option, Values
 from pyssh_gateway.cli.reference.parsing import first_words, members_of
+from pyssh_gateway.cli.reference.program import HELP, PROGRAM, VERSION
 
 _BEGINNING = """\
 #compdef @PROGRAM@

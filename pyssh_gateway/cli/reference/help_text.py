@@ -4,9 +4,10 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from pyssh_gateway.cli.exit_codes import WrongUsage
-from pyssh_gateway.cli.reference.commands import ABOUT, COMMANDS, ENVIRONMENT, EXITS, HELP, PROGRAM, VERSION
+from pyssh_gateway.cli.reference.commands import COMMANDS
 from pyssh_gateway.cli.reference.model import Argument, Command, Exit, Group, Option
 from pyssh_gateway.cli.reference.parsing import find, members_of
+from pyssh_gateway.cli.reference.program import ABOUT, ENVIRONMENT, EXITS, HELP, PROGRAM, VERSION
 from pyssh_gateway.config.source import quoted
 
 WIDTH = 80

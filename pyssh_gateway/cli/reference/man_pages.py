@@ -3,10 +3,11 @@
 from datetime import date
 
 from pyssh_gateway import __version__
-from pyssh_gateway.cli.reference.commands import ABOUT, COMMANDS, ENVIRONMENT, EXITS, FILES, HELP, PROGRAM, VERSION
+from pyssh_gateway.cli.reference.commands import COMMANDS
 from pyssh_gateway.cli.reference.help_text import described, exits_of, forms
 from pyssh_gateway.cli.reference.model import Command, Exit, Group, Option
 from pyssh_gateway.cli.reference.parsing import members_of
+from pyssh_gateway.cli.reference.program import ABOUT, ENVIRONMENT, EXITS, FILES, HELP, PROGRAM, VERSION
 
 SECTION = 1
 

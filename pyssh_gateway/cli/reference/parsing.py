@@ -9,8 +9,9 @@ from types import SimpleNamespace
 from typing import NoReturn
 
 from pyssh_gateway.cli.exit_codes import WrongUsage
-from pyssh_gateway.cli.reference.commands import COMMANDS, HELP, PROGRAM, VERSION
+from pyssh_gateway.cli.reference.commands import COMMANDS
 from pyssh_gateway.cli.reference.model import Argument, Command, Option
+from pyssh_gateway.cli.reference.program import HELP, PROGRAM, VERSION
 from pyssh_gateway.config.source import MAX_SHOWN, quoted
 
 

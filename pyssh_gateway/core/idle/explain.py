@@ -9,6 +9,7 @@ import msgspec
 
 from pyssh_gateway.config.types import Idle
 from pyssh_gateway.config.values import format_duration
+from pyssh_gateway.core.idle.usage import quiet_after
 from pyssh_gateway.events import Identity
 
 MINUTE, DAY = 60, 86400
@@ -46,8 +47,8 @@ def policy(idle: Idle) -> str:
     if idle.timeout is None:
         return "It does not stop by itself."
     text = f"It stops {format_duration(idle.timeout)} after the last client has gone"
-    if idle.client_idle is not None:
-        text += f", or has not been used for {format_duration(idle.client_idle)}"
+    if (unused := quiet_after(idle)) is not None:
+        text += f", or has not been used for {format_duration(unused)}"
     sentences = [f"{text}."]
     if idle.background == "cpu":
         longest = format_duration(idle.background_max)

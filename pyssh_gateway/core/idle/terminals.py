@@ -25,6 +25,10 @@ MOSH_SERVER = "mosh-server"
 _FIRST_PTS_MAJOR, _PTS_MAJORS = 136, 8
 """UNIX98_PTY_SLAVE_MAJOR and UNIX98_PTY_MAJOR_COUNT of the kernel's major.h."""
 
+_DEVPTS = ["/dev/pts", "devpts"]
+_MODE = re.compile(r"(?:^|,)mode=([0-7]{3,4})(?:,|$)", re.ASCII)
+_GROUP_WRITE = 0o020
+
 _BY_MOSH = re.compile(r".* via mosh \[([0-9]{1,10})\]")
 """What mosh-server writes into the record's host field while it hears from its client (mosh-server.cc). After half a
 minute without the client, it writes "mosh [pid]"."""
@@ -45,11 +49,26 @@ class Terminal(msgspec.Struct, frozen=True):
     connected: bool = False
 
 
+def is_pty(major: int) -> bool:
+    """Whether a device with this major number is a pty's terminal."""
+    return _FIRST_PTS_MAJOR <= major < _FIRST_PTS_MAJOR + _PTS_MAJORS
+
+
+def tells_who_wants_messages(mounts: str) -> bool:
+    """Whether `mesg n` can be told from a new terminal's mode, by the text of /proc/self/mounts.
+
+    mesg(1) takes the right to write from the group of the terminal (tty). New terminals have that right on most
+    machines, but not in containers whose /dev/pts was mounted without `mode=620`.
+    """
+    modes = [_MODE.search(fields[3]) for line in mounts.splitlines() if (fields := line.split(" "))[1:3] == _DEVPTS]
+    return bool(modes) and modes[-1] is not None and bool(int(modes[-1][1], 8) & _GROUP_WRITE)
+
+
 def line_of(number: int) -> str:
     """The terminal with the device number `number`, as in /proc/PID/stat (tty_nr); empty if it is not a pty."""
     # MKDEV's 32 bits (kdev_t.h, new_encode_dev): minor numbers on both sides of the major one.
     major, minor = number >> 8 & 0xFFF, number & 0xFF | number >> 12 & 0xFFF00
-    if not _FIRST_PTS_MAJOR <= major < _FIRST_PTS_MAJOR + _PTS_MAJORS:
+    if not is_pty(major):
         return ""
     return f"pts/{(major - _FIRST_PTS_MAJOR) * 256 + minor}"
 

@@ -241,6 +241,11 @@ class IdleTracker:
         """The clients that are connected but, for lack of use, no reason to stay up, in the order of that."""
         return tuple(reason.text for reason in self._quiet.values())
 
+    @property
+    def quiet_connections(self) -> frozenset[str]:
+        """The connections of these clients."""
+        return frozenset(self._quiet)
+
     def poll(self, now: float) -> Stay | Tick | Warn | Stop:
         """What to do at `now`. A `Tick` or `Warn` is given once for each step; ask again after it."""
         self._expire(now)

@@ -19,6 +19,8 @@ from collections.abc import Set as AbstractSet
 
 import msgspec
 
+from pyssh_gateway.config.types import Idle
+
 WINDOW_SECONDS = 15.0
 """The longest window: three heartbeats of VS Code, which sends one every 5 s."""
 
@@ -161,3 +163,11 @@ class Usage:
 
 def _is_shown(before: Counters | None, after: Counters) -> bool:
     return before is not None and after.shown - before.shown > TRICKLE_BYTES
+
+
+def quiet_after(idle: Idle) -> float | None:
+    """For how many seconds a client has to be unused to be no reason to stay up; None: it always is one.
+
+    Use within `recent_use` counts whatever `client_idle` is, so that no stop comes under somebody's hands.
+    """
+    return None if idle.client_idle is None else float(max(idle.client_idle, idle.recent_use))

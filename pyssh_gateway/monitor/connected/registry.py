@@ -5,7 +5,7 @@ monitor need not believe any process about who is logged in.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -17,8 +17,8 @@ from pyssh_gateway.monitor.connected.login import Login
 from pyssh_gateway.monitor.connected.registry_file import MOST_BYTES, RegistryFile, RegistryFull
 
 LOOK_SECONDS = 0.25
-"""How long to wait for the reports of what clients have done. A process that runs answers within a millisecond; one
-that its user has stopped never does, and that does not count as use of the machine."""
+"""How long to wait for the reports of what clients have done. A process that runs answers within a millisecond. One
+that its user has stopped never does, and is killed later (`postauth_client.SILENT_SECONDS`)."""
 
 ACCOUNT_BYTES = MOST_BYTES // 2
 """How much of the memory file one account's connections may take, so that it does not keep the others out."""
@@ -29,6 +29,10 @@ _entries = msgspec.msgpack.Decoder(tuple[Login, ...])
 
 class Process(Protocol):
     """A postauth process."""
+
+    @property
+    def clients(self) -> Mapping[str, Client]:
+        """Its connections, by their names in the log."""
 
     def tell(self, message: ipc.FromMonitor) -> None:
         """Send it a message; nothing waits for it."""
@@ -132,15 +136,24 @@ class Registry:
 
     # -- their processes ----------------------------------------------------------------------------------------
 
-    async def look(self) -> None:
-        """Ask all processes what their connections have done, and wait for their answers, for `LOOK_SECONDS`."""
-        reports = [process.report() for process in self.processes]
-        if reports:
-            await asyncio.wait(reports, timeout=LOOK_SECONDS)
+    async def look(self, seconds: float | None = None) -> frozenset[str]:
+        """Ask all processes what their connections have done, and wait for their answers, usually for `LOOK_SECONDS`.
+
+        Returns the connections of the processes that have not answered.
+        """
+        asked = {process.report(): process for process in self.processes}
+        if not asked:
+            return frozenset()
+        _, silent = await asyncio.wait(asked, timeout=LOOK_SECONDS if seconds is None else seconds)
+        return frozenset(conn for answer in silent for conn in asked[answer].clients)
 
     def announce(self, text: str) -> None:
         """Show a text on every terminal of every session."""
         self._tell_all(ipc.Announce("", text))
+
+    def show_on(self, lines: tuple[str, ...], text: str) -> None:
+        """Show a text on these terminals, of which each process takes its own account's."""
+        self._tell_all(ipc.ShowOn(lines, text))
 
     def hang_up(self) -> None:
         """Send SIGHUP to the processes of every terminal: the server stops."""

@@ -7,15 +7,12 @@ Only two things are polled, whether clients are used and whether what sessions h
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from pyssh_gateway.config import parser as config
 from pyssh_gateway.core.idle.background import Sample, busy_terminals
 from pyssh_gateway.core.idle.holds import Wish
-from pyssh_gateway.core.idle.schedule import Hours, next_start, parse_hours, up_until
 from pyssh_gateway.core.idle.tracker import IdlePolicy, IdleTracker, Stay, Stop, Tick, Warn
-from pyssh_gateway.core.idle.usage import Usage
+from pyssh_gateway.core.idle.usage import Usage, quiet_after
 from pyssh_gateway.core.idle.wake import Wake
 from pyssh_gateway.events import (
     AnyEvent,
@@ -26,15 +23,17 @@ from pyssh_gateway.events import (
     IdleTick,
     MachineResumed,
     Record,
-    ScheduleEntered,
 )
 from pyssh_gateway.ipc.spawner_client import SpawnRefused
 from pyssh_gateway.monitor.clients import Clients
-from pyssh_gateway.monitor.lifetime.asked_for import AskedFor
-from pyssh_gateway.monitor.lifetime.background import BackgroundWatch
 from pyssh_gateway.monitor.lifetime.door import Door
-from pyssh_gateway.monitor.lifetime.recording import Recording
-from pyssh_gateway.monitor.lifetime.terminals import TerminalWatch
+from pyssh_gateway.monitor.lifetime.elsewhere import Elsewhere
+from pyssh_gateway.monitor.lifetime.hearing import ANSWER_SECONDS, LAST_ROUNDS, heard_at_once
+from pyssh_gateway.monitor.lifetime.watches.asked_for import AskedFor
+from pyssh_gateway.monitor.lifetime.watches.background import BackgroundWatch
+from pyssh_gateway.monitor.lifetime.watches.recording import Recording
+from pyssh_gateway.monitor.lifetime.watches.schedule import watch_schedule
+from pyssh_gateway.monitor.lifetime.watches.terminals import TerminalWatch
 
 LAST_LOOK_SECONDS = 0.25
 """How long a stop waits for clients that are just logging in. They get in, or are refused cleanly; scanners, which
@@ -47,16 +46,13 @@ set."""
 OLD_LOOKS = 3
 """This many windows after a sample of the processes, what they have used since says nothing about the last window."""
 
-MAX_SCHEDULE_SLEEP = 3600.0
-"""Seconds after which the hours are looked at again in any case: clocks are set, and summer time begins."""
-
 
 class IdleWatch:
     """Owns the tracker. `leave` is called when the machine may stop; `now` is the loop's clock, `clock` Unix time.
 
     `wake` knows of the machine's start; `sample` tells what the processes of sessions have used so far; `on_probation`
     names the clients that may have come back by themselves; `hold` begins a hold for a process that asks for it
-    (`Holds.hold_process`).
+    (`Holds.hold_process`); `elsewhere` gets each warning, too.
     """
 
     def __init__(
@@ -73,7 +69,9 @@ class IdleWatch:
         on_probation: Callable[[], frozenset[str]] = frozenset,
         now: Callable[[], float],
         clock: Callable[[], float],
+        elsewhere: Elsewhere | None = None,
     ) -> None:
+        self._elsewhere = elsewhere
         self._settings = self._next_settings = settings
         self._registry = registry
         self._door = door
@@ -93,6 +91,8 @@ class IdleWatch:
         self._skew = clock() - now()
         self._jumped = 0.0
         self._usage: Usage | None = None
+        self._looking = asyncio.Lock()
+        self._put_off = 0
         self._background: BackgroundWatch | None = None
         self._terminals: TerminalWatch | None = None
         self._asked_for: AskedFor | None = None
@@ -104,7 +104,8 @@ class IdleWatch:
     def _set_up_watches(self) -> None:
         """Make the watches for what no event reports, if the settings ask for them."""
         settings = self._settings
-        self._usage = Usage(settings.client_idle) if settings.client_idle is not None else None
+        after = quiet_after(settings)
+        self._usage = Usage(after) if after is not None else None
         self._background = None
         if settings.background == "cpu" and settings.timeout is not None:
             self._background = BackgroundWatch(
@@ -153,7 +154,8 @@ class IdleWatch:
             return
         asked_for = self._asked_for
         self._settings = settings
-        usage = self._usage if settings.client_idle == before.client_idle else None
+        same_usage = quiet_after(settings) == quiet_after(before)
+        usage = self._usage if same_usage else None
         if self._terminals is not None:
             self._terminals.forget()  # nobody else would report that its reason ends; the new watch looks again
         self._set_up_watches()
@@ -163,7 +165,7 @@ class IdleWatch:
             self._asked_for = asked_for  # it knows which processes may not hold again
         self.tracker.follow(
             policy_of(settings),
-            usage=settings.client_idle == before.client_idle,
+            usage=same_usage,
             schedule=(settings.schedule, settings.timezone) == (before.schedule, before.timezone),
             background=self._background is not None,
             now=self._now(),
@@ -202,7 +204,11 @@ class IdleWatch:
             if self._usage is not None:
                 helpers.append(watches.create_task(self._watch_usage(self._usage), name="usage"))
             if self._settings.schedule:
-                helpers.append(watches.create_task(self._watch_schedule(), name="schedule"))
+                helpers.append(
+                    watches.create_task(
+                        watch_schedule(self._settings, publish=self._publish, clock=self._clock), name="schedule"
+                    )
+                )
             if self._background is not None:
                 helpers.append(watches.create_task(self._background.run(), name="background"))
             if self._terminals is not None:
@@ -225,8 +231,9 @@ class IdleWatch:
                 case Warn(seconds=seconds):
                     await self._look_at_use()  # a user who has just come back is not told that nobody is here
                     if not self.tracker.in_use:
-                        self._warn(seconds)
+                        await self._warn(seconds)
                 case Stay(until=until):
+                    self._put_off = 0
                     with suppress(TimeoutError):
                         async with asyncio.timeout_at(until):
                             await self._changed.wait()
@@ -264,10 +271,13 @@ class IdleWatch:
             if self._background is not None:
                 self._background.observe()
 
-    def _warn(self, seconds: float) -> None:
-        self._registry.announce(
-            f"pyssh-gateway: nobody is using this machine; it stops in {seconds:.0f} s. Press a key to keep it up."
-        )
+    async def _warn(self, seconds: float) -> None:
+        text = f"pyssh-gateway: nobody is using this machine; it stops in {seconds:.0f} s. Press a key to keep it up."
+        quiet = self.tracker.quiet_connections
+        people = dict.fromkeys(client.identity.person for client in self._registry.clients if client.id in quiet)
+        self._registry.announce(text)
+        if self._elsewhere is not None:
+            await self._elsewhere.warn(text, seconds, tuple(people))
 
     @property
     def _is_needed(self) -> bool:
@@ -275,13 +285,16 @@ class IdleWatch:
         return self.tracker.in_use or self.tracker.is_waiting(self._now())
 
     async def _last_look(self, idle: float, why: str) -> bool:
-        """Refuse connections, and see whether somebody is just logging in. True: nobody is, the machine may stop."""
-        await self._look_at_use()
+        """Refuse connections, and see whether somebody is just logging in. True: nobody is, the machine may stop.
+
+        A process that has not answered may have a client that is used, so it is waited for.
+        """
+        unheard = await self._look_at_use(ANSWER_SECONDS)
         if self._terminals is not None:
             await self._terminals.look()
         if self._asked_for is not None:
             await self._asked_for.look()
-        if self._is_needed:
+        if self._is_needed or unheard:
             return False
         self._door.stop()
         await asyncio.sleep(0)  # a connection accepted in this turn of the loop is counted in the next
@@ -290,10 +303,12 @@ class IdleWatch:
                 while self._door.unauthenticated and not self._is_needed:
                     await self._changed.wait()
                     self._changed.clear()
-        if self._usage is not None:  # logged-in clients may have come back in that time
-            await self._registry.look()
-        self._look_at_usage()
+        heard = await self._hear_all()  # logged-in clients may have come back in that time
         # From here to `_leave` nothing awaits: from here on nobody can log in.
+        if not heard and self._put_off < LAST_ROUNDS:
+            self._put_off += 1
+            self._door.resume()
+            return False
         if self._is_needed:
             self._door.resume()
             self._publish(IdleReached(idle=round(idle, 3), outcome="stay", message="Somebody has just logged in"))
@@ -312,12 +327,30 @@ class IdleWatch:
             self._came_back.clear()
             await self._look_at_use()
 
-    async def _look_at_use(self) -> None:
-        """Ask the processes what their clients have done; one of a process that does not answer has done nothing."""
-        if self._usage is not None:
-            await self._registry.look()
+    async def _look_at_use(self, seconds: float | None = None) -> frozenset[str]:
+        """Ask the processes what their clients have done; returns the clients whose process has not answered in time.
+
+        `seconds` is how long to wait for the answers, if not for the usual time.
+        """
+        if self._usage is None:
+            return frozenset()
+        async with self._looking:  # two looks at once would each take a part of the use from the other
+            unheard = await self._registry.look(seconds)
             await self._look_at_work()
             self._look_at_usage()
+        return unheard
+
+    async def _hear_all(self) -> bool:
+        """Ask the processes a last time. False: not all have answered."""
+        if self._usage is None:
+            return True
+        if self._looking.locked():
+            return False
+        async with self._looking:
+            if not await heard_at_once(self._registry.look, self._now):
+                return False
+            self._look_at_usage()
+        return True
 
     async def _look_at_work(self) -> None:
         """See whether programs work at the terminals that have been written to; sample the processes only then."""
@@ -355,23 +388,6 @@ class IdleWatch:
         for conn in used:
             client = clients[conn]
             self._publish(ClientUsed(conn=conn, user=client.user, identity=client.identity))
-
-    async def _watch_schedule(self) -> None:
-        hours = tuple(filter(None, map(parse_hours, self._settings.schedule)))
-        zone = ZoneInfo(self._settings.timezone)
-        while True:
-            wait = self._enter_schedule(hours, datetime.fromtimestamp(self._clock(), zone))
-            await asyncio.sleep(min(wait, MAX_SCHEDULE_SLEEP))
-
-    def _enter_schedule(self, hours: tuple[Hours, ...], local: datetime) -> float:
-        """Publish it if the machine is up by schedule now; returns the seconds after which to look again."""
-        if (now_up := up_until(hours, local)) is not None:
-            end, text = now_up
-            seconds = (end - local).total_seconds()
-            self._publish(ScheduleEntered(seconds=round(seconds, 1), what=text))
-            return seconds
-        start = next_start(hours, local)
-        return MAX_SCHEDULE_SLEEP if start is None else (start - local).total_seconds()
 
 
 def policy_of(settings: config.Idle) -> IdlePolicy:

@@ -21,6 +21,7 @@ from pyssh_gateway.machine.stop import Starter, Steps
 from pyssh_gateway.monitor.clients import Clients
 from pyssh_gateway.monitor.lifetime.awake import Awake
 from pyssh_gateway.monitor.lifetime.door import Door
+from pyssh_gateway.monitor.lifetime.elsewhere import Elsewhere
 from pyssh_gateway.monitor.lifetime.for_nobody import ForNobody
 from pyssh_gateway.system.threads import in_daemon_thread
 
@@ -61,6 +62,7 @@ class Leaving:
         needed: Callable[[], bool],
         resumed: Callable[[float], None],
         stop_services: Callable[[], Awaitable[None]],
+        elsewhere: Elsewhere,
     ) -> None:
         self._settings = self._next_settings = settings
         self._registry = registry
@@ -72,6 +74,7 @@ class Leaving:
         self._needed = needed
         self._resumed = resumed
         self._stop_services = stop_services
+        self._elsewhere = elsewhere
         self._came = False
         self._going = False
         bus.subscribe(self._observe)
@@ -172,6 +175,8 @@ class Leaving:
         for stranger in registry.strangers:
             stranger.disconnect(words.message)
         registry.announce(words.screen)
+        if registry.clients:
+            await self._elsewhere.announce(words.screen)
         registry.hang_up()
         await self._until_gone(lambda: not registry.sessions, seconds)
         registry.disconnect(words.message)

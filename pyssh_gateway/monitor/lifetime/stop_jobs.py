@@ -19,7 +19,7 @@ PIPE_BYTES = 64 * 1024
 
 
 class SpawnerJobs:
-    """A `machine.stop.Starter`."""
+    """A `machine.stop.Starter`, and one of `warnings`."""
 
     def __init__(self, spawner: MonitorSpawnerClient, loop: asyncio.AbstractEventLoop) -> None:
         self._spawner = spawner
@@ -30,6 +30,15 @@ class SpawnerJobs:
         job = SpawnerJob(self._spawner, self._loop)
         try:
             job.attach(await self._spawner.run_hook(index, job.exited))
+        except SpawnRefused as error:
+            raise NotStarted(str(error)) from error
+        return job
+
+    async def warning(self, index: int, seconds: int, people: tuple[str, ...]) -> "SpawnerJob":
+        """Run a command of `stop.warn`, as the account that started the server."""
+        job = SpawnerJob(self._spawner, self._loop)
+        try:
+            job.attach(await self._spawner.run_warning(index, seconds, people, job.exited))
         except SpawnRefused as error:
             raise NotStarted(str(error)) from error
         return job

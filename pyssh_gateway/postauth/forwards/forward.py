@@ -12,9 +12,9 @@ import msgspec
 from pyssh_gateway.core.forwarding import ForwardingRules
 from pyssh_gateway.events import ForwardClosed, ForwardOpened
 from pyssh_gateway.ipc.postauth import Told
-from pyssh_gateway.postauth.asleep import Asleep
 from pyssh_gateway.postauth.channel import PromptClose
 from pyssh_gateway.postauth.forwards.sockets import Sockets
+from pyssh_gateway.postauth.orders.asleep import Asleep
 from pyssh_gateway.postauth.pump import READ_BYTES, Flow, Sink, Source
 from pyssh_gateway.system.descriptors import two_more
 

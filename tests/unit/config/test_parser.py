@@ -347,6 +347,11 @@ def test_what_begins_ends_later() -> None:
     ("text", "problem"),
     [
         ("stop.action = 'command'", "stop.command: missing"),
+        (f"stop.warn = {['true'] * 9}", "stop.warn: expected at most 8 entries, got 9"),
+        ("stop.warn = ['https://']", "stop.warn[0]: expected the address of a webhook"),
+        ("stop.warn = ['https://me:secret@hooks.example/']", "stop.warn[0]: expected the address of a webhook"),
+        ("stop.warn = ['https://hooks.example/a b']", "stop.warn[0]: expected the address of a webhook"),
+        ("stop.warn = [' ']", "stop.warn[0]: expected a command, or the address of a webhook"),
         ("boot.service = [{name = 'a', command = 'x'}, {name = 'a', command = 'y'}]", 'boot.service: "a" is the name'),
     ],
 )
@@ -354,6 +359,7 @@ def test_what_belongs_together_is_there_together(text: str, problem: str) -> Non
     """Protects against incomplete or contradictory settings, which would silently do nothing."""
     (line,) = problems_in(from_file(text))
     assert line.startswith(problem)
+    assert "secret" not in line
 
 
 @given(st.sets(st.sampled_from(sorted(LEAVES)), min_size=1))

@@ -124,6 +124,7 @@ ONLY_THE_MONITORS: tuple[protocol.Request, ...] = (
     protocol.AwaitAccount(1, USER.pw_name),
     protocol.ReadKeys(1, "/etc/shadow"),
     protocol.RunHook(1, 0),
+    protocol.RunWarning(1, 0, 60),
     protocol.Suspend(1),
     protocol.SampleActivity(1),
     protocol.AwaitSocket(1, "control"),

@@ -96,6 +96,15 @@ def test_no_secret_is_shown(run: Run) -> None:
     assert '""' in run("keys.github_token")[1]
 
 
+def test_a_list_with_secrets_is_not_shown(tmp_path: Path, run: Run) -> None:
+    """Protects the addresses of webhooks, which are as good as passwords, in the same way."""
+    with (tmp_path / "config.toml").open("a") as file:
+        file.write('[stop]\nwarn = ["true", "https://hooks.example/T0/ghp_secret"]\n')
+    for arguments in ((), ("--json",), ("stop.warn",)):
+        assert "ghp_secret" not in run(*arguments)[1]
+    assert "(set, not shown)" in run("stop.warn")[1]
+
+
 def test_a_configuration_that_cannot_be_used_is_no_answer(run: Run) -> None:
     """A configuration that cannot be used is reported in the same words as everywhere."""
     code, out, err = run(IDLE__TIMEOUT="soon")

@@ -11,8 +11,9 @@ import pytest
 
 from pyssh_gateway import __main__ as program
 from pyssh_gateway.cli.reference import parsing
-from pyssh_gateway.cli.reference.commands import COMMANDS, EXITS
+from pyssh_gateway.cli.reference.commands import COMMANDS
 from pyssh_gateway.cli.reference.model import Command
+from pyssh_gateway.cli.reference.program import EXITS
 from pyssh_gateway.keys.host_keys import KINDS
 from tests.support.places import ROOT
 

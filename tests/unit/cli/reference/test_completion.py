@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from pyssh_gateway.cli.reference import completion_bash, completion_fish, completion_zsh
-from pyssh_gateway.cli.reference.commands import COMMANDS, HELP, VERSION
+from pyssh_gateway.cli.reference.commands import COMMANDS
 from pyssh_gateway.cli.reference.parsing import first_words, members_of
+from pyssh_gateway.cli.reference.program import HELP, VERSION
 from tests.support.waiting import PATIENCE
 
 FIRST = {*first_words(), HELP.name, VERSION.name}

@@ -17,7 +17,8 @@ from pyssh_gateway.cli.doctor.doctor import DoctorReport
 from pyssh_gateway.cli.doctor.finding import Finding
 from pyssh_gateway.cli.exit_codes import Failed
 from pyssh_gateway.cli.output.printing import OutputFailed
-from pyssh_gateway.cli.reference.commands import COMMANDS, EXITS, JSON
+from pyssh_gateway.cli.reference.commands import COMMANDS, JSON
+from pyssh_gateway.cli.reference.program import EXITS
 from pyssh_gateway.core import control, control_reports
 from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE

@@ -11,8 +11,9 @@ import pytest
 from pyssh_gateway import __version__
 from pyssh_gateway.cli import main
 from pyssh_gateway.cli.reference import help_text, man_pages, parsing
-from pyssh_gateway.cli.reference.commands import COMMANDS, HELP
+from pyssh_gateway.cli.reference.commands import COMMANDS
 from pyssh_gateway.cli.reference.model import Command
+from pyssh_gateway.cli.reference.program import HELP
 from tests.support.waiting import PATIENCE
 
 NAMES = [command.name for command in COMMANDS]

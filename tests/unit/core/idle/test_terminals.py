@@ -12,6 +12,7 @@ from pyssh_gateway.core.idle.terminals import (
     connected_by_mosh,
     left_behind,
     line_of,
+    tells_who_wants_messages,
     used,
 )
 
@@ -113,3 +114,19 @@ def test_who_is_at_it(
     """Protects mosh users from a stop while they work, and the bill from terminals that nobody uses."""
     found = used([terminal], now=NOW, since=since, timeout=timeout, client_idle=client_idle)
     assert found == ((terminal,) if is_used else ())
+
+
+@pytest.mark.parametrize(
+    ("mounts", "tells"),
+    [
+        ("proc /proc proc rw 0 0\ndevpts /dev/pts devpts rw,gid=5,mode=620,ptmxmode=000 0 0\n", True),
+        ("devpts /dev/pts devpts rw,mode=600,ptmxmode=000 0 0\n", False),
+        ("devpts /dev/pts devpts rw,ptmxmode=620 0 0\n", False),
+        ("devpts /dev/pts devpts rw,mode=620 0 0\ndevpts /dev/pts devpts rw,mode=600 0 0\n", False),
+        ("devpts /srv/dev/pts devpts rw,mode=620 0 0\n", False),
+        ("", False),
+    ],
+)
+def test_whether_mesg_has_an_effect(mounts: str, tells: bool) -> None:
+    """Protects people in containers from being taken for some who want no messages; the last mount counts."""
+    assert tells_who_wants_messages(mounts) is tells

@@ -319,7 +319,7 @@ def test_figures_are_those_of_the_last_look() -> None:
         asked = await process.hear_monitor(ipc.Report)
         session = ipc.SessionFigures(f"{client.id}.1", 5, 6, 7.0)
         process.say(ipc.Reported(asked.id, (ipc.ConnectionFigures(client.id, 3, 4, Counters(typed=5), (session,)),)))
-        await look
+        assert await look == frozenset()
         assert (client.traffic, client.counters) == ((3, 4), Counters(typed=5))
         report = client.report()
         assert (report.bytes_in, report.sessions[0].bytes_out, report.sessions[0].pid) == (3, 6, 4711)
@@ -337,8 +337,8 @@ def test_a_process_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.Mo
 
     async def test(house: House) -> None:
         client, process = await house.on()
-        await house.registry.look()
-        await house.registry.look()
+        assert await house.registry.look() == {client.id}
+        assert await house.registry.look() == {client.id}
         assert client.counters == Counters()
         await process.hear_monitor(ipc.Report)
         with pytest.raises(TimeoutError):

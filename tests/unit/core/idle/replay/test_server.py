@@ -29,7 +29,7 @@ from pyssh_gateway.events import (
     ConnectionOpened,
     Identity,
 )
-from pyssh_gateway.monitor.lifetime import background
+from pyssh_gateway.monitor.lifetime.watches import background
 
 HORIZON = 1500
 """Seconds that are simulated with a look each second."""

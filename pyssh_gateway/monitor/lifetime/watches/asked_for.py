@@ -14,7 +14,7 @@ from pyssh_gateway.core.idle.tracker import IdleTracker, Kind
 from pyssh_gateway.events import AnyEvent, HoldEnded
 from pyssh_gateway.ipc.spawner_client import SpawnRefused
 from pyssh_gateway.monitor.lifetime.holds import EXPIRED
-from pyssh_gateway.monitor.lifetime.others import Others
+from pyssh_gateway.monitor.lifetime.watches.others import Others
 from pyssh_gateway.system.accounts import name_of
 
 OTHERS: frozenset[Kind] = frozenset({"connection", "schedule", "terminal"})

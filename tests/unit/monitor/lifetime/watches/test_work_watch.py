@@ -1,4 +1,4 @@
-"""monitor.lifetime.work_watch: work beside clients that nobody uses is seen, rarely, and written down."""
+"""monitor.lifetime.watches.work_watch: work beside clients that nobody uses is seen, rarely, and written down."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from pyssh_gateway.core.idle.background import Process, Sample
 from pyssh_gateway.core.idle.usage import Counters, Usage
 from pyssh_gateway.events import AnyEvent, BackgroundSeen, ConnectionClosed, Record, ServerStopping
 from pyssh_gateway.ipc.spawner_client import SpawnRefused
-from pyssh_gateway.monitor.lifetime.work_watch import SPANS, WORK_SECONDS, WorkWatch
+from pyssh_gateway.monitor.lifetime.watches.work_watch import SPANS, WORK_SECONDS, WorkWatch
 
 WINDOW = 15.0
 LOGOUT = ConnectionClosed(conn="c1", peer="", user="dev", reason="", seconds=0, bytes_in=0, bytes_out=0)

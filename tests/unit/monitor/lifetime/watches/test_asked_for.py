@@ -1,4 +1,4 @@
-"""monitor.lifetime.asked_for: when processes are asked whether they want to hold the machine, and for how long."""
+"""lifetime.watches.asked_for: when processes are asked whether they want to hold the machine, and for how long."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,7 +13,7 @@ from pyssh_gateway.core.idle.variable import WHILE_IT_RUNS
 from pyssh_gateway.core.idle.wake import Wake
 from pyssh_gateway.events import AnyEvent, HoldEnded, HoldStarted, ScheduleEntered
 from pyssh_gateway.ipc.spawner_client import SpawnRefused
-from pyssh_gateway.monitor.lifetime.asked_for import AskedFor
+from pyssh_gateway.monitor.lifetime.watches.asked_for import AskedFor
 from tests.support.waiting import PATIENCE
 
 TIMEOUT = 0.06

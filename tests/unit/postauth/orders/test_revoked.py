@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pyssh_gateway.postauth import revoked as module
-from pyssh_gateway.postauth.revoked import Revoked
+from pyssh_gateway.postauth.orders import revoked as module
+from pyssh_gateway.postauth.orders.revoked import Revoked
 from tests.support import processes
 from tests.support.waiting import until
 

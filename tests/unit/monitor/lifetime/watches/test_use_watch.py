@@ -1,4 +1,4 @@
-"""monitor.lifetime.use_watch: when clients were used is written down, with and without `idle.client_idle`."""
+"""monitor.lifetime.watches.use_watch: when clients were used is written down, with and without `idle.client_idle`."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,8 +20,8 @@ from pyssh_gateway.events import (
     ServerStopping,
 )
 from pyssh_gateway.monitor.clients import Clients
-from pyssh_gateway.monitor.lifetime import use_watch
-from pyssh_gateway.monitor.lifetime.use_watch import UseWatch
+from pyssh_gateway.monitor.lifetime.watches import use_watch
+from pyssh_gateway.monitor.lifetime.watches.use_watch import UseWatch
 from tests.support.waiting import PATIENCE
 
 WHO = Identity("github:example", None, "SHA256:x")

@@ -9,8 +9,8 @@ from pyssh_gateway.core.idle.tracker import IdleTracker
 from pyssh_gateway.core.idle.usage import Usage
 from pyssh_gateway.events import AnyEvent, Record
 from pyssh_gateway.monitor.clients import Clients
-from pyssh_gateway.monitor.lifetime.use_watch import UseWatch
-from pyssh_gateway.monitor.lifetime.work_watch import WorkWatch
+from pyssh_gateway.monitor.lifetime.watches.use_watch import UseWatch
+from pyssh_gateway.monitor.lifetime.watches.work_watch import WorkWatch
 
 
 class Recording:

@@ -11,7 +11,7 @@ from pyssh_gateway.core.idle.background import Hold, Over, Patience, Sample, Vig
 from pyssh_gateway.core.idle.tracker import IdleTracker, Kind
 from pyssh_gateway.events import AnyEvent, BackgroundWork
 from pyssh_gateway.ipc.spawner_client import SpawnRefused
-from pyssh_gateway.monitor.lifetime.others import Others
+from pyssh_gateway.monitor.lifetime.watches.others import Others
 from pyssh_gateway.system.accounts import shown_name
 
 OTHERS: frozenset[Kind] = frozenset({"connection", "hold", "schedule", "terminal"})

@@ -12,8 +12,8 @@ import pytest
 
 from pyssh_gateway.events import ConnectionClosed, ForwardListening, RequestDenied, SessionOpened
 from pyssh_gateway.ipc import postauth as messages
-from pyssh_gateway.postauth import asleep
-from pyssh_gateway.postauth.asleep import MAX_WAITING, MOMENT_SECONDS, WHY, Asleep
+from pyssh_gateway.postauth.orders import asleep
+from pyssh_gateway.postauth.orders.asleep import MAX_WAITING, MOMENT_SECONDS, WHY, Asleep
 from tests.support import leaks
 from tests.support.played_server import PlayedServer, played_server
 

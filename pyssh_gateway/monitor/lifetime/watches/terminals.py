@@ -14,9 +14,10 @@ from pyssh_gateway.core.idle import terminals
 from pyssh_gateway.core.idle.background import Sample, interval
 from pyssh_gateway.core.idle.terminals import Terminal
 from pyssh_gateway.core.idle.tracker import IdleTracker, Kind
+from pyssh_gateway.core.idle.usage import quiet_after
 from pyssh_gateway.events import AnyEvent, TerminalQuiet, TerminalUsed
 from pyssh_gateway.ipc.spawner_client import SpawnRefused
-from pyssh_gateway.monitor.lifetime.others import Others
+from pyssh_gateway.monitor.lifetime.watches.others import Others
 from pyssh_gateway.system import utmp
 from pyssh_gateway.system.accounts import shown_name
 
@@ -48,7 +49,7 @@ class TerminalWatch:
         records: str = utmp.UTMP,
     ) -> None:
         self._timeout = timeout
-        self._client_idle = settings.client_idle
+        self._client_idle = quiet_after(settings)
         self._tracker = tracker
         self._sample = sample
         self._ours = ours

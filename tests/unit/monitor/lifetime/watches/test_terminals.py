@@ -1,4 +1,4 @@
-"""monitor.lifetime.terminals: when terminals are looked at, and which events are published, with a real pty."""
+"""monitor.lifetime.watches.terminals: when terminals are looked at, and which events are published, with a real pty."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from pyssh_gateway.core.idle.tracker import IdlePolicy, IdleTracker
 from pyssh_gateway.core.idle.wake import Wake
 from pyssh_gateway.events import AnyEvent, HoldEnded, HoldStarted, TerminalQuiet, TerminalUsed
 from pyssh_gateway.ipc.spawner_client import SpawnRefused
-from pyssh_gateway.monitor.lifetime.terminals import TerminalWatch
+from pyssh_gateway.monitor.lifetime.watches.terminals import TerminalWatch
 from pyssh_gateway.spawner.processes.login_records import Files, record_login
 from tests.support.waiting import PATIENCE
 

@@ -1,4 +1,4 @@
-"""monitor.lifetime.background: when processes are sampled, and which events are published."""
+"""monitor.lifetime.watches.background: when processes are sampled, and which events are published."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ from pyssh_gateway.events import (
     Identity,
 )
 from pyssh_gateway.ipc.spawner_client import SpawnRefused
-from pyssh_gateway.monitor.lifetime.background import BackgroundWatch
+from pyssh_gateway.monitor.lifetime.watches.background import BackgroundWatch
 from tests.support.waiting import PATIENCE
 
 TIMEOUT = 0.06

@@ -1,0 +1,1 @@
+"""What the monitor orders about connections: refusals, ends of sessions, lines on terminals."""
