@@ -35,9 +35,11 @@ FORWARDS = frozenset(
 StayEvent = (
     ev.ClientQuiet
     | ev.ClientUsed
+    | ev.ClientUse
     | ev.HoldStarted
     | ev.HoldEnded
     | ev.BackgroundWork
+    | ev.BackgroundSeen
     | ev.TerminalUsed
     | ev.TerminalQuiet
     | ev.ScheduleEntered
@@ -213,6 +215,9 @@ def _describe_stay(event: StayEvent) -> tuple[str, Tone, str]:
             return "quiet", Tone.QUIET, f"{event.user} on {event.conn} {quiet}"
         case ev.ClientUsed():
             return "quiet", Tone.QUIET, f"{event.user} on {event.conn} is used again"
+        case ev.ClientUse():
+            used = _duration(sum(end - begin for begin, end in event.spans))
+            return "use", Tone.QUIET, f"{event.user} on {event.conn} was used for {used} in all"
         case ev.HoldStarted():
             return "hold", Tone.WATCH, f"{event.hold} by {event.user} for {_duration(event.seconds)}: {event.reason}"
         case ev.HoldEnded():
@@ -220,6 +225,9 @@ def _describe_stay(event: StayEvent) -> tuple[str, Tone, str]:
         case ev.BackgroundWork():
             held = "has stopped" if event.is_over else f"holds the machine for {_duration(event.seconds)}"
             return "work", Tone.WATCH, f"{event.what} {held}"
+        case ev.BackgroundSeen():
+            worked = _duration(sum(begin - end for begin, end in event.spans))
+            return "work", Tone.QUIET, f"seen for {worked} in all, while nobody used the clients that were on"
         case ev.TerminalUsed():
             return "terminal", Tone.WATCH, f"{event.what} and keeps the machine up"
         case ev.TerminalQuiet():

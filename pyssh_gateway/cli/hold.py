@@ -21,6 +21,7 @@ from pyssh_gateway.cli.exit_codes import FINE, Failed, Refused, WrongUsage
 from pyssh_gateway.cli.output import printing
 from pyssh_gateway.cli.reference.parsing import Given
 from pyssh_gateway.cli.server_socket import Server, converse, reach
+from pyssh_gateway.config.source import quoted
 from pyssh_gateway.core.plain_json import with_texts
 
 CANNOT_RUN, NOT_FOUND = 126, 127
@@ -34,18 +35,27 @@ MAX_REPLY_BYTES = 1024 * 1024
 
 DAY_SECONDS = 86400
 
+MAX_DIGITS = 7
+"""Of a pid: the kernel's largest is 4194304 (PID_MAX_LIMIT)."""
+
+STAT_BYTES = 1024
+"""More bytes than a line of /proc/PID/stat has."""
+
 
 def hold(given: Given, context: Context) -> int:
     """Keep the machine up; with a command, become that command."""
     command: list[str] | None = None if given.command is None else list(given.command)
     if command == []:
         raise WrongUsage("a command is missing behind --")
-    if command is None and given.length is None:
+    if command is not None and given.pid is not None:
+        raise WrongUsage("--pid is for a process that runs already: give it or a command")
+    if command is None and given.pid is None and given.length is None:
         raise WrongUsage("for how long?")
     seconds, reason = _length_and_reason(given)
-    if command and not reason:
-        reason = shlex.join(command)
-    request = {"request": "hold", "seconds": seconds, "reason": reason, "process": command is not None}
+    pid, started, name = (0, 0, "") if given.pid is None else _process(given.pid)
+    reason = reason or (shlex.join(command) if command else name)
+    own = command is not None
+    request = {"request": "hold", "seconds": seconds, "reason": reason, "process": own, "pid": pid, "started": started}
     reply, server = _ask(request, "held", context)
     held = reply["hold"]
     for remark in (server.remark, reply.get("remark")):
@@ -62,7 +72,8 @@ def hold(given: Given, context: Context) -> int:
 
         length = format_duration(seconds or round(held["until"] - held["since"]))
         until = _at(held["until"])
-        printing.lines([f"hold {held['hold']} keeps this machine up for {length}, until {until}: {held['reason']}"])
+        how = f"while process {pid} runs, until {until} at most" if pid else f"for {length}, until {until}"
+        printing.lines([f"hold {held['hold']} keeps this machine up {how}: {held['reason']}"])
     return FINE
 
 
@@ -94,6 +105,24 @@ def _length_and_reason(given: Given) -> tuple[float | None, str]:
     except hold_length.NoLength as error:
         raise WrongUsage(str(error)) from None
     return seconds, " ".join(reason)
+
+
+def _process(text: str) -> tuple[int, int, str]:
+    """The process with the number `text`: its pid, its start in clock ticks since the boot, and its program's name."""
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
+        raise WrongUsage(f"{quoted(text)} is not the number of a process")
+    pid = int(text)
+    try:
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
+        try:
+            line = os.read(descriptor, STAT_BYTES)
+        finally:
+            os.close(descriptor)
+        # proc_pid_stat(5): the name is in parentheses and may contain any character; the start is the 22nd field.
+        head, _, tail = line.rpartition(b")")
+        return pid, int(tail.split()[19]), head.partition(b"(")[2].decode(errors="replace")
+    except (OSError, ValueError, IndexError):
+        raise Failed(f"there is no process {pid}") from None
 
 
 def _ask(request: Mapping[str, object], kind: str, context: Context) -> tuple[dict[str, Any], Server]:

@@ -6,6 +6,7 @@ field says otherwise. This module knows neither sockets nor where the answers co
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
 import msgspec
 
@@ -86,6 +87,9 @@ __all__ = [
 MAX_REQUEST_BYTES = 64 * 1024
 """The largest request: an RSA certificate with hundreds of principals, in base64, is a quarter of it."""
 
+MAX_PID = 2**22
+"""The largest number of a process (PID_MAX_LIMIT of the kernel's threads.h)."""
+
 MAX_REPLY_BYTES = 32 * 1024 * 1024
 """The largest reply that a client takes: forty sources of a thousand keys each."""
 
@@ -143,12 +147,16 @@ class Why(Request, frozen=True, tag="why"):
 class HoldUp(Request, frozen=True, tag="hold"):
     """Keep the machine up. Answered by `HeldReply`.
 
-    `seconds` None: for as long as is permitted. `process`: until the requesting process ends, at most.
+    `seconds` None: for as long as is permitted. `process`: until the requesting process ends, at most. `pid`: the same
+    for another process of the account, 0 for none; `started` is its start in clock ticks since the boot, so that a
+    later process with its pid is not taken for it.
     """
 
     seconds: float | None = None
     reason: str = ""
     process: bool = False
+    pid: Annotated[int, msgspec.Meta(ge=0, le=MAX_PID)] = 0
+    started: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class Release(Request, frozen=True, tag="release"):

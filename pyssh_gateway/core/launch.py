@@ -26,6 +26,7 @@ ROOT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NEVER_ACCEPTED = (
     "LD_*",
     "PATH",
+    "PYSSH_*",
     "PYTHON*",
     "GIT_ALLOW_PROTOCOL",
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -54,7 +55,9 @@ _NEVER_ACCEPTED = (
     "GIT_TRACE*",
     "GIT_WORK_TREE",
 )
-"""Refused whatever the configured patterns: these load code, or make git run programs of the client's choice."""
+"""Refused whatever the configured patterns: these load code, or make git run programs of the client's choice. PYSSH_*
+is this server's: PYSSH_HOLD in a client's configuration would make all that any session leaves behind hold the
+machine."""
 
 NOLOGIN_EXIT_STATUS = 254
 """The exit status of sshd's sessions while /etc/nologin closes the machine (session.c, do_nologin)."""

@@ -35,9 +35,11 @@ from pyssh_gateway.events.keys import (
     RevokedListLoaded,
 )
 from pyssh_gateway.events.machine import (
+    BackgroundSeen,
     BackgroundWork,
     BootStep,
     ClientQuiet,
+    ClientUse,
     ClientUsed,
     ControlRequest,
     HoldEnded,
@@ -73,9 +75,11 @@ __all__ = [
     "AuditLost",
     "AuditReopened",
     "AuthAttempt",
+    "BackgroundSeen",
     "BackgroundWork",
     "BootStep",
     "ClientQuiet",
+    "ClientUse",
     "ClientUsed",
     "ConfigRejected",
     "ConfigReloaded",
@@ -155,9 +159,11 @@ AnyEvent = (
     | ForwardClosed
     | ClientQuiet
     | ClientUsed
+    | ClientUse
     | HoldStarted
     | HoldEnded
     | BackgroundWork
+    | BackgroundSeen
     | TerminalUsed
     | TerminalQuiet
     | ScheduleEntered
@@ -184,6 +190,7 @@ OnesEvent = (
     | ForwardClosed
     | ClientQuiet
     | ClientUsed
+    | ClientUse
 )
 """Events of a connection; `identity` is filled in where it is known."""
 

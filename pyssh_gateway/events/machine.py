@@ -22,6 +22,18 @@ class ClientUsed(Event, frozen=True, kw_only=True, tag="client.used"):
     identity: Identity | None = None
 
 
+class ClientUse(Event, frozen=True, kw_only=True, tag="client.use"):
+    """When a client was used: `spans` of whole seconds since its connection was opened, in order.
+
+    Published at the end of the connection, when many spans have gathered, and when the server stops.
+    """
+
+    conn: str
+    user: str
+    spans: tuple[tuple[int, int], ...]
+    identity: Identity | None = None
+
+
 class HoldStarted(Event, frozen=True, kw_only=True, tag="hold.started"):
     """An account holds the machine up for `seconds` from now. `pid` is the process for which it is held, 0 for none."""
 
@@ -50,6 +62,15 @@ class BackgroundWork(Event, frozen=True, kw_only=True, tag="background.work"):
     def is_over(self) -> bool:
         """Whether the machine is not held any more: the processes have stopped, or have used up their time."""
         return self.seconds == 0
+
+
+class BackgroundSeen(Event, frozen=True, kw_only=True, tag="background.seen"):
+    """Processes of sessions have worked while clients were on that nobody used.
+
+    `spans` are pairs of whole seconds: how long ago the work was first and last seen.
+    """
+
+    spans: tuple[tuple[int, int], ...]
 
 
 class TerminalUsed(Event, frozen=True, kw_only=True, tag="terminal.used"):

@@ -49,12 +49,16 @@ class HostCertificateLoaded(Event, frozen=True, kw_only=True, tag="host_key.cert
 
 
 class ServerStopping(Event, frozen=True, kw_only=True, tag="server.stopping"):
-    """The monitor has stopped accepting. `reason` is "idle" or "signal"."""
+    """The monitor has stopped accepting. `reason` is "idle" or "signal".
+
+    `action` is what follows: "exit", "suspend" or "command".
+    """
 
     reason: str
     detail: str = ""
     connections: int = 0
     sessions: int = 0
+    action: str = ""
 
 
 class ServerStopped(Event, frozen=True, kw_only=True, tag="server.stopped"):

@@ -176,6 +176,14 @@ class Monitor:
     def _set_up_lifetime(self) -> None:
         """The parts that decide whether the machine is needed, and those that stop the server."""
         loop, config = self._loop, self._facts.config
+        self._holds = Holds(
+            limit=float(config.idle.hold_max),
+            fresh=self._facts.generation == 1,
+            publish=self.bus.publish,
+            clock=time.time,
+            loop=loop,
+            going=lambda: self._leaving.going,
+        )
         self._watch = IdleWatch(
             config.idle,
             wake=self._awake.wake,
@@ -185,6 +193,7 @@ class Monitor:
             leave=self._departure.idle,
             sample=self._spawner.sample_activity,
             on_probation=lambda: self._returning.on_probation,
+            hold=self._holds.hold_process,
             now=loop.time,
             clock=time.time,
         )
@@ -203,14 +212,6 @@ class Monitor:
             stop_services=lambda: self._spawner.stop_services(config.boot.service),
         )
         self._departure.when_signalled(self._leaving.hurry)
-        self._holds = Holds(
-            limit=float(config.idle.hold_max),
-            fresh=self._facts.generation == 1,
-            publish=self.bus.publish,
-            clock=time.time,
-            loop=loop,
-            going=lambda: self._leaving.going,
-        )
         self._reloading = Reloading(
             self._reread,
             take=self._spawner.take_config,

@@ -17,7 +17,7 @@ from pyssh_gateway.spawner.processes import process
 from pyssh_gateway.spawner.processes.children import Children, Report
 from pyssh_gateway.spawner.processes.login_recorder import LoginRecorder
 from pyssh_gateway.spawner.processes.process import SpawnError
-from pyssh_gateway.spawner.sampling import Sampler
+from pyssh_gateway.spawner.sampling.sampler import Sampler
 from pyssh_gateway.spawner.servers import Servers
 from pyssh_gateway.spawner.stop_commands import StopCommands, start_command, start_suspend
 

@@ -35,7 +35,7 @@ from pyssh_gateway.spawner.processes.server_process import ServerProcesses
 from pyssh_gateway.spawner.processes.user_servers import UserServers
 from pyssh_gateway.spawner.reload import Reloading
 from pyssh_gateway.spawner.requests import Permissions, Requests
-from pyssh_gateway.spawner.sampling import Sampler
+from pyssh_gateway.spawner.sampling.sampler import Sampler
 from pyssh_gateway.spawner.servers import Servers, Watched
 from pyssh_gateway.spawner.services import Services
 

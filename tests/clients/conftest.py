@@ -1,15 +1,20 @@
-"""Servers that a socket activates, and the set-up of the client matrix: its failed assertions show values."""
+"""Servers that sockets activate, an editor's server, and the set-up of the matrix: its assertions show values."""
 
+import os
 import pwd
+import signal
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import KeyPair
+from tests.support import processes
 from tests.support.activation import Activated, MakeActivated
 from tests.support.server import Settings
+from tests.support.waiting import until
 
 # pytest rewrites the assertions of test files only; the matrix has assertions in other modules beside them.
 pytest.register_assert_rewrite(
@@ -20,6 +25,20 @@ pytest.register_assert_rewrite(
     "tests.clients.matrix_openssh",
     "tests.clients.matrix_programs",
 )
+
+
+@pytest.fixture
+def started(scratch: Path) -> Iterator[Path]:
+    """A directory for VS Code's server; the server and its children are killed when the test is over."""
+    yield scratch
+    for pid in {int(word) for file in scratch.glob("pid*") for word in file.read_text().split()}:
+        if processes.is_running(pid):
+            os.kill(pid, signal.SIGKILL)
+            until(partial(_has_ended, pid), what="end of the editor's server")
+
+
+def _has_ended(pid: int) -> bool:
+    return not processes.is_running(pid)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from tests.conftest import KeyPair
 from tests.support.activation import Activated, MakeActivated
 from tests.support.client import Client
 from tests.support.commands import as_root, program
+from tests.support.idle_stop import stops_after
 from tests.support.waiting import AT_ONCE, PATIENCE
 
 FIRST = ("-o", "StrictHostKeyChecking=accept-new")
@@ -53,7 +54,7 @@ def test_a_scanner_costs_seconds(
 ) -> None:
     """Protects the bill: a server that a scanner has woken stops seconds after it; `why` and `status` tell of it."""
     server = make_activated(
-        {"control": str(reachable / "control.sock"), "idle": {"timeout": "10m", "boot_grace": "2s"}}
+        {"control": str(reachable / "control.sock"), "idle": {"timeout": "10m", "wake_grace": "2s"}}
     )
     for _ in range(2):
         scanner = scan(server)
@@ -61,7 +62,7 @@ def test_a_scanner_costs_seconds(
         server.start()
         seen, said = scanner.communicate(timeout=PATIENCE)
         assert sees in seen, said
-        assert server.wait() == 0
+        assert stops_after(server, seconds=2)
         assert server.find("server.stopping", reason="idle", detail="woken by 127.0.0.1, no login")
 
     client = Client(server, user_key.private)
@@ -82,3 +83,25 @@ def test_a_scanner_costs_seconds(
     status = json.loads(client.output(f"{typed} status --json"))["for_nobody"]
     assert (status["count"], status["sources"]) == (2, [])
     person.communicate(timeout=PATIENCE)
+
+
+def test_a_client_that_comes_back_by_itself_is_counted_by_its_person(
+    make_activated: MakeActivated, user_key: KeyPair
+) -> None:
+    """Protects the bill from a loop around `ssh -N`: what it wakes the machine for is known, and whose it is."""
+    idle = {"timeout": "1s", "client_idle": "1s", "lost_client_grace": 0}
+    server = make_activated({"idle": idle})
+    client = Client(server, user_key.private)
+    for _ in range(2):
+        ssh = client.popen("", "-N", *FIRST)
+        server.wait_for_client()
+        server.start()
+        assert server.wait() == 0
+        ssh.communicate(timeout=PATIENCE)
+    (login,) = server.find("connection.authenticated")
+    assert login["probation"]
+
+    server.start()
+    (source,) = json.loads(as_root(client, "why", "--json").stdout)["for_nobody"]["sources"]
+    assert (source["kind"], source["source"]) == ("person", login["identity"]["person"])
+    assert source["count"] == 1

@@ -6,7 +6,6 @@ import hashlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -24,20 +23,6 @@ from tests.support.waiting import PATIENCE, listens, until
 CHANNELS = 50
 SIZE = 200_000
 MARKER = "5f1c2e6a-0000-4000-8000-3c9d5a7b1e42"
-
-
-@pytest.fixture
-def started(scratch: Path) -> Iterator[Path]:
-    """A directory for VS Code's server; the server and its children are killed when the test is over."""
-    yield scratch
-    for pid in {int(word) for file in scratch.glob("pid*") for word in file.read_text().split()}:
-        if processes.is_running(pid):
-            os.kill(pid, signal.SIGKILL)
-            until(partial(_has_ended, pid), what="end of the editor's server")
-
-
-def _has_ended(pid: int) -> bool:
-    return not processes.is_running(pid)
 
 
 def port_of(connection: Connection) -> int:

@@ -6,7 +6,7 @@ each connection handed over as the monitor hands over that of such a client.
 
 import runpy
 import sys
-from functools import partial
+from typing import Any
 
 from pyssh_gateway.ipc.postauth import TakeConnection
 
@@ -19,7 +19,16 @@ def main(command: list[str]) -> None:
     """Run `PYTHON -m MODULE ARGUMENTS...` here instead."""
     from pyssh_gateway.monitor.arrivals import handing_over  # only in the server's process: tests may not need it
 
-    setattr(handing_over, "TakeConnection", partial(TakeConnection, asleep=TEXT))  # noqa: B010 - mypy would refuse it
+    setattr(handing_over, "TakeConnection", _taken)  # noqa: B010 - mypy would refuse it
+    run_here(command)
+
+
+def _taken(**fields: Any) -> TakeConnection:  # noqa: ANN401 - the message's
+    return TakeConnection(**(fields | {"asleep": TEXT}))
+
+
+def run_here(command: list[str]) -> None:
+    """Run `PYTHON -m MODULE ARGUMENTS...` in this process."""
     _, _, module, *arguments = command
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

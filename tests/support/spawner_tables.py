@@ -17,7 +17,7 @@ from pyssh_gateway.spawner.links.link import Link
 from pyssh_gateway.spawner.processes.login_recorder import LoginRecorder
 from pyssh_gateway.spawner.processes.server_process import ServerProcesses
 from pyssh_gateway.spawner.requests import Permissions, Requests
-from pyssh_gateway.spawner.sampling import Sampler
+from pyssh_gateway.spawner.sampling.sampler import Sampler
 from pyssh_gateway.spawner.servers import Servers
 from pyssh_gateway.spawner.stop_commands import StopCommands
 from pyssh_gateway.system.descriptors import close_all

@@ -227,23 +227,32 @@ error. docs/from-sshd.md has every keyword.
         Group.HOLDING,
         "keep the machine up for a time, or while a command runs",
         run="pyssh_gateway.cli.hold:hold",
-        options=(CONFIG, JSON),
+        options=(Option("--pid", "while this process of yours runs", value="PID"), CONFIG, JSON),
         arguments=(
             Argument("LENGTH", "such as 30m, 2h, 1h30m or 2 hours; the unit is needed", needed=False),
             Argument("REASON", "what for; others see it", needed=False, repeated=True),
         ),
-        forms=("LENGTH [REASON...] [OPTION...]", "[LENGTH] [REASON...] [OPTION...] -- COMMAND [ARGUMENT...]"),
+        forms=(
+            "LENGTH [REASON...] [OPTION...]",
+            "[LENGTH] [REASON...] [OPTION...] -- COMMAND [ARGUMENT...]",
+            "[LENGTH] [REASON...] [OPTION...] --pid PID",
+        ),
         details="""
 A length is one word (30m, 2h, 1h30m, 90min), or numbers and units in turn (2 hours, 1 hour 30 minutes). The
 units are s, m, h and d, and their names. A number without a unit is an error.
 
 With a command, the hold lasts while it runs, and for LENGTH at most; without LENGTH, for as long as
 idle.hold_max allows. pyssh-gateway becomes the command: signals and exit status are the command's own.
+With --pid it is the same for a process that runs already.
+
+A command with PYSSH_HOLD=1 in its environment holds without pyssh-gateway, from when it is left behind until
+it ends; PYSSH_HOLD=2h for two hours from its start at most.
 """,
         examples=(
             Example("pyssh-gateway hold 2h training run", "for two hours, and say what for"),
             Example("pyssh-gateway hold -- make -j8", "while make runs"),
             Example("pyssh-gateway hold 30m -- ./migrate", "while it runs, and for half an hour at most"),
+            Example("pyssh-gateway hold --pid 1234", "until process 1234 has ended"),
         ),
         exits=(
             Exit(125, "with a command: the machine could not be held, and the command was not run"),
@@ -262,6 +271,28 @@ idle.hold_max allows. pyssh-gateway becomes the command: signals and exit status
         arguments=(
             Argument("HOLD", "as hold and why show it; not needed if there is only one of yours", needed=False),
         ),
+    ),
+    Command(
+        "idle what-if",
+        Group.HOLDING,
+        "show what other settings would have cost and saved",
+        run="pyssh_gateway.cli.what_if:what_if",
+        options=(
+            Option("--since", "replay so much of the log, back from now (default: 30d)", value="TIME", default="30d"),
+            Option("--price", "what an hour awake costs, in any currency", value="PRICE"),
+            Option("--log", "this file (default: events.jsonl in audit_dir)", value="FILE", values=Values.FILES),
+            CONFIG,
+            JSON,
+        ),
+        arguments=(
+            Argument("SETTING", "of [idle], such as client_idle=15m; or stop.action", needed=False, repeated=True),
+        ),
+        details="""
+Replays the log under the settings in force, and under the changed ones. People and programs come, use the machine and
+go as they did; the log can't know what else they would have done. No server is asked.
+""",
+        examples=(Example("pyssh-gateway idle what-if client_idle=15m timeout=2m", "what shorter times would save"),),
+        exits=(Exit(1, "the log can't be read, or has nothing of that time"),),
     ),
     Command(
         "keys",

@@ -2,7 +2,7 @@
 
 Pure: it is given samples of the processes and a clock. It knows neither the samples' origin nor the connections.
 
-Processor time and I/O of a process count those of its children that it has waited for, as the kernel counts them. So
+Processor time and bytes of a process count those of its children that it has waited for, as the kernel counts them. So
 the thousand short compiler runs of a build are not missed between two samples: their usage is counted at the make that
 waited for them.
 """
@@ -12,8 +12,26 @@ from collections import defaultdict
 import msgspec
 
 IO_BYTES_PER_SECOND = 1024 * 1024
-"""Disk I/O of so many bytes a second is work, whatever the processor time. An editor's server that is left behind
-writes some kilobytes of log and state; a backup, copy or download that deserves a running machine moves more."""
+"""So many bytes a second, moved by all processes together, are work, whatever the processor time. An editor's server
+that is left behind writes some kilobytes of log and state; a backup or copy moves more."""
+
+SLOW_BYTES_PER_SECOND = 100 * 1024
+"""So many bytes a second, moved by one process without a pause, are work: a download at 300 kB/s, which uses 0.1 % of a
+processor. Measured, in kB/s, beside it: `watch -n1 ps aux` 17, `top -d 1` 8, `htop` 1, the spinner of an agent that
+waits 1. It has to be one process: a hundred of an editor's server that talk to each other are no download."""
+
+SLOW_INTERVALS = 2
+"""Slow work counts once it has gone on for so many intervals in a row, half a minute. An idle program also writes its
+state or an index once in a while, and such a burst has ended by then. An idle timeout has one interval more, so slow
+work is detected before the machine would stop."""
+
+NOISE_PERCENT = 1.0
+"""A process that uses less of a processor than this does not count: it only wakes up now and then. VS Code's server
+leaves up to a hundred of them behind (microsoft/vscode-remote-release#9147), which together would look like work.
+Measured: its server, language servers and 40 node processes with a heartbeat use 2.4 % together, and 0.4 % each at
+most; a process that works, or waits for children that do, uses more than one percent. There is no lower threshold for a
+single process than `idle.background_cpu`: a training run that waits for its graphics card uses 2 or 3 %, and so do
+development servers that watch files, which would then hold the machine every night."""
 
 INTERVAL_SECONDS = 15.0
 """The longest time between two samples: long enough that a short peak of an idle program does not count as work (10 %
@@ -35,7 +53,7 @@ minutes."""
 NAMES = 3
 """How many programs a `Work` names."""
 
-_MAX_DEPTH = 64
+MAX_GENERATIONS = 64
 """How many generations of parents are searched for the one that waited for a process: more than any build has (make in
 make in a shell), and few enough that a chain made on purpose costs nothing."""
 
@@ -46,8 +64,9 @@ _TICK = 0.01
 class Process(msgspec.Struct, frozen=True, array_like=True):
     """The state of a process. `started`, in seconds since the boot, distinguishes it from a later one with its `pid`.
 
-    `cpu` is in seconds, `io` in bytes from and to disks; both include the children that it has waited for. `tty` is its
-    terminal below /dev, if that is a pty.
+    `cpu` is in seconds; `io` in bytes from and to disks, or bytes written to anything, whichever is more. Both include
+    the children that it has waited for. `tty` is its terminal below /dev, if that is a pty. `hold` is for how many
+    seconds from its start it asks to hold the machine (`core.idle.variable`), 0 for not at all.
     """
 
     pid: int
@@ -58,6 +77,7 @@ class Process(msgspec.Struct, frozen=True, array_like=True):
     cpu: float
     io: int
     tty: str = ""
+    hold: float = 0.0
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -70,13 +90,15 @@ class Sample(msgspec.Struct, frozen=True):
 class Work(msgspec.Struct, frozen=True):
     """The work between two samples: `cpu` is in processors (1.0 is one all the time), `io` in bytes a second.
 
-    `names` are the programs that did most of it, the busiest first, and `uids` their accounts.
+    `names` are the programs that did most of it, the busiest first, and `uids` their accounts. `slow`: it is work only
+    if it goes on (`SLOW_INTERVALS`).
     """
 
     cpu: float
     io: float
     names: tuple[str, ...]
     uids: tuple[int, ...]
+    slow: bool = False
 
 
 class Hold(msgspec.Struct, frozen=True):
@@ -97,21 +119,25 @@ def interval(idle_timeout: float) -> float:
 
 
 def work_between(before: Sample, after: Sample, percent: float) -> Work | None:
-    """The work between two samples: more than `percent` of one processor, or much I/O. None if there was less."""
+    """The work between two samples: more than `percent` of one processor, or many bytes. None if there was less."""
     seconds = after.at - before.at
     if seconds <= 0:
         return None
-    shares = _shares(before, after)
+    shares = [
+        (process, used if used * 100 >= NOISE_PERCENT * seconds else 0.0, moved)
+        for process, used, moved in _shares(before, after)
+    ]
     cpu = sum(share[1] for share in shares) / seconds
     io = sum(share[2] for share in shares) / seconds
-    if cpu * 100 <= percent and io <= IO_BYTES_PER_SECOND:
+    is_slow = cpu * 100 <= percent and io <= IO_BYTES_PER_SECOND
+    if is_slow and max((share[2] for share in shares), default=0) <= SLOW_BYTES_PER_SECOND * seconds:
         return None
     # Both on one scale, on which 1 is the threshold of work.
     busy = [(cpu * 100 / percent + io / IO_BYTES_PER_SECOND, process) for process, cpu, io in shares if cpu or io]
     busiest = [process for _, process in sorted(busy, key=lambda entry: entry[0], reverse=True)]
     names = tuple(dict.fromkeys(process.name for process in busiest))[:NAMES]
     uids = tuple(dict.fromkeys(process.uid for process in busiest if process.name in names))
-    return Work(cpu, io, names, uids)
+    return Work(cpu, io, names, uids, is_slow)
 
 
 def busy_terminals(before: Sample, after: Sample, percent: float) -> frozenset[str]:
@@ -140,7 +166,7 @@ def _shares(before: Sample, after: Sample) -> list[tuple[Process, float, int]]:
             old_io[process.pid] += process.io
             continue
         heir = had.get(process.parent)
-        for _ in range(_MAX_DEPTH):
+        for _ in range(MAX_GENERATIONS):
             if heir is None or survives(heir):
                 break
             heir = had.get(heir.parent)
@@ -158,6 +184,22 @@ def _shares(before: Sample, after: Sample) -> list[tuple[Process, float, int]]:
             shares.append((process, process.cpu, process.io))
         # An older process that is not in the first sample was left out there: its usage since then is unknown.
     return shares
+
+
+class Patience:
+    """Tells which work counts: slow work does when it has gone on for `SLOW_INTERVALS`."""
+
+    def __init__(self) -> None:
+        self._slow = 0
+
+    def judge(self, work: Work | None) -> Work | None:
+        """The work of the interval that has just ended, if it counts."""
+        self._slow = self._slow + 1 if work is not None else 0
+        return work if work is not None and (not work.slow or self._slow >= SLOW_INTERVALS) else None
+
+    def forget(self) -> None:
+        """The interval that comes next does not follow the last one."""
+        self._slow = 0
 
 
 class Vigil:

@@ -70,7 +70,8 @@ class Absent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A client that was not used when it was last here; `seen` is the Unix time of its last sign of life.
 
     `stopped`: the machine has stopped since it was last let in. `let_in`: it was let in since the last stop, so far in
-    vain; `returns` counts the stops before which that was so. `refused`: its last attempt was refused.
+    vain; `returns` counts the stops before which that was so, and `chain` those since it has last made a pause.
+    `refused`: its last attempt was refused.
     """
 
     user: str
@@ -79,6 +80,7 @@ class Absent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stopped: bool = False
     let_in: bool = False
     returns: int = 0
+    chain: int = 0
     refused: bool = False
 
 
@@ -134,12 +136,14 @@ class Probation:
             self._absent.pop(key, None)
             return None
         in_chain = now - before.seen <= CHAIN_SECONDS
-        may_refuse = not before.refused or before.returns >= MAX_RETURNS
-        refused = before.stopped and in_chain and may_refuse and not in_use
+        in_loop = before.chain >= MAX_RETURNS
+        refused = before.stopped and in_chain and (in_loop or not before.refused) and not in_use
         if refused:
             self._absent[key] = msgspec.structs.replace(before, seen=now, refused=True)
-            return Return(REFUSED_SECONDS, ASLEEP_IN_LOOP if before.returns >= MAX_RETURNS else ASLEEP)
-        self._absent[key] = msgspec.structs.replace(before, seen=now, refused=False, stopped=False, let_in=True)
+            return Return(REFUSED_SECONDS, ASLEEP_IN_LOOP if in_loop else ASLEEP)
+        self._absent[key] = msgspec.structs.replace(
+            before, seen=now, refused=False, stopped=False, let_in=True, chain=before.chain if in_chain else 0
+        )
         leash = max(LEASH_SECONDS / 2**before.returns, SHORTEST_LEASH_SECONDS)
         return Return(min(leash, longest))
 
@@ -172,7 +176,7 @@ class Probation:
 
     def _leave(self, one: _On, now: float, *, lost: bool) -> None:
         """A connection is over. A client that was lost while it was not used may come back by itself, too."""
-        if one.key in self._absent or (one.quiet and lost):
+        if one.key in self._absent or (one.quiet and lost and not self._is_used(one.key)):
             self._seen(one.key, now)
 
     def _stop(self, now: float, *, is_idle: bool) -> None:
@@ -181,13 +185,19 @@ class Probation:
         After another stop, such as a deploy, nobody is refused.
         """
         for one in self._on.values():
-            if is_idle or one.quiet:
+            if is_idle or not self._is_used(one.key):
                 self._seen(one.key, now)
         if not is_idle:
             return
         for key, before in self._absent.items():
-            returns = min(before.returns + before.let_in, MAX_RETURNS)
-            self._absent[key] = msgspec.structs.replace(before, stopped=True, let_in=False, returns=returns)
+            returns, chain = (min(count + before.let_in, MAX_RETURNS) for count in (before.returns, before.chain))
+            self._absent[key] = msgspec.structs.replace(
+                before, stopped=True, let_in=False, returns=returns, chain=chain
+            )
+
+    def _is_used(self, key: tuple[str, str]) -> bool:
+        """Whether one of the client's connections is used: then a person is there, whatever the others do."""
+        return any(one.key == key and not one.quiet for one in self._on.values())
 
     def _seen(self, key: tuple[str, str], now: float) -> None:
         before = self._absent.pop(key, None) or Absent(*key, seen=now)

@@ -145,9 +145,9 @@ class IdleTracker:
     def _observe_client(self, event: AnyEvent, now: float) -> None:
         match event:
             case ConnectionAuthenticated(conn=conn, user=user, peer=peer, identity=identity, probation=probation):
-                self._waiting.pop(_lost(user, identity.fingerprint), None)
                 reason = Reason("connection", f"{identity.person} is on as {user} from {peer}", None)
                 if probation is None:
+                    self._waiting.pop(_lost(user, identity.fingerprint), None)
                     self._need(conn, reason, now)
                 else:
                     self._expire(now)
@@ -166,8 +166,10 @@ class IdleTracker:
             case ClientQuiet(conn=conn) if conn in self._needed:
                 self._quiet[conn] = self._needed[conn]
                 self._need_no_more(conn, now)
-            case ClientUsed(conn=conn) if conn in self._quiet:
+            case ClientUsed(conn=conn, user=user, identity=identity) if conn in self._quiet:
                 self._waiting.pop(conn, None)
+                if identity is not None:
+                    self._waiting.pop(_lost(user, identity.fingerprint), None)
                 self._need(conn, self._quiet.pop(conn), now)
             case _:
                 pass
@@ -263,6 +265,11 @@ class IdleTracker:
                 if warning not in self._warned:
                     next_look = min(next_look, deadline - warning)
         return Stay(next_look)
+
+    def is_waiting(self, now: float) -> bool:
+        """Whether the machine waits for a client: one that was lost, or one that is back and may have a person."""
+        self._expire(now)
+        return bool(self._waiting)
 
     def reasons(self, now: float) -> tuple[Reason, ...]:
         """Why the machine is up at `now`, in the order in which the reasons began; without any it is about to stop."""

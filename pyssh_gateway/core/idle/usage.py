@@ -65,19 +65,26 @@ class Counters(msgspec.Struct, frozen=True):
 
 
 class Usage:
-    """Follows the counters of all clients and says which became quiet and which are used again."""
+    """Follows the counters of all clients and says which became quiet and which are used again.
 
-    def __init__(self, client_idle: float) -> None:
+    `client_idle` is in seconds. `window` is the seconds between two looks, if it does not follow from `client_idle`.
+    """
+
+    def __init__(self, client_idle: float, window: float | None = None) -> None:
         self._client_idle = client_idle
+        self._window = min(WINDOW_SECONDS, client_idle / WINDOWS_IN_IDLE) if window is None else window
+        self._trickle = TRICKLE_BYTES if window is None else TRICKLE_BYTES * window / WINDOW_SECONDS
         self._last: dict[str, Counters] = {}
         self._used_at: dict[str, float] = {}
         self._quiet: set[str] = set()
         self._busy_windows: dict[str, int] = {}
+        self.just_used: frozenset[str] = frozenset()
+        """The clients that were used in the window that the last look has ended."""
 
     @property
     def window(self) -> float:
         """Seconds from one look to the next."""
-        return min(WINDOW_SECONDS, self._client_idle / WINDOWS_IN_IDLE)
+        return self._window
 
     def next_window(self, on_probation: AbstractSet[str]) -> float:
         """Seconds to the next look while these clients are on probation."""
@@ -99,7 +106,7 @@ class Usage:
         `at_work` are the clients with working programs at their terminals. Those `on_probation` are quiet from the
         beginning, without being reported as such.
         """
-        quiet, used = [], []
+        quiet, used, just_used = [], [], []
         for conn, counters in clients.items():
             before = self._last.get(conn)
             if conn in on_probation and before is None:
@@ -110,9 +117,10 @@ class Usage:
             if conn in on_probation:
                 is_used = is_working or self._is_proof(conn, before or Counters(), counters)
             else:
-                is_used = before is None or is_working or _is_use(before, counters)
+                is_used = before is None or is_working or self._is_use(before, counters)
             if is_used:
                 self._used_at[conn] = now
+                just_used.append(conn)
                 if conn in self._quiet:
                     self._quiet.discard(conn)
                     used.append(conn)
@@ -122,6 +130,7 @@ class Usage:
         gone = self._last.keys() - clients.keys()
         self._last = dict(clients)
         self._quiet -= gone
+        self.just_used = frozenset(just_used)
         for conn in gone:
             del self._used_at[conn]
             self._busy_windows.pop(conn, None)
@@ -144,12 +153,11 @@ class Usage:
             return None
         return max(0.0, self._used_at[conn] + self._client_idle - now)
 
+    def _is_use(self, before: Counters, after: Counters) -> bool:
+        """Whether the client was used in the window that began with `before` and ended with `after`."""
+        acted = after.typed > before.typed or after.asked > before.asked or after.opened > before.opened
+        return acted or after.worked - before.worked > self._trickle
+
 
 def _is_shown(before: Counters | None, after: Counters) -> bool:
     return before is not None and after.shown - before.shown > TRICKLE_BYTES
-
-
-def _is_use(before: Counters, after: Counters) -> bool:
-    """Whether the client was used in the window that began with `before` and ended with `after`."""
-    acted = after.typed > before.typed or after.asked > before.asked or after.opened > before.opened
-    return acted or after.worked - before.worked > TRICKLE_BYTES

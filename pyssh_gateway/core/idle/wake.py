@@ -36,6 +36,7 @@ from pyssh_gateway.events import (
     ConnectionAuthenticated,
     ConnectionClosed,
     ConnectionOpened,
+    ConnectionRefused,
     GatewayCrashed,
     MachineResumed,
     ServerStopping,
@@ -119,19 +120,19 @@ class Wake:
     def _observe_client(self, event: AnyEvent, clocks: Clocks) -> None:
         match event:
             case ConnectionOpened(conn=conn, peer=peer):
-                self._came.append((clocks.wall, peer))
                 self._strangers.add(conn)
-                self._first_since = self._first_since or peer
-                awake = self.seconds(clocks.steady)
-                if not self.woken_by and awake <= WAKE_SECONDS:
-                    self.woken_by = peer
-                    self._is_caused = awake <= CAUSE_SECONDS
+                self._arrive(peer, clocks)
+            case ConnectionRefused(peer=peer):
+                # Such as a scanner's that has gone while the machine was starting.
+                self._left_at = clocks.steady
+                self._arrive(peer, clocks)
             case ConnectionAuthenticated(conn=conn, probation=probation):
-                self._on.add(conn)
                 self._strangers.discard(conn)
                 if probation is None:
+                    self._on.add(conn)
                     self.logged_in = self._logged_in_since = True
-            case ClientUsed():
+            case ClientUsed(conn=conn):
+                self._on.add(conn)
                 self.logged_in = self._logged_in_since = True
             case ConnectionClosed(conn=conn):
                 self._on.discard(conn)
@@ -140,6 +141,14 @@ class Wake:
                     self._left_at = clocks.steady
             case _:
                 pass
+
+    def _arrive(self, peer: str, clocks: Clocks) -> None:
+        self._came.append((clocks.wall, peer))
+        self._first_since = self._first_since or peer
+        awake = self.seconds(clocks.steady)
+        if not self.woken_by and awake <= WAKE_SECONDS:
+            self.woken_by = peer
+            self._is_caused = awake <= CAUSE_SECONDS
 
     def _observe_machine(self, event: AnyEvent, clocks: Clocks) -> None:
         match event:
@@ -164,4 +173,4 @@ class Wake:
     def _wake(self, clocks: Clocks, peer: str, *, logged_in: bool) -> None:
         self.since, self._woke, self.woken_by = clocks.wall, clocks.steady, peer
         self.logged_in = logged_in or bool(self._on)
-        self._is_caused, self._left_at = bool(peer), -math.inf
+        self._is_caused = bool(peer)

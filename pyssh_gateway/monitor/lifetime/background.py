@@ -7,7 +7,7 @@ processes. While somebody is logged in, this module waits for them to go and doe
 from collections.abc import Awaitable, Callable
 
 from pyssh_gateway.config import parser as config
-from pyssh_gateway.core.idle.background import Hold, Over, Sample, Vigil, Work, interval, work_between
+from pyssh_gateway.core.idle.background import Hold, Over, Patience, Sample, Vigil, Work, interval, work_between
 from pyssh_gateway.core.idle.tracker import IdleTracker, Kind
 from pyssh_gateway.events import AnyEvent, BackgroundWork
 from pyssh_gateway.ipc.spawner_client import SpawnRefused
@@ -37,6 +37,7 @@ class BackgroundWatch:
         self._percent = settings.background_cpu
         self._interval = interval(timeout)
         self._vigil = Vigil(self._interval, settings.background_max)
+        self._patience = Patience()
         self._sample = sample
         self._publish = publish
         self._now = now
@@ -57,6 +58,7 @@ class BackgroundWatch:
     async def _watch(self) -> None:
         """Watch while nothing else keeps the machine up, until something does, or work may not do so any more."""
         self._vigil.begin(self._now())
+        self._patience.forget()
         before = await self._look()
         while not self._vigil.is_spent(self._now()):
             next_look = self._now() + self._interval
@@ -67,7 +69,7 @@ class BackgroundWatch:
             after = await self._look()
             # Without a sample nothing is known, and what keeps the machine up does so until it ends by itself.
             if before is not None and after is not None:
-                self._judge(work_between(before, after, self._percent))
+                self._judge(self._patience.judge(work_between(before, after, self._percent)))
             before = after
 
     def _judge(self, work: Work | None) -> None:

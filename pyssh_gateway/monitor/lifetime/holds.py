@@ -104,31 +104,53 @@ class Holds:
         """Hold the machine up. Raises Unanswerable."""
         if self._going():  # we promise nothing that can't be kept any more
             raise Unanswerable(TOO_LATE)
-        id_ = self._new_id()
+        pid, started = request.pid, request.started
         if request.process:
-            self._watch(id_, asker.pid)
+            pid, started = asker.pid, start_of(asker.pid) or 0
+        wish = Wish(asker.uid, asker.user, request.reason, request.seconds, pid, started)
         try:
-            granted = holds.grant(
-                Wish(
-                    uid=asker.uid,
-                    user=asker.user,
-                    reason=request.reason,
-                    seconds=request.seconds,
-                    pid=asker.pid if request.process else 0,
-                    started=(start_of(asker.pid) or 0) if request.process else 0,
-                ),
-                tuple(self._holds.values()),
-                limit=self._limit,
-                now=self._clock(),
-                id_=id_,
-            )
+            granted, remark = self._grant(wish, watched=request.process or bool(request.pid), asker=asker)
         except NotGranted as refusal:
-            self._unwatch(id_)
             raise Unanswerable(str(refusal)) from None
+        return control.HeldReply(report_of(granted), remark)
+
+    def hold_process(self, wish: Wish) -> str | None:
+        """Hold for a process that asks for it by PYSSH_HOLD; returns the hold's id, None if there can be none.
+
+        A process that is held already keeps its hold.
+        """
+        for hold in self._holds.values():
+            if (hold.pid, hold.started) == (wish.pid, wish.started):
+                return hold.id
+        if self._going():
+            return None
+        try:
+            granted, _ = self._grant(wish, watched=True, asker=None)
+        except NotGranted:
+            return None
+        return granted.id
+
+    def _grant(self, wish: Wish, *, watched: bool, asker: Asker | None) -> tuple[Hold, str]:
+        """Begin a hold; returns it, with a remark. Raises NotGranted. `asker` None: the server itself asks.
+
+        `watched`: until the process ends. One that asks for itself is alive; another one may have ended, and its number
+        may have passed on.
+        """
+        id_ = self._new_id()
+        try:
+            if watched:
+                self._watch(id_, wish.pid)
+                if asker is None or wish.pid != asker.pid:
+                    _check(wish, asker)  # only now that a descriptor holds the process
+            held = tuple(self._holds.values())
+            granted = holds.grant(wish, held, limit=self._limit, now=self._clock(), id_=id_)
+        except NotGranted:
+            self._unwatch(id_)
+            raise
         self._holds[id_] = granted
         remark = self._write()  # before the reply: a hold that we have confirmed has to survive our crash
         self._start(granted)
-        return control.HeldReply(report_of(granted), remark)
+        return granted, remark
 
     def release(self, request: control.Release, asker: Asker) -> control.ReleasedReply:
         """End holds before their time. Raises Unanswerable."""
@@ -193,14 +215,14 @@ class Holds:
     # -- processes ----------------------------------------------------------------------------------------------
 
     def _watch(self, id_: str, pid: int) -> None:
-        """Be told when the process ends. Raises Unanswerable."""
+        """Be told when the process ends. Raises NotGranted."""
         try:
             descriptor = os.pidfd_open(pid)
         except ProcessLookupError:
-            raise Unanswerable("the command has ended already") from None
+            raise NotGranted(f"process {pid} has ended already") from None
         except OSError as error:
-            raise Unanswerable(
-                f"the command can't be watched on this machine ({error.strerror}): hold for a time instead"
+            raise NotGranted(
+                f"process {pid} can't be watched on this machine ({error.strerror}): hold for a time instead"
             ) from None
         self._processes[id_] = descriptor
         # A pidfd is readable from the end of its process on (pidfd_open(2)).
@@ -210,7 +232,7 @@ class Holds:
         """Whether the process of a hold that was taken over is still there, and is watched."""
         try:
             self._watch(hold.id, hold.pid)
-        except Unanswerable:
+        except NotGranted:
             return False
         # Only now that a descriptor holds the process: before, its number could have passed on to another one.
         return holds.is_same_process(hold, start_of(hold.pid))
@@ -230,6 +252,17 @@ def report_of(hold: Hold) -> control.HoldReport:
     return control.HoldReport(hold.id, hold.user, hold.reason, hold.since, hold.until, hold.pid)
 
 
+def _check(wish: Wish, asker: Asker | None) -> None:
+    """Make sure that the process of `wish` is the one that is meant, and that `asker` may name it. Raises NotGranted.
+
+    A descriptor has to hold the process: otherwise its number could pass on to another one after this.
+    """
+    if not wish.started or start_of(wish.pid) != wish.started:
+        raise NotGranted(f"there is no process {wish.pid}")
+    if asker is not None and not asker.may_ask_everything and asker.uid not in uids_of(wish.pid):
+        raise NotGranted(f"process {wish.pid} is not one of {asker.user}'s")
+
+
 def start_of(pid: int) -> int | None:
     """When the process began, in clock ticks since the boot (proc_pid_stat(5), field 22); None if that can't be seen.
 
@@ -241,3 +274,13 @@ def start_of(pid: int) -> int | None:
         return int(text.rpartition(b")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return None
+
+
+def uids_of(pid: int) -> frozenset[int]:
+    """The process's real and its saved uid, by which kill(2) decides whose it is; none if it has gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_bytes().splitlines()
+        _, real, _, saved, _ = next(line for line in lines if line.startswith(b"Uid:")).split()
+        return frozenset((int(real), int(saved)))
+    except (OSError, ValueError, StopIteration):
+        return frozenset()

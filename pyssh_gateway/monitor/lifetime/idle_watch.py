@@ -1,6 +1,6 @@
 """Acts on the idle tracker: feeds it, sleeps until its next deadline, warns, looks a last time, and stops.
 
-Only two things are polled, whether clients are used and what sessions have left behind, and those only if
+Only two things are polled, whether clients are used and whether what sessions have left behind works, and those only if
 `idle.client_idle` and `idle.background` ask for them.
 """
 
@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from pyssh_gateway.config import parser as config
 from pyssh_gateway.core.idle.background import Sample, busy_terminals
+from pyssh_gateway.core.idle.holds import Wish
 from pyssh_gateway.core.idle.schedule import Hours, next_start, parse_hours, up_until
 from pyssh_gateway.core.idle.tracker import IdlePolicy, IdleTracker, Stay, Stop, Tick, Warn
 from pyssh_gateway.core.idle.usage import Usage
@@ -29,8 +30,10 @@ from pyssh_gateway.events import (
 )
 from pyssh_gateway.ipc.spawner_client import SpawnRefused
 from pyssh_gateway.monitor.clients import Clients
+from pyssh_gateway.monitor.lifetime.asked_for import AskedFor
 from pyssh_gateway.monitor.lifetime.background import BackgroundWatch
 from pyssh_gateway.monitor.lifetime.door import Door
+from pyssh_gateway.monitor.lifetime.recording import Recording
 from pyssh_gateway.monitor.lifetime.terminals import TerminalWatch
 
 LAST_LOOK_SECONDS = 0.25
@@ -52,7 +55,8 @@ class IdleWatch:
     """Owns the tracker. `leave` is called when the machine may stop; `now` is the loop's clock, `clock` Unix time.
 
     `wake` knows of the machine's start; `sample` tells what the processes of sessions have used so far; `on_probation`
-    names the clients that may have come back by themselves.
+    names the clients that may have come back by themselves; `hold` begins a hold for a process that asks for it
+    (`Holds.hold_process`).
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class IdleWatch:
         publish: Callable[[AnyEvent], None],
         leave: Callable[[str], None],
         sample: Callable[[], Awaitable[Sample]],
+        hold: Callable[[Wish], str | None],
         on_probation: Callable[[], frozenset[str]] = frozenset,
         now: Callable[[], float],
         clock: Callable[[], float],
@@ -77,10 +82,12 @@ class IdleWatch:
         self._now = now
         self._clock = clock
         self.tracker = IdleTracker(policy_of(settings), wake, now())
+        self._reasons = self.tracker.reasons(now())
         self._changed = asyncio.Event()
         self._on_probation = on_probation
         self._came_back = asyncio.Event()
         self._sample = sample
+        self._hold = hold
         self._looked_at: Sample | None = None
         self._at_work: frozenset[str] = frozenset()
         self._skew = clock() - now()
@@ -88,6 +95,10 @@ class IdleWatch:
         self._usage: Usage | None = None
         self._background: BackgroundWatch | None = None
         self._terminals: TerminalWatch | None = None
+        self._asked_for: AskedFor | None = None
+        self._recording = Recording(
+            settings, registry=registry, tracker=self.tracker, sample=sample, publish=publish, now=now, clock=clock
+        )
         self._set_up_watches()
 
     def _set_up_watches(self) -> None:
@@ -104,8 +115,16 @@ class IdleWatch:
                 publish=self._publish,
                 now=self._now,
             )
-        self._terminals = None
+        self._terminals = self._asked_for = None
         if settings.timeout is not None:
+            self._asked_for = AskedFor(
+                settings.timeout,
+                settings.hold_max,
+                tracker=self.tracker,
+                sample=self._sample,
+                hold=self._hold,
+                now=self._now,
+            )
             self._terminals = TerminalWatch(
                 settings,
                 settings.timeout,
@@ -124,6 +143,7 @@ class IdleWatch:
     def reconfigure(self, settings: config.Idle) -> None:
         """Use other settings from now on, or from the next `run` on if nothing is watched now."""
         self._next_settings = settings
+        self._recording.reconfigure(settings)
         self._changed.set()
 
     def _adopt(self) -> None:
@@ -131,6 +151,7 @@ class IdleWatch:
         before, settings = self._settings, self._next_settings
         if settings == before:
             return
+        asked_for = self._asked_for
         self._settings = settings
         usage = self._usage if settings.client_idle == before.client_idle else None
         if self._terminals is not None:
@@ -138,6 +159,8 @@ class IdleWatch:
         self._set_up_watches()
         if usage is not None:  # it knows which clients are quiet, and so which are used again
             self._usage = usage
+        if (settings.timeout, settings.hold_max) == (before.timeout, before.hold_max):
+            self._asked_for = asked_for  # it knows which processes may not hold again
         self.tracker.follow(
             policy_of(settings),
             usage=settings.client_idle == before.client_idle,
@@ -151,14 +174,19 @@ class IdleWatch:
         self._see_clock_jump()  # first, because this event goes by the clock as it is now
         if isinstance(record.event, ConnectionAuthenticated) and record.event.probation is not None:
             self._came_back.set()
-        before = self.tracker.reasons(self._now())
         self.tracker.observe(record.event, self._now())
-        if self.tracker.reasons(self._now()) != before:
+        # Compared with those after the last event: what the tracker asks, such as `wake`, has seen this one already.
+        before, self._reasons = self._reasons, self.tracker.reasons(self._now())
+        changed = self._reasons != before
+        if self._asked_for is not None:
+            self._asked_for.observe(record.event, changed=changed)
+        if changed:
             self._changed.set()
             if self._background is not None:
                 self._background.observe()
             if self._terminals is not None:
                 self._terminals.observe()
+        self._recording.observe(record)
 
     async def run(self) -> None:
         """Watch until the machine may stop."""
@@ -170,7 +198,7 @@ class IdleWatch:
     async def _run_watches(self) -> bool:
         """Watch by the settings in force. True: the machine may stop; False: there are other settings."""
         async with asyncio.TaskGroup() as watches:
-            helpers = []
+            helpers = [watches.create_task(self._recording.run(), name="recording")]
             if self._usage is not None:
                 helpers.append(watches.create_task(self._watch_usage(self._usage), name="usage"))
             if self._settings.schedule:
@@ -179,6 +207,8 @@ class IdleWatch:
                 helpers.append(watches.create_task(self._background.run(), name="background"))
             if self._terminals is not None:
                 helpers.append(watches.create_task(self._terminals.run(), name="terminals"))
+            if self._asked_for is not None:
+                helpers.append(watches.create_task(self._asked_for.run(), name="asked-for"))
             stop = await self._watch()
             for helper in helpers:
                 helper.cancel()
@@ -239,25 +269,32 @@ class IdleWatch:
             f"pyssh-gateway: nobody is using this machine; it stops in {seconds:.0f} s. Press a key to keep it up."
         )
 
+    @property
+    def _is_needed(self) -> bool:
+        """Whether the machine may not stop yet: a client that was let in on probation is no reason, but waited for."""
+        return self.tracker.in_use or self.tracker.is_waiting(self._now())
+
     async def _last_look(self, idle: float, why: str) -> bool:
         """Refuse connections, and see whether somebody is just logging in. True: nobody is, the machine may stop."""
         await self._look_at_use()
         if self._terminals is not None:
             await self._terminals.look()
-        if self.tracker.in_use:
+        if self._asked_for is not None:
+            await self._asked_for.look()
+        if self._is_needed:
             return False
         self._door.stop()
         await asyncio.sleep(0)  # a connection accepted in this turn of the loop is counted in the next
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_LOOK_SECONDS):
-                while self._door.unauthenticated and not self.tracker.in_use:
+                while self._door.unauthenticated and not self._is_needed:
                     await self._changed.wait()
                     self._changed.clear()
         if self._usage is not None:  # logged-in clients may have come back in that time
             await self._registry.look()
         self._look_at_usage()
         # From here to `_leave` nothing awaits: from here on nobody can log in.
-        if self.tracker.in_use:
+        if self._is_needed:
             self._door.resume()
             self._publish(IdleReached(idle=round(idle, 3), outcome="stay", message="Somebody has just logged in"))
             return False
@@ -311,6 +348,7 @@ class IdleWatch:
         counters = {conn: client.counters for conn, client in clients.items()}
         quiet, used = self._usage.look(counters, self._now(), self._at_work, self._on_probation())
         self._at_work = frozenset()
+        self._recording.looked(self._usage)
         for conn, seconds in quiet:
             client = clients[conn]
             self._publish(ClientQuiet(conn=conn, user=client.user, seconds=round(seconds, 1), identity=client.identity))

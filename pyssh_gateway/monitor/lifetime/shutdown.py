@@ -155,6 +155,7 @@ class Leaving:
                 detail=reason.detail,
                 connections=len(self._registry.clients) + len(self._registry.strangers),
                 sessions=len(self._registry.sessions),
+                action=action,
             )
         )
         drain, hook_timeout, hooks = float(settings.drain), float(settings.hook_timeout), len(settings.hooks)

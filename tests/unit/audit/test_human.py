@@ -45,7 +45,7 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
         principals=("amos.example",),
         valid_before=1798761600.0,
     ),
-    ev.ServerStopping(reason="signal", detail="SIGTERM", connections=1, sessions=2),
+    ev.ServerStopping(reason="signal", detail="SIGTERM", connections=1, sessions=2, action="exit"),
     ev.ServerStopped(reason="idle", exit_code=0, message="Stopping machine. Goodbye!"),
     ev.ConfigReloaded(changed=("login", "idle.timeout"), restart=("listen.port",), users=("amos", "build")),
     ev.ConfigRejected(
@@ -176,9 +176,11 @@ EXAMPLES: tuple[ev.AnyEvent, ...] = (
     ),
     ev.ClientQuiet(conn="c1", user="amos", seconds=1800.0, identity=AMOS),
     ev.ClientUsed(conn="c1", user="amos", identity=AMOS),
+    ev.ClientUse(conn="c1", user="amos", spans=((0, 720), (1020, 1815)), identity=AMOS),
     ev.HoldStarted(hold="h1", user="amos", seconds=7200.0, reason="training run", pid=0),
     ev.HoldEnded(hold="h1", user="amos", why="released"),
     ev.BackgroundWork(seconds=30.0, what="make, cc1plus of amos"),
+    ev.BackgroundSeen(spans=((2400, 1500), (900, 300))),
     ev.TerminalUsed(what="amos is at pts/3 (mosh-server)"),
     ev.TerminalQuiet(what="amos is at pts/3 (mosh-server)"),
     ev.ScheduleEntered(seconds=3600.0, what="mon-fri 08:00-18:00"),
@@ -242,9 +244,11 @@ forward  c1 amos direct-tcpip 127.0.0.1:8080
 forward  c1 amos direct-tcpip 127.0.0.1:8080 closed after 3.21s; 512 B in, 20.0 KiB out
 quiet    amos on c1 has not been used for 30m and does not keep the machine up
 quiet    amos on c1 is used again
+use      amos on c1 was used for 25m15s in all
 hold     h1 by amos for 2h00m: training run
 hold     h1 by amos ended: released
 work     make, cc1plus of amos holds the machine for 30s
+work     seen for 25m in all, while nobody used the clients that were on
 terminal amos is at pts/3 (mosh-server) and keeps the machine up
 terminal no longer so, or not looked at while somebody is on: amos is at pts/3 (mosh-server)
 schedule mon-fri 08:00-18:00: the machine stays up for 1h00m

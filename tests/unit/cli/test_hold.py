@@ -19,7 +19,7 @@ from pyssh_gateway.core.control import HeldReply, HoldReport, HoldUp, IdleReport
 from pyssh_gateway.monitor.reporting.control import Asker, Handlers, Unanswerable
 from tests.support.control import AnsweringServer, one_answer
 from tests.support.places import ROOT
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 STATUS = StatusReply("0.1.0", 7, 1.0, "::", 22, (), (), 0, IdleReport(None, False, None), ())
 HELD = HoldReport("2e1068", "amos", "training \x1b[2J run", 0.0, 4e9, 0)
@@ -112,6 +112,24 @@ def test_a_command_takes_its_place(answers: Answers, run: Run) -> None:
     assert answers.wishes[1][0] == HoldUp(300.0, "nightly build", process=True)
 
 
+def test_a_process_is_named_with_its_start(answers: Answers, run: Run) -> None:
+    """Protects `hold --pid`: the server gets the process's start, too, so that a later one is not taken for it."""
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        until(lambda: Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n", what="sleep")
+        code, out, err = run("hold", "--pid", str(process.pid))
+        started = int(Path(f"/proc/{process.pid}/stat").read_text().split()[21])
+        run("hold", "2h", "my", "run", "--pid", str(process.pid))
+        process.kill()
+    said = f"hold 2e1068 keeps this machine up while process {process.pid} runs, until Tue Oct 02 07:06 UTC at most: "
+    assert (code, out, err) == (0, said + "training \\x1b[2J run\n", "")
+    assert [wish for wish, _ in answers.wishes] == [
+        HoldUp(None, "sleep", pid=process.pid, started=started),
+        HoldUp(7200.0, "my run", pid=process.pid, started=started),
+    ]
+    assert run("hold", "--pid", str(process.pid)) == (1, "", f"pyssh-gateway: there is no process {process.pid}\n")
+    assert len(answers.wishes) == 2
+
+
 def test_a_command_that_cannot_run_says_so_with_the_usual_codes(answers: Answers, run: Run, place: Path) -> None:
     """Protects scripts: 127 means not found, 126 can't be run, and 125 no hold, so that the command was not run."""
     assert run("hold", "--", "/no/such")[::2] == (127, "pyssh-gateway: /no/such: No such file or directory\n")
@@ -140,6 +158,9 @@ def test_it_releases(answers: Answers, run: Run) -> None:
         (("hold", "2h", "--all"), 'hold has no option "--all"'),
         (("hold", "2h", "--cnofig", "x"), 'hold has no option "--cnofig"; did you mean --config?'),
         (("hold", "2h", "--config"), "--config needs a value"),
+        (("hold", "--pid", "make"), '"make" is not the number of a process'),
+        (("hold", "--pid", "-7"), '"-7" is not the number of a process'),
+        (("hold", "--pid", "12345678"), '"12345678" is not the number of a process'),
         (("release", "a", "b"), '"b" is one word too many for release'),
         (("release", "a", "--all"), "one hold, or --all"),
     ],
@@ -156,6 +177,7 @@ def test_usage_is_checked(arguments: tuple[str, ...], reason: str, capsys: pytes
 def test_a_missing_command_is_a_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     """Protects scripts whose command is empty: nothing is held, and 125 is no exit code of a command."""
     assert main.run(("hold", "2h", "--"), {}) == 125
+    assert main.run(("hold", "--pid", "7", "--", "make"), {}) == 125
     assert main.run(("hold", "--help"), {}) == 0
     captured = capsys.readouterr()
     assert captured.err.startswith("pyssh-gateway: a command is missing")

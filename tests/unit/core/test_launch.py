@@ -194,6 +194,12 @@ def test_nothing_that_loads_code_is_taken(name: bytes) -> None:
     assert not accepts_env(name, b"/tmp/x")
 
 
+def test_the_server_s_own_variables_are_never_taken() -> None:
+    """Protects the bill: a client's PYSSH_HOLD would hold the machine for all that its sessions leave behind."""
+    for name in (b"PYSSH_HOLD", b"PYSSH_CONTROL", b"PYSSH_IDENTITY"):
+        assert not accepts_env(name, b"1", ("*", "PYSSH_*", name.decode()))
+
+
 @pytest.mark.parametrize(
     "name", [b"", b"_", b"lang", b"LC_ALL=x", b"LC-ALL", b"LC_\xff", b"LC_\n", b"LC_ A", b" LANG", b"XLANG"]
 )

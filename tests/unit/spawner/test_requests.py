@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pyssh_gateway.ipc import spawner as protocol
 from pyssh_gateway.spawner.processes import process
 from pyssh_gateway.spawner.requests import SAMPLES_WAITING, FromTables
-from pyssh_gateway.spawner.sampling import Sampler
+from pyssh_gateway.spawner.sampling.sampler import Sampler
 from tests.support import processes
 from tests.support.spawner_tables import PLAN, USER, Spawner, children_of, plan, spawner
 from tests.support.waiting import until

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pyssh_gateway.cli import check, import_sshd_config, server_socket
+from pyssh_gateway.cli import check, import_sshd_config, server_socket, what_if
 from pyssh_gateway.cli.configuration.effective import Value
 from pyssh_gateway.cli.configuration.show import ShowReport
 from pyssh_gateway.cli.doctor.doctor import DoctorReport
@@ -30,6 +30,7 @@ ANSWERS: dict[str, type[msgspec.Struct]] = {
     "`why`": control.WhyReply,
     "`hold`": control.HeldReply,
     "`release`": control.ReleasedReply,
+    "`idle what-if`": what_if.Answer,
     "`keys` and `keys refresh`": control.KeysReply,
     "`keys test`": control.VerdictsReply,
     "`check`": check.CheckReport,
@@ -37,6 +38,7 @@ ANSWERS: dict[str, type[msgspec.Struct]] = {
     "`config show`": ShowReport,
     "A finding": Finding,
     "A value": Value,
+    "A way in which it could have gone": what_if.Column,
     "A connection": control.ConnectionReport,
     "A session": control.SessionReport,
     "Idle": control.IdleReport,

@@ -10,10 +10,14 @@ from hypothesis import strategies as st
 from pyssh_gateway.core.idle.background import (
     FIRST_HOLD,
     INTERVAL_SECONDS,
+    INTERVALS_IN_IDLE,
     IO_BYTES_PER_SECOND,
     LONGEST_HOLD,
+    SLOW_BYTES_PER_SECOND,
+    SLOW_INTERVALS,
     Hold,
     Over,
+    Patience,
     Process,
     Sample,
     Vigil,
@@ -75,11 +79,41 @@ def test_the_share_is_a_limit(used: float, works: bool) -> None:
     assert (work([process(5)], [process(5, cpu=used)]) is not None) == works
 
 
-@pytest.mark.parametrize(("rate", "works"), [(0.5, False), (1.0, False), (1.5, True)])
-def test_disks_at_work_are_work(rate: float, works: bool) -> None:
-    """Disk transfers count as work, as in a copy that needs hardly any processor; a growing log file does not."""
+@pytest.mark.parametrize(("rate", "slow"), [(0.5, True), (1.0, True), (1.5, False)])
+def test_bytes_that_are_moved_are_work(rate: float, slow: bool) -> None:
+    """Bytes count as work, as in a copy that needs hardly any processor; if they are fewer, only if it goes on."""
     moved = int(rate * IO_BYTES_PER_SECOND * 10)
-    assert (work([process(5, io=7)], [process(5, io=7 + moved)]) is not None) == works
+    found = work([process(5, io=7)], [process(5, io=7 + moved)])
+    assert found is not None
+    assert found.slow == slow
+
+
+@pytest.mark.parametrize(("rate", "works"), [(0.5, False), (1.0, False), (1.1, True)])
+def test_one_process_has_to_move_them(rate: float, works: bool) -> None:
+    """Protects the bill: a log that grows is no download, nor are many processes that each write a little."""
+    moved = int(rate * SLOW_BYTES_PER_SECOND * 10)
+    numbers = range(2, 7)
+    before, after = [process(pid) for pid in numbers], [process(pid, io=moved) for pid in numbers]
+    assert (work(before, after) is not None) == works
+
+
+def test_slow_work_counts_when_it_goes_on() -> None:
+    """Protects the bill from an idle program that writes its state once in a while: only the second interval counts."""
+    slow, fast = Work(0.0, 3e5, ("curl",), (DEV,), slow=True), Work(0.5, 0.0, ("make",), (DEV,))
+    patience = Patience()
+    judged = [patience.judge(one) for one in (slow, slow, slow, None, slow, fast, slow, None)]
+    assert judged == [None, slow, slow, None, None, fast, slow, None]
+    patience.judge(slow)
+    patience.forget()
+    assert patience.judge(slow) is None
+    assert SLOW_INTERVALS < INTERVALS_IN_IDLE  # so it is detected before the machine would stop
+
+
+@pytest.mark.parametrize(("used", "works"), [(0.06, False), (0.12, True)])
+def test_a_hundred_that_wake_up_are_no_work(used: float, works: bool) -> None:
+    """Protects the bill from a hundred processes below a percent each; a dozen at a percent and more do work."""
+    before = [process(pid, "node") for pid in range(2, 202)]
+    assert (work(before, [process(pid, "node", cpu=used) for pid in range(2, 202)]) is not None) == works
 
 
 def test_an_idle_editor_server_is_no_work() -> None:
@@ -90,7 +124,7 @@ def test_an_idle_editor_server_is_no_work() -> None:
 
 
 def test_many_who_each_do_little_work_together() -> None:
-    """The sum over all processes counts, since it is the machine that is held."""
+    """The sum over all processes counts, since it is the machine that is held, down to a percent of each."""
     before = [process(pid) for pid in range(2, 12)]
     assert work(before, [process(pid, cpu=0.5) for pid in range(2, 12)]) is not None
 

@@ -327,6 +327,62 @@ def test_a_hold_ends_with_its_process(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+def test_a_process_that_runs_already_can_be_held(tmp_path: Path) -> None:
+    """Protects the bill: it is held while it runs, and a later process with its number is never taken for it."""
+
+    async def scenario(kept: Keeping) -> None:
+        gateway = kept.gateway(fresh=True)
+        with sleeping() as process:
+            started = start_of(process.pid) or 0
+            mine = asker(os.getpid(), uid=os.getuid())
+            for pid, start in ((process.pid, started + 1), (process.pid, 0), (2**22, 7)):
+                with leaks.nothing_left_open(), pytest.raises(Unanswerable, match=r"no process|has ended"):
+                    gateway.hold(HoldUp(pid=pid, started=start), mine)
+            reply = gateway.hold(HoldUp(reason="sleep", pid=process.pid, started=started), mine)
+            assert (reply.hold.pid, reply.hold.until) == (process.pid, NOW + LIMIT)
+            process.kill()
+            assert await kept.ended(reply.hold.hold) == "the command has ended"
+
+    play(tmp_path, scenario)
+
+
+def test_only_own_processes_can_be_held(tmp_path: Path) -> None:
+    """Protects accounts from each other: only those who may ask everything name others' processes."""
+
+    async def scenario(kept: Keeping) -> None:
+        gateway = kept.gateway(fresh=True)
+        with sleeping() as process:
+            wanted = HoldUp(pid=process.pid, started=start_of(process.pid) or 0)
+            with leaks.nothing_left_open(), pytest.raises(Unanswerable, match="is not one of amos's"):
+                gateway.hold(wanted, asker(7, uid=os.getuid() + 1))
+            assert gateway.hold(wanted, asker(7, uid=os.getuid() + 1, root=True)).hold.pid == process.pid
+
+    play(tmp_path, scenario)
+
+
+def test_a_process_that_asks_by_its_environment_is_held_once(tmp_path: Path) -> None:
+    """One process is one hold, and one that can't be held is no error: nobody is there to be told."""
+
+    async def scenario(kept: Keeping) -> None:
+        gateway = kept.gateway(fresh=True)
+        with sleeping() as process:
+            asked = Wish(AMOS, "amos", "sleep (PYSSH_HOLD)", 60.0, process.pid, start_of(process.pid) or 0)
+            name = gateway.hold_process(asked)
+            assert name is not None
+            assert gateway.hold_process(asked) == name
+            assert [(one.hold, one.reason, one.pid) for one in gateway.reports()] == [
+                (name, "sleep (PYSSH_HOLD)", process.pid)
+            ]
+            with leaks.nothing_left_open():
+                assert gateway.hold_process(msgspec.structs.replace(asked, started=7)) is None
+                assert gateway.hold_process(msgspec.structs.replace(asked, pid=2**22)) is None
+                assert gateway.hold_process(msgspec.structs.replace(asked, pid=os.getpid(), started=0)) is None
+            process.kill()
+            assert await kept.ended(name) == "the command has ended"
+
+    play(tmp_path, scenario)
+
+
 def test_holds_survive_a_crash(tmp_path: Path) -> None:
     """Protects a build from a crash of ours: the next gateway knows the holds, their ends and their processes."""
 

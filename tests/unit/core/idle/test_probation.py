@@ -164,6 +164,24 @@ def test_returns_in_vain_shorten_the_leash_and_end_in_refusals(house: House) -> 
     assert house.comes()[1] == Return(SHORTEST_LEASH_SECONDS)
 
 
+def test_returns_with_pauses_between_are_no_loop(house: House) -> None:
+    """Protects a person who is back right after a stop, although their computer has woken it in vain before."""
+    house.asleep()
+    for _ in range(MAX_RETURNS):
+        house.passes(CHAIN_SECONDS + 1)
+        conn, received = house.comes()
+        assert received is not None
+        assert not received.asleep
+        house.passes(received.leash)
+        house.stops(conn)
+    house.passes(SOON)
+    conn, received = house.comes()
+    assert received == Return(REFUSED_SECONDS, ASLEEP)
+    house.stops(conn)
+    house.passes(SOON)
+    assert house.comes()[1] == Return(SHORTEST_LEASH_SECONDS)
+
+
 def test_use_ends_the_probation_of_all_its_connections(house: House) -> None:
     """Protects a person who is there: one sign is enough, also for connections that come later."""
     house.asleep()
@@ -194,6 +212,19 @@ def test_a_client_lost_while_unused_is_on_probation_and_never_refused(house: Hou
     house.goes(conn, goodbye=False)
     house.passes(SOON)
     assert house.comes()[1] == Return(LEASH_SECONDS)
+
+
+def test_a_quiet_connection_of_a_client_in_use_is_not(house: House) -> None:
+    """Protects a person at a terminal whose editor is unused: its lost line and a deploy are no cause for probation."""
+    editor, _ = house.comes()
+    terminal, _ = house.comes()
+    house.happens(ClientQuiet(conn=editor, user="amos", seconds=1))
+    house.goes(editor, goodbye=False)
+    editor, received = house.comes()
+    assert received is None
+    house.happens(ClientQuiet(conn=editor, user="amos", seconds=1))
+    house.stops(editor, terminal, reason="signal")
+    assert house.comes()[1] is None
 
 
 def test_a_client_lost_while_used_is_not(house: House) -> None:

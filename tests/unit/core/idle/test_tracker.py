@@ -77,7 +77,7 @@ def quiet(conn: str) -> AnyEvent:
 
 def used(conn: str) -> AnyEvent:
     """The client is used again."""
-    return ClientUsed(conn=conn, user="amos")
+    return ClientUsed(conn=conn, user="amos", identity=who())
 
 
 def held(hold: str, seconds: float) -> AnyEvent:
@@ -285,6 +285,18 @@ def test_a_lost_client_is_waited_for() -> None:
     tracker.observe(closed("d", key="another"), 114)
     assert tracker.stops_in(114) == 298
     assert drive(tracker, 412)[-1] == Stop(298, "idle for 298 s")
+
+
+def test_a_lost_client_is_waited_for_although_another_of_its_connections_came_back_by_itself() -> None:
+    """Protects a closed lid: the person's editor is back first, and does not end the wait for their terminal."""
+    tracker = tracker_of(10, lost_grace=300)
+    tracker.observe(authenticated("terminal"), 0)
+    tracker.observe(closed("terminal", goodbye=False), 5)
+    tracker.observe(authenticated("editor", probation=60), 6)
+    assert tracker.stops_in(6) == 299
+    tracker.observe(used("editor"), 10)
+    tracker.observe(closed("editor"), 20)
+    assert tracker.stops_in(20) == 10
 
 
 def test_whom_a_crash_cut_off_is_waited_for() -> None:
@@ -572,7 +584,6 @@ class Machine(RuleBasedStateMachine):
         self.people.add(conn)
         self.quiet.add(conn)
         self.leashes[conn] = self.now + leash
-        self.waits = []
         self.tracker.observe(authenticated(conn, probation=leash), self.now)
 
     @precondition(lambda self: self.strangers | self.people)
@@ -599,6 +610,7 @@ class Machine(RuleBasedStateMachine):
         if conn in self.quiet:
             self.quiet.remove(conn)
             self.leashes.pop(conn, None)
+            self.waits = []
             self.story.append("login")
             self.begin(conn)
             self.tracker.observe(used(conn), self.now)
@@ -642,8 +654,8 @@ class Machine(RuleBasedStateMachine):
         follow(self.tracker, msgspec.structs.replace(self.policy, wake_grace=None), self.now)
         if "stop" in self.story:
             *_, last = (place for place, word in enumerate(self.story) if word == "stop")
-            self.story = self.story[last + 1 :] + ["login"] * len(self.people)
-        elif seconds > 0 and not self.people:
+            self.story = self.story[last + 1 :] + ["login"] * len(self.people - self.leashes.keys())
+        elif seconds > 0 and not self.people - self.leashes.keys():
             self.story = []
         self.settle()
         self.ended.append(self.now)

@@ -9,9 +9,11 @@ from pyssh_gateway.core.idle.wake import REMEMBERED, WAKE_SECONDS, Kept, Wake
 from pyssh_gateway.events import (
     AnyEvent,
     ClientQuiet,
+    ClientUsed,
     ConnectionAuthenticated,
     ConnectionClosed,
     ConnectionOpened,
+    ConnectionRefused,
     GatewayCrashed,
     Identity,
     MachineResumed,
@@ -79,8 +81,8 @@ def came(peer: str = FIRST) -> AnyEvent:
     return ConnectionOpened(conn=peer, peer=peer, peer_port=4000)
 
 
-def logged_in(peer: str = FIRST) -> AnyEvent:
-    """Somebody logs in on the connection."""
+def logged_in(peer: str = FIRST, probation: float | None = None) -> AnyEvent:
+    """Somebody logs in on the connection; with `probation`, a client that may have come back by itself."""
     return ConnectionAuthenticated(
         conn=peer,
         peer=peer,
@@ -91,12 +93,18 @@ def logged_in(peer: str = FIRST) -> AnyEvent:
         cipher="",
         seconds=0,
         identity=Identity("github:example", None, "SHA256:x"),
+        probation=probation,
     )
 
 
 def went(peer: str = FIRST) -> AnyEvent:
     """The connection closes."""
     return ConnectionClosed(conn=peer, peer=peer, user="amos", reason="", seconds=0, bytes_in=0, bytes_out=0)
+
+
+def stranger_went(peer: str = FIRST) -> AnyEvent:
+    """The connection closes without a login."""
+    return ConnectionClosed(conn=peer, peer=peer, user="", reason="", seconds=0, bytes_in=0, bytes_out=0)
 
 
 # -- started -------------------------------------------------------------------------------------------------------
@@ -112,6 +120,18 @@ def test_the_first_to_come_has_woken_it(machine: Machine) -> None:
     assert machine.said == (WAKE_SECONDS, FIRST, True)
     machine.happens(went(SECOND))
     assert machine.said == (WAKE_SECONDS, FIRST, True)
+
+
+def test_somebody_who_left_during_the_start_has_woken_it(machine: Machine) -> None:
+    """Protects the bill from scanners that do not wait for the start: nobody is waited for after them."""
+    machine.happens(ConnectionRefused(peer=FIRST, peer_port=4000, reason="it has gone before its turn"))
+    assert machine.said == (0, FIRST, False)
+    assert machine.wake.left_at == machine.steady
+    machine.happens(came(SECOND))
+    assert machine.wake.left_at is None
+    machine.passes(1)
+    machine.happens(went(SECOND))
+    assert (machine.said, machine.wake.left_at) == ((1, FIRST, False), machine.steady)
 
 
 def test_somebody_who_comes_late_has_not_woken_it(machine: Machine) -> None:
@@ -213,6 +233,27 @@ def test_a_stop_that_was_called_off_changes_nothing(machine: Machine) -> None:
     assert machine.said == (HOUR, FIRST, True)
     machine.happens(StopStep(step="hook 1 (true)", outcome="ok", result="done", seconds=0))
     assert machine.said == (HOUR, FIRST, True)
+
+
+def test_a_client_on_probation_before_the_resume_was_noticed_has_not_logged_in(machine: Machine) -> None:
+    """Protects the bill: an editor that is back before the resume was noticed counts as no login, until it is used."""
+    machine.happens(STOPPING, ASKED)
+    told = machine.sleeps(HOUR)
+    machine.happens(came(), logged_in(probation=60.0), told)
+    assert machine.said == (0, FIRST, False)
+    machine.happens(ClientUsed(conn=FIRST, user="amos"))
+    assert machine.said == (0, FIRST, True)
+    machine.happens(machine.sleeps(2 * HOUR))
+    assert machine.said == (0, "", True)
+
+
+def test_a_scanner_before_the_resume_was_noticed_is_waited_for(machine: Machine) -> None:
+    """Protects a person whose first connection woke the machine and failed: the wait begins when it has gone."""
+    machine.passes(HOUR)
+    machine.happens(STOPPING, ASKED)
+    told = machine.sleeps(HOUR)
+    machine.happens(came(), stranger_went(), told)
+    assert machine.wake.left_at == machine.steady
 
 
 # -- suspended by somebody else ------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 
 from pyssh_gateway.config import parser as config
 from pyssh_gateway.config.values import Duration
+from pyssh_gateway.core.idle import tracker
 from pyssh_gateway.core.idle.background import Sample
 from pyssh_gateway.core.idle.stopping import Clocks
 from pyssh_gateway.core.idle.usage import Counters
@@ -17,6 +18,8 @@ from pyssh_gateway.events import (
     AnyEvent,
     ClientQuiet,
     ConnectionAuthenticated,
+    ConnectionClosed,
+    ConnectionOpened,
     Identity,
     IdleReached,
     Record,
@@ -30,42 +33,50 @@ CLIENT_IDLE = 0.1
 WHO = Identity("github:example", None, "SHA256:x")
 
 
+SETTINGS = config.Idle(timeout=Duration(TIMEOUT), client_idle=Duration(CLIENT_IDLE))
+
+
+def logged_in(conn: str, probation: float | None = None) -> AnyEvent:
+    """A client has logged in."""
+    return ConnectionAuthenticated(
+        conn=conn,
+        peer="203.0.113.9",
+        user="dev",
+        fingerprint="",
+        source="",
+        client="",
+        cipher="",
+        seconds=0,
+        identity=WHO,
+        probation=probation,
+    )
+
+
 class Watched:
-    """A watch of one client that does nothing until `use`, with a listener that gets no connections.
+    """A watch with a listener that gets no connections, and with clients that do nothing, but `use` is a use of c1.
 
     `published` has the events in order; a warning on the client's screen is in it as a text.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settings: config.Idle = SETTINGS) -> None:
         self.published: list[AnyEvent | str] = []
         self.at_quiet: Callable[[], None] = lambda: None
         self.at_last_look: Callable[[], None] = lambda: None
         self._sessions = 0
         loop = asyncio.get_running_loop()
         self._now = loop.time
+        self._wake = Wake(0.0, Clocks(loop.time(), 0.0))
         self.watch = IdleWatch(
-            config.Idle(timeout=Duration(TIMEOUT), client_idle=Duration(CLIENT_IDLE)),
-            wake=Wake(0.0, Clocks(loop.time(), 0.0)),
+            settings,
+            wake=self._wake,
             registry=cast(Clients, self),
             door=self,
             publish=self.publish,
             leave=lambda _why: None,
             sample=self._sample,
+            hold=lambda _wish: None,
             now=loop.time,
             clock=loop.time,
-        )
-        self.publish(
-            ConnectionAuthenticated(
-                conn="c1",
-                peer="203.0.113.9",
-                user="dev",
-                fingerprint="",
-                source="",
-                client="",
-                cipher="",
-                seconds=0,
-                identity=WHO,
-            )
         )
 
     async def _sample(self) -> Sample:
@@ -74,6 +85,7 @@ class Watched:
     def publish(self, event: AnyEvent) -> None:
         """Pass the event to its observers at once, as the bus does."""
         self.published.append(event)
+        self._wake.observe(event, Clocks(self._now(), 0.0))
         self.watch.observe(Record(seq=0, time=0.0, event=event))
         if isinstance(event, ClientQuiet):
             self.at_quiet()
@@ -120,6 +132,7 @@ def told(scenario: Callable[[Watched], None]) -> list[str]:
 
     async def play() -> list[str]:
         watched = Watched()
+        watched.publish(logged_in("c1"))
         scenario(watched)
         async with asyncio.timeout(PATIENCE):
             await watched.watch.run()
@@ -152,3 +165,38 @@ def test_who_comes_back_is_seen_in_time(moment: str | None, expected: list[str])
             setattr(watched, moment, watched.use)
 
     assert told(scenario) == expected
+
+
+def test_who_is_let_in_on_probation_at_the_last_look_is_waited_for() -> None:
+    """Protects a second attempt that comes at the stop after the first one was refused: it is not cut off at once."""
+
+    def scenario(watched: Watched) -> None:
+        def come() -> None:
+            watched.at_last_look = lambda: None
+            watched.publish(logged_in("c2", probation=TIMEOUT))
+
+        watched.at_last_look = come
+
+    said = told(scenario)
+    assert said[:4] == [QUIET, "warning", "ConnectionAuthenticated", "stay"]
+    assert said[-1] == "stop"
+
+
+def test_the_end_of_a_scanner_is_noticed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects the bill: the machine stops when the last connection without a login goes, and not at the next tick."""
+    monkeypatch.setattr(tracker, "TICK_SECONDS", 3600)
+    scanner = "203.0.113.9"
+
+    async def play() -> list[AnyEvent | str]:
+        watched = Watched(config.Idle(timeout=Duration(3600), wake_grace=Duration(0)))
+        watched.publish(ConnectionOpened(conn="c1", peer=scanner, peer_port=1))
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
+            tasks.create_task(watched.watch.run())
+            await asyncio.sleep(0)  # so that it waits for its next tick
+            await asyncio.sleep(0)
+            watched.publish(
+                ConnectionClosed(conn="c1", peer=scanner, user="", reason="", seconds=0, bytes_in=0, bytes_out=0)
+            )
+        return watched.published
+
+    assert isinstance(asyncio.run(play())[-1], IdleReached)

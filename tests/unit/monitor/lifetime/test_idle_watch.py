@@ -44,6 +44,7 @@ class Watched:
             publish=self.bus.publish,
             leave=lambda _why: None,
             sample=self._no_sample,
+            hold=lambda _wish: None,
             now=self.now,
             clock=lambda: NOW + loop.time() + self.wall,
         )

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from pyssh_gateway.core.idle.background import Process, Sample
 from pyssh_gateway.core.idle.terminals import line_of
+from pyssh_gateway.spawner.sampling import accounts
+from pyssh_gateway.spawner.sampling.accounts import Facts, Owner
 
 PROC = "/proc"
 
@@ -20,7 +22,7 @@ MAX_LOOKED_AT = 16_384
 Half of the default maximum of a machine (kernel.pid_max, 32768)."""
 
 MAX_PROCESSES = 2_000
-"""How many processes a sample has. Each takes at most 100 bytes of a message, which may have 256 KiB. Those nearest to
+"""How many processes a sample has. Each takes at most 120 bytes of a message, which may have 256 KiB. Those nearest to
 the spawner come first: when a descendant ends, its usage is added to its parent's."""
 
 _STAT_BYTES = 1024
@@ -76,34 +78,33 @@ def sample(root: int, besides: AbstractSet[int], taker: int | None = None) -> Sa
         generation = [stat for pid in parents for stat in children.pop(pid, []) if stat.pid not in besides]
         found += generation
         parents = [stat.pid for stat in generation]
-    return Sample(at, tuple(_process(stat) for stat in found[:MAX_PROCESSES]))
+    del found[MAX_PROCESSES:]
+    owners = {stat.pid: _owner(stat.pid) for stat in found}
+    facts = accounts.look(PROC, owners)
+    return Sample(at, tuple(_process(stat, owners[stat.pid], facts.get(stat.pid, Facts())) for stat in found))
 
 
-def _process(stat: _Stat) -> Process:
+def _process(stat: _Stat, owner: Owner, facts: Facts) -> Process:
     return Process(
         pid=stat.pid,
         parent=stat.parent,
         started=stat.started,
-        uid=_owner(stat.pid),
+        uid=owner.uid,
         name=stat.name,
         cpu=stat.cpu,
-        io=_io_bytes(_read(f"{PROC}/{stat.pid}/io")),
+        io=facts.io,
         tty=stat.tty,
+        hold=facts.hold,
     )
 
 
-def _owner(pid: int) -> int:
-    """The effective uid of the process; 0 (root) if it has gone, or may not be looked into (proc(5))."""
+def _owner(pid: int) -> Owner:
+    """The effective uid and gid of the process; root's if it has gone, or may not be looked into (proc(5))."""
     try:
-        return Path(f"{PROC}/{pid}").stat().st_uid
+        found = Path(f"{PROC}/{pid}").stat()
     except OSError:
-        return 0
-
-
-def _io_bytes(text: bytes) -> int:
-    """Bytes read from and written to disks; 0 without permission (in a container without CAP_SYS_PTRACE)."""
-    fields = dict(line.split(b": ") for line in text.splitlines() if b": " in line)
-    return int(fields.get(b"read_bytes", 0)) + int(fields.get(b"write_bytes", 0))
+        return Owner(accounts.ROOT, accounts.ROOT)
+    return Owner(found.st_uid, found.st_gid)
 
 
 def _read(path: str) -> bytes:

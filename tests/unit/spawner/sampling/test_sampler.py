@@ -6,7 +6,7 @@ import time
 
 from pyssh_gateway.ipc import spawner as protocol
 from pyssh_gateway.spawner.links.link import Link
-from pyssh_gateway.spawner.sampling import SAMPLE_SECONDS, Sampler
+from pyssh_gateway.spawner.sampling.sampler import SAMPLE_SECONDS, Sampler
 from pyssh_gateway.system.descriptors import close_all
 from tests.support import leaks
 from tests.support.waiting import PATIENCE

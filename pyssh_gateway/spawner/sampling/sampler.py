@@ -10,9 +10,10 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from pyssh_gateway.ipc import spawner as protocol
-from pyssh_gateway.spawner import activity, child
+from pyssh_gateway.spawner import child
 from pyssh_gateway.spawner.child import NULL, Setup
 from pyssh_gateway.spawner.links.link import Link
+from pyssh_gateway.spawner.sampling import activity
 
 SAMPLE_SECONDS = 8.0
 """How long a sample may take. On a machine full of processes it takes a tenth of a second. The monitor waits a little
