@@ -253,7 +253,7 @@ class IdleWatch:
         unheard = await self._look_at_use(ANSWER_SECONDS)
         if self._terminals is not None:
             await self._terminals.look()
-        if self.tracker.in_use or unheard:
+        if unheard or not self._is_due():
             return False
         self._door.stop()
         await asyncio.sleep(0)  # a connection accepted in this turn of the loop is counted in the next
@@ -268,7 +268,7 @@ class IdleWatch:
             self._put_off += 1
             self._door.resume()
             return False
-        if self.tracker.in_use:
+        if not self._is_due():
             self._door.resume()
             self._publish(IdleReached(idle=round(idle, 3), outcome="stay", message="Somebody has just logged in"))
             return False
@@ -295,6 +295,10 @@ class IdleWatch:
             await self._look_at_work()
             self._look_at_usage()
         return unheard
+
+    def _is_due(self) -> bool:
+        """Whether the machine may still stop: somebody may have come meanwhile, and even have left again."""
+        return not self.tracker.in_use and not self.tracker.stops_in(self._now())
 
     async def _hear_all(self) -> bool:
         """Ask the processes a last time. False: not all have answered."""
