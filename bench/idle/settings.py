@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from pyssh_gateway.config import parser as config
 from pyssh_gateway.config.source import RawConfig
 from pyssh_gateway.core.idle.replay.server import Rules
+from pyssh_gateway.core.idle.usage import quiet_after
 from pyssh_gateway.monitor.lifetime.idle_watch import policy_of
 
 Action = Literal["exit", "suspend"]
@@ -45,7 +46,7 @@ def rules_of(idle: config.Idle) -> Rules:
     """The rules that these settings make."""
     return Rules(
         policy=policy_of(idle),
-        client_idle=None if idle.client_idle is None else float(idle.client_idle),
+        client_idle=quiet_after(idle),
         background=idle.background == "cpu",
         background_cpu=float(idle.background_cpu),
         background_max=float(idle.background_max),

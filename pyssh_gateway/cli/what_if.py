@@ -21,6 +21,7 @@ from pyssh_gateway.config.source import read
 from pyssh_gateway.config.types import Config, Idle
 from pyssh_gateway.core.idle.replay.server import Rules
 from pyssh_gateway.core.idle.schedule import parse_hours
+from pyssh_gateway.core.idle.usage import quiet_after
 from pyssh_gateway.core.idle.what_if.history import History
 from pyssh_gateway.core.idle.what_if.reading import read as read_history
 from pyssh_gateway.core.idle.what_if.replaying import Figures, recorded, replayed
@@ -162,7 +163,7 @@ def rules_of(idle: Idle) -> Rules:
     """The settings, as the replay has them."""
     return Rules(
         policy=policy_of(idle),
-        client_idle=None if idle.client_idle is None else float(idle.client_idle),
+        client_idle=quiet_after(idle),
         background=idle.background == "cpu",
         background_cpu=float(idle.background_cpu),
         background_max=float(idle.background_max),

@@ -11,6 +11,7 @@ from typing import Any
 from pyssh_gateway.audit.log import AuditLog
 from pyssh_gateway.config.types import Config
 from pyssh_gateway.core.idle.stopping import SPAWNER_GONE, Clocks
+from pyssh_gateway.core.idle.usage import quiet_after
 from pyssh_gateway.events import GatewayCrashed, InternalError, MachineResumed, Record
 from pyssh_gateway.events.bus import EventBus
 from pyssh_gateway.ipc.monitor_spawner_client import MonitorSpawnerClient
@@ -136,7 +137,7 @@ class Monitor:
         self._returning = Returning(
             self._registry,
             in_use=self._in_use,
-            client_idle=lambda: self._in_force.config.idle.client_idle,
+            client_idle=lambda: quiet_after(self._in_force.config.idle),
             publish=self.bus.publish,
             soon=loop.call_soon,
             clock=time.time,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pyssh_gateway.core.idle.terminals import tells_who_wants_messages
+from pyssh_gateway.core.idle.terminals import CLOCK_SECONDS, tells_who_wants_messages
 from tests.conftest import KeyPair, MakeServer
 from tests.support.client import Client, terminate
 from tests.support.idle_stop import stops_after
@@ -134,3 +134,20 @@ def test_nobody_gets_a_line_twice(make_server: MakeServer, user_key: KeyPair, co
         terminal.wait()
     assert terminal.screen.count(b"Press a key") == (1 if command == "cat" else 2)
     assert server.wait() == 0
+
+
+def test_a_key_in_an_editor_s_terminal_keeps_it_up(make_server: MakeServer, user_key: KeyPair, tmp_path: Path) -> None:
+    """Protects a person who does what the warning says: a key there counts, though it is but a few bytes."""
+    server = make_server({"idle": IDLE | {"timeout": "15s"}})
+    with Connection(Client(server, user_key.private), tmp_path, in_an_editor(READY), "-T") as ssh:
+        ssh.expect("ready")
+        began = time.monotonic()
+        ssh.expect("Press a key to keep it up")
+        # The kernel notes a key only so long after the one before.
+        until(lambda: time.monotonic() >= began + CLOCK_SECONDS + 1, what="a key that can be seen")
+        assert not server.find("server.stopping")
+        ssh.send("\n")
+        used = server.wait_for("terminal.used")
+        assert "pts/" in used["what"]
+        assert not server.find("server.stopping")
+        assert not server.find("client.used")

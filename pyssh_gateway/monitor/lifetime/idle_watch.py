@@ -279,10 +279,9 @@ class IdleWatch:
         if self._elsewhere is not None:
             await self._elsewhere.warn(text, seconds, tuple(people))
 
-    @property
-    def _is_needed(self) -> bool:
-        """Whether the machine may not stop yet: a client that was let in on probation is no reason, but waited for."""
-        return self.tracker.in_use or self.tracker.is_waiting(self._now())
+    def _is_due(self) -> bool:
+        """Whether the machine may still stop: somebody may have come meanwhile, be waited for, or have left again."""
+        return not self.tracker.in_use and not self.tracker.stops_in(self._now())
 
     async def _last_look(self, idle: float, why: str) -> bool:
         """Refuse connections, and see whether somebody is just logging in. True: nobody is, the machine may stop.
@@ -294,13 +293,13 @@ class IdleWatch:
             await self._terminals.look()
         if self._asked_for is not None:
             await self._asked_for.look()
-        if self._is_needed or unheard:
+        if unheard or not self._is_due():
             return False
         self._door.stop()
         await asyncio.sleep(0)  # a connection accepted in this turn of the loop is counted in the next
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_LOOK_SECONDS):
-                while self._door.unauthenticated and not self._is_needed:
+                while self._door.unauthenticated and self._is_due():
                     await self._changed.wait()
                     self._changed.clear()
         heard = await self._hear_all()  # logged-in clients may have come back in that time
@@ -309,7 +308,7 @@ class IdleWatch:
             self._put_off += 1
             self._door.resume()
             return False
-        if self._is_needed:
+        if not self._is_due():
             self._door.resume()
             self._publish(IdleReached(idle=round(idle, 3), outcome="stay", message="Somebody has just logged in"))
             return False

@@ -35,6 +35,10 @@ from tests.support.virtual_time import run_virtually
 
 WHO = Identity("github:example", None, "SHA256:x")
 RECENT = 60.0
+DUE = 135.0
+"""When a machine stops whose only client came at 0, if all times are a minute: the first look, at 15, takes that for
+use, so the client is quiet at 75."""
+
 STEP = 0.125
 """Moments are multiples of this: they meet deadlines and the middle of an answer, and sums of them are exact."""
 
@@ -245,14 +249,14 @@ def test_a_stopped_process_delays_the_stop_and_does_not_prevent_it(stopped: floa
             process.stopped_until = loop.time() + stopped
             process.use()
 
-        loop.call_at(118, stop_and_type)
+        loop.call_at(DUE - 2, stop_and_type)
         await house.watch.run()
         if stopped < SILENT_SECONDS:
             assert house.left_at is not None
-            assert house.left_at >= 118 + 120
+            assert house.left_at >= DUE - 2 + 120
         else:
             assert not house.processes
-            assert house.left_at == pytest.approx(118 + SILENT_SECONDS, abs=20)
+            assert house.left_at == pytest.approx(DUE + SILENT_SECONDS, abs=5)
 
     run_virtually(play())
 
@@ -272,8 +276,52 @@ def test_a_key_during_a_slow_answer_is_seen() -> None:
         house.at_look = type_once
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(house.watch.run())
-            await asyncio.sleep(150)
+            await asyncio.sleep(DUE + 15)
             watching.cancel()
         return house.left_at, typing.counters.typed
 
     assert run_virtually(play()) == (None, 1)
+
+
+def test_a_key_before_the_last_answer_is_waited_for() -> None:
+    """Protects a person whose process stops running just when it is asked the last time: its answer is waited for."""
+
+    async def play() -> float | None:
+        house = House(config.Idle(Duration(60), client_idle=Duration(60), recent_use=Duration(60)))
+        process = house.come("c1")
+
+        def type_and_stop() -> None:
+            if house.is_closed and not process.counters.typed:
+                process.use()
+                process.stopped_until = house.loop.time() + 5
+
+        house.at_look = type_and_stop
+        await house.watch.run()
+        return house.left_at
+
+    stopped = run_virtually(play())
+    assert stopped is not None
+    assert stopped >= DUE + 120
+
+
+def test_a_visit_while_an_answer_is_awaited_counts() -> None:
+    """Protects a person who comes and goes while the stop waits for a slow process: the idle time begins anew."""
+
+    async def play() -> float | None:
+        house = House(
+            config.Idle(Duration(60), client_idle=Duration(60), recent_use=Duration(60), lost_client_grace=Duration(0))
+        )
+        process = house.come("c1")
+        loop = house.loop
+
+        def stop() -> None:
+            process.stopped_until = loop.time() + 25
+
+        loop.call_at(DUE - 2, stop)
+        visitors: list[Process] = []
+        loop.call_at(DUE + 8, lambda: visitors.append(house.come("c2")))
+        loop.call_at(DUE + 10, lambda: house.end(visitors[0]))
+        await house.watch.run()
+        return house.left_at
+
+    assert run_virtually(play()) == pytest.approx(DUE + 10 + 60, abs=1)
