@@ -162,6 +162,7 @@ class Monitor:
             ),
             steering=KeptSteering(has_aes=processor_has_aes()),
             publish=self.bus.publish,
+            heard=self._awake.wake.spoke,
             complain=complain,
             start=self._tasks.start,
             clock=time.time,

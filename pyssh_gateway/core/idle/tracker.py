@@ -116,6 +116,12 @@ class IdleTracker:
         self._observe_left_behind(event, now)
         self._observe_machine(event, now)
 
+    def wait_longer(self, conn: str, until: float) -> None:
+        """Wait at least so long for a person on this connection, which is on probation."""
+        if conn in self._quiet:
+            until = max(until, self._waiting[conn].until or 0.0) if conn in self._waiting else until
+            self._waiting[conn] = Reason("probation", self._quiet[conn].text, until)
+
     def fall_behind(self, seconds: float, now: float) -> None:
         """The clock has fallen behind the time of day, so reasons end earlier on it. Idle time starts anew.
 
@@ -271,11 +277,6 @@ class IdleTracker:
                     next_look = min(next_look, deadline - warning)
         return Stay(next_look)
 
-    def is_waiting(self, now: float) -> bool:
-        """Whether the machine waits for a client: one that was lost, or one that is back and may have a person."""
-        self._expire(now)
-        return bool(self._waiting)
-
     def reasons(self, now: float) -> tuple[Reason, ...]:
         """Why the machine is up at `now`, in the order in which the reasons began; without any it is about to stop."""
         self._expire(now)
@@ -307,9 +308,10 @@ class IdleTracker:
         if not self._wake.logged_in and self._policy.boot_grace is not None:
             timeout = self._policy.boot_grace
         deadline = self._idle_since + timeout
-        left_at, wake_grace = self._wake.left_at, self._policy.wake_grace
-        if not self._wake.logged_in and not self._was_needed and left_at is not None and wake_grace is not None:
-            deadline = min(deadline, left_at + wake_grace)
+        grace = self._policy.wake_grace
+        if grace is not None and not self._wake.logged_in and not self._was_needed:
+            due = self._wake.login_due(grace)
+            deadline = deadline if due is None else min(deadline, due)
         waiting = (reason.until or 0.0 for reason in self._waiting.values())
         return max(deadline, *waiting, 0.0)
 

@@ -37,6 +37,10 @@ PROOF_WINDOWS = 2
 transfers its state then; and how many in a row after them have to have more than a trickle. So a person who edits a
 file is noticed within 20 s."""
 
+STIRRING_SECONDS = 60.0
+"""For how long the machine waits for a client on probation after a window with more than a trickle, which is no proof
+yet: no stop comes within a minute of use (`idle.recent_use`), and perhaps it was a person."""
+
 TRICKLE_BYTES = 4096
 """Bytes through programs and forwards, both ways, up to which a window does not count as use. VS Code's heartbeats are
 some hundred; a keystroke in a file that a language server looks at is a few thousand in a second."""
@@ -123,6 +127,7 @@ class Usage:
             if is_used:
                 self._used_at[conn] = now
                 just_used.append(conn)
+                self._busy_windows.pop(conn, None)
                 if conn in self._quiet:
                     self._quiet.discard(conn)
                     used.append(conn)
@@ -144,10 +149,15 @@ class Usage:
             return True
         if after.asked - before.asked > PROBATION_TRICKLE_BYTES:
             return True
-        count = self._busy_windows[conn]
+        count = self._busy_windows.get(conn, 0)
         is_busy = after.worked - before.worked > PROBATION_TRICKLE_BYTES
         self._busy_windows[conn] = count + 1 if is_busy or count < 0 else 0
         return self._busy_windows[conn] >= PROOF_WINDOWS
+
+    @property
+    def stirring(self) -> frozenset[str]:
+        """The clients on probation whose last window had more than a trickle, which alone is no proof of a person."""
+        return frozenset(conn for conn, count in self._busy_windows.items() if count > 0 and conn in self._quiet)
 
     def quiet_in(self, conn: str, now: float) -> float | None:
         """Seconds until the client counts as quiet if nothing happens; None if it is quiet already or not known yet."""

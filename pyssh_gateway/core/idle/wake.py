@@ -53,6 +53,11 @@ CAUSE_SECONDS = 10.0
 or its proxy has tried again every second or so until then. A machine that was started by hand and is found by a scanner
 a little later is to wait for the person who started it."""
 
+SILENT_SECONDS = 5.0
+"""For how long a connection that sends nothing may keep a machine up that it has woken. SSH's clients identify
+themselves at once (RFC 4253 section 4.2), and this leaves time for two retransmissions; a scanner that only listens
+stays until the login grace is over."""
+
 REMEMBERED = 16
 """How many of the latest connections are remembered, in case one came before the resume was noticed. The event loop
 notices a resume one turn after the first event, so more of them are not needed."""
@@ -86,6 +91,7 @@ class Wake:
         self._first_since = ""
         self._logged_in_since = False
         self._strangers: set[str] = set()
+        self._silent: dict[str, float] = {}
         self._left_at = -math.inf
         self._is_caused = False
 
@@ -103,14 +109,20 @@ class Wake:
         """For how long the machine has been awake at `steady`, on the clock that never jumps."""
         return max(0.0, steady - self._woke)
 
-    @property
-    def left_at(self) -> float | None:
-        """When the last connection without a login has gone, on the steady clock, if one has caused the machine to run.
+    def login_due(self, grace: float) -> float | None:
+        """Until when to wait for a login on a machine that a connection has caused to run, on the steady clock.
 
-        None: none has, or one is open on which nobody has logged in yet. If all were clients on probation, that is long
-        ago: they have been answered.
+        That is `grace` seconds after the last connection without a login has gone, or a little longer for one that has
+        sent nothing so far. None: no connection has caused it to run, or there is one that may still log in. If all
+        were clients on probation, it is long ago: they have been answered.
         """
-        return self._left_at if self._is_caused and not self._strangers else None
+        if not self._is_caused or self._strangers - self._silent.keys():
+            return None
+        return max(self._left_at + grace, *(came + SILENT_SECONDS for came in self._silent.values()), -math.inf)
+
+    def spoke(self, conn: str) -> None:
+        """The first bytes of a connection have come."""
+        self._silent.pop(conn, None)
 
     def observe(self, event: AnyEvent, clocks: Clocks) -> None:
         """Take note of `event`, which happens now."""
@@ -121,6 +133,7 @@ class Wake:
         match event:
             case ConnectionOpened(conn=conn, peer=peer):
                 self._strangers.add(conn)
+                self._silent[conn] = clocks.steady
                 self._arrive(peer, clocks)
             case ConnectionRefused(peer=peer):
                 # Such as a scanner's that has gone while the machine was starting.
@@ -128,6 +141,7 @@ class Wake:
                 self._arrive(peer, clocks)
             case ConnectionAuthenticated(conn=conn, probation=probation):
                 self._strangers.discard(conn)
+                self.spoke(conn)
                 if probation is None:
                     self._on.add(conn)
                     self.logged_in = self._logged_in_since = True
@@ -136,6 +150,7 @@ class Wake:
                 self.logged_in = self._logged_in_since = True
             case ConnectionClosed(conn=conn):
                 self._on.discard(conn)
+                self.spoke(conn)
                 if conn in self._strangers:
                     self._strangers.discard(conn)
                     self._left_at = clocks.steady

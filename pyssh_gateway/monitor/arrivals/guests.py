@@ -68,6 +68,8 @@ class AttemptServices(msgspec.Struct, frozen=True):
 class Guests:
     """All guests. `start` begins a task that somebody else owns; `complain` reports what is not an event.
 
+    `heard` is told of each connection from which the first bytes have come.
+
     `clock` is Unix time.
     """
 
@@ -82,6 +84,7 @@ class Guests:
         handing_over: HandingOver,
         steering: Steering,
         publish: Callable[[AnyEvent], None],
+        heard: Callable[[str], None] = lambda _conn: None,
         complain: Callable[[str], None],
         start: Callable[[Coroutine[Any, Any, None], str], "asyncio.Task[None]"],
         clock: Callable[[], float],
@@ -95,7 +98,7 @@ class Guests:
         self._clock = clock
         self._complain = complain
         self._unwalled: set[str] = set()
-        self.strangers = Strangers(in_force.config.limits, loop=loop, publish=publish, serve=self._serve)
+        self.strangers = Strangers(in_force.config.limits, loop=loop, publish=publish, serve=self._serve, heard=heard)
         self._services = GuestServices(
             strangers=self.strangers,
             room=WaitingRoom(self.strangers.gave_way),

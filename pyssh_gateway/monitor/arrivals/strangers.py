@@ -83,7 +83,10 @@ class _Stranger:
 
 
 class Strangers:
-    """All strangers' connections. `serve` begins to serve one; `clock` is Unix time."""
+    """All strangers' connections. `serve` begins to serve one, and `heard` is told of the first bytes of each.
+
+    `clock` is Unix time.
+    """
 
     def __init__(
         self,
@@ -92,12 +95,14 @@ class Strangers:
         loop: asyncio.AbstractEventLoop,
         publish: Callable[[AnyEvent], None],
         serve: Callable[[Arrival], None],
+        heard: Callable[[str], None] = lambda _conn: None,
         clock: Callable[[], float] = time.time,
         state: Path = STATE_FILE,
     ) -> None:
         self._loop = loop
         self._publish = publish
         self._serve = serve
+        self._heard = heard
         self._clock = clock
         self._state = state
         self._limits = limits
@@ -173,6 +178,7 @@ class Strangers:
     def spoke(self, conn: str) -> None:
         """The first bytes have come."""
         if conn in self._strangers:
+            self._heard(conn)
             self._strangers[conn].has_done(spoke=True)
             self._admission.spoke(conn)
 

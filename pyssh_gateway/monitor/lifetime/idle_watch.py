@@ -12,7 +12,7 @@ from pyssh_gateway.config import parser as config
 from pyssh_gateway.core.idle.background import Sample, busy_terminals
 from pyssh_gateway.core.idle.holds import Wish
 from pyssh_gateway.core.idle.tracker import IdlePolicy, IdleTracker, Stay, Stop, Tick, Warn
-from pyssh_gateway.core.idle.usage import Usage, quiet_after
+from pyssh_gateway.core.idle.usage import STIRRING_SECONDS, Usage, quiet_after
 from pyssh_gateway.core.idle.wake import Wake
 from pyssh_gateway.events import (
     AnyEvent,
@@ -40,8 +40,7 @@ LAST_LOOK_SECONDS = 0.25
 never log in, can delay the stop by no more than this."""
 
 CLOCK_JUMP_SECONDS = 5.0
-"""If the two clocks have moved apart by more than this, it is no adjustment: the machine was suspended, or its clock
-set."""
+"""Clocks that have moved apart by more than this were not adjusted: the machine was suspended, or its clock set."""
 
 OLD_LOOKS = 3
 """This many windows after a sample of the processes, what they have used since says nothing about the last window."""
@@ -381,6 +380,8 @@ class IdleWatch:
         quiet, used = self._usage.look(counters, self._now(), self._at_work, self._on_probation())
         self._at_work = frozenset()
         self._recording.looked(self._usage)
+        for conn in self._usage.stirring:
+            self.tracker.wait_longer(conn, self._now() + STIRRING_SECONDS)
         for conn, seconds in quiet:
             client = clients[conn]
             self._publish(ClientQuiet(conn=conn, user=client.user, seconds=round(seconds, 1), identity=client.identity))

@@ -22,7 +22,7 @@ from pyssh_gateway.core.idle.replay.traffic import Traffic, Use
 from pyssh_gateway.core.idle.schedule import Hours, next_start, up_until
 from pyssh_gateway.core.idle.stopping import Clocks
 from pyssh_gateway.core.idle.tracker import WARNINGS, IdlePolicy, IdleTracker, Kind, Stay, Tick, Warn
-from pyssh_gateway.core.idle.usage import Usage
+from pyssh_gateway.core.idle.usage import STIRRING_SECONDS, Usage
 from pyssh_gateway.core.idle.wake import Wake
 from pyssh_gateway.events import (
     AnyEvent,
@@ -291,6 +291,8 @@ class IdleServer:
         # The programs at these terminals work: that is what simulated output to a terminal means.
         on_probation = self._machine.probation.on
         quiet, used = self._usage.look(counters, now, self._usage.shows(counters), on_probation)
+        for conn in self._usage.stirring:
+            self.tracker.wait_longer(conn, now + STIRRING_SECONDS)
         for conn, seconds in quiet:
             self._publish(ClientQuiet(conn=conn, user="", seconds=seconds))
         for conn in used:

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pyssh_gateway.core.idle.stopping import Clocks
 from pyssh_gateway.core.idle.tracker import TICK_SECONDS, WARNINGS, IdlePolicy, IdleTracker, Stay, Stop, Tick, Warn
-from pyssh_gateway.core.idle.wake import CAUSE_SECONDS, WAKE_SECONDS, Wake
+from pyssh_gateway.core.idle.wake import CAUSE_SECONDS, SILENT_SECONDS, WAKE_SECONDS, Wake
 from pyssh_gateway.events import (
     AnyEvent,
     BackgroundWork,
@@ -204,13 +204,36 @@ def test_a_scanner_costs_seconds() -> None:
     """Protects the bill: once the connection that woke the machine has gone without a login, the stop is near."""
     tracker = tracker_of(600, boot_grace=300, wake_grace=5)
     tracker.observe(opened("s"), 1)
+    tracker.wake.spoke("s")
     assert tracker.stops_in(2) == 298, "it may be a person who reads a fingerprint or touches a key"
     tracker.observe(opened("t"), 3)
+    tracker.wake.spoke("t")
     tracker.observe(closed("s", user=""), 4)
     assert tracker.stops_in(4) == 296
     tracker.observe(closed("t", user=""), 6)
     assert tracker.stops_in(6) == 5
     assert drive(tracker, 11)[-1] == Stop(11, f"woken by {PEER}, no login")
+
+
+def test_a_scanner_that_only_listens_costs_seconds_too() -> None:
+    """Protects the bill: a connection that sends nothing is no login that may still come, however long it stays."""
+    tracker = tracker_of(600, wake_grace=2)
+    tracker.observe(opened("s"), 1)
+    assert tracker.stops_in(1) == SILENT_SECONDS
+    assert drive(tracker, 1 + SILENT_SECONDS)[-1] == Stop(1 + SILENT_SECONDS, f"woken by {PEER}, no login")
+
+
+def test_a_client_on_probation_that_stirs_is_waited_for_longer() -> None:
+    """Protects a person from a stop under their hands, while it is not certain that they are one."""
+    tracker = tracker_of(600, wake_grace=2)
+    tracker.observe(opened("a"), 1)
+    tracker.observe(authenticated("a", probation=30), 2)
+    tracker.wait_longer("a", 20)
+    assert tracker.stops_in(30) == 2
+    tracker.wait_longer("a", 90)
+    assert tracker.stops_in(30) == 60
+    tracker.wait_longer("b", 900)
+    assert tracker.stops_in(30) == 60
 
 
 @pytest.mark.parametrize(
@@ -562,6 +585,7 @@ class Machine(RuleBasedStateMachine):
         if self.caused is None and self.now - 1000 <= WAKE_SECONDS:
             self.caused = self.now - 1000 <= CAUSE_SECONDS
         self.tracker.observe(opened(f"c{self.number}"), self.now)
+        self.tracker.wake.spoke(f"c{self.number}")
 
     @precondition(lambda self: self.strangers)
     @rule(data=st.data())

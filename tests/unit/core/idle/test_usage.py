@@ -151,3 +151,16 @@ def test_windows_are_short_while_somebody_is_on_probation() -> None:
     assert usage.next_window(frozenset()) == WINDOW_SECONDS
     assert usage.next_window({"c1"}) == PROBATION_WINDOW_SECONDS
     assert Usage(1).next_window({"c1"}) == 0.25
+
+
+def test_a_single_window_on_probation_is_told_apart() -> None:
+    """Protects a person from a stop under their hands: what may become a proof is known before it is one."""
+    usage = Usage(60)
+    for number, worked in enumerate([0, MUCH, 2 * MUCH]):  # the two windows in which an editor settles, and one more
+        usage.look({"c1": Counters(worked=worked)}, PROBATION_WINDOW_SECONDS * number, on_probation={"c1"})
+    assert usage.stirring == {"c1"}
+    usage.look({"c1": Counters(worked=2 * MUCH)}, PROBATION_WINDOW_SECONDS * 3, on_probation={"c1"})
+    assert usage.stirring == frozenset()
+    usage.look({"c1": Counters(typed=1)}, PROBATION_WINDOW_SECONDS * 4, on_probation={"c1"})
+    usage.look({"c1": Counters(typed=1)}, 1000)
+    assert usage.stirring == frozenset(), "its probation is over"

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyssh_gateway.core.idle.stopping import Clocks
-from pyssh_gateway.core.idle.wake import REMEMBERED, WAKE_SECONDS, Kept, Wake
+from pyssh_gateway.core.idle.wake import REMEMBERED, SILENT_SECONDS, WAKE_SECONDS, Kept, Wake
 from pyssh_gateway.events import (
     AnyEvent,
     ClientQuiet,
@@ -126,12 +126,14 @@ def test_somebody_who_left_during_the_start_has_woken_it(machine: Machine) -> No
     """Protects the bill from scanners that do not wait for the start: nobody is waited for after them."""
     machine.happens(ConnectionRefused(peer=FIRST, peer_port=4000, reason="it has gone before its turn"))
     assert machine.said == (0, FIRST, False)
-    assert machine.wake.left_at == machine.steady
+    assert machine.wake.login_due(0) == machine.steady
     machine.happens(came(SECOND))
-    assert machine.wake.left_at is None
+    assert machine.wake.login_due(0) == machine.steady + SILENT_SECONDS
+    machine.wake.spoke(SECOND)
+    assert machine.wake.login_due(0) is None
     machine.passes(1)
     machine.happens(went(SECOND))
-    assert (machine.said, machine.wake.left_at) == ((1, FIRST, False), machine.steady)
+    assert (machine.said, machine.wake.login_due(0)) == ((1, FIRST, False), machine.steady)
 
 
 def test_somebody_who_comes_late_has_not_woken_it(machine: Machine) -> None:
@@ -253,7 +255,7 @@ def test_a_scanner_before_the_resume_was_noticed_is_waited_for(machine: Machine)
     machine.happens(STOPPING, ASKED)
     told = machine.sleeps(HOUR)
     machine.happens(came(), stranger_went(), told)
-    assert machine.wake.left_at == machine.steady
+    assert machine.wake.login_due(0) == machine.steady
 
 
 # -- suspended by somebody else ------------------------------------------------------------------------------------
