@@ -152,13 +152,13 @@ class HostKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Idle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When the machine is not needed. `timeout` None: never. `boot_grace` None: the same as `timeout`."""
 
-    timeout: Annotated[Duration | None, values.duration_or_off] = Duration(60)
+    timeout: Annotated[Duration | None, values.duration_or_off] = Duration(120)
     boot_grace: Annotated[Duration | None, values.duration_or("timeout")] = None
-    wake_grace: Annotated[Duration, values.duration(0, values.YEAR)] = Duration(5)
-    client_idle: Annotated[Duration | None, values.duration_or_off] = None
+    wake_grace: Annotated[Duration, values.duration(0, values.YEAR)] = Duration(2)
+    client_idle: Annotated[Duration | None, values.duration_or_off] = Duration(20 * 60)
     recent_use: Annotated[Duration, values.duration(0, values.YEAR)] = Duration(60)
     lost_client_grace: Annotated[Duration, values.duration(0, values.YEAR)] = Duration(300)
-    background: Annotated[str, values.choice("ignore", "cpu")] = "ignore"
+    background: Annotated[str, values.choice("ignore", "cpu")] = "cpu"
     background_cpu: Annotated[int, values.whole_number(1, 100)] = 10
     background_max: Annotated[Duration, values.duration(values.SECOND, values.YEAR)] = Duration(12 * 3600)
     hold_max: Annotated[Duration, values.duration(values.SECOND, values.YEAR)] = Duration(12 * 3600)

@@ -12,8 +12,9 @@ one attempt:
 
 - A refused client may still open a terminal or SFTP: editors come back without either.
 - The attempt after a refusal is let in, on probation.
-- Only after `MAX_RETURNS` returns in vain, in a chain without a pause of `CHAIN_SECONDS`, are all its attempts refused,
-  until it opens a terminal or SFTP, or makes such a pause.
+- Only after `MAX_RETURNS` returns in vain, in a chain without a pause of `CHAIN_SECONDS`, are all attempts refused that
+  keep the pace of a loop: the pauses of editors and scripts stay the same, or grow. An attempt that comes sooner is let
+  in, because a person made it, in the middle of the loop of their own window; and so is one after such a pause.
 
 A client is an account and a key, because nothing else is the same across a stop. Pure: events and Unix time come in.
 """
@@ -53,8 +54,16 @@ MAX_RETURNS = 3
 that is left open costs two minutes for this."""
 
 ASLEEP = "this machine sleeps, because nobody was using it; connect again to wake it"
-ASLEEP_IN_LOOP = "this machine sleeps, because nobody was using it; open a terminal on it to wake it (ssh, no command)"
+ASLEEP_IN_LOOP = "this machine sleeps, because nobody was using it; connect again at once, or open a terminal"
 """What a refused client is told."""
+
+PACE = 0.7
+"""An attempt after less than this share of the pause before the last one does not keep the pace of a loop. A loop's
+pauses differ by what a start of the machine takes, a second or two of half a minute."""
+
+SHORTEST_PACE_SECONDS = 5.0
+"""The pace of a loop that has been refused only once so far: VS Code waits so long at least after a failed attempt. So
+a person who connects again at once is let in, whatever their window does."""
 
 MAX_ABSENT = 256
 """How many clients are remembered, the latest; more than a machine has users."""
@@ -71,7 +80,7 @@ class Absent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `stopped`: the machine has stopped since it was last let in. `let_in`: it was let in since the last stop, so far in
     vain; `returns` counts the stops before which that was so, and `chain` those since it has last made a pause.
-    `refused`: its last attempt was refused.
+    `refused`: its last attempt was refused, `pace` seconds after one that was refused as well (0: none was).
     """
 
     user: str
@@ -82,6 +91,7 @@ class Absent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     returns: int = 0
     chain: int = 0
     refused: bool = False
+    pace: float = 0.0
 
 
 class Return(msgspec.Struct, frozen=True):
@@ -136,13 +146,16 @@ class Probation:
             self._absent.pop(key, None)
             return None
         in_chain = now - before.seen <= CHAIN_SECONDS
-        in_loop = before.chain >= MAX_RETURNS
+        pause = now - before.seen
+        is_hasty = before.refused and pause < PACE * (before.pace or SHORTEST_PACE_SECONDS)
+        in_loop = before.chain >= MAX_RETURNS and not is_hasty
         refused = before.stopped and in_chain and (in_loop or not before.refused) and not in_use
         if refused:
-            self._absent[key] = msgspec.structs.replace(before, seen=now, refused=True)
+            pace = pause if before.refused else 0.0
+            self._absent[key] = msgspec.structs.replace(before, seen=now, refused=True, pace=pace)
             return Return(REFUSED_SECONDS, ASLEEP_IN_LOOP if in_loop else ASLEEP)
         self._absent[key] = msgspec.structs.replace(
-            before, seen=now, refused=False, stopped=False, let_in=True, chain=before.chain if in_chain else 0
+            before, seen=now, refused=False, pace=0.0, stopped=False, let_in=True, chain=before.chain if in_chain else 0
         )
         leash = max(LEASH_SECONDS / 2**before.returns, SHORTEST_LEASH_SECONDS)
         return Return(min(leash, longest))

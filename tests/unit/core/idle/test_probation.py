@@ -182,6 +182,22 @@ def test_returns_with_pauses_between_are_no_loop(house: House) -> None:
     assert house.comes()[1] == Return(SHORTEST_LEASH_SECONDS)
 
 
+def test_an_attempt_that_breaks_the_pace_of_a_loop_is_let_in(house: House) -> None:
+    """Protects a person whose window goes on connecting: what they do in between is a loop's no more."""
+    house.asleep()
+    for _ in range(MAX_RETURNS):
+        for _ in range(2):
+            house.passes(SOON)
+            house.stops(house.comes()[0])
+    for pause in (SOON, SOON, 2 * SOON, 30, 31, 29, 30):
+        house.passes(pause)
+        conn, received = house.comes()
+        assert received == Return(REFUSED_SECONDS, ASLEEP_IN_LOOP)
+        house.stops(conn)
+    house.passes(11)
+    assert house.comes()[1] == Return(SHORTEST_LEASH_SECONDS)
+
+
 def test_use_ends_the_probation_of_all_its_connections(house: House) -> None:
     """Protects a person who is there: one sign is enough, also for connections that come later."""
     house.asleep()

@@ -12,8 +12,10 @@ from pyssh_gateway.core.idle.probation import (
     CHAIN_SECONDS,
     LEASH_SECONDS,
     MAX_RETURNS,
+    PACE,
     REFUSED_SECONDS,
     SHORTEST_LEASH_SECONDS,
+    SHORTEST_PACE_SECONDS,
     Probation,
     Return,
 )
@@ -191,6 +193,7 @@ class Machine(RuleBasedStateMachine):
         """The client comes; everything is checked that its person was promised about that."""
         was_needed = self.is_up and self.tracker.in_use
         has_paused = self.now - self.last_sign > CHAIN_SECONDS
+        is_prompt = self.now - self.last_sign < PACE * SHORTEST_PACE_SECONDS
         if has_paused:
             self.in_vain = 0
         conn, received = self.come(WHO)
@@ -202,6 +205,7 @@ class Machine(RuleBasedStateMachine):
             assert not has_paused, "after a pause it may be a person"
             assert not self.is_let_in, "it was let in, and the machine has not stopped since"
             assert not self.refused_before or self.in_vain >= MAX_RETURNS, "locked out twice in a row"
+            assert not self.refused_before or not is_prompt, "a person who tries again at once was locked out"
             assert received.leash == REFUSED_SECONDS
             self.refused_before = True
         else:
@@ -267,11 +271,9 @@ class Machine(RuleBasedStateMachine):
         self.pass_time(pause)
         conn, received = self.attempt()
         if received is not None and received.asleep:
-            may_be_locked_out = self.in_vain >= MAX_RETURNS
             self.leave(conn, goodbye=True)
             conn, received = self.attempt()
-            if may_be_locked_out and received is not None and received.asleep:
-                return  # until they open a terminal or pause
+            assert received is None or not received.asleep, "locked out twice in a row"
         self.pass_time((SETTLING_WINDOWS + PROOF_WINDOWS + 1) * WINDOW - 1, busy=conn)
         self.prove(conn)
 
