@@ -53,13 +53,13 @@ keys = [{keys}]
 
 [idle]
 # How long nobody may be on before the server ends; "off" for a machine that stays.
-# timeout = "1m"
+# timeout = "2m"
 # How long a client may be on without use before it counts as nobody.
-# client_idle = "off"
+# client_idle = "20m"
 # How long a client is waited for that was lost: a closed lid.
 # lost_client_grace = "5m"
-# "cpu": what sessions leave running keeps the machine up while it works.
-# background = "ignore"
+# Whether what sessions leave running keeps the machine up while it works ("cpu"), or not ("ignore").
+# background = "cpu"
 # Hours in which it stays up: ["mon-fri 08:00-18:00"].
 # schedule = []
 # timezone = "UTC"

@@ -71,7 +71,7 @@ def test_a_key_or_a_table_can_be_named(run: Run) -> None:
     """Protects scripts that want one value; a name that does not exist gets a hint."""
     _, out, _ = run("login")
     assert {line.partition(".")[0] for line in out.splitlines()[1:]} == {"login[0]", "login[1]"}
-    assert run("idle.timeout")[1].splitlines()[1:] == ['idle.timeout = "1m"  # default']
+    assert run("idle.timeout")[1].splitlines()[1:] == ['idle.timeout = "2m"  # default']
     code, out, err = run("idle.timout")
     assert (code, out) == (2, "")
     assert 'there is no key "idle.timout"; did you mean idle.timeout?' in err

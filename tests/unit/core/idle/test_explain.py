@@ -32,16 +32,16 @@ def test_what_is_left_is_counted_to_the_second(seconds: float, text: str) -> Non
 @pytest.mark.parametrize(
     ("idle", "text"),
     [
-        (Idle(), "It stops 1m after the last client has gone."),
+        (Idle(client_idle=None, background="ignore"), "It stops 2m after the last client has gone."),
         (Idle(timeout=None), "It does not stop by itself."),
         (
-            Idle(timeout=Duration(300), client_idle=Duration(1800)),
+            Idle(timeout=Duration(300), client_idle=Duration(1800), background="ignore"),
             "It stops 5m after the last client has gone, or has not been used for 30m.",
         ),
         (
-            Idle(background="cpu", schedule=("mon-fri 08:00-18:00", "sat 09:00-12:00"), timezone="Europe/Berlin"),
+            Idle(schedule=("mon-fri 08:00-18:00", "sat 09:00-12:00"), timezone="Europe/Berlin"),
             (
-                "It stops 1m after the last client has gone. "
+                "It stops 2m after the last client has gone, or has not been used for 20m. "
                 "What sessions leave running keeps it up while it works, for 12h at most. "
                 "It stays up mon-fri 08:00-18:00, sat 09:00-12:00 (Europe/Berlin)."
             ),

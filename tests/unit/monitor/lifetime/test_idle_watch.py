@@ -37,7 +37,7 @@ class Watched:
         self.now: Callable[[], float] = lambda: loop.time() + self.steady
         self.bus = EventBus(lambda: NOW, pytest.fail)
         self.watch = IdleWatch(
-            Idle(timeout=Duration(60)),
+            Idle(background="ignore", timeout=Duration(60)),
             wake=Wake(NOW, Clocks(self.now(), NOW)),
             registry=cast(Clients, None),  # there are no clients
             door=cast(Door, None),
@@ -136,11 +136,11 @@ def test_other_settings_are_watched_by_from_now_on() -> None:
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(watched.watch.run())
             await asyncio.sleep(0)
-            watched.watch.reconfigure(Idle(timeout=Duration(60), schedule=(always,)))
+            watched.watch.reconfigure(Idle(background="ignore", timeout=Duration(60), schedule=(always,)))
             await entered.wait()
             assert [one.kind for one in watched.watch.tracker.reasons(watched.now())] == ["schedule"]
-            watched.watch.reconfigure(Idle(timeout=Duration(60), client_idle=Duration(60)))
-            watched.watch.reconfigure(Idle(timeout=Duration(120)))
+            watched.watch.reconfigure(Idle(background="ignore", timeout=Duration(60), client_idle=Duration(60)))
+            watched.watch.reconfigure(Idle(background="ignore", timeout=Duration(120)))
             for _ in range(TURNS):
                 await asyncio.sleep(0)
             assert watched.watch.tracker.stops_in(watched.now()) == pytest.approx(120, abs=PATIENCE)

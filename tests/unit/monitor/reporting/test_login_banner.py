@@ -80,7 +80,10 @@ def test_a_person_learns_of_their_last_login(life: Life) -> None:
     first = life.log_in("a", AMOS, "203.0.113.9")
     assert first == [
         "Just started, woken by 203.0.113.9.",
-        "It stops 1m after the last client has gone.",
+        (
+            "It stops 2m after the last client has gone, or has not been used for 20m. "
+            "What sessions leave running keeps it up while it works, for 12h at most."
+        ),
         "This is the first login of github:example that is known.",
     ]
     life.now += 3600

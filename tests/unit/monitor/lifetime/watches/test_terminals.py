@@ -46,7 +46,7 @@ class Watched:
         loop = asyncio.get_running_loop()
         self.tracker = IdleTracker(IdlePolicy(TIMEOUT), Wake(0.0, Clocks(loop.time(), 0.0)), loop.time())
         self.watch = TerminalWatch(
-            config.Idle(),
+            config.Idle(client_idle=None),
             TIMEOUT,
             tracker=self.tracker,
             sample=self._sample,
