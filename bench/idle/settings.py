@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 from pyssh_gateway.config import parser as config
 from pyssh_gateway.config.source import RawConfig
 from pyssh_gateway.core.idle.replay.server import Rules
+from pyssh_gateway.core.idle.tracker import policy_of
 from pyssh_gateway.core.idle.usage import quiet_after
-from pyssh_gateway.monitor.lifetime.idle_watch import policy_of
 
 Action = Literal["exit", "suspend"]
 

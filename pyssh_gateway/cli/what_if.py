@@ -21,11 +21,11 @@ from pyssh_gateway.config.source import read
 from pyssh_gateway.config.types import Config, Idle
 from pyssh_gateway.core.idle.replay.server import Rules
 from pyssh_gateway.core.idle.schedule import parse_hours
+from pyssh_gateway.core.idle.tracker import policy_of
 from pyssh_gateway.core.idle.usage import quiet_after
 from pyssh_gateway.core.idle.what_if.history import History
 from pyssh_gateway.core.idle.what_if.reading import read as read_history
 from pyssh_gateway.core.idle.what_if.replaying import Figures, recorded, replayed
-from pyssh_gateway.monitor.lifetime.idle_watch import policy_of
 
 UNKNOWN = frozenset({"background_cpu", "hold_max"})
 """Settings of [idle] whose effect the log can't tell: it has neither the use of the processor, nor refused holds."""

@@ -141,9 +141,8 @@ class Probation:
         (`idle.client_idle`). `in_use`: the machine is needed anyway, so nothing is gained by a refusal.
         """
         key = _key(user, identity)
-        before = self._absent.get(key)
+        before = self._absent.pop(key, None)  # what is put back is the latest
         if before is None or not 0 <= now - before.seen <= ABSENT_SECONDS:
-            self._absent.pop(key, None)
             return None
         in_chain = now - before.seen <= CHAIN_SECONDS
         pause = now - before.seen

@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from pyssh_gateway.config.types import Idle
 from pyssh_gateway.core.idle.wake import Wake
 from pyssh_gateway.events import (
     AnyEvent,
@@ -53,6 +54,16 @@ class IdlePolicy(msgspec.Struct, frozen=True):
     boot_grace: float | None = None
     lost_grace: float = 0.0
     wake_grace: float | None = None
+
+
+def policy_of(settings: Idle) -> IdlePolicy:
+    """The tracker's rules, as configured."""
+    return IdlePolicy(
+        timeout=None if settings.timeout is None else float(settings.timeout),
+        boot_grace=None if settings.boot_grace is None else float(settings.boot_grace),
+        wake_grace=float(settings.wake_grace),
+        lost_grace=float(settings.lost_client_grace),
+    )
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -283,7 +294,7 @@ class IdleTracker:
         if self._needed or self._policy.timeout is None:
             return tuple(self._needed.values())
         waiting = list(self._waiting.values())
-        if not self._wake.logged_in and not self._returned:
+        if not self._wake.logged_in and not (self._returned and waiting):
             who = f"woken by {self._wake.woken_by}" if self._wake.woken_by else "just started"
             waiting.append(Reason("boot", f"{who}, nobody has logged in yet", self._deadline()))
         return tuple(waiting)

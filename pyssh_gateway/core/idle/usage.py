@@ -154,6 +154,13 @@ class Usage:
         self._busy_windows[conn] = count + 1 if is_busy or count < 0 else 0
         return self._busy_windows[conn] >= PROOF_WINDOWS
 
+    def count_as_used(self, conn: str, now: float) -> None:
+        """Somebody else has found out that the client is used."""
+        if conn in self._quiet:
+            self._quiet.discard(conn)
+            self._used_at[conn] = now
+            self._busy_windows.pop(conn, None)
+
     @property
     def stirring(self) -> frozenset[str]:
         """The clients on probation whose last window had more than a trickle, which alone is no proof of a person."""

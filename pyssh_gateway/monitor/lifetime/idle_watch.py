@@ -11,7 +11,7 @@ from contextlib import suppress
 from pyssh_gateway.config import parser as config
 from pyssh_gateway.core.idle.background import Sample, busy_terminals
 from pyssh_gateway.core.idle.holds import Wish
-from pyssh_gateway.core.idle.tracker import IdlePolicy, IdleTracker, Stay, Stop, Tick, Warn
+from pyssh_gateway.core.idle.tracker import IdleTracker, Stay, Stop, Tick, Warn, policy_of
 from pyssh_gateway.core.idle.usage import STIRRING_SECONDS, Usage, quiet_after
 from pyssh_gateway.core.idle.wake import Wake
 from pyssh_gateway.events import (
@@ -173,8 +173,11 @@ class IdleWatch:
     def observe(self, record: Record) -> None:
         """An event: it may change whether the machine is needed."""
         self._see_clock_jump()  # first, because this event goes by the clock as it is now
-        if isinstance(record.event, ConnectionAuthenticated) and record.event.probation is not None:
-            self._came_back.set()
+        match record.event:
+            case ConnectionAuthenticated(probation=float()):
+                self._came_back.set()
+            case ClientUsed(conn=conn) if self._usage is not None:
+                self._usage.count_as_used(conn, self._now())
         self.tracker.observe(record.event, self._now())
         # Compared with those after the last event: what the tracker asks, such as `wake`, has seen this one already.
         before, self._reasons = self._reasons, self.tracker.reasons(self._now())
@@ -388,13 +391,3 @@ class IdleWatch:
         for conn in used:
             client = clients[conn]
             self._publish(ClientUsed(conn=conn, user=client.user, identity=client.identity))
-
-
-def policy_of(settings: config.Idle) -> IdlePolicy:
-    """The tracker's rules, as configured."""
-    return IdlePolicy(
-        timeout=None if settings.timeout is None else float(settings.timeout),
-        boot_grace=None if settings.boot_grace is None else float(settings.boot_grace),
-        wake_grace=float(settings.wake_grace),
-        lost_grace=float(settings.lost_client_grace),
-    )

@@ -145,6 +145,15 @@ def test_traffic_that_goes_on_is_a_sign() -> None:
     assert first * PROBATION_WINDOW_SECONDS <= 20
 
 
+def test_use_that_was_noticed_elsewhere_is_not_told_again() -> None:
+    """Protects the log: a terminal that ends a probation by its event is not found once more at the next look."""
+    usage = Usage(60)
+    usage.look({"c1": Counters()}, 0, on_probation={"c1"})
+    usage.count_as_used("c1", 1)
+    assert usage.look({"c1": Counters(terminals=1, opened=1)}, 5) == ([], [])
+    assert usage.quiet_in("c1", 5) == 60
+
+
 def test_windows_are_short_while_somebody_is_on_probation() -> None:
     """Protects a short leash: the machine does not stop before the client was looked at."""
     usage = Usage(600)
