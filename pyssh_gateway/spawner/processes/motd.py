@@ -153,7 +153,7 @@ class Motd:
 
     def _work(self) -> int:
         """The child's work: run the scripts."""
-        signal.signal(signal.SIGTERM, _stop)
+        signal.signal(signal.SIGTERM, _stop.ask)
         signal.alarm(int(RUN_SECONDS + 2 * SCRIPT_SECONDS))  # for a spawner that has died and can't end it
         os.nice(NICENESS)
         with suppress(_StopAsked):
@@ -165,8 +165,30 @@ class _StopAsked(Exception):
     """The spawner has asked the process to end (SIGTERM)."""
 
 
-def _stop(_number: int, _frame: object) -> None:
-    raise _StopAsked
+class _Stop:
+    """SIGTERM as an exception, but not while a script is being started: nobody would know of the script then."""
+
+    def __init__(self) -> None:
+        self._is_asked = self._waits = False
+
+    def ask(self, _number: int, _frame: object) -> None:
+        """The signal's handler."""
+        self._is_asked = True
+        if not self._waits:
+            raise _StopAsked
+
+    def wait(self) -> None:
+        """From now on a stop has to wait."""
+        self._waits = True
+
+    def go_on(self) -> None:
+        """It need not wait any more. Raises `_StopAsked` if one has."""
+        self._waits = False
+        if self._is_asked:
+            raise _StopAsked
+
+
+_stop = _Stop()
 
 
 def make(scripts: str, dynamic: str, complain: Callable[[str], object]) -> None:
@@ -212,6 +234,7 @@ def _output_of(path: str, seconds: float) -> tuple[bytes, str]:
     """The script's output, at most `SCRIPT_BYTES`, and the problem with it, or "". Raises OSError."""
     until = time.monotonic() + seconds
     output, problem = bytearray(), ""
+    _stop.wait()
     with subprocess.Popen(
         [path],
         stdin=subprocess.DEVNULL,
@@ -224,6 +247,7 @@ def _output_of(path: str, seconds: float) -> tuple[bytes, str]:
         stdout = process.stdout.fileno() if process.stdout is not None else -1
         watched = [stdout, ended]
         try:
+            _stop.go_on()
             while not problem:
                 ready, _, _ = select.select(watched, [], [], max(0.0, until - time.monotonic()))
                 if not ready:

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -218,6 +219,28 @@ def test_it_ends_with_its_script(script: Script, spawner: Spawner, tmp_path: Pat
     os.waitpid(pid, 0)
     assert spawner.motd.reaped(pid)
     until(lambda: not processes.is_running(hangs), what="the script's end")
+    assert not spawner.dynamic.exists()
+
+
+def test_a_stop_while_a_script_is_started_ends_it(
+    script: Script, spawner: Spawner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects a stop: a script that was just being started is known, and ended, whenever the signal comes."""
+    path = script("10-hangs", "exec sleep 333")
+    stop = module._Stop()  # noqa: SLF001 - a state of the process, which a test must not leave behind
+    start = subprocess.Popen
+    started: list[subprocess.Popen[bytes]] = []
+
+    def starts(*args: Any, **options: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401 - Popen's
+        started.append(start(*args, **options))
+        stop.ask(signal.SIGTERM, None)
+        return started[0]
+
+    monkeypatch.setattr(module, "_stop", stop)
+    monkeypatch.setattr(subprocess, "Popen", starts)
+    with pytest.raises(module._StopAsked):  # noqa: SLF001 - what ends the process's work
+        module.make(str(path.parent), str(spawner.dynamic), pytest.fail)
+    assert started[0].returncode == -signal.SIGKILL
     assert not spawner.dynamic.exists()
 
 
