@@ -174,11 +174,16 @@ class _Builder:
             case _:
                 pass
 
-    def _see_client(self, at: float, event: log_lines.Known) -> None:
+    def _see_client(
+        self,
+        at: float,
+        event: log_lines.Opened | log_lines.Session | log_lines.Authenticated | log_lines.Closed | log_lines.Use,
+    ) -> None:
         match event:
             case log_lines.Opened(conn=conn, peer=peer):
                 self._ended.pop(conn, None)
                 self._enter(conn, _Open(at, peer))
+                self._left_out += conn not in self._open
             case log_lines.Authenticated(conn=conn):
                 one = self._open.get(conn) or self._enter(conn, _Open(at - event.seconds, event.peer))
                 one.login, one.user, one.person = at, event.user, event.identity.known_by
@@ -193,10 +198,8 @@ class _Builder:
                     self._ended[conn] = len(self._connections)
                     cut = self._stopping is not None
                     self._connections.append(one_closed.closed(at, goodbye=goodbye, cut=cut))
-            case log_lines.Use(conn=conn, spans=spans):
-                self._see_use(conn, spans)
             case _:
-                pass
+                self._see_use(event.conn, event.spans)
 
     def _see_use(self, conn: str, spans: tuple[tuple[float, float], ...]) -> None:
         """Spans of a connection that is open, or has just ended."""
@@ -214,8 +217,6 @@ class _Builder:
     def _enter(self, conn: str, one: _Open) -> _Open:
         if len(self._connections) + len(self._open) < MOST_CONNECTIONS:
             self._open[conn] = one
-        else:
-            self._left_out += 1
         return one
 
     # -- the machine --------------------------------------------------------------------------------------------

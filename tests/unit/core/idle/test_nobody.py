@@ -183,3 +183,12 @@ def test_the_sum_is_that_of_its_parts_whatever_the_clock_does(
         assert len(told.entries) <= MAX_SOURCES
         assert len(ledger.days) <= DAYS
         assert msgspec.json.decode(msgspec.json.encode(ledger), type=Ledger) == ledger
+
+
+@pytest.mark.parametrize(
+    "days", [(Day(1), Day(1)), (Day(1, (Entry(FIRST, Tally()), Entry(FIRST, Tally()))),)], ids=["day", "source"]
+)
+def test_nothing_is_counted_twice(days: tuple[Day, ...]) -> None:
+    """Protects the sums from a damaged file: a day or a source that is there twice is refused."""
+    with pytest.raises(ValueError, match="there twice"):
+        Ledger(days)

@@ -8,8 +8,20 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from pyssh_gateway.config.types import Idle
+from pyssh_gateway.config.values import Duration
 from pyssh_gateway.core.idle.stopping import Clocks
-from pyssh_gateway.core.idle.tracker import TICK_SECONDS, WARNINGS, IdlePolicy, IdleTracker, Stay, Stop, Tick, Warn
+from pyssh_gateway.core.idle.tracker import (
+    TICK_SECONDS,
+    WARNINGS,
+    IdlePolicy,
+    IdleTracker,
+    Stay,
+    Stop,
+    Tick,
+    Warn,
+    policy_of,
+)
 from pyssh_gateway.core.idle.wake import CAUSE_SECONDS, SILENT_SECONDS, WAKE_SECONDS, Wake
 from pyssh_gateway.events import (
     AnyEvent,
@@ -263,6 +275,7 @@ def test_a_client_on_probation_is_no_reason() -> None:
     tracker.observe(authenticated("a", probation=60), 2)
     assert not tracker.in_use
     assert tracker.quiet == ("github:example is on as amos from 203.0.113.9",)
+    assert tracker.quiet_connections == {"a"}
     (reason,) = tracker.reasons(2)
     assert (reason.kind, reason.text, reason.until) == (
         "probation",
@@ -788,3 +801,10 @@ def test_hours_and_work_that_are_not_asked_for_any_more_hold_nothing() -> None:
     assert [reason.kind for reason in tracker.reasons(10)] == ["background"]
     follow(tracker, IdlePolicy(60), 10, background=False)
     assert tracker.stops_in(10) == 60
+
+
+def test_the_policy_is_that_of_the_settings() -> None:
+    """Protects the settings: each rule is the one that was configured, and "off" is no time."""
+    idle = Idle(timeout=None, boot_grace=Duration(7), wake_grace=Duration(3), lost_client_grace=Duration(5))
+    assert policy_of(idle) == IdlePolicy(None, 7.0, 5.0, 3.0)
+    assert policy_of(Idle(timeout=Duration(9))) == IdlePolicy(9.0, None, 300.0, 2.0)

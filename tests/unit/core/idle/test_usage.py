@@ -150,6 +150,7 @@ def test_use_that_was_noticed_elsewhere_is_not_told_again() -> None:
     usage = Usage(60)
     usage.look({"c1": Counters()}, 0, on_probation={"c1"})
     usage.count_as_used("c1", 1)
+    usage.count_as_used("c1", 2)
     assert usage.look({"c1": Counters(terminals=1, opened=1)}, 5) == ([], [])
     assert usage.quiet_in("c1", 5) == 60
 

@@ -254,7 +254,9 @@ def test_a_scanner_before_the_resume_was_noticed_is_waited_for(machine: Machine)
     machine.passes(HOUR)
     machine.happens(STOPPING, ASKED)
     told = machine.sleeps(HOUR)
+    before = machine.wake.woke
     machine.happens(came(), stranger_went(), told)
+    assert machine.wake.woke > before
     assert machine.wake.login_due(0) == machine.steady
 
 

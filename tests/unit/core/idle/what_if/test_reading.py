@@ -8,9 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyssh_gateway.core.idle.what_if import reading
 from pyssh_gateway.core.idle.what_if.history import Awake, Connection, History, Kept
 from pyssh_gateway.core.idle.what_if.reading import read
-from pyssh_gateway.events import GatewayCrashed, IdleTick, MachineResumed, ServerStarted, ServerStopping, StopStep
+from pyssh_gateway.events import (
+    GatewayCrashed,
+    HoldStarted,
+    IdleTick,
+    MachineResumed,
+    ServerStarted,
+    ServerStopping,
+    SessionOpened,
+    StopStep,
+)
 from tests.support.written_log import MONDAY, WrittenLog
 
 HOUR = 3600
@@ -68,6 +78,68 @@ def test_a_day_in_all_its_parts() -> None:
     assert history.kept == (Kept("work", begun + HOUR, begun + HOUR + 30),)
     assert (history.begun, history.ended) == (begun, begun + 5 * HOUR)
     assert (history.lines, history.damaged) == (len(day().lines), 0)
+
+
+def test_what_belongs_to_no_connection_is_passed_over() -> None:
+    """Sessions, ends and use of connections that the log does not know, and sessions of programs, change nothing."""
+    log = WrittenLog()
+    log.start(0)
+    log.come(0, "c1", "amos")
+    log.write(
+        1,
+        SessionOpened(conn="c1", session="s", user="dev", kind="exec", command="make", tty="", term="", pid=1),
+    )
+    log.terminal(1, "c9")
+    log.use(2, "c9", (0, 1))
+    log.go(3, "c9")
+    log.go(4, "c1")
+    (one,) = history_of(log.lines).connections
+    assert (one.by_person, one.uses) == (False, None)
+
+
+def test_a_clock_that_was_set_back_is_no_resume() -> None:
+    """The event of a resume is also written when the clock was set; that ends no time awake."""
+    log = WrittenLog()
+    log.start(0)
+    log.write(60, MachineResumed(seconds=-30))
+    assert awake(history_of(log.lines)) == [(0, 60, "open")]
+
+
+def test_holds_end_with_the_machine() -> None:
+    """A hold that was open at a stop has held until then, and no longer."""
+    log = WrittenLog()
+    log.start(0)
+    log.write(10, HoldStarted(hold="h1", user="dev", seconds=HOUR, reason="", pid=0))
+    log.stop(60, reason="signal")
+    assert history_of(log.lines).kept == (Kept("hold", MONDAY + 10, MONDAY + 60),)
+
+
+def test_a_stop_without_a_last_word_is_what_it_was_to_be() -> None:
+    """A machine that was gone before its last line had stopped for want of use all the same."""
+    log = WrittenLog()
+    log.start(0)
+    log.write(60, ServerStopping(reason="idle", action="exit"))
+    log.start(HOUR)
+    log.write(HOUR + 60, ServerStopping(reason="signal"))
+    log.start(2 * HOUR)
+    log.write(2 * HOUR + 60, ServerStopping(reason="idle", action="suspend"))
+    log.start(3 * HOUR)
+    assert [end for _, _, end in awake(history_of(log.lines))] == ["idle", "signal", "suspend", "open"]
+
+
+def test_more_than_fits_into_memory_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects the memory: connections beyond the bound are left out and counted, and so is use."""
+    monkeypatch.setattr(reading, "MOST_CONNECTIONS", 1)
+    monkeypatch.setattr(reading, "MOST_SPANS", 1)
+    log = WrittenLog()
+    log.start(0)
+    log.come(0, "c1", "amos")
+    log.come(1, "c2", "joe")
+    log.go(5, "c1", (0, 1), (2, 3))
+    history = history_of(log.lines)
+    assert len(history.connections) == 1
+    assert history.left_out == 1
+    assert history.connections[0].uses is None
 
 
 def test_other_spellings_of_the_same_json_are_read() -> None:

@@ -228,3 +228,54 @@ def test_a_deploy_stops_it_under_any_settings() -> None:
     log.stop(2 * HOUR + 60)
     assert figures(log, rules(24 * HOUR)).awake == pytest.approx(2 * HOUR, abs=1)
     assert figures(log, rules(60)) == Figures(2 * HOUR, 2, 0, 0)
+
+
+def test_a_deploy_of_a_machine_that_would_have_slept_stops_nothing() -> None:
+    """A stop by a signal that other settings would have come before changes nothing."""
+    log = WrittenLog()
+    log.start(0)
+    log.come(0, "c1", "amos")
+    log.go(10, "c1")
+    log.stop(HOUR, reason="signal")
+    assert figures(log, rules(60)) == Figures(70, 1, 0, 0)
+
+
+def test_work_that_would_have_begun_after_a_stop_has_died() -> None:
+    """A build that began in a session that other settings would have cut off counts as killed."""
+    log = WrittenLog()
+    log.start(0)
+    log.come(0, "c1", "amos")
+    log.quiet(HOUR, "c1", HOUR - 10)
+    log.seen(HOUR + 300, (280, 10))
+    log.go(2 * HOUR, "c1", (0, 10))
+    log.stop(2 * HOUR + 60)
+    assert figures(log, rules(60, 60)).killed == 1
+    assert figures(log, rules(60, 60), suspends=True).killed == 0
+
+
+def test_a_client_that_is_taken_for_a_loop_tries_again_if_somebody_is_there() -> None:
+    """A command right after a stop under the person's window is refused once in the replay, and then let in."""
+    log = WrittenLog()
+    log.start(0)
+    log.come(0, "c1", "amos")
+    log.come(200, "c2", "amos")
+    log.go(300, "c2", (0, 100))
+    log.come(400, "c3", "amos")
+    log.go(401, "c3", (0, 1))
+    log.go(HOUR, "c1", (0, 10))
+    log.stop(HOUR + 60)
+    found = figures(log, rules(60, 60))
+    assert found.starts >= 2
+    assert found.found_asleep
+
+
+def test_a_client_that_is_taken_for_a_loop_gives_up_if_nobody_is_there() -> None:
+    """A short command that is refused in the replay is over before anybody would try again."""
+    log = WrittenLog()
+    log.start(0)
+    log.come(0, "c1", "amos")
+    log.come(200, "c2", "amos")
+    log.go(201, "c2", (0, 1))
+    log.go(HOUR, "c1", (0, 10))
+    log.stop(HOUR + 60)
+    assert figures(log, rules(60, 60)).starts == 2
