@@ -3,7 +3,8 @@
 An editor whose connection breaks tries again for hours. Each of its connections would wake the machine that it was
 asleep for. So such a client is on probation when it comes back: its connection and the sessions that it opens are no
 reason to stay up, and the machine waits for it only for a leash. What a person does ends the probation at once
-(`core.idle.usage` knows it), and makes the connection a full reason.
+(`core.idle.usage` knows it), and makes the connection a full reason. A client that goes by itself once its commands
+have ended (`ssh host make`, git, rsync) was no window that waits, so it has used the machine like any other.
 
 A client that comes back within `CHAIN_SECONDS` of the stop, or of its own last connection, has most likely come by
 itself. It is refused, because a refused editor gives up and shows its window's person a button, where one that is let
@@ -31,6 +32,8 @@ from pyssh_gateway.events import (
     ConnectionClosed,
     Identity,
     ServerStopping,
+    SessionClosed,
+    SessionOpened,
     StopStep,
 )
 
@@ -110,6 +113,8 @@ class _On(msgspec.Struct):
     key: tuple[str, str]
     quiet: bool
     on_probation: bool
+    running: int = 0
+    has_run: bool = False
 
 
 class Probation:
@@ -133,6 +138,10 @@ class Probation:
     def accounts(self) -> dict[str, str]:
         """The accounts of the connections on probation."""
         return {conn: self._on[conn].key[0] for conn in self.on}
+
+    def is_absent(self, user: str, identity: Identity) -> bool:
+        """Whether the client has not been used since it was last on probation, or was not used at the last stop."""
+        return _key(user, identity) in self._absent
 
     def receive(self, user: str, identity: Identity, *, now: float, longest: float, in_use: bool) -> Return | None:
         """A client is being let in: how it is received; None: like any other.
@@ -169,8 +178,17 @@ class Probation:
                 self._on[conn].quiet = True
             case ClientUsed(conn=conn) if conn in self._on:
                 self._prove(self._on[conn].key)
+            case SessionOpened(conn=conn) if conn in self._on:
+                self._on[conn].running += 1
+            case SessionClosed(conn=conn, exit_status=int()) if conn in self._on:
+                self._on[conn].running -= 1
+                self._on[conn].has_run = True
             case ConnectionClosed(conn=conn, goodbye=goodbye) if conn in self._on:
-                self._leave(self._on.pop(conn), now, lost=not goodbye)
+                one = self._on.pop(conn)
+                if one.on_probation and goodbye and one.has_run and not one.running:
+                    self._prove(one.key)
+                else:
+                    self._leave(one, now, lost=not goodbye)
             case ServerStopping(reason=reason):
                 self._stop(now, is_idle=reason == "idle")
             case StopStep(step="suspend", result="called_off"):

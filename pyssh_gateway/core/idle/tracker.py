@@ -188,6 +188,8 @@ class IdleTracker:
                 if identity is not None:
                     self._waiting.pop(_lost(user, identity.fingerprint), None)
                 self._need(conn, self._quiet.pop(conn), now)
+            case ClientUsed() if not self._needed:  # by a client that has gone already: it was here until now
+                self._begin_idle(now)
             case _:
                 pass
 

@@ -92,6 +92,7 @@ class Wake:
         self._logged_in_since = False
         self._strangers: set[str] = set()
         self._silent: dict[str, float] = {}
+        self._on_probation: set[str] = set()
         self._left_at = -math.inf
         self._is_caused = False
 
@@ -145,11 +146,16 @@ class Wake:
                 if probation is None:
                     self._on.add(conn)
                     self.logged_in = self._logged_in_since = True
+                else:
+                    self._on_probation.add(conn)
             case ClientUsed(conn=conn):
-                self._on.add(conn)
+                if conn in self._on_probation:
+                    self._on_probation.discard(conn)
+                    self._on.add(conn)
                 self.logged_in = self._logged_in_since = True
             case ConnectionClosed(conn=conn):
                 self._on.discard(conn)
+                self._on_probation.discard(conn)
                 self.spoke(conn)
                 if conn in self._strangers:
                     self._strangers.discard(conn)

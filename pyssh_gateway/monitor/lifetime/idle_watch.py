@@ -348,10 +348,9 @@ class IdleWatch:
         if self._looking.locked():
             return False
         async with self._looking:
-            if not await heard_at_once(self._registry.look, self._now):
-                return False
-            self._look_at_usage()
-        return True
+            heard = await heard_at_once(self._registry.look, self._now)
+            self._look_at_usage()  # at the answers that have come, also if one has not
+        return heard
 
     async def _look_at_work(self) -> None:
         """See whether programs work at the terminals that have been written to; sample the processes only then."""

@@ -8,7 +8,7 @@ from typing import TypeGuard
 import msgspec
 
 from pyssh_gateway.core.idle.probation import MAX_ABSENT, Absent, Probation, Return
-from pyssh_gateway.events import AnyEvent, ClientUsed, Identity, MachineResumed, Record, SessionOpened
+from pyssh_gateway.events import AnyEvent, ClientUsed, ConnectionClosed, Identity, MachineResumed, Record, SessionOpened
 from pyssh_gateway.monitor.connected.registry import Registry
 from pyssh_gateway.monitor.state_file import read_state, write_state
 
@@ -87,7 +87,12 @@ class Returning:
         if _is_sign(event) and event.conn in self._probation.on:
             used = ClientUsed(conn=event.conn, user=event.user, identity=event.identity)
             self._soon(lambda: self._used(used))  # later, so that the log has both events in order
+        was_on = self._probation.on
         self._probation.observe(event, self._clock())
+        if isinstance(event, ConnectionClosed) and event.conn in was_on and event.identity is not None:
+            gone = ClientUsed(conn=event.conn, user=event.user, identity=event.identity)
+            if not self._probation.is_absent(event.user, event.identity):
+                self._soon(lambda: self._publish(gone))
         if isinstance(event, ClientUsed | MachineResumed):
             self._returned = ""
         if isinstance(event, ClientUsed):

@@ -23,6 +23,8 @@ from pyssh_gateway.events import (
     ConnectionClosed,
     Identity,
     ServerStopping,
+    SessionClosed,
+    SessionOpened,
     StopStep,
 )
 
@@ -91,6 +93,29 @@ class House:
         for conn in on:
             self.goes(conn, goodbye=False)
         self.probation = Probation(self.probation.absent)
+
+    def runs(self, conn: str, exit_status: int | None = 0) -> None:
+        """A command runs on the connection, and ends; None: it goes on when its session is closed."""
+        self.begins(conn)
+        self.happens(
+            SessionClosed(
+                conn=conn,
+                session="s",
+                user="amos",
+                reason="",
+                exit_status=exit_status,
+                exit_signal=None,
+                bytes_in=0,
+                bytes_out=0,
+                seconds=0,
+            )
+        )
+
+    def begins(self, conn: str) -> None:
+        """A command begins on the connection."""
+        self.happens(
+            SessionOpened(conn=conn, session="s", user="amos", kind="exec", command="", tty="", term="", pid=1)
+        )
 
     def asleep(self) -> None:
         """A client came, was not used, and the machine has stopped under it."""
@@ -210,6 +235,34 @@ def test_use_ends_the_probation_of_all_its_connections(house: House) -> None:
     house.stops(first, second)
     house.passes(SOON)
     assert house.comes()[1] == Return(REFUSED_SECONDS, ASLEEP), "they were unused again at this stop"
+
+
+def test_a_command_that_ends_is_use(house: House) -> None:
+    """Protects people who work by commands: `ssh host make`, git and rsync are refused once at most."""
+    house.asleep()
+    house.passes(CHAIN_SECONDS + 1)
+    conn, _ = house.comes()
+    house.runs(conn)
+    house.goes(conn)
+    house.stops()
+    house.passes(SOON)
+    assert house.comes()[1] is None
+
+
+@pytest.mark.parametrize("how", ["lost", "running", "killed", "nothing"])
+def test_a_window_that_waits_is_none(house: House, how: str) -> None:
+    """Protects the bill: an editor keeps its connection, or what runs on it, until it is cut off."""
+    house.asleep()
+    house.passes(CHAIN_SECONDS + 1)
+    conn, _ = house.comes()
+    if how != "nothing":
+        house.runs(conn, None if how == "killed" else 0)
+    if how == "running":
+        house.begins(conn)
+    house.goes(conn, goodbye=how != "lost")
+    house.stops()
+    house.passes(SOON)
+    assert house.comes()[1] == Return(REFUSED_SECONDS, ASLEEP)
 
 
 def test_only_what_was_connected_at_the_stop_is_on_probation(house: House) -> None:

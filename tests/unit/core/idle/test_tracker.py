@@ -235,6 +235,16 @@ def test_a_scanner_that_only_listens_costs_seconds_too() -> None:
     assert drive(tracker, 1 + SILENT_SECONDS)[-1] == Stop(1 + SILENT_SECONDS, f"woken by {PEER}, no login")
 
 
+def test_use_that_is_known_when_the_client_has_gone_counts() -> None:
+    """Protects people who work by commands: the idle time begins when the command has ended, not with the start."""
+    tracker = tracker_of(600, wake_grace=2)
+    tracker.observe(opened("a"), 1)
+    tracker.observe(authenticated("a", probation=60), 2)
+    tracker.observe(closed("a"), 50)
+    tracker.observe(used("a"), 50)
+    assert tracker.stops_in(50) == 600
+
+
 def test_a_client_on_probation_that_stirs_is_waited_for_longer() -> None:
     """Protects a person from a stop under their hands, while it is not certain that they are one."""
     tracker = tracker_of(600, wake_grace=2)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pyssh_gateway.core.idle.probation import CHAIN_SECONDS, MAX_ABSENT
-from pyssh_gateway.events import AnyEvent, ClientUsed, Identity, Record, ServerStopping, SessionOpened
+from pyssh_gateway.events import AnyEvent, ClientUsed, Identity, Record, ServerStopping, SessionClosed, SessionOpened
 from pyssh_gateway.monitor.connected.registry import Registry
 from pyssh_gateway.monitor.connected.registry_file import RegistryFile
 from pyssh_gateway.monitor.lifetime.returning import MAX_STATE_BYTES, Returning
@@ -99,6 +99,27 @@ def test_a_command_ends_none(state: Path) -> None:
     machine.happens(opened("c2"), opened("c1", tty="/dev/pts/1"))
     assert not machine.published
     assert machine.returning.on_probation == {"c2"}
+
+
+def test_a_command_that_ends_with_its_client_is_use(state: Path) -> None:
+    """Protects people who work by commands: the machine waits for the next one as it always does."""
+    asleep(state)
+    machine = Machine(state)
+    machine.receives("c2")
+    ended = SessionClosed(
+        conn="c2",
+        session="s",
+        user="amos",
+        reason="",
+        exit_status=0,
+        exit_signal=None,
+        bytes_in=0,
+        bytes_out=0,
+        seconds=0,
+    )
+    machine.happens(opened("c2"), ended, closed("c2"))
+    assert machine.published == [ClientUsed(conn="c2", user="amos", identity=who())]
+    assert Machine(state).receives("c3") is None
 
 
 def test_without_a_rule_for_unused_clients_nobody_is_on_probation(state: Path) -> None:

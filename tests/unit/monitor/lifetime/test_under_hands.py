@@ -30,6 +30,7 @@ from pyssh_gateway.events import (
 from pyssh_gateway.monitor.clients import Clients
 from pyssh_gateway.monitor.connected.postauth_client import SILENT_SECONDS
 from pyssh_gateway.monitor.connected.registry import LOOK_SECONDS, Registry
+from pyssh_gateway.monitor.lifetime.hearing import LAST_ROUNDS
 from pyssh_gateway.monitor.lifetime.idle_watch import IdleWatch
 from tests.support.virtual_time import run_virtually
 
@@ -234,6 +235,32 @@ def test_nobody_is_cut_off_with_the_hands_on_the_keys(
             assert unknown or left_at - process.used_at >= recent_use, (process.conn, process.used_at, left_at)
 
     run_virtually(play())
+
+
+def test_a_key_beside_a_process_that_is_always_slow_is_seen() -> None:
+    """Protects a person from somebody else's process that never answers in time: their own answers count."""
+
+    async def play() -> float | None:
+        house = House(config.Idle(Duration(60), client_idle=Duration(60), recent_use=Duration(60)))
+        slow, typing = house.come("slow"), house.come("typing")
+        slow.delay = LOOK_SECONDS * 1.5
+        rounds = 0
+
+        def type_before_the_last_round() -> None:
+            nonlocal rounds
+            rounds += house.is_closed
+            if rounds == LAST_ROUNDS + 1:
+                typing.use()
+
+        house.at_look = type_before_the_last_round
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(house.watch.run())
+            await asyncio.sleep(DUE + 30)
+            watching.cancel()
+        assert typing.counters.typed
+        return house.left_at
+
+    assert run_virtually(play()) is None
 
 
 @pytest.mark.parametrize("stopped", [5.0, 1000.0])
