@@ -56,6 +56,8 @@ def hold(given: Given, context: Context) -> int:
     reason = reason or (shlex.join(command) if command else name)
     own = command is not None
     request = {"request": "hold", "seconds": seconds, "reason": reason, "process": own, "pid": pid, "started": started}
+    if not pid:  # a server that was started before an update does not know these
+        del request["pid"], request["started"]
     reply, server = _ask(request, "held", context)
     held = reply["hold"]
     for remark in (server.remark, reply.get("remark")):

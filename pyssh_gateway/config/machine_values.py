@@ -191,7 +191,7 @@ def nonempty_command(value: object) -> str:
 def warning(value: object) -> Secret:
     """Read what is done at a warning: a web address for a POST, which may hold a token, or a command for a shell."""
     text = value if isinstance(value, str) else ""
-    if not re.match("https?://", text):
+    if not re.match(r"""[\s'"]*https?:""", text, re.IGNORECASE):  # run as a command, its first word would be logged
         try:
             return Secret(nonempty_command(value))
         except UnfitError:
@@ -203,7 +203,7 @@ def warning(value: object) -> Secret:
         fits = bool(parts.hostname) and "@" not in parts.netloc and not parts.fragment and parts.port != 0
     except ValueError:
         fits = False
-    if not fits or not re.fullmatch(r"[!-~]{1,2048}", text) or "\\" in text:
+    if not fits or not re.fullmatch(r"https?://[!-~]{1,2048}", text) or "\\" in text:
         raise UnfitError("the address of a webhook such as https://hooks.example/T0/B0, without user and password")
     return Secret(text)
 

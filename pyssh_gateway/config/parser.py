@@ -201,6 +201,9 @@ class _Parser:
             given = [entry.strip(" ") for entry in given.split(",")] if given.strip(" ") else []
         if not isinstance(given, list | tuple):
             expected = f"tables, each headed [[{path}]]" if _is_table(kind) else "a list in square brackets"
+            if _base(kind) is Secret:
+                self.problems.append(f"{path}: expected {expected} (what was given is not shown){_source(origin)}")
+                return None
             self._refuse(path, expected, given, origin)
             return None
         if required and not given:

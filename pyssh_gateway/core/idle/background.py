@@ -64,9 +64,9 @@ _TICK = 0.01
 class Process(msgspec.Struct, frozen=True, array_like=True):
     """The state of a process. `started`, in seconds since the boot, distinguishes it from a later one with its `pid`.
 
-    `cpu` is in seconds; `io` in bytes from and to disks, or bytes written to anything, whichever is more. Both include
-    the children that it has waited for. `tty` is its terminal below /dev, if that is a pty. `hold` is for how many
-    seconds from its start it asks to hold the machine (`core.idle.variable`), 0 for not at all.
+    `cpu` is in seconds; `io` in bytes read from disks and written to anything. Both include the children that it has
+    waited for. `tty` is its terminal below /dev, if that is a pty. `hold` is for how many seconds from its start it
+    asks to hold the machine (`core.idle.variable`), 0 for not at all.
     """
 
     pid: int

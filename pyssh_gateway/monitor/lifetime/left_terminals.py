@@ -50,7 +50,6 @@ class LeftTerminals:
     async def announce(self, text: str) -> None:
         """Show a line on all of them. Waits for a sample for `SAMPLE_SECONDS` at most, if there is no fresh one."""
         if self._last is None or self._now() - self._taken_at > FRESH_SECONDS:
-            self._last = None
             with suppress(TimeoutError, SpawnRefused):
                 async with asyncio.timeout(SAMPLE_SECONDS):
                     await self.sample()
@@ -58,4 +57,4 @@ class LeftTerminals:
             return
         lines = tuple(left_behind(self._last, (path.removeprefix("/dev/") for path in self._ours())))
         if lines:
-            self._show(lines[:MAX_LINES], text)
+            self._show(lines[-MAX_LINES:], text)

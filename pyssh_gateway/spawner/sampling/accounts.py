@@ -162,17 +162,19 @@ def _decoded(told: bytes, pids: Iterable[int]) -> dict[int, Facts]:
 
 
 def _moved(text: bytes) -> int:
-    """Bytes from and to disks, or written to anything, whichever is more; 0 without permission (proc_pid_io(5)).
+    """Bytes read from disks, and those written to disks or to anything, whichever is more (proc_pid_io(5)).
 
-    The second sees a download to where the kernel counts no disk (tmpfs, network file systems), and one that is piped
-    on. What is read is not counted: much of it is /proc (`watch ps`: 260 kB/s), and recv(2) is not in it.
+    0 without permission. Reads are added and not compared: a process that has read much would hide what it writes
+    slowly later. What is written to anything has a download to where the kernel counts no disk (tmpfs, network file
+    systems), and one that is piped on. What is read from anything is not counted: much of it is /proc (`watch ps`: 260
+    kB/s), and recv(2) is not in it.
     """
     fields = dict(line.split(b": ") for line in text.splitlines() if line.count(b": ") == 1)
 
     def number(name: bytes) -> int:
         return int(fields.get(name, 0))
 
-    return max(number(b"read_bytes") + number(b"write_bytes"), number(b"wchar"))
+    return number(b"read_bytes") + max(number(b"write_bytes"), number(b"wchar"))
 
 
 def _is_root(status: bytes) -> bool:

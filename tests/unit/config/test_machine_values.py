@@ -165,3 +165,12 @@ def test_banners() -> None:
         with pytest.raises(UnfitError):
             values.banner(unfit)
     assert [values.whole_lines(text) for text in ("", "a", "a\n")] == [b"", b"a\n", b"a\n"]
+
+
+@pytest.mark.parametrize(
+    "given", ["HTTPS://hooks.example/T0", " https://hooks.example/T0", "'https://hooks.example/T0'"]
+)
+def test_an_address_is_never_taken_for_a_command(given: str) -> None:
+    """Protects a webhook's token: of a command the first word is logged, which here would be the whole address."""
+    with pytest.raises(UnfitError, match="address of a webhook"):
+        values.warning(given)

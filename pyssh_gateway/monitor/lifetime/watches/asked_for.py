@@ -21,6 +21,11 @@ OTHERS: frozenset[Kind] = frozenset({"connection", "schedule", "terminal"})
 """Reasons after which the limit counts anew: people, and the hours that they have set. Holds and background work do not
 belong to them, or else one process could hold the machine for another one for ever."""
 
+MAX_HELD = 64
+"""How many processes hold at a time: half of all holds (`core.idle.holds.MAX_HOLDS`). One suffices to keep the machine
+up; and an account with many uids (in a user namespace), each with holds of its own, must not take the places of people
+who ask for a hold."""
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 _Key = tuple[int, int]
@@ -66,10 +71,13 @@ class AskedFor:
             self._others.observe()
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Watch until cancelled. After a suspend it is called again, which gives nobody more time."""
         while True:
+            self._others.observe()  # somebody may have been on before this was called
+            came = self._others.came
             await self._others.until_gone()
-            self._until = self._now() + self._limit
+            if came:
+                self._until = self._now() + self._limit
             await self._watch()
 
     async def look(self) -> None:
@@ -84,7 +92,7 @@ class AskedFor:
         found = {(one.pid, round(one.started * _TICKS)): one for one in variable.wanted(sample)}
         self._refused &= found.keys()
         for key, one in found.items():
-            if key not in self._refused:
+            if key not in self._refused and (len(self._held) < MAX_HELD or key in self._held.values()):
                 wish = Wish(
                     uid=one.uid,
                     user=name_of(one.uid) or str(one.uid),

@@ -43,21 +43,26 @@ class BackgroundWatch:
         self._now = now
         self._others = Others(tracker, OTHERS, now)
         self._what = ""
+        self._has_begun = False
 
     def observe(self) -> None:
         """The reasons for which the machine is up have changed."""
         self._others.observe()
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Watch until cancelled. After a suspend it is called again, which gives work no more time."""
         while True:
+            self._others.observe()  # somebody may have been on before this was called
+            came = self._others.came or not self._has_begun
             await self._others.until_gone()
+            if came:
+                self._vigil.begin(self._now())
+                self._has_begun = True
             await self._watch()
             await self._others.until_come()
 
     async def _watch(self) -> None:
         """Watch while nothing else keeps the machine up, until something does, or work may not do so any more."""
-        self._vigil.begin(self._now())
         self._patience.forget()
         before = await self._look()
         while not self._vigil.is_spent(self._now()):

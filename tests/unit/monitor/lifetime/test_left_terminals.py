@@ -47,7 +47,7 @@ def test_a_line_goes_to_terminals_of_no_session() -> None:
         return samples
 
     ((lines, text),) = run_virtually(play()).shown
-    assert (lines[:2], len(lines), text) == (("pts/1", "pts/2"), MAX_LINES, "Goodbye!")
+    assert (lines[:2], len(lines), text) == (("pts/36", "pts/37"), MAX_LINES, "Goodbye!")
 
 
 def test_a_fresh_sample_is_not_taken_again() -> None:
@@ -79,3 +79,18 @@ def test_a_stop_does_without_it(seconds: float, refused: bool) -> None:
     taken, samples = run_virtually(play())
     assert taken <= SAMPLE_SECONDS + 0.01
     assert not samples.shown
+
+
+def test_a_slow_sample_leaves_the_one_before() -> None:
+    """Protects people from an account whose processes delay each sample: the terminals known so far get the line."""
+
+    async def play() -> Samples:
+        samples = Samples()
+        left = samples.left()
+        await left.sample()
+        await asyncio.sleep(2 * FRESH_SECONDS)
+        samples.seconds = 60.0
+        await left.announce("Goodbye!")
+        return samples
+
+    assert run_virtually(play()).shown

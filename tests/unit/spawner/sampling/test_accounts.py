@@ -109,5 +109,5 @@ def test_io_of_any_form_is_a_number() -> None:
     """A kernel without I/O accounting tells nothing, which is no error."""
     moved = accounts._moved  # noqa: SLF001
     assert moved(b"") == 0
-    assert moved(b"rchar: 9\nwchar: 3\nread_bytes: 1\nwrite_bytes: 1\n") == 3
+    assert moved(b"rchar: 9\nwchar: 3\nread_bytes: 1\nwrite_bytes: 1\n") == 4
     assert moved(b"wchar: 3\nread_bytes: 4\nwrite_bytes: 5\n") == 9

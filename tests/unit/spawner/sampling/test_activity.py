@@ -109,7 +109,7 @@ def test_bytes_that_were_moved_are_told(start: Start, tmp_path: Path) -> None:
     found = parent.until("sh", "sleep")
     told = (processes.PROC / str(found["sh"].pid) / "io").read_text()
     counted = {name: int(value) for name, value in (line.split(": ") for line in told.splitlines())}
-    assert found["sh"].io == max(counted["read_bytes"] + counted["write_bytes"], counted["wchar"])
+    assert found["sh"].io == counted["read_bytes"] + max(counted["write_bytes"], counted["wchar"])
     assert found["sh"].io >= megabytes * 1024 * 1024
 
 

@@ -13,7 +13,7 @@ from pyssh_gateway.core.idle.variable import WHILE_IT_RUNS
 from pyssh_gateway.core.idle.wake import Wake
 from pyssh_gateway.events import AnyEvent, HoldEnded, HoldStarted, ScheduleEntered
 from pyssh_gateway.ipc.spawner_client import SpawnRefused
-from pyssh_gateway.monitor.lifetime.watches.asked_for import AskedFor
+from pyssh_gateway.monitor.lifetime.watches.asked_for import MAX_HELD, AskedFor
 from tests.support.waiting import PATIENCE
 
 TIMEOUT = 0.06
@@ -182,5 +182,38 @@ def test_a_busy_spawner_changes_nothing() -> None:
         watched.refused = True
         await watched.until_looked()
         assert not watched.wishes
+
+    run(scenario)
+
+
+def test_a_resume_is_nobody_who_has_come() -> None:
+    """Protects the bill: after a suspend the watch runs anew, and a scanner's wake gives no process another limit."""
+
+    async def play() -> None:
+        watched = Watched(3 * TIMEOUT)
+        async with asyncio.timeout(PATIENCE):
+            first = asyncio.get_running_loop().create_task(watched.watch.run())
+            watched.asking = {7: WHILE_IT_RUNS}
+            await watched.until_looked()
+            await asyncio.sleep(4 * TIMEOUT)
+            first.cancel()  # the machine is suspended
+            watched.end(7, "expired")
+            watched.wishes.clear()
+            again = asyncio.get_running_loop().create_task(watched.watch.run())
+            await asyncio.sleep(0)
+            await watched.watch.look()
+            again.cancel()
+            assert not watched.wishes
+
+    asyncio.run(play())
+
+
+def test_many_processes_leave_room_for_people() -> None:
+    """Protects people who ask for a hold from an account with many uids: its processes get half of the places."""
+
+    async def scenario(watched: Watched) -> None:
+        watched.asking = dict.fromkeys(range(2, MAX_HELD + 9), WHILE_IT_RUNS)
+        await watched.until_looked()
+        assert len(watched.wishes) == MAX_HELD
 
     run(scenario)

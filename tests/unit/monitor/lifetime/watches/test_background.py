@@ -211,3 +211,19 @@ def test_a_look_that_fails_is_no_judgement() -> None:
         await watched.until_published(seconds=True)
 
     run(scenario)
+
+
+def test_a_resume_gives_work_no_more_time() -> None:
+    """Protects the bill: after a suspend the watch runs anew, and endless work that has had its time is left alone."""
+
+    async def scenario(watched: Watched) -> None:
+        await watched.until_published(seconds=True)
+        await watched.until_published(seconds=False)
+        async with asyncio.TaskGroup() as tasks:
+            again = tasks.create_task(watched.watch.run())
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(5 * INTERVAL):
+                    await watched.until_looked(2)
+            again.cancel()
+
+    run(scenario, maximum=4 * INTERVAL)
