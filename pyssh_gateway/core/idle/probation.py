@@ -21,6 +21,7 @@ A client is an account and a key, because nothing else is the same across a stop
 """
 
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
 
@@ -68,6 +69,10 @@ SHORTEST_PACE_SECONDS = 5.0
 """The pace of a loop that has been refused only once so far: VS Code waits so long at least after a failed attempt. So
 a person who connects again at once is let in, whatever their window does."""
 
+PROMPT_SECONDS = 1.5
+"""A person takes longer to read the answer and to connect again. An attempt that comes sooner is another window of
+theirs, whose connection was lost at the same moment, or Zed's, which makes three without a pause. It sets no pace."""
+
 MAX_ABSENT = 256
 """How many clients are remembered, the latest; more than a machine has users."""
 
@@ -91,7 +96,7 @@ class Absent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seen: float
     stopped: bool = False
     let_in: bool = False
-    returns: int = 0
+    returns: Annotated[int, msgspec.Meta(ge=0, le=MAX_RETURNS)] = 0
     chain: int = 0
     refused: bool = False
     pace: float = 0.0
@@ -155,11 +160,11 @@ class Probation:
             return None
         in_chain = now - before.seen <= CHAIN_SECONDS
         pause = now - before.seen
-        is_hasty = before.refused and pause < PACE * (before.pace or SHORTEST_PACE_SECONDS)
+        is_hasty = before.refused and PROMPT_SECONDS <= pause < PACE * (before.pace or SHORTEST_PACE_SECONDS)
         in_loop = before.chain >= MAX_RETURNS and not is_hasty
         refused = before.stopped and in_chain and (in_loop or not before.refused) and not in_use
         if refused:
-            pace = pause if before.refused else 0.0
+            pace = (before.pace if pause < PROMPT_SECONDS else pause) if before.refused else 0.0
             self._absent[key] = msgspec.structs.replace(before, seen=now, refused=True, pace=pace)
             return Return(REFUSED_SECONDS, ASLEEP_IN_LOOP if in_loop else ASLEEP)
         self._absent[key] = msgspec.structs.replace(
@@ -185,7 +190,9 @@ class Probation:
                 self._on[conn].has_run = True
             case ConnectionClosed(conn=conn, goodbye=goodbye) if conn in self._on:
                 one = self._on.pop(conn)
-                if one.on_probation and goodbye and one.has_run and not one.running:
+                before = self._absent.get(one.key)
+                is_ended_by_us = before is not None and before.stopped  # the goodbye at a stop is ours
+                if one.on_probation and goodbye and one.has_run and not one.running and not is_ended_by_us:
                     self._prove(one.key)
                 else:
                     self._leave(one, now, lost=not goodbye)

@@ -213,7 +213,7 @@ class IdleTracker:
             case MachineResumed():
                 self._expire(now)
                 self._begin_idle(now)
-                self._was_needed, self._returned = False, ""
+                self._was_needed, self._returned = bool(self._needed), ""
             case HoldEnded(hold=hold):
                 self._need_no_more(hold, now)
             case GatewayCrashed() if self._policy.lost_grace:

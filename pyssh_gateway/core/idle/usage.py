@@ -14,6 +14,7 @@ are transferred by SFTP, or the traffic goes on for longer than that. Pure: it i
 window of time says whether there was use.
 """
 
+import math
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
@@ -31,11 +32,11 @@ PROBATION_WINDOW_SECONDS = 5.0
 """The longest window while a client is on probation: one heartbeat of VS Code. The machine waits for it a minute at
 most, so it has to be judged soon."""
 
-SETTLING_WINDOWS = 2
+SETTLING_SECONDS = 5.0
 PROOF_WINDOWS = 2
-"""The windows at the beginning of a probation that are passed over, because an editor that comes back by itself
-transfers its state then; and how many in a row after them have to have more than a trickle. So a person who edits a
-file is noticed within 20 s."""
+"""The beginning of a probation that is passed over, because an editor that comes back by itself transfers its state
+then; and how many windows in a row after it have to have more than a trickle. So a person who edits a file is noticed
+within 20 s. It is not counted in looks: a warning looks, too, and with a short leash it comes at the very beginning."""
 
 STIRRING_SECONDS = 60.0
 """For how long the machine waits for a client on probation after a window with more than a trickle, which is no proof
@@ -82,6 +83,7 @@ class Usage:
         self._trickle = TRICKLE_BYTES if window is None else TRICKLE_BYTES * window / WINDOW_SECONDS
         self._last: dict[str, Counters] = {}
         self._used_at: dict[str, float] = {}
+        self._looked_at = -math.inf
         self._quiet: set[str] = set()
         self._busy_windows: dict[str, int] = {}
         self.just_used: frozenset[str] = frozenset()
@@ -118,11 +120,11 @@ class Usage:
             if conn in on_probation and before is None:
                 self._quiet.add(conn)
                 self._used_at[conn] = now
-                self._busy_windows[conn] = -SETTLING_WINDOWS
             is_working = conn in at_work and _is_shown(before, counters)
             if conn in on_probation:
                 is_used = is_working or self._is_proof(conn, before or Counters(), counters)
             else:
+                self._busy_windows.pop(conn, None)  # or the last window of a probation that is over stirs for ever
                 is_used = before is None or is_working or self._is_use(before, counters)
             if is_used:
                 self._used_at[conn] = now
@@ -134,6 +136,7 @@ class Usage:
             elif conn not in self._quiet and now - self._used_at[conn] >= self._client_idle:
                 self._quiet.add(conn)
                 quiet.append((conn, now - self._used_at[conn]))
+        self._looked_at = now
         gone = self._last.keys() - clients.keys()
         self._last = dict(clients)
         self._quiet -= gone
@@ -149,9 +152,10 @@ class Usage:
             return True
         if after.asked - before.asked > PROBATION_TRICKLE_BYTES:
             return True
-        count = self._busy_windows.get(conn, 0)
+        if self._looked_at < self._used_at[conn] + min(SETTLING_SECONDS, self.window):
+            return False
         is_busy = after.worked - before.worked > PROBATION_TRICKLE_BYTES
-        self._busy_windows[conn] = count + 1 if is_busy or count < 0 else 0
+        self._busy_windows[conn] = self._busy_windows.get(conn, 0) + 1 if is_busy else 0
         return self._busy_windows[conn] >= PROOF_WINDOWS
 
     def count_as_used(self, conn: str, now: float) -> None:

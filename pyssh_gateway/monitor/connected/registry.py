@@ -109,8 +109,8 @@ class Registry:
                 self._kept[client.id] = before
 
     def count_as_used(self, on_probation: frozenset[str]) -> None:
-        """Write down that all clients but these have shown that a person is there."""
-        for client in tuple(self._clients.values()):
+        """Write down that all clients but these, and those that are just logging in, have shown a person."""
+        for client in self.clients:
             if client.login.probation is not None and client.id not in on_probation:
                 client.login = msgspec.structs.replace(client.login, probation=None)
                 self.keep(client)

@@ -88,10 +88,10 @@ class House:
         )
 
     def stops(self, *on: str, reason: str = "idle") -> None:
-        """The machine stops, ends the connections that are on, and starts again when somebody connects."""
+        """The machine stops, says goodbye to the connections that are on, and starts again when somebody connects."""
         self.happens(ServerStopping(reason=reason))
         for conn in on:
-            self.goes(conn, goodbye=False)
+            self.goes(conn)
         self.probation = Probation(self.probation.absent)
 
     def runs(self, conn: str, exit_status: int | None = 0) -> None:
@@ -247,6 +247,19 @@ def test_a_command_that_ends_is_use(house: House) -> None:
     house.stops()
     house.passes(SOON)
     assert house.comes()[1] is None
+
+
+def test_the_goodbye_of_a_stop_is_no_end_of_a_command(house: House) -> None:
+    """Protects the bill: a window whose set-up command has ended, and which we disconnect, does not count as used."""
+    house.asleep()
+    house.passes(CHAIN_SECONDS + 1)
+    conn, _ = house.comes()
+    house.runs(conn)
+    house.stops(conn)
+    house.passes(SOON)
+    received = house.comes()[1]
+    assert received is not None
+    assert received.asleep == ASLEEP
 
 
 @pytest.mark.parametrize("how", ["lost", "running", "killed", "nothing"])

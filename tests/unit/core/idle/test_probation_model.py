@@ -13,6 +13,7 @@ from pyssh_gateway.core.idle.probation import (
     LEASH_SECONDS,
     MAX_RETURNS,
     PACE,
+    PROMPT_SECONDS,
     REFUSED_SECONDS,
     SHORTEST_LEASH_SECONDS,
     SHORTEST_PACE_SECONDS,
@@ -21,7 +22,7 @@ from pyssh_gateway.core.idle.probation import (
 )
 from pyssh_gateway.core.idle.stopping import Clocks
 from pyssh_gateway.core.idle.tracker import IdlePolicy, IdleTracker, Stop
-from pyssh_gateway.core.idle.usage import PROOF_WINDOWS, SETTLING_WINDOWS, TRICKLE_BYTES, Counters, Usage
+from pyssh_gateway.core.idle.usage import PROOF_WINDOWS, SETTLING_SECONDS, TRICKLE_BYTES, Counters, Usage
 from pyssh_gateway.core.idle.wake import Wake
 from pyssh_gateway.events import (
     AnyEvent,
@@ -193,7 +194,7 @@ class Machine(RuleBasedStateMachine):
         """The client comes; everything is checked that its person was promised about that."""
         was_needed = self.is_up and self.tracker.in_use
         has_paused = self.now - self.last_sign > CHAIN_SECONDS
-        is_prompt = self.now - self.last_sign < PACE * SHORTEST_PACE_SECONDS
+        is_prompt = PROMPT_SECONDS <= self.now - self.last_sign < PACE * SHORTEST_PACE_SECONDS
         if has_paused:
             self.in_vain = 0
         conn, received = self.come(WHO)
@@ -272,9 +273,10 @@ class Machine(RuleBasedStateMachine):
         conn, received = self.attempt()
         if received is not None and received.asleep:
             self.leave(conn, goodbye=True)
+            self.pass_time(PROMPT_SECONDS)
             conn, received = self.attempt()
             assert received is None or not received.asleep, "locked out twice in a row"
-        self.pass_time((SETTLING_WINDOWS + PROOF_WINDOWS + 1) * WINDOW - 1, busy=conn)
+        self.pass_time(SETTLING_SECONDS + (PROOF_WINDOWS + 1) * WINDOW - 1, busy=conn)
         self.prove(conn)
 
     @precondition(lambda self: self.on)

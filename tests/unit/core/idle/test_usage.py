@@ -6,7 +6,7 @@ from pyssh_gateway.core.idle.usage import (
     PROBATION_TRICKLE_BYTES,
     PROBATION_WINDOW_SECONDS,
     PROOF_WINDOWS,
-    SETTLING_WINDOWS,
+    SETTLING_SECONDS,
     TRICKLE_BYTES,
     WINDOW_SECONDS,
     Counters,
@@ -140,7 +140,7 @@ def test_what_an_editor_does_when_it_comes_back_is_no_sign() -> None:
 def test_traffic_that_goes_on_is_a_sign() -> None:
     """Protects a person who works in an editor: traffic in window after window is noticed soon."""
     windows = [Counters(worked=MUCH * step) for step in range(20)]
-    first = SETTLING_WINDOWS + PROOF_WINDOWS - 1
+    first = int(SETTLING_SECONDS / PROBATION_WINDOW_SECONDS) + PROOF_WINDOWS
     assert on_probation(Usage(60), *windows)[0] == first
     assert first * PROBATION_WINDOW_SECONDS <= 20
 
@@ -174,3 +174,20 @@ def test_a_single_window_on_probation_is_told_apart() -> None:
     usage.look({"c1": Counters(typed=1)}, PROBATION_WINDOW_SECONDS * 4, on_probation={"c1"})
     usage.look({"c1": Counters(typed=1)}, 1000)
     assert usage.stirring == frozenset(), "its probation is over"
+
+
+def test_more_looks_than_windows_do_not_shorten_the_beginning() -> None:
+    """Protects the bill: a look before a warning, at the very beginning, does not make an editor's burst a proof."""
+    usage = Usage(60)
+    for at, worked in [(0, 0), (0.25, 0), (5, MUCH), (10, 2 * MUCH)]:
+        assert usage.look({"c1": Counters(worked=worked)}, at, on_probation={"c1"}) == ([], [])
+
+
+def test_a_client_whose_person_was_noticed_elsewhere_stirs_no_more() -> None:
+    """Protects the bill: an editor whose probation another connection has ended does not hold the machine for ever."""
+    usage = Usage(60)
+    for number, worked in enumerate([0, MUCH, 2 * MUCH]):
+        usage.look({"c1": Counters(worked=worked)}, PROBATION_WINDOW_SECONDS * number, on_probation={"c1"})
+    assert usage.stirring == {"c1"}
+    usage.look({"c1": Counters(worked=2 * MUCH)}, 100)
+    assert usage.stirring == frozenset()
