@@ -30,14 +30,14 @@ COLUMNS, ROWS = 110, 32
 TOOLS = "ca-certificates git make openssh-client procps python3 python3-venv tmux"
 
 LONGEST_PAUSE = 1.2
-"""Seconds: longer waits are cut to this, or viewers would have to watch the whole minute until the idle stop."""
+"""Seconds: longer waits are cut to this, or viewers would have to watch the two minutes until the idle stop."""
 
 KEY_SECONDS = 0.01
 READING_SECONDS = 1.0
 """Seconds between two keys, and between an answer and the next command: a person's pace."""
 
-STOPPED_SECONDS = 120.0
-"""How long the idle stop may take: the idle timeout of a minute, and the time of a busy machine."""
+STOPPED_SECONDS = 180.0
+"""How long the idle stop may take: the idle timeout of two minutes, and the time of a busy machine."""
 
 
 QUESTIONS = re.compile(r"\x1b\[>?\d*c|\x1b\[>\d*q|\x1b\]1[01];\?(?:\x1b\\|\x07)")

@@ -27,9 +27,16 @@ EventFields = dict[str, Any]
 
 DEFAULTS: Settings = {
     "listen": {"address": "127.0.0.1", "port": 0},
-    # A test that wakes its server with a stranger has a minute for its login. Tests with a short client_idle don't wait
-    # for the minute in which a client counts as used whatever that is.
-    "idle": {"timeout": "off", "wake_grace": "1m", "recent_use": "0s"},
+    # One rule at a time: each test of idle says which rules it has. A test that wakes its server with a stranger has a
+    # minute for its login. Tests with a short client_idle don't wait for the minute in which a client counts as used
+    # whatever that is.
+    "idle": {
+        "timeout": "off",
+        "client_idle": "off",
+        "background": "ignore",
+        "wake_grace": "1m",
+        "recent_use": "0s",
+    },
     "log": {"format": "json"},
     # The scripts in this machine's /etc/update-motd.d would be run as root.
     "session": {"update_motd": False},

@@ -76,8 +76,10 @@ class WrittenLog:
         if action != "suspend":
             self.write(at, ServerStopped(reason=reason, exit_code=0))
 
-    def come(self, at: float, conn: str, person: str = "", peer: str = "203.0.113.9") -> None:
-        """A connection comes; a person logs in on it, or nobody does."""
+    def come(
+        self, at: float, conn: str, person: str = "", peer: str = "203.0.113.9", *, probation: float | None = None
+    ) -> None:
+        """A connection comes; a person logs in on it, perhaps on probation, or nobody does."""
         self.write(at, ConnectionOpened(conn=conn, peer=peer, peer_port=1))
         if person:
             self.write(
@@ -92,6 +94,7 @@ class WrittenLog:
                     cipher="",
                     seconds=0.0,
                     identity=identity(person),
+                    probation=probation,
                 ),
             )
 

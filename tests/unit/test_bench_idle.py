@@ -18,7 +18,8 @@ from pyssh_gateway.core.idle.replay.server import Rules
 from pyssh_gateway.core.idle.replay.spans import total
 from pyssh_gateway.core.idle.tracker import IdlePolicy
 
-OURS = parse("timeout=5m client_idle=30m background=cpu boot_grace=5m wake_grace=5s")
+OURS = parse("")
+"""Our defaults."""
 
 SEEDS = range(2)
 
@@ -72,24 +73,26 @@ def test_the_oracle_knows_when_work_and_use_overlap() -> None:
 @pytest.mark.parametrize(
     ("trace", "action", "manner", "most"),
     [
-        ("editor", "exit", "gives up", 1.2),
-        ("editor", "suspend", "never", 1.35),
-        ("laptop", "suspend", "gives up", 1.35),
-        ("wifi", "exit", "never", 1.35),
-        ("terminal", "exit", "", 1.1),
-        ("robot", "exit", "", 0.75),
-        ("robot", "suspend", "", 1.3),
+        ("editor", "exit", "gives up", 1.09),
+        ("editor", "suspend", "never", 1.21),
+        ("laptop", "suspend", "gives up", 1.17),
+        ("wifi", "exit", "never", 1.11),
+        ("terminal", "exit", "", 0.97),
+        ("terminal", "suspend", "", 1.03),
+        ("robot", "exit", "", 0.35),
+        ("robot", "suspend", "", 0.6),
     ],
 )
 def test_a_month_costs_little_more_than_is_needed(trace: str, action: str, manner: str, most: float) -> None:
     """Protects the bill, the builds and the people: no change of a rule may cost more than this unnoticed."""
     found = figures(trace, action, manner)
-    assert 0.5 < found.ratio < most
+    assert 0.2 < found.ratio < most
     assert found.killed == 0
-    assert found.hands <= 0.5
-    assert found.soon <= 4
-    assert found.nobody < 4 * 1.5 * 3600
-    assert found.returns < 4 * 1.5 * 3600
+    assert found.hands <= 1
+    assert found.locked <= 0.5
+    assert found.soon <= 6
+    assert found.nobody < 4 * 0.6 * 3600
+    assert found.returns < 4 * 1.0 * 3600
 
 
 @pytest.mark.parametrize("action", ["exit", "suspend"])
@@ -97,14 +100,14 @@ def test_a_month_costs_little_more_than_is_needed(trace: str, action: str, manne
 def test_a_window_that_is_left_open_costs_minutes_at_night(action: str, client: str) -> None:
     """An editor that connects again for three hours wakes the machine for some seconds each time at most."""
     found = night(OURS, "exit" if action == "exit" else "suspend", client)
-    assert 30 <= found.first <= 40
-    assert found.after <= 15
+    assert 20 <= found.first <= 24
+    assert found.after <= 13
 
 
 def test_scanners_cost_seconds() -> None:
     """A machine that nobody uses is awake for some seconds for each scanner."""
     assert scanned(OURS, "suspend", 86400.0) < 29 * 60
-    assert scanned(OURS, "exit", 1800.0) < 1.5 * 3600 * 4
+    assert scanned(OURS, "exit", 1800.0) < 0.6 * 3600 * 4
 
 
 def test_the_peers_do_what_they_document() -> None:

@@ -5,6 +5,7 @@ from pyssh_gateway.config.types import Config
 from pyssh_gateway.config.values import format_duration
 from pyssh_gateway.core.access.authorized_keys import AccountKeys, KeySnapshot
 from pyssh_gateway.core.access.randomart import short_name
+from pyssh_gateway.core.idle.usage import quiet_after
 from pyssh_gateway.keys.host_keys import HostKey
 from pyssh_gateway.keys.source_state import SourceStatus
 
@@ -50,7 +51,7 @@ def start_banner(
     ]
     timeout = config.idle.timeout
     stop = (
-        f"stops by itself {format_duration(timeout)} after the last login has ended"
+        f"stops by itself {format_duration(timeout)} after the last login has ended{_unused(config)}"
         if timeout is not None
         else "does not stop by itself"
     )
@@ -63,6 +64,11 @@ def start_banner(
         lines.append(f"  log in    ssh {f'-i {identity} ' if identity else ''}-p {port} {user}@{host}")
     lines += [f"  {stop}", "", ""]
     return "\n".join(lines)
+
+
+def _unused(config: Config) -> str:
+    after = quiet_after(config.idle)
+    return "" if after is None else f", or was not used for {format_duration(after)}"
 
 
 def _lets_in(account: AccountKeys) -> bool:

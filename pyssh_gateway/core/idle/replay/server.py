@@ -218,7 +218,7 @@ class IdleServer:
             self._look()
             if isinstance(step, Warn):
                 self.warnings += not self.tracker.in_use
-            elif not self.tracker.in_use:
+            elif not self.tracker.in_use and not self.tracker.stops_in(now):  # as `IdleWatch._is_due`
                 return self._machine.stop(step.why)
 
     def _wake_at(self, until: float | None) -> None:

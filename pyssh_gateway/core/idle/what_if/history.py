@@ -26,8 +26,8 @@ class Connection(msgspec.Struct, frozen=True):
     """A connection from `opened` to `closed`. `login` is None if nobody logged in on it.
 
     `person` identifies the person (see `Identity.known_by`) and `user` is the account. `by_person`: a terminal or SFTP
-    was opened on it. `uses` are the spans in which it was used; None: not recorded. `goodbye`: the client ended it on
-    purpose.
+    was opened on it. `uses` are the spans in which it was used; None: not recorded; empty: it came back by itself, and
+    no person was seen on it. `goodbye`: the client ended it on purpose.
     """
 
     opened: float

@@ -74,6 +74,7 @@ class Authenticated(_Event, tag="connection.authenticated"):
     user: Text
     identity: Identity
     seconds: Seconds
+    probation: Seconds | None = None
 
 
 class Session(_Event, tag="session.opened"):

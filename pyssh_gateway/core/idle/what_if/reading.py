@@ -187,9 +187,12 @@ class _Builder:
             case log_lines.Authenticated(conn=conn):
                 one = self._open.get(conn) or self._enter(conn, _Open(at - event.seconds, event.peer))
                 one.login, one.user, one.person = at, event.user, event.identity.known_by
+                if event.probation is not None:
+                    one.uses = []  # it counts as unused from the beginning, so only use is recorded
             case log_lines.Session(conn=conn, kind=kind, tty=tty):
                 if (one_open := self._open.get(conn)) is not None and (tty or kind == "subsystem"):
                     one_open.by_person = True
+                    one_open.uses = one_open.uses or None  # that has ended its probation, if it was on one
             case log_lines.Closed(conn=conn, goodbye=goodbye):
                 one_closed = self._open.pop(conn, None)
                 if one_closed is not None:

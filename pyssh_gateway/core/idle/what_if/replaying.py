@@ -108,8 +108,13 @@ class _Replay:
         if connection.login is None:
             stranger = self._machine.connect(connection.peer)
             self._clock.at(connection.closed, lambda: stranger.close(goodbye=False))
-        else:
+        elif connection.uses != () or self._is_absent(connection):
             _Client(self._machine, self._people, connection, end)
+
+    def _is_absent(self, one: Connection) -> bool:
+        """Whether this client, which came back by itself then, would do so here: the machine has stopped under it."""
+        client = one.user, one.person
+        return any((absent.user, absent.fingerprint) == client for absent in self._machine.probation.absent)
 
     # -- what keeps it up ---------------------------------------------------------------------------------------
 
@@ -172,7 +177,8 @@ class _Client:
         machine.clock.at(end, self._go)
 
     def _connect(self, login: Login) -> None:
-        self._people.come(self._login.person)
+        if self._recorded.uses != ():
+            self._people.come(self._login.person)
         self._connected = self._machine.connect(self._recorded.peer, login, self)
 
     def _plan_use(self) -> None:
@@ -197,7 +203,7 @@ class _Client:
 
     def _go(self) -> None:
         recorded = self._recorded
-        if not recorded.cut:
+        if not recorded.cut and recorded.uses != ():
             self._people.leave(self._login.person, recorded.closed)
         if self._connected is not None:
             connected, self._connected = self._connected, None
@@ -231,7 +237,7 @@ def _ends(history: History) -> list[float]:
     told = [one.ended for one in history.awake if one.end in ("signal", "lost")]
     comes: defaultdict[str, list[float]] = defaultdict(list)
     for one in history.connections:
-        if one.login is not None:
+        if one.login is not None and one.uses != ():
             comes[one.person].append(one.opened)
     return [
         min(_first(told, one.closed, history.ended), _first(comes[one.person], one.closed, history.ended))

@@ -154,6 +154,7 @@ def test_a_client_that_comes_back_later_is_let_in_on_probation(house: House) -> 
     assert received == Return(LEASH_SECONDS)
     assert house.probation.on == {conn}
     assert house.probation.accounts == {conn: "amos"}
+    assert house.probation.is_absent("amos", identity("x"))
 
 
 def test_all_connections_of_one_return_are_received_alike(house: House) -> None:

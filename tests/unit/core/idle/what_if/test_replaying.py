@@ -77,6 +77,27 @@ def test_without_client_idle_an_editor_that_was_cut_off_stays_until_its_person_c
     assert found.starts == 1
 
 
+def test_a_window_that_came_back_by_itself_was_not_used() -> None:
+    """Protects the hours of a night: a return on probation that showed nobody is neither use nor a person."""
+    log = WrittenLog()
+    log.start(17 * HOUR)
+    log.come(17 * HOUR, "c0", "amos")
+    log.quiet(18 * HOUR + 20 * MINUTE, "c0", 20 * MINUTE)
+    log.stop(18 * HOUR + 22 * MINUTE, "c0", (0, HOUR))
+    for number in range(20):
+        at = 19 * HOUR + number * 30 * MINUTE
+        log.start(at)
+        log.come(at, f"d{number}", "amos", probation=25.0)
+        log.stop(at + 25, f"d{number}")
+    was = recorded(history_of(log))
+    default = Rules(policy=IdlePolicy(timeout=120, wake_grace=2), client_idle=20 * MINUTE)
+    found = figures(log, default)
+    assert found.awake == pytest.approx(was.awake, abs=20 * 2)
+    assert (found.starts, found.found_asleep) == (was.starts, 0)
+    longer = figures(log, rules(120, 12 * HOUR))
+    assert (longer.starts, longer.found_asleep) == (1, 0)
+
+
 def test_who_pauses_longer_than_the_times_finds_it_asleep() -> None:
     """A person who was on all the time, and paused for four minutes, would have had to wait for a start."""
     log = WrittenLog()
