@@ -133,7 +133,7 @@ class Monitor:
     def _set_up_arrivals(self) -> None:
         """Incoming connections, up to their hand-over to the process of an account."""
         loop = self._loop
-        self._awake = Awake(self._facts.started or time.time(), self._clocks)
+        self._awake = Awake(self._facts.started or time.time(), self._clocks, by_hand=self._facts.human)
         self._returning = Returning(
             self._registry,
             in_use=self._in_use,

@@ -19,7 +19,8 @@ wake it. Their logins count, though, so the machine does not wait for a login as
 log in to wake a machine. A clock that is set forward looks like a resume, and is treated as one.
 
 A machine that a connection has *caused* to run, by coming within `CAUSE_SECONDS`, need not be waited for once that
-connection has gone without a login. A client on probation (`core.idle.probation`) has not logged in until it is used.
+connection has gone without a login. A server that a person has started by hand was caused by nobody else. A client on
+probation (`core.idle.probation`) has not logged in until it is used.
 
 The time of a resume is the time when it was noticed, since nothing tells the real one. A connection may be seen before.
 """
@@ -75,9 +76,13 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Wake:
-    """Follows the events. `started`: the Unix time of the server's start; `kept`: the state of an earlier process."""
+    """Follows the events. `started`: the Unix time of the server's start; `kept`: the state of an earlier process.
 
-    def __init__(self, started: float, clocks: Clocks, kept: Kept | None = None) -> None:
+    `by_hand`: a person has started the server, at a terminal.
+    """
+
+    def __init__(self, started: float, clocks: Clocks, kept: Kept | None = None, *, by_hand: bool = False) -> None:
+        self._by_hand = by_hand
         self._started = started
         self.since = started
         self.woken_by = ""
@@ -169,7 +174,7 @@ class Wake:
         awake = self.seconds(clocks.steady)
         if not self.woken_by and awake <= WAKE_SECONDS:
             self.woken_by = peer
-            self._is_caused = awake <= CAUSE_SECONDS
+            self._is_caused = awake <= CAUSE_SECONDS and not self._by_hand
 
     def _observe_machine(self, event: AnyEvent, clocks: Clocks) -> None:
         match event:
@@ -194,4 +199,4 @@ class Wake:
     def _wake(self, clocks: Clocks, peer: str, *, logged_in: bool) -> None:
         self.since, self._woke, self.woken_by = clocks.wall, clocks.steady, peer
         self.logged_in = logged_in or bool(self._on)
-        self._is_caused = bool(peer)
+        self._is_caused, self._by_hand = bool(peer), False

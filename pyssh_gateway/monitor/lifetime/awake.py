@@ -21,16 +21,19 @@ MAX_STATE_BYTES = 4096
 class Awake:
     """Since when the machine is awake, and who woke it; `observe` gets each event before the parts that ask.
 
-    `started` is the Unix time of the server's start, the same for each process that follows a crash.
+    `started` is the Unix time of the server's start, the same for each process that follows a crash. `by_hand`: a
+    person has started it, at a terminal.
     """
 
-    def __init__(self, started: float, clocks: Callable[[], Clocks], state: Path = STATE_FILE) -> None:
+    def __init__(
+        self, started: float, clocks: Callable[[], Clocks], state: Path = STATE_FILE, *, by_hand: bool = False
+    ) -> None:
         self._clocks = clocks
         self._state = state
         kept = None
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             kept = msgspec.json.decode(read_state(state, MAX_STATE_BYTES), type=Kept)
-        self.wake = Wake(started, clocks(), kept)
+        self.wake = Wake(started, clocks(), kept, by_hand=by_hand)
 
     @property
     def since(self) -> float:

@@ -327,3 +327,15 @@ def test_both_clocks_agree_whatever_happens(steps: list[AnyEvent | str | tuple[s
         seconds, woken_by, _ = machine.said
         assert seconds >= -ROUNDING
         assert woken_by in {"", FIRST, SECOND}
+
+
+def test_a_server_that_was_started_by_hand_is_caused_by_nobody_else() -> None:
+    """Protects a person who tries the server out: it waits for them, though something else connects first."""
+    wake = Wake(NOW, Clocks(100.0, NOW), by_hand=True)
+    wake.observe(came(), Clocks(101.0, NOW + 1))
+    wake.observe(stranger_went(), Clocks(101.0, NOW + 1))
+    assert (wake.woken_by, wake.login_due(2)) == (FIRST, None)
+    for event in (STOPPING, ASKED, came(SECOND), MachineResumed(seconds=HOUR)):
+        wake.observe(event, Clocks(102.0, NOW + HOUR))
+    wake.observe(went(SECOND), Clocks(103.0, NOW + HOUR))
+    assert wake.login_due(2) == 105.0
