@@ -71,8 +71,8 @@ class Direction:
     def __init__(self, encryption: object) -> None:
         assert isinstance(encryption, GCMEncryption)
         inner = encryption._cipher  # noqa: SLF001 - there is no public way to the keys
-        self._aead = AESGCM(inner._key)  # noqa: SLF001 - the same
-        self._fixed, self._counter = inner._iv[:4], int.from_bytes(inner._iv[4:], "big")  # noqa: SLF001 - the same
+        self._aead = AESGCM(inner._key)  # noqa: SLF001 - asyncssh shows no keys
+        self._fixed, self._counter = inner._iv[:4], int.from_bytes(inner._iv[4:], "big")  # noqa: SLF001 - nor the counter
 
     def _nonce(self) -> bytes:
         nonce = self._fixed + self._counter.to_bytes(8, "big")
@@ -97,11 +97,11 @@ class Peer:
     """A connection after its login, with nothing of asyncssh between us and the socket."""
 
     def __init__(self, connection: SSHClientConnection) -> None:
-        transport = connection._transport  # noqa: SLF001 - asyncssh has no public way to give a connection away
+        transport = connection._transport  # noqa: SLF001 - the flood needs the raw socket
         assert transport is not None
         self.socket = transport.get_extra_info("socket").dup()
-        self.sending = Direction(connection._send_encryption)  # noqa: SLF001 - the same
-        self.receiving = Direction(connection._recv_encryption)  # noqa: SLF001 - the same
+        self.sending = Direction(connection._send_encryption)  # noqa: SLF001 - and the keys
+        self.receiving = Direction(connection._recv_encryption)  # noqa: SLF001 - and the keys
         transport.abort()  # closes asyncssh's descriptor; the connection is ours
         self.socket.setblocking(True)
 

@@ -58,7 +58,7 @@ def _lines(path: Path) -> tuple[Directive, ...]:
 
 def _included(pattern: str) -> list[tuple[str, str]]:
     """The files that an argument of Include matches, in the order of glob(3)."""
-    found = sorted(glob.glob(str(SSHD_DIRECTORY / pattern)), key=os.fsencode)  # noqa: PTH207 - as glob(3): pathlib's * matches hidden files
+    found = sorted(glob.glob(str(SSHD_DIRECTORY / pattern)), key=os.fsencode)  # noqa: PTH207 - sshd uses glob(3), whose * matches no hidden file
     return [(name, _read(Path(name))) for name in found]
 
 

@@ -122,7 +122,7 @@ def _asked_for_tunnel(raw: socket.socket, request: bytes, remaining: Callable[[]
 
     timed = _TimedSocket(raw, remaining)
     timed.sendall(request)
-    response = http.client.HTTPResponse(timed, method="CONNECT")  # type: ignore[arg-type]  # all that it calls is makefile()
+    response = http.client.HTTPResponse(timed, method="CONNECT")  # type: ignore[arg-type]  # not a socket; it only calls makefile()
     response.begin()
     if response.status // 100 == _SUCCESS:
         return ""

@@ -106,7 +106,7 @@ class PromptClose(WindowedChannel):
         return self._send_state == "open"
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
-        **WindowedChannel._packet_handlers,  # noqa: SLF001 - the same
+        **WindowedChannel._packet_handlers,  # noqa: SLF001 - asyncssh finds a handler in this table only
         asyncssh.constants.MSG_CHANNEL_CLOSE: _process_close,
     }
 
@@ -250,7 +250,7 @@ class SessionChannel(PromptClose, SSHServerChannel[bytes]):
             self._report_response(False)
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
-        **PromptClose._packet_handlers,  # noqa: SLF001 - the same
+        **PromptClose._packet_handlers,  # noqa: SLF001 - asyncssh finds a handler in this table only
         asyncssh.constants.MSG_CHANNEL_REQUEST: _process_request,
         asyncssh.constants.MSG_CHANNEL_CLOSE: _process_close,
     }

@@ -188,7 +188,7 @@ class Connection(Movable):
         super()._report_global_response(result)
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
-        **Movable._packet_handlers,  # noqa: SLF001 - the same
+        **Movable._packet_handlers,  # noqa: SLF001 - asyncssh finds a handler in this table only
         MSG_CHANNEL_OPEN: _process_channel_open,
         MSG_GLOBAL_REQUEST: _process_global_request,
     }

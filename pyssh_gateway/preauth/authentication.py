@@ -110,7 +110,7 @@ class Authentication(Movable):
                 self.send_userauth_failure(False)
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
-        **Movable._packet_handlers,  # noqa: SLF001 - the handlers of the base class, in the form that asyncssh reads
+        **Movable._packet_handlers,  # noqa: SLF001 - asyncssh finds a handler in this table only
         MSG_USERAUTH_REQUEST: _process_userauth_request,
     }
 

@@ -102,7 +102,7 @@ class Dispatch(Receiving):
             super()._process_global_response(pkttype, pktid, packet)
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
-        **Receiving._packet_handlers,  # noqa: SLF001 - the same
+        **Receiving._packet_handlers,  # noqa: SLF001 - asyncssh finds a handler in this table only
         MSG_SERVICE_REQUEST: _process_service_request,
         MSG_REQUEST_SUCCESS: _process_global_response,
         MSG_REQUEST_FAILURE: _process_global_response,

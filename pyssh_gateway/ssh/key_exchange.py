@@ -142,7 +142,7 @@ class KeyExchange(Dispatch):
 
         def perform_reply(_key: SigningKey, key_data: bytes) -> None:
             k = kex._compute_server_shared()  # noqa: SLF001 - what asyncssh's own begins with
-            replies.append(self._reply(kex, key_data, k, kex._compute_hash(key_data, k)))  # noqa: SLF001 - the same
+            replies.append(self._reply(kex, key_data, k, kex._compute_hash(key_data, k)))  # noqa: SLF001 - only asyncssh's own method hashes as the key exchange needs it
 
         kex._perform_reply = perform_reply  # type: ignore[method-assign,assignment]  # noqa: SLF001 - see above
         kex.process_packet(number, sequence, packet)

@@ -50,7 +50,7 @@ class LenientChannel(FairChannel):
             super()._process_window_adjust(pkttype, pktid, packet)
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
-        **FairChannel._packet_handlers,  # noqa: SLF001 - the same
+        **FairChannel._packet_handlers,  # noqa: SLF001 - asyncssh finds a handler in this table only
         MSG_CHANNEL_DATA: _process_data,
         MSG_CHANNEL_EXTENDED_DATA: _process_extended_data,
         MSG_CHANNEL_EOF: _process_eof,

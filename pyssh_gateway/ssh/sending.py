@@ -124,6 +124,6 @@ class FairChannel(SSHChannel[bytes]):
             self._flush_send_buf()
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
-        **SSHChannel._packet_handlers,  # noqa: SLF001 - the same
+        **SSHChannel._packet_handlers,  # noqa: SLF001 - asyncssh finds a handler in this table only
         MSG_CHANNEL_WINDOW_ADJUST: _process_window_adjust,
     }

@@ -98,6 +98,6 @@ class WindowedChannel(LenientChannel):
         super()._cleanup(exc)
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
-        **LenientChannel._packet_handlers,  # noqa: SLF001 - the same
+        **LenientChannel._packet_handlers,  # noqa: SLF001 - asyncssh finds a handler in this table only
         MSG_CHANNEL_EOF: _process_eof,
     }

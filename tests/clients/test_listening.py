@@ -12,7 +12,7 @@ from tests.support.forwards import free_port
 from tests.support.server import Server
 from tests.support.waiting import PATIENCE
 
-needs_ipv6 = pytest.mark.skipif(not socket.has_ipv6 or not os.path.exists("/proc/net/if_inet6"), reason="needs IPv6")  # noqa: PTH110
+needs_ipv6 = pytest.mark.skipif(not socket.has_ipv6 or not os.path.exists("/proc/net/if_inet6"), reason="needs IPv6")  # noqa: PTH110 - one call
 
 
 def reached(server: Server, key: KeyPair, host: str, port: int) -> list[str]:

@@ -65,7 +65,7 @@ class Stranger(Movable):
         await self.send_userauth_success()
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's table, which names functions and not methods
-        **Movable._packet_handlers,  # noqa: SLF001 - the same
+        **Movable._packet_handlers,  # noqa: SLF001 - asyncssh finds a handler in this table only
         MSG_USERAUTH_REQUEST: _process_userauth_request,
     }
 
@@ -161,7 +161,7 @@ class PlayedServer:
             await self.changed.wait()
         return seen
 
-    async def until_heard(self, kind: type[Any], count: int = 1) -> Any:  # noqa: ANN401 - the same
+    async def until_heard(self, kind: type[Any], count: int = 1) -> Any:  # noqa: ANN401 - an event of that kind
         """The last of `count` messages or events of that kind."""
 
         def look() -> list[object]:

@@ -164,7 +164,7 @@ class Forwarding:
         self._keep(path, listening)
 
         def open_channel(_peer: Peer, forward: Forward) -> Awaitable[object]:
-            return conn.create_unix_connection(lambda: forward, path)  # type: ignore[arg-type,return-value]  # the same methods
+            return conn.create_unix_connection(lambda: forward, path)  # type: ignore[arg-type,return-value]  # has a session's methods
 
         self._accept_from(listening, "forwarded-streamlocal", path, open_channel)
         return True
@@ -190,7 +190,7 @@ class Forwarding:
             return False
 
         def open_channel(_peer: Peer, forward: Forward) -> Awaitable[object]:
-            return conn.create_agent_channel().open(lambda: forward)  # type: ignore[arg-type,return-value]  # the same methods
+            return conn.create_agent_channel().open(lambda: forward)  # type: ignore[arg-type,return-value]  # has a session's methods
 
         self._accept_from(self._agent, "auth-agent", os.fsdecode(self._agent.path), open_channel)
         return True

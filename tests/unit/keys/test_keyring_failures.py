@@ -196,7 +196,7 @@ def test_a_bug_in_asking_one_source_ends_nothing(
     ring.run(0)
     ask = Inquirer.ask
 
-    async def stumble(inquirer: Inquirer, source: Source, *args: Any, **kwargs: Any) -> Known:  # noqa: ANN401
+    async def stumble(inquirer: Inquirer, source: Source, *args: Any, **kwargs: Any) -> Known:  # noqa: ANN401 - those of the method it replaces
         if source.kind == "github":
             raise ZeroDivisionError("a bug")
         return await ask(inquirer, source, *args, **kwargs)

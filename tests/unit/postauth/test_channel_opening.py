@@ -41,7 +41,7 @@ def test_a_channel_that_nobody_waits_for_any_longer_is_closed() -> None:
         channel = TcpChannel(connection, loop, None, "strict", WINDOW_BYTES, PACKET_BYTES)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):
-                await channel.connect(lambda: None, "localhost", 1, "localhost", 2)  # type: ignore[arg-type,return-value]
+                await channel.connect(lambda: None, "localhost", 1, "localhost", 2)  # type: ignore[arg-type,return-value]  # never called
         channel.process_open_confirmation(7, 1000, 1000, SSHPacket(b""))
         assert connection.sent == [MSG_CHANNEL_OPEN, MSG_CHANNEL_CLOSE]
         assert not connection.budget.held

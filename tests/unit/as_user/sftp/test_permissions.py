@@ -112,7 +112,7 @@ def test_what_may_be_opened_read_only(tmp_path: Path) -> None:
     with serving(tmp_path, options=("-R",)) as ours, serving(tmp_path, openssh=True, options=("-R",)) as theirs:
         fates = [[opening(server, b"f", flags) for flags in ways] for server in (ours, theirs)]
         ours.finish()
-        told = [(event.path, event.outcome) for event in ours.events() if event.outcome != "ok"]  # type: ignore[union-attr]
+        told = [(event.path, event.outcome) for event in ours.events() if event.outcome != "ok"]  # type: ignore[union-attr]  # all are of files
     assert fates[0] == fates[1] == [0, 3, 3, 3, 3, 3, 0]
     assert told == [(bytes(tmp_path / "f"), "EACCES")] * 5
     assert (tmp_path / "f").read_bytes() == b"content"
@@ -126,7 +126,7 @@ def test_where_it_starts_and_its_umask(tmp_path: Path) -> None:
         server.finish()
         (closed,) = server.events()
     assert stat.S_IMODE((tmp_path / "in" / "f").stat().st_mode) == 0o600
-    assert closed.path == bytes(tmp_path / "in" / "f")  # type: ignore[union-attr]
+    assert closed.path == bytes(tmp_path / "in" / "f")  # type: ignore[union-attr]  # it is of a file
 
 
 def test_a_place_that_is_not_there(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_what_may_be_asked() -> None:
 def test_where_it_starts() -> None:
     """The tokens of sftp-server(8) are expanded."""
     facts = {"user": "dev", "uid": 1000, "home": b"/home/dev"}
-    assert expanded(b"%h/%u/%U/%%d/%d", **facts) == b"/home/dev/dev/1000/%d//home/dev"  # type: ignore[arg-type]
+    assert expanded(b"%h/%u/%U/%%d/%d", **facts) == b"/home/dev/dev/1000/%d//home/dev"  # type: ignore[arg-type]  # by name
 
 
 @given(st.binary(max_size=60))
