@@ -8,9 +8,7 @@ from typing import Literal, NamedTuple
 
 from pyssh_gateway.config import parser as config
 from pyssh_gateway.config.source import RawConfig
-from pyssh_gateway.core.idle.replay.server import Rules
-from pyssh_gateway.core.idle.tracker import policy_of
-from pyssh_gateway.core.idle.usage import quiet_after
+from pyssh_gateway.core.idle.replay.server import Rules, rules_of
 
 Action = Literal["exit", "suspend"]
 
@@ -40,14 +38,3 @@ def parse(text: str) -> Settings:
     idle = config.parse(RawConfig({"idle": given}, {}, None)).idle
     name = " ".join(word for word in text.split() if not word.startswith("action="))
     return Settings(name or "our defaults", rules_of(idle), actions)
-
-
-def rules_of(idle: config.Idle) -> Rules:
-    """The rules that these settings make."""
-    return Rules(
-        policy=policy_of(idle),
-        client_idle=quiet_after(idle),
-        background=idle.background == "cpu",
-        background_cpu=float(idle.background_cpu),
-        background_max=float(idle.background_max),
-    )

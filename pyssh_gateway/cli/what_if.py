@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -19,10 +18,7 @@ from pyssh_gateway.config import values
 from pyssh_gateway.config.parser import parse
 from pyssh_gateway.config.source import read
 from pyssh_gateway.config.types import Config, Idle
-from pyssh_gateway.core.idle.replay.server import Rules
-from pyssh_gateway.core.idle.schedule import parse_hours
-from pyssh_gateway.core.idle.tracker import policy_of
-from pyssh_gateway.core.idle.usage import quiet_after
+from pyssh_gateway.core.idle.replay.server import rules_of
 from pyssh_gateway.core.idle.what_if.history import History
 from pyssh_gateway.core.idle.what_if.reading import read as read_history
 from pyssh_gateway.core.idle.what_if.replaying import Figures, recorded, replayed
@@ -157,19 +153,6 @@ def _since(word: str) -> float:
 
 
 # -- what comes of it ---------------------------------------------------------------------------------------------
-
-
-def rules_of(idle: Idle) -> Rules:
-    """The settings, as the replay has them."""
-    return Rules(
-        policy=policy_of(idle),
-        client_idle=quiet_after(idle),
-        background=idle.background == "cpu",
-        background_cpu=float(idle.background_cpu),
-        background_max=float(idle.background_max),
-        hours=tuple(filter(None, map(parse_hours, idle.schedule))),
-        zone=ZoneInfo(idle.timezone),
-    )
 
 
 def _replay(history: History, config: Config) -> Figures:

@@ -15,6 +15,9 @@ MAX_DIRECTIVES = 10_000
 """The most lines of all files together: this also stops a file that includes itself by a pattern."""
 
 _WHITESPACE = " \t\r\n"
+_TAKES_TEXT = frozenset({"forcecommand"})
+"""Keywords whose argument is all that follows, so that a `#` in it begins no comment."""
+
 _ESCAPED = frozenset("'\"\\")
 
 
@@ -141,6 +144,8 @@ def _read(name: str, content: str, include: Include, outer: tuple[Block, ...], d
             raise SshdConfigError(f"{where}: no argument after keyword {keyword}")
         if keyword == "match":
             blocks = (*outer, Block(_criteria(arguments, where), rest, name, number))
+        elif not arguments and keyword not in _TAKES_TEXT:
+            raise SshdConfigError(f"{where}: no argument after keyword {keyword}")
         elif keyword == "include":
             if depth == MAX_DEPTH:
                 raise SshdConfigError(f"{where}: files include each other more than {MAX_DEPTH} deep")

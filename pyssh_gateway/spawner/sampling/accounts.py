@@ -20,6 +20,7 @@ import msgspec
 from pyssh_gateway.core.idle.variable import MAX_ENVIRONMENT, WHILE_IT_RUNS, asked_for
 from pyssh_gateway.spawner import child
 from pyssh_gateway.spawner.child import NULL, Setup
+from pyssh_gateway.spawner.sampling.proc import read_file
 from pyssh_gateway.system.privileges import become
 
 LOOK_SECONDS = 3.0
@@ -109,9 +110,9 @@ def _become(owner: Owner) -> None:
 def _tell(proc: str, owner: Owner, pids: Sequence[int]) -> int:
     """In the child: write a record of each process."""
     for pid in pids:
-        moved = _moved(_read(f"{proc}/{pid}/io", _IO_BYTES))
-        is_own = owner.uid != ROOT or _is_root(_read(f"{proc}/{pid}/status", _IO_BYTES))
-        asked = asked_for(_read(f"{proc}/{pid}/environ", MAX_ENVIRONMENT)) if is_own else 0.0
+        moved = _moved(read_file(f"{proc}/{pid}/io", _IO_BYTES))
+        is_own = owner.uid != ROOT or _is_root(read_file(f"{proc}/{pid}/status", _IO_BYTES))
+        asked = asked_for(read_file(f"{proc}/{pid}/environ", MAX_ENVIRONMENT)) if is_own else 0.0
         os.write(1, _RECORD.pack(pid, moved, asked))
     return 0
 
@@ -183,17 +184,3 @@ def _is_root(status: bytes) -> bool:
         if line.startswith(b"Uid:"):
             return line.split()[1:2] == [b"0"]
     return False
-
-
-def _read(path: str, limit: int) -> bytes:
-    """The content of the file, up to `limit` bytes; empty if the process has gone, or may not be looked into."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        return os.read(descriptor, limit)
-    except OSError:
-        return b""
-    finally:
-        os.close(descriptor)

@@ -14,6 +14,7 @@ from pyssh_gateway.core.idle.background import Process, Sample
 from pyssh_gateway.core.idle.terminals import line_of
 from pyssh_gateway.spawner.sampling import accounts
 from pyssh_gateway.spawner.sampling.accounts import Facts, Owner
+from pyssh_gateway.spawner.sampling.proc import read_file
 
 PROC = "/proc"
 
@@ -65,7 +66,7 @@ def sample(root: int, besides: AbstractSet[int], taker: int | None = None) -> Sa
     with os.scandir(PROC) as entries:
         names = [entry.name for entry in entries if entry.name.isdigit()]
     for name in names[:MAX_LOOKED_AT]:
-        line = _read(f"{PROC}/{name}/stat")
+        line = read_file(f"{PROC}/{name}/stat", _STAT_BYTES)
         if line:
             stat = _Stat(int(name), line)
             children.setdefault(stat.parent, []).append(stat)
@@ -105,17 +106,3 @@ def _owner(pid: int) -> Owner:
     except OSError:
         return Owner(accounts.ROOT, accounts.ROOT)
     return Owner(found.st_uid, found.st_gid)
-
-
-def _read(path: str) -> bytes:
-    """The content of the file; empty if the process has gone, or may not be looked into."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        return os.read(descriptor, _STAT_BYTES)
-    except OSError:
-        return b""
-    finally:
-        os.close(descriptor)

@@ -11,18 +11,20 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, tzinfo
 from functools import partial
 from typing import Protocol
+from zoneinfo import ZoneInfo
 
 import msgspec
 
+from pyssh_gateway.config.types import Idle
 from pyssh_gateway.core.idle.background import Hold, Over, Vigil, interval, work_between
 from pyssh_gateway.core.idle.probation import Probation, Return
 from pyssh_gateway.core.idle.replay.clock import Clock, Timer
 from pyssh_gateway.core.idle.replay.job import Job, sample
 from pyssh_gateway.core.idle.replay.traffic import Traffic, Use
-from pyssh_gateway.core.idle.schedule import Hours, next_start, up_until
+from pyssh_gateway.core.idle.schedule import Hours, next_start, parse_hours, up_until
 from pyssh_gateway.core.idle.stopping import Clocks
-from pyssh_gateway.core.idle.tracker import WARNINGS, IdlePolicy, IdleTracker, Kind, Stay, Tick, Warn
-from pyssh_gateway.core.idle.usage import STIRRING_SECONDS, Usage
+from pyssh_gateway.core.idle.tracker import WARNINGS, IdlePolicy, IdleTracker, Kind, Stay, Tick, Warn, policy_of
+from pyssh_gateway.core.idle.usage import STIRRING_SECONDS, Usage, quiet_after
 from pyssh_gateway.core.idle.wake import Wake
 from pyssh_gateway.events import (
     AnyEvent,
@@ -56,6 +58,19 @@ class Rules(msgspec.Struct, frozen=True):
     background_max: float = 12 * 3600.0
     hours: tuple[Hours, ...] = ()
     zone: tzinfo | None = None
+
+
+def rules_of(idle: Idle) -> Rules:
+    """The rules that these settings make."""
+    return Rules(
+        policy=policy_of(idle),
+        client_idle=quiet_after(idle),
+        background=idle.background == "cpu",
+        background_cpu=float(idle.background_cpu),
+        background_max=float(idle.background_max),
+        hours=tuple(filter(None, map(parse_hours, idle.schedule))),
+        zone=ZoneInfo(idle.timezone),
+    )
 
 
 class Machine(Protocol):

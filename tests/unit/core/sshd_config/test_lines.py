@@ -86,6 +86,14 @@ def test_the_rest_is_as_it_was_written() -> None:
     assert (found.rest, found.text) == ('sh -c "echo #1"', 'forcecommand sh -c "echo #1"')
 
 
+def test_a_keyword_with_nothing_but_a_comment() -> None:
+    """Protects the import: a comment is no argument, except to a keyword that takes the rest of its line."""
+    with pytest.raises(SshdConfigError, match="f line 1: no argument after keyword persourcemaxstartups"):
+        read("PerSourceMaxStartups # none yet")
+    (found,) = read("ForceCommand #1")
+    assert (found.arguments, found.rest) == ((), "#1")
+
+
 def test_a_keyword_alone() -> None:
     """A keyword without an argument is refused, with its line, as by sshd."""
     with pytest.raises(SshdConfigError, match="f line 2: no argument after keyword port"):

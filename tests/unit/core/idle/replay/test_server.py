@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyssh_gateway.config.types import Idle
 from pyssh_gateway.core.idle.background import Hold, Over, Vigil, interval, work_between
 from pyssh_gateway.core.idle.replay.clock import Clock
 from pyssh_gateway.core.idle.replay.job import Job, Phase, sample
 from pyssh_gateway.core.idle.replay.machine import Connection, Hardware, Login, Machine
 from pyssh_gateway.core.idle.replay.recorded import Recorded, Visit
-from pyssh_gateway.core.idle.replay.server import OTHERS, IdleServer, Rules
+from pyssh_gateway.core.idle.replay.server import OTHERS, IdleServer, Rules, rules_of
 from pyssh_gateway.core.idle.replay.traffic import Traffic, Use
 from pyssh_gateway.core.idle.schedule import parse_hours
 from pyssh_gateway.core.idle.stopping import Clocks
@@ -393,3 +394,12 @@ def test_the_last_look_sees_use_in_the_window_that_is_not_over() -> None:
     client.connection.use(1, "typed")
     clock.run(1000)
     assert [stop.at for stop in machine.outcome.stops] == [205 + 120 + 5 + 70]
+
+
+def test_the_rules_are_those_of_the_settings() -> None:
+    """Protects what-if and the simulation: both replay what was configured, the hours and their zone, too."""
+    idle = Idle(background="ignore", schedule=("mon-fri 08:00-18:00",), timezone="Europe/Berlin")
+    rules = rules_of(idle)
+    assert (rules.client_idle, rules.background, rules.policy.timeout) == (1200.0, False, 120.0)
+    assert len(rules.hours) == 1
+    assert str(rules.zone) == "Europe/Berlin"
