@@ -19,7 +19,7 @@ compile() {
 }
 
 # The later files are used together with the earlier ones, so they may not pin other versions of the same packages.
-compile runtime "$@" pyproject.toml
+compile runtime "$@" --extra audit pyproject.toml
 compile dev "$@" --group dev --constraint requirements/runtime.txt
 compile lint "$@" --group lint --constraint requirements/dev.txt
 compile node "$@" --group node --constraint requirements/dev.txt

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-from pyssh_gateway.config import machine_values, sizes, values
+from pyssh_gateway.config import audit_values, machine_values, sizes, values
 from pyssh_gateway.config.sizes import Size
 from pyssh_gateway.config.source import DEFAULT_ADDRESS, DEFAULT_PORT
 from pyssh_gateway.config.values import Duration, Secret
@@ -60,6 +60,9 @@ _MAX_SESSIONS = 1_000
 _MIN_REKEY = 64 * 1024
 # RFC 4344 section 3.2: 2**32 blocks of AES, which have 16 bytes.
 _MAX_REKEY = 64 * 2**30
+# A smaller file is hardly worth its name; a larger one takes long to read again after a crash.
+_MIN_SEGMENT, _MAX_SEGMENT = 64 * 1024, 1024 * 1024**2
+_MAX_KEPT = 1024**4
 # OpenSSH's ClientAliveCountMax is 3, with keepalives off; a day of silence at any sensible interval is within this.
 _MAX_MISSES = 10_000
 
@@ -80,7 +83,8 @@ class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One Unix account that people may log in to, and where their keys come from.
 
     `chroot` may have tokens, and is empty for no chroot. `forward_sockets` None: it follows `forwarding`;
-    `forward_agent` and `forward_x11` None: they follow the settings for everybody in `[forwarding]`.
+    `forward_agent` and `forward_x11` None: they follow the settings for everybody in `[forwarding]`. `record` None: it
+    follows `audit.record`; `record_keys` are exceptions, `SHA256:...=all`.
     """
 
     user: Annotated[str, values.existing_account]
@@ -96,6 +100,9 @@ class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     set_env: tuple[Annotated[str, values.env_setting], ...] = ()
     only_fingerprints: tuple[Annotated[str, values.fingerprint], ...] = ()
     key_types: tuple[Annotated[str, values.choice(*KEY_TYPES)], ...] = ()
+    record: Annotated[str | None, values.choice(*audit_values.RECORDED)] = None
+    record_keys: tuple[Annotated[str, audit_values.recorded_key], ...] = ()
+    break_glass: Annotated[bool, values.yes_or_no] = False
 
 
 class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -229,6 +236,29 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: Annotated[str, values.choice("auto", "human", "json")] = "auto"
 
 
+class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long the log is kept, whether nobody gets in without it, what is recorded, and where else events are sent.
+
+    Recordings have bounds of their own: for each session, and for all of them.
+    """
+
+    keep: Annotated[Duration, values.duration(values.MINUTE, 100 * values.YEAR)] = Duration(400 * 86400)
+    keep_size: Annotated[Size, sizes.size(1024**2, _MAX_KEPT)] = Size(1024**3)
+    segment_size: Annotated[Size, sizes.size(_MIN_SEGMENT, _MAX_SEGMENT)] = Size(16 * 1024**2)
+    segment_age: Annotated[Duration, values.duration(values.SECOND, values.YEAR)] = Duration(7 * 86400)
+    required: Annotated[bool, values.yes_or_no] = False
+    record: Annotated[str, values.choice(*audit_values.RECORDED)] = "off"
+    record_input: Annotated[bool, values.yes_or_no] = False
+    record_notice: Annotated[str, audit_values.notice] = "This session is recorded."
+    record_session_size: Annotated[Size, sizes.size(64 * 1024, _MAX_KEPT)] = Size(64 * 1024**2)
+    record_session_time: Annotated[Duration, values.duration(values.SECOND, values.YEAR)] = Duration(86400)
+    record_keep: Annotated[Duration, values.duration(values.MINUTE, 100 * values.YEAR)] = Duration(90 * 86400)
+    record_keep_size: Annotated[Size, sizes.size(1024**2, _MAX_KEPT)] = Size(2 * 1024**3)
+    syslog: Annotated[str, audit_values.syslog_address] = "off"
+    otlp: Annotated[str, values.optional_base_url] = ""
+    otlp_headers: tuple[Annotated[Secret, audit_values.http_header], ...] = ()
+
+
 class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A symbolic link that is made at boot: `path` leads to `target`, which is a directory that is made if missing."""
 
@@ -298,6 +328,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     boot: Boot = Boot()
     metrics: Metrics = Metrics()
     log: Log = Log()
+    audit: Audit = Audit()
     account: Annotated[str, values.existing_account] = "pyssh-gateway"
     preauth_account: Annotated[str, values.existing_account] = "pyssh-preauth"
     control: Annotated[str, values.socket_path] = "auto"

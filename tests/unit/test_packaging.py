@@ -136,7 +136,7 @@ class TestLocks:
     def test_the_locks_hold_what_the_project_names(self) -> None:
         """Every dependency in pyproject.toml is locked."""
         project = toml("pyproject.toml")
-        assert names(project["project"]["dependencies"]) <= pins("runtime").keys()
+        assert {name.replace(".", "-") for name in names(project["project"]["dependencies"])} <= pins("runtime").keys()
         for group, requirements in project["dependency-groups"].items():
             assert names(requirements) <= pins(group).keys()
 

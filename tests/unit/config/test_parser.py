@@ -462,6 +462,7 @@ DEFAULTS_OF_OTHERS = {
     "login[].forward_sockets": "as forwarding",
     "login[].forward_agent": "as forwarding.agent",
     "login[].forward_x11": "as forwarding.x11",
+    "login[].record": "as audit.record",
 }
 """Keys that have the value of another key until they are set."""
 
