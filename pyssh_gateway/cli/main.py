@@ -10,9 +10,9 @@ from pyssh_gateway.cli.context import Context
 from pyssh_gateway.cli.exit_codes import FINE, INTERRUPTED, WRONG_USAGE, Failed, WrongUsage
 from pyssh_gateway.cli.output import printing, streams
 from pyssh_gateway.cli.reference import parsing
-from pyssh_gateway.cli.reference.commands import JSON
 from pyssh_gateway.cli.reference.model import Command
 from pyssh_gateway.cli.reference.program import HELP, PROGRAM, VERSION
+from pyssh_gateway.cli.reference.shared_options import JSON
 from pyssh_gateway.config.source import ConfigError
 
 Run = Callable[[parsing.Given, Context], int]

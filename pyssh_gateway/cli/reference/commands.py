@@ -1,14 +1,8 @@
 """The table of commands, one entry each: the parser, help, completion and man pages are made from it."""
 
+from pyssh_gateway.cli.reference.audit_commands import AUDIT
 from pyssh_gateway.cli.reference.model import Argument, Command, Example, Exit, Group, Option, Values
-
-CONFIG = Option(
-    "--config",
-    "the configuration (default: $PYSSH_GATEWAY_CONFIG, then /etc/pyssh-gateway/config.toml)",
-    value="FILE",
-    values=Values.FILES,
-)
-JSON = Option("--json", "for programs: one line of JSON, errors too")
+from pyssh_gateway.cli.reference.shared_options import CONFIG, JSON
 
 _WHICH_CONFIG = """
 Without --config, and without a PYSSH_GATEWAY_ variable in the environment, it is the configuration of the server that
@@ -265,6 +259,7 @@ go as they did; the log can't know what else they would have done. No server is 
         examples=(Example("pyssh-gateway idle what-if client_idle=15m timeout=2m", "what shorter times would save"),),
         exits=(Exit(1, "the log can't be read, or has nothing of that time"),),
     ),
+    *AUDIT,
     Command(
         "keys",
         Group.KEYS,

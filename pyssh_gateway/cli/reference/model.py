@@ -22,6 +22,7 @@ class Group(Enum):
     CONFIGURATION = "Configuration"
     WATCHING = "What goes on"
     HOLDING = "Keeping the machine up"
+    AUDIT = "Who did what"
     KEYS = "Keys"
     MORE = "More"
 
